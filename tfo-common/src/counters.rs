@@ -1,0 +1,144 @@
+//! The one table of everything that is counted: index, name, meaning, and the kernel's own counter
+//! that it mirrors.
+
+/// One thing that is counted. The discriminant is its index in [`Counters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Counter {
+    /// SYNs that asked for a cookie.
+    CookieReqd,
+    /// SYNs with a valid cookie.
+    Passive,
+    /// SYNs with a cookie that is not valid.
+    PassiveFail,
+    /// SYNs with a valid cookie of a backup key.
+    PassiveAltKey,
+    /// All SYNs.
+    Syns,
+    /// SYNs that carry data.
+    SynsWithData,
+    /// The data that they carry.
+    SynDataBytes,
+    /// SYNs with a broken option list or a Fast Open option of an impossible length.
+    OptionsMalformed,
+    /// SYNs whose Fast Open option has the experimental form.
+    OptionsExperimental,
+    /// Frames that may be a SYN but were not read.
+    Unparsed,
+}
+
+impl Counter {
+    /// Every counter, in the order of its index.
+    pub const ALL: [Self; 10] = [
+        Self::CookieReqd,
+        Self::Passive,
+        Self::PassiveFail,
+        Self::PassiveAltKey,
+        Self::Syns,
+        Self::SynsWithData,
+        Self::SynDataBytes,
+        Self::OptionsMalformed,
+        Self::OptionsExperimental,
+        Self::Unparsed,
+    ];
+
+    /// The counters that mirror one of the kernel's.
+    pub const MIRRORED: [Self; 4] = [
+        Self::CookieReqd,
+        Self::Passive,
+        Self::PassiveFail,
+        Self::PassiveAltKey,
+    ];
+
+    /// The counter's name. One that mirrors a row `TcpExt` of `/proc/net/netstat` bears its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CookieReqd => "TCPFastOpenCookieReqd",
+            Self::Passive => "TCPFastOpenPassive",
+            Self::PassiveFail => "TCPFastOpenPassiveFail",
+            Self::PassiveAltKey => "TCPFastOpenPassiveAltKey",
+            Self::Syns => "Syns",
+            Self::SynsWithData => "SynsWithData",
+            Self::SynDataBytes => "SynDataBytes",
+            Self::OptionsMalformed => "OptionsMalformed",
+            Self::OptionsExperimental => "OptionsExperimental",
+            Self::Unparsed => "Unparsed",
+        }
+    }
+
+    /// What is counted, in one line for a reader of the CLI.
+    pub const fn help(self) -> &'static str {
+        match self {
+            Self::CookieReqd => "SYNs that asked for a cookie",
+            Self::Passive => "SYNs with a valid cookie",
+            Self::PassiveFail => "SYNs with a cookie that is not valid",
+            Self::PassiveAltKey => "SYNs with a valid cookie of the backup key",
+            Self::Syns => "SYNs seen",
+            Self::SynsWithData => "SYNs that carried data",
+            Self::SynDataBytes => "bytes of data in SYNs",
+            Self::OptionsMalformed => "SYNs with malformed options",
+            Self::OptionsExperimental => "SYNs with the experimental option, kind 254",
+            Self::Unparsed => {
+                "frames passed unparsed (fragments, VLAN tags, extension headers, cut short)"
+            }
+        }
+    }
+}
+
+/// A value for every [`Counter`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Counters([u64; Counter::ALL.len()]);
+
+impl Counters {
+    /// Adds `amount` to one counter. It wraps after 2^64.
+    #[inline(always)]
+    pub const fn add(&mut self, counter: Counter, amount: u64) {
+        let value = &mut self.0[counter as usize];
+        *value = value.wrapping_add(amount);
+    }
+
+    /// The value of one counter.
+    pub const fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
+}
+
+impl core::ops::AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        for counter in Counter::ALL {
+            self.add(counter, other.get(counter));
+        }
+    }
+}
+
+impl core::iter::Sum for Counters {
+    fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
+        iter.fold(Self::default(), |mut sum, counters| {
+            sum += counters;
+            sum
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_its_indices() {
+        for (index, counter) in Counter::ALL.into_iter().enumerate() {
+            assert_eq!(counter as usize, index);
+        }
+    }
+
+    #[test]
+    fn mirrored_counters_bear_the_kernels_names() {
+        for counter in Counter::ALL {
+            assert_eq!(
+                counter.name().starts_with("TCPFastOpen"),
+                Counter::MIRRORED.contains(&counter)
+            );
+        }
+    }
+}

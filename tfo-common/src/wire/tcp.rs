@@ -1,0 +1,87 @@
+//! TCP (RFC 9293): the fixed header of a segment that opens a connection. Linux: `tcp_v4_rcv`,
+//! `tcp_rcv_state_process`.
+
+use super::{
+    Frame, Network, NotSyn,
+    options::{self, Buffer, Options},
+};
+use crate::{cookie::Addresses, syn::Syn};
+
+/// TCP's protocol number.
+pub const PROTOCOL: u8 = 6;
+
+const MIN_HEADER_LEN: usize = 20;
+const DESTINATION_PORT: usize = 2;
+const DATA_OFFSET: usize = 12;
+const FLAGS: usize = 13;
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+/// A segment that opens a connection; its options are not read yet.
+pub(super) struct Segment {
+    destination_port: u16,
+    /// Offset of the options from the frame's first byte.
+    options: usize,
+    options_len: usize,
+    data_len: usize,
+}
+
+/// The SYN behind `network`. PSH, URG, ECE and CWR do not matter; a listener ignores SYN+FIN and
+/// SYN+RST and answers SYN+ACK with a reset.
+///
+/// # Errors
+///
+/// [`NotSyn::Other`] for any other segment, [`NotSyn::Unparsed`] for one with a header that Linux
+/// would refuse.
+#[inline(always)]
+pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<Segment, NotSyn> {
+    let header: [u8; MIN_HEADER_LEN] = frame.bytes(network.transport).ok_or(NotSyn::Unparsed)?;
+    if header[FLAGS] & (FIN | SYN | RST | ACK) != SYN {
+        return Err(NotSyn::Other);
+    }
+    let header_len = usize::from(header[DATA_OFFSET] >> 4) * 4;
+    if header_len < MIN_HEADER_LEN || network.transport_len < header_len {
+        return Err(NotSyn::Unparsed);
+    }
+    Ok(Segment {
+        destination_port: u16::from_be_bytes([
+            header[DESTINATION_PORT],
+            header[DESTINATION_PORT + 1],
+        ]),
+        options: network.transport + MIN_HEADER_LEN,
+        options_len: header_len - MIN_HEADER_LEN,
+        data_len: network.transport_len - header_len,
+    })
+}
+
+impl Segment {
+    /// Reads the options, which completes the SYN.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSyn::Unparsed`] where the frame ends within the options.
+    #[inline(always)]
+    pub(super) fn into_syn<F: Frame + ?Sized>(
+        self,
+        frame: &F,
+        addresses: Addresses,
+    ) -> Result<Syn, NotSyn> {
+        let mut buffer = Buffer::EMPTY;
+        let options = if self.options_len == 0 {
+            Options::NONE
+        } else if frame.copy_options(self.options, self.options_len, &mut buffer) {
+            options::parse(&buffer, self.options_len)
+        } else {
+            return Err(NotSyn::Unparsed);
+        };
+        Ok(Syn {
+            addresses,
+            destination_port: self.destination_port,
+            data_len: self.data_len as u32,
+            options,
+        })
+    }
+}
