@@ -31,6 +31,19 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The outcome in a word or two, for logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoOption => "no option",
+            Self::Malformed => "malformed",
+            Self::Request => "request",
+            Self::Primary => "primary cookie",
+            Self::Backup => "backup cookie",
+            Self::BadCookie => "bad cookie",
+            Self::BadLength => "bad length",
+        }
+    }
+
     /// Holds the options of `syn` against `keys`, which are asked for only where a cookie is to be
     /// checked.
     #[inline(always)]

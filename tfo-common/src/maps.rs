@@ -22,10 +22,10 @@ pub const KEYS: &str = "KEYS";
 /// Slot 0 counts what belongs to no port's slot; the sum over all slots is the sum over all packets.
 pub const COUNTERS: &str = "COUNTERS";
 
-/// Array by port: the port's slot in [`COUNTERS`] as a u32, 0 for none.
+/// Array by port: the port's slot in [`COUNTERS`] as a u64, 0 for none.
 pub const PORT_SLOTS: &str = "PORT_SLOTS";
 
-/// Array, 1 entry: how many slots of [`COUNTERS`] have been asked for as a u32, slot 0 not among
+/// Array, 1 entry: how many slots of [`COUNTERS`] have been asked for as a u64, slot 0 not among
 /// them. It may pass the number of slots that there are.
 pub const SLOTS_TAKEN: &str = "SLOTS_TAKEN";
 
@@ -36,7 +36,7 @@ pub const PORTS: usize = 1 << 16;
 ///
 /// Ports get a slot at their first SYN. A plain SYN takes one only while less than half of them are
 /// taken, so that a port scan leaves room for the ports that speak Fast Open.
-pub const COUNTER_SLOTS: u32 = 1024;
+pub const COUNTER_SLOTS: u64 = 1024;
 
 /// The counters of one port, on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,1 +1,69 @@
+//! The data path: an XDP program that holds every SYN against the cookie keys and counts what it
+//! came to. It observes: whatever the frame, the verdict is `XDP_PASS`.
+//!
+//! What a SYN is and what it counts is `tfo-common`'s knowledge. Here is only what needs the kernel:
+//! [`frame`] reads packets, [`keys`] and [`counters`] own the maps.
+//!
+//! On any target but BPF this is an empty program, so that the host's compiler and lints see the code.
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+
+mod atomic;
+mod counters;
+mod frame;
+mod keys;
+
+use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use tfo_common::{
+    classify::Outcome,
+    wire::{self, NotSyn},
+};
+
+use crate::frame::XdpFrame;
+
+/// Sees every frame that the interface receives.
+#[xdp(frags)]
+pub fn tfo_xdp(ctx: XdpContext) -> u32 {
+    match wire::parse(&XdpFrame::new(&ctx)) {
+        Ok(syn) => {
+            let outcome = Outcome::of(&syn, keys::in_force);
+            counters::count_syn(&syn, outcome);
+            #[cfg(feature = "trace")]
+            trace(&ctx, &syn, outcome);
+        }
+        Err(NotSyn::Unparsed) => counters::count_unparsed(),
+        Err(NotSyn::Other) => {}
+    }
+    xdp_action::XDP_PASS
+}
+
+/// One log line for a SYN that has to do with Fast Open.
+#[cfg(feature = "trace")]
+#[inline(always)]
+fn trace(ctx: &XdpContext, syn: &tfo_common::syn::Syn, outcome: Outcome) {
+    if outcome != Outcome::NoOption {
+        aya_log_ebpf::info!(
+            ctx,
+            "SYN to port {} with {} bytes of data: {}",
+            syn.destination_port,
+            syn.data_len,
+            outcome.name()
+        );
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Nothing here can panic; without this the program does not link.
+    loop {}
+}
+
+/// The kernel lets only programs under a GPL-compatible licence call some of the helpers.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -1,11 +1,13 @@
 //! Cookie keys, and the set of them that a server accepts.
 
+#[cfg(feature = "user")]
 use zeroize::Zeroize;
 
 /// A 128-bit SipHash key, as the hash takes it: bytes 0 to 7 and 8 to 15, little-endian.
 ///
 /// It has no `Debug` and no `Display`: a key is a secret.
-#[derive(Clone, Copy, PartialEq, Eq, Zeroize)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(Zeroize))]
 #[repr(C)]
 pub struct Key {
     pub(super) k0: u64,
@@ -107,6 +109,7 @@ impl KeySet {
     }
 }
 
+#[cfg(feature = "user")]
 impl Zeroize for KeySet {
     fn zeroize(&mut self) {
         self.keys.zeroize();

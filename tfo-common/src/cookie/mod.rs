@@ -50,10 +50,15 @@ impl Cookie {
     /// Bytes of a cookie: `TCP_FASTOPEN_COOKIE_SIZE`.
     pub const LEN: usize = 8;
 
-    /// The cookie that stands in an option.
-    #[inline(always)]
+    /// The cookie that stands in an option as these bytes.
     pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
         Self(u64::from_le_bytes(bytes))
+    }
+
+    /// The cookie that stands in an option as this little-endian word.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Self(word)
     }
 
     /// The cookie as it stands in an option.

@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791): what TCP needs of it. Linux: `ip_rcv_core`.
 
-use super::{Frame, Network, NotSyn};
+use super::{Frame, Network, NotSyn, Version};
 use crate::{cookie::Addresses, wire::tcp};
 
 const MIN_HEADER_LEN: usize = 20;
@@ -42,6 +42,7 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<Network, 
     Ok(Network {
         transport: at + header_len,
         transport_len: total_len - header_len,
+        version: Version::V4,
     })
 }
 

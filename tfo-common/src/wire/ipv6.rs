@@ -1,6 +1,6 @@
 //! IPv6 (RFC 8200): what TCP needs of it. Linux: `ip6_rcv_core`.
 
-use super::{Frame, Network, NotSyn};
+use super::{Frame, Network, NotSyn, Version};
 use crate::{cookie::Addresses, wire::tcp};
 
 const HEADER_LEN: usize = 40;
@@ -40,6 +40,7 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<Network, 
     Ok(Network {
         transport: at + HEADER_LEN,
         transport_len: payload_len,
+        version: Version::V6,
     })
 }
 

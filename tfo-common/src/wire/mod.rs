@@ -24,12 +24,14 @@ pub trait Frame {
     /// The `N` bytes from offset `at`, or `None` where the frame is shorter.
     fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
 
-    /// Copies the `len` bytes from offset `at` to the start of `into`; `false` where the frame is
-    /// shorter or `len` is 0 or over [`options::MAX_LEN`].
-    fn copy_options(&self, at: usize, len: usize, into: &mut options::Buffer) -> bool;
-
     /// `N` little-endian 64-bit words from offset `at`, or `None` where the frame is shorter.
     fn words<const N: usize>(&self, at: usize) -> Option<[u64; N]>;
+
+    /// `value` itself. In the kernel, the verifier then no longer knows anything about it: without
+    /// that it follows a loop over options along each of its millions of paths, and gives up.
+    fn opaque(&self, value: u64) -> u64 {
+        value
+    }
 }
 
 impl Frame for [u8] {
@@ -39,17 +41,6 @@ impl Frame for [u8] {
 
     fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         self.get(at..)?.first_chunk().copied()
-    }
-
-    fn copy_options(&self, at: usize, len: usize, into: &mut options::Buffer) -> bool {
-        if len == 0 || len > options::MAX_LEN {
-            return false;
-        }
-        let Some(from) = self.get(at..).and_then(|rest| rest.get(..len)) else {
-            return false;
-        };
-        into.0[..len].copy_from_slice(from);
-        true
     }
 
     fn words<const N: usize>(&self, at: usize) -> Option<[u64; N]> {
@@ -71,12 +62,19 @@ pub enum NotSyn {
     Unparsed,
 }
 
-/// What follows the Ethernet header, as far as TCP needs it.
+/// What TCP needs of an IP header.
 struct Network {
     /// Offset of the transport header from the frame's first byte.
     transport: usize,
     /// Bytes of the packet from the transport header on, by the IP header's word.
     transport_len: usize,
+    version: Version,
+}
+
+/// Which IP header it is, and so where its addresses are.
+enum Version {
+    V4,
+    V6,
 }
 
 /// Reads `frame` down to its TCP options, if it is a SYN.
@@ -86,20 +84,24 @@ struct Network {
 /// [`NotSyn`] for every other frame.
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Syn, NotSyn> {
-    match ethernet::ether_type(frame)? {
-        ethernet::IPV4 => {
-            let network = ipv4::parse(frame, ethernet::HEADER_LEN)?;
-            let segment = tcp::parse(frame, &network)?;
-            let addresses = ipv4::addresses(frame, ethernet::HEADER_LEN)?;
-            segment.into_syn(frame, addresses)
-        }
-        ethernet::IPV6 => {
-            let network = ipv6::parse(frame, ethernet::HEADER_LEN)?;
-            let segment = tcp::parse(frame, &network)?;
-            let addresses = ipv6::addresses(frame, ethernet::HEADER_LEN)?;
-            segment.into_syn(frame, addresses)
-        }
-        ethernet::VLAN | ethernet::VLAN_SERVICE => Err(NotSyn::Unparsed),
-        _ => Err(NotSyn::Other),
-    }
+    let at = ethernet::HEADER_LEN;
+    let network = match ethernet::ether_type(frame)? {
+        ethernet::IPV4 => ipv4::parse(frame, at)?,
+        ethernet::IPV6 => ipv6::parse(frame, at)?,
+        ethernet::VLAN | ethernet::VLAN_SERVICE => return Err(NotSyn::Unparsed),
+        _ => return Err(NotSyn::Other),
+    };
+    let segment = tcp::parse(frame, &network)?;
+    let options = segment.options(frame);
+    // The addresses come last: in the kernel, nothing then keeps them in registers meanwhile.
+    let addresses = match network.version {
+        Version::V4 => ipv4::addresses(frame, at)?,
+        Version::V6 => ipv6::addresses(frame, at)?,
+    };
+    Ok(Syn {
+        addresses,
+        destination_port: segment.destination_port,
+        data_len: segment.data_len as u32,
+        options,
+    })
 }

@@ -10,14 +10,14 @@
 //! - an end-of-list, a size below 2 or past the header's end, or a kind without a size ends the
 //!   list; what was read so far stays.
 
+use super::Frame;
 use crate::cookie::Cookie;
 
 /// Most bytes of options that a TCP header has.
 pub const MAX_LEN: usize = 40;
 
-/// Bytes of a [`Buffer`]: a power of two above [`MAX_LEN`], so that any index can be masked into it.
-const BUFFER_LEN: usize = 64;
-const BUFFER_MASK: usize = BUFFER_LEN - 1;
+/// Any offset within the options has no other bits.
+const OFFSET_MASK: u64 = 0x3f;
 
 const END_OF_LIST: u8 = 0;
 const NO_OPERATION: u8 = 1;
@@ -33,23 +33,6 @@ const EXPERIMENTAL_HEADER: usize = 4;
 /// Cookie lengths that Linux takes for a cookie: `TCP_FASTOPEN_COOKIE_MIN` and `_MAX`.
 const COOKIE_MIN: usize = 4;
 const COOKIE_MAX: usize = 16;
-
-/// A TCP header's options, followed by zeros.
-///
-/// The zeros make a read past the end harmless: it finds an end-of-list.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(8))]
-pub struct Buffer(pub [u8; BUFFER_LEN]);
-
-impl Buffer {
-    /// No options at all.
-    pub const EMPTY: Self = Self([0; BUFFER_LEN]);
-
-    #[inline(always)]
-    const fn byte(&self, at: usize) -> u8 {
-        self.0[at & BUFFER_MASK]
-    }
-}
 
 /// What a SYN says about TCP Fast Open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,88 +67,114 @@ impl Options {
     };
 }
 
-/// The Fast Open option that stands so far, packed into one word so that the kernel's verifier has
-/// one unknown number to follow rather than four.
+/// The Fast Open option that stands so far, packed into one word, so that the kernel's verifier has
+/// one number to follow rather than five.
 #[derive(Clone, Copy)]
-struct Standing(u32);
+struct Standing(u64);
 
 impl Standing {
     const NONE: Self = Self(0);
-    const PRESENT: u32 = 1 << 16;
-    const EXPERIMENTAL: u32 = 1 << 17;
+    const PRESENT: u64 = 1 << 16;
+    const EXPERIMENTAL: u64 = 1 << 17;
+    /// Not of the option that stands, but of the whole list so far.
+    const MALFORMED: u64 = 1 << 18;
 
-    /// A request or a cookie of `len` bytes, at offset `at` of the options.
+    /// A request or a cookie of `len` bytes at offset `at` takes the place of what stood.
     #[inline(always)]
-    const fn new(at: usize, len: usize, experimental: bool) -> Self {
+    const fn set(&mut self, at: usize, len: usize, experimental: bool) {
         let kind = if experimental { Self::EXPERIMENTAL } else { 0 };
-        Self(Self::PRESENT | kind | (at as u32) << 8 | len as u32)
+        self.erase();
+        self.0 |= Self::PRESENT | kind | (at as u64) << 8 | len as u64;
     }
 
-    const fn is_present(self) -> bool {
-        self.0 & Self::PRESENT != 0
+    /// Nothing stands any more.
+    #[inline(always)]
+    const fn erase(&mut self) {
+        self.0 &= Self::MALFORMED;
     }
 
-    const fn is_experimental(self) -> bool {
-        self.0 & Self::EXPERIMENTAL != 0
+    #[inline(always)]
+    const fn is(self, flag: u64) -> bool {
+        self.0 & flag != 0
     }
 
+    #[inline(always)]
     const fn len(self) -> usize {
         (self.0 & 0xff) as usize
     }
 
+    #[inline(always)]
     const fn at(self) -> usize {
-        (self.0 >> 8 & 0xff) as usize
+        (self.0 >> 8 & OFFSET_MASK) as usize
     }
 }
 
-/// Reads the first `len` bytes of `buffer` (at most [`MAX_LEN`]; the rest of it must be zeros).
+/// Reads the `len` bytes of options (at most [`MAX_LEN`]) from offset `start` of `frame`.
 #[inline(always)]
-pub fn parse(buffer: &Buffer, len: usize) -> Options {
+pub fn parse<F: Frame + ?Sized>(frame: &F, start: usize, len: usize) -> Options {
     let mut standing = Standing::NONE;
-    let mut malformed = false;
     let mut at = 0;
     // Each option takes at least one byte, so MAX_LEN rounds read any list to its end.
     for _ in 0..MAX_LEN {
-        if at >= len {
+        at = frame.opaque(at) & OFFSET_MASK;
+        standing = Standing(frame.opaque(standing.0));
+        if at as usize >= len {
             break;
         }
-        let kind = buffer.byte(at);
-        if kind == END_OF_LIST {
-            break;
+        match step(frame, start, len, at as usize, &mut standing) {
+            Some(next) => at = next as u64,
+            None => break,
         }
-        if kind == NO_OPERATION {
-            at += 1;
-            continue;
-        }
-        let size = usize::from(buffer.byte(at + 1));
-        if size < HEADER || at + size > len {
-            malformed = true;
-            break;
-        }
-        let header = if kind == FAST_OPEN {
-            HEADER
-        } else if is_experimental(buffer, at, kind, size) {
-            EXPERIMENTAL_HEADER
-        } else {
-            at += size;
-            continue;
-        };
-        let cookie_len = size - header;
-        if cookie_len == 0 || (cookie_len % 2 == 0 && is_cookie_len(cookie_len)) {
-            standing = Standing::new(at + header, cookie_len, header == EXPERIMENTAL_HEADER);
-        } else {
-            malformed = true;
-            if cookie_len % 2 == 0 {
-                standing = Standing::NONE;
-            }
-        }
-        at += size;
     }
     Options {
-        fast_open: fast_open(buffer, standing),
-        experimental: standing.is_experimental(),
-        malformed,
+        fast_open: fast_open(frame, start, standing),
+        experimental: standing.is(Standing::EXPERIMENTAL),
+        malformed: standing.is(Standing::MALFORMED),
     }
+}
+
+/// Reads the option at offset `at` of the options and gives the offset of the next one, or `None`
+/// where the list ends.
+#[inline(always)]
+fn step<F: Frame + ?Sized>(
+    frame: &F,
+    start: usize,
+    len: usize,
+    at: usize,
+    standing: &mut Standing,
+) -> Option<usize> {
+    let [kind] = frame.bytes(start + at)?;
+    if kind == END_OF_LIST {
+        return None;
+    }
+    if kind == NO_OPERATION {
+        return Some(at + 1);
+    }
+    // A kind in the last byte has a size of 0 here, as good as none.
+    let size = frame
+        .bytes(start + at)
+        .map_or(0, |[_, size]| usize::from(size));
+    if size < HEADER || at + size > len {
+        standing.0 |= Standing::MALFORMED;
+        return None;
+    }
+    let header = if kind == FAST_OPEN {
+        HEADER
+    } else if kind == EXPERIMENTAL && size >= EXPERIMENTAL_HEADER && has_magic(frame, start + at) {
+        EXPERIMENTAL_HEADER
+    } else {
+        return Some(at + size);
+    };
+    let cookie_len = size - header;
+    if cookie_len % 2 == 0 {
+        standing.erase();
+    }
+    if cookie_len == 0 || (cookie_len % 2 == 0 && is_cookie_len(cookie_len)) {
+        standing.set(at + header, cookie_len, header == EXPERIMENTAL_HEADER);
+    } else {
+        standing.0 |= Standing::MALFORMED;
+    }
+    Some(at + size)
 }
 
 #[inline(always)]
@@ -173,29 +182,24 @@ const fn is_cookie_len(len: usize) -> bool {
     len >= COOKIE_MIN && len <= COOKIE_MAX
 }
 
+/// Whether the experimental option at offset `at` of the frame is Fast Open's.
 #[inline(always)]
-const fn is_experimental(buffer: &Buffer, at: usize, kind: u8, size: usize) -> bool {
-    kind == EXPERIMENTAL
-        && size >= EXPERIMENTAL_HEADER
-        && buffer.byte(at + 2) == EXPERIMENTAL_MAGIC[0]
-        && buffer.byte(at + 3) == EXPERIMENTAL_MAGIC[1]
+fn has_magic<F: Frame + ?Sized>(frame: &F, at: usize) -> bool {
+    matches!(frame.bytes(at), Some([_, _, a, b]) if [a, b] == EXPERIMENTAL_MAGIC)
 }
 
 /// The option that `standing` points at.
 #[inline(always)]
-fn fast_open(buffer: &Buffer, standing: Standing) -> FastOpen {
-    if !standing.is_present() {
+fn fast_open<F: Frame + ?Sized>(frame: &F, start: usize, standing: Standing) -> FastOpen {
+    if !standing.is(Standing::PRESENT) {
         return FastOpen::Absent;
     }
     match standing.len() {
         0 => FastOpen::Request,
-        Cookie::LEN => {
-            let mut cookie = [0; Cookie::LEN];
-            for (i, byte) in cookie.iter_mut().enumerate() {
-                *byte = buffer.byte(standing.at() + i);
-            }
-            FastOpen::Cookie(Cookie::from_bytes(cookie))
-        }
+        Cookie::LEN => match frame.words(start + standing.at()) {
+            Some([word]) => FastOpen::Cookie(Cookie::from_word(word)),
+            None => FastOpen::BadLength,
+        },
         _ => FastOpen::BadLength,
     }
 }

@@ -3,9 +3,8 @@
 
 use super::{
     Frame, Network, NotSyn,
-    options::{self, Buffer, Options},
+    options::{self, Options},
 };
-use crate::{cookie::Addresses, syn::Syn};
 
 /// TCP's protocol number.
 pub const PROTOCOL: u8 = 6;
@@ -22,11 +21,12 @@ const ACK: u8 = 0x10;
 
 /// A segment that opens a connection; its options are not read yet.
 pub(super) struct Segment {
-    destination_port: u16,
+    pub(super) destination_port: u16,
+    /// Bytes of data behind the header.
+    pub(super) data_len: usize,
     /// Offset of the options from the frame's first byte.
     options: usize,
     options_len: usize,
-    data_len: usize,
 }
 
 /// The SYN behind `network`. PSH, URG, ECE and CWR do not matter; a listener ignores SYN+FIN and
@@ -58,30 +58,9 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<S
 }
 
 impl Segment {
-    /// Reads the options, which completes the SYN.
-    ///
-    /// # Errors
-    ///
-    /// [`NotSyn::Unparsed`] where the frame ends within the options.
+    /// What the options say.
     #[inline(always)]
-    pub(super) fn into_syn<F: Frame + ?Sized>(
-        self,
-        frame: &F,
-        addresses: Addresses,
-    ) -> Result<Syn, NotSyn> {
-        let mut buffer = Buffer::EMPTY;
-        let options = if self.options_len == 0 {
-            Options::NONE
-        } else if frame.copy_options(self.options, self.options_len, &mut buffer) {
-            options::parse(&buffer, self.options_len)
-        } else {
-            return Err(NotSyn::Unparsed);
-        };
-        Ok(Syn {
-            addresses,
-            destination_port: self.destination_port,
-            data_len: self.data_len as u32,
-            options,
-        })
+    pub(super) fn options<F: Frame + ?Sized>(&self, frame: &F) -> Options {
+        options::parse(frame, self.options, self.options_len)
     }
 }

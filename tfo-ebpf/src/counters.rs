@@ -1,0 +1,92 @@
+//! Counters, per CPU and per destination port.
+
+use aya_ebpf::{
+    btf_maps::{Array, PerCpuArray},
+    macros::btf_map,
+};
+use tfo_common::{
+    classify::Outcome,
+    counters::Counter,
+    maps::{COUNTER_SLOTS, PORTS, PortCounters},
+    syn::Syn,
+};
+
+use crate::atomic::Shared;
+
+#[btf_map]
+static COUNTERS: PerCpuArray<PortCounters, { COUNTER_SLOTS as usize }> = PerCpuArray::new();
+
+#[btf_map]
+static PORT_SLOTS: Array<Shared, PORTS> = Array::new();
+
+#[btf_map]
+static SLOTS_TAKEN: Array<Shared, 1> = Array::new();
+
+/// The slot that counts what belongs to no port.
+const NO_PORT: u64 = 0;
+
+/// Counts a SYN and what it came to.
+#[inline(always)]
+pub(crate) fn count_syn(syn: &Syn, outcome: Outcome) {
+    let slot = slot_of(syn.destination_port, outcome != Outcome::NoOption);
+    if let Some(entry) = entry(slot) {
+        if slot != NO_PORT {
+            entry.port = syn.destination_port.into();
+        }
+        outcome.count(syn, &mut entry.counters);
+    }
+}
+
+/// Counts a frame that may have been a SYN.
+#[inline(always)]
+pub(crate) fn count_unparsed() {
+    if let Some(entry) = entry(NO_PORT) {
+        entry.counters.add(Counter::Unparsed, 1);
+    }
+}
+
+/// This CPU's counters in a slot.
+#[inline(always)]
+fn entry<'a>(slot: u64) -> Option<&'a mut PortCounters> {
+    let entry = COUNTERS.get_ptr_mut(slot as u32)?;
+    // SAFETY: the value is this CPU's own, and no other run of the program comes in between on this
+    // CPU: the reference ends before the program returns.
+    Some(unsafe { &mut *entry })
+}
+
+/// The port's slot; a new one at the port's first SYN, if one is left.
+#[inline(always)]
+fn slot_of(port: u16, fast_open: bool) -> u64 {
+    let Some(slot) = PORT_SLOTS.get(port.into()) else {
+        return NO_PORT;
+    };
+    match slot.load() {
+        NO_PORT => take_slot(slot, fast_open),
+        taken => taken,
+    }
+}
+
+/// Takes a slot for a port that has none. Plain SYNs leave half of the slots to Fast Open.
+#[inline(always)]
+fn take_slot(slot: &Shared, fast_open: bool) -> u64 {
+    let Some(taken) = SLOTS_TAKEN.get(0) else {
+        return NO_PORT;
+    };
+    let last = if fast_open {
+        COUNTER_SLOTS - 1
+    } else {
+        COUNTER_SLOTS / 2
+    };
+    if taken.load() >= last {
+        return NO_PORT;
+    }
+    let new = taken.fetch_add(1) + 1;
+    if new > COUNTER_SLOTS - 1 {
+        return NO_PORT;
+    }
+    // Two CPUs can meet at a port's first SYN. The slot of the one that comes second stays unused.
+    match slot.compare_exchange(NO_PORT, new) {
+        NO_PORT => new,
+        taken => taken,
+    }
+}

@@ -1,0 +1,128 @@
+//! The one place that reads packet memory.
+
+use core::ptr;
+
+use aya_ebpf::programs::XdpContext;
+use tfo_common::wire::Frame;
+
+/// The frame of one run of the program.
+pub(crate) struct XdpFrame<'a> {
+    ctx: &'a XdpContext,
+}
+
+impl<'a> XdpFrame<'a> {
+    pub(crate) const fn new(ctx: &'a XdpContext) -> Self {
+        Self { ctx }
+    }
+
+    /// The address of the `len` bytes from offset `at`, if they are in the frame's first buffer.
+    #[inline(always)]
+    fn address(&self, at: usize, len: usize) -> Option<usize> {
+        let start = self.ctx.data() + at;
+        #[cfg_attr(
+            not(target_arch = "bpf"),
+            expect(unused_mut, reason = "the instruction below is BPF's")
+        )]
+        let mut end = start + len;
+        // LLVM would make `start >= data_end` of a check for one byte, from which the verifier learns
+        // nothing: an instruction that it cannot see through keeps it from that.
+        #[cfg(target_arch = "bpf")]
+        // SAFETY: a register copied to itself.
+        unsafe {
+            core::arch::asm!("{0} = {0}", inout(reg) end, options(pure, nomem, nostack));
+        }
+        if end > self.ctx.data_end() {
+            return None;
+        }
+        Some(start)
+    }
+}
+
+impl Frame for XdpFrame<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.ctx.data_end() - self.ctx.data()
+    }
+
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let address = self.address(at, N)? as *const [u8; N];
+        // SAFETY: `address` checked that these N bytes lie within the packet, as the kernel's
+        // verifier proves again at load; bytes have no alignment.
+        Some(unsafe { ptr::read(address) })
+    }
+
+    #[inline(always)]
+    fn words<const N: usize>(&self, at: usize) -> Option<[u64; N]> {
+        let address = self.address(at, 8 * N)?;
+        let mut words = [0; N];
+        for (i, word) in words.iter_mut().enumerate() {
+            // SAFETY: `address` checked that N words lie within the packet.
+            *word = unsafe { load_word(address + 8 * i) };
+        }
+        Some(words)
+    }
+
+    #[inline(always)]
+    fn opaque(&self, value: u64) -> u64 {
+        // The verifier does not know the frame's length. Two exclusive ors with it change nothing,
+        // but leave every bit of the result unknown.
+        let noise = self.len();
+        #[cfg(target_arch = "bpf")]
+        {
+            let mut value = value;
+            // SAFETY: arithmetic on two registers.
+            unsafe {
+                core::arch::asm!(
+                    "{value} ^= {noise}",
+                    "{value} ^= {noise}",
+                    value = inout(reg) value,
+                    noise = in(reg) noise,
+                    options(pure, nomem, nostack),
+                );
+            }
+            value
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        {
+            value ^ noise as u64 ^ noise as u64
+        }
+    }
+}
+
+/// The little-endian word at `address`, which need not be aligned.
+///
+/// Written as the instruction, where the machine takes it: LLVM would make eight byte loads of it.
+///
+/// # Safety
+///
+/// The 8 bytes at `address` are within the packet.
+#[inline(always)]
+unsafe fn load_word(address: usize) -> u64 {
+    #[cfg(all(
+        target_endian = "little",
+        any(bpf_target_arch = "x86_64", bpf_target_arch = "aarch64")
+    ))]
+    {
+        let word: u64;
+        // SAFETY: the caller's; both machines read unaligned words.
+        unsafe {
+            core::arch::asm!(
+                "{word} = *(u64 *)({address} + 0)",
+                word = lateout(reg) word,
+                address = in(reg) address,
+                options(pure, readonly),
+            );
+        }
+        word
+    }
+    #[cfg(not(all(
+        target_endian = "little",
+        any(bpf_target_arch = "x86_64", bpf_target_arch = "aarch64")
+    )))]
+    {
+        let bytes = address as *const [u8; 8];
+        // SAFETY: the caller's; bytes have no alignment.
+        u64::from_le_bytes(unsafe { ptr::read(bytes) })
+    }
+}
