@@ -1,0 +1,83 @@
+//! The data path in the kernel: the program, its maps, and where they are pinned.
+//!
+//! What is pinned outlives the controller:
+//!
+//! ```text
+//! /sys/fs/bpf/tfo/v1/          v1: the layout version of everything below
+//!   net<COOKIE>/               a network namespace
+//!     keys                     the key set in force, shared by all its interfaces
+//!     state                    the kernel's counters when ours began, and the age of the keys
+//!     if<INDEX>/               an interface
+//!       link program counters port_slots slots_taken
+//! ```
+
+mod attach;
+mod counters;
+mod key_store;
+mod namespace;
+mod pins;
+mod program;
+
+pub use attach::{AttachError, Attached, ModeChoice, attach, detach};
+pub use counters::Snapshot;
+pub use key_store::KeyStore;
+pub use namespace::{AttachedInterface, Drift, Namespace, NamespaceError};
+pub use program::{Datapath, OBJECT};
+
+use std::path::PathBuf;
+
+/// Why the data path could not be loaded, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// The kernel refused the object.
+    #[error("the kernel refused the data path (-v shows why)")]
+    Load(#[source] Box<aya::EbpfError>),
+    /// The kernel's verifier refused the program, or it could not be attached.
+    #[error("the kernel refused the program (-v shows why)")]
+    Program(#[source] Box<aya::programs::ProgramError>),
+    /// A map could not be read or written.
+    #[error("map {name}: {source}")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// The kernel's word.
+        source: Box<aya::maps::MapError>,
+    },
+    /// The object has no such map or program.
+    #[error(
+        "{0} is missing from the data path: the object and the controller are of different builds"
+    )]
+    Missing(&'static str),
+    /// Something could not be pinned.
+    #[error("cannot pin {path}: {source}", path = path.display())]
+    Pin {
+        /// Where to.
+        path: PathBuf,
+        /// The kernel's word.
+        source: Box<aya::pin::PinError>,
+    },
+    /// A directory of pins could not be made, read or removed.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's word.
+        source: std::io::Error,
+    },
+}
+
+impl DatapathError {
+    /// A [`DatapathError::Map`] for the map of that name.
+    fn map(name: &'static str) -> impl Fn(aya::maps::MapError) -> Self {
+        move |source| Self::Map {
+            name,
+            source: Box::new(source),
+        }
+    }
+}
+
+impl From<aya::programs::ProgramError> for DatapathError {
+    fn from(error: aya::programs::ProgramError) -> Self {
+        Self::Program(Box::new(error))
+    }
+}

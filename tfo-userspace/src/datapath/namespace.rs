@@ -1,0 +1,317 @@
+//! What is attached in the calling thread's network namespace, and what it all counted.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aya::{
+    maps::{Array, MapData},
+    programs::ProgramInfo,
+};
+use tfo_common::{
+    counters::Counter,
+    maps::{COUNTERS, SLOTS_TAKEN},
+};
+
+use super::{
+    DatapathError, KeyStore, Snapshot,
+    pins::{InterfacePins, Lock, NamespacePins},
+    program::map_from_pin,
+};
+use crate::{
+    kernel::{
+        link::{self, LinkError, XdpMode},
+        netns::{self, NetnsError},
+        netstat::{self, KernelCounters, NetstatError},
+    },
+    keys::{self, InstallError, KeyPair, Sysctl},
+};
+
+const STATE: &str = "state";
+
+/// Why the state of a namespace could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum NamespaceError {
+    /// The namespace itself.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The data path.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// The kernel's counters.
+    #[error(transparent)]
+    Netstat(#[from] NetstatError),
+    /// Its interfaces.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// Its keys.
+    #[error(transparent)]
+    Keys(#[from] InstallError<DatapathError>),
+    /// Nothing is attached.
+    #[error(
+        "nothing is attached here: `tfo attach IFACE` first (and --netns NAME for another network namespace)"
+    )]
+    NothingAttached,
+}
+
+/// What has to be remembered of a namespace between two runs of the controller. Pinned as the only
+/// value of an array.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct State {
+    /// What the kernel had counted when our counters stood at 0.
+    baseline: KernelCounters,
+    /// When the keys last changed, in seconds since 1970; 0 where that is not known.
+    keys_since: u64,
+}
+
+// SAFETY: `repr(C)` and u64 throughout: no padding, and any bytes are a state.
+unsafe impl aya::Pod for State {}
+
+/// An interface that has pins.
+#[derive(Clone, Debug)]
+pub struct AttachedInterface {
+    /// Its index.
+    pub index: u32,
+    /// Its name, unless it is gone.
+    pub name: Option<String>,
+    /// Our program's id.
+    pub program_id: u32,
+    /// How the program runs; `None` where it is no longer attached.
+    pub mode: Option<XdpMode>,
+}
+
+/// The mirrored counters beside the kernel's own.
+#[derive(Clone, Debug)]
+pub struct Drift {
+    /// What was counted on all attached interfaces.
+    pub ours: Snapshot,
+    /// What the kernel counted since interfaces were last attached or detached.
+    pub kernel: KernelCounters,
+}
+
+impl Drift {
+    /// Ours less the kernel's, in the order of [`Counter::MIRRORED`].
+    pub fn drift(&self) -> [i64; Counter::MIRRORED.len()] {
+        let mut drift = [0; Counter::MIRRORED.len()];
+        for (index, counter) in Counter::MIRRORED.into_iter().enumerate() {
+            drift[index] = self
+                .ours
+                .total
+                .get(counter)
+                .wrapping_sub(self.kernel[index])
+                .cast_signed();
+        }
+        drift
+    }
+}
+
+/// The calling thread's network namespace, as the data path sees it.
+#[derive(Debug)]
+pub struct Namespace {
+    pins: NamespacePins,
+}
+
+impl Namespace {
+    /// The calling thread's.
+    ///
+    /// # Errors
+    ///
+    /// [`NetnsError`] where the kernel cannot tell namespaces apart.
+    pub fn current() -> Result<Self, NetnsError> {
+        Ok(Self {
+            pins: NamespacePins::new(netns::cookie()?),
+        })
+    }
+
+    pub(super) const fn pins(&self) -> &NamespacePins {
+        &self.pins
+    }
+
+    /// Holds off other controllers, if something is attached.
+    fn lock(&self) -> Result<Option<Lock>, DatapathError> {
+        self.pins.exists().then(|| self.pins.lock()).transpose()
+    }
+
+    /// The interfaces that have pins, attached or not any more.
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError`] where pins or interfaces cannot be read.
+    pub async fn interfaces(&self) -> Result<Vec<AttachedInterface>, NamespaceError> {
+        let present = link::list().await?;
+        let mut attached = Vec::new();
+        for pins in self.pins.interfaces()? {
+            let program_id = ProgramInfo::from_pin(pins.program())
+                .map_err(DatapathError::from)?
+                .id();
+            let interface = present.iter().find(|each| each.index == pins.index);
+            let xdp = interface
+                .and_then(|interface| interface.xdp)
+                .filter(|xdp| xdp.program_id == program_id);
+            attached.push(AttachedInterface {
+                index: pins.index,
+                name: interface.map(|interface| interface.name.clone()),
+                program_id,
+                mode: xdp.map(|xdp| xdp.mode),
+            });
+        }
+        Ok(attached)
+    }
+
+    /// What one interface counted.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where its maps cannot be read.
+    pub fn counters_of(&self, index: u32) -> Result<Snapshot, DatapathError> {
+        counters_at(&self.pins.interface(index))
+    }
+
+    /// What all attached interfaces counted.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where a map cannot be read.
+    pub fn counters(&self) -> Result<Snapshot, DatapathError> {
+        let mut sum = Snapshot::default();
+        for pins in self.pins.interfaces()? {
+            sum += counters_at(&pins)?;
+        }
+        Ok(sum)
+    }
+
+    /// What all attached interfaces counted, beside what the kernel did.
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError::NothingAttached`], or where a counter cannot be read.
+    pub fn drift(&self) -> Result<Drift, NamespaceError> {
+        if self.pins.interfaces()?.is_empty() {
+            return Err(NamespaceError::NothingAttached);
+        }
+        let ours = self.counters()?;
+        let mut kernel = netstat::read()?;
+        for (value, base) in kernel.iter_mut().zip(self.state()?.baseline) {
+            *value = value.wrapping_sub(base);
+        }
+        Ok(Drift { ours, kernel })
+    }
+
+    /// Has our counters and the kernel's agree from now on: an interface came or went, and with it
+    /// counts.
+    pub(super) fn rebase(&self) -> Result<(), NamespaceError> {
+        let ours = self.counters()?.total;
+        let mut state = self.state().unwrap_or_default();
+        state.baseline = netstat::read()?;
+        for (base, counter) in state.baseline.iter_mut().zip(Counter::MIRRORED) {
+            *base = base.wrapping_sub(ours.get(counter));
+        }
+        Ok(self.set_state(state)?)
+    }
+
+    /// The data path's keys; `None` where nothing is attached.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the map cannot be opened.
+    pub fn keys(&self) -> Result<Option<KeyStore>, DatapathError> {
+        let path = self.pins.keys();
+        path.exists()
+            .then(|| KeyStore::new(map_from_pin(&path, tfo_common::maps::KEYS)?))
+            .transpose()
+    }
+
+    /// How long ago the keys last changed, as far as we know.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the state cannot be read.
+    pub fn keys_age(&self) -> Result<Option<Duration>, DatapathError> {
+        if !self.pins.state().exists() {
+            return Ok(None);
+        }
+        let since = Duration::from_secs(self.state()?.keys_since);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Ok(now
+            .ok()
+            .filter(|_| !since.is_zero())
+            .map(|now| now.saturating_sub(since)))
+    }
+
+    /// A random key becomes primary, in the data path and in the kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError::Keys`]; the old keys then stay in force.
+    pub fn rotate_keys(&self) -> Result<KeyPair, NamespaceError> {
+        self.change_keys(|store, kernel| keys::rotate(store, kernel))
+    }
+
+    /// These keys replace all others, in the data path and in the kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError::Keys`]; the old keys then stay in force.
+    pub fn set_keys(&self, pair: &KeyPair) -> Result<(), NamespaceError> {
+        self.change_keys(|store, kernel| keys::install(pair, store, kernel))
+    }
+
+    /// The kernel's keys become the data path's. Where the kernel has none, both get a random one.
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError::Keys`]; the old keys then stay in force.
+    pub fn import_keys(&self) -> Result<KeyPair, NamespaceError> {
+        self.change_keys(|store, kernel| keys::import(store, kernel))
+    }
+
+    fn change_keys<T>(
+        &self,
+        change: impl FnOnce(&mut KeyStore, &mut Sysctl) -> Result<T, InstallError<DatapathError>>,
+    ) -> Result<T, NamespaceError> {
+        let _lock = self.lock()?;
+        let mut store = self.keys()?.ok_or(NamespaceError::NothingAttached)?;
+        let changed = change(&mut store, &mut Sysctl)?;
+        self.note_key_change()?;
+        Ok(changed)
+    }
+
+    /// Remembers that the keys changed now.
+    pub(super) fn note_key_change(&self) -> Result<(), DatapathError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let mut state = self.state().unwrap_or_default();
+        state.keys_since = now.map_or(0, |now| now.as_secs());
+        self.set_state(state)
+    }
+
+    fn state(&self) -> Result<State, DatapathError> {
+        let map = map_from_pin(&self.pins.state(), STATE)?;
+        let map: Array<MapData, State> = map.try_into().map_err(DatapathError::map(STATE))?;
+        map.get(&0, 0).map_err(DatapathError::map(STATE))
+    }
+
+    fn set_state(&self, state: State) -> Result<(), DatapathError> {
+        let path = self.pins.state();
+        let mut map: Array<MapData, State> = if path.exists() {
+            map_from_pin(&path, STATE)?
+                .try_into()
+                .map_err(DatapathError::map(STATE))?
+        } else {
+            Array::create(1, 0).map_err(DatapathError::map(STATE))?
+        };
+        map.set(0, state, 0).map_err(DatapathError::map(STATE))?;
+        if path.exists() {
+            return Ok(());
+        }
+        map.pin(&path).map_err(|source| DatapathError::Pin {
+            path,
+            source: Box::new(source),
+        })
+    }
+}
+
+fn counters_at(pins: &InterfacePins) -> Result<Snapshot, DatapathError> {
+    Snapshot::read(
+        &map_from_pin(&pins.counters(), COUNTERS)?,
+        &map_from_pin(&pins.slots_taken(), SLOTS_TAKEN)?,
+    )
+}

@@ -1,0 +1,117 @@
+//! The object that the build made, loaded into the kernel.
+
+use std::path::Path;
+
+use aya::{
+    Ebpf, EbpfLoader, include_bytes_aligned,
+    maps::{Map, MapData},
+    programs::Xdp,
+};
+use tfo_common::{
+    cookie::KeySet,
+    maps::{COUNTERS, KEYS, SLOTS_TAKEN, XDP_PROGRAM},
+};
+
+use super::{DatapathError, KeyStore, Snapshot};
+
+/// The eBPF object.
+pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tfo-ebpf"));
+
+/// The program and its maps, in the kernel, neither pinned nor attached. It accepts no cookie until
+/// it is given keys.
+pub struct Datapath {
+    ebpf: Ebpf,
+    keys: KeyStore,
+}
+
+impl Datapath {
+    /// Loads the program with maps of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses it.
+    pub fn load() -> Result<Self, DatapathError> {
+        Self::load_with(&mut EbpfLoader::new())
+    }
+
+    /// Loads the program with maps of its own, but the keys that are pinned at `keys`; pins them
+    /// there if they are not yet.
+    pub(super) fn load_with_keys(keys: &Path) -> Result<Self, DatapathError> {
+        Self::load_with(EbpfLoader::new().map_pin_path(KEYS, keys))
+    }
+
+    fn load_with(loader: &mut EbpfLoader<'_>) -> Result<Self, DatapathError> {
+        let mut ebpf = loader
+            .load(OBJECT)
+            .map_err(|error| DatapathError::Load(Box::new(error)))?;
+        let keys = ebpf.take_map(KEYS).ok_or(DatapathError::Missing(KEYS))?;
+        let mut datapath = Self {
+            ebpf,
+            keys: KeyStore::new(keys)?,
+        };
+        datapath.program_mut()?.load()?;
+        Ok(datapath)
+    }
+
+    /// The XDP program.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError::Missing`] where the object has none of that name.
+    pub fn program(&self) -> Result<&Xdp, DatapathError> {
+        let program = self
+            .ebpf
+            .program(XDP_PROGRAM)
+            .ok_or(DatapathError::Missing(XDP_PROGRAM))?;
+        Ok(program.try_into()?)
+    }
+
+    /// The XDP program, to attach it.
+    pub(super) fn program_mut(&mut self) -> Result<&mut Xdp, DatapathError> {
+        let program = self
+            .ebpf
+            .program_mut(XDP_PROGRAM)
+            .ok_or(DatapathError::Missing(XDP_PROGRAM))?;
+        Ok(program.try_into()?)
+    }
+
+    /// Puts a key set in force, as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses it.
+    pub fn set_keys(&mut self, keys: &KeySet) -> Result<(), DatapathError> {
+        self.keys.set(keys)
+    }
+
+    /// What the program has counted.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where a map cannot be read.
+    pub fn counters(&self) -> Result<Snapshot, DatapathError> {
+        Snapshot::read(self.map(COUNTERS)?, self.map(SLOTS_TAKEN)?)
+    }
+
+    /// Where the keys are kept.
+    pub(super) const fn keys_mut(&mut self) -> &mut KeyStore {
+        &mut self.keys
+    }
+
+    /// The map of that name.
+    pub(super) fn map(&self, name: &'static str) -> Result<&Map, DatapathError> {
+        self.ebpf.map(name).ok_or(DatapathError::Missing(name))
+    }
+
+    /// The log of a build with the feature `trace`.
+    #[cfg(feature = "trace")]
+    pub(super) const fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+}
+
+/// The map that is pinned at `path`.
+pub(super) fn map_from_pin(path: &Path, name: &'static str) -> Result<Map, DatapathError> {
+    let data = MapData::from_pin(path).map_err(DatapathError::map(name))?;
+    Map::from_map_data(data).map_err(DatapathError::map(name))
+}

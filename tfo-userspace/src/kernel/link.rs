@@ -1,0 +1,127 @@
+//! Network interfaces and the XDP programs that they have: rtnetlink's `RTM_GETLINK`.
+
+use std::{fmt, io};
+
+use futures_util::TryStreamExt as _;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
+
+/// Why interfaces could not be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// No netlink socket.
+    #[error("cannot ask the kernel for its interfaces: {0}")]
+    Socket(#[from] io::Error),
+    /// The kernel's word.
+    #[error("cannot ask the kernel for its interfaces: {0}")]
+    Netlink(#[from] rtnetlink::Error),
+    /// There is no such interface.
+    #[error("interface {name}: there is none of that name here: it has {have}", have = have.join(", "))]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// The names that there are.
+        have: Vec<String>,
+    },
+}
+
+/// How an XDP program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpMode {
+    /// In the driver.
+    Native,
+    /// In the stack, after the packet has become a socket buffer.
+    Generic,
+    /// In the device.
+    Offloaded,
+}
+
+impl fmt::Display for XdpMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Offloaded => "offloaded",
+        })
+    }
+}
+
+/// The XDP program of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttachedXdp {
+    /// The program's id.
+    pub program_id: u32,
+    /// How it runs.
+    pub mode: XdpMode,
+}
+
+/// A network interface.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// Its index, which stays when it is renamed.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its XDP program. Where it has several, the driver's.
+    pub xdp: Option<AttachedXdp>,
+}
+
+/// The interfaces of the calling thread's namespace.
+///
+/// # Errors
+///
+/// [`LinkError`] where the kernel does not say.
+pub async fn list() -> Result<Vec<Interface>, LinkError> {
+    let (connection, handle, _) = rtnetlink::new_connection()?;
+    let connection = tokio::spawn(connection);
+    let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await?;
+    connection.abort();
+    Ok(links.into_iter().filter_map(interface).collect())
+}
+
+/// The interface of that name.
+///
+/// # Errors
+///
+/// [`LinkError::Unknown`] where there is none.
+pub async fn find(name: &str) -> Result<Interface, LinkError> {
+    let mut interfaces = list().await?;
+    match interfaces.iter().position(|each| each.name == name) {
+        Some(position) => Ok(interfaces.swap_remove(position)),
+        None => Err(LinkError::Unknown {
+            name: name.to_owned(),
+            have: interfaces.into_iter().map(|each| each.name).collect(),
+        }),
+    }
+}
+
+fn interface(message: LinkMessage) -> Option<Interface> {
+    let mut name = None;
+    let mut xdp = None;
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(value) => name = Some(value),
+            LinkAttribute::Xdp(attributes) => xdp = attached(&attributes),
+            _ => {}
+        }
+    }
+    Some(Interface {
+        index: message.header.index,
+        name: name?,
+        xdp,
+    })
+}
+
+fn attached(attributes: &[LinkXdp]) -> Option<AttachedXdp> {
+    let mode = attributes.iter().find_map(|attribute| match attribute {
+        LinkXdp::Attached(XdpAttached::Driver | XdpAttached::Multiple) => Some(XdpMode::Native),
+        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(XdpMode::Generic),
+        LinkXdp::Attached(XdpAttached::Hardware) => Some(XdpMode::Offloaded),
+        _ => None,
+    })?;
+    let program_id = attributes.iter().find_map(|attribute| match attribute {
+        LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) => Some(*id),
+        _ => None,
+    })?;
+    Some(AttachedXdp { program_id, mode })
+}

@@ -1,0 +1,7 @@
+//! What the running kernel says and takes: one file per interface of it.
+
+pub mod link;
+pub mod netns;
+pub mod netstat;
+pub mod support;
+pub mod sysctl;

@@ -1,0 +1,277 @@
+//! How a key pair comes into force: in which order the data path and the kernel take it.
+//!
+//! They cannot switch at the same instant, so the data path is always ahead on the way in and behind
+//! on the way out: it accepts a key before the kernel issues cookies with it, and forgets one after
+//! the kernel has. In between it accepts the keys of both pairs.
+
+use std::convert::Infallible;
+
+use tfo_common::cookie::{Key, KeySet};
+use zeroize::Zeroizing;
+
+use super::KeyPair;
+use crate::kernel::sysctl::{self, SysctlError};
+
+/// The side that checks cookies on the NIC.
+pub trait DataPath {
+    /// Why it could not take a set.
+    type Error;
+
+    /// Puts `keys` in force, as a whole.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot; the set before is then still in force.
+    fn accept(&mut self, keys: &KeySet) -> Result<(), Self::Error>;
+}
+
+/// No data path: a host that only rotates the kernel's keys.
+impl DataPath for () {
+    type Error = Infallible;
+
+    fn accept(&mut self, _: &KeySet) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+/// The side that issues cookies.
+pub trait Kernel {
+    /// The pair in force, or `None` where there is no key yet.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read.
+    fn pair(&self) -> Result<Option<KeyPair>, SysctlError>;
+
+    /// Puts `pair` in force, as a whole.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot; the pair before is then still in force.
+    fn issue(&mut self, pair: &KeyPair) -> Result<(), SysctlError>;
+}
+
+/// The running kernel, in the calling thread's network namespace.
+pub struct Sysctl;
+
+impl Kernel for Sysctl {
+    fn pair(&self) -> Result<Option<KeyPair>, SysctlError> {
+        sysctl::key()
+    }
+
+    fn issue(&mut self, pair: &KeyPair) -> Result<(), SysctlError> {
+        sysctl::set_key(pair)
+    }
+}
+
+/// Why keys did not change. The ones before are still in force on both sides.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError<E> {
+    /// The data path did not take them.
+    #[error("keys not changed: {0}")]
+    DataPath(E),
+    /// The kernel did not give or take them.
+    #[error("keys not changed: {0}")]
+    Kernel(#[from] SysctlError),
+    /// No random numbers.
+    #[error("keys not changed: no random key from the kernel: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Puts `new` in force on both sides. No cookie that the kernel accepts is refused on the way, and
+/// keys that are not in `new` are dropped at the end.
+///
+/// # Errors
+///
+/// [`InstallError`]; the old keys then stay in force.
+pub fn install<D: DataPath>(
+    new: &KeyPair,
+    data_path: &mut D,
+    kernel: &mut impl Kernel,
+) -> Result<(), InstallError<D::Error>> {
+    let old = kernel.pair()?;
+    let old_keys = old.iter().flat_map(KeyPair::keys);
+    let both = KeySet::new(old_keys.chain(new.keys())).expect("a set has room for two pairs");
+    data_path.accept(&both).map_err(InstallError::DataPath)?;
+    if let Err(error) = kernel.issue(new) {
+        let back = old.map_or(KeySet::EMPTY, |old| old.to_set());
+        // The data path took a larger set a moment ago. Should it fail now, it accepts too much, and
+        // the kernel still decides.
+        let _ = data_path.accept(&back);
+        return Err(error.into());
+    }
+    // Should this fail, the data path goes on accepting the keys of both pairs.
+    data_path
+        .accept(&new.to_set())
+        .map_err(InstallError::DataPath)
+}
+
+/// Makes a random key primary, and the key that was primary before the backup. Gives the new pair.
+///
+/// # Errors
+///
+/// [`InstallError`]; the old keys then stay in force.
+pub fn rotate<D: DataPath>(
+    data_path: &mut D,
+    kernel: &mut impl Kernel,
+) -> Result<KeyPair, InstallError<D::Error>> {
+    let new = KeyPair {
+        primary: random().map_err(InstallError::Random)?,
+        backup: kernel.pair()?.map(|old| old.primary),
+    };
+    install(&new, data_path, kernel)?;
+    Ok(new)
+}
+
+/// Has the data path accept what the kernel has. Where the kernel has no key yet, both get a random
+/// one. Gives the pair.
+///
+/// # Errors
+///
+/// [`InstallError`].
+pub fn import<D: DataPath>(
+    data_path: &mut D,
+    kernel: &mut impl Kernel,
+) -> Result<KeyPair, InstallError<D::Error>> {
+    let Some(pair) = kernel.pair()? else {
+        return rotate(data_path, kernel);
+    };
+    data_path
+        .accept(&pair.to_set())
+        .map_err(InstallError::DataPath)?;
+    Ok(pair)
+}
+
+/// A key that no one can guess.
+fn random() -> Result<Key, getrandom::Error> {
+    let mut bytes = Zeroizing::new([0; Key::LEN]);
+    getrandom::fill(bytes.as_mut())?;
+    Ok(Key::from_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, io};
+
+    use super::*;
+
+    /// Both sides, and a record of what each had in force after every step.
+    struct Host {
+        steps: RefCell<Vec<(Vec<Key>, Option<KeyPair>)>>,
+        kernel_fails: bool,
+    }
+
+    struct Side<'a>(&'a Host);
+
+    fn key(n: u32) -> Key {
+        Key::from_groups([n, 0, 0, 1])
+    }
+
+    fn pair(primary: u32, backup: Option<u32>) -> KeyPair {
+        KeyPair {
+            primary: key(primary),
+            backup: backup.map(key),
+        }
+    }
+
+    impl Host {
+        fn with(pair: Option<KeyPair>, kernel_fails: bool) -> Self {
+            let accepted = pair.iter().flat_map(KeyPair::keys).collect();
+            Self {
+                steps: RefCell::new(vec![(accepted, pair)]),
+                kernel_fails,
+            }
+        }
+
+        fn now(&self) -> (Vec<Key>, Option<KeyPair>) {
+            self.steps.borrow().last().unwrap().clone()
+        }
+
+        /// Design rule: whatever the kernel accepts, the data path accepts at that moment, too.
+        fn assert_never_ahead(&self) {
+            for (accepted, issued) in self.steps.borrow().iter() {
+                for key in issued.iter().flat_map(KeyPair::keys) {
+                    assert!(accepted.contains(&key));
+                }
+            }
+        }
+    }
+
+    impl DataPath for Side<'_> {
+        type Error = Infallible;
+
+        fn accept(&mut self, keys: &KeySet) -> Result<(), Infallible> {
+            let issued = self.0.now().1;
+            self.0
+                .steps
+                .borrow_mut()
+                .push((keys.keys().to_vec(), issued));
+            Ok(())
+        }
+    }
+
+    impl Kernel for Side<'_> {
+        fn pair(&self) -> Result<Option<KeyPair>, SysctlError> {
+            Ok(self.0.now().1)
+        }
+
+        fn issue(&mut self, pair: &KeyPair) -> Result<(), SysctlError> {
+            if self.0.kernel_fails {
+                return Err(SysctlError::Write {
+                    path: "test",
+                    source: io::Error::other("no"),
+                });
+            }
+            let accepted = self.0.now().0;
+            self.0
+                .steps
+                .borrow_mut()
+                .push((accepted, Some(pair.clone())));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_data_path_is_first_in_and_last_out() {
+        for old in [None, Some(pair(1, None)), Some(pair(1, Some(2)))] {
+            for new in [pair(3, Some(1)), pair(3, Some(4)), pair(2, Some(1))] {
+                let host = Host::with(old.clone(), false);
+                install(&new, &mut Side(&host), &mut Side(&host)).unwrap();
+                host.assert_never_ahead();
+                let (accepted, issued) = host.now();
+                assert!(accepted == new.keys().collect::<Vec<_>>());
+                assert!(issued == Some(new));
+            }
+        }
+    }
+
+    #[test]
+    fn rotation_keeps_the_old_primary_as_backup() {
+        let host = Host::with(Some(pair(1, Some(2))), false);
+        let new = rotate(&mut Side(&host), &mut Side(&host)).unwrap();
+        host.assert_never_ahead();
+        assert!(new.backup == Some(key(1)));
+        assert!(new.primary != key(1));
+        assert!(host.now().1 == Some(new));
+    }
+
+    #[test]
+    fn import_takes_what_is_there_and_makes_what_is_not() {
+        let host = Host::with(Some(pair(1, Some(2))), false);
+        assert!(import(&mut Side(&host), &mut Side(&host)).unwrap() == pair(1, Some(2)));
+        let host = Host::with(None, false);
+        let made = import(&mut Side(&host), &mut Side(&host)).unwrap();
+        assert!(made.backup.is_none() && !made.is_zero());
+        assert!(host.now().1 == Some(made));
+    }
+
+    #[test]
+    fn a_kernel_that_refuses_leaves_everything_as_it_was() {
+        let host = Host::with(Some(pair(1, Some(2))), true);
+        rotate(&mut Side(&host), &mut Side(&host)).unwrap_err();
+        host.assert_never_ahead();
+        let (accepted, issued) = host.now();
+        assert!(accepted == [key(1), key(2)]);
+        assert!(issued == Some(pair(1, Some(2))));
+    }
+}
