@@ -1,1 +1,28 @@
-fn main() {}
+//! The `tfo` command: parses its arguments, enters the network namespace, and hands over to the
+//! subcommand's file in `cli/`.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let args = cli::Cli::parse();
+    let verbose = args.verbose;
+    match cli::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut chain = error.chain();
+            if let Some(first) = chain.next() {
+                eprintln!("tfo: {first}");
+            }
+            if verbose > 0 {
+                for cause in chain {
+                    eprintln!("  because: {cause}");
+                }
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -79,6 +79,16 @@ pub struct AttachedInterface {
     pub mode: Option<XdpMode>,
 }
 
+impl AttachedInterface {
+    /// Its name, or what to call it when it is gone.
+    pub fn label(&self) -> String {
+        match &self.name {
+            Some(name) => name.clone(),
+            None => format!("interface {} (gone)", self.index),
+        }
+    }
+}
+
 /// The mirrored counters beside the kernel's own.
 #[derive(Clone, Debug)]
 pub struct Drift {

@@ -1,0 +1,28 @@
+//! `tfo detach`.
+
+use tfo_userspace::{
+    datapath::{self, Namespace},
+    kernel::link,
+};
+
+use super::output::print;
+
+pub(super) async fn run(interfaces: &[String]) -> anyhow::Result<()> {
+    let namespace = Namespace::current()?;
+    for name in interfaces {
+        let interface = link::find(name).await?;
+        datapath::detach(&namespace, interface.index, name)?;
+        print(&format!("{name}: detached\n"))?;
+    }
+    Ok(())
+}
+
+pub(super) async fn all() -> anyhow::Result<()> {
+    let namespace = Namespace::current()?;
+    for interface in namespace.interfaces().await? {
+        let name = interface.label();
+        datapath::detach(&namespace, interface.index, &name)?;
+        print(&format!("{name}: detached\n"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! `tfo keys`.
+
+use std::path::Path;
+
+use serde_json::json;
+use tfo_common::cookie::Key;
+use tfo_userspace::{
+    datapath::Namespace,
+    kernel::sysctl,
+    keys::{self, Fingerprint, KeyPair},
+};
+
+use super::output::{print, print_json};
+
+pub(super) fn show(json: bool) -> anyhow::Result<()> {
+    let namespace = Namespace::current()?;
+    let kernel = sysctl::key()?;
+    let kernel: Option<Vec<Fingerprint>> = kernel.map(|pair| fingerprints(pair.keys()));
+    let data_path = match namespace.keys()? {
+        Some(store) => Some(fingerprints(store.get()?.keys().iter().copied())),
+        None => None,
+    };
+    let age = namespace.keys_age()?.map(|age| age.as_secs());
+    if json {
+        return print_json(&json!({
+            "kernel": kernel,
+            "data_path": data_path,
+            "agree": data_path.as_ref().map(|data_path| Some(data_path) == kernel.as_ref()),
+            "age_seconds": age,
+        }));
+    }
+    let mut text = format!(
+        "kernel     {}\ndata path  {}\n",
+        kernel
+            .as_deref()
+            .map_or("none yet".to_owned(), |keys| line(keys)),
+        data_path
+            .as_deref()
+            .map_or("nothing attached".to_owned(), line),
+    );
+    if data_path.is_some() && data_path != kernel {
+        text.push_str("they differ: `tfo keys import` has the data path follow the kernel\n");
+    }
+    if let Some(age) = age {
+        text.push_str(&format!("changed    {age} s ago\n"));
+    }
+    print(&text)
+}
+
+pub(super) fn rotate() -> anyhow::Result<()> {
+    let pair = Namespace::current()?.rotate_keys()?;
+    print(&format!("rotated: {}\n", describe(&pair)))
+}
+
+pub(super) fn import() -> anyhow::Result<()> {
+    let pair = Namespace::current()?.import_keys()?;
+    print(&format!("imported: {}\n", describe(&pair)))
+}
+
+pub(super) fn set(file: &Path) -> anyhow::Result<()> {
+    let pair = keys::read_file(file)?;
+    Namespace::current()?.set_keys(&pair)?;
+    print(&format!("set: {}\n", describe(&pair)))
+}
+
+/// A pair's fingerprints, in words.
+pub(super) fn describe(pair: &KeyPair) -> String {
+    line(&fingerprints(pair.keys()))
+}
+
+pub(super) fn fingerprints(keys: impl IntoIterator<Item = Key>) -> Vec<Fingerprint> {
+    keys.into_iter().map(|key| Fingerprint::of(&key)).collect()
+}
+
+fn line(keys: &[Fingerprint]) -> String {
+    match keys {
+        [] => "no key".to_owned(),
+        [primary] => format!("primary {primary}"),
+        [primary, backup] => format!("primary {primary}, backup {backup}"),
+        [primary, others @ ..] => {
+            let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+            format!("primary {primary}, also {}", others.join(", "))
+        }
+    }
+}

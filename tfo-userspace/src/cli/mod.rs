@@ -1,0 +1,240 @@
+//! The command line: one file per subcommand, and what they print with.
+
+mod attach;
+mod detach;
+mod keys;
+mod output;
+mod run;
+mod stats;
+mod status;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tfo_userspace::{
+    datapath::ModeChoice,
+    kernel::{netns, support},
+};
+
+/// TCP Fast Open on a server's NIC: validates cookies in XDP, counts what becomes of them beside the
+/// kernel, and rotates the cookie keys without refusing a client.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Act in another network namespace: a name of `ip netns`, or a path such as /proc/PID/ns/net
+    #[arg(long, global = true, value_name = "NAME|PATH")]
+    netns: Option<String>,
+    /// Show the causes of an error; with `run`, log more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Attach to interfaces; stays attached when the command ends
+    Attach(AttachArgs),
+    /// Detach from interfaces and leave nothing behind
+    Detach(DetachArgs),
+    /// Show where it is attached, in which mode, with which keys, and the kernel's Fast Open state
+    Status(JsonArgs),
+    /// Show what was counted, beside the kernel's own counters
+    Stats(StatsArgs),
+    /// Show and change the cookie keys of the data path and of the kernel
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Attach, and rotate the keys on an interval, until SIGTERM or SIGINT
+    Run(RunArgs),
+}
+
+#[derive(Args)]
+struct AttachArgs {
+    /// Network interfaces
+    #[arg(required = true, value_name = "IFACE")]
+    interfaces: Vec<String>,
+    #[command(flatten)]
+    mode: ModeArgs,
+}
+
+#[derive(Args)]
+struct ModeArgs {
+    /// How the program runs: in the driver (native), in the stack (generic), or the best that works
+    #[arg(long, value_enum, default_value_t = Mode::Auto)]
+    mode: Mode,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mode {
+    /// Native, else generic; says which, and why
+    Auto,
+    /// In the driver, or not at all
+    Native,
+    /// In the stack: any interface, more slowly
+    Generic,
+}
+
+impl From<Mode> for ModeChoice {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Auto => Self::Auto,
+            Mode::Native => Self::Native,
+            Mode::Generic => Self::Generic,
+        }
+    }
+}
+
+#[derive(Args)]
+struct DetachArgs {
+    /// Network interfaces
+    #[arg(required_unless_present = "all", value_name = "IFACE")]
+    interfaces: Vec<String>,
+    /// All interfaces of the network namespace, also those that are gone
+    #[arg(long, conflicts_with = "interfaces")]
+    all: bool,
+}
+
+#[derive(Args)]
+struct JsonArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct StatsArgs {
+    #[command(flatten)]
+    json: JsonArgs,
+    /// Break the counts down
+    #[arg(long, value_enum)]
+    by: Option<Breakdown>,
+    /// Print again every so many seconds, until interrupted
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    watch: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Breakdown {
+    /// Per destination port
+    Port,
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Show the fingerprints of the keys that the kernel and the data path have
+    Show(JsonArgs),
+    /// Make a random key primary; cookies of the old one stay valid until the next rotation
+    Rotate,
+    /// Have the data path accept the keys that the kernel has
+    Import,
+    /// Put the keys of a file in force; cookies of all others are refused from then on
+    Set {
+        /// A file, mode 0600, with PRIMARY[,BACKUP], each four groups of 8 hexadecimal digits as the
+        /// kernel prints them
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Network interface; give it several times for several. One that is attached already is taken over
+    #[arg(short, long = "interface", required = true, value_name = "IFACE")]
+    interfaces: Vec<String>,
+    #[command(flatten)]
+    mode: ModeArgs,
+    /// How often a new key becomes primary: a number with s, m, h or d. A client may stay away for as
+    /// long without losing its cookie
+    #[arg(long, default_value = "24h", value_name = "TIME", value_parser = interval)]
+    interval: Duration,
+    /// Detach at the end; otherwise the data path stays, and goes on counting
+    #[arg(long)]
+    detach_on_exit: bool,
+}
+
+/// A time such as `30s`, `15m`, `24h` or `7d`.
+fn interval(text: &str) -> Result<Duration, String> {
+    let error =
+        || format!("write a whole number above 0 with s, m, h or d, such as 24h, not {text:?}");
+    let (digits, seconds) = match text.char_indices().next_back() {
+        Some((at, 's')) => (&text[..at], 1),
+        Some((at, 'm')) => (&text[..at], 60),
+        Some((at, 'h')) => (&text[..at], 3600),
+        Some((at, 'd')) => (&text[..at], 86_400),
+        _ => return Err(error()),
+    };
+    let number: u64 = digits.parse().map_err(|_| error())?;
+    let seconds = number.checked_mul(seconds).filter(|seconds| *seconds > 0);
+    // A century, so that no clock arithmetic overflows.
+    match seconds.filter(|seconds| *seconds <= 100 * 365 * 86_400) {
+        Some(seconds) => Ok(Duration::from_secs(seconds)),
+        None => Err(error()),
+    }
+}
+
+/// Does what the command line asks for.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
+    // Refused here, the error names the cause; the first file that cannot be opened would not.
+    support::privileges()?;
+    // Before anything else: what the threads of the runtime see is the namespace of this one.
+    if let Some(name) = &cli.netns {
+        netns::enter(name)?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Attach(args) => attach::run(&args.interfaces, args.mode.mode.into()).await,
+            Command::Detach(args) if args.all => detach::all().await,
+            Command::Detach(args) => detach::run(&args.interfaces).await,
+            Command::Status(args) => status::run(args.json).await,
+            Command::Stats(args) => {
+                if args.json.json && args.watch.is_some() {
+                    bail!("--json prints one object: run it again instead of --watch");
+                }
+                let by_port = args.by == Some(Breakdown::Port);
+                stats::run(args.json.json, by_port, args.watch).await
+            }
+            Command::Keys(KeysCommand::Show(args)) => keys::show(args.json),
+            Command::Keys(KeysCommand::Rotate) => keys::rotate(),
+            Command::Keys(KeysCommand::Import) => keys::import(),
+            Command::Keys(KeysCommand::Set { file }) => keys::set(&file),
+            Command::Run(args) => run::run(args, cli.verbose).await,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn intervals_are_a_number_and_a_unit() {
+        assert_eq!(interval("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(interval("24h"), Ok(Duration::from_secs(86_400)));
+        for text in [
+            "",
+            "0s",
+            "5",
+            "h",
+            "-1h",
+            "1.5h",
+            "24 h",
+            "1w",
+            "99999999999999999999d",
+        ] {
+            let error = interval(text).unwrap_err();
+            assert!(error.contains("such as 24h"), "{text}: {error}");
+        }
+    }
+}

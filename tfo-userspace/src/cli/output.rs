@@ -1,0 +1,74 @@
+//! What subcommands print with.
+
+use std::io::{self, Write as _};
+
+use anyhow::Context as _;
+use tfo_common::counters::{Counter, Counters};
+use tfo_userspace::kernel::sysctl;
+
+/// Prints to standard output. A reader that has seen enough (`tfo stats | head`) is no error.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write to standard output"),
+    }
+}
+
+/// Prints one JSON object.
+pub(super) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+    print(&format!("{value:#}\n"))
+}
+
+/// An object from each counter's name to its value.
+pub(super) fn counters_json(counters: &Counters) -> serde_json::Value {
+    Counter::ALL
+        .into_iter()
+        .map(|counter| (counter.name().to_owned(), counters.get(counter).into()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// A warning on standard error.
+pub(super) fn warn(text: &str) {
+    eprintln!("tfo: warning: {text}");
+}
+
+/// Says so where the kernel takes no Fast Open at all.
+pub(super) fn warn_if_off() -> anyhow::Result<()> {
+    let mode = sysctl::mode()?;
+    if !mode.server() {
+        warn(&format!(
+            "TCP Fast Open is off for listeners here (net.ipv4.tcp_fastopen = {}): \
+             sysctl -w net.ipv4.tcp_fastopen={}",
+            mode.0,
+            mode.0 | 0x2
+        ));
+    }
+    Ok(())
+}
+
+/// Lines up rows in columns: the first to the left, the others to the right.
+pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            if column == 0 {
+                line.push_str(&format!("{cell:width$}"));
+            } else {
+                line.push_str(&format!("  {cell:>width$}"));
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,67 @@
+//! `tfo status`.
+
+use serde_json::json;
+use tfo_userspace::{datapath::Namespace, kernel::sysctl};
+
+use super::{
+    keys::fingerprints,
+    output::{print, print_json, table, warn_if_off},
+};
+
+pub(super) async fn run(json: bool) -> anyhow::Result<()> {
+    let namespace = Namespace::current()?;
+    let interfaces = namespace.interfaces().await?;
+    let mode = sysctl::mode()?;
+    let keys = match namespace.keys()? {
+        Some(store) => fingerprints(store.get()?.keys().iter().copied()),
+        None => Vec::new(),
+    };
+    let age = namespace.keys_age()?;
+    if json {
+        let interfaces: Vec<_> = interfaces
+            .iter()
+            .map(|interface| {
+                json!({
+                    "name": interface.name,
+                    "index": interface.index,
+                    "program_id": interface.program_id,
+                    "mode": interface.mode,
+                })
+            })
+            .collect();
+        return print_json(&json!({
+            "interfaces": interfaces,
+            "keys": keys,
+            "keys_age_seconds": age.map(|age| age.as_secs()),
+            "tcp_fastopen": mode.0,
+            "listeners_may_use_fast_open": mode.server(),
+        }));
+    }
+    if interfaces.is_empty() {
+        print("not attached to any interface here\n")?;
+    } else {
+        let mut rows = vec![vec![
+            "interface".to_owned(),
+            "mode".into(),
+            "program".into(),
+        ]];
+        for interface in &interfaces {
+            let mode = interface
+                .mode
+                .map_or("detached by another".to_owned(), |mode| mode.to_string());
+            rows.push(vec![
+                interface.label(),
+                mode,
+                interface.program_id.to_string(),
+            ]);
+        }
+        print(&table(&rows))?;
+        let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        let age = age.map_or(String::new(), |age| {
+            format!(", changed {} s ago", age.as_secs())
+        });
+        print(&format!("keys: {}{age}\n", keys.join(", ")))?;
+    }
+    print(&format!("net.ipv4.tcp_fastopen = {}\n", mode.0))?;
+    warn_if_off()
+}
