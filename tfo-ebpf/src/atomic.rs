@@ -23,6 +23,10 @@ impl Shared {
     #[inline(always)]
     pub(crate) fn fetch_add(&self, amount: u64) -> u64 {
         let mut value = amount;
+        #[cfg(not(target_arch = "bpf"))]
+        {
+            value += self.load();
+        }
         #[cfg(target_arch = "bpf")]
         // SAFETY: the pointer is to a live, aligned u64.
         unsafe {
@@ -32,10 +36,6 @@ impl Shared {
                 at = in(reg) self.0.get(),
             );
         }
-        #[cfg(not(target_arch = "bpf"))]
-        {
-            value = self.load().wrapping_add(amount);
-        }
         value
     }
 
@@ -43,6 +43,10 @@ impl Shared {
     #[inline(always)]
     pub(crate) fn compare_exchange(&self, current: u64, new: u64) -> u64 {
         let mut value = current;
+        #[cfg(not(target_arch = "bpf"))]
+        {
+            value += self.load() + new;
+        }
         #[cfg(target_arch = "bpf")]
         // SAFETY: the pointer is to a live, aligned u64. The instruction compares with r0 and leaves
         // the value before in it.
@@ -53,10 +57,6 @@ impl Shared {
                 new = in(reg) new,
                 inout("r0") value,
             );
-        }
-        #[cfg(not(target_arch = "bpf"))]
-        {
-            value = self.load().max(value).max(new);
         }
         value
     }

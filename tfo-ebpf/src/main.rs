@@ -22,19 +22,30 @@ use tfo_common::{
 use crate::frame::XdpFrame;
 
 /// Sees every frame that the interface receives.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the macro calls"
+)]
 #[xdp(frags)]
-pub fn tfo_xdp(ctx: XdpContext) -> u32 {
-    match wire::parse(&XdpFrame::new(&ctx)) {
+fn tfo_xdp(ctx: XdpContext) -> u32 {
+    observe(&ctx);
+    // Nothing here decides about a frame, and nothing here can fail in a way that costs one.
+    xdp_action::XDP_PASS
+}
+
+/// Counts what the frame comes to, if it is a SYN.
+#[inline(always)]
+fn observe(ctx: &XdpContext) {
+    match wire::parse(&XdpFrame::new(ctx)) {
         Ok(syn) => {
             let outcome = Outcome::of(&syn, keys::in_force);
             counters::count_syn(&syn, outcome);
             #[cfg(feature = "trace")]
-            trace(&ctx, &syn, outcome);
+            trace(ctx, &syn, outcome);
         }
         Err(NotSyn::Unparsed) => counters::count_unparsed(),
         Err(NotSyn::Other) => {}
     }
-    xdp_action::XDP_PASS
 }
 
 /// One log line for a SYN that has to do with Fast Open.

@@ -29,9 +29,7 @@ pub(super) fn describe(interface: &str, attached: &Attached) -> String {
         Fingerprint::of(&keys.primary)
     );
     if let Some(reason) = not_native {
-        text.push_str(&format!(
-            "{interface}: not native, which is faster: the driver says: {reason}\n"
-        ));
+        text += &format!("{interface}: not native, which is faster: the driver says: {reason}\n");
     }
     text
 }

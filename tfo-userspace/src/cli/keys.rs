@@ -31,9 +31,7 @@ pub(super) fn show(json: bool) -> anyhow::Result<()> {
     }
     let mut text = format!(
         "kernel     {}\ndata path  {}\n",
-        kernel
-            .as_deref()
-            .map_or("none yet".to_owned(), |keys| line(keys)),
+        kernel.as_deref().map_or("none yet".to_owned(), line),
         data_path
             .as_deref()
             .map_or("nothing attached".to_owned(), line),
@@ -42,7 +40,7 @@ pub(super) fn show(json: bool) -> anyhow::Result<()> {
         text.push_str("they differ: `tfo keys import` has the data path follow the kernel\n");
     }
     if let Some(age) = age {
-        text.push_str(&format!("changed    {age} s ago\n"));
+        text += &format!("changed    {age} s ago\n");
     }
     print(&text)
 }

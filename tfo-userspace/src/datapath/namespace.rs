@@ -253,7 +253,7 @@ impl Namespace {
     ///
     /// [`NamespaceError::Keys`]; the old keys then stay in force.
     pub fn rotate_keys(&self) -> Result<KeyPair, NamespaceError> {
-        self.change_keys(|store, kernel| keys::rotate(store, kernel))
+        self.change_keys(keys::rotate)
     }
 
     /// These keys replace all others, in the data path and in the kernel.
@@ -271,7 +271,7 @@ impl Namespace {
     ///
     /// [`NamespaceError::Keys`]; the old keys then stay in force.
     pub fn import_keys(&self) -> Result<KeyPair, NamespaceError> {
-        self.change_keys(|store, kernel| keys::import(store, kernel))
+        self.change_keys(keys::import)
     }
 
     fn change_keys<T>(

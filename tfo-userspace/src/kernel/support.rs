@@ -79,5 +79,5 @@ fn bpffs() -> Result<(), SupportError> {
 }
 
 fn is_bpffs() -> bool {
-    statfs(BPFFS).is_ok_and(|fs| fs.f_type as i64 == BPFFS_MAGIC)
+    statfs(BPFFS).is_ok_and(|fs| fs.f_type == BPFFS_MAGIC)
 }

@@ -84,6 +84,10 @@ pub enum InstallError<E> {
 /// # Errors
 ///
 /// [`InstallError`]; the old keys then stay in force.
+///
+/// # Panics
+///
+/// Never: a set has room for two pairs.
 pub fn install<D: DataPath>(
     new: &KeyPair,
     data_path: &mut D,

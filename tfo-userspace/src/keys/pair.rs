@@ -86,6 +86,10 @@ impl KeyPair {
     }
 
     /// The pair as the kernel takes it.
+    ///
+    /// # Panics
+    ///
+    /// Never: writing to a string cannot fail.
     pub fn to_text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(2 * GROUPS * (DIGITS + 1)));
         for key in self.keys() {
