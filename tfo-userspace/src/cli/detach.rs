@@ -19,7 +19,11 @@ pub(super) async fn run(interfaces: &[String]) -> anyhow::Result<()> {
 
 pub(super) async fn all() -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
-    for interface in namespace.interfaces().await? {
+    let interfaces = namespace.interfaces().await?;
+    if interfaces.is_empty() {
+        print("nothing was attached here\n")?;
+    }
+    for interface in interfaces {
         let name = interface.label();
         datapath::detach(&namespace, interface.index, &name)?;
         print(&format!("{name}: detached\n"))?;

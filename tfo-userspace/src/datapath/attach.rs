@@ -159,6 +159,11 @@ fn attach_locked(
     choice: ModeChoice,
 ) -> Result<Attached, AttachError> {
     let mut datapath = Datapath::load_with_keys(&namespace.pins().keys())?;
+    #[cfg(feature = "trace")]
+    datapath.forward_log().map_err(|source| DatapathError::Io {
+        path: "the program's log".into(),
+        source,
+    })?;
     let before = datapath.keys_mut().get()?;
     let keys = keys::import(datapath.keys_mut(), &mut Sysctl).map_err(NamespaceError::from)?;
     if keys.to_set() != before {

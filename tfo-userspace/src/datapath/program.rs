@@ -103,10 +103,20 @@ impl Datapath {
         self.ebpf.map(name).ok_or(DatapathError::Missing(name))
     }
 
-    /// The log of a build with the feature `trace`.
+    /// Hands the program's log lines to this process's log, for as long as the runtime lives.
     #[cfg(feature = "trace")]
-    pub(super) const fn ebpf_mut(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
+    pub(super) fn forward_log(&mut self) -> std::io::Result<()> {
+        use tokio::io::{Interest, unix::AsyncFd};
+
+        let logger = aya_log::EbpfLogger::init(&mut self.ebpf).map_err(std::io::Error::other)?;
+        let mut logger = AsyncFd::with_interest(logger, Interest::READABLE)?;
+        tokio::spawn(async move {
+            while let Ok(mut ready) = logger.readable_mut().await {
+                ready.get_inner_mut().flush();
+                ready.clear_ready();
+            }
+        });
+        Ok(())
     }
 }
 
