@@ -1,0 +1,7 @@
+//! The chores of this repository, one file each: `cargo xtask --help` lists them.
+//!
+//! [`toolchain`] also serves the controller's build script, which therefore gives the same answer to
+//! "what is missing?" as the tasks do. Everything else here only starts other programs.
+
+pub mod command;
+pub mod toolchain;

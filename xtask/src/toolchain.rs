@@ -1,0 +1,276 @@
+//! How the eBPF program can be built on this machine.
+//!
+//! Rust ships no `core` for the BPF target, so its source is compiled along: any toolchain will do
+//! that has the source. rustup has it as the component `rust-src`, and Debian as `rust-web-src` to its
+//! `rustc-web`, which `cargo xtask setup` links into rustup as [`DEBIAN`]. The object is linked by
+//! bpf-linker, whose LLVM must be at least as new as the LLVM of the compiler.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::command::{output, which};
+
+/// The environment variable that names the toolchain to take instead of looking for one.
+pub const OVERRIDE: &str = "TFO_EBPF_TOOLCHAIN";
+
+/// What rustup calls Debian's compiler, once it is linked.
+pub const DEBIAN: &str = "debian-web";
+
+/// Where a toolchain has the source of `core`, below its sysroot.
+pub const CORE_SOURCE: &str = "lib/rustlib/src/rust/library/core/src/lib.rs";
+
+/// The remedy that every error names.
+const REMEDY: &str = "run `cargo xtask setup`";
+
+/// A toolchain as rustup knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Toolchain {
+    /// Its name for `rustup run`.
+    pub name: String,
+    /// The compiler's version.
+    pub release: String,
+    /// The major version of the compiler's LLVM.
+    pub llvm: u32,
+    /// Whether the source of `core` is there.
+    pub has_core: bool,
+}
+
+impl Toolchain {
+    /// Asks the toolchain's compiler. Nothing, if rustup has no such toolchain or it is too old.
+    pub fn inspect(name: &str) -> Option<Self> {
+        let sysroot = output(rustc(name).args(["--print", "sysroot"]))?;
+        let has_core = Path::new(&sysroot).join(CORE_SOURCE).is_file();
+        Self::parse(name, has_core, &output(rustc(name).arg("-vV"))?)
+    }
+
+    /// Reads what `rustc -vV` says.
+    fn parse(name: &str, has_core: bool, version: &str) -> Option<Self> {
+        let field = |name| version.lines().find_map(|line| line.strip_prefix(name));
+        let release = field("release: ")?.to_owned();
+        let recent = minor(&release)? >= minor(env!("CARGO_PKG_RUST_VERSION"))?;
+        recent.then_some(Self {
+            name: name.to_owned(),
+            release,
+            llvm: leading_number(field("LLVM version: ")?)?,
+            has_core,
+        })
+    }
+}
+
+/// The linker of BPF objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Linker {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its version, as it says itself.
+    pub version: String,
+    /// The major version of the LLVM library that it loads; unknown if LLVM is linked into it.
+    pub llvm: Option<u32>,
+}
+
+impl Linker {
+    /// Looks for the linker where rustc will, and tries whether it starts.
+    pub fn find() -> Option<Self> {
+        let path = which("bpf-linker").or_else(|| {
+            let home = env::var_os("CARGO_HOME")
+                .map(PathBuf::from)
+                .or_else(|| Some(env::home_dir()?.join(".cargo")))?;
+            Some(home.join("bin/bpf-linker")).filter(|path| path.is_file())
+        })?;
+        let version = output(Command::new(&path).arg("--version"))?;
+        Some(Self {
+            version: version.replace("bpf-linker ", ""),
+            llvm: loaded_llvm(&fs::read(&path).ok()?),
+            path,
+        })
+    }
+
+    /// Whether it can read what a compiler with this LLVM writes.
+    pub fn reads(&self, llvm: u32) -> bool {
+        self.llvm.is_none_or(|own| own >= llvm)
+    }
+}
+
+/// The toolchain that the eBPF program is to be built with.
+///
+/// # Errors
+///
+/// Something is missing: one line says what, and what to do.
+pub fn find() -> Result<Toolchain> {
+    let candidates = candidates()?;
+    if !candidates.iter().any(|toolchain| toolchain.has_core) {
+        bail!("no Rust toolchain here has the source of core, to build the eBPF program: {REMEDY}");
+    }
+    let linker = Linker::find().with_context(|| {
+        format!("bpf-linker, which links the eBPF program, is missing: {REMEDY}")
+    })?;
+    choose(candidates, &linker).with_context(|| {
+        format!(
+            "the LLVM of {} is older than that of every toolchain with the source of core: {REMEDY}",
+            linker.path.display()
+        )
+    })
+}
+
+/// The first toolchain that has the source of `core` and that the linker can read from.
+pub fn choose(candidates: Vec<Toolchain>, linker: &Linker) -> Option<Toolchain> {
+    candidates
+        .into_iter()
+        .find(|toolchain| toolchain.has_core && linker.reads(toolchain.llvm))
+}
+
+/// The toolchains that come into question, the best first, with and without the source of `core`.
+///
+/// # Errors
+///
+/// There is no rustup, or [`OVERRIDE`] names a toolchain that it does not have.
+pub fn candidates() -> Result<Vec<Toolchain>> {
+    if which("rustup").is_none() {
+        bail!("rustup is missing: install it from https://rustup.rs");
+    }
+    if let Some(name) = overridden() {
+        let toolchain = Toolchain::inspect(&name).with_context(|| {
+            format!("{OVERRIDE} names {name}, which rustup cannot run or is too old")
+        })?;
+        return Ok(vec![toolchain]);
+    }
+    let mut names = vec!["nightly".to_owned()];
+    names.extend(active());
+    names.extend(["stable".to_owned(), DEBIAN.to_owned()]);
+    Ok(names
+        .iter()
+        .filter_map(|name| Toolchain::inspect(name))
+        .collect())
+}
+
+/// The toolchain that [`OVERRIDE`] names.
+pub fn overridden() -> Option<String> {
+    env::var(OVERRIDE).ok().filter(|name| !name.is_empty())
+}
+
+/// The toolchain that cargo runs with in this folder.
+pub fn active() -> Option<String> {
+    let line = output(&mut rustup(&["show", "active-toolchain"]))?;
+    line.split_whitespace().next().map(ToOwned::to_owned)
+}
+
+/// rustup, which is to ask for nothing and to install nothing on the way.
+pub(crate) fn rustup(args: &[&str]) -> Command {
+    let mut command = Command::new("rustup");
+    command
+        .args(args)
+        .env("RUSTUP_AUTO_INSTALL", "0")
+        .stdin(Stdio::null());
+    command
+}
+
+/// The compiler of one toolchain.
+fn rustc(toolchain: &str) -> Command {
+    let mut command = rustup(&["run", toolchain, "rustc"]);
+    // A build script inherits these from its cargo.
+    command.env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTC");
+    command
+}
+
+/// The major version in the name of the LLVM library that an executable loads.
+fn loaded_llvm(executable: &[u8]) -> Option<u32> {
+    const NAMES: [&[u8]; 2] = [b"libLLVM.so.", b"libLLVM-"];
+    NAMES.iter().find_map(|name| {
+        executable
+            .windows(name.len())
+            .enumerate()
+            .filter(|(_, window)| window == name)
+            .find_map(|(at, _)| {
+                let rest = &executable[at + name.len()..];
+                leading_number(str::from_utf8(&rest[..rest.len().min(2)]).ok()?)
+            })
+    })
+}
+
+/// The second number of a version `1.N`.
+fn minor(version: &str) -> Option<u32> {
+    leading_number(version.strip_prefix("1.")?)
+}
+
+/// The number that a text begins with.
+fn leading_number(text: &str) -> Option<u32> {
+    let end = text.find(|c: char| !c.is_ascii_digit());
+    text[..end.unwrap_or(text.len())].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VERSION: &str = "rustc 1.96.0 (ac68faa20 2026-05-25)\nbinary: rustc\nrelease: 1.96.0\n\
+                           LLVM version: 22.1.8";
+
+    fn toolchain(name: &str, has_core: bool, llvm: u32) -> Toolchain {
+        Toolchain {
+            name: name.to_owned(),
+            release: "1.96.0".to_owned(),
+            llvm,
+            has_core,
+        }
+    }
+
+    fn linker(llvm: Option<u32>) -> Linker {
+        Linker {
+            path: "bpf-linker".into(),
+            version: "0.13.0".to_owned(),
+            llvm,
+        }
+    }
+
+    #[test]
+    fn a_compiler_is_known_by_what_it_says() {
+        let parsed = Toolchain::parse("debian-web", true, VERSION);
+        assert_eq!(parsed, Some(toolchain("debian-web", true, 22)));
+        assert_eq!(Toolchain::parse("x", true, "rustc 1.96.0"), None);
+    }
+
+    #[test]
+    fn an_old_compiler_is_no_candidate() {
+        let old = VERSION.replace("release: 1.96.0", "release: 1.63.0");
+        assert_eq!(Toolchain::parse("x", true, &old), None);
+        let nightly = VERSION.replace("release: 1.96.0", "release: 1.97.0-nightly");
+        assert!(Toolchain::parse("x", true, &nightly).is_some());
+    }
+
+    #[test]
+    fn the_linkers_llvm_is_in_the_name_of_its_library() {
+        assert_eq!(loaded_llvm(b"\0libc.so.6\0libLLVM.so.22.1\0"), Some(22));
+        assert_eq!(loaded_llvm(b"\0libLLVM-15.so.1\0"), Some(15));
+        assert_eq!(loaded_llvm(b"libLLVM.so.%d\0libLLVM.so.21"), Some(21));
+        assert_eq!(loaded_llvm(b"libLLVM.so."), None);
+        assert_eq!(loaded_llvm(b"nothing of the kind"), None);
+    }
+
+    #[test]
+    fn the_linker_reads_its_own_llvm_and_older() {
+        assert!(linker(Some(22)).reads(22));
+        assert!(linker(Some(23)).reads(22));
+        assert!(!linker(Some(21)).reads(22));
+        assert!(linker(None).reads(99));
+    }
+
+    #[test]
+    fn a_toolchain_without_core_or_too_new_for_the_linker_is_passed_over() {
+        let all = || {
+            vec![
+                toolchain("nightly", true, 23),
+                toolchain("stable", false, 22),
+                toolchain(DEBIAN, true, 22),
+            ]
+        };
+        let chosen = |llvm| choose(all(), &linker(llvm)).map(|toolchain| toolchain.name);
+        assert_eq!(chosen(Some(22)).as_deref(), Some(DEBIAN));
+        assert_eq!(chosen(Some(23)).as_deref(), Some("nightly"));
+        assert_eq!(chosen(Some(21)), None);
+    }
+}
