@@ -4,4 +4,5 @@
 //! "what is missing?" as the tasks do. Everything else here only starts other programs.
 
 pub mod command;
+pub mod setup;
 pub mod toolchain;

@@ -1,0 +1,98 @@
+//! Packages of Debian and its kin.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::command::{as_root, output, succeed, which};
+
+use super::progress;
+
+/// apt-get, whose lists are brought up to date at most once, and only when they are needed.
+pub(super) struct Apt {
+    refreshed: bool,
+}
+
+impl Apt {
+    pub(super) const fn new() -> Self {
+        Self { refreshed: false }
+    }
+
+    /// Whether this system has apt-get.
+    pub(super) fn present() -> bool {
+        which("apt-get").is_some()
+    }
+
+    /// Whether the package can be installed. Nothing can where there is no apt-get.
+    pub(super) fn offers(&mut self, package: &str) -> Result<bool> {
+        if !Self::present() {
+            return Ok(false);
+        }
+        self.refresh()?;
+        let policy = output(
+            Command::new("apt-cache")
+                .args(["policy", package])
+                .env("LC_ALL", "C"),
+        );
+        Ok(policy.is_some_and(|policy| has_candidate(&policy)))
+    }
+
+    /// Installs packages, all in one go.
+    pub(super) fn install(&mut self, packages: &[&str]) -> Result<()> {
+        if packages.is_empty() {
+            return Ok(());
+        }
+        let packages = packages.join(" ");
+        if !Self::present() {
+            bail!("there is no apt-get here: install by other means what Debian calls {packages}");
+        }
+        self.refresh()?;
+        progress(&format!("apt-get install {packages}"));
+        let args = format!("install --yes --no-install-recommends {packages}");
+        succeed(&mut apt_get(&args)?).with_context(|| format!("apt-get cannot install {packages}"))
+    }
+
+    fn refresh(&mut self) -> Result<()> {
+        if !self.refreshed {
+            progress("apt-get update");
+            succeed(&mut apt_get("update")?)?;
+            self.refreshed = true;
+        }
+        Ok(())
+    }
+}
+
+/// apt-get as root, with few words and no questions. It waits a while for another that is at work.
+fn apt_get(args: &str) -> Result<Command> {
+    let mut command = as_root("env")?;
+    command
+        .args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"])
+        .args(["-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0"])
+        .args(args.split(' '))
+        .stdin(Stdio::null());
+    Ok(command)
+}
+
+/// Whether `apt-cache policy` names a version that can be installed.
+fn has_candidate(policy: &str) -> bool {
+    policy
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Candidate: "))
+        .is_some_and(|version| version != "(none)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_to_be_had_if_it_has_a_candidate() {
+        assert!(has_candidate(
+            "curl:\n  Installed: (none)\n  Candidate: 7.88.1-10"
+        ));
+        assert!(!has_candidate(
+            "curl:\n  Installed: (none)\n  Candidate: (none)"
+        ));
+        assert!(!has_candidate(""));
+    }
+}
