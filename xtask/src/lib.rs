@@ -3,6 +3,11 @@
 //! [`toolchain`] also serves the controller's build script, which therefore gives the same answer to
 //! "what is missing?" as the tasks do. Everything else here only starts other programs.
 
+pub mod bench;
+pub mod build;
 pub mod command;
+pub mod demo;
+pub mod run;
 pub mod setup;
+pub mod test;
 pub mod toolchain;

@@ -1,10 +1,14 @@
 //! `cargo xtask`: parses the command line and hands over to the task's own module.
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::setup;
+use xtask::{
+    bench,
+    build::{self, Profile},
+    demo, run, setup, test,
+};
 
 /// Sets up, builds, runs, demonstrates and tests tfo.
 #[derive(Parser)]
@@ -22,6 +26,32 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Build the tfo command, with the eBPF program in it
+    Build {
+        /// Build with optimisations
+        #[arg(long)]
+        release: bool,
+    },
+    /// Build, then run `tfo ARGS` as root
+    Run {
+        /// Arguments of tfo
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Show tfo at work on this machine, in network namespaces of its own
+    Demo,
+    /// Run the unit tests, then the kernel suites as root
+    Test {
+        /// Arguments of the kernel suites, such as parts of test names
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Measure what the data path costs, as root
+    Bench {
+        /// Arguments of the benchmark
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -36,5 +66,10 @@ fn dispatch(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup { check: true } => setup::check(),
         Task::Setup { check: false } => setup::setup().map(done),
+        Task::Build { release } => build::build(Profile::of(release)).map(done),
+        Task::Run { args } => run::run(&args),
+        Task::Demo => demo::demo(),
+        Task::Test { args } => test::test(&args).map(done),
+        Task::Bench { args } => bench::bench(&args),
     }
 }

@@ -1,0 +1,80 @@
+//! `cargo xtask build`: the `tfo` command, which holds the eBPF program.
+
+use std::{env, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    command::{cargo, succeed},
+    toolchain,
+};
+
+/// How to build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Quick to build.
+    Dev,
+    /// Quick to run.
+    Release,
+}
+
+impl Profile {
+    /// The profile that the flag `--release` asks for.
+    pub const fn of(release: bool) -> Self {
+        if release { Self::Release } else { Self::Dev }
+    }
+
+    /// What cargo calls the profile's folder.
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// Builds `tfo`, and says where it is.
+///
+/// # Errors
+///
+/// A piece of the toolchain is missing, or the build fails.
+pub fn build(profile: Profile) -> Result<()> {
+    let path = tfo(profile)?;
+    println!("tfo: built {}", path.display());
+    Ok(())
+}
+
+/// Builds `tfo`, and gives its path.
+///
+/// # Errors
+///
+/// As [`build`].
+pub fn tfo(profile: Profile) -> Result<PathBuf> {
+    toolchain::find()?;
+    binary("tfo-userspace", "tfo", profile)
+}
+
+/// Builds one binary of the workspace, and gives its path.
+///
+/// # Errors
+///
+/// The build fails.
+pub fn binary(package: &str, name: &str, profile: Profile) -> Result<PathBuf> {
+    let mut cargo = cargo();
+    cargo.args(["build", "--package", package, "--bin", name]);
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    succeed(&mut cargo)?;
+    let path = target()?.join(profile.folder()).join(name);
+    path.is_file()
+        .then_some(path)
+        .with_context(|| format!("cargo built {name} elsewhere than beside this task's folder"))
+}
+
+/// Cargo's target folder, wherever it is configured to be: this task was built into it as well.
+fn target() -> Result<PathBuf> {
+    let own = env::current_exe().context("cannot find out where this task runs from")?;
+    let target = own.ancestors().nth(2).context("this task has no folder")?;
+    Ok(target.to_owned())
+}

@@ -1,0 +1,24 @@
+//! `cargo xtask demo`: from a bare clone to Fast Open at work, in one command.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::{
+    build::{self, Profile},
+    command::{as_root, exit_code, status},
+    setup,
+};
+
+/// Installs what is missing, builds, and runs the demonstration as root.
+///
+/// # Errors
+///
+/// Something is missing and cannot be installed, the build fails, or there is no way to be root.
+pub fn demo() -> Result<ExitCode> {
+    setup::ensure()?;
+    println!("tfo: building; the first time takes a minute or two");
+    build::tfo(Profile::Dev)?;
+    let demo = build::binary("tfo-tests", "tfo-demo", Profile::Dev)?;
+    Ok(exit_code(status(&mut as_root(demo)?)?))
+}
