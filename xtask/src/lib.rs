@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod build;
+pub mod ci;
 pub mod command;
 pub mod demo;
 pub mod run;

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use xtask::{
     bench,
     build::{self, Profile},
-    demo, run, setup, test,
+    ci, demo, run, setup, test,
 };
 
 /// Sets up, builds, runs, demonstrates and tests tfo.
@@ -52,6 +52,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Do all that a change has to pass: format, lints, docs, tests, demo
+    Ci,
 }
 
 fn main() -> ExitCode {
@@ -71,5 +73,6 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Demo => demo::demo(),
         Task::Test { args } => test::test(&args).map(done),
         Task::Bench { args } => bench::bench(&args),
+        Task::Ci => ci::ci().map(done),
     }
 }

@@ -1,0 +1,65 @@
+//! `cargo xtask ci`: all that a change has to pass.
+
+use std::{
+    process::{Command, ExitCode},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    command::{cargo, succeed},
+    demo, setup, test,
+};
+
+/// Format, lints, docs, tests and the demonstration, each with the time it took.
+///
+/// # Errors
+///
+/// A step failed; those after it are not run.
+pub fn ci() -> Result<()> {
+    let start = Instant::now();
+    step("setup", setup::ensure)?;
+    step("format", || {
+        succeed(cargo().args(["fmt", "--all", "--check"]))
+    })?;
+    step("lints", || succeed(&mut clippy()))?;
+    step("docs", || succeed(&mut doc()))?;
+    step("tests", || test::test(&[]))?;
+    step("demo", || {
+        if demo::demo()? != ExitCode::SUCCESS {
+            bail!("the demonstration found something wrong");
+        }
+        Ok(())
+    })?;
+    println!("tfo: ci: all passed in {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
+/// Runs one step, and says how long it took.
+fn step(name: &'static str, step: impl FnOnce() -> Result<()>) -> Result<()> {
+    println!("tfo: ci: {name}");
+    let start = Instant::now();
+    step().context(name)?;
+    println!(
+        "tfo: ci: {name} passed in {:.1} s",
+        start.elapsed().as_secs_f32()
+    );
+    Ok(())
+}
+
+/// The lints, over everything: the eBPF program too, as an ordinary program of this host.
+fn clippy() -> Command {
+    let mut command = cargo();
+    command.args(["clippy", "--workspace", "--all-targets"]);
+    command.args(["--", "-D", "warnings"]);
+    command
+}
+
+/// The docs, where a broken link is an error.
+fn doc() -> Command {
+    let mut command = cargo();
+    command.args(["doc", "--workspace", "--no-deps"]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    command
+}
