@@ -109,7 +109,8 @@ impl Datapath {
         use tokio::io::{Interest, unix::AsyncFd};
 
         let logger = aya_log::EbpfLogger::init(&mut self.ebpf).map_err(std::io::Error::other)?;
-        let mut logger = AsyncFd::register_with_interest(logger, Interest::READABLE)?;
+        // SAFETY: the logger owns its map's descriptor, and goes only with the `AsyncFd`.
+        let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE)? };
         tokio::spawn(async move {
             while let Ok(mut ready) = logger.readable_mut().await {
                 ready.get_inner_mut().flush();
