@@ -1,2 +1,16 @@
 //! What the suites, the demo and the benchmark stand on: network namespaces joined by veth, real
 //! Fast Open sockets, crafted SYNs, the kernel's own counters, and the `tfo` command.
+
+pub mod bed;
+pub mod delay;
+pub mod kernel;
+pub mod keys;
+pub mod link;
+pub mod netns;
+pub mod process;
+pub mod raw;
+pub mod socket;
+mod sockopt;
+pub mod tfo;
+pub mod veth;
+pub mod xdp;

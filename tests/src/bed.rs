@@ -1,0 +1,271 @@
+//! A server with the accelerator on its interface, and the question whether both count alike.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    panic::resume_unwind,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use tfo_common::counters::Counter;
+
+use crate::{
+    kernel::TcpExt,
+    socket::{Connection, Listener, Method},
+    tfo::{Stats, Tfo},
+    veth::{Family, Pair, SERVER_INTERFACE, server_port},
+};
+
+/// What the mirrored counters have come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// `TCPFastOpenCookieReqd`.
+    pub requests: i64,
+    /// `TCPFastOpenPassive`.
+    pub passive: i64,
+    /// `TCPFastOpenPassiveFail`.
+    pub failed: i64,
+    /// `TCPFastOpenPassiveAltKey`.
+    pub alt_key: i64,
+}
+
+impl Tally {
+    /// Takes the value of every mirrored counter from `value`.
+    pub fn of(value: impl Fn(&str) -> i64) -> Self {
+        let value = |counter: Counter| value(counter.name());
+        Self {
+            requests: value(Counter::CookieReqd),
+            passive: value(Counter::Passive),
+            failed: value(Counter::PassiveFail),
+            alt_key: value(Counter::PassiveAltKey),
+        }
+    }
+}
+
+impl Tally {
+    /// How much each grew since `before`.
+    #[must_use]
+    pub const fn less(self, before: Self) -> Self {
+        Self {
+            requests: self.requests - before.requests,
+            passive: self.passive - before.passive,
+            failed: self.failed - before.failed,
+            alt_key: self.alt_key - before.alt_key,
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "CookieReqd {} Passive {} PassiveFail {} PassiveAltKey {}",
+            self.requests, self.passive, self.failed, self.alt_key
+        )
+    }
+}
+
+/// A wire, with `tfo` at the server's end.
+#[derive(Debug)]
+pub struct Bed {
+    /// Detaches on drop, while the namespaces are still there.
+    pub tfo: Tfo,
+    /// The wire and both hosts.
+    pub pair: Pair,
+    /// What the server's kernel had counted before `tfo` was attached.
+    before: TcpExt,
+}
+
+impl Bed {
+    /// Makes a wire and attaches `tfo` to the server's interface, as it attaches by default.
+    ///
+    /// # Errors
+    ///
+    /// Where either fails.
+    pub fn new() -> Result<Self> {
+        Self::attach(Pair::new()?, &[])
+    }
+
+    /// Attaches `tfo` to the server's interface, with these arguments more.
+    ///
+    /// # Errors
+    ///
+    /// Where it fails.
+    pub fn attach(pair: Pair, arguments: &[&str]) -> Result<Self> {
+        let bed = Self::idle(pair)?;
+        bed.tfo
+            .done(&[&["attach", SERVER_INTERFACE], arguments].concat())?;
+        Ok(bed)
+    }
+
+    /// A wire with a `tfo` that is attached to nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel's counters cannot be read.
+    pub fn idle(pair: Pair) -> Result<Self> {
+        Ok(Self {
+            tfo: Tfo::new(&pair.server),
+            before: TcpExt::read(&pair.server)?,
+            pair,
+        })
+    }
+
+    /// What the server's kernel has counted since `tfo` was attached, by its own file.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read.
+    pub fn kernel(&self) -> Result<TcpExt> {
+        Ok(TcpExt::read(&self.pair.server)?.since(&self.before))
+    }
+
+    /// What `tfo` has counted, after making sure that every mirrored counter equals the kernel's.
+    ///
+    /// # Errors
+    ///
+    /// Where one does not, with the figures.
+    pub fn equal(&self) -> Result<Stats> {
+        let stats = self.tfo.stats()?;
+        let kernel = self.kernel()?;
+        let rows: BTreeMap<_, _> = Counter::MIRRORED
+            .into_iter()
+            .map(Counter::name)
+            .map(|name| {
+                let of = |named: &crate::tfo::Named| named.get(name).copied();
+                let row = [
+                    of(&stats.counters),
+                    of(&stats.kernel),
+                    i64::try_from(kernel.get(name)).ok(),
+                    of(&stats.drift),
+                ];
+                (name, row)
+            })
+            .collect();
+        let alike = rows
+            .values()
+            .all(|[ours, told, own, drift]| ours == own && told == own && *drift == Some(0));
+        ensure!(
+            alike && stats.drift.values().all(|drift| *drift == 0),
+            "tfo, its kernel column, the kernel itself, drift: {rows:#?}\nall drifts: {:?}",
+            stats.drift
+        );
+        Ok(stats)
+    }
+
+    /// Makes sure that `tfo` and the kernel both came to `expected`.
+    ///
+    /// # Errors
+    ///
+    /// Where one did not, with the figures.
+    pub fn expect(&self, expected: Tally) -> Result<Stats> {
+        let stats = self.equal()?;
+        let tally = Tally::of(|name| stats.counters.get(name).copied().unwrap_or(-1));
+        ensure!(
+            tally == expected,
+            "expected {expected}\n     got {tally}\n     all {:?}",
+            stats.counters
+        );
+        Ok(stats)
+    }
+
+    /// Forgets what the kernel has counted so far, as `tfo` does when it is attached.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel's counters cannot be read.
+    pub fn restart(&mut self) -> Result<()> {
+        self.before = TcpExt::read(&self.pair.server)?;
+        Ok(())
+    }
+
+    /// A listener of the server with Fast Open, on every address of a family.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listener::fast_open`].
+    pub fn listen(&self, family: Family) -> Result<Listener> {
+        let address = SocketAddr::new(family.unspecified(), 0);
+        Listener::fast_open(&self.pair.server, address)
+    }
+
+    /// One connection of the client; see [`exchange`].
+    ///
+    /// # Errors
+    ///
+    /// As [`exchange`].
+    pub fn exchange(
+        &self,
+        listener: &Listener,
+        family: Family,
+        method: Method,
+    ) -> Result<Exchange> {
+        exchange(&self.pair, listener, family, method)
+    }
+}
+
+/// How a request and its reply went.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange {
+    /// The request went in the SYN, and both ends say that it was taken from there.
+    pub in_syn: bool,
+    /// The server had read the request before the client ended the handshake. That it had not proves
+    /// nothing where the wire is short.
+    pub before_handshake: bool,
+    /// From the client's first call until it had the reply.
+    pub took: Duration,
+}
+
+/// Connects the client to `listener`, sends a request, and sends it back as the reply.
+///
+/// When it returns, both ends are closed and no frame is on its way that would be counted.
+///
+/// # Errors
+///
+/// Where a step fails, or the ends disagree.
+pub fn exchange(
+    pair: &Pair,
+    listener: &Listener,
+    family: Family,
+    method: Method,
+) -> Result<Exchange> {
+    const REQUEST: &[u8] = b"what is the time?";
+    let server = server_port(family, listener.port());
+    let (accepted, client) = thread::scope(|scope| {
+        let server_side = scope.spawn(|| -> Result<_> {
+            let accepted = listener.accept()?;
+            let request = accepted.receive()?;
+            let before_handshake = accepted.info()?.handshake_open;
+            ensure!(request == REQUEST, "the server read {request:?}");
+            accepted.send(&request)?;
+            ensure!(accepted.receive()?.is_empty(), "more than one request");
+            Ok((accepted.info()?.syn_data_taken, before_handshake))
+        });
+        let client_side = || -> Result<_> {
+            let start = Instant::now();
+            let client = Connection::open(&pair.client, server, method, REQUEST)?;
+            let reply = client.receive()?;
+            let took = start.elapsed();
+            ensure!(reply == REQUEST, "the client read {reply:?}");
+            client.finish()?;
+            ensure!(client.receive()?.is_empty(), "more than one reply");
+            Ok((client.info()?.syn_data_taken, took))
+        };
+        let client = client_side();
+        (server_side.join(), client)
+    });
+    let (in_syn, took) = client?;
+    let (taken, before_handshake) = accepted.unwrap_or_else(|panic| resume_unwind(panic))?;
+    ensure!(
+        in_syn == taken,
+        "data taken from the SYN: {in_syn} by the client, {taken} by the server"
+    );
+    Ok(Exchange {
+        in_syn,
+        before_handshake,
+        took,
+    })
+}

@@ -1,0 +1,217 @@
+//! Real TCP Fast Open: the kernel's client and the kernel's server, and what they say of a connection.
+//!
+//! Every socket gives up after [`LIMIT`], so that a test fails rather than hangs.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use socket2::{Domain, Socket, Type};
+
+use crate::{netns::Netns, sockopt};
+
+/// How long a socket waits for anything. Longer than two retries of a lost segment.
+pub const LIMIT: Duration = Duration::from_secs(8);
+
+/// The length of a listener's queues: of Fast Open connections whose handshake has not ended, and of
+/// connections that nobody has accepted yet. No test fills them without meaning to.
+pub const QUEUE: u32 = 1024;
+
+/// Most bytes of a request or a reply.
+const MESSAGE_MAX: usize = 4096;
+
+/// How a client asks the kernel for Fast Open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// One `sendto` with `MSG_FASTOPEN` connects and sends.
+    SendTo,
+    /// `TCP_FASTOPEN_CONNECT`, then `connect` and `send` as ever.
+    ConnectOption,
+    /// No Fast Open: `connect` and `send`.
+    Plain,
+}
+
+/// What the kernel says of a connection: `TCP_INFO`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// The handshake has not ended yet: the server is in the state `SYN_RECV`.
+    pub handshake_open: bool,
+    /// The SYN carried data and the SYN-ACK acknowledged it: `TCPI_OPT_SYN_DATA`.
+    pub syn_data_taken: bool,
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Listens with Fast Open. Port 0 stands for any free one.
+    ///
+    /// # Errors
+    ///
+    /// As socket(2), bind(2), setsockopt(2) and listen(2).
+    pub fn fast_open(netns: &Netns, address: SocketAddr) -> Result<Self> {
+        Self::open(netns, address, Some(QUEUE))
+    }
+
+    /// Listens without Fast Open.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listener::fast_open`].
+    pub fn plain(netns: &Netns, address: SocketAddr) -> Result<Self> {
+        Self::open(netns, address, None)
+    }
+
+    /// Listens; with Fast Open where there is a `queue` for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listener::fast_open`].
+    pub fn open(netns: &Netns, address: SocketAddr, queue: Option<u32>) -> Result<Self> {
+        netns
+            .run(|| {
+                let socket = socket(address)?;
+                socket.set_reuse_address(true)?;
+                if address.is_ipv6() {
+                    socket.set_only_v6(false)?;
+                }
+                socket.bind(&address.into())?;
+                if let Some(queue) = queue {
+                    sockopt::set_fast_open(&socket, queue)?;
+                }
+                socket.listen(QUEUE.cast_signed())?;
+                let address = socket.local_addr()?.as_socket().unwrap_or(address);
+                Ok::<_, io::Error>(Self { socket, address })
+            })
+            .with_context(|| format!("cannot listen on {address} in {}", netns.name()))
+    }
+
+    /// The port that it listens on.
+    pub const fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// The next connection.
+    ///
+    /// # Errors
+    ///
+    /// As accept(2); also where none comes within [`LIMIT`].
+    pub fn accept(&self) -> Result<Connection> {
+        let (socket, _) = self.socket.accept().context("no connection came")?;
+        limit(&socket)?;
+        Ok(Connection { socket })
+    }
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub struct Connection {
+    socket: Socket,
+}
+
+impl Connection {
+    /// Connects from `netns` to `server` and sends `request`.
+    ///
+    /// # Errors
+    ///
+    /// As sendto(2) and connect(2); also where the handshake does not end within [`LIMIT`].
+    pub fn open(netns: &Netns, server: SocketAddr, method: Method, request: &[u8]) -> Result<Self> {
+        let connection = netns
+            .run(|| {
+                let socket = socket(server)?;
+                match method {
+                    Method::SendTo => {
+                        let flags = libc::MSG_FASTOPEN;
+                        let sent = socket.send_to_with_flags(request, &server.into(), flags)?;
+                        return Ok((Self { socket }, sent));
+                    }
+                    Method::ConnectOption => sockopt::set_fast_open_connect(&socket)?,
+                    Method::Plain => {}
+                }
+                socket.connect(&server.into())?;
+                let sent = socket.send(request)?;
+                Ok::<_, io::Error>((Self { socket }, sent))
+            })
+            .with_context(|| format!("cannot connect to {server} by {method:?}"));
+        let (connection, sent) = connection?;
+        ensure!(sent == request.len(), "only {sent} bytes were sent");
+        Ok(connection)
+    }
+
+    /// Sends a SYN to `server` with `request` in it, and does not wait for the SYN-ACK.
+    ///
+    /// # Errors
+    ///
+    /// As sendto(2). Without a cookie the kernel sends a SYN without data: `EINPROGRESS`.
+    pub fn open_without_waiting(netns: &Netns, server: SocketAddr, request: &[u8]) -> Result<Self> {
+        netns
+            .run(|| {
+                let socket = socket(server)?;
+                let flags = libc::MSG_FASTOPEN | libc::MSG_DONTWAIT;
+                socket.send_to_with_flags(request, &server.into(), flags)?;
+                Ok::<_, io::Error>(Self { socket })
+            })
+            .with_context(|| format!("the SYN to {server} took no data"))
+    }
+
+    /// What the kernel says of it.
+    ///
+    /// # Errors
+    ///
+    /// As getsockopt(2).
+    pub fn info(&self) -> Result<Info> {
+        let info = sockopt::tcp_info(&self.socket)?;
+        Ok(Info {
+            handshake_open: info.state == sockopt::SYN_RECV,
+            syn_data_taken: info.options & sockopt::OPTION_SYN_DATA != 0,
+        })
+    }
+
+    /// Sends `message`.
+    ///
+    /// # Errors
+    ///
+    /// As send(2).
+    pub fn send(&self, message: &[u8]) -> Result<()> {
+        (&self.socket).write_all(message).context("cannot send")
+    }
+
+    /// What is there to be read: up to [`MESSAGE_MAX`] bytes, none at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// As recv(2); also where nothing comes within [`LIMIT`].
+    pub fn receive(&self) -> Result<Vec<u8>> {
+        let mut message = vec![0; MESSAGE_MAX];
+        let len = (&self.socket).read(&mut message).context("nothing came")?;
+        message.truncate(len);
+        Ok(message)
+    }
+
+    /// Says that no more will be sent.
+    ///
+    /// # Errors
+    ///
+    /// As shutdown(2).
+    pub fn finish(&self) -> Result<()> {
+        Ok(self.socket.shutdown(Shutdown::Write)?)
+    }
+}
+
+fn socket(peer: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(peer), Type::STREAM, None)?;
+    limit(&socket)?;
+    Ok(socket)
+}
+
+fn limit(socket: &Socket) -> io::Result<()> {
+    socket.set_read_timeout(Some(LIMIT))?;
+    socket.set_write_timeout(Some(LIMIT))
+}

@@ -1,0 +1,98 @@
+//! The socket options that no safe crate has: those of tcp(7) about Fast Open, and the namespace's number.
+
+use std::{
+    io,
+    mem::size_of,
+    os::fd::{AsFd, AsRawFd as _},
+    ptr,
+};
+
+/// `tcpi_state` of a connection whose handshake has not ended, on the server's side.
+pub(crate) const SYN_RECV: u8 = 3;
+
+/// `TCPI_OPT_SYN_DATA` of `tcpi_options`: the SYN-ACK acknowledged data in the SYN.
+pub(crate) const OPTION_SYN_DATA: u8 = 0x20;
+
+/// The start of `struct tcp_info`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct TcpInfo {
+    pub(crate) state: u8,
+    ca_state: u8,
+    retransmits: u8,
+    probes: u8,
+    backoff: u8,
+    pub(crate) options: u8,
+}
+
+/// Turns Fast Open on for a listener, with a queue of this length.
+pub(crate) fn set_fast_open(socket: &impl AsFd, queue: u32) -> io::Result<()> {
+    set(socket, libc::TCP_FASTOPEN, queue.cast_signed())
+}
+
+/// Makes `connect` wait for the first data, and take it into the SYN.
+pub(crate) fn set_fast_open_connect(socket: &impl AsFd) -> io::Result<()> {
+    set(socket, libc::TCP_FASTOPEN_CONNECT, 1)
+}
+
+/// What the kernel says of a connection.
+pub(crate) fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
+    let mut info = TcpInfo::default();
+    get(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
+    Ok(info)
+}
+
+/// A number that the socket's network namespace has, and no other since the machine started.
+pub(crate) fn netns_cookie(socket: &impl AsFd) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    get(socket, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, &mut cookie)?;
+    Ok(cookie)
+}
+
+/// A type that any bytes are a value of, padding apart.
+trait Plain {}
+impl Plain for TcpInfo {}
+impl Plain for u64 {}
+
+fn get<T: Plain>(
+    socket: &impl AsFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &mut T,
+) -> io::Result<()> {
+    let mut len = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `value`, which has as many, any of which are
+    // a value.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            ptr::from_mut(value).cast(),
+            &raw mut len,
+        )
+    };
+    done(result)
+}
+
+fn set(socket: &impl AsFd, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the kernel reads the size of `value` from where it is.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            option,
+            ptr::from_ref(&value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    done(result)
+}
+
+fn done(result: libc::c_int) -> io::Result<()> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,55 @@
+//! What the kernel says of the XDP program on an interface, and what is pinned.
+
+use std::{fs, net::UdpSocket, path::Path};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::{netns::Netns, sockopt::netns_cookie};
+
+/// Where `tfo` pins.
+const PINS: &str = "/sys/fs/bpf/tfo";
+
+/// How an interface runs its XDP program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver.
+    Native,
+    /// In the stack.
+    Generic,
+}
+
+/// The XDP program of `interface`: how it runs, and its id.
+///
+/// # Errors
+///
+/// Where `ip` fails or shows something else than expected.
+pub fn attached(netns: &Netns, interface: &str) -> Result<Option<(Mode, u64)>> {
+    let text = netns.ip(&["-json", "link", "show", interface])?;
+    let links: Value = serde_json::from_str(&text)?;
+    let xdp = &links[0]["xdp"];
+    if xdp.is_null() {
+        return Ok(None);
+    }
+    let mode = match xdp["mode"].as_u64() {
+        Some(1) => Some(Mode::Native),
+        Some(2) => Some(Mode::Generic),
+        _ => None,
+    };
+    mode.zip(xdp["prog"]["id"].as_u64())
+        .map(Some)
+        .with_context(|| format!("what is {xdp}?"))
+}
+
+/// `true` where anything is pinned for the namespace.
+///
+/// # Errors
+///
+/// Where the namespace cannot be told from others.
+pub fn is_pinned(netns: &Netns) -> Result<bool> {
+    let cookie = netns.run(|| netns_cookie(&UdpSocket::bind(("127.0.0.1", 0))?))?;
+    let versions = fs::read_dir(PINS).into_iter().flatten().flatten();
+    Ok(versions
+        .map(|version| version.path().join(format!("net{cookie}")))
+        .any(|pins| Path::exists(&pins)))
+}
