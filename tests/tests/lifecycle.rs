@@ -1,0 +1,355 @@
+//! Coming and going: what `tfo` finds, what it leaves, and who has which keys in between.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tfo_tests::{
+    bed::{Bed, Tally, exchange},
+    keys::{self, KeyFile},
+    process::Output,
+    socket::Method,
+    veth::{Family, Pair, SERVER_INTERFACE},
+    xdp::{self, Mode},
+};
+use tfo_userspace::keys::Fingerprint;
+
+const ZERO: &str = "00000000-00000000-00000000-00000000";
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Nothing of `tfo` is left in the server's namespace.
+fn ensure_gone(bed: &Bed) -> Result<()> {
+    let server = &bed.pair.server;
+    let program = xdp::attached(server, SERVER_INTERFACE)?;
+    ensure!(program.is_none(), "still attached: {program:?}");
+    ensure!(!xdp::is_pinned(server)?, "still pinned");
+    Ok(())
+}
+
+/// The kernel and the data path have these keys, as `tfo keys show` tells, and the kernel's own file.
+fn ensure_keys(bed: &Bed, text: &str) -> Result<()> {
+    ensure!(
+        bed.pair.server.sysctl(keys::SYSCTL)? == text,
+        "the sysctl changed"
+    );
+    let shown = bed.tfo.json(&["keys", "show"])?;
+    let fingerprints: Value = keys::parse(text)?
+        .iter()
+        .map(|key| Fingerprint::of(key).to_string())
+        .collect();
+    ensure!(
+        shown["kernel"] == fingerprints && shown["data_path"] == fingerprints,
+        "{shown}, not {fingerprints}"
+    );
+    for group in text.split([',', '-']) {
+        ensure!(!shown.to_string().contains(group), "a key is shown");
+    }
+    Ok(())
+}
+
+/// A refusal: status 1, and one line that says why.
+fn ensure_refused(output: &Output, says: &str) -> Result<()> {
+    ensure!(
+        output.status.code() == Some(1)
+            && output.stdout.is_empty()
+            && output.stderr.lines().count() == 1
+            && output.stderr.contains(says),
+        "{output:?}"
+    );
+    Ok(())
+}
+
+fn both_keys() -> String {
+    format!("{},{}", keys::COUNTING, keys::OTHER)
+}
+
+#[test]
+fn detach_leaves_nothing() -> Result<()> {
+    for (mode, runs) in [
+        ("auto", Mode::Native),
+        ("native", Mode::Native),
+        ("generic", Mode::Generic),
+    ] {
+        let pair = Pair::new()?;
+        pair.server.set_sysctl(keys::SYSCTL, &both_keys())?;
+        let mut bed = Bed::attach(pair, &["--mode", mode])?;
+        let attached = xdp::attached(&bed.pair.server, SERVER_INTERFACE)?;
+        ensure!(
+            attached.is_some_and(|(mode, _)| mode == runs),
+            "{attached:?}"
+        );
+        ensure!(xdp::is_pinned(&bed.pair.server)?);
+        let listener = bed.listen(Family::V4)?;
+        bed.exchange(&listener, Family::V4, Method::SendTo)?;
+        bed.tfo.done(&["detach", SERVER_INTERFACE])?;
+        ensure_gone(&bed)?;
+        ensure!(
+            bed.pair.server.sysctl(keys::SYSCTL)? == both_keys(),
+            "the key changed"
+        );
+        ensure_refused(&bed.tfo.run(&["stats"])?, "tfo attach")?;
+
+        // The server goes on without it, and what it counted meanwhile is not taken for drift.
+        ensure!(bed.exchange(&listener, Family::V4, Method::SendTo)?.in_syn);
+        bed.tfo
+            .done(&["attach", SERVER_INTERFACE, "--mode", mode])?;
+        bed.restart()?;
+        bed.expect(Tally::default())?;
+        ensure!(bed.exchange(&listener, Family::V4, Method::SendTo)?.in_syn);
+        bed.expect(Tally {
+            passive: 1,
+            ..Tally::default()
+        })?;
+        bed.tfo.done(&["detach", "--all"])?;
+        ensure_gone(&bed)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn attach_takes_the_keys_that_the_kernel_has() -> Result<()> {
+    let pair = Pair::new()?;
+    pair.server.set_sysctl(keys::SYSCTL, &both_keys())?;
+    let bed = Bed::attach(pair, &[])?;
+    ensure_keys(&bed, &both_keys())?;
+    let listener = bed.listen(Family::V6)?;
+    bed.exchange(&listener, Family::V6, Method::SendTo)?;
+    keys::ensure_cached(&bed.pair, Family::V6, &keys::parse(keys::COUNTING)?[0])?;
+    ensure!(bed.exchange(&listener, Family::V6, Method::SendTo)?.in_syn);
+    bed.expect(Tally {
+        requests: 1,
+        passive: 1,
+        ..Tally::default()
+    })?;
+    Ok(())
+}
+
+#[test]
+fn attach_makes_a_key_where_there_is_none() -> Result<()> {
+    let pair = Pair::new()?;
+    ensure!(pair.server.sysctl(keys::SYSCTL)? == ZERO);
+    let bed = Bed::attach(pair, &[])?;
+    let made = bed.pair.server.sysctl(keys::SYSCTL)?;
+    ensure!(made != ZERO && !made.contains(','), "not one random key");
+    ensure_keys(&bed, &made)?;
+    // The kernel makes one at the first listener, if it has none.
+    let listener = bed.listen(Family::V4)?;
+    ensure_keys(&bed, &made)?;
+    bed.exchange(&listener, Family::V4, Method::SendTo)?;
+    keys::ensure_cached(&bed.pair, Family::V4, &keys::parse(&made)?[0])?;
+    Ok(())
+}
+
+#[test]
+fn what_was_counted_before_is_no_drift() -> Result<()> {
+    let pair = Pair::new()?;
+    let mut bed = Bed::idle(pair)?;
+    let listener = bed.listen(Family::V4)?;
+    for _ in 0..3 {
+        bed.exchange(&listener, Family::V4, Method::SendTo)?;
+    }
+    bed.tfo.done(&["attach", SERVER_INTERFACE])?;
+    bed.restart()?;
+    bed.expect(Tally::default())?;
+    ensure!(bed.exchange(&listener, Family::V4, Method::SendTo)?.in_syn);
+    bed.expect(Tally {
+        passive: 1,
+        ..Tally::default()
+    })?;
+    Ok(())
+}
+
+#[test]
+fn import_follows_a_key_that_changed_elsewhere() -> Result<()> {
+    let bed = Bed::new()?;
+    let listener = bed.listen(Family::V4)?;
+    bed.pair.server.set_sysctl(keys::SYSCTL, keys::OTHER)?;
+    let shown = bed.tfo.json(&["keys", "show"])?;
+    ensure!(shown["kernel"] != shown["data_path"], "{shown}");
+    bed.tfo.done(&["keys", "import"])?;
+    ensure_keys(&bed, keys::OTHER)?;
+    bed.exchange(&listener, Family::V4, Method::SendTo)?;
+    ensure!(bed.exchange(&listener, Family::V4, Method::SendTo)?.in_syn);
+    bed.expect(Tally {
+        requests: 1,
+        passive: 1,
+        ..Tally::default()
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_key_that_changed_elsewhere_shows_as_drift() -> Result<()> {
+    let bed = Bed::new()?;
+    let listener = bed.listen(Family::V4)?;
+    bed.pair.server.set_sysctl(keys::SYSCTL, keys::OTHER)?;
+    bed.exchange(&listener, Family::V4, Method::SendTo)?;
+    ensure!(bed.exchange(&listener, Family::V4, Method::SendTo)?.in_syn);
+    // The kernel knows the cookie, the data path does not.
+    let stats = bed.tfo.stats()?;
+    let drift = Tally::of(|name| stats.drift.get(name).copied().unwrap_or(0));
+    ensure!(drift.passive == -1 && drift.failed == 1, "{stats:?}");
+    ensure!(bed.equal().is_err());
+    Ok(())
+}
+
+#[test]
+fn run_rotates_and_refuses_no_cookie() -> Result<()> {
+    const ROTATIONS: usize = 3;
+    for detach in [false, true] {
+        let bed = Bed::idle(Pair::new()?)?;
+        let mut arguments = vec!["run", "-i", SERVER_INTERFACE, "--interval", "1s"];
+        if detach {
+            arguments.push("--detach-on-exit");
+        }
+        let mut running = bed.tfo.start(&arguments)?;
+        let start = Instant::now();
+        while xdp::attached(&bed.pair.server, SERVER_INTERFACE)?.is_none() {
+            ensure!(running.is_running()?, "{:?}", running.wait(LIMIT)?);
+            ensure!(
+                start.elapsed() < LIMIT,
+                "not attached: {:?}",
+                running.wait(LIMIT)?
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+        let listener = bed.listen(Family::V6)?;
+        for family in Family::BOTH {
+            bed.exchange(&listener, family, Method::SendTo)?;
+        }
+        // Clients come often enough for every key, so that none is ever refused.
+        let mut seen = vec![bed.pair.server.sysctl(keys::SYSCTL)?];
+        let mut passive = 0;
+        while seen.len() <= ROTATIONS {
+            ensure!(start.elapsed() < LIMIT, "keys: {}", seen.len());
+            for family in Family::BOTH {
+                ensure!(bed.exchange(&listener, family, Method::SendTo)?.in_syn);
+                passive += 1;
+            }
+            let now = bed.pair.server.sysctl(keys::SYSCTL)?;
+            if seen.last() != Some(&now) {
+                seen.push(now);
+            }
+        }
+        ensure!(running.is_running()?, "{:?}", running.wait(LIMIT)?);
+        let ended = running.terminate(LIMIT)?;
+        ensure!(ended.status.success(), "{ended:?}");
+        for group in seen.iter().flat_map(|keys| keys.split([',', '-'])) {
+            let logged = ended.stdout.contains(group) || ended.stderr.contains(group);
+            ensure!(!logged, "a key is logged: {ended:?}");
+        }
+        if detach {
+            ensure_gone(&bed)?;
+            continue;
+        }
+        let keys_now = bed.pair.server.sysctl(keys::SYSCTL)?;
+        ensure_keys(&bed, &keys_now)?;
+        for family in Family::BOTH {
+            ensure!(bed.exchange(&listener, family, Method::SendTo)?.in_syn);
+            passive += 1;
+        }
+        let stats = bed.equal()?;
+        let tally = Tally::of(|name| stats.counters.get(name).copied().unwrap_or(-1));
+        ensure!(
+            tally.requests == 2 && tally.failed == 0 && tally.passive == passive,
+            "{passive} connections: {tally}"
+        );
+        // Each family met each new key once, but perhaps the last.
+        let rotations = 2 * ROTATIONS as i64;
+        ensure!(
+            (rotations - 2..=rotations + 2).contains(&tally.alt_key),
+            "{tally}"
+        );
+        bed.tfo.done(&["detach", SERVER_INTERFACE])?;
+        ensure_gone(&bed)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn run_takes_over_what_is_attached() -> Result<()> {
+    let bed = Bed::new()?;
+    let before = xdp::attached(&bed.pair.server, SERVER_INTERFACE)?;
+    let listener = bed.listen(Family::V4)?;
+    bed.exchange(&listener, Family::V4, Method::SendTo)?;
+    let key = bed.pair.server.sysctl(keys::SYSCTL)?;
+    let mut running = bed
+        .tfo
+        .start(&["run", "-i", SERVER_INTERFACE, "--interval", "1s"])?;
+    let start = Instant::now();
+    while bed.pair.server.sysctl(keys::SYSCTL)? == key {
+        ensure!(running.is_running()?, "{:?}", running.wait(LIMIT)?);
+        ensure!(
+            start.elapsed() < LIMIT,
+            "no rotation: {:?}",
+            running.wait(LIMIT)?
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+    ensure!(running.terminate(LIMIT)?.status.success());
+    ensure!(xdp::attached(&bed.pair.server, SERVER_INTERFACE)? == before);
+    let stats = bed.equal()?;
+    ensure!(
+        stats.counters.get("TCPFastOpenCookieReqd") == Some(&1),
+        "{stats:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn refusals_say_why_and_change_nothing() -> Result<()> {
+    let pair = Pair::new()?;
+    pair.server.set_sysctl(keys::SYSCTL, &both_keys())?;
+    let bed = Bed::attach(pair, &[])?;
+    ensure_refused(&bed.tfo.run(&["attach", "absent0"])?, "absent0")?;
+    ensure_refused(
+        &bed.tfo.run(&["attach", SERVER_INTERFACE])?,
+        SERVER_INTERFACE,
+    )?;
+    ensure_refused(&bed.tfo.run(&["detach", "absent0"])?, "absent0")?;
+
+    let junk = KeyFile::new("1-2-3")?;
+    ensure_refused(
+        &bed.tfo.run(&["keys", "set", "--file", junk.path()])?,
+        junk.path(),
+    )?;
+    let open = KeyFile::new("11111111-22222222-33333333-44444444")?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(open.path(), mode).context("cannot open the file to others")?;
+    ensure_refused(
+        &bed.tfo.run(&["keys", "set", "--file", open.path()])?,
+        "0600",
+    )?;
+    ensure_keys(&bed, &both_keys())?;
+
+    for usage in [
+        &["attach"][..],
+        &["keys", "set"],
+        &["nonsense"],
+        &["stats", "--by", "colour"],
+    ] {
+        let output = bed.tfo.run(usage)?;
+        ensure!(
+            output.status.code() == Some(2) && output.stdout.is_empty(),
+            "{output:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn namespaces_have_nothing_in_common() -> Result<()> {
+    let (one, other) = (Bed::new()?, Bed::new()?);
+    let listener = one.listen(Family::V4)?;
+    exchange(&one.pair, &listener, Family::V4, Method::SendTo)?;
+    other.tfo.done(&["detach", "--all"])?;
+    ensure_gone(&other)?;
+    one.expect(Tally {
+        requests: 1,
+        ..Tally::default()
+    })?;
+    Ok(())
+}
