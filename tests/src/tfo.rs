@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// How long one call may take.
-const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// Counters by name, as `tfo` prints them.
 pub type Named = BTreeMap<String, i64>;
@@ -147,7 +147,11 @@ fn named(value: &Value) -> Result<Named> {
 }
 
 /// `tfo` of the profile that this executable was built in.
-fn binary() -> PathBuf {
+///
+/// # Panics
+///
+/// Where there is none.
+pub fn binary() -> PathBuf {
     let this = env::current_exe().expect("an executable knows where it is");
     let found = this
         .ancestors()
