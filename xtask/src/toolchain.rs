@@ -104,6 +104,9 @@ impl Linker {
 pub fn find() -> Result<Toolchain> {
     let candidates = candidates()?;
     if !candidates.iter().any(|toolchain| toolchain.has_core) {
+        if let Some(name) = overridden() {
+            bail!("{OVERRIDE} names {name}, which has no source of core: {REMEDY}");
+        }
         bail!("no Rust toolchain here has the source of core, to build the eBPF program: {REMEDY}");
     }
     let linker = Linker::find().with_context(|| {

@@ -64,9 +64,10 @@ impl Apt {
 
 /// apt-get as root, with few words and no questions. It waits a while for another that is at work.
 fn apt_get(args: &str) -> Result<Command> {
-    let mut command = as_root("env")?;
+    let mut command = as_root("apt-get")?;
     command
-        .args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"])
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .arg("-qq")
         .args(["-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0"])
         .args(args.split(' '))
         .stdin(Stdio::null());
