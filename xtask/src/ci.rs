@@ -56,10 +56,18 @@ fn clippy() -> Command {
     command
 }
 
-/// The docs, where a broken link is an error.
+/// The docs as contributors read them, private items and all. A broken link is an error.
 fn doc() -> Command {
     let mut command = cargo();
-    command.args(["doc", "--workspace", "--no-deps"]);
-    command.env("RUSTDOCFLAGS", "-D warnings");
+    command.args([
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+    ]);
+    command.env(
+        "RUSTDOCFLAGS",
+        "-D warnings -A rustdoc::private-intra-doc-links",
+    );
     command
 }

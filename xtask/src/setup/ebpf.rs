@@ -17,7 +17,7 @@ use crate::{
 
 use super::{apt::Apt, progress};
 
-/// What [`toolchain`] does where no toolchain has the source of `core`.
+/// What [`toolchain()`] does where no toolchain has the source of `core`.
 pub(super) const TOOLCHAIN_PLAN: &str =
     "rustup component add rust-src, or else apt-get install rustc-web rust-web-src";
 
