@@ -1,0 +1,115 @@
+//! Outcomes and what they count: the classifier against the second reading.
+
+use proptest::{collection::vec, prelude::*, sample::Index};
+use tfo_common::{
+    classify::Outcome,
+    cookie::{Addresses, Cookie, Key, KeySet},
+    counters::{Counter, Counters},
+    syn::Syn,
+    wire::options::{FastOpen, Options},
+};
+
+use crate::{generate, naive};
+
+fn addresses() -> impl Strategy<Value = Addresses> {
+    prop_oneof![
+        any::<([u8; 4], [u8; 4])>().prop_map(|(from, to)| Addresses::v4(from, to)),
+        any::<([u8; 16], [u8; 16])>().prop_map(|(from, to)| Addresses::v6(from, to)),
+    ]
+}
+
+/// What stands in the place of the cookie that was drawn.
+#[derive(Clone, Copy, Debug)]
+enum Draw {
+    Said(FastOpen),
+    /// A cookie of one of the keys, with these bits flipped.
+    Issued(Index, u64),
+}
+
+fn draw() -> impl Strategy<Value = Draw> {
+    prop_oneof![
+        Just(Draw::Said(FastOpen::Absent)),
+        Just(Draw::Said(FastOpen::Request)),
+        Just(Draw::Said(FastOpen::BadLength)),
+        any::<[u8; 8]>().prop_map(|c| Draw::Said(FastOpen::Cookie(Cookie::from_bytes(c)))),
+        any::<Index>().prop_map(|key| Draw::Issued(key, 0)),
+        (any::<Index>(), 0..64).prop_map(|(key, bit)| Draw::Issued(key, 1_u64 << bit)),
+    ]
+}
+
+fn syn(keys: &[[u8; 16]], addresses: Addresses, draw: Draw, flags: (bool, bool)) -> Syn {
+    let fast_open = match draw {
+        Draw::Said(said) => said,
+        Draw::Issued(_, _) if keys.is_empty() => FastOpen::Absent,
+        Draw::Issued(key, flip) => {
+            let issued = naive::issue(&keys[key.index(keys.len())], &addresses);
+            let bits = u64::from_le_bytes(issued) ^ flip;
+            FastOpen::Cookie(Cookie::from_bytes(bits.to_le_bytes()))
+        }
+    };
+    Syn {
+        addresses,
+        destination_port: 443,
+        data_len: 0,
+        options: Options {
+            fast_open,
+            experimental: flags.0 && fast_open != FastOpen::Absent,
+            malformed: flags.1,
+        },
+    }
+}
+
+fn key_set(keys: &[[u8; 16]]) -> KeySet {
+    KeySet::new(keys.iter().copied().map(Key::from_bytes)).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn agree(
+        keys in vec(any::<[u8; 16]>(), 0..=KeySet::MAX),
+        addresses in addresses(),
+        draw in draw(),
+        flags: (bool, bool),
+        data_len in prop_oneof![Just(0), Just(1), 2..100_000_u32],
+    ) {
+        let syn = Syn { data_len, ..syn(&keys, addresses, draw, flags) };
+        let set = key_set(&keys);
+        let outcome = Outcome::of(&syn, || Some(&set));
+        prop_assert_eq!(outcome, naive::outcome(&syn, &keys));
+
+        let mut counters = Counters::default();
+        outcome.count(&syn, &mut counters);
+        for counter in Counter::ALL {
+            prop_assert_eq!(counters.get(counter), naive::counts(counter, &syn, outcome), "{}", counter.name());
+        }
+    }
+
+    /// A missing map entry accepts nothing; it is as if there were no key.
+    #[test]
+    fn no_set_is_an_empty_set(addresses in addresses(), draw in draw(), flags: (bool, bool)) {
+        let syn = syn(&[[7; 16]], addresses, draw, flags);
+        prop_assert_eq!(Outcome::of(&syn, || None), naive::outcome(&syn, &[]));
+        prop_assert_eq!(Outcome::of(&syn, || Some(&KeySet::EMPTY)), naive::outcome(&syn, &[]));
+    }
+
+    /// From the bytes to the outcome.
+    #[test]
+    fn the_whole_way_agrees(frame in generate::spoiled_syn(), keys in vec(any::<[u8; 16]>(), 0..=KeySet::MAX)) {
+        let set = key_set(&keys);
+        if let Ok(syn) = tfo_common::wire::parse(&frame[..]) {
+            prop_assert_eq!(Outcome::of(&syn, || Some(&set)), naive::outcome(&syn, &keys));
+        }
+    }
+}
+
+/// Keys are asked for only where a cookie is to be checked.
+#[test]
+fn keys_are_not_fetched_without_need() {
+    let addresses = Addresses::v4([192, 0, 2, 1], [192, 168, 0, 1]);
+    for said in [FastOpen::Absent, FastOpen::Request, FastOpen::BadLength] {
+        let syn = syn(&[], addresses, Draw::Said(said), (false, false));
+        Outcome::of(&syn, || panic!("{said:?} needs no key"));
+    }
+}

@@ -1,0 +1,45 @@
+//! Frames: the parser against the second reading.
+
+use proptest::prelude::*;
+use tfo_common::wire::{self, NotSyn};
+
+use crate::{generate, naive};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn agree_on_a_syn(frame in generate::syn()) {
+        let syn = wire::parse(&frame.bytes[..]);
+        prop_assert!(syn.is_ok());
+        prop_assert_eq!(syn, naive::frame(&frame.bytes));
+    }
+
+    #[test]
+    fn agree_on_a_spoiled_syn(bytes in generate::spoiled_syn()) {
+        prop_assert_eq!(wire::parse(&bytes[..]), naive::frame(&bytes));
+    }
+
+    #[test]
+    fn agree_on_noise(bytes in generate::noise()) {
+        prop_assert_eq!(wire::parse(&bytes[..]), naive::frame(&bytes));
+    }
+
+    /// No part of a packet is taken for the whole; padding makes no difference.
+    #[test]
+    fn agree_on_a_syn_cut_at_every_length(frame in generate::syn()) {
+        let whole = wire::parse(&frame.bytes[..]);
+        for len in 0..=frame.bytes.len() {
+            let cut = &frame.bytes[..len];
+            let read = wire::parse(cut);
+            prop_assert_eq!(read, naive::frame(cut));
+            prop_assert_eq!(read, if len < frame.end { Err(NotSyn::Unparsed) } else { whole });
+        }
+    }
+
+    #[test]
+    fn agree_on_a_spoiled_syn_cut_anywhere(bytes in generate::spoiled_syn(), len: prop::sample::Index) {
+        let cut = &bytes[..len.index(bytes.len())];
+        prop_assert_eq!(wire::parse(cut), naive::frame(cut));
+    }
+}

@@ -1,0 +1,160 @@
+//! What the properties are tried on: option lists and frames that look real enough to get deep into
+//! the parser, and the ways in which they are spoiled.
+
+use std::ops::Range;
+
+use proptest::{collection::vec, prelude::*, sample::Index};
+
+const MAX_OPTIONS: usize = 40;
+
+/// An option with the size byte that its value needs.
+fn option(kind: u8, value: &[u8]) -> Vec<u8> {
+    let size = 2 + value.len() as u8;
+    [&[kind, size], value].concat()
+}
+
+/// One option as a client may send it, or nearly.
+fn any_option() -> impl Strategy<Value = Vec<u8>> {
+    let value = |lengths: Range<usize>| vec(any::<u8>(), lengths);
+    prop_oneof![
+        2 => Just(vec![1]),
+        1 => Just(vec![0]),
+        1 => Just(option(2, &[5, 180])),
+        1 => Just(option(4, &[])),
+        1 => value(8..9).prop_map(|v| option(8, &v)),
+        2 => Just(option(34, &[])),
+        3 => value(8..9).prop_map(|v| option(34, &v)),
+        3 => value(0..20).prop_map(|v| option(34, &v)),
+        2 => value(0..20).prop_map(|v| option(254, &[&[0xf9, 0x89], &v[..]].concat())),
+        1 => value(0..12).prop_map(|v| option(254, &v)),
+        1 => value(0..12).prop_map(|v| option(253, &v)),
+        1 => (any::<u8>(), value(0..12)).prop_map(|(kind, v)| option(kind, &v)),
+        // A size that is a lie.
+        1 => (prop_oneof![Just(34_u8), Just(254), any::<u8>()], 0..42_u8).prop_map(|(k, s)| vec![k, s]),
+        1 => any::<u8>().prop_map(|kind| vec![kind]),
+    ]
+}
+
+/// A list of options, cut off where the header is full.
+pub(crate) fn options() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        9 => vec(any_option(), 0..8).prop_map(|list| list.concat()),
+        1 => vec(any::<u8>(), 0..=MAX_OPTIONS),
+    ]
+    .prop_map(|mut bytes| {
+        bytes.truncate(MAX_OPTIONS);
+        bytes
+    })
+}
+
+/// A SYN's frame, right in every length.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    pub(crate) bytes: Vec<u8>,
+    /// Where the packet ends and the padding begins.
+    pub(crate) end: usize,
+}
+
+/// A SYN with any options.
+pub(crate) fn syn() -> impl Strategy<Value = Frame> {
+    let data = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..80)];
+    let padding = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..20)];
+    let flags = prop_oneof![3 => Just(0x02), 1 => any::<u8>().prop_map(|bits| bits & 0xe8 | 0x02)];
+    (
+        network(),
+        any::<[u8; 24]>(),
+        flags,
+        options(),
+        data,
+        padding,
+    )
+        .prop_map(|(network, noise, flags, mut options, data, padding)| {
+            options.resize(options.len().next_multiple_of(4), 0);
+            let offset = (5 + options.len() as u8 / 4) << 4;
+            let (macs, start) = noise.split_at(12);
+            let tail = [offset, flags, 250, 240, 0, 0, 0, 0];
+            let tcp = [start, &tail, &options, &data].concat();
+            let mut bytes = [macs, &network.header(tcp.len()), &tcp].concat();
+            let end = bytes.len();
+            bytes.extend(padding);
+            Frame { bytes, end }
+        })
+}
+
+/// What differs between the headers in front of TCP.
+#[derive(Clone, Debug)]
+enum Network {
+    V4 {
+        addresses: [u8; 8],
+        options: Vec<u8>,
+    },
+    V6 {
+        addresses: [u8; 32],
+    },
+}
+
+impl Network {
+    /// The `EtherType` and the IP header, in front of `payload` bytes.
+    fn header(&self, payload: usize) -> Vec<u8> {
+        match self {
+            Self::V4 { addresses, options } => {
+                let header = 20 + options.len();
+                let [high, low] = ((header + payload) as u16).to_be_bytes();
+                let words = 0x40 | (header / 4) as u8;
+                let fixed = [8, 0, words, 0, high, low, 1, 2, 0x40, 0, 64, 6, 0, 0];
+                [&fixed[..], addresses, options].concat()
+            }
+            Self::V6 { addresses } => {
+                let [high, low] = (payload as u16).to_be_bytes();
+                let fixed = [0x86, 0xdd, 0x60, 0, 0, 0, high, low, 6, 64];
+                [&fixed[..], addresses].concat()
+            }
+        }
+    }
+}
+
+fn network() -> impl Strategy<Value = Network> {
+    let options = (0..=10_usize).prop_flat_map(|words| vec(any::<u8>(), words * 4));
+    prop_oneof![
+        any::<[u8; 8]>().prop_map(|addresses| Network::V4 {
+            addresses,
+            options: Vec::new()
+        }),
+        (any::<[u8; 8]>(), options)
+            .prop_map(|(addresses, options)| Network::V4 { addresses, options }),
+        any::<[u8; 32]>().prop_map(|addresses| Network::V6 { addresses }),
+    ]
+}
+
+/// A SYN of which a few bytes are not what they were, most of them in the headers.
+pub(crate) fn spoiled_syn() -> impl Strategy<Value = Vec<u8>> {
+    let at = prop_oneof![1 => any::<Index>().prop_map(Ok), 3 => (12..80_usize).prop_map(Err)];
+    let change = prop_oneof![
+        any::<u8>().prop_map(|byte| (0, byte)),
+        (0..8).prop_map(|bit| (0xff, 1_u8 << bit)),
+    ];
+    (syn(), vec((at, change), 1..4)).prop_map(|(frame, changes)| {
+        let mut bytes = frame.bytes;
+        for (at, (keep, flip)) in changes {
+            let at = at.map_or_else(|at| at % bytes.len(), |index| index.index(bytes.len()));
+            bytes[at] = bytes[at] & keep ^ flip;
+        }
+        bytes
+    })
+}
+
+/// Any bytes at all, but mostly with an `EtherType` that is looked behind.
+pub(crate) fn noise() -> impl Strategy<Value = Vec<u8>> {
+    let ether_type = prop_oneof![
+        4 => Just([0x08, 0x00]),
+        4 => Just([0x86, 0xdd]),
+        1 => Just([0x81, 0x00]),
+        1 => any::<[u8; 2]>(),
+    ];
+    (vec(any::<u8>(), 0..160), ether_type).prop_map(|(mut bytes, ether_type)| {
+        if let Some(place) = bytes.get_mut(12..14) {
+            place.copy_from_slice(&ether_type);
+        }
+        bytes
+    })
+}

@@ -1,0 +1,198 @@
+//! The second reading. Linux: `tcp_parse_options`, `tcp_parse_fastopen_option`, `ip_rcv_core`,
+//! `ip6_rcv_core`, `tcp_v4_rcv`, `tcp_fastopen_cookie_gen_check`.
+
+use std::hash::Hasher as _;
+
+use siphasher::sip::SipHasher24;
+use tfo_common::{
+    classify::Outcome,
+    cookie::{Addresses, Cookie},
+    counters::Counter,
+    syn::Syn,
+    wire::{
+        NotSyn::{self, Other, Unparsed},
+        options::{FastOpen, Options},
+    },
+};
+
+/// An option with a value, as bytes.
+struct Raw {
+    kind: u8,
+    value: Vec<u8>,
+}
+
+/// Every option but end-of-list and no-operation, and whether the list is broken off.
+fn split(mut rest: &[u8]) -> (Vec<Raw>, bool) {
+    let mut list = Vec::new();
+    loop {
+        match rest {
+            [] | [0, ..] => return (list, false),
+            [1, behind @ ..] => rest = behind,
+            [kind, size, ..] if (2..=rest.len()).contains(&usize::from(*size)) => {
+                let (option, behind) = rest.split_at((*size).into());
+                list.push(Raw {
+                    kind: *kind,
+                    value: option[2..].to_vec(),
+                });
+                rest = behind;
+            }
+            _ => return (list, true),
+        }
+    }
+}
+
+/// The cookie that a Fast Open option holds, and whether the option has the experimental form.
+fn cookie(option: &Raw) -> Option<(Vec<u8>, bool)> {
+    match (option.kind, option.value.as_slice()) {
+        (34, cookie) => Some((cookie.to_vec(), false)),
+        (254, [0xf9, 0x89, cookie @ ..]) => Some((cookie.to_vec(), true)),
+        _ => None,
+    }
+}
+
+/// What the bytes of TCP options say.
+pub(crate) fn options(bytes: &[u8]) -> Options {
+    let (list, broken) = split(bytes);
+    let cookies: Vec<_> = list.iter().filter_map(cookie).collect();
+    let possible = |cookie: &[u8]| matches!(cookie.len(), 0 | 4 | 6 | 8 | 10 | 12 | 14 | 16);
+    let last_even = cookies.iter().rfind(|(cookie, _)| cookie.len() % 2 == 0);
+    let standing = last_even.filter(|(cookie, _)| possible(cookie));
+    Options {
+        fast_open: match standing.map(|(cookie, _)| cookie.as_slice()) {
+            None => FastOpen::Absent,
+            Some([]) => FastOpen::Request,
+            Some(cookie) => match cookie.try_into() {
+                Ok(bytes) => FastOpen::Cookie(Cookie::from_bytes(bytes)),
+                Err(_) => FastOpen::BadLength,
+            },
+        },
+        experimental: standing.is_some_and(|(_, experimental)| *experimental),
+        malformed: broken || cookies.iter().any(|(cookie, _)| !possible(cookie)),
+    }
+}
+
+/// What a frame is, from its first byte to its last.
+pub(crate) fn frame(frame: &[u8]) -> Result<Syn, NotSyn> {
+    let (ethernet, packet) = frame.split_at_checked(14).ok_or(Unparsed)?;
+    match ethernet[12..] {
+        [0x08, 0x00] => ipv4(packet),
+        [0x86, 0xdd] => ipv6(packet),
+        [0x81, 0x00] | [0x88, 0xa8] => Err(Unparsed),
+        _ => Err(Other),
+    }
+}
+
+fn big_endian(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .fold(0, |number, byte| number << 8 | usize::from(*byte))
+}
+
+fn ipv4(packet: &[u8]) -> Result<Syn, NotSyn> {
+    let fixed = packet.get(..20).ok_or(Unparsed)?;
+    let (version, words) = (fixed[0] / 16, fixed[0] % 16);
+    let (length, fragment) = (big_endian(&fixed[2..4]), big_endian(&fixed[6..8]));
+    let more_fragments = fragment & 0x2000 != 0;
+    let offset = fragment % 0x2000;
+    if fixed[9] != 6 {
+        return Err(Other);
+    }
+    if version != 4 || words < 5 || more_fragments || offset != 0 {
+        return Err(Unparsed);
+    }
+    let header = usize::from(words) * 4;
+    if length < header || length > packet.len() {
+        return Err(Unparsed);
+    }
+    let source = fixed[12..16].try_into().unwrap();
+    let destination = fixed[16..20].try_into().unwrap();
+    let addresses = Addresses::v4(source, destination);
+    tcp(&packet[header..], length - header, addresses)
+}
+
+fn ipv6(packet: &[u8]) -> Result<Syn, NotSyn> {
+    let (header, payload) = packet.split_at_checked(40).ok_or(Unparsed)?;
+    let length = big_endian(&header[4..6]);
+    match header[6] {
+        6 => {}
+        // Hop-by-hop options, routing, fragment, authentication, destination options, mobility.
+        0 | 43 | 44 | 51 | 60 | 135 => return Err(Unparsed),
+        _ => return Err(Other),
+    }
+    if header[0] / 16 != 6 || length > payload.len() {
+        return Err(Unparsed);
+    }
+    let source = header[8..24].try_into().unwrap();
+    let destination = header[24..40].try_into().unwrap();
+    tcp(payload, length, Addresses::v6(source, destination))
+}
+
+/// The segment of `length` bytes at the start of `bytes`, which may go on with a frame's padding.
+fn tcp(bytes: &[u8], length: usize, addresses: Addresses) -> Result<Syn, NotSyn> {
+    let fixed = bytes.get(..20).ok_or(Unparsed)?;
+    let flag = |bit: u8| fixed[13] >> bit & 1 == 1;
+    let (fin, syn, rst, ack) = (flag(0), flag(1), flag(2), flag(4));
+    if !syn || fin || rst || ack {
+        return Err(Other);
+    }
+    let header = usize::from(fixed[12] / 16) * 4;
+    if header < 20 || header > length {
+        return Err(Unparsed);
+    }
+    Ok(Syn {
+        addresses,
+        destination_port: big_endian(&fixed[2..4]) as u16,
+        data_len: bytes[header..length].len() as u32,
+        options: options(&bytes[20..header]),
+    })
+}
+
+/// The cookie that a server with `key` gives the client of these addresses.
+pub(crate) fn issue(key: &[u8; 16], addresses: &Addresses) -> [u8; 8] {
+    let mut hasher = SipHasher24::new_with_key(key);
+    match addresses {
+        Addresses::V4(word) => hasher.write(&word.to_le_bytes()),
+        Addresses::V6(words) => words.iter().for_each(|w| hasher.write(&w.to_le_bytes())),
+    }
+    hasher.finish().to_le_bytes()
+}
+
+/// What a SYN comes to at a listener with these keys, primary first.
+pub(crate) fn outcome(syn: &Syn, keys: &[[u8; 16]]) -> Outcome {
+    let Options {
+        fast_open,
+        malformed,
+        ..
+    } = syn.options;
+    let issuer = |cookie: Cookie| {
+        keys.iter()
+            .position(|key| issue(key, &syn.addresses) == cookie.to_bytes())
+    };
+    match fast_open {
+        FastOpen::Absent if malformed => Outcome::Malformed,
+        FastOpen::Absent => Outcome::NoOption,
+        FastOpen::Request => Outcome::Request,
+        FastOpen::BadLength => Outcome::BadLength,
+        FastOpen::Cookie(cookie) => match issuer(cookie) {
+            None => Outcome::BadCookie,
+            Some(0) => Outcome::Primary,
+            Some(_) => Outcome::Backup,
+        },
+    }
+}
+
+/// By how much `counter` goes up for a SYN that came to `outcome`.
+pub(crate) fn counts(counter: Counter, syn: &Syn, outcome: Outcome) -> u64 {
+    match counter {
+        Counter::CookieReqd => (outcome == Outcome::Request).into(),
+        Counter::Passive => matches!(outcome, Outcome::Primary | Outcome::Backup).into(),
+        Counter::PassiveFail => matches!(outcome, Outcome::BadCookie | Outcome::BadLength).into(),
+        Counter::PassiveAltKey => (outcome == Outcome::Backup).into(),
+        Counter::Syns => 1,
+        Counter::SynsWithData => (syn.data_len != 0).into(),
+        Counter::SynDataBytes => syn.data_len.into(),
+        Counter::OptionsMalformed => syn.options.malformed.into(),
+        Counter::OptionsExperimental => syn.options.experimental.into(),
+        Counter::Unparsed => 0,
+    }
+}

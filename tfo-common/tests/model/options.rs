@@ -1,0 +1,73 @@
+//! Option lists: the parser against the second reading.
+
+use proptest::{collection::vec, prelude::*};
+use tfo_common::wire::options::{self, FastOpen, Options};
+
+use crate::{generate, naive};
+
+/// Reads options that stand between other bytes, as they do in a frame.
+fn read(bytes: &[u8], around: [u8; 2]) -> Options {
+    let [before, behind] = around.map(|byte| [byte; 40]);
+    let frame = [&before, bytes, &behind].concat();
+    options::parse(&frame[..], before.len(), bytes.len())
+}
+
+/// Every list of up to six of the bytes that mean something.
+#[test]
+fn agree_on_every_short_list() {
+    let alphabet = [0, 1, 2, 3, 4, 6, 34, 254, 0xf9, 0x89];
+    for len in 0..=6 {
+        let mut bytes = vec![0; len];
+        for mut number in 0..alphabet.len().pow(len as u32) {
+            for byte in &mut bytes {
+                *byte = alphabet[number % alphabet.len()];
+                number /= alphabet.len();
+            }
+            assert_eq!(read(&bytes, [34, 2]), naive::options(&bytes), "{bytes:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn agree(bytes in generate::options(), around: [u8; 2]) {
+        prop_assert_eq!(read(&bytes, around), naive::options(&bytes));
+    }
+
+    #[test]
+    fn agree_when_cut_at_every_length(bytes in generate::options(), around: [u8; 2]) {
+        for len in 0..bytes.len() {
+            prop_assert_eq!(read(&bytes[..len], around), naive::options(&bytes[..len]));
+        }
+    }
+
+    /// The caller's promises broken: a start and a length that the frame does not have.
+    #[test]
+    fn any_place_is_survived(frame in vec(any::<u8>(), 0..80), start in 0..100_usize, len: usize) {
+        options::parse(&frame[..], start, len);
+    }
+}
+
+/// The lists that are generated do reach the parser's branches.
+#[test]
+fn generated_lists_say_everything() {
+    use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
+
+    let mut runner = TestRunner::deterministic();
+    let mut seen = [0; 6];
+    for _ in 0..2000 {
+        let bytes = generate::options().new_tree(&mut runner).unwrap().current();
+        let options = read(&bytes, [0; 2]);
+        seen[match options.fast_open {
+            FastOpen::Absent => 0,
+            FastOpen::Request => 1,
+            FastOpen::Cookie(_) => 2,
+            FastOpen::BadLength => 3,
+        }] += 1;
+        seen[4] += u32::from(options.experimental);
+        seen[5] += u32::from(options.malformed && options.fast_open != FastOpen::Absent);
+    }
+    assert!(seen.iter().all(|count| *count > 50), "{seen:?}");
+}
