@@ -7,6 +7,7 @@ pub mod kernel;
 pub mod keys;
 pub mod link;
 pub mod netns;
+pub mod packet;
 pub mod process;
 pub mod raw;
 pub mod socket;
