@@ -9,6 +9,7 @@ pub mod link;
 pub mod netns;
 pub mod packet;
 pub mod process;
+pub mod program;
 pub mod raw;
 pub mod socket;
 mod sockopt;

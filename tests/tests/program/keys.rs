@@ -1,0 +1,131 @@
+//! Which keys' cookies are accepted, while keys change.
+
+use anyhow::Result;
+use tfo_common::{
+    cookie::KeySet,
+    counters::Counter::{CookieReqd, Passive, PassiveAltKey, PassiveFail},
+};
+use tfo_tests::{
+    packet::fast_open,
+    program::{KeyBytes, Program},
+};
+
+use crate::flow::{BACKUP, FLOWS, Flow, PRIMARY, V4, V6, syn_counts};
+
+const DATA: &[u8] = b"GET /";
+
+/// A SYN with this cookie; an empty one is a request.
+fn syn(flow: Flow, cookie: &[u8]) -> bytes::Bytes {
+    flow.syn().options(&fast_open(cookie)).data(DATA).frame()
+}
+
+#[test]
+fn without_a_key_set_no_cookie_is_good() -> Result<()> {
+    let mut program = Program::load()?;
+    for set_empty in [false, true] {
+        if set_empty {
+            program.set_keys(&[])?;
+        }
+        for flow in FLOWS {
+            let request = program.count(&syn(flow, b""))?;
+            assert_eq!(request, syn_counts(&[CookieReqd], DATA));
+            // The zero key is not a key that happens to be there.
+            for key in [PRIMARY, [0; 16]] {
+                let cookie = program.count(&syn(flow, &flow.cookie(&key)))?;
+                assert_eq!(cookie, syn_counts(&[PassiveFail], DATA));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_zero_key_is_a_key() -> Result<()> {
+    let program = Program::with_keys(&[[0; 16]])?;
+    for flow in FLOWS {
+        let counted = program.count(&syn(flow, &flow.cookie(&[0; 16])))?;
+        assert_eq!(counted, syn_counts(&[Passive], DATA));
+    }
+    Ok(())
+}
+
+/// A rotation as a server goes through it: each step's set, and what the old key's cookie counts.
+#[test]
+fn a_cookie_lives_as_long_as_its_key() -> Result<()> {
+    const OLD: KeyBytes = PRIMARY;
+    const NEW: KeyBytes = *b"a new key.......";
+    let mut program = Program::load()?;
+    for (keys, old, new) in [
+        (&[OLD][..], &[Passive][..], &[PassiveFail][..]),
+        (&[OLD, NEW], &[Passive], &[Passive, PassiveAltKey]),
+        (&[NEW, OLD], &[Passive, PassiveAltKey], &[Passive]),
+        (&[NEW], &[PassiveFail], &[Passive]),
+        (&[], &[PassiveFail], &[PassiveFail]),
+        (&[OLD], &[Passive], &[PassiveFail]),
+    ] {
+        program.set_keys(keys)?;
+        for flow in FLOWS {
+            for (key, counters) in [(OLD, old), (NEW, new)] {
+                let counted = program.count(&syn(flow, &flow.cookie(&key)))?;
+                assert_eq!(counted, syn_counts(counters, DATA));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_key_but_the_first_is_a_backup() -> Result<()> {
+    let keys: Vec<KeyBytes> = (0..KeySet::MAX as u8).map(|n| [n; 16]).collect();
+    let program = Program::with_keys(&keys)?;
+    for flow in FLOWS {
+        for (index, key) in keys.iter().enumerate() {
+            let counters: &[_] = if index == 0 {
+                &[Passive]
+            } else {
+                &[Passive, PassiveAltKey]
+            };
+            let counted = program.count(&syn(flow, &flow.cookie(key)))?;
+            assert_eq!(counted, syn_counts(counters, DATA), "key {index}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_cookie_is_good_for_its_own_addresses_alone() -> Result<()> {
+    let program = Program::with_keys(&[PRIMARY, BACKUP])?;
+    for flow in FLOWS {
+        let swapped = Flow {
+            client: flow.server,
+            server: flow.client,
+        };
+        let other_client = Flow {
+            client: if flow.client.is_ipv4() {
+                "192.0.2.8".parse()?
+            } else {
+                "2001:db8:1:2:3:4:5:7".parse()?
+            },
+            ..flow
+        };
+        let other_family = if flow.client.is_ipv4() { V6 } else { V4 };
+        for issued_for in [swapped, other_client, other_family] {
+            let counted = program.count(&syn(flow, &issued_for.cookie(&PRIMARY)))?;
+            assert_eq!(counted, syn_counts(&[PassiveFail], DATA));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_bit_of_a_cookie_counts() -> Result<()> {
+    let program = Program::with_keys(&[PRIMARY])?;
+    for flow in FLOWS {
+        let cookie = u64::from_le_bytes(flow.cookie(&PRIMARY));
+        for bit in 0..64 {
+            let counted = program.count(&syn(flow, &(cookie ^ 1 << bit).to_le_bytes()))?;
+            assert_eq!(counted, syn_counts(&[PassiveFail], DATA), "bit {bit}");
+        }
+    }
+    Ok(())
+}

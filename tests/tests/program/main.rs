@@ -1,0 +1,9 @@
+//! The program in the kernel, run on crafted frames one at a time: what each is counted as, and that
+//! every frame goes on as it came.
+
+mod agreement;
+mod flow;
+mod frames;
+mod keys;
+mod ports;
+mod rows;
