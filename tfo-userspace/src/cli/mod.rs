@@ -130,7 +130,7 @@ enum KeysCommand {
     Import,
     /// Put the keys of a file in force; cookies of all others are refused from then on
     Set {
-        /// A file, mode 0600, with PRIMARY[,BACKUP], each four groups of 8 hexadecimal digits as the
+        /// A file, mode 0600, with `PRIMARY[,BACKUP]`, each four groups of 8 hexadecimal digits as the
         /// kernel prints them
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
