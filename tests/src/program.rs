@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya_obj::programs::XdpAttachType;
 use tfo_common::{
     cookie::{Key, KeySet},
     counters::{Counter, Counters},
@@ -90,6 +91,20 @@ impl Program {
     /// Where the object has none.
     pub fn xdp(&self) -> Result<&Xdp> {
         Ok(self.0.program()?)
+    }
+
+    /// The same program once more, to run it while its keys are changed.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel does not give it.
+    pub fn another_handle(&self) -> Result<Xdp> {
+        let info = self.xdp()?.info()?;
+        Ok(Xdp::from_program_info(
+            info,
+            "tfo".into(),
+            XdpAttachType::Interface,
+        )?)
     }
 
     /// All that it has counted.

@@ -1,9 +1,15 @@
 //! Which keys' cookies are accepted, while keys change.
 
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
 use anyhow::Result;
+use aya::programs::{TestRun as _, TestRunOptions};
 use tfo_common::{
     cookie::KeySet,
-    counters::Counter::{CookieReqd, Passive, PassiveAltKey, PassiveFail},
+    counters::Counter::{CookieReqd, Passive, PassiveAltKey, PassiveFail, Syns},
 };
 use tfo_tests::{
     packet::fast_open,
@@ -127,5 +133,42 @@ fn every_bit_of_a_cookie_counts() -> Result<()> {
             assert_eq!(counted, syn_counts(&[PassiveFail], DATA), "bit {bit}");
         }
     }
+    Ok(())
+}
+
+/// While two sets with one key in common take turns, no packet sees neither of them, nor half of one:
+/// a cookie of that key is good every time.
+#[test]
+fn a_set_is_swapped_whole() -> Result<()> {
+    const RUNS: u32 = 20_000;
+    let sets: [&[KeyBytes]; 2] = [&[PRIMARY, BACKUP], &[[1; 16], [2; 16], [3; 16], PRIMARY]];
+    let mut program = Program::with_keys(sets[0])?;
+    let handle = program.another_handle()?;
+    let frame = syn(V6, &V6.cookie(&PRIMARY));
+    let swapped = AtomicBool::new(false);
+    let runs = thread::scope(|scope| {
+        let runner = scope.spawn(|| -> Result<u64> {
+            let mut runs = 0;
+            while !swapped.load(Ordering::Relaxed) {
+                handle.test_run(TestRunOptions {
+                    data_in: Some(&frame),
+                    repeat: RUNS,
+                    ..TestRunOptions::default()
+                })?;
+                runs += u64::from(RUNS);
+            }
+            Ok(runs)
+        });
+        let swaps = (0..100).try_for_each(|n| program.set_keys(sets[n % 2]));
+        swapped.store(true, Ordering::Relaxed);
+        swaps?;
+        runner.join().expect("the runner does not panic")
+    })?;
+    let total = program.counters()?.total;
+    assert_eq!(total.get(Syns), runs);
+    assert_eq!(total.get(Passive), runs);
+    assert_eq!(total.get(PassiveFail), 0);
+    // Both sets were met.
+    assert!((1..runs).contains(&total.get(PassiveAltKey)));
     Ok(())
 }
