@@ -150,7 +150,7 @@ fn time(program: &Xdp, frame: &[u8], runs: u32) -> Result<f64> {
         repeat: runs,
         ..TestRunOptions::default()
     })?;
-    let took = cpu_time()? - start;
+    let took = cpu_time()?.saturating_sub(start);
     ensure!(
         result.return_value == PASS,
         "verdict {}",
