@@ -1,7 +1,6 @@
 //! A server with the accelerator on its interface, and the question whether both count alike.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     panic::resume_unwind,
@@ -15,7 +14,7 @@ use tfo_common::counters::Counter;
 use crate::{
     kernel::TcpExt,
     socket::{Connection, Listener, Method},
-    tfo::{Stats, Tfo},
+    tfo::{Named, Stats, Tfo},
     veth::{Family, Pair, SERVER_INTERFACE, server_port},
 };
 
@@ -129,31 +128,31 @@ impl Bed {
     ///
     /// Where one does not, with the figures.
     pub fn equal(&self) -> Result<Stats> {
-        let stats = self.tfo.stats()?;
-        let kernel = self.kernel()?;
-        let rows: BTreeMap<_, _> = Counter::MIRRORED
-            .into_iter()
-            .map(Counter::name)
-            .map(|name| {
-                let of = |named: &crate::tfo::Named| named.get(name).copied();
-                let row = [
-                    of(&stats.counters),
-                    of(&stats.kernel),
-                    i64::try_from(kernel.get(name)).ok(),
-                    of(&stats.drift),
-                ];
-                (name, row)
-            })
-            .collect();
-        let alike = rows
-            .values()
-            .all(|[ours, told, own, drift]| ours == own && told == own && *drift == Some(0));
+        let (stats, [ours, told, own, drift]) = self.compare()?;
         ensure!(
-            alike && stats.drift.values().all(|drift| *drift == 0),
-            "tfo, its kernel column, the kernel itself, drift: {rows:#?}\nall drifts: {:?}",
-            stats.drift
+            ours == own && told == own && drift == Tally::default(),
+            "tfo        {ours}\nits kernel {told}\nthe kernel {own}\ndrift      {drift}"
         );
         Ok(stats)
+    }
+
+    /// What `tfo` has counted, and all mirrored counters: as `tfo` counted them, as `tfo` says that
+    /// the kernel did, as the kernel's own file says, and how far apart they are according to `tfo`.
+    ///
+    /// # Errors
+    ///
+    /// Where one cannot be read.
+    pub fn compare(&self) -> Result<(Stats, [Tally; 4])> {
+        let stats = self.tfo.stats()?;
+        let kernel = self.kernel()?;
+        let of = |named: &Named| Tally::of(|name| named.get(name).copied().unwrap_or(-1));
+        let tallies = [
+            of(&stats.counters),
+            of(&stats.kernel),
+            Tally::of(|name| kernel.get(name).cast_signed()),
+            of(&stats.drift),
+        ];
+        Ok((stats, tallies))
     }
 
     /// Makes sure that `tfo` and the kernel both came to `expected`.
@@ -207,6 +206,9 @@ impl Bed {
     }
 }
 
+/// What a client sends in an [`exchange`].
+pub const REQUEST: &[u8] = b"what is the time?";
+
 /// How a request and its reply went.
 #[derive(Clone, Copy, Debug)]
 pub struct Exchange {
@@ -232,7 +234,6 @@ pub fn exchange(
     family: Family,
     method: Method,
 ) -> Result<Exchange> {
-    const REQUEST: &[u8] = b"what is the time?";
     let server = server_port(family, listener.port());
     let (accepted, client) = thread::scope(|scope| {
         let server_side = scope.spawn(|| -> Result<_> {

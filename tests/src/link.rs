@@ -1,10 +1,16 @@
 //! Whole Ethernet frames, in and out of one interface: packet(7).
 
-use std::{io, mem::size_of, os::fd::OwnedFd, ptr, time::Duration};
+use std::{
+    io,
+    mem::size_of,
+    os::fd::{AsFd as _, OwnedFd},
+    ptr,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::PollFlags,
     net::{
         AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType,
         addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque},
@@ -12,7 +18,7 @@ use rustix::{
     },
 };
 
-use crate::netns::Netns;
+use crate::{netns::Netns, poll::any_ready};
 
 /// Most bytes of a frame, that of a segment not yet cut to the wire's size included.
 const FRAME_MAX: usize = 1 << 16;
@@ -89,12 +95,8 @@ impl LinkSocket {
 ///
 /// As poll(2).
 pub fn wait(sockets: &[&LinkSocket], limit: Duration) -> io::Result<bool> {
-    let mut waiting: Vec<_> = sockets
-        .iter()
-        .map(|socket| PollFd::new(&socket.fd, PollFlags::IN))
-        .collect();
-    let limit = Timespec::try_from(limit).map_err(|_| io::ErrorKind::InvalidInput)?;
-    Ok(poll(&mut waiting, Some(&limit))? > 0)
+    let sockets: Vec<_> = sockets.iter().map(|socket| socket.fd.as_fd()).collect();
+    any_ready(&sockets, PollFlags::IN, limit)
 }
 
 /// The part of a `sockaddr_ll` that bind(2) looks at.

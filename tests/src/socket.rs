@@ -1,17 +1,21 @@
 //! Real TCP Fast Open: the kernel's client and the kernel's server, and what they say of a connection.
 //!
-//! Every socket gives up after [`LIMIT`], so that a test fails rather than hangs.
+//! Every wait gives up after [`LIMIT`], so that a test fails rather than hangs. Sockets do not block:
+//! a process that starts others gets signals that interrupt a blocking call with a time limit, even
+//! where they are ignored, and an interrupted `sendto` cannot be repeated.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     net::{Shutdown, SocketAddr},
+    os::fd::AsFd as _,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::event::PollFlags;
 use socket2::{Domain, Socket, Type};
 
-use crate::{netns::Netns, sockopt};
+use crate::{netns::Netns, poll::any_ready, sockopt};
 
 /// How long a socket waits for anything. Longer than two retries of a lost segment.
 pub const LIMIT: Duration = Duration::from_secs(8);
@@ -104,8 +108,9 @@ impl Listener {
     ///
     /// As accept(2); also where none comes within [`LIMIT`].
     pub fn accept(&self) -> Result<Connection> {
-        let (socket, _) = self.socket.accept().context("no connection came")?;
-        limit(&socket)?;
+        let (socket, _) = retry(&self.socket, PollFlags::IN, || self.socket.accept())
+            .context("no connection came")?;
+        socket.set_nonblocking(true)?;
         Ok(Connection { socket })
     }
 }
@@ -123,25 +128,36 @@ impl Connection {
     ///
     /// As sendto(2) and connect(2); also where the handshake does not end within [`LIMIT`].
     pub fn open(netns: &Netns, server: SocketAddr, method: Method, request: &[u8]) -> Result<Self> {
-        let connection = netns
-            .run(|| {
-                let socket = socket(server)?;
-                match method {
-                    Method::SendTo => {
-                        let flags = libc::MSG_FASTOPEN;
-                        let sent = socket.send_to_with_flags(request, &server.into(), flags)?;
-                        return Ok((Self { socket }, sent));
-                    }
-                    Method::ConnectOption => sockopt::set_fast_open_connect(&socket)?,
-                    Method::Plain => {}
+        let connection = netns.run(|| {
+            let socket = socket(server)?;
+            let started = match method {
+                Method::SendTo => {
+                    let flags = libc::MSG_FASTOPEN;
+                    socket.send_to_with_flags(request, &server.into(), flags)
                 }
-                socket.connect(&server.into())?;
-                let sent = socket.send(request)?;
-                Ok::<_, io::Error>((Self { socket }, sent))
-            })
-            .with_context(|| format!("cannot connect to {server} by {method:?}"));
-        let (connection, sent) = connection?;
-        ensure!(sent == request.len(), "only {sent} bytes were sent");
+                Method::ConnectOption => {
+                    sockopt::set_fast_open_connect(&socket)?;
+                    // With a cookie this does nothing yet, and the SYN waits for the data.
+                    let started = socket.connect(&server.into());
+                    started.and_then(|()| socket.send(request))
+                }
+                Method::Plain => socket.connect(&server.into()).map(|()| 0),
+            };
+            let sent = match started {
+                Ok(sent) => sent,
+                // A SYN without data is on its way.
+                Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => 0,
+                Err(error) => return Err(error),
+            };
+            wait(&socket, PollFlags::OUT)?;
+            if let Some(error) = socket.take_error()? {
+                return Err(error);
+            }
+            Ok((Self { socket }, sent))
+        });
+        let (connection, sent) =
+            connection.with_context(|| format!("cannot connect to {server} by {method:?}"))?;
+        connection.send(&request[sent..])?;
         Ok(connection)
     }
 
@@ -151,14 +167,15 @@ impl Connection {
     ///
     /// As sendto(2). Without a cookie the kernel sends a SYN without data: `EINPROGRESS`.
     pub fn open_without_waiting(netns: &Netns, server: SocketAddr, request: &[u8]) -> Result<Self> {
-        netns
-            .run(|| {
-                let socket = socket(server)?;
-                let flags = libc::MSG_FASTOPEN | libc::MSG_DONTWAIT;
-                socket.send_to_with_flags(request, &server.into(), flags)?;
-                Ok::<_, io::Error>(Self { socket })
-            })
-            .with_context(|| format!("the SYN to {server} took no data"))
+        let connection = netns.run(|| {
+            let socket = socket(server)?;
+            let sent = socket.send_to_with_flags(request, &server.into(), libc::MSG_FASTOPEN)?;
+            Ok::<_, io::Error>((Self { socket }, sent))
+        });
+        let (connection, sent) =
+            connection.with_context(|| format!("the SYN to {server} took no data"))?;
+        ensure!(sent == request.len(), "the SYN took only {sent} bytes");
+        Ok(connection)
     }
 
     /// What the kernel says of it.
@@ -180,7 +197,13 @@ impl Connection {
     ///
     /// As send(2).
     pub fn send(&self, message: &[u8]) -> Result<()> {
-        (&self.socket).write_all(message).context("cannot send")
+        let mut left = message;
+        while !left.is_empty() {
+            let sent = retry(&self.socket, PollFlags::OUT, || self.socket.send(left))
+                .context("cannot send")?;
+            left = &left[sent..];
+        }
+        Ok(())
     }
 
     /// What is there to be read: up to [`MESSAGE_MAX`] bytes, none at the end of the stream.
@@ -190,7 +213,10 @@ impl Connection {
     /// As recv(2); also where nothing comes within [`LIMIT`].
     pub fn receive(&self) -> Result<Vec<u8>> {
         let mut message = vec![0; MESSAGE_MAX];
-        let len = (&self.socket).read(&mut message).context("nothing came")?;
+        let len = retry(&self.socket, PollFlags::IN, || {
+            (&self.socket).read(&mut message)
+        })
+        .context("nothing came")?;
         message.truncate(len);
         Ok(message)
     }
@@ -207,11 +233,29 @@ impl Connection {
 
 fn socket(peer: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(peer), Type::STREAM, None)?;
-    limit(&socket)?;
+    socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-fn limit(socket: &Socket) -> io::Result<()> {
-    socket.set_read_timeout(Some(LIMIT))?;
-    socket.set_write_timeout(Some(LIMIT))
+/// Repeats `call` until it needs to wait no more.
+fn retry<T>(
+    socket: &Socket,
+    ready: PollFlags,
+    mut call: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(socket, ready)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+fn wait(socket: &Socket, ready: PollFlags) -> io::Result<()> {
+    if any_ready(&[socket.as_fd()], ready, LIMIT)? {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::TimedOut.into())
+    }
 }

@@ -266,6 +266,11 @@ fn host(label: &str) -> Result<Netns> {
         ("net.ipv4.tcp_fastopen_blackhole_timeout_sec", "0"),
         // No link-local addresses, and so no router solicitations and listener reports.
         ("net.ipv6.conf.default.addr_gen_mode", "1"),
+        // One listener report when the address is added, and no repetition.
+        (
+            "net.ipv6.conf.default.mldv2_unsolicited_report_interval",
+            "100000000",
+        ),
     ] {
         netns.set_sysctl(key, value)?;
     }

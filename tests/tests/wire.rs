@@ -52,6 +52,7 @@ const ALT_KEY: Tally = Tally {
 const FAILED: Tally = Tally { failed: 1, ..NONE };
 
 /// The rows for a client whose cookies are these.
+#[expect(clippy::too_many_lines, reason = "a table, one row after another")]
 fn rows(primary: [u8; 8], backup: [u8; 8]) -> Vec<Row> {
     use Reissued::{Nothing, Primary};
     let mut rows = Vec::new();
