@@ -7,7 +7,7 @@
 use std::{
     fs::{self, File},
     io::Write as _,
-    os::fd::AsFd as _,
+    os::{fd::AsFd as _, unix::process::CommandExt as _},
     panic,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -110,7 +110,7 @@ impl Netns {
     /// Where one fails: those before it stand.
     pub fn configure(&self, commands: &[impl AsRef<str>]) -> Result<()> {
         let mut ip = Command::new("ip");
-        ip.args(["-n", &self.name, "-batch", "-"]);
+        ip.args(["-n", &self.name, "-batch", "-"]).process_group(0);
         let mut child = ip
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())

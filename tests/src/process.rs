@@ -2,6 +2,7 @@
 
 use std::{
     io::Read,
+    os::unix::process::CommandExt as _,
     process::{Child, Command, ExitStatus, Stdio},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -31,7 +32,8 @@ pub struct Output {
 /// Where it cannot be started, or has not ended after `limit`: it is killed then, and the error tells
 /// what it had written.
 pub fn output(command: &mut Command, limit: Duration) -> Result<Output> {
-    Background::start(command)?.wait(limit)
+    // Ctrl-C is for this process, which then still has to clean up with commands such as this one.
+    Background::start(command.process_group(0))?.wait(limit)
 }
 
 /// As [`output`], but a status other than 0 is an error that tells what the program wrote.

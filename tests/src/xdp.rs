@@ -1,6 +1,6 @@
 //! What the kernel says of the XDP program on an interface, and what is pinned.
 
-use std::{fs, net::UdpSocket, path::Path};
+use std::{fmt, fs, net::UdpSocket, path::Path};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -17,6 +17,15 @@ pub enum Mode {
     Native,
     /// In the stack.
     Generic,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
 }
 
 /// The XDP program of `interface`: how it runs, and its id.

@@ -1,0 +1,123 @@
+//! The steps, each told in one line.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use tfo_tests::{
+    bed::{Bed, Exchange},
+    keys::{self, KeyFile},
+    socket::{Listener, Method},
+    veth::{Family, Pair, SERVER_INTERFACE},
+    xdp,
+};
+
+use crate::{report::Times, signals};
+use Expected::{AfterHandshake, InSyn};
+use Method::{Plain, SendTo};
+
+/// How long a frame takes from one host to the other.
+const ONE_WAY: Duration = Duration::from_millis(20);
+
+/// What a connection is to show.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    /// The request comes after the handshake.
+    AfterHandshake,
+    /// The request comes in the SYN, and the server has it before the handshake ends.
+    InSyn,
+}
+
+/// Plays all steps. Gives the server, still attached, and how long the connections took.
+pub(crate) fn play() -> Result<(Bed, Times)> {
+    let mut times = Times::default();
+    println!(
+        "A client and a server in namespaces of their own, {} ms apart, and the time from connecting to the reply:",
+        ONE_WAY.as_millis()
+    );
+    let bed = Bed::idle(Pair::delayed(ONE_WAY)?)?;
+    signals::check()?;
+
+    bed.tfo.done(&["attach", SERVER_INTERFACE])?;
+    let server = &bed.pair.server;
+    let (mode, id) =
+        xdp::attached(server, SERVER_INTERFACE)?.context("attached, but nothing is there")?;
+    say(
+        "tfo attach",
+        &format!("program {id} on the server's {SERVER_INTERFACE}, {mode} XDP"),
+    );
+
+    let listener = bed.listen(Family::V6)?;
+    let mut connect = |method, expected, what: &str| -> Result<()> {
+        let mut took = Vec::new();
+        for family in Family::BOTH {
+            signals::check()?;
+            let exchange = connection(&bed, &listener, family, method, expected)?;
+            times.add(expected == InSyn, exchange.took);
+            took.push(format!("{family} {:.0} ms", milliseconds(exchange.took)));
+        }
+        say(&took.join(", "), what);
+        Ok(())
+    };
+
+    connect(Plain, AfterHandshake, "no Fast Open")?;
+    connect(SendTo, AfterHandshake, "the client asks for a cookie")?;
+    connect(
+        SendTo,
+        InSyn,
+        "request in the SYN; the server reads it before the handshake ends",
+    )?;
+
+    bed.tfo.done(&["keys", "rotate"])?;
+    say(
+        "tfo keys rotate",
+        "a new key makes the cookies; those of the old one stay valid",
+    );
+    connect(SendTo, InSyn, "the old key's cookie is taken, and replaced")?;
+    connect(SendTo, InSyn, "the new key's cookie is taken")?;
+
+    let file = KeyFile::new(keys::COUNTING)?;
+    bed.tfo.done(&["keys", "set", "--file", file.path()])?;
+    say(
+        "tfo keys set",
+        "a wholly new key; no cookie so far is valid",
+    );
+    connect(
+        SendTo,
+        AfterHandshake,
+        "the cookie is refused, and replaced; the request follows the handshake",
+    )?;
+    connect(
+        SendTo,
+        InSyn,
+        "recovered: the cookie that came back is taken",
+    )?;
+    Ok((bed, times))
+}
+
+/// One connection, which has to go as expected.
+fn connection(
+    bed: &Bed,
+    listener: &Listener,
+    family: Family,
+    method: Method,
+    expected: Expected,
+) -> Result<Exchange> {
+    let exchange = bed.exchange(listener, family, method)?;
+    let early = exchange.in_syn && exchange.before_handshake;
+    let late = !exchange.in_syn && !exchange.before_handshake;
+    let as_expected = match expected {
+        InSyn => early,
+        AfterHandshake => late,
+    };
+    ensure!(as_expected, "{family}: not as expected: {exchange:?}");
+    Ok(exchange)
+}
+
+fn say(who: &str, what: &str) {
+    println!("  {who:<22}  {what}");
+}
+
+/// A time to show.
+pub(crate) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
