@@ -61,6 +61,8 @@ fn slot_of(port: u16, fast_open: bool) -> u64 {
         return NO_PORT;
     };
     match slot.load() {
+        // Port 0 is no service's, and stands for "no port" in a slot.
+        NO_PORT if port == 0 => NO_PORT,
         NO_PORT => take_slot(slot, fast_open),
         taken => taken,
     }

@@ -79,11 +79,10 @@ impl Standing {
     /// Not of the option that stands, but of the whole list so far.
     const MALFORMED: u64 = 1 << 18;
 
-    /// A request or a cookie of `len` bytes at offset `at` takes the place of what stood.
+    /// A request or a cookie of `len` bytes stands at offset `at`, where nothing stood.
     #[inline(always)]
     const fn set(&mut self, at: usize, len: usize, experimental: bool) {
         let kind = if experimental { Self::EXPERIMENTAL } else { 0 };
-        self.erase();
         self.0 |= Self::PRESENT | kind | (at as u64) << 8 | len as u64;
     }
 
