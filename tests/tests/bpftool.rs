@@ -1,0 +1,39 @@
+//! The object is not for our own loader alone: bpftool takes it, too, and shows its source.
+
+use std::{env, fs, process::Command};
+
+use anyhow::{Result, ensure};
+use tfo_common::maps::{COUNTERS, KEYS, PORT_SLOTS, SLOTS_TAKEN, XDP_PROGRAM};
+use tfo_tests::{process, tfo::LIMIT};
+use tfo_userspace::datapath::OBJECT;
+
+/// Loads the object, shows the program with its source lines, and its maps. What is pinned on the way
+/// goes with the mount namespace.
+const SCRIPT: &str = "
+    mount -t bpf bpf /sys/fs/bpf
+    bpftool prog load \"$0\" /sys/fs/bpf/program pinmaps /sys/fs/bpf
+    bpftool prog show pinned /sys/fs/bpf/program
+    bpftool prog dump xlated pinned /sys/fs/bpf/program linum
+    ls /sys/fs/bpf
+";
+
+#[test]
+fn bpftool_loads_the_object_and_shows_its_source() -> Result<()> {
+    let path = env::temp_dir().join(format!("tfo-t{}.o", std::process::id()));
+    fs::write(&path, OBJECT)?;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-ec", SCRIPT]).arg(&path);
+    let shown = process::succeed(&mut command, LIMIT);
+    fs::remove_file(&path)?;
+    let shown = shown?;
+    let parts = [KEYS, COUNTERS, PORT_SLOTS, SLOTS_TAKEN, XDP_PROGRAM];
+    for part in parts.iter().chain(&[
+        // Lines of the program's own and of what the host runs, too, with their places.
+        "tfo-ebpf/src/frame.rs",
+        "tfo-common/src/wire/options.rs",
+        "counters.add(Counter::Passive, 1)",
+    ]) {
+        ensure!(shown.contains(part), "no {part} in {shown}");
+    }
+    Ok(())
+}
