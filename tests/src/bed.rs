@@ -204,6 +204,47 @@ impl Bed {
     ) -> Result<Exchange> {
         exchange(&self.pair, listener, family, method)
     }
+
+    /// As [`Bed::exchange`], with the request in the SYN.
+    ///
+    /// # Errors
+    ///
+    /// As [`exchange`], and where the request did not come in the SYN, with the figures.
+    pub fn in_syn(&self, listener: &Listener, family: Family, method: Method) -> Result<()> {
+        let exchange = self.exchange(listener, family, method)?;
+        ensure!(
+            exchange.in_syn,
+            "not in the SYN: {}",
+            self.figures(exchange)?
+        );
+        Ok(())
+    }
+
+    /// As [`Bed::exchange`], with the request after the handshake.
+    ///
+    /// # Errors
+    ///
+    /// As [`exchange`], and where the request came in the SYN, with the figures.
+    pub fn after_handshake(
+        &self,
+        listener: &Listener,
+        family: Family,
+        method: Method,
+    ) -> Result<()> {
+        let exchange = self.exchange(listener, family, method)?;
+        ensure!(!exchange.in_syn, "in the SYN: {}", self.figures(exchange)?);
+        Ok(())
+    }
+
+    /// What may tell why a connection did not go as expected.
+    fn figures(&self, exchange: Exchange) -> Result<String> {
+        let client = TcpExt::read(&self.pair.client)?;
+        Ok(format!(
+            "{exchange:?}\nclient {:?}\nserver {:?}",
+            client.nonzero().collect::<Vec<_>>(),
+            self.kernel()?.nonzero().collect::<Vec<_>>()
+        ))
+    }
 }
 
 /// What a client sends in an [`exchange`].

@@ -19,7 +19,7 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
 use crate::{
     link::{Frames, LinkSocket, wait},
-    netns::Netns,
+    netns::{Netns, wait_until_up},
 };
 
 const TO_CLIENT: &str = "to-client";
@@ -34,7 +34,7 @@ pub struct Line {
     stop: Arc<AtomicBool>,
     forwarder: Option<JoinHandle<()>>,
     /// The namespace that the line stands in.
-    _netns: Netns,
+    netns: Netns,
 }
 
 impl Line {
@@ -77,8 +77,18 @@ impl Line {
             one_way,
             stop,
             forwarder: Some(forwarder),
-            _netns: netns,
+            netns,
         })
+    }
+
+    /// Waits until both ends send what they are given.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_until_up`].
+    pub fn wait_until_up(&self) -> Result<()> {
+        wait_until_up(&self.netns, TO_CLIENT)?;
+        wait_until_up(&self.netns, TO_SERVER)
     }
 
     /// How long it holds a frame.

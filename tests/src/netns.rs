@@ -189,6 +189,26 @@ pub fn wait_for_listener(netns: &Netns, port: u16) -> Result<()> {
     bail!("no one listens on {port}in {}", netns.name())
 }
 
+/// Waits until an interface of `netns` sends what it is given.
+///
+/// The kernel gives it a queue some time after it has come up, and drops frames until then.
+///
+/// # Errors
+///
+/// Where it does not in time.
+pub fn wait_until_up(netns: &Netns, interface: &str) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    while Instant::now() < deadline {
+        let text = netns.ip(&["-json", "link", "show", interface])?;
+        let links: serde_json::Value = serde_json::from_str(&text)?;
+        if links[0]["operstate"] == "UP" && links[0]["qdisc"] != "noop" {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    bail!("{interface} of {} does not come up", netns.name())
+}
+
 impl Drop for Netns {
     fn drop(&mut self) {
         remove(&self.name);

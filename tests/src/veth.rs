@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{delay::Line, netns::Netns};
+use crate::{
+    delay::Line,
+    netns::{Netns, wait_until_up},
+};
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];
@@ -163,6 +166,11 @@ impl Pair {
                 format!("neigh replace {peer4} lladdr {peer_mac} dev {interface} nud permanent"),
                 format!("neigh replace {peer6} lladdr {peer_mac} dev {interface} nud permanent"),
             ])?;
+        }
+        wait_until_up(&client, CLIENT_INTERFACE)?;
+        wait_until_up(&server, SERVER_INTERFACE)?;
+        if let Some(line) = &line {
+            line.wait_until_up()?;
         }
         Ok(Self {
             line,

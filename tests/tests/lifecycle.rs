@@ -83,7 +83,7 @@ fn detach_leaves_nothing() -> Result<()> {
         );
         ensure!(xdp::is_pinned(&bed.pair.server)?);
         let listener = bed.listen(Family::V4)?;
-        bed.exchange(&listener, Family::V4, Method::SendTo)?;
+        bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
         bed.tfo.done(&["detach", SERVER_INTERFACE])?;
         ensure_gone(&bed)?;
         ensure!(
@@ -93,12 +93,12 @@ fn detach_leaves_nothing() -> Result<()> {
         ensure_refused(&bed.tfo.run(&["stats"])?, "tfo attach")?;
 
         // The server goes on without it, and what it counted meanwhile is not taken for drift.
-        ensure!(bed.exchange(&listener, Family::V4, Method::SendTo)?.in_syn);
+        bed.in_syn(&listener, Family::V4, Method::SendTo)?;
         bed.tfo
             .done(&["attach", SERVER_INTERFACE, "--mode", mode])?;
         bed.restart()?;
         bed.expect(Tally::default())?;
-        ensure!(bed.exchange(&listener, Family::V4, Method::SendTo)?.in_syn);
+        bed.in_syn(&listener, Family::V4, Method::SendTo)?;
         bed.expect(Tally {
             passive: 1,
             ..Tally::default()
@@ -116,9 +116,9 @@ fn attach_takes_the_keys_that_the_kernel_has() -> Result<()> {
     let bed = Bed::attach(pair, &[])?;
     ensure_keys(&bed, &both_keys())?;
     let listener = bed.listen(Family::V6)?;
-    bed.exchange(&listener, Family::V6, Method::SendTo)?;
+    bed.after_handshake(&listener, Family::V6, Method::SendTo)?;
     keys::ensure_cached(&bed.pair, Family::V6, &keys::parse(keys::COUNTING)?[0])?;
-    ensure!(bed.exchange(&listener, Family::V6, Method::SendTo)?.in_syn);
+    bed.in_syn(&listener, Family::V6, Method::SendTo)?;
     bed.expect(Tally {
         requests: 1,
         passive: 1,
@@ -138,7 +138,7 @@ fn attach_makes_a_key_where_there_is_none() -> Result<()> {
     // The kernel makes one at the first listener, if it has none.
     let listener = bed.listen(Family::V4)?;
     ensure_keys(&bed, &made)?;
-    bed.exchange(&listener, Family::V4, Method::SendTo)?;
+    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
     keys::ensure_cached(&bed.pair, Family::V4, &keys::parse(&made)?[0])?;
     Ok(())
 }
@@ -154,7 +154,7 @@ fn what_was_counted_before_is_no_drift() -> Result<()> {
     bed.tfo.done(&["attach", SERVER_INTERFACE])?;
     bed.restart()?;
     bed.expect(Tally::default())?;
-    ensure!(bed.exchange(&listener, Family::V4, Method::SendTo)?.in_syn);
+    bed.in_syn(&listener, Family::V4, Method::SendTo)?;
     bed.expect(Tally {
         passive: 1,
         ..Tally::default()
@@ -171,8 +171,8 @@ fn import_follows_a_key_that_changed_elsewhere() -> Result<()> {
     ensure!(shown["kernel"] != shown["data_path"], "{shown}");
     bed.tfo.done(&["keys", "import"])?;
     ensure_keys(&bed, keys::OTHER)?;
-    bed.exchange(&listener, Family::V4, Method::SendTo)?;
-    ensure!(bed.exchange(&listener, Family::V4, Method::SendTo)?.in_syn);
+    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    bed.in_syn(&listener, Family::V4, Method::SendTo)?;
     bed.expect(Tally {
         requests: 1,
         passive: 1,
@@ -186,8 +186,8 @@ fn a_key_that_changed_elsewhere_shows_as_drift() -> Result<()> {
     let bed = Bed::new()?;
     let listener = bed.listen(Family::V4)?;
     bed.pair.server.set_sysctl(keys::SYSCTL, keys::OTHER)?;
-    bed.exchange(&listener, Family::V4, Method::SendTo)?;
-    ensure!(bed.exchange(&listener, Family::V4, Method::SendTo)?.in_syn);
+    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    bed.in_syn(&listener, Family::V4, Method::SendTo)?;
     // The kernel knows the cookie, the data path does not.
     let stats = bed.tfo.stats()?;
     let drift = Tally::of(|name| stats.drift.get(name).copied().unwrap_or(0));
@@ -218,7 +218,7 @@ fn run_rotates_and_refuses_no_cookie() -> Result<()> {
         }
         let listener = bed.listen(Family::V6)?;
         for family in Family::BOTH {
-            bed.exchange(&listener, family, Method::SendTo)?;
+            bed.after_handshake(&listener, family, Method::SendTo)?;
         }
         // Clients come often enough for every key, so that none is ever refused.
         let mut seen = vec![bed.pair.server.sysctl(keys::SYSCTL)?];
@@ -226,7 +226,7 @@ fn run_rotates_and_refuses_no_cookie() -> Result<()> {
         while seen.len() <= usize::from(ROTATIONS) {
             ensure!(start.elapsed() < LIMIT, "keys: {}", seen.len());
             for family in Family::BOTH {
-                ensure!(bed.exchange(&listener, family, Method::SendTo)?.in_syn);
+                bed.in_syn(&listener, family, Method::SendTo)?;
                 passive += 1;
             }
             let now = bed.pair.server.sysctl(keys::SYSCTL)?;
@@ -248,7 +248,7 @@ fn run_rotates_and_refuses_no_cookie() -> Result<()> {
         let keys_now = bed.pair.server.sysctl(keys::SYSCTL)?;
         ensure_keys(&bed, &keys_now)?;
         for family in Family::BOTH {
-            ensure!(bed.exchange(&listener, family, Method::SendTo)?.in_syn);
+            bed.in_syn(&listener, family, Method::SendTo)?;
             passive += 1;
         }
         let (_, [ours, told, own, drift]) = bed.compare()?;
@@ -284,7 +284,7 @@ fn run_takes_over_what_is_attached() -> Result<()> {
     let bed = Bed::new()?;
     let before = xdp::attached(&bed.pair.server, SERVER_INTERFACE)?;
     let listener = bed.listen(Family::V4)?;
-    bed.exchange(&listener, Family::V4, Method::SendTo)?;
+    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
     let key = bed.pair.server.sysctl(keys::SYSCTL)?;
     let mut running = bed
         .tfo

@@ -40,7 +40,7 @@ for_both_families! {
 fn a_request_then_data_in_the_syn(family: Family) -> Result<()> {
     let bed = Bed::new()?;
     let listener = bed.listen(family)?;
-    ensure!(!bed.exchange(&listener, family, Method::SendTo)?.in_syn);
+    bed.after_handshake(&listener, family, Method::SendTo)?;
     let mut tally = Tally {
         requests: 1,
         ..Tally::default()
@@ -70,7 +70,7 @@ fn a_request_then_data_in_the_syn(family: Family) -> Result<()> {
 fn rotation(family: Family) -> Result<()> {
     let bed = Bed::new()?;
     let listener = bed.listen(family)?;
-    bed.exchange(&listener, family, Method::SendTo)?;
+    bed.after_handshake(&listener, family, Method::SendTo)?;
     let mut tally = Tally {
         requests: 1,
         ..Tally::default()
@@ -83,13 +83,13 @@ fn rotation(family: Family) -> Result<()> {
         keys::ensure_cached(&bed.pair, family, &old[0])?;
 
         // The old key's cookie is taken, and the new key's comes back.
-        ensure!(bed.exchange(&listener, family, Method::SendTo)?.in_syn);
+        bed.in_syn(&listener, family, Method::SendTo)?;
         tally.passive += 1;
         tally.alt_key += 1;
         bed.expect(tally)?;
         keys::ensure_cached(&bed.pair, family, &new[0])?;
 
-        ensure!(bed.exchange(&listener, family, Method::SendTo)?.in_syn);
+        bed.in_syn(&listener, family, Method::SendTo)?;
         tally.passive += 1;
         bed.expect(tally)?;
     }
@@ -99,13 +99,13 @@ fn rotation(family: Family) -> Result<()> {
 fn a_lost_key(family: Family) -> Result<()> {
     let bed = Bed::new()?;
     let listener = bed.listen(family)?;
-    bed.exchange(&listener, family, Method::SendTo)?;
+    bed.after_handshake(&listener, family, Method::SendTo)?;
     let file = KeyFile::new(keys::COUNTING)?;
     bed.tfo.done(&["keys", "set", "--file", file.path()])?;
     ensure!(bed.pair.server.sysctl(keys::SYSCTL)? == keys::COUNTING);
 
     // The connection stands, without its data in the SYN, and brings a new cookie.
-    ensure!(!bed.exchange(&listener, family, Method::SendTo)?.in_syn);
+    bed.after_handshake(&listener, family, Method::SendTo)?;
     let mut tally = Tally {
         requests: 1,
         failed: 1,
@@ -114,7 +114,7 @@ fn a_lost_key(family: Family) -> Result<()> {
     bed.expect(tally)?;
     keys::ensure_cached(&bed.pair, family, &keys::of_kernel(&bed.pair.server)?[0])?;
 
-    ensure!(bed.exchange(&listener, family, Method::SendTo)?.in_syn);
+    bed.in_syn(&listener, family, Method::SendTo)?;
     tally.passive += 1;
     bed.expect(tally)?;
     Ok(())
@@ -132,14 +132,14 @@ fn connect_option(family: Family) -> Result<()> {
 /// Request, cookie, backup key, lost key, cookie again.
 fn full_cycle(bed: &Bed, family: Family, method: Method) -> Result<()> {
     let listener = bed.listen(family)?;
-    ensure!(!bed.exchange(&listener, family, method)?.in_syn);
-    ensure!(bed.exchange(&listener, family, method)?.in_syn);
+    bed.after_handshake(&listener, family, method)?;
+    bed.in_syn(&listener, family, method)?;
     bed.tfo.done(&["keys", "rotate"])?;
-    ensure!(bed.exchange(&listener, family, method)?.in_syn);
+    bed.in_syn(&listener, family, method)?;
     let file = KeyFile::new(keys::COUNTING)?;
     bed.tfo.done(&["keys", "set", "--file", file.path()])?;
-    ensure!(!bed.exchange(&listener, family, method)?.in_syn);
-    ensure!(bed.exchange(&listener, family, method)?.in_syn);
+    bed.after_handshake(&listener, family, method)?;
+    bed.in_syn(&listener, family, method)?;
     let stats = bed.expect(Tally {
         requests: 1,
         passive: 3,
@@ -164,9 +164,9 @@ fn an_ipv4_client_of_a_dual_stack_listener_has_an_ipv4_cookie() -> Result<()> {
     let bed = Bed::new()?;
     let listener = bed.listen(Family::V6)?;
     for family in Family::BOTH {
-        ensure!(!bed.exchange(&listener, family, Method::SendTo)?.in_syn);
+        bed.after_handshake(&listener, family, Method::SendTo)?;
         keys::ensure_cached(&bed.pair, family, &keys::of_kernel(&bed.pair.server)?[0])?;
-        ensure!(bed.exchange(&listener, family, Method::SendTo)?.in_syn);
+        bed.in_syn(&listener, family, Method::SendTo)?;
     }
     bed.expect(Tally {
         requests: 2,
@@ -184,7 +184,7 @@ fn every_port_has_its_own_counters() -> Result<()> {
     for _ in 0..3 {
         bed.exchange(&one, Family::V4, Method::SendTo)?;
     }
-    bed.exchange(&other, Family::V6, Method::SendTo)?;
+    bed.after_handshake(&other, Family::V6, Method::SendTo)?;
     bed.expect(Tally {
         requests: 2,
         passive: 2,
@@ -212,7 +212,7 @@ fn many_clients_at_once_lose_no_count() -> Result<()> {
     let bed = Bed::new()?;
     let listener = bed.listen(Family::V6)?;
     for family in Family::BOTH {
-        bed.exchange(&listener, family, Method::SendTo)?;
+        bed.after_handshake(&listener, family, Method::SendTo)?;
     }
     std::thread::scope(|scope| -> Result<()> {
         let server = scope.spawn(|| -> Result<usize> {
@@ -252,7 +252,7 @@ fn a_plain_client_counts_as_a_syn_alone() -> Result<()> {
     let address = SocketAddr::new(Family::V6.unspecified(), 0);
     let listener = Listener::plain(&bed.pair.server, address)?;
     for family in Family::BOTH {
-        ensure!(!bed.exchange(&listener, family, Method::Plain)?.in_syn);
+        bed.after_handshake(&listener, family, Method::Plain)?;
     }
     let stats = bed.expect(Tally::default())?;
     ensure!(stats.counters.get("Syns") == Some(&2), "{stats:?}");
