@@ -1,10 +1,13 @@
 //! What it all came to: both counts side by side, and the time saved.
 
-use std::time::Duration;
+use std::{
+    io::{Write as _, stdout},
+    time::Duration,
+};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tfo_common::counters::Counter;
-use tfo_tests::bed::Bed;
+use tfo_tests::bed::{Bed, Exchange};
 
 use crate::script::milliseconds;
 
@@ -13,18 +16,25 @@ use crate::script::milliseconds;
 pub(crate) struct Times {
     plain: Vec<Duration>,
     fast: Vec<Duration>,
+    /// How many requests in a SYN were read before the handshake ended.
+    early: usize,
 }
 
 impl Times {
-    /// Notes one connection: `fast` where its request went in the SYN.
-    pub(crate) fn add(&mut self, fast: bool, took: Duration) {
-        let times = if fast {
-            &mut self.fast
+    /// Notes one connection.
+    pub(crate) fn add(&mut self, exchange: &Exchange) {
+        if exchange.in_syn {
+            self.fast.push(exchange.took);
+            self.early += usize::from(exchange.before_handshake);
         } else {
-            &mut self.plain
-        };
-        times.push(took);
+            self.plain.push(exchange.took);
+        }
     }
+}
+
+/// Prints one line. Unlike `println!` it does not panic where nobody reads any more.
+pub(crate) fn line(text: &str) -> Result<()> {
+    writeln!(stdout(), "{text}").context("cannot write")
 }
 
 /// Prints what `tfo` counted beside what the kernel's own file says. `true` where they are equal.
@@ -32,10 +42,10 @@ pub(crate) fn counters(bed: &Bed) -> Result<bool> {
     let stats = bed.tfo.stats()?;
     let kernel = bed.kernel()?;
     let mut equal = true;
-    println!(
+    line(&format!(
         "\n  {:<26}{:>8}{:>8}{:>8}",
         "counter", "tfo", "kernel", "drift"
-    );
+    ))?;
     for counter in Counter::ALL {
         let name = counter.name();
         let ours = stats.counters.get(name).copied().unwrap_or_default();
@@ -43,9 +53,9 @@ pub(crate) fn counters(bed: &Bed) -> Result<bool> {
             let theirs = kernel.get(name).cast_signed();
             let drift = ours - theirs;
             equal &= drift == 0 && stats.drift.get(name) == Some(&0);
-            println!("  {name:<26}{ours:>8}{theirs:>8}{drift:>8}");
+            line(&format!("  {name:<26}{ours:>8}{theirs:>8}{drift:>8}"))?;
         } else {
-            println!("  {name:<26}{ours:>8}");
+            line(&format!("  {name:<26}{ours:>8}"))?;
         }
     }
     let verdict = if equal {
@@ -53,26 +63,27 @@ pub(crate) fn counters(bed: &Bed) -> Result<bool> {
     } else {
         "tfo and the kernel did not count the same"
     };
-    println!("\n  {verdict}");
+    line(&format!("\n  {verdict}"))?;
     Ok(equal)
 }
 
 /// Prints how much sooner a reply came where the request went in the SYN.
-pub(crate) fn times(bed: &Bed, times: &Times) {
+pub(crate) fn times(bed: &Bed, times: &Times) -> Result<()> {
     let (Some(plain), Some(fast)) = (median(&times.plain), median(&times.fast)) else {
-        return;
+        return Ok(());
     };
     let saved = milliseconds(plain) - milliseconds(fast);
     let round_trip = milliseconds(bed.pair.one_way()) * 2.0;
-    println!(
-        "  with the request in the SYN the reply came after {:.1} ms, else after {:.1} ms (medians of {} \
-         and {}):\n  {saved:.1} ms saved, or {:.2} round trips of {round_trip} ms",
+    line(&format!(
+        "  the server read {} of {} requests in a SYN before the handshake ended; their replies came after \
+         {:.1} ms,\n  the others after {:.1} ms (medians): {saved:.1} ms saved, or {:.2} round trips of \
+         {round_trip} ms",
+        times.early,
+        times.fast.len(),
         milliseconds(fast),
         milliseconds(plain),
-        times.fast.len(),
-        times.plain.len(),
         saved / round_trip,
-    );
+    ))
 }
 
 fn median(times: &[Duration]) -> Option<Duration> {

@@ -11,7 +11,10 @@ use tfo_tests::{
     xdp,
 };
 
-use crate::{report::Times, signals};
+use crate::{
+    report::{Times, line},
+    signals,
+};
 use Expected::{AfterHandshake, InSyn};
 use Method::{Plain, SendTo};
 
@@ -30,10 +33,10 @@ enum Expected {
 /// Plays all steps. Gives the server, still attached, and how long the connections took.
 pub(crate) fn play() -> Result<(Bed, Times)> {
     let mut times = Times::default();
-    println!(
+    line(&format!(
         "A client and a server in namespaces of their own, {} ms apart, and the time from connecting to the reply:",
         ONE_WAY.as_millis()
-    );
+    ))?;
     let bed = Bed::idle(Pair::delayed(ONE_WAY)?)?;
     signals::check()?;
 
@@ -44,26 +47,18 @@ pub(crate) fn play() -> Result<(Bed, Times)> {
     say(
         "tfo attach",
         &format!("program {id} on the server's {SERVER_INTERFACE}, {mode} XDP"),
-    );
+    )?;
 
     let listener = bed.listen(Family::V6)?;
     let mut connect = |method, expected, what: &str| -> Result<()> {
         let mut took = Vec::new();
-        let mut early = true;
         for family in Family::BOTH {
             signals::check()?;
             let exchange = connection(&bed, &listener, family, method, expected)?;
-            early &= exchange.before_handshake;
-            times.add(expected == InSyn, exchange.took);
+            times.add(&exchange);
             took.push(format!("{family} {:.0} ms", milliseconds(exchange.took)));
         }
-        let early = if early {
-            "; data read before the handshake ended"
-        } else {
-            ""
-        };
-        say(&took.join(", "), &format!("{what}{early}"));
-        Ok(())
+        say(&took.join(", "), what)
     };
 
     connect(Plain, AfterHandshake, "no Fast Open")?;
@@ -74,7 +69,7 @@ pub(crate) fn play() -> Result<(Bed, Times)> {
     say(
         "tfo keys rotate",
         "a new key makes the cookies; those of the old one stay valid",
-    );
+    )?;
     connect(SendTo, InSyn, "the old key's cookie is taken, and replaced")?;
     connect(SendTo, InSyn, "the new key's cookie is taken")?;
 
@@ -83,7 +78,7 @@ pub(crate) fn play() -> Result<(Bed, Times)> {
     say(
         "tfo keys set",
         "a wholly new key; no cookie so far is valid",
-    );
+    )?;
     connect(
         SendTo,
         AfterHandshake,
@@ -113,8 +108,8 @@ fn connection(
     Ok(exchange)
 }
 
-fn say(who: &str, what: &str) {
-    println!("  {who:<22}  {what}");
+fn say(who: &str, what: &str) -> Result<()> {
+    line(&format!("  {who:<22}  {what}"))
 }
 
 /// A time to show.
