@@ -1,62 +1,162 @@
-//! The kernel's truth table: what a listener with Fast Open makes of a SYN.
+//! The kernel's truth table: what becomes of a SYN, and why.
 //!
-//! Source: Linux' `tcp_try_fastopen` and `tcp_fastopen_cookie_gen_check`. It is decided from the
-//! packet and the keys alone; what the listener adds (no Fast Open, a full queue, SYN cookies being
-//! sent) is not known here.
+//! Source: Linux' `tcp_conn_request`, `tcp_try_fastopen` and `tcp_fastopen_cookie_gen_check`, in the
+//! order in which they decide. Where the socket is not known, the packet and the keys decide alone.
 
 use crate::{
     cookie::{Cookie, KeySet},
     counters::{Counter, Counters},
+    socket::{Listener, Socket},
     syn::Syn,
     wire::options::FastOpen,
 };
 
-/// What a SYN is, as far as the packet and the keys tell.
+/// What becomes of a SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// No Fast Open option: an ordinary SYN.
     NoOption,
+    /// It asked for a cookie and is given one.
+    Request,
+    /// A cookie of the primary key: its data is taken.
+    Primary,
+    /// A cookie of a backup key: its data is taken, and the cookie replaced by one of the primary key.
+    Backup,
+    /// Its data is taken whatever its cookie: the host or the listener needs none.
+    WithoutCookie,
     /// A Fast Open option, or the list that holds it, that the kernel passes over.
     Malformed,
-    /// Asks for a cookie.
-    Request,
-    /// A cookie of the primary key.
-    Primary,
-    /// A cookie of a backup key: accepted, and replaced by one of the primary key.
-    Backup,
-    /// A cookie of no key that we have.
+    /// A cookie of no key that we have: stale, or of another host.
     BadCookie,
     /// A cookie of a length that is never issued.
     BadLength,
+    /// The host lets no listener take Fast Open.
+    Off,
+    /// The listener does not take Fast Open.
+    ListenerWithout,
+    /// The listener's Fast Open queue is full.
+    QueueFull,
+    /// The kernel answers with a SYN cookie, which has no room for Fast Open.
+    SynCookies,
+    /// The listener's SYN queue is full: the kernel drops the SYN.
+    SynQueueFull,
+    /// The listener's accept queue is full: the kernel drops the SYN.
+    AcceptQueueFull,
+    /// Nothing listens.
+    NoListener,
+    /// The connection or its request exists already.
+    Retransmission,
 }
 
 impl Outcome {
-    /// The outcome in a word or two, for logs.
+    /// The outcome in a few words, for logs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::NoOption => "no option",
-            Self::Malformed => "malformed",
             Self::Request => "request",
             Self::Primary => "primary cookie",
             Self::Backup => "backup cookie",
+            Self::WithoutCookie => "without cookie",
+            Self::Malformed => "malformed",
             Self::BadCookie => "bad cookie",
             Self::BadLength => "bad length",
+            Self::Off => "off",
+            Self::ListenerWithout => "listener without",
+            Self::QueueFull => "queue full",
+            Self::SynCookies => "SYN cookies",
+            Self::SynQueueFull => "SYN queue full",
+            Self::AcceptQueueFull => "accept queue full",
+            Self::NoListener => "no listener",
+            Self::Retransmission => "retransmission",
         }
     }
 
-    /// Holds the options of `syn` against `keys`, which are asked for only where a cookie is to be
-    /// checked.
+    /// Whether the socket that a SYN meets decides about it. It is looked up for such SYNs alone.
     #[inline(always)]
-    pub fn of<'a>(syn: &Syn, keys: impl FnOnce() -> Option<&'a KeySet>) -> Self {
+    pub const fn depends_on_socket(syn: &Syn) -> bool {
+        !matches!(syn.options.fast_open, FastOpen::Absent) || syn.data_len > 0
+    }
+
+    /// Decides about `syn`, which meets `socket`. The host's keys are asked for only where a cookie
+    /// is to be checked against them.
+    #[inline(always)]
+    pub fn of<'a>(
+        syn: &Syn,
+        socket: &'a Socket,
+        keys: impl FnOnce() -> Option<&'a KeySet>,
+    ) -> Self {
+        let barrier = match socket {
+            Socket::Unknown => None,
+            Socket::None => Some(Self::NoListener),
+            Socket::Existing => Some(Self::Retransmission),
+            Socket::Listener(listener) => Self::at_listener(listener),
+        };
+        let asks = !matches!(syn.options.fast_open, FastOpen::Absent);
+        match (barrier, socket) {
+            // The kernel counts this one for data alone, too.
+            (Some(Self::QueueFull), _) if asks || syn.data_len > 0 => Self::QueueFull,
+            (Some(barrier), _) if asks => barrier,
+            (None, Socket::Listener(listener))
+                if listener.needs_no_cookie() && (asks || syn.data_len > 0) =>
+            {
+                Self::WithoutCookie
+            }
+            (None, Socket::Listener(listener)) => {
+                Self::by_cookie(syn, || match listener.keys.len() {
+                    0 => keys(),
+                    _ => Some(&listener.keys),
+                })
+            }
+            (None, _) => Self::by_cookie(syn, keys),
+            (Some(_), _) => Self::without_option(syn),
+        }
+    }
+
+    /// What keeps a listener from looking at a SYN's Fast Open option.
+    #[inline(always)]
+    const fn at_listener(listener: &Listener) -> Option<Self> {
+        if listener.is_flooded() {
+            return Some(if listener.syn_cookies == 0 {
+                Self::SynQueueFull
+            } else {
+                Self::SynCookies
+            });
+        }
+        if listener.accept_queue_full {
+            return Some(Self::AcceptQueueFull);
+        }
+        if !listener.is_enabled() {
+            return Some(Self::Off);
+        }
+        if listener.limit == 0 {
+            return Some(Self::ListenerWithout);
+        }
+        if listener.queue_full {
+            return Some(Self::QueueFull);
+        }
+        None
+    }
+
+    /// What the option itself comes to.
+    #[inline(always)]
+    fn by_cookie<'a>(syn: &Syn, keys: impl FnOnce() -> Option<&'a KeySet>) -> Self {
         match syn.options.fast_open {
-            FastOpen::Absent if syn.options.malformed => Self::Malformed,
-            FastOpen::Absent => Self::NoOption,
+            FastOpen::Absent => Self::without_option(syn),
             FastOpen::Request => Self::Request,
             FastOpen::BadLength => Self::BadLength,
             FastOpen::Cookie(cookie) => match keys() {
                 Some(keys) => Self::of_cookie(cookie, syn, keys),
                 None => Self::BadCookie,
             },
+        }
+    }
+
+    #[inline(always)]
+    const fn without_option(syn: &Syn) -> Self {
+        if syn.options.malformed {
+            Self::Malformed
+        } else {
+            Self::NoOption
         }
     }
 
@@ -92,14 +192,27 @@ impl Outcome {
             counters.add(Counter::OptionsExperimental, 1);
         }
         match self {
-            Self::NoOption | Self::Malformed => {}
-            Self::Request => counters.add(Counter::CookieReqd, 1),
-            Self::Primary => counters.add(Counter::Passive, 1),
+            Self::Primary | Self::WithoutCookie => counters.add(Counter::Passive, 1),
             Self::Backup => {
                 counters.add(Counter::Passive, 1);
                 counters.add(Counter::PassiveAltKey, 1);
             }
             Self::BadCookie | Self::BadLength => counters.add(Counter::PassiveFail, 1),
+            Self::QueueFull => counters.add(Counter::ListenOverflow, 1),
+            _ => {}
+        }
+        // The kernel counts a request before it asks whether it will answer.
+        if matches!(syn.options.fast_open, FastOpen::Request)
+            && matches!(
+                self,
+                Self::Request
+                    | Self::WithoutCookie
+                    | Self::Off
+                    | Self::ListenerWithout
+                    | Self::QueueFull
+            )
+        {
+            counters.add(Counter::CookieReqd, 1);
         }
     }
 }

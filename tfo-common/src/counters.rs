@@ -13,6 +13,8 @@ pub enum Counter {
     PassiveFail,
     /// SYNs with a valid cookie of a backup key.
     PassiveAltKey,
+    /// SYNs that met a full Fast Open queue.
+    ListenOverflow,
     /// All SYNs.
     Syns,
     /// SYNs that carry data.
@@ -29,11 +31,12 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter, in the order of its index.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::CookieReqd,
         Self::Passive,
         Self::PassiveFail,
         Self::PassiveAltKey,
+        Self::ListenOverflow,
         Self::Syns,
         Self::SynsWithData,
         Self::SynDataBytes,
@@ -43,11 +46,12 @@ impl Counter {
     ];
 
     /// The counters that mirror one of the kernel's.
-    pub const MIRRORED: [Self; 4] = [
+    pub const MIRRORED: [Self; 5] = [
         Self::CookieReqd,
         Self::Passive,
         Self::PassiveFail,
         Self::PassiveAltKey,
+        Self::ListenOverflow,
     ];
 
     /// The counter's name. One that mirrors a row `TcpExt` of `/proc/net/netstat` bears its name.
@@ -57,6 +61,7 @@ impl Counter {
             Self::Passive => "TCPFastOpenPassive",
             Self::PassiveFail => "TCPFastOpenPassiveFail",
             Self::PassiveAltKey => "TCPFastOpenPassiveAltKey",
+            Self::ListenOverflow => "TCPFastOpenListenOverflow",
             Self::Syns => "Syns",
             Self::SynsWithData => "SynsWithData",
             Self::SynDataBytes => "SynDataBytes",
@@ -73,6 +78,7 @@ impl Counter {
             Self::Passive => "SYNs with a valid cookie",
             Self::PassiveFail => "SYNs with a cookie that is not valid",
             Self::PassiveAltKey => "SYNs with a valid cookie of the backup key",
+            Self::ListenOverflow => "SYNs that met a full Fast Open queue",
             Self::Syns => "SYNs seen",
             Self::SynsWithData => "SYNs that carried data",
             Self::SynDataBytes => "bytes of data in SYNs",

@@ -16,5 +16,6 @@ pub mod classify;
 pub mod cookie;
 pub mod counters;
 pub mod maps;
+pub mod socket;
 pub mod syn;
 pub mod wire;

@@ -38,6 +38,52 @@ pub const PORTS: usize = 1 << 16;
 /// taken, so that a port scan leaves room for the ports that speak Fast Open.
 pub const COUNTER_SLOTS: u64 = 1024;
 
+/// The program's constant with the [`SocketOffsets`] of the running kernel.
+pub const SOCKET_OFFSETS: &str = "SOCKET_OFFSETS";
+
+/// Where the running kernel keeps what a [`crate::socket::Listener`] holds: bytes from the start of
+/// the structure named, by its own BTF.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SocketOffsets {
+    /// 1 where all of these are known, else 0: sockets are then not looked up.
+    pub known: u32,
+    /// `sock.sk_ack_backlog`, u32.
+    pub ack_backlog: u32,
+    /// `sock.sk_max_ack_backlog`, u32.
+    pub max_ack_backlog: u32,
+    /// `sock.__sk_common.skc_net.net`, pointer.
+    pub net: u32,
+    /// `net.ipv4.sysctl_tcp_fastopen`, int.
+    pub sysctl_fastopen: u32,
+    /// `net.ipv4.sysctl_tcp_syncookies`, u8.
+    pub sysctl_syncookies: u32,
+    /// `inet_connection_sock.icsk_accept_queue.qlen`, int.
+    pub syn_queue: u32,
+    /// `inet_connection_sock.icsk_accept_queue.fastopenq.rskq_rst_head`, pointer.
+    pub reset_head: u32,
+    /// `inet_connection_sock.icsk_accept_queue.fastopenq.qlen`, int.
+    pub queue: u32,
+    /// `inet_connection_sock.icsk_accept_queue.fastopenq.max_qlen`, int.
+    pub queue_limit: u32,
+    /// `inet_connection_sock.icsk_accept_queue.fastopenq.ctx`, pointer.
+    pub keys: u32,
+    /// `tcp_fastopen_context.key`, two of 16 bytes.
+    pub context_key: u32,
+    /// `tcp_fastopen_context.num`, int.
+    pub context_num: u32,
+    /// `request_sock.rsk_timer.expires`, unsigned long.
+    pub expires: u32,
+    /// The byte of `tcp_sock.fastopen_no_cookie`.
+    pub no_cookie: u32,
+    /// Its bit in that byte, as a mask.
+    pub no_cookie_mask: u32,
+}
+
+// SAFETY: `repr(C)` and u32 throughout: no padding, and any bytes are offsets.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for SocketOffsets {}
+
 /// The counters of one port, on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -67,7 +113,7 @@ mod tests {
         assert_eq!((size_of::<KeySet>(), align_of::<KeySet>()), (72, 8));
         assert_eq!(
             (size_of::<PortCounters>(), align_of::<PortCounters>()),
-            (88, 8)
+            (96, 8)
         );
     }
 }

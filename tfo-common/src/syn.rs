@@ -7,10 +7,18 @@ use crate::{cookie::Addresses, wire::options::Options};
 pub struct Syn {
     /// Source and destination address.
     pub addresses: Addresses,
-    /// Destination port.
-    pub destination_port: u16,
+    /// Source then destination port as on the wire, in a little-endian word.
+    pub ports: u32,
     /// Bytes of data behind the TCP header, without the padding of a short frame.
     pub data_len: u32,
     /// What the options say about TCP Fast Open.
     pub options: Options,
+}
+
+impl Syn {
+    /// The port that is asked for a connection.
+    #[inline(always)]
+    pub const fn destination_port(&self) -> u16 {
+        ((self.ports >> 16) as u16).swap_bytes()
+    }
 }

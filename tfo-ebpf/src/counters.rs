@@ -28,10 +28,10 @@ const NO_PORT: u64 = 0;
 /// Counts a SYN and what it came to.
 #[inline(always)]
 pub(crate) fn count_syn(syn: &Syn, outcome: Outcome) {
-    let slot = slot_of(syn.destination_port, outcome != Outcome::NoOption);
+    let slot = slot_of(syn.destination_port(), outcome != Outcome::NoOption);
     if let Some(entry) = entry(slot) {
         if slot != NO_PORT {
-            entry.port = syn.destination_port.into();
+            entry.port = syn.destination_port().into();
         }
         outcome.count(syn, &mut entry.counters);
     }

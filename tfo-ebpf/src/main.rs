@@ -12,10 +12,12 @@ mod atomic;
 mod counters;
 mod frame;
 mod keys;
+mod socket;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use tfo_common::{
     classify::Outcome,
+    socket::Socket,
     wire::{self, NotSyn},
 };
 
@@ -38,7 +40,12 @@ fn tfo_xdp(ctx: XdpContext) -> u32 {
 fn observe(ctx: &XdpContext) {
     match wire::parse(&XdpFrame::new(ctx)) {
         Ok(syn) => {
-            let outcome = Outcome::of(&syn, keys::in_force);
+            let socket = if Outcome::depends_on_socket(&syn) {
+                socket::look_up(ctx, &syn)
+            } else {
+                Socket::Unknown
+            };
+            let outcome = Outcome::of(&syn, &socket, keys::in_force);
             counters::count_syn(&syn, outcome);
             #[cfg(feature = "trace")]
             trace(ctx, &syn, outcome);
@@ -56,7 +63,7 @@ fn trace(ctx: &XdpContext, syn: &tfo_common::syn::Syn, outcome: Outcome) {
         aya_log_ebpf::info!(
             ctx,
             "SYN to port {} with {} bytes of data: {}",
-            syn.destination_port,
+            syn.destination_port(),
             syn.data_len,
             outcome.name()
         );

@@ -15,6 +15,12 @@ pub struct Key {
 }
 
 impl Key {
+    /// The key of these two halves.
+    #[inline(always)]
+    pub const fn from_words(k0: u64, k1: u64) -> Self {
+        Self { k0, k1 }
+    }
+
     /// Bytes of a key: `TCP_FASTOPEN_KEY_LENGTH`.
     pub const LEN: usize = 16;
 
@@ -89,6 +95,16 @@ impl KeySet {
             }
         }
         Some(set)
+    }
+
+    /// The set of the first `count` of two keys, as a listener's own context holds them.
+    #[inline(always)]
+    pub const fn of_context(first: Key, second: Key, count: u32) -> Self {
+        let mut set = Self::EMPTY;
+        set.keys[0] = first;
+        set.keys[1] = second;
+        set.len = count;
+        set
     }
 
     /// The keys, primary first.

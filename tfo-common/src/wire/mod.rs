@@ -100,7 +100,7 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Syn, NotSyn> {
     };
     Ok(Syn {
         addresses,
-        destination_port: segment.destination_port,
+        ports: segment.ports,
         data_len: segment.data_len as u32,
         options,
     })

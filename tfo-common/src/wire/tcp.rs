@@ -10,7 +10,6 @@ use super::{
 pub const PROTOCOL: u8 = 6;
 
 const MIN_HEADER_LEN: usize = 20;
-const DESTINATION_PORT: usize = 2;
 const DATA_OFFSET: usize = 12;
 const FLAGS: usize = 13;
 
@@ -21,7 +20,7 @@ const ACK: u8 = 0x10;
 
 /// A segment that opens a connection; its options are not read yet.
 pub(super) struct Segment {
-    pub(super) destination_port: u16,
+    pub(super) ports: u32,
     /// Bytes of data behind the header.
     pub(super) data_len: usize,
     /// Offset of the options from the frame's first byte.
@@ -47,10 +46,7 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<S
         return Err(NotSyn::Unparsed);
     }
     Ok(Segment {
-        destination_port: u16::from_be_bytes([
-            header[DESTINATION_PORT],
-            header[DESTINATION_PORT + 1],
-        ]),
+        ports: u32::from_le_bytes([header[0], header[1], header[2], header[3]]),
         options: network.transport + MIN_HEADER_LEN,
         options_len: header_len - MIN_HEADER_LEN,
         data_len: network.transport_len - header_len,

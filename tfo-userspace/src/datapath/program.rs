@@ -9,10 +9,11 @@ use aya::{
 };
 use tfo_common::{
     cookie::KeySet,
-    maps::{COUNTERS, KEYS, SLOTS_TAKEN, XDP_PROGRAM},
+    maps::{COUNTERS, KEYS, SLOTS_TAKEN, SOCKET_OFFSETS, XDP_PROGRAM},
 };
 
 use super::{DatapathError, KeyStore, Snapshot};
+use crate::kernel::types::KernelTypes;
 
 /// The eBPF object.
 pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tfo-ebpf"));
@@ -31,17 +32,24 @@ impl Datapath {
     ///
     /// [`DatapathError`] where the kernel refuses it.
     pub fn load() -> Result<Self, DatapathError> {
-        Self::load_with(&mut EbpfLoader::new())
+        Self::load_with(None)
     }
 
     /// Loads the program with maps of its own, but the keys that are pinned at `keys`; pins them
     /// there if they are not yet.
     pub(super) fn load_with_keys(keys: &Path) -> Result<Self, DatapathError> {
-        Self::load_with(EbpfLoader::new().map_pin_path(KEYS, keys))
+        Self::load_with(Some(keys))
     }
 
-    fn load_with(loader: &mut EbpfLoader<'_>) -> Result<Self, DatapathError> {
+    fn load_with(keys: Option<&Path>) -> Result<Self, DatapathError> {
+        let offsets = KernelTypes::read().and_then(|types| types.socket_offsets());
+        let offsets = offsets.unwrap_or_default();
+        let mut loader = EbpfLoader::new();
+        if let Some(path) = keys {
+            loader.map_pin_path(KEYS, path);
+        }
         let mut ebpf = loader
+            .override_global(SOCKET_OFFSETS, &offsets, true)
             .load(OBJECT)
             .map_err(|error| DatapathError::Load(Box::new(error)))?;
         let keys = ebpf.take_map(KEYS).ok_or(DatapathError::Missing(KEYS))?;

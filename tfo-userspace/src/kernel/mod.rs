@@ -5,3 +5,4 @@ pub mod netns;
 pub mod netstat;
 pub mod support;
 pub mod sysctl;
+pub mod types;

@@ -13,7 +13,8 @@ use rustix::{
 /// Where the BPF file system is mounted.
 pub const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
-const BTF: &str = "/sys/kernel/btf/vmlinux";
+/// The kernel's own types.
+pub const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// What is missing.
 #[derive(Debug, thiserror::Error)]

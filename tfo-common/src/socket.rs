@@ -1,0 +1,64 @@
+//! What the kernel knows beside the packet: the socket that a SYN meets, and the host's settings.
+
+use crate::cookie::KeySet;
+
+/// What the kernel's tables have for a SYN's addresses and ports.
+#[derive(Clone, Copy)]
+pub enum Socket {
+    /// They were not asked: a SYN is judged by the packet and the keys alone.
+    Unknown,
+    /// Nothing listens: the kernel answers with a reset.
+    None,
+    /// A connection or a request of the same addresses and ports: the SYN is a retransmission.
+    Existing,
+    /// A listener.
+    Listener(Listener),
+}
+
+/// What decides about Fast Open at a listener. Linux: `tcp_conn_request`, `tcp_try_fastopen`.
+#[derive(Clone, Copy)]
+pub struct Listener {
+    /// `net.ipv4.tcp_fastopen`.
+    pub fast_open: u32,
+    /// `net.ipv4.tcp_syncookies`.
+    pub syn_cookies: u8,
+    /// The SYN queue has no room left.
+    pub syn_queue_full: bool,
+    /// The accept queue has no room left.
+    pub accept_queue_full: bool,
+    /// Most Fast Open connections that may be pending: `TCP_FASTOPEN`'s argument; 0 for no Fast Open.
+    pub limit: u32,
+    /// No more Fast Open connections may be pending.
+    pub queue_full: bool,
+    /// `TCP_FASTOPEN_NO_COOKIE` is set.
+    pub no_cookie: bool,
+    /// The keys that `TCP_FASTOPEN_KEY` set; none where it did not, and the host's count.
+    pub keys: KeySet,
+}
+
+impl Listener {
+    /// The bit of `net.ipv4.tcp_fastopen` that lets listeners take Fast Open: `TFO_SERVER_ENABLE`.
+    const SERVER: u32 = 0x2;
+    /// The bit that has them take it without a cookie: `TFO_SERVER_COOKIE_NOT_REQD`.
+    const NO_COOKIE: u32 = 0x200;
+    /// The value of `net.ipv4.tcp_syncookies` for which every SYN is answered with one.
+    const ALWAYS: u8 = 2;
+
+    /// The kernel answers with a SYN cookie, for which it passes over Fast Open, or drops the SYN.
+    #[inline(always)]
+    pub(crate) const fn is_flooded(&self) -> bool {
+        self.syn_queue_full || self.syn_cookies == Self::ALWAYS
+    }
+
+    /// The host lets listeners take Fast Open.
+    #[inline(always)]
+    pub(crate) const fn is_enabled(&self) -> bool {
+        self.fast_open & Self::SERVER != 0
+    }
+
+    /// Data is taken from any SYN.
+    #[inline(always)]
+    pub(crate) const fn needs_no_cookie(&self) -> bool {
+        self.no_cookie || self.fast_open & Self::NO_COOKIE != 0
+    }
+}

@@ -1,0 +1,193 @@
+//! The socket that a SYN meets, as the kernel's own tables have it.
+//!
+//! The kernel's structures differ between kernels. The controller takes the offsets of their fields
+//! from the running kernel's BTF and puts them into a constant; the verifier then knows them, and
+//! checks every load against the same BTF.
+
+use core::ptr;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{bpf_sock, bpf_sock_tuple},
+    helpers::{bpf_jiffies64, bpf_sk_release, bpf_skc_lookup_tcp, bpf_skc_to_tcp_sock},
+    programs::XdpContext,
+};
+use tfo_common::{
+    cookie::{Addresses, Key, KeySet},
+    maps::SocketOffsets,
+    socket::{Listener, Socket},
+    syn::Syn,
+};
+
+/// Set by the controller before the program is loaded.
+#[unsafe(no_mangle)]
+static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
+    known: 0,
+    ack_backlog: 0,
+    max_ack_backlog: 0,
+    net: 0,
+    sysctl_fastopen: 0,
+    sysctl_syncookies: 0,
+    syn_queue: 0,
+    reset_head: 0,
+    queue: 0,
+    queue_limit: 0,
+    keys: 0,
+    context_key: 0,
+    context_num: 0,
+    expires: 0,
+    no_cookie: 0,
+    no_cookie_mask: 0,
+};
+
+/// The offset of a field. Volatile, or the compiler would take the value above for granted.
+macro_rules! offset {
+    ($field:ident) => {
+        // SAFETY: a field of a live constant.
+        unsafe { ptr::read_volatile(&raw const SOCKET_OFFSETS.$field) as usize }
+    };
+}
+
+/// The network namespace of the interface: `BPF_F_CURRENT_NETNS`.
+const CURRENT_NETNS: u64 = u64::MAX;
+
+// States of a socket, as include/net/tcp_states.h has them.
+const TIME_WAIT: u32 = 6;
+const LISTEN: u32 = 10;
+
+/// What the kernel looks a segment up by: addresses, then ports, as on the wire.
+struct Tuple {
+    words: [u64; 5],
+    len: u32,
+}
+
+impl Tuple {
+    #[inline(always)]
+    const fn new(addresses: &Addresses, ports: u32) -> Self {
+        let ports = ports as u64;
+        match addresses {
+            Addresses::V4(word) => Self {
+                words: [*word, ports, 0, 0, 0],
+                len: 12,
+            },
+            Addresses::V6([a, b, c, d]) => Self {
+                words: [*a, *b, *c, *d, ports],
+                len: 36,
+            },
+        }
+    }
+
+    /// The socket of that tuple, which is to be released. Null where there is none.
+    #[inline(always)]
+    fn look_up(&mut self, ctx: &XdpContext) -> *mut bpf_sock {
+        let tuple = self.words.as_mut_ptr().cast::<bpf_sock_tuple>();
+        // SAFETY: the context is the kernel's own, and the tuple has `len` bytes.
+        unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), tuple, self.len, CURRENT_NETNS, 0) }
+    }
+}
+
+/// Looks up what the SYN will meet in the kernel.
+#[inline(always)]
+pub(crate) fn look_up(ctx: &XdpContext, syn: &Syn) -> Socket {
+    if offset!(known) == 0 {
+        return Socket::Unknown;
+    }
+    let mut socket = Tuple::new(&syn.addresses, syn.ports).look_up(ctx);
+    if socket.is_null() {
+        return Socket::None;
+    }
+    // SAFETY: not null, and not released yet.
+    let mut state = unsafe { (*socket).state };
+    let reopens = state == TIME_WAIT;
+    if reopens {
+        release(socket);
+        // The kernel opens the connection anew, at the listener: one look-up that no connection can
+        // answer, since none has the source port 0.
+        const SOURCE_PORT: u32 = 0xffff;
+        socket = Tuple::new(&syn.addresses, syn.ports & !SOURCE_PORT).look_up(ctx);
+        if socket.is_null() {
+            return Socket::None;
+        }
+        // SAFETY: as above.
+        state = unsafe { (*socket).state };
+    }
+    let found = if state == LISTEN {
+        read_listener(socket, reopens).map_or(Socket::Unknown, Socket::Listener)
+    } else {
+        Socket::Existing
+    };
+    release(socket);
+    found
+}
+
+#[inline(always)]
+fn release(socket: *mut bpf_sock) {
+    // SAFETY: the socket was looked up, is not null, and is not used after this.
+    unsafe { bpf_sk_release(socket.cast()) };
+}
+
+/// Reads what decides about Fast Open at a listener.
+#[inline(always)]
+fn read_listener(socket: *mut bpf_sock, reopens: bool) -> Option<Listener> {
+    // SAFETY: the socket was looked up and is not null.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(socket.cast()) } as usize;
+    if tcp == 0 {
+        return None;
+    }
+    let net: usize = load(tcp + offset!(net));
+    let fast_open: u32 = load(net + offset!(sysctl_fastopen));
+    let syn_cookies: u8 = load(net + offset!(sysctl_syncookies));
+    let backlog: u32 = load(tcp + offset!(ack_backlog));
+    let max_backlog: u32 = load(tcp + offset!(max_ack_backlog));
+    let pending: u32 = load(tcp + offset!(syn_queue));
+    let limit: u32 = load(tcp + offset!(queue_limit));
+    let queue: u32 = load(tcp + offset!(queue));
+    let no_cookie: u8 = load(tcp + offset!(no_cookie));
+    Some(Listener {
+        fast_open,
+        // A connection that is opened anew out of TIME_WAIT is exempt from what floods are met with.
+        syn_cookies: if reopens { 0 } else { syn_cookies },
+        syn_queue_full: !reopens && pending >= max_backlog,
+        accept_queue_full: backlog > max_backlog,
+        limit,
+        queue_full: queue >= limit && !frees_slot(tcp),
+        no_cookie: u32::from(no_cookie) & offset!(no_cookie_mask) as u32 != 0,
+        keys: own_keys(tcp),
+    })
+}
+
+/// Whether the kernel will free a slot of a full Fast Open queue: that of a connection which was reset
+/// so long ago that its sender cannot profit (`tcp_fastopen_queue_check`).
+#[inline(always)]
+fn frees_slot(tcp: usize) -> bool {
+    let head: usize = load(tcp + offset!(reset_head));
+    if head == 0 {
+        return false;
+    }
+    let expires: u64 = load(head + offset!(expires));
+    // SAFETY: it only reads a clock.
+    let now = unsafe { bpf_jiffies64() };
+    // The kernel's time_after(), on the low 64 bits.
+    now.wrapping_sub(expires).cast_signed() >= 0
+}
+
+/// The listener's own keys; none where it has none.
+#[inline(always)]
+fn own_keys(tcp: usize) -> KeySet {
+    let context: usize = load(tcp + offset!(keys));
+    if context == 0 {
+        return KeySet::EMPTY;
+    }
+    let keys = context + offset!(context_key);
+    let first = Key::from_words(load(keys), load(keys + 8));
+    let second = Key::from_words(load(keys + 16), load(keys + 24));
+    KeySet::of_context(first, second, load(context + offset!(context_num)))
+}
+
+/// Reads a field of a kernel structure.
+#[inline(always)]
+fn load<T: Copy>(address: usize) -> T {
+    // SAFETY: the verifier knows which structure the address points into and has checked that a field
+    // of this size is there. The kernel catches a fault of a pointer that was followed.
+    unsafe { ptr::read_volatile(address as *const T) }
+}

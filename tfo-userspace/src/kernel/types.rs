@@ -1,0 +1,145 @@
+//! Where the running kernel keeps its fields: its own BTF, `/sys/kernel/btf/vmlinux`.
+
+use btf::{Btf, FlattenedType, StructMember, Type};
+use tfo_common::maps::SocketOffsets;
+
+use super::support::BTF;
+
+/// Why a field's place is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum TypesError {
+    /// The BTF cannot be read.
+    #[error("cannot read the kernel's types from {BTF}: {0}")]
+    Read(#[source] btf::Error),
+    /// There is no such field.
+    #[error("this kernel has no {0}")]
+    Missing(String),
+}
+
+/// The kernel's types.
+pub struct KernelTypes(Btf);
+
+/// A field's place in a structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Field {
+    /// Bits from the structure's start.
+    bits: u32,
+    /// Its type.
+    type_id: u32,
+}
+
+impl KernelTypes {
+    /// Reads them. It takes some tenths of a second.
+    ///
+    /// # Errors
+    ///
+    /// [`TypesError::Read`].
+    pub fn read() -> Result<Self, TypesError> {
+        Ok(Self(Btf::from_file(BTF).map_err(TypesError::Read)?))
+    }
+
+    /// Where the fields are that decide about Fast Open at a listener.
+    ///
+    /// # Errors
+    ///
+    /// [`TypesError::Missing`], naming the first one that this kernel does not have.
+    pub fn socket_offsets(&self) -> Result<SocketOffsets, TypesError> {
+        let no_cookie = self.field("tcp_sock", "fastopen_no_cookie")?;
+        let accept = |path: &str| {
+            let path = format!("icsk_accept_queue.{path}");
+            self.byte("inet_connection_sock", &path)
+        };
+        Ok(SocketOffsets {
+            known: 1,
+            ack_backlog: self.byte("sock", "sk_ack_backlog")?,
+            max_ack_backlog: self.byte("sock", "sk_max_ack_backlog")?,
+            net: self.byte("sock", "__sk_common.skc_net.net")?,
+            sysctl_fastopen: self.byte("net", "ipv4.sysctl_tcp_fastopen")?,
+            sysctl_syncookies: self.byte("net", "ipv4.sysctl_tcp_syncookies")?,
+            syn_queue: accept("qlen")?,
+            reset_head: accept("fastopenq.rskq_rst_head")?,
+            queue: accept("fastopenq.qlen")?,
+            queue_limit: accept("fastopenq.max_qlen")?,
+            keys: accept("fastopenq.ctx")?,
+            context_key: self.byte("tcp_fastopen_context", "key")?,
+            context_num: self.byte("tcp_fastopen_context", "num")?,
+            expires: self.byte("request_sock", "rsk_timer.expires")?,
+            no_cookie: no_cookie.bits / 8,
+            no_cookie_mask: 1 << (no_cookie.bits % 8),
+        })
+    }
+
+    /// A field's byte.
+    fn byte(&self, structure: &str, path: &str) -> Result<u32, TypesError> {
+        Ok(self.field(structure, path)?.bits / 8)
+    }
+
+    /// A field's place, by the names on the way to it. A structure or union without a name is passed
+    /// through, as in C.
+    fn field(&self, structure: &str, path: &str) -> Result<Field, TypesError> {
+        let missing = || TypesError::Missing(format!("struct {structure}, field {path}"));
+        let found = self
+            .0
+            .get_types()
+            .iter()
+            .find(|each| each.name.as_deref() == Some(structure) && members(each).is_some())
+            .ok_or_else(missing)?;
+        let mut field = Field {
+            bits: 0,
+            type_id: found.type_id,
+        };
+        for name in path.split('.') {
+            let inner = self.member(field.type_id, name).ok_or_else(missing)?;
+            field = Field {
+                bits: field.bits + inner.bits,
+                type_id: inner.type_id,
+            };
+        }
+        Ok(field)
+    }
+
+    fn member(&self, type_id: u32, name: &str) -> Option<Field> {
+        let members = members(self.0.get_type_by_id(type_id).ok()?)?;
+        members.iter().find_map(|member| match &member.name {
+            Some(own) if !own.is_empty() => (own == name).then_some(Field {
+                bits: member.offset,
+                type_id: member.type_id,
+            }),
+            _ => {
+                let inner = self.member(member.type_id, name)?;
+                Some(Field {
+                    bits: member.offset + inner.bits,
+                    type_id: inner.type_id,
+                })
+            }
+        })
+    }
+}
+
+fn members(of: &FlattenedType) -> Option<&[StructMember]> {
+    match &of.base_type {
+        Type::Struct(body) | Type::Union(body) if of.num_refs == 0 => Some(&body.members),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Places that no configuration of the kernel changes.
+    #[test]
+    fn finds_fields_by_name() {
+        let types = KernelTypes::read().unwrap();
+        let byte = |structure, path| types.byte(structure, path).unwrap();
+        assert_eq!(byte("iphdr", "protocol"), 9);
+        assert_eq!(byte("ipv6hdr", "nexthdr"), 6);
+        // Through an unnamed structure in an unnamed union.
+        assert_eq!(byte("iphdr", "daddr"), 16);
+        assert_eq!(byte("tcphdr", "check"), 16);
+        assert_eq!(types.field("tcphdr", "syn").unwrap().bits % 8, 1);
+        let error = types.byte("tcp_sock", "no_such_field").unwrap_err();
+        assert!(error.to_string().contains("no_such_field"), "{error}");
+        types.socket_offsets().unwrap();
+    }
+}
