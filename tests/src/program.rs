@@ -10,7 +10,7 @@ use tfo_common::{
     cookie::{Key, KeySet},
     counters::{Counter, Counters},
 };
-use tfo_userspace::datapath::{Datapath, Snapshot};
+use tfo_userspace::datapath::{Datapath, Mirror, Snapshot};
 
 /// The bytes of a cookie key.
 pub type KeyBytes = [u8; Key::LEN];
@@ -28,7 +28,8 @@ impl Program {
     ///
     /// Where the kernel refuses it.
     pub fn load() -> Result<Self> {
-        let datapath = Datapath::load().context("cannot load the program; it takes root")?;
+        let datapath =
+            Datapath::load(Mirror::Packet).context("cannot load the program; it takes root")?;
         Ok(Self(datapath))
     }
 

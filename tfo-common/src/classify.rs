@@ -71,6 +71,27 @@ impl Outcome {
         }
     }
 
+    /// Why a SYN that asked for or carried Fast Open did not get it; `None` where it did.
+    #[inline(always)]
+    pub const fn reason(self) -> Option<Counter> {
+        Some(match self {
+            Self::NoOption | Self::Request | Self::Primary | Self::Backup | Self::WithoutCookie => {
+                return None;
+            }
+            Self::Malformed => Counter::ReasonMalformed,
+            Self::BadCookie => Counter::ReasonBadCookie,
+            Self::BadLength => Counter::ReasonBadLength,
+            Self::Off => Counter::ReasonOff,
+            Self::ListenerWithout => Counter::ReasonListenerWithout,
+            Self::QueueFull => Counter::ReasonQueueFull,
+            Self::SynCookies => Counter::ReasonSynCookies,
+            Self::SynQueueFull => Counter::ReasonSynQueueFull,
+            Self::AcceptQueueFull => Counter::ReasonAcceptQueueFull,
+            Self::NoListener => Counter::ReasonNoListener,
+            Self::Retransmission => Counter::ReasonRetransmission,
+        })
+    }
+
     /// Whether the socket that a SYN meets decides about it. It is looked up for such SYNs alone.
     #[inline(always)]
     pub const fn depends_on_socket(syn: &Syn) -> bool {
@@ -200,6 +221,11 @@ impl Outcome {
             Self::BadCookie | Self::BadLength => counters.add(Counter::PassiveFail, 1),
             Self::QueueFull => counters.add(Counter::ListenOverflow, 1),
             _ => {}
+        }
+        if let Some(reason) = self.reason()
+            && (syn.options.malformed || !matches!(syn.options.fast_open, FastOpen::Absent))
+        {
+            counters.add(reason, 1);
         }
         // The kernel counts a request before it asks whether it will answer.
         if matches!(syn.options.fast_open, FastOpen::Request)

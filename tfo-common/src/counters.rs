@@ -27,11 +27,33 @@ pub enum Counter {
     OptionsExperimental,
     /// Frames that may be a SYN but were not read.
     Unparsed,
+    /// Fast Open not used: net.ipv4.tcp_fastopen lets no listener take Fast Open.
+    ReasonOff,
+    /// Fast Open not used: the listener does not take Fast Open.
+    ReasonListenerWithout,
+    /// Fast Open not used: the listener's Fast Open queue is full.
+    ReasonQueueFull,
+    /// Fast Open not used: nothing listens.
+    ReasonNoListener,
+    /// Fast Open not used: the kernel is sending SYN cookies.
+    ReasonSynCookies,
+    /// Fast Open not used: the listener's SYN queue is full.
+    ReasonSynQueueFull,
+    /// Fast Open not used: the listener's accept queue is full.
+    ReasonAcceptQueueFull,
+    /// Fast Open not used: the cookie is stale, or of another host.
+    ReasonBadCookie,
+    /// Fast Open not used: the cookie has a length that is never issued.
+    ReasonBadLength,
+    /// Fast Open not used: the option is malformed.
+    ReasonMalformed,
+    /// Fast Open not used: the SYN is a retransmission.
+    ReasonRetransmission,
 }
 
 impl Counter {
     /// Every counter, in the order of its index.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 22] = [
         Self::CookieReqd,
         Self::Passive,
         Self::PassiveFail,
@@ -43,6 +65,33 @@ impl Counter {
         Self::OptionsMalformed,
         Self::OptionsExperimental,
         Self::Unparsed,
+        Self::ReasonOff,
+        Self::ReasonListenerWithout,
+        Self::ReasonQueueFull,
+        Self::ReasonNoListener,
+        Self::ReasonSynCookies,
+        Self::ReasonSynQueueFull,
+        Self::ReasonAcceptQueueFull,
+        Self::ReasonBadCookie,
+        Self::ReasonBadLength,
+        Self::ReasonMalformed,
+        Self::ReasonRetransmission,
+    ];
+
+    /// The reasons for which a SYN that asked for or carried Fast Open did not get it. Every such SYN
+    /// counts under exactly one.
+    pub const REASONS: [Self; 11] = [
+        Self::ReasonOff,
+        Self::ReasonListenerWithout,
+        Self::ReasonQueueFull,
+        Self::ReasonNoListener,
+        Self::ReasonSynCookies,
+        Self::ReasonSynQueueFull,
+        Self::ReasonAcceptQueueFull,
+        Self::ReasonBadCookie,
+        Self::ReasonBadLength,
+        Self::ReasonMalformed,
+        Self::ReasonRetransmission,
     ];
 
     /// The counters that mirror one of the kernel's.
@@ -68,6 +117,17 @@ impl Counter {
             Self::OptionsMalformed => "OptionsMalformed",
             Self::OptionsExperimental => "OptionsExperimental",
             Self::Unparsed => "Unparsed",
+            Self::ReasonOff => "ReasonOff",
+            Self::ReasonListenerWithout => "ReasonListenerWithout",
+            Self::ReasonQueueFull => "ReasonQueueFull",
+            Self::ReasonNoListener => "ReasonNoListener",
+            Self::ReasonSynCookies => "ReasonSynCookies",
+            Self::ReasonSynQueueFull => "ReasonSynQueueFull",
+            Self::ReasonAcceptQueueFull => "ReasonAcceptQueueFull",
+            Self::ReasonBadCookie => "ReasonBadCookie",
+            Self::ReasonBadLength => "ReasonBadLength",
+            Self::ReasonMalformed => "ReasonMalformed",
+            Self::ReasonRetransmission => "ReasonRetransmission",
         }
     }
 
@@ -87,6 +147,17 @@ impl Counter {
             Self::Unparsed => {
                 "frames passed unparsed (fragments, VLAN tags, extension headers, cut short)"
             }
+            Self::ReasonOff => "net.ipv4.tcp_fastopen lets no listener take Fast Open",
+            Self::ReasonListenerWithout => "the listener does not take Fast Open",
+            Self::ReasonQueueFull => "the listener's Fast Open queue is full",
+            Self::ReasonNoListener => "nothing listens",
+            Self::ReasonSynCookies => "the kernel is sending SYN cookies",
+            Self::ReasonSynQueueFull => "the listener's SYN queue is full",
+            Self::ReasonAcceptQueueFull => "the listener's accept queue is full",
+            Self::ReasonBadCookie => "the cookie is stale, or of another host",
+            Self::ReasonBadLength => "the cookie has a length that is never issued",
+            Self::ReasonMalformed => "the option is malformed",
+            Self::ReasonRetransmission => "the SYN is a retransmission",
         }
     }
 }

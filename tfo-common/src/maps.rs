@@ -113,7 +113,7 @@ mod tests {
         assert_eq!((size_of::<KeySet>(), align_of::<KeySet>()), (72, 8));
         assert_eq!(
             (size_of::<PortCounters>(), align_of::<PortCounters>()),
-            (96, 8)
+            (184, 8)
         );
     }
 }

@@ -10,6 +10,7 @@ use tfo_common::{
     classify::Outcome,
     cookie::KeySet,
     counters::{Counter, Counters},
+    socket::Socket,
     wire::{self, NotSyn},
 };
 use tfo_tests::{
@@ -38,7 +39,7 @@ fn seed() -> Result<u64> {
 fn on_the_host(frame: &[u8], keys: &KeySet) -> Counters {
     let mut counters = Counters::default();
     match wire::parse(frame) {
-        Ok(syn) => Outcome::of(&syn, || Some(keys)).count(&syn, &mut counters),
+        Ok(syn) => Outcome::of(&syn, &Socket::Unknown, || Some(keys)).count(&syn, &mut counters),
         Err(NotSyn::Unparsed) => counters.add(Counter::Unparsed, 1),
         Err(NotSyn::Other) => {}
     }

@@ -5,6 +5,7 @@ use tfo_common::{
     classify::Outcome,
     cookie::{Addresses, Cookie, Key, KeySet},
     counters::{Counter, Counters},
+    socket::Socket,
     syn::Syn,
     wire::options::{FastOpen, Options},
 };
@@ -49,7 +50,7 @@ fn syn(keys: &[[u8; 16]], addresses: Addresses, draw: Draw, flags: (bool, bool))
     };
     Syn {
         addresses,
-        destination_port: 443,
+        ports: 443_u32.swap_bytes(),
         data_len: 0,
         options: Options {
             fast_open,
@@ -76,7 +77,7 @@ proptest! {
     ) {
         let syn = Syn { data_len, ..syn(&keys, addresses, draw, flags) };
         let set = key_set(&keys);
-        let outcome = Outcome::of(&syn, || Some(&set));
+        let outcome = Outcome::of(&syn, &Socket::Unknown, || Some(&set));
         prop_assert_eq!(outcome, naive::outcome(&syn, &keys));
 
         let mut counters = Counters::default();
@@ -90,8 +91,8 @@ proptest! {
     #[test]
     fn no_set_is_an_empty_set(addresses in addresses(), draw in draw(), flags: (bool, bool)) {
         let syn = syn(&[[7; 16]], addresses, draw, flags);
-        prop_assert_eq!(Outcome::of(&syn, || None), naive::outcome(&syn, &[]));
-        prop_assert_eq!(Outcome::of(&syn, || Some(&KeySet::EMPTY)), naive::outcome(&syn, &[]));
+        prop_assert_eq!(Outcome::of(&syn, &Socket::Unknown, || None), naive::outcome(&syn, &[]));
+        prop_assert_eq!(Outcome::of(&syn, &Socket::Unknown, || Some(&KeySet::EMPTY)), naive::outcome(&syn, &[]));
     }
 
     /// From the bytes to the outcome.
@@ -99,7 +100,7 @@ proptest! {
     fn the_whole_way_agrees(frame in generate::spoiled_syn(), keys in vec(any::<[u8; 16]>(), 0..=KeySet::MAX)) {
         let set = key_set(&keys);
         if let Ok(syn) = tfo_common::wire::parse(&frame[..]) {
-            prop_assert_eq!(Outcome::of(&syn, || Some(&set)), naive::outcome(&syn, &keys));
+            prop_assert_eq!(Outcome::of(&syn, &Socket::Unknown, || Some(&set)), naive::outcome(&syn, &keys));
         }
     }
 }
@@ -110,6 +111,6 @@ fn keys_are_not_fetched_without_need() {
     let addresses = Addresses::v4([192, 0, 2, 1], [192, 168, 0, 1]);
     for said in [FastOpen::Absent, FastOpen::Request, FastOpen::BadLength] {
         let syn = syn(&[], addresses, Draw::Said(said), (false, false));
-        Outcome::of(&syn, || panic!("{said:?} needs no key"));
+        Outcome::of(&syn, &Socket::Unknown, || panic!("{said:?} needs no key"));
     }
 }

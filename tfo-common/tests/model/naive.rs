@@ -141,7 +141,7 @@ fn tcp(bytes: &[u8], length: usize, addresses: Addresses) -> Result<Syn, NotSyn>
     }
     Ok(Syn {
         addresses,
-        destination_port: big_endian(&fixed[2..4]) as u16,
+        ports: u32::from_le_bytes(fixed[..4].try_into().unwrap()),
         data_len: bytes[header..length].len() as u32,
         options: options(&bytes[20..header]),
     })
@@ -193,6 +193,10 @@ pub(crate) fn counts(counter: Counter, syn: &Syn, outcome: Outcome) -> u64 {
         Counter::SynDataBytes => syn.data_len.into(),
         Counter::OptionsMalformed => syn.options.malformed.into(),
         Counter::OptionsExperimental => syn.options.experimental.into(),
-        Counter::Unparsed => 0,
+        Counter::ReasonMalformed => (outcome == Outcome::Malformed).into(),
+        Counter::ReasonBadCookie => (outcome == Outcome::BadCookie).into(),
+        Counter::ReasonBadLength => (outcome == Outcome::BadLength).into(),
+        // Without a socket no other reason is known.
+        _ => 0,
     }
 }

@@ -1,16 +1,20 @@
 //! `tfo attach`.
 
 use tfo_userspace::{
-    datapath::{self, Attached, ModeChoice, Namespace},
+    datapath::{self, Attached, Namespace},
     keys::Fingerprint,
 };
 
-use super::output::{print, warn_if_off};
+use super::{
+    ModeArgs,
+    output::{print, warn_if_off},
+};
 
-pub(super) async fn run(interfaces: &[String], mode: ModeChoice) -> anyhow::Result<()> {
+pub(super) async fn run(interfaces: &[String], mode: &ModeArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     for interface in interfaces {
-        let attached = datapath::attach(&namespace, interface, mode).await?;
+        let attached =
+            datapath::attach(&namespace, interface, mode.mode.into(), mode.mirror.into()).await?;
         print(&describe(interface, &attached))?;
     }
     warn_if_off()
@@ -21,6 +25,8 @@ pub(super) fn describe(interface: &str, attached: &Attached) -> String {
     let Attached {
         mode,
         not_native,
+        mirror: _,
+        not_exact,
         program_id,
         keys,
     } = attached;
@@ -28,6 +34,9 @@ pub(super) fn describe(interface: &str, attached: &Attached) -> String {
         "{interface}: attached in {mode} mode (program {program_id}), primary key {}\n",
         Fingerprint::of(&keys.primary)
     );
+    if let Some(reason) = not_exact {
+        text += &format!("{interface}: packet-level mirror: {reason}\n");
+    }
     if let Some(reason) = not_native {
         text += &format!("{interface}: not native, which is faster: the driver says: {reason}\n");
     }

@@ -13,7 +13,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tfo_userspace::{
-    datapath::ModeChoice,
+    datapath::{Mirror, ModeChoice},
     kernel::{netns, support},
 };
 
@@ -58,11 +58,33 @@ struct AttachArgs {
     mode: ModeArgs,
 }
 
+/// How to attach.
 #[derive(Args)]
 struct ModeArgs {
     /// How the program runs: in the driver (native), in the stack (generic), or the best that works
     #[arg(long, value_enum, default_value_t = Mode::Auto)]
     mode: Mode,
+    /// How closely to follow the kernel: ask its sockets what a SYN will meet (exact), or let the packet
+    /// and the keys decide alone (packet), which is faster
+    #[arg(long, value_enum, default_value_t = MirrorArg::Exact)]
+    mirror: MirrorArg,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum MirrorArg {
+    /// Look up the socket of every SYN that has a Fast Open option or data
+    Exact,
+    /// Look at nothing but the packet
+    Packet,
+}
+
+impl From<MirrorArg> for Mirror {
+    fn from(mirror: MirrorArg) -> Self {
+        match mirror {
+            MirrorArg::Exact => Self::Exact,
+            MirrorArg::Packet => Self::Packet,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -187,7 +209,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         .context("cannot start the runtime")?;
     runtime.block_on(async {
         match cli.command {
-            Command::Attach(args) => attach::run(&args.interfaces, args.mode.mode.into()).await,
+            Command::Attach(args) => attach::run(&args.interfaces, &args.mode).await,
             Command::Detach(args) if args.all => detach::all().await,
             Command::Detach(args) => detach::run(&args.interfaces).await,
             Command::Status(args) => status::run(args.json).await,

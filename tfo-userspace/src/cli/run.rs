@@ -28,7 +28,14 @@ pub(super) async fn run(args: RunArgs, verbose: u8) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     for interface in &args.interfaces {
-        match datapath::attach(&namespace, interface, args.mode.mode.into()).await {
+        match datapath::attach(
+            &namespace,
+            interface,
+            args.mode.mode.into(),
+            args.mode.mirror.into(),
+        )
+        .await
+        {
             Ok(attached) => {
                 for line in attach::describe(interface, &attached).lines() {
                     info!("{line}");

@@ -26,6 +26,7 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
                     "index": interface.index,
                     "program_id": interface.program_id,
                     "mode": interface.mode,
+                    "mirror": interface.mirror,
                 })
             })
             .collect();
@@ -43,6 +44,7 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
         let mut rows = vec![vec![
             "interface".to_owned(),
             "mode".into(),
+            "mirror".into(),
             "program".into(),
         ]];
         for interface in &interfaces {
@@ -52,6 +54,7 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
             rows.push(vec![
                 interface.label(),
                 mode,
+                interface.mirror.to_string(),
                 interface.program_id.to_string(),
             ]);
         }

@@ -13,7 +13,7 @@ use aya::{
 use tfo_common::maps::{COUNTERS, PORT_SLOTS, SLOTS_TAKEN};
 
 use super::{
-    Datapath, DatapathError, Namespace, NamespaceError,
+    Datapath, DatapathError, Mirror, Namespace, NamespaceError, info,
     pins::{self, InterfacePins},
 };
 use crate::{
@@ -43,6 +43,10 @@ pub struct Attached {
     pub mode: XdpMode,
     /// Why it does not run in the driver, where it was to if it could.
     pub not_native: Option<String>,
+    /// How closely it follows the kernel.
+    pub mirror: Mirror,
+    /// Why it follows less closely than it was to.
+    pub not_exact: Option<String>,
     /// Its id.
     pub program_id: u32,
     /// The keys in force.
@@ -127,6 +131,7 @@ pub async fn attach(
     namespace: &Namespace,
     name: &str,
     choice: ModeChoice,
+    mirror: Mirror,
 ) -> Result<Attached, AttachError> {
     support::check()?;
     if let Some(path) = pins::other_versions()?.pop() {
@@ -141,7 +146,7 @@ pub async fn attach(
     let _lock = namespace.pins().lock()?;
     // What is left of a program that someone else detached.
     pins.remove()?;
-    match attach_locked(namespace, &interface, &pins, choice) {
+    match attach_locked(namespace, &interface, &pins, choice, mirror) {
         Ok(attached) => Ok(attached),
         Err(error) => {
             // The error that counts is the first one.
@@ -157,8 +162,9 @@ fn attach_locked(
     interface: &Interface,
     pins: &InterfacePins,
     choice: ModeChoice,
+    mirror: Mirror,
 ) -> Result<Attached, AttachError> {
-    let mut datapath = Datapath::load_with_keys(&namespace.pins().keys())?;
+    let mut datapath = Datapath::load_with_keys(mirror, &namespace.pins().keys())?;
     #[cfg(feature = "trace")]
     datapath.forward_log().map_err(|source| DatapathError::Io {
         path: "the program's log".into(),
@@ -180,6 +186,8 @@ fn attach_locked(
     Ok(Attached {
         mode,
         not_native,
+        mirror: datapath.mirror(),
+        not_exact: datapath.not_exact().map(str::to_owned),
         program_id,
         keys,
     })
@@ -256,6 +264,7 @@ fn pin(datapath: &mut Datapath, link: FdLink, pins: &InterfacePins) -> Result<()
     ] {
         datapath.map(name)?.pin(&path).map_err(at(path))?;
     }
+    info::write(&pins.info(), datapath.mirror())?;
     let path = pins.program();
     datapath.program_mut()?.pin(&path).map_err(at(path))?;
     let path = pins.link();

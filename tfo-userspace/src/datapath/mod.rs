@@ -8,11 +8,13 @@
 //!     keys                     the key set in force, shared by all its interfaces
 //!     state                    the kernel's counters when ours began, and the age of the keys
 //!     if<INDEX>/               an interface
+//!       info                   how it was attached
 //!       link program counters port_slots slots_taken
 //! ```
 
 mod attach;
 mod counters;
+mod info;
 mod key_store;
 mod namespace;
 mod pins;
@@ -22,7 +24,7 @@ pub use attach::{AttachError, Attached, ModeChoice, attach, detach};
 pub use counters::Snapshot;
 pub use key_store::KeyStore;
 pub use namespace::{AttachedInterface, Drift, Namespace, NamespaceError};
-pub use program::{Datapath, OBJECT};
+pub use program::{Datapath, Mirror, OBJECT};
 
 use std::path::PathBuf;
 

@@ -12,7 +12,7 @@ use tfo_common::{
 };
 
 use super::{
-    DatapathError, KeyStore, Snapshot,
+    DatapathError, KeyStore, Mirror, Snapshot, info,
     pins::{InterfacePins, Lock, NamespacePins},
     program::map_from_pin,
 };
@@ -77,6 +77,8 @@ pub struct AttachedInterface {
     pub program_id: u32,
     /// How the program runs; `None` where it is no longer attached.
     pub mode: Option<XdpMode>,
+    /// How closely it follows the kernel.
+    pub mirror: Mirror,
 }
 
 impl AttachedInterface {
@@ -162,6 +164,7 @@ impl Namespace {
                 name: interface.map(|interface| interface.name.clone()),
                 program_id,
                 mode: xdp.map(|xdp| xdp.mode),
+                mirror: info::read(&pins.info())?,
             });
         }
         Ok(attached)

@@ -110,6 +110,10 @@ impl InterfacePins {
         self.dir.join("program")
     }
 
+    pub(super) fn info(&self) -> PathBuf {
+        self.dir.join("info")
+    }
+
     pub(super) fn counters(&self) -> PathBuf {
         self.dir.join("counters")
     }

@@ -1,6 +1,6 @@
 //! The object that the build made, loaded into the kernel.
 
-use std::path::Path;
+use std::{fmt, path::Path};
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
@@ -9,7 +9,7 @@ use aya::{
 };
 use tfo_common::{
     cookie::KeySet,
-    maps::{COUNTERS, KEYS, SLOTS_TAKEN, SOCKET_OFFSETS, XDP_PROGRAM},
+    maps::{COUNTERS, KEYS, SLOTS_TAKEN, SOCKET_OFFSETS, SocketOffsets, XDP_PROGRAM},
 };
 
 use super::{DatapathError, KeyStore, Snapshot};
@@ -18,11 +18,33 @@ use crate::kernel::types::KernelTypes;
 /// The eBPF object.
 pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tfo-ebpf"));
 
+/// How closely the data path follows the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mirror {
+    /// It asks the kernel's sockets what a SYN will meet, and counts as the kernel will.
+    #[default]
+    Exact,
+    /// The packet and the keys decide alone.
+    Packet,
+}
+
+impl fmt::Display for Mirror {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exact => "exact",
+            Self::Packet => "packet",
+        })
+    }
+}
+
 /// The program and its maps, in the kernel, neither pinned nor attached. It accepts no cookie until
 /// it is given keys.
 pub struct Datapath {
     ebpf: Ebpf,
     keys: KeyStore,
+    mirror: Mirror,
+    not_exact: Option<String>,
 }
 
 impl Datapath {
@@ -31,19 +53,24 @@ impl Datapath {
     /// # Errors
     ///
     /// [`DatapathError`] where the kernel refuses it.
-    pub fn load() -> Result<Self, DatapathError> {
-        Self::load_with(None)
+    pub fn load(mirror: Mirror) -> Result<Self, DatapathError> {
+        Self::load_with(mirror, None)
     }
 
     /// Loads the program with maps of its own, but the keys that are pinned at `keys`; pins them
     /// there if they are not yet.
-    pub(super) fn load_with_keys(keys: &Path) -> Result<Self, DatapathError> {
-        Self::load_with(Some(keys))
+    pub(super) fn load_with_keys(mirror: Mirror, keys: &Path) -> Result<Self, DatapathError> {
+        Self::load_with(mirror, Some(keys))
     }
 
-    fn load_with(keys: Option<&Path>) -> Result<Self, DatapathError> {
-        let offsets = KernelTypes::read().and_then(|types| types.socket_offsets());
-        let offsets = offsets.unwrap_or_default();
+    fn load_with(mirror: Mirror, keys: Option<&Path>) -> Result<Self, DatapathError> {
+        let (offsets, not_exact) = match mirror {
+            Mirror::Packet => (SocketOffsets::default(), None),
+            Mirror::Exact => match KernelTypes::read().and_then(|types| types.socket_offsets()) {
+                Ok(offsets) => (offsets, None),
+                Err(error) => (SocketOffsets::default(), Some(error.to_string())),
+            },
+        };
         let mut loader = EbpfLoader::new();
         if let Some(path) = keys {
             loader.map_pin_path(KEYS, path);
@@ -56,9 +83,25 @@ impl Datapath {
         let mut datapath = Self {
             ebpf,
             keys: KeyStore::new(keys)?,
+            mirror: if offsets.known == 0 {
+                Mirror::Packet
+            } else {
+                Mirror::Exact
+            },
+            not_exact,
         };
         datapath.program_mut()?.load()?;
         Ok(datapath)
+    }
+
+    /// How closely it follows the kernel.
+    pub const fn mirror(&self) -> Mirror {
+        self.mirror
+    }
+
+    /// Why it follows less closely than it was to.
+    pub fn not_exact(&self) -> Option<&str> {
+        self.not_exact.as_deref()
     }
 
     /// The XDP program.
