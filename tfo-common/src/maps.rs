@@ -78,11 +78,54 @@ pub struct SocketOffsets {
     pub no_cookie: u32,
     /// Its bit in that byte, as a mask.
     pub no_cookie_mask: u32,
+    /// `sock.__sk_common.skc_state`, u8.
+    pub state: u32,
+    /// `sock.__sk_common.skc_family`, u16.
+    pub family: u32,
+    /// `sock.__sk_common.skc_num`, u16: the local port, in the host's order.
+    pub port: u32,
+    /// `sock.__sk_common.skc_rcv_saddr`, 4 bytes: the local address.
+    pub ipv4: u32,
+    /// `sock.__sk_common.skc_v6_rcv_saddr`, 16 bytes: the local address.
+    pub ipv6: u32,
 }
 
 // SAFETY: `repr(C)` and u32 throughout: no padding, and any bytes are offsets.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for SocketOffsets {}
+
+/// The iterator's name in the object.
+pub const LISTENERS_PROGRAM: &str = "tfo_listeners";
+
+/// A listening socket, as the iterator writes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ListenerRecord {
+    /// The local address as on the wire, in little-endian words: `AF_INET`'s first, or all four.
+    pub address: [u32; 4],
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u16,
+    /// The local port.
+    pub port: u16,
+    /// The owner.
+    pub uid: u32,
+    /// `net.ipv4.tcp_fastopen`.
+    pub fast_open: u32,
+    /// Most Fast Open connections that may be pending; 0 for no Fast Open.
+    pub limit: u32,
+    /// How many are pending.
+    pub queue: u32,
+    /// How many keys of its own it has.
+    pub keys: u32,
+    /// Connections that wait for accept(2).
+    pub backlog: u32,
+    /// Most that may wait: listen(2)'s argument.
+    pub max_backlog: u32,
+    /// 1 where it takes data without a cookie.
+    pub no_cookie: u32,
+    /// Zero.
+    pub reserved: u32,
+}
 
 /// The counters of one port, on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,5 +158,6 @@ mod tests {
             (size_of::<PortCounters>(), align_of::<PortCounters>()),
             (184, 8)
         );
+        assert_eq!(size_of::<ListenerRecord>(), 56);
     }
 }

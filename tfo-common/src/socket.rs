@@ -28,6 +28,8 @@ pub struct Listener {
     pub accept_queue_full: bool,
     /// Most Fast Open connections that may be pending: `TCP_FASTOPEN`'s argument; 0 for no Fast Open.
     pub limit: u32,
+    /// How many are pending.
+    pub queue: u32,
     /// No more Fast Open connections may be pending.
     pub queue_full: bool,
     /// `TCP_FASTOPEN_NO_COOKIE` is set.

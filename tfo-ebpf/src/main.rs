@@ -12,6 +12,7 @@ mod atomic;
 mod counters;
 mod frame;
 mod keys;
+mod listeners;
 mod socket;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};

@@ -4,7 +4,7 @@
 //! from the running kernel's BTF and puts them into a constant; the verifier then knows them, and
 //! checks every load against the same BTF.
 
-use core::ptr;
+use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -21,7 +21,7 @@ use tfo_common::{
 
 /// Set by the controller before the program is loaded.
 #[unsafe(no_mangle)]
-static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
+pub(crate) static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
     known: 0,
     ack_backlog: 0,
     max_ack_backlog: 0,
@@ -38,22 +38,30 @@ static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
     expires: 0,
     no_cookie: 0,
     no_cookie_mask: 0,
+    state: 0,
+    family: 0,
+    port: 0,
+    ipv4: 0,
+    ipv6: 0,
 };
 
 /// The offset of a field. Volatile, or the compiler would take the value above for granted.
 macro_rules! offset {
     ($field:ident) => {
         // SAFETY: a field of a live constant.
-        unsafe { ptr::read_volatile(&raw const SOCKET_OFFSETS.$field) as usize }
+        unsafe {
+            core::ptr::read_volatile(&raw const $crate::socket::SOCKET_OFFSETS.$field) as usize
+        }
     };
 }
+pub(crate) use offset;
 
 /// The network namespace of the interface: `BPF_F_CURRENT_NETNS`.
 const CURRENT_NETNS: u64 = u64::MAX;
 
 // States of a socket, as include/net/tcp_states.h has them.
 const TIME_WAIT: u32 = 6;
-const LISTEN: u32 = 10;
+pub(crate) const LISTEN: u32 = 10;
 
 /// What the kernel looks a segment up by: addresses, then ports, as on the wire.
 struct Tuple {
@@ -112,7 +120,10 @@ pub(crate) fn look_up(ctx: &XdpContext, syn: &Syn) -> Socket {
         state = unsafe { (*socket).state };
     }
     let found = if state == LISTEN {
-        read_listener(socket, reopens).map_or(Socket::Unknown, Socket::Listener)
+        match tcp_sock(socket.cast()) {
+            Some(tcp) => Socket::Listener(read_listener(tcp, reopens)),
+            None => Socket::Unknown,
+        }
     } else {
         Socket::Existing
     };
@@ -126,14 +137,18 @@ fn release(socket: *mut bpf_sock) {
     unsafe { bpf_sk_release(socket.cast()) };
 }
 
-/// Reads what decides about Fast Open at a listener.
+/// The kernel's structure of a TCP socket; `None` for any other.
 #[inline(always)]
-fn read_listener(socket: *mut bpf_sock, reopens: bool) -> Option<Listener> {
-    // SAFETY: the socket was looked up and is not null.
-    let tcp = unsafe { bpf_skc_to_tcp_sock(socket.cast()) } as usize;
-    if tcp == 0 {
-        return None;
-    }
+pub(crate) fn tcp_sock(socket: *mut c_void) -> Option<usize> {
+    // SAFETY: the kernel gave the socket, and it is not null.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(socket) } as usize;
+    (tcp != 0).then_some(tcp)
+}
+
+/// Reads what decides about Fast Open at the listener `tcp`. `reopens`: the SYN opens a connection anew
+/// out of `TIME_WAIT`.
+#[inline(always)]
+pub(crate) fn read_listener(tcp: usize, reopens: bool) -> Listener {
     let net: usize = load(tcp + offset!(net));
     let fast_open: u32 = load(net + offset!(sysctl_fastopen));
     let syn_cookies: u8 = load(net + offset!(sysctl_syncookies));
@@ -143,17 +158,18 @@ fn read_listener(socket: *mut bpf_sock, reopens: bool) -> Option<Listener> {
     let limit: u32 = load(tcp + offset!(queue_limit));
     let queue: u32 = load(tcp + offset!(queue));
     let no_cookie: u8 = load(tcp + offset!(no_cookie));
-    Some(Listener {
+    Listener {
         fast_open,
         // A connection that is opened anew out of TIME_WAIT is exempt from what floods are met with.
         syn_cookies: if reopens { 0 } else { syn_cookies },
         syn_queue_full: !reopens && pending >= max_backlog,
         accept_queue_full: backlog > max_backlog,
         limit,
+        queue,
         queue_full: queue >= limit && !frees_slot(tcp),
         no_cookie: u32::from(no_cookie) & offset!(no_cookie_mask) as u32 != 0,
         keys: own_keys(tcp),
-    })
+    }
 }
 
 /// Whether the kernel will free a slot of a full Fast Open queue: that of a connection which was reset
@@ -186,7 +202,7 @@ fn own_keys(tcp: usize) -> KeySet {
 
 /// Reads a field of a kernel structure.
 #[inline(always)]
-fn load<T: Copy>(address: usize) -> T {
+pub(crate) fn load<T: Copy>(address: usize) -> T {
     // SAFETY: the verifier knows which structure the address points into and has checked that a field
     // of this size is there. The kernel catches a fault of a pointer that was followed.
     unsafe { ptr::read_volatile(address as *const T) }

@@ -3,6 +3,7 @@
 mod attach;
 mod detach;
 mod keys;
+mod listeners;
 mod output;
 mod run;
 mod stats;
@@ -42,6 +43,8 @@ enum Command {
     Status(JsonArgs),
     /// Show what was counted, beside the kernel's own counters
     Stats(StatsArgs),
+    /// Show every listening socket: whether it takes Fast Open, its queue, and whose keys it uses
+    Listeners(JsonArgs),
     /// Show and change the cookie keys of the data path and of the kernel
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -220,6 +223,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
                 let by_port = args.by == Some(Breakdown::Port);
                 stats::run(args.json.json, by_port, args.watch).await
             }
+            Command::Listeners(args) => listeners::run(args.json),
             Command::Keys(KeysCommand::Show(args)) => keys::show(args.json),
             Command::Keys(KeysCommand::Rotate) => keys::rotate(),
             Command::Keys(KeysCommand::Import) => keys::import(),

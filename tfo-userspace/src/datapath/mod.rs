@@ -16,6 +16,7 @@ mod attach;
 mod counters;
 mod info;
 mod key_store;
+mod listeners;
 mod namespace;
 mod pins;
 mod program;
@@ -23,6 +24,7 @@ mod program;
 pub use attach::{AttachError, Attached, ModeChoice, attach, detach};
 pub use counters::Snapshot;
 pub use key_store::KeyStore;
+pub use listeners::{FastOpenState, ListenersError, ListeningSocket, listeners};
 pub use namespace::{AttachedInterface, Drift, Namespace, NamespaceError};
 pub use program::{Datapath, Mirror, OBJECT};
 

@@ -66,6 +66,11 @@ impl KernelTypes {
             expires: self.byte("request_sock", "rsk_timer.expires")?,
             no_cookie: no_cookie.bits / 8,
             no_cookie_mask: 1 << (no_cookie.bits % 8),
+            state: self.byte("sock_common", "skc_state")?,
+            family: self.byte("sock_common", "skc_family")?,
+            port: self.byte("sock_common", "skc_num")?,
+            ipv4: self.byte("sock_common", "skc_rcv_saddr")?,
+            ipv6: self.byte("sock_common", "skc_v6_rcv_saddr")?,
         })
     }
 
