@@ -22,14 +22,24 @@ pub const PASS: u32 = 2;
 pub struct Program(Datapath);
 
 impl Program {
-    /// Loads it. It has no key set yet, not even an empty one.
+    /// Loads it; the packet and the keys decide alone. It has no key set yet, not even an empty one.
     ///
     /// # Errors
     ///
     /// Where the kernel refuses it.
     pub fn load() -> Result<Self> {
-        let datapath =
-            Datapath::load(Mirror::Packet).context("cannot load the program; it takes root")?;
+        Self::load_as(Mirror::Packet)
+    }
+
+    /// Loads it to follow the kernel as closely as `mirror` says. Sockets are looked up in the calling
+    /// thread's namespace.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses it.
+    pub fn load_as(mirror: Mirror) -> Result<Self> {
+        let datapath = Datapath::load(mirror).context("cannot load the program; it takes root")?;
+        ensure!(datapath.mirror() == mirror, "{:?}", datapath.not_exact());
         Ok(Self(datapath))
     }
 

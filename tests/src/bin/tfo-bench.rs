@@ -8,7 +8,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -28,11 +28,16 @@ use rustix::{
     thread::{CpuSet, sched_setaffinity},
     time::{ClockId, clock_gettime},
 };
-use tfo_common::counters::Counter::{self, CookieReqd, Passive, PassiveAltKey, PassiveFail};
+use tfo_common::counters::Counter::{
+    self, CookieReqd, Passive, PassiveAltKey, PassiveFail, ReasonBadCookie,
+};
 use tfo_tests::{
+    netns::Netns,
     packet::{self, Segment, fast_open, flag, linux_options},
     program::{Counted, KeyBytes, PASS, Program},
+    socket::Listener,
 };
+use tfo_userspace::datapath::Mirror;
 
 /// Measures the data path beside an empty XDP program. Needs root.
 #[derive(Parser)]
@@ -55,6 +60,8 @@ const REQUEST: &[u8] = b"GET /index.html HTTP/1.1\r\nHost: www.example.com\r\nAc
 /// A frame to measure.
 struct Case {
     name: String,
+    /// How closely the program that is measured follows the kernel.
+    mirror: Mirror,
     frame: Bytes,
     /// What the program counts for it, which shows that it took the way that is measured.
     counts: Counted,
@@ -74,11 +81,19 @@ impl Case {
     fn new(name: impl Into<String>, frame: impl Into<Bytes>, counts: Counted) -> Self {
         Self {
             name: name.into(),
+            mirror: Mirror::Packet,
             frame: frame.into(),
             counts,
             target: None,
             samples: Vec::new(),
         }
+    }
+
+    /// The same with a look-up of the listener.
+    fn exact(mut self) -> Self {
+        self.name += ", exact";
+        self.mirror = Mirror::Exact;
+        self
     }
 
     fn target(mut self, ratio: f64) -> Self {
@@ -96,7 +111,17 @@ impl Case {
 }
 
 fn main() -> Result<()> {
-    let Arguments { rounds, runs } = Arguments::parse();
+    let arguments = Arguments::parse();
+    // The listener that the exact mirror finds.
+    let netns = Netns::new("bench")?;
+    netns.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
+    let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT);
+    let _listener = Listener::fast_open(&netns, any)?;
+    netns.run(|| run(&arguments))
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let Arguments { rounds, runs } = *arguments;
     let mut cpu = CpuSet::new();
     cpu.set(0);
     sched_setaffinity(None, &cpu).context("cannot stay on one CPU")?;
@@ -109,11 +134,21 @@ fn main() -> Result<()> {
     empty
         .load()
         .context("cannot load a program; it takes root")?;
-    let tfo = Program::with_keys(&[PRIMARY, BACKUP])?;
+    let programs = [Mirror::Packet, Mirror::Exact].map(|mirror| {
+        let mut program = Program::load_as(mirror)?;
+        program.set_keys(&[PRIMARY, BACKUP])?;
+        Ok::<_, anyhow::Error>(program)
+    });
+    let [packet, exact] = programs;
+    let (packet, exact) = (packet?, exact?);
+    let tfo = |mirror| match mirror {
+        Mirror::Packet => &packet,
+        Mirror::Exact => &exact,
+    };
 
     let mut cases = cases();
     for case in &cases {
-        let counted = tfo.count(&case.frame)?;
+        let counted = tfo(case.mirror).count(&case.frame)?;
         ensure!(counted == case.counts, "{}: {counted:?}", case.name);
     }
     print_machine()?;
@@ -124,7 +159,11 @@ fn main() -> Result<()> {
     for round in 0..=rounds as usize {
         for index in 0..cases.len() {
             let index = (index + round) % cases.len();
-            let sample = measure(empty, tfo.xdp()?, &cases[index].frame, runs, round % 2 == 0)?;
+            let sample = {
+                let case = &cases[index];
+                let tfo = tfo(case.mirror).xdp()?;
+                measure(empty, tfo, &case.frame, runs, round % 2 == 0)?
+            };
             if round > 0 {
                 cases[index].samples.push(sample);
             }
@@ -214,6 +253,7 @@ fn family(family: &str, [client, server]: [IpAddr; 2], cookie_target: f64) -> Ve
     let ack = segment(flag::ACK).options(timestamps).padded_frame();
     let (udp, nothing) = (udp(client, server), Counted::nothing);
     let alt = &[Passive, PassiveAltKey];
+    let bad = &[PassiveFail, ReasonBadCookie];
     vec![
         Case::new(format!("{family} UDP"), udp, nothing()),
         Case::new(format!("{family} TCP ACK"), ack, nothing()).target(1.3),
@@ -221,12 +261,11 @@ fn family(family: &str, [client, server]: [IpAddr; 2], cookie_target: f64) -> Ve
         syn("SYN, cookie request", &fast_open(b""), b"", &[CookieReqd]),
         syn("SYN, valid cookie", &cookie(&PRIMARY), REQUEST, &[Passive]).target(cookie_target),
         syn("SYN, backup key's cookie", &cookie(&BACKUP), REQUEST, alt),
-        syn(
-            "SYN, invalid cookie",
-            &cookie(&NO_KEY),
-            REQUEST,
-            &[PassiveFail],
-        ),
+        syn("SYN, invalid cookie", &cookie(&NO_KEY), REQUEST, bad),
+        syn("SYN, no Fast Open", b"", b"", &[]).exact(),
+        syn("SYN, cookie request", &fast_open(b""), b"", &[CookieReqd]).exact(),
+        syn("SYN, valid cookie", &cookie(&PRIMARY), REQUEST, &[Passive]).exact(),
+        syn("SYN, invalid cookie", &cookie(&NO_KEY), REQUEST, bad).exact(),
     ]
 }
 
@@ -274,7 +313,7 @@ fn print_machine() -> Result<()> {
 
 fn print_table(cases: &[Case]) {
     println!(
-        "{:32} {:>22} {:>22} {:>20} {:>8}",
+        "{:36} {:>22} {:>22} {:>20} {:>8}",
         "frame", "empty, ns", "tfo, ns", "ratio", "target"
     );
     for case in cases {
@@ -282,7 +321,7 @@ fn print_table(cases: &[Case]) {
             |[median, least, most]: [f64; 3]| format!("{median:.1} ({least:.1} to {most:.1})");
         let [median, least, most] = case.spread(|sample| sample.tfo / sample.empty);
         println!(
-            "{:32} {:>22} {:>22} {:>20} {:>8}",
+            "{:36} {:>22} {:>22} {:>20} {:>8}",
             case.name,
             time(case.spread(|sample| sample.empty)),
             time(case.spread(|sample| sample.tfo)),
