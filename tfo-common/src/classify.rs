@@ -106,34 +106,27 @@ impl Outcome {
         socket: &'a Socket,
         keys: impl FnOnce() -> Option<&'a KeySet>,
     ) -> Self {
-        let barrier = match socket {
-            Socket::Unknown => None,
-            Socket::None => Some(Self::NoListener),
-            Socket::Existing => Some(Self::Retransmission),
-            Socket::Listener(listener) => Self::at_listener(listener),
+        let (barrier, own_keys) = match socket {
+            Socket::Unknown => (None, None),
+            Socket::None => (Some(Self::NoListener), None),
+            Socket::Existing => (Some(Self::Retransmission), None),
+            Socket::Listener(listener) => (Self::at_listener(listener), listener.keys.non_empty()),
         };
         let asks = !matches!(syn.options.fast_open, FastOpen::Absent);
-        match (barrier, socket) {
-            // The kernel counts this one for data alone, too.
-            (Some(Self::QueueFull), _) if asks || syn.data_len > 0 => Self::QueueFull,
-            (Some(barrier), _) if asks => barrier,
-            (None, Socket::Listener(listener))
-                if listener.needs_no_cookie() && (asks || syn.data_len > 0) =>
-            {
-                Self::WithoutCookie
+        match barrier {
+            None => Self::by_cookie(syn, || own_keys.or_else(keys)),
+            // The kernel comes this far with a SYN that has but data, too.
+            Some(Self::QueueFull | Self::WithoutCookie) if !asks && syn.data_len == 0 => {
+                Self::without_option(syn)
             }
-            (None, Socket::Listener(listener)) => {
-                Self::by_cookie(syn, || match listener.keys.len() {
-                    0 => keys(),
-                    _ => Some(&listener.keys),
-                })
-            }
-            (None, _) => Self::by_cookie(syn, keys),
-            (Some(_), _) => Self::without_option(syn),
+            Some(Self::QueueFull) => Self::QueueFull,
+            Some(Self::WithoutCookie) => Self::WithoutCookie,
+            Some(barrier) if asks => barrier,
+            Some(_) => Self::without_option(syn),
         }
     }
 
-    /// What keeps a listener from looking at a SYN's Fast Open option.
+    /// What a listener decides without a look at the cookie.
     #[inline(always)]
     const fn at_listener(listener: &Listener) -> Option<Self> {
         if listener.is_flooded() {
@@ -154,6 +147,9 @@ impl Outcome {
         }
         if listener.queue_full {
             return Some(Self::QueueFull);
+        }
+        if listener.needs_no_cookie() {
+            return Some(Self::WithoutCookie);
         }
         None
     }

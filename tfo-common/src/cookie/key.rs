@@ -112,6 +112,12 @@ impl KeySet {
         self.keys.get(..self.len as usize).unwrap_or(&self.keys)
     }
 
+    /// The set itself, unless it has no key.
+    #[inline(always)]
+    pub(crate) const fn non_empty(&self) -> Option<&Self> {
+        if self.len == 0 { None } else { Some(self) }
+    }
+
     /// How many keys there are.
     #[inline(always)]
     pub(crate) const fn len(&self) -> usize {
