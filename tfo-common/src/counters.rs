@@ -1,164 +1,76 @@
-//! The one table of everything that is counted: index, name, meaning, and the kernel's own counter
-//! that it mirrors.
+//! The one table of everything that is counted: name, meaning, and which of the kernel's counters it
+//! mirrors.
 
-/// One thing that is counted. The discriminant is its index in [`Counters`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Counter {
-    /// SYNs that asked for a cookie.
-    CookieReqd,
-    /// SYNs with a valid cookie.
-    Passive,
-    /// SYNs with a cookie that is not valid.
-    PassiveFail,
-    /// SYNs with a valid cookie of a backup key.
-    PassiveAltKey,
-    /// SYNs that met a full Fast Open queue.
-    ListenOverflow,
-    /// All SYNs.
-    Syns,
-    /// SYNs that carry data.
-    SynsWithData,
-    /// The data that they carry.
-    SynDataBytes,
-    /// SYNs with a broken option list or a Fast Open option of an impossible length.
-    OptionsMalformed,
-    /// SYNs whose Fast Open option has the experimental form.
-    OptionsExperimental,
-    /// Frames that may be a SYN but were not read.
-    Unparsed,
-    /// Fast Open not used: net.ipv4.tcp_fastopen lets no listener take Fast Open.
-    ReasonOff,
-    /// Fast Open not used: the listener does not take Fast Open.
-    ReasonListenerWithout,
-    /// Fast Open not used: the listener's Fast Open queue is full.
-    ReasonQueueFull,
-    /// Fast Open not used: nothing listens.
-    ReasonNoListener,
-    /// Fast Open not used: the kernel is sending SYN cookies.
-    ReasonSynCookies,
-    /// Fast Open not used: the listener's SYN queue is full.
-    ReasonSynQueueFull,
-    /// Fast Open not used: the listener's accept queue is full.
-    ReasonAcceptQueueFull,
-    /// Fast Open not used: the cookie is stale, or of another host.
-    ReasonBadCookie,
-    /// Fast Open not used: the cookie has a length that is never issued.
-    ReasonBadLength,
-    /// Fast Open not used: the option is malformed.
-    ReasonMalformed,
-    /// Fast Open not used: the SYN is a retransmission.
-    ReasonRetransmission,
+/// Makes [`Counter`] and its lists of the table's rows: name of the variant, name for readers, meaning.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $list:ident { $($variant:ident $name:literal $help:literal,)* })*) => {
+        /// One thing that is counted. The discriminant is its index in [`Counters`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Counter {
+            $($(
+                #[doc = $help]
+                $variant,
+            )*)*
+        }
+
+        impl Counter {
+            /// Every counter, in the order of its index.
+            pub const ALL: [Self; [$($($name,)*)*].len()] = [$($(Self::$variant,)*)*];
+            $(
+                $(#[$doc])*
+                pub const $list: [Self; [$($name,)*].len()] = [$(Self::$variant,)*];
+            )*
+
+            /// The counter's name. One that mirrors a row `TcpExt` of `/proc/net/netstat` bears its name.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $($(Self::$variant => $name,)*)*
+                }
+            }
+
+            /// What is counted, in one line for a reader of the CLI.
+            pub const fn help(self) -> &'static str {
+                match self {
+                    $($(Self::$variant => $help,)*)*
+                }
+            }
+        }
+    };
 }
 
-impl Counter {
-    /// Every counter, in the order of its index.
-    pub const ALL: [Self; 22] = [
-        Self::CookieReqd,
-        Self::Passive,
-        Self::PassiveFail,
-        Self::PassiveAltKey,
-        Self::ListenOverflow,
-        Self::Syns,
-        Self::SynsWithData,
-        Self::SynDataBytes,
-        Self::OptionsMalformed,
-        Self::OptionsExperimental,
-        Self::Unparsed,
-        Self::ReasonOff,
-        Self::ReasonListenerWithout,
-        Self::ReasonQueueFull,
-        Self::ReasonNoListener,
-        Self::ReasonSynCookies,
-        Self::ReasonSynQueueFull,
-        Self::ReasonAcceptQueueFull,
-        Self::ReasonBadCookie,
-        Self::ReasonBadLength,
-        Self::ReasonMalformed,
-        Self::ReasonRetransmission,
-    ];
-
+counters! {
+    /// Those that mirror one of the kernel's.
+    MIRRORED {
+        CookieReqd "TCPFastOpenCookieReqd" "SYNs that asked for a cookie",
+        Passive "TCPFastOpenPassive" "SYNs whose data was taken",
+        PassiveFail "TCPFastOpenPassiveFail" "SYNs with a cookie that is not valid",
+        PassiveAltKey "TCPFastOpenPassiveAltKey" "SYNs with a valid cookie of the backup key",
+        ListenOverflow "TCPFastOpenListenOverflow" "SYNs that met a full Fast Open queue",
+    }
+    /// Our own.
+    OWN {
+        Syns "Syns" "SYNs seen",
+        SynsWithData "SynsWithData" "SYNs that carried data",
+        SynDataBytes "SynDataBytes" "bytes of data in SYNs",
+        OptionsMalformed "OptionsMalformed" "SYNs with malformed options",
+        OptionsExperimental "OptionsExperimental" "SYNs with the experimental option, kind 254",
+        Unparsed "Unparsed" "frames that may be a SYN and were passed without a look",
+    }
     /// The reasons for which a SYN that asked for or carried Fast Open did not get it. Every such SYN
     /// counts under exactly one.
-    pub const REASONS: [Self; 11] = [
-        Self::ReasonOff,
-        Self::ReasonListenerWithout,
-        Self::ReasonQueueFull,
-        Self::ReasonNoListener,
-        Self::ReasonSynCookies,
-        Self::ReasonSynQueueFull,
-        Self::ReasonAcceptQueueFull,
-        Self::ReasonBadCookie,
-        Self::ReasonBadLength,
-        Self::ReasonMalformed,
-        Self::ReasonRetransmission,
-    ];
-
-    /// The counters that mirror one of the kernel's.
-    pub const MIRRORED: [Self; 5] = [
-        Self::CookieReqd,
-        Self::Passive,
-        Self::PassiveFail,
-        Self::PassiveAltKey,
-        Self::ListenOverflow,
-    ];
-
-    /// The counter's name. One that mirrors a row `TcpExt` of `/proc/net/netstat` bears its name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CookieReqd => "TCPFastOpenCookieReqd",
-            Self::Passive => "TCPFastOpenPassive",
-            Self::PassiveFail => "TCPFastOpenPassiveFail",
-            Self::PassiveAltKey => "TCPFastOpenPassiveAltKey",
-            Self::ListenOverflow => "TCPFastOpenListenOverflow",
-            Self::Syns => "Syns",
-            Self::SynsWithData => "SynsWithData",
-            Self::SynDataBytes => "SynDataBytes",
-            Self::OptionsMalformed => "OptionsMalformed",
-            Self::OptionsExperimental => "OptionsExperimental",
-            Self::Unparsed => "Unparsed",
-            Self::ReasonOff => "ReasonOff",
-            Self::ReasonListenerWithout => "ReasonListenerWithout",
-            Self::ReasonQueueFull => "ReasonQueueFull",
-            Self::ReasonNoListener => "ReasonNoListener",
-            Self::ReasonSynCookies => "ReasonSynCookies",
-            Self::ReasonSynQueueFull => "ReasonSynQueueFull",
-            Self::ReasonAcceptQueueFull => "ReasonAcceptQueueFull",
-            Self::ReasonBadCookie => "ReasonBadCookie",
-            Self::ReasonBadLength => "ReasonBadLength",
-            Self::ReasonMalformed => "ReasonMalformed",
-            Self::ReasonRetransmission => "ReasonRetransmission",
-        }
-    }
-
-    /// What is counted, in one line for a reader of the CLI.
-    pub const fn help(self) -> &'static str {
-        match self {
-            Self::CookieReqd => "SYNs that asked for a cookie",
-            Self::Passive => "SYNs with a valid cookie",
-            Self::PassiveFail => "SYNs with a cookie that is not valid",
-            Self::PassiveAltKey => "SYNs with a valid cookie of the backup key",
-            Self::ListenOverflow => "SYNs that met a full Fast Open queue",
-            Self::Syns => "SYNs seen",
-            Self::SynsWithData => "SYNs that carried data",
-            Self::SynDataBytes => "bytes of data in SYNs",
-            Self::OptionsMalformed => "SYNs with malformed options",
-            Self::OptionsExperimental => "SYNs with the experimental option, kind 254",
-            Self::Unparsed => {
-                "frames passed unparsed (fragments, VLAN tags, extension headers, cut short)"
-            }
-            Self::ReasonOff => "net.ipv4.tcp_fastopen lets no listener take Fast Open",
-            Self::ReasonListenerWithout => "the listener does not take Fast Open",
-            Self::ReasonQueueFull => "the listener's Fast Open queue is full",
-            Self::ReasonNoListener => "nothing listens",
-            Self::ReasonSynCookies => "the kernel is sending SYN cookies",
-            Self::ReasonSynQueueFull => "the listener's SYN queue is full",
-            Self::ReasonAcceptQueueFull => "the listener's accept queue is full",
-            Self::ReasonBadCookie => "the cookie is stale, or of another host",
-            Self::ReasonBadLength => "the cookie has a length that is never issued",
-            Self::ReasonMalformed => "the option is malformed",
-            Self::ReasonRetransmission => "the SYN is a retransmission",
-        }
+    REASONS {
+        ReasonOff "ReasonOff" "the host lets no listener take Fast Open",
+        ReasonListenerWithout "ReasonListenerWithout" "the listener does not take Fast Open",
+        ReasonQueueFull "ReasonQueueFull" "the listener's Fast Open queue is full",
+        ReasonNoListener "ReasonNoListener" "nothing listens there",
+        ReasonSynCookies "ReasonSynCookies" "the kernel is sending SYN cookies",
+        ReasonSynQueueFull "ReasonSynQueueFull" "the listener's SYN queue is full",
+        ReasonAcceptQueueFull "ReasonAcceptQueueFull" "the listener's accept queue is full",
+        ReasonBadCookie "ReasonBadCookie" "the cookie is stale, or of another host",
+        ReasonBadLength "ReasonBadLength" "the cookie has a length that is never issued",
+        ReasonMalformed "ReasonMalformed" "the option, or the list that holds it, is malformed",
+        ReasonRetransmission "ReasonRetransmission" "the connection or its request exists already",
     }
 }
 

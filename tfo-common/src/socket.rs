@@ -17,6 +17,10 @@ pub enum Socket {
 
 /// What decides about Fast Open at a listener. Linux: `tcp_conn_request`, `tcp_try_fastopen`.
 #[derive(Clone, Copy)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what the kernel asks, one question each"
+)]
 pub struct Listener {
     /// `net.ipv4.tcp_fastopen`.
     pub fast_open: u32,

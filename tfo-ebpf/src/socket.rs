@@ -56,6 +56,9 @@ macro_rules! offset {
 }
 pub(crate) use offset;
 
+/// The bits of a SYN's ports that are its source's.
+const SOURCE_PORT: u32 = 0xffff;
+
 /// The network namespace of the interface: `BPF_F_CURRENT_NETNS`.
 const CURRENT_NETNS: u64 = u64::MAX;
 
@@ -111,7 +114,6 @@ pub(crate) fn look_up(ctx: &XdpContext, syn: &Syn) -> Socket {
         release(socket);
         // The kernel opens the connection anew, at the listener: one look-up that no connection can
         // answer, since none has the source port 0.
-        const SOURCE_PORT: u32 = 0xffff;
         socket = Tuple::new(&syn.addresses, syn.ports & !SOURCE_PORT).look_up(ctx);
         if socket.is_null() {
             return Socket::None;

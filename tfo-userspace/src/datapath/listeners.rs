@@ -91,7 +91,7 @@ pub fn listeners() -> Result<Vec<ListeningSocket>, ListenersError> {
         .map_err(io::Error::other)?
         .read_to_end(&mut bytes)?;
     let (records, _) = bytes.as_chunks::<{ size_of::<ListenerRecord>() }>();
-    let mut sockets: Vec<_> = records.iter().map(|bytes| socket(bytes)).collect();
+    let mut sockets: Vec<_> = records.iter().map(socket).collect();
     sockets.sort_by_key(|socket| (socket.address.port(), socket.address.ip()));
     Ok(sockets)
 }

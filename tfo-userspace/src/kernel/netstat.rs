@@ -55,8 +55,8 @@ mod tests {
     #[test]
     fn reads_by_name_not_by_place() {
         let text = "TcpExt: A TCPFastOpenPassiveFail TCPFastOpenPassive TCPFastOpenCookieReqd \
-                    TCPFastOpenPassiveAltKey\nTcpExt: 9 1 2 3 4\nIpExt: A\nIpExt: 7\n";
-        assert_eq!(parse(text).unwrap(), [3, 2, 1, 4]);
+                    TCPFastOpenPassiveAltKey TCPFastOpenListenOverflow\nTcpExt: 9 1 2 3 4 5\nIpExt: A\nIpExt: 7\n";
+        assert_eq!(parse(text).unwrap(), [3, 2, 1, 4, 5]);
     }
 
     #[test]
