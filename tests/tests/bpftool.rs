@@ -3,7 +3,7 @@
 use std::{env, fs, process::Command};
 
 use anyhow::{Result, ensure};
-use tfo_common::maps::{COUNTERS, KEYS, PORT_SLOTS, SLOTS_TAKEN, XDP_PROGRAM};
+use tfo_common::maps::{COUNTERS, KEYS, LISTENERS_PROGRAM, PORT_SLOTS, SLOTS_TAKEN, XDP_PROGRAM};
 use tfo_tests::{process, tfo::LIMIT};
 use tfo_userspace::datapath::OBJECT;
 
@@ -11,10 +11,10 @@ use tfo_userspace::datapath::OBJECT;
 /// goes with the mount namespace.
 const SCRIPT: &str = "
     mount -t bpf bpf /sys/fs/bpf
-    bpftool prog load \"$0\" /sys/fs/bpf/program pinmaps /sys/fs/bpf
-    bpftool prog show pinned /sys/fs/bpf/program
-    bpftool prog dump xlated pinned /sys/fs/bpf/program linum
-    ls /sys/fs/bpf
+    mkdir /sys/fs/bpf/programs
+    bpftool prog loadall \"$0\" /sys/fs/bpf/programs pinmaps /sys/fs/bpf
+    bpftool prog dump xlated pinned /sys/fs/bpf/programs/tfo_xdp linum
+    ls /sys/fs/bpf /sys/fs/bpf/programs
 ";
 
 #[test]
@@ -26,7 +26,14 @@ fn bpftool_loads_the_object_and_shows_its_source() -> Result<()> {
     let shown = process::succeed(&mut command, LIMIT);
     fs::remove_file(&path)?;
     let shown = shown?;
-    let parts = [KEYS, COUNTERS, PORT_SLOTS, SLOTS_TAKEN, XDP_PROGRAM];
+    let parts = [
+        KEYS,
+        COUNTERS,
+        PORT_SLOTS,
+        SLOTS_TAKEN,
+        XDP_PROGRAM,
+        LISTENERS_PROGRAM,
+    ];
     for part in parts.iter().chain(&[
         // Lines of the program's own and of what the host runs, too, with their places.
         "tfo-ebpf/src/frame.rs",

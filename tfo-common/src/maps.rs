@@ -68,6 +68,8 @@ pub struct SocketOffsets {
     pub queue_limit: u32,
     /// `inet_connection_sock.icsk_accept_queue.fastopenq.ctx`, pointer.
     pub keys: u32,
+    /// `net.ipv4.tcp_fastopen_ctx`, pointer.
+    pub host_keys: u32,
     /// `tcp_fastopen_context.key`, two of 16 bytes.
     pub context_key: u32,
     /// `tcp_fastopen_context.num`, int.

@@ -38,7 +38,8 @@ pub struct Listener {
     pub queue_full: bool,
     /// `TCP_FASTOPEN_NO_COOKIE` is set.
     pub no_cookie: bool,
-    /// The keys that `TCP_FASTOPEN_KEY` set; none where it did not, and the host's count.
+    /// The keys that the kernel holds cookies against at this moment: those that `TCP_FASTOPEN_KEY`
+    /// set, else the host's. None where there is no key yet.
     pub keys: KeySet,
 }
 

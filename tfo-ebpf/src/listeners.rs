@@ -8,7 +8,7 @@ use core::ffi::c_void;
 use aya_ebpf::{bindings::seq_file, helpers::bpf_seq_write};
 use tfo_common::maps::ListenerRecord;
 
-use crate::socket::{LISTEN, load, offset, read_listener, tcp_sock};
+use crate::socket::{LISTEN, keys_at, load, offset, own_keys, read_listener, tcp_sock};
 
 /// What the kernel hands to an iterator over TCP sockets: `struct bpf_iter__tcp`.
 #[repr(C)]
@@ -64,7 +64,7 @@ fn record(tcp: usize, uid: u32) -> ListenerRecord {
         fast_open: listener.fast_open,
         limit: listener.limit,
         queue: listener.queue,
-        keys: listener.keys.keys().len() as u32,
+        keys: keys_at(own_keys(tcp)).keys().len() as u32,
         backlog: load(tcp + offset!(ack_backlog)),
         max_backlog: load(tcp + offset!(max_ack_backlog)),
         no_cookie: listener.no_cookie.into(),

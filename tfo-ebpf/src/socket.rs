@@ -33,6 +33,7 @@ pub(crate) static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
     queue: 0,
     queue_limit: 0,
     keys: 0,
+    host_keys: 0,
     context_key: 0,
     context_num: 0,
     expires: 0,
@@ -170,7 +171,10 @@ pub(crate) fn read_listener(tcp: usize, reopens: bool) -> Listener {
         queue,
         queue_full: queue >= limit && !frees_slot(tcp),
         no_cookie: u32::from(no_cookie) & offset!(no_cookie_mask) as u32 != 0,
-        keys: own_keys(tcp),
+        keys: keys_at(match own_keys(tcp) {
+            0 => load(net + offset!(host_keys)),
+            own => own,
+        }),
     }
 }
 
@@ -189,10 +193,15 @@ fn frees_slot(tcp: usize) -> bool {
     now.wrapping_sub(expires).cast_signed() >= 0
 }
 
-/// The listener's own keys; none where it has none.
+/// The address of the listener's own keys; 0 where it has none.
 #[inline(always)]
-fn own_keys(tcp: usize) -> KeySet {
-    let context: usize = load(tcp + offset!(keys));
+pub(crate) fn own_keys(tcp: usize) -> usize {
+    load(tcp + offset!(keys))
+}
+
+/// The keys in a `struct tcp_fastopen_context`, which a rotation replaces as a whole.
+#[inline(always)]
+pub(crate) fn keys_at(context: usize) -> KeySet {
     if context == 0 {
         return KeySet::EMPTY;
     }

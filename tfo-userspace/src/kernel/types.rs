@@ -61,6 +61,7 @@ impl KernelTypes {
             queue: accept("fastopenq.qlen")?,
             queue_limit: accept("fastopenq.max_qlen")?,
             keys: accept("fastopenq.ctx")?,
+            host_keys: self.byte("net", "ipv4.tcp_fastopen_ctx")?,
             context_key: self.byte("tcp_fastopen_context", "key")?,
             context_num: self.byte("tcp_fastopen_context", "num")?,
             expires: self.byte("request_sock", "rsk_timer.expires")?,
