@@ -38,7 +38,7 @@ fn bpftool_loads_the_object_and_shows_its_source() -> Result<()> {
         // Lines of the program's own and of what the host runs, too, with their places.
         "tfo-ebpf/src/frame.rs",
         "tfo-common/src/wire/options.rs",
-        "counters.add(",
+        "tfo-common/src/counters.rs",
     ]) {
         ensure!(shown.contains(part), "no {part} in {shown}");
     }

@@ -50,7 +50,7 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
         for interface in &interfaces {
             let mode = interface
                 .mode
-                .map_or("detached by another".to_owned(), |mode| mode.to_string());
+                .map_or("not attached any more".to_owned(), |mode| mode.to_string());
             rows.push(vec![
                 interface.label(),
                 mode,
