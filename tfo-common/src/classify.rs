@@ -129,15 +129,17 @@ impl Outcome {
     /// What a listener decides without a look at the cookie.
     #[inline(always)]
     const fn at_listener(listener: &Listener) -> Option<Self> {
-        if listener.is_flooded() {
-            return Some(if listener.syn_cookies == 0 {
-                Self::SynQueueFull
-            } else {
-                Self::SynCookies
-            });
+        let flooded = listener.is_flooded();
+        if flooded && listener.syn_cookies == 0 {
+            return Some(Self::SynQueueFull);
         }
+        // Of the two that drop, the kernel asks this one second. It drops what a SYN cookie would
+        // answer, too.
         if listener.accept_queue_full {
             return Some(Self::AcceptQueueFull);
+        }
+        if flooded {
+            return Some(Self::SynCookies);
         }
         if !listener.is_enabled() {
             return Some(Self::Off);
