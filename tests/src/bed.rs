@@ -29,6 +29,8 @@ pub struct Tally {
     pub failed: i64,
     /// `TCPFastOpenPassiveAltKey`.
     pub alt_key: i64,
+    /// `TCPFastOpenListenOverflow`.
+    pub overflows: i64,
 }
 
 impl Tally {
@@ -40,6 +42,7 @@ impl Tally {
             passive: value(Counter::Passive),
             failed: value(Counter::PassiveFail),
             alt_key: value(Counter::PassiveAltKey),
+            overflows: value(Counter::ListenOverflow),
         }
     }
 }
@@ -53,6 +56,7 @@ impl Tally {
             passive: self.passive - before.passive,
             failed: self.failed - before.failed,
             alt_key: self.alt_key - before.alt_key,
+            overflows: self.overflows - before.overflows,
         }
     }
 }
@@ -61,8 +65,8 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "CookieReqd {} Passive {} PassiveFail {} PassiveAltKey {}",
-            self.requests, self.passive, self.failed, self.alt_key
+            "CookieReqd {} Passive {} PassiveFail {} PassiveAltKey {} ListenOverflow {}",
+            self.requests, self.passive, self.failed, self.alt_key, self.overflows
         )
     }
 }

@@ -19,7 +19,6 @@ use crate::{
 /// How long an answer may take. Longer than a listener takes, shorter than it takes to try again.
 const LIMIT: Duration = Duration::from_millis(500);
 
-const SEQUENCE: u32 = 0x1000_0000;
 const WINDOW: u16 = 64_000;
 const HOP_LIMIT: u8 = 64;
 
@@ -74,7 +73,12 @@ pub enum Answer {
 pub struct RawClient {
     link: LinkSocket,
     address: IpAddr,
-    next_port: u16,
+    /// The port of the last SYN.
+    port: u16,
+    /// Where its numbers begin; a connection that is opened anew has higher ones.
+    sequence: u32,
+    /// How long it waits for an answer.
+    pub patience: Duration,
 }
 
 impl RawClient {
@@ -89,7 +93,9 @@ impl RawClient {
         Ok(Self {
             link: LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::All)?,
             address,
-            next_port: 20_000,
+            port: 20_000,
+            sequence: 0x1000_0000,
+            patience: LIMIT,
         })
     }
 
@@ -106,54 +112,151 @@ impl RawClient {
     ///
     /// Where the frame cannot be made or sent.
     pub fn send(&mut self, server: SocketAddr, syn: &RawSyn) -> Result<Answer> {
-        let port = self.next_port;
-        self.next_port += 1;
-        let frame = self.frame(port, server, syn)?;
-        self.link.send(&frame).context("cannot send the SYN")?;
-        let deadline = Instant::now() + LIMIT;
+        self.port += 1;
+        self.send_again(server, syn)
+    }
+
+    /// Sends `syn` from the port of the last one, with the same sequence number.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawClient::send`].
+    pub fn send_again(&self, server: SocketAddr, syn: &RawSyn) -> Result<Answer> {
+        let segment = Segment {
+            flags: &[Flag::Syn],
+            sequence: self.sequence,
+            acknowledges: 0,
+        };
+        self.transmit(server, &segment, syn)?;
+        let answer = self.receive(server, |tcp| answer(tcp, self.sequence))?;
+        Ok(answer.unwrap_or(Answer::Silence))
+    }
+
+    /// Resets the connection of the last SYN, of whose data the server took `acked` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawClient::send`].
+    pub fn reset(&self, server: SocketAddr, acked: u32) -> Result<()> {
+        let segment = Segment {
+            flags: &[Flag::Rst],
+            sequence: self.sequence + 1 + acked,
+            acknowledges: 0,
+        };
+        self.transmit(server, &segment, &RawSyn::plain(&[]))
+    }
+
+    /// Opens a connection that the server closes first, by `close`: its end is in `TIME_WAIT` then, and
+    /// the next SYN of [`RawClient::send_again`] opens it anew.
+    ///
+    /// # Errors
+    ///
+    /// Where the server does not play its part.
+    pub fn time_wait(
+        &mut self,
+        server: SocketAddr,
+        close: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        self.port += 1;
+        let nothing = RawSyn::plain(&[]);
+        let say = |flags: &[Flag], sequence, acknowledges| {
+            let segment = Segment {
+                flags,
+                sequence,
+                acknowledges,
+            };
+            self.transmit(server, &segment, &nothing)
+        };
+        let next = |wanted: fn(&TcpSlice<'_>) -> bool| {
+            let sequence = |tcp: &TcpSlice<'_>| wanted(tcp).then(|| tcp.sequence_number());
+            self.receive(server, sequence)?.context("no segment came")
+        };
+        let first = self.sequence;
+        say(&[Flag::Syn], first, 0)?;
+        let theirs = next(|tcp| tcp.syn() && tcp.ack())?.wrapping_add(1);
+        say(&[Flag::Ack], first + 1, theirs)?;
+        close()?;
+        let end = next(|tcp| tcp.fin() && tcp.ack())?.wrapping_add(1);
+        say(&[Flag::Fin, Flag::Ack], first + 1, end)?;
+        next(|tcp| tcp.ack() && !tcp.fin())?;
+        self.sequence += 0x1_0000;
+        Ok(())
+    }
+
+    /// The first thing in what the server sends to the port of the last SYN that is `wanted`.
+    fn receive<T>(
+        &self,
+        server: SocketAddr,
+        wanted: impl Fn(&TcpSlice<'_>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let deadline = Instant::now() + self.patience;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(frame) = self.link.receive(left)? else {
-                return Ok(Answer::Silence);
+                return Ok(None);
             };
-            if let Some(answer) = answer(&frame, server.port(), port) {
-                return Ok(answer);
+            let Ok(packet) = SlicedPacket::from_ethernet(&frame) else {
+                continue;
+            };
+            if let Some(TransportSlice::Tcp(tcp)) = packet.transport
+                && (tcp.source_port(), tcp.destination_port()) == (server.port(), self.port)
+                && let Some(found) = wanted(&tcp)
+            {
+                return Ok(Some(found));
             }
         }
     }
 
-    fn frame(&self, port: u16, server: SocketAddr, syn: &RawSyn) -> Result<Vec<u8>> {
+    fn transmit(&self, server: SocketAddr, segment: &Segment<'_>, body: &RawSyn) -> Result<()> {
+        let frame = self.frame(server, segment, body)?;
+        self.link.send(&frame).context("cannot send a segment")
+    }
+
+    fn frame(&self, server: SocketAddr, segment: &Segment<'_>, body: &RawSyn) -> Result<Vec<u8>> {
         let link = PacketBuilder::ethernet2(NOBODYS_MAC, SERVER_MAC);
         let network = match (self.address, server.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => link.ipv4(from.octets(), to.octets(), HOP_LIMIT),
             (IpAddr::V6(from), IpAddr::V6(to)) => link.ipv6(from.octets(), to.octets(), HOP_LIMIT),
             (from, to) => bail!("no packet goes from {from} to {to}"),
         };
-        let segment = network
-            .tcp(port, server.port(), SEQUENCE, WINDOW)
-            .syn()
-            .options_raw(&syn.options)?;
-        let mut frame = Vec::with_capacity(segment.size(syn.data.len()));
-        segment.write(&mut frame, &syn.data)?;
+        let mut tcp = network.tcp(self.port, server.port(), segment.sequence, WINDOW);
+        for flag in segment.flags {
+            tcp = match flag {
+                Flag::Syn => tcp.syn(),
+                Flag::Ack => tcp.ack(segment.acknowledges),
+                Flag::Fin => tcp.fin(),
+                Flag::Rst => tcp.rst(),
+            };
+        }
+        let tcp = tcp.options_raw(&body.options)?;
+        let mut frame = Vec::with_capacity(tcp.size(body.data.len()));
+        tcp.write(&mut frame, &body.data)?;
         Ok(frame)
     }
 }
 
-/// What `frame` says to the client's `port`, if it comes from the server's.
-fn answer(frame: &[u8], server_port: u16, port: u16) -> Option<Answer> {
-    let packet = SlicedPacket::from_ethernet(frame).ok()?;
-    let Some(TransportSlice::Tcp(tcp)) = packet.transport else {
-        return None;
-    };
-    if tcp.source_port() != server_port || tcp.destination_port() != port {
-        return None;
-    }
+/// What a segment is, its options and data apart.
+struct Segment<'a> {
+    flags: &'a [Flag],
+    sequence: u32,
+    acknowledges: u32,
+}
+
+enum Flag {
+    Syn,
+    Ack,
+    Fin,
+    Rst,
+}
+
+/// What a segment answers to the SYN with that sequence number.
+fn answer(tcp: &TcpSlice<'_>, sequence: u32) -> Option<Answer> {
     if tcp.rst() {
         return Some(Answer::Reset);
     }
     (tcp.syn() && tcp.ack()).then(|| Answer::SynAck {
-        acked: tcp.acknowledgment_number().wrapping_sub(SEQUENCE + 1),
-        cookie: cookie(&tcp),
+        acked: tcp.acknowledgment_number().wrapping_sub(sequence + 1),
+        cookie: cookie(tcp),
     })
 }
 

@@ -47,6 +47,29 @@ pub struct Info {
     pub syn_data_taken: bool,
 }
 
+/// What is set on a listening socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The length of the Fast Open queue; `None` leaves `TCP_FASTOPEN` alone.
+    pub queue: Option<u32>,
+    /// The argument of listen(2): the length of the SYN queue and of the accept queue.
+    pub backlog: u32,
+    /// Keys of its own, of 16 bytes each: one, or a second one as the backup; or none.
+    pub keys: &'static [u8],
+    /// `TCP_FASTOPEN_NO_COOKIE`.
+    pub no_cookie: bool,
+}
+
+impl Settings {
+    /// Fast Open, and queues that no test fills without meaning to.
+    pub const FAST_OPEN: Self = Self {
+        queue: Some(QUEUE),
+        backlog: QUEUE,
+        keys: &[],
+        no_cookie: false,
+    };
+}
+
 /// A listening socket.
 #[derive(Debug)]
 pub struct Listener {
@@ -79,6 +102,19 @@ impl Listener {
     ///
     /// As [`Listener::fast_open`].
     pub fn open(netns: &Netns, address: SocketAddr, queue: Option<u32>) -> Result<Self> {
+        let settings = Settings {
+            queue,
+            ..Settings::FAST_OPEN
+        };
+        Self::with(netns, address, &settings)
+    }
+
+    /// Listens with these settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listener::fast_open`].
+    pub fn with(netns: &Netns, address: SocketAddr, settings: &Settings) -> Result<Self> {
         netns
             .run(|| {
                 let socket = socket(address)?;
@@ -87,10 +123,16 @@ impl Listener {
                     socket.set_only_v6(false)?;
                 }
                 socket.bind(&address.into())?;
-                if let Some(queue) = queue {
+                if let Some(queue) = settings.queue {
                     sockopt::set_fast_open(&socket, queue)?;
                 }
-                socket.listen(QUEUE.cast_signed())?;
+                if !settings.keys.is_empty() {
+                    sockopt::set_fast_open_keys(&socket, settings.keys)?;
+                }
+                if settings.no_cookie {
+                    sockopt::set_fast_open_no_cookie(&socket)?;
+                }
+                socket.listen(settings.backlog.cast_signed())?;
                 let address = socket.local_addr()?.as_socket().unwrap_or(address);
                 Ok::<_, io::Error>(Self { socket, address })
             })
@@ -100,6 +142,25 @@ impl Listener {
     /// The port that it listens on.
     pub const fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// Accepts and resets whatever connections are there, which frees their places in the queues.
+    ///
+    /// # Errors
+    ///
+    /// As accept(2).
+    pub fn reset_all(&self) -> Result<usize> {
+        let mut count = 0;
+        loop {
+            match self.socket.accept_raw() {
+                Ok((socket, _)) => {
+                    socket.set_linger(Some(Duration::ZERO))?;
+                    count += 1;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(count),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// The next connection.

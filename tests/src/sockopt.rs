@@ -30,6 +30,16 @@ pub(crate) fn set_fast_open(socket: &impl AsFd, queue: u32) -> io::Result<()> {
     set(socket, libc::TCP_FASTOPEN, queue.cast_signed())
 }
 
+/// Gives a listener cookie keys of its own: 16 bytes, or 32 with a backup key.
+pub(crate) fn set_fast_open_keys(socket: &impl AsFd, keys: &[u8]) -> io::Result<()> {
+    set_bytes(socket, libc::TCP_FASTOPEN_KEY, keys)
+}
+
+/// Makes a listener take data from any SYN.
+pub(crate) fn set_fast_open_no_cookie(socket: &impl AsFd) -> io::Result<()> {
+    set(socket, libc::TCP_FASTOPEN_NO_COOKIE, 1)
+}
+
 /// Makes `connect` wait for the first data, and take it into the SYN.
 pub(crate) fn set_fast_open_connect(socket: &impl AsFd) -> io::Result<()> {
     set(socket, libc::TCP_FASTOPEN_CONNECT, 1)
@@ -76,14 +86,18 @@ fn get<T: Plain>(
 }
 
 fn set(socket: &impl AsFd, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    // SAFETY: the kernel reads the size of `value` from where it is.
+    set_bytes(socket, option, &value.to_ne_bytes())
+}
+
+fn set_bytes(socket: &impl AsFd, option: libc::c_int, value: &[u8]) -> io::Result<()> {
+    // SAFETY: the kernel reads as many bytes as `value` has.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
             libc::IPPROTO_TCP,
             option,
-            ptr::from_ref(&value).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
+            value.as_ptr().cast(),
+            value.len() as libc::socklen_t,
         )
     };
     done(result)

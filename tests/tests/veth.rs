@@ -145,6 +145,7 @@ fn full_cycle(bed: &Bed, family: Family, method: Method) -> Result<()> {
         passive: 3,
         failed: 1,
         alt_key: 1,
+        ..Tally::default()
     })?;
     // Four of the five SYNs had a cookie, and so brought their data along.
     let request = i64::try_from(REQUEST.len())?;

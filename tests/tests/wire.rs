@@ -38,6 +38,7 @@ const NONE: Tally = Tally {
     passive: 0,
     failed: 0,
     alt_key: 0,
+    overflows: 0,
 };
 const REQUEST: Tally = Tally {
     requests: 1,
