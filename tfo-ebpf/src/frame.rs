@@ -2,23 +2,73 @@
 
 use core::ptr;
 
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::{
+    helpers::bpf_xdp_get_buff_len,
+    programs::{TcContext, XdpContext},
+};
 use tfo_common::wire::Frame;
 
-/// The frame of one run of the program.
-pub(crate) struct XdpFrame<'a> {
-    ctx: &'a XdpContext,
+/// What a program is run on: a frame, of which some first part is in memory.
+pub(crate) trait Packet {
+    /// The address of the frame's first byte.
+    fn start(&self) -> usize;
+
+    /// The address behind the last byte that can be read.
+    fn end(&self) -> usize;
+
+    /// How many bytes the frame has, in all of its buffers.
+    fn whole_len(&self) -> usize;
 }
 
-impl<'a> XdpFrame<'a> {
-    pub(crate) const fn new(ctx: &'a XdpContext) -> Self {
-        Self { ctx }
+impl Packet for XdpContext {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.data()
     }
 
-    /// The address of the `len` bytes from offset `at`, if they are in the frame's first buffer.
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.data_end()
+    }
+
+    #[inline(always)]
+    fn whole_len(&self) -> usize {
+        // SAFETY: the context is the kernel's own.
+        unsafe { bpf_xdp_get_buff_len(self.ctx) as usize }
+    }
+}
+
+impl Packet for TcContext {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.data()
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.data_end()
+    }
+
+    #[inline(always)]
+    fn whole_len(&self) -> usize {
+        self.len() as usize
+    }
+}
+
+/// The frame of one run of a program.
+pub(crate) struct PacketFrame<'a, P> {
+    packet: &'a P,
+}
+
+impl<'a, P: Packet> PacketFrame<'a, P> {
+    pub(crate) const fn new(packet: &'a P) -> Self {
+        Self { packet }
+    }
+
+    /// The address of the `len` bytes from offset `at`, if they can be read.
     #[inline(always)]
     fn address(&self, at: usize, len: usize) -> Option<usize> {
-        let start = self.ctx.data() + at;
+        let start = self.packet.start() + at;
         #[cfg_attr(
             not(target_arch = "bpf"),
             expect(unused_mut, reason = "the instruction below is BPF's")
@@ -31,17 +81,22 @@ impl<'a> XdpFrame<'a> {
         unsafe {
             core::arch::asm!("{0} = {0}", inout(reg) end, options(pure, nomem, nostack));
         }
-        if end > self.ctx.data_end() {
+        if end > self.packet.end() {
             return None;
         }
         Some(start)
     }
 }
 
-impl Frame for XdpFrame<'_> {
+impl<P: Packet> Frame for PacketFrame<'_, P> {
     #[inline(always)]
     fn len(&self) -> usize {
-        self.ctx.data_end() - self.ctx.data()
+        self.packet.end() - self.packet.start()
+    }
+
+    #[inline(always)]
+    fn whole_len(&self) -> usize {
+        self.packet.whole_len()
     }
 
     #[inline(always)]

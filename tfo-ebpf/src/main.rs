@@ -22,7 +22,7 @@ use tfo_common::{
     wire::{self, NotSyn},
 };
 
-use crate::frame::XdpFrame;
+use crate::frame::PacketFrame;
 
 /// Sees every frame that the interface receives.
 #[expect(
@@ -39,7 +39,7 @@ fn tfo_xdp(ctx: XdpContext) -> u32 {
 /// Counts what the frame comes to, if it is a SYN.
 #[inline(always)]
 fn observe(ctx: &XdpContext) {
-    match wire::parse(&XdpFrame::new(ctx)) {
+    match wire::parse(&PacketFrame::new(ctx)) {
         Ok(syn) => {
             let socket = if Outcome::depends_on_socket(&syn) {
                 socket::look_up(ctx, &syn)

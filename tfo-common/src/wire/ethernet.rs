@@ -1,9 +1,16 @@
-//! Ethernet II (IEEE 802.3): where the network header starts, and which it is.
+//! Ethernet II (IEEE 802.3) and VLAN tags (IEEE 802.1Q): where the network header starts, and which it
+//! is. Linux: `eth_type_trans`, `skb_vlan_untag`.
+//!
+//! A tag is passed over whatever its VLAN: it is for the kernel's VLAN devices to take the frame or not.
 
-use super::{Frame, NotSyn};
+use super::{Frame, NotSyn, Version};
 
 /// Bytes of an Ethernet header without VLAN tags.
 pub const HEADER_LEN: usize = 14;
+/// Bytes of a VLAN tag.
+pub const TAG_LEN: usize = 4;
+/// Most VLAN tags that are passed over.
+pub const MAX_TAGS: usize = 2;
 
 /// IPv4's `EtherType`.
 pub const IPV4: u16 = 0x0800;
@@ -14,18 +21,29 @@ pub const VLAN: u16 = 0x8100;
 /// An 802.1ad service tag.
 pub const VLAN_SERVICE: u16 = 0x88a8;
 
-const ETHER_TYPE: usize = 12;
-
-/// The frame's `EtherType`.
+/// Offset of the network header, and which it is.
 ///
 /// # Errors
 ///
-/// [`NotSyn::Unparsed`] where the frame is shorter than its header.
+/// [`NotSyn::Other`] where it is not IP's; [`NotSyn::Unparsed`] behind more than [`MAX_TAGS`] tags, or
+/// where the frame ends before.
 #[inline(always)]
-pub fn ether_type<F: Frame + ?Sized>(frame: &F) -> Result<u16, NotSyn> {
-    let header: [u8; HEADER_LEN] = frame.bytes(0).ok_or(NotSyn::Unparsed)?;
-    Ok(u16::from_be_bytes([
-        header[ETHER_TYPE],
-        header[ETHER_TYPE + 1],
-    ]))
+pub(super) fn network<F: Frame + ?Sized>(frame: &F) -> Result<(usize, Version), NotSyn> {
+    let [.., high, low]: [u8; HEADER_LEN] = frame.bytes(0).ok_or(NotSyn::Unparsed)?;
+    let mut ether_type = u16::from_be_bytes([high, low]);
+    let mut at = HEADER_LEN;
+    for _ in 0..MAX_TAGS {
+        if !matches!(ether_type, VLAN | VLAN_SERVICE) {
+            break;
+        }
+        let [.., high, low]: [u8; TAG_LEN] = frame.bytes(at).ok_or(NotSyn::Unparsed)?;
+        ether_type = u16::from_be_bytes([high, low]);
+        at += TAG_LEN;
+    }
+    match ether_type {
+        IPV4 => Ok((at, Version::V4)),
+        IPV6 => Ok((at, Version::V6)),
+        VLAN | VLAN_SERVICE => Err(NotSyn::Unparsed),
+        _ => Err(NotSyn::Other),
+    }
 }

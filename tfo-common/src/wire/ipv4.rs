@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791): what TCP needs of it. Linux: `ip_rcv_core`.
 
-use super::{Frame, Network, NotSyn, Version};
+use super::{Frame, Network, NotSyn};
 use crate::{cookie::Addresses, wire::tcp};
 
 const MIN_HEADER_LEN: usize = 20;
@@ -18,7 +18,7 @@ const FRAGMENT_MASK: u16 = 0x3fff;
 /// # Errors
 ///
 /// [`NotSyn::Other`] where it is not TCP; [`NotSyn::Unparsed`] for a fragment, a header that Linux
-/// would refuse, or a frame that ends before the packet does.
+/// would refuse, or a frame that ends in it.
 #[inline(always)]
 pub(super) fn parse<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<Network, NotSyn> {
     let header: [u8; MIN_HEADER_LEN] = frame.bytes(at).ok_or(NotSyn::Unparsed)?;
@@ -31,18 +31,13 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<Network, 
         header[TOTAL_LEN + 1],
     ]));
     let fragment = u16::from_be_bytes([header[FRAGMENT], header[FRAGMENT + 1]]);
-    if header[VERSION_IHL] >> 4 != 4
-        || header_len < MIN_HEADER_LEN
-        || total_len < header_len
-        || fragment & FRAGMENT_MASK != 0
-        || frame.len() < at + total_len
+    if header[VERSION_IHL] >> 4 != 4 || header_len < MIN_HEADER_LEN || fragment & FRAGMENT_MASK != 0
     {
         return Err(NotSyn::Unparsed);
     }
     Ok(Network {
         transport: at + header_len,
-        transport_len: total_len - header_len,
-        version: Version::V4,
+        end: at + total_len,
     })
 }
 

@@ -4,6 +4,7 @@
 //! a packet in the kernel and on a slice on the host.
 
 pub mod ethernet;
+pub mod extensions;
 pub mod ipv4;
 pub mod ipv6;
 pub mod options;
@@ -13,8 +14,13 @@ use crate::syn::Syn;
 
 /// The bytes of one frame, wherever they live. Every read is checked; none can fail otherwise.
 pub trait Frame {
-    /// The frame's length in bytes, from the first byte of its Ethernet header.
+    /// How many of the frame's bytes can be read, from its first on.
     fn len(&self) -> usize;
+
+    /// How many bytes the frame has. Those that a driver has put into further buffers cannot be read.
+    fn whole_len(&self) -> usize {
+        self.len()
+    }
 
     /// `true` for a frame without a byte.
     fn is_empty(&self) -> bool {
@@ -52,13 +58,23 @@ impl Frame for [u8] {
     }
 }
 
+/// What stands in front of a frame's network header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// An Ethernet header, with or without VLAN tags.
+    Ethernet,
+    /// Nothing: the device carries bare packets, as a TUN device does.
+    None,
+}
+
 /// Why a frame gave no [`Syn`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotSyn {
     /// It is no TCP segment that opens a connection: nothing to say about it.
     Other,
-    /// It may be one, but this parser does not read it: a fragment, an extension header, a VLAN tag,
-    /// or a frame shorter than its headers say.
+    /// It may be one, but this parser does not read it: a fragment, which the kernel puts together
+    /// only later; more VLAN tags or extension headers than are followed, or one that is not; headers
+    /// that Linux would refuse; or a frame shorter than its headers say.
     Unparsed,
 }
 
@@ -66,9 +82,8 @@ pub enum NotSyn {
 struct Network {
     /// Offset of the transport header from the frame's first byte.
     transport: usize,
-    /// Bytes of the packet from the transport header on, by the IP header's word.
-    transport_len: usize,
-    version: Version,
+    /// Offset of the packet's end, by the IP header's word.
+    end: usize,
 }
 
 /// Which IP header it is, and so where its addresses are.
@@ -77,24 +92,35 @@ enum Version {
     V6,
 }
 
-/// Reads `frame` down to its TCP options, if it is a SYN.
+/// Reads `frame`, which starts with an Ethernet header, down to its TCP options, if it is a SYN.
 ///
 /// # Errors
 ///
 /// [`NotSyn`] for every other frame.
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Syn, NotSyn> {
-    let at = ethernet::HEADER_LEN;
-    let network = match ethernet::ether_type(frame)? {
-        ethernet::IPV4 => ipv4::parse(frame, at)?,
-        ethernet::IPV6 => ipv6::parse(frame, at)?,
-        ethernet::VLAN | ethernet::VLAN_SERVICE => return Err(NotSyn::Unparsed),
-        _ => return Err(NotSyn::Other),
+    parse_behind(frame, Link::Ethernet)
+}
+
+/// Reads `frame`, which starts as `link` says, down to its TCP options, if it is a SYN.
+///
+/// # Errors
+///
+/// [`NotSyn`] for every other frame.
+#[inline(always)]
+pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Syn, NotSyn> {
+    let (at, version) = match link {
+        Link::Ethernet => ethernet::network(frame)?,
+        Link::None => (0, bare(frame)?),
+    };
+    let network = match version {
+        Version::V4 => ipv4::parse(frame, at)?,
+        Version::V6 => ipv6::parse(frame, at)?,
     };
     let segment = tcp::parse(frame, &network)?;
     let options = segment.options(frame);
     // The addresses come last: in the kernel, nothing then keeps them in registers meanwhile.
-    let addresses = match network.version {
+    let addresses = match version {
         Version::V4 => ipv4::addresses(frame, at)?,
         Version::V6 => ipv6::addresses(frame, at)?,
     };
@@ -104,4 +130,15 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Syn, NotSyn> {
         data_len: segment.data_len as u32,
         options,
     })
+}
+
+/// What the packet at the frame's first byte is, by its version.
+#[inline(always)]
+fn bare<F: Frame + ?Sized>(frame: &F) -> Result<Version, NotSyn> {
+    let [first]: [u8; 1] = frame.bytes(0).ok_or(NotSyn::Unparsed)?;
+    match first >> 4 {
+        4 => Ok(Version::V4),
+        6 => Ok(Version::V6),
+        _ => Err(NotSyn::Other),
+    }
 }

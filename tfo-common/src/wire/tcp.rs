@@ -34,22 +34,28 @@ pub(super) struct Segment {
 /// # Errors
 ///
 /// [`NotSyn::Other`] for any other segment, [`NotSyn::Unparsed`] for one with a header that Linux
-/// would refuse.
+/// would refuse, or with a frame that ends before the packet does.
 #[inline(always)]
 pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<Segment, NotSyn> {
     let header: [u8; MIN_HEADER_LEN] = frame.bytes(network.transport).ok_or(NotSyn::Unparsed)?;
     if header[FLAGS] & (FIN | SYN | RST | ACK) != SYN {
         return Err(NotSyn::Other);
     }
+    // Only a SYN's lengths matter: what does not open a connection has left by now.
     let header_len = usize::from(header[DATA_OFFSET] >> 4) * 4;
-    if header_len < MIN_HEADER_LEN || network.transport_len < header_len {
+    let data = network.transport + header_len;
+    if header_len < MIN_HEADER_LEN || network.end < data {
+        return Err(NotSyn::Unparsed);
+    }
+    // The whole length is asked for where it can matter: in the kernel, that takes a call.
+    if frame.len() < network.end && (frame.len() < data || frame.whole_len() < network.end) {
         return Err(NotSyn::Unparsed);
     }
     Ok(Segment {
         ports: u32::from_le_bytes([header[0], header[1], header[2], header[3]]),
         options: network.transport + MIN_HEADER_LEN,
         options_len: header_len - MIN_HEADER_LEN,
-        data_len: network.transport_len - header_len,
+        data_len: network.end - data,
     })
 }
 

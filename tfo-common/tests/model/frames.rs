@@ -1,7 +1,7 @@
 //! Frames: the parser against the second reading.
 
 use proptest::prelude::*;
-use tfo_common::wire::{self, NotSyn};
+use tfo_common::wire::{self, Link, NotSyn};
 
 use crate::{generate, naive};
 
@@ -18,6 +18,17 @@ proptest! {
     #[test]
     fn agree_on_a_spoiled_syn(bytes in generate::spoiled_syn()) {
         prop_assert_eq!(wire::parse(&bytes[..]), naive::frame(&bytes));
+    }
+
+    /// Without an Ethernet header, a SYN is the same SYN.
+    #[test]
+    fn agree_on_bare_packets(frame in generate::syn(), spoiled in generate::spoiled_syn()) {
+        let packet = &frame.bytes[frame.packet..];
+        let read = wire::parse_behind(packet, Link::None);
+        prop_assert_eq!(read, wire::parse(&frame.bytes[..]));
+        prop_assert_eq!(read, naive::bare(packet));
+        let spoiled = spoiled.get(14..).unwrap_or_default();
+        prop_assert_eq!(wire::parse_behind(spoiled, Link::None), naive::bare(spoiled));
     }
 
     #[test]

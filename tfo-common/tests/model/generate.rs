@@ -51,6 +51,8 @@ pub(crate) fn options() -> impl Strategy<Value = Vec<u8>> {
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
     pub(crate) bytes: Vec<u8>,
+    /// Where the packet begins.
+    pub(crate) packet: usize,
     /// Where the packet ends and the padding begins.
     pub(crate) end: usize,
 }
@@ -61,6 +63,7 @@ pub(crate) fn syn() -> impl Strategy<Value = Frame> {
     let padding = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..20)];
     let flags = prop_oneof![3 => Just(0x02), 1 => any::<u8>().prop_map(|bits| bits & 0xe8 | 0x02)];
     (
+        tags(),
         network(),
         any::<[u8; 24]>(),
         flags,
@@ -68,17 +71,47 @@ pub(crate) fn syn() -> impl Strategy<Value = Frame> {
         data,
         padding,
     )
-        .prop_map(|(network, noise, flags, mut options, data, padding)| {
-            options.resize(options.len().next_multiple_of(4), 0);
-            let offset = (5 + options.len() as u8 / 4) << 4;
-            let (macs, start) = noise.split_at(12);
-            let tail = [offset, flags, 250, 240, 0, 0, 0, 0];
-            let tcp = [start, &tail, &options, &data].concat();
-            let mut bytes = [macs, &network.header(tcp.len()), &tcp].concat();
-            let end = bytes.len();
-            bytes.extend(padding);
-            Frame { bytes, end }
-        })
+        .prop_map(
+            |(tags, network, noise, flags, mut options, data, padding)| {
+                options.resize(options.len().next_multiple_of(4), 0);
+                let offset = (5 + options.len() as u8 / 4) << 4;
+                let (macs, start) = noise.split_at(12);
+                let tail = [offset, flags, 250, 240, 0, 0, 0, 0];
+                let tcp = [start, &tail, &options, &data].concat();
+                let link = [macs, &tags, &network.ether_type()].concat();
+                let packet = link.len();
+                let mut bytes = [link, network.header(tcp.len()), tcp].concat();
+                let end = bytes.len();
+                bytes.extend(padding);
+                Frame { bytes, packet, end }
+            },
+        )
+}
+
+/// VLAN tags, none or up to two, without the `EtherType` behind them.
+fn tags() -> impl Strategy<Value = Vec<u8>> {
+    let tag = (
+        prop_oneof![Just([0x81, 0]), Just([0x88, 0xa8])],
+        any::<[u8; 2]>(),
+    );
+    let tag = tag.prop_map(|(kind, vlan)| [kind, vlan].concat());
+    let tags = vec(tag, 1..=2).prop_map(|tags| tags.concat());
+    prop_oneof![3 => Just(Vec::new()), 1 => tags]
+}
+
+/// IPv6 extension headers that are passed over: their kinds, and what is behind kind and length.
+fn extensions() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
+    let filled = |units: Range<usize>| units.prop_flat_map(|units| vec(any::<u8>(), units * 8 + 6));
+    let routing = (filled(0..4), prop_oneof![Just(0), Just(1), 5..=255_u8]);
+    let routing = routing.prop_map(|(mut value, kind)| {
+        value[..2].copy_from_slice(&[kind, 0]);
+        (43, value)
+    });
+    let fragment = any::<[u8; 4]>().prop_map(|id| (44, [&[0, 6], &id[..]].concat()));
+    let destination = filled(0..2).prop_map(|value| (60, value));
+    let first = prop::option::of(filled(0..5).prop_map(|value| (0, value)));
+    let others = vec(prop_oneof![routing, fragment, destination], 0..=5);
+    (first, others).prop_map(|(first, others)| first.into_iter().chain(others).collect())
 }
 
 /// What differs between the headers in front of TCP.
@@ -90,24 +123,46 @@ enum Network {
     },
     V6 {
         addresses: [u8; 32],
+        extensions: Vec<(u8, Vec<u8>)>,
     },
 }
 
 impl Network {
-    /// The `EtherType` and the IP header, in front of `payload` bytes.
+    fn ether_type(&self) -> [u8; 2] {
+        match self {
+            Self::V4 { .. } => [0x08, 0x00],
+            Self::V6 { .. } => [0x86, 0xdd],
+        }
+    }
+
+    /// The IP header, in front of `payload` bytes.
     fn header(&self, payload: usize) -> Vec<u8> {
         match self {
             Self::V4 { addresses, options } => {
                 let header = 20 + options.len();
                 let [high, low] = ((header + payload) as u16).to_be_bytes();
                 let words = 0x40 | (header / 4) as u8;
-                let fixed = [8, 0, words, 0, high, low, 1, 2, 0x40, 0, 64, 6, 0, 0];
+                let fixed = [words, 0, high, low, 1, 2, 0x40, 0, 64, 6, 0, 0];
                 [&fixed[..], addresses, options].concat()
             }
-            Self::V6 { addresses } => {
-                let [high, low] = (payload as u16).to_be_bytes();
-                let fixed = [0x86, 0xdd, 0x60, 0, 0, 0, high, low, 6, 64];
-                [&fixed[..], addresses].concat()
+            Self::V6 {
+                addresses,
+                extensions,
+            } => {
+                let kinds: Vec<u8> = extensions
+                    .iter()
+                    .map(|(kind, _)| *kind)
+                    .chain([6])
+                    .collect();
+                let mut behind = Vec::new();
+                for ((kind, value), next) in extensions.iter().zip(&kinds[1..]) {
+                    let units = if *kind == 44 { 0 } else { value.len() / 8 };
+                    behind.extend([*next, units as u8]);
+                    behind.extend(value);
+                }
+                let [high, low] = ((behind.len() + payload) as u16).to_be_bytes();
+                let fixed = [0x60, 0, 0, 0, high, low, kinds[0], 64];
+                [&fixed[..], addresses, &behind].concat()
             }
         }
     }
@@ -115,6 +170,7 @@ impl Network {
 
 fn network() -> impl Strategy<Value = Network> {
     let options = (0..=10_usize).prop_flat_map(|words| vec(any::<u8>(), words * 4));
+    let extensions = prop_oneof![Just(Vec::new()), extensions()];
     prop_oneof![
         any::<[u8; 8]>().prop_map(|addresses| Network::V4 {
             addresses,
@@ -122,7 +178,10 @@ fn network() -> impl Strategy<Value = Network> {
         }),
         (any::<[u8; 8]>(), options)
             .prop_map(|(addresses, options)| Network::V4 { addresses, options }),
-        any::<[u8; 32]>().prop_map(|addresses| Network::V6 { addresses }),
+        (any::<[u8; 32]>(), extensions).prop_map(|(addresses, extensions)| Network::V6 {
+            addresses,
+            extensions
+        }),
     ]
 }
 

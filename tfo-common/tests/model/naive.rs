@@ -73,12 +73,27 @@ pub(crate) fn options(bytes: &[u8]) -> Options {
 
 /// What a frame is, from its first byte to its last.
 pub(crate) fn frame(frame: &[u8]) -> Result<Syn, NotSyn> {
-    let (ethernet, packet) = frame.split_at_checked(14).ok_or(Unparsed)?;
-    match ethernet[12..] {
-        [0x08, 0x00] => ipv4(packet),
-        [0x86, 0xdd] => ipv6(packet),
-        [0x81, 0x00] | [0x88, 0xa8] => Err(Unparsed),
-        _ => Err(Other),
+    let mut rest = frame.get(12..).ok_or(Unparsed)?;
+    for tags in 0.. {
+        let (ether_type, behind) = rest.split_at_checked(2).ok_or(Unparsed)?;
+        match (ether_type, tags) {
+            ([0x08, 0x00], _) => return ipv4(behind),
+            ([0x86, 0xdd], _) => return ipv6(behind),
+            ([0x81, 0x00] | [0x88, 0xa8], 0 | 1) => rest = behind.get(2..).ok_or(Unparsed)?,
+            ([0x81, 0x00] | [0x88, 0xa8], _) => return Err(Unparsed),
+            _ => return Err(Other),
+        }
+    }
+    unreachable!("the third round returns")
+}
+
+/// What a packet is that has nothing in front of it.
+pub(crate) fn bare(packet: &[u8]) -> Result<Syn, NotSyn> {
+    match packet.first().map(|first| first / 16) {
+        None => Err(Unparsed),
+        Some(4) => ipv4(packet),
+        Some(6) => ipv6(packet),
+        Some(_) => Err(Other),
     }
 }
 
@@ -101,34 +116,55 @@ fn ipv4(packet: &[u8]) -> Result<Syn, NotSyn> {
         return Err(Unparsed);
     }
     let header = usize::from(words) * 4;
-    if length < header || length > packet.len() {
-        return Err(Unparsed);
-    }
     let source = fixed[12..16].try_into().unwrap();
     let destination = fixed[16..20].try_into().unwrap();
     let addresses = Addresses::v4(source, destination);
-    tcp(&packet[header..], length - header, addresses)
+    let segment = packet.get(header..).ok_or(Unparsed)?;
+    tcp(segment, length.checked_sub(header), addresses)
 }
 
 fn ipv6(packet: &[u8]) -> Result<Syn, NotSyn> {
-    let (header, payload) = packet.split_at_checked(40).ok_or(Unparsed)?;
-    let length = big_endian(&header[4..6]);
-    match header[6] {
-        6 => {}
-        // Hop-by-hop options, routing, fragment, authentication, destination options, mobility.
-        0 | 43 | 44 | 51 | 60 | 135 => return Err(Unparsed),
-        _ => return Err(Other),
+    let (header, mut rest) = packet.split_at_checked(40).ok_or(Unparsed)?;
+    let mut length = Some(big_endian(&header[4..6]));
+    let mut kinds = vec![header[6]];
+    while let Some(kind) = kinds.last().filter(|kind| **kind != 6) {
+        if !leads_on(*kind) {
+            return Err(Other);
+        }
+        if kinds.len() > 6 || (*kind == 0 && kinds.len() > 1) {
+            return Err(Unparsed);
+        }
+        let start = rest.get(..8).ok_or(Unparsed)?;
+        let (next, size) = (start[0], 8 * (1 + usize::from(start[1])));
+        let size = match kind {
+            0 => size,
+            43 if start[3] == 0 && ![2, 3, 4].contains(&start[2]) => size,
+            44 if big_endian(&start[2..4]) / 8 == 0 && start[3] % 2 == 0 => 8,
+            44 if !leads_on(next) => return Err(Other),
+            // A home address takes 18 bytes behind the first two.
+            60 if size <= 16 => size,
+            _ => return Err(Unparsed),
+        };
+        rest = rest.get(size..).unwrap_or_default();
+        length = length.and_then(|length| length.checked_sub(size));
+        kinds.push(next);
     }
-    if header[0] / 16 != 6 || length > payload.len() {
+    if header[0] / 16 != 6 {
         return Err(Unparsed);
     }
     let source = header[8..24].try_into().unwrap();
     let destination = header[24..40].try_into().unwrap();
-    tcp(payload, length, Addresses::v6(source, destination))
+    tcp(rest, length, Addresses::v6(source, destination))
 }
 
-/// The segment of `length` bytes at the start of `bytes`, which may go on with a frame's padding.
-fn tcp(bytes: &[u8], length: usize, addresses: Addresses) -> Result<Syn, NotSyn> {
+/// TCP, or hop-by-hop options, routing, fragment, authentication, destination options, mobility.
+fn leads_on(kind: u8) -> bool {
+    [6, 0, 43, 44, 51, 60, 135].contains(&kind)
+}
+
+/// The segment of `length` bytes at the start of `bytes`, which may go on with a frame's padding. No
+/// length: the packet ends before the segment begins.
+fn tcp(bytes: &[u8], length: Option<usize>, addresses: Addresses) -> Result<Syn, NotSyn> {
     let fixed = bytes.get(..20).ok_or(Unparsed)?;
     let flag = |bit: u8| fixed[13] >> bit & 1 == 1;
     let (fin, syn, rst, ack) = (flag(0), flag(1), flag(2), flag(4));
@@ -136,6 +172,9 @@ fn tcp(bytes: &[u8], length: usize, addresses: Addresses) -> Result<Syn, NotSyn>
         return Err(Other);
     }
     let header = usize::from(fixed[12] / 16) * 4;
+    let length = length
+        .filter(|length| *length <= bytes.len())
+        .ok_or(Unparsed)?;
     if header < 20 || header > length {
         return Err(Unparsed);
     }
