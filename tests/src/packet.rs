@@ -8,8 +8,8 @@ use std::{
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use etherparse::{
-    EtherType, Ethernet2Header, IpFragOffset, IpNumber, Ipv4Header, Ipv6Header, Ipv6RawExtHeader,
-    SingleVlanHeader, TcpHeader,
+    EtherType, Ethernet2Header, IpFragOffset, IpNumber, Ipv4Header, Ipv6Header, SingleVlanHeader,
+    TcpHeader, VlanId,
 };
 use siphasher::sip::SipHasher24;
 
@@ -45,8 +45,9 @@ pub struct Segment {
     flags: u8,
     options: Bytes,
     data: Bytes,
-    vlan: Option<EtherType>,
+    tags: Vec<EtherType>,
     ip_options: Bytes,
+    extensions: Vec<(u8, Bytes)>,
     fragment: Option<(u16, bool)>,
 }
 
@@ -64,8 +65,9 @@ impl Segment {
             flags,
             options: Bytes::new(),
             data: Bytes::new(),
-            vlan: None,
+            tags: Vec::new(),
             ip_options: Bytes::new(),
+            extensions: Vec::new(),
             fragment: None,
         }
     }
@@ -89,22 +91,30 @@ impl Segment {
         self
     }
 
-    /// In a frame with a VLAN tag of this `EtherType`.
+    /// In a frame with a VLAN tag of this `EtherType` behind those that it has. All are of VLAN 0, which
+    /// is none: the tag tells only the priority.
     #[must_use]
     pub fn vlan(mut self, tag: EtherType) -> Self {
-        self.vlan = Some(tag);
+        self.tags.push(tag);
         self
     }
 
     /// With no-operations as options of IP: in IPv4's header, or in a hop-by-hop header of IPv6.
     #[must_use]
     pub fn ip_options(mut self) -> Self {
-        self.ip_options = Bytes::from_static(if self.source.is_ipv4() {
-            &[1; 8]
-        } else {
-            // PadN over the 6 bytes behind next header and length.
-            &[1, 4, 0, 0, 0, 0]
-        });
+        if self.source.is_ipv4() {
+            self.ip_options = Bytes::from_static(&[1; 8]);
+            return self;
+        }
+        // PadN over the 6 bytes behind next header and length.
+        self.extension(0, &[1, 4, 0, 0, 0, 0])
+    }
+
+    /// With an extension header of IPv6 behind those that it has: its kind, and what stands behind next
+    /// header and length.
+    #[must_use]
+    pub fn extension(mut self, kind: u8, value: &[u8]) -> Self {
+        self.extensions.push((kind, Bytes::copy_from_slice(value)));
         self
     }
 
@@ -117,27 +127,29 @@ impl Segment {
 
     /// The frame, as long as the packet needs.
     pub fn frame(&self) -> Bytes {
-        let network = self.network();
+        let packet = self.packet();
         let ether_type = if self.source.is_ipv4() {
             EtherType::IPV4
         } else {
             EtherType::IPV6
         };
+        let mut types = self.tags.iter().copied().chain([ether_type]);
         let mut frame = BytesMut::new();
         let ethernet = Ethernet2Header {
             source: CLIENT_MAC,
             destination: SERVER_MAC,
-            ether_type: self.vlan.unwrap_or(ether_type),
+            ether_type: types.next().unwrap_or(ether_type),
         };
         frame.put_slice(&ethernet.to_bytes());
-        if self.vlan.is_some() {
+        for ether_type in types {
             let tag = SingleVlanHeader {
+                vlan_id: VlanId::ZERO,
                 ether_type,
                 ..SingleVlanHeader::default()
             };
             frame.put_slice(&tag.to_bytes());
         }
-        frame.put_slice(&network);
+        frame.put_slice(&packet);
         frame.freeze()
     }
 
@@ -151,7 +163,7 @@ impl Segment {
     }
 
     /// The packet from its IP header on.
-    fn network(&self) -> Bytes {
+    pub fn packet(&self) -> Bytes {
         match (self.source.ip(), self.destination.ip()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 self.ipv4(source.octets(), destination.octets())
@@ -182,25 +194,26 @@ impl Segment {
 
     fn ipv6(&self, source: [u8; 16], destination: [u8; 16]) -> Bytes {
         let tcp = self.tcp(|tcp, data| tcp.calc_checksum_ipv6_raw(source, destination, data));
-        let (next_header, extension) = if self.ip_options.is_empty() {
-            (IpNumber::TCP, Bytes::new())
-        } else {
-            let header = Ipv6RawExtHeader::new_raw(IpNumber::TCP, &self.ip_options)
-                .expect("the smallest extension header");
-            let bytes = Bytes::copy_from_slice(&header.to_bytes());
-            (IpNumber::IPV6_HEADER_HOP_BY_HOP, bytes)
-        };
+        let kinds: Vec<u8> = self.extensions.iter().map(|(kind, _)| *kind).collect();
+        let kinds = [&kinds[..], &[IpNumber::TCP.0]].concat();
+        let mut extensions = BytesMut::new();
+        for ((kind, value), next) in self.extensions.iter().zip(&kinds[1..]) {
+            // A fragment header has no length.
+            let units = if *kind == 44 { 0 } else { value.len() / 8 };
+            extensions.put_slice(&[*next, units as u8]);
+            extensions.put_slice(value);
+        }
         let mut header = Ipv6Header {
-            next_header,
+            next_header: kinds[0].into(),
             hop_limit: HOP_LIMIT,
             source,
             destination,
             ..Ipv6Header::default()
         };
         header
-            .set_payload_length(extension.len() + tcp.len())
+            .set_payload_length(extensions.len() + tcp.len())
             .expect("the segment fits into a packet");
-        [&header.to_bytes()[..], &extension, &tcp].concat().into()
+        [&header.to_bytes()[..], &extensions, &tcp].concat().into()
     }
 
     /// The segment, with the checksum that `sum` gives.

@@ -98,6 +98,62 @@ fn ipv4_options_are_skipped() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn vlan_tags_are_passed_over() -> Result<()> {
+    const KINDS: [EtherType; 2] = [EtherType::VLAN_TAGGED_FRAME, EtherType::PROVIDER_BRIDGING];
+    let program = program()?;
+    for flow in FLOWS {
+        for outer in KINDS {
+            let once = good(flow).vlan(outer);
+            let counted = program.count(&once.frame())?;
+            assert_eq!(counted, syn_counts(&[Passive], DATA), "{outer:?}");
+            for inner in KINDS {
+                let twice = once.clone().vlan(inner);
+                let counted = program.count(&twice.frame())?;
+                assert_eq!(
+                    counted,
+                    syn_counts(&[Passive], DATA),
+                    "{outer:?}, {inner:?}"
+                );
+                let thrice = twice.vlan(outer).frame();
+                assert_eq!(program.count(&thrice)?, unparsed(), "{outer:?} again");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Extension headers of each kind that is passed over.
+const HOP_BY_HOP: (u8, &[u8]) = (0, &[1, 4, 0, 0, 0, 0]);
+const ROUTING: (u8, &[u8]) = (43, &[0; 6]);
+const ATOMIC: (u8, &[u8]) = (44, &[0, 6, 1, 2, 3, 4]);
+const DESTINATION: (u8, &[u8]) = (60, &[1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+
+fn extended(headers: &[(u8, &[u8])]) -> Segment {
+    let add = |segment: Segment, (kind, value): &(u8, &[u8])| segment.extension(*kind, value);
+    headers.iter().fold(good(V6), add)
+}
+
+#[test]
+fn extension_headers_are_passed_over() -> Result<()> {
+    let program = program()?;
+    let longest = [1; 255 * 8 + 6];
+    for headers in [
+        &[HOP_BY_HOP][..],
+        &[ROUTING],
+        &[ATOMIC],
+        &[DESTINATION],
+        &[(0, &longest)],
+        &[HOP_BY_HOP, DESTINATION, ROUTING, ATOMIC, DESTINATION],
+        &[DESTINATION; 6],
+    ] {
+        let frame = extended(headers).frame();
+        let counted = program.count(&frame)?;
+        assert_eq!(counted, syn_counts(&[Passive], DATA), "{headers:?}");
+    }
+    Ok(())
+}
+
 /// Each of these may be a SYN that the kernel will see; the program says that it did not look.
 #[test]
 fn frames_that_are_not_read() -> Result<()> {
@@ -106,29 +162,56 @@ fn frames_that_are_not_read() -> Result<()> {
         ("first fragment", good(V4).fragment(0, true)),
         ("middle fragment", good(V4).fragment(8, true)),
         ("last fragment", good(V4).fragment(8, false)),
-        ("hop-by-hop header", good(V6).ip_options()),
         (
-            "customer tag, IPv4",
-            good(V4).vlan(EtherType::VLAN_TAGGED_FRAME),
+            "first fragment, IPv6",
+            extended(&[(44, &[0, 1, 0, 0, 0, 0])]),
         ),
         (
-            "customer tag, IPv6",
-            good(V6).vlan(EtherType::VLAN_TAGGED_FRAME),
+            "last fragment, IPv6",
+            extended(&[(44, &[0, 8, 0, 0, 0, 0])]),
         ),
+        ("a hop to go", extended(&[(43, &[0, 1, 0, 0, 0, 0])])),
+        ("mobile routing", extended(&[(43, &[2, 0, 0, 0, 0, 0])])),
+        ("segment routing", extended(&[(43, &[4, 0, 0, 0, 0, 0])])),
+        // PadN, and behind it the option that has the source address.
         (
-            "service tag, IPv4",
-            good(V4).vlan(EtherType::PROVIDER_BRIDGING),
+            "home address",
+            extended(&[(
+                60,
+                &[
+                    1, 2, 0, 0, 201, 16, 1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7,
+                ],
+            )]),
         ),
+        ("authentication", extended(&[(51, &[0; 6])])),
+        ("mobility", extended(&[(135, &[0; 6])])),
         (
-            "service tag, IPv6",
-            good(V6).vlan(EtherType::PROVIDER_BRIDGING),
+            "hop-by-hop in the second place",
+            extended(&[DESTINATION, HOP_BY_HOP]),
         ),
+        ("seven headers", extended(&[DESTINATION; 7])),
     ] {
         assert_eq!(program.count(&segment.frame())?, unparsed(), "{name}");
     }
-    for extension in [0, 43, 44, 51, 60, 135] {
-        let frame = with(&good(V6).frame(), ETHERNET + 6, &[extension]);
-        assert_eq!(program.count(&frame)?, unparsed(), "extension {extension}");
+    Ok(())
+}
+
+#[test]
+fn extension_headers_before_other_protocols_count_nothing() -> Result<()> {
+    const ICMPV6: u8 = 58;
+    const NOTHING: u8 = 59;
+    const UDP: u8 = 17;
+    let program = program()?;
+    for (headers, protocol) in [
+        // As multicast listener reports are.
+        (&[HOP_BY_HOP][..], ICMPV6),
+        (&[DESTINATION, ROUTING], NOTHING),
+        (&[(44, &[0, 8, 0, 0, 0, 0])], UDP),
+    ] {
+        let frame = extended(headers).frame();
+        let last = ETHERNET + IPV6 + headers[1..].iter().map(|_| 16).sum::<usize>();
+        let frame = with(&frame, last, &[protocol]);
+        assert_eq!(program.count(&frame)?, Counted::nothing(), "{protocol}");
     }
     Ok(())
 }
@@ -144,6 +227,12 @@ fn frames_cut_short_are_not_read() -> Result<()> {
         let whole = program.count(&frame)?;
         assert_eq!(whole, syn_counts(&[Passive], DATA));
     }
+    let tag = EtherType::VLAN_TAGGED_FRAME;
+    let frame = extended(&[HOP_BY_HOP, ATOMIC]).vlan(tag).vlan(tag).frame();
+    for len in ETHERNET..frame.len() {
+        assert_eq!(program.count(&frame[..len])?, unparsed(), "{len} bytes");
+    }
+    assert_eq!(program.count(&frame)?, syn_counts(&[Passive], DATA));
     Ok(())
 }
 
@@ -248,14 +337,18 @@ fn port_0_counts_at_no_port() -> Result<()> {
     Ok(())
 }
 
-/// A driver puts a frame that is larger than a page into several buffers, of which the program sees
+/// A driver puts a frame that is larger than a page into several buffers, of which the program reads
 /// the first.
 #[test]
-fn a_frame_in_several_buffers_is_not_read() -> Result<()> {
+fn a_frame_in_several_buffers_is_read() -> Result<()> {
     let program = program()?;
     for flow in FLOWS {
-        let frame = good(flow).data(&[b'+'; 8000]).frame();
-        assert_eq!(program.count(&frame)?, unparsed());
+        let data = [b'+'; 8000];
+        let frame = good(flow).data(&data).frame();
+        assert_eq!(program.count(&frame)?, syn_counts(&[Passive], &data));
+        // Shorter than it says, in several buffers as in one.
+        let cut = &frame[..frame.len() - 1];
+        assert_eq!(program.count(cut)?, unparsed());
     }
     Ok(())
 }
