@@ -25,13 +25,13 @@ pub(super) fn describe(interface: &str, attached: &Attached) -> String {
     let Attached {
         mode,
         not_native,
-        mirror: _,
+        mirror,
         not_exact,
         program_id,
         keys,
     } = attached;
     let mut text = format!(
-        "{interface}: attached in {mode} mode (program {program_id}), primary key {}\n",
+        "{interface}: attached in {mode} mode (program {program_id}), {mirror} mirror, primary key {}\n",
         Fingerprint::of(&keys.primary)
     );
     if let Some(reason) = not_exact {
