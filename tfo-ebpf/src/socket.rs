@@ -165,7 +165,9 @@ pub(crate) fn read_listener(tcp: usize, reopens: bool) -> Listener {
         fast_open,
         // A connection that is opened anew out of TIME_WAIT is exempt from what floods are met with.
         syn_cookies: if reopens { 0 } else { syn_cookies },
-        syn_queue_full: !reopens && pending >= max_backlog,
+        // Before Linux 6.14, and stable releases with its fix, the SYN queue takes one less:
+        // inet_csk_reqsk_queue_is_full().
+        syn_queue_full: !reopens && pending > max_backlog,
         accept_queue_full: backlog > max_backlog,
         limit,
         queue,

@@ -110,6 +110,7 @@ const WITHOUT: Settings = Settings { queue: None, ..LISTENER };
 const ZERO: Settings = Settings { queue: Some(0), ..LISTENER };
 const TWO_SLOTS: Settings = Settings { queue: Some(2), ..LISTENER };
 const SHORT: Settings = Settings { backlog: 1, ..LISTENER };
+const TWO: Settings = Settings { backlog: 2, ..LISTENER };
 const NO_COOKIE: Settings = Settings { no_cookie: true, ..LISTENER };
 const ONE_KEY: Settings = Settings { keys: b"a listener's key", ..LISTENER };
 const TWO_KEYS: Settings = Settings { keys: b"a listener's keyanother of its..", ..LISTENER };
@@ -198,6 +199,7 @@ pub(crate) const TABLE: &[Condition] = &[
     new("Fast Open queue full", &[], TWO_SLOTS, Before::Accepted(2), QUEUE_FULL),
     new("Fast Open queue full, no-cookie host", &[(FAST_OPEN, "515")], TWO_SLOTS, Before::Accepted(2), QUEUE_FULL),
     new("SYN cookies always", &[(SYN_COOKIES, "2")], LISTENER, Before::Nothing, SYN_COOKIE),
+    new("SYN queue as long as the backlog", &[], TWO, Before::Plain(2), &[row(&[Primary], &[P], Reply::Taken, None)]),
     new("SYN queue full", &[], SHORT, Before::Plain(2), SYN_COOKIE),
     new("SYN queue full, no SYN cookies", &[(SYN_COOKIES, "0")], SHORT, Before::Plain(2), SYN_QUEUE_FULL),
     new("accept queue full", &[], SHORT, Before::Accepted(2), ACCEPT_QUEUE_FULL),
