@@ -1,8 +1,9 @@
 //! What the suites, the demo and the benchmark stand on: network namespaces joined by veth, real
-//! Fast Open sockets, crafted SYNs, the kernel's own counters, and the `tfo` command.
+//! Fast Open sockets, crafted SYNs, random SYNs, the kernel's own counters, and the `tfo` command.
 
 pub mod bed;
 pub mod delay;
+pub mod fuzz;
 pub mod kernel;
 pub mod keys;
 pub mod link;

@@ -27,6 +27,8 @@ const FRAME_MAX: usize = 1 << 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Frames {
+    /// None: it only sends.
+    None = 0,
     /// Those that arrive with an IPv4 packet.
     Ipv4 = libc::ETH_P_IP as u16,
     /// Those that arrive with an IPv6 packet.

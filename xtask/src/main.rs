@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use xtask::{
     bench,
     build::{self, Profile},
-    ci, demo, run, setup, test,
+    ci, demo, fuzz, run, setup, test,
 };
 
 /// Sets up, builds, runs, demonstrates and tests tfo.
@@ -52,6 +52,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Hold tfo against the kernel on random SYNs, as root
+    Fuzz {
+        /// Arguments of the fuzzer, such as `--syns 1000000` and `--seed 1`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Do all that a change has to pass: format, lints, docs, tests, demo
     Ci,
 }
@@ -73,6 +79,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Demo => demo::demo(),
         Task::Test { args } => test::test(&args).map(done),
         Task::Bench { args } => bench::bench(&args),
+        Task::Fuzz { args } => fuzz::fuzz(&args),
         Task::Ci => ci::ci().map(done),
     }
 }

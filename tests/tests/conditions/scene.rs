@@ -159,7 +159,7 @@ impl Scene {
         let expected = self.answer(row.reply, stage, data);
         ensure!(answer == expected, "{answer:?}, expected {expected:?}");
         let after = self.counted()?;
-        self.compare(row, syn, [&before, &after])
+        Self::compare(row, syn, [&before, &after])
     }
 
     /// The SYN in bytes.
@@ -201,7 +201,7 @@ impl Scene {
         Ok((self.bed.equal()?.counters, self.bed.kernel()?))
     }
 
-    fn compare(&self, row: &Row, syn: Syn, [before, after]: [&(Named, TcpExt); 2]) -> Result<()> {
+    fn compare(row: &Row, syn: Syn, [before, after]: [&(Named, TcpExt); 2]) -> Result<()> {
         let kernel = after.1.since(&before.1);
         let counted: Vec<_> = KERNEL
             .iter()

@@ -1,0 +1,59 @@
+//! Random SYNs over veth to real listeners: does `tfo` count what the kernel counts?
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use clap::Parser;
+use tfo_tests::fuzz;
+
+/// Sends random SYNs to real listeners and holds what tfo counts against the kernel. Needs root.
+#[derive(Parser)]
+struct Arguments {
+    /// How many SYNs to send.
+    #[arg(long, default_value_t = 100_000)]
+    syns: u64,
+    /// The seed of the first batch; the next batch has the next one. Any, if it is not given.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// How often to say how far it is.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    // Short enough to be typed again.
+    let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+    println!("tfo-fuzz: seed {seed}");
+    let start = Instant::now();
+    let mut told = start;
+    let report = fuzz::run(seed, arguments.syns, |report| {
+        if told.elapsed() >= PROGRESS {
+            told = Instant::now();
+            println!(
+                "tfo-fuzz: {} SYNs in {} s",
+                report.syns,
+                start.elapsed().as_secs()
+            );
+        }
+    })?;
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "tfo-fuzz: {} SYNs in {seconds:.1} s, {} lost on the wire, {} batches with a race",
+        report.syns, report.lost, report.races
+    );
+    println!("tfo-fuzz: the kernel counted {}", report.kernel);
+    let Some(difference) = report.difference else {
+        println!("tfo-fuzz: tfo counted the same");
+        return Ok(ExitCode::SUCCESS);
+    };
+    println!("tfo-fuzz: DIFFERENCE: {difference}");
+    println!(
+        "tfo-fuzz: again: tfo-fuzz --seed {} --syns 1",
+        difference.seed
+    );
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,361 @@
+//! Where batches are sent: a wire, `tfo`, and listeners of all sorts.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use etherparse::PacketBuilder;
+use tfo_common::counters::Counter;
+use tfo_userspace::datapath::Namespace;
+
+use super::{Batch, Host, Step, step::CookieOf};
+use crate::{
+    bed::{Bed, Tally},
+    keys,
+    link::{Frames, LinkSocket},
+    packet::{cookie, flag},
+    program::KeyBytes,
+    socket::{Listener, Settings},
+    veth::{
+        CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, SERVER_INTERFACE, SERVER_MAC, server_port,
+    },
+};
+
+const PRIMARY: KeyBytes = *b"the first key...";
+const BACKUP: KeyBytes = *b"the second key..";
+const STRANGER: KeyBytes = *b"nobody's key....";
+const OWN_KEYS: &[u8; 32] = b"a listener's keyanother of its..";
+
+/// How long frames may be on their way when nothing more of them arrives.
+const SETTLED: Duration = Duration::from_millis(300);
+/// Often enough.
+const POLL: Duration = Duration::from_micros(200);
+
+const WINDOW: u16 = 64_000;
+const HOP_LIMIT: u8 = 64;
+/// Nobody listens there.
+const CLOSED: u16 = 1;
+
+const BIG: Settings = Settings::FAST_OPEN;
+
+/// The listeners: the family of their address (IPv6 is dual-stack), and what is set on them.
+const LISTENERS: [(Family, Settings); 9] = [
+    (Family::V6, BIG),
+    (Family::V4, BIG),
+    (
+        Family::V6,
+        Settings {
+            queue: Some(3),
+            ..BIG
+        },
+    ),
+    (
+        Family::V4,
+        Settings {
+            queue: Some(1),
+            ..BIG
+        },
+    ),
+    (Family::V6, Settings { queue: None, ..BIG }),
+    (
+        Family::V6,
+        Settings {
+            keys: OWN_KEYS.split_at(16).0,
+            ..BIG
+        },
+    ),
+    (
+        Family::V6,
+        Settings {
+            keys: OWN_KEYS,
+            ..BIG
+        },
+    ),
+    (
+        Family::V6,
+        Settings {
+            no_cookie: true,
+            ..BIG
+        },
+    ),
+    // Its accept queue and its SYN queue fill.
+    (Family::V6, Settings { backlog: 2, ..BIG }),
+];
+
+/// The wire and all that is on it.
+pub(super) struct Arena {
+    bed: Bed,
+    link: LinkSocket,
+    listeners: Vec<Listener>,
+    host: Option<Host>,
+    /// How many clients there have been.
+    clients: u32,
+}
+
+/// How a batch went.
+pub(super) struct Played {
+    pub(super) seen: u64,
+    pub(super) lost: u64,
+    /// By how much `tfo` counted more than the kernel.
+    pub(super) drift: Tally,
+}
+
+/// What is counted at some moment.
+#[derive(Clone, Copy)]
+struct Counted {
+    syns: u64,
+    drift: Tally,
+}
+
+/// A SYN that was sent.
+struct Sent {
+    client: SocketAddr,
+    server: SocketAddr,
+    sequence: u32,
+    options: Vec<u8>,
+}
+
+impl Arena {
+    pub(super) fn new() -> Result<Self> {
+        let pair = Pair::new()?;
+        // Every client is a host of its own, behind one router that says nothing.
+        let routes = Family::BOTH.map(|family| {
+            let network = client(family, 0).ip();
+            let bits = if network.is_ipv4() { 16 } else { 64 };
+            format!(
+                "route add {network}/{bits} via {} dev {SERVER_INTERFACE}",
+                family.spare(0)
+            )
+        });
+        for family in Family::BOTH {
+            pair.set_neighbour(family.spare(0), NOBODYS_MAC)?;
+        }
+        pair.server.configure(&routes)?;
+        let text = [PRIMARY, BACKUP].map(text).join(",");
+        pair.server.set_sysctl(keys::SYSCTL, &text)?;
+        let listeners = LISTENERS.iter().map(|(family, settings)| {
+            let address = SocketAddr::new(family.unspecified(), 0);
+            Listener::with(&pair.server, address, settings)
+        });
+        Ok(Self {
+            listeners: listeners.collect::<Result<_>>()?,
+            link: LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::None)?,
+            bed: Bed::attach(pair, &[])?,
+            host: None,
+            clients: 0,
+        })
+    }
+
+    /// Sends a batch at speed.
+    pub(super) fn play(&mut self, batch: &Batch) -> Result<Played> {
+        self.configure(batch.host)?;
+        let before = self.counted()?;
+        let mut sent = Vec::with_capacity(batch.steps.len());
+        for step in &batch.steps {
+            self.send(step, &mut sent)?;
+        }
+        let syns = batch.steps.iter().filter(|step| step.is_syn()).count() as u64;
+        let after = self.settle(before, syns)?;
+        self.clear(&sent)?;
+        let seen = after.syns - before.syns;
+        Ok(Played {
+            seen,
+            lost: syns.saturating_sub(seen),
+            drift: after.drift.less(before.drift),
+        })
+    }
+
+    /// Sends a batch one SYN after the other: the first one after which the counters differ.
+    pub(super) fn first_difference(&mut self, batch: &Batch) -> Result<Option<usize>> {
+        self.one_by_one(batch, true).map(|(found, ..)| found)
+    }
+
+    /// Sends a batch one SYN after the other: the difference, and every SYN's options.
+    pub(super) fn play_slowly(&mut self, batch: &Batch) -> Result<(Tally, Vec<Vec<u8>>)> {
+        let (_, drift, sent) = self.one_by_one(batch, false)?;
+        Ok((drift, sent.into_iter().map(|sent| sent.options).collect()))
+    }
+
+    fn one_by_one(
+        &mut self,
+        batch: &Batch,
+        to_the_first: bool,
+    ) -> Result<(Option<usize>, Tally, Vec<Sent>)> {
+        self.configure(batch.host)?;
+        let start = self.counted()?;
+        let mut before = start;
+        let mut sent = Vec::new();
+        let mut found = None;
+        for (index, step) in batch.steps.iter().enumerate() {
+            self.send(step, &mut sent)?;
+            before = self.settle(before, step.is_syn().into())?;
+            if before.drift != start.drift {
+                found = found.or(Some(index));
+                if to_the_first {
+                    break;
+                }
+            }
+        }
+        self.clear(&sent)?;
+        Ok((found, before.drift.less(start.drift), sent))
+    }
+
+    /// What the kernel has counted, by its own file.
+    pub(super) fn kernel(&self) -> Result<Tally> {
+        let kernel = self.bed.kernel()?;
+        Ok(Tally::of(|name| kernel.get(name).cast_signed()))
+    }
+
+    fn configure(&mut self, host: Host) -> Result<()> {
+        if self.host != Some(host) {
+            let server = &self.bed.pair.server;
+            server.set_sysctl("net.ipv4.tcp_fastopen", &host.fast_open.to_string())?;
+            server.set_sysctl("net.ipv4.tcp_syncookies", &host.syn_cookies.to_string())?;
+            self.host = Some(host);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, step: &Step, sent: &mut Vec<Sent>) -> Result<()> {
+        let earlier = step
+            .repeats
+            .and_then(|back| sent.iter().rev().nth(back - 1));
+        let (client, server, sequence) = if let Some(earlier) = earlier {
+            (earlier.client, earlier.server, earlier.sequence)
+        } else {
+            self.clients += 1;
+            let target = step.target % (self.listeners.len() + 1);
+            let port = self.listeners.get(target).map_or(CLOSED, Listener::port);
+            (
+                client(step.family, self.clients),
+                server_port(step.family, port),
+                self.clients << 8,
+            )
+        };
+        let own = |index: usize| OWN_KEYS.as_chunks().0[index];
+        let options = step.options(|of| {
+            let (key, client) = match of {
+                CookieOf::Primary => (PRIMARY, client.ip()),
+                CookieOf::Backup => (BACKUP, client.ip()),
+                CookieOf::Own => (own(0), client.ip()),
+                CookieOf::OwnBackup => (own(1), client.ip()),
+                CookieOf::Stranger => (STRANGER, client.ip()),
+                CookieOf::AnotherClient => (PRIMARY, server.ip()),
+            };
+            cookie(&key, client, server.ip())
+        });
+        let syn = Sent {
+            client,
+            server,
+            sequence: sequence.wrapping_add(step.ahead),
+            options,
+        };
+        let data = vec![b'+'; step.data.into()];
+        self.link
+            .send(&frame(&syn, flag::SYN | step.flags, &data)?)?;
+        sent.push(syn);
+        Ok(())
+    }
+
+    /// Waits until `syns` more than `before` are counted on both sides.
+    fn settle(&self, before: Counted, syns: u64) -> Result<Counted> {
+        let mut last = before;
+        let mut changed = Instant::now();
+        loop {
+            let now = self.counted()?;
+            if now.syns - before.syns >= syns && now.drift == before.drift {
+                return Ok(now);
+            }
+            if (now.syns, now.drift) != (last.syns, last.drift) {
+                last = now;
+                changed = Instant::now();
+            } else if changed.elapsed() > SETTLED {
+                return Ok(now);
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    fn counted(&self) -> Result<Counted> {
+        let drift = self.bed.pair.server.run(|| Namespace::current()?.drift())?;
+        let differences = drift.drift();
+        let drift_of = |name: &str| {
+            let mirrored = Counter::MIRRORED.iter().zip(&differences);
+            let found = mirrored
+                .into_iter()
+                .find(|(counter, _)| counter.name() == name);
+            found.map_or(0, |(_, difference)| *difference)
+        };
+        Ok(Counted {
+            syns: drift.ours.total.get(Counter::Syns),
+            drift: Tally::of(drift_of),
+        })
+    }
+
+    /// Empties all queues.
+    fn clear(&self, sent: &[Sent]) -> Result<()> {
+        // Where a client resets a connection that came by Fast Open, its slot stays taken for a minute;
+        // where the server does, it is free at once.
+        for listener in &self.listeners {
+            listener.reset_all()?;
+        }
+        for syn in sent {
+            let reset = Sent {
+                sequence: syn.sequence.wrapping_add(1),
+                options: Vec::new(),
+                ..*syn
+            };
+            self.link.send(&frame(&reset, flag::RST, &[])?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The client of that number.
+fn client(family: Family, number: u32) -> SocketAddr {
+    let [low, high] = [number as u16, (number >> 16) as u16];
+    let [a, b] = low.to_be_bytes();
+    let address = match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::new(10, 78, a, b)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, low)),
+    };
+    SocketAddr::new(address, 1024 + high)
+}
+
+/// A key in the kernel's text.
+fn text(key: KeyBytes) -> String {
+    let groups = key.as_chunks().0.iter();
+    let groups = groups.map(|group| format!("{:08x}", u32::from_le_bytes(*group)));
+    groups.collect::<Vec<_>>().join("-")
+}
+
+fn frame(syn: &Sent, flags: u8, data: &[u8]) -> Result<Vec<u8>> {
+    let link = PacketBuilder::ethernet2(NOBODYS_MAC, SERVER_MAC);
+    let network = match (syn.client.ip(), syn.server.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => link.ipv4(from.octets(), to.octets(), HOP_LIMIT),
+        (IpAddr::V6(from), IpAddr::V6(to)) => link.ipv6(from.octets(), to.octets(), HOP_LIMIT),
+        (from, to) => anyhow::bail!("no packet goes from {from} to {to}"),
+    };
+    let (from, to) = (syn.client.port(), syn.server.port());
+    let mut tcp = network.tcp(from, to, syn.sequence, WINDOW);
+    for bit in 0..8 {
+        tcp = match flags & 1 << bit {
+            flag::FIN => tcp.fin(),
+            flag::SYN => tcp.syn(),
+            flag::RST => tcp.rst(),
+            flag::PSH => tcp.psh(),
+            flag::ACK => tcp.ack(1),
+            flag::URG => tcp.urg(1),
+            flag::ECE => tcp.ece(),
+            flag::CWR => tcp.cwr(),
+            _ => tcp,
+        };
+    }
+    let tcp = tcp.options_raw(&syn.options).context("too many options")?;
+    let mut frame = Vec::with_capacity(tcp.size(data.len()));
+    tcp.write(&mut frame, data)?;
+    Ok(frame)
+}

@@ -1,0 +1,40 @@
+//! Random SYNs to real listeners: every mirrored counter equals the kernel's, whatever came.
+//!
+//! A failure names the seed and the shortest SYNs that show it; `TFO_SEED` gives the run again.
+//! `cargo xtask fuzz` sends more of them.
+
+use std::env;
+
+use anyhow::{Context as _, Result, ensure};
+use tfo_tests::fuzz;
+
+const SYNS: u64 = 20_000;
+
+/// How many batches of the about 150 may be disturbed by what else the machine does.
+const RACES: u64 = 15;
+
+#[test]
+fn random_syns_count_as_the_kernel_counts_them() -> Result<()> {
+    let seed = match env::var("TFO_SEED") {
+        Ok(seed) => seed.parse().context("TFO_SEED is not a number")?,
+        Err(_) => fastrand::u64(..1 << 32),
+    };
+    println!("TFO_SEED={seed}");
+    let report = fuzz::run(seed, SYNS, |_| {})?;
+    if let Some(difference) = &report.difference {
+        anyhow::bail!("{difference}");
+    }
+    ensure!(report.races <= RACES, "TFO_SEED={seed}: {report:?}");
+    // The SYNs were not all alike.
+    let kernel = report.kernel;
+    for (name, count) in [
+        ("requests", kernel.requests),
+        ("passive", kernel.passive),
+        ("failed", kernel.failed),
+        ("alt_key", kernel.alt_key),
+        ("overflows", kernel.overflows),
+    ] {
+        ensure!(count > 30, "{name}: {report:?}");
+    }
+    Ok(())
+}
