@@ -49,6 +49,26 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome, in the order of its discriminant.
+    pub const ALL: [Self; 16] = [
+        Self::NoOption,
+        Self::Request,
+        Self::Primary,
+        Self::Backup,
+        Self::WithoutCookie,
+        Self::Malformed,
+        Self::BadCookie,
+        Self::BadLength,
+        Self::Off,
+        Self::ListenerWithout,
+        Self::QueueFull,
+        Self::SynCookies,
+        Self::SynQueueFull,
+        Self::AcceptQueueFull,
+        Self::NoListener,
+        Self::Retransmission,
+    ];
+
     /// The outcome in a few words, for logs.
     pub const fn name(self) -> &'static str {
         match self {
@@ -237,6 +257,18 @@ impl Outcome {
             )
         {
             counters.add(Counter::CookieReqd, 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_are_in_the_order_of_their_discriminants() {
+        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, index);
         }
     }
 }

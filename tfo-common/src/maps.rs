@@ -29,6 +29,42 @@ pub const PORT_SLOTS: &str = "PORT_SLOTS";
 /// them. It may pass the number of slots that there are.
 pub const SLOTS_TAKEN: &str = "SLOTS_TAKEN";
 
+/// Per-CPU array, 1 entry: the [`crate::sizes::Sizes`] of SYN data.
+pub const SIZES: &str = "SIZES";
+
+/// LRU hash from a prefix, a [`crate::sources::Address`], to its [`crate::sources::SourceCounts`].
+pub const SOURCES: &str = "SOURCES";
+
+/// Entries of [`SOURCES`], where the controller asks for no other number.
+pub const DEFAULT_SOURCES: u32 = 16_384;
+
+/// The program's constant with the [`crate::sources::SourceSettings`].
+pub const SOURCE_SETTINGS: &str = "SOURCE_SETTINGS";
+
+/// Ring buffer of [`crate::events::Event`].
+pub const EVENTS: &str = "EVENTS";
+
+/// Bytes of [`EVENTS`]: 4,096 events of 64 bytes, their headers among them.
+pub const EVENT_RING: usize = 256 << 10;
+
+/// Array, 1 entry: the [`crate::events::EventGate`] of who listens to [`EVENTS`].
+pub const EVENT_GATE: &str = "EVENT_GATE";
+
+/// Per-CPU array, 1 entry: the [`crate::events::EventBudget`].
+pub const EVENT_BUDGET: &str = "EVENT_BUDGET";
+
+/// The maps that every interface has of its own.
+pub const OF_INTERFACE: [&str; 8] = [
+    COUNTERS,
+    PORT_SLOTS,
+    SLOTS_TAKEN,
+    SIZES,
+    SOURCES,
+    EVENTS,
+    EVENT_GATE,
+    EVENT_BUDGET,
+];
+
 /// Number of TCP ports, and so the entries of [`PORT_SLOTS`].
 pub const PORTS: usize = 1 << 16;
 
@@ -148,7 +184,12 @@ mod tests {
     use core::mem::{align_of, size_of};
 
     use super::*;
-    use crate::cookie::{Key, KeySet};
+    use crate::{
+        cookie::{Key, KeySet},
+        events::{Event, EventBudget, EventGate},
+        sizes::Sizes,
+        sources::{Address, SourceCounts, SourceSettings},
+    };
 
     /// Another layout is another [`LAYOUT_VERSION`].
     #[test]
@@ -161,5 +202,12 @@ mod tests {
             (184, 8)
         );
         assert_eq!(size_of::<ListenerRecord>(), 56);
+        assert_eq!((size_of::<Sizes>(), align_of::<Sizes>()), (128, 8));
+        assert_eq!((size_of::<Address>(), align_of::<Address>()), (16, 8));
+        assert_eq!(size_of::<SourceCounts>(), 32);
+        assert_eq!(size_of::<SourceSettings>(), 32);
+        assert_eq!((size_of::<Event>(), align_of::<Event>()), (56, 8));
+        assert_eq!(size_of::<EventGate>(), 40);
+        assert_eq!(size_of::<EventBudget>(), 24);
     }
 }

@@ -1,0 +1,237 @@
+//! Single SYNs, told to whoever listens: what is told, when, and how often.
+
+use crate::{
+    classify::Outcome, counters::Counter, sources::Address, syn::Syn, wire::options::FastOpen,
+};
+
+/// What became of one SYN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// Nanoseconds since boot, without suspend: `CLOCK_MONOTONIC`.
+    pub time: u64,
+    /// Where it came from.
+    pub source: Address,
+    /// Where it went.
+    pub destination: Address,
+    /// Source then destination port as on the wire, in a little-endian word.
+    pub ports: u32,
+    /// Bytes of data.
+    pub data_len: u32,
+    /// [`Outcome`] as its place in [`Outcome::ALL`].
+    outcome: u32,
+    /// 1 where the SYN has a Fast Open option, or a malformed one, else 0.
+    asks: u32,
+}
+
+// SAFETY: `repr(C)`, u64 before u32, an even number of those: no padding, and any bytes are an event.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Event {}
+
+impl Event {
+    /// Tells of `syn`, which came to `outcome` at `time`.
+    #[inline(always)]
+    pub const fn new(time: u64, syn: &Syn, outcome: Outcome) -> Self {
+        let asks = syn.options.malformed || !matches!(syn.options.fast_open, FastOpen::Absent);
+        Self {
+            time,
+            source: Address::source(&syn.addresses),
+            destination: Address::destination(&syn.addresses),
+            ports: syn.ports,
+            data_len: syn.data_len,
+            outcome: outcome as u32,
+            asks: asks as u32,
+        }
+    }
+
+    /// The event that was written as these bytes; `None` where another version wrote them.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let [time, s0, s1, d0, d1, ports_len, outcome_asks] = *words else {
+            return None;
+        };
+        let word = u64::from_ne_bytes;
+        let halves = |bytes: [u8; 8]| {
+            let (halves, _) = bytes.as_chunks::<4>();
+            (u32::from_ne_bytes(halves[0]), u32::from_ne_bytes(halves[1]))
+        };
+        let (ports, data_len) = halves(ports_len);
+        let (outcome, asks) = halves(outcome_asks);
+        (rest.is_empty() && (outcome as usize) < Outcome::ALL.len()).then_some(Self {
+            time: word(time),
+            source: Address([word(s0), word(s1)]),
+            destination: Address([word(d0), word(d1)]),
+            ports,
+            data_len,
+            outcome,
+            asks,
+        })
+    }
+
+    /// What became of it.
+    pub fn outcome(&self) -> Outcome {
+        Outcome::ALL
+            .get(self.outcome as usize)
+            .copied()
+            .unwrap_or(Outcome::NoOption)
+    }
+
+    /// Why it did not get the Fast Open that it asked for; `None` where it did, or did not ask.
+    pub fn reason(&self) -> Option<Counter> {
+        self.outcome().reason().filter(|_| self.asks != 0)
+    }
+
+    /// The port that it comes from.
+    pub const fn source_port(&self) -> u16 {
+        (self.ports as u16).swap_bytes()
+    }
+
+    /// The port that it asks for.
+    pub const fn destination_port(&self) -> u16 {
+        ((self.ports >> 16) as u16).swap_bytes()
+    }
+}
+
+/// What a listener wants to be told. The program reads it at every SYN that has to do with Fast Open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct EventGate {
+    /// When it stops listening, in nanoseconds as [`Event::time`]; 0 where nobody listens. A listener
+    /// puts it off while it lives, so that one that was killed costs nothing for long.
+    pub until: u64,
+    /// Nanoseconds from one event to the next on one CPU, on average.
+    pub interval: u64,
+    /// How far a CPU may run ahead of that, in nanoseconds.
+    pub burst: u64,
+    /// The outcomes that it wants: a bit for each, as it stands in [`Outcome::ALL`].
+    pub outcomes: u64,
+    /// The destination port that it wants; 0 for all.
+    pub port: u64,
+}
+
+// SAFETY: `repr(C)` and u64 throughout: no padding, and any bytes are a gate.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for EventGate {}
+
+impl EventGate {
+    /// Whether it wants to hear of such a SYN.
+    #[inline(always)]
+    pub const fn wants(&self, syn: &Syn, outcome: Outcome) -> bool {
+        self.outcomes >> (outcome as u32) & 1 != 0
+            && (self.port == 0 || self.port == syn.destination_port() as u64)
+    }
+}
+
+/// What one CPU may still tell, and what it did not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct EventBudget {
+    /// When the next event is due, by [`EventGate::interval`].
+    next: u64,
+    /// Events that were over the rate.
+    pub over_rate: u64,
+    /// Events for which the ring had no room.
+    pub ring_full: u64,
+}
+
+// SAFETY: `repr(C)` and u64 throughout: no padding, and any bytes are a budget.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for EventBudget {}
+
+impl EventBudget {
+    /// Whether an event may be told at `now`. Counts it as lost where not.
+    #[inline(always)]
+    pub const fn take(&mut self, now: u64, gate: &EventGate) -> bool {
+        let earliest = now.saturating_sub(gate.burst);
+        let next = if self.next > earliest {
+            self.next
+        } else {
+            earliest
+        };
+        if next > now {
+            self.over_rate = self.over_rate.wrapping_add(1);
+            return false;
+        }
+        self.next = next.saturating_add(gate.interval);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cookie::Addresses, wire::options::Options};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn syn() -> Syn {
+        Syn {
+            addresses: Addresses::v4([192, 0, 2, 1], [198, 51, 100, 2]),
+            ports: u32::from_le_bytes([0x12, 0x34, 0x01, 0xbb]),
+            data_len: 7,
+            options: Options {
+                fast_open: FastOpen::Request,
+                ..Options::NONE
+            },
+        }
+    }
+
+    #[test]
+    fn a_reason_is_told_to_those_who_asked() {
+        let event = Event::new(1, &syn(), Outcome::QueueFull);
+        assert_eq!(event.reason(), Some(Counter::ReasonQueueFull));
+        assert_eq!(
+            (event.source_port(), event.destination_port()),
+            (0x1234, 443)
+        );
+        let plain = Syn {
+            options: Options::NONE,
+            ..syn()
+        };
+        let event = Event::new(1, &plain, Outcome::QueueFull);
+        assert_eq!(
+            (event.outcome(), event.reason()),
+            (Outcome::QueueFull, None)
+        );
+    }
+
+    #[test]
+    fn bytes_of_another_version_are_no_event() {
+        for len in [0, 48, 55, 57, 64] {
+            assert_eq!(Event::from_bytes(&std::vec![0; len]), None);
+        }
+        assert!(Event::from_bytes(&[0; 56]).is_some());
+        assert_eq!(Event::from_bytes(&[0xff; 56]), None);
+    }
+
+    #[test]
+    fn the_gate_filters_by_port_and_outcome() {
+        let mut gate = EventGate {
+            outcomes: 1 << Outcome::Request as u32,
+            ..EventGate::default()
+        };
+        assert!(gate.wants(&syn(), Outcome::Request));
+        assert!(!gate.wants(&syn(), Outcome::Primary));
+        gate.port = 443;
+        assert!(gate.wants(&syn(), Outcome::Request));
+        gate.port = 80;
+        assert!(!gate.wants(&syn(), Outcome::Request));
+    }
+
+    /// However SYNs come, no second has more than the rate and one burst.
+    #[test]
+    fn the_rate_holds() {
+        let gate = EventGate {
+            interval: SECOND / 100,
+            burst: SECOND / 10,
+            ..EventGate::default()
+        };
+        let mut budget = EventBudget::default();
+        let told = (0..3000).filter(|ms| budget.take(SECOND + ms * 1_000_000, &gate));
+        assert_eq!(told.count(), 300 + 10);
+        assert_eq!(budget.over_rate, 3000 - 310);
+        // A long silence earns one burst, not more.
+        let told = (0..1000).filter(|_| budget.take(100 * SECOND, &gate));
+        assert_eq!(told.count(), 11);
+    }
+}
