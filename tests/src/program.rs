@@ -10,7 +10,7 @@ use tfo_common::{
     cookie::{Key, KeySet},
     counters::{Counter, Counters},
 };
-use tfo_userspace::datapath::{Datapath, Mirror, Snapshot};
+use tfo_userspace::datapath::{Datapath, Mirror, Settings, Snapshot};
 
 /// The bytes of a cookie key.
 pub type KeyBytes = [u8; Key::LEN];
@@ -41,6 +41,18 @@ impl Program {
         let datapath = Datapath::load(mirror).context("cannot load the program; it takes root")?;
         ensure!(datapath.mirror() == mirror, "{:?}", datapath.not_exact());
         Ok(Self(datapath))
+    }
+
+    /// Loads it with other settings than [`Program::load`] has, and these keys, primary first.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses it, or there are too many keys.
+    pub fn with_settings(settings: Settings, keys: &[KeyBytes]) -> Result<Self> {
+        let datapath = Datapath::load(settings).context("cannot load the program")?;
+        let mut program = Self(datapath);
+        program.set_keys(keys)?;
+        Ok(program)
     }
 
     /// Loads it with these keys, primary first.
@@ -116,6 +128,11 @@ impl Program {
             "tfo".into(),
             XdpAttachType::Interface,
         )?)
+    }
+
+    /// What else it tells.
+    pub const fn datapath(&mut self) -> &mut Datapath {
+        &mut self.0
     }
 
     /// All that it has counted.

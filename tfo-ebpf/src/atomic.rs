@@ -13,6 +13,12 @@ pub(crate) struct Shared(UnsafeCell<u64>);
 unsafe impl Sync for Shared {}
 
 impl Shared {
+    /// A new one.
+    #[inline(always)]
+    pub(crate) const fn new(value: u64) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
     #[inline(always)]
     pub(crate) fn load(&self) -> u64 {
         // SAFETY: a live, aligned u64; a volatile read of it is a single load.

@@ -8,6 +8,7 @@ use tfo_common::{
     classify::Outcome,
     counters::Counter,
     maps::{COUNTER_SLOTS, PORTS, PortCounters},
+    sizes::Sizes,
     syn::Syn,
 };
 
@@ -22,6 +23,9 @@ static PORT_SLOTS: Array<Shared, PORTS> = Array::new();
 #[btf_map]
 static SLOTS_TAKEN: Array<Shared, 1> = Array::new();
 
+#[btf_map]
+static SIZES: PerCpuArray<Sizes, 1> = PerCpuArray::new();
+
 /// The slot that counts what belongs to no port.
 const NO_PORT: u64 = 0;
 
@@ -34,6 +38,12 @@ pub(crate) fn count_syn(syn: &Syn, outcome: Outcome) {
             entry.port = syn.destination_port().into();
         }
         outcome.count(syn, &mut entry.counters);
+    }
+    if syn.data_len > 0
+        && let Some(sizes) = SIZES.get_ptr_mut(0)
+    {
+        // SAFETY: as in `entry`.
+        unsafe { &mut *sizes }.count(syn.data_len);
     }
 }
 

@@ -2,7 +2,7 @@
 //! came to. It observes: whatever the frame, the verdict is `XDP_PASS`.
 //!
 //! What a SYN is and what it counts is `tfo-common`'s knowledge. Here is only what needs the kernel:
-//! [`frame`] reads packets, [`keys`] and [`counters`] own the maps.
+//! [`frame`] reads packets, [`keys`], [`counters`], [`sources`] and [`events`] own the maps.
 //!
 //! On any target but BPF this is an empty program, so that the host's compiler and lints see the code.
 
@@ -10,10 +10,12 @@
 
 mod atomic;
 mod counters;
+mod events;
 mod frame;
 mod keys;
 mod listeners;
 mod socket;
+mod sources;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use tfo_common::{
@@ -48,6 +50,11 @@ fn observe(ctx: &XdpContext) {
             };
             let outcome = Outcome::of(&syn, &socket, keys::in_force);
             counters::count_syn(&syn, outcome);
+            // Ordinary SYNs pay for nothing below.
+            if outcome != Outcome::NoOption || syn.data_len > 0 {
+                sources::count(&syn, outcome);
+                events::report(&syn, outcome);
+            }
             #[cfg(feature = "trace")]
             trace(ctx, &syn, outcome);
         }

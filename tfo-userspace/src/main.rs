@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     let args = cli::Cli::parse();
     let verbose = args.verbose;
     match cli::run(args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             let mut chain = error.chain();
             if let Some(first) = chain.next() {

@@ -14,7 +14,7 @@ pub(super) async fn run(interfaces: &[String], mode: &ModeArgs) -> anyhow::Resul
     let namespace = Namespace::current()?;
     for interface in interfaces {
         let attached =
-            datapath::attach(&namespace, interface, mode.mode.into(), mode.mirror.into()).await?;
+            datapath::attach(&namespace, interface, mode.mode.into(), mode.settings()).await?;
         print(&describe(interface, &attached))?;
     }
     warn_if_off()

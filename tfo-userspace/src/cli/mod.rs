@@ -1,7 +1,9 @@
 //! The command line: one file per subcommand, and what they print with.
 
 mod attach;
+mod breakdown;
 mod detach;
+mod events;
 mod keys;
 mod listeners;
 mod output;
@@ -9,14 +11,18 @@ mod run;
 mod stats;
 mod status;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tfo_common::{counters::Counter, maps::DEFAULT_SOURCES};
 use tfo_userspace::{
-    datapath::{Mirror, ModeChoice},
+    datapath::{DEFAULT_RATE, Mirror, ModeChoice, Settings, SourceLimits},
     kernel::{netns, support},
 };
+
+/// The exit status of a check that found something.
+const FOUND: u8 = 3;
 
 /// TCP Fast Open on a server's NIC: validates cookies in XDP, counts what becomes of them beside the
 /// kernel, and rotates the cookie keys without refusing a client.
@@ -45,6 +51,8 @@ enum Command {
     Stats(StatsArgs),
     /// Show every listening socket: whether it takes Fast Open, its queue, and whose keys it uses
     Listeners(JsonArgs),
+    /// Show what becomes of single SYNs that have a Fast Open option or data, as they come
+    Events(EventsArgs),
     /// Show and change the cookie keys of the data path and of the kernel
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -71,6 +79,29 @@ struct ModeArgs {
     /// and the keys decide alone (packet), which is faster
     #[arg(long, value_enum, default_value_t = MirrorArg::Exact)]
     mirror: MirrorArg,
+    /// Bits of an IPv4 source's address to count it by
+    #[arg(long, default_value_t = 32, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=32))]
+    source_prefix_v4: u8,
+    /// Bits of an IPv6 source's address to count it by
+    #[arg(long, default_value_t = 64, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=128))]
+    source_prefix_v6: u8,
+    /// Most sources to keep counts of; those that were not seen for longest go first. 0 for none
+    #[arg(long, default_value_t = DEFAULT_SOURCES, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=16_777_216))]
+    max_sources: u32,
+}
+
+impl ModeArgs {
+    /// What the program is told.
+    fn settings(&self) -> Settings {
+        Settings {
+            mirror: self.mirror.into(),
+            sources: SourceLimits {
+                max: self.max_sources,
+                v4: self.source_prefix_v4,
+                v6: self.source_prefix_v6,
+            },
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -134,6 +165,12 @@ struct StatsArgs {
     /// Break the counts down
     #[arg(long, value_enum)]
     by: Option<Breakdown>,
+    /// With `--by source`: how many sources to show
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    top: usize,
+    /// End with status 3 where counters drift from the kernel's, and say which
+    #[arg(long, conflicts_with_all = ["watch", "by"])]
+    check: bool,
     /// Print again every so many seconds, until interrupted
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     watch: Option<u64>,
@@ -143,6 +180,29 @@ struct StatsArgs {
 enum Breakdown {
     /// Per destination port
     Port,
+    /// Per source prefix: who uses Fast Open, who fails, who asks
+    Source,
+    /// By how much data SYNs carry
+    Size,
+}
+
+#[derive(Args)]
+struct EventsArgs {
+    /// Print one JSON object per line
+    #[arg(long)]
+    json: bool,
+    /// SYNs to this port alone
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// SYNs that did not get Fast Open for this reason alone, such as bad-cookie
+    #[arg(long, value_name = "REASON", value_parser = events::reason)]
+    reason: Option<Counter>,
+    /// End after so many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Most events per second, on all CPUs and interfaces together; each has an equal share
+    #[arg(long, default_value_t = DEFAULT_RATE, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
 }
 
 #[derive(Subcommand)]
@@ -199,7 +259,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 /// Does what the command line asks for.
-pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
+pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // Refused here, the error names the cause; the first file that cannot be opened would not.
     support::privileges()?;
     // Before anything else: what the threads of the runtime see is the namespace of this one.
@@ -220,16 +280,17 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
                 if args.json.json && args.watch.is_some() {
                     bail!("--json prints one object: run it again instead of --watch");
                 }
-                let by_port = args.by == Some(Breakdown::Port);
-                stats::run(args.json.json, by_port, args.watch).await
+                return stats::run(&args).await;
             }
             Command::Listeners(args) => listeners::run(args.json),
+            Command::Events(args) => events::run(&args).await,
             Command::Keys(KeysCommand::Show(args)) => keys::show(args.json),
             Command::Keys(KeysCommand::Rotate) => keys::rotate(),
             Command::Keys(KeysCommand::Import) => keys::import(),
             Command::Keys(KeysCommand::Set { file }) => keys::set(&file),
             Command::Run(args) => run::run(args, cli.verbose).await,
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     })
 }
 

@@ -8,10 +8,17 @@ use tfo_userspace::kernel::sysctl;
 
 /// Prints to standard output. A reader that has seen enough (`tfo stats | head`) is no error.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    write(text).map(drop)
+}
+
+/// Prints to standard output; `false` where nobody reads it any more.
+pub(super) fn write(text: &str) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot write to standard output"),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        other => other
+            .map(|()| true)
+            .context("cannot write to standard output"),
     }
 }
 

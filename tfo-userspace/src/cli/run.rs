@@ -32,7 +32,7 @@ pub(super) async fn run(args: RunArgs, verbose: u8) -> anyhow::Result<()> {
             &namespace,
             interface,
             args.mode.mode.into(),
-            args.mode.mirror.into(),
+            args.mode.settings(),
         )
         .await
         {

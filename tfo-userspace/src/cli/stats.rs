@@ -1,36 +1,53 @@
 //! `tfo stats`.
 
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 use serde_json::{Map, Value, json};
-use tfo_common::counters::{Counter, Counters};
+use tfo_common::{counters::Counter, sources::SourceCounts};
 use tfo_userspace::datapath::{Drift, Namespace};
 
-use super::output::{counters_json, print, print_json, table};
+use super::{
+    Breakdown, FOUND, StatsArgs, breakdown,
+    output::{counters_json, print, print_json, table},
+};
 
-pub(super) async fn run(json: bool, by_port: bool, watch: Option<u64>) -> anyhow::Result<()> {
+/// How often, and how far apart, the counters are compared before `--check` calls a difference drift:
+/// a SYN is counted here before the kernel counts it.
+const LOOKS: u32 = 5;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
+pub(super) async fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
     let namespace = Namespace::current()?;
-    if json {
-        return print_json(&to_json(&namespace, by_port).await?);
+    if args.check {
+        return check(&namespace, args).await;
+    }
+    if args.json.json {
+        print_json(&to_json(&namespace, args).await?)?;
+        return Ok(ExitCode::SUCCESS);
     }
     loop {
-        let drift = namespace.drift()?;
-        print(&if by_port {
-            ports(&drift)
-        } else {
-            totals(&drift)
-        })?;
-        let Some(seconds) = watch else {
-            return Ok(());
+        print(&text(&namespace, args)?)?;
+        let Some(seconds) = args.watch else {
+            return Ok(ExitCode::SUCCESS);
         };
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(seconds)) => print("\n")?,
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
         }
     }
 }
 
-async fn to_json(namespace: &Namespace, by_port: bool) -> anyhow::Result<Value> {
+fn text(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<String> {
+    let drift = namespace.drift()?;
+    Ok(match args.by {
+        Some(Breakdown::Port) => breakdown::ports(&drift.ours),
+        Some(Breakdown::Size) => breakdown::sizes(&namespace.sizes()?),
+        Some(Breakdown::Source) => breakdown::sources(&namespace.sources()?, args.top),
+        None => totals(&drift) + &reasons(&drift) + &remarks(namespace)?,
+    })
+}
+
+async fn to_json(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<Value> {
     let drift = namespace.drift()?;
     let by_name = |values: &mut dyn Iterator<Item = Value>| -> Map<String, Value> {
         let names = Counter::MIRRORED.map(|counter| counter.name().to_owned());
@@ -41,26 +58,30 @@ async fn to_json(namespace: &Namespace, by_port: bool) -> anyhow::Result<Value> 
         let counters = namespace.counters_of(interface.index)?.total;
         interfaces.insert(interface.label(), counters_json(&counters));
     }
+    let sources = namespace.sources()?;
     let mut object = json!({
         "counters": counters_json(&drift.ours.total),
         "kernel": by_name(&mut drift.kernel.into_iter().map(Value::from)),
         "drift": by_name(&mut drift.drift().into_iter().map(Value::from)),
         "interfaces": interfaces,
+        "ask_without_using": sources.ask_without_using(),
+        "events_lost": namespace.events_lost()?.total(),
     });
-    if by_port {
-        object["ports"] = drift
-            .ours
-            .ports
-            .iter()
-            .map(|(port, counters)| (port.to_string(), counters_json(counters)))
-            .collect::<Map<_, _>>()
-            .into();
-        object["other_ports"] = counters_json(&drift.ours.other);
+    match args.by {
+        Some(Breakdown::Port) => {
+            object["ports"] = breakdown::ports_json(&drift.ours);
+            object["other_ports"] = counters_json(&drift.ours.other);
+        }
+        Some(Breakdown::Size) => object["sizes"] = breakdown::sizes_json(&namespace.sizes()?),
+        Some(Breakdown::Source) => {
+            object["sources"] = breakdown::sources_json(&sources, args.top);
+        }
+        None => {}
     }
     Ok(object)
 }
 
-/// Every counter; beside those that the kernel has, too, its value.
+/// Every counter; beside those that the kernel has, too, its value. The reasons follow by themselves.
 fn totals(drift: &Drift) -> String {
     let mut rows = vec![
         ["counter", "tfo", "kernel", "drift"]
@@ -68,6 +89,9 @@ fn totals(drift: &Drift) -> String {
             .to_vec(),
     ];
     for counter in Counter::ALL {
+        if Counter::REASONS.contains(&counter) {
+            continue;
+        }
         let mut row = vec![
             counter.name().to_owned(),
             drift.ours.total.get(counter).to_string(),
@@ -81,26 +105,82 @@ fn totals(drift: &Drift) -> String {
     table(&rows)
 }
 
-/// A row per port.
-fn ports(drift: &Drift) -> String {
-    const COLUMNS: [(&str, Counter); 7] = [
-        ("SYNs", Counter::Syns),
-        ("with data", Counter::SynsWithData),
-        ("bytes", Counter::SynDataBytes),
-        ("CookieReqd", Counter::CookieReqd),
-        ("Passive", Counter::Passive),
-        ("AltKey", Counter::PassiveAltKey),
-        ("Fail", Counter::PassiveFail),
-    ];
-    let row = |label: String, counters: &Counters| {
-        let cells = COLUMNS.map(|(_, counter)| counters.get(counter).to_string());
-        std::iter::once(label).chain(cells).collect()
-    };
-    let heads = COLUMNS.map(|(head, _)| head.to_owned());
-    let mut rows = vec![std::iter::once("port".to_owned()).chain(heads).collect()];
-    for (port, counters) in &drift.ours.ports {
-        rows.push(row(port.to_string(), counters));
+/// Why SYNs that asked for Fast Open did not get it, the most frequent reason first.
+fn reasons(drift: &Drift) -> String {
+    let count = |reason: &Counter| drift.ours.total.get(*reason);
+    let mut reasons = Counter::REASONS.to_vec();
+    reasons.retain(|reason| count(reason) > 0);
+    reasons.sort_by_key(|reason| std::cmp::Reverse(count(reason)));
+    if reasons.is_empty() {
+        return String::new();
     }
-    rows.push(row("other".to_owned(), &drift.ours.other));
-    table(&rows)
+    let width = reasons
+        .iter()
+        .map(|reason| count(reason).to_string().len())
+        .max()
+        .unwrap_or(0);
+    let mut text = "\nwhy Fast Open was not used\n".to_owned();
+    for reason in &reasons {
+        let (count, help) = (count(reason), reason.help());
+        text += &format!("  {count:>width$}  {help} ({})\n", reason.name());
+    }
+    text
+}
+
+/// What no counter of a port says.
+fn remarks(namespace: &Namespace) -> anyhow::Result<String> {
+    let asks = namespace.sources()?.ask_without_using();
+    let mut text = format!(
+        "\nask without using   {asks}  (sources that were given {} cookies or more and used none)\n",
+        SourceCounts::ASKS
+    );
+    let lost = namespace.events_lost()?.total();
+    if lost > 0 {
+        text +=
+            &format!("events lost         {lost}  (over the rate of `tfo events`, or unread)\n");
+    }
+    Ok(text)
+}
+
+/// Looks a few times, and calls drift what is there every time.
+async fn check(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<ExitCode> {
+    let mut drift = namespace.drift()?;
+    let mut drifting = drift.drift().map(|by| by != 0);
+    for _ in 1..LOOKS {
+        if drifting == [false; Counter::MIRRORED.len()] {
+            break;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        drift = namespace.drift()?;
+        for (drifting, by) in drifting.iter_mut().zip(drift.drift()) {
+            *drifting &= by != 0;
+        }
+    }
+    let found: Vec<usize> = (0..drifting.len()).filter(|at| drifting[*at]).collect();
+    if args.json.json {
+        let mut object = to_json(namespace, args).await?;
+        let names = found.iter().map(|at| Counter::MIRRORED[*at].name());
+        object["drifting"] = names.collect();
+        print_json(&object)?;
+    } else if found.is_empty() {
+        print("no drift: what tfo counted is what the kernel counted\n")?;
+    }
+    if found.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !args.json.json {
+        let mut text = String::new();
+        for at in found {
+            let counter = Counter::MIRRORED[at];
+            text += &format!(
+                "{}: tfo {}, kernel {}, drift {}\n",
+                counter.name(),
+                drift.ours.total.get(counter),
+                drift.kernel[at],
+                drift.drift()[at]
+            );
+        }
+        print(&text)?;
+    }
+    Ok(ExitCode::from(FOUND))
 }

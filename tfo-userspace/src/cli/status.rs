@@ -17,6 +17,8 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
         None => Vec::new(),
     };
     let age = namespace.keys_age()?;
+    let memory = namespace.memory()?;
+    let total: u64 = memory.values().sum();
     if json {
         let interfaces: Vec<_> = interfaces
             .iter()
@@ -34,6 +36,7 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
             "interfaces": interfaces,
             "keys": keys,
             "keys_age_seconds": age.map(|age| age.as_secs()),
+            "memory": { "maps": memory, "total": total },
             "tcp_fastopen": mode.0,
             "listeners_may_use_fast_open": mode.server(),
         }));
@@ -64,7 +67,20 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
             format!(", changed {} s ago", age.as_secs())
         });
         print(&format!("keys: {}{age}\n", keys.join(", ")))?;
+        let maps: Vec<String> = memory
+            .iter()
+            .map(|(name, bytes)| format!("{name} {}", kib(*bytes)))
+            .collect();
+        print(&format!(
+            "kernel memory of the maps: {} ({})\n",
+            kib(total),
+            maps.join(", ")
+        ))?;
     }
     print(&format!("net.ipv4.tcp_fastopen = {}\n", mode.0))?;
     warn_if_off()
+}
+
+fn kib(bytes: u64) -> String {
+    format!("{} KiB", bytes.div_ceil(1024))
 }

@@ -10,10 +10,10 @@ use aya::{
         loaded_programs,
     },
 };
-use tfo_common::maps::{COUNTERS, PORT_SLOTS, SLOTS_TAKEN};
+use tfo_common::maps::OF_INTERFACE;
 
 use super::{
-    Datapath, DatapathError, Mirror, Namespace, NamespaceError, info,
+    Datapath, DatapathError, Mirror, Namespace, NamespaceError, Settings, info,
     pins::{self, InterfacePins},
 };
 use crate::{
@@ -131,7 +131,7 @@ pub async fn attach(
     namespace: &Namespace,
     name: &str,
     choice: ModeChoice,
-    mirror: Mirror,
+    settings: Settings,
 ) -> Result<Attached, AttachError> {
     support::check()?;
     if let Some(path) = pins::other_versions()?.pop() {
@@ -146,7 +146,7 @@ pub async fn attach(
     let _lock = namespace.pins().lock()?;
     // What is left of a program that someone else detached.
     pins.remove()?;
-    match attach_locked(namespace, &interface, &pins, choice, mirror) {
+    match attach_locked(namespace, &interface, &pins, choice, settings) {
         Ok(attached) => Ok(attached),
         Err(error) => {
             // The error that counts is the first one.
@@ -162,9 +162,9 @@ fn attach_locked(
     interface: &Interface,
     pins: &InterfacePins,
     choice: ModeChoice,
-    mirror: Mirror,
+    settings: Settings,
 ) -> Result<Attached, AttachError> {
-    let mut datapath = Datapath::load_with_keys(mirror, &namespace.pins().keys())?;
+    let mut datapath = Datapath::load_with_keys(settings, &namespace.pins().keys())?;
     #[cfg(feature = "trace")]
     datapath.forward_log().map_err(|source| DatapathError::Io {
         path: "the program's log".into(),
@@ -186,7 +186,7 @@ fn attach_locked(
     Ok(Attached {
         mode,
         not_native,
-        mirror: datapath.mirror(),
+        mirror: datapath.settings().mirror,
         not_exact: datapath.not_exact().map(str::to_owned),
         program_id,
         keys,
@@ -257,14 +257,11 @@ fn pin(datapath: &mut Datapath, link: FdLink, pins: &InterfacePins) -> Result<()
             source: Box::new(source),
         }
     };
-    for (name, path) in [
-        (COUNTERS, pins.counters()),
-        (PORT_SLOTS, pins.port_slots()),
-        (SLOTS_TAKEN, pins.slots_taken()),
-    ] {
+    for name in OF_INTERFACE {
+        let path = pins.map(name);
         datapath.map(name)?.pin(&path).map_err(at(path))?;
     }
-    info::write(&pins.info(), datapath.mirror())?;
+    info::write(&pins.info(), datapath.settings())?;
     let path = pins.program();
     datapath.program_mut()?.pin(&path).map_err(at(path))?;
     let path = pins.link();

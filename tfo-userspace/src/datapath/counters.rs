@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use aya::maps::{Array, Map, PerCpuArray};
 use tfo_common::{
     counters::Counters,
-    maps::{COUNTERS, PortCounters, SLOTS_TAKEN},
+    maps::{COUNTERS, PortCounters, SIZES, SLOTS_TAKEN},
+    sizes::Sizes,
 };
 
-use super::DatapathError;
+use super::{DatapathError, Namespace, program::map_from_pin};
 
 /// All counts at about one time. Packets that pass meanwhile may be in one counter and not yet in
 /// another.
@@ -57,5 +58,30 @@ impl Snapshot {
             }
         }
         Ok(snapshot)
+    }
+}
+
+/// Reads the map of one interface and adds up all CPUs.
+pub(super) fn read_sizes(map: &Map) -> Result<Sizes, DatapathError> {
+    let map: PerCpuArray<_, Sizes> = map.try_into().map_err(DatapathError::map(SIZES))?;
+    let mut sum = Sizes::default();
+    for cpu in map.get(&0, 0).map_err(DatapathError::map(SIZES))?.iter() {
+        sum += *cpu;
+    }
+    Ok(sum)
+}
+
+impl Namespace {
+    /// How much data SYNs had on all attached interfaces.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where a map cannot be read.
+    pub fn sizes(&self) -> Result<Sizes, DatapathError> {
+        let mut sum = Sizes::default();
+        for pins in self.pins().interfaces()? {
+            sum += read_sizes(&map_from_pin(&pins.map(SIZES), SIZES)?)?;
+        }
+        Ok(sum)
     }
 }

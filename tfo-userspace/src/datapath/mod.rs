@@ -9,24 +9,33 @@
 //!     state                    the kernel's counters when ours began, and the age of the keys
 //!     if<INDEX>/               an interface
 //!       info                   how it was attached
-//!       link program counters port_slots slots_taken
+//!       link program
+//!       counters port_slots slots_taken sizes sources events event_gate event_budget
 //! ```
 
 mod attach;
 mod counters;
+mod events;
 mod info;
 mod key_store;
 mod listeners;
+mod memory;
 mod namespace;
 mod pins;
 mod program;
+mod settings;
+mod sources;
 
 pub use attach::{AttachError, Attached, ModeChoice, attach, detach};
 pub use counters::Snapshot;
+pub use events::{DEFAULT_RATE, EventFilter, EventStream, Lost, monotonic};
 pub use key_store::KeyStore;
 pub use listeners::{FastOpenState, ListenersError, ListeningSocket, listeners};
+pub use memory::Memory;
 pub use namespace::{AttachedInterface, Drift, Namespace, NamespaceError};
-pub use program::{Datapath, Mirror, OBJECT};
+pub use program::{Datapath, OBJECT};
+pub use settings::{Mirror, Settings, SourceLimits};
+pub use sources::{Prefix, Sources};
 
 use std::path::PathBuf;
 

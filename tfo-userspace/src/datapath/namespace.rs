@@ -50,6 +50,11 @@ pub enum NamespaceError {
         "nothing is attached here: `tfo attach IFACE` first (and --netns NAME for another network namespace)"
     )]
     NothingAttached,
+    /// Someone else reads the events.
+    #[error(
+        "another `tfo events` is reading here, and each event goes to one reader: end it first"
+    )]
+    EventsTaken,
 }
 
 /// What has to be remembered of a namespace between two runs of the controller. Pinned as the only
@@ -164,7 +169,7 @@ impl Namespace {
                 name: interface.map(|interface| interface.name.clone()),
                 program_id,
                 mode: xdp.map(|xdp| xdp.mode),
-                mirror: info::read(&pins.info())?,
+                mirror: info::read(&pins.info())?.mirror,
             });
         }
         Ok(attached)
@@ -324,7 +329,7 @@ impl Namespace {
 
 fn counters_at(pins: &InterfacePins) -> Result<Snapshot, DatapathError> {
     Snapshot::read(
-        &map_from_pin(&pins.counters(), COUNTERS)?,
-        &map_from_pin(&pins.slots_taken(), SLOTS_TAKEN)?,
+        &map_from_pin(&pins.map(COUNTERS), COUNTERS)?,
+        &map_from_pin(&pins.map(SLOTS_TAKEN), SLOTS_TAKEN)?,
     )
 }

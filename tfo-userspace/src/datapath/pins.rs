@@ -2,12 +2,15 @@
 
 use std::{
     fs, io,
-    os::fd::AsFd as _,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, flock};
-use tfo_common::maps::LAYOUT_VERSION;
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+use tfo_common::maps::{LAYOUT_VERSION, OF_INTERFACE};
 
 use super::DatapathError;
 use crate::kernel::support::BPFFS;
@@ -33,7 +36,14 @@ pub(super) struct InterfacePins {
 }
 
 /// Holds others off the pins of a namespace while it lives.
-pub(super) struct Lock(#[expect(dead_code, reason = "held, not read")] fs::File);
+pub(super) struct Lock(fs::File);
+
+impl Lock {
+    /// The directory was removed meanwhile, whatever stands in its place now.
+    pub(super) fn is_gone(&self) -> bool {
+        self.0.metadata().is_ok_and(|dir| dir.nlink() == 0)
+    }
+}
 
 impl NamespacePins {
     /// The namespace's, which need not exist.
@@ -85,6 +95,19 @@ impl NamespacePins {
         Ok(interfaces)
     }
 
+    /// All maps that are pinned here.
+    pub(super) fn maps(&self) -> Result<Vec<PathBuf>, DatapathError> {
+        if !self.exists() {
+            return Ok(Vec::new());
+        }
+        let mut maps = vec![self.keys(), self.state()];
+        for pins in self.interfaces()? {
+            maps.push(pins.info());
+            maps.extend(OF_INTERFACE.map(|name| pins.map(name)));
+        }
+        Ok(maps)
+    }
+
     /// Removes what belongs to the namespace as a whole once its last interface is gone.
     pub(super) fn remove_if_unused(&self) -> Result<(), DatapathError> {
         if !self.interfaces()?.is_empty() {
@@ -114,16 +137,19 @@ impl InterfacePins {
         self.dir.join("info")
     }
 
-    pub(super) fn counters(&self) -> PathBuf {
-        self.dir.join("counters")
+    /// The map of that name in the object.
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.dir.join(name.to_ascii_lowercase())
     }
 
-    pub(super) fn port_slots(&self) -> PathBuf {
-        self.dir.join("port_slots")
-    }
-
-    pub(super) fn slots_taken(&self) -> PathBuf {
-        self.dir.join("slots_taken")
+    /// Takes the interface's stream of events; `None` where someone else has it.
+    pub(super) fn try_lock(&self) -> Result<Option<Lock>, DatapathError> {
+        let dir = fs::File::open(&self.dir).map_err(|source| at(&self.dir, source))?;
+        match flock(dir.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lock(dir))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(at(&self.dir, error.into())),
+        }
     }
 
     pub(super) fn exists(&self) -> bool {

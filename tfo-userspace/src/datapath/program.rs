@@ -1,6 +1,6 @@
 //! The object that the build made, loaded into the kernel.
 
-use std::{fmt, path::Path};
+use std::path::Path;
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
@@ -9,41 +9,28 @@ use aya::{
 };
 use tfo_common::{
     cookie::KeySet,
-    maps::{COUNTERS, KEYS, SLOTS_TAKEN, SOCKET_OFFSETS, SocketOffsets, XDP_PROGRAM},
+    maps::{
+        COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, KEYS, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS,
+        SOURCE_SETTINGS, SOURCES, SocketOffsets, XDP_PROGRAM,
+    },
+    sizes::Sizes,
 };
 
-use super::{DatapathError, KeyStore, Snapshot};
+use super::{
+    DatapathError, EventFilter, EventStream, KeyStore, Mirror, Settings, Snapshot, Sources,
+    counters::read_sizes,
+};
 use crate::kernel::types::KernelTypes;
 
 /// The eBPF object.
 pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tfo-ebpf"));
-
-/// How closely the data path follows the kernel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mirror {
-    /// It asks the kernel's sockets what a SYN will meet, and counts as the kernel will.
-    #[default]
-    Exact,
-    /// The packet and the keys decide alone.
-    Packet,
-}
-
-impl fmt::Display for Mirror {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Exact => "exact",
-            Self::Packet => "packet",
-        })
-    }
-}
 
 /// The program and its maps, in the kernel, neither pinned nor attached. It accepts no cookie until
 /// it is given keys.
 pub struct Datapath {
     ebpf: Ebpf,
     keys: KeyStore,
-    mirror: Mirror,
+    settings: Settings,
     not_exact: Option<String>,
 }
 
@@ -53,18 +40,18 @@ impl Datapath {
     /// # Errors
     ///
     /// [`DatapathError`] where the kernel refuses it.
-    pub fn load(mirror: Mirror) -> Result<Self, DatapathError> {
-        Self::load_with(mirror, None)
+    pub fn load(settings: impl Into<Settings>) -> Result<Self, DatapathError> {
+        Self::load_with(settings.into(), None)
     }
 
     /// Loads the program with maps of its own, but the keys that are pinned at `keys`; pins them
     /// there if they are not yet.
-    pub(super) fn load_with_keys(mirror: Mirror, keys: &Path) -> Result<Self, DatapathError> {
-        Self::load_with(mirror, Some(keys))
+    pub(super) fn load_with_keys(settings: Settings, keys: &Path) -> Result<Self, DatapathError> {
+        Self::load_with(settings, Some(keys))
     }
 
-    fn load_with(mirror: Mirror, keys: Option<&Path>) -> Result<Self, DatapathError> {
-        let (offsets, not_exact) = match mirror {
+    fn load_with(mut settings: Settings, keys: Option<&Path>) -> Result<Self, DatapathError> {
+        let (offsets, not_exact) = match settings.mirror {
             Mirror::Packet => (SocketOffsets::default(), None),
             Mirror::Exact => match KernelTypes::read().and_then(|types| types.socket_offsets()) {
                 Ok(offsets) => (offsets, None),
@@ -75,19 +62,22 @@ impl Datapath {
         if let Some(path) = keys {
             loader.map_pin_path(KEYS, path);
         }
+        let sources = settings.sources.constant();
+        // A map has at least one entry, even if it is never used.
+        loader.map_max_entries(SOURCES, settings.sources.max.max(1));
+        if offsets.known == 0 {
+            settings.mirror = Mirror::Packet;
+        }
         let mut ebpf = loader
             .override_global(SOCKET_OFFSETS, &offsets, true)
+            .override_global(SOURCE_SETTINGS, &sources, true)
             .load(OBJECT)
             .map_err(|error| DatapathError::Load(Box::new(error)))?;
         let keys = ebpf.take_map(KEYS).ok_or(DatapathError::Missing(KEYS))?;
         let mut datapath = Self {
             ebpf,
             keys: KeyStore::new(keys)?,
-            mirror: if offsets.known == 0 {
-                Mirror::Packet
-            } else {
-                Mirror::Exact
-            },
+            settings,
             not_exact,
         };
         datapath.program_mut()?.load()?;
@@ -96,7 +86,12 @@ impl Datapath {
 
     /// How closely it follows the kernel.
     pub const fn mirror(&self) -> Mirror {
-        self.mirror
+        self.settings.mirror
+    }
+
+    /// What it was told; [`Mirror::Packet`] where it could not be [`Mirror::Exact`].
+    pub const fn settings(&self) -> Settings {
+        self.settings
     }
 
     /// Why it follows less closely than it was to.
@@ -142,6 +137,37 @@ impl Datapath {
     /// [`DatapathError`] where a map cannot be read.
     pub fn counters(&self) -> Result<Snapshot, DatapathError> {
         Snapshot::read(self.map(COUNTERS)?, self.map(SLOTS_TAKEN)?)
+    }
+
+    /// How much data its SYNs had.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the map cannot be read.
+    pub fn sizes(&self) -> Result<Sizes, DatapathError> {
+        read_sizes(self.map(SIZES)?)
+    }
+
+    /// Where its SYNs came from.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the map cannot be read.
+    pub fn sources(&self) -> Result<Sources, DatapathError> {
+        let mut sources = Sources::default();
+        sources.add(self.map(SOURCES)?, self.settings.sources)?;
+        Ok(sources)
+    }
+
+    /// The stream of its SYNs. It can be taken once.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where it was taken, or a map cannot be read.
+    pub fn take_events(&mut self, filter: EventFilter) -> Result<EventStream, DatapathError> {
+        let mut take = |name| self.ebpf.take_map(name).ok_or(DatapathError::Missing(name));
+        let maps = [take(EVENTS)?, take(EVENT_GATE)?, take(EVENT_BUDGET)?];
+        EventStream::new(maps, filter, 1, None)
     }
 
     /// Where the keys are kept.

@@ -1,0 +1,66 @@
+//! What the maps hold of the kernel's memory.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::Path,
+};
+
+use aya::maps::MapData;
+
+use super::{DatapathError, Namespace};
+
+/// Bytes of kernel memory that each map of a namespace takes, by its pin's name; those of several
+/// interfaces are added up.
+///
+/// It is the kernel's own figure, `memlock` in the map's fdinfo: from Linux 6.4 on what the map has
+/// allocated now (`map_mem_usage`), before that an estimate from its bounds.
+pub type Memory = BTreeMap<String, u64>;
+
+impl Namespace {
+    /// What the maps take. None where nothing is attached.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where a map cannot be opened.
+    pub fn memory(&self) -> Result<Memory, DatapathError> {
+        let mut memory = Memory::new();
+        for path in self.pins().maps()? {
+            let bytes = memlock(&path)?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            *memory.entry(name.into_owned()).or_default() += bytes;
+        }
+        Ok(memory)
+    }
+}
+
+fn memlock(path: &Path) -> Result<u64, DatapathError> {
+    let map = MapData::from_pin(path).map_err(DatapathError::map("of a pin"))?;
+    let fdinfo = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
+    let io = |source| DatapathError::Io {
+        path: fdinfo.clone().into(),
+        source,
+    };
+    let text = fs::read_to_string(&fdinfo).map_err(io)?;
+    parse(&text).ok_or_else(|| io(io::Error::other("it has no memlock")))
+}
+
+fn parse(text: &str) -> Option<u64> {
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix("memlock:"))?;
+    value.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memlock_is_a_line_of_fdinfo() {
+        let text = "pos:\t0\nmap_type:\t2\nmax_entries:\t65536\nmemlock:\t524560\nmap_id:\t31\n";
+        assert_eq!(parse(text), Some(524_560));
+        assert_eq!(parse("pos:\t0\n"), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! What came from whom.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    net::IpAddr,
+};
+
+use aya::maps::{HashMap, Map, MapError};
+use tfo_common::{
+    maps::SOURCES,
+    sources::{Address, SourceCounts},
+};
+
+use super::{DatapathError, Namespace, NamespaceError, SourceLimits, info, program::map_from_pin};
+
+/// Addresses that begin alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Prefix {
+    /// The first of them.
+    pub address: IpAddr,
+    /// How many bits they have in common.
+    pub len: u8,
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.len)
+    }
+}
+
+/// What came from each prefix, of those that are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources(pub BTreeMap<Prefix, SourceCounts>);
+
+impl Sources {
+    /// Reads one interface's map. Packets change it meanwhile.
+    pub(super) fn add(&mut self, map: &Map, limits: SourceLimits) -> Result<(), DatapathError> {
+        if limits.max == 0 {
+            return Ok(());
+        }
+        let error = DatapathError::map(SOURCES);
+        let map: HashMap<_, Address, SourceCounts> = map.try_into().map_err(&error)?;
+        // The kernel starts from the beginning where the last key was evicted before it was asked for
+        // the next: without an end of its own, this could go on for as long as packets come.
+        let rounds = 2 * limits.max as usize;
+        let mut seen = HashSet::new();
+        for key in map.keys().take(rounds) {
+            let key = key.map_err(&error)?;
+            if !seen.insert(key) {
+                continue;
+            }
+            let counts = match map.get(&key, 0) {
+                Ok(counts) => counts,
+                Err(MapError::KeyNotFound) => continue,
+                Err(source) => return Err(error(source)),
+            };
+            let address = key.ip();
+            let len = if address.is_ipv4() {
+                limits.v4
+            } else {
+                limits.v6
+            };
+            *self.0.entry(Prefix { address, len }).or_default() += counts;
+        }
+        Ok(())
+    }
+
+    /// Those with the most requests, uses and failures, most first.
+    pub fn top(&self, number: usize) -> Vec<(Prefix, SourceCounts)> {
+        let mut all: Vec<_> = self.0.iter().map(|(prefix, it)| (*prefix, *it)).collect();
+        all.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.weight()));
+        all.truncate(number);
+        all
+    }
+
+    /// How many ask again and again and never use a cookie: [`SourceCounts::asks_without_using`].
+    pub fn ask_without_using(&self) -> usize {
+        self.0.values().filter(|it| it.asks_without_using()).count()
+    }
+}
+
+impl Namespace {
+    /// What came from each prefix, on all attached interfaces.
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError`] where a map cannot be read.
+    pub fn sources(&self) -> Result<Sources, NamespaceError> {
+        let mut sources = Sources::default();
+        for pins in self.pins().interfaces()? {
+            let limits = info::read(&pins.info())?.sources;
+            sources.add(&map_from_pin(&pins.map(SOURCES), SOURCES)?, limits)?;
+        }
+        Ok(sources)
+    }
+}
