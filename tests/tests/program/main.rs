@@ -2,8 +2,11 @@
 //! every frame goes on as it came.
 
 mod agreement;
+mod events;
 mod flow;
 mod frames;
 mod keys;
 mod ports;
 mod rows;
+mod sizes;
+mod sources;
