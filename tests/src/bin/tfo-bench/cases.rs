@@ -1,0 +1,160 @@
+//! The frames that are measured.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use etherparse::PacketBuilder;
+use tfo_common::counters::Counter::{
+    self, CookieReqd, Passive, PassiveAltKey, PassiveFail, ReasonBadCookie,
+};
+use tfo_tests::{
+    packet::{self, Segment, fast_open, flag, linux_options},
+    program::{Counted, KeyBytes},
+};
+
+use crate::data_path::With;
+
+pub(crate) const PRIMARY: KeyBytes = *b"a primary key...";
+pub(crate) const BACKUP: KeyBytes = *b"a backup key....";
+const NO_KEY: KeyBytes = *b"not the server's";
+pub(crate) const PORT: u16 = 443;
+/// What a client sends with its cookie.
+const REQUEST: &[u8] = b"GET /index.html HTTP/1.1\r\nHost: www.example.com\r\nAccept: */*\r\n\r\n";
+
+/// A frame to measure.
+pub(crate) struct Case {
+    pub(crate) name: String,
+    /// Which program is measured.
+    pub(crate) with: With,
+    pub(crate) frame: Bytes,
+    /// What the program counts for it, which shows that it took the way that is measured.
+    pub(crate) counts: Counted,
+    /// The most that it is to cost, in empty programs.
+    pub(crate) target: Option<f64>,
+    pub(crate) samples: Vec<Sample>,
+}
+
+/// Nanoseconds for a packet, in one round.
+#[derive(Clone, Copy)]
+pub(crate) struct Sample {
+    pub(crate) empty: f64,
+    pub(crate) tfo: f64,
+}
+
+impl Case {
+    fn new(name: impl Into<String>, frame: impl Into<Bytes>, counts: Counted) -> Self {
+        Self {
+            name: name.into(),
+            with: With::Bare,
+            frame: frame.into(),
+            counts,
+            target: None,
+            samples: Vec::new(),
+        }
+    }
+
+    /// The same with a look-up of the listener.
+    fn exact(self) -> Self {
+        self.with(With::Exact, "exact")
+    }
+
+    /// The same in another program.
+    fn with(mut self, with: With, name: &str) -> Self {
+        self.name = format!("{}, {name}", self.name);
+        self.with = with;
+        self
+    }
+
+    fn target(mut self, ratio: f64) -> Self {
+        self.target = Some(ratio);
+        self
+    }
+
+    /// The median, the least and the most of a figure of the rounds.
+    pub(crate) fn spread(&self, figure: impl Fn(&Sample) -> f64) -> [f64; 3] {
+        let mut figures: Vec<_> = self.samples.iter().map(figure).collect();
+        figures.sort_by(f64::total_cmp);
+        let middle = figures.len() / 2;
+        [figures[middle], figures[0], figures[figures.len() - 1]]
+    }
+}
+
+/// All of them.
+pub(crate) fn cases() -> Vec<Case> {
+    let v4: [IpAddr; 2] = [[192, 0, 2, 7], [198, 51, 100, 2]].map(IpAddr::from);
+    let v6: [IpAddr; 2] = [
+        [0x2001, 0xdb8, 1, 2, 3, 4, 5, 6],
+        [0x2001, 0xdb8, 7, 8, 9, 0, 0, 1],
+    ]
+    .map(|segments: [u16; 8]| IpAddr::from(segments));
+    let mut cases = vec![Case::new("ARP", arp(), Counted::nothing())];
+    cases.extend(family("IPv4", v4, 3.0));
+    cases.extend(family("IPv6", v6, 3.8));
+    cases
+}
+
+/// The frames of one address family. A valid cookie is to cost `cookie_target`.
+fn family(family: &str, [client, server]: [IpAddr; 2], cookie_target: f64) -> Vec<Case> {
+    let segment = |flags| {
+        let client = SocketAddr::new(client, 50_000);
+        Segment::new(client, SocketAddr::new(server, PORT), flags)
+    };
+    let syn = |what: &str, fast_open: &[u8], data: &[u8], counters: &[Counter]| {
+        let options = linux_options(fast_open);
+        let frame = segment(flag::SYN).options(&options).data(data).frame();
+        let counts = Counted::syn(PORT, counters, data);
+        Case::new(format!("{family} {what}"), frame, counts)
+    };
+    let cookie = |key: &KeyBytes| fast_open(&packet::cookie(key, client, server));
+    // An acknowledgement in the middle of a connection has timestamps.
+    let timestamps = b"\x01\x01\x08\x0a\x5c\x3f\x10\x9a\x10\x2b\x3c\x4d";
+    let ack = segment(flag::ACK).options(timestamps).padded_frame();
+    let (udp, nothing) = (udp(client, server), Counted::nothing);
+    let alt = &[Passive, PassiveAltKey];
+    let valid = || syn("SYN, valid cookie", &cookie(&PRIMARY), REQUEST, &[Passive]);
+    let bad = &[PassiveFail, ReasonBadCookie];
+    vec![
+        Case::new(format!("{family} UDP"), udp, nothing()),
+        Case::new(format!("{family} TCP ACK"), ack, nothing()).target(1.3),
+        syn("SYN, no Fast Open", b"", b"", &[]).target(1.9),
+        syn("SYN, cookie request", &fast_open(b""), b"", &[CookieReqd]),
+        syn("SYN, valid cookie", &cookie(&PRIMARY), REQUEST, &[Passive]).target(cookie_target),
+        syn("SYN, backup key's cookie", &cookie(&BACKUP), REQUEST, alt),
+        syn("SYN, invalid cookie", &cookie(&NO_KEY), REQUEST, bad),
+        syn("SYN, no Fast Open", b"", b"", &[]).exact(),
+        syn("SYN, cookie request", &fast_open(b""), b"", &[CookieReqd]).exact(),
+        syn("SYN, data alone", b"", REQUEST, &[]),
+        syn("SYN, data alone", b"", REQUEST, &[]).with(With::Sources, "by source"),
+        valid().with(With::Sources, "by source"),
+        valid().with(With::OverRate, "over rate"),
+        valid().with(With::Told, "told"),
+        syn("SYN, valid cookie", &cookie(&PRIMARY), REQUEST, &[Passive]).exact(),
+        syn("SYN, invalid cookie", &cookie(&NO_KEY), REQUEST, bad).exact(),
+    ]
+}
+
+/// A question for an address, in a frame of Ethernet's least length.
+fn arp() -> Vec<u8> {
+    let mut frame = [&[0xff; 6][..], &[2; 6], &[0x08, 0x06]].concat();
+    frame.extend([0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.extend([
+        2, 2, 2, 2, 2, 2, 192, 0, 2, 7, 0, 0, 0, 0, 0, 0, 198, 51, 100, 2,
+    ]);
+    frame.resize(60, 0);
+    frame
+}
+
+fn udp(client: IpAddr, server: IpAddr) -> Vec<u8> {
+    let link = PacketBuilder::ethernet2([2; 6], [4; 6]);
+    let network = match (client, server) {
+        (IpAddr::V4(client), IpAddr::V4(server)) => link.ipv4(client.octets(), server.octets(), 64),
+        (IpAddr::V6(client), IpAddr::V6(server)) => link.ipv6(client.octets(), server.octets(), 64),
+        _ => unreachable!("both are of one family"),
+    };
+    let mut frame = Vec::new();
+    network
+        .udp(50_000, PORT)
+        .write(&mut frame, &[0; 100])
+        .expect("a vector takes it");
+    frame
+}
