@@ -15,7 +15,8 @@ use super::{DatapathError, Namespace};
 /// interfaces are added up.
 ///
 /// It is the kernel's own figure, `memlock` in the map's fdinfo: from Linux 6.4 on what the map has
-/// allocated now (`map_mem_usage`), before that an estimate from its bounds.
+/// allocated now (`map_mem_usage`), before that an estimate from its bounds. Of `keys` it is the outer
+/// array; the set in it takes less than a page more.
 pub type Memory = BTreeMap<String, u64>;
 
 impl Namespace {
