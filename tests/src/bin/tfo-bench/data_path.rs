@@ -17,7 +17,8 @@ pub(crate) enum With {
     Sources,
     /// Someone listens to events, at the default rate: almost all are over it.
     OverRate,
-    /// Someone listens to events, and there is no limit.
+    /// Someone listens to events, and there is no limit. It runs in small chunks, and so does the empty
+    /// program beside it: the system calls are then most of both.
     Told,
 }
 
