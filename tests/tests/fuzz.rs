@@ -13,6 +13,26 @@ const SYNS: u64 = 20_000;
 /// How many batches of the about 150 may be disturbed by what else the machine does.
 const RACES: u64 = 15;
 
+/// A SYN with a good cookie is taken or meets a full queue; which of the two, data path and kernel may
+/// see differently where the queue changes between their looks. Nothing else may differ.
+#[test]
+fn senders_at_once_differ_by_races_alone() -> Result<()> {
+    const SENDERS: u16 = 4;
+    const EACH: u16 = 10_000;
+    let load = fuzz::load(SENDERS, EACH)?;
+    println!("{load:?}");
+    let (kernel, drift) = (load.kernel, load.drift);
+    ensure!(kernel.passive >= 3 && kernel.overflows > 100, "{load:?}");
+    ensure!(drift.passive + drift.overflows == 0, "{load:?}");
+    ensure!(
+        (drift.requests, drift.failed, drift.alt_key) == (0, 0, 0),
+        "{load:?}"
+    );
+    // The kernel looks at most some frames later than the data path.
+    ensure!(drift.passive.unsigned_abs() * 10 < load.syns, "{load:?}");
+    Ok(())
+}
+
 #[test]
 fn random_syns_count_as_the_kernel_counts_them() -> Result<()> {
     let seed = match env::var("TFO_SEED") {

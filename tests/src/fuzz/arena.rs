@@ -16,7 +16,7 @@ use crate::{
     bed::{Bed, Tally},
     keys,
     link::{Frames, LinkSocket},
-    packet::{cookie, flag},
+    packet::{cookie, fast_open, flag},
     program::KeyBytes,
     socket::{Listener, Settings},
     veth::{
@@ -39,7 +39,13 @@ const HOP_LIMIT: u8 = 64;
 /// Nobody listens there.
 const CLOSED: u16 = 1;
 
+/// So many handshakes may stay open at the listener with a small Fast Open queue.
+const ROOM: u32 = 1 << 17;
+
 const BIG: Settings = Settings::FAST_OPEN;
+
+/// The number of a listener with a small Fast Open queue.
+pub(super) const SMALL_QUEUE: usize = 2;
 
 /// The listeners: the family of their address (IPv6 is dual-stack), and what is set on them.
 const LISTENERS: [(Family, Settings); 9] = [
@@ -49,6 +55,7 @@ const LISTENERS: [(Family, Settings); 9] = [
         Family::V6,
         Settings {
             queue: Some(3),
+            backlog: ROOM,
             ..BIG
         },
     ),
@@ -105,9 +112,9 @@ pub(super) struct Played {
 
 /// What is counted at some moment.
 #[derive(Clone, Copy)]
-struct Counted {
-    syns: u64,
-    drift: Tally,
+pub(super) struct Counted {
+    pub(super) syns: u64,
+    pub(super) drift: Tally,
 }
 
 /// A SYN that was sent.
@@ -134,6 +141,8 @@ impl Arena {
             pair.set_neighbour(family.spare(0), NOBODYS_MAC)?;
         }
         pair.server.configure(&routes)?;
+        pair.server
+            .set_sysctl("net.core.somaxconn", &ROOM.to_string())?;
         let text = [PRIMARY, BACKUP].map(text).join(",");
         pair.server.set_sysctl(keys::SYSCTL, &text)?;
         let listeners = LISTENERS.iter().map(|(family, settings)| {
@@ -260,8 +269,43 @@ impl Arena {
         Ok(())
     }
 
+    /// The listener of that number.
+    pub(super) fn listener(&self, number: usize) -> &Listener {
+        &self.listeners[number]
+    }
+
+    /// Sends a SYN with a good cookie to a listener.
+    pub(super) fn send_good(&self, target: usize, family: Family, number: u32) -> Result<()> {
+        let (from, to) = (
+            client(family, number),
+            server_port(family, self.listener(target).port()),
+        );
+        let syn = Sent {
+            client: from,
+            server: to,
+            sequence: number << 8,
+            options: fast_open(&cookie(&PRIMARY, from.ip(), to.ip())).into(),
+        };
+        self.transmit(&frame(&syn, flag::SYN, b"data")?)
+    }
+
+    /// Sends a frame, as soon as the wire has room for it.
+    fn transmit(&self, frame: &[u8]) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            match self.link.send(frame) {
+                Err(error)
+                    if error.raw_os_error() == Some(libc::ENOBUFS) && start.elapsed() < SETTLED =>
+                {
+                    thread::sleep(POLL);
+                }
+                result => return Ok(result?),
+            }
+        }
+    }
+
     /// Waits until `syns` more than `before` are counted on both sides.
-    fn settle(&self, before: Counted, syns: u64) -> Result<Counted> {
+    pub(super) fn settle(&self, before: Counted, syns: u64) -> Result<Counted> {
         let mut last = before;
         let mut changed = Instant::now();
         loop {
@@ -279,7 +323,7 @@ impl Arena {
         }
     }
 
-    fn counted(&self) -> Result<Counted> {
+    pub(super) fn counted(&self) -> Result<Counted> {
         let drift = self.bed.pair.server.run(|| Namespace::current()?.drift())?;
         let differences = drift.drift();
         let drift_of = |name: &str| {
@@ -308,7 +352,7 @@ impl Arena {
                 options: Vec::new(),
                 ..*syn
             };
-            self.link.send(&frame(&reset, flag::RST, &[])?)?;
+            self.transmit(&frame(&reset, flag::RST, &[])?)?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 //! look at a queue and the kernel's, other SYNs of the batch came in.
 
 mod arena;
+mod load;
 mod shrink;
 mod step;
 
@@ -14,8 +15,11 @@ use std::fmt;
 
 use anyhow::Result;
 
-pub use self::step::{Batch, Host, Step};
 use self::{arena::Arena, shrink::shrink};
+pub use self::{
+    load::{Load, load},
+    step::{Batch, Host, Step},
+};
 use crate::bed::Tally;
 
 /// What a run came to.
