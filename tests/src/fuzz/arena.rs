@@ -1,17 +1,20 @@
 //! Where batches are sent: a wire, `tfo`, and listeners of all sorts.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
-use etherparse::PacketBuilder;
+use anyhow::Result;
 use tfo_common::counters::Counter;
 use tfo_userspace::datapath::Namespace;
 
-use super::{Batch, Host, Step, step::CookieOf};
+use super::{
+    Batch, Host, Step,
+    sent::{Sent, client, frame},
+    step::CookieOf,
+};
 use crate::{
     bed::{Bed, Tally},
     keys,
@@ -19,9 +22,7 @@ use crate::{
     packet::{cookie, fast_open, flag},
     program::KeyBytes,
     socket::{Listener, Settings},
-    veth::{
-        CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, SERVER_INTERFACE, SERVER_MAC, server_port,
-    },
+    veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, SERVER_INTERFACE, server_port},
 };
 
 const PRIMARY: KeyBytes = *b"the first key...";
@@ -34,8 +35,6 @@ const SETTLED: Duration = Duration::from_millis(300);
 /// Often enough.
 const POLL: Duration = Duration::from_micros(200);
 
-const WINDOW: u16 = 64_000;
-const HOP_LIMIT: u8 = 64;
 /// Nobody listens there.
 const CLOSED: u16 = 1;
 
@@ -115,14 +114,6 @@ pub(super) struct Played {
 pub(super) struct Counted {
     pub(super) syns: u64,
     pub(super) drift: Tally,
-}
-
-/// A SYN that was sent.
-struct Sent {
-    client: SocketAddr,
-    server: SocketAddr,
-    sequence: u32,
-    options: Vec<u8>,
 }
 
 impl Arena {
@@ -358,48 +349,9 @@ impl Arena {
     }
 }
 
-/// The client of that number.
-fn client(family: Family, number: u32) -> SocketAddr {
-    let [low, high] = [number as u16, (number >> 16) as u16];
-    let [a, b] = low.to_be_bytes();
-    let address = match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::new(10, 78, a, b)),
-        Family::V6 => IpAddr::V6(Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, low)),
-    };
-    SocketAddr::new(address, 1024 + high)
-}
-
 /// A key in the kernel's text.
 fn text(key: KeyBytes) -> String {
     let groups = key.as_chunks().0.iter();
     let groups = groups.map(|group| format!("{:08x}", u32::from_le_bytes(*group)));
     groups.collect::<Vec<_>>().join("-")
-}
-
-fn frame(syn: &Sent, flags: u8, data: &[u8]) -> Result<Vec<u8>> {
-    let link = PacketBuilder::ethernet2(NOBODYS_MAC, SERVER_MAC);
-    let network = match (syn.client.ip(), syn.server.ip()) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => link.ipv4(from.octets(), to.octets(), HOP_LIMIT),
-        (IpAddr::V6(from), IpAddr::V6(to)) => link.ipv6(from.octets(), to.octets(), HOP_LIMIT),
-        (from, to) => anyhow::bail!("no packet goes from {from} to {to}"),
-    };
-    let (from, to) = (syn.client.port(), syn.server.port());
-    let mut tcp = network.tcp(from, to, syn.sequence, WINDOW);
-    for bit in 0..8 {
-        tcp = match flags & 1 << bit {
-            flag::FIN => tcp.fin(),
-            flag::SYN => tcp.syn(),
-            flag::RST => tcp.rst(),
-            flag::PSH => tcp.psh(),
-            flag::ACK => tcp.ack(1),
-            flag::URG => tcp.urg(1),
-            flag::ECE => tcp.ece(),
-            flag::CWR => tcp.cwr(),
-            _ => tcp,
-        };
-    }
-    let tcp = tcp.options_raw(&syn.options).context("too many options")?;
-    let mut frame = Vec::with_capacity(tcp.size(data.len()));
-    tcp.write(&mut frame, data)?;
-    Ok(frame)
 }

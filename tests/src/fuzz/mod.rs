@@ -8,6 +8,7 @@
 
 mod arena;
 mod load;
+mod sent;
 mod shrink;
 mod step;
 
