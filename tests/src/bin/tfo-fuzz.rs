@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::Result;
 use clap::Parser;
-use tfo_tests::fuzz;
+use tfo_common::counters::Counter;
+use tfo_tests::fuzz::{self, Frames, run_frames};
 
 /// Sends random SYNs to real listeners and holds what tfo counts against the kernel. Needs root.
 #[derive(Parser)]
@@ -18,6 +19,10 @@ struct Arguments {
     /// The seed of the first batch; the next batch has the next one. Any, if it is not given.
     #[arg(long)]
     seed: Option<u64>,
+    /// Run the program on so many random frames by itself instead, half of them noise and half spoiled
+    /// SYNs.
+    #[arg(long, conflicts_with = "syns")]
+    frames: Option<usize>,
 }
 
 /// How often to say how far it is.
@@ -29,6 +34,20 @@ fn main() -> Result<ExitCode> {
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
     println!("tfo-fuzz: seed {seed}");
     let start = Instant::now();
+    if let Some(frames) = arguments.frames {
+        for kind in [Frames::Noise, Frames::SpoiledSyns] {
+            let counted = run_frames(kind, seed, frames.div_ceil(2))?;
+            println!(
+                "tfo-fuzz: {kind:?}: {} SYNs among them",
+                counted.get(Counter::Syns)
+            );
+        }
+        println!(
+            "tfo-fuzz: {frames} frames in {:.1} s",
+            start.elapsed().as_secs_f64()
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut told = start;
     let report = fuzz::run(seed, arguments.syns, |report| {
         if told.elapsed() >= PROGRESS {

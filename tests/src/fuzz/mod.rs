@@ -7,6 +7,7 @@
 //! look at a queue and the kernel's, other SYNs of the batch came in.
 
 mod arena;
+mod frames;
 mod load;
 mod sent;
 mod shrink;
@@ -18,6 +19,7 @@ use anyhow::Result;
 
 use self::{arena::Arena, shrink::shrink};
 pub use self::{
+    frames::{Frames, run_frames},
     load::{Load, load},
     step::{Batch, Host, Step},
 };

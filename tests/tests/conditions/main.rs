@@ -6,8 +6,16 @@ mod scene;
 #[rustfmt::skip]
 mod table;
 
-use anyhow::{Context as _, Result};
-use tfo_tests::veth::Family;
+use std::{net::SocketAddr, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use tfo_tests::{
+    bed::{Bed, Tally},
+    keys,
+    raw::{Answer, RawClient, RawSyn},
+    socket::{Listener, Settings},
+    veth::{Family, Pair, server_port},
+};
 
 use crate::{scene::Scene, table::TABLE};
 
@@ -35,4 +43,50 @@ fn conditions_v6() -> Result<()> {
 #[test]
 fn conditions_v4_to_a_dual_stack_listener() -> Result<()> {
     check(Family::V4, Family::V6)
+}
+
+/// The slot of an accepted connection that its client resets stays taken for a minute; then the next SYN gets it.
+#[test]
+#[ignore = "it waits for a minute"]
+fn a_reset_connection_holds_its_slot_for_a_minute() -> Result<()> {
+    const MINUTE: Duration = Duration::from_secs(61);
+    let pair = Pair::new()?;
+    pair.server.set_sysctl(keys::SYSCTL, keys::COUNTING)?;
+    let bed = Bed::attach(pair, &[])?;
+    let settings = Settings {
+        queue: Some(1),
+        ..Settings::FAST_OPEN
+    };
+    let address = SocketAddr::new(Family::V4.unspecified(), 0);
+    let listener = Listener::with(&bed.pair.server, address, &settings)?;
+    let server = server_port(Family::V4, listener.port());
+    let mut client = RawClient::new(&bed.pair, Family::V4, 0)?;
+    let key = keys::parse(keys::COUNTING)?[0];
+    let cookie = keys::cookie(&key, client.address(), server.ip());
+    let syn = RawSyn::fast_open(34, &cookie, b"data");
+    let mut tally = Tally::default();
+    let mut accepted = Vec::new();
+    for (pause, taken) in [
+        (Duration::ZERO, true),
+        (Duration::ZERO, false),
+        (MINUTE, true),
+        (Duration::ZERO, false),
+    ] {
+        thread::sleep(pause);
+        let answer = client.send(server, &syn)?;
+        let acked = if taken { 4 } else { 0 };
+        let expected = Answer::SynAck {
+            acked,
+            cookie: None,
+        };
+        ensure!(answer == expected, "{answer:?} after {pause:?}");
+        // A connection that was never accepted would free its slot at once.
+        accepted.extend(taken.then(|| listener.accept()).transpose()?);
+        client.reset(server, acked)?;
+        tally.passive += i64::from(taken);
+        tally.overflows += i64::from(!taken);
+        bed.expect(tally)
+            .with_context(|| format!("after {pause:?}"))?;
+    }
+    Ok(())
 }
