@@ -74,6 +74,12 @@ pub const PORTS: usize = 1 << 16;
 /// taken, so that a port scan leaves room for the ports that speak Fast Open.
 pub const COUNTER_SLOTS: u64 = 1024;
 
+/// The TC program's name in the object.
+pub const TC_PROGRAM: &str = "tfo_tc";
+
+/// The program's constant that is not 0, as a u32, where the interface's packets have no Ethernet header.
+pub const BARE_PACKETS: &str = "BARE_PACKETS";
+
 /// The program's constant with the [`SocketOffsets`] of the running kernel.
 pub const SOCKET_OFFSETS: &str = "SOCKET_OFFSETS";
 

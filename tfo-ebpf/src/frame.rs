@@ -3,10 +3,30 @@
 use core::ptr;
 
 use aya_ebpf::{
-    helpers::bpf_xdp_get_buff_len,
+    helpers::{bpf_skb_pull_data, bpf_xdp_get_buff_len},
     programs::{TcContext, XdpContext},
 };
-use tfo_common::wire::Frame;
+use tfo_common::wire::{Frame, Link};
+
+/// Set by the controller before the program is loaded: not 0 where the interface carries bare packets.
+#[unsafe(no_mangle)]
+static BARE_PACKETS: u32 = 0;
+
+/// What stands in front of the interface's packets.
+#[inline(always)]
+pub(crate) fn link() -> Link {
+    // Volatile, or the compiler would take the value above for granted. The verifier knows the real
+    // one, and drops what is never reached.
+    // SAFETY: a live constant.
+    match unsafe { ptr::read_volatile(&raw const BARE_PACKETS) } {
+        0 => Link::Ethernet,
+        _ => Link::None,
+    }
+}
+
+/// How far the headers of a socket buffer are brought to where they can be read, as TCP itself does a
+/// little later: 118 bytes are the most that Ethernet, IPv6 and TCP take without extension headers.
+const HEADERS: u32 = 128;
 
 /// What a program is run on: a frame, of which some first part is in memory.
 pub(crate) trait Packet {
@@ -18,6 +38,9 @@ pub(crate) trait Packet {
 
     /// How many bytes the frame has, in all of its buffers.
     fn whole_len(&self) -> usize;
+
+    /// Brings the frame's headers to where they can be read, if they are not there and that can be done.
+    fn pull(&self) {}
 }
 
 impl Packet for XdpContext {
@@ -52,6 +75,16 @@ impl Packet for TcContext {
     #[inline(always)]
     fn whole_len(&self) -> usize {
         self.len() as usize
+    }
+
+    #[inline(always)]
+    fn pull(&self) {
+        let headers = self.len().min(HEADERS);
+        if self.end() - self.start() < headers as usize {
+            // SAFETY: the context is the kernel's own, and nothing of the packet has been read yet.
+            // Where it fails, less can be read.
+            let _ = unsafe { bpf_skb_pull_data(self.skb.skb, headers) };
+        }
     }
 }
 

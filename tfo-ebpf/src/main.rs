@@ -1,5 +1,6 @@
-//! The data path: an XDP program that holds every SYN against the cookie keys and counts what it
-//! came to. It observes: whatever the frame, the verdict is `XDP_PASS`.
+//! The data path: a program that holds every SYN against the cookie keys and counts what it came to. It
+//! observes: whatever the frame, it goes on. It stands here twice, for XDP and for traffic control (TC);
+//! an interface runs one of them.
 //!
 //! What a SYN is and what it counts is `tfo-common`'s knowledge. Here is only what needs the kernel:
 //! [`frame`] reads packets, [`keys`], [`counters`], [`sources`] and [`events`] own the maps.
@@ -17,14 +18,19 @@ mod listeners;
 mod socket;
 mod sources;
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{tcx_action_base::TCX_NEXT, xdp_action},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 use tfo_common::{
     classify::Outcome,
     socket::Socket,
     wire::{self, NotSyn},
 };
 
-use crate::frame::PacketFrame;
+use crate::frame::{Packet, PacketFrame};
 
 /// Sees every frame that the interface receives.
 #[expect(
@@ -38,10 +44,23 @@ fn tfo_xdp(ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
+/// Sees every packet that the interface receives, after XDP.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the macro calls"
+)]
+#[classifier]
+fn tfo_tc(ctx: TcContext) -> i32 {
+    observe(&ctx);
+    // The next program decides; the same number has the next filter do so where there is no TCX.
+    TCX_NEXT
+}
+
 /// Counts what the frame comes to, if it is a SYN.
 #[inline(always)]
-fn observe(ctx: &XdpContext) {
-    match wire::parse(&PacketFrame::new(ctx)) {
+fn observe<P: Packet + EbpfContext>(ctx: &P) {
+    ctx.pull();
+    match wire::parse_behind(&PacketFrame::new(ctx), frame::link()) {
         Ok(syn) => {
             let socket = if Outcome::depends_on_socket(&syn) {
                 socket::look_up(ctx, &syn)
@@ -66,7 +85,7 @@ fn observe(ctx: &XdpContext) {
 /// One log line for a SYN that has to do with Fast Open.
 #[cfg(feature = "trace")]
 #[inline(always)]
-fn trace(ctx: &XdpContext, syn: &tfo_common::syn::Syn, outcome: Outcome) {
+fn trace(ctx: &impl EbpfContext, syn: &tfo_common::syn::Syn, outcome: Outcome) {
     if outcome != Outcome::NoOption {
         aya_log_ebpf::info!(
             ctx,

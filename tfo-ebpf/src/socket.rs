@@ -7,10 +7,9 @@
 use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
-    EbpfContext as _,
+    EbpfContext,
     bindings::{bpf_sock, bpf_sock_tuple},
     helpers::{bpf_jiffies64, bpf_sk_release, bpf_skc_lookup_tcp, bpf_skc_to_tcp_sock},
-    programs::XdpContext,
 };
 use tfo_common::{
     cookie::{Addresses, Key, KeySet},
@@ -91,7 +90,7 @@ impl Tuple {
 
     /// The socket of that tuple, which is to be released. Null where there is none.
     #[inline(always)]
-    fn look_up(&mut self, ctx: &XdpContext) -> *mut bpf_sock {
+    fn look_up(&mut self, ctx: &impl EbpfContext) -> *mut bpf_sock {
         let tuple = self.words.as_mut_ptr().cast::<bpf_sock_tuple>();
         // SAFETY: the context is the kernel's own, and the tuple has `len` bytes.
         unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), tuple, self.len, CURRENT_NETNS, 0) }
@@ -100,7 +99,7 @@ impl Tuple {
 
 /// Looks up what the SYN will meet in the kernel.
 #[inline(always)]
-pub(crate) fn look_up(ctx: &XdpContext, syn: &Syn) -> Socket {
+pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn) -> Socket {
     if offset!(known) == 0 {
         return Socket::Unknown;
     }

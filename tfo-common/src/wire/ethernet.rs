@@ -12,6 +12,9 @@ pub const TAG_LEN: usize = 4;
 /// Most VLAN tags that are passed over.
 pub const MAX_TAGS: usize = 2;
 
+/// Any length of headers up to the network header has no other bits.
+pub(super) const LEN_MASK: u64 = 0x1f;
+
 /// IPv4's `EtherType`.
 pub const IPV4: u16 = 0x0800;
 /// IPv6's `EtherType`.
