@@ -38,7 +38,7 @@ pub(super) fn describe(interface: &str, attached: &Attached) -> String {
         text += &format!("{interface}: packet-level mirror: {reason}\n");
     }
     if let Some(reason) = not_native {
-        text += &format!("{interface}: not native, which is faster: the driver says: {reason}\n");
+        text += &format!("{interface}: not native, which is faster: {reason}\n");
     }
     text
 }

@@ -72,7 +72,8 @@ struct AttachArgs {
 /// How to attach.
 #[derive(Args)]
 struct ModeArgs {
-    /// How the program runs: in the driver (native), in the stack (generic), or the best that works
+    /// How the program runs: in the driver (native), in the stack (generic), in traffic
+    /// control (tc), or the best that works
     #[arg(long, value_enum, default_value_t = Mode::Auto)]
     mode: Mode,
     /// How closely to follow the kernel: ask its sockets what a SYN will meet (exact), or let the packet
@@ -123,12 +124,14 @@ impl From<MirrorArg> for Mirror {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Mode {
-    /// Native, else generic; says which, and why
+    /// Native, else generic, else tc; says which, and why
     Auto,
     /// In the driver, or not at all
     Native,
     /// In the stack: any interface, more slowly
     Generic,
+    /// In traffic control (TCX, Linux 6.6): any interface, beside other XDP and TC programs
+    Tc,
 }
 
 impl From<Mode> for ModeChoice {
@@ -137,6 +140,7 @@ impl From<Mode> for ModeChoice {
             Mode::Auto => Self::Auto,
             Mode::Native => Self::Native,
             Mode::Generic => Self::Generic,
+            Mode::Tc => Self::Tc,
         }
     }
 }

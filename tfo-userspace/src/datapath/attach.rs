@@ -1,19 +1,16 @@
 //! Attaching the data path to an interface, and detaching it.
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
 use aya::{
     pin::PinError,
-    programs::{
-        ProgramError, XdpMode as AyaMode,
-        links::{FdLink, PinnedLink},
-        loaded_programs,
-    },
+    programs::{links::PinnedLink, loaded_programs},
 };
 use tfo_common::maps::OF_INTERFACE;
 
 use super::{
     Datapath, DatapathError, Mirror, Namespace, NamespaceError, Settings, info,
+    modes::{self, Running},
     pins::{self, InterfacePins},
 };
 use crate::{
@@ -27,13 +24,15 @@ use crate::{
 /// How the program is to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ModeChoice {
-    /// In the driver if it can, else in the stack.
+    /// In the driver if it can, else in the stack, else in traffic control.
     #[default]
     Auto,
     /// In the driver, or not at all.
     Native,
     /// In the stack.
     Generic,
+    /// In traffic control, beside any other programs.
+    Tc,
 }
 
 /// What came of attaching.
@@ -76,7 +75,7 @@ pub enum AttachError {
     },
     /// Someone else's program is there.
     #[error(
-        "{interface}: another XDP program is attached: {name} (id {program_id}, {mode}): detach it with the tool that attached it, or `ip link set dev {interface} xdp off`, then attach again"
+        "{interface}: another XDP program is attached: {name} (id {program_id}, {mode}): detach it with the tool that attached it, or `ip link set dev {interface} xdp off`, then attach again; or --mode tc runs beside it"
     )]
     Occupied {
         /// The interface.
@@ -87,6 +86,16 @@ pub enum AttachError {
         program_id: u32,
         /// How it runs.
         mode: XdpMode,
+    },
+    /// Its frames start with something that is not read.
+    #[error(
+        "{interface}: its frames start with neither Ethernet nor IP (link layer {layer}), and tfo reads no others: attach to an interface that this one's packets go through"
+    )]
+    LinkLayer {
+        /// The interface.
+        interface: String,
+        /// What the kernel calls its link layer.
+        layer: String,
     },
     /// Another version's pins are there.
     #[error("{path} was made by a tfo of another layout version, whose program may still be attached: run its `tfo detach --all`, or remove {path} (rm -r), then attach again", path = path.display())]
@@ -139,8 +148,19 @@ pub async fn attach(
     }
     let interface = link::find(name).await.map_err(NamespaceError::from)?;
     let pins = namespace.pins().interface(interface.index);
-    if let Some(xdp) = interface.xdp {
-        return Err(occupied(&interface, xdp, pins.exists()));
+    let attached = namespace.interfaces().await?;
+    let ours = attached.iter().find(|each| each.index == interface.index);
+    if let Some((ours, mode)) = ours.and_then(|ours| Some((ours, ours.mode?))) {
+        return Err(AttachError::Twice {
+            interface: interface.name,
+            program_id: ours.program_id,
+            mode,
+        });
+    }
+    if let Some(xdp) = interface.xdp
+        && matches!(choice, ModeChoice::Native | ModeChoice::Generic)
+    {
+        return Err(occupied(&interface, xdp));
     }
     namespace.pins().create()?;
     let _lock = namespace.pins().lock()?;
@@ -164,7 +184,12 @@ fn attach_locked(
     choice: ModeChoice,
     settings: Settings,
 ) -> Result<Attached, AttachError> {
-    let mut datapath = Datapath::load_with_keys(settings, &namespace.pins().keys())?;
+    let link = interface.link.clone();
+    let link = link.map_err(|layer| AttachError::LinkLayer {
+        interface: interface.name.clone(),
+        layer,
+    })?;
+    let mut datapath = Datapath::load_with_keys(settings, link, &namespace.pins().keys())?;
     #[cfg(feature = "trace")]
     datapath.forward_log().map_err(|source| DatapathError::Io {
         path: "the program's log".into(),
@@ -175,13 +200,10 @@ fn attach_locked(
     if keys.to_set() != before {
         namespace.note_key_change()?;
     }
-    let (link, mode, not_native) = attach_program(&mut datapath, interface, choice)?;
-    let program_id = datapath
-        .program()?
-        .info()
-        .map_err(DatapathError::from)?
-        .id();
-    pin(&mut datapath, link, pins)?;
+    let running = modes::attach(&mut datapath, interface, choice)?;
+    let (mode, program_id) = (running.mode, running.program_id);
+    let not_native = running.not_native.clone();
+    pin(&mut datapath, running, pins)?;
     namespace.rebase()?;
     Ok(Attached {
         mode,
@@ -193,63 +215,12 @@ fn attach_locked(
     })
 }
 
-/// Tries the modes that `choice` allows, best first. Says why the best one did not do.
-fn attach_program(
-    datapath: &mut Datapath,
-    interface: &Interface,
-    choice: ModeChoice,
-) -> Result<(FdLink, XdpMode, Option<String>), AttachError> {
-    let refused = |mode, error: &ProgramError, remedy| AttachError::Refused {
-        interface: interface.name.clone(),
-        mode,
-        reason: kernels_word(error),
-        remedy,
-    };
-    let native_error = if choice == ModeChoice::Generic {
-        None
-    } else {
-        match attach_in(datapath, interface.index, AyaMode::Driver)? {
-            Ok(link) => return Ok((link, XdpMode::Native, None)),
-            Err(error) if choice == ModeChoice::Native => {
-                let remedy = ": --mode generic works on any interface, more slowly";
-                return Err(refused(XdpMode::Native, &error, remedy));
-            }
-            Err(error) => Some(kernels_word(&error)),
-        }
-    };
-    match attach_in(datapath, interface.index, AyaMode::Skb)? {
-        Ok(link) => Ok((link, XdpMode::Generic, native_error)),
-        Err(error) => Err(refused(XdpMode::Generic, &error, "")),
-    }
-}
-
-/// The outer error is ours, the inner one the kernel's word on this mode.
-fn attach_in(
-    datapath: &mut Datapath,
-    index: u32,
-    mode: AyaMode,
-) -> Result<Result<FdLink, ProgramError>, DatapathError> {
-    let program = datapath.program_mut()?;
-    let id = match program.attach_to_if_index(index, mode) {
-        Ok(id) => id,
-        Err(error) => return Ok(Err(error)),
-    };
-    let link = program.take_link(id)?;
-    // A link of the old kind cannot be pinned. It is detached again when it is dropped here.
-    Ok(FdLink::try_from(link)
-        .map_err(|_| ProgramError::IOError(io::Error::other("it gave no XDP link (Linux 5.9)"))))
-}
-
-/// The kernel's own error, without the library's words around it.
-fn kernels_word(error: &ProgramError) -> String {
-    match error {
-        ProgramError::SyscallError(error) => error.io_error.to_string(),
-        error => error.to_string(),
-    }
-}
-
 /// Pins everything; the link comes last, so that pins without a link mean an unfinished attach.
-fn pin(datapath: &mut Datapath, link: FdLink, pins: &InterfacePins) -> Result<(), DatapathError> {
+fn pin(
+    datapath: &mut Datapath,
+    running: Running,
+    pins: &InterfacePins,
+) -> Result<(), DatapathError> {
     pins.create()?;
     let at = |path: PathBuf| {
         move |source: PinError| DatapathError::Pin {
@@ -263,28 +234,22 @@ fn pin(datapath: &mut Datapath, link: FdLink, pins: &InterfacePins) -> Result<()
     }
     info::write(&pins.info(), datapath.settings())?;
     let path = pins.program();
-    datapath.program_mut()?.pin(&path).map_err(at(path))?;
+    match running.mode {
+        XdpMode::Tc => datapath.classifier_mut()?.pin(&path),
+        _ => datapath.program_mut()?.pin(&path),
+    }
+    .map_err(at(path))?;
     let path = pins.link();
-    link.pin(&path).map_err(at(path))?;
+    running.link.pin(&path).map_err(at(path))?;
     Ok(())
 }
 
-fn occupied(interface: &Interface, xdp: AttachedXdp, ours: bool) -> AttachError {
-    let AttachedXdp { program_id, mode } = xdp;
-    let interface = interface.name.clone();
-    let name = program_name(program_id);
-    if ours {
-        return AttachError::Twice {
-            interface,
-            program_id,
-            mode,
-        };
-    }
+pub(super) fn occupied(interface: &Interface, xdp: AttachedXdp) -> AttachError {
     AttachError::Occupied {
-        interface,
-        name,
-        program_id,
-        mode,
+        interface: interface.name.clone(),
+        name: program_name(xdp.program_id),
+        program_id: xdp.program_id,
+        mode: xdp.mode,
     }
 }
 

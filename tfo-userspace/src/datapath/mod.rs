@@ -20,6 +20,7 @@ mod info;
 mod key_store;
 mod listeners;
 mod memory;
+mod modes;
 mod namespace;
 mod pins;
 mod program;

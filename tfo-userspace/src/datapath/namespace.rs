@@ -12,7 +12,7 @@ use tfo_common::{
 };
 
 use super::{
-    DatapathError, KeyStore, Mirror, Snapshot, info,
+    DatapathError, KeyStore, Mirror, Snapshot, info, modes,
     pins::{InterfacePins, Lock, NamespacePins},
     program::map_from_pin,
 };
@@ -161,14 +161,15 @@ impl Namespace {
                 .map_err(DatapathError::from)?
                 .id();
             let interface = present.iter().find(|each| each.index == pins.index);
-            let xdp = interface
-                .and_then(|interface| interface.xdp)
-                .filter(|xdp| xdp.program_id == program_id);
+            let mode = interface.and_then(|interface| match interface.xdp {
+                Some(xdp) if xdp.program_id == program_id => Some(xdp.mode),
+                _ => modes::has_tc(&interface.name, program_id).then_some(XdpMode::Tc),
+            });
             attached.push(AttachedInterface {
                 index: pins.index,
                 name: interface.map(|interface| interface.name.clone()),
                 program_id,
-                mode: xdp.map(|xdp| xdp.mode),
+                mode,
                 mirror: info::read(&pins.info())?.mirror,
             });
         }

@@ -5,15 +5,16 @@ use std::path::Path;
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
     maps::{Map, MapData},
-    programs::Xdp,
+    programs::{SchedClassifier, Xdp},
 };
 use tfo_common::{
     cookie::KeySet,
     maps::{
-        COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, KEYS, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS,
-        SOURCE_SETTINGS, SOURCES, SocketOffsets, XDP_PROGRAM,
+        BARE_PACKETS, COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, KEYS, SIZES, SLOTS_TAKEN,
+        SOCKET_OFFSETS, SOURCE_SETTINGS, SOURCES, SocketOffsets, TC_PROGRAM, XDP_PROGRAM,
     },
     sizes::Sizes,
+    wire::Link,
 };
 
 use super::{
@@ -41,16 +42,26 @@ impl Datapath {
     ///
     /// [`DatapathError`] where the kernel refuses it.
     pub fn load(settings: impl Into<Settings>) -> Result<Self, DatapathError> {
-        Self::load_with(settings.into(), None)
+        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, None)?;
+        datapath.program_mut()?;
+        Ok(datapath)
     }
 
-    /// Loads the program with maps of its own, but the keys that are pinned at `keys`; pins them
-    /// there if they are not yet.
-    pub(super) fn load_with_keys(settings: Settings, keys: &Path) -> Result<Self, DatapathError> {
-        Self::load_with(settings, Some(keys))
+    /// Makes maps of its own, but the keys that are pinned at `keys`; pins them there if they are not
+    /// yet. A program is loaded when it is first asked for.
+    pub(super) fn load_with_keys(
+        settings: Settings,
+        link: Link,
+        keys: &Path,
+    ) -> Result<Self, DatapathError> {
+        Self::load_with(settings, link, Some(keys))
     }
 
-    fn load_with(mut settings: Settings, keys: Option<&Path>) -> Result<Self, DatapathError> {
+    fn load_with(
+        mut settings: Settings,
+        link: Link,
+        keys: Option<&Path>,
+    ) -> Result<Self, DatapathError> {
         let (offsets, not_exact) = match settings.mirror {
             Mirror::Packet => (SocketOffsets::default(), None),
             Mirror::Exact => match KernelTypes::read().and_then(|types| types.socket_offsets()) {
@@ -71,17 +82,16 @@ impl Datapath {
         let mut ebpf = loader
             .override_global(SOCKET_OFFSETS, &offsets, true)
             .override_global(SOURCE_SETTINGS, &sources, true)
+            .override_global(BARE_PACKETS, &u32::from(link == Link::None), true)
             .load(OBJECT)
             .map_err(|error| DatapathError::Load(Box::new(error)))?;
         let keys = ebpf.take_map(KEYS).ok_or(DatapathError::Missing(KEYS))?;
-        let mut datapath = Self {
+        Ok(Self {
             ebpf,
             keys: KeyStore::new(keys)?,
             settings,
             not_exact,
-        };
-        datapath.program_mut()?.load()?;
-        Ok(datapath)
+        })
     }
 
     /// How closely it follows the kernel.
@@ -112,13 +122,30 @@ impl Datapath {
         Ok(program.try_into()?)
     }
 
-    /// The XDP program, to attach it.
+    /// The XDP program, loaded, to attach it.
     pub(super) fn program_mut(&mut self) -> Result<&mut Xdp, DatapathError> {
         let program = self
             .ebpf
             .program_mut(XDP_PROGRAM)
             .ok_or(DatapathError::Missing(XDP_PROGRAM))?;
-        Ok(program.try_into()?)
+        let program: &mut Xdp = program.try_into()?;
+        if program.fd().is_err() {
+            program.load()?;
+        }
+        Ok(program)
+    }
+
+    /// The TC program, loaded, to attach it.
+    pub(super) fn classifier_mut(&mut self) -> Result<&mut SchedClassifier, DatapathError> {
+        let program = self
+            .ebpf
+            .program_mut(TC_PROGRAM)
+            .ok_or(DatapathError::Missing(TC_PROGRAM))?;
+        let program: &mut SchedClassifier = program.try_into()?;
+        if program.fd().is_err() {
+            program.load()?;
+        }
+        Ok(program)
     }
 
     /// Puts a key set in force, as a whole.

@@ -3,7 +3,10 @@
 use std::{fmt, io};
 
 use futures_util::TryStreamExt as _;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
+use rtnetlink::packet_route::link::{
+    LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+};
+use tfo_common::wire::Link;
 
 /// Why interfaces could not be listed.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +27,7 @@ pub enum LinkError {
     },
 }
 
-/// How an XDP program runs.
+/// How the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum XdpMode {
@@ -34,6 +37,8 @@ pub enum XdpMode {
     Generic,
     /// In the device.
     Offloaded,
+    /// Not XDP: in traffic control, after the stack has taken the packet.
+    Tc,
 }
 
 impl fmt::Display for XdpMode {
@@ -42,6 +47,7 @@ impl fmt::Display for XdpMode {
             Self::Native => "native",
             Self::Generic => "generic",
             Self::Offloaded => "offloaded",
+            Self::Tc => "tc",
         })
     }
 }
@@ -64,6 +70,8 @@ pub struct Interface {
     pub name: String,
     /// Its XDP program. Where it has several, the driver's.
     pub xdp: Option<AttachedXdp>,
+    /// What stands in front of its packets; as an error, a link layer that is not read.
+    pub link: Result<Link, String>,
 }
 
 /// The interfaces of the calling thread's namespace.
@@ -109,7 +117,16 @@ fn interface(message: LinkMessage) -> Option<Interface> {
         index: message.header.index,
         name: name?,
         xdp,
+        link: link(message.header.link_layer_type),
     })
+}
+
+fn link(layer: LinkLayerType) -> Result<Link, String> {
+    match layer {
+        LinkLayerType::Ether | LinkLayerType::Loopback => Ok(Link::Ethernet),
+        LinkLayerType::None | LinkLayerType::Rawip | LinkLayerType::Ppp => Ok(Link::None),
+        other => Err(other.to_string()),
+    }
 }
 
 fn attached(attributes: &[LinkXdp]) -> Option<AttachedXdp> {

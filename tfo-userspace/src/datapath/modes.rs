@@ -1,0 +1,136 @@
+//! The ways in which the program can run on an interface.
+
+use std::io;
+
+use aya::programs::{
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType, XdpMode as AyaMode, links::FdLink,
+    tc::TcAttachOptions,
+};
+
+use super::{AttachError, Datapath, DatapathError, ModeChoice};
+use crate::kernel::link::{Interface, XdpMode};
+
+/// A program that runs on an interface.
+pub(super) struct Running {
+    /// Keeps it there.
+    pub(super) link: FdLink,
+    pub(super) mode: XdpMode,
+    pub(super) program_id: u32,
+    /// Why it does not run in the driver, where it was to if it could.
+    pub(super) not_native: Option<String>,
+}
+
+/// Tries the modes that `choice` allows, best first. Says why the best one did not do.
+pub(super) fn attach(
+    datapath: &mut Datapath,
+    interface: &Interface,
+    choice: ModeChoice,
+) -> Result<Running, AttachError> {
+    let refused = |mode, error: &ProgramError, remedy| AttachError::Refused {
+        interface: interface.name.clone(),
+        mode,
+        reason: kernels_word(error),
+        remedy,
+    };
+    let mut not_native = None;
+    let xdp: &[_] = match (choice, interface.xdp) {
+        (ModeChoice::Native, _) => &[(AyaMode::Driver, XdpMode::Native)],
+        (ModeChoice::Generic, _) => &[(AyaMode::Skb, XdpMode::Generic)],
+        (ModeChoice::Tc, _) => &[],
+        (ModeChoice::Auto, None) => &[
+            (AyaMode::Driver, XdpMode::Native),
+            (AyaMode::Skb, XdpMode::Generic),
+        ],
+        (ModeChoice::Auto, Some(other)) => {
+            not_native = Some(format!(
+                "another XDP program is there (id {})",
+                other.program_id
+            ));
+            &[]
+        }
+    };
+    for (attach_as, mode) in xdp.iter().copied() {
+        let error = match attach_in(datapath, interface.index, attach_as)? {
+            Ok(link) => {
+                let program = datapath.program()?;
+                return Ok(Running {
+                    link,
+                    mode,
+                    program_id: program.info().map_err(DatapathError::from)?.id(),
+                    not_native,
+                });
+            }
+            Err(error) => error,
+        };
+        if choice == ModeChoice::Native {
+            let remedy = ": --mode generic works on any interface, more slowly";
+            return Err(refused(mode, &error, remedy));
+        }
+        if choice == ModeChoice::Generic {
+            return Err(refused(mode, &error, ""));
+        }
+        not_native.get_or_insert_with(|| format!("the driver says: {}", kernels_word(&error)));
+    }
+    match attach_tc(datapath, &interface.name)? {
+        Ok((link, program_id)) => Ok(Running {
+            link,
+            mode: XdpMode::Tc,
+            program_id,
+            not_native,
+        }),
+        Err(error) => {
+            let remedy = ": it takes TCX, which Linux has since 6.6";
+            Err(refused(XdpMode::Tc, &error, remedy))
+        }
+    }
+}
+
+/// Attaches the TC program before all others of the interface, so that it sees what they see. The outer
+/// error is ours, the inner one the kernel's word.
+fn attach_tc(
+    datapath: &mut Datapath,
+    name: &str,
+) -> Result<Result<(FdLink, u32), ProgramError>, DatapathError> {
+    let program = datapath.classifier_mut()?;
+    let first = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = match program.attach_with_options(name, TcAttachType::Ingress, first) {
+        Ok(id) => id,
+        Err(error) => return Ok(Err(error)),
+    };
+    let link = program.take_link(id)?;
+    let program_id = program.info()?.id();
+    Ok(FdLink::try_from(link)
+        .map(|link| (link, program_id))
+        .map_err(|_| ProgramError::IOError(io::Error::other("it gave no TCX link"))))
+}
+
+/// Whether the TC program of that id runs on the interface.
+pub(super) fn has_tc(name: &str, program_id: u32) -> bool {
+    SchedClassifier::query_tcx(name, TcAttachType::Ingress)
+        .is_ok_and(|(_, programs)| programs.iter().any(|each| each.id() == program_id))
+}
+
+/// The outer error is ours, the inner one the kernel's word on this mode.
+fn attach_in(
+    datapath: &mut Datapath,
+    index: u32,
+    mode: AyaMode,
+) -> Result<Result<FdLink, ProgramError>, DatapathError> {
+    let program = datapath.program_mut()?;
+    let id = match program.attach_to_if_index(index, mode) {
+        Ok(id) => id,
+        Err(error) => return Ok(Err(error)),
+    };
+    let link = program.take_link(id)?;
+    // A link of the old kind cannot be pinned. It is detached again when it is dropped here.
+    Ok(FdLink::try_from(link)
+        .map_err(|_| ProgramError::IOError(io::Error::other("it gave no XDP link (Linux 5.9)"))))
+}
+
+/// The kernel's own error, without the library's words around it.
+fn kernels_word(error: &ProgramError) -> String {
+    match error {
+        ProgramError::SyscallError(error) => error.io_error.to_string(),
+        error => error.to_string(),
+    }
+}
