@@ -16,5 +16,6 @@ pub mod raw;
 pub mod socket;
 mod sockopt;
 pub mod tfo;
+pub mod tun;
 pub mod veth;
 pub mod xdp;

@@ -175,7 +175,7 @@ fn another_xdp_program_is_named_with_its_id_and_left_alone() -> Result<()> {
         .run(|| program.attach(SERVER_INTERFACE, XdpMode::Driver).map(drop))?;
     let id = program.info()?.id();
 
-    let output = tfo.run(&["attach", SERVER_INTERFACE])?;
+    let output = tfo.run(&["attach", SERVER_INTERFACE, "--mode", "native"])?;
     let shown = format!("{XDP_PROGRAM} (id {id}, native)");
     ensure_refused(
         &output,

@@ -1,0 +1,197 @@
+//! The ways in which packets come in other than one Ethernet interface with XDP: a device without
+//! Ethernet header, traffic control, several interfaces.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode, tc::TcAttachOptions},
+};
+use tfo_common::maps::{TC_PROGRAM, XDP_PROGRAM};
+use tfo_tests::{
+    bed::{Bed, Tally},
+    netns::Netns,
+    packet::{Segment, cookie, fast_open, linux_options},
+    socket::{Listener, Method},
+    tfo::Tfo,
+    tun::Tun,
+    veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, SERVER_INTERFACE},
+    xdp,
+};
+use tfo_userspace::datapath::OBJECT;
+
+const TWO: Tally = Tally {
+    requests: 2,
+    passive: 2,
+    failed: 0,
+    alt_key: 0,
+    overflows: 0,
+};
+
+/// A request and a cookie in each family.
+fn two_of_each(bed: &Bed) -> Result<()> {
+    let listener = bed.listen(Family::V6)?;
+    for family in Family::BOTH {
+        ensure!(!bed.exchange(&listener, family, Method::SendTo)?.in_syn);
+        ensure!(bed.exchange(&listener, family, Method::SendTo)?.in_syn);
+    }
+    bed.expect(TWO)?;
+    Ok(())
+}
+
+fn ensure_mode(tfo: &Tfo, mode: &str) -> Result<()> {
+    let status = tfo.json(&["status"])?;
+    ensure!(status["interfaces"][0]["mode"] == mode, "{status}");
+    Ok(())
+}
+
+#[test]
+fn tc_counts_alike_and_leaves_nothing() -> Result<()> {
+    let bed = Bed::attach(Pair::new()?, &["--mode", "tc"])?;
+    ensure_mode(&bed.tfo, "tc")?;
+    ensure!(xdp::attached(&bed.pair.server, SERVER_INTERFACE)?.is_none());
+    two_of_each(&bed)?;
+    let again = bed.tfo.run(&["attach", SERVER_INTERFACE])?;
+    ensure!(again.stderr.contains("attached already"), "{again:?}");
+    bed.tfo.done(&["detach", SERVER_INTERFACE])?;
+    ensure!(!xdp::is_pinned(&bed.pair.server)?);
+    let query = || SchedClassifier::query_tcx(SERVER_INTERFACE, TcAttachType::Ingress);
+    let (_, programs) = bed.pair.server.run(query)?;
+    ensure!(programs.is_empty(), "{programs:?}");
+    Ok(())
+}
+
+/// In front of a program and behind it, for ours goes first whoever came first.
+#[test]
+fn tc_runs_beside_another_tc_program() -> Result<()> {
+    let pair = Pair::new()?;
+    let mut object = EbpfLoader::new().load(OBJECT)?;
+    let other: &mut SchedClassifier = object
+        .program_mut(TC_PROGRAM)
+        .context("no program")?
+        .try_into()?;
+    other.load()?;
+    pair.server.run(|| {
+        let last = TcAttachOptions::TcxOrder(LinkOrder::last());
+        let ingress = TcAttachType::Ingress;
+        other
+            .attach_with_options(SERVER_INTERFACE, ingress, last)
+            .map(drop)
+    })?;
+    let bed = Bed::attach(pair, &["--mode", "tc"])?;
+    two_of_each(&bed)?;
+    bed.tfo.done(&["detach", "--all"])?;
+    let query = || SchedClassifier::query_tcx(SERVER_INTERFACE, TcAttachType::Ingress);
+    let (_, programs) = bed.pair.server.run(query)?;
+    ensure!(programs.len() == 1, "{programs:?}");
+    Ok(())
+}
+
+#[test]
+fn auto_goes_beside_another_xdp_program() -> Result<()> {
+    let pair = Pair::new()?;
+    let mut object = Ebpf::load(OBJECT)?;
+    let other: &mut Xdp = object
+        .program_mut(XDP_PROGRAM)
+        .context("no program")?
+        .try_into()?;
+    other.load()?;
+    pair.server
+        .run(|| other.attach(SERVER_INTERFACE, XdpMode::Driver).map(drop))?;
+    let bed = Bed::idle(pair)?;
+    let said = bed.tfo.done(&["attach", SERVER_INTERFACE])?;
+    ensure!(
+        said.contains("tc mode") && said.contains("another XDP"),
+        "{said}"
+    );
+    ensure_mode(&bed.tfo, "tc")?;
+    two_of_each(&bed)
+}
+
+/// A tag of VLAN 0, and an extension header: the kernel takes such SYNs as it takes others.
+#[test]
+fn tags_and_extension_headers_count_alike() -> Result<()> {
+    for mode in ["native", "generic", "tc"] {
+        let bed = Bed::attach(Pair::new()?, &["--mode", mode])?;
+        let listener = bed.listen(Family::V6)?;
+        for family in Family::BOTH {
+            let client = SocketAddr::new(family.spare(1), 40_000);
+            bed.pair.set_neighbour(client.ip(), NOBODYS_MAC)?;
+            let server = SocketAddr::new(family.server(), listener.port());
+            let mut syn = Segment::syn(client, server)
+                .options(&linux_options(&fast_open(b"")))
+                .ip_options();
+            if family == Family::V6 {
+                syn = syn.extension(44, &[0, 0, 1, 2, 3, 4]);
+            }
+            let syn = syn.vlan(etherparse::EtherType::VLAN_TAGGED_FRAME);
+            send(&bed.pair, &syn)?;
+        }
+        bed.expect(Tally {
+            requests: 2,
+            ..Tally::default()
+        })
+        .context(mode)?;
+    }
+    Ok(())
+}
+
+/// Sends a frame to the server's interface, whatever its Ethernet addresses.
+fn send(pair: &Pair, segment: &Segment) -> Result<()> {
+    use tfo_tests::link::{Frames, LinkSocket};
+    let mut frame = segment.frame().to_vec();
+    frame[..6].copy_from_slice(&tfo_tests::veth::SERVER_MAC);
+    let link = LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::All)?;
+    link.send(&frame)?;
+    Ok(())
+}
+
+#[test]
+fn a_tun_device_counts_alike() -> Result<()> {
+    const KEY: &str = "00112233-44556677-8899aabb-ccddeeff";
+    for mode in ["auto", "generic", "tc"] {
+        let server = Netns::new("tun")?;
+        server.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
+        server.set_sysctl("net.ipv4.tcp_fastopen_key", KEY)?;
+        let tun = Tun::new(&server, "tun0")?;
+        server.configure(&[
+            "link set tun0 up",
+            "addr add 10.77.0.1/24 dev tun0",
+            "addr add fd77::1/64 dev tun0 nodad",
+        ])?;
+        let address = SocketAddr::new(Family::V6.unspecified(), 0);
+        let listener = Listener::fast_open(&server, address)?;
+        let tfo = Tfo::new(&server);
+        tfo.done(&["attach", "tun0", "--mode", mode])?;
+        ensure_mode(&tfo, if mode == "tc" { "tc" } else { "generic" })?;
+        let key = tfo_tests::keys::parse(KEY)?[0].to_bytes();
+        for family in Family::BOTH {
+            let (client, own) = (family.client(), family.server());
+            let good = cookie(&key, client, own);
+            for (port, cookie) in [(40_000, &b""[..]), (40_001, &good), (40_002, b"no good.")] {
+                let to = SocketAddr::new(own, listener.port());
+                let syn = Segment::syn(SocketAddr::new(client, port), to)
+                    .options(&linux_options(&fast_open(cookie)))
+                    .data(b"data");
+                tun.receive(&syn.packet())?;
+            }
+        }
+        let stats = tfo.stats()?;
+        let tally = |named: &tfo_tests::tfo::Named| {
+            Tally::of(|name| named.get(name).copied().unwrap_or_default())
+        };
+        let expected = Tally {
+            requests: 2,
+            passive: 2,
+            failed: 2,
+            alt_key: 0,
+            overflows: 0,
+        };
+        ensure!(
+            tally(&stats.counters) == expected && tally(&stats.kernel) == expected,
+            "{mode}: {stats:?}"
+        );
+    }
+    Ok(())
+}
