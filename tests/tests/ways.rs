@@ -195,3 +195,77 @@ fn a_tun_device_counts_alike() -> Result<()> {
     }
     Ok(())
 }
+
+/// A second wire to the same server: the client's and the server's interface.
+const SECOND: [&str; 2] = ["client1", "server1"];
+
+/// Sends a request for a cookie over the second wire.
+fn request_by_second(pair: &Pair, listener: &Listener, port: u16) -> Result<()> {
+    use tfo_tests::link::{Frames, LinkSocket};
+    let client = SocketAddr::new([10, 78, 0, 2].into(), port);
+    let server = SocketAddr::new([10, 78, 0, 1].into(), listener.port());
+    let syn = Segment::syn(client, server).options(&fast_open(b""));
+    let mut frame = syn.padded_frame().to_vec();
+    frame[..6].copy_from_slice(&[2, 0, 0, 0, 1, 1]);
+    LinkSocket::open(&pair.client, SECOND[0], Frames::All)?.send(&frame)?;
+    Ok(())
+}
+
+#[test]
+fn several_interfaces_add_up() -> Result<()> {
+    const REQUESTS: &str = "TCPFastOpenCookieReqd";
+    let pair = Pair::new()?;
+    let [at_client, at_server] = SECOND;
+    pair.client.configure(&[
+        format!(
+            "link add {at_client} type veth peer name {at_server} netns {}",
+            pair.server.name()
+        ),
+        format!("link set {at_client} up"),
+    ])?;
+    pair.server.configure(&[
+        format!("link set {at_server} address 02:00:00:00:01:01"),
+        format!("link set {at_server} up"),
+        format!("addr add 10.78.0.1/24 dev {at_server}"),
+        format!("neigh replace 10.78.0.2 lladdr 02:00:00:00:01:02 dev {at_server} nud permanent"),
+    ])?;
+    let bed = Bed::attach(pair, &[])?;
+    let listener = bed.listen(Family::V4)?;
+    let interfaces = |expected: &[(&str, i64)]| -> Result<()> {
+        let stats = bed.tfo.json(&["stats"])?;
+        for (name, requests) in expected {
+            let own = &stats["interfaces"][*name][REQUESTS];
+            ensure!(own == *requests, "{name}: {stats}");
+        }
+        let sum: i64 = expected.iter().map(|(_, requests)| requests).sum();
+        let interfaces = stats["interfaces"].as_object().context("no interfaces")?;
+        ensure!(
+            interfaces.len() == expected.len()
+                && stats["counters"][REQUESTS] == sum
+                && stats["kernel"][REQUESTS] == sum
+                && stats["drift"][REQUESTS] == 0,
+            "{stats}"
+        );
+        Ok(())
+    };
+
+    // Without tfo on the second wire its SYNs are drift, until it comes: then both start level.
+    bed.exchange(&listener, Family::V4, Method::SendTo)?;
+    interfaces(&[(SERVER_INTERFACE, 1)])?;
+    request_by_second(&bed.pair, &listener, 40_000)?;
+    ensure!(bed.tfo.json(&["stats"])?["drift"][REQUESTS] == -1);
+    bed.tfo.done(&["attach", at_server, "--mode", "tc"])?;
+    interfaces(&[(SERVER_INTERFACE, 1), (at_server, 0)])?;
+    for port in 40_001..40_004 {
+        request_by_second(&bed.pair, &listener, port)?;
+    }
+    bed.pair.forget_cookies()?;
+    bed.exchange(&listener, Family::V4, Method::SendTo)?;
+    interfaces(&[(SERVER_INTERFACE, 2), (at_server, 3)])?;
+
+    // What the one that goes has counted goes with it, on both sides.
+    bed.tfo.done(&["detach", SERVER_INTERFACE])?;
+    interfaces(&[(at_server, 3)])?;
+    request_by_second(&bed.pair, &listener, 40_004)?;
+    interfaces(&[(at_server, 4)])
+}
