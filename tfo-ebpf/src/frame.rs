@@ -64,12 +64,16 @@ impl Packet for XdpContext {
 impl Packet for TcContext {
     #[inline(always)]
     fn start(&self) -> usize {
-        self.data()
+        // Volatile, so that it is read anew for every access: what the verifier knows of one read's
+        // bounds would otherwise make each way to an option another one, and there are too many.
+        // SAFETY: the context is the kernel's own.
+        unsafe { ptr::read_volatile(&raw const (*self.skb.skb).data) as usize }
     }
 
     #[inline(always)]
     fn end(&self) -> usize {
-        self.data_end()
+        // SAFETY: as above.
+        unsafe { ptr::read_volatile(&raw const (*self.skb.skb).data_end) as usize }
     }
 
     #[inline(always)]
