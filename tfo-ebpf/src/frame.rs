@@ -67,13 +67,17 @@ impl Packet for TcContext {
         // Volatile, so that it is read anew for every access: what the verifier knows of one read's
         // bounds would otherwise make each way to an option another one, and there are too many.
         // SAFETY: the context is the kernel's own.
-        unsafe { ptr::read_volatile(&raw const (*self.skb.skb).data) as usize }
+        let field = unsafe { &raw const (*self.skb.skb).data };
+        // SAFETY: a field of it.
+        unsafe { ptr::read_volatile(field) as usize }
     }
 
     #[inline(always)]
     fn end(&self) -> usize {
-        // SAFETY: as above.
-        unsafe { ptr::read_volatile(&raw const (*self.skb.skb).data_end) as usize }
+        // SAFETY: the context is the kernel's own.
+        let field = unsafe { &raw const (*self.skb.skb).data_end };
+        // SAFETY: a field of it.
+        unsafe { ptr::read_volatile(field) as usize }
     }
 
     #[inline(always)]
