@@ -43,11 +43,12 @@ pub struct Listener {
     pub keys: KeySet,
 }
 
+/// The bit of `net.ipv4.tcp_fastopen` that lets listeners take Fast Open: `TFO_SERVER_ENABLE`.
+pub const SERVER: u32 = 0x2;
+/// The bit that has them take it without a cookie: `TFO_SERVER_COOKIE_NOT_REQD`.
+pub const NO_COOKIE: u32 = 0x200;
+
 impl Listener {
-    /// The bit of `net.ipv4.tcp_fastopen` that lets listeners take Fast Open: `TFO_SERVER_ENABLE`.
-    const SERVER: u32 = 0x2;
-    /// The bit that has them take it without a cookie: `TFO_SERVER_COOKIE_NOT_REQD`.
-    const NO_COOKIE: u32 = 0x200;
     /// The value of `net.ipv4.tcp_syncookies` for which every SYN is answered with one.
     const ALWAYS: u8 = 2;
 
@@ -60,12 +61,12 @@ impl Listener {
     /// The host lets listeners take Fast Open.
     #[inline(always)]
     pub(crate) const fn is_enabled(&self) -> bool {
-        self.fast_open & Self::SERVER != 0
+        self.fast_open & SERVER != 0
     }
 
     /// Data is taken from any SYN.
     #[inline(always)]
     pub(crate) const fn needs_no_cookie(&self) -> bool {
-        self.no_cookie || self.fast_open & Self::NO_COOKIE != 0
+        self.no_cookie || self.fast_open & NO_COOKIE != 0
     }
 }

@@ -2,13 +2,10 @@
 
 use std::path::Path;
 
-use aya::maps::{Array, MapData};
-
-use super::{DatapathError, Mirror, Settings, SourceLimits, program::map_from_pin};
+use super::{DatapathError, Mirror, Settings, SourceLimits, value};
 
 const NAME: &str = "info";
 
-/// Pinned as the only value of an array.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Info {
@@ -32,19 +29,12 @@ pub(super) fn write(path: &Path, settings: Settings) -> Result<(), DatapathError
         source_v4: sources.v4.into(),
         source_v6: sources.v6.into(),
     };
-    let mut map: Array<MapData, Info> = Array::create(1, 0).map_err(DatapathError::map(NAME))?;
-    map.set(0, info, 0).map_err(DatapathError::map(NAME))?;
-    map.pin(path).map_err(|source| DatapathError::Pin {
-        path: path.to_owned(),
-        source: Box::new(source),
-    })
+    value::write(path, NAME, info)
 }
 
 /// Reads it from `path`.
 pub(super) fn read(path: &Path) -> Result<Settings, DatapathError> {
-    let map = map_from_pin(path, NAME)?;
-    let map: Array<MapData, Info> = map.try_into().map_err(DatapathError::map(NAME))?;
-    let info = map.get(&0, 0).map_err(DatapathError::map(NAME))?;
+    let info: Info = value::read(path, NAME)?;
     Ok(Settings {
         mirror: match info.exact {
             0 => Mirror::Packet,

@@ -6,7 +6,10 @@ use std::{
 };
 
 use aya::{Btf, EbpfLoader, programs::Iter};
-use tfo_common::maps::{LISTENERS_PROGRAM, ListenerRecord, SOCKET_OFFSETS};
+use tfo_common::{
+    maps::{LISTENERS_PROGRAM, ListenerRecord, SOCKET_OFFSETS},
+    socket::{NO_COOKIE, SERVER},
+};
 
 use super::{DatapathError, OBJECT};
 use crate::kernel::types::{KernelTypes, TypesError};
@@ -124,8 +127,6 @@ fn socket(bytes: &[u8; size_of::<ListenerRecord>()]) -> ListeningSocket {
 
 /// In the kernel's order: `tcp_try_fastopen`.
 fn state(record: &ListenerRecord) -> FastOpenState {
-    const SERVER: u32 = 0x2;
-    const NO_COOKIE: u32 = 0x200;
     if record.limit == 0 {
         FastOpenState::Off
     } else if record.fast_open & SERVER == 0 {

@@ -26,6 +26,7 @@ mod pins;
 mod program;
 mod settings;
 mod sources;
+mod value;
 
 pub use attach::{AttachError, Attached, ModeChoice, attach, detach};
 pub use counters::Snapshot;

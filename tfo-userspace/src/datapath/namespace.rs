@@ -2,10 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aya::{
-    maps::{Array, MapData},
-    programs::ProgramInfo,
-};
+use aya::programs::ProgramInfo;
 use tfo_common::{
     counters::Counter,
     maps::{COUNTERS, SLOTS_TAKEN},
@@ -15,6 +12,7 @@ use super::{
     DatapathError, KeyStore, Mirror, Snapshot, info, modes,
     pins::{InterfacePins, Lock, NamespacePins},
     program::map_from_pin,
+    value,
 };
 use crate::{
     kernel::{
@@ -57,8 +55,7 @@ pub enum NamespaceError {
     EventsTaken,
 }
 
-/// What has to be remembered of a namespace between two runs of the controller. Pinned as the only
-/// value of an array.
+/// What has to be remembered of a namespace between two runs of the controller.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct State {
@@ -303,28 +300,11 @@ impl Namespace {
     }
 
     fn state(&self) -> Result<State, DatapathError> {
-        let map = map_from_pin(&self.pins.state(), STATE)?;
-        let map: Array<MapData, State> = map.try_into().map_err(DatapathError::map(STATE))?;
-        map.get(&0, 0).map_err(DatapathError::map(STATE))
+        value::read(&self.pins.state(), STATE)
     }
 
     fn set_state(&self, state: State) -> Result<(), DatapathError> {
-        let path = self.pins.state();
-        let mut map: Array<MapData, State> = if path.exists() {
-            map_from_pin(&path, STATE)?
-                .try_into()
-                .map_err(DatapathError::map(STATE))?
-        } else {
-            Array::create(1, 0).map_err(DatapathError::map(STATE))?
-        };
-        map.set(0, state, 0).map_err(DatapathError::map(STATE))?;
-        if path.exists() {
-            return Ok(());
-        }
-        map.pin(&path).map_err(|source| DatapathError::Pin {
-            path,
-            source: Box::new(source),
-        })
+        value::write(&self.pins.state(), STATE, state)
     }
 }
 

@@ -5,15 +5,13 @@ use std::{
     io::{self, Write as _},
 };
 
+use tfo_common::socket::SERVER;
 use zeroize::Zeroizing;
 
 use crate::keys::{KeyPair, KeyTextError};
 
 const MODE: &str = "/proc/sys/net/ipv4/tcp_fastopen";
 const KEY: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
-
-/// The bit of `net.ipv4.tcp_fastopen` that lets listeners take Fast Open.
-const SERVER: u32 = 0x2;
 
 /// Why a sysctl could not be read or written.
 #[derive(Debug, thiserror::Error)]
