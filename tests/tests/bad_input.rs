@@ -346,11 +346,15 @@ fn usage_errors_have_their_own_status() -> Result<()> {
         &["run", "-i", SERVER_INTERFACE, "--interval", "soon"],
         &["stats", "--watch", "0"],
         &["keys", "set"],
+        &["stats", "--by", "colour"],
         &["dance"],
     ] {
         let output = tfo.run(arguments)?;
         ensure!(output.status.code() == Some(USAGE), "{output:#?}");
-        ensure!(!output.stderr.is_empty());
+        ensure!(
+            !output.stderr.is_empty() && output.stdout.is_empty(),
+            "{output:#?}"
+        );
     }
     Ok(())
 }
