@@ -8,7 +8,7 @@ use crate::{
     counters::{Counter, Counters},
     socket::{Listener, Socket},
     syn::Syn,
-    wire::options::FastOpen,
+    wire::{options::FastOpen, signature::Refusal},
 };
 
 /// What becomes of a SYN.
@@ -46,11 +46,13 @@ pub enum Outcome {
     NoListener,
     /// The connection or its request exists already.
     Retransmission,
+    /// A signature that the listener does not expect: the kernel drops the SYN.
+    Signed,
 }
 
 impl Outcome {
     /// Every outcome, in the order of its discriminant.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NoOption,
         Self::Request,
         Self::Primary,
@@ -67,6 +69,7 @@ impl Outcome {
         Self::AcceptQueueFull,
         Self::NoListener,
         Self::Retransmission,
+        Self::Signed,
     ];
 
     /// The outcome in a few words, for logs.
@@ -88,6 +91,7 @@ impl Outcome {
             Self::AcceptQueueFull => "accept queue full",
             Self::NoListener => "no listener",
             Self::Retransmission => "retransmission",
+            Self::Signed => "signed",
         }
     }
 
@@ -109,6 +113,7 @@ impl Outcome {
             Self::AcceptQueueFull => Counter::ReasonAcceptQueueFull,
             Self::NoListener => Counter::ReasonNoListener,
             Self::Retransmission => Counter::ReasonRetransmission,
+            Self::Signed => Counter::ReasonSigned,
         })
     }
 
@@ -130,7 +135,14 @@ impl Outcome {
             Socket::Unknown => (None, None),
             Socket::None => (Some(Self::NoListener), None),
             Socket::Existing => (Some(Self::Retransmission), None),
-            Socket::Listener(listener) => (Self::at_listener(listener), listener.keys.non_empty()),
+            Socket::Listener(listener) => {
+                let barrier = match listener.refusal(syn) {
+                    Some(Refusal::Broken) => Some(Self::Malformed),
+                    Some(Refusal::Unexpected) => Some(Self::Signed),
+                    None => Self::at_listener(listener),
+                };
+                (barrier, listener.keys.non_empty())
+            }
         };
         let asks = !matches!(syn.options.fast_open, FastOpen::Absent);
         match barrier {

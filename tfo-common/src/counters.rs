@@ -71,6 +71,7 @@ counters! {
         ReasonBadLength "ReasonBadLength" "the cookie has a length that is never issued",
         ReasonMalformed "ReasonMalformed" "the option, or the list that holds it, is malformed",
         ReasonRetransmission "ReasonRetransmission" "the connection or its request exists already",
+        ReasonSigned "ReasonSigned" "a TCP signature (MD5, AO) that the listener does not expect",
     }
 }
 

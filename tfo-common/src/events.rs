@@ -167,6 +167,7 @@ mod tests {
     fn syn() -> Syn {
         Syn {
             addresses: Addresses::v4([192, 0, 2, 1], [198, 51, 100, 2]),
+            sequence: 1,
             ports: u32::from_le_bytes([0x12, 0x34, 0x01, 0xbb]),
             data_len: 7,
             options: Options {

@@ -122,6 +122,23 @@ pub struct SocketOffsets {
     pub no_cookie: u32,
     /// Its bit in that byte, as a mask.
     pub no_cookie_mask: u32,
+    /// `tcp_sock.md5sig_info`, pointer; 0 where this kernel knows no TCP-MD5.
+    pub md5_keys: u32,
+    /// `tcp_sock.ao_info`, pointer; 0 where this kernel knows no TCP-AO.
+    pub authentication_keys: u32,
+    /// The kernel drops a SYN whose list of options has a fault with so many bytes left, or more; 0 where
+    /// it does not mind (before Linux 6.7).
+    pub fault_from: u32,
+    /// `net.ipv4.sysctl_tcp_timestamps`, u8.
+    pub sysctl_timestamps: u32,
+    /// `inet_timewait_sock.tw_substate`, u8.
+    pub substate: u32,
+    /// `inet_timewait_sock.__tw_common.skc_tw_rcv_nxt`, u32.
+    pub next: u32,
+    /// `tcp_timewait_sock.tw_ts_recent`, u32.
+    pub clock: u32,
+    /// `tcp_timewait_sock.tw_ts_recent_stamp`, int: 0 where there is no clock.
+    pub clock_stamp: u32,
     /// `sock.__sk_common.skc_state`, u8.
     pub state: u32,
     /// `sock.__sk_common.skc_family`, u16.
@@ -205,7 +222,7 @@ mod tests {
         assert_eq!((size_of::<KeySet>(), align_of::<KeySet>()), (72, 8));
         assert_eq!(
             (size_of::<PortCounters>(), align_of::<PortCounters>()),
-            (184, 8)
+            (192, 8)
         );
         assert_eq!(size_of::<ListenerRecord>(), 56);
         assert_eq!((size_of::<Sizes>(), align_of::<Sizes>()), (128, 8));

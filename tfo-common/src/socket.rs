@@ -1,6 +1,10 @@
 //! What the kernel knows beside the packet: the socket that a SYN meets, and the host's settings.
 
-use crate::cookie::KeySet;
+use crate::{
+    cookie::KeySet,
+    syn::Syn,
+    wire::signature::{Refusal, SignatureRules},
+};
 
 /// What the kernel's tables have for a SYN's addresses and ports.
 #[derive(Clone, Copy)]
@@ -9,7 +13,8 @@ pub enum Socket {
     Unknown,
     /// Nothing listens: the kernel answers with a reset.
     None,
-    /// A connection or a request of the same addresses and ports: the SYN is a retransmission.
+    /// A connection or a request of the same addresses and ports: the SYN is a retransmission, or an
+    /// old one.
     Existing,
     /// A listener.
     Listener(Listener),
@@ -41,12 +46,51 @@ pub struct Listener {
     /// The keys that the kernel holds cookies against at this moment: those that `TCP_FASTOPEN_KEY`
     /// set, else the host's. None where there is no key yet.
     pub keys: KeySet,
+    /// Which signatures have a SYN dropped before all this is asked.
+    pub signatures: SignatureRules,
 }
 
 /// The bit of `net.ipv4.tcp_fastopen` that lets listeners take Fast Open: `TFO_SERVER_ENABLE`.
 pub const SERVER: u32 = 0x2;
 /// The bit that has them take it without a cookie: `TFO_SERVER_COOKIE_NOT_REQD`.
 pub const NO_COOKIE: u32 = 0x200;
+
+/// A connection of the SYN's addresses and ports that this host closed first, and that it remembers for a
+/// minute. Linux: `struct tcp_timewait_sock`.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeWait {
+    /// The other end has not closed it yet: `tw_substate` is `TCP_FIN_WAIT2`.
+    pub half_closed: bool,
+    /// The next sequence number that was due.
+    pub next: u32,
+    /// The other end's clock, by its last timestamp; `None` where timestamps are not used.
+    pub clock: Option<u32>,
+}
+
+impl TimeWait {
+    /// Whether `syn` opens the connection anew, at the listener. Source: `tcp_timewait_state_process`;
+    /// its wrap of clocks after 24 days cannot come about within a minute.
+    #[inline(always)]
+    pub const fn reopens(&self, syn: &Syn) -> bool {
+        if self.half_closed {
+            return false;
+        }
+        let ahead = after(syn.sequence, self.next);
+        match (self.clock, syn.options.timestamp) {
+            (Some(clock), Some(timestamp)) => {
+                let old = after(clock, timestamp) && clock != 0;
+                !old && (ahead || after(timestamp, clock))
+            }
+            _ => ahead,
+        }
+    }
+}
+
+/// Whether one number comes after another, which may have wrapped. Linux: `after`.
+#[inline(always)]
+const fn after(number: u32, other: u32) -> bool {
+    other.wrapping_sub(number).cast_signed() < 0
+}
 
 impl Listener {
     /// The value of `net.ipv4.tcp_syncookies` for which every SYN is answered with one.
@@ -56,6 +100,12 @@ impl Listener {
     #[inline(always)]
     pub(crate) const fn is_flooded(&self) -> bool {
         self.syn_queue_full || self.syn_cookies == Self::ALWAYS
+    }
+
+    /// Why the kernel drops `syn` without a look at anything here; `None` where it does not.
+    #[inline(always)]
+    pub(crate) const fn refusal(&self, syn: &Syn) -> Option<Refusal> {
+        syn.options.signatures.refusal(&self.signatures)
     }
 
     /// The host lets listeners take Fast Open.

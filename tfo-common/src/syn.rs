@@ -9,6 +9,8 @@ pub struct Syn {
     pub addresses: Addresses,
     /// Source then destination port as on the wire, in a little-endian word.
     pub ports: u32,
+    /// The sequence number.
+    pub sequence: u32,
     /// Bytes of data behind the TCP header, without the padding of a short frame.
     pub data_len: u32,
     /// What the options say about TCP Fast Open.

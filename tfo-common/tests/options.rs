@@ -3,7 +3,10 @@
 
 use tfo_common::{
     cookie::Cookie,
-    wire::options::{self, FastOpen, Options},
+    wire::{
+        options::{self, FastOpen, Options},
+        signature::{Refusal, SignatureRules, Signatures},
+    },
 };
 
 /// A rule, the options' bytes, and what they say.
@@ -19,7 +22,7 @@ const fn says(fast_open: FastOpen) -> Options {
     Options {
         fast_open,
         experimental: false,
-        malformed: false,
+        ..NONE
     }
 }
 
@@ -131,23 +134,99 @@ const NEIGHBOURS: &[Row] = &[
         b"\x4e\x1e............................\x22\x0abiscuits", COOKIE),
 ];
 
-/// Reads options that stand between `around`, as they do between a header and data.
+/// Reads options of a SYN with data that stand between `around`, as they do between a header and data.
 fn read(bytes: &[u8], around: &[u8]) -> Options {
     let frame = [around, bytes, around].concat();
-    options::parse(&frame[..], around.len(), bytes.len())
+    options::parse(&frame[..], around.len(), bytes.len(), true)
 }
 
 fn check(rows: &[Row]) {
     for (rule, bytes, expected) in rows {
         for around in [b"".as_slice(), b"\x22\x02", b"\x02", b"\0", b"\x0abiscuits"] {
-            assert_eq!(
-                read(bytes, around),
-                *expected,
-                "{rule}: {}",
-                bytes.escape_ascii()
-            );
+            let said = Options {
+                signatures: Signatures::NONE,
+                timestamp: None,
+                ..read(bytes, around)
+            };
+            assert_eq!(said, *expected, "{rule}: {}", bytes.escape_ascii());
         }
     }
+}
+
+/// How much is left at the first fault, TCP-MD5 signature and TCP-AO signature.
+type Left = (u8, u8, u8);
+
+#[rustfmt::skip]
+const SIGNATURES: &[(&str, &[u8], Left)] = &[
+    ("no options", b"", (0, 0, 0)),
+    ("a request", b"\x22\x02", (0, 0, 0)),
+    ("an impossible cookie is no fault", b"\x22\x05bis", (0, 0, 0)),
+    ("a size of 0", b"\x02\x00..", (4, 0, 0)),
+    ("a size of 1 behind others", b"\x01\x04\x02\x02\x01..", (4, 0, 0)),
+    ("a size past the end", b"\x01\x02\x05..", (4, 0, 0)),
+    ("behind the end of the list", b"\x00\x02\x00", (0, 0, 0)),
+    ("TCP-MD5", b"\x13\x12................", (0, 18, 0)),
+    ("TCP-MD5 of another size", b"\x01\x13\x11...............", (17, 0, 0)),
+    ("TCP-MD5 twice", b"\x13\x12................\x13\x12................", (18, 36, 0)),
+    ("TCP-AO", b"\x01\x1d\x05...", (0, 0, 5)),
+    ("TCP-AO that is too short", b"\x1d\x04..", (4, 0, 0)),
+    ("TCP-AO, then TCP-MD5", b"\x1d\x05...\x13\x12................", (18, 18, 23)),
+    ("the first fault counts", b"\x1d\x04..\x02\x00", (6, 0, 0)),
+];
+
+#[test]
+fn signatures() {
+    for (rule, bytes, (fault, md5, authentication)) in SIGNATURES {
+        let expected = Signatures {
+            fault: *fault,
+            md5: *md5,
+            authentication: *authentication,
+        };
+        assert_eq!(read(bytes, b"\x13").signatures, expected, "{rule}");
+    }
+}
+
+/// What the kernel drops, by what it knows: Linux 6.7 and later without TCP-AO and with it, and earlier.
+#[test]
+fn refusals() {
+    let rules = |fault_from, refuses_authentication| SignatureRules {
+        fault_from,
+        refuses_md5: true,
+        refuses_authentication,
+    };
+    let [new, with_ao, old] = [
+        rules(Some(18), false),
+        rules(Some(5), true),
+        rules(None, false),
+    ];
+    let of = |fault, md5, authentication| {
+        let signatures = Signatures {
+            fault,
+            md5,
+            authentication,
+        };
+        [new, with_ao, old].map(|rules| signatures.refusal(&rules))
+    };
+    let (broken, unexpected) = (Some(Refusal::Broken), Some(Refusal::Unexpected));
+    assert_eq!(of(0, 0, 0), [None; 3]);
+    assert_eq!(of(4, 0, 0), [None; 3]);
+    assert_eq!(of(5, 0, 0), [None, broken, None]);
+    assert_eq!(of(17, 0, 0), [None, broken, None]);
+    assert_eq!(of(18, 0, 0), [broken, broken, None]);
+    assert_eq!(of(0, 18, 0), [unexpected; 3]);
+    assert_eq!(of(0, 0, 5), [None, unexpected, None]);
+    assert_eq!(of(18, 36, 0), [broken, broken, unexpected]);
+}
+
+/// The last one counts, if it has its size.
+#[test]
+fn timestamps() {
+    let says = |bytes: &[u8]| read(bytes, b"\x08\x0a").timestamp;
+    assert_eq!(says(b"\x02\x04.."), None);
+    assert_eq!(says(b"\x08\x0a\x01\x02\x03\x04...."), Some(0x0102_0304));
+    assert_eq!(says(b"\x08\x09\x01\x02\x03\x04..."), None);
+    let twice = b"\x08\x0a\x01\x02\x03\x04....\x08\x0a\x05\x06\x07\x08....";
+    assert_eq!(says(twice), Some(0x0506_0708));
 }
 
 #[test]

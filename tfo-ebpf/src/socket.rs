@@ -9,13 +9,17 @@ use core::{ffi::c_void, ptr};
 use aya_ebpf::{
     EbpfContext,
     bindings::{bpf_sock, bpf_sock_tuple},
-    helpers::{bpf_jiffies64, bpf_sk_release, bpf_skc_lookup_tcp, bpf_skc_to_tcp_sock},
+    helpers::{
+        bpf_jiffies64, bpf_sk_release, bpf_skc_lookup_tcp, bpf_skc_to_tcp_sock,
+        bpf_skc_to_tcp_timewait_sock,
+    },
 };
 use tfo_common::{
     cookie::{Addresses, Key, KeySet},
     maps::SocketOffsets,
-    socket::{Listener, Socket},
+    socket::{Listener, Socket, TimeWait},
     syn::Syn,
+    wire::signature::SignatureRules,
 };
 
 /// Set by the controller before the program is loaded.
@@ -38,6 +42,14 @@ pub(crate) static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
     expires: 0,
     no_cookie: 0,
     no_cookie_mask: 0,
+    md5_keys: 0,
+    authentication_keys: 0,
+    fault_from: 0,
+    sysctl_timestamps: 0,
+    substate: 0,
+    next: 0,
+    clock: 0,
+    clock_stamp: 0,
     state: 0,
     family: 0,
     port: 0,
@@ -63,6 +75,7 @@ const SOURCE_PORT: u32 = 0xffff;
 const CURRENT_NETNS: u64 = u64::MAX;
 
 // States of a socket, as include/net/tcp_states.h has them.
+const FIN_WAIT2: u8 = 5;
 const TIME_WAIT: u32 = 6;
 pub(crate) const LISTEN: u32 = 10;
 
@@ -111,7 +124,11 @@ pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn) -> Socket {
     let mut state = unsafe { (*socket).state };
     let reopens = state == TIME_WAIT;
     if reopens {
+        let opens = time_wait(socket.cast()).is_none_or(|old| old.reopens(syn));
         release(socket);
+        if !opens {
+            return Socket::Existing;
+        }
         // The kernel opens the connection anew, at the listener: one look-up that no connection can
         // answer, since none has the source port 0.
         socket = Tuple::new(&syn.addresses, syn.ports & !SOURCE_PORT).look_up(ctx);
@@ -147,6 +164,25 @@ pub(crate) fn tcp_sock(socket: *mut c_void) -> Option<usize> {
     (tcp != 0).then_some(tcp)
 }
 
+/// Reads what decides whether a SYN opens the connection of `socket` anew.
+#[inline(always)]
+fn time_wait(socket: *mut c_void) -> Option<TimeWait> {
+    // SAFETY: the kernel gave the socket, and it is not null.
+    let old = unsafe { bpf_skc_to_tcp_timewait_sock(socket) } as usize;
+    if old == 0 {
+        return None;
+    }
+    let net: usize = load(old + offset!(net));
+    let in_use = load::<u8>(net + offset!(sysctl_timestamps)) != 0
+        && load::<u32>(old + offset!(clock_stamp)) != 0;
+    let clock = load(old + offset!(clock));
+    Some(TimeWait {
+        half_closed: load::<u8>(old + offset!(substate)) == FIN_WAIT2,
+        next: load(old + offset!(next)),
+        clock: in_use.then_some(clock),
+    })
+}
+
 /// Reads what decides about Fast Open at the listener `tcp`. `reopens`: the SYN opens a connection anew
 /// out of `TIME_WAIT`.
 #[inline(always)]
@@ -176,7 +212,22 @@ pub(crate) fn read_listener(tcp: usize, reopens: bool) -> Listener {
             0 => load(net + offset!(host_keys)),
             own => own,
         }),
+        signatures: SignatureRules {
+            fault_from: match offset!(fault_from) {
+                0 => None,
+                from => Some(from as u8),
+            },
+            refuses_md5: lacks_keys(tcp, offset!(md5_keys)),
+            refuses_authentication: lacks_keys(tcp, offset!(authentication_keys)),
+        },
     }
+}
+
+/// Whether the listener has no key for signatures of the kind whose keys are at `offset`; not so where the
+/// kernel does not know that kind.
+#[inline(always)]
+fn lacks_keys(tcp: usize, offset: usize) -> bool {
+    offset != 0 && load::<usize>(tcp + offset) == 0
 }
 
 /// Whether the kernel will free a slot of a full Fast Open queue: that of a connection which was reset

@@ -141,7 +141,6 @@ impl Step {
                 *place = *byte;
             }
         }
-        options.truncate(refused_from(&options).unwrap_or(OPTIONS_MAX));
         options
     }
 
@@ -186,29 +185,6 @@ impl Step {
         }
         simpler
     }
-}
-
-/// Where a list of options begins to be one for which the kernel drops the SYN before any listener
-/// sees it: a signature, which no listener here asks for, or a broken list with more behind it than the
-/// shortest signature takes (`tcp_do_parse_auth_options`, since Linux 6.7; how much depends on
-/// `CONFIG_TCP_AO`). The data path does not know of this.
-fn refused_from(options: &[u8]) -> Option<usize> {
-    const MD5: u8 = 19;
-    const AUTHENTICATION: u8 = 29;
-    const SHORTEST: usize = 5;
-    let len = options.len().next_multiple_of(4);
-    let mut at = 0;
-    while at + SHORTEST <= len {
-        let byte = |at: usize| options.get(at).copied().unwrap_or(0);
-        match (byte(at), usize::from(byte(at + 1))) {
-            (0, _) => return None,
-            (1, _) => at += 1,
-            (MD5 | AUTHENTICATION, _) | (_, 0 | 1) => return Some(at),
-            (_, size) if at + size > len => return Some(at),
-            (_, size) => at += size,
-        }
-    }
-    None
 }
 
 /// A list of options like a client's, mostly with one of Fast Open's.

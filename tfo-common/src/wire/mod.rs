@@ -8,6 +8,7 @@ pub mod extensions;
 pub mod ipv4;
 pub mod ipv6;
 pub mod options;
+pub mod signature;
 pub mod tcp;
 
 use crate::syn::Syn;
@@ -140,6 +141,7 @@ pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Syn, Not
     Ok(Syn {
         addresses,
         ports: segment.ports,
+        sequence: segment.sequence,
         data_len: segment.data_len as u32,
         options,
     })

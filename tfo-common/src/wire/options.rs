@@ -9,8 +9,11 @@
 //! - of several, the last one that counts wins, whichever kind it has.
 //! - an end-of-list, a size below 2 or past the header's end, or a kind without a size ends the
 //!   list; what was read so far stays.
+//!
+//! The same walk notes what the kernel's other readers of the list go by: signatures
+//! ([`super::signature`]) and the timestamp.
 
-use super::Frame;
+use super::{Frame, signature::Signatures};
 use crate::cookie::Cookie;
 
 /// Most bytes of options that a TCP header has.
@@ -21,9 +24,17 @@ const OFFSET_MASK: u64 = 0x3f;
 
 const END_OF_LIST: u8 = 0;
 const NO_OPERATION: u8 = 1;
+const TIMESTAMP: u8 = 8;
+const MD5: u8 = 19;
+const AUTHENTICATION: u8 = 29;
 const FAST_OPEN: u8 = 34;
 const EXPERIMENTAL: u8 = 254;
 const EXPERIMENTAL_MAGIC: [u8; 2] = [0xf9, 0x89];
+
+/// Bytes of a timestamp option, of a TCP-MD5 signature, and at least of a TCP-AO one.
+const TIMESTAMP_SIZE: usize = 10;
+const MD5_SIZE: usize = 18;
+const AUTHENTICATION_MIN: usize = 5;
 
 /// Bytes before the cookie: kind and size.
 const HEADER: usize = 2;
@@ -56,6 +67,11 @@ pub struct Options {
     pub experimental: bool,
     /// The list is broken off, or a Fast Open option has a length that no cookie has.
     pub malformed: bool,
+    /// Signatures, and what the kernel's reader of signatures takes offence at.
+    pub signatures: Signatures,
+    /// The sender's clock (RFC 7323, `TSval`), where there is one and the SYN has a Fast Open option or
+    /// data; no other is asked for it.
+    pub timestamp: Option<u32>,
 }
 
 impl Options {
@@ -64,11 +80,13 @@ impl Options {
         fast_open: FastOpen::Absent,
         experimental: false,
         malformed: false,
+        signatures: Signatures::NONE,
+        timestamp: None,
     };
 }
 
-/// The Fast Open option that stands so far, packed into one word, so that the kernel's verifier has
-/// one number to follow rather than five.
+/// The Fast Open option that stands so far and what the list has besides, packed into one word, so that
+/// the kernel's verifier has one number to follow rather than many.
 #[derive(Clone, Copy)]
 struct Standing(u64);
 
@@ -76,8 +94,15 @@ impl Standing {
     const NONE: Self = Self(0);
     const PRESENT: u64 = 1 << 16;
     const EXPERIMENTAL: u64 = 1 << 17;
-    /// Not of the option that stands, but of the whole list so far.
+    /// The bits of the option that stands; all others are of the whole list so far.
+    const OPTION: u64 = 0xffff | Self::PRESENT | Self::EXPERIMENTAL;
     const MALFORMED: u64 = 1 << 18;
+    /// Where the first bit is of numbers of 6 bits: how much of the list was left where it first had a
+    /// fault, where it first had a signature of either kind, and the timestamp's offset. 0 for none.
+    const FAULT: u32 = 20;
+    const MD5: u32 = 26;
+    const AUTHENTICATION: u32 = 32;
+    const TIMESTAMP: u32 = 38;
 
     /// A request or a cookie of `len` bytes stands at offset `at`, where nothing stood.
     #[inline(always)]
@@ -89,7 +114,29 @@ impl Standing {
     /// Nothing stands any more.
     #[inline(always)]
     const fn erase(&mut self) {
-        self.0 &= Self::MALFORMED;
+        self.0 &= !Self::OPTION;
+    }
+
+    /// Notes the first number of its kind.
+    #[inline(always)]
+    const fn note(&mut self, number: u32, value: usize) {
+        if self.number(number) == 0 {
+            self.0 |= (value as u64) << number;
+        }
+    }
+
+    #[inline(always)]
+    const fn number(self, number: u32) -> u8 {
+        (self.0 >> number & OFFSET_MASK) as u8
+    }
+
+    /// A signature, with `left` bytes of the list from its first. A second one is a fault.
+    #[inline(always)]
+    const fn sign(&mut self, number: u32, left: usize) {
+        if self.0 & (OFFSET_MASK << Self::MD5 | OFFSET_MASK << Self::AUTHENTICATION) != 0 {
+            self.note(Self::FAULT, left);
+        }
+        self.note(number, left);
     }
 
     #[inline(always)]
@@ -108,9 +155,10 @@ impl Standing {
     }
 }
 
-/// Reads the `len` bytes of options (at most [`MAX_LEN`]) from offset `start` of `frame`.
+/// Reads the `len` bytes of options (at most [`MAX_LEN`]) from offset `start` of `frame`, a SYN with or
+/// without data.
 #[inline(always)]
-pub fn parse<F: Frame + ?Sized>(frame: &F, start: usize, len: usize) -> Options {
+pub fn parse<F: Frame + ?Sized>(frame: &F, start: usize, len: usize, has_data: bool) -> Options {
     let mut standing = Standing::NONE;
     let mut at = 0;
     // Each option takes at least one byte, so MAX_LEN rounds read any list to its end.
@@ -129,6 +177,16 @@ pub fn parse<F: Frame + ?Sized>(frame: &F, start: usize, len: usize) -> Options 
         fast_open: fast_open(frame, start, standing),
         experimental: standing.is(Standing::EXPERIMENTAL),
         malformed: standing.is(Standing::MALFORMED),
+        signatures: Signatures {
+            fault: standing.number(Standing::FAULT),
+            md5: standing.number(Standing::MD5),
+            authentication: standing.number(Standing::AUTHENTICATION),
+        },
+        timestamp: if has_data || standing.is(Standing::PRESENT) {
+            timestamp(frame, start, standing)
+        } else {
+            None
+        },
     }
 }
 
@@ -153,8 +211,10 @@ fn step<F: Frame + ?Sized>(
     let size = frame
         .bytes(start + at)
         .map_or(0, |[_, size]| usize::from(size));
-    if size < HEADER || at + size > len {
+    let left = len - at;
+    if size < HEADER || size > left {
         standing.0 |= Standing::MALFORMED;
+        standing.note(Standing::FAULT, left);
         return None;
     }
     let header = if kind == FAST_OPEN {
@@ -162,6 +222,7 @@ fn step<F: Frame + ?Sized>(
     } else if kind == EXPERIMENTAL && size >= EXPERIMENTAL_HEADER && has_magic(frame, start + at) {
         EXPERIMENTAL_HEADER
     } else {
+        note(kind, size, at, left, standing);
         return Some(at + size);
     };
     let cookie_len = size - header;
@@ -174,6 +235,24 @@ fn step<F: Frame + ?Sized>(
         standing.0 |= Standing::MALFORMED;
     }
     Some(at + size)
+}
+
+/// Notes what an option of another kind says to others.
+#[inline(always)]
+const fn note(kind: u8, size: usize, at: usize, left: usize, standing: &mut Standing) {
+    match kind {
+        // Of several, the kernel takes the last.
+        TIMESTAMP if size == TIMESTAMP_SIZE => {
+            standing.0 &= !(OFFSET_MASK << Standing::TIMESTAMP);
+            standing.note(Standing::TIMESTAMP, at + HEADER);
+        }
+        MD5 if size == MD5_SIZE => standing.sign(Standing::MD5, left),
+        AUTHENTICATION if size >= AUTHENTICATION_MIN => {
+            standing.sign(Standing::AUTHENTICATION, left);
+        }
+        MD5 | AUTHENTICATION => standing.note(Standing::FAULT, left),
+        _ => {}
+    }
 }
 
 #[inline(always)]
@@ -200,5 +279,14 @@ fn fast_open<F: Frame + ?Sized>(frame: &F, start: usize, standing: Standing) -> 
             None => FastOpen::BadLength,
         },
         _ => FastOpen::BadLength,
+    }
+}
+
+/// The sender's clock at the offset that `standing` has.
+#[inline(always)]
+fn timestamp<F: Frame + ?Sized>(frame: &F, start: usize, standing: Standing) -> Option<u32> {
+    match standing.number(Standing::TIMESTAMP) {
+        0 => None,
+        at => frame.bytes(start + usize::from(at)).map(u32::from_be_bytes),
     }
 }

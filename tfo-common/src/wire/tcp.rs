@@ -21,6 +21,7 @@ const ACK: u8 = 0x10;
 /// A segment that opens a connection; its options are not read yet.
 pub(super) struct Segment {
     pub(super) ports: u32,
+    pub(super) sequence: u32,
     /// Bytes of data behind the header.
     pub(super) data_len: usize,
     /// Offset of the options from the frame's first byte.
@@ -51,8 +52,10 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<S
     if frame.len() < network.end && (frame.len() < data || frame.whole_len() < network.end) {
         return Err(NotSyn::Unparsed);
     }
+    let [word] = frame.words(network.transport).ok_or(NotSyn::Unparsed)?;
     Ok(Segment {
-        ports: u32::from_le_bytes([header[0], header[1], header[2], header[3]]),
+        ports: word as u32,
+        sequence: ((word >> 32) as u32).swap_bytes(),
         options: network.transport + MIN_HEADER_LEN,
         options_len: header_len - MIN_HEADER_LEN,
         data_len: network.end - data,
@@ -63,6 +66,6 @@ impl Segment {
     /// What the options say.
     #[inline(always)]
     pub(super) fn options<F: Frame + ?Sized>(&self, frame: &F) -> Options {
-        options::parse(frame, self.options, self.options_len)
+        options::parse(frame, self.options, self.options_len, self.data_len > 0)
     }
 }

@@ -51,11 +51,13 @@ fn syn(keys: &[[u8; 16]], addresses: Addresses, draw: Draw, flags: (bool, bool))
     Syn {
         addresses,
         ports: 443_u32.swap_bytes(),
+        sequence: 1,
         data_len: 0,
         options: Options {
             fast_open,
             experimental: flags.0 && fast_open != FastOpen::Absent,
             malformed: flags.1,
+            ..Options::NONE
         },
     }
 }

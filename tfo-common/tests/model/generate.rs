@@ -28,6 +28,8 @@ fn any_option() -> impl Strategy<Value = Vec<u8>> {
         2 => value(0..20).prop_map(|v| option(254, &[&[0xf9, 0x89], &v[..]].concat())),
         1 => value(0..12).prop_map(|v| option(254, &v)),
         1 => value(0..12).prop_map(|v| option(253, &v)),
+        1 => value(15..18).prop_map(|v| option(19, &v)),
+        1 => value(2..8).prop_map(|v| option(29, &v)),
         1 => (any::<u8>(), value(0..12)).prop_map(|(kind, v)| option(kind, &v)),
         // A size that is a lie.
         1 => (prop_oneof![Just(34_u8), Just(254), any::<u8>()], 0..42_u8).prop_map(|(k, s)| vec![k, s]),

@@ -12,6 +12,7 @@ use tfo_common::{
     wire::{
         NotSyn::{self, Other, Unparsed},
         options::{FastOpen, Options},
+        signature::Signatures,
     },
 };
 
@@ -19,24 +20,28 @@ use tfo_common::{
 struct Raw {
     kind: u8,
     value: Vec<u8>,
+    /// Bytes of the list from this option's first on.
+    left: u8,
 }
 
-/// Every option but end-of-list and no-operation, and whether the list is broken off.
-fn split(mut rest: &[u8]) -> (Vec<Raw>, bool) {
+/// Every option but end-of-list and no-operation, and how many bytes were left where the list is broken
+/// off.
+fn split(mut rest: &[u8]) -> (Vec<Raw>, Option<u8>) {
     let mut list = Vec::new();
     loop {
         match rest {
-            [] | [0, ..] => return (list, false),
+            [] | [0, ..] => return (list, None),
             [1, behind @ ..] => rest = behind,
             [kind, size, ..] if (2..=rest.len()).contains(&usize::from(*size)) => {
                 let (option, behind) = rest.split_at((*size).into());
                 list.push(Raw {
                     kind: *kind,
                     value: option[2..].to_vec(),
+                    left: rest.len() as u8,
                 });
                 rest = behind;
             }
-            _ => return (list, true),
+            _ => return (list, Some(rest.len() as u8)),
         }
     }
 }
@@ -50,8 +55,8 @@ fn cookie(option: &Raw) -> Option<(Vec<u8>, bool)> {
     }
 }
 
-/// What the bytes of TCP options say.
-pub(crate) fn options(bytes: &[u8]) -> Options {
+/// What the bytes of TCP options say in a SYN with or without data.
+pub(crate) fn options(bytes: &[u8], has_data: bool) -> Options {
     let (list, broken) = split(bytes);
     let cookies: Vec<_> = list.iter().filter_map(cookie).collect();
     let possible = |cookie: &[u8]| matches!(cookie.len(), 0 | 4 | 6 | 8 | 10 | 12 | 14 | 16);
@@ -67,8 +72,39 @@ pub(crate) fn options(bytes: &[u8]) -> Options {
             },
         },
         experimental: standing.is_some_and(|(_, experimental)| *experimental),
-        malformed: broken || cookies.iter().any(|(cookie, _)| !possible(cookie)),
+        malformed: broken.is_some() || cookies.iter().any(|(cookie, _)| !possible(cookie)),
+        signatures: signatures(&list, broken),
+        timestamp: timestamp(&list).filter(|_| has_data || standing.is_some()),
     }
+}
+
+fn signatures(list: &[Raw], broken: Option<u8>) -> Signatures {
+    let fits = |option: &&Raw| match option.kind {
+        19 => option.value.len() == 16,
+        _ => option.value.len() >= 3,
+    };
+    let of = |kinds: &'static [u8]| list.iter().filter(|option| kinds.contains(&option.kind));
+    let first = |kind| of(kind).find(fits).map_or(0, |option| option.left);
+    let second = of(&[19, 29]).filter(fits).nth(1);
+    let unfit = of(&[19, 29]).find(|option| !fits(option));
+    let faults = [second, unfit].into_iter().flatten();
+    Signatures {
+        fault: faults
+            .map(|option| option.left)
+            .chain(broken)
+            .max()
+            .unwrap_or(0),
+        md5: first(&[19]),
+        authentication: first(&[29]),
+    }
+}
+
+/// The sender's clock, by the last timestamp option.
+fn timestamp(list: &[Raw]) -> Option<u32> {
+    let stamp = list
+        .iter()
+        .rfind(|option| option.kind == 8 && option.value.len() == 8)?;
+    Some(big_endian(&stamp.value[..4]) as u32)
 }
 
 /// What a frame is, from its first byte to its last.
@@ -178,11 +214,13 @@ fn tcp(bytes: &[u8], length: Option<usize>, addresses: Addresses) -> Result<Syn,
     if header < 20 || header > length {
         return Err(Unparsed);
     }
+    let data_len = bytes[header..length].len() as u32;
     Ok(Syn {
         addresses,
         ports: u32::from_le_bytes(fixed[..4].try_into().unwrap()),
-        data_len: bytes[header..length].len() as u32,
-        options: options(&bytes[20..header]),
+        sequence: big_endian(&fixed[4..8]) as u32,
+        data_len,
+        options: options(&bytes[20..header], data_len > 0),
     })
 }
 

@@ -5,11 +5,11 @@ use tfo_common::wire::options::{self, FastOpen, Options};
 
 use crate::{generate, naive};
 
-/// Reads options that stand between other bytes, as they do in a frame.
+/// Reads options of a SYN with data that stand between other bytes, as they do in a frame.
 fn read(bytes: &[u8], around: [u8; 2]) -> Options {
     let [before, behind] = around.map(|byte| [byte; 40]);
     let frame = [&before, bytes, &behind].concat();
-    options::parse(&frame[..], before.len(), bytes.len())
+    options::parse(&frame[..], before.len(), bytes.len(), true)
 }
 
 /// Every list of up to six of the bytes that mean something.
@@ -23,7 +23,11 @@ fn agree_on_every_short_list() {
                 *byte = alphabet[number % alphabet.len()];
                 number /= alphabet.len();
             }
-            assert_eq!(read(&bytes, [34, 2]), naive::options(&bytes), "{bytes:?}");
+            assert_eq!(
+                read(&bytes, [34, 2]),
+                naive::options(&bytes, true),
+                "{bytes:?}"
+            );
         }
     }
 }
@@ -33,20 +37,21 @@ proptest! {
 
     #[test]
     fn agree(bytes in generate::options(), around: [u8; 2]) {
-        prop_assert_eq!(read(&bytes, around), naive::options(&bytes));
+        prop_assert_eq!(read(&bytes, around), naive::options(&bytes, true));
+        prop_assert_eq!(options::parse(&bytes[..], 0, bytes.len(), false), naive::options(&bytes, false));
     }
 
     #[test]
     fn agree_when_cut_at_every_length(bytes in generate::options(), around: [u8; 2]) {
         for len in 0..bytes.len() {
-            prop_assert_eq!(read(&bytes[..len], around), naive::options(&bytes[..len]));
+            prop_assert_eq!(read(&bytes[..len], around), naive::options(&bytes[..len], true));
         }
     }
 
     /// The caller's promises broken: a start and a length that the frame does not have.
     #[test]
     fn any_place_is_survived(frame in vec(any::<u8>(), 0..80), start in 0..100_usize, len: usize) {
-        options::parse(&frame[..], start, len);
+        options::parse(&frame[..], start, len, true);
     }
 }
 
@@ -56,7 +61,7 @@ fn generated_lists_say_everything() {
     use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
 
     let mut runner = TestRunner::deterministic();
-    let mut seen = [0; 6];
+    let mut seen = [0; 10];
     for _ in 0..2000 {
         let bytes = generate::options().new_tree(&mut runner).unwrap().current();
         let options = read(&bytes, [0; 2]);
@@ -68,6 +73,10 @@ fn generated_lists_say_everything() {
         }] += 1;
         seen[4] += u32::from(options.experimental);
         seen[5] += u32::from(options.malformed && options.fast_open != FastOpen::Absent);
+        seen[6] += u32::from(options.timestamp.is_some());
+        seen[7] += u32::from(options.signatures.fault > 18);
+        seen[8] += u32::from(options.signatures.md5 > 0);
+        seen[9] += u32::from(options.signatures.authentication > 0);
     }
     assert!(seen.iter().all(|count| *count > 50), "{seen:?}");
 }

@@ -5,6 +5,12 @@ use tfo_common::maps::SocketOffsets;
 
 use super::support::BTF;
 
+/// The kernel's reader of signatures, and the fewest bytes of options that it still looks at: what the
+/// shortest signature takes that it knows.
+const SIGNATURES_READER: &str = "tcp_do_parse_auth_options";
+const MD5_SIZE: u32 = 18;
+const AUTHENTICATION_MIN: u32 = 5;
+
 /// Why a field's place is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum TypesError {
@@ -49,6 +55,14 @@ impl KernelTypes {
             let path = format!("icsk_accept_queue.{path}");
             self.byte("inet_connection_sock", &path)
         };
+        // Configured or not: CONFIG_TCP_MD5SIG, CONFIG_TCP_AO.
+        let md5_keys = self.byte("tcp_sock", "md5sig_info").ok();
+        let authentication_keys = self.byte("tcp_sock", "ao_info").ok();
+        let fault_from = match (self.has_function(SIGNATURES_READER), authentication_keys) {
+            (false, _) => 0,
+            (true, None) => MD5_SIZE,
+            (true, Some(_)) => AUTHENTICATION_MIN,
+        };
         Ok(SocketOffsets {
             known: 1,
             ack_backlog: self.byte("sock", "sk_ack_backlog")?,
@@ -67,12 +81,25 @@ impl KernelTypes {
             expires: self.byte("request_sock", "rsk_timer.expires")?,
             no_cookie: no_cookie.bits / 8,
             no_cookie_mask: 1 << (no_cookie.bits % 8),
+            md5_keys: md5_keys.unwrap_or(0),
+            authentication_keys: authentication_keys.unwrap_or(0),
+            fault_from,
+            sysctl_timestamps: self.byte("net", "ipv4.sysctl_tcp_timestamps")?,
+            substate: self.byte("inet_timewait_sock", "tw_substate")?,
+            next: self.byte("inet_timewait_sock", "__tw_common.skc_tw_rcv_nxt")?,
+            clock: self.byte("tcp_timewait_sock", "tw_ts_recent")?,
+            clock_stamp: self.byte("tcp_timewait_sock", "tw_ts_recent_stamp")?,
             state: self.byte("sock_common", "skc_state")?,
             family: self.byte("sock_common", "skc_family")?,
             port: self.byte("sock_common", "skc_num")?,
             ipv4: self.byte("sock_common", "skc_rcv_saddr")?,
             ipv6: self.byte("sock_common", "skc_v6_rcv_saddr")?,
         })
+    }
+
+    fn has_function(&self, name: &str) -> bool {
+        let mut types = self.0.get_types().iter();
+        types.any(|each| each.is_function && each.name.as_deref() == Some(name))
     }
 
     /// A field's byte.
@@ -146,6 +173,8 @@ mod tests {
         assert_eq!(types.field("tcphdr", "syn").unwrap().bits % 8, 1);
         let error = types.byte("tcp_sock", "no_such_field").unwrap_err();
         assert!(error.to_string().contains("no_such_field"), "{error}");
+        assert!(types.has_function("tcp_parse_options"));
+        assert!(!types.has_function("tcp_sock"));
         types.socket_offsets().unwrap();
     }
 }
