@@ -146,8 +146,9 @@ impl RawClient {
         self.transmit(server, &segment, &RawSyn::plain(&[]))
     }
 
-    /// Opens a connection that the server closes first, by `close`: its end is in `TIME_WAIT` then, and
-    /// the next SYN of [`RawClient::send_again`] opens it anew.
+    /// Opens a connection with `opening`, a SYN without data, that the server closes first, by `close`: its
+    /// end is in `TIME_WAIT` then, for [`RawClient::send_again`]. Where this end is not `closed`, too, it
+    /// waits for that.
     ///
     /// # Errors
     ///
@@ -155,32 +156,42 @@ impl RawClient {
     pub fn time_wait(
         &mut self,
         server: SocketAddr,
+        opening: &RawSyn,
+        closed: bool,
         close: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         self.port += 1;
         let nothing = RawSyn::plain(&[]);
-        let say = |flags: &[Flag], sequence, acknowledges| {
+        let say = |flags: &[Flag], sequence, acknowledges, body| {
             let segment = Segment {
                 flags,
                 sequence,
                 acknowledges,
             };
-            self.transmit(server, &segment, &nothing)
+            self.transmit(server, &segment, body)
         };
         let next = |wanted: fn(&TcpSlice<'_>) -> bool| {
             let sequence = |tcp: &TcpSlice<'_>| wanted(tcp).then(|| tcp.sequence_number());
             self.receive(server, sequence)?.context("no segment came")
         };
         let first = self.sequence;
-        say(&[Flag::Syn], first, 0)?;
+        say(&[Flag::Syn], first, 0, opening)?;
         let theirs = next(|tcp| tcp.syn() && tcp.ack())?.wrapping_add(1);
-        say(&[Flag::Ack], first + 1, theirs)?;
+        say(&[Flag::Ack], first + 1, theirs, &nothing)?;
         close()?;
         let end = next(|tcp| tcp.fin() && tcp.ack())?.wrapping_add(1);
-        say(&[Flag::Fin, Flag::Ack], first + 1, end)?;
-        next(|tcp| tcp.ack() && !tcp.fin())?;
-        self.sequence += 0x1_0000;
+        if closed {
+            say(&[Flag::Fin, Flag::Ack], first + 1, end, &nothing)?;
+            next(|tcp| tcp.ack() && !tcp.fin())?;
+        } else {
+            say(&[Flag::Ack], first + 1, end, &nothing)?;
+        }
         Ok(())
+    }
+
+    /// Has the sequence numbers of the next SYNs go on by so much.
+    pub const fn advance(&mut self, by: u32) {
+        self.sequence = self.sequence.wrapping_add(by);
     }
 
     /// The first thing in what the server sends to the port of the last SYN that is `wanted`.

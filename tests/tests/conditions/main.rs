@@ -4,7 +4,11 @@
 
 mod scene;
 #[rustfmt::skip]
+mod signatures;
+#[rustfmt::skip]
 mod table;
+#[rustfmt::skip]
+mod time_wait;
 
 use std::{net::SocketAddr, thread, time::Duration};
 

@@ -143,8 +143,11 @@ impl Scene {
             Each::Reopening => {
                 let listener = stage.listener.as_ref().context("no listener")?;
                 listener.reset_all()?;
-                self.client
-                    .time_wait(stage.server, || listener.accept().map(drop))?;
+                let opening = RawSyn::plain(&[]);
+                self.client.time_wait(stage.server, &opening, true, || {
+                    listener.accept().map(drop)
+                })?;
+                self.client.advance(0x1_0000);
             }
         }
         let before = self.counted()?;

@@ -285,8 +285,13 @@ fn fast_open<F: Frame + ?Sized>(frame: &F, start: usize, standing: Standing) -> 
 /// The sender's clock at the offset that `standing` has.
 #[inline(always)]
 fn timestamp<F: Frame + ?Sized>(frame: &F, start: usize, standing: Standing) -> Option<u32> {
-    match standing.number(Standing::TIMESTAMP) {
-        0 => None,
-        at => frame.bytes(start + usize::from(at)).map(u32::from_be_bytes),
-    }
+    const FOUND: u64 = 1 << 32;
+    let at = usize::from(standing.number(Standing::TIMESTAMP));
+    let clock = match frame.bytes(start + at) {
+        Some(clock) if at > 0 => FOUND | u64::from(u32::from_be_bytes(clock)),
+        _ => 0,
+    };
+    // In the kernel, the verifier then goes on once, not once with a clock and once without.
+    let clock = frame.opaque(clock);
+    (clock & FOUND != 0).then_some(clock as u32)
 }

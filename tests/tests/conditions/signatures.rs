@@ -1,0 +1,59 @@
+//! SYNs that the kernel drops before a listener sees them: with a signature that nobody asked for, or
+//! with a list of options that breaks off (`tcp_inbound_hash`).
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use tfo_common::counters::Counter;
+use tfo_tests::{
+    bed::{Bed, Tally},
+    keys,
+    raw::{Answer, RawClient, RawSyn},
+    socket::{Listener, Settings},
+    veth::{Family, Pair, server_port},
+};
+
+/// What follows a request, and why the kernel drops the SYN; `None` where it does not.
+const ROWS: &[(&str, &[u8], Option<Counter>)] = &[
+    ("nothing", b"", None),
+    ("TCP-MD5", b"\x13\x12................", Some(Counter::ReasonSigned)),
+    ("TCP-MD5 of a wrong size", b"\x13\x11................\x01", Some(Counter::ReasonMalformed)),
+    ("TCP-MD5 behind the end of the list", b"\x00\x13\x12................", None),
+    ("a size of 0, much behind it", b"\x4e\x00..................", Some(Counter::ReasonMalformed)),
+    ("a size past the end, much behind it", b"\x4e\x20..................", Some(Counter::ReasonMalformed)),
+    ("a size of 0, nothing behind it", b"\x4e\x00", None),
+];
+
+#[test]
+fn dropped_before_the_listener() -> Result<()> {
+    for family in Family::BOTH {
+        check(family)?;
+    }
+    Ok(())
+}
+
+fn check(family: Family) -> Result<()> {
+    let pair = Pair::new()?;
+    pair.server.set_sysctl(keys::SYSCTL, keys::COUNTING)?;
+    let bed = Bed::attach(pair, &[])?;
+    let address = SocketAddr::new(family.unspecified(), 0);
+    let listener = Listener::with(&bed.pair.server, address, &Settings::FAST_OPEN)?;
+    let server = server_port(family, listener.port());
+    let mut client = RawClient::new(&bed.pair, family, 0)?;
+    let mut tally = Tally::default();
+    for (name, options, reason) in ROWS {
+        let before = bed.equal()?.counters;
+        let mut syn = RawSyn::fast_open(34, &[], b"data");
+        syn.options.extend(*options);
+        let answer = client.send(server, &syn)?;
+        let silent = answer == Answer::Silence;
+        ensure!(silent == reason.is_some(), "{family}: {name}: {answer:?}");
+        tally.requests += i64::from(reason.is_none());
+        let after = bed.expect(tally).with_context(|| format!("{family}: {name}"))?.counters;
+        for counter in Counter::REASONS {
+            let grown = after[counter.name()] - before[counter.name()];
+            ensure!(grown == i64::from(*reason == Some(counter)), "{family}: {name}: {}", counter.name());
+        }
+    }
+    Ok(())
+}
