@@ -116,6 +116,8 @@ pub struct SocketOffsets {
     pub context_key: u32,
     /// `tcp_fastopen_context.num`, int.
     pub context_num: u32,
+    /// 1 where the verifier lets no program load a key from there, but has it copied.
+    pub copies_keys: u32,
     /// `request_sock.rsk_timer.expires`, unsigned long.
     pub expires: u32,
     /// The byte of `tcp_sock.fastopen_no_cookie`.

@@ -10,8 +10,8 @@ use aya_ebpf::{
     EbpfContext,
     bindings::{bpf_sock, bpf_sock_tuple},
     helpers::{
-        bpf_jiffies64, bpf_sk_release, bpf_skc_lookup_tcp, bpf_skc_to_tcp_sock,
-        bpf_skc_to_tcp_timewait_sock,
+        bpf_jiffies64, bpf_probe_read_kernel, bpf_sk_release, bpf_skc_lookup_tcp,
+        bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock,
     },
 };
 use tfo_common::{
@@ -39,6 +39,7 @@ pub(crate) static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
     host_keys: 0,
     context_key: 0,
     context_num: 0,
+    copies_keys: 0,
     expires: 0,
     no_cookie: 0,
     no_cookie_mask: 0,
@@ -258,8 +259,13 @@ pub(crate) fn keys_at(context: usize) -> KeySet {
         return KeySet::EMPTY;
     }
     let keys = context + offset!(context_key);
-    let first = Key::from_words(load(keys), load(keys + 8));
-    let second = Key::from_words(load(keys + 16), load(keys + 24));
+    let [a, b, c, d] = if offset!(copies_keys) == 0 {
+        [load(keys), load(keys + 8), load(keys + 16), load(keys + 24)]
+    } else {
+        // SAFETY: it reads kernel memory and survives an address that is none.
+        unsafe { bpf_probe_read_kernel(keys as *const [u64; 4]) }.unwrap_or_default()
+    };
+    let (first, second) = (Key::from_words(a, b), Key::from_words(c, d));
     KeySet::of_context(first, second, load(context + offset!(context_num)))
 }
 

@@ -144,9 +144,8 @@ impl Scene {
                 let listener = stage.listener.as_ref().context("no listener")?;
                 listener.reset_all()?;
                 let opening = RawSyn::plain(&[]);
-                self.client.time_wait(stage.server, &opening, true, || {
-                    listener.accept().map(drop)
-                })?;
+                self.client
+                    .time_wait(stage.server, &opening, true, || listener.accept().map(drop))?;
                 self.client.advance(0x1_0000);
             }
         }

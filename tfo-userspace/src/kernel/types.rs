@@ -1,5 +1,6 @@
 //! Where the running kernel keeps its fields: its own BTF, `/sys/kernel/btf/vmlinux`.
 
+use aya::util::KernelVersion;
 use btf::{Btf, FlattenedType, StructMember, Type};
 use tfo_common::maps::SocketOffsets;
 
@@ -55,6 +56,8 @@ impl KernelTypes {
             let path = format!("icsk_accept_queue.{path}");
             self.byte("inet_connection_sock", &path)
         };
+        // The verifier of Linux 6.1 refuses to load an element of an array whose type has another name; that
+        // of 6.12 does not.
         // Configured or not: CONFIG_TCP_MD5SIG, CONFIG_TCP_AO.
         let md5_keys = self.byte("tcp_sock", "md5sig_info").ok();
         let authentication_keys = self.byte("tcp_sock", "ao_info").ok();
@@ -78,6 +81,7 @@ impl KernelTypes {
             host_keys: self.byte("net", "ipv4.tcp_fastopen_ctx")?,
             context_key: self.byte("tcp_fastopen_context", "key")?,
             context_num: self.byte("tcp_fastopen_context", "num")?,
+            copies_keys: is_before(6, 12).into(),
             expires: self.byte("request_sock", "rsk_timer.expires")?,
             no_cookie: no_cookie.bits / 8,
             no_cookie_mask: 1 << (no_cookie.bits % 8),
@@ -147,6 +151,13 @@ impl KernelTypes {
             }
         })
     }
+}
+
+/// Whether the running kernel is older than that. One that does not tell is taken for old.
+fn is_before(major: u8, minor: u8) -> bool {
+    KernelVersion::current().map_or(true, |running| {
+        running < KernelVersion::new(major, minor, 0)
+    })
 }
 
 fn members(of: &FlattenedType) -> Option<&[StructMember]> {
