@@ -1,13 +1,13 @@
 //! `cargo xtask`: parses the command line and hands over to the task's own module.
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::{
     bench,
     build::{self, Profile},
-    ci, demo, fuzz, run, setup, test,
+    ci, demo, fuzz, run, setup, test, vm,
 };
 
 /// Sets up, builds, runs, demonstrates and tests tfo.
@@ -58,6 +58,18 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Run the kernel suites on kernels of Debian's packages, in QEMU
+    Vm {
+        /// Series of kernels, such as 6.1; else 6.1 and 6.12
+        #[arg(value_name = "KERNEL")]
+        series: Vec<String>,
+        /// A suite to run, by its name in tests/tests; else all of them
+        #[arg(long = "suite", value_name = "NAME")]
+        suites: Vec<String>,
+        /// Minutes that each kernel may take
+        #[arg(long, default_value_t = 60, value_name = "MINUTES")]
+        limit: u64,
+    },
     /// Do all that a change has to pass: format, lints, docs, tests, demo
     Ci,
 }
@@ -80,6 +92,15 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Test { args } => test::test(&args).map(done),
         Task::Bench { args } => bench::bench(&args),
         Task::Fuzz { args } => fuzz::fuzz(&args),
+        Task::Vm {
+            series,
+            suites,
+            limit,
+        } => vm::vm(&vm::Plan {
+            series,
+            suites,
+            limit: Duration::from_secs(limit * 60),
+        }),
         Task::Ci => ci::ci().map(done),
     }
 }

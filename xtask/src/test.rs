@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     io::{BufRead as _, BufReader},
+    path::PathBuf,
     process::{Command, Stdio},
     time::Instant,
 };
@@ -11,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     build::{self, Profile},
-    command::{as_root, cargo, is_root},
+    command::{as_root, cargo, is_root, repository},
     setup,
 };
 
@@ -59,6 +60,39 @@ pub fn test(args: &[OsString]) -> Result<()> {
     Ok(())
 }
 
+/// Builds the kernel suites of these names, or all of them, and gives the paths of their executables.
+///
+/// # Errors
+///
+/// The build fails, or there is no such suite.
+pub fn suites(names: &[String]) -> Result<Vec<PathBuf>> {
+    let mut command = cargo();
+    command.args(["test", "-p", "tfo-tests", "--no-run"]);
+    match names {
+        [] => command.args(["--test", "*"]),
+        names => command.args(names.iter().flat_map(|name| ["--test", name])),
+    };
+    // For people, cargo names each executable in brackets at the end of a line.
+    let built = command
+        .stderr(Stdio::piped())
+        .output()
+        .context("cannot start cargo")?;
+    let lines = String::from_utf8_lossy(&built.stderr);
+    if !built.status.success() {
+        bail!("the suites cannot be built:\n{lines}");
+    }
+    let executables = lines.lines().filter_map(executable);
+    Ok(executables.map(|path| repository().join(path)).collect())
+}
+
+/// The path in a line that names an executable.
+fn executable(line: &str) -> Option<&str> {
+    let line = line.trim().strip_prefix("Executable ")?;
+    line.strip_suffix(')')?
+        .rsplit_once('(')
+        .map(|(_, path)| path)
+}
+
 /// Runs cargo's test command, shows what it writes, and counts the tests that passed.
 fn passed(command: &mut Command) -> Result<u64> {
     let mut child = command
@@ -95,6 +129,16 @@ mod tests {
         let line = "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out";
         assert_eq!(passed_in(line), Some(12));
         assert_eq!(passed_in("test wire::tests::short ... ok"), None);
+    }
+
+    #[test]
+    fn executables_are_found_in_what_cargo_says() {
+        let line = "  Executable tests/veth.rs (target/debug/deps/veth-5fe6ae241bf37d92)";
+        assert_eq!(
+            executable(line),
+            Some("target/debug/deps/veth-5fe6ae241bf37d92")
+        );
+        assert_eq!(executable("   Compiling tfo-tests v0.1.0 (/tests)"), None);
     }
 
     #[test]

@@ -1,0 +1,82 @@
+//! What a guest starts with: just enough to mount this machine's file system.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::Kernel;
+use crate::command::{output, succeed, which};
+
+/// What mounting takes: the bus, the file system and its transport, and the layer in memory above it.
+const MODULES: [&str; 4] = ["virtio_pci", "9p", "9pnet_virtio", "overlay"];
+
+const INIT: &str = include_str!("init.sh");
+
+/// Makes it, under `folder`.
+pub(super) fn make(kernel: &Kernel, folder: &Path) -> Result<PathBuf> {
+    let root = folder.join("initramfs");
+    let _ = fs::remove_dir_all(&root);
+    for directory in [
+        "bin", "dev", "host", "memory", "modules", "proc", "root", "sys",
+    ] {
+        fs::create_dir_all(root.join(directory))?;
+    }
+    let busybox = which("busybox").context("busybox is missing: install busybox-static")?;
+    fs::copy(busybox, root.join("bin/busybox"))?;
+    // In the order in which they need each other.
+    let mut order = Vec::new();
+    for module in MODULES {
+        for path in files(kernel, module) {
+            let file = path.file_name().unwrap_or_default().display().to_string();
+            let plain = file.trim_end_matches(".xz").to_owned();
+            if order.contains(&plain) {
+                continue;
+            }
+            let into = root.join("modules").join(&plain);
+            if file == plain {
+                fs::copy(&path, into)?;
+            } else {
+                succeed(
+                    Command::new("xz")
+                        .args(["-dc"])
+                        .arg(&path)
+                        .stdout(File::create(into)?),
+                )?;
+            }
+            order.push(plain);
+        }
+    }
+    fs::write(root.join("modules/order"), order.join("\n") + "\n")?;
+    let init = root.join("init");
+    fs::write(&init, INIT)?;
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
+    let archive = folder.join("initramfs.cpio");
+    let pack = "find . | cpio --quiet -o -H newc";
+    succeed(
+        Command::new("sh")
+            .args(["-c", pack])
+            .current_dir(&root)
+            .stdout(File::create(&archive)?),
+    )?;
+    Ok(archive)
+}
+
+/// The files of a module and of those that it needs, these first. None where it is part of the kernel.
+fn files(kernel: &Kernel, module: &str) -> Vec<PathBuf> {
+    let mut command = Command::new("/usr/sbin/modprobe");
+    command
+        .arg("-d")
+        .arg(&kernel.root)
+        .args(["-S", &kernel.release, "--show-depends", module]);
+    let listed = output(&mut command).unwrap_or_default();
+    listed
+        .lines()
+        .filter_map(|line| line.strip_prefix("insmod "))
+        .map(|path| PathBuf::from(path.trim()))
+        .collect()
+}
