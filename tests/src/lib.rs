@@ -9,7 +9,7 @@ pub mod keys;
 pub mod link;
 pub mod netns;
 pub mod packet;
-mod poll;
+pub mod poll;
 pub mod process;
 pub mod program;
 pub mod raw;

@@ -22,7 +22,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::process;
+use crate::{poll::patient, process};
 
 /// Begins the name of every namespace that is made here; the process's id follows.
 const PREFIX: &str = "tfo-t";
@@ -176,7 +176,7 @@ impl Netns {
 pub fn wait_for_listener(netns: &Netns, port: u16) -> Result<()> {
     // Local address, any remote one, and the state LISTEN.
     let port = format!(":{port:04X} ");
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + patient(LIMIT);
     while Instant::now() < deadline {
         for table in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
             let listens = |line: &str| line.contains(&port) && line.contains(":0000 0A ");
@@ -197,7 +197,7 @@ pub fn wait_for_listener(netns: &Netns, port: u16) -> Result<()> {
 ///
 /// Where it does not in time.
 pub fn wait_until_up(netns: &Netns, interface: &str) -> Result<()> {
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + patient(LIMIT);
     while Instant::now() < deadline {
         let text = netns.ip(&["-json", "link", "show", interface])?;
         let links: serde_json::Value = serde_json::from_str(&text)?;

@@ -1,8 +1,9 @@
-//! Waiting for sockets.
+//! Waiting, and for how long.
 
 use std::{
-    io,
+    env, io,
     os::fd::BorrowedFd,
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -10,6 +11,17 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
 };
+
+/// By what all limits are multiplied: `TFO_PATIENCE`, for a machine that is emulated and slow.
+static PATIENCE: LazyLock<u32> = LazyLock::new(|| {
+    let set = env::var("TFO_PATIENCE").ok();
+    set.and_then(|number| number.parse().ok()).unwrap_or(1)
+});
+
+/// The limit, for this machine.
+pub fn patient(limit: Duration) -> Duration {
+    limit * *PATIENCE
+}
 
 /// Waits until one of `sockets` is `ready`, or has failed; `false` where none is after `limit`.
 ///

@@ -11,6 +11,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::poll::patient;
+
 /// How often a child is asked whether it has ended.
 const POLL: Duration = Duration::from_millis(2);
 
@@ -146,7 +148,7 @@ impl Drop for Background {
 
 /// Waits for `child` to end by itself.
 pub(crate) fn wait(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + patient(limit);
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);

@@ -13,6 +13,7 @@ use etherparse::{PacketBuilder, SlicedPacket, TcpSlice, TransportSlice};
 
 use crate::{
     link::{Frames, LinkSocket},
+    poll::patient,
     veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, SERVER_MAC},
 };
 
@@ -200,7 +201,7 @@ impl RawClient {
         server: SocketAddr,
         wanted: impl Fn(&TcpSlice<'_>) -> Option<T>,
     ) -> Result<Option<T>> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + patient(self.patience);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(frame) = self.link.receive(left)? else {

@@ -20,6 +20,7 @@ use crate::{
     keys,
     link::{Frames, LinkSocket},
     packet::{cookie, fast_open, flag},
+    poll::patient,
     program::KeyBytes,
     socket::{Listener, Settings},
     veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, SERVER_INTERFACE, server_port},
@@ -307,7 +308,7 @@ impl Arena {
             if (now.syns, now.drift) != (last.syns, last.drift) {
                 last = now;
                 changed = Instant::now();
-            } else if changed.elapsed() > SETTLED {
+            } else if changed.elapsed() > patient(SETTLED) {
                 return Ok(now);
             }
             thread::sleep(POLL);

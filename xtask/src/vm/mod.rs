@@ -103,7 +103,7 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
 /// What the guest does once it is up: every suite, one test at a time, since it is slow.
 fn script(kernel: &Kernel, suites: &[PathBuf], folder: &Path) -> Result<PathBuf> {
     let mut lines = format!(
-        "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TFO_SLOW=1\n\
+        "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TFO_PATIENCE=20\n\
          mount --bind {modules} /lib/modules/{release}\n\
          mount -t bpf bpf /sys/fs/bpf\n\
          ip link set lo up\n\
