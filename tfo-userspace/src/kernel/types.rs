@@ -75,6 +75,13 @@ impl KernelTypes {
         })
     }
 
+    /// Whether there is a structure or a function of that name.
+    pub fn has(&self, name: &str) -> bool {
+        let named = |each: &&FlattenedType| each.name.as_deref() == Some(name);
+        let mut types = self.0.get_types().iter().filter(named);
+        types.any(|each| each.is_function || members(each).is_some())
+    }
+
     /// A field's byte.
     fn byte(&self, structure: &str, path: &str) -> Result<u32, TypesError> {
         Ok(self.field(structure, path)?.bits / 8)
@@ -147,5 +154,7 @@ mod tests {
         let error = types.byte("tcp_sock", "no_such_field").unwrap_err();
         assert!(error.to_string().contains("no_such_field"), "{error}");
         types.socket_offsets().unwrap();
+        assert!(types.has("tcp_sock") && types.has("tcp_v4_rcv"));
+        assert!(!types.has("no_such_thing"));
     }
 }
