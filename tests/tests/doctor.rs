@@ -223,6 +223,14 @@ fn other_programs_are_named() -> Result<()> {
         "note",
         &format!("XDP program {id} (native)"),
     )?;
+    for tc in [
+        "qdisc add dev server0 clsact",
+        "filter add dev server0 ingress u32 match u32 0 0",
+    ] {
+        let mut command = bed.pair.server.command("tc");
+        process::succeed(command.args(tc.split(' ')), LIMIT)?;
+    }
+    ensure_found(&bed.tfo, check, "note", "classifiers (u32)")?;
     // In traffic control beside it, ours is not another's.
     bed.tfo.done(&["attach", SERVER_INTERFACE])?;
     ensure_found(&bed.tfo, "attached", "ok", "tc mode")?;

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use xtask::{
     bench,
     build::{self, Profile},
-    ci, demo, fuzz, run, setup, test,
+    ci, demo, dist, fuzz, run, setup, test,
 };
 
 /// Sets up, builds, runs, demonstrates and tests tfo.
@@ -58,6 +58,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Make a Debian package, in target/dist
+    Dist {
+        /// Hold it against lintian, systemd and a clean system, as root
+        #[arg(long)]
+        check: bool,
+    },
     /// Do all that a change has to pass: format, lints, docs, tests, demo
     Ci,
 }
@@ -80,6 +86,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Test { args } => test::test(&args).map(done),
         Task::Bench { args } => bench::bench(&args),
         Task::Fuzz { args } => fuzz::fuzz(&args),
+        Task::Dist { check } => dist::dist(check).map(done),
         Task::Ci => ci::ci().map(done),
     }
 }

@@ -11,6 +11,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::command::which;
+
 use self::{apt::Apt, survey::Survey};
 
 /// Prints what is there and what will be done, and does it.
@@ -53,6 +55,19 @@ pub fn check() -> Result<ExitCode> {
         println!("tfo: something is missing: run `cargo xtask setup`");
         Ok(ExitCode::FAILURE)
     }
+}
+
+/// Installs the packages of those programs that are not there, given as program and package.
+///
+/// # Errors
+///
+/// One cannot be installed.
+pub fn programs(wanted: &[(&str, &str)]) -> Result<()> {
+    let missing = wanted
+        .iter()
+        .filter(|(program, _)| which(program).is_none());
+    let packages: Vec<_> = missing.map(|(_, package)| *package).collect();
+    Apt::new().install(&packages)
 }
 
 /// Installs what the survey did not find.
