@@ -18,7 +18,7 @@ use clap_complete::{Shell, generate_to};
 fn main() -> anyhow::Result<()> {
     let directory = env::args_os().nth(1).context("which directory?")?;
     let directory = Path::new(&directory);
-    let mut command = cli::Cli::command().name("tfo");
+    let mut command = cli::Cli::command();
     for (shell, place, file) in [
         (Shell::Bash, "bash-completion/completions", "tfo"),
         (Shell::Zsh, "zsh/vendor-completions", "_tfo"),

@@ -28,7 +28,7 @@ const FOUND: u8 = 3;
 /// TCP Fast Open on a server's NIC: validates cookies in XDP, counts what becomes of them beside the
 /// kernel, and rotates the cookie keys without refusing a client.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(name = "tfo", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -6,7 +6,7 @@ use tfo_common::counters::Counter;
 
 use super::{Finding, interfaces::Ours};
 use crate::{
-    datapath::{self, Namespace, NamespaceError},
+    datapath::{self, DatapathError, Namespace, NamespaceError},
     kernel::{link::XdpMode, sysctl},
     keys::{Fingerprint, KeyPair},
 };
@@ -77,12 +77,9 @@ impl Attached {
         if self.interfaces.is_empty() {
             return Ok(());
         }
-        if let (Some(store), Ok(kernel)) = (namespace.keys()?, sysctl::key()) {
-            let of_pair = |pair: &KeyPair| pair.keys().map(|key| Fingerprint::of(&key)).collect();
-            self.keys = Some(Keys {
-                kernel: kernel.as_ref().map_or(Vec::new(), of_pair),
-                data_path: store.get()?.keys().iter().map(Fingerprint::of).collect(),
-            });
+        match Keys::read(&namespace) {
+            Ok(keys) => self.keys = keys,
+            Err(error) => self.unread.push(error.to_string()),
         }
         self.drift = lasting_drift(&namespace).await?;
         Ok(())
@@ -170,6 +167,18 @@ impl OnInterface {
 }
 
 impl Keys {
+    /// `None` where the kernel does not show its own, which is another finding.
+    fn read(namespace: &Namespace) -> Result<Option<Self>, DatapathError> {
+        let (Some(store), Ok(kernel)) = (namespace.keys()?, sysctl::key()) else {
+            return Ok(None);
+        };
+        let of_pair = |pair: &KeyPair| pair.keys().map(|key| Fingerprint::of(&key)).collect();
+        Ok(Some(Self {
+            kernel: kernel.as_ref().map_or(Vec::new(), of_pair),
+            data_path: store.get()?.keys().iter().map(Fingerprint::of).collect(),
+        }))
+    }
+
     /// The data path may accept more than the kernel does, for a while. Less it may not.
     fn judge(&self) -> Option<Finding> {
         const CHECK: &str = "keys of the data path";
