@@ -1,4 +1,4 @@
-//! The capabilities that the service's unit leaves, and no other: CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON.
+//! `tfo` with the capabilities that the service's unit leaves it, and no other.
 
 use std::{
     collections::BTreeSet,
@@ -24,13 +24,9 @@ const CAPABILITIES: [&str; 3] = ["bpf", "net_admin", "perfmon"];
 
 /// `tfo` in the server's namespace, as root with these capabilities alone, also after an exec.
 fn tfo_with(pair: &Pair, capabilities: &[&str], arguments: &[&str]) -> Command {
-    let bounding: String = capabilities
-        .iter()
-        .map(|each| format!(",+{each}"))
-        .collect();
     let mut command = pair.server.command("setpriv");
     command
-        .arg(format!("--bounding-set=-all{bounding}"))
+        .arg(format!("--bounding-set=-all,+{}", capabilities.join(",+")))
         .args(["--inh-caps=-all", "--no-new-privs"])
         .arg(tfo::binary())
         .args(arguments);

@@ -31,7 +31,7 @@ fn main() -> anyhow::Result<()> {
     }
     let place = directory.join("man/man1");
     fs::create_dir_all(&place)?;
-    clap_mangen::generate_to(without_help(command), place)?;
+    clap_mangen::generate_to(without_help(cli::Cli::command()), place)?;
     Ok(())
 }
 

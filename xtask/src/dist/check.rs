@@ -17,7 +17,7 @@ const TOOLS: [(&str, &str); 4] = [
 ];
 
 /// The worst figure of `systemd-analyze security` that the unit may have, in tenths. What it comes to is what
-/// the work takes: root and CAP_NET_ADMIN (0.6), the host's network (0.8), /proc/sys (0.2), bpf(2) (0.3).
+/// the work takes: root and `CAP_NET_ADMIN` (0.6), the host's network (0.8), `/proc/sys` (0.2), bpf(2) (0.3).
 const EXPOSURE: u32 = 25;
 
 /// Holds the package against all of it.

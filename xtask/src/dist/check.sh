@@ -88,9 +88,15 @@ step "install again, as an upgrade"
 inside dpkg --install /run/tfo.deb >/dev/null
 attached || fail "an upgrade detached"
 
-step "remove"
+step "remove, with another network namespace attached"
+mkdir "$root/run/netns"
+touch "$root/run/netns/blue"
+unshare --net="$root/run/netns/blue" true
+inside tfo attach lo --netns blue
 inside dpkg --remove tfo >/dev/null
 ! attached || fail "still attached after the package is gone"
+! nsenter --net="$root/run/netns/blue" ip link show dev lo | grep -q prog/xdp \
+    || fail "still attached in another network namespace"
 [ ! -e "$root/sys/fs/bpf/tfo" ] || fail "pins are left: $(ls -R "$root/sys/fs/bpf/tfo")"
 [ "${arguments[0]}" = -i ] || [ -f "$root/etc/tfo/tfo.toml" ] || fail "the configuration went"
 

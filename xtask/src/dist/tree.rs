@@ -16,12 +16,15 @@ use super::{epoch, package::VERSION};
 const CONTROL: &str = include_str!("../../../dist/debian/control");
 const COPYRIGHT: &str = include_str!("../../../dist/debian/copyright");
 
-/// What is copied as it is, from the repository to the system. Folders are copied whole.
+/// What is copied as it is, from the repository to the system.
 const FILES: [(&str, &str); 4] = [
     ("dist/tfo.service", "lib/systemd/system/tfo.service"),
     ("dist/tfo.toml", "etc/tfo/tfo.toml"),
-    ("dist/grafana", "usr/share/tfo/grafana"),
-    ("dist/prometheus", "usr/share/tfo/prometheus"),
+    ("dist/grafana/tfo.json", "usr/share/tfo/grafana/tfo.json"),
+    (
+        "dist/prometheus/tfo.rules.yml",
+        "usr/share/tfo/prometheus/tfo.rules.yml",
+    ),
 ];
 
 /// Lays everything but the control files out in `tree`, which is made anew.
@@ -102,15 +105,7 @@ fn compress(path: &Path) -> Result<()> {
     succeed(Command::new("gzip").args(["--best", "--no-name"]).arg(path))
 }
 
-/// Copies a file or a folder.
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    if from.is_dir() {
-        for entry in fs::read_dir(from)? {
-            let entry = entry?;
-            copy(&entry.path(), &to.join(entry.file_name()))?;
-        }
-        return Ok(());
-    }
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder)?;
     }
