@@ -2,11 +2,13 @@
 //! the cookie keys of the data path and of the kernel in step.
 //!
 //! - [`datapath`]: the program, its maps, and where they are pinned.
+//! - [`doctor`]: what would keep Fast Open or the data path from working, and the remedy.
 //! - [`keys`]: key pairs, their text, and the order in which they change hands.
 //! - [`kernel`]: what the running kernel says: sysctls, counters, interfaces, abilities.
 //!
 //! Everything acts in the network namespace of the calling thread.
 
 pub mod datapath;
+pub mod doctor;
 pub mod kernel;
 pub mod keys;

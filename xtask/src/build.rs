@@ -72,8 +72,22 @@ pub fn binary(package: &str, name: &str, profile: Profile) -> Result<PathBuf> {
         .with_context(|| format!("cargo built {name} elsewhere than beside this task's folder"))
 }
 
+/// Builds an example of a package of the workspace, and gives its path.
+///
+/// # Errors
+///
+/// The build fails.
+pub fn example(package: &str, name: &str) -> Result<PathBuf> {
+    succeed(cargo().args(["build", "--package", package, "--example", name]))?;
+    Ok(target()?.join("debug/examples").join(name))
+}
+
 /// Cargo's target folder, wherever it is configured to be: this task was built into it as well.
-fn target() -> Result<PathBuf> {
+///
+/// # Errors
+///
+/// This task runs from nowhere.
+pub fn target() -> Result<PathBuf> {
     let own = env::current_exe().context("cannot find out where this task runs from")?;
     let target = own.ancestors().nth(2).context("this task has no folder")?;
     Ok(target.to_owned())

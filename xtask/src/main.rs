@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use xtask::{
     bench,
     build::{self, Profile},
-    ci, demo, fuzz, run, setup, test, vm,
+    ci, demo, dist, fuzz, run, setup, test, vm,
 };
 
 /// Sets up, builds, runs, demonstrates and tests tfo.
@@ -70,6 +70,12 @@ enum Task {
         #[arg(long, default_value_t = 60, value_name = "MINUTES")]
         limit: u64,
     },
+    /// Make a Debian package, in target/dist
+    Dist {
+        /// Hold it against lintian, systemd and a clean system, as root
+        #[arg(long)]
+        check: bool,
+    },
     /// Do all that a change has to pass: format, lints, docs, tests, demo
     Ci,
 }
@@ -101,6 +107,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             suites,
             limit: Duration::from_secs(limit * 60),
         }),
+        Task::Dist { check } => dist::dist(check).map(done),
         Task::Ci => ci::ci().map(done),
     }
 }

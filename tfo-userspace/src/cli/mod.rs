@@ -3,6 +3,7 @@
 mod attach;
 mod breakdown;
 mod detach;
+mod doctor;
 mod events;
 mod keys;
 mod listeners;
@@ -27,7 +28,7 @@ const FOUND: u8 = 3;
 /// TCP Fast Open on a server's NIC: validates cookies in XDP, counts what becomes of them beside the
 /// kernel, and rotates the cookie keys without refusing a client.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(name = "tfo", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -56,6 +57,8 @@ enum Command {
     /// Show and change the cookie keys of the data path and of the kernel
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Show what on this host keeps Fast Open or tfo from working, and what to do about it
+    Doctor(doctor::DoctorArgs),
     /// Attach, and rotate the keys on an interval, until SIGTERM or SIGINT
     Run(RunArgs),
 }
@@ -264,8 +267,11 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    // Refused here, the error names the cause; the first file that cannot be opened would not.
-    support::privileges()?;
+    // Refused here, the error names the cause; the first file that cannot be opened would not. The doctor
+    // says itself what it may not see.
+    if !matches!(cli.command, Command::Doctor(_)) {
+        support::privileges()?;
+    }
     // Before anything else: what the threads of the runtime see is the namespace of this one.
     if let Some(name) = &cli.netns {
         netns::enter(name)?;
@@ -286,6 +292,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 }
                 return stats::run(&args).await;
             }
+            Command::Doctor(args) => return doctor::run(&args).await,
             Command::Listeners(args) => listeners::run(args.json),
             Command::Events(args) => events::run(&args).await,
             Command::Keys(KeysCommand::Show(args)) => keys::show(args.json),

@@ -35,6 +35,7 @@ pub use key_store::KeyStore;
 pub use listeners::{FastOpenState, ListenersError, ListeningSocket, listeners};
 pub use memory::Memory;
 pub use namespace::{AttachedInterface, Drift, Namespace, NamespaceError};
+pub use pins::other_versions;
 pub use program::{Datapath, OBJECT};
 pub use settings::{Mirror, Settings, SourceLimits};
 pub use sources::{Prefix, Sources};

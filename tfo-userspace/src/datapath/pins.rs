@@ -166,7 +166,11 @@ impl InterfacePins {
 }
 
 /// The directories of other layout versions.
-pub(super) fn other_versions() -> Result<Vec<PathBuf>, DatapathError> {
+///
+/// # Errors
+///
+/// [`DatapathError::Io`] where the pins cannot be read.
+pub fn other_versions() -> Result<Vec<PathBuf>, DatapathError> {
     let names = names(&root())?;
     Ok(names
         .iter()

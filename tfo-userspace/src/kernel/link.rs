@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::link::{
-    LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+    LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
 };
 use tfo_common::wire::Link;
 
@@ -68,6 +68,10 @@ pub struct Interface {
     pub index: u32,
     /// Its name.
     pub name: String,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// The most bytes of a packet, without what stands in front of it.
+    pub mtu: u32,
     /// Its XDP program. Where it has several, the driver's.
     pub xdp: Option<AttachedXdp>,
     /// What stands in front of its packets; as an error, a link layer that is not read.
@@ -106,9 +110,11 @@ pub async fn find(name: &str) -> Result<Interface, LinkError> {
 fn interface(message: LinkMessage) -> Option<Interface> {
     let mut name = None;
     let mut xdp = None;
+    let mut mtu = 0;
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(value) => name = Some(value),
+            LinkAttribute::Mtu(value) => mtu = value,
             LinkAttribute::Xdp(attributes) => xdp = attached(&attributes),
             _ => {}
         }
@@ -116,6 +122,8 @@ fn interface(message: LinkMessage) -> Option<Interface> {
     Some(Interface {
         index: message.header.index,
         name: name?,
+        up: message.header.flags.contains(LinkFlags::Up),
+        mtu,
         xdp,
         link: link(message.header.link_layer_type),
     })

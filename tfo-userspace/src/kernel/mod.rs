@@ -1,8 +1,11 @@
 //! What the running kernel says and takes: one file per interface of it.
 
+pub mod ethtool;
+pub mod filters;
 pub mod link;
 pub mod netns;
 pub mod netstat;
 pub mod support;
 pub mod sysctl;
 pub mod types;
+pub mod xdp_features;

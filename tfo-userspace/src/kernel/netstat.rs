@@ -31,12 +31,26 @@ pub fn read() -> Result<KernelCounters, NetstatError> {
     parse(&fs::read_to_string(PATH)?)
 }
 
+/// Any of the `TcpExt` counters, by its name; `None` where this kernel has none of that name.
+///
+/// # Errors
+///
+/// [`NetstatError::Read`] where the file is missing.
+pub fn counter(name: &str) -> Result<Option<u64>, NetstatError> {
+    let text = fs::read_to_string(PATH)?;
+    let value = rows(&text).find(|(own, _)| *own == name);
+    Ok(value.and_then(|(_, value)| value.parse().ok()))
+}
+
 /// The file holds pairs of lines: names, then values, both behind the group's name.
-fn parse(text: &str) -> Result<KernelCounters, NetstatError> {
+fn rows(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(GROUP));
     let names = lines.next().unwrap_or_default().split_whitespace();
-    let values = lines.next().unwrap_or_default().split_whitespace();
-    let rows: Vec<_> = names.zip(values).collect();
+    names.zip(lines.next().unwrap_or_default().split_whitespace())
+}
+
+fn parse(text: &str) -> Result<KernelCounters, NetstatError> {
+    let rows: Vec<_> = rows(text).collect();
     let mut counters = KernelCounters::default();
     for (value, counter) in counters.iter_mut().zip(Counter::MIRRORED) {
         *value = rows
@@ -68,5 +82,7 @@ mod tests {
     #[test]
     fn this_kernel_has_them() {
         read().unwrap();
+        assert!(counter("SyncookiesSent").unwrap().is_some());
+        assert_eq!(counter("NoSuchCounter").unwrap(), None);
     }
 }

@@ -59,11 +59,32 @@ pub fn check() -> Result<(), SupportError> {
 ///
 /// [`SupportError::Privilege`].
 pub fn privileges() -> Result<(), SupportError> {
-    let needed = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::PERFMON;
-    match capabilities(None) {
-        Ok(has) if has.effective.contains(needed) => Ok(()),
-        _ => Err(SupportError::Privilege),
+    if missing_capabilities().is_empty() {
+        Ok(())
+    } else {
+        Err(SupportError::Privilege)
     }
+}
+
+/// The names of the capabilities that the process needs and does not have.
+pub fn missing_capabilities() -> Vec<&'static str> {
+    let has = effective();
+    let needed = [
+        ("CAP_BPF", CapabilitySet::BPF),
+        ("CAP_NET_ADMIN", CapabilitySet::NET_ADMIN),
+        ("CAP_PERFMON", CapabilitySet::PERFMON),
+    ];
+    let missing = needed.into_iter().filter(|(_, each)| !has.contains(*each));
+    missing.map(|(name, _)| name).collect()
+}
+
+/// Whether the process may mount file systems.
+pub fn may_mount() -> bool {
+    effective().contains(CapabilitySet::SYS_ADMIN)
+}
+
+fn effective() -> CapabilitySet {
+    capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective)
 }
 
 /// Mounts the BPF file system where it is not, as every BPF loader does.
@@ -79,6 +100,7 @@ fn bpffs() -> Result<(), SupportError> {
     }
 }
 
-fn is_bpffs() -> bool {
+/// Whether the BPF file system is mounted.
+pub fn is_bpffs() -> bool {
     statfs(BPFFS).is_ok_and(|fs| fs.f_type == BPFFS_MAGIC)
 }

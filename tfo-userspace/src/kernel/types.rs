@@ -61,7 +61,7 @@ impl KernelTypes {
         // Configured or not: CONFIG_TCP_MD5SIG, CONFIG_TCP_AO.
         let md5_keys = self.byte("tcp_sock", "md5sig_info").ok();
         let authentication_keys = self.byte("tcp_sock", "ao_info").ok();
-        let fault_from = match (self.has_function(SIGNATURES_READER), authentication_keys) {
+        let fault_from = match (self.has(SIGNATURES_READER), authentication_keys) {
             (false, _) => 0,
             (true, None) => MD5_SIZE,
             (true, Some(_)) => AUTHENTICATION_MIN,
@@ -101,9 +101,11 @@ impl KernelTypes {
         })
     }
 
-    fn has_function(&self, name: &str) -> bool {
-        let mut types = self.0.get_types().iter();
-        types.any(|each| each.is_function && each.name.as_deref() == Some(name))
+    /// Whether there is a structure or a function of that name.
+    pub fn has(&self, name: &str) -> bool {
+        let named = |each: &&FlattenedType| each.name.as_deref() == Some(name);
+        let mut types = self.0.get_types().iter().filter(named);
+        types.any(|each| each.is_function || members(each).is_some())
     }
 
     /// A field's byte.
@@ -184,8 +186,8 @@ mod tests {
         assert_eq!(types.field("tcphdr", "syn").unwrap().bits % 8, 1);
         let error = types.byte("tcp_sock", "no_such_field").unwrap_err();
         assert!(error.to_string().contains("no_such_field"), "{error}");
-        assert!(types.has_function("tcp_parse_options"));
-        assert!(!types.has_function("tcp_sock"));
         types.socket_offsets().unwrap();
+        assert!(types.has("tcp_sock") && types.has("tcp_v4_rcv"));
+        assert!(!types.has("no_such_thing"));
     }
 }

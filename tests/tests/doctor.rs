@@ -1,0 +1,285 @@
+//! `tfo doctor` in namespaces that have something wrong with them.
+
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    Ebpf,
+    programs::{Xdp, XdpMode},
+};
+use serde_json::Value;
+use tfo_common::maps::XDP_PROGRAM;
+use tfo_tests::{
+    bed::Bed,
+    keys, process,
+    socket::Method,
+    tfo::{self, LIMIT, Tfo},
+    veth::{Family, Pair, SERVER_INTERFACE},
+    xdp,
+};
+use tfo_userspace::datapath::OBJECT;
+
+/// Runs the doctor on the server's interface: its status, and what it found.
+fn examine(tfo: &Tfo) -> Result<(i32, Value)> {
+    let output = tfo.run(&["doctor", SERVER_INTERFACE, "--json"])?;
+    let status = output.status.code().context("a signal")?;
+    let value = serde_json::from_str(&output.stdout);
+    Ok((status, value.with_context(|| format!("{output:?}"))?))
+}
+
+/// The finding of one check.
+fn finding<'a>(found: &'a Value, check: &str) -> Result<&'a Value> {
+    let mut findings = found["findings"].as_array().context("no findings")?.iter();
+    findings
+        .find(|each| each["check"] == check)
+        .with_context(|| format!("no {check} in {found:#}"))
+}
+
+/// The doctor finds this, and ends with the status that goes with it.
+fn ensure_found(tfo: &Tfo, check: &str, verdict: &str, says: &str) -> Result<()> {
+    let (status, found) = examine(tfo)?;
+    let finding = finding(&found, check)?;
+    let text = finding["found"].as_str().context("no text")?;
+    ensure!(
+        finding["verdict"] == verdict && text.contains(says),
+        "{finding:#}"
+    );
+    let bad = ["warning", "problem"].contains(&verdict);
+    ensure!(
+        !bad || status == 3 && finding["remedy"].is_string(),
+        "{status} {finding:#}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_healthy_server_passes() -> Result<()> {
+    let bed = Bed::new()?;
+    let listener = bed.listen(Family::V4)?;
+    for _ in 0..2 {
+        bed.exchange(&listener, Family::V4, Method::SendTo)?;
+    }
+    let (status, found) = examine(&bed.tfo)?;
+    ensure!(status == 0 && found["verdict"] != "problem", "{found:#}");
+    for (check, says) in [
+        ("kernel", "Linux "),
+        ("privileges", "CAP_BPF"),
+        ("mirror", "exact"),
+        ("XDP", "driver veth, MTU 1500: takes native XDP"),
+        ("tcp_fastopen", "on for listeners"),
+        ("keys", "has a cookie key"),
+        ("listeners", "all 1 take Fast Open"),
+        ("attached", "native mode"),
+        ("keys of the data path", "among them"),
+        ("drift", "what the kernel counted"),
+    ] {
+        let finding = finding(&found, check)?;
+        let text = finding["found"].as_str().context("no text")?;
+        ensure!(
+            finding["verdict"] == "ok" && text.contains(says),
+            "{finding:#}"
+        );
+    }
+    // For people, and not on a terminal: no colour.
+    let text = bed.tfo.done(&["doctor", SERVER_INTERFACE])?;
+    ensure!(
+        text.contains("0 problems, 0 warnings") && !text.contains('\x1b'),
+        "{text}"
+    );
+    Ok(())
+}
+
+#[test]
+fn settings_that_keep_fast_open_from_working_are_named() -> Result<()> {
+    let pair = Pair::new()?;
+    let tfo = Tfo::new(&pair.server);
+    ensure_found(&tfo, "keys", "note", "no cookie key yet")?;
+    ensure_found(&tfo, "listeners", "note", "nothing listens")?;
+    ensure_found(&tfo, "attached", "note", "not attached")?;
+    for (sysctl, value, check, verdict, says) in [
+        (
+            "tcp_fastopen",
+            "1",
+            "tcp_fastopen",
+            "problem",
+            "without bit 0x2",
+        ),
+        ("tcp_fastopen", "515", "no cookie", "warning", "NO COOKIE"),
+        ("tcp_fastopen", "1027", "all listeners", "note", "0x400"),
+        (
+            "tcp_syncookies",
+            "2",
+            "SYN cookies",
+            "problem",
+            "Fast Open is off",
+        ),
+        ("tcp_syncookies", "0", "SYN cookies", "note", "dropped"),
+    ] {
+        let name = format!("net.ipv4.{sysctl}");
+        let before = pair.server.sysctl(&name)?;
+        pair.server.set_sysctl(&name, value)?;
+        ensure_found(&tfo, check, verdict, says)?;
+        pair.server.set_sysctl(&name, &before)?;
+    }
+    pair.server.configure(&["link set server0 mtu 9000"])?;
+    // This driver scatters, so that the length of a frame does not matter to it.
+    ensure_found(&tfo, "XDP", "ok", "MTU 9000: takes native XDP")?;
+    let _plain = pair.server.run(|| TcpListener::bind("127.0.0.1:0"))?;
+    ensure_found(&tfo, "listeners", "warning", "none of 1")
+}
+
+#[test]
+fn syn_cookies_are_counted_while_they_are_sent() -> Result<()> {
+    let bed = Bed::idle(Pair::new()?)?;
+    let listener = bed.listen(Family::V4)?;
+    bed.pair.server.set_sysctl("net.ipv4.tcp_syncookies", "2")?;
+    let mut doctor = bed.tfo.start(&["doctor", SERVER_INTERFACE, "--json"])?;
+    while doctor.is_running()? {
+        bed.exchange(&listener, Family::V4, Method::Plain)?;
+    }
+    let output = doctor.wait(LIMIT)?;
+    let found: Value = serde_json::from_str(&output.stdout)?;
+    let text = &finding(&found, "SYN cookies")?["found"];
+    let text = text.as_str().context("no text")?;
+    ensure!(
+        text.contains(" sent in the last") && !text.contains("(0 sent"),
+        "{text}"
+    );
+    Ok(())
+}
+
+#[test]
+fn keys_that_differ_are_named_and_the_remedy_helps() -> Result<()> {
+    let bed = Bed::attach(Pair::new()?, &["--mirror", "packet"])?;
+    let listener = bed.listen(Family::V4)?;
+    bed.pair.server.set_sysctl(keys::SYSCTL, keys::OTHER)?;
+    let check = "keys of the data path";
+    ensure_found(&bed.tfo, check, "warning", "someone else changed")?;
+    // The kernel takes its cookie, the data path does not know the key.
+    for _ in 0..2 {
+        bed.exchange(&listener, Family::V4, Method::SendTo)?;
+    }
+    ensure_found(&bed.tfo, "drift", "warning", "TCPFastOpenPassive -1")?;
+    let (_, found) = examine(&bed.tfo)?;
+    for group in keys::OTHER.split('-') {
+        ensure!(!found.to_string().contains(group), "a key is shown");
+    }
+    bed.tfo.done(&["keys", "import"])?;
+    ensure_found(&bed.tfo, check, "ok", "among them")
+}
+
+#[test]
+fn what_was_detached_behind_our_back_is_named() -> Result<()> {
+    let bed = Bed::new()?;
+    let attached = xdp::attached(&bed.pair.server, SERVER_INTERFACE)?;
+    let (_, program) = attached.context("not attached")?;
+    let bpftool =
+        |arguments: &[&str]| process::succeed(Command::new("bpftool").args(arguments), LIMIT);
+    let links: Value = serde_json::from_str(&bpftool(&["--json", "link", "list"])?)?;
+    let links = links.as_array().context("no links")?;
+    let link = links.iter().find(|link| link["prog_id"] == program);
+    let id = link.context("no link")?["id"].to_string();
+    bpftool(&["link", "detach", "id", &id])?;
+    ensure_found(&bed.tfo, "attached", "problem", "detached it")?;
+    bed.tfo.done(&["attach", SERVER_INTERFACE])?;
+    ensure_found(&bed.tfo, "attached", "ok", "native mode")
+}
+
+#[test]
+fn pins_of_an_interface_that_is_gone_are_named() -> Result<()> {
+    let bed = Bed::new()?;
+    bed.pair
+        .server
+        .configure(&[format!("link del {SERVER_INTERFACE}")])?;
+    let output = bed.tfo.run(&["doctor", "--json"])?;
+    let found: Value = serde_json::from_str(&output.stdout)?;
+    let finding = finding(&found, "stale pins")?;
+    ensure!(
+        output.status.code() == Some(3) && finding["verdict"] == "warning",
+        "{finding:#}"
+    );
+    bed.tfo.done(&["detach", "--all"])?;
+    ensure!(!xdp::is_pinned(&bed.pair.server)?);
+    Ok(())
+}
+
+#[test]
+fn other_programs_are_named() -> Result<()> {
+    let pair = Pair::new()?;
+    let mut object = Ebpf::load(OBJECT)?;
+    let other: &mut Xdp = object
+        .program_mut(XDP_PROGRAM)
+        .context("no program")?
+        .try_into()?;
+    other.load()?;
+    let id = other.info()?.id();
+    pair.server
+        .run(|| other.attach(SERVER_INTERFACE, XdpMode::Driver).map(drop))?;
+    let bed = Bed::idle(pair)?;
+    let check = "other programs";
+    ensure_found(
+        &bed.tfo,
+        check,
+        "note",
+        &format!("XDP program {id} (native)"),
+    )?;
+    for tc in [
+        "qdisc add dev server0 clsact",
+        "filter add dev server0 ingress u32 match u32 0 0",
+    ] {
+        let mut command = bed.pair.server.command("tc");
+        process::succeed(command.args(tc.split(' ')), LIMIT)?;
+    }
+    ensure_found(&bed.tfo, check, "note", "classifiers (u32)")?;
+    // In traffic control beside it, ours is not another's.
+    bed.tfo.done(&["attach", SERVER_INTERFACE])?;
+    ensure_found(&bed.tfo, "attached", "ok", "tc mode")?;
+    let (_, found) = examine(&bed.tfo)?;
+    ensure!(
+        !finding(&found, check)?.to_string().contains("TCX"),
+        "{found:#}"
+    );
+    Ok(())
+}
+
+#[test]
+fn who_is_not_root_is_told_what_was_not_seen() -> Result<()> {
+    // The build's directory may be closed to others.
+    let directory = std::env::temp_dir().join(format!("tfo-t{}-doctor", std::process::id()));
+    fs::create_dir_all(&directory)?;
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
+    let binary = directory.join("tfo");
+    fs::copy(tfo::binary(), &binary)?;
+    let pair = Pair::new()?;
+    let mut command = pair.server.command("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    command.arg(&binary).args(["doctor", "--json"]);
+    let output = process::output(&mut command, LIMIT);
+    fs::remove_dir_all(&directory)?;
+    let output = output?;
+    let found: Value = serde_json::from_str(&output.stdout)?;
+    ensure!(output.status.code() == Some(3), "{output:?}");
+    for (check, verdict) in [
+        ("privileges", "warning"),
+        ("BPF", "unknown"),
+        ("keys", "unknown"),
+        ("listeners", "unknown"),
+        ("attached", "unknown"),
+        ("tcp_fastopen", "ok"),
+        ("mirror", "ok"),
+        ("XDP", "ok"),
+    ] {
+        let finding = finding(&found, check)?;
+        ensure!(finding["verdict"] == verdict, "{finding:#}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_unknown_interface_is_refused() -> Result<()> {
+    let pair = Pair::new()?;
+    let output = Tfo::new(&pair.server).run(&["doctor", "eth99"])?;
+    let named = output.stderr.contains("eth99") && output.stderr.contains(SERVER_INTERFACE);
+    ensure!(output.status.code() == Some(1) && named, "{output:?}");
+    Ok(())
+}

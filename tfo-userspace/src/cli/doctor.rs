@@ -1,0 +1,93 @@
+//! `tfo doctor`.
+
+use std::{
+    env,
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+};
+
+use clap::Args;
+use serde_json::json;
+use tfo_userspace::doctor::{self, Finding, Verdict};
+
+use super::{
+    FOUND,
+    output::{print, print_json},
+};
+
+#[derive(Args)]
+pub(super) struct DoctorArgs {
+    /// Network interfaces; all that are up where none is named
+    #[arg(value_name = "IFACE")]
+    interfaces: Vec<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let findings = doctor::examine(&args.interfaces).await?;
+    let worst = findings.iter().map(|each| each.verdict).max();
+    let worst = worst.unwrap_or(Verdict::Ok);
+    if args.json {
+        print_json(&json!({ "verdict": worst, "findings": findings }))?;
+    } else {
+        let colour = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none();
+        print(&text(&findings, colour))?;
+    }
+    Ok(if worst >= Verdict::Warning {
+        ExitCode::from(FOUND)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// A line for what was found, and another for what to do about it.
+fn text(findings: &[Finding], colour: bool) -> String {
+    let label = |finding: &Finding| match &finding.interface {
+        Some(interface) => format!("{interface} {}", finding.check),
+        None => finding.check.to_owned(),
+    };
+    let labels: Vec<_> = findings.iter().map(label).collect();
+    let width = labels
+        .iter()
+        .map(|label| label.chars().count())
+        .max()
+        .unwrap_or(0);
+    let mut text = String::new();
+    for (finding, label) in findings.iter().zip(&labels) {
+        let verdict = format!("{:<7}", finding.verdict);
+        let verdict = if colour {
+            paint(finding.verdict, &verdict)
+        } else {
+            verdict
+        };
+        text += &format!("{verdict}  {label:<width$}  {}\n", finding.found);
+        if let Some(remedy) = &finding.remedy {
+            text += &format!("{:9}{:width$}  -> {remedy}\n", "", "");
+        }
+    }
+    let count = |verdict, name| {
+        let count = findings
+            .iter()
+            .filter(|each| each.verdict == verdict)
+            .count();
+        format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+    };
+    text + &format!(
+        "{}, {}\n",
+        count(Verdict::Problem, "problem"),
+        count(Verdict::Warning, "warning")
+    )
+}
+
+fn paint(verdict: Verdict, text: &str) -> String {
+    let code = match verdict {
+        Verdict::Ok => "32",
+        Verdict::Unknown => "2",
+        Verdict::Note => "36",
+        Verdict::Warning => "33",
+        Verdict::Problem => "1;31",
+    };
+    format!("\x1b[{code}m{text}\x1b[0m")
+}

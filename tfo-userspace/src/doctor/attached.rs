@@ -1,0 +1,312 @@
+//! What `tfo` has in the kernel, and whether it still does its work.
+
+use std::{path::PathBuf, time::Duration};
+
+use tfo_common::counters::Counter;
+
+use super::{Finding, interfaces::Ours};
+use crate::{
+    datapath::{self, DatapathError, Namespace, NamespaceError},
+    kernel::{link::XdpMode, sysctl},
+    keys::{Fingerprint, KeyPair},
+};
+
+const CHECK: &str = "attached";
+/// How often, and how far apart, counters are compared before a difference is called drift: a SYN is
+/// counted here before the kernel counts it.
+const LOOKS: u32 = 5;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
+/// Facts about the namespace's data path.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attached {
+    interfaces: Vec<OnInterface>,
+    /// Directories of pins of other layout versions.
+    other_versions: Vec<PathBuf>,
+    keys: Option<Keys>,
+    /// Counters that drift, and by how much.
+    drift: Vec<(Counter, i64)>,
+    /// What could not be read.
+    unread: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct OnInterface {
+    index: u32,
+    /// `None` where the interface is gone.
+    name: Option<String>,
+    program_id: u32,
+    /// `None` where the program is no longer attached.
+    mode: Option<XdpMode>,
+}
+
+/// Fingerprints of the keys on both sides.
+#[derive(Clone, Debug)]
+struct Keys {
+    kernel: Vec<Fingerprint>,
+    data_path: Vec<Fingerprint>,
+}
+
+impl Attached {
+    pub(super) async fn read(privileged: bool) -> Self {
+        let mut facts = Self::default();
+        if !privileged {
+            facts.unread.push("it takes privileges to see".into());
+            return facts;
+        }
+        match datapath::other_versions() {
+            Ok(paths) => facts.other_versions = paths,
+            Err(error) => facts.unread.push(error.to_string()),
+        }
+        if let Err(error) = facts.read_namespace().await {
+            facts.unread.push(error.to_string());
+        }
+        facts
+    }
+
+    async fn read_namespace(&mut self) -> Result<(), NamespaceError> {
+        let namespace = Namespace::current()?;
+        for interface in namespace.interfaces().await? {
+            self.interfaces.push(OnInterface {
+                index: interface.index,
+                program_id: interface.program_id,
+                mode: interface.mode,
+                name: interface.name,
+            });
+        }
+        if self.interfaces.is_empty() {
+            return Ok(());
+        }
+        match Keys::read(&namespace) {
+            Ok(keys) => self.keys = keys,
+            Err(error) => self.unread.push(error.to_string()),
+        }
+        self.drift = lasting_drift(&namespace).await?;
+        Ok(())
+    }
+
+    /// What is on the interface with this index.
+    pub(super) fn on(&self, index: u32) -> Option<Ours> {
+        let found = self.interfaces.iter().find(|each| each.index == index)?;
+        Some(Ours {
+            program_id: found.program_id,
+            mode: found.mode,
+        })
+    }
+
+    pub(super) fn judge(&self) -> Vec<Finding> {
+        let mut findings: Vec<_> = self
+            .unread
+            .iter()
+            .map(|why| Finding::unknown(CHECK, why))
+            .collect();
+        findings.extend(self.other_versions.iter().map(|path| {
+            let found = format!(
+                "{} was made by a tfo of another layout version, whose program may still be attached",
+                path.display()
+            );
+            let remedy = format!("its own `tfo detach --all`, or rm -r {}", path.display());
+            Finding::problem("other version", found).remedy(remedy)
+        }));
+        if self.interfaces.is_empty() {
+            if self.unread.is_empty() {
+                let found = "tfo is not attached to any interface here";
+                findings.push(Finding::note(CHECK, found).remedy("tfo attach IFACE"));
+            }
+            return findings;
+        }
+        findings.extend(self.interfaces.iter().map(OnInterface::judge));
+        findings.extend(self.keys.as_ref().and_then(Keys::judge));
+        findings.push(self.drift());
+        findings
+    }
+
+    fn drift(&self) -> Finding {
+        const CHECK: &str = "drift";
+        if self.drift.is_empty() {
+            return Finding::ok(CHECK, "what tfo counted is what the kernel counted");
+        }
+        let figures = self
+            .drift
+            .iter()
+            .map(|(counter, by)| format!("{} {by:+}", counter.name()));
+        let found = format!(
+            "tfo's counters less the kernel's: {}",
+            figures.collect::<Vec<_>>().join(", ")
+        );
+        Finding::warning(CHECK, found).remedy(
+            "attach to every interface that clients come in by, and see that nothing behind tfo drops SYNs; \
+             `tfo detach` and `tfo attach` start both anew",
+        )
+    }
+}
+
+impl OnInterface {
+    fn judge(&self) -> Finding {
+        match (&self.name, self.mode) {
+            (Some(name), Some(mode)) => {
+                let found = format!("program {} in {mode} mode", self.program_id);
+                Finding::ok(CHECK, found).of(name)
+            }
+            (Some(name), None) => {
+                let found = "tfo was attached, and something else detached it: nothing is counted";
+                Finding::problem(CHECK, found)
+                    .remedy(format!("tfo attach {name}"))
+                    .of(name)
+            }
+            (None, _) => {
+                let found = format!(
+                    "interface {} is gone, and its counters are still pinned",
+                    self.index
+                );
+                Finding::warning("stale pins", found)
+                    .remedy("tfo detach --all, then attach again what is to stay")
+            }
+        }
+    }
+}
+
+impl Keys {
+    /// `None` where the kernel does not show its own, which is another finding.
+    fn read(namespace: &Namespace) -> Result<Option<Self>, DatapathError> {
+        let (Some(store), Ok(kernel)) = (namespace.keys()?, sysctl::key()) else {
+            return Ok(None);
+        };
+        let of_pair = |pair: &KeyPair| pair.keys().map(|key| Fingerprint::of(&key)).collect();
+        Ok(Some(Self {
+            kernel: kernel.as_ref().map_or(Vec::new(), of_pair),
+            data_path: store.get()?.keys().iter().map(Fingerprint::of).collect(),
+        }))
+    }
+
+    /// The data path may accept more than the kernel does, for a while. Less it may not.
+    fn judge(&self) -> Option<Finding> {
+        const CHECK: &str = "keys of the data path";
+        let missing: Vec<_> = self
+            .kernel
+            .iter()
+            .filter(|key| !self.data_path.contains(key))
+            .collect();
+        if self.kernel.is_empty() {
+            return None;
+        }
+        if missing.is_empty() {
+            return Some(Finding::ok(CHECK, "those of the kernel are among them"));
+        }
+        let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+        let found = format!(
+            "the kernel has keys that the data path has not ({}): someone else changed net.ipv4.tcp_fastopen_key",
+            missing.join(", ")
+        );
+        Some(Finding::warning(CHECK, found).remedy("tfo keys import"))
+    }
+}
+
+/// The counters that are apart every time.
+async fn lasting_drift(namespace: &Namespace) -> Result<Vec<(Counter, i64)>, NamespaceError> {
+    let mut drift = vec![];
+    for look in 0..LOOKS {
+        let now = namespace.drift()?.drift();
+        let apart = |(at, by): (usize, i64)| (by != 0).then_some((Counter::MIRRORED[at], by));
+        let now: Vec<_> = now.into_iter().enumerate().filter_map(apart).collect();
+        if look == 0 {
+            drift = now;
+        } else {
+            drift.retain(|(counter, _)| now.iter().any(|(other, _)| other == counter));
+        }
+        if drift.is_empty() {
+            break;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+    Ok(drift)
+}
+
+#[cfg(test)]
+mod tests {
+    use tfo_common::cookie::Key;
+
+    use super::*;
+    use crate::doctor::{
+        Verdict::{self, Note, Ok as Fine, Problem, Unknown, Warning},
+        finding::testing::expect,
+    };
+
+    fn fingerprints(numbers: &[u32]) -> Vec<Fingerprint> {
+        let key = |number: &u32| Fingerprint::of(&Key::from_groups([*number; 4]));
+        numbers.iter().map(key).collect()
+    }
+
+    fn with(change: impl FnOnce(&mut Attached)) -> Vec<Finding> {
+        let mut facts = Attached {
+            interfaces: vec![OnInterface {
+                index: 2,
+                name: Some("eth0".into()),
+                program_id: 7,
+                mode: Some(XdpMode::Native),
+            }],
+            keys: Some(Keys {
+                kernel: fingerprints(&[1, 2]),
+                // It may know one that the kernel does not have yet.
+                data_path: fingerprints(&[1, 2, 3]),
+            }),
+            ..Attached::default()
+        };
+        change(&mut facts);
+        facts.judge()
+    }
+
+    #[test]
+    fn what_runs_is_fine() {
+        let findings = with(|_| ());
+        assert!(
+            findings.iter().all(|each| each.verdict == Verdict::Ok),
+            "{findings:?}"
+        );
+        expect(&findings, CHECK, Fine, "program 7 in native mode");
+    }
+
+    #[test]
+    fn what_is_lost_is_named() {
+        expect(
+            &with(|facts| facts.interfaces.clear()),
+            CHECK,
+            Note,
+            "not attached",
+        );
+        let lost = with(|facts| facts.interfaces[0].mode = None);
+        expect(&lost, CHECK, Problem, "detached");
+        let gone = with(|facts| facts.interfaces[0].name = None);
+        expect(&gone, "stale pins", Warning, "interface 2 is gone");
+        let old = with(|facts| facts.other_versions.push("/sys/fs/bpf/tfo/v0".into()));
+        expect(&old, "other version", Problem, "/v0");
+        let unread = with(|facts| {
+            facts.interfaces.clear();
+            facts.unread.push("it takes privileges".into());
+        });
+        expect(&unread, CHECK, Unknown, "privileges");
+    }
+
+    #[test]
+    fn keys_that_the_data_path_lacks_are_named_by_fingerprint() {
+        let findings = with(|facts| {
+            facts.keys = Some(Keys {
+                kernel: fingerprints(&[1, 4]),
+                data_path: fingerprints(&[1, 2]),
+            });
+        });
+        let [four] = fingerprints(&[4]).try_into().unwrap();
+        expect(
+            &findings,
+            "keys of the data path",
+            Warning,
+            &format!("({four})"),
+        );
+    }
+
+    #[test]
+    fn drift_comes_with_its_figures() {
+        let findings = with(|facts| facts.drift = vec![(Counter::Passive, -3)]);
+        expect(&findings, "drift", Warning, "TCPFastOpenPassive -3");
+    }
+}

@@ -1,0 +1,122 @@
+//! What a check comes to.
+
+use std::fmt;
+
+/// How bad it is, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// It could not be looked at; what was found says why.
+    Unknown,
+    /// Worth knowing.
+    Note,
+    /// Something works less well, or less safely, than it could.
+    Warning,
+    /// Fast Open or `tfo` does not work.
+    Problem,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "ok",
+            Self::Unknown => "unknown",
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        })
+    }
+}
+
+/// What one check found.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// What was looked at, such as `tcp_fastopen`.
+    pub check: &'static str,
+    /// The interface, if it is about one.
+    pub interface: Option<String>,
+    /// How bad it is.
+    pub verdict: Verdict,
+    /// What is so.
+    pub found: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    pub(super) fn new(check: &'static str, verdict: Verdict, found: impl Into<String>) -> Self {
+        Self {
+            check,
+            interface: None,
+            verdict,
+            found: found.into(),
+            remedy: None,
+        }
+    }
+
+    pub(super) fn ok(check: &'static str, found: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Ok, found)
+    }
+
+    pub(super) fn unknown(check: &'static str, why: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Unknown, why)
+    }
+
+    pub(super) fn note(check: &'static str, found: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Note, found)
+    }
+
+    pub(super) fn warning(check: &'static str, found: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Warning, found)
+    }
+
+    pub(super) fn problem(check: &'static str, found: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Problem, found)
+    }
+
+    pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    pub(super) fn of(mut self, interface: &str) -> Self {
+        self.interface = Some(interface.to_owned());
+        self
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::{Finding, Verdict};
+
+    /// The finding of that check; there must be one.
+    pub(in crate::doctor) fn find<'a>(findings: &'a [Finding], check: &str) -> &'a Finding {
+        let mut found = findings.iter().filter(|each| each.check == check);
+        let finding = found
+            .next()
+            .unwrap_or_else(|| panic!("no {check} in {findings:?}"));
+        assert_eq!(found.next(), None);
+        finding
+    }
+
+    /// The check came to that verdict, says so in these words, and has a remedy where it is bad.
+    pub(in crate::doctor) fn expect(
+        findings: &[Finding],
+        check: &str,
+        verdict: Verdict,
+        says: &str,
+    ) {
+        let finding = find(findings, check);
+        assert_eq!(finding.verdict, verdict, "{finding:?}");
+        assert!(
+            finding.found.contains(says),
+            "{says:?} is not in {finding:?}"
+        );
+        assert!(
+            finding.verdict < Verdict::Warning || finding.remedy.is_some(),
+            "no remedy: {finding:?}"
+        );
+    }
+}

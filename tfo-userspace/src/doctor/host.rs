@@ -1,0 +1,308 @@
+//! The kernel, and what this process may do with it.
+
+use std::fs;
+
+use aya::{maps::MapType, sys::is_map_supported};
+use rustix::{
+    process::{Resource, getrlimit},
+    system::uname,
+};
+
+use super::Finding;
+use crate::kernel::{
+    support::{self, BPFFS, BTF},
+    types::KernelTypes,
+};
+
+const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
+
+/// Facts about the host.
+#[derive(Clone, Debug)]
+pub(super) struct Host {
+    /// As `uname -r` has it.
+    release: String,
+    /// Why bpf(2) does not work; `Ok(false)` where it may not be asked.
+    bpf: Result<bool, String>,
+    /// What the kernel's types tell.
+    types: Result<Types, String>,
+    /// Capabilities that are not there.
+    missing: Vec<&'static str>,
+    /// It may mount file systems.
+    may_mount: bool,
+    /// The BPF file system is mounted.
+    bpffs: bool,
+    /// `net.core.bpf_jit_enable`; the first namespace alone has it.
+    jit: Option<String>,
+    /// `RLIMIT_MEMLOCK` in bytes; `None` for unlimited.
+    memlock: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Types {
+    /// Why the mirror cannot be exact.
+    exact: Result<(), String>,
+    /// TCX is there (Linux 6.6).
+    tcx: bool,
+    /// A program can answer SYNs with cookies of its own (Linux 6.9).
+    syn_cookies: bool,
+}
+
+impl Types {
+    fn read() -> Result<Self, String> {
+        let types = KernelTypes::read().map_err(|error| error.to_string())?;
+        let offsets = types.socket_offsets();
+        Ok(Self {
+            exact: offsets.map(drop).map_err(|error| error.to_string()),
+            tcx: types.has("tcx_entry"),
+            syn_cookies: types.has("bpf_sk_assign_tcp_reqsk"),
+        })
+    }
+}
+
+impl Host {
+    pub(super) fn read() -> Self {
+        let missing = support::missing_capabilities();
+        let bpf = match is_map_supported(MapType::Array) {
+            Ok(works) => Ok(works),
+            Err(error) if error.io_error.kind() == std::io::ErrorKind::PermissionDenied => {
+                Ok(false)
+            }
+            Err(error) => Err(error.io_error.to_string()),
+        };
+        Self {
+            release: uname().release().to_string_lossy().into_owned(),
+            bpf,
+            types: Types::read(),
+            missing,
+            may_mount: support::may_mount(),
+            bpffs: support::is_bpffs(),
+            jit: fs::read_to_string(JIT)
+                .ok()
+                .map(|text| text.trim().to_owned()),
+            memlock: getrlimit(Resource::Memlock).current,
+        }
+    }
+
+    pub(super) fn judge(&self) -> Vec<Finding> {
+        let mut findings = vec![self.kernel(), self.privileges(), self.bpf()];
+        match &self.types {
+            Ok(types) => findings.extend([types.mirror(), types.features()]),
+            Err(error) => findings.push(Finding::problem("BTF", error).remedy(format!(
+                "a kernel with CONFIG_DEBUG_INFO_BTF, which makes {BTF}: distributions' kernels have it"
+            ))),
+        }
+        findings.push(self.file_system());
+        findings.extend(self.jit());
+        findings.extend(self.memlock());
+        findings
+    }
+
+    fn kernel(&self) -> Finding {
+        const CHECK: &str = "kernel";
+        let found = format!("Linux {}", self.release);
+        match version(&self.release) {
+            Some(version) if version >= (6, 1) => Finding::ok(CHECK, found),
+            Some(_) => Finding::problem(CHECK, found).remedy("Linux 6.1 or later"),
+            None => Finding::unknown(CHECK, format!("{found}: no version that tfo can read")),
+        }
+    }
+
+    fn privileges(&self) -> Finding {
+        const CHECK: &str = "privileges";
+        if self.missing.is_empty() {
+            return Finding::ok(CHECK, "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are here");
+        }
+        let missing = self.missing.join(", ");
+        Finding::warning(
+            CHECK,
+            format!("this process lacks {missing}, and not all can be seen"),
+        )
+        .remedy("run it as root, with sudo")
+    }
+
+    fn bpf(&self) -> Finding {
+        const CHECK: &str = "BPF";
+        match &self.bpf {
+            Ok(true) => Finding::ok(CHECK, "bpf(2) works"),
+            Ok(false) => Finding::unknown(CHECK, "it takes privileges to ask"),
+            Err(error) => Finding::problem(CHECK, format!("bpf(2) does not work: {error}"))
+                .remedy("a kernel with CONFIG_BPF_SYSCALL; in a container, a seccomp profile that allows bpf"),
+        }
+    }
+
+    fn file_system(&self) -> Finding {
+        const CHECK: &str = "bpffs";
+        let mount = format!("mount -t bpf bpf {BPFFS}");
+        if self.bpffs {
+            Finding::ok(CHECK, format!("{BPFFS} is mounted"))
+        } else if self.may_mount {
+            let found = format!("{BPFFS} is not mounted: `tfo attach` will do it");
+            Finding::note(CHECK, found).remedy(mount)
+        } else {
+            let found = format!("{BPFFS} is not mounted, and this process may not do it");
+            Finding::warning(CHECK, found)
+                .remedy(format!("{mount}, as root; systemd does it at boot"))
+        }
+    }
+
+    fn jit(&self) -> Option<Finding> {
+        const CHECK: &str = "JIT";
+        Some(match self.jit.as_deref()? {
+            "0" => Finding::warning(
+                CHECK,
+                "net.core.bpf_jit_enable = 0: BPF programs are interpreted",
+            )
+            .remedy("sysctl -w net.core.bpf_jit_enable=1, then detach and attach again"),
+            _ => Finding::ok(CHECK, "BPF programs are compiled"),
+        })
+    }
+
+    /// From 5.11 on BPF memory counts to the control group, and this limit does not matter.
+    fn memlock(&self) -> Option<Finding> {
+        let counted = version(&self.release).is_some_and(|version| version < (5, 11));
+        let limit = self.memlock.filter(|_| counted)?;
+        let found =
+            format!("this kernel counts BPF maps against RLIMIT_MEMLOCK, {limit} bytes here");
+        Some(Finding::warning("memlock", found).remedy("ulimit -l unlimited"))
+    }
+}
+
+impl Types {
+    fn mirror(&self) -> Finding {
+        const CHECK: &str = "mirror";
+        match &self.exact {
+            Ok(()) => Finding::ok(CHECK, "exact: the data path can ask the kernel's sockets"),
+            Err(error) => Finding::warning(CHECK, format!("packet-level: {error}")).remedy(
+                "a kernel whose types have it; until then drift shows what the packet alone does not tell",
+            ),
+        }
+    }
+
+    fn features(&self) -> Finding {
+        const CHECK: &str = "features";
+        let features = [
+            (self.tcx, "TCX (Linux 6.6), which --mode tc needs"),
+            (
+                self.syn_cookies,
+                "bpf_sk_assign_tcp_reqsk (Linux 6.9), for SYN cookies in BPF",
+            ),
+        ];
+        let of = |there| {
+            let chosen = features.iter().filter(|(has, _)| *has == there);
+            chosen.map(|(_, name)| *name).collect::<Vec<_>>().join("; ")
+        };
+        match (of(true), of(false)) {
+            (there, absent) if absent.is_empty() => Finding::ok(CHECK, there),
+            (_, absent) => Finding::note(CHECK, format!("not in this kernel: {absent}")),
+        }
+    }
+}
+
+/// Major and minor.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::{Verdict, finding::testing::expect};
+
+    fn healthy() -> Host {
+        Host {
+            release: "6.18.44-amd64".into(),
+            bpf: Ok(true),
+            types: Ok(Types {
+                exact: Ok(()),
+                tcx: true,
+                syn_cookies: true,
+            }),
+            missing: Vec::new(),
+            may_mount: true,
+            bpffs: true,
+            jit: Some("1".into()),
+            memlock: Some(65_536),
+        }
+    }
+
+    /// The healthy host with one thing changed.
+    fn with(change: impl FnOnce(&mut Host)) -> Vec<Finding> {
+        let mut host = healthy();
+        change(&mut host);
+        host.judge()
+    }
+
+    #[test]
+    fn a_healthy_host_is_fine() {
+        let findings = healthy().judge();
+        assert!(
+            findings.iter().all(|each| each.verdict == Verdict::Ok),
+            "{findings:?}"
+        );
+    }
+
+    #[test]
+    fn each_lack_is_named() {
+        use Verdict::{Note, Problem, Unknown, Warning};
+        let old = with(|host| host.release = "5.10.0-30-amd64".into());
+        expect(&old, "kernel", Problem, "5.10");
+        expect(&old, "memlock", Warning, "65536 bytes");
+        expect(
+            &with(|host| host.release = "odd".into()),
+            "kernel",
+            Unknown,
+            "odd",
+        );
+        let user = with(|host| {
+            host.missing = vec!["CAP_BPF", "CAP_PERFMON"];
+            host.bpf = Ok(false);
+        });
+        expect(&user, "privileges", Warning, "CAP_BPF, CAP_PERFMON");
+        expect(&user, "BPF", Unknown, "privileges");
+        let none = with(|host| host.bpf = Err("Function not implemented".into()));
+        expect(&none, "BPF", Problem, "not implemented");
+        let no_types = with(|host| host.types = Err("no such file".into()));
+        expect(&no_types, "BTF", Problem, "no such file");
+        expect(
+            &with(|host| host.bpffs = false),
+            "bpffs",
+            Note,
+            "will do it",
+        );
+        let no_mount = with(|host| (host.bpffs, host.may_mount) = (false, false));
+        expect(&no_mount, "bpffs", Warning, "may not");
+        expect(
+            &with(|host| host.jit = Some("0".into())),
+            "JIT",
+            Warning,
+            "interpreted",
+        );
+    }
+
+    #[test]
+    fn the_kernels_types_decide_about_the_mirror() {
+        let findings = with(|host| {
+            host.types = Ok(Types {
+                exact: Err("this kernel has no struct sock, field x".into()),
+                tcx: false,
+                syn_cookies: false,
+            });
+        });
+        expect(&findings, "mirror", Verdict::Warning, "field x");
+        expect(&findings, "features", Verdict::Note, "TCX");
+    }
+
+    #[test]
+    fn a_namespace_without_the_jit_sysctl_says_nothing_of_it() {
+        let findings = with(|host| host.jit = None);
+        assert!(findings.iter().all(|each| each.check != "JIT"));
+    }
+
+    #[test]
+    fn releases_have_a_major_and_a_minor() {
+        assert_eq!(version("6.1.0-37-amd64"), Some((6, 1)));
+        assert_eq!(version("6.18-rc1"), Some((6, 18)));
+        assert_eq!(version("6"), None);
+    }
+}

@@ -1,0 +1,323 @@
+//! The interfaces: what their drivers take, and who else is there.
+
+use aya::programs::{SchedClassifier, TcAttachType};
+use tfo_common::wire::Link;
+
+use super::Finding;
+use crate::kernel::{
+    ethtool, filters,
+    link::{AttachedXdp, Interface, XdpMode},
+    xdp_features::{self, XdpFeatures},
+};
+
+/// The longest packet that a driver without scattered buffers takes XDP for: a page of 4,096 bytes less
+/// XDP's headroom (256), the kernel's own structure behind the frame (320), and an Ethernet header with
+/// a VLAN tag (18). Some drivers keep more for themselves.
+const ONE_PAGE_MTU: u32 = 4096 - 256 - 320 - 18;
+
+/// What `tfo` has on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ours {
+    pub(super) program_id: u32,
+    /// `None` where it is no longer attached.
+    pub(super) mode: Option<XdpMode>,
+}
+
+/// Facts about an interface.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    name: String,
+    up: bool,
+    mtu: u32,
+    link: Result<Link, String>,
+    xdp: Option<AttachedXdp>,
+    ours: Option<Ours>,
+    driver: Option<String>,
+    /// `None` where the kernel does not tell.
+    features: Option<XdpFeatures>,
+    rx_checksum: Option<bool>,
+    /// The ids of TCX programs at ingress, as far as they can be seen.
+    tcx: Vec<u32>,
+    /// The kinds of classifiers at ingress.
+    filters: Vec<String>,
+}
+
+impl Facts {
+    pub(super) async fn read(interface: &Interface, ours: Option<Ours>) -> Self {
+        let Interface { name, index, .. } = interface;
+        let tcx = SchedClassifier::query_tcx(name, TcAttachType::Ingress);
+        Self {
+            name: name.clone(),
+            up: interface.up,
+            mtu: interface.mtu,
+            link: interface.link.clone(),
+            xdp: interface.xdp,
+            ours,
+            driver: ethtool::driver(name),
+            features: xdp_features::read(*index).ok(),
+            rx_checksum: ethtool::rx_checksum(name),
+            tcx: tcx.map_or(Vec::new(), |(_, programs)| {
+                programs
+                    .iter()
+                    .map(aya::programs::ProgramInfo::id)
+                    .collect()
+            }),
+            filters: filters::at_ingress(*index).await.unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn judge(&self) -> Vec<Finding> {
+        let mut findings = vec![self.mode()];
+        findings.extend(self.mtu());
+        findings.extend(self.others());
+        if !self.up {
+            let remedy = format!("ip link set {} up", self.name);
+            findings.push(Finding::note("state", "it is down").remedy(remedy));
+        }
+        if self.rx_checksum == Some(false) {
+            let found = "receive checksum offload is off: the CPU checks every packet, and none is \
+                         dropped before XDP sees it";
+            let remedy = format!("ethtool -K {} rx on, where the device can", self.name);
+            findings.push(Finding::note("checksums", found).remedy(remedy));
+        }
+        findings
+            .into_iter()
+            .map(|finding| finding.of(&self.name))
+            .collect()
+    }
+
+    fn takes_native(&self) -> Option<bool> {
+        self.features.map(XdpFeatures::native)
+    }
+
+    /// What XDP it takes.
+    fn mode(&self) -> Finding {
+        const CHECK: &str = "XDP";
+        let driver = self.driver.as_deref().unwrap_or("unknown");
+        let found = |modes: &str| format!("driver {driver}, MTU {}: {modes}", self.mtu);
+        match (&self.link, self.takes_native()) {
+            (Err(layer), _) => {
+                let found = found(&format!(
+                    "its frames start with {layer}, which tfo does not read"
+                ));
+                let remedy = "attach to an interface that this one's packets go through";
+                Finding::problem(CHECK, found).remedy(remedy)
+            }
+            (Ok(Link::None), _) => Finding::ok(CHECK, found("no Ethernet header: generic and tc")),
+            (Ok(_), Some(true)) if self.is_ours(XdpMode::Generic) => Finding::note(
+                CHECK,
+                found("it takes native XDP, and tfo runs in generic mode, which is slower"),
+            )
+            .remedy(format!(
+                "tfo detach {0} && tfo attach {0} --mode native",
+                self.name
+            )),
+            (Ok(_), Some(true)) => Finding::ok(CHECK, found("takes native XDP")),
+            (Ok(_), Some(false)) => Finding::note(
+                CHECK,
+                found("no native XDP as it is set up: generic and tc, which are slower"),
+            ),
+            (Ok(_), None) => Finding::unknown(
+                CHECK,
+                found("whether it takes native XDP shows when tfo attaches"),
+            ),
+        }
+    }
+
+    fn is_ours(&self, mode: XdpMode) -> bool {
+        self.ours.is_some_and(|ours| ours.mode == Some(mode))
+    }
+
+    fn mtu(&self) -> Option<Finding> {
+        let bounded = self
+            .features
+            .is_some_and(|it| it.native() && !it.several_buffers());
+        if !bounded || self.mtu <= ONE_PAGE_MTU || self.is_ours(XdpMode::Native) {
+            return None;
+        }
+        let found = format!(
+            "MTU {}: this driver takes native XDP only where a frame fits into a page, up to about {ONE_PAGE_MTU}",
+            self.mtu
+        );
+        let remedy = format!(
+            "ip link set {} mtu {ONE_PAGE_MTU} or less, or --mode tc",
+            self.name
+        );
+        Some(Finding::warning("MTU", found).remedy(remedy))
+    }
+
+    /// Other programs that see the packets, too.
+    fn others(&self) -> Option<Finding> {
+        let ours = self.ours.map(|ours| ours.program_id);
+        let mut others = Vec::new();
+        if let Some(xdp) = self.xdp.filter(|xdp| Some(xdp.program_id) != ours) {
+            others.push(format!(
+                "XDP program {} ({}), before tfo",
+                xdp.program_id, xdp.mode
+            ));
+        }
+        let tcx = self.tcx.iter().filter(|id| Some(**id) != ours);
+        others.extend(tcx.map(|id| format!("TCX program {id}")));
+        others.extend(
+            self.filters
+                .iter()
+                .map(|kind| format!("classifiers ({kind})")),
+        );
+        if others.is_empty() {
+            return None;
+        }
+        let found = format!("others are at work here: {}", others.join(", "));
+        let xdp = "; an XDP program leaves tfo --mode tc";
+        let xdp = self
+            .xdp
+            .filter(|xdp| Some(xdp.program_id) != ours)
+            .map_or("", |_| xdp);
+        Some(Finding::note("other programs", found).remedy(format!(
+            "nothing, unless they drop or redirect SYNs, which then shows as drift{xdp}: \
+             `bpftool net show dev {}`",
+            self.name
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::{
+        Verdict::{self, Note, Ok as Fine, Problem, Unknown, Warning},
+        finding::testing::{expect, find},
+    };
+
+    const NATIVE: u64 = 1;
+    const SCATTERED: u64 = 32;
+
+    fn with(change: impl FnOnce(&mut Facts)) -> Vec<Finding> {
+        let mut facts = Facts {
+            name: "eth0".into(),
+            up: true,
+            mtu: 1500,
+            link: Ok(Link::Ethernet),
+            xdp: None,
+            ours: None,
+            driver: Some("veth".into()),
+            features: Some(XdpFeatures(NATIVE)),
+            rx_checksum: Some(true),
+            tcx: Vec::new(),
+            filters: Vec::new(),
+        };
+        change(&mut facts);
+        facts.judge()
+    }
+
+    fn ours(mode: XdpMode) -> Ours {
+        Ours {
+            program_id: 7,
+            mode: Some(mode),
+        }
+    }
+
+    #[test]
+    fn an_ordinary_interface_is_fine() {
+        let findings = with(|_| ());
+        expect(
+            &findings,
+            "XDP",
+            Fine,
+            "driver veth, MTU 1500: takes native",
+        );
+        assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].interface.as_deref(), Some("eth0"));
+    }
+
+    #[test]
+    fn the_modes_that_it_takes_are_told() {
+        let of = |features| with(|facts| facts.features = features);
+        expect(&of(Some(XdpFeatures(0))), "XDP", Note, "no native XDP");
+        expect(&of(None), "XDP", Unknown, "when tfo attaches");
+        expect(
+            &with(|facts| facts.link = Ok(Link::None)),
+            "XDP",
+            Fine,
+            "generic and tc",
+        );
+        let strange = with(|facts| facts.link = Err("Infiniband".into()));
+        expect(&strange, "XDP", Problem, "Infiniband");
+        let slow = with(|facts| facts.ours = Some(ours(XdpMode::Generic)));
+        expect(&slow, "XDP", Note, "runs in generic mode");
+        expect(
+            &with(|facts| facts.ours = Some(ours(XdpMode::Native))),
+            "XDP",
+            Fine,
+            "native",
+        );
+    }
+
+    #[test]
+    fn a_long_mtu_needs_a_driver_that_scatters() {
+        let of = |mtu, features| {
+            with(|facts| (facts.mtu, facts.features) = (mtu, Some(XdpFeatures(features))))
+        };
+        expect(&of(9000, NATIVE), "MTU", Warning, "MTU 9000");
+        for (mtu, features) in [
+            (ONE_PAGE_MTU, NATIVE),
+            (9000, NATIVE | SCATTERED),
+            (9000, 0),
+        ] {
+            let findings = of(mtu, features);
+            assert!(
+                findings.iter().all(|each| each.check != "MTU"),
+                "{findings:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn others_are_named_and_we_are_not() {
+        let other = AttachedXdp {
+            program_id: 9,
+            mode: XdpMode::Native,
+        };
+        let xdp = with(|facts| facts.xdp = Some(other));
+        expect(&xdp, "other programs", Note, "XDP program 9 (native)");
+        assert!(
+            find(&xdp, "other programs")
+                .remedy
+                .as_deref()
+                .unwrap()
+                .contains("--mode tc")
+        );
+        let tc = with(|facts| {
+            facts.ours = Some(ours(XdpMode::Tc));
+            facts.tcx = vec![7, 8];
+            facts.filters = vec!["flower".into()];
+        });
+        expect(
+            &tc,
+            "other programs",
+            Note,
+            "TCX program 8, classifiers (flower)",
+        );
+        let alone = with(|facts| {
+            facts.ours = Some(ours(XdpMode::Native));
+            facts.xdp = Some(AttachedXdp {
+                program_id: 7,
+                mode: XdpMode::Native,
+            });
+        });
+        assert!(
+            alone.iter().all(|each| each.verdict == Verdict::Ok),
+            "{alone:?}"
+        );
+    }
+
+    #[test]
+    fn a_device_that_is_down_or_checks_nothing_is_told() {
+        expect(&with(|facts| facts.up = false), "state", Note, "down");
+        expect(
+            &with(|facts| facts.rx_checksum = Some(false)),
+            "checksums",
+            Note,
+            "off",
+        );
+    }
+}

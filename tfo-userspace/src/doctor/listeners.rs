@@ -1,0 +1,161 @@
+//! The listening sockets.
+
+use std::net::SocketAddr;
+
+use super::Finding;
+use crate::datapath::{self, FastOpenState, ListeningSocket};
+
+const CHECK: &str = "listeners";
+/// A Fast Open queue of fewer places is full after that many clients in one round trip.
+const SMALL: u32 = 16;
+/// How many listeners a line names.
+const NAMED: usize = 4;
+
+pub(super) fn read_and_judge(privileged: bool) -> Vec<Finding> {
+    if !privileged {
+        let why = "it takes privileges to see them";
+        return vec![Finding::unknown(CHECK, why)];
+    }
+    match datapath::listeners() {
+        Ok(sockets) => judge(&sockets),
+        Err(error) => vec![Finding::unknown(CHECK, error.to_string())],
+    }
+}
+
+fn judge(sockets: &[ListeningSocket]) -> Vec<Finding> {
+    if sockets.is_empty() {
+        return vec![Finding::note(CHECK, "nothing listens on TCP here")];
+    }
+    let mut findings = vec![general(sockets)];
+    let full = in_state(sockets, FastOpenState::QueueFull);
+    if !full.is_empty() {
+        let found = format!("the Fast Open queue is full: {}", names(&full));
+        findings.push(Finding::warning("queue", found).remedy(
+            "a larger TCP_FASTOPEN (nginx: `fastopen=1024`); clients that never answer hold a place for a minute",
+        ));
+    }
+    let loud = in_state(sockets, FastOpenState::WithoutCookie);
+    if !loud.is_empty() {
+        let found = format!(
+            "NO COOKIE IS ASKED FOR at {}: data is taken from any address, spoofed ones as well",
+            names(&loud)
+        );
+        findings.push(Finding::warning("listeners without cookie", found).remedy(
+            "have the application not set TCP_FASTOPEN_NO_COOKIE; clear bit 0x200 of net.ipv4.tcp_fastopen",
+        ));
+    }
+    let small = |socket: &&ListeningSocket| (1..SMALL).contains(&socket.limit);
+    let small: Vec<_> = sockets
+        .iter()
+        .filter(small)
+        .map(|each| each.address)
+        .collect();
+    if !small.is_empty() {
+        let found = format!(
+            "room for fewer than {SMALL} pending Fast Open connections: {}",
+            names(&small)
+        );
+        findings.push(Finding::note("small queues", found).remedy(
+            "a larger TCP_FASTOPEN and backlog: the kernel takes the least of both and net.core.somaxconn",
+        ));
+    }
+    findings
+}
+
+/// Who takes Fast Open and who does not.
+fn general(sockets: &[ListeningSocket]) -> Finding {
+    let off: Vec<_> = sockets
+        .iter()
+        .filter(|each| each.limit == 0)
+        .map(|each| each.address)
+        .collect();
+    let how = "have the application set TCP_FASTOPEN before listen(2): nginx `listen 443 ssl \
+               fastopen=256`, HAProxy `bind :443 tfo`";
+    if off.len() == sockets.len() {
+        let found = format!("none of {} takes Fast Open: {}", sockets.len(), names(&off));
+        return Finding::warning(CHECK, found).remedy(how);
+    }
+    let on = sockets.len() - off.len();
+    if off.is_empty() {
+        return Finding::ok(CHECK, format!("all {on} take Fast Open"));
+    }
+    let found = format!(
+        "{on} of {} take Fast Open; without: {}",
+        sockets.len(),
+        names(&off)
+    );
+    Finding::note(CHECK, found).remedy(how)
+}
+
+fn in_state(sockets: &[ListeningSocket], state: FastOpenState) -> Vec<SocketAddr> {
+    let sockets = sockets.iter().filter(|each| each.state == state);
+    sockets.map(|each| each.address).collect()
+}
+
+fn names(addresses: &[SocketAddr]) -> String {
+    let first: Vec<_> = addresses
+        .iter()
+        .take(NAMED)
+        .map(ToString::to_string)
+        .collect();
+    match addresses.len().saturating_sub(NAMED) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::{
+        Verdict::{Note, Ok as Fine, Warning},
+        finding::testing::expect,
+    };
+
+    fn listener(port: u16, limit: u32, state: FastOpenState) -> ListeningSocket {
+        ListeningSocket {
+            address: ([0, 0, 0, 0], port).into(),
+            uid: 0,
+            limit,
+            queue: 0,
+            own_keys: 0,
+            backlog: 0,
+            max_backlog: 128,
+            state,
+        }
+    }
+
+    #[test]
+    fn those_without_fast_open_are_named() {
+        use FastOpenState::{Off, On};
+        expect(&judge(&[]), CHECK, Note, "nothing listens");
+        expect(
+            &judge(&[listener(80, 0, Off)]),
+            CHECK,
+            Warning,
+            "0.0.0.0:80",
+        );
+        let mixed = judge(&[listener(80, 0, Off), listener(443, 256, On)]);
+        expect(&mixed, CHECK, Note, "without: 0.0.0.0:80");
+        expect(&judge(&[listener(443, 256, On)]), CHECK, Fine, "all 1");
+    }
+
+    #[test]
+    fn queues_and_missing_cookies_are_named() {
+        use FastOpenState::{On, QueueFull, WithoutCookie};
+        let findings = judge(&[
+            listener(1, 256, QueueFull),
+            listener(2, 256, WithoutCookie),
+            listener(3, 5, On),
+        ]);
+        expect(&findings, "queue", Warning, "0.0.0.0:1");
+        expect(&findings, "listeners without cookie", Warning, "0.0.0.0:2");
+        expect(&findings, "small queues", Note, "0.0.0.0:3");
+    }
+
+    #[test]
+    fn a_line_stays_short() {
+        let many: Vec<_> = (1..=6).map(|port| ([127, 0, 0, 1], port).into()).collect();
+        assert!(names(&many).ends_with("127.0.0.1:4 and 2 more"));
+    }
+}

@@ -1,0 +1,109 @@
+//! What a driver says of itself: `ethtool` by ioctl(2), which needs no privilege to ask.
+
+use std::{ffi::CStr, net::UdpSocket, os::fd::AsRawFd as _};
+
+/// Of `linux/ethtool.h`.
+const GET_DRIVER: u32 = 0x3;
+const GET_RX_CHECKSUM: u32 = 0x14;
+
+/// `struct ethtool_drvinfo`.
+#[repr(C)]
+struct Driver {
+    command: u32,
+    name: [u8; 32],
+    version: [u8; 32],
+    firmware: [u8; 32],
+    bus: [u8; 32],
+    rom: [u8; 32],
+    reserved: [u8; 12],
+    counts: [u32; 5],
+}
+
+/// `struct ethtool_value`.
+#[repr(C)]
+struct Value {
+    command: u32,
+    data: u32,
+}
+
+/// A structure that the kernel fills in: it begins with the number of its command.
+///
+/// # Safety
+///
+/// It is `repr(C)`, and no smaller than what the kernel writes for that command.
+unsafe trait Request {}
+
+// SAFETY: field by field the kernel's `struct ethtool_drvinfo`.
+unsafe impl Request for Driver {}
+// SAFETY: field by field the kernel's `struct ethtool_value`.
+unsafe impl Request for Value {}
+
+/// The name of an interface's driver; `None` where it has none or does not say.
+pub fn driver(interface: &str) -> Option<String> {
+    let mut driver = Driver {
+        command: GET_DRIVER,
+        name: [0; 32],
+        version: [0; 32],
+        firmware: [0; 32],
+        bus: [0; 32],
+        rom: [0; 32],
+        reserved: [0; 12],
+        counts: [0; 5],
+    };
+    ask(interface, &mut driver)?;
+    let name = CStr::from_bytes_until_nul(&driver.name).ok()?.to_str();
+    name.ok().filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+/// Whether the device checks the checksums of what it receives; `None` where it does not say.
+pub fn rx_checksum(interface: &str) -> Option<bool> {
+    let mut value = Value {
+        command: GET_RX_CHECKSUM,
+        data: 0,
+    };
+    ask(interface, &mut value)?;
+    Some(value.data != 0)
+}
+
+fn ask<T: Request>(interface: &str, request: &mut T) -> Option<()> {
+    // Any socket of the namespace does.
+    let socket = UdpSocket::bind(("127.0.0.1", 0))
+        .or_else(|_| UdpSocket::bind(("0.0.0.0", 0)))
+        .ok()?;
+    let mut name = [0; libc::IFNAMSIZ];
+    // The last byte stays 0.
+    if interface.len() >= name.len() {
+        return None;
+    }
+    for (to, from) in name.iter_mut().zip(interface.bytes()) {
+        *to = from.cast_signed();
+    }
+    let ifreq = libc::ifreq {
+        ifr_name: name,
+        ifr_ifru: libc::__c_anonymous_ifr_ifru {
+            ifru_data: std::ptr::from_mut(request).cast(),
+        },
+    };
+    // SAFETY: the socket is open, the name ends with a 0, and the kernel writes what the command at the
+    // head of `request` says, for which `Request` vouches.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw const ifreq) };
+    (result == 0).then_some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_structures_are_as_long_as_the_kernels() {
+        assert_eq!(size_of::<Driver>(), 196);
+        assert_eq!(size_of::<Value>(), 8);
+    }
+
+    #[test]
+    fn what_is_not_there_has_no_driver() {
+        assert_eq!(driver("no-such-if0"), None);
+        assert_eq!(driver("a-name-longer-than-any"), None);
+        assert_eq!(rx_checksum("no-such-if0"), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! The package in a clean system: `check.sh` beside this file says what is done there.
+
+use std::{path::Path, process::Command, time::Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{
+    command::{as_root, output, repository, succeed},
+    setup,
+};
+
+const TOOLS: [(&str, &str); 4] = [
+    ("debootstrap", "debootstrap"),
+    ("ip", "iproute2"),
+    ("lintian", "lintian"),
+    ("systemd-analyze", "systemd"),
+];
+
+/// The worst figure of `systemd-analyze security` that the unit may have, in tenths. What it comes to is what
+/// the work takes: root and `CAP_NET_ADMIN` (0.6), the host's network (0.8), `/proc/sys` (0.2), bpf(2) (0.3).
+const EXPOSURE: u32 = 25;
+
+/// Holds the package against all of it.
+pub(super) fn check(package: &Path, place: &Path) -> Result<()> {
+    setup::programs(&TOOLS)?;
+    succeed(
+        Command::new("lintian")
+            .args(["--fail-on", "error,warning", "--allow-root"])
+            // Debian's own archive asks for the bug that asked for the package.
+            .args(["--suppress-tags", "initial-upload-closes-no-bugs"])
+            .arg(package),
+    )?;
+    println!("tfo: lintian found neither error nor warning");
+    let unit = repository().join("dist/tfo.service");
+    exposure(&unit)?;
+    let start = Instant::now();
+    let script = repository().join("xtask/src/dist/check.sh");
+    // Mounts, processes and the network are its own: whatever happens, nothing of it stays.
+    let mut check = as_root("unshare")?;
+    check.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--"]);
+    succeed(check.arg(script).arg(package).arg(place).arg(&unit))?;
+    println!(
+        "tfo: installed, ran, removed and purged in a clean system, in {:.0} s",
+        start.elapsed().as_secs_f32()
+    );
+    Ok(())
+}
+
+fn exposure(unit: &Path) -> Result<()> {
+    let mut analyze = Command::new("systemd-analyze");
+    analyze
+        .args(["security", "--offline=true", "--no-pager"])
+        .arg(unit);
+    let said = output(analyze.env("LC_ALL", "C")).context("systemd-analyze security failed")?;
+    let Some(figure) = figure(&said) else {
+        bail!("systemd-analyze security gave no figure: {said}");
+    };
+    let tenths = |figure: u32| format!("{}.{}", figure / 10, figure % 10);
+    ensure!(
+        figure <= EXPOSURE,
+        "the unit's exposure is {}, over {}: `systemd-analyze security --offline=true dist/tfo.service` says why",
+        tenths(figure),
+        tenths(EXPOSURE)
+    );
+    println!(
+        "tfo: the unit's exposure is {}, at most {}",
+        tenths(figure),
+        tenths(EXPOSURE)
+    );
+    Ok(())
+}
+
+/// The overall figure, in tenths.
+fn figure(said: &str) -> Option<u32> {
+    let line = said
+        .lines()
+        .find(|line| line.contains("Overall exposure level"))?;
+    let figure = line.split(": ").nth(1)?.split(' ').next()?;
+    let (whole, tenth) = figure.split_once('.')?;
+    Some(whole.parse::<u32>().ok()? * 10 + tenth.parse::<u32>().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_figure_is_read_from_the_last_line() {
+        let said = "✗ User=   0.4\n\n→ Overall exposure level for tfo.service: 2.3 OK 🙂\n";
+        assert_eq!(figure(said), Some(23));
+        assert_eq!(figure("✗ User=   0.4\n"), None);
+    }
+}

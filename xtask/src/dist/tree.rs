@@ -1,0 +1,130 @@
+//! The package's files, laid out as a system has them.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::command::{output, repository, succeed};
+
+use super::{epoch, package::VERSION};
+
+const CONTROL: &str = include_str!("../../../dist/debian/control");
+const COPYRIGHT: &str = include_str!("../../../dist/debian/copyright");
+
+/// What is copied as it is, from the repository to the system.
+const FILES: [(&str, &str); 4] = [
+    ("dist/tfo.service", "lib/systemd/system/tfo.service"),
+    ("dist/tfo.toml", "etc/tfo/tfo.toml"),
+    ("dist/grafana/tfo.json", "usr/share/tfo/grafana/tfo.json"),
+    (
+        "dist/prometheus/tfo.rules.yml",
+        "usr/share/tfo/prometheus/tfo.rules.yml",
+    ),
+];
+
+/// Lays everything but the control files out in `tree`, which is made anew.
+pub(super) fn lay_out(tree: &Path, binary: &Path, pages: &Path) -> Result<()> {
+    if tree.exists() {
+        fs::remove_dir_all(tree)?;
+    }
+    let tfo = tree.join("usr/bin/tfo");
+    copy(binary, &tfo)?;
+    // The eBPF object is data in it, and stays whole.
+    succeed(Command::new("strip").arg("--strip-unneeded").arg(&tfo))?;
+    for (from, to) in FILES {
+        let from = repository().join(from);
+        if from.exists() {
+            copy(&from, &tree.join(to))?;
+        }
+    }
+    let share = tree.join("usr/share");
+    succeed(Command::new(pages).arg(&share))?;
+    documents(&share.join("doc/tfo"))?;
+    for page in files(&share.join("man"))? {
+        compress(&page)?;
+    }
+    // Whatever the umask was; the programs first.
+    for path in files(tree)? {
+        let mode = if path == tfo { 0o755 } else { 0o644 };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        for folder in path
+            .ancestors()
+            .skip(1)
+            .take_while(|each| each.starts_with(tree))
+        {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+        }
+    }
+    Ok(())
+}
+
+/// The licence, and both changelogs: the project's own and Debian's.
+fn documents(doc: &Path) -> Result<()> {
+    fs::create_dir_all(doc)?;
+    let mit = fs::read_to_string(repository().join("LICENSE-MIT"))?;
+    // The licence itself, indented, with dots for empty lines.
+    let (_, terms) = mit
+        .split_once("\n\nPermission")
+        .context("LICENSE-MIT has other words")?;
+    let terms: Vec<_> = format!("Permission{terms}")
+        .lines()
+        .map(|line| format!(" {}", if line.is_empty() { "." } else { line }))
+        .collect();
+    fs::write(
+        doc.join("copyright"),
+        COPYRIGHT.replace("@MIT@", &terms.join("\n")),
+    )?;
+    let changelog = doc.join("changelog");
+    fs::copy(repository().join("CHANGELOG.md"), &changelog)?;
+    compress(&changelog)?;
+
+    let maintainer = CONTROL
+        .lines()
+        .find_map(|line| line.strip_prefix("Maintainer: "));
+    let maintainer = maintainer.context("no Maintainer in dist/debian/control")?;
+    let at = format!("@{}", epoch()?);
+    let mut date = Command::new("date");
+    date.args(["--utc", "--rfc-email", "--date", &at])
+        .env("LC_ALL", "C");
+    let date = output(&mut date).with_context(|| format!("SOURCE_DATE_EPOCH: {at} is no time"))?;
+    let debian = doc.join("changelog.Debian");
+    let text = format!(
+        "tfo ({VERSION}) unstable; urgency=medium\n\n  * What is new is in changelog.gz.\n\n -- {maintainer}  {date}\n"
+    );
+    fs::write(&debian, text)?;
+    compress(&debian)
+}
+
+/// Puts `.gz` in the file's place, without its time.
+fn compress(path: &Path) -> Result<()> {
+    succeed(Command::new("gzip").args(["--best", "--no-name"]).arg(path))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::copy(from, to)
+        .map(drop)
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}
+
+/// All files below a folder, by name.
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(self::files(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
