@@ -3,6 +3,7 @@
 //!
 //! - [`datapath`]: the program, its maps, and where they are pinned.
 //! - [`keys`]: key pairs, their text, and the order in which they change hands.
+//! - [`metrics`]: all of it as Prometheus metrics, over HTTP.
 //! - [`kernel`]: what the running kernel says: sysctls, counters, interfaces, abilities.
 //!
 //! Everything acts in the network namespace of the calling thread.
@@ -10,3 +11,4 @@
 pub mod datapath;
 pub mod kernel;
 pub mod keys;
+pub mod metrics;

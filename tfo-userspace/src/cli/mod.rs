@@ -6,6 +6,7 @@ mod detach;
 mod events;
 mod keys;
 mod listeners;
+mod metrics;
 mod output;
 mod run;
 mod stats;
@@ -240,6 +241,8 @@ struct RunArgs {
     /// Detach at the end; otherwise the data path stays, and goes on counting
     #[arg(long)]
     detach_on_exit: bool,
+    #[command(flatten)]
+    metrics: metrics::MetricsArgs,
 }
 
 /// A time such as `30s`, `15m`, `24h` or `7d`.

@@ -94,4 +94,25 @@ impl Namespace {
         }
         Ok(sources)
     }
+
+    /// What came from each prefix on one interface, and how many prefixes it has room for. `None` where
+    /// that is more than `most`: reading them takes two system calls each.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the map cannot be read.
+    pub fn sources_of(
+        &self,
+        index: u32,
+        most: u32,
+    ) -> Result<(Option<Sources>, u32), DatapathError> {
+        let pins = self.pins().interface(index);
+        let limits = info::read(&pins.info())?.sources;
+        if limits.max > most {
+            return Ok((None, limits.max));
+        }
+        let mut sources = Sources::default();
+        sources.add(&map_from_pin(&pins.map(SOURCES), SOURCES)?, limits)?;
+        Ok((Some(sources), limits.max))
+    }
 }
