@@ -11,6 +11,7 @@ mod output;
 mod run;
 mod stats;
 mod status;
+mod top;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -57,6 +58,8 @@ enum Command {
     /// Show and change the cookie keys of the data path and of the kernel
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Show rates, reasons, ports and keys live, on a terminal
+    Top(top::TopArgs),
     /// Attach, and rotate the keys on an interval, until SIGTERM or SIGINT
     Run(RunArgs),
 }
@@ -295,6 +298,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Keys(KeysCommand::Rotate) => keys::rotate(),
             Command::Keys(KeysCommand::Import) => keys::import(),
             Command::Keys(KeysCommand::Set { file }) => keys::set(&file),
+            Command::Top(args) => top::run(&args, cli.netns.as_deref()).await,
             Command::Run(args) => run::run(args, cli.verbose).await,
         }?;
         Ok(ExitCode::SUCCESS)

@@ -1,7 +1,8 @@
 //! `cargo xtask setup`: what the build and the tests need, installed where it is missing.
 //!
 //! [`survey`] looks and changes nothing. [`apt`] installs packages, [`ebpf`] gets the toolchain and
-//! the linker of the eBPF program, [`prometheus`] what the tests of the metrics ask. The C compiler that links this very task must have been there before.
+//! the linker of the eBPF program, [`prometheus`] what the tests of the metrics ask. The C compiler that
+//! links this very task must have been there before.
 
 mod apt;
 mod ebpf;
