@@ -195,7 +195,7 @@ impl<'a> Prometheus<'a> {
     ///
     /// Its own.
     pub fn api(&self, path: &str) -> Result<Value> {
-        // A status without chunks: HTTP/1.0.
+        // HTTP/1.0, so that the body comes without chunks.
         let stream = http::connect(self.netns, PROMETHEUS)?;
         std::io::Write::write_all(
             &mut &stream,
@@ -213,10 +213,10 @@ impl<'a> Prometheus<'a> {
     ///
     /// Where it is none.
     pub fn query(&self, expression: &str) -> Result<Value> {
-        let encoded: String = expression
-            .bytes()
-            .map(|byte| format!("%{byte:02X}"))
-            .collect();
+        let mut encoded = String::new();
+        for byte in expression.bytes() {
+            encoded += &format!("%{byte:02X}");
+        }
         let data = self.api(&format!("/api/v1/query?query={encoded}"))?;
         Ok(data["result"].clone())
     }

@@ -140,7 +140,7 @@ fn it_shows_what_happens_until_q() -> Result<()> {
     let mut top = Terminal::start(&bed, &[])?;
     top.wait_for(SERVER_INTERFACE)?;
     top.wait_for("TCPFastOpenPassive")?;
-    top.wait_for("q quits")?;
+    top.wait_for("quits")?;
     ensure!(!top.is_cooked()?);
     // The port has no row of its own before it has counted something that is seen here.
     top.wait_for(&listener.port().to_string())?;
@@ -155,7 +155,7 @@ fn signals_restore_the_terminal() -> Result<()> {
     let bed = Bed::new()?;
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut top = Terminal::start(&bed, &[("NO_COLOR", "1")])?;
-        top.wait_for("q quits")?;
+        top.wait_for("quits")?;
         ensure!(!top.text().contains("\x1b[38;5;"), "{:?}", top.text());
         let pid = Pid::from_raw(top.child.id().cast_signed()).context("a process id")?;
         kill_process(pid, signal)?;

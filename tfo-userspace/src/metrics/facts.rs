@@ -15,7 +15,7 @@ use crate::{
         netstat::TcpExt,
         sysctl::{self, Mode},
     },
-    keys::{Fingerprint, KeyReport},
+    keys::{Fingerprint, KeyPair, KeyReport},
 };
 
 /// Sources are not read where there may be more: it would take a tenth of a second and megabytes.
@@ -199,7 +199,7 @@ impl NamespaceFacts {
             let accepts = |key| accepted.keys().contains(&key);
             self.keys_agree = Some(kernel.keys().all(accepts));
         }
-        let keys = kernel.iter().flat_map(|pair| pair.keys());
+        let keys = kernel.iter().flat_map(KeyPair::keys);
         self.fingerprints = keys.map(|key| Fingerprint::of(&key)).collect();
     }
 

@@ -180,3 +180,76 @@ fn add_scrape(families: &mut Families, facts: &NamespaceFacts) {
         families.add(&SCRAPE_ERROR, &[netns, part], failed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{keys::KeyReport, metrics::Watch};
+
+    /// The value of a series in `text`.
+    fn value<'a>(text: &'a str, series: &str) -> Option<&'a str> {
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
+    }
+
+    #[test]
+    fn what_the_keeper_of_the_keys_says_is_told() {
+        let next = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
+        let facts = NamespaceFacts {
+            watch: Watch {
+                netns: "blue".to_owned(),
+                ..Watch::default()
+            },
+            keys_age: Some(Duration::from_secs(7)),
+            keys: Some(KeyReport {
+                source: "secret",
+                next: Some(next),
+                rotations: 4,
+                failures: 2,
+                foreign_changes: 1,
+                ..KeyReport::default()
+            }),
+            ..NamespaceFacts::default()
+        };
+        let text = render(&[facts.clone(), NamespaceFacts::default()]);
+        for (series, expected) in [
+            (r#"tfo_key_info{netns="blue",source="secret"}"#, "1"),
+            (r#"tfo_key_age_seconds{netns="blue"}"#, "7"),
+            (r#"tfo_key_rotations_total{netns="blue"}"#, "4"),
+            (r#"tfo_key_failures_total{netns="blue"}"#, "2"),
+            (r#"tfo_key_foreign_changes_total{netns="blue"}"#, "1"),
+            (
+                r#"tfo_key_next_rotation_timestamp_seconds{netns="blue"}"#,
+                "2000000000",
+            ),
+            // Of the other namespace, the controller's own.
+            (r#"tfo_scrape_error{part="keys"}"#, "0"),
+        ] {
+            assert_eq!(value(&text, series), Some(expected), "{series}\n{text}");
+        }
+        assert_eq!(value(&text, "tfo_key_rotations_total"), None);
+
+        // What the keeper knows goes before what is pinned; a clock that was set back makes no negative age.
+        let mut facts = facts;
+        if let Some(report) = &mut facts.keys {
+            report.since = Some(SystemTime::now() + Duration::from_secs(60));
+        }
+        let text = render(&[facts]);
+        assert_eq!(
+            value(&text, r#"tfo_key_age_seconds{netns="blue"}"#),
+            Some("0")
+        );
+    }
+
+    #[test]
+    fn names_that_need_it_are_escaped() {
+        let mut facts = NamespaceFacts::default();
+        facts.interfaces.push(InterfaceFacts {
+            name: "a\"b\\c".to_owned(),
+            ..InterfaceFacts::default()
+        });
+        let text = render(&[facts]);
+        let series = r#"tfo_interface_attached{interface="a\"b\\c"}"#;
+        assert_eq!(value(&text, series), Some("0"), "{text}");
+    }
+}

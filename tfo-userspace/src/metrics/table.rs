@@ -94,3 +94,23 @@ metrics! {
     SCRAPE_ERROR Gauge "tfo_scrape_error" ["netns" "part"]
         "1 where this part could not be read, and its metrics are missing; /healthz says why",
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCS: &str = include_str!("../../../docs/metrics.md");
+
+    #[test]
+    fn the_docs_have_the_same_table() {
+        let rows: Vec<&str> = DOCS.lines().filter(|it| it.starts_with("| `")).collect();
+        let expected = METRICS.iter().map(|metric| {
+            let labels: Vec<_> = metric.labels.iter().map(|it| format!("`{it}`")).collect();
+            let kind = format!("{:?}", metric.kind).to_lowercase();
+            let Metric { name, help, .. } = metric;
+            format!("| `{name}` | {kind} | {} | {help} |", labels.join(", "))
+        });
+        let expected: Vec<_> = expected.collect();
+        assert_eq!(rows, expected);
+    }
+}
