@@ -1,6 +1,6 @@
 //! The values of a scrape.
 
-use std::{collections::BTreeSet, path::Path, time::Instant};
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::counters::Counter;
@@ -100,15 +100,10 @@ fn values_are_those_of_stats_and_of_the_kernel() -> Result<()> {
     let bed = Bed::new()?;
     let _served = Served::start(&bed.tfo, &bed.pair.server, &[])?;
     traffic(&bed)?;
-    let start = Instant::now();
     let (text, samples) = scrape(&bed)?;
-    println!(
-        "{} series, {} bytes, in {:?}; read in {} s",
-        samples.len(),
-        text.len(),
-        start.elapsed(),
-        find(&samples, "tfo_read_duration_seconds")?
-    );
+    let (series, size) = (samples.len(), text.len());
+    let took = find(&samples, "tfo_read_duration_seconds")?;
+    println!("{series} series, {size} bytes, read in {took} s");
     let stats = bed.equal()?;
     let kernel = bed.kernel()?;
     ensure!(stats.counters["TCPFastOpenPassive"] == 4);
@@ -128,41 +123,40 @@ fn values_are_those_of_stats_and_of_the_kernel() -> Result<()> {
             same(find(&samples, &series("tfo_drift"))?, 0, name)?;
         }
     }
-    let bytes = stats.counters["SynDataBytes"];
     let labels = format!("{{interface=\"{SERVER_INTERFACE}\"}}");
     let of_data = |part: &str| find(&samples, &format!("tfo_syn_data_bytes_{part}{labels}"));
-    same(of_data("sum")?, bytes, "bytes")?;
+    same(of_data("sum")?, stats.counters["SynDataBytes"], "bytes")?;
     same(of_data("count")?, stats.counters["SynsWithData"], "SYNs")?;
     let sizes = bed.tfo.json(&["stats", "--by", "size"])?;
     let mut count = 0;
     for bucket in 0..16_u32 {
         let (least, most) = (1_u32 << bucket, (2_u32 << bucket) - 1);
-        count += sizes["sizes"][least.to_string()]
-            .as_i64()
-            .context("a size")?;
-        let value = of_interface(
-            &samples,
-            "tfo_syn_data_bytes_bucket",
-            "le",
-            &most.to_string(),
-        );
-        same(value?, count, "bucket")?;
+        let more = sizes["sizes"][least.to_string()].as_i64();
+        count += more.context("a size")?;
+        let metric = "tfo_syn_data_bytes_bucket";
+        let value = of_interface(&samples, metric, "le", &most.to_string())?;
+        same(value, count, metric)?;
     }
+    Ok(())
+}
+
+#[test]
+fn keys_and_maps_are_those_that_other_commands_show() -> Result<()> {
+    let bed = Bed::new()?;
+    let _served = Served::start(&bed.tfo, &bed.pair.server, &[])?;
+    traffic(&bed)?;
+    let (_, samples) = scrape(&bed)?;
     let shown = bed.tfo.json(&["keys", "show"])?;
     let primary = shown["kernel"][0].as_str().context("no key")?;
-    same(
-        find(&samples, &format!("tfo_key_info{{primary=\"{primary}\"}}"))?,
-        1,
-        "key",
-    )?;
+    let key = format!("tfo_key_info{{primary=\"{primary}\"}}");
+    same(find(&samples, &key)?, 1, "key")?;
     same(find(&samples, "tfo_keys_agree")?, 1, "agreement")?;
-    same(
-        of_interface(&samples, "tfo_map_entries", "map", "sources")?,
-        2 + 1,
-        "sources",
-    )?;
-    let status = bed.tfo.json(&["status"])?;
-    let memory = status["memory"]["maps"]["port_slots"].as_i64();
+    let entries = |map: &str| of_interface(&samples, "tfo_map_entries", "map", map);
+    // Two clients, and the one whose SYN found no listener; the ports of both.
+    same(entries("sources")?, 3, "sources")?;
+    same(entries("ports")?, 2, "ports")?;
+    let shown = bed.tfo.json(&["status"])?;
+    let memory = shown["memory"]["maps"]["port_slots"].as_i64();
     let series = "tfo_map_memory_bytes{map=\"port_slots\"}";
     same(
         find(&samples, series)?,

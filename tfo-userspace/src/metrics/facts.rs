@@ -18,7 +18,7 @@ use crate::{
     keys::{Fingerprint, KeyPair, KeyReport},
 };
 
-/// Sources are not read where there may be more: it would take a tenth of a second and megabytes.
+/// Sources are not read where there may be more: they would take megabytes.
 const MOST_SOURCES: u32 = 65_536;
 
 /// The parts of [`NamespaceFacts`] that are read apart, so that one that fails leaves the others.

@@ -10,7 +10,7 @@ use ratatui::{
     widgets::{Cell, Paragraph, Row, Table},
 };
 use tfo_common::counters::Counter;
-use tfo_userspace::metrics::NamespaceFacts;
+use tfo_userspace::{datapath::Drift, metrics::NamespaceFacts};
 
 use super::rates::Rates;
 
@@ -128,7 +128,7 @@ impl View {
     fn counters(&self, frame: &mut Frame<'_>, area: Rect, rates: &Rates, facts: &NamespaceFacts) {
         let heads = ["counter", "per s", "total", "drift"];
         let widths = [25, 8, 11, 6].map(Constraint::Length);
-        let drift = facts.drift.as_ref().map(|drift| drift.drift());
+        let drift = facts.drift.as_ref().map(Drift::drift);
         let counters = Counter::MIRRORED.iter().chain(&Counter::OWN);
         let rows = counters.enumerate().map(|(at, counter)| {
             let (total, grows) = rates.counter(*counter);

@@ -1,7 +1,7 @@
 use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
 use tfo_common::counters::Counters;
 use tfo_userspace::{
-    datapath::{Drift, Mirror, Snapshot},
+    datapath::{Mirror, Snapshot},
     kernel::{link::XdpMode, sysctl::Mode},
     keys::{Fingerprint, KeyPair},
     metrics::InterfaceFacts,
