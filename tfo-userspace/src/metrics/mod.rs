@@ -1,6 +1,6 @@
 //! What one or more network namespaces say, as Prometheus metrics.
 //!
-//! [`read`] asks one namespace, on a thread that is in it; [`render`] makes the text of what several said;
+//! [`read`] asks one namespace, on a thread that is in it; [`render()`] makes the text of what several said;
 //! [`Server`] serves it. The table of all metrics is [`METRICS`]: one line there is all that a new metric
 //! needs beside its value.
 
