@@ -4,6 +4,7 @@
 pub mod bed;
 pub mod delay;
 pub mod fuzz;
+pub mod http;
 pub mod kernel;
 pub mod keys;
 pub mod link;
@@ -12,6 +13,7 @@ pub mod packet;
 pub mod poll;
 pub mod process;
 pub mod program;
+pub mod prometheus;
 pub mod raw;
 pub mod socket;
 mod sockopt;

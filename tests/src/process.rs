@@ -86,6 +86,11 @@ impl Background {
         })
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `true` where it has not ended.
     ///
     /// # Errors

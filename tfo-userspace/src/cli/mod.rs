@@ -7,10 +7,12 @@ mod doctor;
 mod events;
 mod keys;
 mod listeners;
+mod metrics;
 mod output;
 mod run;
 mod stats;
 mod status;
+mod top;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -59,6 +61,8 @@ enum Command {
     Keys(KeysCommand),
     /// Show what on this host keeps Fast Open or tfo from working, and what to do about it
     Doctor(doctor::DoctorArgs),
+    /// Show rates, reasons, ports and keys live, on a terminal
+    Top(top::TopArgs),
     /// Attach, and rotate the keys on an interval, until SIGTERM or SIGINT
     Run(RunArgs),
 }
@@ -243,6 +247,8 @@ struct RunArgs {
     /// Detach at the end; otherwise the data path stays, and goes on counting
     #[arg(long)]
     detach_on_exit: bool,
+    #[command(flatten)]
+    metrics: metrics::MetricsArgs,
 }
 
 /// A time such as `30s`, `15m`, `24h` or `7d`.
@@ -299,6 +305,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Keys(KeysCommand::Rotate) => keys::rotate(),
             Command::Keys(KeysCommand::Import) => keys::import(),
             Command::Keys(KeysCommand::Set { file }) => keys::set(&file),
+            Command::Top(args) => top::run(&args, cli.netns.as_deref()).await,
             Command::Run(args) => run::run(args, cli.verbose).await,
         }?;
         Ok(ExitCode::SUCCESS)

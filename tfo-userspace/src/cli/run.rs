@@ -27,6 +27,7 @@ pub(super) async fn run(args: RunArgs, verbose: u8) -> anyhow::Result<()> {
     // Asked for before anything is attached, so that no signal comes in between.
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    args.metrics.start(&args.interfaces).await?;
     for interface in &args.interfaces {
         match datapath::attach(
             &namespace,

@@ -80,8 +80,18 @@ impl Namespace {
     pub fn sizes(&self) -> Result<Sizes, DatapathError> {
         let mut sum = Sizes::default();
         for pins in self.pins().interfaces()? {
-            sum += read_sizes(&map_from_pin(&pins.map(SIZES), SIZES)?)?;
+            sum += self.sizes_of(pins.index)?;
         }
         Ok(sum)
+    }
+
+    /// How much data SYNs had on one interface.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the map cannot be read.
+    pub fn sizes_of(&self, index: u32) -> Result<Sizes, DatapathError> {
+        let pins = self.pins().interface(index);
+        read_sizes(&map_from_pin(&pins.map(SIZES), SIZES)?)
     }
 }

@@ -237,8 +237,18 @@ impl Namespace {
     pub fn events_lost(&self) -> Result<Lost, DatapathError> {
         let mut lost = Lost::default();
         for pins in self.pins().interfaces()? {
-            lost += Lost::read(&map_from_pin(&pins.map(EVENT_BUDGET), EVENT_BUDGET)?)?;
+            lost += self.events_lost_of(pins.index)?;
         }
         Ok(lost)
+    }
+
+    /// Events that were lost on one interface.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the map cannot be read.
+    pub fn events_lost_of(&self, index: u32) -> Result<Lost, DatapathError> {
+        let pins = self.pins().interface(index);
+        Lost::read(&map_from_pin(&pins.map(EVENT_BUDGET), EVENT_BUDGET)?)
     }
 }

@@ -14,6 +14,7 @@
 //! ```
 
 mod attach;
+mod batch;
 mod counters;
 mod events;
 mod info;

@@ -205,7 +205,20 @@ impl Namespace {
             return Err(NamespaceError::NothingAttached);
         }
         let ours = self.counters()?;
-        let mut kernel = netstat::read()?;
+        Ok(self.compare(ours, netstat::read()?)?)
+    }
+
+    /// `ours` beside `kernel`, both as they were read just now: `ours` first, as a SYN is counted here
+    /// before the kernel counts it.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where it is not known what the kernel had counted before ours began.
+    pub fn compare(
+        &self,
+        ours: Snapshot,
+        mut kernel: KernelCounters,
+    ) -> Result<Drift, DatapathError> {
         for (value, base) in kernel.iter_mut().zip(self.state()?.baseline) {
             *value = value.wrapping_sub(base);
         }

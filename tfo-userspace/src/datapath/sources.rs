@@ -1,18 +1,16 @@
 //! What came from whom.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    fmt,
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, fmt, io, net::IpAddr};
 
-use aya::maps::{HashMap, Map, MapError};
+use aya::maps::{Map, MapError};
 use tfo_common::{
     maps::SOURCES,
     sources::{Address, SourceCounts},
 };
 
-use super::{DatapathError, Namespace, NamespaceError, SourceLimits, info, program::map_from_pin};
+use super::{
+    DatapathError, Namespace, NamespaceError, SourceLimits, batch, info, program::map_from_pin,
+};
 
 /// Addresses that begin alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,22 +37,14 @@ impl Sources {
         if limits.max == 0 {
             return Ok(());
         }
-        let error = DatapathError::map(SOURCES);
-        let map: HashMap<_, Address, SourceCounts> = map.try_into().map_err(&error)?;
-        // The kernel starts from the beginning where the last key was evicted before it was asked for
-        // the next: without an end of its own, this could go on for as long as packets come.
-        let rounds = 2 * limits.max as usize;
-        let mut seen = HashSet::new();
-        for key in map.keys().take(rounds) {
-            let key = key.map_err(&error)?;
-            if !seen.insert(key) {
-                continue;
-            }
-            let counts = match map.get(&key, 0) {
-                Ok(counts) => counts,
-                Err(MapError::KeyNotFound) => continue,
-                Err(source) => return Err(error(source)),
-            };
+        let error = |source: io::Error| DatapathError::map(SOURCES)(MapError::IoError(source));
+        let Map::LruHashMap(map) = map else {
+            return Err(error(io::Error::other("it is no LRU hash")));
+        };
+        // Packets come meanwhile: more may pass by than there is room for.
+        let most = 2 * limits.max as usize;
+        let entries = batch::entries::<Address, SourceCounts>(map, most).map_err(error)?;
+        for (key, counts) in entries {
             let address = key.ip();
             let len = if address.is_ipv4() {
                 limits.v4
@@ -93,5 +83,26 @@ impl Namespace {
             sources.add(&map_from_pin(&pins.map(SOURCES), SOURCES)?, limits)?;
         }
         Ok(sources)
+    }
+
+    /// What came from each prefix on one interface, and how many prefixes it has room for. `None` where
+    /// that is more than `most`, which would take long, and much memory.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the map cannot be read.
+    pub fn sources_of(
+        &self,
+        index: u32,
+        most: u32,
+    ) -> Result<(Option<Sources>, u32), DatapathError> {
+        let pins = self.pins().interface(index);
+        let limits = info::read(&pins.info())?.sources;
+        if limits.max > most {
+            return Ok((None, limits.max));
+        }
+        let mut sources = Sources::default();
+        sources.add(&map_from_pin(&pins.map(SOURCES), SOURCES)?, limits)?;
+        Ok((Some(sources), limits.max))
     }
 }

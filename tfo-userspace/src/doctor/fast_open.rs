@@ -6,7 +6,7 @@ use tfo_common::socket::{NO_COOKIE, SERVER};
 use tokio::time::{Instant, sleep_until};
 
 use super::Finding;
-use crate::kernel::{netstat, support, sysctl};
+use crate::kernel::{netstat::TcpExt, support, sysctl};
 
 const SYN_COOKIES: &str = "/proc/sys/net/ipv4/tcp_syncookies";
 const BLACKHOLE: &str = "/proc/sys/net/ipv4/tcp_fastopen_blackhole_timeout_sec";
@@ -211,7 +211,7 @@ impl FastOpen {
 }
 
 fn counter(name: &str) -> Option<u64> {
-    netstat::counter(name).ok().flatten()
+    TcpExt::read().ok()?.get(name)
 }
 
 fn number(path: &str) -> Option<u32> {

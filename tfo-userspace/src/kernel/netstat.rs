@@ -1,6 +1,6 @@
 //! The kernel's own Fast Open counters: the `TcpExt` rows of `/proc/net/netstat`.
 
-use std::{fs, io};
+use std::{collections::BTreeMap, fs, io};
 
 use tfo_common::counters::Counter;
 
@@ -22,44 +22,59 @@ pub enum NetstatError {
 /// The kernel's value of every counter in [`Counter::MIRRORED`], in that order.
 pub type KernelCounters = [u64; Counter::MIRRORED.len()];
 
-/// Reads them for the calling thread's network namespace.
+/// All rows of `TcpExt` at one time, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TcpExt(BTreeMap<String, u64>);
+
+impl TcpExt {
+    /// Reads them for the calling thread's network namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`NetstatError::Read`].
+    pub fn read() -> Result<Self, NetstatError> {
+        Ok(Self::parse(&fs::read_to_string(PATH)?))
+    }
+
+    /// The file holds pairs of lines: names, then values, both behind the group's name.
+    fn parse(text: &str) -> Self {
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(GROUP));
+        let names = lines.next().unwrap_or_default().split_whitespace();
+        let values = lines.next().unwrap_or_default().split_whitespace();
+        let rows = names.zip(values);
+        Self(
+            rows.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
+                .collect(),
+        )
+    }
+
+    /// The value of a row; `None` where this kernel has none of that name.
+    pub fn get(&self, name: &str) -> Option<u64> {
+        self.0.get(name).copied()
+    }
+
+    /// Those that the data path mirrors.
+    ///
+    /// # Errors
+    ///
+    /// [`NetstatError::Missing`].
+    pub fn mirrored(&self) -> Result<KernelCounters, NetstatError> {
+        let mut counters = KernelCounters::default();
+        for (value, counter) in counters.iter_mut().zip(Counter::MIRRORED) {
+            let name = counter.name();
+            *value = self.get(name).ok_or(NetstatError::Missing(name))?;
+        }
+        Ok(counters)
+    }
+}
+
+/// Reads those that the data path mirrors, for the calling thread's network namespace.
 ///
 /// # Errors
 ///
 /// [`NetstatError`] where the file or a counter is missing.
 pub fn read() -> Result<KernelCounters, NetstatError> {
-    parse(&fs::read_to_string(PATH)?)
-}
-
-/// Any of the `TcpExt` counters, by its name; `None` where this kernel has none of that name.
-///
-/// # Errors
-///
-/// [`NetstatError::Read`] where the file is missing.
-pub fn counter(name: &str) -> Result<Option<u64>, NetstatError> {
-    let text = fs::read_to_string(PATH)?;
-    let value = rows(&text).find(|(own, _)| *own == name);
-    Ok(value.and_then(|(_, value)| value.parse().ok()))
-}
-
-/// The file holds pairs of lines: names, then values, both behind the group's name.
-fn rows(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix(GROUP));
-    let names = lines.next().unwrap_or_default().split_whitespace();
-    names.zip(lines.next().unwrap_or_default().split_whitespace())
-}
-
-fn parse(text: &str) -> Result<KernelCounters, NetstatError> {
-    let rows: Vec<_> = rows(text).collect();
-    let mut counters = KernelCounters::default();
-    for (value, counter) in counters.iter_mut().zip(Counter::MIRRORED) {
-        *value = rows
-            .iter()
-            .find(|(name, _)| *name == counter.name())
-            .and_then(|(_, value)| value.parse().ok())
-            .ok_or(NetstatError::Missing(counter.name()))?;
-    }
-    Ok(counters)
+    TcpExt::read()?.mirrored()
 }
 
 #[cfg(test)]
@@ -70,19 +85,22 @@ mod tests {
     fn reads_by_name_not_by_place() {
         let text = "TcpExt: A TCPFastOpenPassiveFail TCPFastOpenPassive TCPFastOpenCookieReqd \
                     TCPFastOpenPassiveAltKey TCPFastOpenListenOverflow\nTcpExt: 9 1 2 3 4 5\nIpExt: A\nIpExt: 7\n";
-        assert_eq!(parse(text).unwrap(), [3, 2, 1, 4, 5]);
+        assert_eq!(TcpExt::parse(text).mirrored().unwrap(), [3, 2, 1, 4, 5]);
     }
 
     #[test]
     fn a_missing_counter_is_named() {
-        let error = parse("TcpExt: A\nTcpExt: 1\n").unwrap_err();
+        let error = TcpExt::parse("TcpExt: A\nTcpExt: 1\n")
+            .mirrored()
+            .unwrap_err();
         assert!(error.to_string().contains("TCPFastOpenCookieReqd"));
     }
 
     #[test]
     fn this_kernel_has_them() {
         read().unwrap();
-        assert!(counter("SyncookiesSent").unwrap().is_some());
-        assert_eq!(counter("NoSuchCounter").unwrap(), None);
+        let all = TcpExt::read().unwrap();
+        assert!(all.get("SyncookiesSent").is_some());
+        assert_eq!(all.get("NoSuchCounter"), None);
     }
 }

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
 };
 
-use tfo_common::socket::SERVER;
+use tfo_common::socket::{NO_COOKIE, SERVER};
 use zeroize::Zeroizing;
 
 use crate::keys::{KeyPair, KeyTextError};
@@ -48,6 +48,11 @@ impl Mode {
     /// Listeners take Fast Open.
     pub const fn server(self) -> bool {
         self.0 & SERVER != 0
+    }
+
+    /// Listeners take data from any SYN, without a cookie: also from a source that is not its sender.
+    pub const fn no_cookie(self) -> bool {
+        self.server() && self.0 & NO_COOKIE != 0
     }
 }
 

@@ -1,6 +1,10 @@
 //! Packages of Debian and its kin.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -50,6 +54,28 @@ impl Apt {
         progress(&format!("apt-get install {packages}"));
         let args = format!("install --yes --no-install-recommends {packages}");
         succeed(&mut apt_get(&args)?).with_context(|| format!("apt-get cannot install {packages}"))
+    }
+
+    /// Unpacks a package below `folder`, without its dependencies. Nothing is installed or started.
+    pub(super) fn unpack(&mut self, package: &str, folder: &Path) -> Result<()> {
+        if !self.offers(package)? {
+            bail!("this system has no package {package}: install what Debian calls so");
+        }
+        progress(&format!("unpack {package} in {}", folder.display()));
+        // Emptied first, so that the one package in it is the one to unpack.
+        let download = folder.join("download");
+        let _ = fs::remove_dir_all(&download);
+        fs::create_dir_all(&download)?;
+        succeed(
+            Command::new("apt-get")
+                .args(["-qq", "-o", "APT::Sandbox::User=root", "download", package])
+                .current_dir(&download),
+        )?;
+        for file in fs::read_dir(&download)? {
+            let file = file?.path();
+            succeed(Command::new("dpkg-deb").arg("-x").arg(file).arg(folder))?;
+        }
+        Ok(fs::remove_dir_all(&download)?)
     }
 
     fn refresh(&mut self) -> Result<()> {

@@ -1,10 +1,12 @@
 //! `cargo xtask setup`: what the build and the tests need, installed where it is missing.
 //!
 //! [`survey`] looks and changes nothing. [`apt`] installs packages, [`ebpf`] gets the toolchain and
-//! the linker of the eBPF program. The C compiler that links this very task must have been there before.
+//! the linker of the eBPF program, [`prometheus`] what the tests of the metrics ask. The C compiler that
+//! links this very task must have been there before.
 
 mod apt;
 mod ebpf;
+mod prometheus;
 mod survey;
 
 use std::process::ExitCode;
@@ -80,6 +82,7 @@ fn install(survey: &Survey) -> Result<()> {
     apt.install(&survey.missing_packages())?;
     let toolchain = ebpf::toolchain(&mut apt)?;
     ebpf::linker(&mut apt, &toolchain)?;
+    prometheus::install(&mut apt)?;
     println!("tfo: setup is done");
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::{
     toolchain::{self, Linker},
 };
 
-use super::ebpf;
+use super::{ebpf, prometheus};
 
 /// Programs that the build and the tests start, and the Debian packages that have them.
 struct Tool {
@@ -74,6 +74,7 @@ impl Survey {
         for tool in &TOOLS {
             survey.look_for(tool);
         }
+        survey.look_for_prometheus();
         Ok(survey)
     }
 
@@ -114,6 +115,17 @@ impl Survey {
         };
         self.rows.push(Row {
             name: tool.name,
+            state,
+        });
+    }
+
+    fn look_for_prometheus(&mut self) {
+        let state = match prometheus::find() {
+            Some(path) => State::Found(path.display().to_string()),
+            None => State::Missing(prometheus::PLAN.to_owned()),
+        };
+        self.rows.push(Row {
+            name: "Prometheus",
             state,
         });
     }

@@ -1,0 +1,242 @@
+//! The values of a scrape.
+
+use std::{collections::BTreeSet, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
+use tfo_common::counters::Counter;
+use tfo_tests::{
+    bed::Bed,
+    prometheus::{Samples, Served, get, promtool, scrape},
+    raw::{RawClient, RawSyn},
+    socket::Method,
+    veth::{Family, SERVER_INTERFACE, server_port},
+};
+use tfo_userspace::metrics::{Kind, METRICS};
+
+/// Real connections of both families, and a SYN that gets no Fast Open.
+pub(crate) fn traffic(bed: &Bed) -> Result<u16> {
+    let listener = bed.listen(Family::V6)?;
+    for family in Family::BOTH {
+        bed.after_handshake(&listener, family, Method::SendTo)?;
+        bed.in_syn(&listener, family, Method::SendTo)?;
+        bed.in_syn(&listener, family, Method::SendTo)?;
+    }
+    let mut client = RawClient::new(&bed.pair, Family::V4, 0)?;
+    let closed = server_port(Family::V4, 1);
+    client.send(closed, &RawSyn::fast_open(34, &[], &[]))?;
+    Ok(listener.port())
+}
+
+/// A sample of the server's interface.
+fn of_interface(samples: &Samples, metric: &str, label: &str, value: &str) -> Result<f64> {
+    let series = format!("{metric}{{interface=\"{SERVER_INTERFACE}\",{label}=\"{value}\"}}");
+    find(samples, &series)
+}
+
+fn find(samples: &Samples, series: &str) -> Result<f64> {
+    // The order of labels is the writer's own affair.
+    let sorted = |text: &str| -> Option<(String, BTreeSet<String>)> {
+        let (name, labels) = text.trim_end_matches('}').split_once('{')?;
+        Some((
+            name.to_owned(),
+            labels.split(',').map(str::to_owned).collect(),
+        ))
+    };
+    if let Some(value) = samples.get(series) {
+        return Ok(*value);
+    }
+    let wanted = sorted(series).with_context(|| format!("no {series}"))?;
+    samples
+        .iter()
+        .find(|(series, _)| sorted(series).as_ref() == Some(&wanted))
+        .map(|(_, value)| *value)
+        .with_context(|| format!("no {series} in {samples:?}"))
+}
+
+fn same(ours: f64, theirs: i64, what: &str) -> Result<()> {
+    ensure!(
+        ours.to_string() == theirs.to_string(),
+        "{what}: {ours}, not {theirs}"
+    );
+    Ok(())
+}
+
+#[test]
+fn promtool_finds_nothing_wrong() -> Result<()> {
+    let bed = Bed::new()?;
+    let _served = Served::start(&bed.tfo, &bed.pair.server, &["--metrics-ports", "80,443"])?;
+    traffic(&bed)?;
+    let (text, samples) = scrape(&bed)?;
+    ensure!(promtool(&["check", "metrics"], &text)?.is_empty());
+    // It does find what is wrong.
+    ensure!(promtool(&["check", "metrics"], "# TYPE a_total gauge\na_total 1\n").is_err());
+
+    // What is there is in the table of metrics, and the other way round, but for what a process says
+    // that has a schedule.
+    for metric in METRICS {
+        let count = match metric.kind {
+            Kind::Histogram => format!("{}_count{{", metric.name),
+            _ => format!("{}{{", metric.name),
+        };
+        let bare = samples.contains_key(metric.name);
+        let there = bare || samples.keys().any(|series| series.starts_with(&count));
+        let scheduled = ["next", "rotations", "failures", "foreign"];
+        let scheduled = scheduled.iter().any(|it| metric.name.contains(it));
+        ensure!(there || scheduled, "no {}", metric.name);
+    }
+    for line in text.lines().filter_map(|it| it.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().unwrap_or_default();
+        let known = METRICS.iter().any(|metric| metric.name == name);
+        ensure!(known || name.starts_with("process_"), "{name}");
+    }
+    for address in ["10.77.", "fd77"] {
+        ensure!(!text.contains(address), "an address: {text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn values_are_those_of_stats_and_of_the_kernel() -> Result<()> {
+    let bed = Bed::new()?;
+    let _served = Served::start(&bed.tfo, &bed.pair.server, &[])?;
+    traffic(&bed)?;
+    let (text, samples) = scrape(&bed)?;
+    let (series, size) = (samples.len(), text.len());
+    let took = find(&samples, "tfo_read_duration_seconds")?;
+    println!("{series} series, {size} bytes, read in {took} s");
+    let stats = bed.equal()?;
+    let kernel = bed.kernel()?;
+    ensure!(stats.counters["TCPFastOpenPassive"] == 4);
+    ensure!(stats.counters["ReasonNoListener"] == 1);
+    for counter in Counter::ALL {
+        let name = counter.name();
+        let value = if Counter::REASONS.contains(&counter) {
+            of_interface(&samples, "tfo_reasons_total", "reason", name)?
+        } else {
+            of_interface(&samples, "tfo_datapath_total", "counter", name)?
+        };
+        same(value, stats.counters[name], name)?;
+        if Counter::MIRRORED.contains(&counter) {
+            let series = |metric: &str| format!("{metric}{{counter=\"{name}\"}}");
+            let value = find(&samples, &series("tfo_kernel_total"))?;
+            same(value, kernel.get(name).cast_signed(), name)?;
+            same(find(&samples, &series("tfo_drift"))?, 0, name)?;
+        }
+    }
+    let labels = format!("{{interface=\"{SERVER_INTERFACE}\"}}");
+    let of_data = |part: &str| find(&samples, &format!("tfo_syn_data_bytes_{part}{labels}"));
+    same(of_data("sum")?, stats.counters["SynDataBytes"], "bytes")?;
+    same(of_data("count")?, stats.counters["SynsWithData"], "SYNs")?;
+    let sizes = bed.tfo.json(&["stats", "--by", "size"])?;
+    let mut count = 0;
+    for bucket in 0..16_u32 {
+        let (least, most) = (1_u32 << bucket, (2_u32 << bucket) - 1);
+        let more = sizes["sizes"][least.to_string()].as_i64();
+        count += more.context("a size")?;
+        let metric = "tfo_syn_data_bytes_bucket";
+        let value = of_interface(&samples, metric, "le", &most.to_string())?;
+        same(value, count, metric)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn keys_and_maps_are_those_that_other_commands_show() -> Result<()> {
+    let bed = Bed::new()?;
+    let _served = Served::start(&bed.tfo, &bed.pair.server, &[])?;
+    traffic(&bed)?;
+    let (_, samples) = scrape(&bed)?;
+    let shown = bed.tfo.json(&["keys", "show"])?;
+    let primary = shown["kernel"][0].as_str().context("no key")?;
+    let key = format!("tfo_key_info{{primary=\"{primary}\"}}");
+    same(find(&samples, &key)?, 1, "key")?;
+    same(find(&samples, "tfo_keys_agree")?, 1, "agreement")?;
+    let entries = |map: &str| of_interface(&samples, "tfo_map_entries", "map", map);
+    // Two clients, and the one whose SYN found no listener; the ports of both.
+    same(entries("sources")?, 3, "sources")?;
+    same(entries("ports")?, 2, "ports")?;
+    let shown = bed.tfo.json(&["status"])?;
+    let memory = shown["memory"]["maps"]["port_slots"].as_i64();
+    let series = "tfo_map_memory_bytes{map=\"port_slots\"}";
+    same(
+        find(&samples, series)?,
+        memory.context("no memory")?,
+        "memory",
+    )
+}
+
+#[test]
+fn named_ports_are_told_and_the_others_summed() -> Result<()> {
+    let bed = Bed::new()?;
+    let port = traffic(&bed)?.to_string();
+    let ports = format!("{port},9");
+    let _served = Served::start(&bed.tfo, &bed.pair.server, &["--metrics-ports", &ports])?;
+    let (_, samples) = scrape(&bed)?;
+    for (port, passive, syns) in [(port.as_str(), 4, 6), ("9", 0, 0), ("other", 0, 1)] {
+        for (counter, expected) in [("TCPFastOpenPassive", passive), ("Syns", syns)] {
+            let labels = format!("\",counter=\"{counter}");
+            let value = of_interface(
+                &samples,
+                "tfo_port_total",
+                "port",
+                &format!("{port}{labels}"),
+            );
+            same(value?, expected, port)?;
+        }
+    }
+    let told = samples.keys().filter(|it| it.starts_with("tfo_port_total"));
+    ensure!(told.count() == 3 * Counter::ALL.len());
+    Ok(())
+}
+
+#[test]
+fn what_is_wrong_is_told() -> Result<()> {
+    let bed = Bed::new()?;
+    let server = &bed.pair.server;
+    let _served = Served::start(&bed.tfo, server, &[])?;
+    let attached = format!("tfo_interface_attached{{interface=\"{SERVER_INTERFACE}\"}}");
+    let (_, samples) = scrape(&bed)?;
+    same(find(&samples, &attached)?, 1, "attached")?;
+    same(find(&samples, "tfo_no_cookie_mode")?, 0, "mode")?;
+    ensure!(get(server, "/healthz")?.body == "ok\n");
+
+    server.set_sysctl("net.ipv4.tcp_fastopen", "514")?;
+    bed.tfo.done(&["detach", SERVER_INTERFACE])?;
+    let (_, samples) = scrape(&bed)?;
+    same(find(&samples, &attached)?, 0, "attached")?;
+    same(find(&samples, "tfo_no_cookie_mode")?, 1, "mode")?;
+    same(find(&samples, "tfo_sysctl_tcp_fastopen")?, 514, "mode")?;
+    let health = get(server, "/healthz")?;
+    let says = format!("{SERVER_INTERFACE}: not attached");
+    ensure!(
+        health.status == 503 && health.body.contains(&says),
+        "{health:?}"
+    );
+
+    // A part that cannot be read is told, and the others are there.
+    bed.tfo.done(&["attach", SERVER_INTERFACE])?;
+    let part = |name: &str| format!("tfo_scrape_error{{part=\"{name}\"}}");
+    let (_, samples) = scrape(&bed)?;
+    same(find(&samples, &part("keys"))?, 0, "keys")?;
+    let keys = pins(&bed)?.join("keys");
+    std::fs::remove_file(&keys)?;
+    let (_, samples) = scrape(&bed)?;
+    same(find(&samples, &part("memory"))?, 1, "memory")?;
+    same(find(&samples, &part("counters"))?, 0, "counters")?;
+    same(find(&samples, &attached)?, 1, "attached")?;
+    let health = get(server, "/healthz")?;
+    ensure!(
+        health.status == 503 && health.body.contains("memory: "),
+        "{health:?}"
+    );
+    Ok(())
+}
+
+/// Where the pins of the server's namespace are.
+fn pins(bed: &Bed) -> Result<std::path::PathBuf> {
+    let cookie = bed.pair.server.run(tfo_userspace::kernel::netns::cookie)?;
+    let layout = tfo_common::maps::LAYOUT_VERSION;
+    let pins = format!("/sys/fs/bpf/tfo/v{layout}/net{cookie}");
+    ensure!(Path::new(&pins).is_dir(), "no {pins}");
+    Ok(pins.into())
+}

@@ -1,0 +1,123 @@
+//! `tfo top`: the figures of a namespace as they change, on a terminal.
+
+mod rates;
+mod view;
+
+use std::{
+    env,
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use crossterm::event::{Event, EventStream, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use futures_util::StreamExt as _;
+use ratatui::DefaultTerminal;
+use tfo_userspace::{
+    datapath::Namespace,
+    metrics::{self, Watch},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
+
+use self::{rates::Rates, view::View};
+
+#[derive(Args)]
+pub(super) struct TopArgs {
+    /// How often to look: a number with s, m, h or d
+    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = super::interval)]
+    interval: Duration,
+}
+
+pub(super) async fn run(args: &TopArgs, netns: Option<&str>) -> anyhow::Result<()> {
+    if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+        bail!(
+            "`tfo top` draws on a terminal, and this is none: `tfo stats --watch 1` prints lines"
+        );
+    }
+    let namespace = Namespace::current()?;
+    let watch = Watch {
+        netns: netns.unwrap_or_default().to_owned(),
+        ..Watch::default()
+    };
+    let view = View {
+        // https://no-color.org
+        colour: env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        interval: args.interval,
+    };
+    // It restores the terminal where this panics; where it returns, the line after the loop does.
+    let mut terminal = ratatui::try_init().context("cannot draw on the terminal")?;
+    let result = watch_until_quit(&mut terminal, &namespace, &watch, &view).await;
+    ratatui::restore();
+    result
+}
+
+async fn watch_until_quit(
+    terminal: &mut DefaultTerminal,
+    namespace: &Namespace,
+    watch: &Watch,
+    view: &View,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut events = EventStream::new();
+    let mut turns = interval(view.interval);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut rates = Rates::default();
+    loop {
+        tokio::select! {
+            _ = turns.tick() => rates.next(metrics::read(namespace, watch).await),
+            event = events.next() => match event {
+                Some(Ok(event)) if !quits(&event) => {}
+                Some(Err(error)) => return Err(error).context("cannot read from the terminal"),
+                // Asked to, or the terminal is gone.
+                _ => return Ok(()),
+            },
+            _ = terminate.recv() => return Ok(()),
+            _ = hangup.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+        // Also where the terminal has another size now.
+        terminal
+            .draw(|frame| view.draw(frame, &rates))
+            .context("cannot draw on the terminal")?;
+    }
+}
+
+/// q, Escape, and Ctrl-C, which in raw mode is no signal.
+fn quits(event: &Event) -> bool {
+    let Event::Key(KeyEvent {
+        code,
+        modifiers,
+        kind: KeyEventKind::Press,
+        ..
+    }) = event
+    else {
+        return false;
+    };
+    match code {
+        KeyCode::Char('q') | KeyCode::Esc => true,
+        KeyCode::Char('c') => modifiers.contains(KeyModifiers::CONTROL),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_keys_quit() {
+        let key = |code, modifiers| Event::Key(KeyEvent::new(code, modifiers));
+        let none = KeyModifiers::NONE;
+        assert!(quits(&key(KeyCode::Char('q'), none)));
+        assert!(quits(&key(KeyCode::Esc, none)));
+        assert!(quits(&key(KeyCode::Char('c'), KeyModifiers::CONTROL)));
+        assert!(!quits(&key(KeyCode::Char('c'), none)));
+        assert!(!quits(&Event::Resize(80, 24)));
+    }
+}

@@ -1,0 +1,160 @@
+//! Samples on their way to Prometheus's text.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use prometheus::{
+    Encoder as _, TextEncoder,
+    core::Collector as _,
+    process_collector::ProcessCollector,
+    proto::{
+        Bucket, Counter, Gauge, Histogram, LabelPair, Metric as Sample, MetricFamily, MetricType,
+    },
+};
+use tfo_common::sizes::Sizes;
+
+use super::table::{Kind, Metric};
+
+/// Samples by metric, in the order of the names.
+#[derive(Default)]
+pub(super) struct Families(BTreeMap<&'static str, MetricFamily>);
+
+impl Families {
+    /// Adds a sample. `labels` are the values of the metric's labels, in its order; an empty one is left
+    /// out, which to Prometheus is the same.
+    pub(super) fn add(&mut self, metric: &Metric, labels: &[&str], value: impl Number) {
+        let mut sample = sample(metric, labels);
+        match metric.kind {
+            Kind::Counter => {
+                let mut counter = Counter::default();
+                counter.set_value(value.number());
+                sample.set_counter(counter);
+            }
+            Kind::Gauge => {
+                let mut gauge = Gauge::default();
+                gauge.set_value(value.number());
+                sample.set_gauge(gauge);
+            }
+            Kind::Histogram => unreachable!("{} is a histogram", metric.name),
+        }
+        self.push(metric, sample);
+    }
+
+    /// Adds a histogram of sizes, which add up to `sum` bytes.
+    pub(super) fn add_sizes(&mut self, metric: &Metric, labels: &[&str], sizes: &Sizes, sum: u64) {
+        let mut sample = sample(metric, labels);
+        let mut count = 0_u64;
+        let buckets = sizes.buckets().map(|(_, greatest, more)| {
+            count = count.wrapping_add(more);
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(f64::from(greatest));
+            bucket.set_cumulative_count(count);
+            bucket
+        });
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(count);
+        histogram.set_sample_sum(sum.number());
+        sample.set_histogram(histogram);
+        self.push(metric, sample);
+    }
+
+    fn push(&mut self, metric: &Metric, sample: Sample) {
+        let family = self.0.entry(metric.name).or_insert_with(|| {
+            let mut family = MetricFamily::default();
+            family.set_name(metric.name.to_owned());
+            family.set_help(format!("{}.", metric.help));
+            family.set_field_type(match metric.kind {
+                Kind::Counter => MetricType::COUNTER,
+                Kind::Gauge => MetricType::GAUGE,
+                Kind::Histogram => MetricType::HISTOGRAM,
+            });
+            family
+        });
+        family.mut_metric().push(sample);
+    }
+
+    /// The text of all of it, and of the process's own metrics.
+    pub(super) fn text(self) -> String {
+        let mut families: Vec<_> = self.0.into_values().collect();
+        families.extend(ProcessCollector::for_self().collect());
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&families, &mut text)
+            .expect("every family has a name and a sample, and memory takes what is written to it");
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+fn sample(metric: &Metric, labels: &[&str]) -> Sample {
+    assert_eq!(metric.labels.len(), labels.len(), "{}", metric.name);
+    let pairs = metric.labels.iter().zip(labels);
+    let pairs = pairs.filter(|(_, value)| !value.is_empty());
+    let pairs = pairs.map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    });
+    let mut sample = Sample::default();
+    sample.set_label(pairs.collect());
+    sample
+}
+
+/// What can be a sample's value: to Prometheus, all are floating-point numbers.
+pub(super) trait Number {
+    /// The value.
+    fn number(self) -> f64;
+}
+
+impl Number for bool {
+    fn number(self) -> f64 {
+        f64::from(u8::from(self))
+    }
+}
+
+impl Number for u32 {
+    fn number(self) -> f64 {
+        self.into()
+    }
+}
+
+impl Number for usize {
+    fn number(self) -> f64 {
+        (self as u64).number()
+    }
+}
+
+impl Number for u64 {
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "exact up to 2^53; beyond it, Prometheus knows no better"
+    )]
+    fn number(self) -> f64 {
+        self as f64
+    }
+}
+
+impl Number for i64 {
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "exact up to 2^53; beyond it, Prometheus knows no better"
+    )]
+    fn number(self) -> f64 {
+        self as f64
+    }
+}
+
+impl Number for Duration {
+    fn number(self) -> f64 {
+        self.as_secs_f64()
+    }
+}
+
+impl Number for SystemTime {
+    fn number(self) -> f64 {
+        self.duration_since(UNIX_EPOCH).map_or(0.0, Number::number)
+    }
+}

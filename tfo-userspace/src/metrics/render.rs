@@ -1,0 +1,255 @@
+//! What namespaces say, as metrics.
+
+use std::time::{Duration, SystemTime};
+
+use tfo_common::{
+    counters::{Counter, Counters},
+    maps::{COUNTER_SLOTS, LAYOUT_VERSION},
+};
+
+use super::{
+    InterfaceFacts, NamespaceFacts,
+    facts::PARTS,
+    family::Families,
+    table::{
+        ASKERS, ATTACHED, BUILD_INFO, DATAPATH, DRIFT, EVENTS_LOST, INTERFACE, KERNEL, KEY_AGE,
+        KEY_FAILURES, KEY_FOREIGN, KEY_INFO, KEY_NEXT, KEY_ROTATIONS, KEYS_AGREE, MAP_ENTRIES,
+        MAP_MEMORY, MAP_ROOM, NO_COOKIE, PORT, READ_TIME, REASONS, SCRAPE_ERROR, SERVER, SYN_DATA,
+        SYSCTL,
+    },
+};
+use crate::datapath::Snapshot;
+
+/// The kernel's counters that are told: those of Fast Open, those of the client's side too, and what
+/// keeps Fast Open from being taken.
+const OF_KERNEL: [&str; 15] = [
+    "TCPFastOpenActive",
+    "TCPFastOpenActiveFail",
+    "TCPFastOpenPassive",
+    "TCPFastOpenPassiveFail",
+    "TCPFastOpenListenOverflow",
+    "TCPFastOpenCookieReqd",
+    "TCPFastOpenBlackhole",
+    "TCPFastOpenPassiveAltKey",
+    "SyncookiesSent",
+    "SyncookiesRecv",
+    "SyncookiesFailed",
+    "ListenOverflows",
+    "ListenDrops",
+    "TCPReqQFullDoCookies",
+    "TCPReqQFullDrop",
+];
+
+/// Prometheus's text format, version 0.0.4, of what these namespaces say and of this process.
+pub fn render(namespaces: &[NamespaceFacts]) -> String {
+    let mut families = Families::default();
+    let layout = LAYOUT_VERSION.to_string();
+    let version = env!("CARGO_PKG_VERSION");
+    families.add(&BUILD_INFO, &[version, &layout], true);
+    for facts in namespaces {
+        add_kernel(&mut families, facts);
+        add_keys(&mut families, facts);
+        for interface in &facts.interfaces {
+            add_interface(&mut families, &facts.watch.netns, interface);
+            if let Some(counters) = &interface.counters {
+                add_ports(&mut families, facts, &interface.name, counters);
+            }
+        }
+        add_scrape(&mut families, facts);
+    }
+    families.text()
+}
+
+fn add_kernel(families: &mut Families, facts: &NamespaceFacts) {
+    let netns = facts.watch.netns.as_str();
+    for name in OF_KERNEL {
+        // A row that an older kernel lacks.
+        if let Some(value) = facts.kernel.as_ref().and_then(|kernel| kernel.get(name)) {
+            families.add(&KERNEL, &[netns, name], value);
+        }
+    }
+    if let Some(drift) = &facts.drift {
+        for (counter, by) in Counter::MIRRORED.into_iter().zip(drift.drift()) {
+            families.add(&DRIFT, &[netns, counter.name()], by);
+        }
+    }
+    if let Some(mode) = facts.fast_open {
+        families.add(&SYSCTL, &[netns], mode.0);
+        families.add(&SERVER, &[netns], mode.server());
+        families.add(&NO_COOKIE, &[netns], mode.no_cookie());
+    }
+    for (map, bytes) in &facts.memory {
+        families.add(&MAP_MEMORY, &[netns, map], *bytes);
+    }
+}
+
+fn add_keys(families: &mut Families, facts: &NamespaceFacts) {
+    let netns = facts.watch.netns.as_str();
+    let report = facts.keys.as_ref();
+    let primary = report.and_then(|report| report.primary);
+    let primary = primary.or(facts.fingerprints.first().copied());
+    let primary = primary.map_or(String::new(), |it| it.to_string());
+    let source = report.map_or("", |report| report.source);
+    families.add(&KEY_INFO, &[netns, source, &primary], true);
+    let since = report.and_then(|report| report.since);
+    // A clock that was set back makes keys that are new, not ones of the future.
+    let age = since.map(|since| since.elapsed().unwrap_or(Duration::ZERO));
+    if let Some(age) = age.or(facts.keys_age) {
+        families.add(&KEY_AGE, &[netns], age);
+    }
+    if let Some(agree) = facts.keys_agree {
+        families.add(&KEYS_AGREE, &[netns], agree);
+    }
+    let Some(report) = report else { return };
+    if let Some(next) = report.next.filter(|next| *next > SystemTime::UNIX_EPOCH) {
+        families.add(&KEY_NEXT, &[netns], next);
+    }
+    families.add(&KEY_ROTATIONS, &[netns], report.rotations);
+    families.add(&KEY_FAILURES, &[netns], report.failures);
+    families.add(&KEY_FOREIGN, &[netns], report.foreign_changes);
+}
+
+fn add_interface(families: &mut Families, netns: &str, facts: &InterfaceFacts) {
+    let name = facts.name.as_str();
+    families.add(&ATTACHED, &[netns, name], facts.mode.is_some());
+    if let Some((mode, mirror)) = facts.mode.zip(facts.mirror) {
+        let (mode, mirror) = (mode.to_string(), mirror.to_string());
+        families.add(&INTERFACE, &[netns, name, &mode, &mirror], true);
+    }
+    if let Some(counters) = &facts.counters {
+        for counter in Counter::ALL {
+            let metric = if Counter::REASONS.contains(&counter) {
+                &REASONS
+            } else {
+                &DATAPATH
+            };
+            let value = counters.total.get(counter);
+            families.add(metric, &[netns, name, counter.name()], value);
+        }
+        families.add(&MAP_ENTRIES, &[netns, name, "ports"], counters.ports.len());
+        families.add(&MAP_ROOM, &[netns, name, "ports"], COUNTER_SLOTS - 1);
+        if let Some(sizes) = &facts.sizes {
+            let bytes = counters.total.get(Counter::SynDataBytes);
+            families.add_sizes(&SYN_DATA, &[netns, name], sizes, bytes);
+        }
+    }
+    if let Some([kept, asking]) = facts.sources {
+        families.add(&MAP_ENTRIES, &[netns, name, "sources"], kept);
+        families.add(&ASKERS, &[netns, name], asking);
+    }
+    if let Some(max) = facts.max_sources {
+        families.add(&MAP_ROOM, &[netns, name, "sources"], max);
+    }
+    if let Some(lost) = facts.lost {
+        families.add(&EVENTS_LOST, &[netns, name, "rate"], lost.over_rate);
+        families.add(&EVENTS_LOST, &[netns, name, "ring"], lost.ring_full);
+    }
+}
+
+/// The ports that were asked for, and the rest as one. Without any there is nothing to tell apart.
+fn add_ports(families: &mut Families, facts: &NamespaceFacts, name: &str, counters: &Snapshot) {
+    let watch = &facts.watch;
+    if watch.ports.is_empty() {
+        return;
+    }
+    let mut add = |port: &str, counts: &Counters| {
+        for counter in Counter::ALL {
+            let labels = [&watch.netns, name, port, counter.name()];
+            families.add(&PORT, &labels, counts.get(counter));
+        }
+    };
+    let mut other = counters.other;
+    for (port, counts) in &counters.ports {
+        if !watch.ports.contains(port) {
+            other += *counts;
+        }
+    }
+    for port in &watch.ports {
+        let none = Counters::default();
+        let counts = counters.ports.get(port).unwrap_or(&none);
+        add(&port.to_string(), counts);
+    }
+    add("other", &other);
+}
+
+fn add_scrape(families: &mut Families, facts: &NamespaceFacts) {
+    let netns = facts.watch.netns.as_str();
+    families.add(&READ_TIME, &[netns], facts.took);
+    for part in PARTS {
+        let failed = facts.errors.contains_key(part);
+        families.add(&SCRAPE_ERROR, &[netns, part], failed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{keys::KeyReport, metrics::Watch};
+
+    /// The value of a series in `text`.
+    fn value<'a>(text: &'a str, series: &str) -> Option<&'a str> {
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
+    }
+
+    #[test]
+    fn what_the_keeper_of_the_keys_says_is_told() {
+        let next = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
+        let facts = NamespaceFacts {
+            watch: Watch {
+                netns: "blue".to_owned(),
+                ..Watch::default()
+            },
+            keys_age: Some(Duration::from_secs(7)),
+            keys: Some(KeyReport {
+                source: "secret",
+                next: Some(next),
+                rotations: 4,
+                failures: 2,
+                foreign_changes: 1,
+                ..KeyReport::default()
+            }),
+            ..NamespaceFacts::default()
+        };
+        let text = render(&[facts.clone(), NamespaceFacts::default()]);
+        for (series, expected) in [
+            (r#"tfo_key_info{netns="blue",source="secret"}"#, "1"),
+            (r#"tfo_key_age_seconds{netns="blue"}"#, "7"),
+            (r#"tfo_key_rotations_total{netns="blue"}"#, "4"),
+            (r#"tfo_key_failures_total{netns="blue"}"#, "2"),
+            (r#"tfo_key_foreign_changes_total{netns="blue"}"#, "1"),
+            (
+                r#"tfo_key_next_rotation_timestamp_seconds{netns="blue"}"#,
+                "2000000000",
+            ),
+            // Of the other namespace, the controller's own.
+            (r#"tfo_scrape_error{part="keys"}"#, "0"),
+        ] {
+            assert_eq!(value(&text, series), Some(expected), "{series}\n{text}");
+        }
+        assert_eq!(value(&text, "tfo_key_rotations_total"), None);
+
+        // What the keeper knows goes before what is pinned; a clock that was set back makes no negative age.
+        let mut facts = facts;
+        if let Some(report) = &mut facts.keys {
+            report.since = Some(SystemTime::now() + Duration::from_secs(60));
+        }
+        let text = render(&[facts]);
+        assert_eq!(
+            value(&text, r#"tfo_key_age_seconds{netns="blue"}"#),
+            Some("0")
+        );
+    }
+
+    #[test]
+    fn names_that_need_it_are_escaped() {
+        let mut facts = NamespaceFacts::default();
+        facts.interfaces.push(InterfaceFacts {
+            name: "a\"b\\c".to_owned(),
+            ..InterfaceFacts::default()
+        });
+        let text = render(&[facts]);
+        let series = r#"tfo_interface_attached{interface="a\"b\\c"}"#;
+        assert_eq!(value(&text, series), Some("0"), "{text}");
+    }
+}

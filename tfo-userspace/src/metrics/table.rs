@@ -1,0 +1,116 @@
+//! The table of all metrics.
+
+/// What a metric's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It grows, and begins anew at 0 now and then.
+    Counter,
+    /// It is what it is now.
+    Gauge,
+    /// Counts by size.
+    Histogram,
+}
+
+/// A metric, whatever its values.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What its value is.
+    pub kind: Kind,
+    /// Its labels. One that has no value for a sample is left out.
+    pub labels: &'static [&'static str],
+    /// What it says, in one line.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident $kind:ident $name:literal [$($label:literal)*] $help:literal,)*) => {
+        $(pub(super) const $constant: Metric = Metric {
+            name: $name,
+            kind: Kind::$kind,
+            labels: &[$($label,)*],
+            help: $help,
+        };)*
+
+        /// All metrics but those of the process itself, which bear the usual names (`process_...`).
+        pub const METRICS: &[Metric] = &[$($constant,)*];
+    };
+}
+
+// The kernel's names are values of a label, not parts of names: Prometheus's own lint (`promtool check
+// metrics`) takes no capitals in names. `TCPFastOpenPassive` is found by grep either way.
+metrics! {
+    BUILD_INFO Gauge "tfo_build_info" ["version" "layout"]
+        "1; the version of tfo, and of the layout of what it pins",
+    DATAPATH Counter "tfo_datapath_total" ["netns" "interface" "counter"]
+        "What the data path counted, by counter; TCPFastOpen... as the kernel names them",
+    KERNEL Counter "tfo_kernel_total" ["netns" "counter"]
+        "What the kernel counted since it made the namespace: rows of TcpExt (nstat -az)",
+    DRIFT Gauge "tfo_drift" ["netns" "counter"]
+        "The data path's counter less the kernel's, since an interface was last attached or detached",
+    REASONS Counter "tfo_reasons_total" ["netns" "interface" "reason"]
+        "SYNs that asked for or carried Fast Open and did not get it, each under one reason",
+    SYN_DATA Histogram "tfo_syn_data_bytes" ["netns" "interface"]
+        "SYNs with data, by how many bytes of it they have",
+    PORT Counter "tfo_port_total" ["netns" "interface" "port" "counter"]
+        "tfo_datapath_total by destination port, for the ports asked for; the others are `other`",
+    ATTACHED Gauge "tfo_interface_attached" ["netns" "interface"]
+        "1 where the program runs on the interface, 0 where it was to and does not",
+    INTERFACE Gauge "tfo_interface_info" ["netns" "interface" "mode" "mirror"]
+        "1; how the program runs on the interface, and how closely it follows the kernel",
+    SERVER Gauge "tfo_server_enabled" ["netns"]
+        "1 where net.ipv4.tcp_fastopen lets listeners take Fast Open (bit 0x2)",
+    NO_COOKIE Gauge "tfo_no_cookie_mode" ["netns"]
+        "1 where listeners take data without a cookie (bit 0x200), from forged sources too",
+    SYSCTL Gauge "tfo_sysctl_tcp_fastopen" ["netns"]
+        "The value of net.ipv4.tcp_fastopen",
+    KEY_INFO Gauge "tfo_key_info" ["netns" "source" "primary"]
+        "1; where keys come from, and the fingerprint of the key that makes the cookies",
+    KEY_AGE Gauge "tfo_key_age_seconds" ["netns"]
+        "How long ago the keys last changed",
+    KEY_NEXT Gauge "tfo_key_next_rotation_timestamp_seconds" ["netns"]
+        "When the next key is due, in seconds since 1970",
+    KEYS_AGREE Gauge "tfo_keys_agree" ["netns"]
+        "1 where the data path accepts every key that the kernel has",
+    KEY_ROTATIONS Counter "tfo_key_rotations_total" ["netns"]
+        "Changes of keys that came into force since the controller began",
+    KEY_FAILURES Counter "tfo_key_failures_total" ["netns"]
+        "Changes of keys that failed, and changed nothing, since the controller began",
+    KEY_FOREIGN Counter "tfo_key_foreign_changes_total" ["netns"]
+        "Changes of the kernel's keys by someone else, since the controller began",
+    MAP_ENTRIES Gauge "tfo_map_entries" ["netns" "interface" "map"]
+        "Places that are taken: ports that are counted apart, sources that are kept",
+    MAP_ROOM Gauge "tfo_map_entries_limit" ["netns" "interface" "map"]
+        "Places that there are",
+    MAP_MEMORY Gauge "tfo_map_memory_bytes" ["netns" "map"]
+        "Kernel memory of the maps, by the kernel's own account",
+    ASKERS Gauge "tfo_sources_asking_without_using" ["netns" "interface"]
+        "Sources that were given three cookies or more and used none",
+    EVENTS_LOST Counter "tfo_events_lost_total" ["netns" "interface" "cause"]
+        "Events that tfo events was not told: over its rate, or no room in the ring",
+    READ_TIME Gauge "tfo_read_duration_seconds" ["netns"]
+        "How long it took to read what the namespace says",
+    SCRAPE_ERROR Gauge "tfo_scrape_error" ["netns" "part"]
+        "1 where this part could not be read, and its metrics are missing; /healthz says why",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCS: &str = include_str!("../../../docs/metrics.md");
+
+    #[test]
+    fn the_docs_have_the_same_table() {
+        let rows: Vec<&str> = DOCS.lines().filter(|it| it.starts_with("| `")).collect();
+        let expected = METRICS.iter().map(|metric| {
+            let labels: Vec<_> = metric.labels.iter().map(|it| format!("`{it}`")).collect();
+            let kind = format!("{:?}", metric.kind).to_lowercase();
+            let Metric { name, help, .. } = metric;
+            format!("| `{name}` | {kind} | {} | {help} |", labels.join(", "))
+        });
+        let expected: Vec<_> = expected.collect();
+        assert_eq!(rows, expected);
+    }
+}
