@@ -42,7 +42,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Attach to interfaces; stays attached when the command ends
-    Attach(AttachArgs),
+    Attach(attach::AttachArgs),
     /// Detach from interfaces and leave nothing behind
     Detach(DetachArgs),
     /// Show where it is attached, in which mode, with which keys, and the kernel's Fast Open state
@@ -58,15 +58,6 @@ enum Command {
     Keys(KeysCommand),
     /// Attach, and rotate the keys on an interval, until SIGTERM or SIGINT
     Run(RunArgs),
-}
-
-#[derive(Args)]
-struct AttachArgs {
-    /// Network interfaces
-    #[arg(required = true, value_name = "IFACE")]
-    interfaces: Vec<String>,
-    #[command(flatten)]
-    mode: ModeArgs,
 }
 
 /// How to attach.
@@ -276,7 +267,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         .context("cannot start the runtime")?;
     runtime.block_on(async {
         match cli.command {
-            Command::Attach(args) => attach::run(&args.interfaces, &args.mode).await,
+            Command::Attach(args) => attach::run(&args).await,
             Command::Detach(args) if args.all => detach::all().await,
             Command::Detach(args) => detach::run(&args.interfaces).await,
             Command::Status(args) => status::run(args.json).await,

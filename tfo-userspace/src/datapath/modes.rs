@@ -1,14 +1,17 @@
 //! The ways in which the program can run on an interface.
 
-use std::io;
+use std::{io, path::Path};
 
 use aya::programs::{
-    LinkOrder, ProgramError, SchedClassifier, TcAttachType, XdpMode as AyaMode, links::FdLink,
-    tc::TcAttachOptions,
+    LinkOrder, ProgramError, TcAttachType, XdpMode as AyaMode,
+    links::{FdLink, LinkError, PinnedLink},
+    loaded_programs,
+    tc::{SchedClassifierLink, TcAttachOptions},
+    xdp::XdpLink,
 };
 
 use super::{AttachError, Datapath, DatapathError, ModeChoice};
-use crate::kernel::link::{Interface, XdpMode};
+use crate::kernel::link::{AttachedXdp, Interface, XdpMode};
 
 /// A program that runs on an interface.
 pub(super) struct Running {
@@ -85,6 +88,40 @@ pub(super) fn attach(
     }
 }
 
+/// Puts the program in the place of the one that a pinned link holds, in one step: no packet meets
+/// neither or both.
+pub(super) fn replace(
+    datapath: &mut Datapath,
+    link: &Path,
+    mode: XdpMode,
+) -> Result<Running, DatapathError> {
+    let pinned = PinnedLink::from_pin(link).map_err(not_a_link)?;
+    let (link, info) = match mode {
+        XdpMode::Tc => {
+            let program = datapath.classifier_mut()?;
+            let held = SchedClassifierLink::try_from(FdLink::from(pinned)).map_err(not_a_link)?;
+            let id = program.attach_to_link(held)?;
+            (FdLink::try_from(program.take_link(id)?), program.info()?)
+        }
+        _ => {
+            let program = datapath.program_mut()?;
+            let held = XdpLink::try_from(FdLink::from(pinned)).map_err(not_a_link)?;
+            let id = program.attach_to_link(held)?;
+            (FdLink::try_from(program.take_link(id)?), program.info()?)
+        }
+    };
+    Ok(Running {
+        link: link.map_err(not_a_link)?,
+        mode,
+        program_id: info.id(),
+        not_native: None,
+    })
+}
+
+fn not_a_link(error: LinkError) -> DatapathError {
+    ProgramError::IOError(io::Error::other(error)).into()
+}
+
 /// Attaches the TC program before all others of the interface, so that it sees what they see. The outer
 /// error is ours, the inner one the kernel's word.
 fn attach_tc(
@@ -102,12 +139,6 @@ fn attach_tc(
     Ok(FdLink::try_from(link)
         .map(|link| (link, program_id))
         .map_err(|_| ProgramError::IOError(io::Error::other("it gave no TCX link"))))
-}
-
-/// Whether the TC program of that id runs on the interface.
-pub(super) fn has_tc(name: &str, program_id: u32) -> bool {
-    SchedClassifier::query_tcx(name, TcAttachType::Ingress)
-        .is_ok_and(|(_, programs)| programs.iter().any(|each| each.id() == program_id))
 }
 
 /// The outer error is ours, the inner one the kernel's word on this mode.
@@ -133,4 +164,22 @@ fn kernels_word(error: &ProgramError) -> String {
         ProgramError::SyscallError(error) => error.io_error.to_string(),
         error => error.to_string(),
     }
+}
+
+/// The error for an interface that has this program.
+pub(super) fn occupied(interface: &Interface, xdp: AttachedXdp) -> AttachError {
+    AttachError::Occupied {
+        interface: interface.name.clone(),
+        name: program_name(xdp.program_id),
+        program_id: xdp.program_id,
+        mode: xdp.mode,
+    }
+}
+
+fn program_name(id: u32) -> String {
+    loaded_programs()
+        .flatten()
+        .find(|program| program.id() == id)
+        .and_then(|program| program.name_as_str().map(str::to_owned))
+        .unwrap_or_else(|| "unnamed".to_owned())
 }
