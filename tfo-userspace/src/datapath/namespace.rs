@@ -9,7 +9,7 @@ use tfo_common::{
 
 use super::{
     Build, DatapathError, KeyStore, Mirror, Snapshot, build, info,
-    pins::{InterfacePins, Lock, NamespacePins},
+    pins::{InterfacePins, Lock, NamespacePins, OtherLayout},
     program::map_from_pin,
     value,
 };
@@ -179,6 +179,19 @@ impl Namespace {
             });
         }
         Ok(attached)
+    }
+
+    /// What other layout versions attached here: the version's name, and the interface's index.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where pins cannot be listed.
+    pub fn other_layouts(&self) -> Result<Vec<(String, u32)>, DatapathError> {
+        let others = OtherLayout::all(self.cookie)?;
+        let named = others.into_iter();
+        Ok(named
+            .map(|other| (other.version, other.pins.index))
+            .collect())
     }
 
     /// What one interface counted.
