@@ -205,7 +205,7 @@ fn another_layout_is_replaced_without_a_gap_and_its_counts_start_anew() -> Resul
             $tfo attach --replace {SERVER_INTERFACE} $net
             mkdir tfo/v0; mv tfo/v*[1-9]/net* tfo/v0/
             $tfo detach --all $net
-            test ! -e tfo",
+            test ! -e tfo/v0",
             netns = pair.server.name(),
         );
         let said = process::succeed(&mut shell(&pair.server, &script), LIMIT)?;

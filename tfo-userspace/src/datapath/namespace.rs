@@ -121,7 +121,7 @@ impl Drift {
 }
 
 /// The calling thread's network namespace, as the data path sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Namespace {
     cookie: u64,
     pins: NamespacePins,
@@ -179,6 +179,16 @@ impl Namespace {
             });
         }
         Ok(attached)
+    }
+
+    /// Whether the interface of that index has our program, as its pinned link says.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel does not say.
+    pub fn is_attached(&self, index: u32) -> Result<bool, DatapathError> {
+        let link = self.pins.interface(index).link_state()?;
+        Ok(link.is_some_and(|link| link.index == index))
     }
 
     /// What other layout versions attached here: the version's name, and the interface's index.

@@ -157,10 +157,9 @@ impl NamespacePins {
 
     /// All maps that are pinned here.
     pub(super) fn maps(&self) -> Result<Vec<PathBuf>, DatapathError> {
-        if !self.exists() {
-            return Ok(Vec::new());
-        }
+        // An attach that is under way, or was cut off, may not have made them yet.
         let mut maps = vec![self.keys(), self.state()];
+        maps.retain(|path| path.exists());
         for pins in self.interfaces()? {
             maps.push(pins.info());
             maps.extend(OF_INTERFACE.map(|name| pins.map(name)));
