@@ -104,7 +104,9 @@ fn what_comes_goes_and_is_renamed_is_followed() -> Result<()> {
     ensure!(matches!(following.attached("nic1")?, Ensured::Attached(_)));
 
     // The one that is renamed stays attached, and the name is free for the next.
-    server.configure(&["link set nic0 down", "link set nic0 name nic9"])?;
+    let rename = ["link set nic0 down", "link set nic0 name nic9"];
+    server.configure(&rename)?;
+    server.configure(&["link set nic0-peer name nic9-peer"])?;
     let renamed = following.next()?;
     ensure!(
         matches!(&renamed, Change::Renamed { from, to } if from == "nic0" && to == "nic9"),

@@ -1,6 +1,7 @@
 //! Life and death of the data path: what happens to it, to its counts and to its keys when programs are
 //! upgraded, processes are killed, interfaces vanish, and several want the same.
 
+mod clsact;
 mod follow;
 mod leftovers;
 mod locks;

@@ -84,6 +84,7 @@ pub(super) fn describe(interface: &str, attached: &Attached) -> String {
     let Attached {
         mode,
         not_native,
+        not_tcx,
         mirror,
         not_exact,
         program_id,
@@ -95,6 +96,9 @@ pub(super) fn describe(interface: &str, attached: &Attached) -> String {
     );
     if let Some(reason) = not_exact {
         text += &format!("{interface}: packet-level mirror: {reason}\n");
+    }
+    if let Some(reason) = not_tcx {
+        text += &format!("{interface}: a clsact filter, for the kernel has no TCX: {reason}\n");
     }
     if let Some(reason) = not_native {
         text += &format!("{interface}: not native, which is faster: {reason}\n");

@@ -42,6 +42,8 @@ pub struct Attached {
     pub mode: XdpMode,
     /// Why it does not run in the driver, where it was to if it could.
     pub not_native: Option<String>,
+    /// Why it is a clsact filter and has no TCX link, where it is one.
+    pub not_tcx: Option<String>,
     /// How closely it follows the kernel.
     pub mirror: Mirror,
     /// Why it follows less closely than it was to.
@@ -228,8 +230,8 @@ impl<'a> Turn<'a> {
         {
             return Err(modes::occupied(&self.interface, xdp));
         }
-        self.make(settings, |datapath| {
-            modes::attach(datapath, &self.interface, choice)
+        self.make(settings, |datapath, pins| {
+            modes::attach(datapath, &self.interface, choice, pins)
         })
     }
 
@@ -240,8 +242,9 @@ impl<'a> Turn<'a> {
         mode: XdpMode,
         settings: Settings,
     ) -> Result<Upgraded, AttachError> {
-        let attached = self.make(settings, |datapath| {
-            Ok(modes::replace(datapath, &other.pins.link(), mode)?)
+        let attached = self.make(settings, |datapath, pins| {
+            let pins = [&other.pins, pins];
+            Ok(modes::replace(datapath, &self.interface, pins, mode)?)
         })?;
         // The link lives on by its new pin.
         other.remove()?;
@@ -259,7 +262,7 @@ impl<'a> Turn<'a> {
     fn make(
         &self,
         settings: Settings,
-        run: impl FnOnce(&mut Datapath) -> Result<Running, AttachError>,
+        run: impl FnOnce(&mut Datapath, &InterfacePins) -> Result<Running, AttachError>,
     ) -> Result<Attached, AttachError> {
         let pins = self.pins.begin()?;
         let mut datapath = self.load(settings, &pins)?;
@@ -268,18 +271,21 @@ impl<'a> Turn<'a> {
         if keys.to_set() != before {
             self.namespace.note_key_change()?;
         }
-        let running = run(&mut datapath)?;
+        let running = run(&mut datapath, &pins)?;
         let (mode, program_id) = (running.mode, running.program_id);
         info::write(&pins.info(), datapath.settings())?;
         build::write(&pins.build())?;
-        pin_program(&mut datapath, mode, &pins.program())?;
         self.namespace.rebase_with(datapath.counters()?)?;
-        let path = pins.link();
-        running.link.pin(&path).map_err(at(&path))?;
+        if let Some(link) = running.link {
+            pin_program(&mut datapath, mode, &pins.program())?;
+            let path = pins.link();
+            link.pin(&path).map_err(at(&path))?;
+        }
         self.pins.finish()?;
         Ok(Attached {
             mode,
             not_native: running.not_native,
+            not_tcx: running.not_tcx,
             mirror: datapath.settings().mirror,
             not_exact: datapath.not_exact().map(str::to_owned),
             program_id,
@@ -322,9 +328,11 @@ impl<'a> Turn<'a> {
             // It cannot be as exact as it is to be, and was not before.
             return Ok(Ensured::Kept(ours.clone()));
         }
-        let running = modes::replace(&mut datapath, &self.pins.link(), mode)?;
+        let running = modes::replace(&mut datapath, &self.interface, [&self.pins; 2], mode)?;
         // What was killed before the last of these has another build or settings, and is upgraded again.
-        swap_program(&mut datapath, mode, &self.pins)?;
+        if running.link.is_some() {
+            swap_program(&mut datapath, mode, &self.pins)?;
+        }
         info::write(&self.pins.info(), datapath.settings())?;
         build::write(&self.pins.build())?;
         Ok(Ensured::Upgraded(Upgraded {

@@ -10,7 +10,7 @@
 //!     unfinished<INDEX>/       an interface that is being attached or detached
 //!     if<INDEX>/               an interface
 //!       info build             how it was attached, and by which build
-//!       link program
+//!       link program           or filter, before Linux 6.6
 //!       counters port_slots slots_taken sizes sources events event_gate event_budget
 //! ```
 
@@ -21,6 +21,7 @@ mod control;
 mod counters;
 mod detach;
 mod events;
+mod filter;
 mod follow;
 mod info;
 mod key_store;

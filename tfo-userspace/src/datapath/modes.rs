@@ -10,17 +10,21 @@ use aya::programs::{
     xdp::XdpLink,
 };
 
-use super::{AttachError, Datapath, DatapathError, ModeChoice};
+use super::{
+    AttachError, Datapath, DatapathError, ModeChoice, filter::Filter, pins::InterfacePins,
+};
 use crate::kernel::link::{AttachedXdp, Interface, XdpMode};
 
 /// A program that runs on an interface.
 pub(super) struct Running {
-    /// Keeps it there.
-    pub(super) link: FdLink,
+    /// Keeps it there, until it is pinned; `None` for a filter, which stays by itself.
+    pub(super) link: Option<FdLink>,
     pub(super) mode: XdpMode,
     pub(super) program_id: u32,
     /// Why it does not run in the driver, where it was to if it could.
     pub(super) not_native: Option<String>,
+    /// Why it has no TCX link, where it is in traffic control.
+    pub(super) not_tcx: Option<String>,
 }
 
 /// Tries the modes that `choice` allows, best first. Says why the best one did not do.
@@ -28,6 +32,7 @@ pub(super) fn attach(
     datapath: &mut Datapath,
     interface: &Interface,
     choice: ModeChoice,
+    pins: &InterfacePins,
 ) -> Result<Running, AttachError> {
     let refused = |mode, error: &ProgramError, remedy| AttachError::Refused {
         interface: interface.name.clone(),
@@ -57,10 +62,11 @@ pub(super) fn attach(
             Ok(link) => {
                 let program = datapath.program()?;
                 return Ok(Running {
-                    link,
+                    link: Some(link),
                     mode,
                     program_id: program.info().map_err(DatapathError::from)?.id(),
                     not_native,
+                    not_tcx: None,
                 });
             }
             Err(error) => error,
@@ -74,23 +80,50 @@ pub(super) fn attach(
         }
         not_native.get_or_insert_with(|| format!("the driver says: {}", kernels_word(&error)));
     }
-    match attach_tc(datapath, &interface.name)? {
-        Ok((link, program_id)) => Ok(Running {
-            link,
-            mode: XdpMode::Tc,
-            program_id,
-            not_native,
-        }),
+    let (link, program_id, not_tcx) = match attach_tc(datapath, &interface.name)? {
+        Ok((link, program_id)) => (Some(link), program_id, None),
         Err(error) => {
-            let remedy = ": it takes TCX, which Linux has since 6.6";
-            Err(refused(XdpMode::Tc, &error, remedy))
+            let not_tcx = kernels_word(&error);
+            match Filter::attach(datapath, interface, &pins.filter())? {
+                Ok(program_id) => (None, program_id, Some(not_tcx)),
+                Err(error) => {
+                    let remedy = ": it takes TCX, which Linux has since 6.6, or a clsact filter (CONFIG_NET_CLS_BPF, CONFIG_NET_SCH_INGRESS)";
+                    return Err(refused(XdpMode::Tc, &error, remedy));
+                }
+            }
         }
-    }
+    };
+    Ok(Running {
+        link,
+        mode: XdpMode::Tc,
+        program_id,
+        not_native,
+        not_tcx,
+    })
 }
 
-/// Puts the program in the place of the one that a pinned link holds, in one step: no packet meets
-/// neither or both.
+/// Puts the program in the place of the one that the pins `from` hold on the interface, in one step: no
+/// packet meets neither or both. From now on the pins `to`, which may be the same, hold it.
 pub(super) fn replace(
+    datapath: &mut Datapath,
+    interface: &Interface,
+    [from, to]: [&InterfacePins; 2],
+    mode: XdpMode,
+) -> Result<Running, DatapathError> {
+    let paths = [from.filter(), to.filter()];
+    if let Some(filter) = Filter::read(&paths[0])? {
+        return Ok(Running {
+            link: None,
+            mode,
+            program_id: filter.replace(datapath, &interface.name, &paths)?,
+            not_native: None,
+            not_tcx: None,
+        });
+    }
+    replace_in_link(datapath, &from.link(), mode)
+}
+
+fn replace_in_link(
     datapath: &mut Datapath,
     link: &Path,
     mode: XdpMode,
@@ -111,10 +144,11 @@ pub(super) fn replace(
         }
     };
     Ok(Running {
-        link: link.map_err(not_a_link)?,
+        link: Some(link.map_err(not_a_link)?),
         mode,
         program_id: info.id(),
         not_native: None,
+        not_tcx: None,
     })
 }
 

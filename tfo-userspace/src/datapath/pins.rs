@@ -16,7 +16,7 @@ use rustix::{
 };
 use tfo_common::maps::{LAYOUT_VERSION, OF_INTERFACE};
 
-use super::DatapathError;
+use super::{DatapathError, filter::Filter};
 use crate::kernel::{bpf::LinkState, support::BPFFS};
 
 /// How often a directory is made anew that another process removes in the same moment.
@@ -204,6 +204,11 @@ impl InterfacePins {
         self.dir.join("program-next")
     }
 
+    /// Where a clsact filter is, in place of a link and of a pinned program.
+    pub(super) fn filter(&self) -> PathBuf {
+        self.dir.join("filter")
+    }
+
     pub(super) fn info(&self) -> PathBuf {
         self.dir.join("info")
     }
@@ -217,8 +222,16 @@ impl InterfacePins {
         self.dir.join(name.to_ascii_lowercase())
     }
 
-    /// What the kernel says of the link; `None` where there is none.
+    /// What the kernel says of the link, or of the filter in its place; `None` where there is neither.
     pub(super) fn link_state(&self) -> Result<Option<LinkState>, DatapathError> {
+        if let Some(filter) = Filter::read(&self.filter())? {
+            let program = filter.program();
+            return Ok(Some(LinkState {
+                program_id: program.unwrap_or_default(),
+                index: program.map_or(0, |_| filter.index),
+                tcx: true,
+            }));
+        }
         match LinkState::read(&self.link()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             state => state.map(Some).map_err(|source| at(&self.link(), source)),
@@ -273,6 +286,11 @@ impl InterfacePins {
     pub(super) fn remove(&self) -> Result<(), DatapathError> {
         // Closing the last reference detaches at once; removing the pin alone would do so later.
         let link = PinnedLink::from_pin(self.link());
+        if let Ok(Some(filter)) = Filter::read(&self.filter()) {
+            filter
+                .remove()
+                .map_err(|source| at(&self.filter(), source))?;
+        }
         remove_dir_all(&self.dir)?;
         drop(link);
         Ok(())

@@ -21,7 +21,7 @@ pub struct LinkState {
     /// Its interface's index; 0 where the link was detached or the interface is gone. It is the index in
     /// the interface's own network namespace, which need not be the caller's.
     pub index: u32,
-    /// A link of traffic control (TCX); otherwise of XDP.
+    /// In traffic control; otherwise XDP.
     pub tcx: bool,
 }
 

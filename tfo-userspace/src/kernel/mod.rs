@@ -6,4 +6,5 @@ pub mod netns;
 pub mod netstat;
 pub mod support;
 pub mod sysctl;
+pub mod tc;
 pub mod types;
