@@ -19,7 +19,7 @@ use tfo_tests::{
     xdp,
 };
 
-use super::{LIMIT, cookie as cookie_of, is_pinned};
+use super::{LIMIT, cookie as cookie_of, is_pinned, upgrade};
 
 /// `BPF_LINK_CREATE` of `enum bpf_cmd`.
 const LINK_CREATE: u64 = 28;
@@ -68,7 +68,7 @@ fn traffic(bed: &Bed, key: &[u8; 16], round: i64) -> Result<()> {
         bed.in_syn(&listener, family, Method::SendTo)?;
         let link = LinkSocket::open(&bed.pair.client, CLIENT_INTERFACE, Frames::None)?;
         let server = SocketAddr::new(family.server(), crafted.port());
-        let client = SocketAddr::new(family.spare(round as u8), 40_000);
+        let client = SocketAddr::new(family.spare(u8::try_from(round)?), 40_000);
         bed.pair.set_neighbour(client.ip(), NOBODYS_MAC)?;
         let valid = cookie(key, client.ip(), server.ip());
         for (port, cookie) in [(40_000, &valid[..]), (40_001, b"no good.")] {
@@ -121,7 +121,7 @@ fn a_clsact_filter_counts_alike_is_upgraded_and_leaves_nothing() -> Result<()> {
         ensure!(said.contains("upgraded in place"), "{said}");
         let after = tc(&bed, &["filter", "show"])?;
         ensure!(
-            after != before && after.matches("tfo_tc").count() == 1,
+            after != before && after.matches("handle 0x74666f").count() == 1,
             "{before}\n{after}"
         );
         traffic(&bed, &key, 2)?;
@@ -131,6 +131,16 @@ fn a_clsact_filter_counts_alike_is_upgraded_and_leaves_nothing() -> Result<()> {
         ensure!(!left.contains("clsact"), "{left}");
     }
     Ok(())
+}
+
+#[test]
+fn upgrades_of_a_filter_under_load_lose_nothing() -> Result<()> {
+    let pair = Pair::new()?;
+    pair.server.set_sysctl(keys::SYSCTL, keys::COUNTING)?;
+    let mut bed = Bed::idle(pair)?;
+    without_tcx(&bed, &["attach", SERVER_INTERFACE, "--mode", "tc"])?;
+    bed.restart()?;
+    upgrade::under_load(&bed, "clsact", &|arguments| without_tcx(&bed, arguments))
 }
 
 #[test]

@@ -121,7 +121,7 @@ enum Mode {
     Native,
     /// In the stack: any interface, more slowly
     Generic,
-    /// In traffic control (TCX, Linux 6.6): any interface, beside other XDP and TC programs
+    /// In traffic control (TCX, or a clsact filter before Linux 6.6): any interface, beside other XDP and TC programs
     Tc,
 }
 

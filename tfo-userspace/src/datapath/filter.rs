@@ -3,7 +3,10 @@
 //! No link holds such a filter: it stays until it is removed. So its place is pinned before it is made, and
 //! with it the ids of the programs that it may have: an id that is not loaded any more is of no filter.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use aya::programs::{
     ProgramError, TcAttachType, loaded_programs,
@@ -47,11 +50,29 @@ impl Filter {
         value::write(path, NAME, self)
     }
 
-    /// The program that it has, if there still is such a filter.
-    pub(super) fn program(&self) -> Option<u32> {
-        let of_it = |id: &u32| *id != 0 && [self.program_id, self.next_program_id].contains(id);
-        let loaded = loaded_programs().flatten();
-        loaded.map(|program| program.id()).find(of_it)
+    /// The program that it has in the calling thread's namespace, if it is there.
+    pub(super) fn program(&self) -> io::Result<Option<u32>> {
+        Ok(self.find()?.and_then(|filter| filter.program_id))
+    }
+
+    /// Whether its program is loaded still, and so the filter there, in whatever namespace. Where the kernel
+    /// does not say (it takes CAP_SYS_ADMIN), it is.
+    pub(super) fn may_be_alive(&self) -> bool {
+        let mut loaded = loaded_programs();
+        loaded.any(|program| program.map_or(true, |program| self.may_have(program.id())))
+    }
+
+    fn may_have(&self, program_id: u32) -> bool {
+        program_id != 0 && [self.program_id, self.next_program_id].contains(&program_id)
+    }
+
+    /// The filter as the kernel shows it.
+    fn find(&self) -> io::Result<Option<tc::Filter>> {
+        Ok(tc::filters(self.index)?.into_iter().find(|filter| {
+            filter.handle == HANDLE
+                && u32::from(filter.priority) == self.priority
+                && filter.program_id.is_some_and(|id| self.may_have(id))
+        }))
     }
 
     /// Attaches the TC program as the first filter that the others allow, and pins its place at `path`. The
@@ -112,7 +133,8 @@ impl Filter {
     ) -> Result<u32, DatapathError> {
         let program = datapath.classifier_mut()?;
         let program_id = program.info()?.id();
-        self.program_id = self.program().unwrap_or_default();
+        let present = self.program().map_err(ProgramError::IOError)?;
+        self.program_id = present.unwrap_or_default();
         self.next_program_id = program_id;
         self.write(from)?;
         let (ingress, handle) = (TcAttachType::Ingress, TcHandle::from(HANDLE));
@@ -125,7 +147,7 @@ impl Filter {
         self.next_program_id = 0;
         self.write(to)?;
         if from != to {
-            std::fs::remove_file(from).map_err(|source| DatapathError::Io {
+            fs::remove_file(from).map_err(|source| DatapathError::Io {
                 path: from.to_owned(),
                 source,
             })?;
@@ -135,14 +157,8 @@ impl Filter {
 
     /// Removes the filter, if it is in the calling thread's namespace and still ours, and the qdisc if we
     /// made it and it has nothing else.
-    pub(super) fn remove(&self) -> std::io::Result<()> {
-        let ours = tc::filters(self.index)?.into_iter().find(|filter| {
-            let id = filter.program_id.unwrap_or_default();
-            filter.handle == HANDLE
-                && u32::from(filter.priority) == self.priority
-                && [self.program_id, self.next_program_id].contains(&id)
-        });
-        let Some(filter) = ours else {
+    pub(super) fn remove(&self) -> io::Result<()> {
+        let Some(filter) = self.find()? else {
             return Ok(());
         };
         tc::remove_filter(self.index, &filter)?;

@@ -13,7 +13,7 @@ use aya::programs::{
 use super::{
     AttachError, Datapath, DatapathError, ModeChoice, filter::Filter, pins::InterfacePins,
 };
-use crate::kernel::link::{AttachedXdp, Interface, XdpMode};
+use crate::kernel::link::{self, AttachedXdp, Interface, XdpMode};
 
 /// A program that runs on an interface.
 pub(super) struct Running {
@@ -58,7 +58,7 @@ pub(super) fn attach(
         }
     };
     for (attach_as, mode) in xdp.iter().copied() {
-        let error = match attach_in(datapath, interface.index, attach_as)? {
+        let error = match attach_in(datapath, interface.index, (attach_as, mode))? {
             Ok(link) => {
                 let program = datapath.program()?;
                 return Ok(Running {
@@ -129,19 +129,16 @@ fn replace_in_link(
     mode: XdpMode,
 ) -> Result<Running, DatapathError> {
     let pinned = PinnedLink::from_pin(link).map_err(not_a_link)?;
-    let (link, info) = match mode {
-        XdpMode::Tc => {
-            let program = datapath.classifier_mut()?;
-            let held = SchedClassifierLink::try_from(FdLink::from(pinned)).map_err(not_a_link)?;
-            let id = program.attach_to_link(held)?;
-            (FdLink::try_from(program.take_link(id)?), program.info()?)
-        }
-        _ => {
-            let program = datapath.program_mut()?;
-            let held = XdpLink::try_from(FdLink::from(pinned)).map_err(not_a_link)?;
-            let id = program.attach_to_link(held)?;
-            (FdLink::try_from(program.take_link(id)?), program.info()?)
-        }
+    let (link, info) = if mode == XdpMode::Tc {
+        let program = datapath.classifier_mut()?;
+        let held = SchedClassifierLink::try_from(FdLink::from(pinned)).map_err(not_a_link)?;
+        let id = program.attach_to_link(held)?;
+        (FdLink::try_from(program.take_link(id)?), program.info()?)
+    } else {
+        let program = datapath.program_mut()?;
+        let held = XdpLink::try_from(FdLink::from(pinned)).map_err(not_a_link)?;
+        let id = program.attach_to_link(held)?;
+        (FdLink::try_from(program.take_link(id)?), program.info()?)
     };
     Ok(Running {
         link: Some(link.map_err(not_a_link)?),
@@ -179,17 +176,20 @@ fn attach_tc(
 fn attach_in(
     datapath: &mut Datapath,
     index: u32,
-    mode: AyaMode,
+    (attach_as, mode): (AyaMode, XdpMode),
 ) -> Result<Result<FdLink, ProgramError>, DatapathError> {
     let program = datapath.program_mut()?;
-    let id = match program.attach_to_if_index(index, mode) {
+    let id = match program.attach_to_if_index(index, attach_as) {
         Ok(id) => id,
         Err(error) => return Ok(Err(error)),
     };
     let link = program.take_link(id)?;
-    // A link of the old kind cannot be pinned. It is detached again when it is dropped here.
-    Ok(FdLink::try_from(link)
-        .map_err(|_| ProgramError::IOError(io::Error::other("it gave no XDP link (Linux 5.9)"))))
+    Ok(FdLink::try_from(link).map_err(|_| {
+        // It is attached in the old way, which cannot be pinned, and nothing takes it off by itself.
+        let off = link::remove_xdp(index, mode);
+        let none = "the kernel gave no XDP link";
+        ProgramError::IOError(off.err().unwrap_or_else(|| io::Error::other(none)))
+    }))
 }
 
 /// The kernel's own error, without the library's words around it.

@@ -226,6 +226,7 @@ impl InterfacePins {
     pub(super) fn link_state(&self) -> Result<Option<LinkState>, DatapathError> {
         if let Some(filter) = Filter::read(&self.filter())? {
             let program = filter.program();
+            let program = program.map_err(|source| at(&self.filter(), source))?;
             return Ok(Some(LinkState {
                 program_id: program.unwrap_or_default(),
                 index: program.map_or(0, |_| filter.index),
@@ -245,6 +246,17 @@ impl InterfacePins {
             Ok(()) => Ok(Some(Lock(dir))),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(at(&self.dir, error.into())),
+        }
+    }
+
+    /// Whether its link or filter is on an interface, wherever that is. Where the kernel does not say, it is.
+    pub(super) fn may_be_alive(&self) -> bool {
+        match Filter::read(&self.filter()) {
+            Ok(Some(filter)) => filter.may_be_alive(),
+            Ok(None) => self
+                .link_state()
+                .map_or(true, |link| link.is_some_and(|link| link.index != 0)),
+            Err(_) => true,
         }
     }
 

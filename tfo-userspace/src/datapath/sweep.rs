@@ -46,7 +46,7 @@ impl Namespace {
 fn sweep_dead(namespace: &NamespacePins) -> Result<(), DatapathError> {
     let mut all = namespace.unfinished()?;
     all.extend(namespace.interfaces()?);
-    if all.iter().any(is_alive) {
+    if all.iter().any(InterfacePins::may_be_alive) {
         return Ok(());
     }
     for pins in &all {
@@ -55,7 +55,8 @@ fn sweep_dead(namespace: &NamespacePins) -> Result<(), DatapathError> {
     namespace.remove_if_unused()
 }
 
-/// Whether its link is on an interface, wherever that is. Where the kernel does not say, it is.
+/// Whether its link is on an interface, or its filter on one of this namespace. Where the kernel does not
+/// say, it is.
 fn is_alive(pins: &InterfacePins) -> bool {
     pins.link_state()
         .map_or(true, |link| link.is_some_and(|link| link.index != 0))

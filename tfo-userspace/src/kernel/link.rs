@@ -4,10 +4,20 @@ use std::{fmt, io, pin::Pin};
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use rtnetlink::{
-    packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
+    packet_core::{NLM_F_ACK, NLM_F_REQUEST},
+    packet_route::{
+        RouteNetlinkMessage,
+        link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
+    },
     sys::{AsyncSocket as _, SocketAddr},
 };
 use tfo_common::wire::Link;
+
+use super::netlink::ask;
+
+/// Of `if_link.h`.
+const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
 /// Why interfaces could not be listed.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +96,24 @@ pub async fn list() -> Result<Vec<Interface>, LinkError> {
     let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await?;
     connection.abort();
     Ok(links.into_iter().filter_map(interface).collect())
+}
+
+/// Takes the XDP program off an interface to which no link holds it.
+///
+/// # Errors
+///
+/// The kernel's word.
+pub fn remove_xdp(index: u32, mode: XdpMode) -> io::Result<()> {
+    let flags = match mode {
+        XdpMode::Generic => XDP_FLAGS_SKB_MODE,
+        _ => XDP_FLAGS_DRV_MODE,
+    };
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    let none = vec![LinkXdp::Fd(-1), LinkXdp::Flags(flags)];
+    message.attributes.push(LinkAttribute::Xdp(none));
+    let request = RouteNetlinkMessage::SetLink(message);
+    ask(request, NLM_F_REQUEST | NLM_F_ACK).map(drop)
 }
 
 /// Tells that interfaces of the calling thread's namespace came, changed or went: rtnetlink's group

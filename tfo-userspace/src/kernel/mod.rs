@@ -2,6 +2,7 @@
 
 pub mod bpf;
 pub mod link;
+mod netlink;
 pub mod netns;
 pub mod netstat;
 pub mod support;
