@@ -140,7 +140,9 @@ fn upgrades_of_a_filter_under_load_lose_nothing() -> Result<()> {
     let mut bed = Bed::idle(pair)?;
     without_tcx(&bed, &["attach", SERVER_INTERFACE, "--mode", "tc"])?;
     bed.restart()?;
-    upgrade::under_load(&bed, "clsact", &|arguments| without_tcx(&bed, arguments))
+    upgrade::under_load(&bed, ("clsact", 1), &|arguments| {
+        without_tcx(&bed, arguments)
+    })
 }
 
 #[test]

@@ -217,8 +217,11 @@ impl<'a> Turn<'a> {
     fn end<T>(&self, result: Result<T, AttachError>) -> Result<T, AttachError> {
         if result.is_err() {
             // The error that counts is the first one.
-            let _ = self.namespace.sweep();
+            let swept = self.namespace.sweep();
             let _ = self.namespace.pins().remove_if_unused();
+            if matches!(swept, Ok(true)) && self.namespace.pins().exists() {
+                let _ = self.namespace.rebase();
+            }
         }
         result
     }

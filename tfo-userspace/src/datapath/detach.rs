@@ -1,9 +1,6 @@
 //! Detaching the data path.
 
-use super::{
-    AttachError, Namespace, NamespaceError,
-    pins::{InterfacePins, OtherLayout},
-};
+use super::{AttachError, Namespace, NamespaceError, pins::OtherLayout};
 
 /// Detaches the data path from an interface, by index, and removes its pins and counts. With the last
 /// interface of a namespace go the data path's keys; the kernel keeps its own.
@@ -12,23 +9,37 @@ use super::{
 ///
 /// [`AttachError::NotAttached`], or where a pin cannot be removed.
 pub fn detach(namespace: &Namespace, index: u32, name: &str) -> Result<(), AttachError> {
-    let not_attached = || AttachError::NotAttached {
-        interface: name.to_owned(),
-    };
-    let lock = namespace.pins().lock()?;
-    let pins = namespace.pins().interface(index);
-    let mut others = OtherLayout::all(namespace.cookie())?;
-    others.retain(|other| other.pins.index == index);
-    if !pins.exists() && others.is_empty() {
-        return Err(not_attached());
+    let mut found = false;
+    for other in OtherLayout::all(namespace.cookie())? {
+        if other.pins.index == index {
+            other.remove()?;
+            found = true;
+        }
     }
-    for other in others {
-        other.remove()?;
+    if let Some(_lock) = namespace.pins().lock()? {
+        // Another process may have been killed at this.
+        for pins in namespace.pins().unfinished()? {
+            if pins.index == index {
+                pins.remove()?;
+                found = true;
+            }
+        }
+        let pins = namespace.pins().interface(index);
+        if pins.exists() {
+            pins.retire()?.remove()?;
+            found = true;
+        }
+        if found {
+            forget(namespace)?;
+        }
     }
-    if lock.is_some() && pins.exists() {
-        remove(namespace, &pins)?;
+    if found {
+        Ok(())
+    } else {
+        Err(AttachError::NotAttached {
+            interface: name.to_owned(),
+        })
     }
-    Ok(())
 }
 
 /// Removes what interfaces, namespaces and processes left here and elsewhere when they ended, and what
@@ -44,19 +55,17 @@ pub fn detach_gone(namespace: &Namespace) -> Result<Vec<u32>, AttachError> {
         removed.push(other.pins.index);
     }
     if let Some(_lock) = namespace.pins().lock()? {
-        let forgot = namespace.sweep()?;
-        namespace.pins().remove_if_unused()?;
-        if forgot && namespace.pins().exists() {
-            namespace.rebase()?;
+        if namespace.sweep()? {
+            forget(namespace)?;
         }
+        namespace.pins().remove_if_unused()?;
     }
     namespace.sweep_others()?;
     Ok(removed)
 }
 
-/// The caller has the lock.
-fn remove(namespace: &Namespace, pins: &InterfacePins) -> Result<(), NamespaceError> {
-    pins.retire()?.remove()?;
+/// After an interface was removed. The caller has the lock.
+fn forget(namespace: &Namespace) -> Result<(), NamespaceError> {
     namespace.pins().remove_if_unused()?;
     if namespace.pins().exists() {
         namespace.rebase()?;

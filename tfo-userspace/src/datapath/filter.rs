@@ -56,7 +56,7 @@ impl Filter {
     }
 
     /// Whether its program is loaded still, and so the filter there, in whatever namespace. Where the kernel
-    /// does not say (it takes CAP_SYS_ADMIN), it is.
+    /// does not say (it takes `CAP_SYS_ADMIN`), it is.
     pub(super) fn may_be_alive(&self) -> bool {
         let mut loaded = loaded_programs();
         loaded.any(|program| program.map_or(true, |program| self.may_have(program.id())))

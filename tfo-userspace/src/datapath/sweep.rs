@@ -8,17 +8,18 @@ use super::{
 
 impl Namespace {
     /// Removes what was left unfinished here, and the pins of interfaces that are gone. The caller has the
-    /// lock. Says whether anything was counted that is now forgotten.
+    /// lock. Says whether there may have been counts that are now forgotten.
     pub(super) fn sweep(&self) -> Result<bool, DatapathError> {
+        let mut forgot = false;
         for pins in self.pins().unfinished()? {
             pins.remove()?;
+            forgot = true;
         }
         for other in OtherLayout::all(self.cookie())? {
             if !is_alive(&other.pins) {
                 other.remove()?;
             }
         }
-        let mut forgot = false;
         for pins in self.pins().interfaces()? {
             if !is_alive(&pins) {
                 pins.retire()?.remove()?;
