@@ -303,19 +303,6 @@ fn a_sysctl_that_cannot_be_written_leaves_both_sides_as_they_were() -> Result<()
 }
 
 #[test]
-fn pins_of_another_layout_version_stop_an_attach() -> Result<()> {
-    let (pair, _tfo) = server()?;
-    let foreign = "mount -t bpf bpf /sys/fs/bpf; mkdir -p /sys/fs/bpf/tfo/v999";
-    let output = run_after(foreign, &pair.server, &["attach", SERVER_INTERFACE])?;
-    ensure_refused(
-        &output,
-        &["/sys/fs/bpf/tfo/v999", "another layout version", "rm -r"],
-    )?;
-    ensure!(xdp::attached(&pair.server, SERVER_INTERFACE)?.is_none());
-    Ok(())
-}
-
-#[test]
 fn fast_open_that_is_off_is_a_warning_with_its_remedy() -> Result<()> {
     let (pair, tfo) = server()?;
     pair.server.set_sysctl("net.ipv4.tcp_fastopen", "1")?;

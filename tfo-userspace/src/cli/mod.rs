@@ -45,7 +45,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Attach to interfaces; stays attached when the command ends
-    Attach(AttachArgs),
+    Attach(attach::AttachArgs),
     /// Detach from interfaces and leave nothing behind
     Detach(DetachArgs),
     /// Show where it is attached, in which mode, with which keys, and the kernel's Fast Open state
@@ -65,15 +65,6 @@ enum Command {
     Top(top::TopArgs),
     /// Attach, and rotate the keys on an interval, until SIGTERM or SIGINT
     Run(RunArgs),
-}
-
-#[derive(Args)]
-struct AttachArgs {
-    /// Network interfaces
-    #[arg(required = true, value_name = "IFACE")]
-    interfaces: Vec<String>,
-    #[command(flatten)]
-    mode: ModeArgs,
 }
 
 /// How to attach.
@@ -137,7 +128,7 @@ enum Mode {
     Native,
     /// In the stack: any interface, more slowly
     Generic,
-    /// In traffic control (TCX, Linux 6.6): any interface, beside other XDP and TC programs
+    /// In traffic control (TCX, or a clsact filter before Linux 6.6): any interface, beside other XDP and TC programs
     Tc,
 }
 
@@ -288,7 +279,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         .context("cannot start the runtime")?;
     runtime.block_on(async {
         match cli.command {
-            Command::Attach(args) => attach::run(&args.interfaces, &args.mode).await,
+            Command::Attach(args) => attach::run(&args).await,
             Command::Detach(args) if args.all => detach::all().await,
             Command::Detach(args) => detach::run(&args.interfaces).await,
             Command::Status(args) => status::run(args.json).await,

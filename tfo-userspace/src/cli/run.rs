@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use tfo_userspace::{
-    datapath::{self, AttachError, Namespace},
+    datapath::{self, Control, Namespace},
     kernel::link,
 };
 use tokio::{
@@ -28,26 +28,12 @@ pub(super) async fn run(args: RunArgs, verbose: u8) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     args.metrics.start(&args.interfaces).await?;
+    let _control = Control::take(&namespace, &args.interfaces)?;
     for interface in &args.interfaces {
-        match datapath::attach(
-            &namespace,
-            interface,
-            args.mode.mode.into(),
-            args.mode.settings(),
-        )
-        .await
-        {
-            Ok(attached) => {
-                for line in attach::describe(interface, &attached).lines() {
-                    info!("{line}");
-                }
-            }
-            Err(AttachError::Twice {
-                interface,
-                program_id,
-                mode,
-            }) => info!("{interface}: taken over as it is: program {program_id}, {mode} mode"),
-            Err(error) => return Err(error.into()),
+        let (mode, settings) = (args.mode.mode.into(), args.mode.settings());
+        let ensured = datapath::ensure(&namespace, interface, mode, settings).await?;
+        for line in attach::describe_ensured(interface, &ensured).lines() {
+            info!("{line}");
         }
     }
     warn_if_off()?;

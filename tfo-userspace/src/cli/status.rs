@@ -1,7 +1,10 @@
 //! `tfo status`.
 
 use serde_json::json;
-use tfo_userspace::{datapath::Namespace, kernel::sysctl};
+use tfo_userspace::{
+    datapath::{Build, Control, Namespace},
+    kernel::sysctl,
+};
 
 use super::{
     keys::fingerprints,
@@ -19,6 +22,8 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
     let age = namespace.keys_age()?;
     let memory = namespace.memory()?;
     let total: u64 = memory.values().sum();
+    let controller = Control::of(&namespace);
+    let older = namespace.other_layouts()?;
     if json {
         let interfaces: Vec<_> = interfaces
             .iter()
@@ -29,11 +34,15 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
                     "program_id": interface.program_id,
                     "mode": interface.mode,
                     "mirror": interface.mirror,
+                    "build": interface.build,
                 })
             })
             .collect();
         return print_json(&json!({
             "interfaces": interfaces,
+            "other_layouts": older,
+            "controller": { "pid": controller },
+            "build": Build::own(),
             "keys": keys,
             "keys_age_seconds": age.map(|age| age.as_secs()),
             "memory": { "maps": memory, "total": total },
@@ -49,7 +58,9 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
             "mode".into(),
             "mirror".into(),
             "program".into(),
+            "build".into(),
         ]];
+        let own = Build::own();
         for interface in &interfaces {
             let mode = interface
                 .mode
@@ -59,6 +70,11 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
                 mode,
                 interface.mirror.to_string(),
                 interface.program_id.to_string(),
+                match &interface.build {
+                    Some(build) if *build == own => build.to_string(),
+                    Some(build) => format!("{build}, not this one"),
+                    None => "older".into(),
+                },
             ]);
         }
         print(&table(&rows))?;
@@ -76,6 +92,14 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
             kib(total),
             maps.join(", ")
         ))?;
+    }
+    for (version, index) in older {
+        print(&format!(
+            "interface {index}: attached by a tfo of layout {version}: `tfo attach --replace` upgrades it\n"
+        ))?;
+    }
+    if let Some(pid) = controller {
+        print(&format!("controller: `tfo run`, process {pid}\n"))?;
     }
     print(&format!("net.ipv4.tcp_fastopen = {}\n", mode.0))?;
     warn_if_off()

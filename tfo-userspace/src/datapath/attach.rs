@@ -1,22 +1,22 @@
-//! Attaching the data path to an interface, and detaching it.
+//! Attaching the data path to an interface, and putting another build's in its place.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use aya::{
-    pin::PinError,
-    programs::{links::PinnedLink, loaded_programs},
-};
-use tfo_common::maps::OF_INTERFACE;
+use aya::pin::PinError;
 
 use super::{
-    Datapath, DatapathError, Mirror, Namespace, NamespaceError, Settings, info,
-    modes::{self, Running},
-    pins::{self, InterfacePins},
+    AttachError, AttachedInterface, Build, Datapath, DatapathError, Mirror, Namespace,
+    NamespaceError, Settings,
+    attach_error::Whose,
+    build, info, modes,
+    modes::Running,
+    namespace::runs,
+    pins::{InterfacePins, Lock, OtherLayout},
 };
 use crate::{
     kernel::{
-        link::{self, AttachedXdp, Interface, XdpMode},
-        support::{self, SupportError},
+        link::{self, Interface, XdpMode},
+        support,
     },
     keys::{self, KeyPair, Sysctl},
 };
@@ -42,6 +42,8 @@ pub struct Attached {
     pub mode: XdpMode,
     /// Why it does not run in the driver, where it was to if it could.
     pub not_native: Option<String>,
+    /// Why it is a clsact filter and has no TCX link, where it is one.
+    pub not_tcx: Option<String>,
     /// How closely it follows the kernel.
     pub mirror: Mirror,
     /// Why it follows less closely than it was to.
@@ -52,81 +54,32 @@ pub struct Attached {
     pub keys: KeyPair,
 }
 
-/// Why an interface was not attached or detached.
-#[derive(Debug, thiserror::Error)]
-pub enum AttachError {
-    /// The kernel or the process lacks something.
-    #[error(transparent)]
-    Support(#[from] SupportError),
-    /// Reading or changing the namespace's state.
-    #[error(transparent)]
-    Namespace(#[from] NamespaceError),
-    /// It is attached already.
-    #[error(
-        "{interface}: tfo is attached already (program {program_id}, {mode}): `tfo status` shows it, `tfo detach {interface}` removes it"
-    )]
-    Twice {
-        /// The interface.
-        interface: String,
-        /// Our program there.
-        program_id: u32,
-        /// How it runs.
-        mode: XdpMode,
-    },
-    /// Someone else's program is there.
-    #[error(
-        "{interface}: another XDP program is attached: {name} (id {program_id}, {mode}): detach it with the tool that attached it, or `ip link set dev {interface} xdp off`, then attach again; or --mode tc runs beside it"
-    )]
-    Occupied {
-        /// The interface.
-        interface: String,
-        /// The program's name.
-        name: String,
-        /// The program's id.
-        program_id: u32,
-        /// How it runs.
-        mode: XdpMode,
-    },
-    /// Its frames start with something that is not read.
-    #[error(
-        "{interface}: its frames start with neither Ethernet nor IP (link layer {layer}), and tfo reads no others: attach to an interface that this one's packets go through"
-    )]
-    LinkLayer {
-        /// The interface.
-        interface: String,
-        /// What the kernel calls its link layer.
-        layer: String,
-    },
-    /// Another version's pins are there.
-    #[error("{path} was made by a tfo of another layout version, whose program may still be attached: run its `tfo detach --all`, or remove {path} (rm -r), then attach again", path = path.display())]
-    OtherVersion {
-        /// Their directory.
-        path: PathBuf,
-    },
-    /// No mode worked.
-    #[error("{interface}: the kernel refused to attach in {mode} mode: {reason}{remedy}")]
-    Refused {
-        /// The interface.
-        interface: String,
-        /// The mode.
-        mode: XdpMode,
-        /// The kernel's word.
-        reason: String,
-        /// What to try.
-        remedy: &'static str,
-    },
-    /// Nothing to detach.
-    #[error("{interface}: tfo is not attached here: `tfo status` shows where it is")]
-    NotAttached {
-        /// The interface.
-        interface: String,
-    },
+/// What came of replacing a program in place.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// How the program runs, as the one before did.
+    pub mode: XdpMode,
+    /// How closely it follows the kernel.
+    pub mirror: Mirror,
+    /// Why it follows less closely than it was to.
+    pub not_exact: Option<String>,
+    /// Its id.
+    pub program_id: u32,
+    /// Whose program it replaced.
+    pub before: Whose,
+    /// The number of sources that it keeps, where another was asked for: the map stays as it was made.
+    pub kept_sources: Option<u32>,
 }
 
-impl From<DatapathError> for AttachError {
-    fn from(error: DatapathError) -> Self {
-        Self::Namespace(error.into())
-    }
+/// What came of [`ensure`].
+#[derive(Debug)]
+pub enum Ensured {
+    /// Nothing was attached.
+    Attached(Attached),
+    /// Another build's program, or one with other settings, was, and was replaced.
+    Upgraded(Upgraded),
+    /// This build's program is attached, with these settings.
+    Kept(AttachedInterface),
 }
 
 /// Attaches the data path to the interface of that name in the calling thread's namespace, with the
@@ -142,151 +95,293 @@ pub async fn attach(
     choice: ModeChoice,
     settings: Settings,
 ) -> Result<Attached, AttachError> {
-    support::check()?;
-    if let Some(path) = pins::other_versions()?.pop() {
-        return Err(AttachError::OtherVersion { path });
-    }
-    let interface = link::find(name).await.map_err(NamespaceError::from)?;
-    let pins = namespace.pins().interface(interface.index);
-    let attached = namespace.interfaces().await?;
-    let ours = attached.iter().find(|each| each.index == interface.index);
-    if let Some((ours, mode)) = ours.and_then(|ours| Some((ours, ours.mode?))) {
-        return Err(AttachError::Twice {
-            interface: interface.name,
-            program_id: ours.program_id,
-            mode,
-        });
-    }
-    if let Some(xdp) = interface.xdp
-        && matches!(choice, ModeChoice::Native | ModeChoice::Generic)
-    {
-        return Err(occupied(&interface, xdp));
-    }
-    namespace.pins().create()?;
-    let _lock = namespace.pins().lock()?;
-    // What is left of a program that someone else detached.
-    pins.remove()?;
-    match attach_locked(namespace, &interface, &pins, choice, settings) {
-        Ok(attached) => Ok(attached),
-        Err(error) => {
-            // The error that counts is the first one.
-            let _ = pins.remove();
-            let _ = namespace.pins().remove_if_unused();
-            Err(error)
-        }
-    }
-}
-
-fn attach_locked(
-    namespace: &Namespace,
-    interface: &Interface,
-    pins: &InterfacePins,
-    choice: ModeChoice,
-    settings: Settings,
-) -> Result<Attached, AttachError> {
-    let link = interface.link.clone();
-    let link = link.map_err(|layer| AttachError::LinkLayer {
-        interface: interface.name.clone(),
-        layer,
-    })?;
-    let mut datapath = Datapath::load_with_keys(settings, link, &namespace.pins().keys())?;
-    #[cfg(feature = "trace")]
-    datapath.forward_log().map_err(|source| DatapathError::Io {
-        path: "the program's log".into(),
-        source,
-    })?;
-    let before = datapath.keys_mut().get()?;
-    let keys = keys::import(datapath.keys_mut(), &mut Sysctl).map_err(NamespaceError::from)?;
-    if keys.to_set() != before {
-        namespace.note_key_change()?;
-    }
-    let running = modes::attach(&mut datapath, interface, choice)?;
-    let (mode, program_id) = (running.mode, running.program_id);
-    let not_native = running.not_native.clone();
-    pin(&mut datapath, running, pins)?;
-    namespace.rebase()?;
-    Ok(Attached {
-        mode,
-        not_native,
-        mirror: datapath.settings().mirror,
-        not_exact: datapath.not_exact().map(str::to_owned),
-        program_id,
-        keys,
+    let turn = Turn::take(namespace, name).await?;
+    turn.end(match turn.found() {
+        Some(found) => Err(turn.twice(&found)),
+        None => turn.attach(choice, settings),
     })
 }
 
-/// Pins everything; the link comes last, so that pins without a link mean an unfinished attach.
-fn pin(
-    datapath: &mut Datapath,
-    running: Running,
-    pins: &InterfacePins,
-) -> Result<(), DatapathError> {
-    pins.create()?;
-    let at = |path: PathBuf| {
-        move |source: PinError| DatapathError::Pin {
-            path,
-            source: Box::new(source),
-        }
-    };
-    for name in OF_INTERFACE {
-        let path = pins.map(name);
-        datapath.map(name)?.pin(&path).map_err(at(path))?;
-    }
-    info::write(&pins.info(), datapath.settings())?;
-    let path = pins.program();
-    match running.mode {
-        XdpMode::Tc => datapath.classifier_mut()?.pin(&path),
-        _ => datapath.program_mut()?.pin(&path),
-    }
-    .map_err(at(path))?;
-    let path = pins.link();
-    running.link.pin(&path).map_err(at(path))?;
-    Ok(())
-}
-
-pub(super) fn occupied(interface: &Interface, xdp: AttachedXdp) -> AttachError {
-    AttachError::Occupied {
-        interface: interface.name.clone(),
-        name: program_name(xdp.program_id),
-        program_id: xdp.program_id,
-        mode: xdp.mode,
-    }
-}
-
-fn program_name(id: u32) -> String {
-    loaded_programs()
-        .flatten()
-        .find(|program| program.id() == id)
-        .and_then(|program| program.name_as_str().map(str::to_owned))
-        .unwrap_or_else(|| "unnamed".to_owned())
-}
-
-/// Detaches the data path from an interface, by index, and removes its pins and counts. With the last
-/// interface of a namespace go the data path's keys; the kernel keeps its own.
+/// As [`attach`]; but where `tfo` is attached already, it sees to it that it is this build's program
+/// with these settings. A program is replaced in one step: no packet goes by uncounted, and its mode,
+/// counts and keys stay as they were. Only counts of another layout version start anew.
 ///
 /// # Errors
 ///
-/// [`AttachError::NotAttached`], or where a pin cannot be removed.
-pub fn detach(namespace: &Namespace, index: u32, name: &str) -> Result<(), AttachError> {
-    let pins = namespace.pins().interface(index);
-    if !pins.exists() {
-        return Err(AttachError::NotAttached {
-            interface: name.to_owned(),
-        });
+/// [`AttachError`]; what was attached stays so.
+pub async fn ensure(
+    namespace: &Namespace,
+    name: &str,
+    choice: ModeChoice,
+    settings: Settings,
+) -> Result<Ensured, AttachError> {
+    let turn = Turn::take(namespace, name).await?;
+    turn.end(match turn.found() {
+        None => turn.attach(choice, settings).map(Ensured::Attached),
+        Some(Found::Ours(ours, mode)) => turn.keep_or_upgrade(ours, mode, settings),
+        Some(Found::Other(other, _, mode)) => {
+            let upgraded = turn.migrate(other, mode, settings);
+            upgraded.map(Ensured::Upgraded)
+        }
+    })
+}
+
+/// What is attached to an interface.
+enum Found<'a> {
+    /// In this layout version.
+    Ours(&'a AttachedInterface, XdpMode),
+    /// In another one: its pins, its program's id, and its mode.
+    Other(&'a OtherLayout, u32, XdpMode),
+}
+
+/// One process's turn to attach to an interface, with nothing left over from earlier ones.
+struct Turn<'a> {
+    namespace: &'a Namespace,
+    _lock: Lock,
+    interface: Interface,
+    pins: InterfacePins,
+    ours: Option<AttachedInterface>,
+    other: Option<OtherLayout>,
+}
+
+impl<'a> Turn<'a> {
+    async fn take(namespace: &'a Namespace, name: &str) -> Result<Self, AttachError> {
+        support::check()?;
+        // A name that does not exist is refused before anything is made.
+        link::find(name).await.map_err(NamespaceError::from)?;
+        // What is left elsewhere is no reason not to attach here.
+        let _ = namespace.sweep_others();
+        let lock = namespace.pins().lock_or_create()?;
+        let turn = Self::begin(namespace, lock, name).await;
+        if turn.is_err() {
+            // The error that counts is the first one.
+            let _ = namespace.pins().remove_if_unused();
+        }
+        turn
     }
-    let _lock = namespace.pins().lock()?;
-    if let Ok(link) = PinnedLink::from_pin(pins.link()) {
-        // Dropping the last reference detaches at once; removing the pin alone would do so later.
-        let unpinned = link.unpin().map_err(|source| DatapathError::Io {
-            path: pins.link(),
+
+    async fn begin(namespace: &'a Namespace, lock: Lock, name: &str) -> Result<Self, AttachError> {
+        let forgot = namespace.sweep()?;
+        let interface = link::find(name).await.map_err(NamespaceError::from)?;
+        let index = interface.index;
+        let pins = namespace.pins().interface(index);
+        let mut attached = namespace.interfaces().await?;
+        attached.retain(|each| each.index == index);
+        let ours = attached.pop().filter(|ours| ours.mode.is_some());
+        if ours.is_none() && pins.exists() {
+            // They are of an interface that went to another namespace, and whose index came again.
+            pins.retire()?.remove()?;
+        }
+        if forgot {
+            namespace.rebase()?;
+        }
+        let mut others = OtherLayout::all(namespace.cookie())?;
+        others.retain(|other| other.pins.index == index);
+        Ok(Self {
+            namespace,
+            _lock: lock,
+            interface,
+            pins,
+            ours,
+            other: others.pop(),
+        })
+    }
+
+    /// What is attached.
+    fn found(&self) -> Option<Found<'_>> {
+        if let Some(ours) = &self.ours {
+            return ours.mode.map(|mode| Found::Ours(ours, mode));
+        }
+        let other = self.other.as_ref()?;
+        let link = other.pins.link_state().ok()??;
+        let mode = runs(link, &self.interface)?;
+        Some(Found::Other(other, link.program_id, mode))
+    }
+
+    fn twice(&self, found: &Found<'_>) -> AttachError {
+        let (program_id, mode, whose) = match found {
+            Found::Ours(ours, mode) => (ours.program_id, *mode, whose(ours)),
+            Found::Other(other, program_id, mode) => {
+                let version = other.version.clone();
+                (*program_id, *mode, Whose::OtherLayout(version))
+            }
+        };
+        AttachError::Twice {
+            interface: self.interface.name.clone(),
+            program_id,
+            mode,
+            whose,
+        }
+    }
+
+    /// Leaves nothing behind where it failed.
+    fn end<T>(&self, result: Result<T, AttachError>) -> Result<T, AttachError> {
+        if result.is_err() {
+            // The error that counts is the first one.
+            let swept = self.namespace.sweep();
+            let _ = self.namespace.pins().remove_if_unused();
+            if matches!(swept, Ok(true)) && self.namespace.pins().exists() {
+                let _ = self.namespace.rebase();
+            }
+        }
+        result
+    }
+
+    /// Attaches where nothing is.
+    fn attach(&self, choice: ModeChoice, settings: Settings) -> Result<Attached, AttachError> {
+        if let Some(xdp) = self.interface.xdp
+            && matches!(choice, ModeChoice::Native | ModeChoice::Generic)
+        {
+            return Err(modes::occupied(&self.interface, xdp));
+        }
+        self.make(settings, |datapath, pins| {
+            modes::attach(datapath, &self.interface, choice, pins)
+        })
+    }
+
+    /// Replaces a program of another layout version: its maps cannot be taken over.
+    fn migrate(
+        &self,
+        other: &OtherLayout,
+        mode: XdpMode,
+        settings: Settings,
+    ) -> Result<Upgraded, AttachError> {
+        let attached = self.make(settings, |datapath, pins| {
+            let pins = [&other.pins, pins];
+            Ok(modes::replace(datapath, &self.interface, pins, mode)?)
+        })?;
+        // The link lives on by its new pin.
+        other.remove()?;
+        Ok(Upgraded {
+            mode,
+            mirror: attached.mirror,
+            not_exact: attached.not_exact,
+            program_id: attached.program_id,
+            before: Whose::OtherLayout(other.version.clone()),
+            kept_sources: None,
+        })
+    }
+
+    /// Makes maps, has `run` put the program on the interface, and pins all of it.
+    fn make(
+        &self,
+        settings: Settings,
+        run: impl FnOnce(&mut Datapath, &InterfacePins) -> Result<Running, AttachError>,
+    ) -> Result<Attached, AttachError> {
+        let pins = self.pins.begin()?;
+        let mut datapath = self.load(settings, &pins)?;
+        let before = datapath.keys_mut().get()?;
+        let keys = keys::import(datapath.keys_mut(), &mut Sysctl).map_err(NamespaceError::from)?;
+        if keys.to_set() != before {
+            self.namespace.note_key_change()?;
+        }
+        let running = run(&mut datapath, &pins)?;
+        let (mode, program_id) = (running.mode, running.program_id);
+        info::write(&pins.info(), datapath.settings())?;
+        build::write(&pins.build())?;
+        self.namespace.rebase_with(datapath.counters()?)?;
+        if let Some(link) = running.link {
+            pin_program(&mut datapath, mode, &pins.program())?;
+            let path = pins.link();
+            link.pin(&path).map_err(at(&path))?;
+        }
+        self.pins.finish()?;
+        Ok(Attached {
+            mode,
+            not_native: running.not_native,
+            not_tcx: running.not_tcx,
+            mirror: datapath.settings().mirror,
+            not_exact: datapath.not_exact().map(str::to_owned),
+            program_id,
+            keys,
+        })
+    }
+
+    /// Loads the object onto the maps in `pins`.
+    fn load(&self, settings: Settings, pins: &InterfacePins) -> Result<Datapath, AttachError> {
+        let link = self.interface.link.clone();
+        let link = link.map_err(|layer| AttachError::LinkLayer {
+            interface: self.interface.name.clone(),
+            layer,
+        })?;
+        let keys = self.namespace.pins().keys();
+        #[cfg_attr(not(feature = "trace"), expect(unused_mut, reason = "for its log"))]
+        let mut datapath = Datapath::load_pinned(settings, link, keys, pins)?;
+        #[cfg(feature = "trace")]
+        datapath.forward_log().map_err(|source| DatapathError::Io {
+            path: "the program's log".into(),
             source,
         })?;
-        drop(unpinned);
+        Ok(datapath)
     }
-    pins.remove()?;
-    namespace.pins().remove_if_unused()?;
-    if namespace.pins().exists() {
-        namespace.rebase()?;
+
+    /// Replaces a program of this layout version, unless it is the same.
+    fn keep_or_upgrade(
+        &self,
+        ours: &AttachedInterface,
+        mode: XdpMode,
+        mut settings: Settings,
+    ) -> Result<Ensured, AttachError> {
+        let present = info::read(&self.pins.info())?;
+        let asked_for = std::mem::replace(&mut settings.sources.max, present.sources.max);
+        if whose(ours) == Whose::Own && present == settings {
+            return Ok(Ensured::Kept(ours.clone()));
+        }
+        let mut datapath = self.load(settings, &self.pins)?;
+        if whose(ours) == Whose::Own && present == datapath.settings() {
+            // It cannot be as exact as it is to be, and was not before.
+            return Ok(Ensured::Kept(ours.clone()));
+        }
+        let running = modes::replace(&mut datapath, &self.interface, [&self.pins; 2], mode)?;
+        // What was killed before the last of these has another build or settings, and is upgraded again.
+        if running.link.is_some() {
+            swap_program(&mut datapath, mode, &self.pins)?;
+        }
+        info::write(&self.pins.info(), datapath.settings())?;
+        build::write(&self.pins.build())?;
+        Ok(Ensured::Upgraded(Upgraded {
+            mode,
+            mirror: datapath.settings().mirror,
+            not_exact: datapath.not_exact().map(str::to_owned),
+            program_id: running.program_id,
+            before: whose(ours),
+            kept_sources: (asked_for != settings.sources.max).then_some(settings.sources.max),
+        }))
     }
-    Ok(())
+}
+
+fn whose(ours: &AttachedInterface) -> Whose {
+    match &ours.build {
+        Some(build) if *build == Build::own() => Whose::Own,
+        other => Whose::Other(other.clone()),
+    }
+}
+
+/// Pins the program that runs in that mode in the place of the one before, in one step.
+fn swap_program(
+    datapath: &mut Datapath,
+    mode: XdpMode,
+    pins: &InterfacePins,
+) -> Result<(), DatapathError> {
+    let (path, next) = (pins.program(), pins.next_program());
+    // Left by one that was interrupted here.
+    let _ = std::fs::remove_file(&next);
+    pin_program(datapath, mode, &next)?;
+    std::fs::rename(&next, &path).map_err(|source| DatapathError::Io { path, source })
+}
+
+fn pin_program(datapath: &mut Datapath, mode: XdpMode, path: &Path) -> Result<(), DatapathError> {
+    match mode {
+        XdpMode::Tc => datapath.classifier_mut()?.pin(path),
+        _ => datapath.program_mut()?.pin(path),
+    }
+    .map_err(at(path))
+}
+
+fn at(path: &Path) -> impl FnOnce(PinError) -> DatapathError + use<> {
+    let path: PathBuf = path.to_owned();
+    move |source| DatapathError::Pin {
+        path,
+        source: Box::new(source),
+    }
 }

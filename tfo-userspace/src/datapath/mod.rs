@@ -7,16 +7,23 @@
 //!   net<COOKIE>/               a network namespace
 //!     keys                     the key set in force, shared by all its interfaces
 //!     state                    the kernel's counters when ours began, and the age of the keys
+//!     unfinished<INDEX>/       an interface that is being attached or detached
 //!     if<INDEX>/               an interface
-//!       info                   how it was attached
-//!       link program
+//!       info build             how it was attached, and by which build
+//!       link program           or filter, before Linux 6.6
 //!       counters port_slots slots_taken sizes sources events event_gate event_budget
 //! ```
 
 mod attach;
+mod attach_error;
 mod batch;
+mod build;
+mod control;
 mod counters;
+mod detach;
 mod events;
+mod filter;
+mod follow;
 mod info;
 mod key_store;
 mod listeners;
@@ -27,11 +34,17 @@ mod pins;
 mod program;
 mod settings;
 mod sources;
+mod sweep;
 mod value;
 
-pub use attach::{AttachError, Attached, ModeChoice, attach, detach};
+pub use attach::{Attached, Ensured, ModeChoice, Upgraded, attach, ensure};
+pub use attach_error::{AttachError, Whose};
+pub use build::Build;
+pub use control::{Control, ControlError};
 pub use counters::Snapshot;
+pub use detach::{detach, detach_gone};
 pub use events::{DEFAULT_RATE, EventFilter, EventStream, Lost, monotonic};
+pub use follow::{Change, Follower, Wanted};
 pub use key_store::KeyStore;
 pub use listeners::{FastOpenState, ListenersError, ListeningSocket, listeners};
 pub use memory::Memory;

@@ -2,21 +2,21 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aya::programs::ProgramInfo;
 use tfo_common::{
     counters::Counter,
     maps::{COUNTERS, SLOTS_TAKEN},
 };
 
 use super::{
-    DatapathError, KeyStore, Mirror, Snapshot, info, modes,
-    pins::{InterfacePins, Lock, NamespacePins},
+    Build, DatapathError, KeyStore, Mirror, Snapshot, build, info,
+    pins::{InterfacePins, Lock, NamespacePins, OtherLayout},
     program::map_from_pin,
     value,
 };
 use crate::{
     kernel::{
-        link::{self, LinkError, XdpMode},
+        bpf::LinkState,
+        link::{self, Interface, LinkError, XdpMode},
         netns::{self, NetnsError},
         netstat::{self, KernelCounters, NetstatError},
     },
@@ -81,6 +81,8 @@ pub struct AttachedInterface {
     pub mode: Option<XdpMode>,
     /// How closely it follows the kernel.
     pub mirror: Mirror,
+    /// The build that attached it; `None` where that was one that did not say so.
+    pub build: Option<Build>,
 }
 
 impl AttachedInterface {
@@ -119,8 +121,9 @@ impl Drift {
 }
 
 /// The calling thread's network namespace, as the data path sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Namespace {
+    cookie: u64,
     pins: NamespacePins,
 }
 
@@ -131,9 +134,16 @@ impl Namespace {
     ///
     /// [`NetnsError`] where the kernel cannot tell namespaces apart.
     pub fn current() -> Result<Self, NetnsError> {
+        let cookie = netns::cookie()?;
         Ok(Self {
-            pins: NamespacePins::new(netns::cookie()?),
+            cookie,
+            pins: NamespacePins::new(cookie),
         })
+    }
+
+    /// What tells it from others.
+    pub(super) const fn cookie(&self) -> u64 {
+        self.cookie
     }
 
     pub(super) const fn pins(&self) -> &NamespacePins {
@@ -142,7 +152,7 @@ impl Namespace {
 
     /// Holds off other controllers, if something is attached.
     fn lock(&self) -> Result<Option<Lock>, DatapathError> {
-        self.pins.exists().then(|| self.pins.lock()).transpose()
+        self.pins.lock()
     }
 
     /// The interfaces that have pins, attached or not any more.
@@ -154,23 +164,44 @@ impl Namespace {
         let present = link::list().await?;
         let mut attached = Vec::new();
         for pins in self.pins.interfaces()? {
-            let program_id = ProgramInfo::from_pin(pins.program())
-                .map_err(DatapathError::from)?
-                .id();
+            let link = pins.link_state()?;
             let interface = present.iter().find(|each| each.index == pins.index);
-            let mode = interface.and_then(|interface| match interface.xdp {
-                Some(xdp) if xdp.program_id == program_id => Some(xdp.mode),
-                _ => modes::has_tc(&interface.name, program_id).then_some(XdpMode::Tc),
-            });
+            let mode = link
+                .zip(interface)
+                .and_then(|(link, interface)| runs(link, interface));
             attached.push(AttachedInterface {
                 index: pins.index,
                 name: interface.map(|interface| interface.name.clone()),
-                program_id,
+                program_id: link.map_or(0, |link| link.program_id),
                 mode,
                 mirror: info::read(&pins.info())?.mirror,
+                build: build::read(&pins.build())?,
             });
         }
         Ok(attached)
+    }
+
+    /// Whether the interface of that index has our program, as its pinned link says.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel does not say.
+    pub fn is_attached(&self, index: u32) -> Result<bool, DatapathError> {
+        let link = self.pins.interface(index).link_state()?;
+        Ok(link.is_some_and(|link| link.index == index))
+    }
+
+    /// What other layout versions attached here: the version's name, and the interface's index.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where pins cannot be listed.
+    pub fn other_layouts(&self) -> Result<Vec<(String, u32)>, DatapathError> {
+        let others = OtherLayout::all(self.cookie)?;
+        let named = others.into_iter();
+        Ok(named
+            .map(|other| (other.version, other.pins.index))
+            .collect())
     }
 
     /// What one interface counted.
@@ -228,7 +259,13 @@ impl Namespace {
     /// Has our counters and the kernel's agree from now on: an interface came or went, and with it
     /// counts.
     pub(super) fn rebase(&self) -> Result<(), NamespaceError> {
-        let ours = self.counters()?.total;
+        self.rebase_with(Snapshot::default())
+    }
+
+    /// As [`Self::rebase`], where an interface that is being attached has these counts.
+    pub(super) fn rebase_with(&self, mut counts: Snapshot) -> Result<(), NamespaceError> {
+        counts += self.counters()?;
+        let ours = counts.total;
         let mut state = self.state().unwrap_or_default();
         state.baseline = netstat::read()?;
         for (base, counter) in state.baseline.iter_mut().zip(Counter::MIRRORED) {
@@ -319,6 +356,17 @@ impl Namespace {
     fn set_state(&self, state: State) -> Result<(), DatapathError> {
         value::write(&self.pins.state(), STATE, state)
     }
+}
+
+/// How the program of a link runs on an interface; `None` where it does not.
+pub(super) fn runs(link: LinkState, interface: &Interface) -> Option<XdpMode> {
+    if link.index != interface.index {
+        return None;
+    }
+    if link.tcx {
+        return Some(XdpMode::Tc);
+    }
+    interface.xdp.map(|xdp| xdp.mode)
 }
 
 fn counters_at(pins: &InterfacePins) -> Result<Snapshot, DatapathError> {

@@ -1,4 +1,7 @@
 //! Where things are pinned, and what is there.
+//!
+//! An interface's directory is made under another name and then renamed, and renamed back before it is
+//! removed: one with its own name is whole, whenever a process died.
 
 use std::{
     fs, io,
@@ -6,14 +9,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aya::programs::links::PinnedLink;
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
 };
 use tfo_common::maps::{LAYOUT_VERSION, OF_INTERFACE};
 
-use super::DatapathError;
-use crate::kernel::support::BPFFS;
+use super::{DatapathError, filter::Filter};
+use crate::kernel::{bpf::LinkState, support::BPFFS};
+
+/// How often a directory is made anew that another process removes in the same moment.
+const TRIES: u32 = 1000;
 
 /// The directory of all layout versions.
 fn root() -> PathBuf {
@@ -43,12 +50,36 @@ impl Lock {
     pub(super) fn is_gone(&self) -> bool {
         self.0.metadata().is_ok_and(|dir| dir.nlink() == 0)
     }
+
+    /// Of a directory that stands there when it is locked.
+    fn take(dir: &Path, operation: FlockOperation) -> io::Result<Self> {
+        loop {
+            let file = fs::File::open(dir)?;
+            flock(file.as_fd(), operation)?;
+            let lock = Self(file);
+            if !lock.is_gone() {
+                return Ok(lock);
+            }
+        }
+    }
 }
 
 impl NamespacePins {
     /// The namespace's, which need not exist.
     pub(super) fn new(cookie: u64) -> Self {
-        Self(root().join(version_name()).join(format!("net{cookie}")))
+        Self(root().join(version_name()).join(namespace_name(cookie)))
+    }
+
+    /// Those of other namespaces, with their cookies.
+    pub(super) fn others(&self) -> Result<Vec<(u64, Self)>, DatapathError> {
+        let root = root().join(version_name());
+        let names = names(&root)?;
+        let cookies = names.iter().filter_map(|name| name.strip_prefix("net"));
+        let pins = cookies.filter_map(|cookie| cookie.parse().ok());
+        Ok(pins
+            .map(|cookie| (cookie, Self::new(cookie)))
+            .filter(|(_, pins)| pins.0 != self.0)
+            .collect())
     }
 
     pub(super) fn keys(&self) -> PathBuf {
@@ -70,26 +101,55 @@ impl NamespacePins {
         self.0.is_dir()
     }
 
-    pub(super) fn create(&self) -> Result<(), DatapathError> {
-        fs::create_dir_all(&self.0).map_err(|source| at(&self.0, source))
+    /// Waits for whoever else works on this namespace's pins; `None` where nothing is pinned.
+    pub(super) fn lock(&self) -> Result<Option<Lock>, DatapathError> {
+        match Lock::take(&self.0, FlockOperation::LockExclusive) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            lock => lock.map(Some).map_err(|source| at(&self.0, source)),
+        }
     }
 
-    /// Waits for whoever else works on this namespace's pins.
-    pub(super) fn lock(&self) -> Result<Lock, DatapathError> {
-        let lock = || {
-            let dir = fs::File::open(&self.0)?;
-            flock(dir.as_fd(), FlockOperation::LockExclusive)?;
-            Ok(Lock(dir))
-        };
-        lock().map_err(|source| at(&self.0, source))
+    /// As [`Self::lock`], with the directory made where there is none.
+    pub(super) fn lock_or_create(&self) -> Result<Lock, DatapathError> {
+        for _ in 0..TRIES {
+            match fs::create_dir_all(&self.0) {
+                // Another process removed one on the way, as the last one to need it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                made => made.map_err(|source| at(&self.0, source))?,
+            }
+            if let Some(lock) = self.lock()? {
+                return Ok(lock);
+            }
+        }
+        Err(at(
+            &self.0,
+            io::Error::other("it is removed again and again"),
+        ))
+    }
+
+    /// As [`Self::lock`], but `None` also where another process works on them.
+    pub(super) fn try_lock(&self) -> Option<Lock> {
+        Lock::take(&self.0, FlockOperation::NonBlockingLockExclusive).ok()
     }
 
     /// Those of the interfaces, by index.
     pub(super) fn interfaces(&self) -> Result<Vec<InterfacePins>, DatapathError> {
+        self.with_prefix("if")
+    }
+
+    /// What attaching and detaching left of interfaces when it was interrupted.
+    pub(super) fn unfinished(&self) -> Result<Vec<InterfacePins>, DatapathError> {
+        self.with_prefix(UNFINISHED)
+    }
+
+    fn with_prefix(&self, prefix: &str) -> Result<Vec<InterfacePins>, DatapathError> {
         let mut interfaces: Vec<_> = names(&self.0)?
             .iter()
-            .filter_map(|name| name.strip_prefix("if")?.parse().ok())
-            .map(|index| self.interface(index))
+            .filter_map(|name| name.strip_prefix(prefix)?.parse().ok())
+            .map(|index| InterfacePins {
+                index,
+                dir: self.0.join(format!("{prefix}{index}")),
+            })
             .collect();
         interfaces.sort_by_key(|pins| pins.index);
         Ok(interfaces)
@@ -97,10 +157,9 @@ impl NamespacePins {
 
     /// All maps that are pinned here.
     pub(super) fn maps(&self) -> Result<Vec<PathBuf>, DatapathError> {
-        if !self.exists() {
-            return Ok(Vec::new());
-        }
+        // An attach that is under way, or was cut off, may not have made them yet.
         let mut maps = vec![self.keys(), self.state()];
+        maps.retain(|path| path.exists());
         for pins in self.interfaces()? {
             maps.push(pins.info());
             maps.extend(OF_INTERFACE.map(|name| pins.map(name)));
@@ -110,19 +169,26 @@ impl NamespacePins {
 
     /// Removes what belongs to the namespace as a whole once its last interface is gone.
     pub(super) fn remove_if_unused(&self) -> Result<(), DatapathError> {
-        if !self.interfaces()?.is_empty() {
+        if !self.interfaces()?.is_empty() || !self.unfinished()?.is_empty() {
             return Ok(());
         }
         remove_dir_all(&self.0)?;
-        // Other namespaces' pins keep these directories.
-        for dir in [root().join(version_name()), root()] {
+        self.remove_parents();
+        Ok(())
+    }
+
+    /// Removes the directories above, unless they hold something else.
+    fn remove_parents(&self) {
+        for dir in self.0.ancestors().skip(1).take(2) {
             if fs::remove_dir(dir).is_err() {
                 break;
             }
         }
-        Ok(())
     }
 }
+
+/// Begins the name of an interface's directory that is not whole, yet or any more.
+const UNFINISHED: &str = "unfinished";
 
 impl InterfacePins {
     pub(super) fn link(&self) -> PathBuf {
@@ -133,13 +199,44 @@ impl InterfacePins {
         self.dir.join("program")
     }
 
+    /// Where a program is pinned that is to take the other one's place.
+    pub(super) fn next_program(&self) -> PathBuf {
+        self.dir.join("program-next")
+    }
+
+    /// Where a clsact filter is, in place of a link and of a pinned program.
+    pub(super) fn filter(&self) -> PathBuf {
+        self.dir.join("filter")
+    }
+
     pub(super) fn info(&self) -> PathBuf {
         self.dir.join("info")
+    }
+
+    pub(super) fn build(&self) -> PathBuf {
+        self.dir.join("build")
     }
 
     /// The map of that name in the object.
     pub(super) fn map(&self, name: &str) -> PathBuf {
         self.dir.join(name.to_ascii_lowercase())
+    }
+
+    /// What the kernel says of the link, or of the filter in its place; `None` where there is neither.
+    pub(super) fn link_state(&self) -> Result<Option<LinkState>, DatapathError> {
+        if let Some(filter) = Filter::read(&self.filter())? {
+            let program = filter.program();
+            let program = program.map_err(|source| at(&self.filter(), source))?;
+            return Ok(Some(LinkState {
+                program_id: program.unwrap_or_default(),
+                index: program.map_or(0, |_| filter.index),
+                tcx: true,
+            }));
+        }
+        match LinkState::read(&self.link()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            state => state.map(Some).map_err(|source| at(&self.link(), source)),
+        }
     }
 
     /// Takes the interface's stream of events; `None` where someone else has it.
@@ -152,16 +249,63 @@ impl InterfacePins {
         }
     }
 
+    /// Whether its link or filter is on an interface, wherever that is. Where the kernel does not say, it is.
+    pub(super) fn may_be_alive(&self) -> bool {
+        match Filter::read(&self.filter()) {
+            Ok(Some(filter)) => filter.may_be_alive(),
+            Ok(None) => self
+                .link_state()
+                .map_or(true, |link| link.is_some_and(|link| link.index != 0)),
+            Err(_) => true,
+        }
+    }
+
     pub(super) fn exists(&self) -> bool {
         self.dir.is_dir()
     }
 
-    pub(super) fn create(&self) -> Result<(), DatapathError> {
-        fs::create_dir(&self.dir).map_err(|source| at(&self.dir, source))
+    /// Where its directory is made, and where it goes before it is removed.
+    fn unfinished(&self) -> Self {
+        Self {
+            index: self.index,
+            dir: self
+                .dir
+                .with_file_name(format!("{UNFINISHED}{}", self.index)),
+        }
     }
 
+    /// Begins the directory, under the name of an unfinished one.
+    pub(super) fn begin(&self) -> Result<Self, DatapathError> {
+        let pins = self.unfinished();
+        fs::create_dir(&pins.dir).map_err(|source| at(&pins.dir, source))?;
+        Ok(pins)
+    }
+
+    /// Gives the directory that was begun its name: from now on the interface is attached.
+    pub(super) fn finish(&self) -> Result<(), DatapathError> {
+        let from = self.unfinished().dir;
+        fs::rename(&from, &self.dir).map_err(|source| at(&self.dir, source))
+    }
+
+    /// Takes its name from the directory, which is to be removed.
+    pub(super) fn retire(&self) -> Result<Self, DatapathError> {
+        let to = self.unfinished();
+        fs::rename(&self.dir, &to.dir).map_err(|source| at(&self.dir, source))?;
+        Ok(to)
+    }
+
+    /// Detaches the program, if it is attached, and removes the directory.
     pub(super) fn remove(&self) -> Result<(), DatapathError> {
-        remove_dir_all(&self.dir)
+        // Closing the last reference detaches at once; removing the pin alone would do so later.
+        let link = PinnedLink::from_pin(self.link());
+        if let Ok(Some(filter)) = Filter::read(&self.filter()) {
+            filter
+                .remove()
+                .map_err(|source| at(&self.filter(), source))?;
+        }
+        remove_dir_all(&self.dir)?;
+        drop(link);
+        Ok(())
     }
 }
 
@@ -177,6 +321,45 @@ pub fn other_versions() -> Result<Vec<PathBuf>, DatapathError> {
         .filter(|name| **name != version_name())
         .map(|name| root().join(name))
         .collect())
+}
+
+/// An interface's pins in another layout version. All that is known of it is that the link is where this
+/// version has it.
+#[derive(Clone, Debug)]
+pub(super) struct OtherLayout {
+    /// The version's name, such as `v1`.
+    pub(super) version: String,
+    pub(super) pins: InterfacePins,
+}
+
+impl OtherLayout {
+    /// Those of a namespace, by version and index.
+    pub(super) fn all(cookie: u64) -> Result<Vec<Self>, DatapathError> {
+        let mut found = Vec::new();
+        for version in names(&root())? {
+            if version == version_name() {
+                continue;
+            }
+            let namespace = NamespacePins(root().join(&version).join(namespace_name(cookie)));
+            found.extend(namespace.interfaces()?.into_iter().map(|pins| Self {
+                version: version.clone(),
+                pins,
+            }));
+        }
+        Ok(found)
+    }
+
+    /// Detaches what is attached, removes the directory, and with the namespace's last one all that the
+    /// version had there.
+    pub(super) fn remove(&self) -> Result<(), DatapathError> {
+        self.pins.remove()?;
+        let namespace = self.pins.dir.parent().unwrap_or(&self.pins.dir);
+        NamespacePins(namespace.to_owned()).remove_if_unused()
+    }
+}
+
+fn namespace_name(cookie: u64) -> String {
+    format!("net{cookie}")
 }
 
 /// The names in a directory; none where there is no directory.

@@ -1,6 +1,6 @@
 //! The object that the build made, loaded into the kernel.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
@@ -10,8 +10,9 @@ use aya::{
 use tfo_common::{
     cookie::KeySet,
     maps::{
-        BARE_PACKETS, COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, KEYS, SIZES, SLOTS_TAKEN,
-        SOCKET_OFFSETS, SOURCE_SETTINGS, SOURCES, SocketOffsets, TC_PROGRAM, XDP_PROGRAM,
+        BARE_PACKETS, COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, KEYS, OF_INTERFACE, SIZES,
+        SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_SETTINGS, SOURCES, SocketOffsets, TC_PROGRAM,
+        XDP_PROGRAM,
     },
     sizes::Sizes,
     wire::Link,
@@ -19,7 +20,7 @@ use tfo_common::{
 
 use super::{
     DatapathError, EventFilter, EventStream, KeyStore, Mirror, Settings, Snapshot, Sources,
-    counters::read_sizes,
+    counters::read_sizes, pins::InterfacePins,
 };
 use crate::kernel::types::KernelTypes;
 
@@ -42,25 +43,28 @@ impl Datapath {
     ///
     /// [`DatapathError`] where the kernel refuses it.
     pub fn load(settings: impl Into<Settings>) -> Result<Self, DatapathError> {
-        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, None)?;
+        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, Vec::new())?;
         datapath.program_mut()?;
         Ok(datapath)
     }
 
-    /// Makes maps of its own, but the keys that are pinned at `keys`; pins them there if they are not
-    /// yet. A program is loaded when it is first asked for.
-    pub(super) fn load_with_keys(
+    /// Takes the maps that are pinned at `keys` and in `pins`, and makes and pins those that are not
+    /// there yet. A program is loaded when it is first asked for.
+    pub(super) fn load_pinned(
         settings: Settings,
         link: Link,
-        keys: &Path,
+        keys: PathBuf,
+        pins: &InterfacePins,
     ) -> Result<Self, DatapathError> {
-        Self::load_with(settings, link, Some(keys))
+        let mut maps: Vec<_> = OF_INTERFACE.map(|name| (name, pins.map(name))).into();
+        maps.push((KEYS, keys));
+        Self::load_with(settings, link, maps)
     }
 
     fn load_with(
         mut settings: Settings,
         link: Link,
-        keys: Option<&Path>,
+        pinned: Vec<(&'static str, PathBuf)>,
     ) -> Result<Self, DatapathError> {
         let (offsets, not_exact) = match settings.mirror {
             Mirror::Packet => (SocketOffsets::default(), None),
@@ -70,8 +74,8 @@ impl Datapath {
             },
         };
         let mut loader = EbpfLoader::new();
-        if let Some(path) = keys {
-            loader.map_pin_path(KEYS, path);
+        for (name, path) in pinned {
+            loader.map_pin_path(name, path);
         }
         let sources = settings.sources.constant();
         // A map has at least one entry, even if it is never used.

@@ -1,12 +1,23 @@
 //! Network interfaces and the XDP programs that they have: rtnetlink's `RTM_GETLINK`.
 
-use std::{fmt, io};
+use std::{fmt, io, pin::Pin};
 
-use futures_util::TryStreamExt as _;
-use rtnetlink::packet_route::link::{
-    LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
+use rtnetlink::{
+    packet_core::{NLM_F_ACK, NLM_F_REQUEST},
+    packet_route::{
+        RouteNetlinkMessage,
+        link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
+    },
+    sys::{AsyncSocket as _, SocketAddr},
 };
 use tfo_common::wire::Link;
+
+use super::netlink::ask;
+
+/// Of `if_link.h`.
+const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
 /// Why interfaces could not be listed.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +100,67 @@ pub async fn list() -> Result<Vec<Interface>, LinkError> {
     let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await?;
     connection.abort();
     Ok(links.into_iter().filter_map(interface).collect())
+}
+
+/// Takes the XDP program off an interface to which no link holds it.
+///
+/// # Errors
+///
+/// The kernel's word.
+pub fn remove_xdp(index: u32, mode: XdpMode) -> io::Result<()> {
+    let flags = match mode {
+        XdpMode::Generic => XDP_FLAGS_SKB_MODE,
+        _ => XDP_FLAGS_DRV_MODE,
+    };
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    let none = vec![LinkXdp::Fd(-1), LinkXdp::Flags(flags)];
+    message.attributes.push(LinkAttribute::Xdp(none));
+    let request = RouteNetlinkMessage::SetLink(message);
+    ask(request, NLM_F_REQUEST | NLM_F_ACK).map(drop)
+}
+
+/// Tells that interfaces of the calling thread's namespace came, changed or went: rtnetlink's group
+/// `RTNLGRP_LINK`.
+pub struct Monitor {
+    messages: Pin<Box<dyn Stream<Item = ()> + Send>>,
+    connection: tokio::task::JoinHandle<()>,
+}
+
+impl Monitor {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::Socket`].
+    pub fn start() -> Result<Self, LinkError> {
+        let (mut connection, _, messages) = rtnetlink::new_connection()?;
+        let group = SocketAddr::new(0, libc::RTMGRP_LINK.cast_unsigned());
+        connection.socket_mut().socket_mut().bind(&group)?;
+        Ok(Self {
+            messages: Box::pin(messages.map(|_| ())),
+            connection: tokio::spawn(connection),
+        })
+    }
+
+    /// Waits for the next change; what else has changed by then is told with it. `false` where there will be
+    /// none any more, and another monitor is needed: the kernel had more to tell than the socket holds.
+    pub async fn changed(&mut self) -> bool {
+        let mut more = self.messages.next().await.is_some();
+        while let Some(next) = self.messages.next().now_or_never() {
+            more &= next.is_some();
+            if !more {
+                break;
+            }
+        }
+        more
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
 }
 
 /// The interface of that name.

@@ -1,0 +1,100 @@
+//! What bpf(2) says of a pinned link that aya does not pass on: which interface it is on.
+
+use std::{
+    ffi::CString,
+    fs, io,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+/// `BPF_OBJ_GET` of `enum bpf_cmd`.
+const OBJ_GET: libc::c_long = 7;
+
+/// A pinned link, as its fdinfo shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkState {
+    /// Its program's id.
+    pub program_id: u32,
+    /// Its interface's index; 0 where the link was detached or the interface is gone. It is the index in
+    /// the interface's own network namespace, which need not be the caller's.
+    pub index: u32,
+    /// In traffic control; otherwise XDP.
+    pub tcx: bool,
+}
+
+impl LinkState {
+    /// Of the link that is pinned at `path`.
+    ///
+    /// # Errors
+    ///
+    /// As open(2) has them, and where what is pinned there is no such link.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let link = open_pinned(path)?;
+        let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd()))?;
+        Self::parse(&text).ok_or_else(|| {
+            let kind = io::ErrorKind::InvalidData;
+            io::Error::new(kind, "not the link of a network interface")
+        })
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let value = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line?.strip_prefix(':').map(str::trim)
+        };
+        Some(Self {
+            program_id: value("prog_id")?.parse().ok()?,
+            index: value("ifindex")?.parse().ok()?,
+            tcx: value("link_type")? == "tcx",
+        })
+    }
+}
+
+/// Opens what is pinned at `path`.
+fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
+    /// The part of `union bpf_attr` that `BPF_OBJ_GET` reads; the kernel takes the rest as 0.
+    #[repr(C)]
+    struct Attributes {
+        pathname: u64,
+        bpf_fd: u32,
+        file_flags: u32,
+    }
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let attributes = Attributes {
+        pathname: path.as_ptr() as u64,
+        bpf_fd: 0,
+        file_flags: 0,
+    };
+    let pointer = &raw const attributes;
+    // SAFETY: `attributes` and the path that it points to outlive the call, which reads no more than the
+    // size given.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, pointer, size_of_val(&attributes)) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_lines_of_fdinfo() {
+        let text =
+            "pos:\t0\nlink_type:\txdp\nlink_id:\t7\nprog_tag:\t00ff\nprog_id:\t41\nifindex:\t3\n";
+        let state = LinkState::parse(text);
+        let (program_id, index, tcx) = (41, 3, false);
+        let expected = LinkState {
+            program_id,
+            index,
+            tcx,
+        };
+        assert_eq!(state, Some(expected));
+        assert_eq!(LinkState::parse("link_type:\ttracing\nprog_id:\t4\n"), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! Filters on the clsact qdisc, where traffic control takes programs before Linux 6.6: rtnetlink's
+//! `RTM_GETTFILTER` and its kin.
+
+use std::io;
+
+use rtnetlink::{
+    packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, Nla as _, NlasIterator},
+    packet_route::{
+        RouteNetlinkMessage,
+        tc::{TcAttribute, TcHandle, TcMessage, TcOption},
+    },
+};
+
+use super::netlink::ask;
+
+/// `TCA_BPF_ID`: a filter's program.
+const PROGRAM_ID: u16 = 11;
+
+/// A filter on what an interface receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Its place: lower ones come first.
+    pub priority: u16,
+    /// What tells it from others of that priority.
+    pub handle: u32,
+    /// Its program, if it is one.
+    pub program_id: Option<u32>,
+}
+
+/// The filters on what the interface of that index receives, in the calling thread's namespace; none where
+/// there is no such interface, or no clsact qdisc on it.
+///
+/// # Errors
+///
+/// As socket(2), send(2) and recv(2) have them.
+pub fn filters(index: u32) -> io::Result<Vec<Filter>> {
+    let messages = dump(index, TcHandle::MIN_INGRESS)?;
+    let filters = messages.iter().map(|message| Filter {
+        priority: (message.header.info >> 16) as u16,
+        handle: message.header.handle.into(),
+        program_id: message.attributes.iter().find_map(program_id),
+    });
+    // A priority of its own is told beside its filters, with the handle 0.
+    Ok(filters.filter(|filter| filter.handle != 0).collect())
+}
+
+/// Removes a filter.
+///
+/// # Errors
+///
+/// The kernel's word.
+pub fn remove_filter(index: u32, filter: &Filter) -> io::Result<()> {
+    let mut message = on(index, TcHandle::MIN_INGRESS);
+    message.header.handle = filter.handle.into();
+    let every_protocol = u32::from((libc::ETH_P_ALL as u16).to_be());
+    message.header.info = u32::from(filter.priority) << 16 | every_protocol;
+    let request = RouteNetlinkMessage::DelTrafficFilter(message);
+    ask(request, NLM_F_REQUEST | NLM_F_ACK).map(drop)
+}
+
+/// Removes an interface's clsact qdisc, unless it has filters.
+///
+/// # Errors
+///
+/// The kernel's word.
+pub fn remove_unused_clsact(index: u32) -> io::Result<()> {
+    for minor in [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS] {
+        if !dump(index, minor)?.is_empty() {
+            return Ok(());
+        }
+    }
+    let mut message = on(index, TcHandle::CLSACT.minor);
+    message.header.handle.major = TcHandle::CLSACT.major;
+    let request = RouteNetlinkMessage::DelQueueDiscipline(message);
+    ask(request, NLM_F_REQUEST | NLM_F_ACK).map(drop)
+}
+
+fn program_id(attribute: &TcAttribute) -> Option<u32> {
+    let TcAttribute::Options(options) = attribute else {
+        return None;
+    };
+    let [TcOption::Other(options)] = options.as_slice() else {
+        return None;
+    };
+    let mut bytes = vec![0; options.value_len()];
+    options.emit_value(&mut bytes);
+    let mut inner = NlasIterator::new(bytes.as_slice()).flatten();
+    let id = inner.find(|attribute| attribute.kind() == PROGRAM_ID)?;
+    Some(u32::from_ne_bytes(id.value().try_into().ok()?))
+}
+
+fn dump(index: u32, minor: u16) -> io::Result<Vec<TcMessage>> {
+    let request = RouteNetlinkMessage::GetTrafficFilter(on(index, minor));
+    let answers = ask(request, NLM_F_REQUEST | NLM_F_DUMP)?.into_iter();
+    Ok(answers
+        .filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewTrafficFilter(message) => Some(message),
+            _ => None,
+        })
+        .collect())
+}
+
+/// A message about what is below an interface's clsact qdisc.
+fn on(index: u32, minor: u16) -> TcMessage {
+    let mut message = TcMessage::default();
+    message.header.index = index.cast_signed();
+    message.header.parent = TcHandle {
+        major: TcHandle::CLSACT.major,
+        minor,
+    };
+    message
+}
