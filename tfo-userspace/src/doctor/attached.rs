@@ -105,7 +105,7 @@ impl Attached {
                 "{} was made by a tfo of another layout version, whose program may still be attached",
                 path.display()
             );
-            let remedy = format!("its own `tfo detach --all`, or rm -r {}", path.display());
+            let remedy = "`tfo attach` on its interfaces takes them over; `tfo detach --all` removes it";
             Finding::problem("other version", found).remedy(remedy)
         }));
         if self.interfaces.is_empty() {
