@@ -18,11 +18,12 @@ use crate::{
         link::{self, AttachedXdp, Interface, XdpMode},
         support::{self, SupportError},
     },
-    keys::{self, KeyPair, Sysctl},
+    keys::KeyPair,
 };
 
 /// How the program is to run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ModeChoice {
     /// In the driver if it can, else in the stack, else in traffic control.
     #[default]
@@ -195,11 +196,7 @@ fn attach_locked(
         path: "the program's log".into(),
         source,
     })?;
-    let before = datapath.keys_mut().get()?;
-    let keys = keys::import(datapath.keys_mut(), &mut Sysctl).map_err(NamespaceError::from)?;
-    if keys.to_set() != before {
-        namespace.note_key_change()?;
-    }
+    let keys = namespace.take_kernel_keys(datapath.keys_mut())?;
     let running = modes::attach(&mut datapath, interface, choice)?;
     let (mode, program_id) = (running.mode, running.program_id);
     let not_native = running.not_native.clone();

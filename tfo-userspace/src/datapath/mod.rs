@@ -6,6 +6,8 @@
 //! /sys/fs/bpf/tfo/v1/          v1: the layout version of everything below
 //!   net<COOKIE>/               a network namespace
 //!     keys                     the key set in force, shared by all its interfaces
+//!     accepted                 that set itself, to be read
+//!     primary_since            when the primary key changed
 //!     state                    the kernel's counters when ours began, and the age of the keys
 //!     if<INDEX>/               an interface
 //!       info                   how it was attached
@@ -15,6 +17,7 @@
 
 mod attach;
 mod counters;
+mod describe;
 mod events;
 mod info;
 mod key_store;

@@ -1,9 +1,10 @@
 //! What is attached in the calling thread's network namespace, and what it all counted.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use aya::programs::ProgramInfo;
 use tfo_common::{
+    cookie::{Key, KeySet},
     counters::Counter,
     maps::{COUNTERS, SLOTS_TAKEN},
 };
@@ -16,14 +17,17 @@ use super::{
 };
 use crate::{
     kernel::{
+        clock,
         link::{self, LinkError, XdpMode},
         netns::{self, NetnsError},
         netstat::{self, KernelCounters, NetstatError},
+        sysctl::{self, SysctlError},
     },
     keys::{self, InstallError, KeyPair, Sysctl},
 };
 
 const STATE: &str = "state";
+const PRIMARY_SINCE: &str = "primary_since";
 
 /// Why the state of a namespace could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +47,9 @@ pub enum NamespaceError {
     /// Its keys.
     #[error(transparent)]
     Keys(#[from] InstallError<DatapathError>),
+    /// The kernel's keys.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
     /// Nothing is attached.
     #[error(
         "nothing is attached here: `tfo attach IFACE` first (and --netns NAME for another network namespace)"
@@ -232,7 +239,10 @@ impl Namespace {
     pub fn keys(&self) -> Result<Option<KeyStore>, DatapathError> {
         let path = self.pins.keys();
         path.exists()
-            .then(|| KeyStore::new(map_from_pin(&path, tfo_common::maps::KEYS)?))
+            .then(|| {
+                let map = map_from_pin(&path, tfo_common::maps::KEYS)?;
+                KeyStore::new(map, Some(&path))
+            })
             .transpose()
     }
 
@@ -242,15 +252,26 @@ impl Namespace {
     ///
     /// [`DatapathError`] where the state cannot be read.
     pub fn keys_age(&self) -> Result<Option<Duration>, DatapathError> {
+        if let Some(since) = self.primary_since()? {
+            return Ok(Some(clock::since_boot().saturating_sub(since)));
+        }
         if !self.pins.state().exists() {
             return Ok(None);
         }
         let since = Duration::from_secs(self.state()?.keys_since);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        Ok(now
-            .ok()
-            .filter(|_| !since.is_zero())
-            .map(|now| now.saturating_sub(since)))
+        let age = clock::since_1970().saturating_sub(since);
+        // Nothing that is pinned is older than the system.
+        Ok((!since.is_zero()).then_some(age.min(clock::since_boot())))
+    }
+
+    /// When the primary key changed, since the system was started; `None` where that is not known.
+    fn primary_since(&self) -> Result<Option<Duration>, DatapathError> {
+        let path = self.pins.primary_since();
+        let since = match path.exists() {
+            true => value::read(&path, PRIMARY_SINCE)?,
+            false => 0,
+        };
+        Ok((since != 0).then(|| Duration::from_nanos(since)))
     }
 
     /// A random key becomes primary, in the data path and in the kernel.
@@ -268,7 +289,7 @@ impl Namespace {
     ///
     /// [`NamespaceError::Keys`]; the old keys then stay in force.
     pub fn set_keys(&self, pair: &KeyPair) -> Result<(), NamespaceError> {
-        self.change_keys(|store, kernel| keys::install(pair, store, kernel))
+        self.change_keys(|store, kernel| keys::install(pair, None, store, kernel))
     }
 
     /// The kernel's keys become the data path's. Where the kernel has none, both get a random one.
@@ -286,16 +307,75 @@ impl Namespace {
     ) -> Result<T, NamespaceError> {
         let _lock = self.lock()?;
         let mut store = self.keys()?.ok_or(NamespaceError::NothingAttached)?;
-        let changed = change(&mut store, &mut Sysctl)?;
-        self.note_key_change()?;
-        Ok(changed)
+        self.noting_change(|| change(&mut store, &mut Sysctl))
     }
 
-    /// Remembers that the keys changed now.
-    pub(super) fn note_key_change(&self) -> Result<(), DatapathError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let mut state = self.state().unwrap_or_default();
-        state.keys_since = now.map_or(0, |now| now.as_secs());
+    /// As [`Namespace::set_keys`], for who looks after the keys: the data path accepts `staged`, too, and
+    /// where nothing is attached the kernel's keys change alone.
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError::Keys`]; the old keys then stay in force.
+    pub fn install_keys(&self, pair: &KeyPair, staged: Option<Key>) -> Result<(), NamespaceError> {
+        let _lock = self.lock()?;
+        let mut store = self.keys()?;
+        let mut install = || keys::install(pair, staged, &mut store, &mut Sysctl);
+        if sysctl::key()?.is_some_and(|old| old.primary == pair.primary) || !self.pins.exists() {
+            return Ok(install()?);
+        }
+        self.noting_change(install)
+    }
+
+    /// The kernel's keys and those that the data path accepts, at one moment between two changes.
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError`] where either cannot be read.
+    pub fn both_keys(&self) -> Result<(Option<KeyPair>, Option<KeySet>), NamespaceError> {
+        let _lock = self.lock()?;
+        let accepted = self.keys()?.map(|store| store.get()).transpose()?;
+        Ok((sysctl::key()?, accepted))
+    }
+
+    /// The keys of the kernel, which a data path that is about to be attached accepts when this returns.
+    /// Where it accepts them already, it goes on accepting the one that is staged, too.
+    pub(super) fn take_kernel_keys(&self, store: &mut KeyStore) -> Result<KeyPair, NamespaceError> {
+        let accepted = store.get()?;
+        if let Some(pair) = sysctl::key()?
+            && accepted.keys().starts_with(pair.to_set().keys())
+        {
+            return Ok(pair);
+        }
+        self.noting_change(|| keys::import(store, &mut Sysctl))
+    }
+
+    /// Remembers that the keys change now. It does so before they change: whoever is killed in between
+    /// leaves keys that seem younger than they are, and stay in force for longer, not for less.
+    fn noting_change<T>(
+        &self,
+        change: impl FnOnce() -> Result<T, InstallError<DatapathError>>,
+    ) -> Result<T, NamespaceError> {
+        let before = (self.state().unwrap_or_default(), self.primary_since()?);
+        self.note_change(
+            State {
+                keys_since: clock::since_1970().as_secs(),
+                ..before.0
+            },
+            Some(clock::since_boot()),
+        )?;
+        match change() {
+            Ok(changed) => Ok(changed),
+            Err(error) => {
+                // The error that counts is the first one.
+                let _ = self.note_change(before.0, before.1);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn note_change(&self, state: State, since: Option<Duration>) -> Result<(), DatapathError> {
+        let since = since.unwrap_or_default().as_nanos() as u64;
+        value::write(&self.pins.primary_since(), PRIMARY_SINCE, since)?;
         self.set_state(state)
     }
 

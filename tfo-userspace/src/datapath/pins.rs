@@ -55,6 +55,16 @@ impl NamespacePins {
         self.0.join("keys")
     }
 
+    /// The set that `keys` holds.
+    pub(super) fn accepted(&self) -> PathBuf {
+        self.0.join("accepted")
+    }
+
+    /// When the primary key changed.
+    pub(super) fn primary_since(&self) -> PathBuf {
+        self.0.join("primary_since")
+    }
+
     pub(super) fn state(&self) -> PathBuf {
         self.0.join("state")
     }
@@ -101,6 +111,9 @@ impl NamespacePins {
             return Ok(Vec::new());
         }
         let mut maps = vec![self.keys(), self.state()];
+        // A build before this one pinned neither.
+        let newer = [self.accepted(), self.primary_since()];
+        maps.extend(newer.into_iter().filter(|path| path.exists()));
         for pins in self.interfaces()? {
             maps.push(pins.info());
             maps.extend(OF_INTERFACE.map(|name| pins.map(name)));

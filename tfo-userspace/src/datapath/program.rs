@@ -85,10 +85,10 @@ impl Datapath {
             .override_global(BARE_PACKETS, &u32::from(link == Link::None), true)
             .load(OBJECT)
             .map_err(|error| DatapathError::Load(Box::new(error)))?;
-        let keys = ebpf.take_map(KEYS).ok_or(DatapathError::Missing(KEYS))?;
+        let map = ebpf.take_map(KEYS).ok_or(DatapathError::Missing(KEYS))?;
         Ok(Self {
             ebpf,
-            keys: KeyStore::new(keys)?,
+            keys: KeyStore::new(map, keys)?,
             settings,
             not_exact,
         })
