@@ -5,6 +5,7 @@
 
 mod capabilities;
 pub mod log;
+mod memory;
 mod notify;
 mod site;
 mod watch;

@@ -9,7 +9,7 @@ use std::{
 use tfo_common::cookie::KeySet;
 use tracing::{error, info, warn};
 
-use super::{StartError, watch::Watch};
+use super::{StartError, memory, watch::Watch};
 use crate::{
     config::NamespaceConfig,
     datapath::{self, AttachError, Namespace, NamespaceError},
@@ -126,6 +126,7 @@ impl Site {
                 for line in attached.describe(name).lines() {
                     info!("{line}");
                 }
+                memory::give_back();
                 Ok(())
             }
             Err(AttachError::Twice {
