@@ -46,7 +46,7 @@ fn a_sysctl_that_cannot_be_written_is_said_once() -> Result<()> {
 
 #[test]
 fn a_service_that_ends_amid_a_change_ends_whole() -> Result<()> {
-    const ROUNDS: u32 = 20;
+    const ROUNDS: u32 = 40;
     let bed = Bed::idle(Pair::new()?)?;
     let server = &bed.pair.server;
     let file = KeyFile::new(&numbered(0))?;
@@ -64,7 +64,7 @@ fn a_service_that_ends_amid_a_change_ends_whole() -> Result<()> {
         let running = Running::start(Some(server), &arguments)?;
         let pair = format!("{},{}", numbered(round), numbered(round - 1));
         file.replace(&pair)?;
-        thread::sleep(Duration::from_micros(random.u64(..3000)));
+        thread::sleep(Duration::from_micros(random.u64(..1000)));
         running.end()?;
         let keys = server.sysctl(keys::SYSCTL)?;
         changed += u32::from(keys == pair);

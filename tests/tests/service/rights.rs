@@ -46,7 +46,7 @@ fn what_is_not_needed_any_more_is_dropped_for_good() -> Result<()> {
         ("NoNewPrivs:", 1),
     ] {
         let threads = of_threads(pid, name)?;
-        println!("{name} {:x?}", threads);
+        println!("{name} {threads:x?}");
         ensure!(
             threads.len() >= 2 && threads.iter().all(|value| *value == kept),
             "{name} {threads:x?}"

@@ -71,7 +71,7 @@ enum KeySource {
     Secret,
     /// Those that someone else writes into a file
     File,
-    /// Those that someone else writes into net.ipv4.tcp_fastopen_key
+    /// Those that someone else writes into the sysctl `net.ipv4.tcp_fastopen_key`
     Kernel,
 }
 

@@ -110,7 +110,7 @@ impl Layer {
             SourceKind::Secret => {
                 let [least, most] = SECRET_INTERVAL;
                 let seconds = interval.as_secs();
-                if !(least..=most).contains(&seconds) || seconds % 2 != 0 {
+                if !(least..=most).contains(&seconds) || !seconds.is_multiple_of(2) {
                     return Err((
                         Field::Interval,
                         format!(

@@ -211,8 +211,8 @@ impl Places<'_> {
     fn error(&self, at: Option<Range<usize>>, message: String) -> ConfigError {
         let place = match (self.path, at) {
             (Some(path), Some(at)) => {
-                let before = &self.text.as_bytes()[..at.start.min(self.text.len())];
-                let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+                let before = self.text.get(..at.start).unwrap_or(self.text);
+                let line = 1 + before.matches('\n').count();
                 format!("{}:{line}", path.display())
             }
             (Some(path), None) => path.display().to_string(),

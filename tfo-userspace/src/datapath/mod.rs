@@ -25,6 +25,7 @@ mod listeners;
 mod memory;
 mod modes;
 mod namespace;
+mod namespace_keys;
 mod pins;
 mod program;
 mod settings;

@@ -55,7 +55,7 @@ enum Source {
 }
 
 /// Looks after the keys of one namespace. [`Keeper::tick`] does all there is to do; it is to be called
-/// about once a second, and whenever there is reason to think that something changed.
+/// about twice a second, and whenever there is reason to think that something changed.
 pub struct Keeper {
     source: Source,
     on_foreign_change: OnForeignChange,
@@ -211,22 +211,15 @@ impl Keeper {
         let theirs = kernel.as_ref().map_or("none".to_owned(), |pair| {
             Fingerprint::of(&pair.primary).to_string()
         });
-        match (self.on_foreign_change, kernel) {
-            (OnForeignChange::Follow, Some(pair)) => {
-                warn!(
-                    "someone else changed net.ipv4.tcp_fastopen_key: primary {theirs}; followed, as configured"
-                );
-                self.take(host, pair, now)
-            }
-            _ => {
-                warn!(
-                    "someone else changed net.ipv4.tcp_fastopen_key: primary {theirs}; putting ours back"
-                );
-                // What is in force is not what was planned: the plan is installed anew.
-                self.plan = None;
-                Ok(())
-            }
+        let what = "someone else changed net.ipv4.tcp_fastopen_key";
+        if let (OnForeignChange::Follow, Some(pair)) = (self.on_foreign_change, kernel) {
+            warn!("{what}: primary {theirs}; followed, as configured");
+            return self.take(host, pair, now);
         }
+        warn!("{what}: primary {theirs}; putting ours back");
+        // What is in force is not what was planned: the plan is installed anew.
+        self.plan = None;
+        Ok(())
     }
 
     /// Takes keys that are in the kernel already.

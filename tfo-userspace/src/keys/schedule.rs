@@ -7,12 +7,13 @@
 use std::time::Duration;
 
 use tfo_common::cookie::Key;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{KeyPair, Secret};
 use crate::kernel::clock::Now;
 
 /// The keys that are to be in force at a moment.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Plan {
     /// The kernel's.
     pub pair: KeyPair,

@@ -1,4 +1,4 @@
-//! What systemd is told: sd_notify(3). Without `NOTIFY_SOCKET` nothing is.
+//! What systemd is told: `sd_notify(3)`. Without `NOTIFY_SOCKET` nothing is.
 
 use std::time::Duration;
 

@@ -17,8 +17,8 @@ use crate::{
     keys::{Found, Host, Keeper, KeyPair, KeyReport, Plan},
 };
 
-/// How often the kernel's keys are looked at, at least.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the kernel's keys are looked at, at least: what someone else does is noticed within a second.
+const LOOK: Duration = Duration::from_millis(500);
 /// How long an interface that could not be attached is left alone.
 pub(super) const RETRY: Duration = Duration::from_secs(5);
 

@@ -1,7 +1,7 @@
 //! Wakes when something happens beside a file: inotify(7) on its directory, so that a file which replaces
 //! it by rename is noticed at once.
 //!
-//! It is a convenience. Whoever waits looks once a second in any case, which is what counts where the file
+//! It is a convenience. Whoever waits looks twice a second in any case, which is what counts where the file
 //! is behind a symbolic link, or the directory itself is replaced.
 
 use std::{

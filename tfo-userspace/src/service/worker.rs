@@ -106,7 +106,7 @@ impl Worker {
         self.name.as_deref()
     }
 
-    /// What it last said: a second ago at most, where all is well.
+    /// What it last said: half a second ago at most, where all is well.
     pub fn state(&self) -> State {
         lock(&self.shared.state).clone()
     }

@@ -73,12 +73,12 @@ impl Secret {
 
     /// The key that is primary in the `n`th interval since 1970.
     ///
-    /// It is BLAKE2b (RFC 7693) with a digest of 16 bytes, keyed with the secret, with `n` as the salt;
+    /// It is `BLAKE2b` (RFC 7693) with a digest of 16 bytes, keyed with the secret, with `n` as the salt;
     /// the digest's bytes are the four groups' digits in their order.
     ///
     /// # Panics
     ///
-    /// Never: the lengths are those that BLAKE2b takes.
+    /// Never: the lengths are those that `BLAKE2b` takes.
     pub fn key(&self, n: u64) -> Key {
         let mut salt = [0; 16];
         salt[..8].copy_from_slice(&n.to_le_bytes());
