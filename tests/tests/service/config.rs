@@ -88,6 +88,11 @@ fn a_reload_changes_what_changed_and_nothing_for_a_bad_file() -> Result<()> {
     ensure_accepted(&bed.tfo)?;
     bed.in_syn(&listener, Family::V4, Method::SendTo)?;
 
+    // What someone detached is attached again.
+    bed.tfo.done(&["detach", "lo"])?;
+    running.reload()?;
+    ensure!(xdp::attached(server, "lo")?.is_some());
+
     // One fewer, and random keys that change each second.
     file.replace(&text("'server0'", "[keys]\ninterval = '1s'"))?;
     running.reload()?;

@@ -6,11 +6,12 @@ use anyhow::{Context as _, Result, ensure};
 use tfo_tests::{
     bed::Bed,
     keys::{self, KeyFile},
+    tfo,
     veth::{Pair, SERVER_INTERFACE},
     xdp,
 };
 
-use crate::running::{Running, eventually};
+use crate::running::{Running, ensure_accepted, eventually};
 
 /// `CAP_NET_ADMIN` (12), `CAP_PERFMON` (38), `CAP_BPF` (39).
 const KEPT: u64 = 1 << 12 | 1 << 38 | 1 << 39;
@@ -69,6 +70,34 @@ fn what_is_not_needed_any_more_is_dropped_for_good() -> Result<()> {
         "{log}"
     );
     ensure!(!log.contains("ERROR"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn three_capabilities_are_enough() -> Result<()> {
+    // The file system of the pins is mounted by whoever comes first, who may.
+    let bed = Bed::new()?;
+    let server = &bed.pair.server;
+    bed.tfo.done(&["detach", SERVER_INTERFACE])?;
+    for taken_over in [false, true] {
+        let mut command = server.command("setpriv");
+        command
+            .args([
+                "--bounding-set=-all,+bpf,+net_admin,+perfmon",
+                "--inh-caps=-all",
+            ])
+            .arg(tfo::binary());
+        let arguments = ["-i", SERVER_INTERFACE, "--interval", "1s"];
+        let mut running = Running::launch(command, None, &arguments)?;
+        running.wait_for("READY=1")?;
+        let key = server.sysctl(keys::SYSCTL)?;
+        eventually("a rotation", || Ok(server.sysctl(keys::SYSCTL)? != key))?;
+        ensure_accepted(&bed.tfo)?;
+        let output = running.end()?;
+        let log = output.stdout + &output.stderr;
+        ensure!(log.contains("taken over as it is") == taken_over, "{log}");
+        ensure!(!log.contains("ERROR"), "{log}");
+    }
     Ok(())
 }
 

@@ -23,7 +23,7 @@ pub use site::Site;
 pub use worker::{State, Worker};
 
 use crate::{
-    config::{Config, ConfigError, NamespaceConfig},
+    config::{Config, ConfigError, Listen, NamespaceConfig},
     datapath::{AttachError, NamespaceError},
     kernel::netns::NetnsError,
 };
@@ -151,6 +151,11 @@ impl Service {
     /// The namespaces that it looks after.
     pub fn workers(&self) -> &[Worker] {
         &self.workers
+    }
+
+    /// Where metrics are to be served, if they are.
+    pub const fn metrics(&self) -> Option<&Listen> {
+        self.config.metrics.as_ref()
     }
 
     /// The ports that metrics name one by one.

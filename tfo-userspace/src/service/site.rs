@@ -30,6 +30,8 @@ pub struct Site {
     /// The others, and why.
     missing: BTreeMap<String, String>,
     retry_at: Instant,
+    /// Whether the first attempt has been made.
+    begun: bool,
     /// Whether something was attached before.
     taken_over: bool,
     keeper: Option<Keeper>,
@@ -47,6 +49,7 @@ impl Site {
             attached: BTreeSet::new(),
             missing: BTreeMap::new(),
             retry_at: Instant::now(),
+            begun: false,
             taken_over: false,
             keeper: None,
             watch,
@@ -87,7 +90,6 @@ impl Site {
     pub(super) async fn attach_missing(&mut self) -> Result<(), StartError> {
         self.retry_at = Instant::now() + RETRY;
         let mut first = None;
-        let is_start = self.missing.is_empty() && self.attached.is_empty();
         let mut said = Vec::new();
         for name in self.config.interfaces.clone() {
             if self.attached.contains(&name) {
@@ -108,7 +110,8 @@ impl Site {
                 }
             }
         }
-        let skip = usize::from(is_start && self.attached.is_empty());
+        let skip = usize::from(!self.begun && self.attached.is_empty());
+        self.begun = true;
         for text in said.iter().skip(skip) {
             error!("{text}");
         }
@@ -117,6 +120,25 @@ impl Site {
             Some(error) if self.attached.is_empty() => Err(error.into()),
             _ => Ok(()),
         }
+    }
+
+    /// Attaches again where an interface is no longer attached: it went and came back, was renamed, or
+    /// someone detached it.
+    pub async fn look_again(&mut self) {
+        match self.namespace.interfaces().await {
+            Ok(present) => self.attached.retain(|name| {
+                let is_attached = present
+                    .iter()
+                    .any(|each| each.mode.is_some() && each.name.as_ref() == Some(name));
+                if !is_attached {
+                    warn!("{name}: no longer attached");
+                }
+                is_attached
+            }),
+            Err(error) => error!("{error}"),
+        }
+        // It has said so itself.
+        let _ = self.attach_missing().await;
     }
 
     async fn attach(&mut self, name: &str) -> Result<(), AttachError> {
@@ -219,8 +241,7 @@ impl Site {
                 keeper.configure(&new.source, new.on_foreign_change, Now::read());
             }
         }
-        // It has said so itself.
-        let _ = self.attach_missing().await;
+        self.look_again().await;
         self.tick_keys();
     }
 
