@@ -17,7 +17,7 @@ type Inner = Array<MapData, KeySet>;
 /// The map `KEYS`.
 pub struct KeyStore {
     outer: ArrayOfMaps<MapData, Inner>,
-    /// Where the inner map in force is pinned, if anything is: asking the outer one for it takes
+    /// Where the inner map in force is pinned, too, if anything is: asking the outer one for it takes
     /// `CAP_SYS_ADMIN`.
     inner: Option<PathBuf>,
 }
@@ -37,13 +37,12 @@ impl KeyStore {
     ///
     /// [`DatapathError::Map`] where it cannot be read.
     pub fn get(&self) -> Result<KeySet, DatapathError> {
-        let inner = match self.inner.as_deref().filter(|path| path.exists()) {
-            Some(path) => open(path)?,
-            None => match self.outer.get(&0, 0) {
-                Ok(inner) => inner,
-                Err(MapError::KeyNotFound) => return Ok(KeySet::EMPTY),
-                Err(error) => return Err(DatapathError::map(KEYS)(error)),
-            },
+        let inner = match (self.outer.get(&0, 0), &self.inner) {
+            (Ok(inner), _) => inner,
+            (Err(MapError::KeyNotFound), _) => return Ok(KeySet::EMPTY),
+            // Not permitted.
+            (Err(_), Some(path)) if path.exists() => open(path)?,
+            (Err(error), _) => return Err(DatapathError::map(KEYS)(error)),
         };
         inner.get(&0, 0).map_err(DatapathError::map(KEYS))
     }

@@ -31,7 +31,7 @@ pub trait Host {
     /// Where either cannot be read.
     fn both(&self) -> Result<(Option<KeyPair>, Option<KeySet>), Self::Error>;
 
-    /// Puts a plan in force on both sides; see [`super::install`].
+    /// Puts a plan in force on both sides; see [`super::install()`].
     ///
     /// # Errors
     ///
