@@ -11,7 +11,7 @@ use tfo_tests::{
     veth::{Family, Pair, SERVER_INTERFACE},
 };
 
-use crate::running::{Running, count, ensure_accepted, numbered};
+use crate::running::{Running, by_file, count, ensure_accepted, numbered};
 
 #[test]
 fn a_sysctl_that_cannot_be_written_is_said_once() -> Result<()> {
@@ -53,14 +53,7 @@ fn a_service_that_ends_amid_a_change_ends_whole() -> Result<()> {
     let mut random = fastrand::Rng::with_seed(3);
     let mut changed = 0;
     for round in 1..=ROUNDS {
-        let arguments = [
-            "-i",
-            SERVER_INTERFACE,
-            "--key-source",
-            "file",
-            "--key-file",
-            file.path(),
-        ];
+        let arguments = by_file(&file);
         let running = Running::start(Some(server), &arguments)?;
         let pair = format!("{},{}", numbered(round), numbered(round - 1));
         file.replace(&pair)?;

@@ -14,10 +14,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 use tfo_tests::{
-    keys,
+    keys::{self, KeyFile},
     netns::Netns,
     process::{Background, Output},
     tfo::{self, LIMIT, Tfo},
+    veth::SERVER_INTERFACE,
 };
 use tfo_userspace::keys::Fingerprint;
 
@@ -102,6 +103,19 @@ impl Running {
         self.process.signal(Signal::KILL)?;
         self.process.wait(LIMIT).map(drop)
     }
+}
+
+/// Arguments that take the keys from `file`.
+pub(crate) fn by_file(file: &KeyFile) -> [&str; 6] {
+    let interface = SERVER_INTERFACE;
+    [
+        "-i",
+        interface,
+        "--key-source",
+        "file",
+        "--key-file",
+        file.path(),
+    ]
 }
 
 /// Waits until `holds`; `what` is said where it does not come to that.
