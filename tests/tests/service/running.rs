@@ -25,11 +25,20 @@ use tfo_userspace::keys::Fingerprint;
 /// How long a state that has to come may take to come; the machine may have other work.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Where the service finds the test. Removed on drop.
+struct SocketPath(PathBuf);
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.0));
+    }
+}
+
 /// A `tfo run`.
 pub(crate) struct Running {
     pub(crate) process: Background,
     socket: UnixDatagram,
-    path: PathBuf,
+    _path: SocketPath,
 }
 
 impl Running {
@@ -49,17 +58,18 @@ impl Running {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = env::temp_dir().join(format!("tfo-t{}-{count}.notify", process::id()));
-        let socket = UnixDatagram::bind(&path)?;
+        let path = SocketPath(path);
+        let socket = UnixDatagram::bind(&path.0)?;
         socket.set_nonblocking(true)?;
         command.arg("run").args(arguments);
         if let Some(netns) = netns {
             command.args(["--netns", netns.name()]);
         }
-        let process = Background::start(command.env("NOTIFY_SOCKET", &path))?;
+        let process = Background::start(command.env("NOTIFY_SOCKET", &path.0))?;
         Ok(Self {
             process,
             socket,
-            path,
+            _path: path,
         })
     }
 
@@ -91,7 +101,6 @@ impl Running {
 
     /// Asks it to end.
     pub(crate) fn end(self) -> Result<Output> {
-        fs::remove_file(&self.path)?;
         let output = self.process.terminate(LIMIT)?;
         ensure!(output.status.success(), "{output:#?}");
         Ok(output)
@@ -99,7 +108,6 @@ impl Running {
 
     /// Kills it.
     pub(crate) fn kill(self) -> Result<()> {
-        fs::remove_file(&self.path)?;
         self.process.signal(Signal::KILL)?;
         self.process.wait(LIMIT).map(drop)
     }
