@@ -116,6 +116,16 @@ impl KeyFile {
         Ok(this)
     }
 
+    /// Puts another file with this text in its place, by rename.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be written.
+    pub fn replace(&self, text: &str) -> Result<()> {
+        let next = Self::new(text)?;
+        fs::rename(&next.path, &self.path).context("cannot rename")
+    }
+
     /// Its path, as an argument.
     ///
     /// # Panics

@@ -100,14 +100,23 @@ impl Background {
         Ok(self.child.try_wait()?.is_none())
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// As kill(2).
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), signal)
+            .with_context(|| format!("cannot signal {}", self.name))
+    }
+
     /// Asks it to end, by SIGTERM, and waits until it has.
     ///
     /// # Errors
     ///
     /// As [`Background::wait`].
     pub fn terminate(self, limit: Duration) -> Result<Output> {
-        kill_process(Pid::from_child(&self.child), Signal::TERM)
-            .with_context(|| format!("cannot signal {}", self.name))?;
+        self.signal(Signal::TERM)?;
         self.wait(limit)
     }
 

@@ -1,9 +1,6 @@
 //! `tfo attach`.
 
-use tfo_userspace::{
-    datapath::{self, Attached, Ensured, Namespace, Upgraded, Whose},
-    keys::Fingerprint,
-};
+use tfo_userspace::datapath::{self, Namespace};
 
 use super::{
     ModeArgs,
@@ -30,78 +27,12 @@ pub(super) async fn run(args: &AttachArgs) -> anyhow::Result<()> {
     for interface in &args.interfaces {
         let text = if args.replace {
             let ensured = datapath::ensure(&namespace, interface, mode, settings).await?;
-            describe_ensured(interface, &ensured)
+            ensured.describe(interface)
         } else {
             let attached = datapath::attach(&namespace, interface, mode, settings).await?;
-            describe(interface, &attached)
+            attached.describe(interface)
         };
         print(&text)?;
     }
     warn_if_off()
-}
-
-/// As [`describe`], where something may have been attached already.
-pub(super) fn describe_ensured(interface: &str, ensured: &Ensured) -> String {
-    let upgraded = match ensured {
-        Ensured::Attached(attached) => return describe(interface, attached),
-        Ensured::Kept(kept) => {
-            let mode = kept
-                .mode
-                .map_or_else(String::new, |mode| format!(", {mode} mode"));
-            let program = kept.program_id;
-            return format!("{interface}: taken over as it is: program {program}{mode}\n");
-        }
-        Ensured::Upgraded(upgraded) => upgraded,
-    };
-    let Upgraded {
-        mode,
-        mirror,
-        not_exact,
-        program_id,
-        before,
-        kept_sources,
-    } = upgraded;
-    let mut text = format!(
-        "{interface}: upgraded in place: program {program_id}, {mode} mode, {mirror} mirror; the one before was {before}\n"
-    );
-    if let Whose::OtherLayout(version) = before {
-        text +=
-            &format!("{interface}: its counts start anew: they were kept in layout {version}\n");
-    }
-    if let Some(reason) = not_exact {
-        text += &format!("{interface}: packet-level mirror: {reason}\n");
-    }
-    if let Some(kept) = kept_sources {
-        text += &format!(
-            "{interface}: goes on with at most {kept} sources, since their map stays: `tfo detach {interface}`, then attach, for another number\n"
-        );
-    }
-    text
-}
-
-/// What came of it, in a line or two.
-pub(super) fn describe(interface: &str, attached: &Attached) -> String {
-    let Attached {
-        mode,
-        not_native,
-        not_tcx,
-        mirror,
-        not_exact,
-        program_id,
-        keys,
-    } = attached;
-    let mut text = format!(
-        "{interface}: attached in {mode} mode (program {program_id}), {mirror} mirror, primary key {}\n",
-        Fingerprint::of(&keys.primary)
-    );
-    if let Some(reason) = not_exact {
-        text += &format!("{interface}: packet-level mirror: {reason}\n");
-    }
-    if let Some(reason) = not_tcx {
-        text += &format!("{interface}: a clsact filter, for the kernel has no TCX: {reason}\n");
-    }
-    if let Some(reason) = not_native {
-        text += &format!("{interface}: not native, which is faster: {reason}\n");
-    }
-    text
 }

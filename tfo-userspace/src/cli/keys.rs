@@ -21,11 +21,16 @@ pub(super) fn show(json: bool) -> anyhow::Result<()> {
         None => None,
     };
     let age = namespace.keys_age()?.map(|age| age.as_secs());
+    // It may accept more: the key that will be next.
+    let agree = data_path.as_ref().map(|data_path| {
+        let kernel = kernel.as_deref();
+        kernel.is_some_and(|kernel| data_path.starts_with(kernel))
+    });
     if json {
         return print_json(&json!({
             "kernel": kernel,
             "data_path": data_path,
-            "agree": data_path.as_ref().map(|data_path| Some(data_path) == kernel.as_ref()),
+            "agree": agree,
             "age_seconds": age,
         }));
     }
@@ -36,7 +41,7 @@ pub(super) fn show(json: bool) -> anyhow::Result<()> {
             .as_deref()
             .map_or("nothing attached".to_owned(), line),
     );
-    if data_path.is_some() && data_path != kernel {
+    if agree == Some(false) {
         text.push_str("they differ: `tfo keys import` has the data path follow the kernel\n");
     }
     if let Some(age) = age {

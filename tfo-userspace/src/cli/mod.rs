@@ -7,14 +7,13 @@ mod doctor;
 mod events;
 mod keys;
 mod listeners;
-mod metrics;
 mod output;
 mod run;
 mod stats;
 mod status;
 mod top;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -63,8 +62,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Show rates, reasons, ports and keys live, on a terminal
     Top(top::TopArgs),
-    /// Attach, and rotate the keys on an interval, until SIGTERM or SIGINT
-    Run(RunArgs),
+    /// Attach, and look after the keys, until SIGTERM or SIGINT; SIGHUP reads the configuration again
+    Run(run::RunArgs),
 }
 
 /// How to attach.
@@ -224,44 +223,6 @@ enum KeysCommand {
     },
 }
 
-#[derive(Args)]
-struct RunArgs {
-    /// Network interface; give it several times for several. One that is attached already is taken over
-    #[arg(short, long = "interface", required = true, value_name = "IFACE")]
-    interfaces: Vec<String>,
-    #[command(flatten)]
-    mode: ModeArgs,
-    /// How often a new key becomes primary: a number with s, m, h or d. A client may stay away for as
-    /// long without losing its cookie
-    #[arg(long, default_value = "24h", value_name = "TIME", value_parser = interval)]
-    interval: Duration,
-    /// Detach at the end; otherwise the data path stays, and goes on counting
-    #[arg(long)]
-    detach_on_exit: bool,
-    #[command(flatten)]
-    metrics: metrics::MetricsArgs,
-}
-
-/// A time such as `30s`, `15m`, `24h` or `7d`.
-fn interval(text: &str) -> Result<Duration, String> {
-    let error =
-        || format!("write a whole number above 0 with s, m, h or d, such as 24h, not {text:?}");
-    let (digits, seconds) = match text.char_indices().next_back() {
-        Some((at, 's')) => (&text[..at], 1),
-        Some((at, 'm')) => (&text[..at], 60),
-        Some((at, 'h')) => (&text[..at], 3600),
-        Some((at, 'd')) => (&text[..at], 86_400),
-        _ => return Err(error()),
-    };
-    let number: u64 = digits.parse().map_err(|_| error())?;
-    let seconds = number.checked_mul(seconds).filter(|seconds| *seconds > 0);
-    // A century, so that no clock arithmetic overflows.
-    match seconds.filter(|seconds| *seconds <= 100 * 365 * 86_400) {
-        Some(seconds) => Ok(Duration::from_secs(seconds)),
-        None => Err(error()),
-    }
-}
-
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // Refused here, the error names the cause; the first file that cannot be opened would not. The doctor
@@ -312,25 +273,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn intervals_are_a_number_and_a_unit() {
-        assert_eq!(interval("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(interval("24h"), Ok(Duration::from_secs(86_400)));
-        for text in [
-            "",
-            "0s",
-            "5",
-            "h",
-            "-1h",
-            "1.5h",
-            "24 h",
-            "1w",
-            "99999999999999999999d",
-        ] {
-            let error = interval(text).unwrap_err();
-            assert!(error.contains("such as 24h"), "{text}: {error}");
-        }
     }
 }

@@ -1,91 +1,122 @@
-//! `tfo run`: attached and rotating, in the foreground.
+//! `tfo run`: the service, in the foreground.
 
-use std::{
-    io::{self, IsTerminal as _},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
+use clap::{Args, ValueEnum};
 use tfo_userspace::{
-    datapath::{self, Control, Namespace},
-    kernel::link,
-};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::{MissedTickBehavior, interval_at},
-};
-use tracing::{error, info, level_filters::LevelFilter};
-use tracing_subscriber::{
-    Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    config::{self, Config, Flags, Layer, MAX_PORTS, SourceKind},
+    keys::OnForeignChange,
+    metrics::Listen,
+    service,
 };
 
-use super::{RunArgs, attach, keys, output::warn_if_off};
+use super::{MirrorArg, Mode};
+
+#[derive(Args)]
+pub(super) struct RunArgs {
+    /// Configuration file; flags win over what stands at its top
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Network interface; give it several times for several. One that is attached already is taken over
+    #[arg(
+        short,
+        long = "interface",
+        required_unless_present = "config",
+        value_name = "IFACE"
+    )]
+    interfaces: Vec<String>,
+    /// How the program runs [default: auto]
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
+    /// How closely to follow the kernel [default: exact]
+    #[arg(long, value_enum)]
+    mirror: Option<MirrorArg>,
+    /// Bits of an IPv4 source's address to count it by [default: 32]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=32))]
+    source_prefix_v4: Option<u8>,
+    /// Bits of an IPv6 source's address to count it by [default: 64]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=128))]
+    source_prefix_v6: Option<u8>,
+    /// Most sources to keep counts of; 0 for none [default: 16384]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=16_777_216))]
+    max_sources: Option<u32>,
+    /// Destination port that metrics name; give it several times for several
+    #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    ports: Vec<u16>,
+    /// Where cookie keys come from [default: random]
+    #[arg(long, value_enum, value_name = "SOURCE")]
+    key_source: Option<KeySource>,
+    /// The file of the secret or of the keys, mode 0600
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// How long a key is primary: a number with s, m, h or d. A client may stay away for as long without
+    /// losing its cookie [default: 24h]
+    #[arg(long, value_name = "TIME", value_parser = config::interval)]
+    interval: Option<Duration>,
+    /// What to do where someone else changes the kernel's keys [default: restore]
+    #[arg(long, value_enum, value_name = "ACTION")]
+    on_foreign_change: Option<ForeignChange>,
+    /// Serve Prometheus metrics over HTTP: at a port of the loopback address, at another address, or at
+    /// a unix socket, which its owner and group may use
+    #[arg(long, value_name = "PORT|ADDRESS:PORT|unix:PATH", num_args = 0..=1, default_missing_value = "127.0.0.1:9733")]
+    metrics: Option<Listen>,
+    /// Detach at the end; otherwise the data path stays, and goes on counting
+    #[arg(long)]
+    detach_on_exit: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum KeySource {
+    /// Made here, for this host alone
+    Random,
+    /// Derived from a secret and the clock, as tofurkey does: the same on all hosts with the secret
+    Secret,
+    /// Those that someone else writes into a file
+    File,
+    /// Those that someone else writes into the sysctl `net.ipv4.tcp_fastopen_key`
+    Kernel,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ForeignChange {
+    /// Put ours back
+    Restore,
+    /// Take theirs, until the source has the next ones
+    Follow,
+}
+
+impl RunArgs {
+    fn flags(&self) -> Flags {
+        Flags {
+            interfaces: self.interfaces.clone(),
+            layer: Layer {
+                mode: self.mode.map(Into::into),
+                mirror: self.mirror.map(Into::into),
+                max_sources: self.max_sources,
+                source_prefix_v4: self.source_prefix_v4,
+                source_prefix_v6: self.source_prefix_v6,
+                key_source: self.key_source.map(|source| match source {
+                    KeySource::Random => SourceKind::Random,
+                    KeySource::Secret => SourceKind::Secret,
+                    KeySource::File => SourceKind::File,
+                    KeySource::Kernel => SourceKind::Kernel,
+                }),
+                interval: self.interval,
+                key_path: self.key_file.clone(),
+                on_foreign_change: self.on_foreign_change.map(|action| match action {
+                    ForeignChange::Restore => OnForeignChange::Restore,
+                    ForeignChange::Follow => OnForeignChange::Follow,
+                }),
+            },
+            ports: self.ports.iter().copied().take(MAX_PORTS + 1).collect(),
+            metrics: self.metrics.clone(),
+            detach_on_exit: self.detach_on_exit,
+        }
+    }
+}
 
 pub(super) async fn run(args: RunArgs, verbose: u8) -> anyhow::Result<()> {
-    start_log(verbose);
-    let namespace = Namespace::current()?;
-    // Asked for before anything is attached, so that no signal comes in between.
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    args.metrics.start(&args.interfaces).await?;
-    let _control = Control::take(&namespace, &args.interfaces)?;
-    for interface in &args.interfaces {
-        let (mode, settings) = (args.mode.mode.into(), args.mode.settings());
-        let ensured = datapath::ensure(&namespace, interface, mode, settings).await?;
-        for line in attach::describe_ensured(interface, &ensured).lines() {
-            info!("{line}");
-        }
-    }
-    warn_if_off()?;
-    tokio::select! {
-        () = rotate(&namespace, args.interval) => {}
-        _ = terminate.recv() => info!("SIGTERM"),
-        _ = interrupt.recv() => info!("SIGINT"),
-    }
-    if args.detach_on_exit {
-        for interface in &args.interfaces {
-            let index = link::find(interface).await?.index;
-            datapath::detach(&namespace, index, interface)?;
-            info!("{interface}: detached");
-        }
-    } else {
-        info!("the data path stays attached: `tfo detach` removes it");
-    }
-    Ok(())
-}
-
-/// Rotates for ever. A rotation that fails changes nothing, and is tried again at the next turn.
-async fn rotate(namespace: &Namespace, interval: Duration) {
-    let start = tokio::time::Instant::now() + interval;
-    let mut turns = interval_at(start, interval);
-    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    info!("rotating keys every {} s", interval.as_secs());
-    loop {
-        turns.tick().await;
-        match namespace.rotate_keys() {
-            Ok(pair) => info!("rotated: {}", keys::describe(&pair)),
-            Err(error) => error!("{error}"),
-        }
-    }
-}
-
-/// Logs to standard error: this program from `info` on, more with -v, and of the libraries only what
-/// goes wrong.
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => LevelFilter::INFO,
-        1 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
-    let targets = Targets::new()
-        .with_default(LevelFilter::ERROR)
-        .with_target("tfo", level)
-        .with_target("tfo_ebpf", level);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false);
-    tracing_subscriber::registry()
-        .with(lines.with_filter(targets))
-        .init();
+    service::log::start(verbose);
+    let flags = args.flags();
+    Ok(service::run(|| Config::load(args.config.as_deref(), &flags)).await?)
 }

@@ -18,11 +18,12 @@ use crate::{
         link::{self, Interface, XdpMode},
         support,
     },
-    keys::{self, KeyPair, Sysctl},
+    keys::KeyPair,
 };
 
 /// How the program is to run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ModeChoice {
     /// In the driver if it can, else in the stack, else in traffic control.
     #[default]
@@ -270,11 +271,7 @@ impl<'a> Turn<'a> {
     ) -> Result<Attached, AttachError> {
         let pins = self.pins.begin()?;
         let mut datapath = self.load(settings, &pins)?;
-        let before = datapath.keys_mut().get()?;
-        let keys = keys::import(datapath.keys_mut(), &mut Sysctl).map_err(NamespaceError::from)?;
-        if keys.to_set() != before {
-            self.namespace.note_key_change()?;
-        }
+        let keys = self.namespace.take_kernel_keys(datapath.keys_mut())?;
         let running = run(&mut datapath, &pins)?;
         let (mode, program_id) = (running.mode, running.program_id);
         info::write(&pins.info(), datapath.settings())?;
@@ -306,7 +303,7 @@ impl<'a> Turn<'a> {
         })?;
         let keys = self.namespace.pins().keys();
         #[cfg_attr(not(feature = "trace"), expect(unused_mut, reason = "for its log"))]
-        let mut datapath = Datapath::load_pinned(settings, link, keys, pins)?;
+        let mut datapath = Datapath::load_pinned(settings, link, &keys, pins)?;
         #[cfg(feature = "trace")]
         datapath.forward_log().map_err(|source| DatapathError::Io {
             path: "the program's log".into(),

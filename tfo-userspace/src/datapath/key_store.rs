@@ -1,19 +1,34 @@
 //! The keys that the data path accepts.
 
-use aya::maps::{Array, ArrayOfMaps, Map, MapData};
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError};
 use tfo_common::{cookie::KeySet, maps::KEYS};
 
-use super::DatapathError;
+use super::{DatapathError, program::map_from_pin};
 use crate::keys::DataPath;
 
 type Inner = Array<MapData, KeySet>;
 
 /// The map `KEYS`.
-pub struct KeyStore(ArrayOfMaps<MapData, Inner>);
+pub struct KeyStore {
+    outer: ArrayOfMaps<MapData, Inner>,
+    /// Where the inner map in force is pinned, too, if anything is: asking the outer one for it takes
+    /// `CAP_SYS_ADMIN`.
+    inner: Option<PathBuf>,
+}
 
 impl KeyStore {
-    pub(super) fn new(map: Map) -> Result<Self, DatapathError> {
-        Ok(Self(map.try_into().map_err(DatapathError::map(KEYS))?))
+    /// Of the map that is pinned at `pinned`, if it is.
+    pub(super) fn new(map: Map, pinned: Option<&Path>) -> Result<Self, DatapathError> {
+        Ok(Self {
+            outer: map.try_into().map_err(DatapathError::map(KEYS))?,
+            inner: pinned.map(|path| path.with_file_name("accepted")),
+        })
     }
 
     /// The set in force; the empty set where none was put there yet.
@@ -22,11 +37,14 @@ impl KeyStore {
     ///
     /// [`DatapathError::Map`] where it cannot be read.
     pub fn get(&self) -> Result<KeySet, DatapathError> {
-        match self.0.get(&0, 0) {
-            Ok(inner) => inner.get(&0, 0).map_err(DatapathError::map(KEYS)),
-            Err(aya::maps::MapError::KeyNotFound) => Ok(KeySet::EMPTY),
-            Err(error) => Err(DatapathError::map(KEYS)(error)),
-        }
+        let inner = match (self.outer.get(&0, 0), &self.inner) {
+            (Ok(inner), _) => inner,
+            (Err(MapError::KeyNotFound), _) => return Ok(KeySet::EMPTY),
+            // Not permitted.
+            (Err(_), Some(path)) if path.exists() => open(path)?,
+            (Err(error), _) => return Err(DatapathError::map(KEYS)(error)),
+        };
+        inner.get(&0, 0).map_err(DatapathError::map(KEYS))
     }
 
     /// Puts a set in force, as a whole. When this returns, no packet is held against the set before
@@ -38,8 +56,40 @@ impl KeyStore {
     pub fn set(&mut self, keys: &KeySet) -> Result<(), DatapathError> {
         let mut inner = Inner::create(1, 0).map_err(DatapathError::map(KEYS))?;
         inner.set(0, keys, 0).map_err(DatapathError::map(KEYS))?;
-        self.0.set(0, &inner, 0).map_err(DatapathError::map(KEYS))
+        let Some(path) = &self.inner else {
+            return self
+                .outer
+                .set(0, &inner, 0)
+                .map_err(DatapathError::map(KEYS));
+        };
+        // Pinned beside the one before, which it replaces only once it is in force. Whoever is killed
+        // in between leaves the set before to be read, and the next change puts that right.
+        // The file system of BPF takes no dots.
+        let next = path.with_file_name("accepted_next");
+        let io = |source| DatapathError::Io {
+            path: next.clone(),
+            source,
+        };
+        match fs::remove_file(&next) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
+        inner.pin(&next).map_err(|source| DatapathError::Pin {
+            path: next.clone(),
+            source: Box::new(source),
+        })?;
+        self.outer
+            .set(0, &open(&next)?, 0)
+            .map_err(DatapathError::map(KEYS))?;
+        fs::rename(&next, path).map_err(io)
     }
+}
+
+/// The inner map that is pinned at `path`.
+fn open(path: &Path) -> Result<Inner, DatapathError> {
+    map_from_pin(path, KEYS)?
+        .try_into()
+        .map_err(DatapathError::map(KEYS))
 }
 
 impl DataPath for KeyStore {

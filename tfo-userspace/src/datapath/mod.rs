@@ -6,6 +6,8 @@
 //! /sys/fs/bpf/tfo/v1/          v1: the layout version of everything below
 //!   net<COOKIE>/               a network namespace
 //!     keys                     the key set in force, shared by all its interfaces
+//!     accepted                 that set itself, to be read
+//!     primary_since            when the primary key changed
 //!     state                    the kernel's counters when ours began, and the age of the keys
 //!     unfinished<INDEX>/       an interface that is being attached or detached
 //!     if<INDEX>/               an interface
@@ -20,6 +22,7 @@ mod batch;
 mod build;
 mod control;
 mod counters;
+mod describe;
 mod detach;
 mod events;
 mod filter;
@@ -30,6 +33,7 @@ mod listeners;
 mod memory;
 mod modes;
 mod namespace;
+mod namespace_keys;
 mod pins;
 mod program;
 mod settings;

@@ -1,14 +1,12 @@
 //! What is attached in the calling thread's network namespace, and what it all counted.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use tfo_common::{
     counters::Counter,
     maps::{COUNTERS, SLOTS_TAKEN},
 };
 
 use super::{
-    Build, DatapathError, KeyStore, Mirror, Snapshot, build, info,
+    Build, DatapathError, Mirror, Snapshot, build, info,
     pins::{InterfacePins, Lock, NamespacePins, OtherLayout},
     program::map_from_pin,
     value,
@@ -19,8 +17,9 @@ use crate::{
         link::{self, Interface, LinkError, XdpMode},
         netns::{self, NetnsError},
         netstat::{self, KernelCounters, NetstatError},
+        sysctl::SysctlError,
     },
-    keys::{self, InstallError, KeyPair, Sysctl},
+    keys::InstallError,
 };
 
 const STATE: &str = "state";
@@ -43,6 +42,9 @@ pub enum NamespaceError {
     /// Its keys.
     #[error(transparent)]
     Keys(#[from] InstallError<DatapathError>),
+    /// The kernel's keys.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
     /// Nothing is attached.
     #[error(
         "nothing is attached here: `tfo attach IFACE` first (and --netns NAME for another network namespace)"
@@ -58,11 +60,11 @@ pub enum NamespaceError {
 /// What has to be remembered of a namespace between two runs of the controller.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-struct State {
+pub(super) struct State {
     /// What the kernel had counted when our counters stood at 0.
     baseline: KernelCounters,
     /// When the keys last changed, in seconds since 1970; 0 where that is not known.
-    keys_since: u64,
+    pub(super) keys_since: u64,
 }
 
 // SAFETY: `repr(C)` and u64 throughout: no padding, and any bytes are a state.
@@ -151,7 +153,7 @@ impl Namespace {
     }
 
     /// Holds off other controllers, if something is attached.
-    fn lock(&self) -> Result<Option<Lock>, DatapathError> {
+    pub(super) fn lock(&self) -> Result<Option<Lock>, DatapathError> {
         self.pins.lock()
     }
 
@@ -274,86 +276,11 @@ impl Namespace {
         Ok(self.set_state(state)?)
     }
 
-    /// The data path's keys; `None` where nothing is attached.
-    ///
-    /// # Errors
-    ///
-    /// [`DatapathError`] where the map cannot be opened.
-    pub fn keys(&self) -> Result<Option<KeyStore>, DatapathError> {
-        let path = self.pins.keys();
-        path.exists()
-            .then(|| KeyStore::new(map_from_pin(&path, tfo_common::maps::KEYS)?))
-            .transpose()
-    }
-
-    /// How long ago the keys last changed, as far as we know.
-    ///
-    /// # Errors
-    ///
-    /// [`DatapathError`] where the state cannot be read.
-    pub fn keys_age(&self) -> Result<Option<Duration>, DatapathError> {
-        if !self.pins.state().exists() {
-            return Ok(None);
-        }
-        let since = Duration::from_secs(self.state()?.keys_since);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        Ok(now
-            .ok()
-            .filter(|_| !since.is_zero())
-            .map(|now| now.saturating_sub(since)))
-    }
-
-    /// A random key becomes primary, in the data path and in the kernel.
-    ///
-    /// # Errors
-    ///
-    /// [`NamespaceError::Keys`]; the old keys then stay in force.
-    pub fn rotate_keys(&self) -> Result<KeyPair, NamespaceError> {
-        self.change_keys(keys::rotate)
-    }
-
-    /// These keys replace all others, in the data path and in the kernel.
-    ///
-    /// # Errors
-    ///
-    /// [`NamespaceError::Keys`]; the old keys then stay in force.
-    pub fn set_keys(&self, pair: &KeyPair) -> Result<(), NamespaceError> {
-        self.change_keys(|store, kernel| keys::install(pair, store, kernel))
-    }
-
-    /// The kernel's keys become the data path's. Where the kernel has none, both get a random one.
-    ///
-    /// # Errors
-    ///
-    /// [`NamespaceError::Keys`]; the old keys then stay in force.
-    pub fn import_keys(&self) -> Result<KeyPair, NamespaceError> {
-        self.change_keys(keys::import)
-    }
-
-    fn change_keys<T>(
-        &self,
-        change: impl FnOnce(&mut KeyStore, &mut Sysctl) -> Result<T, InstallError<DatapathError>>,
-    ) -> Result<T, NamespaceError> {
-        let _lock = self.lock()?;
-        let mut store = self.keys()?.ok_or(NamespaceError::NothingAttached)?;
-        let changed = change(&mut store, &mut Sysctl)?;
-        self.note_key_change()?;
-        Ok(changed)
-    }
-
-    /// Remembers that the keys changed now.
-    pub(super) fn note_key_change(&self) -> Result<(), DatapathError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let mut state = self.state().unwrap_or_default();
-        state.keys_since = now.map_or(0, |now| now.as_secs());
-        self.set_state(state)
-    }
-
-    fn state(&self) -> Result<State, DatapathError> {
+    pub(super) fn state(&self) -> Result<State, DatapathError> {
         value::read(&self.pins.state(), STATE)
     }
 
-    fn set_state(&self, state: State) -> Result<(), DatapathError> {
+    pub(super) fn set_state(&self, state: State) -> Result<(), DatapathError> {
         value::write(&self.pins.state(), STATE, state)
     }
 }

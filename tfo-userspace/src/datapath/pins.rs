@@ -86,6 +86,16 @@ impl NamespacePins {
         self.0.join("keys")
     }
 
+    /// The set that `keys` holds.
+    pub(super) fn accepted(&self) -> PathBuf {
+        self.0.join("accepted")
+    }
+
+    /// When the primary key changed.
+    pub(super) fn primary_since(&self) -> PathBuf {
+        self.0.join("primary_since")
+    }
+
     pub(super) fn state(&self) -> PathBuf {
         self.0.join("state")
     }
@@ -159,6 +169,8 @@ impl NamespacePins {
     pub(super) fn maps(&self) -> Result<Vec<PathBuf>, DatapathError> {
         // An attach that is under way, or was cut off, may not have made them yet.
         let mut maps = vec![self.keys(), self.state()];
+        // A build before this one pinned neither of these.
+        maps.extend([self.accepted(), self.primary_since()]);
         maps.retain(|path| path.exists());
         for pins in self.interfaces()? {
             maps.push(pins.info());

@@ -1,6 +1,6 @@
 //! The object that the build made, loaded into the kernel.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
@@ -43,7 +43,7 @@ impl Datapath {
     ///
     /// [`DatapathError`] where the kernel refuses it.
     pub fn load(settings: impl Into<Settings>) -> Result<Self, DatapathError> {
-        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, Vec::new())?;
+        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, None)?;
         datapath.program_mut()?;
         Ok(datapath)
     }
@@ -53,18 +53,16 @@ impl Datapath {
     pub(super) fn load_pinned(
         settings: Settings,
         link: Link,
-        keys: PathBuf,
+        keys: &Path,
         pins: &InterfacePins,
     ) -> Result<Self, DatapathError> {
-        let mut maps: Vec<_> = OF_INTERFACE.map(|name| (name, pins.map(name))).into();
-        maps.push((KEYS, keys));
-        Self::load_with(settings, link, maps)
+        Self::load_with(settings, link, Some((keys, pins)))
     }
 
     fn load_with(
         mut settings: Settings,
         link: Link,
-        pinned: Vec<(&'static str, PathBuf)>,
+        pinned: Option<(&Path, &InterfacePins)>,
     ) -> Result<Self, DatapathError> {
         let (offsets, not_exact) = match settings.mirror {
             Mirror::Packet => (SocketOffsets::default(), None),
@@ -74,8 +72,11 @@ impl Datapath {
             },
         };
         let mut loader = EbpfLoader::new();
-        for (name, path) in pinned {
-            loader.map_pin_path(name, path);
+        if let Some((keys, pins)) = pinned {
+            loader.map_pin_path(KEYS, keys);
+            for name in OF_INTERFACE {
+                loader.map_pin_path(name, pins.map(name));
+            }
         }
         let sources = settings.sources.constant();
         // A map has at least one entry, even if it is never used.
@@ -89,10 +90,10 @@ impl Datapath {
             .override_global(BARE_PACKETS, &u32::from(link == Link::None), true)
             .load(OBJECT)
             .map_err(|error| DatapathError::Load(Box::new(error)))?;
-        let keys = ebpf.take_map(KEYS).ok_or(DatapathError::Missing(KEYS))?;
+        let map = ebpf.take_map(KEYS).ok_or(DatapathError::Missing(KEYS))?;
         Ok(Self {
             ebpf,
-            keys: KeyStore::new(keys)?,
+            keys: KeyStore::new(map, pinned.map(|(keys, _)| keys))?,
             settings,
             not_exact,
         })

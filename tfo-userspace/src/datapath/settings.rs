@@ -5,7 +5,7 @@ use std::fmt;
 use tfo_common::{maps::DEFAULT_SOURCES, sources::SourceSettings};
 
 /// How closely the data path follows the kernel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mirror {
     /// It asks the kernel's sockets what a SYN will meet, and counts as the kernel will.

@@ -1,6 +1,7 @@
 //! What the running kernel says and takes: one file per interface of it.
 
 pub mod bpf;
+pub mod clock;
 pub mod ethtool;
 pub mod filters;
 pub mod link;

@@ -4,8 +4,6 @@
 //! on the way out: it accepts a key before the kernel issues cookies with it, and forgets one after
 //! the kernel has. In between it accepts the keys of both pairs.
 
-use std::convert::Infallible;
-
 use tfo_common::cookie::{Key, KeySet};
 use zeroize::Zeroizing;
 
@@ -25,12 +23,12 @@ pub trait DataPath {
     fn accept(&mut self, keys: &KeySet) -> Result<(), Self::Error>;
 }
 
-/// No data path: a host that only rotates the kernel's keys.
-impl DataPath for () {
-    type Error = Infallible;
+/// `None`: nothing is attached, and only the kernel's keys change.
+impl<D: DataPath> DataPath for Option<D> {
+    type Error = D::Error;
 
-    fn accept(&mut self, _: &KeySet) -> Result<(), Infallible> {
-        Ok(())
+    fn accept(&mut self, keys: &KeySet) -> Result<(), D::Error> {
+        self.as_mut().map_or(Ok(()), |side| side.accept(keys))
     }
 }
 
@@ -79,7 +77,8 @@ pub enum InstallError<E> {
 }
 
 /// Puts `new` in force on both sides. No cookie that the kernel accepts is refused on the way, and
-/// keys that are not in `new` are dropped at the end.
+/// keys that are not in `new` are dropped at the end, but `staged`: the data path accepts the key that
+/// will be next before anything issues cookies with it.
 ///
 /// # Errors
 ///
@@ -90,24 +89,26 @@ pub enum InstallError<E> {
 /// Never: a set has room for two pairs.
 pub fn install<D: DataPath>(
     new: &KeyPair,
+    staged: Option<Key>,
     data_path: &mut D,
     kernel: &mut impl Kernel,
 ) -> Result<(), InstallError<D::Error>> {
     let old = kernel.pair()?;
-    let old_keys = old.iter().flat_map(KeyPair::keys);
-    let both = KeySet::new(old_keys.chain(new.keys())).expect("a set has room for two pairs");
-    data_path.accept(&both).map_err(InstallError::DataPath)?;
-    if let Err(error) = kernel.issue(new) {
-        let back = old.map_or(KeySet::EMPTY, |old| old.to_set());
-        // The data path took a larger set a moment ago. Should it fail now, it accepts too much, and
-        // the kernel still decides.
-        let _ = data_path.accept(&back);
-        return Err(error.into());
+    if old.as_ref() != Some(new) {
+        let old_keys = old.iter().flat_map(KeyPair::keys);
+        let both = KeySet::new(old_keys.chain(new.keys())).expect("a set has room for two pairs");
+        data_path.accept(&both).map_err(InstallError::DataPath)?;
+        if let Err(error) = kernel.issue(new) {
+            let back = old.map_or(KeySet::EMPTY, |old| old.to_set());
+            // The data path took a larger set a moment ago. Should it fail now, it accepts too much,
+            // and the kernel still decides.
+            let _ = data_path.accept(&back);
+            return Err(error.into());
+        }
     }
+    let accepted = KeySet::new(new.keys().chain(staged)).expect("a set has room for three keys");
     // Should this fail, the data path goes on accepting the keys of both pairs.
-    data_path
-        .accept(&new.to_set())
-        .map_err(InstallError::DataPath)
+    data_path.accept(&accepted).map_err(InstallError::DataPath)
 }
 
 /// Makes a random key primary, and the key that was primary before the backup. Gives the new pair.
@@ -123,7 +124,7 @@ pub fn rotate<D: DataPath>(
         primary: random().map_err(InstallError::Random)?,
         backup: kernel.pair()?.map(|old| old.primary),
     };
-    install(&new, data_path, kernel)?;
+    install(&new, None, data_path, kernel)?;
     Ok(new)
 }
 
@@ -140,14 +141,12 @@ pub fn import<D: DataPath>(
     let Some(pair) = kernel.pair()? else {
         return rotate(data_path, kernel);
     };
-    data_path
-        .accept(&pair.to_set())
-        .map_err(InstallError::DataPath)?;
+    install(&pair, None, data_path, kernel)?;
     Ok(pair)
 }
 
 /// A key that no one can guess.
-fn random() -> Result<Key, getrandom::Error> {
+pub(super) fn random() -> Result<Key, getrandom::Error> {
     let mut bytes = Zeroizing::new([0; Key::LEN]);
     getrandom::fill(bytes.as_mut())?;
     Ok(Key::from_bytes(*bytes))
@@ -155,7 +154,7 @@ fn random() -> Result<Key, getrandom::Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, io};
+    use std::{cell::RefCell, convert::Infallible, io};
 
     use super::*;
 
@@ -240,10 +239,11 @@ mod tests {
         for old in [None, Some(pair(1, None)), Some(pair(1, Some(2)))] {
             for new in [pair(3, Some(1)), pair(3, Some(4)), pair(2, Some(1))] {
                 let host = Host::with(old.clone(), false);
-                install(&new, &mut Side(&host), &mut Side(&host)).unwrap();
+                let staged = Some(key(9));
+                install(&new, staged, &mut Side(&host), &mut Side(&host)).unwrap();
                 host.assert_never_ahead();
                 let (accepted, issued) = host.now();
-                assert!(accepted == new.keys().collect::<Vec<_>>());
+                assert!(accepted == new.keys().chain(staged).collect::<Vec<_>>());
                 assert!(issued == Some(new));
             }
         }

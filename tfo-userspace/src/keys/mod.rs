@@ -1,11 +1,19 @@
-//! Cookie keys: the pair that the kernel holds, its text, and how it changes hands.
+//! Cookie keys: the pair that the kernel holds, its text, where pairs come from, and how they change
+//! hands.
 
-mod file;
 mod install;
+mod keeper;
 mod pair;
 mod report;
+mod schedule;
+mod source;
 
-pub use file::{KeyFileError, read_file};
 pub use install::{DataPath, InstallError, Kernel, Sysctl, import, install, rotate};
+pub use keeper::{Found, Host, Keeper};
 pub use pair::{Fingerprint, KeyPair, KeyTextError};
 pub use report::KeyReport;
+pub use schedule::{Plan, RandomSchedule, SecretSchedule};
+pub use source::{KeyFileError, OnForeignChange, Secret, SecretError, SourceConfig, read_file};
+
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,9 @@ pub enum Listen {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// It is no address.
-    #[error("write a port (of the loopback address), ADDRESS:PORT or unix:PATH, not {0:?}")]
+    #[error(
+        "write a port (of the loopback address), ADDRESS:PORT, or unix: and the whole path of a socket (unix:PATH), not {0:?}"
+    )]
     Address(String),
     /// Someone listens there.
     #[error(
@@ -61,10 +63,11 @@ impl FromStr for Listen {
     fn from_str(text: &str) -> Result<Self, ListenError> {
         let error = || ListenError::Address(text.to_owned());
         if let Some(path) = text.strip_prefix("unix:") {
-            return match path {
-                "" => Err(error()),
-                path => Ok(Self::Unix(path.into())),
-            };
+            let path = PathBuf::from(path);
+            return path
+                .is_absolute()
+                .then_some(Self::Unix(path))
+                .ok_or_else(error);
         }
         if let Ok(port) = text.parse::<u16>() {
             return Ok(Self::Tcp((Ipv4Addr::LOCALHOST, port).into()));
@@ -83,6 +86,9 @@ impl fmt::Display for Listen {
 }
 
 impl Listen {
+    /// On the loopback, for who runs here.
+    pub const DEFAULT: Self = Self::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9733));
+
     /// Other hosts may be able to reach it.
     pub fn is_public(&self) -> bool {
         match self {
@@ -194,7 +200,15 @@ mod tests {
                 (shown, public)
             );
         }
-        for text in ["", "unix:", "localhost", "127.0.0.1", "70000", "/run/tfo"] {
+        for text in [
+            "",
+            "unix:",
+            "unix:tfo.sock",
+            "localhost",
+            "127.0.0.1",
+            "70000",
+            "/run/tfo",
+        ] {
             let error = text.parse::<Listen>().unwrap_err();
             assert!(error.to_string().contains("unix:PATH"), "{text}");
         }

@@ -1,22 +1,14 @@
 //! A key file: one line `PRIMARY[,BACKUP]`, readable by its owner alone.
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
+    io,
     path::{Path, PathBuf},
 };
 
-use zeroize::Zeroizing;
+use super::{SecretError, private};
+use crate::keys::{KeyPair, KeyTextError};
 
-use super::{KeyPair, KeyTextError};
-
-/// More than any key file holds.
-const MAX_LEN: u64 = 256;
-/// Permissions of anyone but the owner.
-const OTHERS: u32 = 0o077;
-
-/// Why a key file was not taken.
+/// Why a file with keys, or with the secret that makes them, was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// It cannot be read.
@@ -35,6 +27,16 @@ pub enum KeyFileError {
         /// Its permissions.
         mode: u32,
     },
+    /// Someone else can write it.
+    #[error("key file {path}: user {owner} owns it, who could put keys of their own there: chown {user} {path}", path = path.display())]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Whose it should be.
+        user: u32,
+    },
     /// It holds no key.
     #[error("key file {path}: {source}", path = path.display())]
     Text {
@@ -42,6 +44,14 @@ pub enum KeyFileError {
         path: PathBuf,
         /// What is wrong.
         source: KeyTextError,
+    },
+    /// It holds no secret.
+    #[error("secret file {path}: {source}", path = path.display())]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: SecretError,
     },
 }
 
@@ -51,25 +61,12 @@ pub enum KeyFileError {
 ///
 /// [`KeyFileError`] where it cannot be read, others can read it, or it holds no key.
 pub fn read_file(path: &Path) -> Result<KeyPair, KeyFileError> {
-    let read = |source| KeyFileError::Read {
+    let bytes = private::read(path)?;
+    let text = str::from_utf8(&bytes).map_err(|_| KeyFileError::Read {
         path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(read)?;
-    let metadata = file.metadata().map_err(read)?;
-    if !metadata.is_file() {
-        return Err(read(io::Error::other("not a regular file")));
-    }
-    if metadata.mode() & OTHERS != 0 {
-        return Err(KeyFileError::Exposed {
-            path: path.to_owned(),
-            mode: metadata.mode() & 0o7777,
-        });
-    }
-    // With room for all of it from the start: growing would leave a copy behind in memory.
-    let mut text = Zeroizing::new(String::with_capacity(MAX_LEN as usize));
-    file.take(MAX_LEN).read_to_string(&mut text).map_err(read)?;
-    KeyPair::parse(&text).map_err(|source| KeyFileError::Text {
+        source: io::Error::other("stream did not contain valid UTF-8"),
+    })?;
+    KeyPair::parse(text).map_err(|source| KeyFileError::Text {
         path: path.to_owned(),
         source,
     })

@@ -1,0 +1,167 @@
+//! Changes of keys while clients connect: a thousand of them, and two hundred that kill(2) cuts short.
+
+use std::{
+    collections::BTreeMap,
+    panic::resume_unwind,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    thread::{self, ScopedJoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use tfo_tests::{
+    bed::{Bed, Tally, exchange},
+    keys::{self, KeyFile},
+    socket::Method,
+    veth::{Family, Pair},
+};
+
+use crate::running::{
+    Running, by_file, eventually, fingerprints, fingerprints_of, kernel_gets, numbered,
+};
+
+fn pair(n: u32) -> String {
+    format!("{},{}", numbered(n), numbered(n - 1))
+}
+
+#[test]
+fn a_kill_at_any_point_of_a_change_refuses_no_cookie() -> Result<()> {
+    const KILLS: u32 = 200;
+    let bed = Bed::idle(Pair::new()?)?;
+    let server = &bed.pair.server;
+    let file = KeyFile::new(&pair(1))?;
+    let arguments = by_file(&file);
+    let mut running = Running::start(Some(server), &arguments)?;
+    let listener = bed.listen(Family::V4)?;
+    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut stages: BTreeMap<&str, u32> = BTreeMap::new();
+    let start = Instant::now();
+    for n in 2..2 + KILLS {
+        file.replace(&pair(n))?;
+        thread::sleep(Duration::from_micros(random.u64(500..15_000)));
+        running.kill()?;
+        let [kernel, accepted] = fingerprints(&bed.tfo)?;
+        let new = fingerprints_of(&pair(n))?;
+        ensure!(
+            kernel.iter().all(|key| accepted.contains(key)),
+            "the kernel has {kernel:?}, the data path {accepted:?}"
+        );
+        let stage = match (kernel == new, accepted.len()) {
+            (false, 2) => "before the data path took the new key",
+            (false, _) => "before the kernel took it",
+            (true, 3) => "before the data path forgot the old one",
+            (true, _) => "after all of it",
+        };
+        *stages.entry(stage).or_default() += 1;
+        // The key before is good with either pair.
+        bed.in_syn(&listener, Family::V4, Method::SendTo)?;
+        running = Running::start(Some(server), &arguments)?;
+        kernel_gets(server, &pair(n))?;
+        bed.in_syn(&listener, Family::V4, Method::SendTo)?;
+    }
+    running.end()?;
+    // Kills that all come too early or too late would prove nothing.
+    ensure!(stages.len() > 1, "{stages:?}");
+    println!(
+        "{KILLS} kills in {:.1} s: {stages:#?}",
+        start.elapsed().as_secs_f64()
+    );
+    let stats = bed.equal()?;
+    ensure!(stats.counters.get("TCPFastOpenPassive") == Some(&i64::from(2 * KILLS)));
+    ensure!(stats.counters.get("TCPFastOpenPassiveFail") == Some(&0));
+    Ok(())
+}
+
+/// Clients of both families, which connect as fast as they can until they are told to stop.
+#[derive(Default)]
+struct Load {
+    connections: [AtomicU32; 2],
+    done: AtomicBool,
+}
+
+impl Load {
+    fn run(&self, bed: &Bed, index: usize) -> Result<()> {
+        let family = Family::BOTH[index];
+        let listener = bed.listen(family)?;
+        bed.after_handshake(&listener, family, Method::SendTo)?;
+        while !self.done.load(Ordering::Relaxed) {
+            let exchange = exchange(&bed.pair, &listener, family, Method::SendTo)?;
+            ensure!(exchange.in_syn, "a cookie was refused");
+            self.connections[index].fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn connections(&self) -> [u32; 2] {
+        [0, 1].map(|index: usize| self.connections[index].load(Ordering::Relaxed))
+    }
+}
+
+#[test]
+fn a_thousand_rotations_under_load_refuse_no_cookie() -> Result<()> {
+    const ROTATIONS: u32 = 1000;
+    let bed = Bed::idle(Pair::new()?)?;
+    let server = &bed.pair.server;
+    let file = KeyFile::new(&pair(1))?;
+    let running = Running::start(Some(server), &by_file(&file))?;
+    let load = Load::default();
+    let start = Instant::now();
+    thread::scope(|scope| -> Result<()> {
+        let clients = [0, 1].map(|index| {
+            let (bed, load) = (&bed, &load);
+            scope.spawn(move || load.run(bed, index))
+        });
+        let rotated = (2..2 + ROTATIONS).try_for_each(|n| {
+            file.replace(&pair(n))?;
+            kernel_gets(server, &pair(n))?;
+            // A client that stays away for two changes loses its cookie by design: each comes in between.
+            let before = load.connections();
+            eventually("every client connected", || {
+                let ended = clients.iter().any(ScopedJoinHandle::is_finished);
+                ensure!(!ended, "a client ended");
+                let now = load.connections();
+                Ok(now
+                    .iter()
+                    .zip(before)
+                    .all(|(now, before)| *now >= before + 2))
+            })
+            .map(drop)
+        });
+        load.done.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        }
+        rotated
+    })?;
+    let seconds = start.elapsed().as_secs_f64();
+    running.end()?;
+    ensure!(server.sysctl(keys::SYSCTL)? == pair(1 + ROTATIONS));
+    let connections: u32 = load.connections().iter().sum();
+    println!("{ROTATIONS} rotations in {seconds:.1} s, {connections} connections with a cookie");
+    ensure_none_failed(&bed, connections, ROTATIONS)
+}
+
+/// The kernel took as many cookies and refused none, and `tfo` counted the same.
+fn ensure_none_failed(bed: &Bed, connections: u32, rotations: u32) -> Result<()> {
+    let (_, [ours, told, own, drift]) = bed.compare()?;
+    println!("tfo        {ours}\nthe kernel {own}");
+    // A SYN may meet a key as the primary in the data path, and a moment later as the backup in the kernel.
+    let apart = drift.alt_key.abs();
+    ensure!(apart * 100 <= i64::from(rotations), "{ours}, {own}");
+    let but_for_the_key = |tally: Tally| Tally {
+        alt_key: 0,
+        ..tally
+    };
+    ensure!(
+        told == own && but_for_the_key(drift) == Tally::default(),
+        "{ours}, {own}"
+    );
+    let expected = Tally {
+        requests: 2,
+        passive: i64::from(connections),
+        ..Tally::default()
+    };
+    ensure!(but_for_the_key(own) == expected, "{connections}: {own}");
+    Ok(())
+}

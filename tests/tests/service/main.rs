@@ -1,0 +1,11 @@
+//! `tfo run` as a service: its configuration, where its keys come from, what it may do, and what it makes
+//! of faults.
+
+mod config;
+mod faults;
+mod kills;
+mod namespaces;
+mod rights;
+mod running;
+mod sources;
+mod systemd;

@@ -1,0 +1,286 @@
+use std::time::Duration;
+
+use super::*;
+use crate::datapath::{Mirror, SourceLimits};
+
+const EXAMPLE: &str = include_str!("../../../dist/tfo.toml");
+
+fn parse(text: &str) -> Result<Config, String> {
+    let path = Path::new("tfo.toml");
+    Config::parse(text, Some(path), &Flags::default()).map_err(|error| error.to_string())
+}
+
+fn eth0() -> NamespaceConfig {
+    NamespaceConfig {
+        name: None,
+        interfaces: vec!["eth0".to_owned()],
+        mode: ModeChoice::Auto,
+        settings: Settings::default(),
+        source: SourceConfig::Random {
+            interval: Duration::from_secs(86_400),
+        },
+        on_foreign_change: OnForeignChange::Restore,
+    }
+}
+
+#[test]
+fn the_example_holds_the_defaults() {
+    let defaults = Config {
+        namespaces: vec![eth0()],
+        detach_on_exit: false,
+        ports: Vec::new(),
+        metrics: None,
+    };
+    assert_eq!(parse(EXAMPLE).unwrap(), defaults);
+    // What is commented out without a space says the same once it is not.
+    let commented = |line: &&str| {
+        let rest = line.strip_prefix('#');
+        rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase()))
+    };
+    assert_eq!(EXAMPLE.lines().filter(commented).count(), 10);
+    let uncomment = |line| if commented(&line) { &line[1..] } else { line };
+    let text: Vec<&str> = EXAMPLE.lines().map(uncomment).collect();
+    assert_eq!(parse(&text.join("\n")).unwrap(), defaults);
+}
+
+#[test]
+fn the_examples_samples_are_taken() {
+    let sample = |line: &str| {
+        let rest = line.strip_prefix("# ")?;
+        let is = rest.starts_with('[')
+            || rest
+                .split_once(" = ")
+                .is_some_and(|(key, _)| key.bytes().all(|byte| byte.is_ascii_lowercase()));
+        is.then(|| rest.to_owned())
+    };
+    let lines = EXAMPLE
+        .lines()
+        .filter(|line| !line.contains("path = \"/etc/tfo/secret\""));
+    let text: Vec<String> = lines
+        .map(|line| sample(line).unwrap_or_else(|| line.to_owned()))
+        .collect();
+    let config = parse(&text.join("\n")).unwrap();
+    assert_eq!(config.metrics, Some(Listen::DEFAULT));
+    let blue = &config.namespaces[1];
+    assert_eq!(
+        (blue.name.as_deref(), blue.mode, blue.source.name()),
+        (Some("blue"), ModeChoice::Generic, "file")
+    );
+}
+
+#[test]
+fn everything_can_be_said() {
+    let config = parse(
+        "interfaces = ['eth0', 'eth1']\nmode = 'tc'\nmirror = 'packet'\ndetach-on-exit = true\nports = [53, 443]\n\
+         [sources]\nmax = 0\nprefix-v4 = 24\nprefix-v6 = 48\n\
+         [keys]\nsource = 'secret'\npath = '/s'\ninterval = '2h'\non-foreign-change = 'follow'\n\
+         [metrics]\nlisten = 'unix:/run/m'\n\
+         [[namespace]]\nname = 'blue'\ninterfaces = ['eth0']\n[namespace.keys]\ninterval = '4h'\n\
+         [[namespace]]\nname = 'red'\ninterfaces = ['eth0']\nmirror = 'exact'\nkeys = { source = 'random', interval = '1s' }\n",
+    )
+    .unwrap();
+    let [own, blue, red] = config.namespaces.as_slice() else {
+        panic!("{config:?}")
+    };
+    let secret = |hours: u64| SourceConfig::Secret {
+        path: "/s".into(),
+        interval: Duration::from_secs(hours * 3600),
+    };
+    assert_eq!(own.interfaces, ["eth0", "eth1"]);
+    assert_eq!(
+        (own.mode, own.settings.mirror),
+        (ModeChoice::Tc, Mirror::Packet)
+    );
+    let sources = SourceLimits {
+        max: 0,
+        v4: 24,
+        v6: 48,
+    };
+    assert_eq!(own.settings.sources, sources);
+    assert_eq!(own.on_foreign_change, OnForeignChange::Follow);
+    assert_eq!((&own.source, &blue.source), (&secret(2), &secret(4)));
+    assert_eq!((blue.mode, red.mode), (ModeChoice::Tc, ModeChoice::Tc));
+    assert_eq!(red.settings.mirror, Mirror::Exact);
+    let second = Duration::from_secs(1);
+    assert_eq!(red.source, SourceConfig::Random { interval: second });
+    assert!(config.detach_on_exit);
+    assert_eq!(config.ports, [53, 443]);
+    assert_eq!(config.metrics, Some(Listen::Unix("/run/m".into())));
+    assert_eq!(
+        parse("interfaces = ['eth0']\n[metrics]").unwrap().metrics,
+        Some(Listen::DEFAULT)
+    );
+}
+
+#[test]
+fn flags_win_over_the_top_of_the_file() {
+    let text = "interfaces = ['eth0']\nmode = 'tc'\nports = [1]\n[keys]\ninterval = '2h'\n\
+                [[namespace]]\nname = 'blue'\ninterfaces = ['eth0']\nkeys = { interval = '3h' }\n";
+    let flags = Flags {
+        interfaces: vec!["eth9".to_owned()],
+        layer: Layer {
+            mode: Some(ModeChoice::Generic),
+            interval: Some(Duration::from_secs(1)),
+            ..Layer::default()
+        },
+        ports: vec![443],
+        metrics: Some(Listen::DEFAULT),
+        detach_on_exit: true,
+    };
+    let config = Config::parse(text, Some(Path::new("f")), &flags).unwrap();
+    let [own, blue] = config.namespaces.as_slice() else {
+        panic!("{config:?}")
+    };
+    let random = |seconds| SourceConfig::Random {
+        interval: Duration::from_secs(seconds),
+    };
+    assert_eq!(own.interfaces, ["eth9"]);
+    assert_eq!((own.mode, &own.source), (ModeChoice::Generic, &random(1)));
+    assert_eq!(
+        (blue.mode, &blue.source),
+        (ModeChoice::Generic, &random(3 * 3600))
+    );
+    assert_eq!((config.ports, config.detach_on_exit), (vec![443], true));
+    assert_eq!(config.metrics, Some(Listen::DEFAULT));
+}
+
+/// Files that are refused, and what the one line says.
+const MISTAKES: &[(&str, &[&str])] = &[
+    ("interfaces = ['a'\n", &["tfo.toml:"]),
+    (
+        "interfaces = ['a']\nintervall = 3",
+        &["tfo.toml:2: ", "unknown field `intervall`", "`interfaces`"],
+    ),
+    (
+        "interfaces = ['a']\n[keys]\nsorce = 'x'",
+        &["tfo.toml:3: ", "`sorce`", "`source`"],
+    ),
+    ("interfaces = 'a'", &["tfo.toml:1: ", "expected a sequence"]),
+    (
+        "interfaces = ['a']\nmode = 'fast'",
+        &["tfo.toml:2: ", "`fast`", "`native`"],
+    ),
+    (
+        "interfaces = ['a']\nmirror = 'x'",
+        &["tfo.toml:2: ", "`x`", "`packet`"],
+    ),
+    (
+        "interfaces = ['a']\nports = [\n1,\n0]",
+        &["tfo.toml:4: ", "0 is not from 1 to 65535"],
+    ),
+    (
+        "interfaces = ['a']\nports = [65536]",
+        &["tfo.toml:2: ", "65536"],
+    ),
+    (
+        "interfaces = ['a']\nports = [1, 1]",
+        &["tfo.toml:2: ", "port 1 is named twice"],
+    ),
+    (
+        "interfaces = ['a']\n[sources]\nprefix-v4 = 33",
+        &["tfo.toml:3: ", "33 is not from 0 to 32"],
+    ),
+    (
+        "interfaces = ['a']\n[sources]\nmax = -1",
+        &["tfo.toml:3: ", "-1 is not from 0 to"],
+    ),
+    (
+        "interfaces = ['a']\n[keys]\nsource = 'vault'",
+        &["tfo.toml:3: ", "`vault`", "`secret`"],
+    ),
+    (
+        "interfaces = ['a']\n[keys]\nsource = 'secret'",
+        &["tfo.toml:3: ", "\"secret\" reads a file", "path"],
+    ),
+    (
+        "interfaces = ['a']\n[keys]\nsource = 'file'",
+        &["tfo.toml:3: ", "\"file\" reads a file"],
+    ),
+    (
+        "interfaces = ['a']\n[keys]\npath = '/x'",
+        &["tfo.toml:3: ", "nothing reads this path", "source ="],
+    ),
+    (
+        "interfaces = ['a']\n[keys]\ninterval = '1 day'",
+        &["tfo.toml:3: ", "such as 24h"],
+    ),
+    (
+        "interfaces = ['a']\n[keys]\ninterval = 5",
+        &["tfo.toml:3: ", "string"],
+    ),
+    (
+        "interfaces = ['a']\n[keys]\nsource = 'secret'\npath = '/x'\ninterval = '9s'",
+        &["tfo.toml:5: ", "even number", "10s to 7d"],
+    ),
+    (
+        "interfaces = ['a']\n[keys]\nsource = 'secret'\npath = '/x'\ninterval = '11s'",
+        &["tfo.toml:5: ", "even number"],
+    ),
+    (
+        "interfaces = ['a']\n[keys]\non-foreign-change = 'panic'",
+        &["tfo.toml:3: ", "`panic`", "`restore`"],
+    ),
+    (
+        "interfaces = ['a']\n[metrics]\nlisten = '97333'",
+        &["tfo.toml:3: ", "ADDRESS:PORT"],
+    ),
+    (
+        "interfaces = ['a']\n[metrics]\nlisten = 'unix:m'",
+        &["tfo.toml:3: ", "whole path"],
+    ),
+    ("", &["tfo.toml: ", "no interfaces", "-i"]),
+    (
+        "interfaces = ['a',\n'a']",
+        &["tfo.toml:2: ", "a is named twice"],
+    ),
+    (
+        "interfaces = ['a/b']",
+        &["tfo.toml:1: ", "cannot be an interface's name"],
+    ),
+    (
+        "interfaces = ['sixteencharsname']",
+        &["tfo.toml:1: ", "cannot be an interface's name"],
+    ),
+    (
+        "[[namespace]]\nname = 'b'\ninterfaces = []",
+        &["tfo.toml:2: ", "has no interfaces"],
+    ),
+    (
+        "[[namespace]]\nname = ''\ninterfaces = ['a']",
+        &["tfo.toml:2: ", "name of `ip netns`"],
+    ),
+    (
+        "[[namespace]]\ninterfaces = ['a']",
+        &["tfo.toml:1: ", "missing field `name`"],
+    ),
+    (
+        "[[namespace]]\nname = 'b'\ninterfaces = ['a']\n[[namespace]]\nname = 'b'\ninterfaces = ['c']",
+        &["tfo.toml:5: ", "has a section already"],
+    ),
+    (
+        "[[namespace]]\nname = 'b'\ninterfaces = ['a']\nkeys = { source = 'file' }",
+        &["tfo.toml:4: ", "reads a file"],
+    ),
+    (
+        "[[namespace]]\nname = 'b'\ninterfaces = ['a']\nkeys = { path = '/x' }",
+        &["tfo.toml:4: ", "nothing reads"],
+    ),
+];
+
+fn ensure_refused(text: &str, parts: &[&str]) {
+    let error = parse(text).expect_err(text);
+    for part in parts {
+        assert!(error.contains(part), "no {part:?} in {error:?} of {text:?}");
+    }
+    assert_eq!(error.lines().count(), 1, "{error:?}");
+}
+
+#[test]
+fn mistakes_are_told_with_their_line() {
+    for (text, parts) in MISTAKES {
+        ensure_refused(text, parts);
+    }
+    let ports: Vec<String> = (1..=65).map(|port| port.to_string()).collect();
+    let ports = format!("interfaces = ['a']\nports = [{}]", ports.join(","));
+    ensure_refused(&ports, &["tfo.toml:2: ", "65 ports", "at most 64"]);
+}

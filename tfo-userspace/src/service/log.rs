@@ -1,0 +1,82 @@
+//! The log, on standard error.
+
+use std::{
+    env,
+    io::{self, IsTerminal as _, Write},
+};
+
+use rustix::fs::fstat;
+use tracing::{Level, Metadata, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Layer as _,
+    filter::Targets,
+    fmt::{MakeWriter, layer},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+/// Logs this program from `info` on, more with `-v`, and of the libraries only what goes wrong.
+///
+/// For the journal, lines bear their priority in front, as sd-daemon(3) says, and no time: it has its own.
+pub fn start(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::INFO,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    // Also the library and the data path: "tfo" begins their names.
+    let targets = Targets::new()
+        .with_default(LevelFilter::ERROR)
+        .with_target("tfo", level);
+    let lines = layer().with_target(false);
+    let lines = if is_journal() {
+        let lines = lines.without_time().with_level(false).with_ansi(false);
+        lines.with_writer(Journal).with_filter(targets).boxed()
+    } else {
+        let lines = lines.with_ansi(io::stderr().is_terminal());
+        lines.with_writer(io::stderr).with_filter(targets).boxed()
+    };
+    tracing_subscriber::registry().with(lines).init();
+}
+
+/// Whether standard error goes to the journal: `JOURNAL_STREAM` holds its device and inode then.
+fn is_journal() -> bool {
+    let (Ok(stream), Ok(stderr)) = (env::var("JOURNAL_STREAM"), fstat(io::stderr())) else {
+        return false;
+    };
+    stream == format!("{}:{}", stderr.st_dev, stderr.st_ino)
+}
+
+/// Writes lines with their priority.
+struct Journal;
+
+impl<'a> MakeWriter<'a> for Journal {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line("<6>")
+    }
+
+    fn make_writer_for(&'a self, line: &Metadata<'_>) -> Line {
+        Line(match *line.level() {
+            Level::ERROR => "<3>",
+            Level::WARN => "<4>",
+            Level::INFO => "<6>",
+            Level::DEBUG | Level::TRACE => "<7>",
+        })
+    }
+}
+
+struct Line(&'static str);
+
+impl Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = [self.0.as_bytes(), line].concat();
+        io::stderr().write_all(&text)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

@@ -1,0 +1,309 @@
+//! One network namespace: what is attached there, and its keys. Everything here runs in the namespace's
+//! own thread.
+
+use std::{collections::BTreeSet, future::pending, time::Duration};
+
+use tfo_common::cookie::KeySet;
+use tracing::{error, info, warn};
+
+use super::{StartError, memory, watch::Watch};
+use crate::{
+    config::NamespaceConfig,
+    datapath::{self, Change, Ensured, Follower, Namespace, NamespaceError, Wanted},
+    kernel::{clock::Now, link, sysctl},
+    keys::{Found, Host, Keeper, KeyPair, KeyReport, Plan},
+};
+
+/// How often the kernel's keys are looked at, at least: what someone else does is noticed within a second.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long the kernel is left alone where it does not answer, or a namespace is not there.
+pub(super) const RETRY: Duration = Duration::from_secs(5);
+
+/// What happened in a namespace.
+pub(super) enum Event {
+    /// Something beside the file that keys come from.
+    Keys,
+    /// Something to an interface, or the kernel does not tell.
+    Interface(Result<Change, NamespaceError>),
+}
+
+/// One network namespace.
+pub struct Site {
+    namespace: Namespace,
+    config: NamespaceConfig,
+    attached: BTreeSet<String>,
+    /// The others.
+    missing: BTreeSet<String>,
+    /// From the first attempt on.
+    follower: Option<Follower>,
+    /// Whether something was attached before.
+    taken_over: bool,
+    keeper: Option<Keeper>,
+    watch: Watch,
+}
+
+impl Site {
+    /// The calling thread's namespace; nothing is attached yet.
+    pub(super) fn new(namespace: Namespace, config: NamespaceConfig) -> Self {
+        let mut watch = Watch::default();
+        watch.set(config.source.path());
+        Self {
+            namespace,
+            config,
+            attached: BTreeSet::new(),
+            missing: BTreeSet::new(),
+            follower: None,
+            taken_over: false,
+            keeper: None,
+            watch,
+        }
+    }
+
+    /// The namespace, to read what it counted.
+    pub const fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// What there is to say about its keys.
+    pub fn keys(&self) -> KeyReport {
+        let report = self.keeper.as_ref().map(Keeper::report);
+        report.unwrap_or_else(|| KeyReport {
+            source: self.config.source.name(),
+            ..KeyReport::default()
+        })
+    }
+
+    /// The interfaces that are attached.
+    pub fn interfaces(&self) -> impl Iterator<Item = &str> {
+        self.attached.iter().map(String::as_str)
+    }
+
+    /// The interfaces that should be attached and are not.
+    pub fn missing(&self) -> impl Iterator<Item = &str> {
+        self.missing.iter().map(String::as_str)
+    }
+
+    /// Attaches to the interfaces that are there, and from then on to those that come. A failure is tried
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// The first failure, where nothing is attached then, which is left to the caller to say.
+    pub(super) async fn begin(&mut self) -> Result<(), StartError> {
+        let mut failed = Vec::new();
+        for wanted in self.wanted() {
+            let (choice, settings) = (wanted.choice, wanted.settings);
+            match datapath::ensure(&self.namespace, &wanted.name, choice, settings).await {
+                Ok(ensured) => self.attached(wanted.name, &ensured),
+                Err(error) => {
+                    self.missing.insert(wanted.name);
+                    failed.push(error);
+                }
+            }
+        }
+        let first = (self.attached.is_empty() && !failed.is_empty()).then(|| failed.remove(0));
+        for error in failed {
+            error!("{error}");
+        }
+        self.start_keys()?;
+        self.follower = Some(Follower::start(Namespace::current()?, self.wanted())?);
+        first.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    fn wanted(&self) -> Vec<Wanted> {
+        let NamespaceConfig { mode, settings, .. } = self.config;
+        let wanted = |name: &String| Wanted {
+            name: name.clone(),
+            choice: mode,
+            settings,
+        };
+        self.config.interfaces.iter().map(wanted).collect()
+    }
+
+    fn attached(&mut self, name: String, ensured: &Ensured) {
+        self.taken_over |= !matches!(ensured, Ensured::Attached(_));
+        for line in ensured.describe(&name).lines() {
+            info!("{line}");
+        }
+        self.missing.remove(&name);
+        self.attached.insert(name);
+        memory::give_back();
+    }
+
+    /// Waits until something happens: beside the file of the keys, or to an interface, which is attached
+    /// where it is to be. Nothing is lost where it is dropped.
+    pub(super) async fn event(&mut self) -> Event {
+        let change = async {
+            match &mut self.follower {
+                Some(follower) => follower.next().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.watch.changed() => Event::Keys,
+            change = change => Event::Interface(change),
+        }
+    }
+
+    /// Does what an event asks for.
+    pub(super) fn take(&mut self, event: Event) {
+        match event {
+            Event::Keys => self.tick_keys(),
+            Event::Interface(Ok(change)) => self.note(change),
+            Event::Interface(Err(error)) => error!("{error}"),
+        }
+    }
+
+    fn note(&mut self, change: Change) {
+        match change {
+            // It was said when it was attached.
+            Change::Attached { name, ensured } if self.is_known(&name, &ensured) => {}
+            Change::Attached { name, ensured } => self.attached(name, &ensured),
+            Change::Renamed { ref from, ref to } => {
+                info!("{change}");
+                if self.attached.remove(from) {
+                    self.attached.insert(to.clone());
+                }
+            }
+            Change::Failed { ref name, .. }
+            | Change::Missing { ref name }
+            | Change::Vanished { ref name }
+            | Change::Lost { ref name } => {
+                warn!("{change}");
+                self.attached.remove(name);
+                self.missing.insert(name.clone());
+            }
+        }
+        if let Err(error) = self.start_keys() {
+            error!("{error}");
+        }
+    }
+
+    fn is_known(&self, name: &str, ensured: &Ensured) -> bool {
+        self.attached.contains(name) && matches!(ensured, Ensured::Kept(_))
+    }
+
+    /// Looks after the keys from the first attached interface on.
+    fn start_keys(&mut self) -> Result<(), NamespaceError> {
+        if self.keeper.is_some() || self.attached.is_empty() {
+            return Ok(());
+        }
+        let mode = sysctl::mode()?;
+        if !mode.server() {
+            warn!(
+                "TCP Fast Open is off for listeners here (net.ipv4.tcp_fastopen = {}): sysctl -w net.ipv4.tcp_fastopen={}",
+                mode.0,
+                mode.0 | 0x2
+            );
+        }
+        let (pair, accepted) = self.namespace.both_keys()?;
+        let found = Found {
+            pair,
+            accepted,
+            age: self.namespace.keys_age()?,
+            taken_over: self.taken_over,
+        };
+        let NamespaceConfig {
+            source,
+            on_foreign_change,
+            ..
+        } = &self.config;
+        self.keeper = Some(Keeper::new(source, *on_foreign_change, found, Now::read()));
+        self.tick_keys();
+        Ok(())
+    }
+
+    /// Does what is due. Gives the time until it is to be called again.
+    pub(super) fn tick(&mut self) -> Duration {
+        self.tick_keys();
+        let next = self
+            .keeper
+            .as_ref()
+            .and_then(|keeper| keeper.next(Now::read()));
+        next.map_or(LOOK, |next| next.min(LOOK))
+    }
+
+    fn tick_keys(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.tick(&mut Sides(&self.namespace), Now::read());
+        }
+    }
+
+    /// Goes over to another configuration of the same namespace: what is in both goes on as it is.
+    pub(super) async fn apply(&mut self, config: NamespaceConfig) {
+        let old = std::mem::replace(&mut self.config, config);
+        let new = self.config.clone();
+        let gone: Vec<String> = old
+            .interfaces
+            .into_iter()
+            .filter(|name| !new.interfaces.contains(name))
+            .collect();
+        for name in &gone {
+            self.missing.remove(name);
+            self.detach(name).await;
+        }
+        if old.mode != new.mode {
+            for name in &self.attached {
+                warn!(
+                    "{name}: runs as it does until it is attached anew: `tfo detach {name}`, and it is attached in the new mode"
+                );
+            }
+        }
+        if (&old.source, old.on_foreign_change) != (&new.source, new.on_foreign_change) {
+            info!("keys: source {}", new.source.name());
+            self.watch.set(new.source.path());
+            if let Some(keeper) = &mut self.keeper {
+                keeper.configure(&new.source, new.on_foreign_change, Now::read());
+            }
+        }
+        let attached = &self.attached;
+        let others = new.interfaces.into_iter();
+        self.missing = others.filter(|name| !attached.contains(name)).collect();
+        let wanted = self.wanted();
+        if let Some(follower) = &mut self.follower {
+            // What has other settings now is upgraded in place.
+            follower.want(wanted);
+        }
+        self.tick_keys();
+    }
+
+    /// Detaches from everything.
+    pub(super) async fn detach_all(&mut self) {
+        for name in self.attached.clone() {
+            self.detach(&name).await;
+        }
+    }
+
+    async fn detach(&mut self, name: &str) {
+        if !self.attached.remove(name) {
+            return;
+        }
+        let detached = match link::find(name).await {
+            Ok(interface) => datapath::detach(&self.namespace, interface.index, name),
+            Err(error) => Err(NamespaceError::from(error).into()),
+        };
+        match detached {
+            Ok(()) => info!("{name}: detached"),
+            Err(error) => error!("{error}"),
+        }
+    }
+}
+
+/// The namespace's data path and kernel.
+struct Sides<'a>(&'a Namespace);
+
+impl Host for Sides<'_> {
+    type Error = NamespaceError;
+
+    fn kernel(&self) -> Result<Option<KeyPair>, NamespaceError> {
+        Ok(sysctl::key()?)
+    }
+
+    fn both(&self) -> Result<(Option<KeyPair>, Option<KeySet>), NamespaceError> {
+        self.0.both_keys()
+    }
+
+    fn install(&mut self, plan: &Plan) -> Result<(), NamespaceError> {
+        self.0.install_keys(&plan.pair, plan.staged)
+    }
+}
