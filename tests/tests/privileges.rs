@@ -54,6 +54,8 @@ fn three_capabilities_do() -> Result<()> {
         for arguments in [
             &["stats", "--check"] as &[_],
             &["listeners"],
+            &["status"],
+            &["keys", "show"],
             &["keys", "import"],
         ] {
             done(&bed, arguments).context(mode)?;

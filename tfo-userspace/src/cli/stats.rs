@@ -11,11 +11,6 @@ use super::{
     output::{counters_json, print, print_json, table},
 };
 
-/// How often, and how far apart, the counters are compared before `--check` calls a difference drift:
-/// a SYN is counted here before the kernel counts it.
-const LOOKS: u32 = 5;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
-
 pub(super) async fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
     let namespace = Namespace::current()?;
     if args.check {
@@ -144,22 +139,10 @@ fn remarks(namespace: &Namespace) -> anyhow::Result<String> {
 
 /// Looks a few times, and calls drift what is there every time.
 async fn check(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<ExitCode> {
-    let mut drift = namespace.drift()?;
-    let mut drifting = drift.drift().map(|by| by != 0);
-    for _ in 1..LOOKS {
-        if drifting == [false; Counter::MIRRORED.len()] {
-            break;
-        }
-        tokio::time::sleep(BETWEEN_LOOKS).await;
-        drift = namespace.drift()?;
-        for (drifting, by) in drifting.iter_mut().zip(drift.drift()) {
-            *drifting &= by != 0;
-        }
-    }
-    let found: Vec<usize> = (0..drifting.len()).filter(|at| drifting[*at]).collect();
+    let (drift, found) = namespace.lasting_drift().await?;
     if args.json.json {
         let mut object = to_json(namespace, args).await?;
-        let names = found.iter().map(|at| Counter::MIRRORED[*at].name());
+        let names = found.iter().map(|counter| counter.name());
         object["drifting"] = names.collect();
         print_json(&object)?;
     } else if found.is_empty() {
@@ -170,8 +153,8 @@ async fn check(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<ExitCo
     }
     if !args.json.json {
         let mut text = String::new();
-        for at in found {
-            let counter = Counter::MIRRORED[at];
+        let rows = Counter::MIRRORED.into_iter().enumerate();
+        for (at, counter) in rows.filter(|(_, counter)| found.contains(counter)) {
             text += &format!(
                 "{}: tfo {}, kernel {}, drift {}\n",
                 counter.name(),

@@ -97,31 +97,6 @@ impl AttachedInterface {
     }
 }
 
-/// The mirrored counters beside the kernel's own.
-#[derive(Clone, Debug)]
-pub struct Drift {
-    /// What was counted on all attached interfaces.
-    pub ours: Snapshot,
-    /// What the kernel counted since interfaces were last attached or detached.
-    pub kernel: KernelCounters,
-}
-
-impl Drift {
-    /// Ours less the kernel's, in the order of [`Counter::MIRRORED`].
-    pub fn drift(&self) -> [i64; Counter::MIRRORED.len()] {
-        let mut drift = [0; Counter::MIRRORED.len()];
-        for (index, counter) in Counter::MIRRORED.into_iter().enumerate() {
-            drift[index] = self
-                .ours
-                .total
-                .get(counter)
-                .wrapping_sub(self.kernel[index])
-                .cast_signed();
-        }
-        drift
-    }
-}
-
 /// The calling thread's network namespace, as the data path sees it.
 #[derive(Clone, Debug)]
 pub struct Namespace {

@@ -321,20 +321,6 @@ impl InterfacePins {
     }
 }
 
-/// The directories of other layout versions.
-///
-/// # Errors
-///
-/// [`DatapathError::Io`] where the pins cannot be read.
-pub fn other_versions() -> Result<Vec<PathBuf>, DatapathError> {
-    let names = names(&root())?;
-    Ok(names
-        .iter()
-        .filter(|name| **name != version_name())
-        .map(|name| root().join(name))
-        .collect())
-}
-
 /// An interface's pins in another layout version. All that is known of it is that the link is where this
 /// version has it.
 #[derive(Clone, Debug)]

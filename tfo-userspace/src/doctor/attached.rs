@@ -1,7 +1,5 @@
 //! What `tfo` has in the kernel, and whether it still does its work.
 
-use std::{path::PathBuf, time::Duration};
-
 use tfo_common::counters::Counter;
 
 use super::{Finding, interfaces::Ours};
@@ -12,17 +10,13 @@ use crate::{
 };
 
 const CHECK: &str = "attached";
-/// How often, and how far apart, counters are compared before a difference is called drift: a SYN is
-/// counted here before the kernel counts it.
-const LOOKS: u32 = 5;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Facts about the namespace's data path.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attached {
     interfaces: Vec<OnInterface>,
-    /// Directories of pins of other layout versions.
-    other_versions: Vec<PathBuf>,
+    /// What other layout versions attached: their names, and the interface's index.
+    other_layouts: Vec<(String, u32)>,
     keys: Option<Keys>,
     /// Counters that drift, and by how much.
     drift: Vec<(Counter, i64)>,
@@ -54,10 +48,6 @@ impl Attached {
             facts.unread.push("it takes privileges to see".into());
             return facts;
         }
-        match datapath::other_versions() {
-            Ok(paths) => facts.other_versions = paths,
-            Err(error) => facts.unread.push(error.to_string()),
-        }
         if let Err(error) = facts.read_namespace().await {
             facts.unread.push(error.to_string());
         }
@@ -66,6 +56,7 @@ impl Attached {
 
     async fn read_namespace(&mut self) -> Result<(), NamespaceError> {
         let namespace = Namespace::current()?;
+        self.other_layouts = namespace.other_layouts()?;
         for interface in namespace.interfaces().await? {
             self.interfaces.push(OnInterface {
                 index: interface.index,
@@ -81,7 +72,9 @@ impl Attached {
             Ok(keys) => self.keys = keys,
             Err(error) => self.unread.push(error.to_string()),
         }
-        self.drift = lasting_drift(&namespace).await?;
+        let (drift, lasting) = namespace.lasting_drift().await?;
+        let all = Counter::MIRRORED.into_iter().zip(drift.drift());
+        self.drift = all.filter(|(counter, _)| lasting.contains(counter)).collect();
         Ok(())
     }
 
@@ -100,13 +93,12 @@ impl Attached {
             .iter()
             .map(|why| Finding::unknown(CHECK, why))
             .collect();
-        findings.extend(self.other_versions.iter().map(|path| {
+        findings.extend(self.other_layouts.iter().map(|(layout, index)| {
             let found = format!(
-                "{} was made by a tfo of another layout version, whose program may still be attached",
-                path.display()
+                "a tfo of layout {layout} attached to the interface with index {index}, and this one does not read its counts"
             );
-            let remedy = "`tfo attach` on its interfaces takes them over; `tfo detach --all` removes it";
-            Finding::problem("other version", found).remedy(remedy)
+            Finding::problem("other version", found)
+                .remedy("tfo attach IFACE, which takes it over; or tfo detach --all")
         }));
         if self.interfaces.is_empty() {
             if self.unread.is_empty() {
@@ -202,26 +194,6 @@ impl Keys {
     }
 }
 
-/// The counters that are apart every time.
-async fn lasting_drift(namespace: &Namespace) -> Result<Vec<(Counter, i64)>, NamespaceError> {
-    let mut drift = vec![];
-    for look in 0..LOOKS {
-        let now = namespace.drift()?.drift();
-        let apart = |(at, by): (usize, i64)| (by != 0).then_some((Counter::MIRRORED[at], by));
-        let now: Vec<_> = now.into_iter().enumerate().filter_map(apart).collect();
-        if look == 0 {
-            drift = now;
-        } else {
-            drift.retain(|(counter, _)| now.iter().any(|(other, _)| other == counter));
-        }
-        if drift.is_empty() {
-            break;
-        }
-        tokio::time::sleep(BETWEEN_LOOKS).await;
-    }
-    Ok(drift)
-}
-
 #[cfg(test)]
 mod tests {
     use tfo_common::cookie::Key;
@@ -278,7 +250,7 @@ mod tests {
         expect(&lost, CHECK, Problem, "detached");
         let gone = with(|facts| facts.interfaces[0].name = None);
         expect(&gone, "stale pins", Warning, "interface 2 is gone");
-        let old = with(|facts| facts.other_versions.push("/sys/fs/bpf/tfo/v0".into()));
+        let old = with(|facts| facts.other_layouts.push(("v0".into(), 2)));
         expect(&old, "other version", Problem, "/v0");
         let unread = with(|facts| {
             facts.interfaces.clear();

@@ -1,12 +1,15 @@
 //! The interfaces: what their drivers take, and who else is there.
 
+use std::collections::BTreeSet;
+
 use aya::programs::{SchedClassifier, TcAttachType};
 use tfo_common::wire::Link;
 
 use super::Finding;
 use crate::kernel::{
-    ethtool, filters,
+    ethtool,
     link::{AttachedXdp, Interface, XdpMode},
+    tc,
     xdp_features::{self, XdpFeatures},
 };
 
@@ -52,6 +55,7 @@ impl Facts {
             mtu: interface.mtu,
             link: interface.link.clone(),
             xdp: interface.xdp,
+            filters: others(*index, ours.as_ref()),
             ours,
             driver: ethtool::driver(name),
             features: xdp_features::read(*index).ok(),
@@ -62,7 +66,6 @@ impl Facts {
                     .map(aya::programs::ProgramInfo::id)
                     .collect()
             }),
-            filters: filters::at_ingress(*index).await.unwrap_or_default(),
         }
     }
 
@@ -178,6 +181,15 @@ impl Facts {
             self.name
         )))
     }
+}
+
+/// The kinds of the filters at ingress that are not ours, each once. TCX programs are not among them.
+fn others(index: u32, ours: Option<&Ours>) -> Vec<String> {
+    let ours = ours.map(|ours| ours.program_id);
+    let filters = tc::filters(index).unwrap_or_default().into_iter();
+    let others = filters.filter(|filter| ours.is_none() || filter.program_id != ours);
+    let kinds: BTreeSet<String> = others.map(|filter| filter.kind).collect();
+    kinds.into_iter().collect()
 }
 
 #[cfg(test)]

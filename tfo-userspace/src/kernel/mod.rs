@@ -3,7 +3,6 @@
 pub mod bpf;
 pub mod clock;
 pub mod ethtool;
-pub mod filters;
 pub mod link;
 mod netlink;
 pub mod netns;

@@ -17,12 +17,14 @@ use super::netlink::ask;
 const PROGRAM_ID: u16 = 11;
 
 /// A filter on what an interface receives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     /// Its place: lower ones come first.
     pub priority: u16,
     /// What tells it from others of that priority.
     pub handle: u32,
+    /// Which classifier it is, such as `bpf` or `flower`.
+    pub kind: String,
     /// Its program, if it is one.
     pub program_id: Option<u32>,
 }
@@ -38,6 +40,7 @@ pub fn filters(index: u32) -> io::Result<Vec<Filter>> {
     let filters = messages.iter().map(|message| Filter {
         priority: (message.header.info >> 16) as u16,
         handle: message.header.handle.into(),
+        kind: message.attributes.iter().find_map(kind).unwrap_or_default(),
         program_id: message.attributes.iter().find_map(program_id),
     });
     // A priority of its own is told beside its filters, with the handle 0.
@@ -73,6 +76,13 @@ pub fn remove_unused_clsact(index: u32) -> io::Result<()> {
     message.header.handle.major = TcHandle::CLSACT.major;
     let request = RouteNetlinkMessage::DelQueueDiscipline(message);
     ask(request, NLM_F_REQUEST | NLM_F_ACK).map(drop)
+}
+
+fn kind(attribute: &TcAttribute) -> Option<String> {
+    match attribute {
+        TcAttribute::Kind(kind) => Some(kind.clone()),
+        _ => None,
+    }
 }
 
 fn program_id(attribute: &TcAttribute) -> Option<u32> {

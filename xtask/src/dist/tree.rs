@@ -37,10 +37,7 @@ pub(super) fn lay_out(tree: &Path, binary: &Path, pages: &Path) -> Result<()> {
     // The eBPF object is data in it, and stays whole.
     succeed(Command::new("strip").arg("--strip-unneeded").arg(&tfo))?;
     for (from, to) in FILES {
-        let from = repository().join(from);
-        if from.exists() {
-            copy(&from, &tree.join(to))?;
-        }
+        copy(&repository().join(from), &tree.join(to))?;
     }
     let share = tree.join("usr/share");
     succeed(Command::new(pages).arg(&share))?;

@@ -1,7 +1,7 @@
 //! A guest from its start to its verdict.
 
 use std::{
-    fmt,
+    fmt, fs,
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Command, Stdio},
@@ -18,12 +18,17 @@ use super::Kernel;
 pub(super) const SUITE: &str = "tfo: vm: suite";
 pub(super) const DONE: &str = "tfo: vm: done";
 
+const KVM: &str = "kvm";
+/// In emulation the kernel's check of the timer fails at times, which is why it is left out.
+const EMULATION: &str = "tcg,thread=multi";
+
 pub(super) struct Guest<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) initramfs: &'a Path,
-    /// What it runs.
-    pub(super) script: &'a Path,
 }
+
+/// How long a guest that has nothing to do may take to start and to end under KVM.
+const TRIAL: Duration = Duration::from_secs(30);
 
 /// What the suites came to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -72,13 +77,27 @@ impl fmt::Display for Verdict {
 }
 
 impl Guest<'_> {
-    /// Runs it, shows what it writes, and ends it after `limit`.
-    pub(super) fn run(&self, limit: Duration) -> Result<Verdict> {
+    /// Runs `script` under KVM where that works, else emulated, shows what it writes, and ends it after
+    /// `limit`. `trial` is a script that does nothing.
+    pub(super) fn run(&self, script: &Path, trial: &Path, limit: Duration) -> Result<Verdict> {
+        // That there is a device does not say that it works, as in a guest of others.
+        let kvm = fs::metadata("/dev/kvm").is_ok() && self.boot(KVM, trial, TRIAL, |_| {})?.done;
+        let accelerator = if kvm { KVM } else { EMULATION };
+        self.boot(accelerator, script, limit, |line| {
+            println!("{}: {line}", self.kernel.release);
+        })
+    }
+
+    fn boot(
+        &self,
+        accelerator: &str,
+        script: &Path,
+        limit: Duration,
+        show: impl Fn(&str),
+    ) -> Result<Verdict> {
         let end = Instant::now() + limit;
-        let mut qemu = self
-            .command()
-            .spawn()
-            .context("cannot start qemu-system-x86_64")?;
+        let mut command = self.command(accelerator, script);
+        let mut qemu = command.spawn().context("cannot start qemu-system-x86_64")?;
         let (say, lines) = mpsc::channel();
         let stdout = qemu.stdout.take().context("QEMU has no output")?;
         let reader = thread::spawn(move || {
@@ -93,12 +112,12 @@ impl Guest<'_> {
         loop {
             match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
-                    println!("{}: {line}", self.kernel.release);
+                    show(&line);
                     verdict.read(&line);
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
-                    println!("tfo: vm: ended after {} s", limit.as_secs());
+                    show(&format!("ended after {} s", limit.as_secs()));
                     qemu.kill()?;
                     break;
                 }
@@ -110,19 +129,9 @@ impl Guest<'_> {
         Ok(verdict)
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, accelerator: &str, script: &Path) -> Command {
         let mut command = Command::new("qemu-system-x86_64");
-        // KVM where it is to be had, else emulation, in which the check of the timer fails at times.
-        command.args([
-            "-accel",
-            "kvm",
-            "-accel",
-            "tcg,thread=multi",
-            "-cpu",
-            "max",
-            "-smp",
-            "2",
-        ]);
+        command.args(["-accel", accelerator, "-cpu", "max", "-smp", "2"]);
         command.args(["-m", "4096", "-nographic", "-no-reboot", "-nic", "none"]);
         command.args([
             "-virtfs",
@@ -132,10 +141,12 @@ impl Guest<'_> {
         command.arg("-initrd").arg(self.initramfs);
         let line = format!(
             "console=ttyS0 quiet no_timer_check panic=-1 tfo_script={}",
-            self.script.display()
+            script.display()
         );
         command.args(["-append", &line]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        // QEMU's own complaints are of interest only where it was to work.
+        let stderr = if accelerator == KVM { Stdio::null() } else { Stdio::inherit() };
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         command
     }
 }

@@ -8,7 +8,8 @@ mod guest;
 mod initramfs;
 
 use std::{
-    path::{Path, PathBuf},
+    fs,
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
@@ -86,9 +87,11 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
         let guest = Guest {
             kernel: &kernel,
             initramfs: &initramfs,
-            script: &script(&kernel, &suites, &folder)?,
         };
-        verdicts.push((kernel.release.clone(), guest.run(plan.limit)?));
+        let [script, trial] = [("suites.sh", &suites[..]), ("trial.sh", &[])]
+            .map(|(name, suites)| script(&kernel, suites, folder.join(name)));
+        let verdict = guest.run(&script?, &trial?, plan.limit)?;
+        verdicts.push((kernel.release.clone(), verdict));
     }
     let mut code = ExitCode::SUCCESS;
     for (release, verdict) in &verdicts {
@@ -101,7 +104,7 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
 }
 
 /// What the guest does once it is up: every suite, one test at a time, since it is slow.
-fn script(kernel: &Kernel, suites: &[PathBuf], folder: &Path) -> Result<PathBuf> {
+fn script(kernel: &Kernel, suites: &[PathBuf], path: PathBuf) -> Result<PathBuf> {
     let mut lines = format!(
         "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TFO_PATIENCE=20\n\
          mount --bind {modules} /lib/modules/{release}\n\
@@ -121,7 +124,6 @@ fn script(kernel: &Kernel, suites: &[PathBuf], folder: &Path) -> Result<PathBuf>
         );
     }
     lines += &format!("echo '{}'\n", guest::DONE);
-    let path = folder.join("suites.sh");
-    std::fs::write(&path, lines)?;
+    fs::write(&path, lines)?;
     Ok(path)
 }
