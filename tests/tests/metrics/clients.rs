@@ -88,8 +88,7 @@ fn pages_and_methods() -> Result<()> {
     );
     for bad in [
         &["--metrics", "nonsense"][..],
-        &["--metrics-ports", "80"],
-        &["--metrics", "1", "--metrics-ports", "0"],
+        &["--metrics", "1", "--port", "0"],
     ] {
         let output = bed
             .tfo

@@ -71,7 +71,7 @@ fn dashboard() -> Result<Vec<String>> {
 fn prometheus_scrapes_and_answers() -> Result<()> {
     let bed = Bed::new()?;
     let netns = &bed.pair.server;
-    let _served = Served::start(&bed.tfo, netns, &["--metrics-ports", "80"])?;
+    let _served = Served::start(&bed.tfo, netns, &["--port", "80"])?;
     traffic(&bed)?;
     let stats = bed.equal()?;
     // What it scrapes from now on holds all of that: it starts later than an answer stays fresh.

@@ -1,6 +1,11 @@
 //! The values of a scrape.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::counters::Counter;
@@ -9,6 +14,7 @@ use tfo_tests::{
     prometheus::{Samples, Served, get, promtool, scrape},
     raw::{RawClient, RawSyn},
     socket::Method,
+    tfo::LIMIT,
     veth::{Family, SERVER_INTERFACE, server_port},
 };
 use tfo_userspace::metrics::{Kind, METRICS};
@@ -64,7 +70,11 @@ fn same(ours: f64, theirs: i64, what: &str) -> Result<()> {
 #[test]
 fn promtool_finds_nothing_wrong() -> Result<()> {
     let bed = Bed::new()?;
-    let _served = Served::start(&bed.tfo, &bed.pair.server, &["--metrics-ports", "80,443"])?;
+    let _served = Served::start(
+        &bed.tfo,
+        &bed.pair.server,
+        &["--port", "80", "--port", "443"],
+    )?;
     traffic(&bed)?;
     let (text, samples) = scrape(&bed)?;
     ensure!(promtool(&["check", "metrics"], &text)?.is_empty());
@@ -148,7 +158,7 @@ fn keys_and_maps_are_those_that_other_commands_show() -> Result<()> {
     let (_, samples) = scrape(&bed)?;
     let shown = bed.tfo.json(&["keys", "show"])?;
     let primary = shown["kernel"][0].as_str().context("no key")?;
-    let key = format!("tfo_key_info{{primary=\"{primary}\"}}");
+    let key = format!("tfo_key_info{{source=\"random\",primary=\"{primary}\"}}");
     same(find(&samples, &key)?, 1, "key")?;
     same(find(&samples, "tfo_keys_agree")?, 1, "agreement")?;
     let entries = |map: &str| of_interface(&samples, "tfo_map_entries", "map", map);
@@ -169,8 +179,11 @@ fn keys_and_maps_are_those_that_other_commands_show() -> Result<()> {
 fn named_ports_are_told_and_the_others_summed() -> Result<()> {
     let bed = Bed::new()?;
     let port = traffic(&bed)?.to_string();
-    let ports = format!("{port},9");
-    let _served = Served::start(&bed.tfo, &bed.pair.server, &["--metrics-ports", &ports])?;
+    let _served = Served::start(
+        &bed.tfo,
+        &bed.pair.server,
+        &["--port", &port, "--port", "9"],
+    )?;
     let (_, samples) = scrape(&bed)?;
     for (port, passive, syns) in [(port.as_str(), 4, 6), ("9", 0, 0), ("other", 0, 1)] {
         for (counter, expected) in [("TCPFastOpenPassive", passive), ("Syns", syns)] {
@@ -201,7 +214,10 @@ fn what_is_wrong_is_told() -> Result<()> {
     ensure!(get(server, "/healthz")?.body == "ok\n");
 
     server.set_sysctl("net.ipv4.tcp_fastopen", "514")?;
-    bed.tfo.done(&["detach", SERVER_INTERFACE])?;
+    // No interface of that name is there any more.
+    let away = ["link set server0 down", "link set server0 name away0"];
+    server.configure(&away)?;
+    bed.tfo.done(&["detach", "away0"])?;
     let (_, samples) = scrape(&bed)?;
     same(find(&samples, &attached)?, 0, "attached")?;
     same(find(&samples, "tfo_no_cookie_mode")?, 1, "mode")?;
@@ -214,7 +230,12 @@ fn what_is_wrong_is_told() -> Result<()> {
     );
 
     // A part that cannot be read is told, and the others are there.
-    bed.tfo.done(&["attach", SERVER_INTERFACE])?;
+    server.configure(&["link set away0 name server0", "link set server0 up"])?;
+    let start = Instant::now();
+    while find(&scrape(&bed)?.1, &attached)? < 1.0 {
+        ensure!(start.elapsed() < LIMIT, "not attached again");
+        thread::sleep(Duration::from_millis(100));
+    }
     let part = |name: &str| format!("tfo_scrape_error{{part=\"{name}\"}}");
     let (_, samples) = scrape(&bed)?;
     same(find(&samples, &part("keys"))?, 0, "keys")?;

@@ -12,7 +12,7 @@ use tfo_tests::fuzz::{Frames, run_frames};
 const FRAMES: usize = 100_000;
 
 /// What no packet decides without the socket that it meets.
-const OF_SOCKETS: [Counter; 9] = [
+const OF_SOCKETS: [Counter; 10] = [
     Counter::ListenOverflow,
     Counter::ReasonOff,
     Counter::ReasonListenerWithout,
@@ -22,6 +22,7 @@ const OF_SOCKETS: [Counter; 9] = [
     Counter::ReasonSynQueueFull,
     Counter::ReasonAcceptQueueFull,
     Counter::ReasonRetransmission,
+    Counter::ReasonSigned,
 ];
 
 fn check(frames: Frames) -> Result<Counters> {

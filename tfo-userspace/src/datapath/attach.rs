@@ -276,7 +276,7 @@ impl<'a> Turn<'a> {
         let (mode, program_id) = (running.mode, running.program_id);
         info::write(&pins.info(), datapath.settings())?;
         build::write(&pins.build())?;
-        self.namespace.rebase_with(datapath.counters()?)?;
+        self.namespace.rebase_with(|| datapath.counters())?;
         if let Some(link) = running.link {
             pin_program(&mut datapath, mode, &pins.program())?;
             let path = pins.link();

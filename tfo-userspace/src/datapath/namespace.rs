@@ -6,7 +6,7 @@ use tfo_common::{
 };
 
 use super::{
-    Build, DatapathError, Mirror, Snapshot, build, info,
+    Build, DatapathError, Drift, Mirror, Snapshot, build, info,
     pins::{InterfacePins, Lock, NamespacePins, OtherLayout},
     program::map_from_pin,
     value,
@@ -23,6 +23,8 @@ use crate::{
 };
 
 const STATE: &str = "state";
+/// How often both sides are read in search of a moment at which nothing changes.
+const REBASE_TRIES: u32 = 20;
 
 /// Why the state of a namespace could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -236,17 +238,31 @@ impl Namespace {
     /// Has our counters and the kernel's agree from now on: an interface came or went, and with it
     /// counts.
     pub(super) fn rebase(&self) -> Result<(), NamespaceError> {
-        self.rebase_with(Snapshot::default())
+        self.rebase_with(|| Ok(Snapshot::default()))
     }
 
-    /// As [`Self::rebase`], where an interface that is being attached has these counts.
-    pub(super) fn rebase_with(&self, mut counts: Snapshot) -> Result<(), NamespaceError> {
-        counts += self.counters()?;
-        let ours = counts.total;
+    /// As [`Self::rebase`], where an interface that is being attached has the counts that `more` reads.
+    pub(super) fn rebase_with(
+        &self,
+        more: impl Fn() -> Result<Snapshot, DatapathError>,
+    ) -> Result<(), NamespaceError> {
+        let mut kernel = netstat::read()?;
+        let mut ours = self.counters()?;
+        ours += more()?;
+        // Both at one moment: SYNs may be coming in already.
+        for _ in 0..REBASE_TRIES {
+            let now = netstat::read()?;
+            if now == kernel {
+                break;
+            }
+            kernel = now;
+            ours = self.counters()?;
+            ours += more()?;
+        }
         let mut state = self.state().unwrap_or_default();
-        state.baseline = netstat::read()?;
+        state.baseline = kernel;
         for (base, counter) in state.baseline.iter_mut().zip(Counter::MIRRORED) {
-            *base = base.wrapping_sub(ours.get(counter));
+            *base = base.wrapping_sub(ours.total.get(counter));
         }
         Ok(self.set_state(state)?)
     }

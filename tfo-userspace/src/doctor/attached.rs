@@ -4,7 +4,7 @@ use tfo_common::counters::Counter;
 
 use super::{Finding, interfaces::Ours};
 use crate::{
-    datapath::{self, DatapathError, Namespace, NamespaceError},
+    datapath::{DatapathError, Namespace, NamespaceError},
     kernel::{link::XdpMode, sysctl},
     keys::{Fingerprint, KeyPair},
 };
@@ -74,7 +74,9 @@ impl Attached {
         }
         let (drift, lasting) = namespace.lasting_drift().await?;
         let all = Counter::MIRRORED.into_iter().zip(drift.drift());
-        self.drift = all.filter(|(counter, _)| lasting.contains(counter)).collect();
+        self.drift = all
+            .filter(|(counter, _)| lasting.contains(counter))
+            .collect();
         Ok(())
     }
 

@@ -46,7 +46,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) async fn read(interface: &Interface, ours: Option<Ours>) -> Self {
+    pub(super) fn read(interface: &Interface, ours: Option<Ours>) -> Self {
         let Interface { name, index, .. } = interface;
         let tcx = SchedClassifier::query_tcx(name, TcAttachType::Ingress);
         Self {

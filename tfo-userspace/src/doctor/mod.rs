@@ -28,7 +28,7 @@ pub async fn examine(names: &[String]) -> Result<Vec<Finding>, LinkError> {
     let attached = attached::Attached::read(privileged).await;
     let mut findings = host::Host::read().judge();
     for interface in chosen {
-        let facts = interfaces::Facts::read(interface, attached.on(interface.index)).await;
+        let facts = interfaces::Facts::read(interface, attached.on(interface.index));
         findings.extend(facts.judge());
     }
     findings.extend(fast_open::FastOpen::read(cookies).await.judge());

@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 use super::{StartError, memory, watch::Watch};
 use crate::{
     config::NamespaceConfig,
-    datapath::{self, Change, Ensured, Follower, Namespace, NamespaceError, Wanted},
+    datapath::{self, AttachError, Change, Ensured, Follower, Namespace, NamespaceError, Wanted},
     kernel::{clock::Now, link, sysctl},
     keys::{Found, Host, Keeper, KeyPair, KeyReport, Plan},
 };
@@ -90,17 +90,7 @@ impl Site {
     ///
     /// The first failure, where nothing is attached then, which is left to the caller to say.
     pub(super) async fn begin(&mut self) -> Result<(), StartError> {
-        let mut failed = Vec::new();
-        for wanted in self.wanted() {
-            let (choice, settings) = (wanted.choice, wanted.settings);
-            match datapath::ensure(&self.namespace, &wanted.name, choice, settings).await {
-                Ok(ensured) => self.attached(wanted.name, &ensured),
-                Err(error) => {
-                    self.missing.insert(wanted.name);
-                    failed.push(error);
-                }
-            }
-        }
+        let mut failed = self.attach_all().await;
         let first = (self.attached.is_empty() && !failed.is_empty()).then(|| failed.remove(0));
         for error in failed {
             error!("{error}");
@@ -108,6 +98,23 @@ impl Site {
         self.start_keys()?;
         self.follower = Some(Follower::start(Namespace::current()?, self.wanted())?);
         first.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Attaches to every interface that is wanted, or brings it up to date. Gives what went wrong.
+    async fn attach_all(&mut self) -> Vec<AttachError> {
+        let mut failed = Vec::new();
+        for wanted in self.wanted() {
+            let (choice, settings) = (wanted.choice, wanted.settings);
+            match datapath::ensure(&self.namespace, &wanted.name, choice, settings).await {
+                Ok(ensured) => self.attached(wanted.name, &ensured),
+                Err(error) => {
+                    self.attached.remove(&wanted.name);
+                    self.missing.insert(wanted.name);
+                    failed.push(error);
+                }
+            }
+        }
+        failed
     }
 
     fn wanted(&self) -> Vec<Wanted> {
@@ -121,6 +128,9 @@ impl Site {
     }
 
     fn attached(&mut self, name: String, ensured: &Ensured) {
+        if self.attached.contains(&name) && matches!(ensured, Ensured::Kept(_)) {
+            return;
+        }
         self.taken_over |= !matches!(ensured, Ensured::Attached(_));
         for line in ensured.describe(&name).lines() {
             info!("{line}");
@@ -156,8 +166,6 @@ impl Site {
 
     fn note(&mut self, change: Change) {
         match change {
-            // It was said when it was attached.
-            Change::Attached { name, ensured } if self.is_known(&name, &ensured) => {}
             Change::Attached { name, ensured } => self.attached(name, &ensured),
             Change::Renamed { ref from, ref to } => {
                 info!("{change}");
@@ -177,10 +185,6 @@ impl Site {
         if let Err(error) = self.start_keys() {
             error!("{error}");
         }
-    }
-
-    fn is_known(&self, name: &str, ensured: &Ensured) -> bool {
-        self.attached.contains(name) && matches!(ensured, Ensured::Kept(_))
     }
 
     /// Looks after the keys from the first attached interface on.
@@ -256,12 +260,12 @@ impl Site {
                 keeper.configure(&new.source, new.on_foreign_change, Now::read());
             }
         }
-        let attached = &self.attached;
-        let others = new.interfaces.into_iter();
-        self.missing = others.filter(|name| !attached.contains(name)).collect();
+        // What has other settings now is upgraded in place.
+        for error in self.attach_all().await {
+            error!("{error}");
+        }
         let wanted = self.wanted();
         if let Some(follower) = &mut self.follower {
-            // What has other settings now is upgraded in place.
             follower.want(wanted);
         }
         self.tick_keys();

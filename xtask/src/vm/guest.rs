@@ -145,8 +145,15 @@ impl Guest<'_> {
         );
         command.args(["-append", &line]);
         // QEMU's own complaints are of interest only where it was to work.
-        let stderr = if accelerator == KVM { Stdio::null() } else { Stdio::inherit() };
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        let stderr = if accelerator == KVM {
+            Stdio::null()
+        } else {
+            Stdio::inherit()
+        };
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr);
         command
     }
 }

@@ -7,12 +7,7 @@ mod debian;
 mod guest;
 mod initramfs;
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Result, ensure};
 
