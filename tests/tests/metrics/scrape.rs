@@ -238,16 +238,15 @@ fn what_is_wrong_is_told() -> Result<()> {
     }
     let part = |name: &str| format!("tfo_scrape_error{{part=\"{name}\"}}");
     let (_, samples) = scrape(&bed)?;
-    same(find(&samples, &part("keys"))?, 0, "keys")?;
-    let keys = pins(&bed)?.join("keys");
-    std::fs::remove_file(&keys)?;
+    same(find(&samples, &part("drift"))?, 0, "drift")?;
+    std::fs::remove_file(pins(&bed)?.join("state"))?;
     let (_, samples) = scrape(&bed)?;
-    same(find(&samples, &part("memory"))?, 1, "memory")?;
-    same(find(&samples, &part("counters"))?, 0, "counters")?;
+    same(find(&samples, &part("drift"))?, 1, "drift")?;
+    same(find(&samples, &part("keys"))?, 0, "keys")?;
     same(find(&samples, &attached)?, 1, "attached")?;
     let health = get(server, "/healthz")?;
     ensure!(
-        health.status == 503 && health.body.contains("memory: "),
+        health.status == 503 && health.body.contains("drift: "),
         "{health:?}"
     );
     Ok(())
