@@ -1,6 +1,10 @@
 //! The package in a clean system: `check.sh` beside this file says what is done there.
 
-use std::{path::Path, process::Command, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -15,6 +19,9 @@ const TOOLS: [(&str, &str); 4] = [
     ("lintian", "lintian"),
     ("systemd-analyze", "systemd"),
 ];
+
+/// The system that the package is installed in.
+const SUITE: &str = "bookworm";
 
 /// The worst figure of `systemd-analyze security` that the unit may have, in tenths. What it comes to is what
 /// the work takes: root and `CAP_NET_ADMIN` (0.6), the host's network (0.8), `/proc/sys` (0.2), bpf(2) (0.3).
@@ -33,17 +40,43 @@ pub(super) fn check(package: &Path, place: &Path) -> Result<()> {
     println!("tfo: lintian found neither error nor warning");
     let unit = repository().join("dist/tfo.service");
     exposure(&unit)?;
+    let base = clean_system(place)?;
     let start = Instant::now();
     let script = repository().join("xtask/src/dist/check.sh");
     // Mounts, processes and the network are its own: whatever happens, nothing of it stays.
     let mut check = as_root("unshare")?;
     check.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--"]);
-    succeed(check.arg(script).arg(package).arg(place).arg(&unit))?;
+    succeed(check.arg(script).arg(package).args([place, &base, &unit]))?;
     println!(
         "tfo: installed, ran, removed and purged in a clean system, in {:.0} s",
         start.elapsed().as_secs_f32()
     );
     Ok(())
+}
+
+/// An archive of a clean system, in `place`; made the first time, which takes some minutes.
+fn clean_system(place: &Path) -> Result<PathBuf> {
+    let archive = place.join(format!("{SUITE}.tar"));
+    if archive.exists() {
+        return Ok(archive);
+    }
+    println!("tfo: dist: debootstrap {SUITE}, the first time");
+    let root = place.join("fresh");
+    let mut remove = as_root("rm")?;
+    succeed(remove.arg("-rf").arg(&root))?;
+    // What it mounts there is gone afterwards.
+    let mut make = as_root("unshare")?;
+    make.args(["--mount", "--pid", "--fork", "--kill-child", "--"]);
+    make.args(["debootstrap", "--variant=minbase", SUITE]);
+    succeed(make.arg(&root).stdout(Stdio::null()))?;
+    let part = archive.with_extension("part");
+    let mut pack = as_root("tar")?;
+    succeed(pack.arg("-C").arg(&root).arg("-cf").arg(&part).arg("."))?;
+    let mut rename = as_root("mv")?;
+    succeed(rename.args([&part, &archive]))?;
+    let mut remove = as_root("rm")?;
+    succeed(remove.arg("-rf").arg(&root))?;
+    Ok(archive)
 }
 
 fn exposure(unit: &Path) -> Result<()> {

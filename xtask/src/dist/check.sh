@@ -2,10 +2,8 @@
 # Installs the package in a clean Debian, runs it, removes and purges it. Its namespaces (mount, network,
 # process) are its own; the BPF file system, too.
 set -euo pipefail
-package=$1 place=$2 unit=$3
-suite=bookworm
+package=$1 place=$2 base=$3 unit=$4
 root=$place/root
-base=$place/$suite.tar
 
 fail() {
     echo "tfo: dist: $*" >&2
@@ -22,14 +20,6 @@ attached() { ip -details link show dev server0 | grep -q 'prog/xdp'; }
 
 mount --make-rprivate /
 mount -t proc proc /proc
-if [ ! -f "$base" ]; then
-    step "debootstrap $suite, the first time"
-    rm -rf "$root"
-    debootstrap --variant=minbase "$suite" "$root" >"$place/debootstrap.log" 2>&1 \
-        || fail "debootstrap failed: $(tail -1 "$place/debootstrap.log")"
-    tar -C "$root" -cf "$base.part" .
-    mv "$base.part" "$base"
-fi
 rm -rf "$root"
 mkdir "$root"
 mount -t tmpfs -o mode=755 tmpfs "$root"
