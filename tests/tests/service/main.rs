@@ -3,6 +3,7 @@
 
 mod config;
 mod faults;
+mod interfaces;
 mod kills;
 mod namespaces;
 mod rights;

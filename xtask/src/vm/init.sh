@@ -23,4 +23,4 @@ $b mount -t sysfs sys /root/sys
 $b mount -t tmpfs tmp /root/tmp
 $b mount -t tmpfs run /root/run
 $b mkdir -p "/root/lib/modules/$($b uname -r)"
-exec $b switch_root /root /bin/sh -c ". $script; echo o > /proc/sysrq-trigger; sleep 60"
+exec $b switch_root /root /bin/sh -c ". $script; echo o > /proc/sysrq-trigger; while :; do :; done"

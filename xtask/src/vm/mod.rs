@@ -7,9 +7,14 @@ mod debian;
 mod guest;
 mod initramfs;
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use self::guest::Guest;
 use crate::{
@@ -67,8 +72,9 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
     );
     setup::ensure()?;
     setup::programs(&PROGRAMS)?;
-    build::tfo(Profile::Dev)?;
+    let tfo = build::tfo(Profile::Dev)?;
     let suites = test::suites(&plan.suites)?;
+    let suites = copies(&tfo, &suites, &repository().join("target/vm/bin"))?;
     let series: Vec<&str> = match plan.series.as_slice() {
         [] => SERIES.into(),
         named => named.iter().map(String::as_str).collect(),
@@ -96,6 +102,20 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
         }
     }
     Ok(code)
+}
+
+/// Copies of the executables, which stay what they are while a guest runs, whatever is built meanwhile.
+fn copies(tfo: &Path, suites: &[PathBuf], into: &Path) -> Result<Vec<PathBuf>> {
+    let _ = fs::remove_dir_all(into);
+    fs::create_dir_all(into)?;
+    let copy = |from: &PathBuf| -> Result<PathBuf> {
+        let to = into.join(from.file_name().unwrap_or_default());
+        fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+        Ok(to)
+    };
+    // The suites look for it beside themselves.
+    copy(&tfo.to_owned())?;
+    suites.iter().map(copy).collect()
 }
 
 /// What the guest does once it is up: every suite, one test at a time, since it is slow.
