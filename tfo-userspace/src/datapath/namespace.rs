@@ -6,7 +6,7 @@ use tfo_common::{
 };
 
 use super::{
-    Build, DatapathError, Mirror, Snapshot, build, info,
+    Build, DatapathError, Drift, Mirror, Snapshot, build, info,
     pins::{InterfacePins, Lock, NamespacePins, OtherLayout},
     program::map_from_pin,
     value,
