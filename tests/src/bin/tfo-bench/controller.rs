@@ -64,7 +64,6 @@ pub(crate) fn section(effort: &Effort) -> Result<Section> {
         name: name.into(),
         of: "what".into(),
         unit: unit.into(),
-        subject: unit.into(),
         rows,
         ..Table::default()
     };

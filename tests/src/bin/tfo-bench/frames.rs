@@ -181,7 +181,6 @@ fn programs(peers: &[(&str, &Xdp)], data_paths: &[Tfo]) -> Result<[Table; 2]> {
         name: name.into(),
         of: "program".into(),
         unit: unit.into(),
-        subject: unit.into(),
         rows,
         ..Table::default()
     };

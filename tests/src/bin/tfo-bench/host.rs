@@ -82,9 +82,10 @@ impl OnInterface {
 /// Counts SYNs with Fast Open's option by port, as far as nftables can: it knows no cookies.
 const NFTABLES: &str = "table inet bench {\n\
     chain c { type filter hook prerouting priority raw; policy accept;\n\
-    tcp flags & (syn | ack) == syn tcp option fastopen exists tcp dport 443 counter;\n\
-    tcp flags & (syn | ack) == syn tcp option fastopen exists counter;\n\
-    tcp flags & (syn | ack) == syn counter; } }";
+    tcp flags & (syn | ack) == syn tcp option fastopen exists tcp dport 443 counter\n\
+    tcp flags & (syn | ack) == syn tcp option fastopen exists counter\n\
+    tcp flags & (syn | ack) == syn counter\n\
+    }\n}";
 
 fn run(netns: &Netns, program: &str, arguments: &[&str]) -> Result<()> {
     process::succeed(netns.command(program).args(arguments), LIMIT).map(drop)

@@ -93,7 +93,7 @@ impl Arguments {
                 runs: 50_000,
                 load: Duration::from_millis(200),
                 rotations: 100,
-                idle: Duration::from_secs(2),
+                idle: Duration::from_millis(500),
             }
         } else {
             Effort {

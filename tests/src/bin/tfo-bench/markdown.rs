@@ -67,12 +67,13 @@ pub(crate) fn table(table: &Table) -> String {
     } else {
         ""
     };
-    let mut text = format!("\n### {name}\n\nIn {unit}{better}.\n\n");
+    let mut text = format!("\n### {name}\n\n");
     match yardstick {
         Some(yardstick) => {
+            text += &format!("In {unit}{better}.\n\n");
             text += &format!("| {of} | {yardstick} | {subject} | ratio |\n|---|---|---|---|\n");
         }
-        None => text += &format!("| {of} | {subject} |\n|---|---|\n"),
+        None => text += &format!("| {of} | {unit}{better} |\n|---|---|\n"),
     }
     for row in rows {
         text += &line(row);
@@ -150,7 +151,7 @@ mod tests {
         part.rows = vec![Row::single("UDP", [1_234_567.0])];
         assert_eq!(
             table(&part),
-            "\n### Frames\n\nIn ns; more is better.\n\n| frame | tfo |\n|---|---|\n| UDP | 1,234,567 |\n"
+            "\n### Frames\n\n| frame | ns; more is better |\n|---|---|\n| UDP | 1,234,567 |\n"
         );
     }
 

@@ -103,7 +103,6 @@ pub(crate) fn section(effort: &Effort) -> Result<Section> {
         name: name.into(),
         of: of.into(),
         unit: unit.into(),
-        subject: unit.into(),
         rows,
         ..Table::default()
     };

@@ -20,37 +20,60 @@ use crate::{
 /// How long the line holds a frame.
 const ONE_WAY: Duration = Duration::from_millis(20);
 
-/// What is measured: its name, how the client connects, and whether `tfo` is attached.
-const WAYS: [(&str, Method, bool); 4] = [
-    ("no Fast Open", Method::Plain, false),
-    ("Fast Open", Method::SendTo, false),
-    ("no Fast Open, tfo attached", Method::Plain, true),
-    ("Fast Open, tfo attached", Method::SendTo, true),
+/// How a client connects.
+const METHODS: [(&str, Method); 2] = [
+    ("no Fast Open", Method::Plain),
+    ("Fast Open", Method::SendTo),
 ];
+
+/// Connections of one kind.
+struct Way<'a> {
+    name: String,
+    family: Family,
+    listener: &'a Listener,
+    method: Method,
+    attached: bool,
+    samples: Vec<Sample>,
+}
 
 /// The time from connecting to the reply, in round trips.
 pub(crate) fn section(effort: &Effort) -> Result<Section> {
     let bed = Bed::idle(Pair::delayed(ONE_WAY)?)?;
-    let mut rows = Vec::new();
+    let listener = bed.listen(Family::V6)?;
+    let mut ways = Vec::new();
+    for (attached, suffix) in [(false, ""), (true, ", tfo attached")] {
+        for family in Family::BOTH {
+            ways.extend(METHODS.map(|(name, method)| Way {
+                name: format!("{family}, {name}{suffix}"),
+                family,
+                listener: &listener,
+                method,
+                attached,
+                samples: Vec::new(),
+            }));
+        }
+    }
     for family in Family::BOTH {
-        let listener = bed.listen(family)?;
         // The client gets its cookie.
         bed.after_handshake(&listener, family, Method::SendTo)?;
-        let mut samples = WAYS.map(|_| Vec::new());
-        for round in 0..=effort.rounds {
-            progress(&format!("saving, {family}"), round, effort);
-            for ((_, method, attached), samples) in WAYS.iter().zip(&mut samples) {
-                let sample = measure(&bed, &listener, family, *method, *attached)?;
+    }
+    for round in 0..=effort.rounds {
+        progress("saving", round, effort);
+        for attached in [false, true] {
+            if attached {
+                bed.tfo.done(&["attach", SERVER_INTERFACE])?;
+            }
+            for way in ways.iter_mut().filter(|way| way.attached == attached) {
+                let sample = way.measure(&bed)?;
                 if round > 0 {
-                    samples.push(sample);
+                    way.samples.push(sample);
                 }
             }
         }
-        let named = WAYS.iter().zip(&samples);
-        rows.extend(
-            named.map(|((name, ..), samples)| Row::paired(format!("{family}, {name}"), samples)),
-        );
+        bed.tfo.done(&["detach", SERVER_INTERFACE])?;
     }
+    let rows = ways.iter().map(|way| Row::paired(&way.name, &way.samples));
+    let rows = rows.collect();
     Ok(Section {
         title: "What Fast Open saves".into(),
         about: vec![ABOUT.into()],
@@ -72,27 +95,17 @@ const ABOUT: &str = "A client, a server, and between them a line that holds ever
     plain connect(2) right before shows, and that is the yardstick. A client without Fast Open has its reply after\n\
     two round trips, one with a cookie after one. The client has its cookie already.";
 
-fn measure(
-    bed: &Bed,
-    listener: &Listener,
-    family: Family,
-    method: Method,
-    attached: bool,
-) -> Result<Sample> {
-    if attached {
-        bed.tfo.done(&["attach", SERVER_INTERFACE])?;
+impl Way<'_> {
+    fn measure(&self, bed: &Bed) -> Result<Sample> {
+        let yardstick = round_trip(bed, self.listener, self.family)?;
+        let exchange = bed.exchange(self.listener, self.family, self.method)?;
+        let fast_open = self.method != Method::Plain;
+        ensure!(exchange.in_syn == fast_open, "{}: {exchange:?}", self.name);
+        Ok(Sample {
+            yardstick,
+            subject: exchange.took.as_secs_f64() * 1e3,
+        })
     }
-    let yardstick = round_trip(bed, listener, family)?;
-    let exchange = bed.exchange(listener, family, method)?;
-    let fast_open = method != Method::Plain;
-    ensure!(exchange.in_syn == fast_open, "{method:?}: {exchange:?}");
-    if attached {
-        bed.tfo.done(&["detach", SERVER_INTERFACE])?;
-    }
-    Ok(Sample {
-        yardstick,
-        subject: exchange.took.as_secs_f64() * 1e3,
-    })
 }
 
 /// How long a handshake takes the client, in milliseconds.
