@@ -292,15 +292,14 @@ fn serve<T: Send>(
             }
         });
         let result = pair.client.run(|| {
-            stay_on(0)?;
-            let result = client(address);
+            let result = stay_on(0).and_then(|()| client(address));
             done.store(true, Ordering::Relaxed);
             // Wakes the server.
             drop(TcpStream::connect(address));
             result
         });
-        let served = server.join();
-        served.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let ended = server.join();
+        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         result
     })
 }
@@ -318,6 +317,9 @@ fn tcp_stream(pair: &Pair, time: Duration) -> Result<f64> {
     };
     serve(pair, read, |address| {
         let mut stream = TcpStream::connect(address)?;
+        // A server that failed reads no more.
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_write_timeout(Some(LIMIT))?;
         let buffer = vec![0; 1 << 17];
         let start = Instant::now();
         while start.elapsed() < time {

@@ -3,6 +3,11 @@
 //! Whatever is compared runs in turns, round by round, so that what else the machine does falls on both;
 //! a ratio is taken within a round.
 
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "what a run counts is far below 2^52"
+)]
+
 mod cases;
 mod compare;
 mod controller;
