@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::programs::{XdpMode, xdp::XdpLinkId};
 use socket2::SockRef;
 use tfo_tests::{
@@ -162,7 +162,8 @@ const ABOUT: &str = "Two namespaces, joined by veth; programs are on the receivi
     veth builds an XDP frame of every packet once any program is attached: that is the step from `no program` to\n\
     the empty one. `nftables` has no program, and matches `tcp option fastopen` in a prerouting chain; it knows\n\
     no cookies. `xdp-filter` has no rules, and passes everything. `tfo` is as `tfo attach` leaves it. The UDP\n\
-    flood is counted where UDP takes or drops it; a connection is reset once it is accepted.";
+    flood is counted where UDP takes or drops it; connections are made one after another, each reset by the\n\
+    server as it accepts it.";
 
 fn plot(table: usize, file: &str) -> Plot {
     Plot {
@@ -334,21 +335,26 @@ fn tcp_stream(pair: &Pair, time: Duration) -> Result<f64> {
 }
 
 fn connections(pair: &Pair, time: Duration) -> Result<f64> {
-    let close = |mut stream: TcpStream| {
-        // The client resets it, so that no port stays in TIME_WAIT.
-        match stream.read(&mut [0]) {
-            Err(error) if error.kind() != ErrorKind::ConnectionReset => Err(error.into()),
-            _ => Ok(()),
-        }
+    let reset = |stream: TcpStream| {
+        // No port stays in TIME_WAIT.
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        Ok(())
     };
-    serve(pair, close, |address| {
+    serve(pair, reset, |address| {
         let start = Instant::now();
         let mut count = 0_u32;
+        // One at a time: where the accept queue is full, a SYN is lost for a second.
+        let connect = || {
+            let mut stream = TcpStream::connect(address)?;
+            stream.set_read_timeout(Some(LIMIT))?;
+            stream.read(&mut [0])
+        };
         while start.elapsed() < time {
-            let stream = TcpStream::connect(address)?;
-            SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
-            drop(stream);
-            count += 1;
+            match connect() {
+                // Perhaps before connect(2) has returned.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => count += 1,
+                other => bail!("the server did not reset: {other:?}"),
+            }
         }
         Ok(f64::from(count) / start.elapsed().as_secs_f64())
     })
