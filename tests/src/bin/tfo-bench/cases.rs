@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use etherparse::PacketBuilder;
+use etherparse::{EtherType, PacketBuilder};
 use tfo_common::counters::Counter::{
     self, CookieReqd, Passive, PassiveAltKey, PassiveFail, ReasonBadCookie,
 };
@@ -12,7 +12,7 @@ use tfo_tests::{
     program::{Counted, KeyBytes},
 };
 
-use crate::data_path::With;
+use crate::{data_path::With, peers::PeerCounts, report::Sample};
 
 pub(crate) const PRIMARY: KeyBytes = *b"a primary key...";
 pub(crate) const BACKUP: KeyBytes = *b"a backup key....";
@@ -29,16 +29,12 @@ pub(crate) struct Case {
     pub(crate) frame: Bytes,
     /// What the program counts for it, which shows that it took the way that is measured.
     pub(crate) counts: Counted,
-    /// The most that it is to cost, in empty programs.
-    pub(crate) target: Option<f64>,
+    /// What the C program counts for it.
+    pub(crate) peer: PeerCounts,
+    /// The empty program and ours.
     pub(crate) samples: Vec<Sample>,
-}
-
-/// Nanoseconds for a packet, in one round.
-#[derive(Clone, Copy)]
-pub(crate) struct Sample {
-    pub(crate) empty: f64,
-    pub(crate) tfo: f64,
+    /// The C program and ours.
+    pub(crate) peer_samples: Vec<Sample>,
 }
 
 impl Case {
@@ -48,9 +44,15 @@ impl Case {
             with: With::Bare,
             frame: frame.into(),
             counts,
-            target: None,
+            peer: PeerCounts::default(),
             samples: Vec::new(),
+            peer_samples: Vec::new(),
         }
+    }
+
+    /// Whether the C program is measured on it, too: it has no other settings, and no extension headers.
+    pub(crate) fn in_c(&self) -> bool {
+        self.with == With::Bare && !self.name.contains("extension header")
     }
 
     /// The same with a look-up of the listener.
@@ -64,19 +66,6 @@ impl Case {
         self.with = with;
         self
     }
-
-    fn target(mut self, ratio: f64) -> Self {
-        self.target = Some(ratio);
-        self
-    }
-
-    /// The median, the least and the most of a figure of the rounds.
-    pub(crate) fn spread(&self, figure: impl Fn(&Sample) -> f64) -> [f64; 3] {
-        let mut figures: Vec<_> = self.samples.iter().map(figure).collect();
-        figures.sort_by(f64::total_cmp);
-        let middle = figures.len() / 2;
-        [figures[middle], figures[0], figures[figures.len() - 1]]
-    }
 }
 
 /// All of them.
@@ -88,49 +77,83 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
     .map(|segments: [u16; 8]| IpAddr::from(segments));
     let mut cases = vec![Case::new("ARP", arp(), Counted::nothing())];
-    cases.extend(family("IPv4", v4, 3.0));
-    cases.extend(family("IPv6", v6, 3.8));
+    cases.extend(family("IPv4", v4));
+    cases.extend(family("IPv6", v6));
     cases
 }
 
-/// The frames of one address family. A valid cookie is to cost `cookie_target`.
-fn family(family: &str, [client, server]: [IpAddr; 2], cookie_target: f64) -> Vec<Case> {
+/// The frames of one address family.
+fn family(family: &str, [client, server]: [IpAddr; 2]) -> Vec<Case> {
     let segment = |flags| {
         let client = SocketAddr::new(client, 50_000);
         Segment::new(client, SocketAddr::new(server, PORT), flags)
     };
-    let syn = |what: &str, fast_open: &[u8], data: &[u8], counters: &[Counter]| {
-        let options = linux_options(fast_open);
-        let frame = segment(flag::SYN).options(&options).data(data).frame();
+    let syn_in = |what: &str, segment: Segment, fast_open: &[u8], data: &[u8], counters: &[_]| {
+        let segment = segment.options(&linux_options(fast_open)).data(data);
         let counts = Counted::syn(PORT, counters, data);
-        Case::new(format!("{family} {what}"), frame, counts)
+        let case = Case::new(format!("{family} {what}"), segment.frame(), counts);
+        Case {
+            peer: PeerCounts::syn(counters, data),
+            ..case
+        }
+    };
+    let syn = |what: &str, fast_open: &[u8], data: &[u8], counters: &[Counter]| {
+        syn_in(what, segment(flag::SYN), fast_open, data, counters)
     };
     let cookie = |key: &KeyBytes| fast_open(&packet::cookie(key, client, server));
     // An acknowledgement in the middle of a connection has timestamps.
     let timestamps = b"\x01\x01\x08\x0a\x5c\x3f\x10\x9a\x10\x2b\x3c\x4d";
-    let ack = segment(flag::ACK).options(timestamps).padded_frame();
+    let ack = segment(flag::ACK).options(timestamps);
+    let tagged = |segment: Segment| segment.vlan(EtherType::VLAN_TAGGED_FRAME);
     let (udp, nothing) = (udp(client, server), Counted::nothing);
     let alt = &[Passive, PassiveAltKey];
     let valid = || syn("SYN, valid cookie", &cookie(&PRIMARY), REQUEST, &[Passive]);
     let bad = &[PassiveFail, ReasonBadCookie];
-    vec![
+    let (none, request, ours) = (b"", fast_open(b""), cookie(&PRIMARY));
+    let mut cases = vec![
         Case::new(format!("{family} UDP"), udp, nothing()),
-        Case::new(format!("{family} TCP ACK"), ack, nothing()).target(1.3),
-        syn("SYN, no Fast Open", b"", b"", &[]).target(1.9),
-        syn("SYN, cookie request", &fast_open(b""), b"", &[CookieReqd]),
-        syn("SYN, valid cookie", &cookie(&PRIMARY), REQUEST, &[Passive]).target(cookie_target),
+        Case::new(format!("{family} TCP ACK"), ack.padded_frame(), nothing()),
+        Case::new(
+            format!("{family} TCP ACK, VLAN"),
+            tagged(ack.clone()).padded_frame(),
+            nothing(),
+        ),
+        syn("SYN, no Fast Open", none, none, &[]),
+        syn_in("SYN, VLAN", tagged(segment(flag::SYN)), none, none, &[]),
+        syn("SYN, cookie request", &request, none, &[CookieReqd]),
+        valid(),
         syn("SYN, backup key's cookie", &cookie(&BACKUP), REQUEST, alt),
         syn("SYN, invalid cookie", &cookie(&NO_KEY), REQUEST, bad),
-        syn("SYN, no Fast Open", b"", b"", &[]).exact(),
-        syn("SYN, cookie request", &fast_open(b""), b"", &[CookieReqd]).exact(),
-        syn("SYN, data alone", b"", REQUEST, &[]),
-        syn("SYN, data alone", b"", REQUEST, &[]).with(With::Sources, "by source"),
-        valid().with(With::Sources, "by source"),
-        valid().with(With::OverRate, "over rate"),
-        valid().with(With::Told, "told"),
-        syn("SYN, valid cookie", &cookie(&PRIMARY), REQUEST, &[Passive]).exact(),
+        syn("SYN, data alone", none, REQUEST, &[]),
+        syn("SYN, no Fast Open", none, none, &[]).exact(),
+        syn("SYN, cookie request", &request, none, &[CookieReqd]).exact(),
+        valid().exact(),
         syn("SYN, invalid cookie", &cookie(&NO_KEY), REQUEST, bad).exact(),
-    ]
+        syn("SYN, data alone", none, REQUEST, &[]).with(With::Sources, "by source"),
+        valid().with(With::Sources, "by source"),
+        valid().with(With::OverRate, "events over rate"),
+        valid().with(With::Told, "events told"),
+    ];
+    if client.is_ipv6() {
+        // Destination options: six bytes of padding.
+        let behind = |segment: Segment| segment.extension(60, &[1, 4, 0, 0, 0, 0]);
+        let syn = segment(flag::SYN);
+        cases.push(Case::new(
+            "IPv6 TCP ACK, extension header",
+            behind(ack).padded_frame(),
+            nothing(),
+        ));
+        cases.push(syn_in(
+            "SYN, extension header",
+            behind(syn.clone()),
+            none,
+            none,
+            &[],
+        ));
+        let name = "SYN, valid cookie, extension header";
+        cases.push(syn_in(name, behind(syn), &ours, REQUEST, &[Passive]));
+    }
+    cases
 }
 
 /// A question for an address, in a frame of Ethernet's least length.

@@ -1,230 +1,163 @@
-//! What the data path costs for each packet, beside an empty XDP program, under `BPF_PROG_TEST_RUN`.
+//! What the data path costs and what Fast Open saves: `report.json`, `report.md` and plots.
 //!
-//! Both programs run in one process on the same frames, one after the other in every round, so that
-//! what else the machine does falls on both; a ratio is taken within a round. A time is the CPU time
-//! of the whole system call over its runs: the kernel's own figure is cut to whole nanoseconds, and
-//! counts what other processes do meanwhile. It contains what the kernel does around each run, which
-//! is most of the empty program's time.
+//! Whatever is compared runs in turns, round by round, so that what else the machine does falls on both;
+//! a ratio is taken within a round.
+
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "what a run counts is far below 2^52"
+)]
 
 mod cases;
+mod compare;
+mod controller;
 mod data_path;
+mod frames;
+mod growth;
+mod host;
+mod markdown;
+mod measure;
+mod output;
+mod peers;
+mod plot;
+mod report;
+mod rotation;
+mod saving;
 
-use std::{
-    fs,
-    net::{Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
-use aya::{
-    Ebpf,
-    programs::{TestRun as _, TestRunOptions, Xdp},
-};
-use clap::Parser;
-use object::{
-    Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
-    write::{Object, Symbol, SymbolSection},
-};
-use rustix::{
-    thread::{CpuSet, sched_setaffinity},
-    time::{ClockId, clock_gettime},
-};
-use tfo_tests::{
-    keys,
-    netns::Netns,
-    program::{KeyBytes, PASS},
-    socket::Listener,
-};
+use anyhow::{Context as _, Result};
+use clap::{Parser, ValueEnum};
 
 use crate::{
-    cases::{BACKUP, Case, PORT, PRIMARY, Sample, cases},
-    data_path::{Tfo, With},
+    measure::Effort,
+    report::{Report, Section},
 };
 
-/// Measures the data path beside an empty XDP program. Needs root.
+/// Measures the data path, and writes a report. Needs root.
 #[derive(Parser)]
 struct Arguments {
-    /// Rounds in which every frame is measured once; the table shows their median.
-    #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-    /// Runs of each program on each frame in a round.
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
-    runs: u32,
+    /// Finish in two minutes: fewer and shorter rounds
+    #[arg(long)]
+    quick: bool,
+    /// Say what got slower since that report, and end with status 3 where a ratio worsened by more than 10 %
+    #[arg(long, value_name = "OLD.json")]
+    compare: Option<PathBuf>,
+    /// Where the report goes
+    #[arg(long, value_name = "DIRECTORY")]
+    out: PathBuf,
+    /// Measure only this part, and write nothing
+    #[arg(long = "part", value_name = "PART")]
+    parts: Vec<Part>,
+    /// Rounds that are kept
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
+    /// What was built
+    #[arg(long, default_value = "unknown")]
+    commit: String,
+    /// Today
+    #[arg(long, default_value = "unknown")]
+    date: String,
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
-    // The listener that the exact mirror finds.
-    let netns = Netns::new("bench")?;
-    netns.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
-    // It holds cookies against the kernel's keys.
-    netns.set_sysctl(keys::SYSCTL, &[PRIMARY, BACKUP].map(text).join(","))?;
-    let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT);
-    let _listener = Listener::fast_open(&netns, any)?;
-    netns.run(|| run(&arguments))
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// What a frame costs
+    Frames,
+    /// The same where there are many ports, sources, listeners and keys
+    Growth,
+    /// Traffic over veth
+    Host,
+    /// What Fast Open saves
+    Saving,
+    /// Rotation of keys under load
+    Rotation,
+    /// Memory and times of the controller
+    Controller,
 }
 
-fn run(arguments: &Arguments) -> Result<()> {
-    let Arguments { rounds, runs } = *arguments;
-    let mut cpu = CpuSet::new();
-    cpu.set(0);
-    sched_setaffinity(None, &cpu).context("cannot stay on one CPU")?;
-
-    let mut object = Ebpf::load(&empty_object()?)?;
-    let empty: &mut Xdp = object
-        .program_mut("empty")
-        .context("no empty program")?
-        .try_into()?;
-    empty
-        .load()
-        .context("cannot load a program; it takes root")?;
-    let mut data_paths = Vec::new();
-    for with in With::ALL {
-        data_paths.push(Tfo::new(with)?);
-    }
-
-    let mut cases = cases();
-    for case in &cases {
-        let counted = data_paths[case.with as usize].program.count(&case.frame)?;
-        ensure!(counted == case.counts, "{}: {counted:?}", case.name);
-    }
-    print_machine()?;
-    println!(
-        "{rounds} rounds of {runs} runs; CPU time in ns per packet and ratio: median (least to most)\n"
-    );
-    // The first round warms up, and is not kept.
-    for round in 0..=rounds as usize {
-        for index in 0..cases.len() {
-            let index = (index + round) % cases.len();
-            let sample = {
-                let case = &cases[index];
-                measure(empty, &mut data_paths, case, runs, round % 2 == 0)?
-            };
-            if round > 0 {
-                cases[index].samples.push(sample);
-            }
+impl Part {
+    fn measure(self, effort: &Effort, report: &mut Report) -> Result<Section> {
+        match self {
+            Self::Frames => frames::section(effort, report),
+            Self::Growth => growth::section(effort),
+            Self::Host => host::section(effort, report),
+            Self::Saving => saving::section(effort),
+            Self::Rotation => rotation::section(effort),
+            Self::Controller => controller::section(effort),
         }
     }
-    print_table(&cases);
-    Ok(())
 }
 
-/// A key as the sysctl has it: four words, each as the machine would print it.
-fn text(key: KeyBytes) -> String {
-    let (words, _) = key.as_chunks::<4>();
-    let words = words.iter().map(|word| u32::from_le_bytes(*word));
-    words
-        .map(|word| format!("{word:08x}"))
-        .collect::<Vec<_>>()
-        .join("-")
-}
-
-/// Runs both programs on a frame.
-fn measure(
-    empty: &Xdp,
-    data_paths: &mut [Tfo],
-    case: &Case,
-    runs: u32,
-    tfo_first: bool,
-) -> Result<Sample> {
-    let tfo = &mut data_paths[case.with as usize];
-    let chunk = case.with.chunk(runs);
-    let mut time_tfo = || {
-        chunks(runs, chunk, || {
-            tfo.listen()?;
-            time(tfo.program.xdp()?, &case.frame, chunk)
-        })
-    };
-    let before = tfo_first.then(&mut time_tfo).transpose()?;
-    let empty = chunks(runs, chunk, || time(empty, &case.frame, chunk))?;
-    let tfo = before.map_or_else(time_tfo, Ok)?;
-    Ok(Sample { empty, tfo })
-}
-
-/// The mean of the times of as many chunks as are in so many runs.
-fn chunks(runs: u32, chunk: u32, mut time: impl FnMut() -> Result<f64>) -> Result<f64> {
-    let number = runs / chunk;
-    let mut sum = 0.0;
-    for _ in 0..number {
-        sum += time()?;
+impl Arguments {
+    fn effort(&self) -> Effort {
+        let mut effort = if self.quick {
+            Effort {
+                rounds: 5,
+                runs: 50_000,
+                load: Duration::from_millis(200),
+                rotations: 100,
+                idle: Duration::from_millis(500),
+            }
+        } else {
+            Effort {
+                rounds: 11,
+                runs: 500_000,
+                load: Duration::from_secs(2),
+                rotations: 1000,
+                idle: Duration::from_secs(10),
+            }
+        };
+        if let Some(rounds) = self.rounds {
+            effort.rounds = rounds.into();
+        }
+        effort
     }
-    Ok(sum / f64::from(number))
 }
 
-/// Nanoseconds for one run of a program.
-fn time(program: &Xdp, frame: &[u8], runs: u32) -> Result<f64> {
-    let start = cpu_time()?;
-    let result = program.test_run(TestRunOptions {
-        data_in: Some(frame),
-        repeat: runs,
-        ..TestRunOptions::default()
-    })?;
-    let took = cpu_time()?.saturating_sub(start);
-    ensure!(
-        result.return_value == PASS,
-        "verdict {}",
-        result.return_value
-    );
-    Ok(took.as_secs_f64() * 1e9 / f64::from(runs))
-}
-
-/// The time that a CPU has worked for this thread.
-fn cpu_time() -> Result<Duration> {
-    Ok(clock_gettime(ClockId::ThreadCPUTime).try_into()?)
-}
-
-/// An object with the least XDP program that there is: `r0 = XDP_PASS; exit`.
-fn empty_object() -> Result<Vec<u8>> {
-    let code = [[0xb7, 0, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]].concat();
-    let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
-    let section = object.add_section(Vec::new(), b"xdp".to_vec(), SectionKind::Text);
-    object.append_section_data(section, &code, 8);
-    object.add_symbol(Symbol {
-        name: b"empty".to_vec(),
-        value: 0,
-        size: code.len() as u64,
-        kind: SymbolKind::Text,
-        scope: SymbolScope::Dynamic,
-        weak: false,
-        section: SymbolSection::Section(section),
-        flags: SymbolFlags::None,
-    });
-    object.write().context("cannot write the empty program")
-}
-
-fn print_machine() -> Result<()> {
-    let cpu = fs::read_to_string("/proc/cpuinfo")?;
-    let cpu = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("an unnamed CPU", |(_, name)| name);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let jit = fs::read_to_string("/proc/sys/net/core/bpf_jit_enable");
-    let jit = match jit.as_deref().map(str::trim) {
-        Ok("0") => "the program is interpreted",
-        _ => "the program is compiled",
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    // Read first: the new report may take its place.
+    let old = arguments.compare.as_ref().map(read).transpose()?;
+    let mut report = Report {
+        machine: output::machine(&arguments.commit, &arguments.date, arguments.quick)?,
+        ..Report::default()
     };
-    println!("Linux {} on {cpu}; {jit}", kernel.trim());
-    Ok(())
+    let effort = arguments.effort();
+    let all = arguments.parts.is_empty();
+    for part in Part::value_variants() {
+        if all || arguments.parts.contains(part) {
+            let section = part.measure(&effort, &mut report);
+            let section = section.with_context(|| format!("cannot measure {part:?}"))?;
+            report.sections.push(section);
+        }
+    }
+    if all {
+        output::write(&report, &arguments.out)?;
+        println!("wrote {}", arguments.out.join("report.md").display());
+    } else {
+        print!("{}", markdown::page(&report));
+    }
+    let Some(old) = old else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let slower = compare::slower(&old, &report);
+    if slower.is_empty() {
+        println!("nothing got slower by more than 10 %");
+        return Ok(ExitCode::SUCCESS);
+    }
+    for compare::Slower { name, before, now } in slower {
+        println!("slower: {name}: {before:.2} before, {now:.2} now");
+    }
+    Ok(ExitCode::from(3))
 }
 
-fn print_table(cases: &[Case]) {
-    println!(
-        "{:36} {:>22} {:>22} {:>20} {:>8}",
-        "frame", "empty, ns", "tfo, ns", "ratio", "target"
-    );
-    for case in cases {
-        let time =
-            |[median, least, most]: [f64; 3]| format!("{median:.1} ({least:.1} to {most:.1})");
-        let [median, least, most] = case.spread(|sample| sample.tfo / sample.empty);
-        println!(
-            "{:36} {:>22} {:>22} {:>20} {:>8}",
-            case.name,
-            time(case.spread(|sample| sample.empty)),
-            time(case.spread(|sample| sample.tfo)),
-            format!("{median:.2} ({least:.2} to {most:.2})"),
-            case.target
-                .map_or(String::new(), |ratio| format!("<= {ratio:.1}")),
-        );
-    }
+/// An earlier report.
+fn read(path: &PathBuf) -> Result<Report> {
+    let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| {
+        let path = path.display();
+        format!("{path} is no report of this benchmark: make one with `cargo xtask bench`")
+    })
 }

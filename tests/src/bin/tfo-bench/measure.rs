@@ -1,0 +1,82 @@
+//! The time of a program, under `BPF_PROG_TEST_RUN`.
+//!
+//! It is the CPU time of the whole system call over its runs: the kernel's own figure is cut to whole
+//! nanoseconds, and counts what other processes do meanwhile. It contains what the kernel does around
+//! each run, which is most of the empty program's time.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use rustix::{
+    thread::{CpuSet, sched_setaffinity},
+    time::{ClockId, clock_gettime},
+};
+use tfo_tests::program::PASS;
+
+use crate::report::Sample;
+
+/// How long everything is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// Rounds that are kept.
+    pub(crate) rounds: usize,
+    /// Runs of each program on each frame in a round.
+    pub(crate) runs: u32,
+    /// How long each load of the whole host lasts in a round.
+    pub(crate) load: Duration,
+    /// How often keys are rotated.
+    pub(crate) rotations: u32,
+    /// How long the idle controller is watched in a round.
+    pub(crate) idle: Duration,
+}
+
+/// Nanoseconds for one run of each program on a frame; the second one goes first in every other round.
+pub(crate) fn pair(programs: [&Xdp; 2], frame: &[u8], runs: u32, round: usize) -> Result<Sample> {
+    let [yardstick, subject] = programs;
+    let before = round
+        .is_multiple_of(2)
+        .then(|| time(subject, frame, runs))
+        .transpose()?;
+    let yardstick = time(yardstick, frame, runs)?;
+    let subject = before.map_or_else(|| time(subject, frame, runs), Ok)?;
+    Ok(Sample { yardstick, subject })
+}
+
+/// Nanoseconds for one run of a program.
+pub(crate) fn time(program: &Xdp, frame: &[u8], runs: u32) -> Result<f64> {
+    let start = cpu_time()?;
+    let result = program.test_run(TestRunOptions {
+        data_in: Some(frame),
+        repeat: runs,
+        ..TestRunOptions::default()
+    })?;
+    let took = cpu_time()?.saturating_sub(start);
+    let verdict = result.return_value;
+    ensure!(verdict == PASS, "verdict {verdict}");
+    Ok(took.as_secs_f64() * 1e9 / f64::from(runs))
+}
+
+/// The time that a CPU has worked for this thread.
+fn cpu_time() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::ThreadCPUTime).try_into()?)
+}
+
+/// Keeps the calling thread on one CPU.
+///
+/// # Errors
+///
+/// Where there is no such CPU.
+pub(crate) fn stay_on(cpu: usize) -> Result<()> {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu);
+    sched_setaffinity(None, &cpus).context("cannot stay on one CPU")
+}
+
+/// Says what is being done.
+pub(crate) fn progress(what: &str, round: usize, effort: &Effort) {
+    match round {
+        0 => println!("{what}: warming up"),
+        _ => println!("{what}: round {round} of {}", effort.rounds),
+    }
+}

@@ -1,0 +1,142 @@
+//! What the data path is held against: an empty program, and an equal one in C.
+
+use std::{fs, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    maps::{Array, PerCpuArray},
+    programs::{TestRun as _, TestRunOptions, Xdp},
+};
+use object::{
+    Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
+    write::{Object, Symbol, SymbolSection},
+};
+use tfo_common::counters::Counter;
+use tfo_tests::{process, program::KeyBytes, prometheus::Scratch};
+
+const SOURCE: &str = include_str!("peer.c");
+/// How long the compiler may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A program that is not ours, loaded.
+pub(crate) struct Peer {
+    ebpf: Ebpf,
+    name: &'static str,
+}
+
+/// What the C program counted at a port, in the order of its `struct counters`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PeerCounts([u64; 8]);
+
+impl PeerCounts {
+    /// What a SYN comes to.
+    pub(crate) fn syn(counters: &[Counter], data: &[u8]) -> Self {
+        let has = |counter| u64::from(counters.contains(&counter));
+        Self([
+            1,
+            u64::from(!data.is_empty()),
+            data.len() as u64,
+            has(Counter::CookieReqd),
+            has(Counter::Passive),
+            has(Counter::PassiveAltKey),
+            has(Counter::PassiveFail),
+            0,
+        ])
+    }
+}
+
+impl Peer {
+    /// The least XDP program that there is.
+    pub(crate) fn empty() -> Result<Self> {
+        Self::load(&empty_object()?, "empty")
+    }
+
+    /// The C program, compiled now, with these keys.
+    pub(crate) fn c(keys: &[KeyBytes]) -> Result<Self> {
+        let mut peer = Self::load(&compile()?, "peer")?;
+        let map = peer.ebpf.map_mut("KEYS").context("no KEYS in peer.c")?;
+        let mut words = [0; 9];
+        words[0] = keys.len() as u64;
+        for (word, bytes) in words[1..].iter_mut().zip(keys.as_flattened().as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        Array::<_, [u64; 9]>::try_from(map)?.set(0, words, 0)?;
+        Ok(peer)
+    }
+
+    fn load(object: &[u8], name: &'static str) -> Result<Self> {
+        let mut peer = Self {
+            ebpf: Ebpf::load(object)?,
+            name,
+        };
+        let loaded = peer.xdp_mut()?.load();
+        loaded.with_context(|| format!("cannot load the {name} program; it takes root"))?;
+        Ok(peer)
+    }
+
+    /// The program.
+    pub(crate) fn xdp(&self) -> Result<&Xdp> {
+        let program = self.ebpf.program(self.name).context("no program")?;
+        Ok(program.try_into()?)
+    }
+
+    /// The program, to attach it.
+    pub(crate) fn xdp_mut(&mut self) -> Result<&mut Xdp> {
+        let program = self.ebpf.program_mut(self.name).context("no program")?;
+        Ok(program.try_into()?)
+    }
+
+    /// What the C program counts at `port` for a frame.
+    pub(crate) fn count(&self, frame: &[u8], port: u16) -> Result<PeerCounts> {
+        let before = self.counts(port)?;
+        self.xdp()?.test_run(TestRunOptions {
+            data_in: Some(frame),
+            ..TestRunOptions::default()
+        })?;
+        let after = self.counts(port)?;
+        let difference = |index: usize| after.0[index] - before.0[index];
+        Ok(PeerCounts(std::array::from_fn(difference)))
+    }
+
+    fn counts(&self, port: u16) -> Result<PeerCounts> {
+        let map = self.ebpf.map("COUNTERS").context("no COUNTERS in peer.c")?;
+        let counters = PerCpuArray::<_, [u64; 8]>::try_from(map)?.get(&port.into(), 0)?;
+        let sum = |index: usize| counters.iter().map(|of_cpu| of_cpu[index]).sum();
+        Ok(PeerCounts(std::array::from_fn(sum)))
+    }
+}
+
+/// The object of `peer.c`.
+fn compile() -> Result<Vec<u8>> {
+    let folder = Scratch::new()?;
+    let [source, object] = ["peer.c", "peer.o"].map(|name| folder.path().join(name));
+    fs::write(&source, SOURCE)?;
+    let mut clang = Command::new("clang");
+    clang
+        .args(["-O2", "-target", "bpf", "-mcpu=v3", "-c"])
+        .arg(&source)
+        .arg("-o")
+        .arg(&object);
+    process::succeed(&mut clang, LIMIT).context("clang cannot compile peer.c")?;
+    Ok(fs::read(object)?)
+}
+
+/// An object with `r0 = XDP_PASS; exit`.
+fn empty_object() -> Result<Vec<u8>> {
+    let code = [[0xb7, 0, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
+    let section = object.add_section(Vec::new(), b"xdp".to_vec(), SectionKind::Text);
+    object.append_section_data(section, &code, 8);
+    object.add_symbol(Symbol {
+        name: b"empty".to_vec(),
+        value: 0,
+        size: code.len() as u64,
+        kind: SymbolKind::Text,
+        scope: SymbolScope::Dynamic,
+        weak: false,
+        section: SymbolSection::Section(section),
+        flags: SymbolFlags::None,
+    });
+    object.write().context("cannot write the empty program")
+}
