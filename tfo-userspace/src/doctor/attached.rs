@@ -253,7 +253,7 @@ mod tests {
         let gone = with(|facts| facts.interfaces[0].name = None);
         expect(&gone, "stale pins", Warning, "interface 2 is gone");
         let old = with(|facts| facts.other_layouts.push(("v0".into(), 2)));
-        expect(&old, "other version", Problem, "/v0");
+        expect(&old, "other version", Problem, "layout v0");
         let unread = with(|facts| {
             facts.interfaces.clear();
             facts.unread.push("it takes privileges".into());
