@@ -3,7 +3,13 @@
 use std::{fmt, fs, net::UdpSocket, path::Path};
 
 use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    programs::{Xdp, XdpMode},
+};
 use serde_json::Value;
+use tfo_common::maps::XDP_PROGRAM;
+use tfo_userspace::datapath::OBJECT;
 
 use crate::{netns::Netns, sockopt::netns_cookie};
 
@@ -61,4 +67,41 @@ pub fn is_pinned(netns: &Netns) -> Result<bool> {
     Ok(versions
         .map(|version| version.path().join(format!("net{cookie}")))
         .any(|pins| Path::exists(&pins)))
+}
+
+/// Another XDP program than the attached `tfo`'s, on the interface's driver until it is dropped.
+#[derive(Debug)]
+pub struct Other {
+    object: Ebpf,
+}
+
+impl Other {
+    /// Attaches it.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses it.
+    pub fn attach(netns: &Netns, interface: &str) -> Result<Self> {
+        let mut other = Self {
+            object: Ebpf::load(OBJECT)?,
+        };
+        let program = other.program()?;
+        program.load()?;
+        netns.run(|| program.attach(interface, XdpMode::Driver).map(drop))?;
+        Ok(other)
+    }
+
+    /// Its id.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel has them.
+    pub fn id(&mut self) -> Result<u32> {
+        Ok(self.program()?.info()?.id())
+    }
+
+    fn program(&mut self) -> Result<&mut Xdp> {
+        let program = self.object.program_mut(XDP_PROGRAM);
+        Ok(program.context("no program")?.try_into()?)
+    }
 }

@@ -3,12 +3,7 @@
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use aya::{
-    Ebpf,
-    programs::{Xdp, XdpMode},
-};
 use serde_json::Value;
-use tfo_common::maps::XDP_PROGRAM;
 use tfo_tests::{
     bed::Bed,
     keys, process,
@@ -17,7 +12,6 @@ use tfo_tests::{
     veth::{Family, Pair, SERVER_INTERFACE},
     xdp,
 };
-use tfo_userspace::datapath::OBJECT;
 
 /// Runs the doctor on the server's interface: its status, and what it found.
 fn examine(tfo: &Tfo) -> Result<(i32, Value)> {
@@ -206,15 +200,8 @@ fn pins_of_an_interface_that_is_gone_are_named() -> Result<()> {
 #[test]
 fn other_programs_are_named() -> Result<()> {
     let pair = Pair::new()?;
-    let mut object = Ebpf::load(OBJECT)?;
-    let other: &mut Xdp = object
-        .program_mut(XDP_PROGRAM)
-        .context("no program")?
-        .try_into()?;
-    other.load()?;
-    let id = other.info()?.id();
-    pair.server
-        .run(|| other.attach(SERVER_INTERFACE, XdpMode::Driver).map(drop))?;
+    let mut other = xdp::Other::attach(&pair.server, SERVER_INTERFACE)?;
+    let id = other.id()?;
     let bed = Bed::idle(pair)?;
     let check = "other programs";
     ensure_found(

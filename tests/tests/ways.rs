@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
-    Ebpf, EbpfLoader,
-    programs::{LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode, tc::TcAttachOptions},
+    EbpfLoader,
+    programs::{LinkOrder, SchedClassifier, TcAttachType, tc::TcAttachOptions},
 };
-use tfo_common::maps::{TC_PROGRAM, XDP_PROGRAM};
+use tfo_common::maps::TC_PROGRAM;
 use tfo_tests::{
     bed::{Bed, Tally},
     netns::Netns,
@@ -91,14 +91,7 @@ fn tc_runs_beside_another_tc_program() -> Result<()> {
 #[test]
 fn auto_goes_beside_another_xdp_program() -> Result<()> {
     let pair = Pair::new()?;
-    let mut object = Ebpf::load(OBJECT)?;
-    let other: &mut Xdp = object
-        .program_mut(XDP_PROGRAM)
-        .context("no program")?
-        .try_into()?;
-    other.load()?;
-    pair.server
-        .run(|| other.attach(SERVER_INTERFACE, XdpMode::Driver).map(drop))?;
+    let _other = xdp::Other::attach(&pair.server, SERVER_INTERFACE)?;
     let bed = Bed::idle(pair)?;
     let said = bed.tfo.done(&["attach", SERVER_INTERFACE])?;
     ensure!(

@@ -23,6 +23,34 @@ use tfo_tests::{
 
 use crate::{scene::Scene, table::TABLE};
 
+/// A wire with `tfo`, a listener with Fast Open, and a client made of frames.
+struct Wire {
+    bed: Bed,
+    listener: Listener,
+    server: SocketAddr,
+    client: RawClient,
+}
+
+impl Wire {
+    fn new(family: Family) -> Result<Self> {
+        Self::with(family, &Settings::FAST_OPEN)
+    }
+
+    fn with(family: Family, settings: &Settings) -> Result<Self> {
+        let pair = Pair::new()?;
+        pair.server.set_sysctl(keys::SYSCTL, keys::COUNTING)?;
+        let bed = Bed::attach(pair, &[])?;
+        let address = SocketAddr::new(family.unspecified(), 0);
+        let listener = Listener::with(&bed.pair.server, address, settings)?;
+        Ok(Self {
+            server: server_port(family, listener.port()),
+            client: RawClient::new(&bed.pair, family, 0)?,
+            listener,
+            bed,
+        })
+    }
+}
+
 /// Runs the whole table for a client of one family and listeners of another.
 fn check(client: Family, listener: Family) -> Result<()> {
     let mut scene = Scene::new(client, listener)?;
@@ -54,17 +82,16 @@ fn conditions_v4_to_a_dual_stack_listener() -> Result<()> {
 #[ignore = "it waits for a minute"]
 fn a_reset_connection_holds_its_slot_for_a_minute() -> Result<()> {
     const MINUTE: Duration = Duration::from_secs(61);
-    let pair = Pair::new()?;
-    pair.server.set_sysctl(keys::SYSCTL, keys::COUNTING)?;
-    let bed = Bed::attach(pair, &[])?;
     let settings = Settings {
         queue: Some(1),
         ..Settings::FAST_OPEN
     };
-    let address = SocketAddr::new(Family::V4.unspecified(), 0);
-    let listener = Listener::with(&bed.pair.server, address, &settings)?;
-    let server = server_port(Family::V4, listener.port());
-    let mut client = RawClient::new(&bed.pair, Family::V4, 0)?;
+    let Wire {
+        bed,
+        listener,
+        server,
+        mut client,
+    } = Wire::with(Family::V4, &settings)?;
     let key = keys::parse(keys::COUNTING)?[0];
     let cookie = keys::cookie(&key, client.address(), server.ip());
     let syn = RawSyn::fast_open(34, &cookie, b"data");

@@ -1,17 +1,15 @@
 //! SYNs that the kernel drops before a listener sees them: with a signature that nobody asked for, or
 //! with a list of options that breaks off (`tcp_inbound_hash`).
 
-use std::net::SocketAddr;
-
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::counters::Counter;
 use tfo_tests::{
-    bed::{Bed, Tally},
-    keys,
-    raw::{Answer, RawClient, RawSyn},
-    socket::{Listener, Settings},
-    veth::{Family, Pair, server_port},
+    bed::Tally,
+    raw::{Answer, RawSyn},
+    veth::Family,
 };
+
+use crate::Wire;
 
 /// What follows a request, and why the kernel drops the SYN; `None` where it does not.
 const ROWS: &[(&str, &[u8], Option<Counter>)] = &[
@@ -33,13 +31,7 @@ fn dropped_before_the_listener() -> Result<()> {
 }
 
 fn check(family: Family) -> Result<()> {
-    let pair = Pair::new()?;
-    pair.server.set_sysctl(keys::SYSCTL, keys::COUNTING)?;
-    let bed = Bed::attach(pair, &[])?;
-    let address = SocketAddr::new(family.unspecified(), 0);
-    let listener = Listener::with(&bed.pair.server, address, &Settings::FAST_OPEN)?;
-    let server = server_port(family, listener.port());
-    let mut client = RawClient::new(&bed.pair, family, 0)?;
+    let Wire { bed, listener: _listening, server, mut client } = Wire::new(family)?;
     let mut tally = Tally::default();
     for (name, options, reason) in ROWS {
         let before = bed.equal()?.counters;

@@ -1,16 +1,15 @@
 //! SYNs to a connection that the server remembers in `TIME_WAIT`: which of them open it anew
 //! (`tcp_timewait_state_process`), by their sequence number and their clock.
 
-use std::net::SocketAddr;
-
 use anyhow::{Context as _, Result, ensure};
 use tfo_tests::{
-    bed::{Bed, Tally},
+    bed::Tally,
     keys,
-    raw::{Answer, RawClient, RawSyn},
-    socket::{Listener, Settings},
-    veth::{Family, Pair, server_port},
+    raw::{Answer, RawSyn},
+    veth::Family,
 };
+
+use crate::Wire;
 
 /// The client's clock when it opens the first connection.
 const CLOCK: u32 = 1_000_000;
@@ -65,37 +64,26 @@ fn out_of_time_wait() -> Result<()> {
 }
 
 fn check(family: Family) -> Result<()> {
-    let pair = Pair::new()?;
-    pair.server.set_sysctl(keys::SYSCTL, keys::COUNTING)?;
-    let bed = Bed::attach(pair, &[])?;
-    let address = SocketAddr::new(family.unspecified(), 0);
-    let listener = Listener::with(&bed.pair.server, address, &Settings::FAST_OPEN)?;
-    let server = server_port(family, listener.port());
-    let mut client = RawClient::new(&bed.pair, family, 0)?;
+    let mut wire = Wire::new(family)?;
     let mut tally = Tally::default();
     for row in ROWS {
         tally.passive += i64::from(row.reopens);
-        play(row, &bed, &listener, server, &mut client)
-            .and_then(|()| bed.expect(tally).map(drop))
+        play(row, &mut wire)
+            .and_then(|()| wire.bed.expect(tally).map(drop))
             .with_context(|| format!("{family}: {}", row.name))?;
     }
     Ok(())
 }
 
-fn play(
-    row: &Row,
-    bed: &Bed,
-    listener: &Listener,
-    server: SocketAddr,
-    client: &mut RawClient,
-) -> Result<()> {
+fn play(row: &Row, wire: &mut Wire) -> Result<()> {
+    let Wire { bed, listener, server, client } = wire;
     let timestamps = |on: bool| {
         let value = if on { "1" } else { "0" };
         bed.pair.server.set_sysctl("net.ipv4.tcp_timestamps", value)
     };
     timestamps(true)?;
     let opening = with_clock(RawSyn::plain(&[]), row.before);
-    client.time_wait(server, &opening, row.closed, || listener.accept().map(drop))?;
+    client.time_wait(*server, &opening, row.closed, || listener.accept().map(drop))?;
     timestamps(row.timestamps)?;
     // What is due comes behind the SYN and, where there was one, the FIN.
     let due = 1 + u32::from(row.closed);
@@ -103,7 +91,7 @@ fn play(
     let key = keys::parse(keys::COUNTING)?[0];
     let cookie = keys::cookie(&key, client.address(), server.ip());
     let syn = with_clock(RawSyn::fast_open(34, &cookie, b"data"), row.clock);
-    let answer = client.send_again(server, &syn)?;
+    let answer = client.send_again(*server, &syn)?;
     let taken = matches!(answer, Answer::SynAck { acked: 4, .. });
     ensure!(taken == row.reopens, "{answer:?}");
     if taken {
