@@ -157,6 +157,7 @@ mod tests {
     use std::{cell::RefCell, convert::Infallible, io};
 
     use super::*;
+    use crate::keys::tests::{key, pair};
 
     /// Both sides, and a record of what each had in force after every step.
     struct Host {
@@ -165,17 +166,6 @@ mod tests {
     }
 
     struct Side<'a>(&'a Host);
-
-    fn key(n: u32) -> Key {
-        Key::from_groups([n, 0, 0, 1])
-    }
-
-    fn pair(primary: u32, backup: Option<u32>) -> KeyPair {
-        KeyPair {
-            primary: key(primary),
-            backup: backup.map(key),
-        }
-    }
 
     impl Host {
         fn with(pair: Option<KeyPair>, kernel_fails: bool) -> Self {

@@ -1,10 +1,10 @@
 //! The service's metrics: each namespace is asked in its own thread.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tracing::{info, warn};
 
-use super::worker::Inquiry;
+use super::worker::{Inquiry, lock};
 use crate::metrics::{self, Listen, ListenError, NamespaceFacts, Server, Watch};
 
 /// Whom to ask, and for which ports. Empty until the service has started.
@@ -14,15 +14,11 @@ pub(super) struct Asked(Arc<Mutex<(Vec<Inquiry>, Vec<u16>)>>);
 impl Asked {
     /// Asks these from now on.
     pub(super) fn set(&self, workers: Vec<Inquiry>, ports: &[u16]) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (workers, ports.to_owned());
+        *lock(&self.0) = (workers, ports.to_owned());
     }
 
     async fn facts(self) -> Vec<NamespaceFacts> {
-        let (workers, ports) = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let (workers, ports) = lock(&self.0).clone();
         let mut facts = Vec::new();
         for worker in workers {
             let watch = Watch {

@@ -20,10 +20,10 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-pub use site::Site;
-pub use worker::{State, Worker};
-
-use self::{metrics::Asked, worker::Registry};
+use self::{
+    metrics::Asked,
+    worker::{Registry, Worker, lock},
+};
 use crate::{
     config::{Config, ConfigError, NamespaceConfig},
     datapath::{AttachError, ControlError, NamespaceError},
@@ -85,7 +85,7 @@ pub enum ServiceError {
 }
 
 /// The service: the namespaces that it looks after, and how.
-pub struct Service {
+struct Service {
     config: Config,
     workers: Vec<Worker>,
     registry: Registry,
@@ -235,10 +235,7 @@ impl Service {
             // Its namespace may come back under another name.
             let name = worker.name().unwrap_or("the service's own").to_owned();
             worker.stop(true).await;
-            self.registry
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .retain(|_, called| *called != name);
+            lock(&self.registry).retain(|_, called| *called != name);
         }
         for namespace in &config.namespaces {
             let same = |worker: &&Worker| worker.name() == namespace.name.as_deref();

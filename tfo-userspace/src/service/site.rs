@@ -28,7 +28,7 @@ pub(super) enum Event {
 }
 
 /// One network namespace.
-pub struct Site {
+pub(super) struct Site {
     namespace: Namespace,
     config: NamespaceConfig,
     attached: BTreeSet<String>,
@@ -60,12 +60,12 @@ impl Site {
     }
 
     /// The namespace, to read what it counted.
-    pub const fn namespace(&self) -> &Namespace {
+    pub(super) const fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
     /// What there is to say about its keys.
-    pub fn keys(&self) -> KeyReport {
+    pub(super) fn keys(&self) -> KeyReport {
         let report = self.keeper.as_ref().map(Keeper::report);
         report.unwrap_or_else(|| KeyReport {
             source: self.config.source.name(),
@@ -74,12 +74,12 @@ impl Site {
     }
 
     /// The interfaces that are attached.
-    pub fn interfaces(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn interfaces(&self) -> impl Iterator<Item = &str> {
         self.attached.iter().map(String::as_str)
     }
 
     /// The interfaces that should be attached and are not.
-    pub fn missing(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn missing(&self) -> impl Iterator<Item = &str> {
         self.missing.iter().map(String::as_str)
     }
 

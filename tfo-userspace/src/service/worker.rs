@@ -36,15 +36,15 @@ pub(super) type Registry = Arc<Mutex<BTreeMap<u64, String>>>;
 
 /// What a worker last said of its namespace.
 #[derive(Clone, Debug)]
-pub struct State {
+pub(super) struct State {
     /// Its keys.
-    pub keys: KeyReport,
+    pub(super) keys: KeyReport,
     /// The interfaces that are attached.
-    pub attached: Vec<String>,
+    pub(super) attached: Vec<String>,
     /// The interfaces that should be attached and are not.
-    pub missing: Vec<String>,
+    pub(super) missing: Vec<String>,
     /// When it said so.
-    pub at: Instant,
+    pub(super) at: Instant,
 }
 
 struct Shared {
@@ -53,7 +53,7 @@ struct Shared {
 }
 
 /// A thread that looks after a network namespace.
-pub struct Worker {
+pub(super) struct Worker {
     name: Option<String>,
     jobs: mpsc::UnboundedSender<Job>,
     shared: Arc<Shared>,
@@ -146,12 +146,12 @@ impl Worker {
     }
 
     /// The namespace; `None` for the one that the service was started in.
-    pub fn name(&self) -> Option<&str> {
+    pub(super) fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
     /// What it last said: half a second ago at most, where all is well.
-    pub fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         lock(&self.shared.state).clone()
     }
 
@@ -259,12 +259,14 @@ impl Work {
         }
         let called = name.unwrap_or_else(|| "the service's own".to_owned());
         let mut registry = lock(&self.registry);
-        let Entry::Vacant(place) = registry.entry(netns::cookie()?) else {
-            let other = registry[&netns::cookie()?].clone();
-            return Err(StartError::SameNamespace {
-                name: called,
-                other,
-            });
+        let place = match registry.entry(netns::cookie()?) {
+            Entry::Vacant(place) => place,
+            Entry::Occupied(other) => {
+                return Err(StartError::SameNamespace {
+                    name: called,
+                    other: other.get().clone(),
+                });
+            }
         };
         let namespace = Namespace::current()?;
         let control = Control::take(&namespace, &lock(&self.shared.config).interfaces)?;
@@ -290,6 +292,6 @@ impl Work {
 }
 
 /// Panics elsewhere leave plain values whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -169,11 +169,11 @@ impl World {
     }
 }
 
-fn key(n: u32) -> Key {
+pub(super) fn key(n: u32) -> Key {
     Key::from_groups([n, 0, 0, 1])
 }
 
-fn pair(primary: u32, backup: Option<u32>) -> KeyPair {
+pub(super) fn pair(primary: u32, backup: Option<u32>) -> KeyPair {
     KeyPair {
         primary: key(primary),
         backup: backup.map(key),
