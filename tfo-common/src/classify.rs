@@ -8,7 +8,7 @@ use crate::{
     counters::{Counter, Counters},
     socket::{Listener, Socket},
     syn::Syn,
-    wire::{options::FastOpen, signature::Refusal},
+    wire::{options::FastOpen, rewrite::Rewrite, signature::Refusal},
 };
 
 /// What becomes of a SYN.
@@ -72,6 +72,30 @@ impl Outcome {
         Self::Signed,
     ];
 
+    /// The outcome that has this discriminant; the last one for greater numbers.
+    #[inline(always)]
+    const fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::NoOption,
+            1 => Self::Request,
+            2 => Self::Primary,
+            3 => Self::Backup,
+            4 => Self::WithoutCookie,
+            5 => Self::Malformed,
+            6 => Self::BadCookie,
+            7 => Self::BadLength,
+            8 => Self::Off,
+            9 => Self::ListenerWithout,
+            10 => Self::QueueFull,
+            11 => Self::SynCookies,
+            12 => Self::SynQueueFull,
+            13 => Self::AcceptQueueFull,
+            14 => Self::NoListener,
+            15 => Self::Retransmission,
+            _ => Self::Signed,
+        }
+    }
+
     /// The outcome in a few words, for logs.
     pub const fn name(self) -> &'static str {
         match self {
@@ -123,39 +147,14 @@ impl Outcome {
         !matches!(syn.options.fast_open, FastOpen::Absent) || syn.data_len > 0
     }
 
-    /// Decides about `syn`, which meets `socket`. The host's keys are asked for only where a cookie
-    /// is to be checked against them.
+    /// What `syn` comes to, which meets `socket`: [`Judgement::of`] in one step.
     #[inline(always)]
     pub fn of<'a>(
         syn: &Syn,
         socket: &'a Socket,
         keys: impl FnOnce() -> Option<&'a KeySet>,
     ) -> Self {
-        let (barrier, own_keys) = match socket {
-            Socket::Unknown => (None, None),
-            Socket::None => (Some(Self::NoListener), None),
-            Socket::Existing => (Some(Self::Retransmission), None),
-            Socket::Listener(listener) => {
-                let barrier = match listener.refusal(syn) {
-                    Some(Refusal::Broken) => Some(Self::Malformed),
-                    Some(Refusal::Unexpected) => Some(Self::Signed),
-                    None => Self::at_listener(listener),
-                };
-                (barrier, listener.keys.non_empty())
-            }
-        };
-        let asks = !matches!(syn.options.fast_open, FastOpen::Absent);
-        match barrier {
-            None => Self::by_cookie(syn, || own_keys.or_else(keys)),
-            // The kernel comes this far with a SYN that has but data, too.
-            Some(Self::QueueFull | Self::WithoutCookie) if !asks && syn.data_len == 0 => {
-                Self::without_option(syn)
-            }
-            Some(Self::QueueFull) => Self::QueueFull,
-            Some(Self::WithoutCookie) => Self::WithoutCookie,
-            Some(barrier) if asks => barrier,
-            Some(_) => Self::without_option(syn),
-        }
+        Judgement::of(syn, socket, false, keys).outcome(syn)
     }
 
     /// What a listener decides without a look at the cookie.
@@ -231,17 +230,16 @@ impl Outcome {
     /// Counts `syn`, which came to this, in `counters`.
     #[inline(always)]
     pub fn count(self, syn: &Syn, counters: &mut Counters) {
-        counters.add(Counter::Syns, 1);
-        if syn.data_len > 0 {
-            counters.add(Counter::SynsWithData, 1);
-            counters.add(Counter::SynDataBytes, u64::from(syn.data_len));
+        count_seen(syn, counters);
+        if let Some(reason) = self.reason() {
+            count_reason(reason, syn, counters);
         }
-        if syn.options.malformed {
-            counters.add(Counter::OptionsMalformed, 1);
-        }
-        if syn.options.experimental {
-            counters.add(Counter::OptionsExperimental, 1);
-        }
+        self.count_mirrored(syn, counters);
+    }
+
+    /// Counts what the kernel will count of `syn`, which comes to this.
+    #[inline(always)]
+    pub(crate) const fn count_mirrored(self, syn: &Syn, counters: &mut Counters) {
         match self {
             Self::Primary | Self::WithoutCookie => counters.add(Counter::Passive, 1),
             Self::Backup => {
@@ -251,11 +249,6 @@ impl Outcome {
             Self::BadCookie | Self::BadLength => counters.add(Counter::PassiveFail, 1),
             Self::QueueFull => counters.add(Counter::ListenOverflow, 1),
             _ => {}
-        }
-        if let Some(reason) = self.reason()
-            && (syn.options.malformed || !matches!(syn.options.fast_open, FastOpen::Absent))
-        {
-            counters.add(reason, 1);
         }
         // The kernel counts a request before it asks whether it will answer.
         if matches!(syn.options.fast_open, FastOpen::Request)
@@ -273,6 +266,161 @@ impl Outcome {
     }
 }
 
+/// Counts what was seen of `syn`, whatever becomes of it.
+#[inline(always)]
+pub(crate) fn count_seen(syn: &Syn, counters: &mut Counters) {
+    counters.add(Counter::Syns, 1);
+    if syn.data_len > 0 {
+        counters.add(Counter::SynsWithData, 1);
+        counters.add(Counter::SynDataBytes, u64::from(syn.data_len));
+    }
+    if syn.options.malformed {
+        counters.add(Counter::OptionsMalformed, 1);
+    }
+    if syn.options.experimental {
+        counters.add(Counter::OptionsExperimental, 1);
+    }
+}
+
+/// Counts why `syn` does not get the Fast Open that it asked for, if it did.
+#[inline(always)]
+pub(crate) const fn count_reason(reason: Counter, syn: &Syn, counters: &mut Counters) {
+    if syn.options.malformed || !matches!(syn.options.fast_open, FastOpen::Absent) {
+        counters.add(reason, 1);
+    }
+}
+
+/// All that is known of a SYN when its outcome is, packed into one word: enough to say what it comes to if its
+/// option is rewritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judgement(u32);
+
+impl Judgement {
+    /// Where the parts are: one more than the barrier's number, 0 for none; the merit's number; a flag.
+    const MERIT: u32 = 8;
+    const NEEDS_NO_COOKIE: u32 = 1 << 16;
+
+    /// Judges `syn`, which meets `socket`. The host's keys are asked for only where a cookie is to be
+    /// checked against them: at every cookie with `always`, else where the kernel checks it, too.
+    #[inline(always)]
+    pub fn of<'a>(
+        syn: &Syn,
+        socket: &'a Socket,
+        always: bool,
+        keys: impl FnOnce() -> Option<&'a KeySet>,
+    ) -> Self {
+        let (barrier, own_keys, needs_no_cookie) = match socket {
+            Socket::Unknown => (None, None, false),
+            Socket::None => (Some(Outcome::NoListener), None, false),
+            Socket::Existing => (Some(Outcome::Retransmission), None, false),
+            Socket::Listener(listener) => {
+                let barrier = match listener.refusal(syn) {
+                    Some(Refusal::Broken) => Some(Outcome::Malformed),
+                    Some(Refusal::Unexpected) => Some(Outcome::Signed),
+                    None => Outcome::at_listener(listener),
+                };
+                let keys = listener.keys.non_empty();
+                (barrier, keys, listener.needs_no_cookie())
+            }
+        };
+        let merit = if barrier.is_none() || always {
+            Outcome::by_cookie(syn, || own_keys.or_else(keys))
+        } else {
+            Outcome::NoOption
+        };
+        let flag = if needs_no_cookie {
+            Self::NEEDS_NO_COOKIE
+        } else {
+            0
+        };
+        Self(
+            match barrier {
+                Some(barrier) => barrier as u32 + 1,
+                None => 0,
+            } | flag,
+        )
+        .with_merit(merit)
+    }
+
+    /// The same, where every part has been through `opaque` (see [`crate::wire::Frame::opaque`]).
+    #[inline(always)]
+    #[must_use]
+    pub fn through(self, opaque: impl FnOnce(u64) -> u64) -> Self {
+        Self(opaque(self.0.into()) as u32)
+    }
+
+    #[inline(always)]
+    const fn with_merit(self, merit: Outcome) -> Self {
+        Self(self.0 & !(0xff << Self::MERIT) | (merit as u32) << Self::MERIT)
+    }
+
+    /// What the socket decides whatever the option is worth.
+    #[inline(always)]
+    const fn barrier(self) -> Option<Outcome> {
+        match self.0 as u8 {
+            0 => None,
+            number => Some(Outcome::from_number(number - 1)),
+        }
+    }
+
+    /// What the option is worth by itself: no option, request, primary, backup, malformed, bad cookie or
+    /// bad length. Not looked into (no option) where the socket decides, unless it was asked for.
+    #[inline(always)]
+    pub const fn merit(self) -> Outcome {
+        Outcome::from_number((self.0 >> Self::MERIT) as u8)
+    }
+
+    /// Data is taken whatever the cookie.
+    #[inline(always)]
+    pub const fn needs_no_cookie(self) -> bool {
+        self.0 & Self::NEEDS_NO_COOKIE != 0
+    }
+
+    /// What the SYN comes to.
+    #[inline(always)]
+    pub const fn outcome(self, syn: &Syn) -> Outcome {
+        let asks = !matches!(syn.options.fast_open, FastOpen::Absent);
+        match self.barrier() {
+            None => self.merit(),
+            // The kernel comes this far with a SYN that has but data, too.
+            Some(Outcome::QueueFull | Outcome::WithoutCookie) if !asks && syn.data_len == 0 => {
+                Outcome::without_option(syn)
+            }
+            Some(Outcome::QueueFull) => Outcome::QueueFull,
+            Some(Outcome::WithoutCookie) => Outcome::WithoutCookie,
+            Some(barrier) if asks => barrier,
+            Some(_) => Outcome::without_option(syn),
+        }
+    }
+
+    /// No policy has a part in it: nothing listens, the connection exists, or the kernel drops the SYN for
+    /// what is in it.
+    #[inline(always)]
+    pub const fn is_beyond_policy(self) -> bool {
+        matches!(
+            self.barrier(),
+            Some(
+                Outcome::NoListener
+                    | Outcome::Retransmission
+                    | Outcome::Malformed
+                    | Outcome::Signed
+            )
+        )
+    }
+
+    /// What this is once `syn`'s option has been rewritten, which changes it alike.
+    #[inline(always)]
+    #[must_use]
+    pub const fn rewritten(self, syn: &mut Syn, rewrite: Rewrite) -> Self {
+        let (merit, fast_open) = match rewrite {
+            Rewrite::Request => (Outcome::Request, FastOpen::Request),
+            Rewrite::Absent => (Outcome::without_option(syn), FastOpen::Absent),
+        };
+        syn.options.fast_open = fast_open;
+        self.with_merit(merit)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,6 +429,7 @@ mod tests {
     fn outcomes_are_in_the_order_of_their_discriminants() {
         for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
             assert_eq!(outcome as usize, index);
+            assert_eq!(Outcome::from_number(index as u8), outcome);
         }
     }
 }

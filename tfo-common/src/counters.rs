@@ -57,6 +57,44 @@ counters! {
         OptionsExperimental "OptionsExperimental" "SYNs with the experimental option, kind 254",
         Unparsed "Unparsed" "frames that may be a SYN and were passed without a look",
     }
+    /// What policies did, and why: first the actions, then the causes. Every SYN that a policy acted on
+    /// counts under one of each.
+    POLICY {
+        PolicyReissue "PolicyReissue" "SYNs whose cookie was made a request for a new one",
+        PolicyFallback "PolicyFallback" "SYNs whose Fast Open option was taken out",
+        PolicyDrop "PolicyDrop" "SYNs dropped",
+        PolicyRule "PolicyRule" "the rule for such SYNs",
+        PolicyDenied "PolicyDenied" "the source is on the deny list",
+        PolicyValidSource "PolicyValidSource" "too many valid cookies of one source",
+        PolicyValidPort "PolicyValidPort" "too many valid cookies at the port",
+        PolicyBadSource "PolicyBadSource" "too many bad cookies of one source",
+        PolicyBadPort "PolicyBadPort" "too many bad cookies at the port",
+        PolicyRequestSource "PolicyRequestSource" "too many cookie requests of one source",
+        PolicyRequestPort "PolicyRequestPort" "too many cookie requests at the port",
+        PolicyDataSource "PolicyDataSource" "too many SYNs with data of one source",
+        PolicyDataPort "PolicyDataPort" "too many SYNs with data at the port",
+    }
+    /// The same of dry runs, in the same order: what would have been done.
+    DRY_RUN {
+        DryRunReissue "DryRunReissue" "SYNs whose cookie would have been made a request",
+        DryRunFallback "DryRunFallback" "SYNs whose Fast Open option would have been taken out",
+        DryRunDrop "DryRunDrop" "SYNs that would have been dropped",
+        DryRunRule "DryRunRule" "the rule for such SYNs",
+        DryRunDenied "DryRunDenied" "the source is on the deny list",
+        DryRunValidSource "DryRunValidSource" "too many valid cookies of one source",
+        DryRunValidPort "DryRunValidPort" "too many valid cookies at the port",
+        DryRunBadSource "DryRunBadSource" "too many bad cookies of one source",
+        DryRunBadPort "DryRunBadPort" "too many bad cookies at the port",
+        DryRunRequestSource "DryRunRequestSource" "too many cookie requests of one source",
+        DryRunRequestPort "DryRunRequestPort" "too many cookie requests at the port",
+        DryRunDataSource "DryRunDataSource" "too many SYNs with data of one source",
+        DryRunDataPort "DryRunDataPort" "too many SYNs with data at the port",
+    }
+    /// What policies let pass against their own rules.
+    PASSED {
+        PolicyAllowed "PolicyAllowed" "SYNs whose source is on the allow list",
+        PolicyUnfit "PolicyUnfit" "SYNs left as they are: the listener takes their data without any cookie",
+    }
     /// The reasons for which a SYN that asked for or carried Fast Open did not get it. Every such SYN
     /// counts under exactly one.
     REASONS {
@@ -72,13 +110,20 @@ counters! {
         ReasonMalformed "ReasonMalformed" "the option, or the list that holds it, is malformed",
         ReasonRetransmission "ReasonRetransmission" "the connection or its request exists already",
         ReasonSigned "ReasonSigned" "a TCP signature (MD5, AO) that the listener does not expect",
+        ReasonPolicy "ReasonPolicy" "the port's policy: the cookie or the request was good",
     }
 }
 
 /// A value for every [`Counter`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Counters([u64; Counter::ALL.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self([0; Counter::ALL.len()])
+    }
+}
 
 impl Counters {
     /// Adds `amount` to one counter. It wraps after 2^64.
@@ -86,6 +131,14 @@ impl Counters {
     pub const fn add(&mut self, counter: Counter, amount: u64) {
         let value = &mut self.0[counter as usize];
         *value = value.wrapping_add(amount);
+    }
+
+    /// As [`Self::add`] of 1 to the counter with an index; nothing where there is none.
+    #[inline(always)]
+    pub(crate) fn count(&mut self, index: usize) {
+        if let Some(value) = self.0.get_mut(index) {
+            *value = value.wrapping_add(1);
+        }
     }
 
     /// The value of one counter.

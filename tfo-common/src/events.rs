@@ -1,7 +1,12 @@
 //! Single SYNs, told to whoever listens: what is told, when, and how often.
 
 use crate::{
-    classify::Outcome, counters::Counter, sources::Address, syn::Syn, wire::options::FastOpen,
+    classify::Outcome,
+    counters::Counter,
+    policy::{Action, Verdict},
+    sources::Address,
+    syn::Syn,
+    wire::options::FastOpen,
 };
 
 /// What became of one SYN.
@@ -18,20 +23,29 @@ pub struct Event {
     pub ports: u32,
     /// Bytes of data.
     pub data_len: u32,
-    /// [`Outcome`] as its place in [`Outcome::ALL`].
-    outcome: u32,
+    /// [`Outcome`] as its place in [`Outcome::ALL`]: of the SYN as it came.
+    outcome: u8,
     /// 1 where the SYN has a Fast Open option, or a malformed one, else 0.
-    asks: u32,
+    asks: u8,
+    /// The policy's [`Action`] as its place in [`Action::ALL`], and [`DRY_RUN`].
+    action: u8,
+    /// Its cause, as its place in [`Counter::POLICY`].
+    cause: u8,
+    /// Zero.
+    reserved: u32,
 }
 
-// SAFETY: `repr(C)`, u64 before u32, an even number of those: no padding, and any bytes are an event.
+/// The bit of [`Event::action`] that says that nothing was done.
+const DRY_RUN: u8 = 0x80;
+
+// SAFETY: `repr(C)`, u64 before u32 before four u8 and a u32: no padding, and any bytes are an event.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Event {}
 
 impl Event {
     /// Tells of `syn`, which came to `outcome` at `time`.
     #[inline(always)]
-    pub const fn new(time: u64, syn: &Syn, outcome: Outcome) -> Self {
+    pub const fn new(time: u64, syn: &Syn, outcome: Outcome, verdict: Verdict) -> Self {
         let asks = syn.options.malformed || !matches!(syn.options.fast_open, FastOpen::Absent);
         Self {
             time,
@@ -39,8 +53,11 @@ impl Event {
             destination: Address::destination(&syn.addresses),
             ports: syn.ports,
             data_len: syn.data_len,
-            outcome: outcome as u32,
-            asks: asks as u32,
+            outcome: outcome as u8,
+            asks: asks as u8,
+            action: verdict.planned() as u8 | if verdict.is_dry_run() { DRY_RUN } else { 0 },
+            cause: verdict.cause() as u8,
+            reserved: 0,
         }
     }
 
@@ -56,8 +73,11 @@ impl Event {
             (u32::from_ne_bytes(halves[0]), u32::from_ne_bytes(halves[1]))
         };
         let (ports, data_len) = halves(ports_len);
-        let (outcome, asks) = halves(outcome_asks);
-        (rest.is_empty() && (outcome as usize) < Outcome::ALL.len()).then_some(Self {
+        let [outcome, asks, action, cause, ..] = outcome_asks;
+        let known = usize::from(outcome) < Outcome::ALL.len()
+            && usize::from(action & !DRY_RUN) < Action::ALL.len()
+            && usize::from(cause) < Counter::POLICY.len();
+        (rest.is_empty() && known).then_some(Self {
             time: word(time),
             source: Address([word(s0), word(s1)]),
             destination: Address([word(d0), word(d1)]),
@@ -65,7 +85,24 @@ impl Event {
             data_len,
             outcome,
             asks,
+            action,
+            cause,
+            reserved: 0,
         })
+    }
+
+    /// What the port's policy did, and whether it only would have; `None` where it let the SYN pass.
+    pub fn action(&self) -> Option<(Action, bool)> {
+        match Action::from_number(self.action & !DRY_RUN) {
+            Action::Pass => None,
+            action => Some((action, self.action & DRY_RUN != 0)),
+        }
+    }
+
+    /// Why it did.
+    pub fn cause(&self) -> Option<Counter> {
+        let cause = Counter::POLICY.get(usize::from(self.cause))?;
+        (self.action != 0).then_some(*cause)
     }
 
     /// What became of it.
@@ -160,7 +197,7 @@ impl EventBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cookie::Addresses, wire::options::Options};
+    use crate::{cookie::Addresses, syn::Layout, wire::options::Options};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -174,12 +211,13 @@ mod tests {
                 fast_open: FastOpen::Request,
                 ..Options::NONE
             },
+            layout: Layout::NONE,
         }
     }
 
     #[test]
     fn a_reason_is_told_to_those_who_asked() {
-        let event = Event::new(1, &syn(), Outcome::QueueFull);
+        let event = Event::new(1, &syn(), Outcome::QueueFull, Verdict::NONE);
         assert_eq!(event.reason(), Some(Counter::ReasonQueueFull));
         assert_eq!(
             (event.source_port(), event.destination_port()),
@@ -189,7 +227,7 @@ mod tests {
             options: Options::NONE,
             ..syn()
         };
-        let event = Event::new(1, &plain, Outcome::QueueFull);
+        let event = Event::new(1, &plain, Outcome::QueueFull, Verdict::NONE);
         assert_eq!(
             (event.outcome(), event.reason()),
             (Outcome::QueueFull, None)

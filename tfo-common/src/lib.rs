@@ -17,6 +17,7 @@ pub mod cookie;
 pub mod counters;
 pub mod events;
 pub mod maps;
+pub mod policy;
 pub mod sizes;
 pub mod socket;
 pub mod sources;

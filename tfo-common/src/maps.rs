@@ -6,7 +6,7 @@
 use crate::counters::Counters;
 
 /// The version of everything in this file and of the types that it holds.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// The XDP program's name in the object.
 pub const XDP_PROGRAM: &str = "tfo_xdp";
@@ -52,6 +52,32 @@ pub const EVENT_GATE: &str = "EVENT_GATE";
 
 /// Per-CPU array, 1 entry: the [`crate::events::EventBudget`].
 pub const EVENT_BUDGET: &str = "EVENT_BUDGET";
+
+/// Array, 1 entry: the [`crate::policy::PolicyHead`] of the policy in force.
+///
+/// To change a policy, the controller fills the slot that is not in force, and then turns the head: a
+/// packet sees the old policy or the new one, never half of each.
+pub const POLICY: &str = "POLICY";
+
+/// Array of maps by slot: a hash from a port as u32 to its [`crate::policy::Rule`]. [`DEFAULT_PORT`] has the
+/// rule of all others.
+pub const POLICY_RULES: &str = "POLICY_RULES";
+
+/// Array of maps by slot: a trie from a prefix of an [`crate::sources::Address`] to a
+/// [`crate::policy::Listed`], as u32.
+pub const POLICY_LISTS: &str = "POLICY_LISTS";
+
+/// Array of maps by slot: an LRU hash from a [`crate::policy::LimitKey`] to the state of its bucket, a u64.
+pub const POLICY_LIMITS: &str = "POLICY_LIMITS";
+
+/// Slots of those maps of maps.
+pub const POLICY_SLOTS: usize = 2;
+
+/// The key in [`POLICY_RULES`] of the rule for ports that have none of their own. No service has port 0.
+pub const DEFAULT_PORT: u32 = 0;
+
+/// The maps that all interfaces of a network namespace share.
+pub const OF_NAMESPACE: [&str; 5] = [KEYS, POLICY, POLICY_RULES, POLICY_LISTS, POLICY_LIMITS];
 
 /// The maps that every interface has of its own.
 pub const OF_INTERFACE: [&str; 8] = [
@@ -212,6 +238,7 @@ mod tests {
     use crate::{
         cookie::{Key, KeySet},
         events::{Event, EventBudget, EventGate},
+        policy::{LimitKey, PolicyHead, Rule},
         sizes::Sizes,
         sources::{Address, SourceCounts, SourceSettings},
     };
@@ -219,12 +246,12 @@ mod tests {
     /// Another layout is another [`LAYOUT_VERSION`].
     #[test]
     fn layouts_are_pinned() {
-        assert_eq!(LAYOUT_VERSION, 1);
+        assert_eq!(LAYOUT_VERSION, 2);
         assert_eq!((size_of::<Key>(), align_of::<Key>()), (16, 8));
         assert_eq!((size_of::<KeySet>(), align_of::<KeySet>()), (72, 8));
         assert_eq!(
             (size_of::<PortCounters>(), align_of::<PortCounters>()),
-            (192, 8)
+            (424, 8)
         );
         assert_eq!(size_of::<ListenerRecord>(), 56);
         assert_eq!((size_of::<Sizes>(), align_of::<Sizes>()), (128, 8));
@@ -234,5 +261,8 @@ mod tests {
         assert_eq!((size_of::<Event>(), align_of::<Event>()), (56, 8));
         assert_eq!(size_of::<EventGate>(), 40);
         assert_eq!(size_of::<EventBudget>(), 24);
+        assert_eq!((size_of::<Rule>(), align_of::<Rule>()), (136, 8));
+        assert_eq!(size_of::<LimitKey>(), 24);
+        assert_eq!(size_of::<PolicyHead>(), 8);
     }
 }

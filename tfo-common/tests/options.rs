@@ -137,7 +137,7 @@ const NEIGHBOURS: &[Row] = &[
 /// Reads options of a SYN with data that stand between `around`, as they do between a header and data.
 fn read(bytes: &[u8], around: &[u8]) -> Options {
     let frame = [around, bytes, around].concat();
-    options::parse(&frame[..], around.len(), bytes.len(), true)
+    options::parse(&frame[..], around.len(), bytes.len(), true).0
 }
 
 fn check(rows: &[Row]) {

@@ -5,9 +5,10 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use tfo_common::{
-    classify::Outcome,
+    classify::{Judgement, Outcome},
     counters::Counter,
     maps::{COUNTER_SLOTS, PORTS, PortCounters},
+    policy::Verdict,
     sizes::Sizes,
     syn::Syn,
 };
@@ -29,15 +30,16 @@ static SIZES: PerCpuArray<Sizes, 1> = PerCpuArray::new();
 /// The slot that counts what belongs to no port.
 const NO_PORT: u64 = 0;
 
-/// Counts a SYN and what it came to.
+/// Counts a SYN, what it came to, and what was done to it.
 #[inline(always)]
-pub(crate) fn count_syn(syn: &Syn, outcome: Outcome) {
-    let slot = slot_of(syn.destination_port(), outcome != Outcome::NoOption);
+pub(crate) fn count_syn(syn: &Syn, judgement: Judgement, verdict: Verdict) {
+    let fast_open = judgement.outcome(syn) != Outcome::NoOption;
+    let slot = slot_of(syn.destination_port(), fast_open);
     if let Some(entry) = entry(slot) {
         if slot != NO_PORT {
             entry.port = syn.destination_port().into();
         }
-        outcome.count(syn, &mut entry.counters);
+        verdict.count(syn, judgement, &mut entry.counters);
     }
     if syn.data_len > 0
         && let Some(sizes) = SIZES.get_ptr_mut(0)

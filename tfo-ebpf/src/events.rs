@@ -12,6 +12,7 @@ use tfo_common::{
     classify::Outcome,
     events::{Event, EventBudget, EventGate},
     maps::EVENT_RING,
+    policy::Verdict,
     syn::Syn,
 };
 
@@ -27,7 +28,7 @@ static EVENT_BUDGET: PerCpuArray<EventBudget, 1> = PerCpuArray::new();
 
 /// Tells of a SYN, if someone wants to hear of it.
 #[inline(always)]
-pub(crate) fn report(syn: &Syn, outcome: Outcome) {
+pub(crate) fn report(syn: &Syn, outcome: Outcome, verdict: Verdict) {
     let Some(gate) = EVENT_GATE.get_ptr_mut(0) else {
         return;
     };
@@ -50,7 +51,7 @@ pub(crate) fn report(syn: &Syn, outcome: Outcome) {
     // SAFETY: as above.
     let gate = unsafe { ptr::read_volatile(gate) };
     if gate.wants(syn, outcome) {
-        tell(&Event::new(now, syn, outcome), &gate);
+        tell(&Event::new(now, syn, outcome, verdict), &gate);
     }
 }
 

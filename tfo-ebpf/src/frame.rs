@@ -161,28 +161,33 @@ impl<P: Packet> Frame for PacketFrame<'_, P> {
 
     #[inline(always)]
     fn opaque(&self, value: u64) -> u64 {
-        // The verifier does not know the frame's length. Two exclusive ors with it change nothing,
-        // but leave every bit of the result unknown.
-        let noise = self.len();
-        #[cfg(target_arch = "bpf")]
-        {
-            let mut value = value;
-            // SAFETY: arithmetic on two registers.
-            unsafe {
-                core::arch::asm!(
-                    "{value} ^= {noise}",
-                    "{value} ^= {noise}",
-                    value = inout(reg) value,
-                    noise = in(reg) noise,
-                    options(pure, nomem, nostack),
-                );
-            }
-            value
+        // The verifier does not know the frame's length.
+        forget(value, self.len() as u64)
+    }
+}
+
+/// `value` itself, of which the verifier then knows nothing any more: see [`Frame::opaque`]. Two exclusive ors
+/// with `noise`, of which it knows nothing, change nothing, but leave every bit of the result unknown.
+#[inline(always)]
+pub(crate) fn forget(value: u64, noise: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: arithmetic on two registers.
+        unsafe {
+            core::arch::asm!(
+                "{value} ^= {noise}",
+                "{value} ^= {noise}",
+                value = inout(reg) value,
+                noise = in(reg) noise,
+                options(pure, nomem, nostack),
+            );
         }
-        #[cfg(not(target_arch = "bpf"))]
-        {
-            value ^ noise as u64 ^ noise as u64
-        }
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        value ^ noise ^ noise
     }
 }
 

@@ -1,36 +1,50 @@
-//! The data path: a program that holds every SYN against the cookie keys and counts what it came to. It
-//! observes: whatever the frame, it goes on. It stands here twice, for XDP and for traffic control (TC);
-//! an interface runs one of them.
+//! The data path: a program that holds every SYN against the cookie keys and counts what it came to. Where
+//! a policy is set, it does what that says; else, whatever the frame, it goes on as it came. It stands here
+//! twice, for XDP and for traffic control (TC); an interface runs one of them.
 //!
-//! What a SYN is and what it counts is `tfo-common`'s knowledge. Here is only what needs the kernel:
-//! [`frame`] reads packets, [`keys`], [`counters`], [`sources`] and [`events`] own the maps.
+//! What a SYN is, what it counts and what is done to it is `tfo-common`'s knowledge. Here is only what needs
+//! the kernel: [`frame`] reads packets, [`rewrite`] changes them, [`keys`], [`policy`], [`counters`],
+//! [`sources`] and [`events`] own the maps.
 //!
 //! On any target but BPF this is an empty program, so that the host's compiler and lints see the code.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 mod atomic;
+mod case;
 mod counters;
 mod events;
 mod frame;
 mod keys;
 mod listeners;
+mod nested;
+mod policy;
+mod rewrite;
 mod socket;
 mod sources;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::{tcx_action_base::TCX_NEXT, xdp_action},
+    bindings::{
+        tcx_action_base::{TCX_DROP, TCX_NEXT},
+        xdp_action,
+    },
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
 use tfo_common::{
-    classify::Outcome,
+    classify::{Judgement, Outcome},
+    policy::{Action, Verdict},
     socket::Socket,
+    syn::Syn,
     wire::{self, NotSyn},
 };
 
-use crate::frame::{Packet, PacketFrame};
+use crate::{
+    case::Case,
+    frame::{Packet, PacketFrame},
+    rewrite::Writable,
+};
 
 /// Sees every frame that the interface receives.
 #[expect(
@@ -39,9 +53,10 @@ use crate::frame::{Packet, PacketFrame};
 )]
 #[xdp(frags)]
 fn tfo_xdp(ctx: XdpContext) -> u32 {
-    observe(&ctx);
-    // Nothing here decides about a frame, and nothing here can fail in a way that costs one.
-    xdp_action::XDP_PASS
+    match handle(&ctx) {
+        Fate::GoesOn => xdp_action::XDP_PASS,
+        Fate::Ends => xdp_action::XDP_DROP,
+    }
 }
 
 /// Sees every packet that the interface receives, after XDP.
@@ -51,41 +66,77 @@ fn tfo_xdp(ctx: XdpContext) -> u32 {
 )]
 #[classifier]
 fn tfo_tc(ctx: TcContext) -> i32 {
-    observe(&ctx);
-    // The next program decides; the same number has the next filter do so where there is no TCX.
-    TCX_NEXT
+    match handle(&ctx) {
+        // The next program decides; the same number has the next filter do so where there is no TCX.
+        Fate::GoesOn => TCX_NEXT,
+        Fate::Ends => TCX_DROP,
+    }
 }
 
-/// Counts what the frame comes to, if it is a SYN.
+/// What becomes of a frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    GoesOn,
+    Ends,
+}
+
+/// Does what the policy says of the frame, if it is a SYN, and counts what it comes to. Nothing here can fail
+/// in a way that costs a frame.
 #[inline(always)]
-fn observe<P: Packet + EbpfContext>(ctx: &P) {
+fn handle(ctx: &(impl EbpfContext + Packet + Writable)) -> Fate {
     ctx.pull();
     match wire::parse_behind(&PacketFrame::new(ctx), frame::link()) {
+        Ok(syn) if Outcome::depends_on_socket(&syn) => decide(ctx, &syn),
         Ok(syn) => {
-            let socket = if Outcome::depends_on_socket(&syn) {
-                socket::look_up(ctx, &syn)
-            } else {
-                Socket::Unknown
-            };
-            let outcome = Outcome::of(&syn, &socket, keys::in_force);
-            counters::count_syn(&syn, outcome);
-            // Ordinary SYNs pay for nothing below.
-            if outcome != Outcome::NoOption || syn.data_len > 0 {
-                sources::count(&syn, outcome);
-                events::report(&syn, outcome);
-            }
-            #[cfg(feature = "trace")]
-            trace(ctx, &syn, outcome);
+            // An ordinary SYN pays for nothing else.
+            let judgement = Judgement::of(&syn, &Socket::Unknown, false, || None);
+            counters::count_syn(&syn, judgement, Verdict::NONE);
+            Fate::GoesOn
         }
-        Err(NotSyn::Unparsed) => counters::count_unparsed(),
-        Err(NotSyn::Other) => {}
+        Err(NotSyn::Unparsed) => {
+            counters::count_unparsed();
+            Fate::GoesOn
+        }
+        Err(NotSyn::Other) => Fate::GoesOn,
+    }
+}
+
+/// Decides about a SYN that has to do with Fast Open.
+#[inline(always)]
+fn decide(ctx: &(impl EbpfContext + Writable), syn: &Syn) -> Fate {
+    let socket = socket::look_up(ctx, syn);
+    let policy = policy::in_force();
+    let judgement = Judgement::of(syn, &socket, policy.is_some(), keys::in_force);
+    let Some(case) = Case::put_down(syn, judgement) else {
+        return Fate::GoesOn;
+    };
+    let Case { syn, judgement } = case;
+    let mut verdict = Verdict::NONE;
+    if let Some(policy) = policy {
+        verdict = policy::verdict(policy, syn, *judgement);
+        if let Some(rewrite) = verdict.action().rewrite()
+            && !rewrite::apply(ctx, syn, rewrite)
+        {
+            // It goes on as it came, and is counted so.
+            verdict = Verdict::NONE;
+        }
+    }
+    let outcome = judgement.outcome(syn);
+    counters::count_syn(syn, *judgement, verdict);
+    sources::count(syn, outcome);
+    events::report(syn, outcome, verdict);
+    #[cfg(feature = "trace")]
+    trace(ctx, syn, outcome);
+    match verdict.action() {
+        Action::Drop => Fate::Ends,
+        _ => Fate::GoesOn,
     }
 }
 
 /// One log line for a SYN that has to do with Fast Open.
 #[cfg(feature = "trace")]
 #[inline(always)]
-fn trace(ctx: &impl EbpfContext, syn: &tfo_common::syn::Syn, outcome: Outcome) {
+fn trace(ctx: &impl EbpfContext, syn: &Syn, outcome: Outcome) {
     if outcome != Outcome::NoOption {
         aya_log_ebpf::info!(
             ctx,

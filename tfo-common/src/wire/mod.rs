@@ -3,15 +3,17 @@
 //! Only this module knows header layouts. It reads through [`Frame`], so that the same lines run on
 //! a packet in the kernel and on a slice on the host.
 
+pub mod checksum;
 pub mod ethernet;
 pub mod extensions;
 pub mod ipv4;
 pub mod ipv6;
 pub mod options;
+pub mod rewrite;
 pub mod signature;
 pub mod tcp;
 
-use crate::syn::Syn;
+use crate::syn::{Layout, Syn};
 
 /// The bytes of one frame, wherever they live. Every read is checked; none can fail otherwise.
 pub trait Frame {
@@ -132,7 +134,7 @@ pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Syn, Not
         end: (frame.opaque(network.end as u64) & Network::END_MASK) as usize,
     };
     let segment = tcp::parse(frame, &network)?;
-    let options = segment.options(frame);
+    let (options, option) = segment.options(frame);
     // The addresses come last: in the kernel, nothing then keeps them in registers meanwhile.
     let addresses = match version {
         Version::V4 => ipv4::addresses(frame, at)?,
@@ -144,6 +146,11 @@ pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Syn, Not
         sequence: segment.sequence,
         data_len: segment.data_len as u32,
         options,
+        layout: Layout {
+            tcp: network.transport as u16,
+            header_len: segment.header_len() as u8,
+            option,
+        },
     })
 }
 

@@ -23,12 +23,12 @@ pub const MAX_LEN: usize = 40;
 const OFFSET_MASK: u64 = 0x3f;
 
 const END_OF_LIST: u8 = 0;
-const NO_OPERATION: u8 = 1;
+pub(super) const NO_OPERATION: u8 = 1;
 const TIMESTAMP: u8 = 8;
 const MD5: u8 = 19;
 const AUTHENTICATION: u8 = 29;
 const FAST_OPEN: u8 = 34;
-const EXPERIMENTAL: u8 = 254;
+pub(super) const EXPERIMENTAL: u8 = 254;
 const EXPERIMENTAL_MAGIC: [u8; 2] = [0xf9, 0x89];
 
 /// Bytes of a timestamp option, of a TCP-MD5 signature, and at least of a TCP-AO one.
@@ -37,13 +37,13 @@ const MD5_SIZE: usize = 18;
 const AUTHENTICATION_MIN: usize = 5;
 
 /// Bytes before the cookie: kind and size.
-const HEADER: usize = 2;
+pub(super) const HEADER: usize = 2;
 /// Bytes before the cookie in the experimental form: kind, size and magic.
-const EXPERIMENTAL_HEADER: usize = 4;
+pub(super) const EXPERIMENTAL_HEADER: usize = 4;
 
 /// Cookie lengths that Linux takes for a cookie: `TCP_FASTOPEN_COOKIE_MIN` and `_MAX`.
 const COOKIE_MIN: usize = 4;
-const COOKIE_MAX: usize = 16;
+pub(super) const COOKIE_MAX: usize = 16;
 
 /// What a SYN says about TCP Fast Open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,26 @@ impl Options {
     };
 }
 
+/// Where the Fast Open option that counts stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Offset of its first byte from the first byte of the options.
+    pub at: u8,
+    /// Its bytes, kind and size among them; 0 where there is none.
+    pub len: u8,
+    /// No other Fast Open option stood before it, which would count in its stead.
+    pub sole: bool,
+}
+
+impl Place {
+    /// There is no option.
+    pub const NONE: Self = Self {
+        at: 0,
+        len: 0,
+        sole: true,
+    };
+}
+
 /// The Fast Open option that stands so far and what the list has besides, packed into one word, so that
 /// the kernel's verifier has one number to follow rather than many.
 #[derive(Clone, Copy)]
@@ -97,6 +117,8 @@ impl Standing {
     /// The bits of the option that stands; all others are of the whole list so far.
     const OPTION: u64 = 0xffff | Self::PRESENT | Self::EXPERIMENTAL;
     const MALFORMED: u64 = 1 << 18;
+    /// One stood, and another one took its place.
+    const SEVERAL: u64 = 1 << 19;
     /// Where the first bit is of numbers of 6 bits: how much of the list was left where it first had a
     /// fault, where it first had a signature of either kind, and the timestamp's offset. 0 for none.
     const FAULT: u32 = 20;
@@ -114,6 +136,9 @@ impl Standing {
     /// Nothing stands any more.
     #[inline(always)]
     const fn erase(&mut self) {
+        if self.is(Self::PRESENT) {
+            self.0 |= Self::SEVERAL;
+        }
         self.0 &= !Self::OPTION;
     }
 
@@ -153,12 +178,34 @@ impl Standing {
     const fn at(self) -> usize {
         (self.0 >> 8 & OFFSET_MASK) as usize
     }
+
+    #[inline(always)]
+    const fn place(self) -> Place {
+        if !self.is(Self::PRESENT) {
+            return Place::NONE;
+        }
+        let header = if self.is(Self::EXPERIMENTAL) {
+            EXPERIMENTAL_HEADER
+        } else {
+            HEADER
+        };
+        Place {
+            at: (self.at() - header) as u8,
+            len: (self.len() + header) as u8,
+            sole: !self.is(Self::SEVERAL),
+        }
+    }
 }
 
 /// Reads the `len` bytes of options (at most [`MAX_LEN`]) from offset `start` of `frame`, a SYN with or
-/// without data.
+/// without data. Gives what they say, and where the one stands that counts.
 #[inline(always)]
-pub fn parse<F: Frame + ?Sized>(frame: &F, start: usize, len: usize, has_data: bool) -> Options {
+pub fn parse<F: Frame + ?Sized>(
+    frame: &F,
+    start: usize,
+    len: usize,
+    has_data: bool,
+) -> (Options, Place) {
     let mut standing = Standing::NONE;
     let mut at = 0;
     // Each option takes at least one byte, so MAX_LEN rounds read any list to its end.
@@ -173,7 +220,7 @@ pub fn parse<F: Frame + ?Sized>(frame: &F, start: usize, len: usize, has_data: b
             None => break,
         }
     }
-    Options {
+    let options = Options {
         fast_open: fast_open(frame, start, standing),
         experimental: standing.is(Standing::EXPERIMENTAL),
         malformed: standing.is(Standing::MALFORMED),
@@ -187,7 +234,8 @@ pub fn parse<F: Frame + ?Sized>(frame: &F, start: usize, len: usize, has_data: b
         } else {
             None
         },
-    }
+    };
+    (options, standing.place())
 }
 
 /// Reads the option at offset `at` of the options and gives the offset of the next one, or `None`

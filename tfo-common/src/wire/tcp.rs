@@ -3,13 +3,16 @@
 
 use super::{
     Frame, Network, NotSyn,
-    options::{self, Options},
+    options::{self, Options, Place},
 };
 
 /// TCP's protocol number.
 pub const PROTOCOL: u8 = 6;
 
-const MIN_HEADER_LEN: usize = 20;
+/// Bytes of a header without options.
+pub const MIN_HEADER_LEN: usize = 20;
+/// Offset of the checksum in the header.
+pub const CHECKSUM: usize = 16;
 const DATA_OFFSET: usize = 12;
 const FLAGS: usize = 13;
 
@@ -63,9 +66,15 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<S
 }
 
 impl Segment {
-    /// What the options say.
+    /// Bytes of the header, with its options.
     #[inline(always)]
-    pub(super) fn options<F: Frame + ?Sized>(&self, frame: &F) -> Options {
+    pub(super) const fn header_len(&self) -> usize {
+        MIN_HEADER_LEN + self.options_len
+    }
+
+    /// What the options say, and where the one that counts stands.
+    #[inline(always)]
+    pub(super) fn options<F: Frame + ?Sized>(&self, frame: &F) -> (Options, Place) {
         options::parse(frame, self.options, self.options_len, self.data_len > 0)
     }
 }

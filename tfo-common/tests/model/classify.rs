@@ -6,7 +6,7 @@ use tfo_common::{
     cookie::{Addresses, Cookie, Key, KeySet},
     counters::{Counter, Counters},
     socket::Socket,
-    syn::Syn,
+    syn::{Layout, Syn},
     wire::options::{FastOpen, Options},
 };
 
@@ -59,6 +59,7 @@ fn syn(keys: &[[u8; 16]], addresses: Addresses, draw: Draw, flags: (bool, bool))
             malformed: flags.1,
             ..Options::NONE
         },
+        layout: Layout::NONE,
     }
 }
 

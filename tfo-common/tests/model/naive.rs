@@ -8,10 +8,10 @@ use tfo_common::{
     classify::Outcome,
     cookie::{Addresses, Cookie},
     counters::Counter,
-    syn::Syn,
+    syn::{Layout, Syn},
     wire::{
         NotSyn::{self, Other, Unparsed},
-        options::{FastOpen, Options},
+        options::{FastOpen, Options, Place},
         signature::Signatures,
     },
 };
@@ -78,6 +78,31 @@ pub(crate) fn options(bytes: &[u8], has_data: bool) -> Options {
     }
 }
 
+/// All that the bytes of TCP options say.
+pub(crate) fn both(bytes: &[u8], has_data: bool) -> (Options, Place) {
+    (options(bytes, has_data), place(bytes))
+}
+
+/// Where the option that counts stands.
+pub(crate) fn place(bytes: &[u8]) -> Place {
+    let (list, _) = split(bytes);
+    let even: Vec<_> = list
+        .iter()
+        .filter_map(|option| Some((option, cookie(option)?.0.len())))
+        .filter(|(_, len)| len % 2 == 0)
+        .collect();
+    match even.split_last() {
+        Some(((option, 0 | 4 | 6 | 8 | 10 | 12 | 14 | 16), before)) => Place {
+            at: bytes.len() as u8 - option.left,
+            len: option.value.len() as u8 + 2,
+            sole: before
+                .iter()
+                .all(|(_, len)| ![0, 4, 6, 8, 10, 12, 14, 16].contains(len)),
+        },
+        _ => Place::NONE,
+    }
+}
+
 fn signatures(list: &[Raw], broken: Option<u8>) -> Signatures {
     let fits = |option: &&Raw| match option.kind {
         19 => option.value.len() == 16,
@@ -113,14 +138,20 @@ pub(crate) fn frame(frame: &[u8]) -> Result<Syn, NotSyn> {
     for tags in 0.. {
         let (ether_type, behind) = rest.split_at_checked(2).ok_or(Unparsed)?;
         match (ether_type, tags) {
-            ([0x08, 0x00], _) => return ipv4(behind),
-            ([0x86, 0xdd], _) => return ipv6(behind),
+            ([0x08, 0x00], _) => return ipv4(behind).map(|syn| at(syn, frame, behind)),
+            ([0x86, 0xdd], _) => return ipv6(behind).map(|syn| at(syn, frame, behind)),
             ([0x81, 0x00] | [0x88, 0xa8], 0 | 1) => rest = behind.get(2..).ok_or(Unparsed)?,
             ([0x81, 0x00] | [0x88, 0xa8], _) => return Err(Unparsed),
             _ => return Err(Other),
         }
     }
     unreachable!("the third round returns")
+}
+
+/// `syn`, whose TCP header is where it is in `packet`, the end of `frame`.
+fn at(mut syn: Syn, frame: &[u8], packet: &[u8]) -> Syn {
+    syn.layout.tcp += (frame.len() - packet.len()) as u16;
+    syn
 }
 
 /// What a packet is that has nothing in front of it.
@@ -156,7 +187,8 @@ fn ipv4(packet: &[u8]) -> Result<Syn, NotSyn> {
     let destination = fixed[16..20].try_into().unwrap();
     let addresses = Addresses::v4(source, destination);
     let segment = packet.get(header..).ok_or(Unparsed)?;
-    tcp(segment, length.checked_sub(header), addresses)
+    let syn = tcp(segment, length.checked_sub(header), addresses)?;
+    Ok(at(syn, packet, segment))
 }
 
 fn ipv6(packet: &[u8]) -> Result<Syn, NotSyn> {
@@ -190,7 +222,8 @@ fn ipv6(packet: &[u8]) -> Result<Syn, NotSyn> {
     }
     let source = header[8..24].try_into().unwrap();
     let destination = header[24..40].try_into().unwrap();
-    tcp(rest, length, Addresses::v6(source, destination))
+    let syn = tcp(rest, length, Addresses::v6(source, destination))?;
+    Ok(at(syn, packet, rest))
 }
 
 /// TCP, or hop-by-hop options, routing, fragment, authentication, destination options, mobility.
@@ -221,6 +254,12 @@ fn tcp(bytes: &[u8], length: Option<usize>, addresses: Addresses) -> Result<Syn,
         sequence: big_endian(&fixed[4..8]) as u32,
         data_len,
         options: options(&bytes[20..header], data_len > 0),
+        layout: Layout {
+            // Set by whoever knows the whole frame.
+            tcp: 0,
+            header_len: header as u8,
+            option: place(&bytes[20..header]),
+        },
     })
 }
 

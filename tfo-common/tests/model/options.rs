@@ -1,12 +1,12 @@
 //! Option lists: the parser against the second reading.
 
 use proptest::{collection::vec, prelude::*};
-use tfo_common::wire::options::{self, FastOpen, Options};
+use tfo_common::wire::options::{self, FastOpen, Options, Place};
 
 use crate::{generate, naive};
 
 /// Reads options of a SYN with data that stand between other bytes, as they do in a frame.
-fn read(bytes: &[u8], around: [u8; 2]) -> Options {
+fn read(bytes: &[u8], around: [u8; 2]) -> (Options, Place) {
     let [before, behind] = around.map(|byte| [byte; 40]);
     let frame = [&before, bytes, &behind].concat();
     options::parse(&frame[..], before.len(), bytes.len(), true)
@@ -25,7 +25,7 @@ fn agree_on_every_short_list() {
             }
             assert_eq!(
                 read(&bytes, [34, 2]),
-                naive::options(&bytes, true),
+                naive::both(&bytes, true),
                 "{bytes:?}"
             );
         }
@@ -37,14 +37,14 @@ proptest! {
 
     #[test]
     fn agree(bytes in generate::options(), around: [u8; 2]) {
-        prop_assert_eq!(read(&bytes, around), naive::options(&bytes, true));
-        prop_assert_eq!(options::parse(&bytes[..], 0, bytes.len(), false), naive::options(&bytes, false));
+        prop_assert_eq!(read(&bytes, around), naive::both(&bytes, true));
+        prop_assert_eq!(options::parse(&bytes[..], 0, bytes.len(), false), naive::both(&bytes, false));
     }
 
     #[test]
     fn agree_when_cut_at_every_length(bytes in generate::options(), around: [u8; 2]) {
         for len in 0..bytes.len() {
-            prop_assert_eq!(read(&bytes[..len], around), naive::options(&bytes[..len], true));
+            prop_assert_eq!(read(&bytes[..len], around), naive::both(&bytes[..len], true));
         }
     }
 
@@ -61,10 +61,10 @@ fn generated_lists_say_everything() {
     use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
 
     let mut runner = TestRunner::deterministic();
-    let mut seen = [0; 10];
+    let mut seen = [0; 11];
     for _ in 0..2000 {
         let bytes = generate::options().new_tree(&mut runner).unwrap().current();
-        let options = read(&bytes, [0; 2]);
+        let (options, place) = read(&bytes, [0; 2]);
         seen[match options.fast_open {
             FastOpen::Absent => 0,
             FastOpen::Request => 1,
@@ -77,6 +77,7 @@ fn generated_lists_say_everything() {
         seen[7] += u32::from(options.signatures.fault > 18);
         seen[8] += u32::from(options.signatures.md5 > 0);
         seen[9] += u32::from(options.signatures.authentication > 0);
+        seen[10] += u32::from(!place.sole);
     }
     assert!(seen.iter().all(|count| *count > 50), "{seen:?}");
 }

@@ -301,9 +301,9 @@ impl<'a> Turn<'a> {
             interface: self.interface.name.clone(),
             layer,
         })?;
-        let keys = self.namespace.pins().keys();
+        let namespace = self.namespace.pins();
         #[cfg_attr(not(feature = "trace"), expect(unused_mut, reason = "for its log"))]
-        let mut datapath = Datapath::load_pinned(settings, link, &keys, pins)?;
+        let mut datapath = Datapath::load_pinned(settings, link, namespace, pins)?;
         #[cfg(feature = "trace")]
         datapath.forward_log().map_err(|source| DatapathError::Io {
             path: "the program's log".into(),

@@ -9,7 +9,7 @@ use std::{
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError};
 use tfo_common::{cookie::KeySet, maps::KEYS};
 
-use super::{DatapathError, program::map_from_pin};
+use super::{DatapathError, pins::NamespacePins, program::map_from_pin};
 use crate::keys::DataPath;
 
 type Inner = Array<MapData, KeySet>;
@@ -23,11 +23,11 @@ pub struct KeyStore {
 }
 
 impl KeyStore {
-    /// Of the map that is pinned at `pinned`, if it is.
-    pub(super) fn new(map: Map, pinned: Option<&Path>) -> Result<Self, DatapathError> {
+    /// Of the map that is pinned in `pinned`, if it is.
+    pub(super) fn new(map: Map, pinned: Option<&NamespacePins>) -> Result<Self, DatapathError> {
         Ok(Self {
             outer: map.try_into().map_err(DatapathError::map(KEYS))?,
-            inner: pinned.map(|path| path.with_file_name("accepted")),
+            inner: pinned.map(NamespacePins::accepted),
         })
     }
 

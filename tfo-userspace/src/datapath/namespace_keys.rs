@@ -25,11 +25,11 @@ impl Namespace {
     ///
     /// [`DatapathError`] where the map cannot be opened.
     pub fn keys(&self) -> Result<Option<KeyStore>, DatapathError> {
-        let path = self.pins().keys();
+        let path = self.pins().map(KEYS);
         path.exists()
             .then(|| {
                 let map = map_from_pin(&path, KEYS)?;
-                KeyStore::new(map, Some(&path))
+                KeyStore::new(map, Some(self.pins()))
             })
             .transpose()
     }

@@ -14,7 +14,7 @@ use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
 };
-use tfo_common::maps::{LAYOUT_VERSION, OF_INTERFACE};
+use tfo_common::maps::{LAYOUT_VERSION, OF_INTERFACE, OF_NAMESPACE};
 
 use super::{DatapathError, filter::Filter};
 use crate::kernel::{bpf::LinkState, support::BPFFS};
@@ -82,8 +82,9 @@ impl NamespacePins {
             .collect())
     }
 
-    pub(super) fn keys(&self) -> PathBuf {
-        self.0.join("keys")
+    /// The map of that name in the object, which all interfaces share.
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.0.join(name.to_ascii_lowercase())
     }
 
     /// The set that `keys` holds.
@@ -168,9 +169,8 @@ impl NamespacePins {
     /// All maps that are pinned here.
     pub(super) fn maps(&self) -> Result<Vec<PathBuf>, DatapathError> {
         // An attach that is under way, or was cut off, may not have made them yet.
-        let mut maps = vec![self.keys(), self.state()];
-        // A build before this one pinned neither of these.
-        maps.extend([self.accepted(), self.primary_since()]);
+        let mut maps = vec![self.state(), self.accepted(), self.primary_since()];
+        maps.extend(OF_NAMESPACE.map(|name| self.map(name)));
         maps.retain(|path| path.exists());
         for pins in self.interfaces()? {
             maps.push(pins.info());

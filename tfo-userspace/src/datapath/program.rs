@@ -10,8 +10,8 @@ use aya::{
 use tfo_common::{
     cookie::KeySet,
     maps::{
-        BARE_PACKETS, COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, KEYS, OF_INTERFACE, SIZES,
-        SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_SETTINGS, SOURCES, SocketOffsets, TC_PROGRAM,
+        BARE_PACKETS, COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, KEYS, OF_INTERFACE, OF_NAMESPACE,
+        SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_SETTINGS, SOURCES, SocketOffsets, TC_PROGRAM,
         XDP_PROGRAM,
     },
     sizes::Sizes,
@@ -20,7 +20,8 @@ use tfo_common::{
 
 use super::{
     DatapathError, EventFilter, EventStream, KeyStore, Mirror, Settings, Snapshot, Sources,
-    counters::read_sizes, pins::InterfacePins,
+    counters::read_sizes,
+    pins::{InterfacePins, NamespacePins},
 };
 use crate::kernel::types::KernelTypes;
 
@@ -48,21 +49,21 @@ impl Datapath {
         Ok(datapath)
     }
 
-    /// Takes the maps that are pinned at `keys` and in `pins`, and makes and pins those that are not
+    /// Takes the maps that are pinned in `namespace` and in `pins`, and makes and pins those that are not
     /// there yet. A program is loaded when it is first asked for.
     pub(super) fn load_pinned(
         settings: Settings,
         link: Link,
-        keys: &Path,
+        namespace: &NamespacePins,
         pins: &InterfacePins,
     ) -> Result<Self, DatapathError> {
-        Self::load_with(settings, link, Some((keys, pins)))
+        Self::load_with(settings, link, Some((namespace, pins)))
     }
 
     fn load_with(
         mut settings: Settings,
         link: Link,
-        pinned: Option<(&Path, &InterfacePins)>,
+        pinned: Option<(&NamespacePins, &InterfacePins)>,
     ) -> Result<Self, DatapathError> {
         let (offsets, not_exact) = match settings.mirror {
             Mirror::Packet => (SocketOffsets::default(), None),
@@ -72,8 +73,10 @@ impl Datapath {
             },
         };
         let mut loader = EbpfLoader::new();
-        if let Some((keys, pins)) = pinned {
-            loader.map_pin_path(KEYS, keys);
+        if let Some((namespace, pins)) = pinned {
+            for name in OF_NAMESPACE {
+                loader.map_pin_path(name, namespace.map(name));
+            }
             for name in OF_INTERFACE {
                 loader.map_pin_path(name, pins.map(name));
             }
@@ -93,7 +96,7 @@ impl Datapath {
         let map = ebpf.take_map(KEYS).ok_or(DatapathError::Missing(KEYS))?;
         Ok(Self {
             ebpf,
-            keys: KeyStore::new(map, pinned.map(|(keys, _)| keys))?,
+            keys: KeyStore::new(map, pinned.map(|(namespace, _)| namespace))?,
             settings,
             not_exact,
         })

@@ -1,0 +1,198 @@
+//! The policy in force: its maps, and what it says of a SYN.
+
+use core::{mem::offset_of, ptr};
+
+use aya_ebpf::{
+    bindings::{
+        BPF_F_NO_PREALLOC, BPF_NOEXIST,
+        bpf_map_type::{BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_LRU_HASH},
+    },
+    btf_maps::Array,
+    helpers::{bpf_ktime_get_ns, bpf_map_update_elem},
+    macros::btf_map,
+};
+use tfo_common::{
+    classify::Judgement,
+    maps::{DEFAULT_PORT, POLICY_SLOTS},
+    policy::{Circumstances, Class, LimitKey, Listed, PolicyHead, Rate, Rule, Scope, Verdict},
+    sources::Address,
+    syn::Syn,
+};
+
+use crate::{
+    atomic::Shared,
+    frame,
+    nested::{self, Inner, Nested},
+};
+
+const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
+
+type Rules =
+    Inner<{ BPF_MAP_TYPE_HASH as usize }, { size_of::<u32>() }, { size_of::<Rule>() }, NO_PREALLOC>;
+type Lists = Inner<
+    { BPF_MAP_TYPE_LPM_TRIE as usize },
+    { size_of::<Prefix>() },
+    { size_of::<u32>() },
+    NO_PREALLOC,
+>;
+type Limits =
+    Inner<{ BPF_MAP_TYPE_LRU_HASH as usize }, { size_of::<LimitKey>() }, { size_of::<u64>() }, 0>;
+
+#[btf_map]
+static POLICY: Array<PolicyHead, 1> = Array::new();
+
+#[btf_map]
+static POLICY_RULES: Nested<Rules, POLICY_SLOTS> = Nested::new();
+
+#[btf_map]
+static POLICY_LISTS: Nested<Lists, POLICY_SLOTS> = Nested::new();
+
+#[btf_map]
+static POLICY_LIMITS: Nested<Limits, POLICY_SLOTS> = Nested::new();
+
+/// A trie's key.
+#[repr(C)]
+struct Prefix {
+    len: u32,
+    address: [u32; 4],
+}
+
+/// The policy in force; `None` where there is none, which costs one load.
+#[inline(always)]
+pub(crate) fn in_force() -> Option<PolicyHead> {
+    let head = POLICY.get_ptr(0)?.cast::<u64>();
+    // SAFETY: the kernel gave the pointer. Both halves are read at once: the controller writes them so.
+    let word = unsafe { ptr::read_volatile(head) };
+    let head = PolicyHead {
+        slot: word as u32,
+        lists: (word >> 32) as u32,
+    };
+    (head.slot != 0).then_some(head)
+}
+
+/// What the policy says of `syn`.
+#[inline(always)]
+pub(crate) fn verdict(head: PolicyHead, syn: &Syn, judgement: Judgement) -> Verdict {
+    let slot = head.slot - 1;
+    let rules = POLICY_RULES.get(slot);
+    let port = syn.destination_port();
+    // SAFETY: the map's keys and values are these.
+    let mut rule = unsafe { nested::look_up::<u32, Rule>(rules, &port.into()) };
+    if rule.is_null() {
+        // SAFETY: as above.
+        rule = unsafe { nested::look_up::<u32, Rule>(rules, &DEFAULT_PORT) };
+    }
+    // SAFETY: null, or a value of the map, of which only the buckets are ever written to.
+    let Some(fixed) = (unsafe { rule.as_ref() }) else {
+        return Verdict::NONE;
+    };
+    let around = Around {
+        slot,
+        lists: head.lists != 0,
+        rule,
+        fixed,
+        syn,
+        port,
+    };
+    // The verifier is not to go on once for each verdict.
+    Verdict::of(syn, judgement, fixed, &around).through(|word| around.opaque(word))
+}
+
+/// What a verdict depends on.
+struct Around<'a> {
+    slot: u32,
+    lists: bool,
+    rule: *mut Rule,
+    fixed: &'a Rule,
+    syn: &'a Syn,
+    port: u16,
+}
+
+impl Circumstances for Around<'_> {
+    #[inline(always)]
+    fn listed(&self) -> Listed {
+        if !self.lists {
+            return Listed::No;
+        }
+        let Address([a, b]) = Address::source(&self.syn.addresses);
+        let key = Prefix {
+            len: 128,
+            address: [a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32],
+        };
+        // SAFETY: the map's keys and values are these.
+        let listed = unsafe { nested::look_up::<Prefix, u32>(POLICY_LISTS.get(self.slot), &key) };
+        // SAFETY: null, or a value of the map.
+        match unsafe { listed.as_ref() } {
+            Some(number) => Listed::from_number(*number),
+            None => Listed::No,
+        }
+    }
+
+    #[inline(always)]
+    fn opaque(&self, value: u64) -> u64 {
+        frame::forget(value, self.syn.sequence.into())
+    }
+
+    #[inline(always)]
+    fn take(&self, class: Class, scope: Scope, rate: Rate) -> bool {
+        if rate.is_unlimited() {
+            return true;
+        }
+        // SAFETY: it only reads a clock.
+        let now = unsafe { bpf_ktime_get_ns() };
+        let taken = match scope {
+            Scope::Source => self.take_of_source(class, rate, now),
+            Scope::Port => {
+                let offset = offset_of!(Rule, buckets) + size_of::<u64>() * self.index(class);
+                // SAFETY: one of the rule's buckets, which are only ever accessed so.
+                let bucket = unsafe { &*self.rule.byte_add(offset).cast::<Shared>() };
+                take(bucket, rate, now)
+            }
+        };
+        self.opaque(taken.into()) != 0
+    }
+}
+
+impl Around<'_> {
+    #[inline(always)]
+    fn take_of_source(&self, class: Class, rate: Rate, now: u64) -> bool {
+        let map = POLICY_LIMITS.get(self.slot);
+        if map.is_null() {
+            return true;
+        }
+        let source = self.fixed.sources.prefix(&self.syn.addresses);
+        let key = LimitKey::new(source, self.port, class);
+        // SAFETY: the map's keys and values are these.
+        let bucket = unsafe { nested::look_up::<LimitKey, Shared>(map, &key) };
+        // SAFETY: null, or a value of the map. It may be another prefix's meanwhile, which then has one less.
+        if let Some(bucket) = unsafe { bucket.as_ref() } {
+            return take(bucket, rate, now);
+        }
+        // The first one of many is never too many.
+        if let Some(first) = rate.take(0, now) {
+            // SAFETY: the map, with a key and a value of its sizes. Where another CPU came first, or there is
+            // no room, this one is not counted.
+            unsafe {
+                bpf_map_update_elem(
+                    map,
+                    ptr::from_ref(&key).cast(),
+                    ptr::from_ref(&first).cast(),
+                    BPF_NOEXIST.into(),
+                );
+            }
+        }
+        true
+    }
+}
+
+/// Takes one from a bucket that other CPUs take from, too.
+#[inline(always)]
+fn take(bucket: &Shared, rate: Rate, now: u64) -> bool {
+    let state = bucket.load();
+    let Some(next) = rate.take(state, now) else {
+        return false;
+    };
+    // Where another CPU came in between, it took this one's.
+    let before = bucket.compare_exchange(state, next);
+    before == state || rate.take(before, now).is_some()
+}
