@@ -59,7 +59,7 @@ pub const EVENT_BUDGET: &str = "EVENT_BUDGET";
 /// packet sees the old policy or the new one, never half of each.
 pub const POLICY: &str = "POLICY";
 
-/// Array of maps by slot: a hash from a port as u32 to its [`crate::policy::Rule`]. [`DEFAULT_PORT`] has the
+/// Array of maps by slot: a hash from a port as u32 to its [`crate::policy::PortRule`]. [`DEFAULT_PORT`] has the
 /// rule of all others.
 pub const POLICY_RULES: &str = "POLICY_RULES";
 
@@ -238,7 +238,7 @@ mod tests {
     use crate::{
         cookie::{Key, KeySet},
         events::{Event, EventBudget, EventGate},
-        policy::{LimitKey, PolicyHead, Rule},
+        policy::{LimitKey, PolicyHead, PortRule},
         sizes::Sizes,
         sources::{Address, SourceCounts, SourceSettings},
     };
@@ -261,8 +261,8 @@ mod tests {
         assert_eq!((size_of::<Event>(), align_of::<Event>()), (56, 8));
         assert_eq!(size_of::<EventGate>(), 40);
         assert_eq!(size_of::<EventBudget>(), 24);
-        assert_eq!((size_of::<Rule>(), align_of::<Rule>()), (136, 8));
+        assert_eq!((size_of::<PortRule>(), align_of::<PortRule>()), (136, 8));
         assert_eq!(size_of::<LimitKey>(), 24);
-        assert_eq!(size_of::<PolicyHead>(), 8);
+        assert_eq!((size_of::<PolicyHead>(), align_of::<PolicyHead>()), (8, 8));
     }
 }

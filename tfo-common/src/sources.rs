@@ -41,6 +41,12 @@ impl Address {
         }
     }
 
+    /// The one whose bytes on the wire these are.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        let bits = u128::from_le_bytes(bytes);
+        Self([bits as u64, (bits >> 64) as u64])
+    }
+
     /// The address, IPv4 as such.
     pub fn ip(self) -> IpAddr {
         let [a, b] = self.0;
@@ -86,6 +92,16 @@ impl SourceSettings {
             v4,
             v6: words(ones(v6.min(128))),
         }
+    }
+
+    /// How long an IPv4 source's prefix is. Half of the word is what stands before every IPv4 address.
+    pub const fn v4_len(&self) -> u8 {
+        (self.v4.count_ones() - 32) as u8
+    }
+
+    /// How long an IPv6 source's prefix is.
+    pub const fn v6_len(&self) -> u8 {
+        (self.v6[0].count_ones() + self.v6[1].count_ones()) as u8
     }
 
     /// The prefix that a segment's source belongs to.
@@ -215,7 +231,9 @@ mod tests {
             } else {
                 "10.0.0.1"
             };
-            let cut = SourceSettings::new(v4, v6).prefix(&addresses(source, to));
+            let settings = SourceSettings::new(v4, v6);
+            assert_eq!((settings.v4_len(), settings.v6_len()), (v4, v6));
+            let cut = settings.prefix(&addresses(source, to));
             assert_eq!(cut.ip().to_string(), prefix, "{source} /{v4} /{v6}");
         }
     }

@@ -1,6 +1,6 @@
 //! The policy in force: its maps, and what it says of a SYN.
 
-use core::{mem::offset_of, ptr};
+use core::ptr;
 
 use aya_ebpf::{
     bindings::{
@@ -14,7 +14,9 @@ use aya_ebpf::{
 use tfo_common::{
     classify::Judgement,
     maps::{DEFAULT_PORT, POLICY_SLOTS},
-    policy::{Circumstances, Class, LimitKey, Listed, PolicyHead, Rate, Rule, Scope, Verdict},
+    policy::{
+        Circumstances, Class, LimitKey, Listed, PolicyHead, PortRule, Rate, Rule, Scope, Verdict,
+    },
     sources::Address,
     syn::Syn,
 };
@@ -27,8 +29,12 @@ use crate::{
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
-type Rules =
-    Inner<{ BPF_MAP_TYPE_HASH as usize }, { size_of::<u32>() }, { size_of::<Rule>() }, NO_PREALLOC>;
+type Rules = Inner<
+    { BPF_MAP_TYPE_HASH as usize },
+    { size_of::<u32>() },
+    { size_of::<PortRule>() },
+    NO_PREALLOC,
+>;
 type Lists = Inner<
     { BPF_MAP_TYPE_LPM_TRIE as usize },
     { size_of::<Prefix>() },
@@ -77,33 +83,37 @@ pub(crate) fn verdict(head: PolicyHead, syn: &Syn, judgement: Judgement) -> Verd
     let rules = POLICY_RULES.get(slot);
     let port = syn.destination_port();
     // SAFETY: the map's keys and values are these.
-    let mut rule = unsafe { nested::look_up::<u32, Rule>(rules, &port.into()) };
+    let mut rule = unsafe { nested::look_up::<u32, PortRule>(rules, &port.into()) };
     if rule.is_null() {
         // SAFETY: as above.
-        rule = unsafe { nested::look_up::<u32, Rule>(rules, &DEFAULT_PORT) };
+        rule = unsafe { nested::look_up::<u32, PortRule>(rules, &DEFAULT_PORT) };
     }
-    // SAFETY: null, or a value of the map, of which only the buckets are ever written to.
-    let Some(fixed) = (unsafe { rule.as_ref() }) else {
+    if rule.is_null() {
         return Verdict::NONE;
-    };
+    }
+    // SAFETY: a value of the map.
+    let buckets = unsafe { &raw mut (*rule).buckets };
+    // SAFETY: a value of the map, of which nobody writes to this part.
+    let rule = unsafe { &(*rule).rule };
     let around = Around {
         slot,
         lists: head.lists != 0,
         rule,
-        fixed,
+        buckets: buckets.cast(),
         syn,
         port,
     };
     // The verifier is not to go on once for each verdict.
-    Verdict::of(syn, judgement, fixed, &around).through(|word| around.opaque(word))
+    Verdict::of(syn, judgement, rule, &around).through(|word| around.opaque(word))
 }
 
 /// What a verdict depends on.
 struct Around<'a> {
     slot: u32,
     lists: bool,
-    rule: *mut Rule,
-    fixed: &'a Rule,
+    rule: &'a Rule,
+    /// As many as there are classes.
+    buckets: *const Shared,
     syn: &'a Syn,
     port: u16,
 }
@@ -143,10 +153,10 @@ impl Circumstances for Around<'_> {
         let taken = match scope {
             Scope::Source => self.take_of_source(class, rate, now),
             Scope::Port => {
-                let offset = offset_of!(Rule, buckets) + size_of::<u64>() * self.index(class);
-                // SAFETY: one of the rule's buckets, which are only ever accessed so.
-                let bucket = unsafe { &*self.rule.byte_add(offset).cast::<Shared>() };
-                take(bucket, rate, now)
+                // SAFETY: one of the rule's buckets.
+                let bucket = unsafe { self.buckets.add(self.index(class)) };
+                // SAFETY: a value of the map, which is only ever accessed so.
+                take(unsafe { &*bucket }, rate, now)
             }
         };
         self.opaque(taken.into()) != 0
@@ -160,7 +170,7 @@ impl Around<'_> {
         if map.is_null() {
             return true;
         }
-        let source = self.fixed.sources.prefix(&self.syn.addresses);
+        let source = self.rule.sources.prefix(&self.syn.addresses);
         let key = LimitKey::new(source, self.port, class);
         // SAFETY: the map's keys and values are these.
         let bucket = unsafe { nested::look_up::<LimitKey, Shared>(map, &key) };

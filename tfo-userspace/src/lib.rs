@@ -6,6 +6,7 @@
 //! - [`doctor`]: what would keep Fast Open or the data path from working, and the remedy.
 //! - [`keys`]: key pairs, their text, and the order in which they change hands.
 //! - [`metrics`]: all of it as Prometheus metrics, over HTTP.
+//! - [`policy`]: what is done to SYNs, as an operator says it.
 //! - [`service`]: `tfo run`: network namespaces looked after, each by a thread of its own.
 //! - [`kernel`]: what the running kernel says: sysctls, counters, interfaces, abilities.
 //!
@@ -17,4 +18,5 @@ pub mod doctor;
 pub mod kernel;
 pub mod keys;
 pub mod metrics;
+pub mod policy;
 pub mod service;

@@ -8,7 +8,7 @@ mod limit;
 mod rule;
 
 pub use limit::{Limit, LimitKey, Rate, Scope};
-pub use rule::{Class, Listed, PolicyHead, Rule};
+pub use rule::{Class, Listed, PolicyHead, PortRule, Rule};
 
 use crate::{
     classify::{self, Judgement},

@@ -95,13 +95,21 @@ pub struct Rule {
     pub sources: SourceSettings,
     /// How many may come, by [`Class`]. Those of [`Class::Data`] hold for all SYNs whose data would be taken.
     pub limits: [Limit; Class::ALL.len()],
-    /// The program's own: the buckets of the port's limits, by [`Class`].
+}
+
+/// A rule as it stands in the map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct PortRule {
+    /// What is done.
+    pub rule: Rule,
+    /// The program's own: the buckets of the port's limits, by [`Class`]; 0 at first.
     pub buckets: [u64; Class::ALL.len()],
 }
 
-// SAFETY: `repr(C)`, eight u8 before u64 and pairs of u32: no padding, and any bytes are a rule.
+// SAFETY: `repr(C)`: eight u8, then u64 and pairs of u32: no padding, and any bytes are a rule.
 #[cfg(feature = "user")]
-unsafe impl aya::Pod for Rule {}
+unsafe impl aya::Pod for PortRule {}
 
 impl Rule {
     /// Everything passes.
@@ -116,13 +124,12 @@ impl Rule {
             source: super::Rate::UNLIMITED,
             port: super::Rate::UNLIMITED,
         }; Class::ALL.len()],
-        buckets: [0; Class::ALL.len()],
     };
 }
 
 /// Which policy is in force. The program reads it at every SYN that has to do with Fast Open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct PolicyHead {
     /// 0 for none; else one more than the index of its maps in the maps of maps.
     pub slot: u32,

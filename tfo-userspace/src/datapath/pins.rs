@@ -87,6 +87,17 @@ impl NamespacePins {
         self.0.join(name.to_ascii_lowercase())
     }
 
+    /// The inner map that is in force of the map of maps of that name.
+    pub(super) fn in_force(&self, name: &str) -> PathBuf {
+        self.0
+            .join(format!("{}_in_force", name.to_ascii_lowercase()))
+    }
+
+    /// The one that is to take its place.
+    pub(super) fn next(&self, name: &str) -> PathBuf {
+        self.0.join(format!("{}_next", name.to_ascii_lowercase()))
+    }
+
     /// The set that `keys` holds.
     pub(super) fn accepted(&self) -> PathBuf {
         self.0.join("accepted")

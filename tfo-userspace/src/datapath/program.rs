@@ -19,11 +19,12 @@ use tfo_common::{
 };
 
 use super::{
-    DatapathError, EventFilter, EventStream, KeyStore, Mirror, Settings, Snapshot, Sources,
+    DatapathError, EventFilter, EventStream, KeyStore, Mirror, PolicyStore, Settings, Snapshot,
+    Sources,
     counters::read_sizes,
     pins::{InterfacePins, NamespacePins},
 };
-use crate::kernel::types::KernelTypes;
+use crate::{kernel::types::KernelTypes, policy::Policy};
 
 /// The eBPF object.
 pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tfo-ebpf"));
@@ -33,6 +34,7 @@ pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tfo
 pub struct Datapath {
     ebpf: Ebpf,
     keys: KeyStore,
+    policies: PolicyStore,
     settings: Settings,
     not_exact: Option<String>,
 }
@@ -94,8 +96,10 @@ impl Datapath {
             .load(OBJECT)
             .map_err(|error| DatapathError::Load(Box::new(error)))?;
         let map = ebpf.take_map(KEYS).ok_or(DatapathError::Missing(KEYS))?;
+        let policies = PolicyStore::take(&mut ebpf)?;
         Ok(Self {
             ebpf,
+            policies,
             keys: KeyStore::new(map, pinned.map(|(namespace, _)| namespace))?,
             settings,
             not_exact,
@@ -163,6 +167,15 @@ impl Datapath {
     /// [`DatapathError`] where the kernel refuses it.
     pub fn set_keys(&mut self, keys: &KeySet) -> Result<(), DatapathError> {
         self.keys.set(keys)
+    }
+
+    /// Puts a policy in force, as a whole; or none.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses it.
+    pub fn set_policy(&mut self, policy: Option<&Policy>) -> Result<(), DatapathError> {
+        self.policies.set(policy)
     }
 
     /// What the program has counted.

@@ -1,0 +1,377 @@
+//! The policy that the data path goes by.
+//!
+//! It has two slots. A new policy is put together in the one that is not in force; then the head is turned to
+//! it, in one write. The other slot is emptied when no packet can be held against it any more.
+
+use std::{fs, io::ErrorKind, path::PathBuf};
+
+use aya::{
+    Ebpf,
+    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
+};
+use aya_obj::generated::bpf_map_type;
+use tfo_common::{
+    maps::{DEFAULT_PORT, POLICY, POLICY_LIMITS, POLICY_LISTS, POLICY_RULES, POLICY_SLOTS},
+    policy::{Class, LimitKey, Listed, PolicyHead, PortRule},
+    sources::Address,
+};
+
+use super::{
+    DatapathError, Namespace, NamespaceError, Prefix, pins::NamespacePins, program::map_from_pin,
+};
+use crate::policy::{LimitedSources, Lists, Policy, PortPolicy};
+
+/// `BPF_F_NO_PREALLOC`: memory for entries that there are, not for those that there could be.
+const NO_PREALLOC: u32 = 1;
+
+type Outer = ArrayOfMaps<MapData, MapData>;
+type Rules<T> = HashMap<T, u32, PortRule>;
+type Trie<T> = LpmTrie<T, [u8; 16], u32>;
+
+/// The maps of policies.
+pub struct PolicyStore {
+    head: Array<MapData, PolicyHead>,
+    rules: Outer,
+    lists: Outer,
+    limits: Outer,
+    /// Where the inner maps in force are pinned, too, if anything is: asking the outer ones for them takes
+    /// `CAP_SYS_ADMIN`.
+    pins: Option<NamespacePins>,
+}
+
+/// The inner maps of one slot.
+struct Slot {
+    rules: MapData,
+    lists: MapData,
+    limits: MapData,
+}
+
+impl PolicyStore {
+    /// Of a program that is not pinned.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        Self::of(None, |name| {
+            ebpf.take_map(name).ok_or(DatapathError::Missing(name))
+        })
+    }
+
+    fn of(
+        pins: Option<NamespacePins>,
+        mut map: impl FnMut(&'static str) -> Result<Map, DatapathError>,
+    ) -> Result<Self, DatapathError> {
+        let mut outer = |name| map(name)?.try_into().map_err(DatapathError::map(name));
+        let (rules, lists, limits) = (
+            outer(POLICY_RULES)?,
+            outer(POLICY_LISTS)?,
+            outer(POLICY_LIMITS)?,
+        );
+        Ok(Self {
+            head: map(POLICY)?
+                .try_into()
+                .map_err(DatapathError::map(POLICY))?,
+            rules,
+            lists,
+            limits,
+            pins,
+        })
+    }
+
+    /// The policy in force; `None` where there is none. Only of pinned maps.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where it cannot be read.
+    pub fn get(&self) -> Result<Option<Policy>, DatapathError> {
+        let head = self.head.get(&0, 0).map_err(DatapathError::map(POLICY))?;
+        let Some(pins) = self.pins.as_ref().filter(|_| head.slot != 0) else {
+            return Ok(None);
+        };
+        let map = |name| map_from_pin(&pins.in_force(name), name);
+        let rules: Rules<_> = map(POLICY_RULES)?
+            .try_into()
+            .map_err(DatapathError::map(POLICY_RULES))?;
+        let lists: Trie<_> = map(POLICY_LISTS)?
+            .try_into()
+            .map_err(DatapathError::map(POLICY_LISTS))?;
+        let limits = MapData::from_pin(pins.in_force(POLICY_LIMITS));
+        let limits = limits
+            .and_then(|map| map.info())
+            .map_err(DatapathError::map(POLICY_LIMITS))?;
+        let mut policy = Policy {
+            lists: read_lists(&lists).map_err(DatapathError::map(POLICY_LISTS))?,
+            ..Policy::default()
+        };
+        for entry in &rules {
+            let (port, PortRule { rule, .. }) = entry.map_err(DatapathError::map(POLICY_RULES))?;
+            policy.sources = LimitedSources {
+                max: limits.max_entries(),
+                v4: rule.sources.v4_len(),
+                v6: rule.sources.v6_len(),
+            };
+            let rule = PortPolicy::of_rule(&rule);
+            match port {
+                DEFAULT_PORT => policy.default = rule,
+                port => drop(policy.ports.insert(port as u16, rule)),
+            }
+        }
+        Ok(Some(policy))
+    }
+
+    /// Puts a policy in force, as a whole; or none. All sources and ports then have their whole bursts before
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses it; the one before then stays in force.
+    pub fn set(&mut self, policy: Option<&Policy>) -> Result<(), DatapathError> {
+        let before = self.head.get(&0, 0).map_err(DatapathError::map(POLICY))?;
+        let Some(policy) = policy else {
+            self.turn(PolicyHead::default())?;
+            self.clear(before)?;
+            return self.unpin();
+        };
+        let slot = before.slot as usize % POLICY_SLOTS;
+        let made = Slot::of(policy)?;
+        if let Some(pins) = &self.pins {
+            made.pin(pins)?;
+        }
+        self.put(slot, &made)?;
+        self.turn(PolicyHead {
+            slot: slot as u32 + 1,
+            lists: u32::from(!policy.lists.is_empty()),
+        })?;
+        // The kernel answers once no program runs that began before (`maybe_wait_bpf_programs`).
+        self.put(slot, &made)?;
+        self.clear(before)?;
+        let Some(pins) = &self.pins else {
+            return Ok(());
+        };
+        // Whoever is killed before this leaves the one before to be read, and the next change puts that right.
+        for name in Slot::MAPS {
+            let path = pins.in_force(name);
+            fs::rename(pins.next(name), &path)
+                .map_err(|source| DatapathError::Io { path, source })?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, head: PolicyHead) -> Result<(), DatapathError> {
+        self.head
+            .set(0, head, 0)
+            .map_err(DatapathError::map(POLICY))
+    }
+
+    fn put(&mut self, slot: usize, maps: &Slot) -> Result<(), DatapathError> {
+        let slot = slot as u32;
+        for (outer, inner, name) in [
+            (&mut self.rules, &maps.rules, POLICY_RULES),
+            (&mut self.lists, &maps.lists, POLICY_LISTS),
+            (&mut self.limits, &maps.limits, POLICY_LIMITS),
+        ] {
+            outer
+                .set(slot, inner, 0)
+                .map_err(DatapathError::map(name))?;
+        }
+        Ok(())
+    }
+
+    /// Frees what `head` stood for, which is no longer in force.
+    fn clear(&mut self, head: PolicyHead) -> Result<(), DatapathError> {
+        match (head.slot as usize).checked_sub(1) {
+            Some(slot) => self.put(slot, &Slot::empty()?),
+            None => Ok(()),
+        }
+    }
+
+    fn unpin(&self) -> Result<(), DatapathError> {
+        let Some(pins) = &self.pins else {
+            return Ok(());
+        };
+        Slot::MAPS
+            .iter()
+            .try_for_each(|name| remove(pins.in_force(name)))
+    }
+}
+
+impl Slot {
+    const MAPS: [&str; 3] = [POLICY_RULES, POLICY_LISTS, POLICY_LIMITS];
+
+    fn new(rules: u32, lists: u32, limits: u32) -> Result<Self, DatapathError> {
+        Ok(Self {
+            rules: create::<u32, PortRule>(
+                POLICY_RULES,
+                bpf_map_type::BPF_MAP_TYPE_HASH,
+                rules,
+                NO_PREALLOC,
+            )?,
+            lists: create::<Key<[u8; 16]>, u32>(
+                POLICY_LISTS,
+                bpf_map_type::BPF_MAP_TYPE_LPM_TRIE,
+                lists,
+                NO_PREALLOC,
+            )?,
+            limits: create::<LimitKey, u64>(
+                POLICY_LIMITS,
+                bpf_map_type::BPF_MAP_TYPE_LRU_HASH,
+                limits,
+                0,
+            )?,
+        })
+    }
+
+    /// What takes the least memory.
+    fn empty() -> Result<Self, DatapathError> {
+        Self::new(1, 1, 1)
+    }
+
+    fn of(policy: &Policy) -> Result<Self, DatapathError> {
+        let lists = policy.lists.len().max(1) as u32;
+        let slot = Self::new(Policy::MAX_RULES, lists, policy.sources.max)?;
+        let mut map = Map::HashMap(slot.rules);
+        let mut rules: Rules<_> = (&mut map)
+            .try_into()
+            .map_err(DatapathError::map(POLICY_RULES))?;
+        for (port, rule) in policy.rules() {
+            let rule = PortRule {
+                rule,
+                buckets: [0; Class::ALL.len()],
+            };
+            rules
+                .insert(port, rule, 0)
+                .map_err(DatapathError::map(POLICY_RULES))?;
+        }
+        let Map::HashMap(rules) = map else {
+            return Err(DatapathError::Missing(POLICY_RULES));
+        };
+        let mut map = Map::LpmTrie(slot.lists);
+        let mut trie: Trie<_> = (&mut map)
+            .try_into()
+            .map_err(DatapathError::map(POLICY_LISTS))?;
+        for (prefixes, listed) in [
+            (&policy.lists.allow, Listed::Allowed),
+            (&policy.lists.deny, Listed::Denied),
+        ] {
+            for prefix in prefixes {
+                let key = key_of(*prefix);
+                trie.insert(&key, listed as u32, 0)
+                    .map_err(DatapathError::map(POLICY_LISTS))?;
+            }
+        }
+        let Map::LpmTrie(lists) = map else {
+            return Err(DatapathError::Missing(POLICY_LISTS));
+        };
+        Ok(Self {
+            rules,
+            lists,
+            limits: slot.limits,
+        })
+    }
+
+    /// Pins the maps beside those in force.
+    fn pin(&self, pins: &NamespacePins) -> Result<(), DatapathError> {
+        for (map, name) in [
+            (&self.rules, POLICY_RULES),
+            (&self.lists, POLICY_LISTS),
+            (&self.limits, POLICY_LIMITS),
+        ] {
+            let path = pins.next(name);
+            // Left by one that was interrupted.
+            remove(path.clone())?;
+            map.pin(&path).map_err(|source| DatapathError::Pin {
+                path,
+                source: Box::new(source),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn create<K, V>(
+    name: &'static str,
+    kind: bpf_map_type,
+    entries: u32,
+    flags: u32,
+) -> Result<MapData, DatapathError> {
+    let (key, value) = (size_of::<K>() as u32, size_of::<V>() as u32);
+    let map = aya_obj::Map::new_from_params(kind as u32, key, value, entries, flags);
+    MapData::create(map, name, None).map_err(DatapathError::map(name))
+}
+
+/// As the trie has it: IPv4 as `::ffff:a.b.c.d`.
+fn key_of(prefix: Prefix) -> Key<[u8; 16]> {
+    let (address, before) = match prefix.address {
+        std::net::IpAddr::V4(address) => (address.to_ipv6_mapped(), 96),
+        std::net::IpAddr::V6(address) => (address, 0),
+    };
+    Key::new(before + u32::from(prefix.len), address.octets())
+}
+
+fn read_lists(trie: &Trie<MapData>) -> Result<Lists, MapError> {
+    let mut lists = Lists::default();
+    for entry in trie {
+        let (key, listed) = entry?;
+        let address = Address::from_bytes(key.data()).ip();
+        let before = if address.is_ipv4() { 96 } else { 0 };
+        let prefix = Prefix {
+            address,
+            len: (key.prefix_len() - before) as u8,
+        };
+        match Listed::from_number(listed) {
+            Listed::Denied => lists.deny.push(prefix),
+            _ => lists.allow.push(prefix),
+        }
+    }
+    lists.allow.sort_unstable();
+    lists.deny.sort_unstable();
+    Ok(lists)
+}
+
+fn remove(path: PathBuf) -> Result<(), DatapathError> {
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(DatapathError::Io { path, source })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Namespace {
+    /// The data path's policies; `None` where nothing is attached.
+    fn policies(&self) -> Result<Option<PolicyStore>, DatapathError> {
+        let pins = self.pins();
+        if !pins.map(POLICY).exists() {
+            return Ok(None);
+        }
+        PolicyStore::of(Some(pins.clone()), |name| {
+            map_from_pin(&pins.map(name), name)
+        })
+        .map(Some)
+    }
+
+    /// The policy in force; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError::NothingAttached`], or where it cannot be read.
+    pub fn policy(&self) -> Result<Option<Policy>, NamespaceError> {
+        let _lock = self.lock()?;
+        let store = self.policies()?.ok_or(NamespaceError::NothingAttached)?;
+        Ok(store.get()?)
+    }
+
+    /// Puts what `change` makes of the policy in force in its place, as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError::NothingAttached`], or where the kernel refuses it; the one before then stays in force.
+    pub fn change_policy<E: From<NamespaceError>>(
+        &self,
+        change: impl FnOnce(Option<Policy>) -> Result<Option<Policy>, E>,
+    ) -> Result<Option<Policy>, E> {
+        let _lock = self.lock().map_err(NamespaceError::from)?;
+        let store = self.policies().map_err(NamespaceError::from)?;
+        let mut store = store.ok_or(NamespaceError::NothingAttached)?;
+        let policy = change(store.get().map_err(NamespaceError::from)?)?;
+        store.set(policy.as_ref()).map_err(NamespaceError::from)?;
+        Ok(policy)
+    }
+}

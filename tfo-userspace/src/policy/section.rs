@@ -1,0 +1,239 @@
+//! A policy as a configuration file has it.
+
+use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
+
+use serde::Deserialize;
+use tfo_common::policy::{Action, Class, Limit, Rate};
+
+use super::{LimitedSources, ListError, Lists, Policy, PortPolicy, parse_rate};
+
+/// `[policy]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Section {
+    /// Most sources that limits remember.
+    pub max_sources: Option<u32>,
+    /// Bits of an IPv4 source's prefix.
+    pub prefix_v4: Option<u8>,
+    /// Bits of an IPv6 source's prefix.
+    pub prefix_v6: Option<u8>,
+    /// The file of the allow list.
+    pub allow: Option<PathBuf>,
+    /// The file of the deny list.
+    pub deny: Option<PathBuf>,
+    /// Nothing is done anywhere, but counted.
+    pub dry_run: bool,
+    /// Ports without a section of their own.
+    pub default: PortSection,
+    /// Ports by number.
+    pub port: BTreeMap<String, PortSection>,
+}
+
+/// `[policy.default]` or `[policy.port.N]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct PortSection {
+    /// What is done to SYNs with a valid cookie.
+    pub valid: Option<Word<Action>>,
+    /// With a bad one.
+    pub bad: Option<Word<Action>>,
+    /// To those that ask for one.
+    pub request: Option<Word<Action>>,
+    /// To those that have data, and no option.
+    pub data: Option<Word<Action>>,
+    /// How many may come, of one source and at the port.
+    pub valid_per_source: Option<Word<Rate>>,
+    /// As above.
+    pub valid_per_port: Option<Word<Rate>>,
+    /// As above.
+    pub bad_per_source: Option<Word<Rate>>,
+    /// As above.
+    pub bad_per_port: Option<Word<Rate>>,
+    /// As above.
+    pub request_per_source: Option<Word<Rate>>,
+    /// As above.
+    pub request_per_port: Option<Word<Rate>>,
+    /// As above, of all SYNs whose data would be taken.
+    pub data_per_source: Option<Word<Rate>>,
+    /// As above.
+    pub data_per_port: Option<Word<Rate>>,
+    /// What is done to sources on the deny list.
+    pub denied: Option<Word<Action>>,
+    /// What is done instead of a rewriting where the listener takes data without a cookie.
+    pub no_cookie: Option<Word<Action>>,
+    /// Nothing is done, but counted.
+    pub dry_run: Option<bool>,
+}
+
+/// A value that is written as one word or a few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String", bound = "Self: FromStr<Err = String>")]
+pub struct Word<T>(pub T);
+
+impl<T> TryFrom<String> for Word<T>
+where
+    Self: FromStr<Err = String>,
+{
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromStr for Word<Rate> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_rate(text).map(Self)
+    }
+}
+
+impl FromStr for Word<Action> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let action = Action::ALL.into_iter().find(|action| action.name() == text);
+        action
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is no action: write pass, reissue, fallback or drop"))
+    }
+}
+
+impl PortSection {
+    /// What is said here, with `dry_run` where that is not said.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, and what would be right.
+    pub fn policy(&self, dry_run: bool) -> Result<PortPolicy, String> {
+        self.over(&PortPolicy {
+            denied: Action::Fallback,
+            dry_run,
+            ..PortPolicy::default()
+        })
+    }
+
+    /// `below`, but for what is said here.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, and what would be right.
+    pub fn over(&self, below: &PortPolicy) -> Result<PortPolicy, String> {
+        let action = |said: Option<Word<Action>>, below| said.map_or(below, |word| word.0);
+        let rate = |said: Option<Word<Rate>>, below| said.map_or(below, |word| word.0);
+        let [valid, bad, request, data] = below.limits;
+        let limit = |source, port, below: Limit| Limit {
+            source: rate(source, below.source),
+            port: rate(port, below.port),
+        };
+        let actions = [self.valid, self.bad, self.request, self.data];
+        let mut index = 0..;
+        let policy = PortPolicy {
+            actions: actions.map(|said| {
+                let below = index
+                    .next()
+                    .and_then(|i: usize| below.actions.get(i).copied());
+                action(said, below.unwrap_or_default())
+            }),
+            limits: [
+                limit(self.valid_per_source, self.valid_per_port, valid),
+                limit(self.bad_per_source, self.bad_per_port, bad),
+                limit(self.request_per_source, self.request_per_port, request),
+                limit(self.data_per_source, self.data_per_port, data),
+            ],
+            denied: action(self.denied, below.denied),
+            no_cookie: action(self.no_cookie, below.no_cookie),
+            dry_run: self.dry_run.unwrap_or(below.dry_run),
+        };
+        check(&policy)?;
+        Ok(policy)
+    }
+}
+
+/// Refuses what could not be done.
+fn check(policy: &PortPolicy) -> Result<(), String> {
+    let action = |class: Class| policy.actions[class as usize];
+    if action(Class::Request) == Action::Reissue {
+        return Err(
+            "request = \"reissue\": it is a request already; use pass, fallback or drop".into(),
+        );
+    }
+    if matches!(action(Class::Data), Action::Reissue | Action::Fallback) {
+        return Err(format!(
+            "data = {:?}: such a SYN has no option to rewrite; use pass or drop",
+            action(Class::Data).name()
+        ));
+    }
+    if matches!(policy.no_cookie, Action::Reissue | Action::Fallback) {
+        return Err(format!(
+            "no-cookie = {:?}: it is what is done where nothing but a drop keeps data out; use pass or drop",
+            policy.no_cookie.name()
+        ));
+    }
+    Ok(())
+}
+
+/// Why a section was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SectionError {
+    /// A value is wrong.
+    #[error("[policy{section}] {message}")]
+    Value {
+        /// The rest of the section's name.
+        section: String,
+        /// What is wrong, and what would be right.
+        message: String,
+    },
+    /// A list is of no use.
+    #[error(transparent)]
+    List(#[from] ListError),
+}
+
+impl Section {
+    /// The policy, with the lists that its files hold.
+    ///
+    /// # Errors
+    ///
+    /// [`SectionError`]
+    pub fn policy(&self) -> Result<Policy, SectionError> {
+        let wrong = |section: &str, message: String| SectionError::Value {
+            section: section.to_owned(),
+            message,
+        };
+        let default = LimitedSources::default();
+        let sources = LimitedSources {
+            max: self.max_sources.unwrap_or(default.max),
+            v4: self.prefix_v4.unwrap_or(default.v4),
+            v6: self.prefix_v6.unwrap_or(default.v6),
+        };
+        if sources.v4 > 32 || sources.v6 > 128 {
+            return Err(wrong(
+                "",
+                "a prefix has at most 32 bits (v4) or 128 (v6)".into(),
+            ));
+        }
+        if !(1..=16_777_216).contains(&sources.max) {
+            return Err(wrong("", "max-sources is from 1 to 16777216".into()));
+        }
+        let mut ports = BTreeMap::new();
+        for (name, section) in &self.port {
+            let label = format!(".port.{name}");
+            let port: u16 =
+                name.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
+                    wrong(&label, format!("port {name:?} is not from 1 to 65535"))
+                })?;
+            let policy = section.policy(self.dry_run).map_err(|m| wrong(&label, m))?;
+            ports.insert(port, policy);
+        }
+        Ok(Policy {
+            sources,
+            default: self
+                .default
+                .policy(self.dry_run)
+                .map_err(|message| wrong(".default", message))?,
+            ports,
+            lists: Lists::read(self.allow.as_deref(), self.deny.as_deref())?,
+        })
+    }
+}
