@@ -82,6 +82,25 @@ impl Program {
     ///
     /// Where it cannot be run, gives another verdict, or changes the frame.
     pub fn pass(&self, frame: &[u8]) -> Result<()> {
+        let (verdict, out) = self.once(frame)?;
+        ensure!(verdict == PASS, "verdict {verdict} for {frame:02x?}");
+        ensure!(out == frame, "it made {out:02x?} of {frame:02x?}");
+        Ok(())
+    }
+
+    /// Runs it on a frame, once: its verdict, the frame that goes on, and what it counted.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be run, or the counters cannot be read.
+    pub fn run(&self, frame: &[u8]) -> Result<(u32, Vec<u8>, Counted)> {
+        let before = self.counters()?;
+        let (verdict, out) = self.once(frame)?;
+        let counted = Counted::between(&before, &self.counters()?);
+        Ok((verdict, out, counted))
+    }
+
+    fn once(&self, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
         // Room for a frame that has grown, so that this shows too.
         let mut out = vec![0; frame.len() + 64];
         let result = self.xdp()?.test_run(TestRunOptions {
@@ -89,11 +108,8 @@ impl Program {
             data_out: Some(&mut out),
             ..TestRunOptions::default()
         })?;
-        let verdict = result.return_value;
-        ensure!(verdict == PASS, "verdict {verdict} for {frame:02x?}");
         out.truncate(result.data_size_out as usize);
-        ensure!(out == frame, "it made {out:02x?} of {frame:02x?}");
-        Ok(())
+        Ok((result.return_value, out))
     }
 
     /// Runs it on a frame and says what it counted.
@@ -155,12 +171,13 @@ pub fn key_set(keys: &[KeyBytes]) -> Result<KeySet> {
 }
 
 /// By how much each counter that went up did, by name.
-type Changes = BTreeMap<&'static str, u64>;
+pub type Changes = BTreeMap<&'static str, u64>;
 
 /// By how much counters went up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    total: Changes,
+    /// At all ports and none.
+    pub total: Changes,
     ports: BTreeMap<u16, Changes>,
     other: Changes,
 }

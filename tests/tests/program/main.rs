@@ -1,11 +1,12 @@
 //! The program in the kernel, run on crafted frames one at a time: what each is counted as, and that
-//! every frame goes on as it came.
+//! every frame goes on as it came, unless a policy says otherwise.
 
 mod agreement;
 mod events;
 mod flow;
 mod frames;
 mod keys;
+mod policy;
 mod ports;
 mod rows;
 mod sizes;
