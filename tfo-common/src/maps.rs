@@ -11,6 +11,13 @@ pub const LAYOUT_VERSION: u32 = 2;
 /// The XDP program's name in the object.
 pub const XDP_PROGRAM: &str = "tfo_xdp";
 
+/// The XDP program that does what a policy says, and the program array, of 1 entry, by which the other one
+/// jumps to it.
+pub const XDP_POLICY: [&str; 2] = ["tfo_xdp_policy", "XDP_STAGES"];
+
+/// The same in traffic control.
+pub const TC_POLICY: [&str; 2] = ["tfo_tc_policy", "TC_STAGES"];
+
 /// Array of maps, 1 entry: the array, of 1 entry, of the [`crate::cookie::KeySet`] in force.
 ///
 /// To change keys, the controller puts another inner map in its place: a packet sees the old set or

@@ -2,6 +2,9 @@
 //! a policy is set, it does what that says; else, whatever the frame, it goes on as it came. It stands here
 //! twice, for XDP and for traffic control (TC); an interface runs one of them.
 //!
+//! In each place there are two programs. The first judges; the second, to which it jumps where there is a
+//! policy, does what that says.
+//!
 //! What a SYN is, what it counts and what is done to it is `tfo-common`'s knowledge. Here is only what needs
 //! the kernel: [`frame`] reads packets, [`rewrite`] changes them, [`keys`], [`policy`], [`counters`],
 //! [`sources`] and [`events`] own the maps.
@@ -22,6 +25,7 @@ mod policy;
 mod rewrite;
 mod socket;
 mod sources;
+mod stage;
 
 use aya_ebpf::{
     EbpfContext,
@@ -44,6 +48,7 @@ use crate::{
     case::Case,
     frame::{Packet, PacketFrame},
     rewrite::Writable,
+    stage::Stage,
 };
 
 /// Sees every frame that the interface receives.
@@ -53,7 +58,18 @@ use crate::{
 )]
 #[xdp(frags)]
 fn tfo_xdp(ctx: XdpContext) -> u32 {
-    match handle(&ctx) {
+    observe(&ctx);
+    xdp_action::XDP_PASS
+}
+
+/// Goes on where [`tfo_xdp`] has judged a SYN and there is a policy.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the macro calls"
+)]
+#[xdp(frags)]
+fn tfo_xdp_policy(ctx: XdpContext) -> u32 {
+    match enforce(&ctx) {
         Fate::GoesOn => xdp_action::XDP_PASS,
         Fate::Ends => xdp_action::XDP_DROP,
     }
@@ -66,8 +82,19 @@ fn tfo_xdp(ctx: XdpContext) -> u32 {
 )]
 #[classifier]
 fn tfo_tc(ctx: TcContext) -> i32 {
-    match handle(&ctx) {
-        // The next program decides; the same number has the next filter do so where there is no TCX.
+    observe(&ctx);
+    // The next program decides; the same number has the next filter do so where there is no TCX.
+    TCX_NEXT
+}
+
+/// Goes on where [`tfo_tc`] has judged a SYN and there is a policy.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the macro calls"
+)]
+#[classifier]
+fn tfo_tc_policy(ctx: TcContext) -> i32 {
+    match enforce(&ctx) {
         Fate::GoesOn => TCX_NEXT,
         Fate::Ends => TCX_DROP,
     }
@@ -80,57 +107,74 @@ enum Fate {
     Ends,
 }
 
-/// Does what the policy says of the frame, if it is a SYN, and counts what it comes to. Nothing here can fail
-/// in a way that costs a frame.
+/// Judges the frame, if it is a SYN, and counts what it comes to. Nothing here can fail in a way that costs a
+/// frame.
 #[inline(always)]
-fn handle(ctx: &(impl EbpfContext + Packet + Writable)) -> Fate {
+fn observe(ctx: &(impl EbpfContext + Packet + Stage)) {
     ctx.pull();
     match wire::parse_behind(&PacketFrame::new(ctx), frame::link()) {
-        Ok(syn) if Outcome::depends_on_socket(&syn) => decide(ctx, &syn),
+        Ok(syn) if Outcome::depends_on_socket(&syn) => judge(ctx, &syn),
         Ok(syn) => {
             // An ordinary SYN pays for nothing else.
             let judgement = Judgement::of(&syn, &Socket::Unknown, false, || None);
             counters::count_syn(&syn, judgement, Verdict::NONE);
-            Fate::GoesOn
         }
-        Err(NotSyn::Unparsed) => {
-            counters::count_unparsed();
-            Fate::GoesOn
-        }
-        Err(NotSyn::Other) => Fate::GoesOn,
+        Err(NotSyn::Unparsed) => counters::count_unparsed(),
+        Err(NotSyn::Other) => {}
     }
 }
 
-/// Decides about a SYN that has to do with Fast Open.
+/// Judges a SYN that has to do with Fast Open.
 #[inline(always)]
-fn decide(ctx: &(impl EbpfContext + Writable), syn: &Syn) -> Fate {
+fn judge(ctx: &(impl EbpfContext + Stage), syn: &Syn) {
+    let policy = policy::head();
+    if policy != 0 && Case::put_down(policy, syn) {
+        // That is another program's part, and ends the run: in one, they would be too much for the verifier.
+        ctx.enforce();
+        // It is not there. Nothing is done.
+    }
     let socket = socket::look_up(ctx, syn);
-    let policy = policy::in_force();
-    let judgement = Judgement::of(syn, &socket, policy.is_some(), keys::in_force);
-    let Some(case) = Case::put_down(syn, judgement) else {
+    let judgement = Judgement::of(syn, &socket, false, keys::in_force);
+    tell(ctx, syn, judgement, Verdict::NONE);
+}
+
+/// Judges the SYN that was put down, and does what the policy says of it.
+#[inline(always)]
+fn enforce(ctx: &(impl EbpfContext + Writable)) -> Fate {
+    let Some(Case { policy, syn }) = Case::take_up() else {
         return Fate::GoesOn;
     };
-    let Case { syn, judgement } = case;
-    let mut verdict = Verdict::NONE;
-    if let Some(policy) = policy {
-        verdict = policy::verdict(policy, syn, *judgement);
-        if let Some(rewrite) = verdict.action().rewrite()
-            && !rewrite::apply(ctx, syn, rewrite)
-        {
-            // It goes on as it came, and is counted so.
-            verdict = Verdict::NONE;
-        }
+    let socket = socket::look_up(ctx, syn);
+    // The verifier is not to go on once for each judgement.
+    let judgement = Judgement::of(syn, &socket, true, keys::in_force)
+        .through(|word| frame::forget(word, syn.sequence.into()));
+    let mut verdict = policy::verdict(*policy, syn, judgement);
+    if let Some(rewrite) = verdict.action().rewrite()
+        && !rewrite::apply(ctx, syn, rewrite)
+    {
+        // It goes on as it came, and is counted so.
+        verdict = Verdict::NONE;
     }
-    let outcome = judgement.outcome(syn);
-    counters::count_syn(syn, *judgement, verdict);
-    sources::count(syn, outcome);
-    events::report(syn, outcome, verdict);
-    #[cfg(feature = "trace")]
-    trace(ctx, syn, outcome);
+    tell(ctx, syn, judgement, verdict);
     match verdict.action() {
         Action::Drop => Fate::Ends,
         _ => Fate::GoesOn,
     }
+}
+
+/// Counts a SYN that has to do with Fast Open, and tells whoever listens.
+#[cfg_attr(
+    not(feature = "trace"),
+    expect(unused_variables, reason = "the log's context")
+)]
+#[inline(always)]
+fn tell(ctx: &impl EbpfContext, syn: &Syn, judgement: Judgement, verdict: Verdict) {
+    let outcome = judgement.outcome(syn);
+    counters::count_syn(syn, judgement, verdict);
+    sources::count(syn, outcome);
+    events::report(syn, outcome, verdict);
+    #[cfg(feature = "trace")]
+    trace(ctx, syn, outcome);
 }
 
 /// One log line for a SYN that has to do with Fast Open.

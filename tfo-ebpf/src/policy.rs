@@ -63,23 +63,21 @@ struct Prefix {
     address: [u32; 4],
 }
 
-/// The policy in force; `None` where there is none, which costs one load.
+/// Which policy is in force, a [`PolicyHead`] in one word; 0 for none. This load is all that it costs to have
+/// none.
 #[inline(always)]
-pub(crate) fn in_force() -> Option<PolicyHead> {
-    let head = POLICY.get_ptr(0)?.cast::<u64>();
-    // SAFETY: the kernel gave the pointer. Both halves are read at once: the controller writes them so.
-    let word = unsafe { ptr::read_volatile(head) };
-    let head = PolicyHead {
-        slot: word as u32,
-        lists: (word >> 32) as u32,
-    };
-    (head.slot != 0).then_some(head)
+pub(crate) fn head() -> u64 {
+    match POLICY.get_ptr(0) {
+        // SAFETY: the kernel gave the pointer. Both halves are read at once, as the controller writes them.
+        Some(head) => unsafe { ptr::read_volatile(head.cast()) },
+        None => 0,
+    }
 }
 
-/// What the policy says of `syn`.
+/// What the policy of that [`head`] says of `syn`.
 #[inline(always)]
-pub(crate) fn verdict(head: PolicyHead, syn: &Syn, judgement: Judgement) -> Verdict {
-    let slot = head.slot - 1;
+pub(crate) fn verdict(head: u64, syn: &Syn, judgement: Judgement) -> Verdict {
+    let slot = (head as u32).wrapping_sub(1);
     let rules = POLICY_RULES.get(slot);
     let port = syn.destination_port();
     // SAFETY: the map's keys and values are these.
@@ -97,7 +95,7 @@ pub(crate) fn verdict(head: PolicyHead, syn: &Syn, judgement: Judgement) -> Verd
     let rule = unsafe { &(*rule).rule };
     let around = Around {
         slot,
-        lists: head.lists != 0,
+        lists: head >> 32 != 0,
         rule,
         buckets: buckets.cast(),
         syn,

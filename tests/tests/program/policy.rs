@@ -25,8 +25,8 @@ use tfo_userspace::{
 
 use crate::flow::{BACKUP, PRIMARY};
 
-const POLICIES: usize = 60;
-const SYNS: usize = 200;
+const POLICIES: usize = 150;
+const SYNS: usize = 120;
 /// The verdict that ends a frame: `XDP_DROP`.
 const DROP: u32 = 1;
 

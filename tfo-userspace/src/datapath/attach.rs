@@ -274,6 +274,7 @@ impl<'a> Turn<'a> {
         let keys = self.namespace.take_kernel_keys(datapath.keys_mut())?;
         let running = run(&mut datapath, &pins)?;
         let (mode, program_id) = (running.mode, running.program_id);
+        datapath.pin_stages(mode, &pins.stages())?;
         info::write(&pins.info(), datapath.settings())?;
         build::write(&pins.build())?;
         self.namespace.rebase_with(|| datapath.counters())?;
@@ -329,7 +330,17 @@ impl<'a> Turn<'a> {
             // It cannot be as exact as it is to be, and was not before.
             return Ok(Ensured::Kept(ours.clone()));
         }
+        let (stages, next) = (self.pins.stages(), self.pins.next_stages());
+        // Left by one that was interrupted here.
+        let _ = std::fs::remove_file(&next);
+        // Before the new program runs, and until no run of the old one is left.
+        datapath.load_for(mode)?;
+        datapath.pin_stages(mode, &next)?;
         let running = modes::replace(&mut datapath, &self.interface, [&self.pins; 2], mode)?;
+        std::fs::rename(&next, &stages).map_err(|source| DatapathError::Io {
+            path: stages,
+            source,
+        })?;
         // What was killed before the last of these has another build or settings, and is upgraded again.
         if running.link.is_some() {
             swap_program(&mut datapath, mode, &self.pins)?;

@@ -184,7 +184,7 @@ impl NamespacePins {
         maps.extend(OF_NAMESPACE.map(|name| self.map(name)));
         maps.retain(|path| path.exists());
         for pins in self.interfaces()? {
-            maps.push(pins.info());
+            maps.extend([pins.info(), pins.stages()]);
             maps.extend(OF_INTERFACE.map(|name| pins.map(name)));
         }
         Ok(maps)
@@ -225,6 +225,16 @@ impl InterfacePins {
     /// Where a program is pinned that is to take the other one's place.
     pub(super) fn next_program(&self) -> PathBuf {
         self.dir.join("program-next")
+    }
+
+    /// The array by which the program jumps to the one for policies.
+    pub(super) fn stages(&self) -> PathBuf {
+        self.dir.join("stages")
+    }
+
+    /// Where such an array is pinned that is to take the other one's place.
+    pub(super) fn next_stages(&self) -> PathBuf {
+        self.dir.join("stages-next")
     }
 
     /// Where a clsact filter is, in place of a link and of a pinned program.

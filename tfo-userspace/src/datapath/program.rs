@@ -4,15 +4,15 @@ use std::path::Path;
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
-    maps::{Map, MapData},
-    programs::{SchedClassifier, Xdp},
+    maps::{Map, MapData, ProgramArray},
+    programs::{Program, ProgramError, ProgramFd, SchedClassifier, Xdp},
 };
 use tfo_common::{
     cookie::KeySet,
     maps::{
         BARE_PACKETS, COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, KEYS, OF_INTERFACE, OF_NAMESPACE,
-        SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_SETTINGS, SOURCES, SocketOffsets, TC_PROGRAM,
-        XDP_PROGRAM,
+        SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_SETTINGS, SOURCES, SocketOffsets, TC_POLICY,
+        TC_PROGRAM, XDP_POLICY, XDP_PROGRAM,
     },
     sizes::Sizes,
     wire::Link,
@@ -24,7 +24,10 @@ use super::{
     counters::read_sizes,
     pins::{InterfacePins, NamespacePins},
 };
-use crate::{kernel::types::KernelTypes, policy::Policy};
+use crate::{
+    kernel::{link::XdpMode, types::KernelTypes},
+    policy::Policy,
+};
 
 /// The eBPF object.
 pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tfo-ebpf"));
@@ -136,28 +139,62 @@ impl Datapath {
 
     /// The XDP program, loaded, to attach it.
     pub(super) fn program_mut(&mut self) -> Result<&mut Xdp, DatapathError> {
-        let program = self
-            .ebpf
-            .program_mut(XDP_PROGRAM)
-            .ok_or(DatapathError::Missing(XDP_PROGRAM))?;
-        let program: &mut Xdp = program.try_into()?;
-        if program.fd().is_err() {
-            program.load()?;
+        if self.program()?.fd().is_err() {
+            let [name, stages] = XDP_POLICY;
+            program_of::<Xdp>(&mut self.ebpf, XDP_PROGRAM)?.load()?;
+            let policy = program_of::<Xdp>(&mut self.ebpf, name)?;
+            policy.load()?;
+            let policy = policy.fd()?.try_clone().map_err(ProgramError::IOError)?;
+            self.set_stage(stages, &policy)?;
         }
-        Ok(program)
+        program_of(&mut self.ebpf, XDP_PROGRAM)
     }
 
     /// The TC program, loaded, to attach it.
     pub(super) fn classifier_mut(&mut self) -> Result<&mut SchedClassifier, DatapathError> {
-        let program = self
-            .ebpf
-            .program_mut(TC_PROGRAM)
-            .ok_or(DatapathError::Missing(TC_PROGRAM))?;
-        let program: &mut SchedClassifier = program.try_into()?;
+        let program = program_of::<SchedClassifier>(&mut self.ebpf, TC_PROGRAM)?;
         if program.fd().is_err() {
+            let [name, stages] = TC_POLICY;
             program.load()?;
+            let policy = program_of::<SchedClassifier>(&mut self.ebpf, name)?;
+            policy.load()?;
+            let policy = policy.fd()?.try_clone().map_err(ProgramError::IOError)?;
+            self.set_stage(stages, &policy)?;
         }
-        Ok(program)
+        program_of(&mut self.ebpf, TC_PROGRAM)
+    }
+
+    /// Loads the programs of that mode, if they are not.
+    pub(super) fn load_for(&mut self, mode: XdpMode) -> Result<(), DatapathError> {
+        match mode {
+            XdpMode::Tc => self.classifier_mut().map(drop),
+            _ => self.program_mut().map(drop),
+        }
+    }
+
+    fn set_stage(&mut self, name: &'static str, program: &ProgramFd) -> Result<(), DatapathError> {
+        let map = self.ebpf.map_mut(name);
+        let mut stages: ProgramArray<_> = map
+            .ok_or(DatapathError::Missing(name))?
+            .try_into()
+            .map_err(DatapathError::map(name))?;
+        let set = stages.set(0, program, 0);
+        set.map_err(DatapathError::map(name))
+    }
+
+    /// The array by which the program of that mode jumps to the one for policies. The kernel empties it when
+    /// no process holds it and nothing pins it.
+    pub(super) fn pin_stages(&self, mode: XdpMode, path: &Path) -> Result<(), DatapathError> {
+        let [_, name] = match mode {
+            XdpMode::Tc => TC_POLICY,
+            _ => XDP_POLICY,
+        };
+        self.map(name)?
+            .pin(path)
+            .map_err(|source| DatapathError::Pin {
+                path: path.to_owned(),
+                source: Box::new(source),
+            })
     }
 
     /// Puts a key set in force, as a whole.
@@ -244,6 +281,15 @@ impl Datapath {
         });
         Ok(())
     }
+}
+
+/// The object's program of that name.
+fn program_of<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, DatapathError>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or(DatapathError::Missing(name))?;
+    Ok(program.try_into()?)
 }
 
 /// The map that is pinned at `path`.
