@@ -115,9 +115,12 @@ fn observe(ctx: &(impl EbpfContext + Packet + Stage)) {
     match wire::parse_behind(&PacketFrame::new(ctx), frame::link()) {
         Ok(syn) if Outcome::depends_on_socket(&syn) => judge(ctx, &syn),
         Ok(syn) => {
-            // An ordinary SYN pays for nothing else.
             let judgement = Judgement::of(&syn, &Socket::Unknown, false, || None);
             counters::count_syn(&syn, judgement, Verdict::NONE);
+            // An ordinary SYN pays for nothing else.
+            if syn.options.malformed {
+                tell(ctx, &syn, judgement, Verdict::NONE);
+            }
         }
         Err(NotSyn::Unparsed) => counters::count_unparsed(),
         Err(NotSyn::Other) => {}
@@ -135,6 +138,7 @@ fn judge(ctx: &(impl EbpfContext + Stage), syn: &Syn) {
     }
     let socket = socket::look_up(ctx, syn);
     let judgement = Judgement::of(syn, &socket, false, keys::in_force);
+    counters::count_syn(syn, judgement, Verdict::NONE);
     tell(ctx, syn, judgement, Verdict::NONE);
 }
 
@@ -155,6 +159,7 @@ fn enforce(ctx: &(impl EbpfContext + Writable)) -> Fate {
         // It goes on as it came, and is counted so.
         verdict = Verdict::NONE;
     }
+    counters::count_syn(syn, judgement, verdict);
     tell(ctx, syn, judgement, verdict);
     match verdict.action() {
         Action::Drop => Fate::Ends,
@@ -162,7 +167,7 @@ fn enforce(ctx: &(impl EbpfContext + Writable)) -> Fate {
     }
 }
 
-/// Counts a SYN that has to do with Fast Open, and tells whoever listens.
+/// Counts a SYN that has to do with Fast Open for its source, and tells of it to whoever listens.
 #[cfg_attr(
     not(feature = "trace"),
     expect(unused_variables, reason = "the log's context")
@@ -170,7 +175,6 @@ fn enforce(ctx: &(impl EbpfContext + Writable)) -> Fate {
 #[inline(always)]
 fn tell(ctx: &impl EbpfContext, syn: &Syn, judgement: Judgement, verdict: Verdict) {
     let outcome = judgement.outcome(syn);
-    counters::count_syn(syn, judgement, verdict);
     sources::count(syn, outcome);
     events::report(syn, outcome, verdict);
     #[cfg(feature = "trace")]
