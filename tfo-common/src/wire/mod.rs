@@ -31,6 +31,9 @@ pub trait Frame {
     /// The `N` bytes from offset `at`, or `None` where the frame is shorter.
     fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
 
+    /// The `N` bytes from offset `at`, to read fields from, or `None` where the frame is shorter.
+    fn view<const N: usize>(&self, at: usize) -> Option<impl View>;
+
     /// `N` little-endian 64-bit words from offset `at`, or `None` where the frame is shorter.
     fn words<const N: usize>(&self, at: usize) -> Option<[u64; N]>;
 
@@ -41,6 +44,32 @@ pub trait Frame {
     }
 }
 
+/// Bytes that are known to be there. A field that does not lie within them is 0.
+pub trait View {
+    /// The byte at an offset.
+    fn byte(&self, at: usize) -> u8;
+
+    /// The big-endian number of 16 bits at an offset.
+    fn half(&self, at: usize) -> u16;
+
+    /// The little-endian number of 64 bits at an offset.
+    fn word(&self, at: usize) -> u64;
+}
+
+impl<const N: usize> View for &[u8; N] {
+    fn byte(&self, at: usize) -> u8 {
+        self.get(at).copied().unwrap_or(0)
+    }
+
+    fn half(&self, at: usize) -> u16 {
+        self.bytes(at).map_or(0, u16::from_be_bytes)
+    }
+
+    fn word(&self, at: usize) -> u64 {
+        self.bytes(at).map_or(0, u64::from_le_bytes)
+    }
+}
+
 impl Frame for [u8] {
     fn len(&self) -> usize {
         <[u8]>::len(self)
@@ -48,6 +77,10 @@ impl Frame for [u8] {
 
     fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         self.get(at..)?.first_chunk().copied()
+    }
+
+    fn view<const N: usize>(&self, at: usize) -> Option<impl View> {
+        self.get(at..)?.first_chunk::<N>()
     }
 
     fn words<const N: usize>(&self, at: usize) -> Option<[u64; N]> {
