@@ -120,13 +120,6 @@ struct Network {
     end: usize,
 }
 
-impl Network {
-    /// Any offset of a transport header has no other bits.
-    const TRANSPORT_MASK: u64 = 0x7fff;
-    /// Nor has any offset of a packet's end.
-    const END_MASK: u64 = 0x1_ffff;
-}
-
 /// Which IP header it is, and so where its addresses are.
 enum Version {
     V4,
@@ -158,13 +151,9 @@ pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Syn, Not
         Version::V4 => ipv4::parse(frame, at)?,
         Version::V6 => ipv6::parse(frame, at)?,
     };
+    let segment = tcp::parse(frame, &network)?;
     // In the kernel, the verifier then goes on once, not once for each sum of header lengths.
     let at = (frame.opaque(at as u64) & ethernet::LEN_MASK) as usize;
-    let network = Network {
-        transport: (frame.opaque(network.transport as u64) & Network::TRANSPORT_MASK) as usize,
-        end: (frame.opaque(network.end as u64) & Network::END_MASK) as usize,
-    };
-    let segment = tcp::parse(frame, &network)?;
     let options = segment.options(frame);
     // The addresses come last: in the kernel, nothing then keeps them in registers meanwhile.
     let addresses = match version {

@@ -13,6 +13,9 @@ const MIN_HEADER_LEN: usize = 20;
 const DATA_OFFSET: usize = 12;
 const FLAGS: usize = 13;
 
+/// Any number of bytes of data has no other bits.
+const DATA_MASK: u64 = 0xffff;
+
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
@@ -58,7 +61,8 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<S
         sequence: ((word >> 32) as u32).swap_bytes(),
         options: network.transport + MIN_HEADER_LEN,
         options_len: header_len - MIN_HEADER_LEN,
-        data_len: network.end - data,
+        // As in `options::parse`.
+        data_len: (frame.opaque((network.end - data) as u64) & DATA_MASK) as usize,
     })
 }
 
