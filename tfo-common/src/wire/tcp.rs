@@ -41,7 +41,9 @@ pub(super) struct Segment {
 /// would refuse, or with a frame that ends before the packet does.
 #[inline(always)]
 pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<Segment, NotSyn> {
-    let header = frame.view::<MIN_HEADER_LEN>(network.transport).ok_or(NotSyn::Unparsed)?;
+    let header = frame
+        .view::<MIN_HEADER_LEN>(network.transport)
+        .ok_or(NotSyn::Unparsed)?;
     if header.byte(FLAGS) & (FIN | SYN | RST | ACK) != SYN {
         return Err(NotSyn::Other);
     }
