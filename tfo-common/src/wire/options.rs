@@ -317,8 +317,10 @@ fn fast_open<F: Frame + ?Sized>(frame: &F, start: usize, standing: Standing) -> 
 fn timestamp<F: Frame + ?Sized>(frame: &F, start: usize, standing: Standing) -> Option<u32> {
     const FOUND: u64 = 1 << 32;
     let at = usize::from(standing.number(Standing::TIMESTAMP));
-    let clock = match frame.bytes(start + at) {
-        Some(clock) if at > 0 => FOUND | u64::from(u32::from_be_bytes(clock)),
+    let clock = match frame.view::<4>(start + at) {
+        Some(clock) if at > 0 => {
+            FOUND | u64::from(clock.half(0)) << 16 | u64::from(clock.half(2))
+        }
         _ => 0,
     };
     // In the kernel, the verifier then goes on once, not once with a clock and once without.
