@@ -18,6 +18,7 @@ use tfo_tests::{
 
 /// Attaches with these arguments, and gives what `tfo` said.
 fn attach(bed: &mut Bed, arguments: &[&str]) -> Result<String> {
+    // Other machines' refusals are told with their causes.
     let said = bed
         .tfo
         .done(&[&["attach", "-v", SERVER_INTERFACE], arguments].concat())?;

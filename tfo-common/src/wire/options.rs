@@ -318,9 +318,7 @@ fn timestamp<F: Frame + ?Sized>(frame: &F, start: usize, standing: Standing) -> 
     const FOUND: u64 = 1 << 32;
     let at = usize::from(standing.number(Standing::TIMESTAMP));
     let clock = match frame.view::<4>(start + at) {
-        Some(clock) if at > 0 => {
-            FOUND | u64::from(clock.half(0)) << 16 | u64::from(clock.half(2))
-        }
+        Some(clock) if at > 0 => FOUND | u64::from(clock.half(0)) << 16 | u64::from(clock.half(2)),
         _ => 0,
     };
     // In the kernel, the verifier then goes on once, not once with a clock and once without.
