@@ -1,4 +1,4 @@
-//! The kernel's own count of TCP Fast Open: the `TcpExt` rows of `/proc/net/netstat`.
+//! What the running kernel is, and its own count of TCP Fast Open: the `TcpExt` rows of `/proc/net/netstat`.
 //!
 //! It is read here once more, apart from the reader in `tfo`, so that the two can be held against
 //! each other.
@@ -6,11 +6,26 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result, bail};
+use aya::util::KernelVersion;
 
 use crate::netns::Netns;
 
 /// `/proc/net` is the thread group leader's; this is the reading thread's.
 const NETSTAT: &str = "/proc/thread-self/net/netstat";
+
+/// Whether the running kernel is older than that release of Linux.
+///
+/// # Errors
+///
+/// Where it does not tell its version.
+pub fn is_before(major: u8, minor: u8) -> Result<bool> {
+    Ok(KernelVersion::current()? < KernelVersion::new(major, minor, 0))
+}
+
+/// Says what a feature comes to on the running kernel. `cargo xtask vm` makes its table of such lines.
+pub fn feature(name: &str, what: &str) {
+    println!("tfo: feature: {name}: {what}");
+}
 
 /// The values of the `TcpExt` rows, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -174,6 +174,9 @@ pub struct SocketOffsets {
     pub clock: u32,
     /// `tcp_timewait_sock.tw_ts_recent_stamp`, int: 0 where there is no clock.
     pub clock_stamp: u32,
+    /// 1 where the kernel asks a SYN that opens a connection anew out of `TIME_WAIT` what it asks every other
+    /// (before Linux 6.10, by mistake: what was to exempt it got lost on the way).
+    pub checks_reopened: u32,
     /// `sock.__sk_common.skc_state`, u8.
     pub state: u32,
     /// `sock.__sk_common.skc_family`, u16.

@@ -6,7 +6,7 @@ use aya_ebpf::{
     helpers::{bpf_skb_pull_data, bpf_xdp_get_buff_len},
     programs::{TcContext, XdpContext},
 };
-use tfo_common::wire::{Frame, Link};
+use tfo_common::wire::{Frame, Link, View};
 
 /// Set by the controller before the program is loaded: not 0 where the interface carries bare packets.
 #[unsafe(no_mangle)]
@@ -149,6 +149,11 @@ impl<P: Packet> Frame for PacketFrame<'_, P> {
     }
 
     #[inline(always)]
+    fn view<const N: usize>(&self, at: usize) -> Option<impl View> {
+        Some(PacketView::<N>(self.address(at, N)?))
+    }
+
+    #[inline(always)]
     fn words<const N: usize>(&self, at: usize) -> Option<[u64; N]> {
         let address = self.address(at, 8 * N)?;
         let mut words = [0; N];
@@ -188,6 +193,79 @@ pub(crate) fn forget(value: u64, noise: u64) -> u64 {
     #[cfg(not(target_arch = "bpf"))]
     {
         value ^ noise ^ noise
+    }
+}
+
+/// The address of `N` bytes that lie within the packet.
+struct PacketView<const N: usize>(usize);
+
+impl<const N: usize> PacketView<N> {
+    /// The address of `len` bytes from offset `at`. Both are constants, and so is the answer.
+    #[inline(always)]
+    const fn address(&self, at: usize, len: usize) -> Option<usize> {
+        if at + len <= N {
+            Some(self.0 + at)
+        } else {
+            None
+        }
+    }
+}
+
+impl<const N: usize> View for PacketView<N> {
+    #[inline(always)]
+    fn byte(&self, at: usize) -> u8 {
+        // SAFETY: within the packet.
+        self.address(at, 1)
+            .map_or(0, |address| unsafe { ptr::read(address as *const u8) })
+    }
+
+    #[inline(always)]
+    fn half(&self, at: usize) -> u16 {
+        // SAFETY: within the packet.
+        self.address(at, 2)
+            .map_or(0, |address| unsafe { load_half(address) }.swap_bytes())
+    }
+
+    #[inline(always)]
+    fn word(&self, at: usize) -> u64 {
+        // SAFETY: within the packet.
+        self.address(at, 8)
+            .map_or(0, |address| unsafe { load_word(address) })
+    }
+}
+
+/// The little-endian half word at `address`, as [`load_word`] reads a word.
+///
+/// # Safety
+///
+/// The 2 bytes at `address` are within the packet.
+#[inline(always)]
+unsafe fn load_half(address: usize) -> u16 {
+    #[cfg(all(
+        target_endian = "little",
+        any(bpf_target_arch = "x86_64", bpf_target_arch = "aarch64")
+    ))]
+    {
+        let half: u64;
+        // SAFETY: the caller's; both machines read unaligned half words.
+        unsafe {
+            core::arch::asm!(
+                "{half} = *(u16 *)({address} + 0)",
+                half = lateout(reg) half,
+                address = in(reg) address,
+                options(pure, readonly),
+            );
+        }
+        half as u16
+    }
+    #[cfg(not(all(
+        target_endian = "little",
+        any(bpf_target_arch = "x86_64", bpf_target_arch = "aarch64")
+    )))]
+    {
+        let bytes = address as *const [u8; 2];
+        // SAFETY: the caller's; bytes have no alignment.
+        u16::from_le_bytes(unsafe { ptr::read(bytes) })
     }
 }
 

@@ -51,6 +51,7 @@ pub(crate) static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
     next: 0,
     clock: 0,
     clock_stamp: 0,
+    checks_reopened: 0,
     state: 0,
     family: 0,
     port: 0,
@@ -141,7 +142,10 @@ pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn) -> Socket {
     }
     let found = if state == LISTEN {
         match tcp_sock(socket.cast()) {
-            Some(tcp) => Socket::Listener(read_listener(tcp, reopens)),
+            Some(tcp) => {
+                let exempt = reopens && offset!(checks_reopened) == 0;
+                Socket::Listener(read_listener(tcp, exempt))
+            }
             None => Socket::Unknown,
         }
     } else {
@@ -184,10 +188,10 @@ fn time_wait(socket: *mut c_void) -> Option<TimeWait> {
     })
 }
 
-/// Reads what decides about Fast Open at the listener `tcp`. `reopens`: the SYN opens a connection anew
-/// out of `TIME_WAIT`.
+/// Reads what decides about Fast Open at the listener `tcp`. `exempt`: the SYN opens a connection anew
+/// out of `TIME_WAIT`, and the kernel meets it with nothing that floods are met with.
 #[inline(always)]
-pub(crate) fn read_listener(tcp: usize, reopens: bool) -> Listener {
+pub(crate) fn read_listener(tcp: usize, exempt: bool) -> Listener {
     let net: usize = load(tcp + offset!(net));
     let fast_open: u32 = load(net + offset!(sysctl_fastopen));
     let syn_cookies: u8 = load(net + offset!(sysctl_syncookies));
@@ -199,11 +203,10 @@ pub(crate) fn read_listener(tcp: usize, reopens: bool) -> Listener {
     let no_cookie: u8 = load(tcp + offset!(no_cookie));
     Listener {
         fast_open,
-        // A connection that is opened anew out of TIME_WAIT is exempt from what floods are met with.
-        syn_cookies: if reopens { 0 } else { syn_cookies },
+        syn_cookies: if exempt { 0 } else { syn_cookies },
         // Before Linux 6.14, and stable releases with its fix, the SYN queue takes one less:
         // inet_csk_reqsk_queue_is_full().
-        syn_queue_full: !reopens && pending > max_backlog,
+        syn_queue_full: !exempt && pending > max_backlog,
         accept_queue_full: backlog > max_backlog,
         limit,
         queue,

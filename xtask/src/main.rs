@@ -63,12 +63,15 @@ enum Task {
         /// Series of kernels, such as 6.1; else 6.1 and 6.12
         #[arg(value_name = "KERNEL")]
         series: Vec<String>,
-        /// A suite to run, by its name in tests/tests; else all of them
+        /// A suite to run, by its name in tests/tests; else each feature once
         #[arg(long = "suite", value_name = "NAME")]
         suites: Vec<String>,
         /// Minutes that each kernel may take
-        #[arg(long, default_value_t = 60, value_name = "MINUTES")]
+        #[arg(long, default_value_t = 30, value_name = "MINUTES")]
         limit: u64,
+        /// Write the README's table of kernels, with this machine's own
+        #[arg(long, conflicts_with = "suites")]
+        table: bool,
     },
     /// Make a Debian package, in target/dist
     Dist {
@@ -102,10 +105,12 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             series,
             suites,
             limit,
+            table,
         } => vm::vm(&vm::Plan {
             series,
             suites,
             limit: Duration::from_secs(limit * 60),
+            table,
         }),
         Task::Dist { check } => dist::dist(check).map(done),
         Task::Ci => ci::ci().map(done),

@@ -15,6 +15,7 @@ use std::{net::SocketAddr, thread, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use tfo_tests::{
     bed::{Bed, Tally},
+    kernel::{feature, is_before},
     keys,
     raw::{Answer, RawClient, RawSyn},
     socket::{Listener, Settings},
@@ -75,6 +76,22 @@ fn conditions_v6() -> Result<()> {
 #[test]
 fn conditions_v4_to_a_dual_stack_listener() -> Result<()> {
     check(Family::V4, Family::V6)
+}
+
+/// The conditions that do not come to the same on all kernels.
+#[test]
+fn where_kernels_differ() -> Result<()> {
+    let mut scene = Scene::new(Family::V4, Family::V4)?;
+    for condition in TABLE.iter().filter(|condition| condition.older.is_some()) {
+        scene.check(condition).context(condition.name)?;
+    }
+    let how = if is_before(6, 10)? {
+        "asked for SYN cookies"
+    } else {
+        "exempt"
+    };
+    feature("a SYN out of TIME_WAIT", how);
+    Ok(())
 }
 
 /// The slot of an accepted connection that its client resets stays taken for a minute; then the next SYN gets it.

@@ -9,7 +9,7 @@ use tfo_common::{
 };
 use tfo_tests::{
     bed::Bed,
-    kernel::TcpExt,
+    kernel::{TcpExt, is_before},
     keys,
     raw::{Answer, RawClient, RawSyn},
     socket::Listener,
@@ -67,7 +67,11 @@ impl Scene {
         self.configure(&[])?;
         self.prepare(&condition.before, &stage)?;
         self.configure(condition.host)?;
-        for row in condition.rows {
+        let rows = match condition.older {
+            Some(((major, minor), rows)) if is_before(major, minor)? => rows,
+            _ => condition.rows,
+        };
+        for row in rows {
             for syn in row.syns {
                 let both: &[&[u8]] = match syn {
                     Syn::Plain => &[&[]],

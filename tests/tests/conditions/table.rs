@@ -19,6 +19,8 @@ pub(crate) struct Condition {
     pub(crate) before: Before,
     pub(crate) each: Each,
     pub(crate) rows: &'static [Row],
+    /// The rows on a kernel before that release of Linux, where they were others.
+    pub(crate) older: Option<((u8, u8), &'static [Row])>,
 }
 
 /// What these SYNs come to, with and without data.
@@ -117,7 +119,7 @@ const TWO_KEYS: Settings = Settings { keys: b"a listener's keyanother of its..",
 
 /// A condition of a new SYN to a listener.
 const fn new(name: &'static str, host: &'static [(&'static str, &'static str)], listener: Settings, before: Before, rows: &'static [Row]) -> Condition {
-    Condition { name, host, listener: Some(listener), before, each: Each::New, rows }
+    Condition { name, host, listener: Some(listener), before, each: Each::New, rows, older: None }
 }
 
 const fn row(syns: &'static [Syn], counts: &'static [&'static str], reply: Reply, reason: Option<Counter>) -> Row {
@@ -204,7 +206,7 @@ pub(crate) const TABLE: &[Condition] = &[
     new("SYN queue full, no SYN cookies", &[(SYN_COOKIES, "0")], SHORT, Before::Plain(2), SYN_QUEUE_FULL),
     new("accept queue full", &[], SHORT, Before::Accepted(2), ACCEPT_QUEUE_FULL),
     new("accept queue full, SYN cookies always", &[(SYN_COOKIES, "2")], SHORT, Before::Accepted(2), BOTH_FULL),
-    Condition { name: "closed port", host: &[], listener: None, before: Before::Nothing, each: Each::New, rows: CLOSED },
+    Condition { name: "closed port", host: &[], listener: None, before: Before::Nothing, each: Each::New, rows: CLOSED, older: None },
     Condition {
         name: "request exists",
         host: &[],
@@ -212,6 +214,7 @@ pub(crate) const TABLE: &[Condition] = &[
         before: Before::Nothing,
         each: Each::Again(Plain),
         rows: OF_A_REQUEST,
+        older: None,
     },
     Condition {
         name: "child exists",
@@ -220,6 +223,7 @@ pub(crate) const TABLE: &[Condition] = &[
         before: Before::Nothing,
         each: Each::Again(Primary),
         rows: OF_A_CHILD,
+        older: None,
     },
     new("a key of the listener", &[], ONE_KEY, Before::Nothing, OWN_KEY),
     new("two keys of the listener", &[], TWO_KEYS, Before::Nothing, OWN_KEYS),
@@ -230,6 +234,7 @@ pub(crate) const TABLE: &[Condition] = &[
         before: Before::Nothing,
         each: Each::Reopening,
         rows: FREE,
+        older: None,
     },
     Condition {
         name: "out of TIME_WAIT, SYN cookies always",
@@ -238,5 +243,6 @@ pub(crate) const TABLE: &[Condition] = &[
         before: Before::Nothing,
         each: Each::Reopening,
         rows: FREE,
+        older: Some(((6, 10), SYN_COOKIE)),
     },
 ];

@@ -6,6 +6,7 @@ mod events;
 mod flow;
 mod frames;
 mod keys;
+mod layout;
 mod policy;
 mod ports;
 mod rows;

@@ -3,7 +3,7 @@
 //!
 //! A tag is passed over whatever its VLAN: it is for the kernel's VLAN devices to take the frame or not.
 
-use super::{Frame, NotSyn, Version};
+use super::{Frame, NotSyn, Version, View as _};
 
 /// Bytes of an Ethernet header without VLAN tags.
 pub const HEADER_LEN: usize = 14;
@@ -32,15 +32,15 @@ pub const VLAN_SERVICE: u16 = 0x88a8;
 /// where the frame ends before.
 #[inline(always)]
 pub(super) fn network<F: Frame + ?Sized>(frame: &F) -> Result<(usize, Version), NotSyn> {
-    let [.., high, low]: [u8; HEADER_LEN] = frame.bytes(0).ok_or(NotSyn::Unparsed)?;
-    let mut ether_type = u16::from_be_bytes([high, low]);
+    let header = frame.view::<HEADER_LEN>(0).ok_or(NotSyn::Unparsed)?;
+    let mut ether_type = header.half(HEADER_LEN - 2);
     let mut at = HEADER_LEN;
     for _ in 0..MAX_TAGS {
         if !matches!(ether_type, VLAN | VLAN_SERVICE) {
             break;
         }
-        let [.., high, low]: [u8; TAG_LEN] = frame.bytes(at).ok_or(NotSyn::Unparsed)?;
-        ether_type = u16::from_be_bytes([high, low]);
+        let tag = frame.view::<TAG_LEN>(at).ok_or(NotSyn::Unparsed)?;
+        ether_type = tag.half(TAG_LEN - 2);
         at += TAG_LEN;
     }
     match ether_type {

@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791): what TCP needs of it. Linux: `ip_rcv_core`.
 
-use super::{Frame, Network, NotSyn};
+use super::{Frame, Network, NotSyn, View as _};
 use crate::{cookie::Addresses, wire::tcp};
 
 const MIN_HEADER_LEN: usize = 20;
@@ -21,23 +21,21 @@ const FRAGMENT_MASK: u16 = 0x3fff;
 /// would refuse, or a frame that ends in it.
 #[inline(always)]
 pub(super) fn parse<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<Network, NotSyn> {
-    let header: [u8; MIN_HEADER_LEN] = frame.bytes(at).ok_or(NotSyn::Unparsed)?;
-    if header[PROTOCOL] != tcp::PROTOCOL {
+    let header = frame.view::<MIN_HEADER_LEN>(at).ok_or(NotSyn::Unparsed)?;
+    if header.byte(PROTOCOL) != tcp::PROTOCOL {
         return Err(NotSyn::Other);
     }
-    let header_len = usize::from(header[VERSION_IHL] & 0xf) * 4;
-    let total_len = usize::from(u16::from_be_bytes([
-        header[TOTAL_LEN],
-        header[TOTAL_LEN + 1],
-    ]));
-    let fragment = u16::from_be_bytes([header[FRAGMENT], header[FRAGMENT + 1]]);
-    if header[VERSION_IHL] >> 4 != 4 || header_len < MIN_HEADER_LEN || fragment & FRAGMENT_MASK != 0
+    let version_ihl = header.byte(VERSION_IHL);
+    let header_len = usize::from(version_ihl & 0xf) * 4;
+    if version_ihl >> 4 != 4
+        || header_len < MIN_HEADER_LEN
+        || header.half(FRAGMENT) & FRAGMENT_MASK != 0
     {
         return Err(NotSyn::Unparsed);
     }
     Ok(Network {
         transport: at + header_len,
-        end: at + total_len,
+        end: at + usize::from(header.half(TOTAL_LEN)),
     })
 }
 

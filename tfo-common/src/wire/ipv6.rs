@@ -1,6 +1,6 @@
 //! IPv6 (RFC 8200): what TCP needs of it. Linux: `ip6_rcv_core`.
 
-use super::{Frame, Network, NotSyn, extensions};
+use super::{Frame, Network, NotSyn, View as _, extensions};
 use crate::{cookie::Addresses, wire::tcp};
 
 const HEADER_LEN: usize = 40;
@@ -17,21 +17,18 @@ const SOURCE: usize = 8;
 /// over, a header that Linux would refuse, or a frame that ends in one.
 #[inline(always)]
 pub(super) fn parse<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<Network, NotSyn> {
-    let header: [u8; HEADER_LEN] = frame.bytes(at).ok_or(NotSyn::Unparsed)?;
+    let header = frame.view::<HEADER_LEN>(at).ok_or(NotSyn::Unparsed)?;
+    let next = header.byte(NEXT_HEADER);
     let mut transport = at + HEADER_LEN;
-    if header[NEXT_HEADER] != tcp::PROTOCOL {
-        transport = extensions::pass_over(frame, transport, header[NEXT_HEADER])?;
+    if next != tcp::PROTOCOL {
+        transport = extensions::pass_over(frame, transport, next)?;
     }
-    if header[VERSION] >> 4 != 6 {
+    if header.byte(VERSION) >> 4 != 6 {
         return Err(NotSyn::Unparsed);
     }
-    let payload_len = usize::from(u16::from_be_bytes([
-        header[PAYLOAD_LEN],
-        header[PAYLOAD_LEN + 1],
-    ]));
     Ok(Network {
         transport,
-        end: at + HEADER_LEN + payload_len,
+        end: at + HEADER_LEN + usize::from(header.half(PAYLOAD_LEN)),
     })
 }
 

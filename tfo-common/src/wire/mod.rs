@@ -33,6 +33,9 @@ pub trait Frame {
     /// The `N` bytes from offset `at`, or `None` where the frame is shorter.
     fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
 
+    /// The `N` bytes from offset `at`, to read fields from, or `None` where the frame is shorter.
+    fn view<const N: usize>(&self, at: usize) -> Option<impl View>;
+
     /// `N` little-endian 64-bit words from offset `at`, or `None` where the frame is shorter.
     fn words<const N: usize>(&self, at: usize) -> Option<[u64; N]>;
 
@@ -43,6 +46,32 @@ pub trait Frame {
     }
 }
 
+/// Bytes that are known to be there. A field that does not lie within them is 0.
+pub trait View {
+    /// The byte at an offset.
+    fn byte(&self, at: usize) -> u8;
+
+    /// The big-endian number of 16 bits at an offset.
+    fn half(&self, at: usize) -> u16;
+
+    /// The little-endian number of 64 bits at an offset.
+    fn word(&self, at: usize) -> u64;
+}
+
+impl<const N: usize> View for &[u8; N] {
+    fn byte(&self, at: usize) -> u8 {
+        self.get(at).copied().unwrap_or(0)
+    }
+
+    fn half(&self, at: usize) -> u16 {
+        self.bytes(at).map_or(0, u16::from_be_bytes)
+    }
+
+    fn word(&self, at: usize) -> u64 {
+        self.bytes(at).map_or(0, u64::from_le_bytes)
+    }
+}
+
 impl Frame for [u8] {
     fn len(&self) -> usize {
         <[u8]>::len(self)
@@ -50,6 +79,10 @@ impl Frame for [u8] {
 
     fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         self.get(at..)?.first_chunk().copied()
+    }
+
+    fn view<const N: usize>(&self, at: usize) -> Option<impl View> {
+        self.get(at..)?.first_chunk::<N>()
     }
 
     fn words<const N: usize>(&self, at: usize) -> Option<[u64; N]> {
@@ -89,13 +122,6 @@ struct Network {
     end: usize,
 }
 
-impl Network {
-    /// Any offset of a transport header has no other bits.
-    const TRANSPORT_MASK: u64 = 0x7fff;
-    /// Nor has any offset of a packet's end.
-    const END_MASK: u64 = 0x1_ffff;
-}
-
 /// Which IP header it is, and so where its addresses are.
 enum Version {
     V4,
@@ -127,13 +153,11 @@ pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Syn, Not
         Version::V4 => ipv4::parse(frame, at)?,
         Version::V6 => ipv6::parse(frame, at)?,
     };
+    let segment = tcp::parse(frame, &network)?;
     // In the kernel, the verifier then goes on once, not once for each sum of header lengths.
     let at = (frame.opaque(at as u64) & ethernet::LEN_MASK) as usize;
-    let network = Network {
-        transport: (frame.opaque(network.transport as u64) & Network::TRANSPORT_MASK) as usize,
-        end: (frame.opaque(network.end as u64) & Network::END_MASK) as usize,
-    };
-    let segment = tcp::parse(frame, &network)?;
+    let header_len = segment.header_len() as u64;
+    let layout = frame.opaque(network.transport as u64 | header_len << u16::BITS);
     let (options, option) = segment.options(frame);
     // The addresses come last: in the kernel, nothing then keeps them in registers meanwhile.
     let addresses = match version {
@@ -147,8 +171,8 @@ pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Syn, Not
         data_len: segment.data_len as u32,
         options,
         layout: Layout {
-            tcp: network.transport as u16,
-            header_len: segment.header_len() as u8,
+            tcp: layout as u16,
+            header_len: (layout >> u16::BITS) as u8,
             option,
         },
     })

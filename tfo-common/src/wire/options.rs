@@ -13,7 +13,7 @@
 //! The same walk notes what the kernel's other readers of the list go by: signatures
 //! ([`super::signature`]) and the timestamp.
 
-use super::{Frame, signature::Signatures};
+use super::{Frame, View as _, signature::Signatures};
 use crate::cookie::Cookie;
 
 /// Most bytes of options that a TCP header has.
@@ -22,6 +22,9 @@ pub const MAX_LEN: usize = 40;
 /// Any offset within the options has no other bits.
 const OFFSET_MASK: u64 = 0x3f;
 
+/// Nor has the offset of options in a frame.
+const START_MASK: u64 = 0x7fff;
+
 const END_OF_LIST: u8 = 0;
 pub(super) const NO_OPERATION: u8 = 1;
 const TIMESTAMP: u8 = 8;
@@ -29,7 +32,7 @@ const MD5: u8 = 19;
 const AUTHENTICATION: u8 = 29;
 const FAST_OPEN: u8 = 34;
 pub(super) const EXPERIMENTAL: u8 = 254;
-const EXPERIMENTAL_MAGIC: [u8; 2] = [0xf9, 0x89];
+const EXPERIMENTAL_MAGIC: u16 = 0xf989;
 
 /// Bytes of a timestamp option, of a TCP-MD5 signature, and at least of a TCP-AO one.
 const TIMESTAMP_SIZE: usize = 10;
@@ -206,8 +209,10 @@ pub fn parse<F: Frame + ?Sized>(
     len: usize,
     has_data: bool,
 ) -> (Options, Place) {
-    let mut standing = Standing::NONE;
-    let mut at = 0;
+    let (mut at, mut standing) = beginning(frame, start, len);
+    // In the kernel, the verifier then goes on once, not once for each way that leads here.
+    let start = (frame.opaque(start as u64) & START_MASK) as usize;
+    let len = (frame.opaque(len as u64) & OFFSET_MASK) as usize;
     // Each option takes at least one byte, so MAX_LEN rounds read any list to its end.
     for _ in 0..MAX_LEN {
         at = frame.opaque(at) & OFFSET_MASK;
@@ -238,6 +243,28 @@ pub fn parse<F: Frame + ?Sized>(
     (options, standing.place())
 }
 
+/// Where the walk over the list begins, and what stands by then: behind what Linux's lists begin with, which
+/// needs no walk, or at the list's first byte.
+#[inline(always)]
+fn beginning<F: Frame + ?Sized>(frame: &F, start: usize, len: usize) -> (u64, Standing) {
+    // The most segment size; that selective acknowledgements are permitted; the timestamp; a
+    // no-operation, and the window's scale. All but their values.
+    const FIRST: u64 = u64::from_le_bytes([2, 4, 0, 0, 4, 2, TIMESTAMP, TIMESTAMP_SIZE as u8]);
+    const LAST: u64 = u64::from_le_bytes([0, 0, 0, 0, NO_OPERATION, 3, 3, 0]);
+    const FIRST_MASK: u64 = 0xffff_ffff_0000_ffff;
+    const LAST_MASK: u64 = 0x00ff_ffff_0000_0000;
+    const LEN: usize = 20;
+    const CLOCK_AT: u64 = 8;
+    if len >= LEN
+        && let Some(list) = frame.view::<LEN>(start)
+        && list.word(0) & FIRST_MASK == FIRST
+        && list.word(LEN - 8) & LAST_MASK == LAST
+    {
+        return (LEN as u64, Standing(CLOCK_AT << Standing::TIMESTAMP));
+    }
+    (0, Standing::NONE)
+}
+
 /// Reads the option at offset `at` of the options and gives the offset of the next one, or `None`
 /// where the list ends.
 #[inline(always)]
@@ -248,17 +275,19 @@ fn step<F: Frame + ?Sized>(
     at: usize,
     standing: &mut Standing,
 ) -> Option<usize> {
-    let [kind] = frame.bytes(start + at)?;
+    let (kind, size) = match frame.view::<HEADER>(start + at) {
+        Some(option) => (option.byte(0), option.byte(1)),
+        // A kind in the last byte has a size of 0 here, as good as none.
+        None => (frame.view::<1>(start + at)?.byte(0), 0),
+    };
     if kind == END_OF_LIST {
         return None;
     }
     if kind == NO_OPERATION {
-        return Some(at + 1);
+        // They mostly come in twos.
+        return Some(at + if size == NO_OPERATION { 2 } else { 1 });
     }
-    // A kind in the last byte has a size of 0 here, as good as none.
-    let size = frame
-        .bytes(start + at)
-        .map_or(0, |[_, size]| usize::from(size));
+    let size = usize::from(size);
     let left = len - at;
     if size < HEADER || size > left {
         standing.0 |= Standing::MALFORMED;
@@ -311,7 +340,8 @@ const fn is_cookie_len(len: usize) -> bool {
 /// Whether the experimental option at offset `at` of the frame is Fast Open's.
 #[inline(always)]
 fn has_magic<F: Frame + ?Sized>(frame: &F, at: usize) -> bool {
-    matches!(frame.bytes(at), Some([_, _, a, b]) if [a, b] == EXPERIMENTAL_MAGIC)
+    let option = frame.view::<EXPERIMENTAL_HEADER>(at);
+    option.is_some_and(|option| option.half(HEADER) == EXPERIMENTAL_MAGIC)
 }
 
 /// The option that `standing` points at.
@@ -335,8 +365,8 @@ fn fast_open<F: Frame + ?Sized>(frame: &F, start: usize, standing: Standing) -> 
 fn timestamp<F: Frame + ?Sized>(frame: &F, start: usize, standing: Standing) -> Option<u32> {
     const FOUND: u64 = 1 << 32;
     let at = usize::from(standing.number(Standing::TIMESTAMP));
-    let clock = match frame.bytes(start + at) {
-        Some(clock) if at > 0 => FOUND | u64::from(u32::from_be_bytes(clock)),
+    let clock = match frame.view::<4>(start + at) {
+        Some(clock) if at > 0 => FOUND | u64::from(clock.half(0)) << 16 | u64::from(clock.half(2)),
         _ => 0,
     };
     // In the kernel, the verifier then goes on once, not once with a clock and once without.

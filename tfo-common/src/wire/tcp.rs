@@ -2,7 +2,7 @@
 //! `tcp_rcv_state_process`.
 
 use super::{
-    Frame, Network, NotSyn,
+    Frame, Network, NotSyn, View as _,
     options::{self, Options, Place},
 };
 
@@ -15,6 +15,9 @@ pub const MIN_HEADER_LEN: usize = 20;
 pub const CHECKSUM: usize = 16;
 const DATA_OFFSET: usize = 12;
 const FLAGS: usize = 13;
+
+/// Any number of bytes of data has no other bits.
+const DATA_MASK: u64 = 0xffff;
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -41,12 +44,14 @@ pub(super) struct Segment {
 /// would refuse, or with a frame that ends before the packet does.
 #[inline(always)]
 pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<Segment, NotSyn> {
-    let header: [u8; MIN_HEADER_LEN] = frame.bytes(network.transport).ok_or(NotSyn::Unparsed)?;
-    if header[FLAGS] & (FIN | SYN | RST | ACK) != SYN {
+    let header = frame
+        .view::<MIN_HEADER_LEN>(network.transport)
+        .ok_or(NotSyn::Unparsed)?;
+    if header.byte(FLAGS) & (FIN | SYN | RST | ACK) != SYN {
         return Err(NotSyn::Other);
     }
     // Only a SYN's lengths matter: what does not open a connection has left by now.
-    let header_len = usize::from(header[DATA_OFFSET] >> 4) * 4;
+    let header_len = usize::from(header.byte(DATA_OFFSET) >> 4) * 4;
     let data = network.transport + header_len;
     if header_len < MIN_HEADER_LEN || network.end < data {
         return Err(NotSyn::Unparsed);
@@ -55,13 +60,14 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<S
     if frame.len() < network.end && (frame.len() < data || frame.whole_len() < network.end) {
         return Err(NotSyn::Unparsed);
     }
-    let [word] = frame.words(network.transport).ok_or(NotSyn::Unparsed)?;
+    let word = header.word(0);
     Ok(Segment {
         ports: word as u32,
         sequence: ((word >> 32) as u32).swap_bytes(),
         options: network.transport + MIN_HEADER_LEN,
         options_len: header_len - MIN_HEADER_LEN,
-        data_len: network.end - data,
+        // As in `options::parse`.
+        data_len: (frame.opaque((network.end - data) as u64) & DATA_MASK) as usize,
     })
 }
 

@@ -78,13 +78,20 @@ impl fmt::Display for Verdict {
 
 impl Guest<'_> {
     /// Runs `script` under KVM where that works, else emulated, shows what it writes, and ends it after
-    /// `limit`. `trial` is a script that does nothing.
-    pub(super) fn run(&self, script: &Path, trial: &Path, limit: Duration) -> Result<Verdict> {
+    /// `limit`. `trial` is a script that does nothing; `hear` gets every line.
+    pub(super) fn run(
+        &self,
+        script: &Path,
+        trial: &Path,
+        limit: Duration,
+        mut hear: impl FnMut(&str),
+    ) -> Result<Verdict> {
         // That there is a device does not say that it works, as in a guest of others.
         let kvm = fs::metadata("/dev/kvm").is_ok() && self.boot(KVM, trial, TRIAL, |_| {})?.done;
         let accelerator = if kvm { KVM } else { EMULATION };
         self.boot(accelerator, script, limit, |line| {
             println!("{}: {line}", self.kernel.release);
+            hear(line);
         })
     }
 
@@ -93,7 +100,7 @@ impl Guest<'_> {
         accelerator: &str,
         script: &Path,
         limit: Duration,
-        show: impl Fn(&str),
+        mut show: impl FnMut(&str),
     ) -> Result<Verdict> {
         let end = Instant::now() + limit;
         let mut command = self.command(accelerator, script);

@@ -20,7 +20,6 @@ $b mkdir -p /root/dev/pts
 $b mount -t devpts devpts /root/dev/pts
 $b mount -t proc proc /root/proc
 $b mount -t sysfs sys /root/sys
-$b mount -t tmpfs tmp /root/tmp
 $b mount -t tmpfs run /root/run
 $b mkdir -p "/root/lib/modules/$($b uname -r)"
 exec $b switch_root /root /bin/sh -c ". $script; echo o > /proc/sysrq-trigger; while :; do :; done"

@@ -6,25 +6,36 @@
 mod debian;
 mod guest;
 mod initramfs;
+mod table;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::guest::Guest;
+use self::{guest::Guest, table::Features};
 use crate::{
     build::{self, Profile},
-    command::repository,
+    command::{as_root, output, repository},
     setup, test,
 };
 
 /// The series that the suites are run on where none is named: Debian 12's own kernel, and its backport.
 const SERIES: [&str; 2] = ["6.1", "6.12"];
+
+/// What is run where no suite is named: each feature once, and what kernels differ in. All suites would take
+/// hours where KVM does not work.
+const CHOSEN: [(&str, &[&str]); 2] = [
+    ("kernels", &[]),
+    (
+        "conditions",
+        &["dropped_before_the_listener", "where_kernels_differ"],
+    ),
+];
 
 /// What preparing and running a guest takes: programs, and the packages that have them.
 const PROGRAMS: [(&str, &str); 5] = [
@@ -39,11 +50,25 @@ const PROGRAMS: [(&str, &str); 5] = [
 pub struct Plan {
     /// Series of kernels, such as `6.1`; those of [`SERIES`] where there are none.
     pub series: Vec<String>,
-    /// The suites, by name; all of them where there are none.
+    /// The suites, by name; what [`CHOSEN`] has where there are none.
     pub suites: Vec<String>,
     /// How long a guest may take.
     pub limit: Duration,
+    /// Write the README's table, with this machine's kernel beside the others.
+    pub table: bool,
 }
+
+/// An executable of tests, and which of them to run: all where there are none.
+struct Suite {
+    executable: PathBuf,
+    tests: &'static [&'static str],
+}
+
+/// What each executable is called with: what fails is told at once, for the guest may not come to its end.
+const ARGUMENTS: [&str; 3] = ["--test-threads", "1", "--nocapture"];
+
+/// Where a kernel's folder keeps what the suites said of it.
+const FEATURES: &str = "features";
 
 /// A kernel, unpacked.
 struct Kernel {
@@ -73,8 +98,11 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
     setup::ensure()?;
     setup::programs(&PROGRAMS)?;
     let tfo = build::tfo(Profile::Dev)?;
-    let suites = test::suites(&plan.suites)?;
-    let suites = copies(&tfo, &suites, &repository().join("target/vm/bin"))?;
+    let suites = copies(
+        &tfo,
+        chosen(&plan.suites)?,
+        &repository().join("target/vm/bin"),
+    )?;
     let series: Vec<&str> = match plan.series.as_slice() {
         [] => SERIES.into(),
         named => named.iter().map(String::as_str).collect(),
@@ -91,8 +119,22 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
         };
         let [script, trial] = [("suites.sh", &suites[..]), ("trial.sh", &[])]
             .map(|(name, suites)| script(&kernel, suites, folder.join(name)));
-        let verdict = guest.run(&script?, &trial?, plan.limit)?;
+        let mut features = Features::of(&kernel.release);
+        let verdict = guest.run(&script?, &trial?, plan.limit, |line| features.read(line))?;
+        if verdict.is_success() && plan.suites.is_empty() {
+            features.save(&folder.join(FEATURES))?;
+        }
         verdicts.push((kernel.release.clone(), verdict));
+    }
+    if plan.table {
+        let here = here(&suites)?;
+        let mut kernels = Vec::new();
+        for series in SERIES {
+            let folder = repository().join("target/vm").join(series);
+            kernels.push(Features::saved(&folder.join(FEATURES))?);
+        }
+        kernels.push(here);
+        table::write(&kernels, &repository().join("README.md"))?;
     }
     let mut code = ExitCode::SUCCESS;
     for (release, verdict) in &verdicts {
@@ -104,22 +146,67 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
     Ok(code)
 }
 
+/// The suites of these names, or those that are chosen.
+fn chosen(names: &[String]) -> Result<Vec<Suite>> {
+    if !names.is_empty() {
+        let whole = |executable| Suite {
+            executable,
+            tests: &[],
+        };
+        return Ok(test::suites(names)?.into_iter().map(whole).collect());
+    }
+    let mut suites = Vec::new();
+    for (name, tests) in CHOSEN {
+        for executable in test::suites(&[name.to_owned()])? {
+            suites.push(Suite { executable, tests });
+        }
+    }
+    Ok(suites)
+}
+
+/// What the suites say of this machine's own kernel.
+fn here(suites: &[Suite]) -> Result<Features> {
+    let release = output(Command::new("uname").arg("-r")).context("uname does not work")?;
+    println!("tfo: vm: this machine's Linux {release}");
+    let mut features = Features::of(&release);
+    for suite in suites {
+        let mut command = as_root(&suite.executable)?;
+        command
+            .args(suite.tests)
+            .args(ARGUMENTS)
+            .current_dir(repository().join("tests"))
+            .stderr(Stdio::inherit());
+        let ran = command.output().context("cannot start a suite")?;
+        let said = String::from_utf8_lossy(&ran.stdout);
+        print!("{said}");
+        ensure!(
+            ran.status.success(),
+            "a suite fails on this machine's kernel"
+        );
+        said.lines().for_each(|line| features.read(line));
+    }
+    Ok(features)
+}
+
 /// Copies of the executables, which stay what they are while a guest runs, whatever is built meanwhile.
-fn copies(tfo: &Path, suites: &[PathBuf], into: &Path) -> Result<Vec<PathBuf>> {
+fn copies(tfo: &Path, mut suites: Vec<Suite>, into: &Path) -> Result<Vec<Suite>> {
     let _ = fs::remove_dir_all(into);
     fs::create_dir_all(into)?;
-    let copy = |from: &PathBuf| -> Result<PathBuf> {
+    let copy = |from: &Path| -> Result<PathBuf> {
         let to = into.join(from.file_name().unwrap_or_default());
         fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
         Ok(to)
     };
     // The suites look for it beside themselves.
-    copy(&tfo.to_owned())?;
-    suites.iter().map(copy).collect()
+    copy(tfo)?;
+    for suite in &mut suites {
+        suite.executable = copy(&suite.executable)?;
+    }
+    Ok(suites)
 }
 
 /// What the guest does once it is up: every suite, one test at a time, since it is slow.
-fn script(kernel: &Kernel, suites: &[PathBuf], path: PathBuf) -> Result<PathBuf> {
+fn script(kernel: &Kernel, suites: &[Suite], path: PathBuf) -> Result<PathBuf> {
     let mut lines = format!(
         "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TFO_PATIENCE=20\n\
          mount --bind {modules} /lib/modules/{release}\n\
@@ -131,11 +218,12 @@ fn script(kernel: &Kernel, suites: &[PathBuf], path: PathBuf) -> Result<PathBuf>
         tests = repository().join("tests").display(),
     );
     for suite in suites {
-        let name = suite.file_stem().unwrap_or_default().display();
+        let name = suite.executable.file_stem().unwrap_or_default().display();
         lines += &format!(
-            "echo '{} {name}'\n{} --test-threads 1\n",
+            "echo '{} {name}'\n{} {}\n",
             guest::SUITE,
-            suite.display()
+            suite.executable.display(),
+            [suite.tests, &ARGUMENTS].concat().join(" ")
         );
     }
     lines += &format!("echo '{}'\n", guest::DONE);

@@ -12,6 +12,7 @@ use crate::{
     measure::{Effort, pair, progress, stay_on, time},
     peers::Peer,
     report::{Plot, Report, Row, Sample, Section, Table},
+    sizes,
 };
 
 /// Every frame, in every setting.
@@ -64,15 +65,12 @@ fn run(effort: &Effort, c: Option<&Peer>) -> Result<Section> {
         }
     }
     let mut tables = vec![frames(&cases)];
+    let mut peers = vec![("empty", empty.xdp()?)];
     if let Some(c) = c {
         tables.push(beside_c(&cases));
-        tables.extend(programs(
-            &[("empty", empty.xdp()?), ("C", c.xdp()?)],
-            &data_paths,
-        )?);
-    } else {
-        tables.extend(programs(&[("empty", empty.xdp()?)], &data_paths)?);
+        peers.push(("C", c.xdp()?));
     }
+    tables.extend(sizes::tables(&peers)?);
     Ok(Section {
         title: "What a frame costs".into(),
         about: vec![ABOUT.into(), SETTINGS.into()],
@@ -163,33 +161,4 @@ fn beside_c(cases: &[Case]) -> Table {
             .map(|case| Row::paired(&case.name, &case.peer_samples))
             .collect(),
     }
-}
-
-/// How large programs are, for the verifier and for the CPU.
-fn programs(peers: &[(&str, &Xdp)], data_paths: &[Tfo]) -> Result<[Table; 2]> {
-    let [mut followed, mut compiled] = [Vec::new(), Vec::new()];
-    let ours = [("tfo, packet", With::Bare), ("tfo, exact", With::Exact)];
-    let ours = ours.map(|(name, with)| (name, data_paths[with as usize].program.xdp()));
-    let peers = peers.iter().map(|(name, program)| (*name, Ok(*program)));
-    for (name, program) in peers.chain(ours) {
-        let info = program?.info()?;
-        let count = info.verified_instruction_count().unwrap_or_default();
-        followed.push(Row::single(name, [f64::from(count)]));
-        compiled.push(Row::single(name, [f64::from(info.size_jitted())]));
-    }
-    let table = |name: &str, unit: &str, rows| Table {
-        name: name.into(),
-        of: "program".into(),
-        unit: unit.into(),
-        rows,
-        ..Table::default()
-    };
-    Ok([
-        table(
-            "For the verifier",
-            "instructions followed at load",
-            followed,
-        ),
-        table("For the CPU", "bytes of machine code", compiled),
-    ])
 }

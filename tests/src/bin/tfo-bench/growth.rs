@@ -24,7 +24,7 @@ use crate::{
 const SOURCE_AT: usize = 14 + 12;
 const PORT_AT: usize = 14 + 20 + 2;
 
-/// How many times the cost of one the most may cost where a curve is called flat.
+/// How many times the cost of the cheapest row the dearest may cost where a curve is called flat.
 const FLAT: f64 = 1.1;
 
 /// One kind of growth.
@@ -131,12 +131,15 @@ impl Growth {
         }
     }
 
-    /// Whether the most of it costs what one does.
+    /// Whether all rows cost the same.
     fn verdict(&self) -> String {
         let rows = self.table().rows;
-        let ratios = [rows.first(), rows.last()].map(|row| row.and_then(|row| row.ratio));
-        let [one, most] = ratios.map(|ratio| ratio.map_or(f64::NAN, |ratio| ratio.median));
-        let word = if most / one <= FLAT {
+        let ratios = || rows.iter().filter_map(|row| Some(row.ratio?.median));
+        let (least, most) = (
+            ratios().fold(f64::INFINITY, f64::min),
+            ratios().fold(0.0, f64::max),
+        );
+        let word = if most / least <= FLAT {
             "flat"
         } else {
             "not flat"
@@ -144,7 +147,7 @@ impl Growth {
         let because = self.because.map_or(String::new(), |why| format!(" {why}"));
         let name = self.name;
         format!(
-            "{name}: {word}, {one:.2} empty programs for the first row and {most:.2} for the last.{because}"
+            "{name}: {word}, from {least:.2} to {most:.2} empty programs over all rows.{because}"
         )
     }
 }

@@ -23,6 +23,7 @@ mod plot;
 mod report;
 mod rotation;
 mod saving;
+mod sizes;
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 

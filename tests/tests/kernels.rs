@@ -1,0 +1,247 @@
+//! Each feature once, on whatever kernel runs: what `cargo xtask vm` runs on others, and makes its table of.
+//! Where kernels differ, the release decides what is expected.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use tfo_common::cookie::Key;
+use tfo_tests::{
+    bed::{Bed, Tally},
+    kernel::{feature, is_before},
+    keys,
+    process::Background,
+    raw::{Answer, RawClient, RawSyn},
+    socket::{Listener, Method, Settings},
+    tfo::{LIMIT, binary},
+    veth::{Family, Pair, SERVER_INTERFACE, server_port},
+};
+
+/// Attaches with these arguments, and gives what `tfo` said.
+fn attach(bed: &mut Bed, arguments: &[&str]) -> Result<String> {
+    // Other machines' refusals are told with their causes.
+    let said = bed
+        .tfo
+        .done(&[&["attach", "-v", SERVER_INTERFACE], arguments].concat())?;
+    bed.restart()?;
+    Ok(said)
+}
+
+/// In each family a request, and the cookie that came of it.
+fn traffic(bed: &Bed, so_far: Tally) -> Result<Tally> {
+    let listener = bed.listen(Family::V6)?;
+    bed.pair.forget_cookies()?;
+    for family in Family::BOTH {
+        bed.after_handshake(&listener, family, Method::SendTo)?;
+        bed.in_syn(&listener, family, Method::SendTo)?;
+    }
+    let tally = Tally {
+        requests: so_far.requests + 2,
+        passive: so_far.passive + 2,
+        ..so_far
+    };
+    bed.expect(tally)?;
+    Ok(tally)
+}
+
+#[test]
+fn xdp_native_and_generic() -> Result<()> {
+    let mut bed = Bed::idle(Pair::new()?)?;
+    for mode in ["native", "generic"] {
+        let said = attach(&mut bed, &["--mode", mode])?;
+        ensure!(
+            said.contains(&format!("{mode} mode")) && said.contains("exact mirror"),
+            "{said}"
+        );
+        traffic(&bed, Tally::default())?;
+        bed.tfo.done(&["detach", SERVER_INTERFACE])?;
+        feature(&format!("XDP, {mode}"), "yes");
+    }
+    feature("exact mirror", "yes");
+    Ok(())
+}
+
+#[test]
+fn traffic_control() -> Result<()> {
+    let mut bed = Bed::idle(Pair::new()?)?;
+    let said = attach(&mut bed, &["--mode", "tc"])?;
+    let filter = is_before(6, 6)?;
+    ensure!(
+        said.contains("tc mode") && said.contains("clsact") == filter,
+        "{said}"
+    );
+    traffic(&bed, Tally::default())?;
+    bed.tfo.done(&["detach", SERVER_INTERFACE])?;
+    let mut tc = bed.pair.server.command("tc");
+    tc.args(["qdisc", "show", "dev", SERVER_INTERFACE]);
+    let left = tfo_tests::process::succeed(&mut tc, LIMIT)?;
+    ensure!(!left.contains("clsact"), "{left}");
+    let how = if filter { "clsact filter" } else { "TCX link" };
+    feature("traffic control", how);
+    Ok(())
+}
+
+#[test]
+fn upgrades() -> Result<()> {
+    for mode in ["native", "tc"] {
+        let mut bed = Bed::idle(Pair::new()?)?;
+        attach(&mut bed, &["--mode", mode])?;
+        let tally = traffic(&bed, Tally::default())?;
+        let said = bed.tfo.done(&[
+            "attach",
+            "--replace",
+            SERVER_INTERFACE,
+            "--source-prefix-v4",
+            "24",
+        ])?;
+        ensure!(said.contains("upgraded in place"), "{said}");
+        // What was counted before is still there.
+        traffic(&bed, tally)?;
+    }
+    feature("upgrade in place", "yes");
+    Ok(())
+}
+
+#[test]
+fn rotation() -> Result<()> {
+    let bed = Bed::new()?;
+    let listener = bed.listen(Family::V6)?;
+    for family in Family::BOTH {
+        bed.after_handshake(&listener, family, Method::SendTo)?;
+    }
+    bed.tfo.done(&["keys", "rotate"])?;
+    for family in Family::BOTH {
+        // The old key's cookie, and the new one's that came in its place.
+        bed.in_syn(&listener, family, Method::SendTo)?;
+        bed.in_syn(&listener, family, Method::SendTo)?;
+    }
+    bed.expect(Tally {
+        requests: 2,
+        passive: 4,
+        alt_key: 2,
+        ..Tally::default()
+    })?;
+    feature("rotation", "yes");
+    Ok(())
+}
+
+#[test]
+fn keys_of_a_listener() -> Result<()> {
+    const OWN: &[u8; Key::LEN] = b"a listener's key";
+    let bed = Bed::new()?;
+    let settings = Settings {
+        keys: OWN,
+        ..Settings::FAST_OPEN
+    };
+    let any = SocketAddr::new(Family::V4.unspecified(), 0);
+    let listener = Listener::with(&bed.pair.server, any, &settings)?;
+    let server = server_port(Family::V4, listener.port());
+    let mut client = RawClient::new(&bed.pair, Family::V4, 0)?;
+    let own = keys::cookie(&Key::from_bytes(*OWN), client.address(), server.ip());
+    for (cookie, acked) in [(own, 4), (*b"no one's", 0)] {
+        let answer = client.send(server, &RawSyn::fast_open(34, &cookie, b"data"))?;
+        let taken = matches!(answer, Answer::SynAck { acked: taken, .. } if taken == acked);
+        ensure!(taken, "{answer:?}");
+    }
+    bed.expect(Tally {
+        passive: 1,
+        failed: 1,
+        ..Tally::default()
+    })?;
+    // The verifier of older kernels loads no key from the kernel's own context.
+    let how = if is_before(6, 12)? {
+        "copied by a helper"
+    } else {
+        "loaded"
+    };
+    feature("the kernel's own keys", how);
+    Ok(())
+}
+
+#[test]
+fn listeners_and_sources() -> Result<()> {
+    let bed = Bed::new()?;
+    let listener = bed.listen(Family::V4)?;
+    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let shown = bed.tfo.json(&["listeners"])?;
+    let first = &shown["listeners"][0];
+    ensure!(
+        first["port"] == listener.port() && first["fast_open"] == "on",
+        "{shown}"
+    );
+    feature("`tfo listeners`", "yes");
+    let sources = bed.tfo.done(&["stats", "--by", "source"])?;
+    let client = format!("{}/32", Family::V4.client());
+    ensure!(sources.contains(&client), "{sources}");
+    feature("counts by source", "yes");
+    Ok(())
+}
+
+#[test]
+fn events() -> Result<()> {
+    let bed = Bed::new()?;
+    let listener = bed.listen(Family::V4)?;
+    let mut reader = bed.tfo.start(&["events", "--json", "--count", "1"])?;
+    // It does not tell when it listens: what it missed is sent again.
+    while reader.is_running()? {
+        bed.pair.forget_cookies()?;
+        bed.exchange(&listener, Family::V4, Method::SendTo)?;
+    }
+    let said = reader.wait(LIMIT)?;
+    let event: serde_json::Value =
+        serde_json::from_str(said.stdout.trim()).with_context(|| format!("{said:?}"))?;
+    ensure!(
+        event["reason"].is_null() && said.status.success(),
+        "{said:?}"
+    );
+    feature("`tfo events`", "yes");
+    Ok(())
+}
+
+#[test]
+fn doctor() -> Result<()> {
+    let bed = Bed::new()?;
+    let _listener = bed.listen(Family::V4)?;
+    let output = bed.tfo.run(&["doctor", SERVER_INTERFACE, "--json"])?;
+    let found: serde_json::Value = serde_json::from_str(&output.stdout)?;
+    ensure!(
+        output.status.code() == Some(0) && found["verdict"] != "problem",
+        "{found:#}"
+    );
+    // Before Linux 6.3 no driver says what it can do.
+    let findings = found["findings"].as_array().context("no findings")?;
+    let xdp = findings.iter().find(|each| each["check"] == "XDP");
+    let xdp = xdp.context("nothing of XDP")?;
+    let how = xdp["verdict"].as_str().context("no verdict")?;
+    let expected = if is_before(6, 3)? { "unknown" } else { "ok" };
+    ensure!(how == expected, "{xdp:#}");
+    feature(
+        "what the driver can do",
+        if how == "ok" { "told" } else { "not told" },
+    );
+    Ok(())
+}
+
+/// A service takes a server from nothing to a rotation, and leaves the data path behind.
+#[test]
+fn service() -> Result<()> {
+    let mut bed = Bed::idle(Pair::new()?)?;
+    let mut command = std::process::Command::new(binary());
+    command.args(["run", "-i", SERVER_INTERFACE, "--interval", "24h"]);
+    command.args(["--netns", bed.pair.server.name()]);
+    let service = Background::start(&mut command)?;
+    let attached = || -> Result<bool> {
+        let status = bed.tfo.json(&["status"])?;
+        Ok(status["interfaces"][0]["mode"] == "native")
+    };
+    while !attached()? {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    bed.restart()?;
+    traffic(&bed, Tally::default())?;
+    service.signal(rustix::process::Signal::TERM)?;
+    let output = service.wait(LIMIT)?;
+    ensure!(output.status.success(), "{output:?}");
+    bed.equal()?;
+    feature("`tfo run`", "yes");
+    Ok(())
+}
