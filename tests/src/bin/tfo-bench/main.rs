@@ -12,6 +12,7 @@ mod cases;
 mod compare;
 mod controller;
 mod data_path;
+mod floods;
 mod frames;
 mod growth;
 mod host;
@@ -74,6 +75,8 @@ enum Part {
     Saving,
     /// Rotation of keys under load
     Rotation,
+    /// Honest clients in a flood of bad cookies
+    Floods,
     /// Memory and times of the controller
     Controller,
 }
@@ -86,6 +89,7 @@ impl Part {
             Self::Host => host::section(effort, report),
             Self::Saving => saving::section(effort),
             Self::Rotation => rotation::section(effort),
+            Self::Floods => floods::section(effort, report),
             Self::Controller => controller::section(effort),
         }
     }

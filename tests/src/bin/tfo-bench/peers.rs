@@ -15,7 +15,8 @@ use object::{
 use tfo_common::counters::Counter;
 use tfo_tests::{process, program::KeyBytes, prometheus::Scratch};
 
-const SOURCE: &str = include_str!("peer.c");
+const PEER: &str = include_str!("peer.c");
+const FLOOD: &str = include_str!("flood.c");
 /// How long the compiler may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -54,7 +55,7 @@ impl Peer {
 
     /// The C program, compiled now, with these keys.
     pub(crate) fn c(keys: &[KeyBytes]) -> Result<Self> {
-        let mut peer = Self::load(&compile()?, "peer")?;
+        let mut peer = Self::load(&compile(PEER)?, "peer")?;
         let map = peer.ebpf.map_mut("KEYS").context("no KEYS in peer.c")?;
         let mut words = [0; 9];
         words[0] = keys.len() as u64;
@@ -63,6 +64,15 @@ impl Peer {
         }
         Array::<_, [u64; 9]>::try_from(map)?.set(0, words, 0)?;
         Ok(peer)
+    }
+
+    /// The flood's generator, compiled now, which sends out of the interface of that index.
+    pub(crate) fn flood(interface: u32) -> Result<Self> {
+        let mut flood = Self::load(&compile(FLOOD)?, "flood")?;
+        let map = flood.ebpf.map_mut("INTERFACE");
+        let map = map.context("no INTERFACE in flood.c")?;
+        Array::<_, u32>::try_from(map)?.set(0, interface, 0)?;
+        Ok(flood)
     }
 
     fn load(object: &[u8], name: &'static str) -> Result<Self> {
@@ -107,18 +117,18 @@ impl Peer {
     }
 }
 
-/// The object of `peer.c`.
-fn compile() -> Result<Vec<u8>> {
+/// The object of a C program.
+fn compile(text: &str) -> Result<Vec<u8>> {
     let folder = Scratch::new()?;
-    let [source, object] = ["peer.c", "peer.o"].map(|name| folder.path().join(name));
-    fs::write(&source, SOURCE)?;
+    let [source, object] = ["program.c", "program.o"].map(|name| folder.path().join(name));
+    fs::write(&source, text)?;
     let mut clang = Command::new("clang");
     clang
         .args(["-O2", "-target", "bpf", "-mcpu=v3", "-c"])
         .arg(&source)
         .arg("-o")
         .arg(&object);
-    process::succeed(&mut clang, LIMIT).context("clang cannot compile peer.c")?;
+    process::succeed(&mut clang, LIMIT).context("clang cannot compile the C program")?;
     Ok(fs::read(object)?)
 }
 

@@ -1,0 +1,73 @@
+/* The benchmark's flood: a frame is sent from another source each time, with another cookie.
+ *
+ * It is run by BPF_PROG_TEST_RUN with live frames, which it sends out of an interface. A frame comes again and
+ * again as it was left, so checksums are brought up to each change. Written for this comparison; no header files
+ * are needed.
+ */
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define SEC(name) __attribute__((section(name), used))
+#define INLINE static inline __attribute__((always_inline))
+
+static void *(*const map_lookup)(const void *map, const void *key) = (void *)1;
+static u32 (*const random)(void) = (void *)7;
+static long (*const redirect)(u32 interface, u64 flags) = (void *)23;
+
+enum { ARRAY = 2 };
+enum { ABORTED = 0 };
+
+struct map {
+	u32 type, key_size, value_size, max_entries, flags;
+};
+
+struct context {
+	u32 data, data_end;
+};
+
+/* The interface's index. */
+struct map SEC("maps") INTERFACE = { ARRAY, 4, sizeof(u32), 1, 0 };
+
+/* Where things are: Ethernet, IPv4 without options, TCP; the cookie is the first option, at an even offset. */
+enum { IP_CHECKSUM = 24, SOURCE = 26, PORT = 34, TCP_CHECKSUM = 50, COOKIE = 56, END = 64 };
+
+INLINE u16 changed(u16 checksum, u16 old, u16 new)
+{
+	u32 sum = (u16)~checksum + (u32)(u16)~old + new;
+
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+INLINE void put(u8 *frame, int at, u16 new, int in_ip)
+{
+	u16 *word = (u16 *)(frame + at), old = *word;
+	u16 *tcp = (u16 *)(frame + TCP_CHECKSUM), *ip = (u16 *)(frame + IP_CHECKSUM);
+
+	*word = new;
+	*tcp = changed(*tcp, old, new);
+	if (in_ip)
+		*ip = changed(*ip, old, new);
+}
+
+SEC("xdp") int flood(struct context *context)
+{
+	u8 *frame = (u8 *)(long)context->data;
+	u32 first = 0, *interface = map_lookup(&INTERFACE, &first);
+	u32 source = random();
+
+	if (!interface || frame + END > (u8 *)(long)context->data_end)
+		return ABORTED;
+	/* 198.18.0.0/15, which is for benchmarks (RFC 2544). */
+	put(frame, SOURCE, 198 | (18 | (source & 1)) << 8, 1);
+	put(frame, SOURCE + 2, source >> 16, 1);
+	put(frame, PORT, random() | 0x4, 0);
+	put(frame, COOKIE, random(), 0);
+	put(frame, COOKIE + 2, random(), 0);
+	put(frame, COOKIE + 4, random(), 0);
+	put(frame, COOKIE + 6, random(), 0);
+	return redirect(*interface, 0);
+}
