@@ -1,0 +1,48 @@
+//! Policies in force at a bed's server, and what they counted.
+
+use anyhow::Result;
+use tfo_common::policy::{Action, Class};
+use tfo_userspace::{
+    datapath::{Drift, Namespace, NamespaceError},
+    policy::{Policy, PortPolicy},
+};
+
+use crate::bed::Bed;
+
+impl Bed {
+    /// Puts a policy in force at the server; `None` for none.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses it.
+    pub fn set_policy(&self, policy: Option<Policy>) -> Result<()> {
+        self.pair.server.run(|| {
+            Namespace::current()?.change_policy(|_| Ok::<_, NamespaceError>(policy))?;
+            Ok(())
+        })
+    }
+
+    /// What the data path and the server's kernel have counted, without starting `tfo`.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read.
+    pub fn drift(&self) -> Result<Drift> {
+        Ok(self.pair.server.run(|| Namespace::current()?.drift())?)
+    }
+}
+
+/// The same at every port.
+pub fn everywhere(default: PortPolicy) -> Policy {
+    Policy {
+        default,
+        ..Policy::default()
+    }
+}
+
+/// `action` for SYNs of `class`; all others pass.
+pub fn rule(class: Class, action: Action) -> PortPolicy {
+    let mut rule = PortPolicy::default();
+    rule.actions[class as usize] = action;
+    rule
+}
