@@ -7,7 +7,7 @@ use tfo_userspace::{
     policy::{Policy, PortPolicy},
 };
 
-use crate::bed::Bed;
+use crate::{bed::Bed, netns::Netns};
 
 impl Bed {
     /// Puts a policy in force at the server; `None` for none.
@@ -16,10 +16,7 @@ impl Bed {
     ///
     /// Where the kernel refuses it.
     pub fn set_policy(&self, policy: Option<Policy>) -> Result<()> {
-        self.pair.server.run(|| {
-            Namespace::current()?.change_policy(|_| Ok::<_, NamespaceError>(policy))?;
-            Ok(())
-        })
+        put_in_force(&self.pair.server, policy)
     }
 
     /// What the data path and the server's kernel have counted, without starting `tfo`.
@@ -30,6 +27,18 @@ impl Bed {
     pub fn drift(&self) -> Result<Drift> {
         Ok(self.pair.server.run(|| Namespace::current()?.drift())?)
     }
+}
+
+/// Puts a policy in force in a namespace; `None` for none.
+///
+/// # Errors
+///
+/// Where the kernel refuses it.
+pub fn put_in_force(netns: &Netns, policy: Option<Policy>) -> Result<()> {
+    netns.run(|| {
+        Namespace::current()?.change_policy(|_| Ok::<_, NamespaceError>(policy))?;
+        Ok(())
+    })
 }
 
 /// The same at every port.

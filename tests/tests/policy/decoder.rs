@@ -16,7 +16,7 @@ use tfo_tests::{
     netns::{Netns, wait_until_up},
     packet::{Segment, experimental, fast_open},
     poll::patient,
-    policy::{everywhere, rule},
+    policy::{everywhere, put_in_force, rule},
     process,
     tshark::{self, Decoded, Link},
     tun::Tun,
@@ -336,11 +336,7 @@ fn check_tun(mode: &str) -> Result<()> {
     let mut frames = Vec::new();
     for case in &cases {
         let policy = everywhere(rule(Class::Bad, case.action));
-        server.run(|| -> Result<()> {
-            let namespace = tfo_userspace::datapath::Namespace::current()?;
-            namespace.change_policy(|_| Ok::<_, tfo_userspace::datapath::NamespaceError>(Some(policy)))?;
-            Ok(())
-        })?;
+        put_in_force(&server, Some(policy))?;
         let family = case.family as usize;
         let source = SocketAddr::new(case.family.client(), 40_000);
         let segment = case.segment(source, SocketAddr::new(BEHIND[family], 443));

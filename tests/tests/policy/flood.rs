@@ -147,7 +147,9 @@ fn policy() -> Policy {
 }
 
 fn memory(bed: &Bed) -> Result<Memory> {
-    Ok(bed.pair.server.run(|| Namespace::current()?.memory())?)
+    bed.pair
+        .server
+        .run(|| Ok(Namespace::current()?.memory()?))
 }
 
 #[test]
