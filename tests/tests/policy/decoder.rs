@@ -192,7 +192,8 @@ impl Lookout {
             let family = case.family as usize;
             let source = case.family.spare(1);
             self.bed.pair.set_neighbour(source, NOBODYS_MAC)?;
-            let port = 40_000 + u16::try_from(index)?;
+            // Each from a port of its own: one that is known already is left alone.
+            let port = u16::try_from(index)? + if offload { 41_000 } else { 40_000 };
             let segment = case.segment(SocketAddr::new(source, port), self.server[family]);
             let mut frame = segment.frame().to_vec();
             frame[..6].copy_from_slice(&SERVER_MAC);
@@ -200,8 +201,8 @@ impl Lookout {
             let partial = pseudo_header(&frame[ETHERNET..], case.family);
             frame[tcp + CHECKSUM..][..2].copy_from_slice(&partial.to_be_bytes());
             link.send_partial(&frame, tcp as u16)?;
-            let seen = self.captures[family].receive(patient(LIMIT))?;
-            frames.push(seen.with_context(|| format!("{case:?} does not arrive"))?);
+            let seen = segment(&self.captures[family], ETHERNET, case.family);
+            frames.push(seen.with_context(|| format!("{case:?}"))?);
         }
         Ok(frames)
     }
@@ -220,6 +221,18 @@ impl Lookout {
         let errors = checksum_errors(&self.bed.pair.server)?;
         ensure!(errors == 0, "the kernel refused {errors} checksums");
         Ok(())
+    }
+}
+
+/// The next TCP segment, `link` bytes into its frame. Hosts that forward speak of neighbours and groups, too.
+fn segment(capture: &LinkSocket, link: usize, family: Family) -> Result<Vec<u8>> {
+    const TCP: u8 = 6;
+    let protocol = link + if family == Family::V4 { 9 } else { 6 };
+    loop {
+        let frame = capture.receive(patient(LIMIT))?.context("nothing came")?;
+        if frame.get(protocol) == Some(&TCP) {
+            return Ok(frame);
+        }
     }
 }
 
@@ -309,7 +322,7 @@ fn traffic_control() -> Result<()> {
 /// TC where they go on.
 #[test]
 fn tun() -> Result<()> {
-    for mode in ["generic", "tc"] {
+    for mode in ["tc", "generic"] {
         check_tun(mode).with_context(|| mode.to_owned())?;
     }
     Ok(())
@@ -339,12 +352,10 @@ fn check_tun(mode: &str) -> Result<()> {
         put_in_force(&server, Some(policy))?;
         let family = case.family as usize;
         let source = SocketAddr::new(case.family.client(), 40_000);
-        let segment = case.segment(source, SocketAddr::new(BEHIND[family], 443));
-        tun.receive(&segment.packet())?;
-        let seen = captures[family].receive(patient(LIMIT))?;
-        let seen = seen.with_context(|| format!("{case:?} does not arrive"))?;
-        ensure!(seen.len() == header + segment.packet().len(), "{case:?}");
-        frames.push(seen);
+        let syn = case.segment(source, SocketAddr::new(BEHIND[family], 443));
+        tun.receive(&syn.packet())?;
+        let seen = segment(&captures[family], header, case.family);
+        frames.push(seen.with_context(|| format!("{case:?}"))?);
     }
     check(link, &cases, frames)
 }

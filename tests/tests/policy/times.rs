@@ -15,7 +15,7 @@ use crate::stage::{Has, Stage};
 const ONE_WAY: Duration = Duration::from_millis(50);
 /// The kernel's first retransmission timeout.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// A loaded machine may take longer than it should, but never shorter.
+/// A loaded machine may take longer than it should, but never shorter: the least of a few counts.
 const TRIES: usize = 4;
 
 /// What a connection took, and what the client holds afterwards.
@@ -69,21 +69,27 @@ fn times(family: Family) -> Result<()> {
     for has in [Has::Valid, Has::Stale] {
         for action in Action::ALL {
             let expected = expected(has, action);
-            let mut seen = Vec::new();
-            while seen.len() < TRIES && seen.last() != Some(&expected) {
+            let mut least: Option<[Took; 3]> = None;
+            for _ in 0..TRIES {
                 println!("{family}: {action:?} of {has:?}");
                 stage.prepare(has)?;
                 let policy = everywhere(rule(has.class(), action));
                 stage.bed.set_policy(Some(policy))?;
-                let mut three = [took(0, 0, false); 3];
-                for each in &mut three {
-                    *each = measure(&stage)?;
+                let mut three = least.unwrap_or(expected);
+                for (index, each) in three.iter_mut().enumerate() {
+                    let took = measure(&stage)?;
+                    let before = least.map_or(u32::MAX, |least| least[index].rounds);
+                    let rounds = took.rounds.min(before);
+                    *each = Took { rounds, ..took };
                 }
-                seen.push(three);
+                least = Some(three);
+                if three == expected {
+                    break;
+                }
             }
             ensure!(
-                seen.last() == Some(&expected),
-                "{family}: {action:?} of {has:?}: expected {expected:?}, got {seen:?}"
+                least == Some(expected),
+                "{family}: {action:?} of {has:?}: expected {expected:?}, got {least:?}"
             );
         }
     }
