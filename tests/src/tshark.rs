@@ -47,7 +47,12 @@ pub fn decode(link: Link, frames: &[Vec<u8>]) -> Result<Vec<Decoded>> {
     let capture = Capture::new(link, frames)?;
     let mut command = Command::new("tshark");
     command.arg("-r").arg(&capture.0);
-    command.args(["-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"]);
+    command.args([
+        "-o",
+        "tcp.check_checksum:TRUE",
+        "-o",
+        "ip.check_checksum:TRUE",
+    ]);
     command.args(["-T", "fields", "-E", "separator=/t", "-E", "aggregator=;"]);
     for field in [
         "ip.checksum.status",
@@ -61,9 +66,9 @@ pub fn decode(link: Link, frames: &[Vec<u8>]) -> Result<Vec<Decoded>> {
         command.args(["-e", field]);
     }
     let text = succeed(&mut command, LIMIT)?;
-    let decoded = text.lines().map(|line| {
-        parse(line).with_context(|| format!("tshark says {line:?}"))
-    });
+    let decoded = text
+        .lines()
+        .map(|line| parse(line).with_context(|| format!("tshark says {line:?}")));
     let decoded: Vec<_> = decoded.collect::<Result<_>>()?;
     ensure!(decoded.len() == frames.len(), "tshark says {text:?}");
     Ok(decoded)
@@ -98,7 +103,11 @@ struct Capture(PathBuf);
 
 impl Capture {
     fn new(link: Link, frames: &[Vec<u8>]) -> Result<Self> {
-        let name = format!("tfo-t{}-{link:?}-{:x}.pcap", process::id(), fastrand::u64(..));
+        let name = format!(
+            "tfo-t{}-{link:?}-{:x}.pcap",
+            process::id(),
+            fastrand::u64(..)
+        );
         let this = Self(env::temp_dir().join(name));
         // pcap-savefile(5): the header with its magic, version 2.4, and the most bytes of a frame; before each
         // frame the time, and its length twice.

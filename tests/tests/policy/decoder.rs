@@ -15,8 +15,8 @@ use tfo_tests::{
     link::{Frames, LinkSocket},
     netns::{Netns, wait_until_up},
     packet::{Segment, experimental, fast_open},
-    poll::patient,
     policy::{everywhere, put_in_force, rule},
+    poll::patient,
     process,
     tshark::{self, Decoded, Link},
     tun::Tun,
@@ -66,7 +66,9 @@ impl Case {
         options.extend(&option);
         options.resize(options.len().next_multiple_of(4), 1);
         // An odd number of bytes: the last is half a word.
-        Segment::syn(source, server).options(&options).data(b"crumb")
+        Segment::syn(source, server)
+            .options(&options)
+            .data(b"crumb")
     }
 
     fn expected(self) -> Decoded {
@@ -194,8 +196,8 @@ impl Lookout {
             self.bed.pair.set_neighbour(source, NOBODYS_MAC)?;
             // Each from a port of its own: one that is known already is left alone.
             let port = u16::try_from(index)? + if offload { 41_000 } else { 40_000 };
-            let segment = case.segment(SocketAddr::new(source, port), self.server[family]);
-            let mut frame = segment.frame().to_vec();
+            let syn = case.segment(SocketAddr::new(source, port), self.server[family]);
+            let mut frame = syn.frame().to_vec();
             frame[..6].copy_from_slice(&SERVER_MAC);
             let tcp = ETHERNET + ip_header(case.family);
             let partial = pseudo_header(&frame[ETHERNET..], case.family);
@@ -242,7 +244,10 @@ fn complete(frame: &mut [u8], case: Case) -> Result<()> {
     let tcp = ETHERNET + ip_header(case.family);
     let partial = pseudo_header(&frame[ETHERNET..], case.family);
     let field = &frame[tcp + CHECKSUM..][..2];
-    ensure!(field == partial.to_be_bytes(), "{field:02x?} is not {partial:04x}");
+    ensure!(
+        field == partial.to_be_bytes(),
+        "{field:02x?} is not {partial:04x}"
+    );
     let whole = !sum(&frame[tcp..]);
     frame[tcp + CHECKSUM..][..2].copy_from_slice(&whole.to_be_bytes());
     Ok(())
@@ -255,7 +260,10 @@ fn check(link: Link, cases: &[Case], mut frames: Vec<Vec<u8>>) -> Result<()> {
     frames.push(spoiled);
     let mut decoded = tshark::decode(link, &frames)?;
     let spoiled = decoded.pop().context("no spoiled frame")?;
-    ensure!(!spoiled.checksum && spoiled.errors.len() == 1, "{spoiled:?}");
+    ensure!(
+        !spoiled.checksum && spoiled.errors.len() == 1,
+        "{spoiled:?}"
+    );
     for (case, decoded) in cases.iter().zip(&decoded) {
         let expected = case.expected();
         ensure!(
@@ -290,7 +298,10 @@ fn behind(server: &Netns) -> Result<Netns> {
     server.set_sysctl("net.ipv4.ip_forward", "1")?;
     server.set_sysctl("net.ipv6.conf.all.forwarding", "1")?;
     server.configure(&[
-        format!("link add out0 type veth peer name {SINK} netns {}", sink.name()),
+        format!(
+            "link add out0 type veth peer name {SINK} netns {}",
+            sink.name()
+        ),
         "link set out0 up".to_owned(),
         "addr add 10.79.0.1/24 dev out0".to_owned(),
         "addr add fd79::1/64 dev out0 nodad".to_owned(),
@@ -336,7 +347,10 @@ fn check_tun(mode: &str) -> Result<()> {
     let mut setup = vec![format!("link set {INTERFACE} up")];
     for family in Family::BOTH {
         let bits = if family == Family::V4 { 24 } else { 64 };
-        setup.push(format!("addr add {}/{bits} dev {INTERFACE}", family.server()));
+        setup.push(format!(
+            "addr add {}/{bits} dev {INTERFACE}",
+            family.server()
+        ));
     }
     server.configure(&setup)?;
     let tfo = tfo_tests::tfo::Tfo::new(&server);

@@ -17,8 +17,8 @@ use tfo_tests::{
     bed::Bed,
     link::{Frames, LinkSocket},
     packet::{Segment, fast_open, linux_options},
-    poll::patient,
     policy::{everywhere, rule},
+    poll::patient,
     socket::Method,
     veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, SERVER_INTERFACE, SERVER_MAC},
 };
@@ -108,7 +108,9 @@ fn flood(bed: &Bed, port: u16) -> Result<()> {
                 frame.randomize(&mut random);
                 match link.send(&frame.bytes) {
                     // The wire is full.
-                    Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => thread::yield_now(),
+                    Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                        thread::yield_now()
+                    }
                     sent => sent?,
                 }
             }
@@ -147,9 +149,7 @@ fn policy() -> Policy {
 }
 
 fn memory(bed: &Bed) -> Result<Memory> {
-    bed.pair
-        .server
-        .run(|| Ok(Namespace::current()?.memory()?))
+    bed.pair.server.run(|| Ok(Namespace::current()?.memory()?))
 }
 
 #[test]

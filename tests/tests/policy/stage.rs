@@ -140,12 +140,7 @@ impl Stage {
     }
 
     fn exchange(&self) -> Result<Exchange> {
-        exchange(
-            &self.bed.pair,
-            &self.listener,
-            self.family,
-            Method::SendTo,
-        )
+        exchange(&self.bed.pair, &self.listener, self.family, Method::SendTo)
     }
 
     /// Has the client connect, and says what came of it: `tfo` and the kernel must agree.
@@ -259,4 +254,3 @@ fn counted(action: Action, cause: Cause) -> Vec<(Counter, u64)> {
     };
     vec![(action, 1), (cause.counter(), 1)]
 }
-

@@ -25,8 +25,8 @@ fn no_connection_is_lost_to_two_hundred_swaps() -> Result<()> {
     for family in Family::BOTH {
         bed.exchange(&bed.listen(family)?, family, Method::SendTo)?;
     }
-    let policies = [Action::Reissue, Action::Fallback]
-        .map(|action| everywhere(rule(Class::Valid, action)));
+    let policies =
+        [Action::Reissue, Action::Fallback].map(|action| everywhere(rule(Class::Valid, action)));
     let done = AtomicBool::new(false);
     let connections = thread::scope(|scope| -> Result<usize> {
         let clients = Family::BOTH.map(|family| {
