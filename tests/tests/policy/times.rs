@@ -12,7 +12,7 @@ use tfo_tests::{
 
 use crate::stage::{Has, Stage};
 
-const ONE_WAY: Duration = Duration::from_millis(50);
+const ONE_WAY: Duration = Duration::from_millis(150);
 /// The kernel's first retransmission timeout.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// A loaded machine may take longer than it should, but never shorter: the least of a few counts.
