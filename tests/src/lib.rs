@@ -2,6 +2,7 @@
 //! Fast Open sockets, crafted SYNs, random SYNs, the kernel's own counters, and the `tfo` command.
 
 pub mod bed;
+pub mod clients;
 pub mod delay;
 pub mod fuzz;
 pub mod http;
@@ -10,6 +11,7 @@ pub mod keys;
 pub mod link;
 pub mod netns;
 pub mod packet;
+pub mod policy;
 pub mod poll;
 pub mod process;
 pub mod program;
@@ -18,6 +20,7 @@ pub mod raw;
 pub mod socket;
 mod sockopt;
 pub mod tfo;
+pub mod tshark;
 pub mod tun;
 pub mod veth;
 pub mod xdp;

@@ -45,6 +45,13 @@ pub(crate) fn set_fast_open_connect(socket: &impl AsFd) -> io::Result<()> {
     set(socket, libc::TCP_FASTOPEN_CONNECT, 1)
 }
 
+/// Has a packet socket take a `virtio_net_hdr` before each frame: packet(7).
+pub(crate) fn set_vnet_header(socket: &impl AsFd) -> io::Result<()> {
+    /// `PACKET_VNET_HDR` of linux/if_packet.h.
+    const VNET_HEADER: libc::c_int = 15;
+    set_at(socket, libc::SOL_PACKET, VNET_HEADER, &1_i32.to_ne_bytes())
+}
+
 /// What the kernel says of a connection.
 pub(crate) fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
     let mut info = TcpInfo::default();
@@ -90,11 +97,20 @@ fn set(socket: &impl AsFd, option: libc::c_int, value: libc::c_int) -> io::Resul
 }
 
 fn set_bytes(socket: &impl AsFd, option: libc::c_int, value: &[u8]) -> io::Result<()> {
+    set_at(socket, libc::IPPROTO_TCP, option, value)
+}
+
+fn set_at(
+    socket: &impl AsFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &[u8],
+) -> io::Result<()> {
     // SAFETY: the kernel reads as many bytes as `value` has.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
+            level,
             option,
             value.as_ptr().cast(),
             value.len() as libc::socklen_t,

@@ -215,12 +215,8 @@ impl Pair {
     ///
     /// Where `ip` fails or shows something else than expected.
     pub fn cached_cookie(&self, family: Family) -> Result<Option<[u8; 8]>> {
-        let metrics = self.client.ip(&["tcp_metrics", "show"])?;
-        let server = family.server().to_string();
-        let line = metrics
-            .lines()
-            .find(|line| line.split(' ').next() == Some(&server));
-        let mut words = line.unwrap_or_default().split_whitespace();
+        let metrics = self.metrics(family)?;
+        let mut words = metrics.split_whitespace();
         if !words.any(|word| word == "fo_cookie") {
             return Ok(None);
         }
@@ -230,6 +226,19 @@ impl Pair {
             .and_then(|word| u64::from_str_radix(word, 16).ok())
             .map(|cookie| Some(cookie.to_be_bytes()))
             .with_context(|| format!("no cookie of 8 bytes in {metrics:?}"))
+    }
+
+    /// What the client's kernel remembers of the server, in words of `ip`; empty for nothing.
+    ///
+    /// # Errors
+    ///
+    /// Where `ip` fails.
+    pub fn metrics(&self, family: Family) -> Result<String> {
+        let metrics = self.client.ip(&["tcp_metrics", "show"])?;
+        let server = family.server().to_string();
+        let mut lines = metrics.lines();
+        let line = lines.find(|line| line.split(' ').next() == Some(&server));
+        Ok(line.unwrap_or_default().to_owned())
     }
 
     /// Makes the client forget its cookies, and what it learnt about the path.

@@ -1,4 +1,5 @@
-//! Random SYNs to real listeners: every mirrored counter equals the kernel's, whatever came.
+//! Random SYNs to real listeners, half of them under random policies: every mirrored counter equals the kernel's,
+//! whatever came and whatever was done to it.
 //!
 //! A failure names the seed and the shortest SYNs that show it; `TFO_SEED` gives the run again.
 //! `cargo xtask fuzz` sends more of them.

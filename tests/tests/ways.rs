@@ -143,7 +143,12 @@ fn send(pair: &Pair, segment: &Segment) -> Result<()> {
 #[test]
 fn a_tun_device_counts_alike() -> Result<()> {
     const KEY: &str = "00112233-44556677-8899aabb-ccddeeff";
-    for mode in ["auto", "generic", "tc"] {
+    for (mode, mirror) in [
+        ("auto", "exact"),
+        ("generic", "packet"),
+        ("tc", "exact"),
+        ("tc", "packet"),
+    ] {
         let server = Netns::new("tun")?;
         server.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
         server.set_sysctl("net.ipv4.tcp_fastopen_key", KEY)?;
@@ -156,7 +161,7 @@ fn a_tun_device_counts_alike() -> Result<()> {
         let address = SocketAddr::new(Family::V6.unspecified(), 0);
         let listener = Listener::fast_open(&server, address)?;
         let tfo = Tfo::new(&server);
-        tfo.done(&["attach", "tun0", "--mode", mode])?;
+        tfo.done(&["attach", "tun0", "--mode", mode, "--mirror", mirror])?;
         ensure_mode(&tfo, if mode == "tc" { "tc" } else { "generic" })?;
         let key = tfo_tests::keys::parse(KEY)?[0].to_bytes();
         for family in Family::BOTH {
@@ -183,7 +188,7 @@ fn a_tun_device_counts_alike() -> Result<()> {
         };
         ensure!(
             tally(&stats.counters) == expected && tally(&stats.kernel) == expected,
-            "{mode}: {stats:?}"
+            "{mode}, {mirror}: {stats:?}"
         );
     }
     Ok(())

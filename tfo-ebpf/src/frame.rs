@@ -8,8 +8,10 @@ use aya_ebpf::{
 };
 use tfo_common::wire::{Frame, Link, View};
 
-/// Set by the controller before the program is loaded: not 0 where the interface carries bare packets.
+/// Set by the controller before the program is loaded: not 0 where the interface carries bare packets. Without a
+/// section of its own, LLVM takes it for any other constant 0, such as a map's key, and that changes with it.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 static BARE_PACKETS: u32 = 0;
 
 /// What stands in front of the interface's packets.

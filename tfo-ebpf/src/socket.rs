@@ -24,6 +24,7 @@ use tfo_common::{
 
 /// Set by the controller before the program is loaded.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 pub(crate) static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
     known: 0,
     ack_backlog: 0,

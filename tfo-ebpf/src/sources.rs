@@ -20,6 +20,7 @@ static SOURCES: LruHashMap<Address, [Shared; Habit::COUNT], { DEFAULT_SOURCES as
 
 /// Set by the controller before the program is loaded.
 #[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
 static SOURCE_SETTINGS: SourceSettings = SourceSettings::OFF;
 
 /// Counts a SYN for its source.

@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::Result;
 use tfo_common::counters::Counter;
-use tfo_userspace::datapath::Namespace;
 
 use super::{
     Batch, Host, Step,
@@ -152,7 +151,7 @@ impl Arena {
 
     /// Sends a batch at speed.
     pub(super) fn play(&mut self, batch: &Batch) -> Result<Played> {
-        self.configure(batch.host)?;
+        self.configure(&batch.host)?;
         let before = self.counted()?;
         let mut sent = Vec::with_capacity(batch.steps.len());
         for step in &batch.steps {
@@ -185,7 +184,7 @@ impl Arena {
         batch: &Batch,
         to_the_first: bool,
     ) -> Result<(Option<usize>, Tally, Vec<Sent>)> {
-        self.configure(batch.host)?;
+        self.configure(&batch.host)?;
         let start = self.counted()?;
         let mut before = start;
         let mut sent = Vec::new();
@@ -210,12 +209,16 @@ impl Arena {
         Ok(Tally::of(|name| kernel.get(name).cast_signed()))
     }
 
-    fn configure(&mut self, host: Host) -> Result<()> {
-        if self.host != Some(host) {
+    fn configure(&mut self, host: &Host) -> Result<()> {
+        if self.host.as_ref() != Some(host) {
             let server = &self.bed.pair.server;
             server.set_sysctl("net.ipv4.tcp_fastopen", &host.fast_open.to_string())?;
             server.set_sysctl("net.ipv4.tcp_syncookies", &host.syn_cookies.to_string())?;
-            self.host = Some(host);
+            let before = self.host.as_ref().and_then(|host| host.policy.as_ref());
+            if before != host.policy.as_ref() {
+                self.bed.set_policy(host.policy.clone())?;
+            }
+            self.host = Some(host.clone());
         }
         Ok(())
     }
@@ -316,7 +319,7 @@ impl Arena {
     }
 
     pub(super) fn counted(&self) -> Result<Counted> {
-        let drift = self.bed.pair.server.run(|| Namespace::current()?.drift())?;
+        let drift = self.bed.drift()?;
         let differences = drift.drift();
         let drift_of = |name: &str| {
             let mirrored = Counter::MIRRORED.iter().zip(&differences);

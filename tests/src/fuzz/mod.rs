@@ -9,6 +9,7 @@
 mod arena;
 mod frames;
 mod load;
+mod rules;
 mod sent;
 mod shrink;
 mod step;

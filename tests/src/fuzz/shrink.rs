@@ -12,6 +12,11 @@ pub(super) fn shrink(arena: &mut Arena, batch: &Batch, seed: u64) -> Result<Opti
         return Ok(None);
     };
     batch.steps.truncate(index + 1);
+    let mut without = batch.clone();
+    without.host.policy = None;
+    if differs(arena, &without)? {
+        batch = without;
+    }
     remove_steps(arena, &mut batch)?;
     simplify_steps(arena, &mut batch)?;
     let (drift, options) = arena.play_slowly(&batch)?;

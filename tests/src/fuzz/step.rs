@@ -1,5 +1,8 @@
 //! The SYNs of a batch, in words: addresses, ports and cookies are found when they are sent.
 
+use tfo_userspace::policy::Policy;
+
+use super::rules;
 use crate::veth::Family;
 
 /// Most bytes of options in a TCP header.
@@ -22,12 +25,14 @@ pub struct Batch {
 }
 
 /// Settings of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// `net.ipv4.tcp_fastopen`.
     pub fast_open: u32,
     /// `net.ipv4.tcp_syncookies`.
     pub syn_cookies: u32,
+    /// The policy in force, if any.
+    pub policy: Option<Policy>,
 }
 
 /// One SYN.
@@ -90,6 +95,7 @@ impl Batch {
         let host = Host {
             fast_open: [3, 3, 3, 3, 3, 3, 3, 2, 515, 1][random.usize(..10)],
             syn_cookies: [1, 1, 1, 1, 0, 2][random.usize(..6)],
+            policy: random.bool().then(|| rules::policy(&mut random)),
         };
         let len = random.usize(16..256);
         let steps = (0..len).map(|_| Step::random(&mut random)).collect();

@@ -8,6 +8,7 @@ use std::{
 };
 
 use aya::maps::MapData;
+use tfo_common::maps::{POLICY_LIMITS, POLICY_LISTS, POLICY_RULES};
 
 use super::{DatapathError, Namespace};
 
@@ -16,7 +17,8 @@ use super::{DatapathError, Namespace};
 ///
 /// It is the kernel's own figure, `memlock` in the map's fdinfo: from Linux 6.4 on what the map has
 /// allocated now (`map_mem_usage`), before that an estimate from its bounds. Of `keys` it is the outer
-/// array; the set in it takes less than a page more.
+/// array; the set in it takes less than a page more. Of a policy it is the maps in force (`policy_…_in_force`), beside
+/// the outer ones.
 pub type Memory = BTreeMap<String, u64>;
 
 impl Namespace {
@@ -27,7 +29,10 @@ impl Namespace {
     /// [`DatapathError`] where a map cannot be opened.
     pub fn memory(&self) -> Result<Memory, DatapathError> {
         let mut memory = Memory::new();
-        for path in self.pins().maps()? {
+        let of_policy = [POLICY_RULES, POLICY_LISTS, POLICY_LIMITS];
+        let of_policy = of_policy.map(|name| self.pins().in_force(name));
+        let of_policy = of_policy.into_iter().filter(|path| path.exists());
+        for path in self.pins().maps()?.into_iter().chain(of_policy) {
             let bytes = memlock(&path)?;
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             *memory.entry(name.into_owned()).or_default() += bytes;

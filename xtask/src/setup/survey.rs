@@ -16,7 +16,7 @@ struct Tool {
     packages: &'static [&'static str],
 }
 
-const TOOLS: [Tool; 5] = [
+const TOOLS: [Tool; 7] = [
     Tool {
         name: "C compiler",
         programs: &["cc"],
@@ -41,6 +41,16 @@ const TOOLS: [Tool; 5] = [
         name: "bpftool",
         programs: &["bpftool"],
         packages: &["bpftool"],
+    },
+    Tool {
+        name: "tshark",
+        programs: &["tshark"],
+        packages: &["tshark"],
+    },
+    Tool {
+        name: "ethtool",
+        programs: &["ethtool"],
+        packages: &["ethtool"],
     },
 ];
 
