@@ -20,6 +20,8 @@ fn eth0() -> NamespaceConfig {
             interval: Duration::from_secs(86_400),
         },
         on_foreign_change: OnForeignChange::Restore,
+        policy: None,
+        section: None,
     }
 }
 
