@@ -51,7 +51,7 @@ pub use control::{Control, ControlError};
 pub use counters::Snapshot;
 pub use detach::{detach, detach_gone};
 pub use drift::Drift;
-pub use events::{DEFAULT_RATE, EventFilter, EventStream, Lost, monotonic};
+pub use events::{DEFAULT_RATE, EventFilter, EventStream, Lost, monotonic, slug};
 pub use follow::{Change, Follower, Wanted};
 pub use key_store::KeyStore;
 pub use listeners::{FastOpenState, ListenersError, ListeningSocket, listeners};

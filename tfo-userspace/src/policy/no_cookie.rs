@@ -1,7 +1,5 @@
 //! Listeners that need no cookie: without its option, a SYN's data is taken there as it is with it.
 
-use std::fmt;
-
 use tfo_common::policy::Action;
 
 use super::{Policy, PortPolicy};
@@ -12,12 +10,7 @@ use crate::{
 
 /// A rule rewrites options where that keeps no data out.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{} rewrites Fast Open options, which keeps no data out there: {cause}; \
-     add --no-cookie drop (in a file: no-cookie = \"drop\" in [policy.{}]), or {remedy}",
-    Name(*port),
-    Section(*port)
-)]
+#[error("{}; {}", self.found(), self.remedy())]
 pub struct NoCookieError {
     /// `None` for the default rule.
     port: Option<u16>,
@@ -25,25 +18,27 @@ pub struct NoCookieError {
     remedy: &'static str,
 }
 
-struct Name(Option<u16>);
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(port) => write!(f, "the rule of port {port}"),
-            None => f.write_str("the default rule"),
-        }
+impl NoCookieError {
+    /// What is so.
+    pub fn found(&self) -> String {
+        let rule = match self.port {
+            Some(port) => format!("the rule of port {port}"),
+            None => "the default rule".to_owned(),
+        };
+        let cause = &self.cause;
+        format!("{rule} rewrites Fast Open options, which keeps no data out there: {cause}")
     }
-}
 
-struct Section(Option<u16>);
-
-impl fmt::Display for Section {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(port) => write!(f, "port.{port}"),
-            None => f.write_str("default"),
-        }
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        let section = match self.port {
+            Some(port) => format!("port.{port}"),
+            None => "default".to_owned(),
+        };
+        format!(
+            "add --no-cookie drop (in a file: no-cookie = \"drop\" in [policy.{section}]), or {}",
+            self.remedy
+        )
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) struct SetArgs {
     file: Option<PathBuf>,
     /// Change this port's rule instead of the default one; may be given several times. A port that has no
     /// rule yet starts from one that passes everything
-    #[arg(long = "port", value_name = "PORT", requires = "RuleArgs", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     ports: Vec<u16>,
     #[command(flatten)]
     rule: RuleArgs,
@@ -187,6 +187,11 @@ impl SetArgs {
         let says = says || prefix_v4.is_some() || prefix_v6.is_some();
         if rule == PortSection::default() && !says {
             bail!("nothing to set: name a rule's part, a list or a file (tfo policy set --help)");
+        }
+        if rule == PortSection::default() && !self.ports.is_empty() {
+            bail!(
+                "--port goes with a part of its rule, such as --bad drop (tfo policy set --help)"
+            );
         }
         let sources = &mut before.sources;
         sources.max = max_sources.unwrap_or(sources.max);
