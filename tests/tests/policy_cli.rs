@@ -292,7 +292,13 @@ fn a_hundred_thousand_prefixes_load_within_a_second() -> Result<()> {
     let best = best.context("no round")?;
     println!("100,000 prefixes: {best:?}");
     ensure!(shown(&bed)?["lists"]["deny"] == 100_000);
-    ensure!(bed.tfo.json(&["status"])?["policy"]["list_prefixes"] == 100_000);
+    let status = bed.tfo.json(&["status"])?;
+    ensure!(status["policy"]["list_prefixes"] == 100_000);
+    let memory = status["memory"]["maps"]["policy_lists_in_force"].as_u64();
+    println!(
+        "in {} KiB of the kernel's",
+        memory.context("no memory")? / 1024
+    );
     ensure!(best < poll::patient(Duration::from_secs(1)), "{best:?}");
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use aya::maps::MapData;
+use tfo_common::maps::{POLICY_LIMITS, POLICY_LISTS, POLICY_RULES};
 
 use super::{DatapathError, Namespace};
 
@@ -27,7 +28,10 @@ impl Namespace {
     /// [`DatapathError`] where a map cannot be opened.
     pub fn memory(&self) -> Result<Memory, DatapathError> {
         let mut memory = Memory::new();
-        for path in self.pins().maps()? {
+        let policy = [POLICY_RULES, POLICY_LISTS, POLICY_LIMITS];
+        let policy = policy.map(|name| self.pins().in_force(name));
+        let policy = policy.into_iter().filter(|path| path.exists());
+        for path in self.pins().maps()?.into_iter().chain(policy) {
             let bytes = memlock(&path)?;
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             *memory.entry(name.into_owned()).or_default() += bytes;

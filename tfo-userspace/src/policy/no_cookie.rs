@@ -55,7 +55,7 @@ impl Policy {
         if !all.into_iter().any(|rule| rule.needs_cookies(denies)) {
             return Ok(());
         }
-        let mode = sysctl::mode().map_or(sysctl::Mode(0), |mode| mode);
+        let mode = sysctl::mode().unwrap_or(sysctl::Mode(0));
         self.check_against(mode, &datapath::listeners().unwrap_or_default())
     }
 
