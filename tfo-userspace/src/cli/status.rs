@@ -1,6 +1,6 @@
 //! `tfo status`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tfo_userspace::{
     datapath::{Build, Control, Namespace, PolicySummary},
     kernel::sysctl,
@@ -47,11 +47,7 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
             "keys": keys,
             "keys_age_seconds": age.map(|age| age.as_secs()),
             "memory": { "maps": memory, "total": total },
-            "policy": policy.map(|policy| json!({
-                "rules": policy.rules,
-                "dry_run_rules": policy.dry_run,
-                "list_prefixes": policy.prefixes,
-            })),
+            "policy": policy.as_ref().map(policy_json),
             "tcp_fastopen": mode.0,
             "listeners_may_use_fast_open": mode.server(),
         }));
@@ -112,6 +108,14 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
     }
     print(&format!("net.ipv4.tcp_fastopen = {}\n", mode.0))?;
     warn_if_off()
+}
+
+fn policy_json(policy: &PolicySummary) -> Value {
+    json!({
+        "rules": policy.rules,
+        "dry_run_rules": policy.dry_run,
+        "list_prefixes": policy.prefixes,
+    })
 }
 
 fn describe(policy: &PolicySummary) -> String {

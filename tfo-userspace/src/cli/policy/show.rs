@@ -77,9 +77,10 @@ fn to_json(policy: &Policy) -> Value {
 }
 
 fn rule_json(rule: &PortPolicy) -> Value {
-    let rate = |rate: Rate| match rate.is_unlimited() {
-        true => Value::Null,
-        false => json!({ "per_second": rate.per_second, "burst": rate.burst }),
+    let rate = |rate: Rate| {
+        let Rate { per_second, burst } = rate;
+        let limited = !rate.is_unlimited();
+        limited.then(|| json!({ "per_second": per_second, "burst": burst }))
     };
     let classes = Class::ALL.map(Class::name).into_iter();
     let actions = rule.actions.map(|action| Value::from(action.name()));
