@@ -94,7 +94,7 @@ fn a_policy_that_cannot_hold_is_told_and_leaves_the_one_before() -> Result<()> {
     let server = &bed.pair.server;
     let text = |action: &str| {
         format!(
-            "interfaces = ['{SERVER_INTERFACE}']\n[metrics]\n[policy.default]\nbad = '{action}'\n"
+            "interfaces = ['{SERVER_INTERFACE}']\n[metrics]\nlisten = '127.0.0.1:9469'\n[policy.default]\nbad = '{action}'\n"
         )
     };
     let file = KeyFile::new(&text("drop"))?;
