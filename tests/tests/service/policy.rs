@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tfo_tests::{
     bed::Bed,
     keys::KeyFile,
-    prometheus::get,
+    prometheus::{METRICS, get},
     socket::{Listener, Settings},
     veth::{Family, Pair, SERVER_INTERFACE},
 };
@@ -94,7 +94,7 @@ fn a_policy_that_cannot_hold_is_told_and_leaves_the_one_before() -> Result<()> {
     let server = &bed.pair.server;
     let text = |action: &str| {
         format!(
-            "interfaces = ['{SERVER_INTERFACE}']\n[metrics]\nlisten = '127.0.0.1:9469'\n[policy.default]\nbad = '{action}'\n"
+            "interfaces = ['{SERVER_INTERFACE}']\n[metrics]\nlisten = '{METRICS}'\n[policy.default]\nbad = '{action}'\n"
         )
     };
     let file = KeyFile::new(&text("drop"))?;
