@@ -114,6 +114,12 @@ counters! {
     }
 }
 
+impl Counter {
+    /// How many of [`Self::POLICY`] and of [`Self::DRY_RUN`] are actions: the first of them. The others are
+    /// causes.
+    pub const POLICY_ACTIONS: usize = 3;
+}
+
 /// A value for every [`Counter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]

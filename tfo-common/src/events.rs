@@ -115,7 +115,12 @@ impl Event {
 
     /// Why it did not get the Fast Open that it asked for; `None` where it did, or did not ask.
     pub fn reason(&self) -> Option<Counter> {
-        self.outcome().reason().filter(|_| self.asks != 0)
+        let acted = matches!(self.action(), Some((_, false)));
+        let policy = acted.then_some(Counter::ReasonPolicy);
+        self.outcome()
+            .reason()
+            .or(policy)
+            .filter(|_| self.asks != 0)
     }
 
     /// The port that it comes from.

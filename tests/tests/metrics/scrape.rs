@@ -120,6 +120,10 @@ fn values_are_those_of_stats_and_of_the_kernel() -> Result<()> {
     ensure!(stats.counters["ReasonNoListener"] == 1);
     for counter in Counter::ALL {
         let name = counter.name();
+        let of_policy = Counter::POLICY.contains(&counter) || Counter::DRY_RUN.contains(&counter);
+        if of_policy {
+            continue;
+        }
         let value = if Counter::REASONS.contains(&counter) {
             of_interface(&samples, "tfo_reasons_total", "reason", name)?
         } else {
@@ -198,8 +202,60 @@ fn named_ports_are_told_and_the_others_summed() -> Result<()> {
         }
     }
     let told = samples.keys().filter(|it| it.starts_with("tfo_port_total"));
-    ensure!(told.count() == 3 * Counter::ALL.len());
+    let of_policy = Counter::POLICY.len() + Counter::DRY_RUN.len();
+    ensure!(told.count() == 3 * (Counter::ALL.len() - of_policy));
     Ok(())
+}
+
+#[test]
+fn policies_are_told_by_port_and_dry_runs_apart() -> Result<()> {
+    let bed = Bed::new()?;
+    let listener = bed.listen(Family::V4)?;
+    let port = listener.port().to_string();
+    let _served = Served::start(&bed.tfo, &bed.pair.server, &["--port", &port])?;
+    let set = ["policy", "set", "--request", "fallback", "--port", &port];
+    bed.tfo.done(&[&set[..], &["--dry-run"]].concat())?;
+    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let (_, samples) = scrape(&bed)?;
+    let value = |samples: &Samples, metric: &str, port: &str, label: &str, expected| {
+        let rest = format!("{port}\",{label}");
+        let rest = rest.replacen('=', "=\"", 1);
+        same(
+            of_interface(samples, metric, "port", &rest)?,
+            expected,
+            metric,
+        )
+    };
+    for (gauge, expected) in [
+        ("rules", 2),
+        ("dry_run_rules", 1),
+        ("list_prefixes", 0),
+        ("refused", 0),
+    ] {
+        same(
+            find(&samples, &format!("tfo_policy_{gauge}"))?,
+            expected,
+            gauge,
+        )?;
+    }
+    let dry = [
+        "tfo_policy_dry_run_actions_total",
+        "tfo_policy_dry_run_causes_total",
+    ];
+    let done = ["tfo_policy_actions_total", "tfo_policy_causes_total"];
+    let labels = ["action=fallback", "cause=rule"];
+    for (metric, label) in dry.iter().zip(labels) {
+        value(&samples, metric, &port, label, 1)?;
+        value(&samples, metric, "other", label, 0)?;
+    }
+    bed.tfo.done(&[&set[..], &["--dry-run=false"]].concat())?;
+    bed.pair.forget_cookies()?;
+    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let (_, samples) = scrape(&bed)?;
+    for (metric, label) in dry.iter().chain(&done).zip(labels.iter().cycle()) {
+        value(&samples, metric, &port, label, 1)?;
+    }
+    value(&samples, done[0], &port, "action=drop", 0)
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod faults;
 mod interfaces;
 mod kills;
 mod namespaces;
+mod policy;
 mod rights;
 mod running;
 mod sources;

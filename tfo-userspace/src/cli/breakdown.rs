@@ -23,11 +23,23 @@ pub(super) fn ports(ours: &Snapshot) -> String {
         ("AltKey", Counter::PassiveAltKey),
         ("Fail", Counter::PassiveFail),
     ];
+    // Where policies did something, or would have.
+    const POLICIES: [(&str, Counter); 6] = [
+        ("reissued", Counter::PolicyReissue),
+        ("fell back", Counter::PolicyFallback),
+        ("dropped", Counter::PolicyDrop),
+        ("dry reissue", Counter::DryRunReissue),
+        ("dry fallback", Counter::DryRunFallback),
+        ("dry drop", Counter::DryRunDrop),
+    ];
+    let there = |(_, counter): &&(_, Counter)| ours.total.get(*counter) > 0;
+    let columns = COLUMNS.iter().chain(POLICIES.iter().filter(there));
     let row = |label: String, counters: &Counters| {
-        let cells = COLUMNS.map(|(_, counter)| counters.get(counter).to_string());
+        let cells = columns.clone();
+        let cells = cells.map(|(_, counter)| counters.get(*counter).to_string());
         std::iter::once(label).chain(cells).collect()
     };
-    let heads = COLUMNS.map(|(head, _)| head.to_owned());
+    let heads = columns.clone().map(|(head, _)| (*head).to_owned());
     let mut rows = vec![std::iter::once("port".to_owned()).chain(heads).collect()];
     for (port, counters) in &ours.ports {
         rows.push(row(port.to_string(), counters));

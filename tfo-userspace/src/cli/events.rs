@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 use serde_json::json;
 use tfo_common::{counters::Counter, events::Event};
-use tfo_userspace::datapath::{EventFilter, EventStream, Lost, Namespace, monotonic};
+use tfo_userspace::datapath::{EventFilter, EventStream, Lost, Namespace, monotonic, slug};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval},
@@ -114,6 +114,10 @@ fn line(event: &Event, since_boot: Duration) -> String {
     if let Some(reason) = event.reason() {
         text += &format!(": {}", reason.help());
     }
+    if let Some(((action, dry_run), cause)) = event.action().zip(event.cause()) {
+        let dry_run = if dry_run { " (dry run)" } else { "" };
+        text += &format!("  -> {}{dry_run}: {}", action.name(), cause.help());
+    }
     text.push('\n');
     text
 }
@@ -132,6 +136,9 @@ fn to_json(event: &Event, since_boot: Duration) -> serde_json::Value {
         "data_len": event.data_len,
         "outcome": event.outcome().name(),
         "reason": event.reason().map(slug),
+        "action": event.action().map(|(action, _)| action.name()),
+        "cause": event.cause().map(slug),
+        "dry_run": event.action().map(|(_, dry_run)| dry_run),
     })
 }
 
@@ -144,18 +151,6 @@ fn summary(told: u64, lost: Lost) -> String {
             lost.over_rate, lost.ring_full
         ),
     }
-}
-
-/// A reason's name on the command line: `ReasonBadCookie` is `bad-cookie`.
-pub(super) fn slug(reason: Counter) -> String {
-    let mut slug = String::new();
-    for letter in reason.name().trim_start_matches("Reason").chars() {
-        if letter.is_uppercase() && !slug.is_empty() {
-            slug.push('-');
-        }
-        slug.push(letter.to_ascii_lowercase());
-    }
-    slug
 }
 
 /// The reason of that name, as [`slug`] or the counters have it.

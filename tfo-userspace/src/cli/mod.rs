@@ -8,6 +8,7 @@ mod events;
 mod keys;
 mod listeners;
 mod output;
+mod policy;
 mod run;
 mod stats;
 mod status;
@@ -22,6 +23,8 @@ use tfo_userspace::{
     datapath::{DEFAULT_RATE, Mirror, ModeChoice, Settings, SourceLimits},
     kernel::{netns, support},
 };
+
+use self::policy::PolicyCommand;
 
 /// The exit status of a check that found something.
 const FOUND: u8 = 3;
@@ -58,6 +61,9 @@ enum Command {
     /// Show and change the cookie keys of the data path and of the kernel
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Show and change what is done to SYNs: by port, by what they are, and how many come
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Show what on this host keeps Fast Open or tfo from working, and what to do about it
     Doctor(doctor::DoctorArgs),
     /// Show rates, reasons, ports and keys live, on a terminal
@@ -257,6 +263,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Keys(KeysCommand::Rotate) => keys::rotate(),
             Command::Keys(KeysCommand::Import) => keys::import(),
             Command::Keys(KeysCommand::Set { file }) => keys::set(&file),
+            Command::Policy(PolicyCommand::Show(args)) => policy::show(args.json),
+            Command::Policy(PolicyCommand::Set(args)) => policy::set(&args).await,
+            Command::Policy(PolicyCommand::Clear { ports }) => policy::clear(&ports),
             Command::Top(args) => top::run(&args, cli.netns.as_deref()).await,
             Command::Run(args) => run::run(args, cli.verbose).await,
         }?;

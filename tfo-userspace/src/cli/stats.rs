@@ -3,7 +3,10 @@
 use std::{process::ExitCode, time::Duration};
 
 use serde_json::{Map, Value, json};
-use tfo_common::{counters::Counter, sources::SourceCounts};
+use tfo_common::{
+    counters::{Counter, Counters},
+    sources::SourceCounts,
+};
 use tfo_userspace::datapath::{Drift, Namespace};
 
 use super::{
@@ -38,7 +41,10 @@ fn text(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<String> {
         Some(Breakdown::Port) => breakdown::ports(&drift.ours),
         Some(Breakdown::Size) => breakdown::sizes(&namespace.sizes()?),
         Some(Breakdown::Source) => breakdown::sources(&namespace.sources()?, args.top),
-        None => totals(&drift) + &reasons(&drift) + &remarks(namespace)?,
+        None => {
+            let total = &drift.ours.total;
+            totals(&drift) + &reasons(total) + &policies(total) + &remarks(namespace)?
+        }
     })
 }
 
@@ -76,17 +82,14 @@ async fn to_json(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<Valu
     Ok(object)
 }
 
-/// Every counter; beside those that the kernel has, too, its value. The reasons follow by themselves.
+/// Every counter; beside those that the kernel has, too, its value. Reasons and policies follow by themselves.
 fn totals(drift: &Drift) -> String {
     let mut rows = vec![
         ["counter", "tfo", "kernel", "drift"]
             .map(str::to_owned)
             .to_vec(),
     ];
-    for counter in Counter::ALL {
-        if Counter::REASONS.contains(&counter) {
-            continue;
-        }
+    for counter in Counter::MIRRORED.into_iter().chain(Counter::OWN) {
         let mut row = vec![
             counter.name().to_owned(),
             drift.ours.total.get(counter).to_string(),
@@ -101,23 +104,40 @@ fn totals(drift: &Drift) -> String {
 }
 
 /// Why SYNs that asked for Fast Open did not get it, the most frequent reason first.
-fn reasons(drift: &Drift) -> String {
-    let count = |reason: &Counter| drift.ours.total.get(*reason);
-    let mut reasons = Counter::REASONS.to_vec();
-    reasons.retain(|reason| count(reason) > 0);
-    reasons.sort_by_key(|reason| std::cmp::Reverse(count(reason)));
-    if reasons.is_empty() {
+fn reasons(total: &Counters) -> String {
+    let mut reasons = Counter::REASONS;
+    reasons.sort_by_key(|reason| std::cmp::Reverse(total.get(*reason)));
+    listing("why Fast Open was not used", &reasons, total)
+}
+
+/// What policies did or would have done, and why.
+fn policies(total: &Counters) -> String {
+    let (done, why) = Counter::POLICY.split_at(Counter::POLICY_ACTIONS);
+    let (planned, why_planned) = Counter::DRY_RUN.split_at(Counter::POLICY_ACTIONS);
+    [
+        ("what policies did", done),
+        ("why", why),
+        ("what policies would have done (dry run)", planned),
+        ("why", why_planned),
+        ("what policies let pass", &Counter::PASSED),
+    ]
+    .map(|(title, counters)| listing(title, counters, total))
+    .concat()
+}
+
+/// Those of `counters` that are not 0, in words, below a title.
+fn listing(title: &str, counters: &[Counter], total: &Counters) -> String {
+    let mut counters = counters.to_vec();
+    counters.retain(|counter| total.get(*counter) > 0);
+    let widths = counters.iter();
+    let widths = widths.map(|counter| total.get(*counter).to_string().len());
+    let Some(width) = widths.max() else {
         return String::new();
-    }
-    let width = reasons
-        .iter()
-        .map(|reason| count(reason).to_string().len())
-        .max()
-        .unwrap_or(0);
-    let mut text = "\nwhy Fast Open was not used\n".to_owned();
-    for reason in &reasons {
-        let (count, help) = (count(reason), reason.help());
-        text += &format!("  {count:>width$}  {help} ({})\n", reason.name());
+    };
+    let mut text = format!("\n{title}\n");
+    for counter in counters {
+        let (count, help) = (total.get(counter), counter.help());
+        text += &format!("  {count:>width$}  {help} ({})\n", counter.name());
     }
     text
 }

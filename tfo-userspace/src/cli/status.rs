@@ -1,8 +1,8 @@
 //! `tfo status`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tfo_userspace::{
-    datapath::{Build, Control, Namespace},
+    datapath::{Build, Control, Namespace, PolicySummary},
     kernel::sysctl,
 };
 
@@ -22,6 +22,7 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
     let age = namespace.keys_age()?;
     let memory = namespace.memory()?;
     let total: u64 = memory.values().sum();
+    let policy = namespace.policy_summary()?;
     let controller = Control::of(&namespace);
     let older = namespace.other_layouts()?;
     if json {
@@ -46,6 +47,7 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
             "keys": keys,
             "keys_age_seconds": age.map(|age| age.as_secs()),
             "memory": { "maps": memory, "total": total },
+            "policy": policy.as_ref().map(policy_json),
             "tcp_fastopen": mode.0,
             "listeners_may_use_fast_open": mode.server(),
         }));
@@ -87,6 +89,9 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
             .iter()
             .map(|(name, bytes)| format!("{name} {}", kib(*bytes)))
             .collect();
+        if let Some(policy) = &policy {
+            print(&describe(policy))?;
+        }
         print(&format!(
             "kernel memory of the maps: {} ({})\n",
             kib(total),
@@ -103,6 +108,31 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
     }
     print(&format!("net.ipv4.tcp_fastopen = {}\n", mode.0))?;
     warn_if_off()
+}
+
+fn policy_json(policy: &PolicySummary) -> Value {
+    json!({
+        "rules": policy.rules,
+        "dry_run_rules": policy.dry_run,
+        "list_prefixes": policy.prefixes,
+    })
+}
+
+fn describe(policy: &PolicySummary) -> String {
+    let PolicySummary {
+        rules,
+        dry_run,
+        prefixes,
+    } = policy;
+    let noun = if *rules == 1 { "rule" } else { "rules" };
+    let mut text = format!("policy: {rules} {noun} in force");
+    if *dry_run > 0 {
+        text += &format!(", {dry_run} as a dry run");
+    }
+    if *prefixes > 0 {
+        text += &format!(", {prefixes} prefixes on the lists");
+    }
+    text + "\n"
 }
 
 fn kib(bytes: u64) -> String {

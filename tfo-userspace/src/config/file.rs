@@ -13,6 +13,7 @@ use crate::{
     datapath::{Mirror, ModeChoice},
     keys::OnForeignChange,
     metrics::Listen,
+    policy::Section,
 };
 
 /// All of it.
@@ -26,6 +27,7 @@ pub(super) struct File {
     pub(super) ports: Vec<Spanned<i64>>,
     sources: Sources,
     keys: Keys,
+    pub(super) policy: Option<Spanned<Section>>,
     pub(super) metrics: Option<Metrics>,
     pub(super) namespace: Vec<Namespace>,
 }
@@ -42,6 +44,8 @@ pub(super) struct Namespace {
     sources: Sources,
     #[serde(default)]
     keys: Keys,
+    /// In place of the file's own, as a whole.
+    pub(super) policy: Option<Spanned<Section>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -125,6 +129,12 @@ impl<const MIN: i64, const MAX: i64> Within<MIN, MAX> {
     pub(super) fn get<T: TryFrom<i64> + Default>(self) -> T {
         T::try_from(self.0).unwrap_or_default()
     }
+}
+
+/// A file of which nothing but the policy is looked at.
+#[derive(Deserialize)]
+pub(super) struct PolicyFile {
+    pub(super) policy: Option<Spanned<Section>>,
 }
 
 impl File {

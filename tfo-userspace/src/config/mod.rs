@@ -10,6 +10,7 @@ use std::{
     fs, io,
     ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use toml::Spanned;
@@ -21,8 +22,9 @@ use crate::{
     datapath::{ModeChoice, Settings},
     keys::{KeyFileError, OnForeignChange, SourceConfig},
     metrics::Listen,
+    policy::{ListError, Policy, Section},
 };
-use file::File;
+use file::{File, PolicyFile};
 use layer::Field;
 
 /// Most ports that metrics name one by one.
@@ -52,6 +54,9 @@ pub enum ConfigError {
     /// The file of a key source is of no use.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
+    /// A list of a policy is of no use.
+    #[error(transparent)]
+    List(#[from] ListError),
 }
 
 /// What the command line says. It wins over the file's top; sections of namespaces keep their own word.
@@ -97,6 +102,39 @@ pub struct NamespaceConfig {
     pub source: SourceConfig,
     /// What to do where someone else changes them.
     pub on_foreign_change: OnForeignChange,
+    /// What is done to SYNs; `None` for what is in force already.
+    pub policy: Option<Arc<Policy>>,
+    /// The same as it is written, with the names of its lists.
+    section: Option<Section>,
+}
+
+/// Reads the policy of a configuration file, and nothing else of it.
+///
+/// # Errors
+///
+/// [`ConfigError`], also where the file has none.
+pub fn policy_of(path: &Path) -> Result<Policy, ConfigError> {
+    let text = read(path)?;
+    let places = Places {
+        text: &text,
+        path: Some(path),
+    };
+    let file: PolicyFile = places.parse()?;
+    let Some(section) = file.policy else {
+        let message = "it has no section [policy]: `tfo policy clear` removes the one in force";
+        return Err(places.error(None, message.to_owned()));
+    };
+    Ok(Policy {
+        lists: section.get_ref().lists()?,
+        ..places.policy(&section)?
+    })
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 impl Config {
@@ -107,28 +145,25 @@ impl Config {
     /// [`ConfigError`], with the line of what is wrong.
     pub fn load(path: Option<&Path>, flags: &Flags) -> Result<Self, ConfigError> {
         let text = match path {
-            Some(path) => fs::read_to_string(path).map_err(|source| ConfigError::Read {
-                path: path.to_owned(),
-                source,
-            })?,
+            Some(path) => read(path)?,
             None => String::new(),
         };
-        let config = Self::parse(&text, path, flags)?;
-        for namespace in &config.namespaces {
+        let mut config = Self::parse(&text, path, flags)?;
+        for namespace in &mut config.namespaces {
             namespace.source.check()?;
+            namespace.read_lists()?;
         }
         Ok(config)
     }
 
-    /// As [`Config::load`], of this text.
+    /// As [`Config::load`], of this text, without the files that it names.
     ///
     /// # Errors
     ///
     /// [`ConfigError::Invalid`].
     pub fn parse(text: &str, path: Option<&Path>, flags: &Flags) -> Result<Self, ConfigError> {
         let places = Places { text, path };
-        let file: File = toml::from_str(text)
-            .map_err(|error| places.error(error.span(), error.message().replace('\n', ", ")))?;
+        let file: File = places.parse()?;
         let namespaces = places.namespaces(&file, flags)?;
         let ports = if flags.ports.is_empty() {
             places.ports(&file)?
@@ -162,6 +197,19 @@ struct Places<'a> {
 }
 
 impl Places<'_> {
+    fn parse<T: serde::de::DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        toml::from_str(self.text)
+            .map_err(|error| self.error(error.span(), error.message().replace('\n', ", ")))
+    }
+
+    /// The policy of a section, without its lists.
+    fn policy(&self, section: &Spanned<Section>) -> Result<Policy, ConfigError> {
+        section.get_ref().rules().map_err(|error| {
+            let at = error.at.clone().unwrap_or_else(|| section.span());
+            self.error(Some(at), error.to_string())
+        })
+    }
+
     fn error(&self, at: Option<Range<usize>>, message: String) -> ConfigError {
         let place = match (self.path, at) {
             (Some(path), Some(at)) => {
@@ -189,8 +237,10 @@ impl Places<'_> {
         if let Some(twice) = own.iter().find(|name| !seen.insert(*name)) {
             return Err(self.error(None, format!("interface {twice} is named twice")));
         }
+        let top_policy = file.policy.as_ref();
         if !own.is_empty() {
-            namespaces.push(namespace(None, own, &top).map_err(at)?);
+            let own = namespace(None, own, &top).map_err(at)?;
+            namespaces.push(self.with_policy(own, top_policy)?);
         }
         let mut seen = BTreeSet::new();
         for section in &file.namespace {
@@ -217,7 +267,9 @@ impl Places<'_> {
             if path {
                 layer.check_path().map_err(at)?;
             }
-            namespaces.push(namespace(Some(name), interfaces, &layer).map_err(at)?);
+            let own = namespace(Some(name), interfaces, &layer).map_err(at)?;
+            let policy = section.policy.as_ref().or(top_policy);
+            namespaces.push(self.with_policy(own, policy)?);
         }
         if namespaces.is_empty() {
             let message =
@@ -225,6 +277,18 @@ impl Places<'_> {
             return Err(self.error(None, message.to_owned()));
         }
         Ok(namespaces)
+    }
+
+    fn with_policy(
+        &self,
+        mut namespace: NamespaceConfig,
+        section: Option<&Spanned<Section>>,
+    ) -> Result<NamespaceConfig, ConfigError> {
+        if let Some(section) = section {
+            namespace.policy = Some(Arc::new(self.policy(section)?));
+            namespace.section = Some(section.get_ref().clone());
+        }
+        Ok(namespace)
     }
 
     fn interfaces(&self, names: &[Spanned<String>]) -> Result<Vec<String>, ConfigError> {
@@ -276,7 +340,18 @@ fn namespace(
         settings: layer.settings(),
         source: layer.source()?,
         on_foreign_change: layer.on_foreign_change.unwrap_or_default(),
+        policy: None,
+        section: None,
     })
+}
+
+impl NamespaceConfig {
+    fn read_lists(&mut self) -> Result<(), ListError> {
+        if let Some((policy, section)) = self.policy.as_mut().zip(self.section.as_ref()) {
+            Arc::make_mut(policy).lists = section.lists()?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

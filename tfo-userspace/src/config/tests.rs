@@ -1,6 +1,8 @@
 use std::time::Duration;
 
 use super::*;
+use tfo_common::policy::{Action, Class, Rate};
+
 use crate::datapath::{Mirror, SourceLimits};
 
 const EXAMPLE: &str = include_str!("../../../dist/tfo.toml");
@@ -20,6 +22,8 @@ fn eth0() -> NamespaceConfig {
             interval: Duration::from_secs(86_400),
         },
         on_foreign_change: OnForeignChange::Restore,
+        policy: None,
+        section: None,
     }
 }
 
@@ -48,9 +52,10 @@ fn the_examples_samples_are_taken() {
     let sample = |line: &str| {
         let rest = line.strip_prefix("# ")?;
         let is = rest.starts_with('[')
-            || rest
-                .split_once(" = ")
-                .is_some_and(|(key, _)| key.bytes().all(|byte| byte.is_ascii_lowercase()));
+            || rest.split_once(" = ").is_some_and(|(key, _)| {
+                key.bytes()
+                    .all(|it| it.is_ascii_lowercase() || it == b'-' || it.is_ascii_digit())
+            });
         is.then(|| rest.to_owned())
     };
     let lines = EXAMPLE
@@ -61,6 +66,15 @@ fn the_examples_samples_are_taken() {
         .collect();
     let config = parse(&text.join("\n")).unwrap();
     assert_eq!(config.metrics, Some(Listen::DEFAULT));
+    let policy = config.namespaces[0].policy.as_ref().unwrap();
+    let rule = &policy.ports[&443];
+    assert!(policy.default.dry_run && !rule.dry_run);
+    // All of a rule is shown.
+    let shown = EXAMPLE.lines().filter(|line| {
+        let key = line.strip_prefix("# ").unwrap_or_default();
+        key.contains("-per-") && key.contains(" = ")
+    });
+    assert_eq!(shown.count(), 2 * rule.limits.len());
     let blue = &config.namespaces[1];
     assert_eq!(
         (blue.name.as_deref(), blue.mode, blue.source.name()),
@@ -265,7 +279,81 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "[[namespace]]\nname = 'b'\ninterfaces = ['a']\nkeys = { path = '/x' }",
         &["tfo.toml:4: ", "nothing reads"],
     ),
+    (
+        "interfaces = ['a']\n[policy]\nbadd = 'drop'",
+        &["tfo.toml:3: ", "`badd`"],
+    ),
+    (
+        "interfaces = ['a']\n[policy.port.443]\nbad = 'sink'",
+        &["tfo.toml:3: ", "\"sink\" is no action", "drop"],
+    ),
+    (
+        "interfaces = ['a']\n[policy.default]\nbad-per-source = '7'",
+        &["tfo.toml:3: ", "no rate", "100/s"],
+    ),
+    (
+        "interfaces = ['a']\n[policy]\nmax-sources = 0",
+        &["tfo.toml:2: ", "[policy] max-sources is from 1"],
+    ),
+    (
+        "interfaces = ['a']\n[policy]\nprefix-v4 = 33",
+        &["tfo.toml:2: ", "32 bits"],
+    ),
+    (
+        "interfaces = ['a']\n[policy]\n\n[policy.port.0]",
+        &["tfo.toml:4: ", "[policy.port.0]", "1 to 65535"],
+    ),
+    (
+        "interfaces = ['a']\n[policy.port.080]\n[policy.port.80]",
+        &["tfo.toml:3: ", "port 80 has a section already"],
+    ),
+    (
+        "interfaces = ['a']\n[policy.port.80]\nbad = 'drop'\n[policy.port.81]\nrequest = 'reissue'",
+        &["tfo.toml:4: ", "[policy.port.81]", "pass, fallback or drop"],
+    ),
+    (
+        "[[namespace]]\nname = 'b'\ninterfaces = ['a']\n[namespace.policy.default]\ndata = 'fallback'",
+        &["tfo.toml:4: ", "[policy.default]", "no option to rewrite"],
+    ),
 ];
+
+#[test]
+fn a_policy_is_a_namespaces_own_or_that_of_the_top() {
+    let config = parse(
+        "interfaces = ['a']\n[policy]\ndry-run = true\n[policy.port.443]\nbad = 'reissue'\n\
+         bad-per-source = '7/s burst 9'\ndry-run = false\n\
+         [[namespace]]\nname = 'blue'\ninterfaces = ['a']\n\
+         [[namespace]]\nname = 'red'\ninterfaces = ['a']\n[namespace.policy.default]\nbad = 'drop'\n",
+    )
+    .unwrap();
+    let [own, blue, red] = config.namespaces.as_slice() else {
+        panic!("{config:?}")
+    };
+    assert_eq!(own.policy, blue.policy);
+    let own = own.policy.as_ref().unwrap();
+    let bad = Class::Bad as usize;
+    let rule = &own.ports[&443];
+    let rate = Rate {
+        per_second: 7,
+        burst: 9,
+    };
+    assert_eq!(
+        (rule.actions[bad], rule.limits[bad].source),
+        (Action::Reissue, rate)
+    );
+    assert!(own.default.dry_run && !rule.dry_run);
+    // Denied sources fall back, unless someone says so.
+    assert_eq!(
+        (own.default.denied, rule.denied),
+        (Action::Fallback, Action::Fallback)
+    );
+    let red = red.policy.as_ref().unwrap();
+    assert!(red.ports.is_empty() && red.default.actions[bad] == Action::Drop);
+    assert_eq!(
+        parse("interfaces = ['a']").unwrap().namespaces[0].policy,
+        None
+    );
+}
 
 fn ensure_refused(text: &str, parts: &[&str]) {
     let error = parse(text).expect_err(text);

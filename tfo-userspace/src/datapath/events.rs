@@ -46,9 +46,11 @@ impl Default for EventFilter {
 impl EventFilter {
     /// For one of so many CPUs and interfaces, each of which has its share of the rate.
     fn gate(&self, shares: u64) -> EventGate {
+        // A policy's reason is of those that have none of their own.
+        let own = self.reason.filter(|it| *it != Counter::ReasonPolicy);
         let wanted = Outcome::ALL
             .into_iter()
-            .filter(|outcome| self.reason.is_none() || outcome.reason() == self.reason);
+            .filter(|outcome| self.reason.is_none() || outcome.reason() == own);
         let interval = 1_000_000_000 * shares / u64::from(self.rate.max(1));
         EventGate {
             until: 0,
@@ -63,6 +65,22 @@ impl EventFilter {
     fn passes(&self, event: &Event) -> bool {
         self.reason.is_none() || event.reason() == self.reason
     }
+}
+
+/// The name on the command line of a reason, of a policy's action or of its cause: `ReasonBadCookie` is
+/// `bad-cookie`.
+pub fn slug(counter: Counter) -> String {
+    let name = counter.name();
+    let prefixes = ["Reason", "Policy", "DryRun"].iter();
+    let mut rest = prefixes.filter_map(|prefix| name.strip_prefix(prefix));
+    let mut slug = String::new();
+    for letter in rest.next().unwrap_or(name).chars() {
+        if letter.is_uppercase() && !slug.is_empty() {
+            slug.push('-');
+        }
+        slug.push(letter.to_ascii_lowercase());
+    }
+    slug
 }
 
 /// Events that were not told.

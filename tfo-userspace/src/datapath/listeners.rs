@@ -64,6 +64,8 @@ pub struct ListeningSocket {
     pub backlog: u32,
     /// Most that may wait.
     pub max_backlog: u32,
+    /// It set `TCP_FASTOPEN_NO_COOKIE`, whatever its state.
+    pub no_cookie: bool,
     /// What it makes of Fast Open.
     pub state: FastOpenState,
 }
@@ -121,6 +123,7 @@ fn socket(bytes: &[u8; size_of::<ListenerRecord>()]) -> ListeningSocket {
         own_keys: record.keys,
         backlog: record.backlog,
         max_backlog: record.max_backlog,
+        no_cookie: record.no_cookie != 0,
         state: state(&record),
     }
 }

@@ -29,10 +29,10 @@ impl Namespace {
     /// [`DatapathError`] where a map cannot be opened.
     pub fn memory(&self) -> Result<Memory, DatapathError> {
         let mut memory = Memory::new();
-        let of_policy = [POLICY_RULES, POLICY_LISTS, POLICY_LIMITS];
-        let of_policy = of_policy.map(|name| self.pins().in_force(name));
-        let of_policy = of_policy.into_iter().filter(|path| path.exists());
-        for path in self.pins().maps()?.into_iter().chain(of_policy) {
+        let policy = [POLICY_RULES, POLICY_LISTS, POLICY_LIMITS];
+        let policy = policy.map(|name| self.pins().in_force(name));
+        let policy = policy.into_iter().filter(|path| path.exists());
+        for path in self.pins().maps()?.into_iter().chain(policy) {
             let bytes = memlock(&path)?;
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             *memory.entry(name.into_owned()).or_default() += bytes;

@@ -17,7 +17,8 @@ use tfo_common::{
 };
 
 use super::{
-    DatapathError, Namespace, NamespaceError, Prefix, pins::NamespacePins, program::map_from_pin,
+    DatapathError, Prefix, namespace_policy::PolicySummary, pins::NamespacePins,
+    program::map_from_pin,
 };
 use crate::policy::{LimitedSources, Lists, Policy, PortPolicy};
 
@@ -54,7 +55,7 @@ impl PolicyStore {
         })
     }
 
-    fn of(
+    pub(super) fn of(
         pins: Option<NamespacePins>,
         mut map: impl FnMut(&'static str) -> Result<Map, DatapathError>,
     ) -> Result<Self, DatapathError> {
@@ -85,17 +86,11 @@ impl PolicyStore {
         let Some(pins) = self.pins.as_ref().filter(|_| head.slot != 0) else {
             return Ok(None);
         };
-        let map = |name| map_from_pin(&pins.in_force(name), name);
-        let rules: Rules<_> = map(POLICY_RULES)?
-            .try_into()
-            .map_err(DatapathError::map(POLICY_RULES))?;
-        let lists: Trie<_> = map(POLICY_LISTS)?
+        let rules = rules_in_force(pins)?;
+        let lists: Trie<_> = map_from_pin(&pins.in_force(POLICY_LISTS), POLICY_LISTS)?
             .try_into()
             .map_err(DatapathError::map(POLICY_LISTS))?;
-        let limits = MapData::from_pin(pins.in_force(POLICY_LIMITS));
-        let limits = limits
-            .and_then(|map| map.info())
-            .map_err(DatapathError::map(POLICY_LIMITS))?;
+        let most_sources = max_entries(pins, POLICY_LIMITS)?;
         let mut policy = Policy {
             lists: read_lists(&lists).map_err(DatapathError::map(POLICY_LISTS))?,
             ..Policy::default()
@@ -103,7 +98,7 @@ impl PolicyStore {
         for entry in &rules {
             let (port, PortRule { rule, .. }) = entry.map_err(DatapathError::map(POLICY_RULES))?;
             policy.sources = LimitedSources {
-                max: limits.max_entries(),
+                max: most_sources,
                 v4: rule.sources.v4_len(),
                 v6: rule.sources.v6_len(),
             };
@@ -114,6 +109,25 @@ impl PolicyStore {
             }
         }
         Ok(Some(policy))
+    }
+
+    /// The policy in force, without walking its lists.
+    pub(super) fn summary(&self) -> Result<Option<PolicySummary>, DatapathError> {
+        let head = self.head.get(&0, 0).map_err(DatapathError::map(POLICY))?;
+        let Some(pins) = self.pins.as_ref().filter(|_| head.slot != 0) else {
+            return Ok(None);
+        };
+        let mut summary = PolicySummary::default();
+        for entry in &rules_in_force(pins)? {
+            let (_, PortRule { rule, .. }) = entry.map_err(DatapathError::map(POLICY_RULES))?;
+            summary.rules += 1;
+            summary.dry_run += usize::from(rule.dry_run != 0);
+        }
+        // They are made for as many as there are.
+        if head.lists != 0 {
+            summary.prefixes = max_entries(pins, POLICY_LISTS)?;
+        }
+        Ok(Some(summary))
     }
 
     /// Puts a policy in force, as a whole; or none. All sources and ports then have their whole bursts before
@@ -296,6 +310,18 @@ fn create<K, V>(
     MapData::create(map, name, None).map_err(DatapathError::map(name))
 }
 
+fn rules_in_force(pins: &NamespacePins) -> Result<Rules<MapData>, DatapathError> {
+    map_from_pin(&pins.in_force(POLICY_RULES), POLICY_RULES)?
+        .try_into()
+        .map_err(DatapathError::map(POLICY_RULES))
+}
+
+fn max_entries(pins: &NamespacePins, name: &'static str) -> Result<u32, DatapathError> {
+    let map = MapData::from_pin(pins.in_force(name));
+    let info = map.and_then(|map| map.info());
+    Ok(info.map_err(DatapathError::map(name))?.max_entries())
+}
+
 /// As the trie has it: IPv4 as `::ffff:a.b.c.d`.
 fn key_of(prefix: Prefix) -> Key<[u8; 16]> {
     let (address, before) = match prefix.address {
@@ -331,47 +357,5 @@ fn remove(path: PathBuf) -> Result<(), DatapathError> {
             Err(DatapathError::Io { path, source })
         }
         _ => Ok(()),
-    }
-}
-
-impl Namespace {
-    /// The data path's policies; `None` where nothing is attached.
-    fn policies(&self) -> Result<Option<PolicyStore>, DatapathError> {
-        let pins = self.pins();
-        if !pins.map(POLICY).exists() {
-            return Ok(None);
-        }
-        PolicyStore::of(Some(pins.clone()), |name| {
-            map_from_pin(&pins.map(name), name)
-        })
-        .map(Some)
-    }
-
-    /// The policy in force; `None` where there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`NamespaceError::NothingAttached`], or where it cannot be read.
-    pub fn policy(&self) -> Result<Option<Policy>, NamespaceError> {
-        let _lock = self.lock()?;
-        let store = self.policies()?.ok_or(NamespaceError::NothingAttached)?;
-        Ok(store.get()?)
-    }
-
-    /// Puts what `change` makes of the policy in force in its place, as a whole.
-    ///
-    /// # Errors
-    ///
-    /// [`NamespaceError::NothingAttached`], or where the kernel refuses it; the one before then stays in force.
-    pub fn change_policy<E: From<NamespaceError>>(
-        &self,
-        change: impl FnOnce(Option<Policy>) -> Result<Option<Policy>, E>,
-    ) -> Result<Option<Policy>, E> {
-        let _lock = self.lock().map_err(NamespaceError::from)?;
-        let store = self.policies().map_err(NamespaceError::from)?;
-        let mut store = store.ok_or(NamespaceError::NothingAttached)?;
-        let policy = change(store.get().map_err(NamespaceError::from)?)?;
-        store.set(policy.as_ref()).map_err(NamespaceError::from)?;
-        Ok(policy)
     }
 }

@@ -121,6 +121,7 @@ mod tests {
             own_keys: 0,
             backlog: 0,
             max_backlog: 128,
+            no_cookie: false,
             state,
         }
     }

@@ -9,6 +9,7 @@ mod finding;
 mod host;
 mod interfaces;
 mod listeners;
+mod policy;
 
 pub use finding::{Finding, Verdict};
 
@@ -34,6 +35,7 @@ pub async fn examine(names: &[String]) -> Result<Vec<Finding>, LinkError> {
     findings.extend(fast_open::FastOpen::read(cookies).await.judge());
     findings.extend(listeners::read_and_judge(privileged));
     findings.extend(attached.judge());
+    findings.extend(policy::read_and_judge(privileged).await);
     Ok(findings)
 }
 

@@ -9,7 +9,9 @@ use std::{
 use tfo_common::{counters::Counters, sizes::Sizes};
 
 use crate::{
-    datapath::{AttachedInterface, Drift, Lost, Memory, Mirror, Namespace, Snapshot},
+    datapath::{
+        AttachedInterface, Drift, Lost, Memory, Mirror, Namespace, PolicySummary, Snapshot,
+    },
     kernel::{
         link::XdpMode,
         netstat::TcpExt,
@@ -22,7 +24,7 @@ use crate::{
 const MOST_SOURCES: u32 = 65_536;
 
 /// The parts of [`NamespaceFacts`] that are read apart, so that one that fails leaves the others.
-pub(super) const PARTS: [&str; 8] = [
+pub(super) const PARTS: [&str; 9] = [
     "interfaces",
     "counters",
     "kernel",
@@ -31,6 +33,7 @@ pub(super) const PARTS: [&str; 8] = [
     "memory",
     "sysctl",
     "keys",
+    "policy",
 ];
 
 /// What is asked of a namespace.
@@ -89,6 +92,10 @@ pub struct NamespaceFacts {
     pub fingerprints: Vec<Fingerprint>,
     /// What the process that looks after the keys says of them; whoever is that process puts it here.
     pub keys: Option<KeyReport>,
+    /// The policy in force; the default where there is none.
+    pub policy: Option<PolicySummary>,
+    /// Why the configured policy is not in force; whoever is to put it in force says so here.
+    pub policy_refused: Option<String>,
     /// Why a part could not be read, by the part's name.
     pub errors: BTreeMap<&'static str, String>,
     /// How long all of this took.
@@ -117,6 +124,8 @@ pub async fn read(namespace: &Namespace, watch: &Watch) -> NamespaceFacts {
     facts.memory = facts.part("memory", namespace.memory()).unwrap_or_default();
     facts.fast_open = facts.part("sysctl", sysctl::mode());
     facts.read_keys(namespace);
+    let policy = facts.part("policy", namespace.policy_summary());
+    facts.policy = policy.map(Option::unwrap_or_default);
     facts.took = start.elapsed();
     facts
 }
@@ -239,6 +248,9 @@ pub fn health(namespaces: &[NamespaceFacts]) -> Result<(), String> {
         if let Some(error) = facts.keys.as_ref().and_then(|it| it.last_error.as_ref()) {
             line(format_args!("keys: {error}"));
         }
+        if let Some(error) = &facts.policy_refused {
+            line(format_args!("policy not in force: {error}"));
+        }
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
@@ -260,11 +272,13 @@ mod tests {
             last_error: Some("sysctl is read-only".to_owned()),
             ..KeyReport::default()
         });
+        ill.policy_refused = Some("no".to_owned());
         assert_eq!(
             health(&[well, ill]).unwrap_err(),
             "netns blue: memory: no\n\
              netns blue: eth0: not attached: `tfo attach` it again\n\
-             netns blue: keys: sysctl is read-only\n"
+             netns blue: keys: sysctl is read-only\n\
+             netns blue: policy not in force: no\n"
         );
     }
 }

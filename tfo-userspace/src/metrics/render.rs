@@ -12,13 +12,14 @@ use super::{
     facts::PARTS,
     family::Families,
     table::{
-        ASKERS, ATTACHED, BUILD_INFO, DATAPATH, DRIFT, EVENTS_LOST, INTERFACE, KERNEL, KEY_AGE,
-        KEY_FAILURES, KEY_FOREIGN, KEY_INFO, KEY_NEXT, KEY_ROTATIONS, KEYS_AGREE, MAP_ENTRIES,
-        MAP_MEMORY, MAP_ROOM, NO_COOKIE, PORT, READ_TIME, REASONS, SCRAPE_ERROR, SERVER, SYN_DATA,
-        SYSCTL,
+        ASKERS, ATTACHED, BUILD_INFO, DATAPATH, DRIFT, DRY_RUN_ACTIONS, DRY_RUN_CAUSES,
+        EVENTS_LOST, INTERFACE, KERNEL, KEY_AGE, KEY_FAILURES, KEY_FOREIGN, KEY_INFO, KEY_NEXT,
+        KEY_ROTATIONS, KEYS_AGREE, MAP_ENTRIES, MAP_MEMORY, MAP_ROOM, NO_COOKIE, POLICY_ACTIONS,
+        POLICY_CAUSES, POLICY_DRY_RUN, POLICY_PREFIXES, POLICY_REFUSED, POLICY_RULES, PORT,
+        READ_TIME, REASONS, SCRAPE_ERROR, SERVER, SYN_DATA, SYSCTL,
     },
 };
-use crate::datapath::Snapshot;
+use crate::datapath::{Snapshot, slug};
 
 /// The kernel's counters that are told: those of Fast Open, those of the client's side too, and what
 /// keeps Fast Open from being taken.
@@ -49,6 +50,7 @@ pub fn render(namespaces: &[NamespaceFacts]) -> String {
     for facts in namespaces {
         add_kernel(&mut families, facts);
         add_keys(&mut families, facts);
+        add_policy(&mut families, facts);
         for interface in &facts.interfaces {
             add_interface(&mut families, &facts.watch.netns, interface);
             if let Some(counters) = &interface.counters {
@@ -109,6 +111,16 @@ fn add_keys(families: &mut Families, facts: &NamespaceFacts) {
     families.add(&KEY_FOREIGN, &[netns], report.foreign_changes);
 }
 
+fn add_policy(families: &mut Families, facts: &NamespaceFacts) {
+    let netns = facts.watch.netns.as_str();
+    if let Some(policy) = facts.policy {
+        families.add(&POLICY_RULES, &[netns], policy.rules);
+        families.add(&POLICY_DRY_RUN, &[netns], policy.dry_run);
+        families.add(&POLICY_PREFIXES, &[netns], policy.prefixes);
+    }
+    families.add(&POLICY_REFUSED, &[netns], facts.policy_refused.is_some());
+}
+
 fn add_interface(families: &mut Families, netns: &str, facts: &InterfaceFacts) {
     let name = facts.name.as_str();
     families.add(&ATTACHED, &[netns, name], facts.mode.is_some());
@@ -117,7 +129,7 @@ fn add_interface(families: &mut Families, netns: &str, facts: &InterfaceFacts) {
         families.add(&INTERFACE, &[netns, name, &mode, &mirror], true);
     }
     if let Some(counters) = &facts.counters {
-        for counter in Counter::ALL {
+        for counter in Counter::ALL.into_iter().filter(|it| !is_of_policy(*it)) {
             let metric = if Counter::REASONS.contains(&counter) {
                 &REASONS
             } else {
@@ -150,10 +162,11 @@ fn add_interface(families: &mut Families, netns: &str, facts: &InterfaceFacts) {
 fn add_ports(families: &mut Families, facts: &NamespaceFacts, name: &str, counters: &Snapshot) {
     let watch = &facts.watch;
     if watch.ports.is_empty() {
-        return;
+        return add_actions(families, [&watch.netns, name, ""], &counters.total);
     }
     let mut add = |port: &str, counts: &Counters| {
-        for counter in Counter::ALL {
+        add_actions(families, [&watch.netns, name, port], counts);
+        for counter in Counter::ALL.into_iter().filter(|it| !is_of_policy(*it)) {
             let labels = [&watch.netns, name, port, counter.name()];
             families.add(&PORT, &labels, counts.get(counter));
         }
@@ -170,6 +183,29 @@ fn add_ports(families: &mut Families, facts: &NamespaceFacts, name: &str, counte
         add(&port.to_string(), counts);
     }
     add("other", &other);
+}
+
+/// Families of their own tell these.
+fn is_of_policy(counter: Counter) -> bool {
+    Counter::POLICY.contains(&counter) || Counter::DRY_RUN.contains(&counter)
+}
+
+/// What policies did, or would have done, and why.
+fn add_actions(families: &mut Families, [netns, name, port]: [&str; 3], counts: &Counters) {
+    for (counters, actions, causes) in [
+        (Counter::POLICY, &POLICY_ACTIONS, &POLICY_CAUSES),
+        (Counter::DRY_RUN, &DRY_RUN_ACTIONS, &DRY_RUN_CAUSES),
+    ] {
+        for (at, counter) in counters.into_iter().enumerate() {
+            let metric = if at < Counter::POLICY_ACTIONS {
+                actions
+            } else {
+                causes
+            };
+            let labels = [netns, name, port, &slug(counter)];
+            families.add(metric, &labels, counts.get(counter));
+        }
+    }
 }
 
 fn add_scrape(families: &mut Families, facts: &NamespaceFacts) {

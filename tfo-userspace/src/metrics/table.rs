@@ -55,6 +55,22 @@ metrics! {
         "SYNs with data, by how many bytes of it they have",
     PORT Counter "tfo_port_total" ["netns" "interface" "port" "counter"]
         "tfo_datapath_total by destination port, for the ports asked for; the others are `other`",
+    POLICY_ACTIONS Counter "tfo_policy_actions_total" ["netns" "interface" "port" "action"]
+        "SYNs that policies acted on, by what was done, at the ports asked for; the others are `other`",
+    POLICY_CAUSES Counter "tfo_policy_causes_total" ["netns" "interface" "port" "cause"]
+        "The same SYNs, by why it was done",
+    DRY_RUN_ACTIONS Counter "tfo_policy_dry_run_actions_total" ["netns" "interface" "port" "action"]
+        "SYNs that policies would have acted on, had they not been a dry run, by what would have been done",
+    DRY_RUN_CAUSES Counter "tfo_policy_dry_run_causes_total" ["netns" "interface" "port" "cause"]
+        "The same SYNs, by why it would have been done",
+    POLICY_RULES Gauge "tfo_policy_rules" ["netns"]
+        "Rules of the policy in force, that of all other ports included; 0 where there is no policy",
+    POLICY_DRY_RUN Gauge "tfo_policy_dry_run_rules" ["netns"]
+        "Those of them that only count what they would do",
+    POLICY_PREFIXES Gauge "tfo_policy_list_prefixes" ["netns"]
+        "Prefixes on the allow list and the deny list of the policy in force",
+    POLICY_REFUSED Gauge "tfo_policy_refused" ["netns"]
+        "1 where the policy of the configuration could not be put in force; /healthz says why",
     ATTACHED Gauge "tfo_interface_attached" ["netns" "interface"]
         "1 where the program runs on the interface, 0 where it was to and does not",
     INTERFACE Gauge "tfo_interface_info" ["netns" "interface" "mode" "mirror"]

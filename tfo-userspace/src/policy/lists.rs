@@ -64,24 +64,26 @@ impl Lists {
     ///
     /// [`ListError`], with the line of what is wrong.
     pub fn read(allow: Option<&Path>, deny: Option<&Path>) -> Result<Self, ListError> {
-        let lists = Self {
-            allow: allow
-                .map(|path| file(path, 0))
-                .transpose()?
-                .unwrap_or_default(),
-            deny: Vec::new(),
-        };
-        let deny = deny.map(|path| file(path, lists.allow.len())).transpose()?;
-        let mut lists = Self {
-            deny: deny.unwrap_or_default(),
-            ..lists
-        };
-        lists.allow.sort_unstable();
-        lists.deny.sort_unstable();
-        let twice = |prefix: &&Prefix| lists.allow.binary_search(prefix).is_ok();
-        match lists.deny.iter().find(twice) {
+        Self::default().with(allow, deny)
+    }
+
+    /// These, but for those of which there is a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lists::read`].
+    pub fn with(mut self, allow: Option<&Path>, deny: Option<&Path>) -> Result<Self, ListError> {
+        if let Some(path) = allow {
+            let others = if deny.is_some() { 0 } else { self.deny.len() };
+            self.allow = file(path, others)?;
+        }
+        if let Some(path) = deny {
+            self.deny = file(path, self.allow.len())?;
+        }
+        let twice = |prefix: &&Prefix| self.allow.binary_search(prefix).is_ok();
+        match self.deny.iter().find(twice) {
             Some(prefix) => Err(ListError::Both { prefix: *prefix }),
-            None => Ok(lists),
+            None => Ok(self),
         }
     }
 
@@ -96,6 +98,7 @@ impl Lists {
     }
 }
 
+/// The prefixes of a file, each once, in order.
 fn file(path: &Path, others: usize) -> Result<Vec<Prefix>, ListError> {
     let text = fs::read_to_string(path).map_err(|source| ListError::Read {
         path: path.to_owned(),
@@ -113,6 +116,8 @@ fn file(path: &Path, others: usize) -> Result<Vec<Prefix>, ListError> {
             message,
         })?);
     }
+    prefixes.sort_unstable();
+    prefixes.dedup();
     let number = prefixes.len() + others;
     if number > MAX {
         let path = path.to_owned();

@@ -1,6 +1,7 @@
 //! What is done to SYNs, as an operator says it: by port, by what they are, and how many.
 
 mod lists;
+mod no_cookie;
 mod rate;
 mod section;
 
@@ -12,8 +13,9 @@ use tfo_common::{
 };
 
 pub use lists::{ListError, Lists};
+pub use no_cookie::NoCookieError;
 pub use rate::{format_rate, parse_rate};
-pub use section::{PortSection, Section, SectionError, Word};
+pub use section::{MAX_SOURCES, PortSection, Section, SectionError, Word};
 
 /// Most ports that have rules of their own: every port there is.
 const PORTS: u32 = 65_535;
@@ -92,16 +94,18 @@ impl PortPolicy {
         }
     }
 
-    /// Whether an option may be rewritten, which does not keep data out where none is needed.
-    pub fn rewrites(&self) -> bool {
-        let rewriting = [Action::Reissue, Action::Fallback];
-        let limited = self
-            .limits
-            .iter()
-            .flat_map(|limit| [limit.source, limit.port]);
-        self.actions.iter().any(|action| rewriting.contains(action))
-            || rewriting.contains(&self.denied)
-            || limited.into_iter().any(|rate| !rate.is_unlimited())
+    /// Whether an option may be rewritten, which keeps no data out where no cookie is needed. `denies` says
+    /// whether there is a deny list.
+    fn rewrites(&self, denies: bool) -> bool {
+        let rewriting = |action| matches!(action, Action::Reissue | Action::Fallback);
+        let limited = |class: Class| {
+            let Limit { source, port } = self.limits[class as usize];
+            !(source.is_unlimited() && port.is_unlimited())
+        };
+        let by_limit = |class: Class| limited(class) && rewriting(class.over_limit());
+        self.actions.into_iter().any(rewriting)
+            || Class::ALL.into_iter().any(by_limit)
+            || denies && rewriting(self.denied)
     }
 }
 

@@ -1,11 +1,15 @@
 //! A policy as a configuration file has it.
 
-use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, ops::Range, path::PathBuf, str::FromStr};
 
 use serde::Deserialize;
 use tfo_common::policy::{Action, Class, Limit, Rate};
+use toml::Spanned;
 
 use super::{LimitedSources, ListError, Lists, Policy, PortPolicy, parse_rate};
+
+/// Most sources that limits can remember.
+pub const MAX_SOURCES: u32 = 16_777_216;
 
 /// `[policy]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -24,9 +28,9 @@ pub struct Section {
     /// Nothing is done anywhere, but counted.
     pub dry_run: bool,
     /// Ports without a section of their own.
-    pub default: PortSection,
+    pub default: Option<Spanned<PortSection>>,
     /// Ports by number.
-    pub port: BTreeMap<String, PortSection>,
+    pub port: BTreeMap<String, Spanned<PortSection>>,
 }
 
 /// `[policy.default]` or `[policy.port.N]`.
@@ -176,31 +180,77 @@ fn check(policy: &PortPolicy) -> Result<(), String> {
 
 /// Why a section was not taken.
 #[derive(Debug, thiserror::Error)]
-pub enum SectionError {
-    /// A value is wrong.
-    #[error("[policy{section}] {message}")]
-    Value {
-        /// The rest of the section's name.
-        section: String,
-        /// What is wrong, and what would be right.
-        message: String,
-    },
-    /// A list is of no use.
-    #[error(transparent)]
-    List(#[from] ListError),
+#[error("[policy{section}] {message}")]
+pub struct SectionError {
+    /// The rest of the section's name.
+    section: String,
+    /// What is wrong, and what would be right.
+    message: String,
+    /// Where the section stands, if it is not `[policy]` itself.
+    pub(crate) at: Option<Range<usize>>,
 }
 
 impl Section {
-    /// The policy, with the lists that its files hold.
+    /// The policy, without the lists that [`Self::lists`] reads.
     ///
     /// # Errors
     ///
     /// [`SectionError`]
-    pub fn policy(&self) -> Result<Policy, SectionError> {
-        let wrong = |section: &str, message: String| SectionError::Value {
-            section: section.to_owned(),
+    pub fn rules(&self) -> Result<Policy, SectionError> {
+        let sources = self.sources().map_err(|message| SectionError {
+            section: String::new(),
             message,
+            at: None,
+        })?;
+        let of_port = |name: &str, section: &PortSection, at| {
+            section
+                .policy(self.dry_run)
+                .map_err(|message| SectionError {
+                    section: format!(".{name}"),
+                    message,
+                    at,
+                })
         };
+        let default = match &self.default {
+            Some(section) => of_port("default", section.get_ref(), Some(section.span()))?,
+            None => of_port("default", &PortSection::default(), None)?,
+        };
+        let mut ports = BTreeMap::new();
+        for (name, section) in &self.port {
+            let port = name.parse().ok().filter(|port| *port != 0);
+            let port: u16 = port.ok_or_else(|| SectionError {
+                section: format!(".port.{name}"),
+                message: format!("port {name:?} is not from 1 to 65535"),
+                at: Some(section.span()),
+            })?;
+            let label = format!("port.{name}");
+            let policy = of_port(&label, section.get_ref(), Some(section.span()))?;
+            if ports.insert(port, policy).is_some() {
+                return Err(SectionError {
+                    section: format!(".port.{name}"),
+                    message: format!("port {port} has a section already"),
+                    at: Some(section.span()),
+                });
+            }
+        }
+        Ok(Policy {
+            sources,
+            default,
+            ports,
+            lists: Lists::default(),
+        })
+    }
+
+    /// The lists that its files hold.
+    ///
+    /// # Errors
+    ///
+    /// [`ListError`]
+    pub fn lists(&self) -> Result<Lists, ListError> {
+        Lists::read(self.allow.as_deref(), self.deny.as_deref())
+    }
+
+    fn sources(&self) -> Result<LimitedSources, String> {
         let default = LimitedSources::default();
         let sources = LimitedSources {
             max: self.max_sources.unwrap_or(default.max),
@@ -208,32 +258,11 @@ impl Section {
             v6: self.prefix_v6.unwrap_or(default.v6),
         };
         if sources.v4 > 32 || sources.v6 > 128 {
-            return Err(wrong(
-                "",
-                "a prefix has at most 32 bits (v4) or 128 (v6)".into(),
-            ));
+            return Err("a prefix has at most 32 bits (v4) or 128 (v6)".into());
         }
-        if !(1..=16_777_216).contains(&sources.max) {
-            return Err(wrong("", "max-sources is from 1 to 16777216".into()));
+        if !(1..=MAX_SOURCES).contains(&sources.max) {
+            return Err(format!("max-sources is from 1 to {MAX_SOURCES}"));
         }
-        let mut ports = BTreeMap::new();
-        for (name, section) in &self.port {
-            let label = format!(".port.{name}");
-            let port: u16 =
-                name.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
-                    wrong(&label, format!("port {name:?} is not from 1 to 65535"))
-                })?;
-            let policy = section.policy(self.dry_run).map_err(|m| wrong(&label, m))?;
-            ports.insert(port, policy);
-        }
-        Ok(Policy {
-            sources,
-            default: self
-                .default
-                .policy(self.dry_run)
-                .map_err(|message| wrong(".default", message))?,
-            ports,
-            lists: Lists::read(self.allow.as_deref(), self.deny.as_deref())?,
-        })
+        Ok(sources)
     }
 }

@@ -8,6 +8,7 @@ pub mod log;
 mod memory;
 mod metrics;
 mod notify;
+mod policy;
 mod site;
 mod watch;
 mod worker;

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, future::pending, time::Duration};
 use tfo_common::cookie::KeySet;
 use tracing::{error, info, warn};
 
-use super::{StartError, memory, watch::Watch};
+use super::{StartError, memory, policy, watch::Watch};
 use crate::{
     config::NamespaceConfig,
     datapath::{self, AttachError, Change, Ensured, Follower, Namespace, NamespaceError, Wanted},
@@ -39,6 +39,8 @@ pub(super) struct Site {
     /// Whether something was attached before.
     taken_over: bool,
     keeper: Option<Keeper>,
+    /// Why the configured policy is not in force, if it is not.
+    policy_refused: Option<String>,
     watch: Watch,
 }
 
@@ -55,6 +57,7 @@ impl Site {
             follower: None,
             taken_over: false,
             keeper: None,
+            policy_refused: None,
             watch,
         }
     }
@@ -71,6 +74,11 @@ impl Site {
             source: self.config.source.name(),
             ..KeyReport::default()
         })
+    }
+
+    /// Why the configured policy is not in force, if it is not.
+    pub(super) fn policy_refused(&self) -> Option<String> {
+        self.policy_refused.clone()
     }
 
     /// The interfaces that are attached.
@@ -96,6 +104,7 @@ impl Site {
             error!("{error}");
         }
         self.start_keys()?;
+        self.apply_policy();
         self.follower = Some(Follower::start(Namespace::current()?, self.wanted())?);
         first.map_or(Ok(()), |error| Err(error.into()))
     }
@@ -166,7 +175,11 @@ impl Site {
 
     fn note(&mut self, change: Change) {
         match change {
-            Change::Attached { name, ensured } => self.attached(name, &ensured),
+            Change::Attached { name, ensured } => {
+                self.attached(name, &ensured);
+                // It went with the last interface that was attached before.
+                self.apply_policy();
+            }
             Change::Renamed { ref from, ref to } => {
                 info!("{change}");
                 if self.attached.remove(from) {
@@ -184,6 +197,13 @@ impl Site {
         }
         if let Err(error) = self.start_keys() {
             error!("{error}");
+        }
+    }
+
+    /// Puts the configured policy in force, where there is a data path.
+    fn apply_policy(&mut self) {
+        if !self.attached.is_empty() {
+            self.policy_refused = policy::apply(&self.namespace, &self.config);
         }
     }
 
@@ -264,6 +284,10 @@ impl Site {
         for error in self.attach_all().await {
             error!("{error}");
         }
+        if old.policy.is_some() && new.policy.is_none() && !self.attached.is_empty() {
+            policy::clear(&self.namespace);
+        }
+        self.apply_policy();
         let wanted = self.wanted();
         if let Some(follower) = &mut self.follower {
             follower.want(wanted);
