@@ -2,17 +2,20 @@
 
 use std::{
     process::{Command, ExitCode},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
     command::{cargo, succeed},
-    demo, setup, test,
+    demo, setup, test, vm,
 };
 
-/// Format, lints, docs, tests and the demonstration, each with the time it took.
+/// The oldest kernel that is supported. The others of `cargo xtask vm` would take as long again.
+const OLDEST: &str = "6.1";
+
+/// Format, lints, docs, tests, the demonstration and the oldest kernel, each with the time it took.
 ///
 /// # Errors
 ///
@@ -29,6 +32,18 @@ pub fn ci() -> Result<()> {
     step("demo", || {
         if demo::demo()? != ExitCode::SUCCESS {
             bail!("the demonstration found something wrong");
+        }
+        Ok(())
+    })?;
+    step("oldest kernel", || {
+        let plan = vm::Plan {
+            series: vec![OLDEST.into()],
+            suites: Vec::new(),
+            limit: Duration::from_secs(15 * 60),
+            table: false,
+        };
+        if vm::vm(&plan)? != ExitCode::SUCCESS {
+            bail!("Linux {OLDEST} does not do all that it should");
         }
         Ok(())
     })?;

@@ -37,10 +37,32 @@ fn any_option() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// What Linux begins its lists with, which the parser knows as a whole, or nearly that.
+fn linux() -> impl Strategy<Value = Vec<u8>> {
+    let spoiled = prop::option::of((any::<Index>(), any::<u8>()));
+    (any::<[u8; 11]>(), spoiled).prop_map(|(v, spoiled)| {
+        let (segment, clock, scale) = (&v[..2], &v[2..10], &v[10..]);
+        let mut list = [
+            option(2, segment),
+            option(4, &[]),
+            option(8, clock),
+            vec![1],
+            option(3, scale),
+        ]
+        .concat();
+        if let Some((at, byte)) = spoiled {
+            let at = at.index(list.len());
+            list[at] = byte;
+        }
+        list
+    })
+}
+
 /// A list of options, cut off where the header is full.
 pub(crate) fn options() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         9 => vec(any_option(), 0..8).prop_map(|list| list.concat()),
+        2 => (linux(), vec(any_option(), 0..4)).prop_map(|(first, list)| [first, list.concat()].concat()),
         1 => vec(any::<u8>(), 0..=MAX_OPTIONS),
     ]
     .prop_map(|mut bytes| {

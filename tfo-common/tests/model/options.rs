@@ -62,7 +62,7 @@ fn generated_lists_say_everything() {
 
     let mut runner = TestRunner::deterministic();
     let mut seen = [0; 11];
-    for _ in 0..2000 {
+    for _ in 0..3000 {
         let bytes = generate::options().new_tree(&mut runner).unwrap().current();
         let (options, place) = read(&bytes, [0; 2]);
         seen[match options.fast_open {

@@ -93,8 +93,8 @@ impl KernelTypes {
             next: self.byte("inet_timewait_sock", "__tw_common.skc_tw_rcv_nxt")?,
             clock: self.byte("tcp_timewait_sock", "tw_ts_recent")?,
             clock_stamp: self.byte("tcp_timewait_sock", "tw_ts_recent_stamp")?,
-            // What exempts it is a variable of the CPU since then.
-            checks_reopened: self.field("tcp_skb_cb", "tcp_tw_isn").is_ok().into(),
+            // No type tells: the field that was to exempt it stayed.
+            checks_reopened: is_before(6, 10).into(),
             state: self.byte("sock_common", "skc_state")?,
             family: self.byte("sock_common", "skc_family")?,
             port: self.byte("sock_common", "skc_num")?,
