@@ -47,7 +47,7 @@ pub(crate) fn set_fast_open_connect(socket: &impl AsFd) -> io::Result<()> {
 
 /// Has a packet socket take a `virtio_net_hdr` before each frame: packet(7).
 pub(crate) fn set_vnet_header(socket: &impl AsFd) -> io::Result<()> {
-    /// `PACKET_VNET_HDR` of linux/if_packet.h.
+    /// `PACKET_VNET_HDR` of `linux/if_packet.h`.
     const VNET_HEADER: libc::c_int = 15;
     set_at(socket, libc::SOL_PACKET, VNET_HEADER, &1_i32.to_ne_bytes())
 }

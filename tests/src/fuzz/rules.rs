@@ -8,7 +8,7 @@ use tfo_userspace::{
     policy::{LimitedSources, Lists, Policy, PortPolicy},
 };
 
-/// Any policy, and such as no operator can write. Clients are of 10.78.0.0/16 and fd78::/64, and the next ones of a batch
+/// Any policy, and such as no operator can write. Clients are of 10.78.0.0/16 and `fd78::/64`, and the next ones of a batch
 /// have the next addresses.
 pub(super) fn policy(random: &mut fastrand::Rng) -> Policy {
     let mut prefixes = || {
