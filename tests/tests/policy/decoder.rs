@@ -87,7 +87,7 @@ impl Case {
         kinds.resize(1 + self.before, 1);
         kinds.extend(kept.then_some(self.kind));
         kinds.resize(kinds.len() + blanks + padding, 1);
-        let digits: String = COOKIE.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = COOKIE.map(|byte| format!("{byte:02x}")).concat();
         Decoded {
             ip_checksum: true,
             checksum: true,

@@ -109,7 +109,7 @@ fn flood(bed: &Bed, port: u16) -> Result<()> {
                 match link.send(&frame.bytes) {
                     // The wire is full.
                     Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                        thread::yield_now()
+                        thread::yield_now();
                     }
                     sent => sent?,
                 }

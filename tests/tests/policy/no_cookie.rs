@@ -66,7 +66,7 @@ fn check(by: By, mode: &str, family: Family) -> Result<()> {
                     vec![(Counter::PolicyUnfit, 1)]
                 };
                 ensure!(
-                    came.exchange.in_syn == !drop
+                    came.exchange.in_syn != drop
                         && came.policy == counted
                         && came.retransmitted == u64::from(drop)
                         && came.tally.passive == i64::from(!drop),

@@ -213,8 +213,7 @@ impl Stage {
             policy: counted(action, cause),
             retransmitted: (action == Action::Drop).into(),
             cookie: match (has, action) {
-                (Has::Valid, _) => Some(fresh),
-                (_, Action::Pass | Action::Reissue) => Some(fresh),
+                (Has::Valid, _) | (_, Action::Pass | Action::Reissue) => Some(fresh),
                 (Has::Stale, _) => Some(stale),
                 (Has::Nothing, _) => None,
             },

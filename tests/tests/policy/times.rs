@@ -55,11 +55,12 @@ fn measure(stage: &Stage) -> Result<Took> {
     let [fresh, _] = stage.cookies()?;
     let took = came.exchange.took;
     let timeouts = u32::from(took >= TIMEOUT);
+    let in_rounds = took.saturating_sub(timeouts * TIMEOUT);
     let round = 2 * ONE_WAY;
     println!("  {took:?} {}", stage.metrics()?);
     Ok(Took {
         timeouts,
-        rounds: ((took - timeouts * TIMEOUT).as_millis() / round.as_millis()) as u32,
+        rounds: (in_rounds.as_millis() / round.as_millis()) as u32,
         fresh: came.cookie == Some(fresh),
     })
 }

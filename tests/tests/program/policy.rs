@@ -247,17 +247,15 @@ enum Decision {
 }
 
 impl Model<'_> {
-    fn decide(&mut self, case: &Case) -> Decision {
-        let Some(class) = case.class() else {
+    fn decide(&mut self, syn: &Case) -> Decision {
+        let Some(class) = syn.class() else {
             return Decision::Nothing;
         };
-        let own = self.policy.ports.get(&case.port);
+        let own = self.policy.ports.get(&syn.port);
         let rule = *own.unwrap_or(&self.policy.default);
-        let named = own.map(|_| case.port);
+        let named = own.map(|_| syn.port);
         let longest = |prefixes: &[Prefix]| {
-            let holding = prefixes
-                .iter()
-                .filter(|prefix| holds(**prefix, case.client));
+            let holding = prefixes.iter().filter(|prefix| holds(**prefix, syn.client));
             holding.map(|prefix| prefix.len).max()
         };
         let lists = &self.policy.lists;
@@ -266,7 +264,7 @@ impl Model<'_> {
             return Decision::Allowed;
         } else if denied.is_some() {
             (rule.denied, "Denied".to_owned())
-        } else if let Some((class, scope)) = self.over_limit(case, class, &rule, named) {
+        } else if let Some((class, scope)) = self.over_limit(syn, class, &rule, named) {
             let action = match class {
                 Class::Bad => Action::Drop,
                 _ => Action::Fallback,
@@ -276,10 +274,10 @@ impl Model<'_> {
             (rule.actions[class as usize], "Rule".to_owned())
         };
         let action = match (action, class) {
-            (Action::Pass, _) => return Decision::Nothing,
-            (Action::Reissue | Action::Fallback, Class::Data) => return Decision::Nothing,
-            (Action::Reissue, Class::Request) => return Decision::Nothing,
-            (Action::Reissue | Action::Fallback, _) if case.several() => Action::Drop,
+            (Action::Pass, _)
+            | (Action::Reissue | Action::Fallback, Class::Data)
+            | (Action::Reissue, Class::Request) => return Decision::Nothing,
+            (Action::Reissue | Action::Fallback, _) if syn.several() => Action::Drop,
             (action, _) => action,
         };
         let cause = Counter::POLICY
@@ -425,7 +423,7 @@ fn policies_do_what_their_rules_say() -> Result<()> {
     println!("TFO_SEED={seed}");
     let mut random = Rng::with_seed(seed);
     let mut program = Program::with_keys(&[PRIMARY, BACKUP])?;
-    let mut seen = BTreeMap::<String, usize>::new();
+    let mut tally = BTreeMap::<String, usize>::new();
     for _ in 0..POLICIES {
         let policy = random_policy(&mut random);
         program.datapath().set_policy(Some(&policy))?;
@@ -435,18 +433,18 @@ fn policies_do_what_their_rules_say() -> Result<()> {
         };
         let since = Instant::now();
         for _ in 0..SYNS {
-            let case = Case::random(&mut random);
-            let decision = model.decide(&case);
+            let syn = Case::random(&mut random);
+            let decision = model.decide(&syn);
             let done = match decision {
                 Decision::Done(action, cause, dry_run) => {
-                    *seen
+                    *tally
                         .entry(format!("{action:?} {cause} {dry_run}"))
                         .or_default() += 1;
                     if dry_run { Action::Pass } else { action }
                 }
                 _ => Action::Pass,
             };
-            let frame = case.frame(Action::Pass);
+            let frame = syn.frame(Action::Pass);
             let (verdict, out, counted) = program.run(&frame)?;
             if since.elapsed() > LIMITS_REST {
                 break;
@@ -461,11 +459,11 @@ fn policies_do_what_their_rules_say() -> Result<()> {
             let mut counts = counted.total;
             counts.retain(|name, _| is_of_policy(name));
             ensure!(
-                counts == expected_counts(&case, &decision),
+                counts == expected_counts(&syn, &decision),
                 "{counts:?}: {}",
                 context()
             );
-            let mut expected = case.frame(done);
+            let mut expected = syn.frame(done);
             if seems_partial(&frame) {
                 let tcp = if frame[12] == 0x86 { 54 } else { 34 };
                 expected[tcp + 16..tcp + 18].copy_from_slice(&frame[tcp + 16..tcp + 18]);
@@ -474,11 +472,11 @@ fn policies_do_what_their_rules_say() -> Result<()> {
         }
     }
     // Each action, and each cause that there is, really came up, in earnest and as if.
-    println!("{seen:#?}");
+    println!("{tally:#?}");
     for dry_run in [false, true] {
         for counter in &Counter::POLICY[3..] {
             let end = format!(" {} {dry_run}", &counter.name()["Policy".len()..]);
-            assert!(seen.keys().any(|key| key.ends_with(&end)), "none of{end}");
+            assert!(tally.keys().any(|key| key.ends_with(&end)), "none of{end}");
         }
     }
     Ok(())
