@@ -87,13 +87,13 @@ impl Case {
         kinds.resize(1 + self.before, 1);
         kinds.extend(kept.then_some(self.kind));
         kinds.resize(kinds.len() + blanks + padding, 1);
-        let digits = COOKIE.map(|byte| format!("{byte:02x}")).concat();
+        let digits: Vec<_> = COOKIE.iter().map(|byte| format!("{byte:02x}")).collect();
         Decoded {
             ip_checksum: true,
             checksum: true,
             request: self.action == Action::Reissue,
             cookie: if self.action == Action::Pass {
-                digits
+                digits.concat()
             } else {
                 String::new()
             },

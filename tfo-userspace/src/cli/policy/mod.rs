@@ -31,7 +31,7 @@ pub(super) enum PolicyCommand {
 
 #[derive(Args)]
 pub(super) struct SetArgs {
-    /// Put the section [policy] of a configuration file in force, in place of all that is
+    /// Put the section `policy` of a configuration file in force, in place of all that is
     #[arg(long, value_name = "FILE", conflicts_with_all = ["ports", "RuleArgs", "PolicyArgs"])]
     file: Option<PathBuf>,
     /// Change this port's rule instead of the default one; may be given several times. A port that has no
