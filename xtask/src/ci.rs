@@ -39,7 +39,7 @@ pub fn ci() -> Result<()> {
         let plan = vm::Plan {
             series: vec![OLDEST.into()],
             suites: Vec::new(),
-            limit: Duration::from_secs(15 * 60),
+            limit: Duration::from_secs(30 * 60),
             table: false,
         };
         if vm::vm(&plan)? != ExitCode::SUCCESS {
