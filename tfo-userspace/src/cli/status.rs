@@ -3,6 +3,7 @@
 use serde_json::json;
 use tfo_userspace::{
     datapath::{Build, Control, Namespace},
+    farm,
     kernel::sysctl,
 };
 
@@ -23,6 +24,7 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
     let memory = namespace.memory()?;
     let total: u64 = memory.values().sum();
     let controller = Control::of(&namespace);
+    let farm = controller.and_then(|_| farm::published(namespace.cookie()));
     let older = namespace.other_layouts()?;
     if json {
         let interfaces: Vec<_> = interfaces
@@ -42,6 +44,7 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
             "interfaces": interfaces,
             "other_layouts": older,
             "controller": { "pid": controller },
+            "farm": farm,
             "build": Build::own(),
             "keys": keys,
             "keys_age_seconds": age.map(|age| age.as_secs()),
@@ -100,6 +103,9 @@ pub(super) async fn run(json: bool) -> anyhow::Result<()> {
     }
     if let Some(pid) = controller {
         print(&format!("controller: `tfo run`, process {pid}\n"))?;
+    }
+    if let Some(farm) = farm {
+        print(&format!("farm: {farm}\n"))?;
     }
     print(&format!("net.ipv4.tcp_fastopen = {}\n", mode.0))?;
     warn_if_off()

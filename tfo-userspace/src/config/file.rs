@@ -6,6 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
+    farm::Section,
     interval,
     layer::{Field, Layer, SourceKind},
 };
@@ -27,6 +28,7 @@ pub(super) struct File {
     sources: Sources,
     keys: Keys,
     pub(super) metrics: Option<Metrics>,
+    pub(super) farm: Option<Section>,
     pub(super) namespace: Vec<Namespace>,
 }
 
@@ -93,7 +95,7 @@ impl TryFrom<String> for Address {
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
-struct Interval(Duration);
+pub(super) struct Interval(pub(super) Duration);
 
 impl TryFrom<String> for Interval {
     type Error = String;
@@ -176,5 +178,7 @@ fn layer(
         interval: keys.interval.as_ref().map(|interval| interval.get_ref().0),
         key_path: keys.path.as_ref().map(|path| path.get_ref().clone()),
         on_foreign_change: keys.on_foreign_change,
+        // Of the whole file: it is put there by who reads it.
+        farm: None,
     }
 }

@@ -10,7 +10,10 @@ use super::{
     Fingerprint, KeyPair, KeyReport, OnForeignChange, Plan, RandomSchedule, Secret, SecretSchedule,
     SourceConfig, install::random, read_file, source::Watched,
 };
-use crate::kernel::clock::Now;
+use crate::{
+    farm::{InForce, Link, phase::Standing},
+    kernel::clock::Now,
+};
 
 /// The two sides that hold keys.
 pub trait Host {
@@ -50,6 +53,11 @@ enum Source {
     File {
         file: Watched,
         pair: Option<KeyPair>,
+    },
+    /// `standing` is what is to be in force; whoever asks etcd waits at the other end of the link.
+    Etcd {
+        link: Option<Link>,
+        standing: Option<Standing>,
     },
     Kernel,
 }
@@ -133,6 +141,13 @@ impl Keeper {
         self.source = Source::new(config, plan, self.since, last, now);
     }
 
+    /// Takes a farm's keys from this link, where they are to come from a farm.
+    pub(crate) fn join(&mut self, to: Link) {
+        if let Source::Etcd { link, .. } = &mut self.source {
+            *link = Some(to);
+        }
+    }
+
     /// What there is to say about the keys.
     pub fn report(&self) -> KeyReport {
         self.report.clone()
@@ -165,6 +180,32 @@ impl Keeper {
             .map(|pair| Fingerprint::of(&pair.primary));
         self.report.since = Some(now.wall_at(self.since));
         self.report.next = self.source.next(now).map(|next| now.wall_at(next));
+        self.tell_farm();
+    }
+
+    /// Says what is in force, where a farm waits for it.
+    fn tell_farm(&self) {
+        let Source::Etcd {
+            link: Some(link),
+            standing,
+        } = &self.source
+        else {
+            return;
+        };
+        let error = self.report.last_error.clone();
+        let standing = standing
+            .as_ref()
+            .filter(|standing| error.is_none() && self.expected.as_ref() == Some(&standing.pair()));
+        let has = InForce {
+            step: standing.map(Standing::step),
+            primary: self.report.primary,
+            error,
+        };
+        link.in_force.send_if_modified(|old| {
+            let new = *old != has;
+            *old = has;
+            new
+        });
     }
 
     fn advance(&mut self, host: &mut impl Host, now: Now) -> Result<(), String> {
@@ -231,7 +272,7 @@ impl Keeper {
             Source::Random(schedule) => schedule.done(&plan, now),
             Source::Kernel => {}
             // What it planned last is not planned again, until the next change.
-            Source::Secret { .. } | Source::File { .. } => return Ok(()),
+            Source::Secret { .. } | Source::File { .. } | Source::Etcd { .. } => return Ok(()),
         }
         self.plan = Some(plan);
         Ok(())
@@ -275,6 +316,10 @@ impl Source {
                 file: Watched::new(path),
                 pair: None,
             },
+            (SourceConfig::Etcd(_), _) => Self::Etcd {
+                link: None,
+                standing: None,
+            },
         }
     }
 
@@ -289,6 +334,11 @@ impl Source {
             Self::File { file, pair } => {
                 if let Some(new) = file.read_if_changed(read_file).map_err(text)? {
                     *pair = Some(new);
+                }
+            }
+            Self::Etcd { link, standing } => {
+                if let Some(link) = link {
+                    standing.clone_from(&link.offered.borrow());
                 }
             }
             Self::Random(_) | Self::Kernel => {}
@@ -312,6 +362,7 @@ impl Source {
                 secret, schedule, ..
             } => secret.as_ref().map(|secret| schedule.plan(secret, now)),
             Self::File { pair, .. } => pair.as_ref().map(plain),
+            Self::Etcd { standing, .. } => standing.as_ref().map(|it| plain(&it.pair())),
             Self::Kernel => kernel.map(plain),
         })
     }
@@ -334,7 +385,7 @@ impl Source {
         match self {
             Self::Random(schedule) => Some(schedule.due()),
             Self::Secret { schedule, .. } => Some(now.boot + schedule.next(now)),
-            Self::File { .. } | Self::Kernel => None,
+            Self::File { .. } | Self::Etcd { .. } | Self::Kernel => None,
         }
     }
 }

@@ -10,6 +10,7 @@ use tfo_common::{counters::Counters, sizes::Sizes};
 
 use crate::{
     datapath::{AttachedInterface, Drift, Lost, Memory, Mirror, Namespace, Snapshot},
+    farm::FarmReport,
     kernel::{
         link::XdpMode,
         netstat::TcpExt,
@@ -89,6 +90,8 @@ pub struct NamespaceFacts {
     pub fingerprints: Vec<Fingerprint>,
     /// What the process that looks after the keys says of them; whoever is that process puts it here.
     pub keys: Option<KeyReport>,
+    /// What it says of the farm, where there is one; from whoever asks etcd, too.
+    pub farm: Option<FarmReport>,
     /// Why a part could not be read, by the part's name.
     pub errors: BTreeMap<&'static str, String>,
     /// How long all of this took.
@@ -238,6 +241,9 @@ pub fn health(namespaces: &[NamespaceFacts]) -> Result<(), String> {
         }
         if let Some(error) = facts.keys.as_ref().and_then(|it| it.last_error.as_ref()) {
             line(format_args!("keys: {error}"));
+        }
+        if let Some(error) = facts.farm.as_ref().and_then(|it| it.error.as_ref()) {
+            line(format_args!("farm: {error}"));
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }

@@ -31,6 +31,7 @@ impl Asked {
                 Box::pin(async move {
                     let mut facts = metrics::read(site.namespace(), &asked).await;
                     facts.keys = Some(site.keys());
+                    facts.farm = site.farm();
                     facts
                 })
             });

@@ -1,0 +1,446 @@
+//! What a host of a farm does, for as long as its service runs: it takes documents from etcd, stores them,
+//! hands them to whoever keeps the keys, and acknowledges them once they are in force.
+//!
+//! Without etcd, the keys stay as they are, and nothing is decided by a clock.
+
+use std::{future::pending, pin::pin, time::Duration};
+
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    task::AbortHandle,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+use tracing::{error, info, warn};
+
+use super::{
+    FarmConfig, FarmError,
+    document::Document,
+    etcd::{Candidate, Lease, Record, Store, Stored},
+    leader::{Held, Leader},
+    phase::Standing,
+    report::{FarmReport, Shared, millis},
+    state::StateFile,
+};
+use crate::{
+    kernel::clock::Now,
+    keys::{Fingerprint, Secret},
+};
+
+/// How long a host may be silent until etcd takes it for dead, and another one leads.
+const LEASE: Duration = Duration::from_secs(15);
+/// How often the leader looks at the clock.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long etcd is left alone after an error, at first and at most.
+const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
+
+/// What whoever keeps the keys says of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct InForce {
+    /// The step that is in force on both sides; `None` where it is none of the farm's.
+    pub(crate) step: Option<u64>,
+    /// The key that the kernel issues.
+    pub(crate) primary: Option<Fingerprint>,
+    /// What is wrong.
+    pub(crate) error: Option<String>,
+}
+
+/// The end of whoever keeps the keys.
+#[derive(Clone)]
+pub(crate) struct Link {
+    /// What is to be in force; `None` until there is a document.
+    pub(crate) offered: watch::Receiver<Option<Standing>>,
+    /// What is.
+    pub(crate) in_force: watch::Sender<InForce>,
+}
+
+/// A host's part in its farm. It ends when this is dropped.
+pub(crate) struct Farm {
+    link: Link,
+    report: Shared,
+    task: AbortHandle,
+}
+
+impl Farm {
+    /// Begins, with what is stored; etcd is asked by a task of `runtime`.
+    ///
+    /// # Errors
+    ///
+    /// [`FarmError`] where the seal cannot be read.
+    pub(crate) fn start(config: FarmConfig, runtime: &Handle) -> Result<Self, FarmError> {
+        let seal = config.seal()?;
+        let (state, held, wrong) = StateFile::open(&config, seal.as_ref());
+        if let Some(wrong) = wrong {
+            error!("farm: {wrong}");
+        }
+        let report = Shared::default();
+        report.change(|report| {
+            report.host.clone_from(&config.host);
+            report.prefix.clone_from(&config.prefix);
+            report.place = held.as_ref().map(|held| held.standing.place);
+        });
+        let standing = held.as_ref().map(|held| held.standing.clone());
+        let (offer, offered) = watch::channel(standing);
+        let (in_force, has) = watch::channel(InForce::default());
+        let agent = Agent {
+            config,
+            seal,
+            state,
+            held,
+            since: Now::read().boot,
+            stored: None,
+            offer,
+            has,
+            report: report.clone(),
+        };
+        let task = runtime.spawn(agent.run()).abort_handle();
+        Ok(Self {
+            link: Link { offered, in_force },
+            report,
+            task,
+        })
+    }
+
+    /// The end of whoever keeps the keys.
+    pub(crate) fn link(&self) -> Link {
+        self.link.clone()
+    }
+
+    /// What there is to say.
+    pub(crate) fn report(&self) -> FarmReport {
+        self.report.get()
+    }
+
+    /// Waits until other keys are to be in force.
+    pub(crate) async fn changed(&mut self) {
+        if self.link.offered.changed().await.is_err() {
+            pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Farm {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Agent {
+    config: FarmConfig,
+    seal: Option<Secret>,
+    state: StateFile,
+    /// The document that this host goes by.
+    held: Option<Document>,
+    /// When it was taken, by [`Now::boot`].
+    since: Duration,
+    /// At which revision the document in etcd was written, where that is the one that is held.
+    stored: Option<i64>,
+    offer: watch::Sender<Option<Standing>>,
+    has: watch::Receiver<InForce>,
+    report: Shared,
+}
+
+impl Agent {
+    async fn run(mut self) {
+        let [mut retry, most] = RETRY;
+        let mut told = None;
+        loop {
+            let start = Instant::now();
+            let ended = self.session().await;
+            self.report.change(|report| {
+                (report.leads, report.members, report.acknowledged) = (false, None, false);
+            });
+            if let Err(problem) = ended {
+                let text = problem.to_string();
+                self.unreachable(&text);
+                if told.as_ref() != Some(&text) {
+                    error!("farm: {text}; the keys stay as they are");
+                    told = Some(text);
+                }
+                if start.elapsed() > LEASE {
+                    (retry, told) = (RETRY[0], None);
+                }
+                // A whole farm does not come back at one moment.
+                let share = getrandom::u32().unwrap_or(u32::MAX);
+                sleep(retry.mul_f64(0.5 + 0.5 * f64::from(share) / f64::from(u32::MAX))).await;
+                retry = most.min(retry * 2);
+            }
+        }
+    }
+
+    fn unreachable(&self, error: &str) {
+        self.report.change(|report| {
+            if report.reachable || report.since.is_none() {
+                report.since = Some(Now::read().wall_at(Now::read().boot));
+            }
+            report.reachable = false;
+            report.failures += 1;
+            report.error = Some(error.to_owned());
+        });
+    }
+
+    /// One connection, until it breaks, or until this host's record has to be made anew.
+    async fn session(&mut self) -> Result<(), FarmError> {
+        self.stored = None;
+        let mut store = Store::connect(&self.config).await?;
+        self.ensure_alone(&mut store).await?;
+        let mut lease = store.lease(LEASE).await?;
+        let Some(mut record) = self.register(&mut store).await? else {
+            return Ok(());
+        };
+        // After the record is there: whatever comes after this document waits for this host.
+        let (revision, document) = store.document().await?;
+        let mut documents = store.watch("document", revision + 1).await?;
+        self.reachable();
+        self.consider(document, false);
+        let me = Candidate {
+            host: self.config.host.clone(),
+            instance: self.state.instance.clone(),
+        };
+        let mut campaign = pin!(store.clone().campaign(me, lease.id));
+        let mut leader: Option<Leader> = None;
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut alive = Alive::new();
+        loop {
+            if !self.acknowledge(&mut store, &mut record).await? {
+                return Ok(());
+            }
+            if let Some(leader) = &mut leader {
+                self.lead(&mut store, leader).await?;
+            }
+            let leads = leader.is_some();
+            let news = async {
+                match &mut leader {
+                    Some(leader) => leader.changed(&store).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                message = documents.message() => {
+                    let message = store.next(message)?;
+                    let last = message.events().iter().rev().find_map(|event| event.kv());
+                    // Of a key that was removed, nothing is left.
+                    let document = last.filter(|it| it.version() > 0).map(|it| Stored {
+                        value: it.value().to_vec(),
+                        written: it.mod_revision(),
+                    });
+                    if last.is_some() {
+                        self.consider(document, true);
+                    }
+                    if message.canceled() {
+                        return Ok(());
+                    }
+                }
+                _ = self.has.changed() => {}
+                news = news => news?,
+                key = &mut campaign, if !leads => {
+                    leader = Some(Leader::new(&mut store, &self.config, key?).await?);
+                    self.report.change(|report| report.leads = true);
+                }
+                _ = look.tick() => alive.keep(&mut lease).await?,
+                answer = lease.answers.message() => alive.heard(store.next(answer)?.ttl())?,
+            }
+        }
+    }
+
+    /// Makes sure that no other host has this one's name, and ends what a former process of this one left.
+    async fn ensure_alone(&self, store: &mut Store) -> Result<(), FarmError> {
+        for (candidate, lease) in store.read().await?.candidates {
+            let Candidate { host, instance } = candidate.value;
+            if host == self.config.host && instance == self.state.instance {
+                store.end_lease(lease).await;
+            } else if host == self.config.host {
+                return Err(FarmError::NameTaken(host));
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds this host's record, or makes one: from then on, rotations wait for it. `None` where someone
+    /// else is making one.
+    async fn register(&self, store: &mut Store) -> Result<Option<Stored<Record>>, FarmError> {
+        let found = store.record(&self.config.host).await?;
+        let written = found.as_ref().map_or(0, |record| record.written);
+        let own = found.filter(|record| record.value.instance == self.state.instance);
+        if let (Some(own), Some(_)) = (own, &self.held) {
+            return Ok(Some(own));
+        }
+        let record = Record {
+            instance: self.state.instance.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Record::default()
+        };
+        let put = store
+            .put_record(&self.config.host, &record, written)
+            .await?;
+        Ok(put.map(|written| Stored {
+            value: record,
+            written,
+        }))
+    }
+
+    fn reachable(&self) {
+        let now = Now::read();
+        self.report.change(|report| {
+            if !report.reachable {
+                report.since = Some(now.wall_at(now.boot));
+            }
+            (report.reachable, report.error) = (true, None);
+        });
+        info!("farm: connected to etcd");
+    }
+
+    /// Takes the document, if it is one and the next. `arrives` where it was written just now.
+    fn consider(&mut self, document: Option<Stored<Vec<u8>>>, arrives: bool) {
+        self.stored = None;
+        let result = match document {
+            None => Err(FarmError::NoDocument(self.config.prefix.clone())),
+            Some(Stored { value, written }) => self
+                .take(&value, arrives)
+                .map(|()| self.stored = Some(written)),
+        };
+        let problem = result.err().map(|problem| problem.to_string());
+        let place = self.held.as_ref().map(|held| held.standing.place);
+        self.report.change(|report| {
+            if let Some(problem) = &problem
+                && report.error.as_ref() != Some(problem)
+            {
+                error!("farm: {problem}; the keys stay as they are");
+            }
+            report.error = problem;
+            report.place = place;
+        });
+    }
+
+    fn take(&mut self, text: &[u8], arrives: bool) -> Result<(), FarmError> {
+        let document = Document::read(text, self.seal.as_ref())
+            .map_err(|error| FarmError::document(&self.config, error))?;
+        let held = self.held.as_ref();
+        if held.is_some_and(|held| held.head.farm != document.head.farm) {
+            return Err(FarmError::OtherFarm {
+                prefix: self.config.prefix.clone(),
+                state: self.state.path().to_owned(),
+            });
+        }
+        let now = Now::read();
+        if arrives && document.head.writer != self.config.host {
+            let skew = millis(now.wall).cast_signed() - document.head.since.cast_signed();
+            #[allow(
+                clippy::cast_precision_loss,
+                reason = "clocks are not apart by so much"
+            )]
+            let skew = skew as f64 / 1000.0;
+            self.report.change(|report| report.skew = Some(skew));
+        }
+        let replaces = document
+            .standing
+            .replaces(held.map(|held| &held.standing))
+            .map_err(|error| FarmError::OutOfSequence {
+                prefix: self.config.prefix.clone(),
+                error,
+            })?;
+        if replaces {
+            // Before it can be in force: what is acknowledged must not be forgotten.
+            let text = str::from_utf8(text).unwrap_or_default();
+            self.state.write(Some(text))?;
+            self.since = now.boot;
+            self.offer.send_replace(Some(document.standing.clone()));
+            self.held = Some(document);
+        }
+        Ok(())
+    }
+
+    /// Says what is in force. `false` where someone else changed this host's record.
+    async fn acknowledge(
+        &mut self,
+        store: &mut Store,
+        record: &mut Stored<Record>,
+    ) -> Result<bool, FarmError> {
+        let has = self.has.borrow_and_update().clone();
+        let held = self.held.as_ref().filter(|_| self.stored.is_some());
+        let step = held.map(|held| held.standing.step());
+        let acknowledged = step.is_some() && has.step == step;
+        let report = self.report.get();
+        let mut said = record.value.clone();
+        if acknowledged {
+            said.step = step;
+        }
+        env!("CARGO_PKG_VERSION").clone_into(&mut said.version);
+        said.primary = has.primary.map(|primary| primary.to_string());
+        said.error = has.error.or(report.error);
+        // Not a write of its own: it is told with the next acknowledgement.
+        if said != record.value {
+            said.skew = report.skew;
+            let put = store
+                .put_record(&self.config.host, &said, record.written)
+                .await?;
+            let Some(written) = put else {
+                warn!(
+                    "farm: a rotation went on without this host, or someone took it out: it joins again"
+                );
+                return Ok(false);
+            };
+            *record = Stored {
+                value: said,
+                written,
+            };
+        }
+        self.report
+            .change(|report| report.acknowledged = acknowledged);
+        Ok(true)
+    }
+
+    async fn lead(&self, store: &mut Store, leader: &mut Leader) -> Result<(), FarmError> {
+        let (Some(document), Some(written)) = (&self.held, self.stored) else {
+            return Ok(());
+        };
+        let held = Held {
+            document,
+            written,
+            since: self.since,
+        };
+        let (config, seal) = (&self.config, self.seal.as_ref());
+        leader.act(store, &held, config, seal, &self.report).await
+    }
+}
+
+/// Keeps a lease alive.
+struct Alive {
+    asked: Instant,
+    heard: Instant,
+}
+
+impl Alive {
+    fn new() -> Self {
+        Self {
+            asked: Instant::now(),
+            heard: Instant::now(),
+        }
+    }
+
+    /// Asks for more time, when a third of it is over.
+    async fn keep(&mut self, lease: &mut Lease) -> Result<(), FarmError> {
+        if self.heard.elapsed() > LEASE {
+            return Err(FarmError::Lease);
+        }
+        if self.asked.elapsed() >= LEASE / 3 {
+            self.asked = Instant::now();
+            lease
+                .keeper
+                .keep_alive()
+                .await
+                .map_err(|_| FarmError::Lease)?;
+        }
+        Ok(())
+    }
+
+    fn heard(&mut self, left: i64) -> Result<(), FarmError> {
+        self.heard = Instant::now();
+        if left > 0 {
+            Ok(())
+        } else {
+            Err(FarmError::Lease)
+        }
+    }
+}
