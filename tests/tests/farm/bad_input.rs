@@ -30,10 +30,22 @@ fn a_document_that_is_none_changes_no_key() -> Result<()> {
     let cases = [
         (String::new(), "no farm's document"),
         ("who wrote this?".to_owned(), "no farm's document"),
-        (good.replace("\"format\":1", "\"format\":2"), "it has format 2, and this tfo knows 1: upgrade"),
-        (good.replace("\"writer\":\"", "\"writer\":\"x"), "cannot be opened with this host's seal"),
-        (early.trim_end().to_owned(), "this host has gone on to epoch 2"),
-        (good.replace("\"sealed\":\"", "\"keys\":\""), "are not sealed"),
+        (
+            good.replace("\"format\":1", "\"format\":2"),
+            "it has format 2, and this tfo knows 1: upgrade",
+        ),
+        (
+            good.replace("\"writer\":\"", "\"writer\":\"x"),
+            "cannot be opened with this host's seal",
+        ),
+        (
+            early.trim_end().to_owned(),
+            "this host has gone on to epoch 2",
+        ),
+        (
+            good.replace("\"sealed\":\"", "\"keys\":\""),
+            "are not sealed",
+        ),
     ];
     for (text, expected) in &cases {
         farm.etcd.put(DOCUMENT, text)?;
@@ -163,11 +175,23 @@ fn a_wrong_password_and_a_full_etcd_are_told() -> Result<()> {
         etcd.ctl(&words)?;
     }
     let user = |user: &str| format!("user = \"{user}\"\npassword = \"{}\"", password.path());
-    ensure_says(&status(&etcd, &scratch, "")?, &["it wants to know who asks"])?;
-    ensure_says(&status(&etcd, &scratch, &user("tfo"))?, &["look at user and password"])?;
+    ensure_says(
+        &status(&etcd, &scratch, "")?,
+        &["it wants to know who asks"],
+    )?;
+    ensure_says(
+        &status(&etcd, &scratch, &user("tfo"))?,
+        &["look at user and password"],
+    )?;
     password.replace("correcthorse\n")?;
-    ensure_says(&status(&etcd, &scratch, &user("tfo"))?, &["let user tfo read and write", "grant-permission"])?;
-    ensure_says(&status(&etcd, &scratch, &(user("tfo") + "\nprefix = \"/other/\""))?, &["no document /other/document"])?;
+    ensure_says(
+        &status(&etcd, &scratch, &user("tfo"))?,
+        &["let user tfo read and write", "grant-permission"],
+    )?;
+    ensure_says(
+        &status(&etcd, &scratch, &(user("tfo") + "\nprefix = \"/other/\""))?,
+        &["no document /other/document"],
+    )?;
     // Full: nothing more can be written.
     let value = "x".repeat(100_000);
     let filled = (0..40).find_map(|number| {
@@ -183,7 +207,13 @@ fn a_wrong_password_and_a_full_etcd_are_told() -> Result<()> {
     // And nobody there at all.
     let etcd = Etcd::start(scratch.path(), "http", &[])?;
     let gone = etcd.url().replace(&PORT.to_string(), "2999");
-    fs::write(&path, format!("[farm]\nendpoints = [\"{gone}\"]\nhost = \"web-1\"\n"))?;
+    fs::write(
+        &path,
+        format!("[farm]\nendpoints = [\"{gone}\"]\nhost = \"web-1\"\n"),
+    )?;
     let output = Tfo::new(&etcd.netns).run(&["farm", "-c", &path, "status"])?;
-    ensure_says(&output.stderr, &["etcd at http://10.99.0.254:2999", "look whether it runs"])
+    ensure_says(
+        &output.stderr,
+        &["etcd at http://10.99.0.254:2999", "look whether it runs"],
+    )
 }

@@ -60,7 +60,9 @@ impl Host {
 
     /// Kills its service. What is attached goes on, and so does its kernel, with the keys that it has.
     pub(crate) fn kill(&mut self) -> Result<()> {
-        let Some(run) = self.run.take() else { return Ok(()) };
+        let Some(run) = self.run.take() else {
+            return Ok(());
+        };
         run.signal(Signal::KILL)?;
         run.wait(LIMIT).map(drop)
     }
@@ -251,11 +253,7 @@ impl Farm {
     }
 
     /// Waits until the farm is as it has to be.
-    pub(crate) fn until(
-        &self,
-        what: &str,
-        holds: impl Fn(&Value) -> Option<()>,
-    ) -> Result<Value> {
+    pub(crate) fn until(&self, what: &str, holds: impl Fn(&Value) -> Option<()>) -> Result<Value> {
         let start = Instant::now();
         let mut last = Value::Null;
         while start.elapsed() < patient(PATIENCE) {

@@ -36,7 +36,11 @@ fn fault(farm: &mut Farm, random: &mut fastrand::Rng, number: u64) -> Result<&'s
         thread::sleep(Duration::from_millis(random.u64(..most)));
     };
     // Long enough for etcd to take the leader for dead now and then.
-    let dead = if number.is_multiple_of(4) { 18_000 } else { 2_000 };
+    let dead = if number.is_multiple_of(4) {
+        18_000
+    } else {
+        2_000
+    };
     match (number % 7, leader) {
         (1, Some(leader)) => {
             farm.hosts[leader].kill()?;
@@ -131,11 +135,11 @@ fn no_cookie_is_refused_whatever_goes_wrong() -> Result<()> {
         println!("{times} times {what}");
     }
     for host in status["hosts"].as_array().into_iter().flatten() {
-        println!("{} skew {}", host["name"], host["record"]["skew"].as_f64().or(host["skew"].as_f64()).unwrap_or(0.0));
+        println!("{}: clock off by {} s", host["name"], host["skew"]);
     }
     ensure!(count("TCPFastOpenPassiveFail")? == 0);
     ensure!(count("TCPFastOpenPassiveAltKey")? > 0 && came.connections > 1000);
-    ensure!(came.failures == 0, "{came:?}");
+    ensure!(came.failures == 0, "{came}");
     Ok(())
 }
 
@@ -150,22 +154,38 @@ fn without_etcd_nothing_rotates_and_a_restart_loses_nothing() -> Result<()> {
     thread::sleep(Duration::from_secs(5));
     ensure!(farm.hosts[1].keys()? == keys, "it rotated without etcd");
     let shown = farm.hosts[1].tfo.done(&["status"])?;
-    ensure_says(&shown, &["farm: web-2 of /tfo/, epoch", "without etcd for", "10.99.0.254"])?;
+    ensure_says(
+        &shown,
+        &[
+            "farm: web-2 of /tfo/, epoch",
+            "without etcd for",
+            "10.99.0.254",
+        ],
+    )?;
     // As after a reboot: the kernel has other keys, and only the disk knows.
     farm.hosts[1].kill()?;
-    farm.hosts[1].netns.set_sysctl(tfo_tests::keys::SYSCTL, tfo_tests::keys::OTHER)?;
+    farm.hosts[1]
+        .netns
+        .set_sysctl(tfo_tests::keys::SYSCTL, tfo_tests::keys::OTHER)?;
     farm.hosts[1].start()?;
-    eventually("the host has its keys again", || Ok(farm.hosts[1].keys()? == keys))?;
+    eventually("the host has its keys again", || {
+        Ok(farm.hosts[1].keys()? == keys)
+    })?;
     let state = farm.scratch.path().join("state/web-2.farm");
     let stored = fs::read_to_string(&state)?;
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&state)?.permissions());
-    ensure!(mode & 0o777 == 0o600 && stored.contains("sealed"), "{mode:o}");
+    ensure!(
+        mode & 0o777 == 0o600 && stored.contains("sealed"),
+        "{mode:o}"
+    );
     let primary = keys.split(',').next().unwrap_or_default().replace('-', "");
     ensure!(!stored.contains(&primary));
     farm.etcd.restart()?;
     farm.etcd.wait()?;
     let epoch = farm.epoch()?;
-    eventually("the farm goes on", || Ok(farm.epoch().is_ok_and(|now| now > epoch + 1)))?;
+    eventually("the farm goes on", || {
+        Ok(farm.epoch().is_ok_and(|now| now > epoch + 1))
+    })?;
     farm.settle().map(drop)
 }
 
@@ -177,7 +197,10 @@ fn a_host_that_is_silent_for_too_long_is_left_behind_and_comes_back() -> Result<
     farm.hosts[2].connect(&farm.etcd, false)?;
     let said = farm.control(&["rotate", "--now"])?;
     ensure_says(&said, &["all of 2 hosts issue"])?;
-    ensure!(farm.hosts[2].keys()? == old, "it has a key that it cannot know");
+    ensure!(
+        farm.hosts[2].keys()? == old,
+        "it has a key that it cannot know"
+    );
     let status = farm.status()?;
     ensure!(status["hosts"][2]["left_behind"] == true, "{status:#}");
     farm.hosts[2].connect(&farm.etcd, true)?;
@@ -186,5 +209,8 @@ fn a_host_that_is_silent_for_too_long_is_left_behind_and_comes_back() -> Result<
     let leader = farm.leader()?.unwrap_or(0);
     let log = farm.hosts[leader].end()?;
     let log = log.stdout + &log.stderr;
-    ensure_says(&log, &["host web-3 has not acknowledged", "going on without it"])
+    ensure_says(
+        &log,
+        &["host web-3 has not acknowledged", "going on without it"],
+    )
 }

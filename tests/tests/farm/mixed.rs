@@ -54,14 +54,21 @@ fn hosts_that_derive_their_keys_agree_whoever_derives_them() -> Result<()> {
         } else {
             let mut python = host.netns.command("python3");
             let interval = INTERVAL.to_string();
-            followers.push(Background::start(python.args(["-c", FOLLOW, &secret, &interval]))?);
+            followers.push(Background::start(
+                python.args(["-c", FOLLOW, &secret, &interval]),
+            )?);
         }
     }
     let agree = |hosts: &[Host]| -> Result<Option<String>> {
         let keys: Vec<_> = hosts.iter().map(Host::keys).collect::<Result<_>>()?;
-        Ok(keys.iter().all(|it| *it == keys[0]).then(|| keys[0].clone()))
+        Ok(keys
+            .iter()
+            .all(|it| *it == keys[0])
+            .then(|| keys[0].clone()))
     };
-    eventually("all hosts have the same keys", || Ok(agree(&hosts)?.is_some()))?;
+    eventually("all hosts have the same keys", || {
+        Ok(agree(&hosts)?.is_some())
+    })?;
     let before = hosts.iter().map(|host| TcpExt::read(&host.netns));
     let before: Vec<_> = before.collect::<Result<_>>()?;
     let traffic = Traffic::start(&hosts, &clients)?;
@@ -82,12 +89,19 @@ fn hosts_that_derive_their_keys_agree_whoever_derives_them() -> Result<()> {
     let mut sums = [0; 3];
     for (host, before) in hosts.iter().zip(&before) {
         let now = TcpExt::read(&host.netns)?.since(before);
-        let names = ["TCPFastOpenPassive", "TCPFastOpenPassiveAltKey", "TCPFastOpenPassiveFail"];
+        let names = [
+            "TCPFastOpenPassive",
+            "TCPFastOpenPassiveAltKey",
+            "TCPFastOpenPassiveFail",
+        ];
         for (sum, name) in sums.iter_mut().zip(names) {
             *sum += now.get(name);
         }
     }
-    println!("{changes} changes, {came:?}, in the SYN, by the backup key, refused: {sums:?}");
-    ensure!(sums[0] > 0 && sums[2] == 0 && came.failures == 0, "{sums:?} {came:?}");
+    println!("{changes} changes, {came}, in the SYN, by the backup key, refused: {sums:?}");
+    ensure!(
+        sums[0] > 0 && sums[2] == 0 && came.failures == 0,
+        "{sums:?} {came}"
+    );
     Ok(())
 }

@@ -41,7 +41,11 @@ fn all_hosts_issue_the_next_key_soon_and_at_little_cost() -> Result<()> {
     }
     let took = start.elapsed();
     let after = farm.etcd.metrics()?;
-    let keys: Vec<_> = farm.hosts.iter().map(|host| host.keys()).collect::<Result<_>>()?;
+    let keys: Vec<_> = farm
+        .hosts
+        .iter()
+        .map(|host| host.keys())
+        .collect::<Result<_>>()?;
     ensure!(keys.iter().all(|it| *it == keys[0]) && keys[0].contains(','));
     times.sort_unstable();
     println!(
@@ -59,10 +63,7 @@ fn all_hosts_issue_the_next_key_soon_and_at_little_cost() -> Result<()> {
 }
 
 /// What of etcd's own counters grew, and says what it had to do.
-fn growth(
-    before: &BTreeMap<String, f64>,
-    after: &BTreeMap<String, f64>,
-) -> Vec<(String, f64)> {
+fn growth(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> Vec<(String, f64)> {
     let telling = |name: &str| {
         let call = name.starts_with("grpc_server_handled_total") && name.contains("\"OK\"");
         let stream = name.starts_with("grpc_server_msg_") && name.contains("stream");
@@ -89,24 +90,34 @@ fn a_leaked_key_goes_at_once_and_everywhere() -> Result<()> {
     ensure!(farm.count("TCPFastOpenPassiveFail")? == 0 && farm.count("TCPFastOpenPassive")? > 0);
     // What it costs is said first, and nothing is done without a yes.
     let refused = farm.control(&["revoke"]).err().context("it was done")?;
-    ensure_says(&format!("{refused:#}"), &["TCPFastOpenPassiveFail rises", "say --yes"])?;
+    ensure_says(
+        &format!("{refused:#}"),
+        &["TCPFastOpenPassiveFail rises", "say --yes"],
+    )?;
     ensure!(farm.hosts[0].keys()? == leaked);
     let from = Instant::now();
     let said = farm.control(&["revoke", "--yes"])?;
-    println!("revoked on all hosts, as `tfo farm revoke` saw it, after {:?}", from.elapsed());
+    println!(
+        "revoked on all hosts, as `tfo farm revoke` saw it, after {:?}",
+        from.elapsed()
+    );
     ensure_says(&said, &["one round trip more", "all of 3 hosts issue"])?;
     let new = farm.hosts[0].keys()?;
     for host in &farm.hosts {
         let keys = host.keys()?;
-        ensure!(keys == new && !keys.contains(',') && !leaked.contains(&keys), "{}", host.name);
+        ensure!(
+            keys == new && !keys.contains(',') && !leaked.contains(&keys),
+            "{}",
+            host.name
+        );
     }
     // Clients get new cookies, and are refused no more.
     std::thread::sleep(Duration::from_secs(2));
     let refused = farm.count("TCPFastOpenPassiveFail")?;
     std::thread::sleep(Duration::from_secs(2));
     let came = traffic.stop();
-    println!("{came:?}, {refused} cookies refused");
+    println!("{came}, {refused} cookies refused");
     ensure!(refused > 0 && farm.count("TCPFastOpenPassiveFail")? == refused);
-    ensure!(came.failures == 0, "{came:?}");
+    ensure!(came.failures == 0, "{came}");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Clients that come again and again to any host, with the request in the SYN where they have a cookie.
 
 use std::{
+    fmt,
     io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr},
     sync::{
@@ -40,11 +41,24 @@ pub(crate) struct Traffic {
 }
 
 /// What came of it.
-#[derive(Debug)]
 pub(crate) struct Came {
     pub(crate) connections: u64,
     pub(crate) failures: u64,
-    pub(crate) first_failure: Option<String>,
+    first_failure: Option<String>,
+}
+
+impl fmt::Display for Came {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} connections, {} failed",
+            self.connections, self.failures
+        )?;
+        match &self.first_failure {
+            Some(failure) => write!(f, ": {failure}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Traffic {

@@ -6,9 +6,7 @@
 use std::{future::pending, pin::pin, time::Duration};
 
 use tokio::{
-    runtime::Handle,
     sync::watch,
-    task::AbortHandle,
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tracing::{error, info, warn};
@@ -16,116 +14,22 @@ use tracing::{error, info, warn};
 use super::{
     FarmConfig, FarmError,
     document::Document,
-    etcd::{Candidate, Lease, Record, Store, Stored},
+    etcd::{Candidate, LEASE, Record, Store, Stored},
     leader::{Held, Leader},
+    part::InForce,
     phase::Standing,
-    report::{FarmReport, Shared, millis},
+    report::{Shared, millis},
     state::StateFile,
 };
-use crate::{
-    kernel::clock::Now,
-    keys::{Fingerprint, Secret},
-};
+use crate::{kernel::clock::Now, keys::Secret};
 
-/// How long a host may be silent until etcd takes it for dead, and another one leads.
-const LEASE: Duration = Duration::from_secs(15);
 /// How often the leader looks at the clock.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long etcd is left alone after an error, at first and at most.
 const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
 
-/// What whoever keeps the keys says of them.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct InForce {
-    /// The step that is in force on both sides; `None` where it is none of the farm's.
-    pub(crate) step: Option<u64>,
-    /// The key that the kernel issues.
-    pub(crate) primary: Option<Fingerprint>,
-    /// What is wrong.
-    pub(crate) error: Option<String>,
-}
-
-/// The end of whoever keeps the keys.
-#[derive(Clone)]
-pub(crate) struct Link {
-    /// What is to be in force; `None` until there is a document.
-    pub(crate) offered: watch::Receiver<Option<Standing>>,
-    /// What is.
-    pub(crate) in_force: watch::Sender<InForce>,
-}
-
-/// A host's part in its farm. It ends when this is dropped.
-pub(crate) struct Farm {
-    link: Link,
-    report: Shared,
-    task: AbortHandle,
-}
-
-impl Farm {
-    /// Begins, with what is stored; etcd is asked by a task of `runtime`.
-    ///
-    /// # Errors
-    ///
-    /// [`FarmError`] where the seal cannot be read.
-    pub(crate) fn start(config: FarmConfig, runtime: &Handle) -> Result<Self, FarmError> {
-        let seal = config.seal()?;
-        let (state, held, wrong) = StateFile::open(&config, seal.as_ref());
-        if let Some(wrong) = wrong {
-            error!("farm: {wrong}");
-        }
-        let report = Shared::default();
-        report.change(|report| {
-            report.host.clone_from(&config.host);
-            report.prefix.clone_from(&config.prefix);
-            report.place = held.as_ref().map(|held| held.standing.place);
-        });
-        let standing = held.as_ref().map(|held| held.standing.clone());
-        let (offer, offered) = watch::channel(standing);
-        let (in_force, has) = watch::channel(InForce::default());
-        let agent = Agent {
-            config,
-            seal,
-            state,
-            held,
-            since: Now::read().boot,
-            stored: None,
-            offer,
-            has,
-            report: report.clone(),
-        };
-        let task = runtime.spawn(agent.run()).abort_handle();
-        Ok(Self {
-            link: Link { offered, in_force },
-            report,
-            task,
-        })
-    }
-
-    /// The end of whoever keeps the keys.
-    pub(crate) fn link(&self) -> Link {
-        self.link.clone()
-    }
-
-    /// What there is to say.
-    pub(crate) fn report(&self) -> FarmReport {
-        self.report.get()
-    }
-
-    /// Waits until other keys are to be in force.
-    pub(crate) async fn changed(&mut self) {
-        if self.link.offered.changed().await.is_err() {
-            pending::<()>().await;
-        }
-    }
-}
-
-impl Drop for Farm {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-struct Agent {
+/// What the task has.
+pub(super) struct Agent {
     config: FarmConfig,
     seal: Option<Secret>,
     state: StateFile,
@@ -141,7 +45,29 @@ struct Agent {
 }
 
 impl Agent {
-    async fn run(mut self) {
+    /// Goes on with what is stored, and speaks through these two channels.
+    pub(super) fn new(
+        config: FarmConfig,
+        seal: Option<Secret>,
+        (state, held): (StateFile, Option<Document>),
+        (offer, has): (watch::Sender<Option<Standing>>, watch::Receiver<InForce>),
+        report: Shared,
+    ) -> Self {
+        Self {
+            config,
+            seal,
+            state,
+            held,
+            since: Now::read().boot,
+            stored: None,
+            offer,
+            has,
+            report,
+        }
+    }
+
+    /// Goes from one session to the next.
+    pub(super) async fn run(mut self) {
         let [mut retry, most] = RETRY;
         let mut told = None;
         loop {
@@ -184,7 +110,7 @@ impl Agent {
         self.stored = None;
         let mut store = Store::connect(&self.config).await?;
         self.ensure_alone(&mut store).await?;
-        let mut lease = store.lease(LEASE).await?;
+        let mut lease = store.lease().await?;
         let Some(mut record) = self.register(&mut store).await? else {
             return Ok(());
         };
@@ -201,7 +127,6 @@ impl Agent {
         let mut leader: Option<Leader> = None;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut alive = Alive::new();
         loop {
             if !self.acknowledge(&mut store, &mut record).await? {
                 return Ok(());
@@ -238,8 +163,8 @@ impl Agent {
                     leader = Some(Leader::new(&mut store, &self.config, key?).await?);
                     self.report.change(|report| report.leads = true);
                 }
-                _ = look.tick() => alive.keep(&mut lease).await?,
-                answer = lease.answers.message() => alive.heard(store.next(answer)?.ttl())?,
+                _ = look.tick() => lease.keep().await?,
+                answer = lease.answers.message() => lease.heard(store.next(answer)?.ttl())?,
             }
         }
     }
@@ -402,45 +327,5 @@ impl Agent {
         };
         let (config, seal) = (&self.config, self.seal.as_ref());
         leader.act(store, &held, config, seal, &self.report).await
-    }
-}
-
-/// Keeps a lease alive.
-struct Alive {
-    asked: Instant,
-    heard: Instant,
-}
-
-impl Alive {
-    fn new() -> Self {
-        Self {
-            asked: Instant::now(),
-            heard: Instant::now(),
-        }
-    }
-
-    /// Asks for more time, when a third of it is over.
-    async fn keep(&mut self, lease: &mut Lease) -> Result<(), FarmError> {
-        if self.heard.elapsed() > LEASE {
-            return Err(FarmError::Lease);
-        }
-        if self.asked.elapsed() >= LEASE / 3 {
-            self.asked = Instant::now();
-            lease
-                .keeper
-                .keep_alive()
-                .await
-                .map_err(|_| FarmError::Lease)?;
-        }
-        Ok(())
-    }
-
-    fn heard(&mut self, left: i64) -> Result<(), FarmError> {
-        self.heard = Instant::now();
-        if left > 0 {
-            Ok(())
-        } else {
-            Err(FarmError::Lease)
-        }
     }
 }

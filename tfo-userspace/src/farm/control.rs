@@ -22,6 +22,10 @@ use crate::{
 };
 
 /// A host of the farm.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a remark of its own on the host"
+)]
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Member {
     /// What it is called.

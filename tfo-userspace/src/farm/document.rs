@@ -132,6 +132,10 @@ impl Document {
     /// # Errors
     ///
     /// [`DocumentError::Random`].
+    ///
+    /// # Panics
+    ///
+    /// Never: so few bytes can be sealed, and all of it is JSON.
     pub fn write(&self, seal: Option<&Secret>) -> Result<Zeroizing<String>, DocumentError> {
         let mut keys = Zeroizing::new(Vec::with_capacity(2 * Key::LEN));
         for key in self.standing.pair().keys() {

@@ -3,7 +3,8 @@
 //! - [`phase`]: what is in force when, and when the farm goes on: the whole protocol, without any effect.
 //! - [`document`]: where the farm stands, as it is stored.
 //! - `etcd`: where that is stored, and what is done to it there.
-//! - `agent`: a host's part; `leader`: what one of them does besides.
+//! - `part`: a host's part, for whoever keeps its keys; `agent`: what it does there; `leader`: what one of
+//!   them does besides.
 //! - `state`: what a host has stored.
 //! - [`control`]: what people ask of a farm.
 
@@ -13,6 +14,7 @@ pub mod control;
 pub mod document;
 mod etcd;
 mod leader;
+mod part;
 pub mod phase;
 mod report;
 mod state;
@@ -23,7 +25,7 @@ pub use config::FarmConfig;
 pub use etcd::{Record, Wish};
 pub use report::{FarmReport, published};
 
-pub(crate) use agent::{Farm, InForce, Link};
+pub(crate) use part::{Farm, InForce, Link};
 pub(crate) use report::Published;
 
 use crate::keys::KeyFileError;

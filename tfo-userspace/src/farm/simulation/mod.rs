@@ -9,57 +9,16 @@
 //! In every state that can be reached, each member that serves accepts what every other one issues; and from
 //! every state the farm comes to rest with the same keys everywhere, once nothing more goes wrong.
 
+mod world;
+
 use std::{
     collections::{HashSet, VecDeque},
     convert::Infallible,
 };
 
+use self::world::{Host, Id, Message, Record, World, arrive, write_record};
 use super::phase::{Phase, Place, Standing};
 use crate::keys::{KeyPair, tests::key};
-
-/// A standing, by its number in [`Model::standings`].
-type Id = u8;
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Host {
-    /// Its process runs.
-    runs: bool,
-    /// What is stored, and so what its process goes by.
-    disk: Option<Id>,
-    /// Whose pair its kernel has. It serves with it, whether its process runs or not.
-    kernel: Option<Id>,
-    /// The process has put in force what is stored.
-    in_force: bool,
-    /// The process knows its record as it is, or as it was before the message that is on its way.
-    registered: bool,
-    /// A document that was read and is not stored yet.
-    read: Option<Id>,
-    /// The process has taken a document since it registered.
-    confirmed: bool,
-    /// Its record in etcd: what it has acknowledged.
-    record: Option<Option<Id>>,
-    /// An acknowledgement on its way. It is gone when the record changes: etcd would refuse it.
-    sent: Option<Message>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Message {
-    acknowledges: Id,
-    /// Who sent it does not wait for it any more.
-    orphan: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct World {
-    document: Id,
-    /// A leader has decided on the next one, by records as new as the document, and its write is on its way.
-    /// etcd takes it only if the document did not change meanwhile.
-    decided: bool,
-    hosts: [Host; 3],
-    /// What may still go wrong in this history, beside delays: each of these is a crash, a wipe, a host that
-    /// is left behind, or a connection that breaks while an acknowledgement is on its way.
-    faults: u8,
-}
 
 /// The most that goes wrong in one history.
 const FAULTS: u8 = 2;
@@ -121,7 +80,7 @@ impl Model {
             in_force: true,
             registered: true,
             confirmed: true,
-            record: Some(Some(0)),
+            record: Record::Acknowledges(0),
             ..Host::default()
         };
         World {
@@ -139,8 +98,9 @@ impl Model {
 
     /// Where the farm goes from `world`, by what a leader sees there.
     fn decide(&self, world: &World) -> bool {
-        let records = world.hosts.iter().filter_map(|host| host.record);
-        let steps = records.map(|id| id.map(|id| self.standing(id).step()));
+        let records = world.hosts.iter().map(|host| host.record);
+        let records = records.filter(|record| *record != Record::None);
+        let steps = records.map(|it| it.acknowledged().map(|id| self.standing(id).step()));
         let here = self.standing(world.document);
         let steps: Vec<_> = match self.mistake {
             Mistake::NoWait => vec![Some(here.step())],
@@ -212,7 +172,7 @@ impl Model {
         }
         let confirmed = old.confirmed || self.mistake == Mistake::NoConfirmation;
         let step = |id: Option<Id>| id.map(|id| self.standing(id).step());
-        let news = step(old.record.flatten()) != step(old.kernel);
+        let news = step(old.record.acknowledged()) != step(old.kernel);
         if old.registered && confirmed && old.in_force && old.sent.is_none() && news {
             host(&|_, host| {
                 host.sent = host.kernel.map(|acknowledges| Message {
@@ -236,9 +196,9 @@ impl Model {
                 host.unregister();
             });
         }
-        if old.record.is_some() && old.record != Some(Some(world.document)) {
+        if old.record != Record::None && old.record != Record::Acknowledges(world.document) {
             // Left behind.
-            fault(&|host| write_record(host, None, self.mistake));
+            fault(&|host| write_record(host, Record::None, self.mistake));
         }
         if old.runs {
             fault(&|host| host.stop(false));
@@ -253,8 +213,8 @@ impl Model {
 
     /// Finds its record, or makes one. Whoever has nothing stored says that it has acknowledged nothing.
     fn register(&self, host: &mut Host) {
-        if host.record.is_none() || host.disk.is_none() {
-            write_record(host, Some(None), self.mistake);
+        if host.record == Record::None || host.disk.is_none() {
+            write_record(host, Record::Silent, self.mistake);
         }
         host.registered = true;
         host.confirmed = false;
@@ -290,7 +250,7 @@ impl Model {
         let serving = world
             .hosts
             .iter()
-            .filter(|host| host.record.flatten().is_some());
+            .filter(|host| host.record.acknowledged().is_some());
         let serving: Vec<_> = serving.filter_map(|host| host.kernel).map(pair).collect();
         serving.iter().find_map(|(issuer, issued)| {
             let refuses =
@@ -320,8 +280,8 @@ impl Model {
                 host.kernel = host.disk;
                 host.in_force = true;
                 // As an acknowledgement that arrives at once.
-                let kernel = host.kernel;
-                write_record(&mut host, Some(kernel), self.mistake);
+                let record = host.kernel.map_or(Record::Silent, Record::Acknowledges);
+                write_record(&mut host, record, self.mistake);
                 host.registered = true;
                 world.hosts[index] = host;
             }
@@ -365,77 +325,6 @@ impl Model {
             usize::from(calm.document) == self.standings.len() - 1 && calm.hosts.iter().all(rests),
             "{world:#?}\n{calm:#?}"
         );
-    }
-}
-
-impl World {
-    /// The same in 72 bits.
-    fn pack(&self) -> u128 {
-        // From 0 for none; there are fewer than 7 standings.
-        let id = |id: Option<Id>| u128::from(id.map_or(0, |id| id + 1));
-        let mut packed = u128::from(self.faults);
-        packed = packed << 4 | u128::from(self.document) << 1 | u128::from(self.decided);
-        for host in &self.hosts {
-            for (value, bits) in [
-                (host.runs.into(), 1),
-                (host.in_force.into(), 1),
-                (host.registered.into(), 1),
-                (host.confirmed.into(), 1),
-                (id(host.disk), 3),
-                (id(host.kernel), 3),
-                (id(host.read), 3),
-                (host.record.map_or(7, id), 3),
-                (id(host.sent.map(|message| message.acknowledges)), 3),
-                (host.sent.is_some_and(|message| message.orphan).into(), 1),
-            ] {
-                packed = packed << bits | value;
-            }
-        }
-        packed
-    }
-}
-
-impl Host {
-    /// Its process does not know its record any more. What it was about to store, it has stored already, or
-    /// never will: to store changes nothing outside.
-    fn unregister(&mut self) {
-        (self.registered, self.confirmed, self.read) = (false, false, None);
-    }
-
-    /// Nobody waits for what is on its way any more.
-    fn orphan(&mut self) {
-        if let Some(message) = &mut self.sent {
-            message.orphan = true;
-        }
-    }
-
-    /// Its process ends; with its machine, if that is `cold`.
-    fn stop(&mut self, cold: bool) {
-        self.orphan();
-        *self = Self {
-            disk: self.disk,
-            kernel: self.kernel.filter(|_| !cold),
-            record: self.record,
-            sent: self.sent,
-            ..Self::default()
-        };
-    }
-}
-
-/// A record changes otherwise than by the message that is on its way.
-fn write_record(host: &mut Host, record: Option<Option<Id>>, mistake: Mistake) {
-    host.record = record;
-    host.unregister();
-    if mistake != Mistake::NoCompare {
-        host.sent = None;
-    }
-}
-
-fn arrive(host: &mut Host, message: Message) {
-    host.sent = None;
-    host.record = Some(Some(message.acknowledges));
-    if message.orphan {
-        host.unregister();
     }
 }
 

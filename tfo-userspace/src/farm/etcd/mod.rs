@@ -9,75 +9,32 @@
 //! | `election/LEASE` | a host that runs; the first of them leads |
 //! | `request` | what someone asked the leader for |
 
-use std::{collections::BTreeMap, fmt::Display, future::Future, time::Duration};
+mod error;
+mod lease;
+mod snapshot;
+
+use std::{fmt::Display, time::Duration};
 
 use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, Identity, KeyValue,
-    TlsOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, Identity,
+    ResponseHeader, TlsOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::Serialize;
 
+use self::{
+    error::{explain, limited, text},
+    snapshot::stored,
+};
 use super::{FarmConfig, FarmError, config::pem};
+
+pub(super) use lease::{LEASE, Lease};
+pub(super) use snapshot::{Candidate, Snapshot, Stored};
+pub use snapshot::{Record, Wish};
 
 /// How long etcd may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
 /// After how much silence etcd is asked whether it is there, and how long it may take to say so.
 const ALIVE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(3)];
-
-/// What a host says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// Tells it from another host of the same name.
-    pub instance: String,
-    /// Of its tfo.
-    pub version: String,
-    /// The step that it has in force; see [`super::phase::Place::step`].
-    pub step: Option<u64>,
-    /// The fingerprint of the key that its kernel issues.
-    pub primary: Option<String>,
-    /// Its clock less that of who wrote the document, in seconds.
-    pub skew: Option<f64>,
-    /// What keeps it from going on.
-    pub error: Option<String>,
-}
-
-/// A host that runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Candidate {
-    pub(super) host: String,
-    pub(super) instance: String,
-}
-
-/// What the leader is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Wish {
-    /// A rotation, once no cookie is refused for it that is younger than half an interval.
-    Rotate,
-    /// A rotation at once.
-    RotateNow,
-    /// New keys at once, and the old ones refused.
-    Revoke,
-}
-
-/// A value, and the revision at which it was written.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Stored<T> {
-    pub(super) value: T,
-    pub(super) written: i64,
-}
-
-/// All of a farm, at one revision.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Snapshot {
-    pub(super) revision: i64,
-    pub(super) document: Option<Stored<Vec<u8>>>,
-    pub(super) hosts: BTreeMap<String, Stored<Record>>,
-    pub(super) left: BTreeMap<String, Record>,
-    /// By the order in which they came: the first leads.
-    pub(super) candidates: Vec<(Stored<Candidate>, i64)>,
-    pub(super) request: Option<Stored<Wish>>,
-}
 
 /// etcd, with one farm's keys.
 #[derive(Clone)]
@@ -137,7 +94,7 @@ impl Store {
         let answer = limited(self.client.get(self.prefix.as_str(), all)).await;
         let answer = answer.map_err(|error| self.error(error))?;
         let mut snapshot = Snapshot {
-            revision: answer.header().map_or(0, |header| header.revision()),
+            revision: answer.header().map_or(0, ResponseHeader::revision),
             ..Snapshot::default()
         };
         for pair in answer.kvs() {
@@ -151,7 +108,7 @@ impl Store {
     pub(super) async fn document(&mut self) -> Result<(i64, Option<Stored<Vec<u8>>>), FarmError> {
         let answer = limited(self.client.get(self.key("document"), None)).await;
         let answer = answer.map_err(|error| self.error(error))?;
-        let revision = answer.header().map_or(0, |header| header.revision());
+        let revision = answer.header().map_or(0, ResponseHeader::revision);
         let document = answer.kvs().first().map(|pair| Stored {
             value: pair.value().to_vec(),
             written: pair.mod_revision(),
@@ -208,7 +165,7 @@ impl Store {
         let change = Txn::new().when(when).and_then(then);
         let answer = limited(self.client.txn(change)).await;
         let answer = answer.map_err(|error| self.error(error))?;
-        let revision = answer.header().map_or(0, |header| header.revision());
+        let revision = answer.header().map_or(0, ResponseHeader::revision);
         Ok(answer.succeeded().then_some(revision))
     }
 
@@ -289,21 +246,17 @@ impl Store {
     pub(super) async fn ask(&mut self, wish: Wish) -> Result<i64, FarmError> {
         let put = limited(self.client.put(self.key("request"), json(&wish), None)).await;
         let put = put.map_err(|error| self.error(error))?;
-        Ok(put.header().map_or(0, |header| header.revision()))
+        Ok(put.header().map_or(0, ResponseHeader::revision))
     }
 
     /// A lease, and the two ends of what keeps it alive.
-    pub(super) async fn lease(&mut self, time: Duration) -> Result<Lease, FarmError> {
-        let granted = self.client.lease_grant(time.as_secs().cast_signed(), None);
+    pub(super) async fn lease(&mut self) -> Result<Lease, FarmError> {
+        let granted = self.client.lease_grant(LEASE.as_secs().cast_signed(), None);
         let granted = limited(granted).await.map_err(|error| self.error(error))?;
         let id = granted.id();
         let kept = limited(self.client.lease_keep_alive(id)).await;
         let (keeper, answers) = kept.map_err(|error| self.error(error))?;
-        Ok(Lease {
-            id,
-            keeper,
-            answers,
-        })
+        Ok(Lease::new(id, keeper, answers))
     }
 
     /// Ends a lease that nobody needs any more.
@@ -340,132 +293,6 @@ pub(super) struct Basis<'a> {
     pub(super) leader: &'a [u8],
 }
 
-/// A lease that has to be kept alive.
-pub(super) struct Lease {
-    pub(super) id: i64,
-    pub(super) keeper: etcd_client::LeaseKeeper,
-    pub(super) answers: etcd_client::LeaseKeepAliveStream,
-}
-
-impl Snapshot {
-    /// A key was written.
-    pub(super) fn put(&mut self, prefix: &str, pair: &KeyValue) {
-        let Some(name) = name(prefix, pair) else {
-            return;
-        };
-        match name.split_once('/') {
-            None if name == "document" => {
-                self.document = Some(Stored {
-                    value: pair.value().to_vec(),
-                    written: pair.mod_revision(),
-                });
-            }
-            None if name == "request" => self.request = stored(pair),
-            Some(("hosts", host)) => {
-                // Whatever it is, it is no acknowledgement.
-                let record = stored(pair).unwrap_or(Stored {
-                    value: Record::default(),
-                    written: pair.mod_revision(),
-                });
-                self.hosts.insert(host.to_owned(), record);
-            }
-            Some(("left", host)) => {
-                let record = stored(pair).map(|it| it.value).unwrap_or_default();
-                self.left.insert(host.to_owned(), record);
-            }
-            Some(("election", _)) => {
-                if let Some(mut candidate) = stored::<Candidate>(pair) {
-                    candidate.written = pair.create_revision();
-                    self.candidates.push((candidate, pair.lease()));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A key was removed.
-    pub(super) fn delete(&mut self, prefix: &str, pair: &KeyValue) {
-        let Some(name) = name(prefix, pair) else {
-            return;
-        };
-        match name.split_once('/') {
-            None if name == "document" => self.document = None,
-            None if name == "request" => self.request = None,
-            Some(("hosts", host)) => drop(self.hosts.remove(host)),
-            Some(("left", host)) => drop(self.left.remove(host)),
-            _ => {}
-        }
-    }
-}
-
-fn name<'a>(prefix: &str, pair: &'a KeyValue) -> Option<&'a str> {
-    pair.key_str().ok()?.strip_prefix(prefix)
-}
-
-fn stored<T: DeserializeOwned>(pair: &KeyValue) -> Option<Stored<T>> {
-    Some(Stored {
-        value: serde_json::from_slice(pair.value()).ok()?,
-        written: pair.mod_revision(),
-    })
-}
-
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("strings and numbers are JSON")
-}
-
-/// What etcd answers, where it does in time.
-async fn limited<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
-    match tokio::time::timeout(LIMIT, call).await {
-        Ok(answer) => answer.map_err(|error| text(&error)),
-        Err(_) => Err(format!("no answer for {} s", LIMIT.as_secs())),
-    }
-}
-
-/// An error with its causes, as far as each says more than the one before.
-fn text(error: &Error) -> String {
-    let (mut text, mut cause): (String, Option<&dyn std::error::Error>) = match error {
-        Error::GRpcStatus(status) => (
-            status.message().to_owned(),
-            std::error::Error::source(status),
-        ),
-        Error::TransportError(error) => (error.to_string(), std::error::Error::source(error)),
-        error => (error.to_string(), None),
-    };
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text.replace('\n', " ")
-}
-
-/// What etcd's word means, and what to do about it.
-fn explain(place: &str, user: Option<&str>, prefix: &str, error: impl Display) -> FarmError {
-    let error = error.to_string();
-    let says = |part: &str| error.contains(part);
-    let remedy = if says("space exceeded") {
-        "it is full: compact and defragment it, then `etcdctl alarm disarm`".to_owned()
-    } else if says("authentication failed") {
-        "look at user and password in [farm]".to_owned()
-    } else if says("permission denied") {
-        format!(
-            "let {} read and write what begins with {prefix}: `etcdctl role grant-permission --prefix=true ROLE readwrite {prefix}`",
-            user.map_or("this host".to_owned(), |user| format!("user {user}"))
-        )
-    } else if says("user name is empty") || says("user name not found") {
-        "it wants to know who asks: give user and password in [farm]".to_owned()
-    } else if says("Expired") || says("expired") {
-        "a certificate has expired: renew it, or set the clock right".to_owned()
-    } else if says("certificate") || says("Certificate") || says("UnknownIssuer") {
-        "look at ca, certificate and key in [farm], and at the certificate of etcd".to_owned()
-    } else {
-        "look whether it runs and can be reached from here".to_owned()
-    };
-    FarmError::Etcd {
-        place: place.to_owned(),
-        error,
-        remedy,
-    }
 }
