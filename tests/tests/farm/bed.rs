@@ -38,7 +38,7 @@ pub(crate) fn source(number: u8) -> Ipv4Addr {
 /// One host.
 pub(crate) struct Host {
     pub(crate) name: String,
-    number: usize,
+    number: u8,
     /// By how many seconds its clock is wrong.
     offset: i64,
     config: String,
@@ -155,6 +155,7 @@ impl Farm {
         clients.set_sysctl("net.ipv4.tcp_fastopen_blackhole_timeout_sec", "0")?;
         clients.set_sysctl("net.ipv4.fib_multipath_hash_policy", "1")?;
         let mut hosts = Vec::new();
+        let count = count as u8;
         for number in 1..=count {
             let netns = Netns::new(&format!("web{number}"))?;
             connect(&netns, number, &clients, etcd)?;
@@ -166,7 +167,7 @@ impl Farm {
                 1 => 0,
                 2 => -30,
                 3 => 30,
-                number => 7 * number as i64 - 45,
+                number => 7 * i64::from(number) - 45,
             };
             hosts.push(Host {
                 name,
@@ -269,7 +270,7 @@ impl Farm {
 }
 
 /// Joins a host to the clients, and to etcd if there is one.
-fn connect(netns: &Netns, number: usize, clients: &Netns, etcd: Option<&Etcd>) -> Result<()> {
+fn connect(netns: &Netns, number: u8, clients: &Netns, etcd: Option<&Etcd>) -> Result<()> {
     for (key, value) in [
         ("net.ipv4.tcp_fastopen", "3"),
         ("net.ipv4.conf.all.rp_filter", "0"),

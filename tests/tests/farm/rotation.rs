@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    bed::{Farm, ensure_says, eventually},
+    bed::{Farm, Host, ensure_says, eventually},
     traffic::Traffic,
 };
 
@@ -18,7 +18,7 @@ const HOSTS: usize = 5;
 fn all_hosts_issue_the_next_key_soon_and_at_little_cost() -> Result<()> {
     let mut farm = Farm::new(HOSTS, "24h", "")?;
     farm.begin()?;
-    let rotations = 10;
+    let rotations: u32 = 10;
     let mut times = Vec::new();
     // The first one may have to wait for a leader.
     farm.control(&["rotate", "--now"])?;
@@ -30,7 +30,7 @@ fn all_hosts_issue_the_next_key_soon_and_at_little_cost() -> Result<()> {
         let asked = std::thread::scope(|scope| {
             let asked = scope.spawn(|| farm.control(&["rotate", "--now"]));
             eventually("all hosts issue another key", || {
-                let mut keys = farm.hosts.iter().map(|host| host.primary());
+                let mut keys = farm.hosts.iter().map(Host::primary);
                 Ok(keys.all(|key| key.is_ok_and(|key| key != old)))
             })?;
             times.push(from.elapsed());
@@ -41,24 +41,20 @@ fn all_hosts_issue_the_next_key_soon_and_at_little_cost() -> Result<()> {
     }
     let took = start.elapsed();
     let after = farm.etcd.metrics()?;
-    let keys: Vec<_> = farm
-        .hosts
-        .iter()
-        .map(|host| host.keys())
-        .collect::<Result<_>>()?;
+    let keys: Vec<_> = farm.hosts.iter().map(Host::keys).collect::<Result<_>>()?;
     ensure!(keys.iter().all(|it| *it == keys[0]) && keys[0].contains(','));
     times.sort_unstable();
     println!(
         "rotate until all {HOSTS} hosts issue the new key: median {:?}, {:?} to {:?}, {rotations} rotations",
-        times[rotations / 2],
+        times[times.len() / 2],
         times[0],
-        times[rotations - 1]
+        times[times.len() - 1]
     );
     println!("etcd, per rotation ({rotations} in {took:?}, the looks of the test among it):");
     for (name, more) in growth(&before, &after) {
-        println!("  {name}: {:.1}", more / rotations as f64);
+        println!("  {name}: {:.1}", more / f64::from(rotations));
     }
-    ensure!(times[rotations - 1] < Duration::from_secs(30));
+    ensure!(times.iter().all(|time| *time < Duration::from_secs(30)));
     Ok(())
 }
 
