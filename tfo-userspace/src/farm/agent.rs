@@ -76,6 +76,9 @@ impl Agent {
             self.report.change(|report| {
                 (report.leads, report.members, report.acknowledged) = (false, None, false);
             });
+            if start.elapsed() > LEASE {
+                (retry, told) = (RETRY[0], None);
+            }
             if let Err(problem) = ended {
                 let text = problem.to_string();
                 self.unreachable(&text);
@@ -83,14 +86,11 @@ impl Agent {
                     error!("farm: {text}; the keys stay as they are");
                     told = Some(text);
                 }
-                if start.elapsed() > LEASE {
-                    (retry, told) = (RETRY[0], None);
-                }
-                // A whole farm does not come back at one moment.
-                let share = getrandom::u32().unwrap_or(u32::MAX);
-                sleep(retry.mul_f64(0.5 + 0.5 * f64::from(share) / f64::from(u32::MAX))).await;
-                retry = most.min(retry * 2);
             }
+            // A whole farm does not come back at one moment.
+            let share = getrandom::u32().unwrap_or(u32::MAX);
+            sleep(retry.mul_f64(0.5 + 0.5 * f64::from(share) / f64::from(u32::MAX))).await;
+            retry = most.min(retry * 2);
         }
     }
 
