@@ -121,14 +121,13 @@ impl Agent {
         self.consider(document, false);
         let me = Candidate {
             host: self.config.host.clone(),
-            instance: self.state.instance.clone(),
         };
         let mut campaign = pin!(store.clone().campaign(me, lease.id));
         let mut leader: Option<Leader> = None;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if !self.acknowledge(&mut store, &mut record).await? {
+            if !self.acknowledge(&mut store, &mut record, lease.id).await? {
                 return Ok(());
             }
             if let Some(leader) = &mut leader {
@@ -169,15 +168,21 @@ impl Agent {
         }
     }
 
-    /// Makes sure that no other host has this one's name, and ends what a former process of this one left.
+    /// Makes sure that no other host has this one's name, and ends what a former session of this one left.
     async fn ensure_alone(&self, store: &mut Store) -> Result<(), FarmError> {
-        for (candidate, lease) in store.read().await?.candidates {
-            let Candidate { host, instance } = candidate.value;
-            if host == self.config.host && instance == self.state.instance {
-                store.end_lease(lease).await;
-            } else if host == self.config.host {
-                return Err(FarmError::NameTaken(host));
-            }
+        let found = store.record(&self.config.host).await?;
+        let Some(Record {
+            instance,
+            lease: Some(lease),
+            ..
+        }) = found.map(|record| record.value)
+        else {
+            return Ok(());
+        };
+        if instance == self.state.instance {
+            store.end_lease(lease).await;
+        } else if store.is_alive(lease).await? {
+            return Err(FarmError::NameTaken(self.config.host.clone()));
         }
         Ok(())
     }
@@ -281,6 +286,7 @@ impl Agent {
         &mut self,
         store: &mut Store,
         record: &mut Stored<Record>,
+        lease: i64,
     ) -> Result<bool, FarmError> {
         let has = self.has.borrow_and_update().clone();
         let held = self.held.as_ref().filter(|_| self.stored.is_some());
@@ -292,6 +298,7 @@ impl Agent {
             said.step = step;
         }
         env!("CARGO_PKG_VERSION").clone_into(&mut said.version);
+        said.lease = Some(lease);
         said.primary = has.primary.map(|primary| primary.to_string());
         said.error = has.error.or(report.error);
         // Not a write of its own: it is told with the next acknowledgement.

@@ -182,10 +182,7 @@ pub enum Origin {
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 fn members(snapshot: &Snapshot, head: &Head) -> Vec<Member> {
-    let mut alive = snapshot
-        .candidates
-        .iter()
-        .map(|it| it.0.value.host.as_str());
+    let mut alive = snapshot.candidates.iter().map(|it| it.value.host.as_str());
     let leader = alive.next();
     let alive: BTreeSet<&str> = alive.chain(leader).collect();
     let here = Some(head.place().step());

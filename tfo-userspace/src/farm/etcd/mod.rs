@@ -33,6 +33,8 @@ pub use snapshot::{Record, Wish};
 
 /// How long etcd may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
+/// How many keys are read at a time.
+const PART: i64 = 1000;
 /// After how much silence etcd is asked whether it is there, and how long it may take to say so.
 const ALIVE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(3)];
 
@@ -88,19 +90,34 @@ impl Store {
         explain(&self.place, self.user.as_deref(), &self.prefix, error)
     }
 
-    /// All of the farm.
+    /// All of the farm, a part at a time: a message has its bounds.
     pub(super) async fn read(&mut self) -> Result<Snapshot, FarmError> {
-        let all = Some(GetOptions::new().with_prefix());
-        let answer = limited(self.client.get(self.prefix.as_str(), all)).await;
-        let answer = answer.map_err(|error| self.error(error))?;
-        let mut snapshot = Snapshot {
-            revision: answer.header().map_or(0, ResponseHeader::revision),
-            ..Snapshot::default()
-        };
-        for pair in answer.kvs() {
-            snapshot.put(&self.prefix, pair);
+        let mut snapshot = Snapshot::default();
+        let mut from = self.prefix.clone().into_bytes();
+        // The last byte is a slash, and no greater one.
+        let mut end = from.clone();
+        end.pop();
+        end.push(b'/' + 1);
+        loop {
+            let part = GetOptions::new()
+                .with_range(end.as_slice())
+                .with_limit(PART);
+            // 0 is for the newest; all parts are of one revision.
+            let part = part.with_revision(snapshot.revision);
+            let answer = limited(self.client.get(from, Some(part))).await;
+            let answer = answer.map_err(|error| self.error(error))?;
+            if snapshot.revision == 0 {
+                snapshot.revision = answer.header().map_or(0, ResponseHeader::revision);
+            }
+            for pair in answer.kvs() {
+                snapshot.put(&self.prefix, pair);
+            }
+            match answer.kvs().last() {
+                Some(last) if answer.more() => from = [last.key(), &[0]].concat(),
+                _ => break,
+            }
         }
-        snapshot.candidates.sort_by_key(|it| it.0.written);
+        snapshot.candidates.sort_by_key(|it| it.written);
         Ok(snapshot)
     }
 
@@ -257,6 +274,13 @@ impl Store {
         let kept = limited(self.client.lease_keep_alive(id)).await;
         let (keeper, answers) = kept.map_err(|error| self.error(error))?;
         Ok(Lease::new(id, keeper, answers))
+    }
+
+    /// Whether a lease has not ended yet.
+    pub(super) async fn is_alive(&mut self, lease: i64) -> Result<bool, FarmError> {
+        let left = limited(self.client.lease_time_to_live(lease, None)).await;
+        let left = left.map_err(|error| self.error(error))?;
+        Ok(left.ttl() > 0)
     }
 
     /// Ends a lease that nobody needs any more.

@@ -12,6 +12,8 @@ pub struct Record {
     pub instance: String,
     /// Of its tfo.
     pub version: String,
+    /// The lease of its present session with etcd.
+    pub lease: Option<i64>,
     /// The step that it has in force; see [`super::phase::Place::step`].
     pub step: Option<u64>,
     /// The fingerprint of the key that its kernel issues.
@@ -26,7 +28,6 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::farm) struct Candidate {
     pub(in crate::farm) host: String,
-    pub(in crate::farm) instance: String,
 }
 
 /// What the leader is asked for.
@@ -56,7 +57,7 @@ pub(in crate::farm) struct Snapshot {
     pub(in crate::farm) hosts: BTreeMap<String, Stored<Record>>,
     pub(in crate::farm) left: BTreeMap<String, Record>,
     /// By the order in which they came: the first leads.
-    pub(in crate::farm) candidates: Vec<(Stored<Candidate>, i64)>,
+    pub(in crate::farm) candidates: Vec<Stored<Candidate>>,
     pub(in crate::farm) request: Option<Stored<Wish>>,
 }
 
@@ -89,7 +90,7 @@ impl Snapshot {
             Some(("election", _)) => {
                 if let Some(mut candidate) = stored::<Candidate>(pair) {
                     candidate.written = pair.create_revision();
-                    self.candidates.push((candidate, pair.lease()));
+                    self.candidates.push(candidate);
                 }
             }
             _ => {}
