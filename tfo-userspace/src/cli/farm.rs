@@ -29,7 +29,7 @@ const BEGIN: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 pub(super) struct FarmArgs {
-    /// The configuration file, of which the section [farm] is read
+    /// The configuration file, of which the section `[farm]` is read
     #[arg(short, long, value_name = "FILE", default_value = "/etc/tfo/tfo.toml")]
     config: PathBuf,
     #[command(subcommand)]

@@ -73,7 +73,7 @@ enum KeySource {
     Secret,
     /// Those that someone else writes into a file
     File,
-    /// Those of a farm, whose hosts rotate together: see the section [farm] of the file
+    /// Those of a farm, whose hosts rotate together: see the section `[farm]` of the file
     Etcd,
     /// Those that someone else writes into the sysctl `net.ipv4.tcp_fastopen_key`
     Kernel,

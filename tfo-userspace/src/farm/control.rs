@@ -1,6 +1,6 @@
 //! What people ask of a farm: how it stands, and to rotate, to revoke, to begin, to go on without a host.
 //!
-//! Keys are changed by the leader alone; what is written here is a request to it. Only [`found`] writes a
+//! Keys are changed by the leader alone; what is written here is a request to it. Only [`Control::found`] writes a
 //! document.
 
 use std::{collections::BTreeSet, time::Duration};

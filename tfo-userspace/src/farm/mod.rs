@@ -43,7 +43,7 @@ pub enum FarmError {
         /// What to do.
         remedy: String,
     },
-    /// A file of [farm] cannot be used.
+    /// A file of the section `[farm]` cannot be used.
     #[error(transparent)]
     File(#[from] KeyFileError),
     /// Nothing is there.

@@ -14,7 +14,7 @@ pub struct Record {
     pub version: String,
     /// The lease of its present session with etcd.
     pub lease: Option<i64>,
-    /// The step that it has in force; see [`super::phase::Place::step`].
+    /// The step that it has in force; see [`crate::farm::phase::Place::step`].
     pub step: Option<u64>,
     /// The fingerprint of the key that its kernel issues.
     pub primary: Option<String>,

@@ -101,7 +101,7 @@ impl Keeper {
     }
 
     /// Goes on with another source, or with other times. The key that is primary stays accepted for as
-    /// long as the kernel has room for it; see [`SecretSchedule`].
+    /// long as the kernel has room for it; see [`super::SecretSchedule`].
     pub fn configure(
         &mut self,
         config: &SourceConfig,
