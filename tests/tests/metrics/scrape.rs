@@ -82,7 +82,7 @@ fn promtool_finds_nothing_wrong() -> Result<()> {
     ensure!(promtool(&["check", "metrics"], "# TYPE a_total gauge\na_total 1\n").is_err());
 
     // What is there is in the table of metrics, and the other way round, but for what a process says
-    // that has a schedule.
+    // that has a schedule or a farm.
     for metric in METRICS {
         let count = match metric.kind {
             Kind::Histogram => format!("{}_count{{", metric.name),
@@ -90,7 +90,7 @@ fn promtool_finds_nothing_wrong() -> Result<()> {
         };
         let bare = samples.contains_key(metric.name);
         let there = bare || samples.keys().any(|series| series.starts_with(&count));
-        let scheduled = ["next", "rotations", "failures", "foreign"];
+        let scheduled = ["next", "rotations", "failures", "foreign", "farm"];
         let scheduled = scheduled.iter().any(|it| metric.name.contains(it));
         ensure!(there || scheduled, "no {}", metric.name);
     }

@@ -5,6 +5,7 @@ mod breakdown;
 mod detach;
 mod doctor;
 mod events;
+mod farm;
 mod keys;
 mod listeners;
 mod output;
@@ -64,6 +65,8 @@ enum Command {
     /// Show and change what is done to SYNs: by port, by what they are, and how many come
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Show and rotate the keys that the hosts of a farm share by way of etcd
+    Farm(farm::FarmArgs),
     /// Show what on this host keeps Fast Open or tfo from working, and what to do about it
     Doctor(doctor::DoctorArgs),
     /// Show rates, reasons, ports and keys live, on a terminal
@@ -232,8 +235,8 @@ enum KeysCommand {
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // Refused here, the error names the cause; the first file that cannot be opened would not. The doctor
-    // says itself what it may not see.
-    if !matches!(cli.command, Command::Doctor(_)) {
+    // says itself what it may not see, and a farm is etcd's.
+    if !matches!(cli.command, Command::Doctor(_) | Command::Farm(_)) {
         support::privileges()?;
     }
     // Before anything else: what the threads of the runtime see is the namespace of this one.
@@ -257,6 +260,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 return stats::run(&args).await;
             }
             Command::Doctor(args) => return doctor::run(&args).await,
+            Command::Farm(args) => return farm::run(&args).await,
             Command::Listeners(args) => listeners::run(args.json),
             Command::Events(args) => events::run(&args).await,
             Command::Keys(KeysCommand::Show(args)) => keys::show(args.json),

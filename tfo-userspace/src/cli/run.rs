@@ -73,6 +73,8 @@ enum KeySource {
     Secret,
     /// Those that someone else writes into a file
     File,
+    /// Those of a farm, whose hosts rotate together: see the section `[farm]` of the file
+    Etcd,
     /// Those that someone else writes into the sysctl `net.ipv4.tcp_fastopen_key`
     Kernel,
 }
@@ -99,6 +101,7 @@ impl RunArgs {
                     KeySource::Random => SourceKind::Random,
                     KeySource::Secret => SourceKind::Secret,
                     KeySource::File => SourceKind::File,
+                    KeySource::Etcd => SourceKind::Etcd,
                     KeySource::Kernel => SourceKind::Kernel,
                 }),
                 interval: self.interval,
@@ -107,6 +110,7 @@ impl RunArgs {
                     ForeignChange::Restore => OnForeignChange::Restore,
                     ForeignChange::Follow => OnForeignChange::Follow,
                 }),
+                farm: None,
             },
             ports: self.ports.iter().copied().take(MAX_PORTS + 1).collect(),
             metrics: self.metrics.clone(),

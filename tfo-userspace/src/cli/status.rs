@@ -1,9 +1,13 @@
 //! `tfo status`.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tfo_userspace::{
-    datapath::{Build, Control, Namespace, PolicySummary},
-    kernel::sysctl,
+    datapath::{AttachedInterface, Build, Control, Memory, Namespace, PolicySummary},
+    farm::{self, FarmReport},
+    kernel::sysctl::{self, Mode},
+    keys::Fingerprint,
 };
 
 use super::{
@@ -11,103 +15,130 @@ use super::{
     output::{print, print_json, table, warn_if_off},
 };
 
-pub(super) async fn run(json: bool) -> anyhow::Result<()> {
-    let namespace = Namespace::current()?;
-    let interfaces = namespace.interfaces().await?;
-    let mode = sysctl::mode()?;
-    let keys = match namespace.keys()? {
-        Some(store) => fingerprints(store.get()?.keys().iter().copied()),
-        None => Vec::new(),
-    };
-    let age = namespace.keys_age()?;
-    let memory = namespace.memory()?;
-    let total: u64 = memory.values().sum();
-    let policy = namespace.policy_summary()?;
-    let controller = Control::of(&namespace);
-    let older = namespace.other_layouts()?;
-    if json {
-        let interfaces: Vec<_> = interfaces
-            .iter()
-            .map(|interface| {
-                json!({
-                    "name": interface.name,
-                    "index": interface.index,
-                    "program_id": interface.program_id,
-                    "mode": interface.mode,
-                    "mirror": interface.mirror,
-                    "build": interface.build,
-                })
-            })
-            .collect();
-        return print_json(&json!({
-            "interfaces": interfaces,
-            "other_layouts": older,
-            "controller": { "pid": controller },
-            "build": Build::own(),
-            "keys": keys,
-            "keys_age_seconds": age.map(|age| age.as_secs()),
-            "memory": { "maps": memory, "total": total },
-            "policy": policy.as_ref().map(policy_json),
-            "tcp_fastopen": mode.0,
-            "listeners_may_use_fast_open": mode.server(),
-        }));
+/// What there is to say.
+struct Status {
+    interfaces: Vec<AttachedInterface>,
+    /// Those of other layout versions: the version's name, and the interface's index.
+    older: Vec<(String, u32)>,
+    keys: Vec<Fingerprint>,
+    keys_age: Option<Duration>,
+    memory: Memory,
+    policy: Option<PolicySummary>,
+    /// The process that looks after the namespace.
+    controller: Option<u32>,
+    farm: Option<FarmReport>,
+    mode: Mode,
+}
+
+impl Status {
+    async fn read() -> anyhow::Result<Self> {
+        let namespace = Namespace::current()?;
+        let keys = match namespace.keys()? {
+            Some(store) => fingerprints(store.get()?.keys().iter().copied()),
+            None => Vec::new(),
+        };
+        let controller = Control::of(&namespace);
+        Ok(Self {
+            interfaces: namespace.interfaces().await?,
+            older: namespace.other_layouts()?,
+            keys,
+            keys_age: namespace.keys_age()?,
+            memory: namespace.memory()?,
+            policy: namespace.policy_summary()?,
+            controller,
+            farm: controller.and_then(|_| farm::published(namespace.cookie())),
+            mode: sysctl::mode()?,
+        })
     }
-    if interfaces.is_empty() {
-        print("not attached to any interface here\n")?;
-    } else {
-        let mut rows = vec![vec![
-            "interface".to_owned(),
-            "mode".into(),
-            "mirror".into(),
-            "program".into(),
-            "build".into(),
-        ]];
-        let own = Build::own();
-        for interface in &interfaces {
-            let mode = interface
-                .mode
-                .map_or("not attached any more".to_owned(), |mode| mode.to_string());
-            rows.push(vec![
-                interface.label(),
-                mode,
-                interface.mirror.to_string(),
-                interface.program_id.to_string(),
-                match &interface.build {
-                    Some(build) if *build == own => build.to_string(),
-                    Some(build) => format!("{build}, not this one"),
-                    None => "older".into(),
-                },
-            ]);
+
+    fn json(&self) -> Value {
+        let interfaces = self.interfaces.iter().map(|interface| {
+            json!({
+                "name": interface.name,
+                "index": interface.index,
+                "program_id": interface.program_id,
+                "mode": interface.mode,
+                "mirror": interface.mirror,
+                "build": interface.build,
+            })
+        });
+        json!({
+            "interfaces": interfaces.collect::<Vec<_>>(),
+            "other_layouts": self.older,
+            "controller": { "pid": self.controller },
+            "farm": self.farm,
+            "build": Build::own(),
+            "keys": self.keys,
+            "keys_age_seconds": self.keys_age.map(|age| age.as_secs()),
+            "memory": { "maps": self.memory, "total": self.memory.values().sum::<u64>() },
+            "policy": self.policy.as_ref().map(policy_json),
+            "tcp_fastopen": self.mode.0,
+            "listeners_may_use_fast_open": self.mode.server(),
+        })
+    }
+
+    /// What is attached, as text.
+    fn attached(&self) -> String {
+        if self.interfaces.is_empty() {
+            return "not attached to any interface here\n".to_owned();
         }
-        print(&table(&rows))?;
-        let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
-        let age = age.map_or(String::new(), |age| {
+        let header = ["interface", "mode", "mirror", "program", "build"];
+        let mut rows = vec![Vec::from(header.map(str::to_owned))];
+        rows.extend(self.interfaces.iter().map(row));
+        let keys: Vec<String> = self.keys.iter().map(ToString::to_string).collect();
+        let age = self.keys_age.map_or(String::new(), |age| {
             format!(", changed {} s ago", age.as_secs())
         });
-        print(&format!("keys: {}{age}\n", keys.join(", ")))?;
-        let maps: Vec<String> = memory
-            .iter()
+        let maps = self.memory.iter();
+        let maps: Vec<String> = maps
             .map(|(name, bytes)| format!("{name} {}", kib(*bytes)))
             .collect();
-        if let Some(policy) = &policy {
-            print(&describe(policy))?;
-        }
-        print(&format!(
-            "kernel memory of the maps: {} ({})\n",
-            kib(total),
+        format!(
+            "{}keys: {}{age}\n{}kernel memory of the maps: {} ({})\n",
+            table(&rows),
+            keys.join(", "),
+            self.policy.as_ref().map_or(String::new(), describe),
+            kib(self.memory.values().sum()),
             maps.join(", ")
-        ))?;
+        )
     }
-    for (version, index) in older {
+}
+
+pub(super) async fn run(json: bool) -> anyhow::Result<()> {
+    let status = Status::read().await?;
+    if json {
+        return print_json(&status.json());
+    }
+    print(&status.attached())?;
+    for (version, index) in &status.older {
         print(&format!(
             "interface {index}: attached by a tfo of layout {version}: `tfo attach --replace` upgrades it\n"
         ))?;
     }
-    if let Some(pid) = controller {
+    if let Some(pid) = status.controller {
         print(&format!("controller: `tfo run`, process {pid}\n"))?;
     }
-    print(&format!("net.ipv4.tcp_fastopen = {}\n", mode.0))?;
+    if let Some(farm) = &status.farm {
+        print(&format!("farm: {farm}\n"))?;
+    }
+    print(&format!("net.ipv4.tcp_fastopen = {}\n", status.mode.0))?;
     warn_if_off()
+}
+
+/// An interface's row of the table.
+fn row(interface: &AttachedInterface) -> Vec<String> {
+    let mode = interface.mode;
+    vec![
+        interface.label(),
+        mode.map_or("not attached any more".to_owned(), |mode| mode.to_string()),
+        interface.mirror.to_string(),
+        interface.program_id.to_string(),
+        match &interface.build {
+            Some(build) if *build == Build::own() => build.to_string(),
+            Some(build) => format!("{build}, not this one"),
+            None => "older".into(),
+        },
+    ]
 }
 
 fn policy_json(policy: &PolicySummary) -> Value {

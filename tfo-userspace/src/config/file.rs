@@ -6,6 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
+    farm::Section as FarmSection,
     interval,
     layer::{Field, Layer, SourceKind},
 };
@@ -29,6 +30,7 @@ pub(super) struct File {
     keys: Keys,
     pub(super) policy: Option<Spanned<Section>>,
     pub(super) metrics: Option<Metrics>,
+    pub(super) farm: Option<FarmSection>,
     pub(super) namespace: Vec<Namespace>,
 }
 
@@ -97,7 +99,7 @@ impl TryFrom<String> for Address {
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
-struct Interval(Duration);
+pub(super) struct Interval(pub(super) Duration);
 
 impl TryFrom<String> for Interval {
     type Error = String;
@@ -186,5 +188,7 @@ fn layer(
         interval: keys.interval.as_ref().map(|interval| interval.get_ref().0),
         key_path: keys.path.as_ref().map(|path| path.get_ref().clone()),
         on_foreign_change: keys.on_foreign_change,
+        // Of the whole file: it is put there by who reads it.
+        farm: None,
     }
 }

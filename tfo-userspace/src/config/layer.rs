@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use crate::{
     datapath::{Mirror, ModeChoice, Settings, SourceLimits},
+    farm::FarmConfig,
     keys::{OnForeignChange, SourceConfig},
 };
 
@@ -24,6 +25,8 @@ pub enum SourceKind {
     Secret,
     /// Keys that someone else writes into a file.
     File,
+    /// Keys of a farm, whose hosts rotate together by way of etcd.
+    Etcd,
     /// Keys that someone else writes into the kernel.
     Kernel,
 }
@@ -49,6 +52,8 @@ pub struct Layer {
     pub key_path: Option<PathBuf>,
     /// What to do where someone else changes the kernel's keys.
     pub on_foreign_change: Option<OnForeignChange>,
+    /// The farm that keys of etcd are for.
+    pub farm: Option<FarmConfig>,
 }
 
 /// What of a layer is wrong, so that its line can be found.
@@ -73,6 +78,7 @@ impl Layer {
             interval: self.interval.or(below.interval),
             key_path: self.key_path.or_else(|| below.key_path.clone()),
             on_foreign_change: self.on_foreign_change.or(below.on_foreign_change),
+            farm: self.farm.or_else(|| below.farm.clone()),
         }
     }
 
@@ -107,6 +113,10 @@ impl Layer {
             SourceKind::File => SourceConfig::File {
                 path: path("file")?,
             },
+            SourceKind::Etcd => SourceConfig::Etcd(Box::new(FarmConfig {
+                interval,
+                ..self.farm()?
+            })),
             SourceKind::Secret => {
                 let [least, most] = SECRET_INTERVAL;
                 let seconds = interval.as_secs();
@@ -124,6 +134,22 @@ impl Layer {
                 }
             }
         })
+    }
+
+    /// The farm, which has to be known.
+    fn farm(&self) -> Result<FarmConfig, (Field, String)> {
+        let wrong = |message: &str| Err((Field::Source, message.to_owned()));
+        if self.on_foreign_change == Some(OnForeignChange::Follow) {
+            return wrong(
+                "on-foreign-change = \"follow\" would have this host issue keys that its farm refuses: take it out where source is \"etcd\"",
+            );
+        }
+        match &self.farm {
+            Some(farm) => Ok(farm.clone()),
+            None => wrong(
+                "key source \"etcd\" is for a farm: add a section [farm] with its endpoints to the file",
+            ),
+        }
     }
 
     /// Refuses a path that nothing would read.

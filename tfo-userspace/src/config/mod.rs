@@ -1,6 +1,7 @@
 //! What the service is to do: one TOML file, and flags that win over its top. It is checked as a whole
 //! before any of it is applied.
 
+mod farm;
 mod file;
 mod interval;
 mod layer;
@@ -20,10 +21,12 @@ pub use layer::{DEFAULT_INTERVAL, Layer, SourceKind};
 
 use crate::{
     datapath::{ModeChoice, Settings},
+    farm::FarmConfig,
     keys::{KeyFileError, OnForeignChange, SourceConfig},
     metrics::Listen,
     policy::{ListError, Policy, Section},
 };
+use farm::Section as FarmSection;
 use file::{File, PolicyFile};
 use layer::Field;
 
@@ -130,13 +133,6 @@ pub fn policy_of(path: &Path) -> Result<Policy, ConfigError> {
     })
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    })
-}
-
 impl Config {
     /// Reads `path`, if there is one, and puts it below `flags`.
     ///
@@ -163,7 +159,7 @@ impl Config {
     /// [`ConfigError::Invalid`].
     pub fn parse(text: &str, path: Option<&Path>, flags: &Flags) -> Result<Self, ConfigError> {
         let places = Places { text, path };
-        let file: File = places.parse()?;
+        let file = places.file()?;
         let namespaces = places.namespaces(&file, flags)?;
         let ports = if flags.ports.is_empty() {
             places.ports(&file)?
@@ -188,6 +184,34 @@ impl Config {
                 .or(file.metrics.map(|metrics| metrics.listen.0)),
         })
     }
+}
+
+/// The farm in the file at `path`.
+///
+/// # Errors
+///
+/// [`ConfigError`]; also where it has no section of that name.
+pub fn farm(path: &Path) -> Result<FarmConfig, ConfigError> {
+    let text = read(path)?;
+    let places = Places {
+        text: &text,
+        path: Some(path),
+    };
+    let file = places.file()?;
+    let farm = places.farm(&file)?;
+    let farm = farm.ok_or_else(|| {
+        let message = "no section [farm], which says where the farm's etcd is".to_owned();
+        places.error(None, message)
+    })?;
+    farm.check()?;
+    Ok(farm)
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Tells where in the file something stands.
@@ -223,8 +247,18 @@ impl Places<'_> {
         ConfigError::Invalid { place, message }
     }
 
+    fn file(&self) -> Result<File, ConfigError> {
+        self.parse()
+    }
+
+    fn farm(&self, file: &File) -> Result<Option<FarmConfig>, ConfigError> {
+        let farm = file.farm.as_ref().map(FarmSection::config).transpose();
+        farm.map_err(|(span, message)| self.error(Some(span), message))
+    }
+
     fn namespaces(&self, file: &File, flags: &Flags) -> Result<Vec<NamespaceConfig>, ConfigError> {
-        let top = flags.layer.clone().over(&file.layer());
+        let mut top = flags.layer.clone().over(&file.layer());
+        top.farm = self.farm(file)?;
         let at = |(field, message)| self.error(file.place(field), message);
         top.check_path().map_err(at)?;
         let mut namespaces = Vec::new();
@@ -333,12 +367,16 @@ fn namespace(
     interfaces: Vec<String>,
     layer: &Layer,
 ) -> Result<NamespaceConfig, (Field, String)> {
+    let mut source = layer.source()?;
+    if let (SourceConfig::Etcd(farm), Some(name)) = (&mut source, name) {
+        farm.host = farm::host_in(&farm.host, name);
+    }
     Ok(NamespaceConfig {
         name: name.cloned(),
         interfaces,
         mode: layer.mode.unwrap_or_default(),
         settings: layer.settings(),
-        source: layer.source()?,
+        source,
         on_foreign_change: layer.on_foreign_change.unwrap_or_default(),
         policy: None,
         section: None,

@@ -121,7 +121,7 @@ impl Namespace {
     }
 
     /// What tells it from others.
-    pub(super) const fn cookie(&self) -> u64 {
+    pub const fn cookie(&self) -> u64 {
         self.cookie
     }
 

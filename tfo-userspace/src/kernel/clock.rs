@@ -1,6 +1,10 @@
 //! The clocks: the one on the wall, which someone may set, and the one that only goes forward.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    env,
+    sync::LazyLock,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -29,10 +33,24 @@ impl Now {
     }
 }
 
+/// For tests alone: by how many seconds the clock on the wall is wrong. A time namespace moves the other
+/// clocks, not this one.
+const OFFSET: &str = "TFO_TEST_CLOCK_OFFSET";
+
 /// The time since 1970 by the clock on the wall; 0 before.
 pub fn since_1970() -> Duration {
+    static WRONG_BY: LazyLock<i64> = LazyLock::new(|| {
+        let set = env::var(OFFSET).ok();
+        set.and_then(|seconds| seconds.parse().ok()).unwrap_or(0)
+    });
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.unwrap_or_default()
+    let now = now.unwrap_or_default();
+    let offset = Duration::from_secs(WRONG_BY.unsigned_abs());
+    if *WRONG_BY < 0 {
+        now.saturating_sub(offset)
+    } else {
+        now + offset
+    }
 }
 
 /// The time since the system was started: `CLOCK_BOOTTIME`, which nobody sets and which goes on while

@@ -146,7 +146,7 @@ pub fn import<D: DataPath>(
 }
 
 /// A key that no one can guess.
-pub(super) fn random() -> Result<Key, getrandom::Error> {
+pub(crate) fn random() -> Result<Key, getrandom::Error> {
     let mut bytes = Zeroizing::new([0; Key::LEN]);
     getrandom::fill(bytes.as_mut())?;
     Ok(Key::from_bytes(*bytes))

@@ -15,5 +15,8 @@ pub use report::KeyReport;
 pub use schedule::{Plan, RandomSchedule, SecretSchedule};
 pub use source::{KeyFileError, OnForeignChange, Secret, SecretError, SourceConfig, read_file};
 
+pub(crate) use install::random as random_key;
+pub(crate) use source::read_private;
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

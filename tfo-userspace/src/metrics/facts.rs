@@ -12,6 +12,7 @@ use crate::{
     datapath::{
         AttachedInterface, Drift, Lost, Memory, Mirror, Namespace, PolicySummary, Snapshot,
     },
+    farm::FarmReport,
     kernel::{
         link::XdpMode,
         netstat::TcpExt,
@@ -96,6 +97,8 @@ pub struct NamespaceFacts {
     pub policy: Option<PolicySummary>,
     /// Why the configured policy is not in force; whoever is to put it in force says so here.
     pub policy_refused: Option<String>,
+    /// What it says of the farm, where there is one; from whoever asks etcd, too.
+    pub farm: Option<FarmReport>,
     /// Why a part could not be read, by the part's name.
     pub errors: BTreeMap<&'static str, String>,
     /// How long all of this took.
@@ -250,6 +253,9 @@ pub fn health(namespaces: &[NamespaceFacts]) -> Result<(), String> {
         }
         if let Some(error) = &facts.policy_refused {
             line(format_args!("policy not in force: {error}"));
+        }
+        if let Some(error) = facts.farm.as_ref().and_then(|it| it.error.as_ref()) {
+            line(format_args!("farm: {error}"));
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }

@@ -115,6 +115,12 @@ impl Number for bool {
     }
 }
 
+impl Number for f64 {
+    fn number(self) -> f64 {
+        self
+    }
+}
+
 impl Number for u32 {
     fn number(self) -> f64 {
         self.into()

@@ -6,6 +6,7 @@
 
 mod facts;
 mod family;
+mod farm;
 mod listen;
 mod pages;
 mod render;

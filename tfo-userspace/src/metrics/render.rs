@@ -11,6 +11,7 @@ use super::{
     InterfaceFacts, NamespaceFacts,
     facts::PARTS,
     family::Families,
+    farm::add_farm,
     table::{
         ASKERS, ATTACHED, BUILD_INFO, DATAPATH, DRIFT, DRY_RUN_ACTIONS, DRY_RUN_CAUSES,
         EVENTS_LOST, INTERFACE, KERNEL, KEY_AGE, KEY_FAILURES, KEY_FOREIGN, KEY_INFO, KEY_NEXT,
@@ -51,6 +52,9 @@ pub fn render(namespaces: &[NamespaceFacts]) -> String {
         add_kernel(&mut families, facts);
         add_keys(&mut families, facts);
         add_policy(&mut families, facts);
+        if let Some(farm) = &facts.farm {
+            add_farm(&mut families, &facts.watch.netns, farm);
+        }
         for interface in &facts.interfaces {
             add_interface(&mut families, &facts.watch.netns, interface);
             if let Some(counters) = &interface.counters {

@@ -95,6 +95,30 @@ metrics! {
         "Changes of keys that failed, and changed nothing, since the controller began",
     KEY_FOREIGN Counter "tfo_key_foreign_changes_total" ["netns"]
         "Changes of the kernel's keys by someone else, since the controller began",
+    FARM_INFO Gauge "tfo_farm_info" ["netns" "host" "prefix"]
+        "1; what this host is called in its farm, and where the farm's keys are in etcd",
+    FARM_REACHABLE Gauge "tfo_farm_etcd_reachable" ["netns"]
+        "1 where etcd answers; without it, keys stay as they are",
+    FARM_ERROR Gauge "tfo_farm_error" ["netns"]
+        "1 where something keeps the host from its farm; /healthz says what",
+    FARM_EPOCH Gauge "tfo_farm_epoch" ["netns"]
+        "The number of the key that the farm issues, by the document that this host goes by",
+    FARM_PHASE Gauge "tfo_farm_phase" ["netns" "phase"]
+        "1 for the phase that the farm is in: activate, steady or stage",
+    FARM_ACKNOWLEDGED Gauge "tfo_farm_acknowledged" ["netns"]
+        "1 where this host has in force what the document says, and etcd knows it",
+    FARM_SKEW Gauge "tfo_farm_clock_skew_seconds" ["netns"]
+        "This host's clock less that of the leader, when the document last changed",
+    FARM_LEADER Gauge "tfo_farm_leader" ["netns"]
+        "1 on the host that leads",
+    FARM_MEMBERS Gauge "tfo_farm_members" ["netns"]
+        "On the leader: hosts that rotations wait for",
+    FARM_LATE Gauge "tfo_farm_members_late" ["netns"]
+        "On the leader: those that have yet to acknowledge",
+    FARM_LEFT Counter "tfo_farm_left_behind_total" ["netns"]
+        "Hosts that this one, as the leader, went on without",
+    FARM_FAILURES Counter "tfo_farm_failures_total" ["netns"]
+        "Times that etcd could not be used, since the controller began",
     MAP_ENTRIES Gauge "tfo_map_entries" ["netns" "interface" "map"]
         "Places that are taken: ports that are counted apart, sources that are kept",
     MAP_ROOM Gauge "tfo_map_entries_limit" ["netns" "interface" "map"]

@@ -4,12 +4,14 @@
 use std::{collections::BTreeSet, future::pending, time::Duration};
 
 use tfo_common::cookie::KeySet;
+use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
 use super::{StartError, memory, policy, watch::Watch};
 use crate::{
     config::NamespaceConfig,
     datapath::{self, AttachError, Change, Ensured, Follower, Namespace, NamespaceError, Wanted},
+    farm::{Farm, FarmReport, Published},
     kernel::{clock::Now, link, sysctl},
     keys::{Found, Host, Keeper, KeyPair, KeyReport, Plan},
 };
@@ -21,7 +23,7 @@ pub(super) const RETRY: Duration = Duration::from_secs(5);
 
 /// What happened in a namespace.
 pub(super) enum Event {
-    /// Something beside the file that keys come from.
+    /// Something to what keys come from.
     Keys,
     /// Something to an interface, or the kernel does not tell.
     Interface(Result<Change, NamespaceError>),
@@ -42,14 +44,22 @@ pub(super) struct Site {
     /// Why the configured policy is not in force, if it is not.
     policy_refused: Option<String>,
     watch: Watch,
+    /// Where the keys come from a farm.
+    farm: Option<Farm>,
+    published: Option<Published>,
+    /// Where the farm is asked from: the namespace in which the service was started.
+    runtime: Handle,
 }
 
 impl Site {
     /// The calling thread's namespace; nothing is attached yet.
-    pub(super) fn new(namespace: Namespace, config: NamespaceConfig) -> Self {
+    pub(super) fn new(namespace: Namespace, config: NamespaceConfig, runtime: Handle) -> Self {
         let mut watch = Watch::default();
         watch.set(config.source.path());
         Self {
+            farm: start_farm(&config, &runtime),
+            published: None,
+            runtime,
             namespace,
             config,
             attached: BTreeSet::new(),
@@ -79,6 +89,11 @@ impl Site {
     /// Why the configured policy is not in force, if it is not.
     pub(super) fn policy_refused(&self) -> Option<String> {
         self.policy_refused.clone()
+    }
+
+    /// What there is to say about its farm.
+    pub(super) fn farm(&self) -> Option<FarmReport> {
+        self.farm.as_ref().map(Farm::report)
     }
 
     /// The interfaces that are attached.
@@ -158,8 +173,15 @@ impl Site {
                 None => pending().await,
             }
         };
+        let farm = async {
+            match &mut self.farm {
+                Some(farm) => farm.changed().await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             () = self.watch.changed() => Event::Keys,
+            () = farm => Event::Keys,
             change = change => Event::Interface(change),
         }
     }
@@ -232,7 +254,11 @@ impl Site {
             on_foreign_change,
             ..
         } = &self.config;
-        self.keeper = Some(Keeper::new(source, *on_foreign_change, found, Now::read()));
+        let mut keeper = Keeper::new(source, *on_foreign_change, found, Now::read());
+        if let Some(farm) = &self.farm {
+            keeper.join(farm.link());
+        }
+        self.keeper = Some(keeper);
         self.tick_keys();
         Ok(())
     }
@@ -250,6 +276,14 @@ impl Site {
     fn tick_keys(&mut self) {
         if let Some(keeper) = &mut self.keeper {
             keeper.tick(&mut Sides(&self.namespace), Now::read());
+        }
+        let cookie = self.namespace.cookie();
+        match self.farm() {
+            Some(report) => {
+                let published = self.published.get_or_insert_with(|| Published::new(cookie));
+                published.publish(report);
+            }
+            None => self.published = None,
         }
     }
 
@@ -276,8 +310,12 @@ impl Site {
         if (&old.source, old.on_foreign_change) != (&new.source, new.on_foreign_change) {
             info!("keys: source {}", new.source.name());
             self.watch.set(new.source.path());
+            self.farm = start_farm(&new, &self.runtime);
             if let Some(keeper) = &mut self.keeper {
                 keeper.configure(&new.source, new.on_foreign_change, Now::read());
+                if let Some(farm) = &self.farm {
+                    keeper.join(farm.link());
+                }
             }
         }
         // What has other settings now is upgraded in place.
@@ -315,6 +353,12 @@ impl Site {
             Err(error) => error!("{error}"),
         }
     }
+}
+
+/// The farm that keys come from, if they do.
+fn start_farm(config: &NamespaceConfig, runtime: &Handle) -> Option<Farm> {
+    let farm = Farm::start(config.source.farm()?.clone(), runtime);
+    farm.map_err(|error| error!("farm: {error}")).ok()
 }
 
 /// The namespace's data path and kernel.

@@ -12,6 +12,7 @@ use std::{
 };
 
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot},
     time::{sleep, sleep_until},
 };
@@ -128,6 +129,7 @@ impl Worker {
             jobs: received,
             started: Some(started),
             registry,
+            main: Handle::current(),
         };
         let thread = thread::Builder::new()
             .name("tfo-namespace".to_owned())
@@ -188,6 +190,8 @@ struct Work {
     jobs: mpsc::UnboundedReceiver<Job>,
     started: Option<oneshot::Sender<Result<(), StartError>>>,
     registry: Registry,
+    /// That of the main thread.
+    main: Handle,
 }
 
 impl Work {
@@ -200,7 +204,7 @@ impl Work {
             return;
         };
         let config = lock(&self.shared.config).clone();
-        let mut site = Site::new(namespace, config);
+        let mut site = Site::new(namespace, config, self.main.clone());
         let attached = site.begin().await;
         // From here on it takes no more than another namespace's thread, whether that worked or not.
         match capabilities::drop_others() {

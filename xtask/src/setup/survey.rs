@@ -16,7 +16,7 @@ struct Tool {
     packages: &'static [&'static str],
 }
 
-const TOOLS: [Tool; 7] = [
+const TOOLS: [Tool; 10] = [
     Tool {
         name: "C compiler",
         programs: &["cc"],
@@ -36,6 +36,23 @@ const TOOLS: [Tool; 7] = [
         name: "curl",
         programs: &["curl"],
         packages: &["curl"],
+    },
+    // etcd-client makes its code from etcd's protocol.
+    Tool {
+        name: "protoc",
+        programs: &["protoc"],
+        packages: &["protobuf-compiler"],
+    },
+    Tool {
+        name: "etcd",
+        programs: &["etcd", "etcdctl"],
+        packages: &["etcd-server", "etcd-client"],
+    },
+    // The certificates of the farm's tests.
+    Tool {
+        name: "openssl",
+        programs: &["openssl"],
+        packages: &["openssl"],
     },
     Tool {
         name: "bpftool",

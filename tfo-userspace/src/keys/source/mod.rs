@@ -11,8 +11,11 @@ use std::{
 };
 
 pub use file::{KeyFileError, read_file};
+pub(crate) use private::read_up_to as read_private;
 pub use secret::{Secret, SecretError};
 pub(super) use watched::Watched;
+
+use crate::farm::FarmConfig;
 
 /// Where the keys of a namespace come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub enum SourceConfig {
         /// The file, as `tfo keys set` reads it.
         path: PathBuf,
     },
+    /// Those of a farm, whose hosts rotate together by way of etcd.
+    Etcd(Box<FarmConfig>),
     /// Those of the kernel, which someone else writes.
     Kernel,
 }
@@ -45,6 +50,7 @@ impl SourceConfig {
             Self::Random { .. } => "random",
             Self::Secret { .. } => "secret",
             Self::File { .. } => "file",
+            Self::Etcd(_) => "etcd",
             Self::Kernel => "kernel",
         }
     }
@@ -53,7 +59,15 @@ impl SourceConfig {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Secret { path, .. } | Self::File { path } => Some(path),
-            Self::Random { .. } | Self::Kernel => None,
+            Self::Random { .. } | Self::Etcd(_) | Self::Kernel => None,
+        }
+    }
+
+    /// Its farm, if it has one.
+    pub fn farm(&self) -> Option<&FarmConfig> {
+        match self {
+            Self::Etcd(farm) => Some(farm),
+            _ => None,
         }
     }
 
@@ -66,6 +80,7 @@ impl SourceConfig {
         match self {
             Self::Secret { path, .. } => Secret::read(path).map(drop),
             Self::File { path } => read_file(path).map(drop),
+            Self::Etcd(farm) => farm.check(),
             Self::Random { .. } | Self::Kernel => Ok(()),
         }
     }

@@ -19,6 +19,15 @@ const OTHERS: u32 = 0o077;
 
 /// What is in the file: up to [`MAX_LEN`] bytes.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    read_up_to(path, MAX_LEN)
+}
+
+/// What is in the file: up to `limit` bytes.
+///
+/// # Errors
+///
+/// [`KeyFileError`] where it cannot be read, or others than its owner may.
+pub(crate) fn read_up_to(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     let read = |source| KeyFileError::Read {
         path: path.to_owned(),
         source,
@@ -43,7 +52,7 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
         });
     }
     // With room for all of it from the start: growing would leave a copy behind in memory.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LEN as usize + 1));
-    file.take(MAX_LEN).read_to_end(&mut bytes).map_err(read)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit as usize + 1));
+    file.take(limit).read_to_end(&mut bytes).map_err(read)?;
     Ok(bytes)
 }

@@ -71,6 +71,11 @@ impl Secret {
         Ok(secret)
     }
 
+    /// The secret itself.
+    pub(crate) const fn bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+
     /// The key that is primary in the `n`th interval since 1970.
     ///
     /// It is `BLAKE2b` (RFC 7693) with a digest of 16 bytes, keyed with the secret, with `n` as the salt;

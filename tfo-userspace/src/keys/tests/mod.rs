@@ -169,7 +169,7 @@ impl World {
     }
 }
 
-pub(super) fn key(n: u32) -> Key {
+pub(crate) fn key(n: u32) -> Key {
     Key::from_groups([n, 0, 0, 1])
 }
 

@@ -1,16 +1,19 @@
 //! Looks after the keys of one namespace: has those in force that the source says, and notices where
 //! someone else changes them.
 
+mod source;
+
 use std::{fmt::Display, time::Duration};
 
-use tfo_common::cookie::{Key, KeySet};
+use tfo_common::cookie::KeySet;
 use tracing::{error, info, warn};
 
-use super::{
-    Fingerprint, KeyPair, KeyReport, OnForeignChange, Plan, RandomSchedule, Secret, SecretSchedule,
-    SourceConfig, install::random, read_file, source::Watched,
+use self::source::Source;
+use super::{Fingerprint, KeyPair, KeyReport, OnForeignChange, Plan, SourceConfig};
+use crate::{
+    farm::{InForce, Link, phase::Standing},
+    kernel::clock::Now,
 };
-use crate::kernel::clock::Now;
 
 /// The two sides that hold keys.
 pub trait Host {
@@ -37,21 +40,6 @@ pub trait Host {
     ///
     /// Where it cannot; the keys before are then still in force.
     fn install(&mut self, plan: &Plan) -> Result<(), Self::Error>;
-}
-
-/// The source at work, with what it has to remember.
-enum Source {
-    Random(RandomSchedule),
-    Secret {
-        file: Watched,
-        secret: Option<Secret>,
-        schedule: SecretSchedule,
-    },
-    File {
-        file: Watched,
-        pair: Option<KeyPair>,
-    },
-    Kernel,
 }
 
 /// Looks after the keys of one namespace. [`Keeper::tick`] does all there is to do; it is to be called
@@ -113,7 +101,7 @@ impl Keeper {
     }
 
     /// Goes on with another source, or with other times. The key that is primary stays accepted for as
-    /// long as the kernel has room for it; see [`SecretSchedule`].
+    /// long as the kernel has room for it; see [`super::SecretSchedule`].
     pub fn configure(
         &mut self,
         config: &SourceConfig,
@@ -131,6 +119,13 @@ impl Keeper {
         let last = self.expected.as_ref().map(|pair| pair.primary);
         let plan = self.plan.take().or(in_force(self.expected.clone(), None));
         self.source = Source::new(config, plan, self.since, last, now);
+    }
+
+    /// Takes a farm's keys from this link, where they are to come from a farm.
+    pub(crate) fn join(&mut self, to: Link) {
+        if let Source::Etcd { link, .. } = &mut self.source {
+            *link = Some(to);
+        }
     }
 
     /// What there is to say about the keys.
@@ -165,6 +160,32 @@ impl Keeper {
             .map(|pair| Fingerprint::of(&pair.primary));
         self.report.since = Some(now.wall_at(self.since));
         self.report.next = self.source.next(now).map(|next| now.wall_at(next));
+        self.tell_farm();
+    }
+
+    /// Says what is in force, where a farm waits for it.
+    fn tell_farm(&self) {
+        let Source::Etcd {
+            link: Some(link),
+            standing,
+        } = &self.source
+        else {
+            return;
+        };
+        let error = self.report.last_error.clone();
+        let standing = standing
+            .as_ref()
+            .filter(|standing| error.is_none() && self.expected.as_ref() == Some(&standing.pair()));
+        let has = InForce {
+            step: standing.map(Standing::step),
+            primary: self.report.primary,
+            error,
+        };
+        link.in_force.send_if_modified(|old| {
+            let new = *old != has;
+            *old = has;
+            new
+        });
     }
 
     fn advance(&mut self, host: &mut impl Host, now: Now) -> Result<(), String> {
@@ -231,7 +252,7 @@ impl Keeper {
             Source::Random(schedule) => schedule.done(&plan, now),
             Source::Kernel => {}
             // What it planned last is not planned again, until the next change.
-            Source::Secret { .. } | Source::File { .. } => return Ok(()),
+            Source::Secret { .. } | Source::File { .. } | Source::Etcd { .. } => return Ok(()),
         }
         self.plan = Some(plan);
         Ok(())
@@ -248,94 +269,6 @@ impl Keeper {
             self.since = now.boot;
         }
         self.expected = Some(pair);
-    }
-}
-
-impl Source {
-    /// `in_force` since `since`; `last` was primary until now, and clients hold its cookies.
-    fn new(
-        config: &SourceConfig,
-        in_force: Option<Plan>,
-        since: Duration,
-        last: Option<Key>,
-        now: Now,
-    ) -> Self {
-        match (config.clone(), in_force) {
-            (SourceConfig::Random { interval }, Some(plan)) => {
-                Self::Random(RandomSchedule::resume(interval, plan, since))
-            }
-            // Attaching gives a kernel that has no key a random one, so that there is one to go on from.
-            (SourceConfig::Random { .. } | SourceConfig::Kernel, _) => Self::Kernel,
-            (SourceConfig::Secret { path, interval }, _) => Self::Secret {
-                file: Watched::new(path),
-                secret: None,
-                schedule: SecretSchedule::new(interval, last, now),
-            },
-            (SourceConfig::File { path }, _) => Self::File {
-                file: Watched::new(path),
-                pair: None,
-            },
-        }
-    }
-
-    /// Reads its file, where that changed. What was read before is kept where this fails.
-    fn refresh(&mut self) -> Result<(), String> {
-        match self {
-            Self::Secret { file, secret, .. } => {
-                if let Some(new) = file.read_if_changed(Secret::read).map_err(text)? {
-                    *secret = Some(new);
-                }
-            }
-            Self::File { file, pair } => {
-                if let Some(new) = file.read_if_changed(read_file).map_err(text)? {
-                    *pair = Some(new);
-                }
-            }
-            Self::Random(_) | Self::Kernel => {}
-        }
-        Ok(())
-    }
-
-    /// What is to be in force; `None` where what the kernel has is right.
-    fn plan(&self, now: Now, kernel: Option<&KeyPair>) -> Result<Option<Plan>, String> {
-        let plain = |pair: &KeyPair| Plan {
-            pair: pair.clone(),
-            staged: None,
-        };
-        Ok(match self {
-            Self::Random(schedule) => Some(
-                schedule
-                    .plan(now, random)
-                    .map_err(|error| format!("no random key from the kernel: {error}"))?,
-            ),
-            Self::Secret {
-                secret, schedule, ..
-            } => secret.as_ref().map(|secret| schedule.plan(secret, now)),
-            Self::File { pair, .. } => pair.as_ref().map(plain),
-            Self::Kernel => kernel.map(plain),
-        })
-    }
-
-    /// A plan is in force.
-    fn done(&mut self, plan: &Plan, now: Now) {
-        match self {
-            Self::Random(schedule) => schedule.done(plan, now),
-            Self::Secret {
-                secret: Some(secret),
-                schedule,
-                ..
-            } => schedule.done(secret, now),
-            _ => {}
-        }
-    }
-
-    /// When the next change is due, by [`Now::boot`].
-    fn next(&self, now: Now) -> Option<Duration> {
-        match self {
-            Self::Random(schedule) => Some(schedule.due()),
-            Self::Secret { schedule, .. } => Some(now.boot + schedule.next(now)),
-            Self::File { .. } | Self::Kernel => None,
-        }
     }
 }
 

@@ -1,0 +1,89 @@
+//! What a host says of its farm, as metrics.
+
+use super::{
+    family::Families,
+    table::{
+        FARM_ACKNOWLEDGED, FARM_EPOCH, FARM_ERROR, FARM_FAILURES, FARM_INFO, FARM_LATE,
+        FARM_LEADER, FARM_LEFT, FARM_MEMBERS, FARM_PHASE, FARM_REACHABLE, FARM_SKEW,
+    },
+};
+use crate::farm::{FarmReport, phase::Phase};
+
+const PHASES: [Phase; 3] = [Phase::Activate, Phase::Steady, Phase::Stage];
+
+pub(super) fn add_farm(families: &mut Families, netns: &str, farm: &FarmReport) {
+    families.add(&FARM_INFO, &[netns, &farm.host, &farm.prefix], true);
+    families.add(&FARM_REACHABLE, &[netns], farm.reachable);
+    families.add(&FARM_ERROR, &[netns], farm.error.is_some());
+    families.add(&FARM_FAILURES, &[netns], farm.failures);
+    families.add(&FARM_LEADER, &[netns], farm.leads);
+    families.add(&FARM_LEFT, &[netns], farm.left_behind);
+    families.add(&FARM_ACKNOWLEDGED, &[netns], farm.acknowledged);
+    if let Some(place) = farm.place {
+        families.add(&FARM_EPOCH, &[netns], place.epoch);
+        for phase in PHASES {
+            let labels = [netns, &phase.to_string()];
+            families.add(&FARM_PHASE, &labels, place.phase == phase);
+        }
+    }
+    if let Some(skew) = farm.skew {
+        families.add(&FARM_SKEW, &[netns], skew);
+    }
+    if let Some([members, late]) = farm.members {
+        families.add(&FARM_MEMBERS, &[netns], members);
+        families.add(&FARM_LATE, &[netns], late);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        farm::phase::Place,
+        metrics::{NamespaceFacts, health, render},
+    };
+
+    #[test]
+    fn a_farm_is_told() {
+        let facts = NamespaceFacts {
+            farm: Some(FarmReport {
+                host: "web-1".to_owned(),
+                prefix: "/tfo/".to_owned(),
+                reachable: true,
+                place: Some(Place {
+                    epoch: 7,
+                    phase: Phase::Stage,
+                }),
+                skew: Some(-1.5),
+                leads: true,
+                members: Some([5, 2]),
+                failures: 3,
+                ..FarmReport::default()
+            }),
+            ..NamespaceFacts::default()
+        };
+        let text = render(std::slice::from_ref(&facts));
+        for line in [
+            r#"tfo_farm_info{host="web-1",prefix="/tfo/"} 1"#,
+            "tfo_farm_epoch 7",
+            r#"tfo_farm_phase{phase="stage"} 1"#,
+            r#"tfo_farm_phase{phase="steady"} 0"#,
+            "tfo_farm_etcd_reachable 1",
+            "tfo_farm_acknowledged 0",
+            "tfo_farm_leader 1",
+            "tfo_farm_clock_skew_seconds -1.5",
+            "tfo_farm_members 5",
+            "tfo_farm_members_late 2",
+            "tfo_farm_failures_total 3",
+            "tfo_farm_error 0",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+        }
+        assert_eq!(health(std::slice::from_ref(&facts)), Ok(()));
+        let mut facts = facts;
+        if let Some(farm) = &mut facts.farm {
+            farm.error = Some("etcd is away".to_owned());
+        }
+        assert_eq!(health(&[facts]), Err("farm: etcd is away\n".to_owned()));
+    }
+}
