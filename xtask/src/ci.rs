@@ -2,20 +2,17 @@
 
 use std::{
     process::{Command, ExitCode},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
     command::{cargo, succeed},
-    demo, setup, test, vm,
+    demo, setup, test,
 };
 
-/// The oldest kernel that is supported. The others of `cargo xtask vm` would take as long again.
-const OLDEST: &str = "6.1";
-
-/// Format, lints, docs, tests, the demonstration and the oldest kernel, each with the time it took.
+/// Format, lints, docs, tests and the demonstration, each with the time it took.
 ///
 /// # Errors
 ///
@@ -32,18 +29,6 @@ pub fn ci() -> Result<()> {
     step("demo", || {
         if demo::demo()? != ExitCode::SUCCESS {
             bail!("the demonstration found something wrong");
-        }
-        Ok(())
-    })?;
-    step("oldest kernel", || {
-        let plan = vm::Plan {
-            series: vec![OLDEST.into()],
-            suites: Vec::new(),
-            limit: Duration::from_secs(30 * 60),
-            table: false,
-        };
-        if vm::vm(&plan)? != ExitCode::SUCCESS {
-            bail!("Linux {OLDEST} does not do all that it should");
         }
         Ok(())
     })?;

@@ -22,7 +22,7 @@ const INTERVAL: &str = "3s";
 /// How many rotations; `TFO_FARM_ROTATIONS` says otherwise.
 fn rotations() -> u64 {
     let set = env::var("TFO_FARM_ROTATIONS").ok();
-    set.and_then(|number| number.parse().ok()).unwrap_or(50)
+    set.and_then(|number| number.parse().ok()).unwrap_or(12)
 }
 
 /// One thing that goes wrong, and is mended. Gives what it was.

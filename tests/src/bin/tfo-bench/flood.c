@@ -31,7 +31,7 @@ struct context {
 struct map SEC("maps") INTERFACE = { ARRAY, 4, sizeof(u32), 1, 0 };
 
 /* Where things are: Ethernet, IPv4 without options, TCP; the cookie is the first option, at an even offset. */
-enum { IP_CHECKSUM = 24, SOURCE = 26, PORT = 34, TCP_CHECKSUM = 50, COOKIE = 56, END = 64 };
+enum { IP_CHECKSUM = 24, SOURCE = 26, PORT = 34, TCP_CHECKSUM = 50, OPTION = 54, COOKIE = 56, END = 64 };
 
 INLINE u16 changed(u16 checksum, u16 old, u16 new)
 {
@@ -65,6 +65,8 @@ SEC("xdp") int flood(struct context *context)
 	put(frame, SOURCE, 198 | (18 | (source & 1)) << 8, 1);
 	put(frame, SOURCE + 2, source >> 16, 1);
 	put(frame, PORT, random() | 0x4, 0);
+	/* The receiver may have rewritten it. */
+	put(frame, OPTION, 34 | 10 << 8, 0);
 	put(frame, COOKIE, random(), 0);
 	put(frame, COOKIE + 2, random(), 0);
 	put(frame, COOKIE + 4, random(), 0);

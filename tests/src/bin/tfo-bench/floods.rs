@@ -232,7 +232,7 @@ fn measure(field: &Field, defence: Defence, time: Duration) -> Result<Second> {
     // Another one each time: what the flood left in its queues is not to meet the next defence.
     let listener = &field.bed.listen(Family::V4)?;
     let done = AtomicBool::new(false);
-    let sent = AtomicU64::new(0);
+    let sent = &AtomicU64::new(0);
     thread::scope(|scope| {
         let server = scope.spawn(|| serve(listener, &done));
         // The client has a cookie before it begins.
@@ -241,10 +241,16 @@ fn measure(field: &Field, defence: Defence, time: Duration) -> Result<Second> {
             scope.spawn(|| {
                 field
                     .generator
-                    .run(|| generate(&field.flood, listener.port(), &done, &sent))
+                    .run(|| generate(&field.flood, listener.port(), &done, sent))
             })
         });
-        let watched = prepared.and_then(|_| watch(field, listener.port(), &sent, time));
+        let port = listener.port();
+        // A thread of its own, for it stays on a CPU.
+        let watched = scope.spawn(move || {
+            prepared?;
+            watch(field, port, sent, time)
+        });
+        let watched = watched.join().unwrap_or_else(|panic| resume_unwind(panic));
         done.store(true, Ordering::Relaxed);
         let generated =
             generator.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
