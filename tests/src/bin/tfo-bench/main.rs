@@ -8,6 +8,7 @@
     reason = "what a run counts is far below 2^52"
 )]
 
+mod actions;
 mod cases;
 mod compare;
 mod controller;
@@ -67,6 +68,8 @@ struct Arguments {
 enum Part {
     /// What a frame costs
     Frames,
+    /// What it costs to decide about a SYN
+    Actions,
     /// The same where there are many ports, sources, listeners and keys
     Growth,
     /// Traffic over veth
@@ -85,6 +88,7 @@ impl Part {
     fn measure(self, effort: &Effort, report: &mut Report) -> Result<Section> {
         match self {
             Self::Frames => frames::section(effort, report),
+            Self::Actions => actions::section(effort),
             Self::Growth => growth::section(effort),
             Self::Host => host::section(effort, report),
             Self::Saving => saving::section(effort),

@@ -45,6 +45,11 @@ pub(crate) fn pair(programs: [&Xdp; 2], frame: &[u8], runs: u32, round: usize) -
 
 /// Nanoseconds for one run of a program.
 pub(crate) fn time(program: &Xdp, frame: &[u8], runs: u32) -> Result<f64> {
+    time_with(program, frame, runs, PASS)
+}
+
+/// As [`time`], of a program that ends with this verdict.
+pub(crate) fn time_with(program: &Xdp, frame: &[u8], runs: u32, ends: u32) -> Result<f64> {
     let start = cpu_time()?;
     let result = program.test_run(TestRunOptions {
         data_in: Some(frame),
@@ -53,7 +58,7 @@ pub(crate) fn time(program: &Xdp, frame: &[u8], runs: u32) -> Result<f64> {
     })?;
     let took = cpu_time()?.saturating_sub(start);
     let verdict = result.return_value;
-    ensure!(verdict == PASS, "verdict {verdict}");
+    ensure!(verdict == ends, "verdict {verdict}");
     Ok(took.as_secs_f64() * 1e9 / f64::from(runs))
 }
 

@@ -5,7 +5,7 @@ use std::{fs, process::Command, time::Duration};
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    maps::{Array, PerCpuArray},
+    maps::{Array, PerCpuArray, ProgramArray},
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
 use object::{
@@ -17,6 +17,7 @@ use tfo_tests::{process, program::KeyBytes, prometheus::Scratch};
 
 const PEER: &str = include_str!("peer.c");
 const FLOOD: &str = include_str!("flood.c");
+const RESTORE: &str = include_str!("restore.c");
 /// How long the compiler may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -114,6 +115,46 @@ impl Peer {
         let counters = PerCpuArray::<_, [u64; 8]>::try_from(map)?.get(&port.into(), 0)?;
         let sum = |index: usize| counters.iter().map(|of_cpu| of_cpu[index]).sum();
         Ok(PeerCounts(std::array::from_fn(sum)))
+    }
+}
+
+/// A program that puts a frame back to what it was, and jumps to another.
+pub(crate) struct Restore(Peer);
+
+impl Restore {
+    /// Where it begins to put bytes back, and how many.
+    const FROM: usize = 50;
+    const LEN: usize = 32;
+
+    /// For this frame, of IPv4 without options.
+    pub(crate) fn new(frame: &[u8]) -> Result<Self> {
+        let mut peer = Peer::load(&compile(RESTORE)?, "restore")?;
+        let bytes = frame.get(Self::FROM..).and_then(<[u8]>::first_chunk);
+        let bytes: [u8; Self::LEN] = *bytes.context("the frame is too short")?;
+        let map = peer.ebpf.map_mut("BYTES").context("no BYTES")?;
+        Array::<_, [u8; Self::LEN]>::try_from(map)?.set(0, bytes, 0)?;
+        let empty: &mut Xdp = peer.ebpf.program_mut("empty").context("none")?.try_into()?;
+        empty.load()?;
+        Ok(Self(peer))
+    }
+
+    /// The program.
+    pub(crate) fn xdp(&self) -> Result<&Xdp> {
+        self.0.xdp()
+    }
+
+    /// It is to jump to this one.
+    pub(crate) fn jump_to(&mut self, program: &Xdp) -> Result<()> {
+        let map = self.0.ebpf.map_mut("MEASURED").context("no MEASURED")?;
+        Ok(ProgramArray::try_from(map)?.set(0, program.fd()?, 0)?)
+    }
+
+    /// It is to jump to one that does nothing.
+    pub(crate) fn jump_to_empty(&mut self) -> Result<()> {
+        let empty: &Xdp = self.0.ebpf.program("empty").context("none")?.try_into()?;
+        let empty = empty.fd()?.try_clone()?;
+        let map = self.0.ebpf.map_mut("MEASURED").context("no MEASURED")?;
+        Ok(ProgramArray::try_from(map)?.set(0, &empty, 0)?)
     }
 }
 
