@@ -5,8 +5,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use tfo_common::{
-    classify::{Judgement, Outcome},
+    classify::Outcome,
     counters::Counter,
+    judgement::Judgement,
     maps::{COUNTER_SLOTS, PORTS, PortCounters},
     policy::Verdict,
     sizes::Sizes,

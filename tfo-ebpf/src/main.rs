@@ -37,7 +37,8 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use tfo_common::{
-    classify::{Judgement, Outcome},
+    classify::Outcome,
+    judgement::Judgement,
     policy::{Action, Verdict},
     socket::Socket,
     syn::Syn,

@@ -12,7 +12,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use tfo_common::{
-    classify::Judgement,
+    judgement::Judgement,
     maps::{DEFAULT_PORT, POLICY_SLOTS},
     policy::{
         Circumstances, Class, LimitKey, Listed, PolicyHead, PortRule, Rate, Rule, Scope, Verdict,

@@ -8,6 +8,7 @@ mod frames;
 mod keys;
 mod layout;
 mod policy;
+mod policy_model;
 mod ports;
 mod rows;
 mod sizes;

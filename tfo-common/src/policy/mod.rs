@@ -11,8 +11,9 @@ pub use limit::{Limit, LimitKey, Rate, Scope};
 pub use rule::{Class, Listed, PolicyHead, PortRule, Rule};
 
 use crate::{
-    classify::{self, Judgement},
+    classify,
     counters::{Counter, Counters},
+    judgement::Judgement,
     syn::Syn,
     wire::{options::FastOpen, rewrite::Rewrite},
 };

@@ -13,6 +13,7 @@ mod cases;
 mod compare;
 mod controller;
 mod data_path;
+mod field;
 mod floods;
 mod frames;
 mod growth;
