@@ -1,5 +1,7 @@
 //! A SYN's option rewritten where it is, and its checksum with it.
 
+use core::{mem::MaybeUninit, ptr};
+
 use aya_ebpf::{
     helpers::{
         bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_xdp_load_bytes,
@@ -11,7 +13,7 @@ use tfo_common::{
     syn::Syn,
     wire::{
         checksum::{self, Change},
-        rewrite::{MAX_LEN, Rewrite},
+        rewrite::{MAX_LEN, OptionBytes, Rewrite},
         tcp::{CHECKSUM, MIN_HEADER_LEN},
     },
 };
@@ -19,10 +21,10 @@ use tfo_common::{
 /// A frame that can be changed. Reading and writing say whether they could.
 pub(crate) trait Writable {
     /// Reads the first `len` bytes of `bytes` from offset `at`.
-    fn load(&self, at: u32, bytes: &mut [u8; MAX_LEN], len: u32) -> bool;
+    fn load(&self, at: u32, bytes: &mut OptionBytes, len: u32) -> bool;
 
     /// Writes the first `len` bytes of `bytes` at offset `at`.
-    fn store(&self, at: u32, bytes: &[u8; MAX_LEN], len: u32) -> bool;
+    fn store(&self, at: u32, bytes: &OptionBytes, len: u32) -> bool;
 
     /// Brings the checksum of `syn`, which is at offset `at`, up to a change.
     fn update_checksum(&self, at: u32, change: Change, syn: &Syn);
@@ -40,12 +42,13 @@ pub(crate) fn apply(frame: &impl Writable, syn: &Syn, rewrite: Rewrite) -> bool 
     }
     let tcp = u32::from(syn.layout.tcp);
     let at = tcp + MIN_HEADER_LEN as u32 + u32::from(place.at);
-    let mut option = [0; MAX_LEN];
-    if !frame.load(at, &mut option, len) {
+    let mut option = MaybeUninit::uninit();
+    let option = clear(&mut option);
+    if !frame.load(at, option, len) {
         return false;
     }
-    let change = rewrite.apply(&mut option, place);
-    if !frame.store(at, &option, len) {
+    let change = rewrite.apply(option, place);
+    if !frame.store(at, option, len) {
         return false;
     }
     // Nothing is left that could go wrong: the header can be written to.
@@ -53,16 +56,31 @@ pub(crate) fn apply(frame: &impl Writable, syn: &Syn, rewrite: Rewrite) -> bool 
     true
 }
 
+/// Makes zeroes of it, word by word, and volatile: LLVM would call `memset`, which goes byte by byte, and which
+/// libbpf's loader does not take.
+#[inline(always)]
+fn clear(option: &mut MaybeUninit<OptionBytes>) -> &mut OptionBytes {
+    let words = option.as_mut_ptr().cast::<u64>();
+    for index in 0..size_of::<OptionBytes>() / size_of::<u64>() {
+        // SAFETY: one of its words.
+        let word = unsafe { words.add(index) };
+        // SAFETY: as above.
+        unsafe { ptr::write_volatile(word, 0) };
+    }
+    // SAFETY: all of its words were written, and any bytes are an option's.
+    unsafe { option.assume_init_mut() }
+}
+
 impl Writable for XdpContext {
     #[inline(always)]
-    fn load(&self, at: u32, bytes: &mut [u8; MAX_LEN], len: u32) -> bool {
+    fn load(&self, at: u32, bytes: &mut OptionBytes, len: u32) -> bool {
         // SAFETY: the context is the kernel's own, and `len` is no more than there is room for.
-        unsafe { bpf_xdp_load_bytes(self.ctx, at, bytes.as_mut_ptr().cast(), len) == 0 }
+        unsafe { bpf_xdp_load_bytes(self.ctx, at, bytes.0.as_mut_ptr().cast(), len) == 0 }
     }
 
     #[inline(always)]
-    fn store(&self, at: u32, bytes: &[u8; MAX_LEN], len: u32) -> bool {
-        let bytes = bytes.as_ptr().cast_mut().cast();
+    fn store(&self, at: u32, bytes: &OptionBytes, len: u32) -> bool {
+        let bytes = bytes.0.as_ptr().cast_mut().cast();
         // SAFETY: as above.
         unsafe { bpf_xdp_store_bytes(self.ctx, at, bytes, len) == 0 }
     }
@@ -89,14 +107,16 @@ impl Writable for XdpContext {
 
 impl Writable for TcContext {
     #[inline(always)]
-    fn load(&self, at: u32, bytes: &mut [u8; MAX_LEN], len: u32) -> bool {
+    fn load(&self, at: u32, bytes: &mut OptionBytes, len: u32) -> bool {
         // SAFETY: the context is the kernel's own, and `len` is no more than there is room for.
-        unsafe { bpf_skb_load_bytes(self.skb.skb.cast(), at, bytes.as_mut_ptr().cast(), len) == 0 }
+        unsafe {
+            bpf_skb_load_bytes(self.skb.skb.cast(), at, bytes.0.as_mut_ptr().cast(), len) == 0
+        }
     }
 
     #[inline(always)]
-    fn store(&self, at: u32, bytes: &[u8; MAX_LEN], len: u32) -> bool {
-        let bytes = bytes.as_ptr().cast();
+    fn store(&self, at: u32, bytes: &OptionBytes, len: u32) -> bool {
+        let bytes = bytes.0.as_ptr().cast();
         // SAFETY: as above.
         unsafe { bpf_skb_store_bytes(self.skb.skb, at, bytes, len, 0) == 0 }
     }

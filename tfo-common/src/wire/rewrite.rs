@@ -8,6 +8,11 @@ use super::{
 /// Most bytes that a Fast Open option which counts has.
 pub const MAX_LEN: usize = EXPERIMENTAL_HEADER + COOKIE_MAX;
 
+/// Room for an option, of whole words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct OptionBytes(pub [u8; MAX_LEN.next_multiple_of(8)]);
+
 /// What an option becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rewrite {
@@ -20,7 +25,7 @@ pub enum Rewrite {
 impl Rewrite {
     /// Rewrites `option`, the bytes at `place`, and gives what that does to the segment's checksum.
     #[inline(always)]
-    pub fn apply(self, option: &mut [u8; MAX_LEN], place: Place) -> Change {
+    pub fn apply(self, OptionBytes(option): &mut OptionBytes, place: Place) -> Change {
         let mut change = Change::default();
         let header = match self {
             Self::Absent => 0,
@@ -68,10 +73,10 @@ mod tests {
             ] {
                 let (before, place) = options::parse(list, 0, list.len(), true);
                 let (at, len) = (usize::from(place.at), usize::from(place.len));
-                let mut option = [0; MAX_LEN];
-                option[..len].copy_from_slice(&list[at..at + len]);
+                let mut option = OptionBytes([0; 24]);
+                option.0[..len].copy_from_slice(&list[at..at + len]);
                 rewrite.apply(&mut option, place);
-                let after = [&list[..at], &option[..len], &list[at + len..]].concat();
+                let after = [&list[..at], &option.0[..len], &list[at + len..]].concat();
                 let (after, place) = options::parse(&after[..], 0, after.len(), true);
                 assert_eq!(after.fast_open, says, "{list:?}");
                 assert!(!after.malformed && place.sole);
