@@ -177,7 +177,7 @@ fn random_policy(random: &mut Rng) -> Policy {
         }),
         denied: action(random),
         no_cookie: Action::Pass,
-        dry_run: random.u8(..4) == 0,
+        dry_run: random.bool(),
     };
     let mut ports = BTreeMap::new();
     for number in &PORTS[..2] {
@@ -222,12 +222,13 @@ fn action(random: &mut Rng) -> Action {
 }
 
 fn rate(random: &mut Rng) -> Rate {
-    match random.u8(..3) {
-        0 => Rate {
+    if random.bool() {
+        Rate {
             per_second: 1,
-            burst: random.u32(1..20),
-        },
-        _ => Rate::UNLIMITED,
+            burst: random.u32(1..6),
+        }
+    } else {
+        Rate::UNLIMITED
     }
 }
 
