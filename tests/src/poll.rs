@@ -4,9 +4,11 @@ use std::{
     env, io,
     os::fd::BorrowedFd,
     sync::LazyLock,
+    thread,
     time::{Duration, Instant},
 };
 
+use anyhow::{Result, bail};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -21,6 +23,26 @@ static PATIENCE: LazyLock<u32> = LazyLock::new(|| {
 /// The limit, for this machine.
 pub fn patient(limit: Duration) -> Duration {
     limit * *PATIENCE
+}
+
+/// Asks every few milliseconds until `holds`, and gives how long that took.
+///
+/// # Errors
+///
+/// Those of `holds`; or `what`, where it does not come to that within `limit`.
+pub fn eventually(
+    what: &str,
+    limit: Duration,
+    mut holds: impl FnMut() -> Result<bool>,
+) -> Result<Duration> {
+    let start = Instant::now();
+    while start.elapsed() < limit {
+        if holds()? {
+            return Ok(start.elapsed());
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    bail!("not within {limit:?}: {what}")
 }
 
 /// Waits until one of `sockets` is `ready`, or has failed; `false` where none is after `limit`.

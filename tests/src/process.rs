@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::poll::patient;
@@ -25,6 +25,24 @@ pub struct Output {
     pub stdout: String,
     /// What it wrote to its standard error.
     pub stderr: String,
+}
+
+impl Output {
+    /// Makes sure that it is a refusal: status 1, and one line on standard error that has all of `parts`.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not, with what it is.
+    pub fn ensure_refused(&self, parts: &[&str]) -> Result<()> {
+        ensure!(
+            self.status.code() == Some(1) && self.stderr.lines().count() == 1,
+            "not one line and status 1: {self:#?}"
+        );
+        for part in parts {
+            ensure!(self.stderr.contains(part), "no {part:?} in {self:#?}");
+        }
+        Ok(())
+    }
 }
 
 /// Runs `command` to its end and takes what it writes.

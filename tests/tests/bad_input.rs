@@ -28,14 +28,8 @@ const KEY: &str = "7b1d0f2e-90a4c3b8-5e6d7f10-2a3b4c5d";
 
 /// Makes sure that a run failed as it should: with status 1 and one line that has all of `parts`.
 fn ensure_refused(output: &Output, parts: &[&str]) -> Result<()> {
-    ensure!(
-        output.status.code() == Some(FAILED) && output.stderr.lines().count() == 1,
-        "not one line and status 1: {output:#?}"
-    );
-    for part in parts.iter().chain(&["tfo: "]) {
-        ensure!(output.stderr.contains(part), "no {part:?} in {output:#?}");
-    }
-    Ok(())
+    output.ensure_refused(&["tfo: "])?;
+    output.ensure_refused(parts)
 }
 
 /// A server's namespace and the `tfo` that acts in it.

@@ -12,26 +12,13 @@ use tfo_tests::{
     bed::Bed,
     keys::KeyFile,
     poll,
-    process::Output,
     socket::{Listener, Method, Settings},
     tfo::LIMIT,
     veth::{Family, Pair, SERVER_INTERFACE},
 };
 
-/// A refusal: status 1, and one line on standard error that has all of `parts`.
-fn ensure_refused(output: &Output, parts: &[&str]) -> Result<()> {
-    ensure!(
-        output.status.code() == Some(1) && output.stderr.lines().count() == 1,
-        "not one line and status 1: {output:#?}"
-    );
-    for part in parts {
-        ensure!(output.stderr.contains(part), "no {part:?} in {output:#?}");
-    }
-    Ok(())
-}
-
 fn refuses(bed: &Bed, arguments: &[&str], parts: &[&str]) -> Result<()> {
-    ensure_refused(&bed.tfo.run(arguments)?, parts)
+    bed.tfo.run(arguments)?.ensure_refused(parts)
 }
 
 fn shown(bed: &Bed) -> Result<Value> {

@@ -16,7 +16,7 @@ use tfo_tests::{
     kernel::TcpExt,
     keys,
     netns::{Netns, wait_until_up},
-    poll::patient,
+    poll::{self, patient},
     process::{Background, Output},
     prometheus::Scratch,
     tfo::{self, LIMIT, Tfo},
@@ -310,15 +310,8 @@ fn connect(netns: &Netns, number: u8, clients: &Netns, etcd: Option<&Etcd>) -> R
 }
 
 /// Waits until `holds`.
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<Duration> {
-    let start = Instant::now();
-    while start.elapsed() < patient(PATIENCE) {
-        if holds()? {
-            return Ok(start.elapsed());
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    bail!("not within {PATIENCE:?}: {what}")
+pub(crate) fn eventually(what: &str, holds: impl FnMut() -> Result<bool>) -> Result<Duration> {
+    poll::eventually(what, patient(PATIENCE), holds)
 }
 
 /// Makes sure that `text` has all of these parts.

@@ -17,7 +17,7 @@ use tfo_tests::{
     xdp,
 };
 
-use super::{LIMIT, cookie, ensure_refused, is_pinned, shell, wait_for};
+use super::{LIMIT, cookie, is_pinned, shell, wait_for};
 
 /// Processes that are killed.
 const KILLS: usize = 200;
@@ -125,7 +125,7 @@ fn a_renamed_interface_stays_attached() -> Result<()> {
     let status = bed.tfo.json(&["status"])?;
     ensure!(status["interfaces"][0]["name"] == "nic.7", "{status}");
     let refused = bed.tfo.run(&["attach", "nic.7"])?;
-    ensure_refused(&refused, &["nic.7", "attached already"])?;
+    refused.ensure_refused(&["nic.7", "attached already"])?;
     bed.tfo.done(&["detach", "nic.7"])?;
     ensure!(xdp::attached(server, "nic.7")?.is_none());
     Ok(())
@@ -165,7 +165,7 @@ fn pins_that_cannot_be_made_are_named_and_nothing_is_attached() -> Result<()> {
         exec $tfo attach {SERVER_INTERFACE} $net"
     );
     let output = process::output(&mut shell(&pair.server, &read_only), LIMIT)?;
-    ensure_refused(&output, &["/sys/fs/bpf/tfo", "Read-only"])?;
+    output.ensure_refused(&["/sys/fs/bpf/tfo", "Read-only"])?;
     // A limit of open files that is met on the way: what was made until then goes again.
     for files in [8, 12, 16, 20, 24] {
         let script = format!("ulimit -n {files}; exec $tfo attach {SERVER_INTERFACE} $net");

@@ -13,7 +13,7 @@ use tfo_tests::{
     xdp,
 };
 
-use super::{LIMIT, cookie, ensure_refused, is_pinned, shell, wait_for};
+use super::{LIMIT, cookie, is_pinned, shell, wait_for};
 
 const AT_ONCE: usize = 50;
 
@@ -35,9 +35,9 @@ fn of_many_attaches_at_once_one_does() -> Result<()> {
         if output.status.success() {
             attached += 1;
         } else if number % 5 == 0 {
-            ensure_refused(&output, &["lo", "native"])?;
+            output.ensure_refused(&["lo", "native"])?;
         } else {
-            ensure_refused(&output, &[SERVER_INTERFACE, "attached already"])?;
+            output.ensure_refused(&[SERVER_INTERFACE, "attached already"])?;
         }
     }
     ensure!(attached == 1, "{attached} attached");
@@ -110,7 +110,7 @@ fn a_lock_that_cannot_be_written_is_named_with_its_remedy() -> Result<()> {
         exec $tfo run -i {SERVER_INTERFACE} $net"
     );
     let output = tfo_tests::process::output(&mut shell(&pair.server, &script), LIMIT)?;
-    ensure_refused(&output, &["/run/tfo/net", "Read-only", "make /run/tfo"])?;
+    output.ensure_refused(&["/run/tfo/net", "Read-only", "make /run/tfo"])?;
     ensure!(xdp::attached(&pair.server, SERVER_INTERFACE)?.is_none());
     // Without a controller nothing needs it.
     let mut status = Command::new(tfo::binary());

@@ -14,8 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
-use tfo_tests::{netns::Netns, process::Output, tfo};
+use anyhow::{Context as _, Result, bail};
+use tfo_tests::{netns::Netns, tfo};
 
 /// How long anything may take that is waited for, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -30,18 +30,6 @@ fn wait_for<T>(what: &str, mut found: impl FnMut() -> Result<Option<T>>) -> Resu
         thread::sleep(Duration::from_millis(20));
     }
     bail!("{what}: not within {LIMIT:?}")
-}
-
-/// A refusal: status 1, and one line on standard error that has all of `parts`.
-fn ensure_refused(output: &Output, parts: &[&str]) -> Result<()> {
-    ensure!(
-        output.status.code() == Some(1) && output.stderr.lines().count() == 1,
-        "not one line and status 1: {output:#?}"
-    );
-    for part in parts {
-        ensure!(output.stderr.contains(part), "no {part:?} in {output:#?}");
-    }
-    Ok(())
 }
 
 /// A shell that runs `script` in a mount namespace of its own, with `$tfo` and `$net`, the arguments that

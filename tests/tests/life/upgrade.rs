@@ -15,7 +15,7 @@ use tfo_tests::{
     xdp,
 };
 
-use super::{LIMIT, cookie, ensure_refused, shell};
+use super::{LIMIT, cookie, shell};
 
 /// In a round.
 const UPGRADES: usize = 10;
@@ -150,10 +150,7 @@ fn another_build_is_upgraded_and_the_same_is_kept() -> Result<()> {
     map.set(0, stored, 0)?;
     ensure!(build(&bed)? != own);
     let refused = bed.tfo.run(&["attach", SERVER_INTERFACE])?;
-    ensure_refused(
-        &refused,
-        &["attached already", "another build", "--replace"],
-    )?;
+    refused.ensure_refused(&["attached already", "another build", "--replace"])?;
     ensure!(program(&bed)? == first);
     let said = bed.tfo.done(&replace)?;
     ensure!(

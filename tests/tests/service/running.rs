@@ -16,6 +16,7 @@ use serde_json::Value;
 use tfo_tests::{
     keys::{self, KeyFile},
     netns::Netns,
+    poll,
     process::{Background, Output},
     tfo::{self, LIMIT, Tfo},
     veth::SERVER_INTERFACE,
@@ -127,15 +128,8 @@ pub(crate) fn by_file(file: &KeyFile) -> [&str; 6] {
 }
 
 /// Waits until `holds`; `what` is said where it does not come to that.
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<Duration> {
-    let start = Instant::now();
-    while start.elapsed() < PATIENCE {
-        if holds()? {
-            return Ok(start.elapsed());
-        }
-        thread::sleep(Duration::from_millis(2));
-    }
-    bail!("not within {PATIENCE:?}: {what}")
+pub(crate) fn eventually(what: &str, holds: impl FnMut() -> Result<bool>) -> Result<Duration> {
+    poll::eventually(what, PATIENCE, holds)
 }
 
 /// Waits until the kernel of `netns` has these keys.
