@@ -95,6 +95,19 @@ counters! {
         PolicyAllowed "PolicyAllowed" "SYNs whose source is on the allow list",
         PolicyUnfit "PolicyUnfit" "SYNs left as they are: the listener takes their data without any cookie",
     }
+    /// What the guard did.
+    GUARD {
+        GuardProven "GuardProven" "SYNs let pass for their valid cookie",
+        GuardChallenged "GuardChallenged" "SYNs answered with a challenge",
+        GuardCookies "GuardCookies" "challenges that handed out a Fast Open cookie",
+        GuardAccepted "GuardAccepted" "connections opened by an ACK that brought a challenge back",
+        GuardWrongAcks "GuardWrongAcks" "ACKs dropped: of no connection, and without a challenge's proof",
+        GuardCapped "GuardCapped" "SYNs dropped: their source has had its share of answers",
+        GuardMartian "GuardMartian" "SYNs dropped: nobody can be at their source",
+        GuardUnfit "GuardUnfit" "SYNs let pass that cannot be challenged: the listener takes no proof",
+        GuardRefused "GuardRefused" "connections that the kernel refused to open",
+        GuardSwitchedOn "GuardSwitchedOn" "times that a port came to be guarded",
+    }
     /// The reasons for which a SYN that asked for or carried Fast Open did not get it. Every such SYN
     /// counts under exactly one.
     REASONS {
@@ -111,6 +124,7 @@ counters! {
         ReasonRetransmission "ReasonRetransmission" "the connection or its request exists already",
         ReasonSigned "ReasonSigned" "a TCP signature (MD5, AO) that the listener does not expect",
         ReasonPolicy "ReasonPolicy" "the port's policy: the cookie or the request was good",
+        ReasonGuard "ReasonGuard" "the guard: the sender has to prove first where it is",
     }
 }
 

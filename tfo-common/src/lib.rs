@@ -16,6 +16,7 @@ pub mod classify;
 pub mod cookie;
 pub mod counters;
 pub mod events;
+pub mod guard;
 pub mod judgement;
 pub mod maps;
 pub mod policy;

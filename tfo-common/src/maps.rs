@@ -6,14 +6,29 @@
 use crate::counters::Counters;
 
 /// The version of everything in this file and of the types that it holds.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// The XDP program's name in the object.
 pub const XDP_PROGRAM: &str = "tfo_xdp";
 
-/// The XDP program that does what a policy says, and the program array, of 1 entry, by which the other one
+/// The XDP program that does what a policy says, and the program array, of 2 entries, by which the other one
 /// jumps to it.
 pub const XDP_POLICY: [&str; 2] = ["tfo_xdp_policy", "XDP_STAGES"];
+/// The XDP program that challenges SYNs where there is a guard.
+pub const XDP_GUARD: &str = "tfo_xdp_guard";
+/// The TC program that takes the proof of those who were challenged.
+pub const TC_GUARD: &str = "tfo_tc_guard";
+/// The program's constant that is not 0, as a u32, where [`ASSIGN_CALL`] was replaced.
+pub const GUARD_PROVES: &str = "GUARD_PROVES";
+/// In [`TC_GUARD`], a call by this number, which no helper has, stands for a call of the kernel's function
+/// [`ASSIGN`]: the controller puts its BTF id there.
+pub const ASSIGN_CALL: u32 = 1_952_870_241;
+/// `int bpf_sk_assign_tcp_reqsk(skb, sk, attributes, size)`, since Linux 6.9.
+pub const ASSIGN: &str = "bpf_sk_assign_tcp_reqsk";
+/// The places in a program array of the program for policies and of the guard's.
+pub const POLICY_STAGE: u32 = 0;
+/// See [`POLICY_STAGE`].
+pub const GUARD_STAGE: u32 = 1;
 
 /// The same in traffic control.
 pub const TC_POLICY: [&str; 2] = ["tfo_tc_policy", "TC_STAGES"];
@@ -83,8 +98,29 @@ pub const POLICY_SLOTS: usize = 2;
 /// The key in [`POLICY_RULES`] of the rule for ports that have none of their own. No service has port 0.
 pub const DEFAULT_PORT: u32 = 0;
 
+/// Array, 1 entry: the [`crate::guard::GuardHead`].
+pub const GUARD: &str = "GUARD";
+/// Hash from a port as u32 to its [`crate::guard::GuardPort`]. [`DEFAULT_PORT`] has that of all others.
+pub const GUARD_PORTS: &str = "GUARD_PORTS";
+/// Most ports that have a rule of the guard's.
+pub const MAX_GUARDED: u32 = 1024;
+/// Array by [`crate::guard::secret_index`]: secrets, as [`crate::cookie::Key`].
+pub const GUARD_SECRETS: &str = "GUARD_SECRETS";
+/// Array by [`crate::guard::bucket_index`]: the state of a source's bucket, a u64.
+pub const GUARD_BUCKETS: &str = "GUARD_BUCKETS";
+
 /// The maps that all interfaces of a network namespace share.
-pub const OF_NAMESPACE: [&str; 5] = [KEYS, POLICY, POLICY_RULES, POLICY_LISTS, POLICY_LIMITS];
+pub const OF_NAMESPACE: [&str; 9] = [
+    KEYS,
+    POLICY,
+    POLICY_RULES,
+    POLICY_LISTS,
+    POLICY_LIMITS,
+    GUARD,
+    GUARD_PORTS,
+    GUARD_SECRETS,
+    GUARD_BUCKETS,
+];
 
 /// The maps that every interface has of its own.
 pub const OF_INTERFACE: [&str; 8] = [
@@ -166,6 +202,16 @@ pub struct SocketOffsets {
     pub fault_from: u32,
     /// `net.ipv4.sysctl_tcp_timestamps`, u8.
     pub sysctl_timestamps: u32,
+    /// `net.ipv4.sysctl_tcp_sack`, u8.
+    pub sysctl_sack: u32,
+    /// `net.ipv4.sysctl_tcp_window_scaling`, u8.
+    pub sysctl_window_scaling: u32,
+    /// `net.ipv4.sysctl_tcp_ecn`, u8.
+    pub sysctl_ecn: u32,
+    /// `sock.sk_rcvbuf`, int.
+    pub receive_buffer: u32,
+    /// `tcp_sock.is_mptcp`, bool; 0 where this kernel knows no MPTCP.
+    pub mptcp: u32,
     /// `inet_timewait_sock.tw_substate`, u8.
     pub substate: u32,
     /// `inet_timewait_sock.__tw_common.skc_tw_rcv_nxt`, u32.
@@ -248,6 +294,7 @@ mod tests {
     use crate::{
         cookie::{Key, KeySet},
         events::{Event, EventBudget, EventGate},
+        guard::{GuardHead, GuardPort},
         policy::{LimitKey, PolicyHead, PortRule},
         sizes::Sizes,
         sources::{Address, SourceCounts, SourceSettings},
@@ -256,7 +303,7 @@ mod tests {
     /// Another layout is another [`LAYOUT_VERSION`].
     #[test]
     fn layouts_are_pinned() {
-        assert_eq!(LAYOUT_VERSION, 2);
+        assert_eq!(LAYOUT_VERSION, 3);
         assert_eq!((size_of::<Key>(), align_of::<Key>()), (16, 8));
         assert_eq!((size_of::<KeySet>(), align_of::<KeySet>()), (72, 8));
         assert_eq!(
@@ -274,5 +321,7 @@ mod tests {
         assert_eq!((size_of::<PortRule>(), align_of::<PortRule>()), (136, 8));
         assert_eq!(size_of::<LimitKey>(), 24);
         assert_eq!((size_of::<PolicyHead>(), align_of::<PolicyHead>()), (8, 8));
+        assert_eq!(size_of::<GuardHead>(), 32);
+        assert_eq!((size_of::<GuardPort>(), align_of::<GuardPort>()), (56, 8));
     }
 }

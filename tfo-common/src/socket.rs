@@ -114,6 +114,12 @@ impl Listener {
         self.fast_open & SERVER != 0
     }
 
+    /// Whoever asks is given a cookie, or is while the listener is not flooded.
+    #[inline(always)]
+    pub const fn hands_out_cookies(&self) -> bool {
+        self.is_enabled() && self.limit > 0 && !self.needs_no_cookie()
+    }
+
     /// Data is taken from any SYN.
     #[inline(always)]
     pub(crate) const fn needs_no_cookie(&self) -> bool {

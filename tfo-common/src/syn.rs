@@ -25,6 +25,8 @@ pub struct Syn {
 /// Where a frame has what a change of its Fast Open option touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
+    /// Offset of the network header from the frame's first byte.
+    pub network: u8,
     /// Offset of the TCP header from the frame's first byte.
     pub tcp: u16,
     /// Bytes of the TCP header, with its options.
@@ -36,6 +38,7 @@ pub struct Layout {
 impl Layout {
     /// A header without options at the frame's first byte.
     pub const NONE: Self = Self {
+        network: 0,
         tcp: 0,
         header_len: 20,
         option: Place::NONE,

@@ -5,6 +5,8 @@
 
 use core::{cell::UnsafeCell, ptr};
 
+use tfo_common::policy::Rate;
+
 /// A u64 in a map's value.
 #[repr(transparent)]
 pub(crate) struct Shared(UnsafeCell<u64>);
@@ -23,6 +25,26 @@ impl Shared {
     pub(crate) fn load(&self) -> u64 {
         // SAFETY: a live, aligned u64; a volatile read of it is a single load.
         unsafe { ptr::read_volatile(self.0.get()) }
+    }
+
+    /// Replaces the value.
+    #[inline(always)]
+    pub(crate) fn store(&self, value: u64) {
+        // SAFETY: as above.
+        unsafe { ptr::write_volatile(self.0.get(), value) };
+    }
+
+    /// Takes one from the bucket whose state it is, and from which other CPUs take, too; `false` where nothing
+    /// is left.
+    #[inline(always)]
+    pub(crate) fn take(&self, rate: Rate, now: u64) -> bool {
+        let state = self.load();
+        let Some(next) = rate.take(state, now) else {
+            return false;
+        };
+        // Where another CPU came in between, it took this one's.
+        let before = self.compare_exchange(state, next);
+        before == state || rate.take(before, now).is_some()
     }
 
     /// Adds `amount` and gives the value before.

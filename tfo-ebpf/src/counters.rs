@@ -7,6 +7,7 @@ use aya_ebpf::{
 use tfo_common::{
     classify::Outcome,
     counters::Counter,
+    guard::Reaction,
     judgement::Judgement,
     maps::{COUNTER_SLOTS, PORTS, PortCounters},
     policy::Verdict,
@@ -47,6 +48,39 @@ pub(crate) fn count_syn(syn: &Syn, judgement: Judgement, verdict: Verdict) {
     {
         // SAFETY: as in `entry`.
         unsafe { &mut *sizes }.count(syn.data_len);
+    }
+}
+
+/// Counts a SYN that the guard lets pass, and why.
+#[inline(always)]
+pub(crate) fn count_reaction(syn: &Syn, reaction: Reaction) {
+    if let Some(counter) = reaction.counter() {
+        count_at(syn.destination_port(), counter);
+    }
+}
+
+/// Counts a SYN that goes no further. `issued`: its sender was handed a cookie.
+#[inline(always)]
+pub(crate) fn count_blocked(syn: &Syn, judgement: Judgement, reaction: Reaction, issued: bool) {
+    let fast_open = judgement.outcome(syn) != Outcome::NoOption;
+    let slot = slot_of(syn.destination_port(), fast_open);
+    if let Some(entry) = entry(slot) {
+        if slot != NO_PORT {
+            entry.port = syn.destination_port().into();
+        }
+        reaction.count(syn, judgement, issued, &mut entry.counters);
+    }
+}
+
+/// Counts what was done at a port that is guarded.
+#[inline(always)]
+pub(crate) fn count_at(port: u16, counter: Counter) {
+    let slot = slot_of(port, true);
+    if let Some(entry) = entry(slot) {
+        if slot != NO_PORT {
+            entry.port = port.into();
+        }
+        entry.counters.add(counter, 1);
     }
 }
 

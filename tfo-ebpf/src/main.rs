@@ -18,10 +18,13 @@ mod case;
 mod counters;
 mod events;
 mod frame;
+mod guard;
 mod keys;
 mod listeners;
 mod nested;
 mod policy;
+mod proof;
+mod reply;
 mod rewrite;
 mod socket;
 mod sources;
@@ -38,6 +41,8 @@ use aya_ebpf::{
 };
 use tfo_common::{
     classify::Outcome,
+    counters::Counter,
+    guard::Reaction,
     judgement::Judgement,
     policy::{Action, Verdict},
     socket::Socket,
@@ -48,6 +53,7 @@ use tfo_common::{
 use crate::{
     case::Case,
     frame::{Packet, PacketFrame},
+    guard::{Decision, Port},
     rewrite::Writable,
     stage::Stage,
 };
@@ -73,6 +79,29 @@ fn tfo_xdp_policy(ctx: XdpContext) -> u32 {
     match enforce(&ctx) {
         Fate::GoesOn => xdp_action::XDP_PASS,
         Fate::Ends => xdp_action::XDP_DROP,
+    }
+}
+
+/// Goes on where [`tfo_xdp`] has read a SYN and there is a guard.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the macro calls"
+)]
+#[xdp(frags)]
+fn tfo_xdp_guard(ctx: XdpContext) -> u32 {
+    defend(&ctx)
+}
+
+/// Sees every packet that the interface receives, after XDP, where there is a guard.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the macro calls"
+)]
+#[classifier]
+fn tfo_tc_guard(ctx: TcContext) -> i32 {
+    match proof::demand(&ctx) {
+        Fate::GoesOn => TCX_NEXT,
+        Fate::Ends => TCX_DROP,
     }
 }
 
@@ -113,7 +142,14 @@ enum Fate {
 #[inline(always)]
 fn observe(ctx: &(impl EbpfContext + Packet + Stage)) {
     ctx.pull();
-    match wire::parse_behind(&PacketFrame::new(ctx), frame::link()) {
+    let parsed = wire::parse_behind(&PacketFrame::new(ctx), frame::link());
+    if let Ok(syn) = &parsed
+        && guards(ctx)
+        && Case::put_down(policy::head(), syn)
+    {
+        ctx.challenge();
+    }
+    match parsed {
         Ok(syn) if Outcome::depends_on_socket(&syn) => judge(ctx, &syn),
         Ok(syn) => {
             let judgement = Judgement::of(&syn, &Socket::Unknown, false, || None);
@@ -126,6 +162,65 @@ fn observe(ctx: &(impl EbpfContext + Packet + Stage)) {
         Err(NotSyn::Unparsed) => counters::count_unparsed(),
         Err(NotSyn::Other) => {}
     }
+}
+
+/// Whether a guard looks at SYNs before anyone else does.
+#[inline(always)]
+fn guards<C: Stage>(_: &C) -> bool {
+    C::GUARDS && guard::is_armed()
+}
+
+/// Challenges the SYN that was put down, if the guard says so.
+#[inline(always)]
+fn defend(ctx: &XdpContext) -> u32 {
+    let Some(Case { policy, syn }) = Case::take_up() else {
+        return xdp_action::XDP_PASS;
+    };
+    let (socket, site) = socket::look_up_site(ctx, syn);
+    // The verifier is not to go on once for each judgement.
+    let judgement = Judgement::of(syn, &socket, true, keys::in_force)
+        .through(|word| frame::forget(word, syn.sequence.into()));
+    let port = Port::of(syn.destination_port()).filter(|port| port.is_watched());
+    let (Some(port), Some(head)) = (port, guard::head()) else {
+        return go_on(ctx, *policy, syn, judgement);
+    };
+    let now = guard::now();
+    let Decision { reaction, switched } = Decision::of(port, head, syn, judgement, &site, now);
+    if switched {
+        counters::count_at(syn.destination_port(), Counter::GuardSwitchedOn);
+    }
+    let key = match &socket {
+        Socket::Listener(listener) if guard::hands_out(&socket, judgement) => listener.keys.first(),
+        _ => None,
+    };
+    let answered = match reaction {
+        Reaction::None => return go_on(ctx, *policy, syn, judgement),
+        Reaction::Proven | Reaction::Unfit => {
+            counters::count_reaction(syn, reaction);
+            return go_on(ctx, *policy, syn, judgement);
+        }
+        Reaction::Challenged => reply::challenge(ctx, head, syn, &site, key, now),
+        Reaction::Capped | Reaction::Martian => false,
+    };
+    counters::count_blocked(syn, judgement, reaction, answered && key.is_some());
+    if answered {
+        xdp_action::XDP_TX
+    } else {
+        xdp_action::XDP_DROP
+    }
+}
+
+/// Goes on with a SYN that the guard lets pass.
+#[inline(always)]
+fn go_on(ctx: &XdpContext, policy: u64, syn: &Syn, judgement: Judgement) -> u32 {
+    if policy != 0 && Outcome::depends_on_socket(syn) {
+        ctx.enforce();
+    }
+    counters::count_syn(syn, judgement, Verdict::NONE);
+    if Outcome::depends_on_socket(syn) || syn.options.malformed {
+        tell(ctx, syn, judgement, Verdict::NONE);
+    }
+    xdp_action::XDP_PASS
 }
 
 /// Judges a SYN that has to do with Fast Open.

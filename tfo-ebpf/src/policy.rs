@@ -154,7 +154,7 @@ impl Circumstances for Around<'_> {
                 // SAFETY: one of the rule's buckets.
                 let bucket = unsafe { self.buckets.add(self.index(class)) };
                 // SAFETY: a value of the map, which is only ever accessed so.
-                take(unsafe { &*bucket }, rate, now)
+                unsafe { &*bucket }.take(rate, now)
             }
         };
         self.opaque(taken.into()) != 0
@@ -174,7 +174,7 @@ impl Around<'_> {
         let bucket = unsafe { nested::look_up::<LimitKey, Shared>(map, &key) };
         // SAFETY: null, or a value of the map. It may be another prefix's meanwhile, which then has one less.
         if let Some(bucket) = unsafe { bucket.as_ref() } {
-            return take(bucket, rate, now);
+            return bucket.take(rate, now);
         }
         // The first one of many is never too many.
         if let Some(first) = rate.take(0, now) {
@@ -191,16 +191,4 @@ impl Around<'_> {
         }
         true
     }
-}
-
-/// Takes one from a bucket that other CPUs take from, too.
-#[inline(always)]
-fn take(bucket: &Shared, rate: Rate, now: u64) -> bool {
-    let state = bucket.load();
-    let Some(next) = rate.take(state, now) else {
-        return false;
-    };
-    // Where another CPU came in between, it took this one's.
-    let before = bucket.compare_exchange(state, next);
-    before == state || rate.take(before, now).is_some()
 }

@@ -19,7 +19,7 @@ use tfo_common::{
     maps::SocketOffsets,
     socket::{Listener, Socket, TimeWait},
     syn::Syn,
-    wire::signature::SignatureRules,
+    wire::{ack::Ack, offer::Abilities, signature::SignatureRules},
 };
 
 /// Set by the controller before the program is loaded.
@@ -48,6 +48,11 @@ pub(crate) static SOCKET_OFFSETS: SocketOffsets = SocketOffsets {
     authentication_keys: 0,
     fault_from: 0,
     sysctl_timestamps: 0,
+    sysctl_sack: 0,
+    sysctl_window_scaling: 0,
+    sysctl_ecn: 0,
+    receive_buffer: 0,
+    mptcp: 0,
     substate: 0,
     next: 0,
     clock: 0,
@@ -113,9 +118,129 @@ impl Tuple {
     }
 }
 
+/// What the guard has to know of a listener.
+#[derive(Clone, Copy)]
+pub(crate) struct Site {
+    /// A listener gets the SYN, and not for a connection that it opens anew.
+    pub(crate) listens: bool,
+    /// It takes no proof.
+    pub(crate) unfit: bool,
+    /// Its SYN queue is half full.
+    pub(crate) pressed: bool,
+    /// Which options the host uses.
+    pub(crate) abilities: Abilities,
+    /// Bytes of its receive buffer.
+    pub(crate) receive_buffer: u32,
+}
+
+impl Site {
+    /// No listener.
+    const NONE: Self = Self {
+        listens: false,
+        unfit: false,
+        pressed: false,
+        abilities: Abilities {
+            window_scale: false,
+            sack: false,
+            ecn: false,
+            timestamps: false,
+        },
+        receive_buffer: 0,
+    };
+
+    /// That of the listener `tcp`.
+    #[inline(always)]
+    fn read(tcp: usize) -> Self {
+        let net: usize = load(tcp + offset!(net));
+        let on = |offset: usize| load::<u8>(net + offset) != 0;
+        let max_backlog: u32 = load(tcp + offset!(max_ack_backlog));
+        let pending: u32 = load(tcp + offset!(syn_queue));
+        Self {
+            listens: true,
+            unfit: is_unfit(tcp),
+            pressed: pending > max_backlog / 2,
+            abilities: Abilities {
+                window_scale: on(offset!(sysctl_window_scaling)),
+                sack: on(offset!(sysctl_sack)),
+                ecn: on(offset!(sysctl_ecn)),
+                timestamps: on(offset!(sysctl_timestamps)),
+            },
+            receive_buffer: load(tcp + offset!(receive_buffer)),
+        }
+    }
+}
+
+/// Whether the kernel opens no connection at the listener `tcp` on someone else's word, or a wrong one: it
+/// speaks MPTCP, or has keys for signatures, or the host sends no SYN cookies.
+#[inline(always)]
+fn is_unfit(tcp: usize) -> bool {
+    let net: usize = load(tcp + offset!(net));
+    let signs = |offset: usize| offset != 0 && !lacks_keys(tcp, offset);
+    let mptcp = offset!(mptcp);
+    load::<u8>(net + offset!(sysctl_syncookies)) == 0
+        || (mptcp != 0 && load::<u8>(tcp + mptcp) != 0)
+        || signs(offset!(md5_keys))
+        || signs(offset!(authentication_keys))
+}
+
+/// A listener that gets an ACK of no connection. It is to be released.
+pub(crate) struct Waiting {
+    socket: *mut bpf_sock,
+    /// The kernel's structure of it.
+    pub(crate) tcp: usize,
+    /// It takes no proof.
+    pub(crate) unfit: bool,
+}
+
+impl Waiting {
+    /// Looks it up; `None` where a connection gets the ACK, or nobody.
+    #[inline(always)]
+    pub(crate) fn look_up(ctx: &impl EbpfContext, ack: &Ack) -> Option<Self> {
+        if offset!(known) == 0 {
+            return None;
+        }
+        let socket = Tuple::new(&ack.addresses, ack.ports).look_up(ctx);
+        if socket.is_null() {
+            return None;
+        }
+        // SAFETY: not null, and not released yet.
+        let listens = unsafe { (*socket).state } == LISTEN;
+        match tcp_sock(socket.cast()) {
+            Some(tcp) if listens => Some(Self {
+                socket,
+                tcp,
+                unfit: is_unfit(tcp),
+            }),
+            _ => {
+                release(socket);
+                None
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn release(self) {
+        release(self.socket);
+    }
+}
+
 /// Looks up what the SYN will meet in the kernel.
 #[inline(always)]
 pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn) -> Socket {
+    find(ctx, syn, |_| {})
+}
+
+/// As [`look_up`], with what the guard has to know.
+#[inline(always)]
+pub(crate) fn look_up_site(ctx: &impl EbpfContext, syn: &Syn) -> (Socket, Site) {
+    let mut site = Site::NONE;
+    let socket = find(ctx, syn, |tcp| site = Site::read(tcp));
+    (socket, site)
+}
+
+/// Looks up what the SYN will meet in the kernel; `read` has a look at a listener that no connection stood before.
+#[inline(always)]
+fn find(ctx: &impl EbpfContext, syn: &Syn, read: impl FnOnce(usize)) -> Socket {
     if offset!(known) == 0 {
         return Socket::Unknown;
     }
@@ -144,6 +269,9 @@ pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn) -> Socket {
     let found = if state == LISTEN {
         match tcp_sock(socket.cast()) {
             Some(tcp) => {
+                if !reopens {
+                    read(tcp);
+                }
                 let exempt = reopens && offset!(checks_reopened) == 0;
                 Socket::Listener(read_listener(tcp, exempt))
             }

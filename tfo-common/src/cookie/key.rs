@@ -112,6 +112,16 @@ impl KeySet {
         self.keys.get(..self.len as usize).unwrap_or(&self.keys)
     }
 
+    /// The primary key, if there is any.
+    #[inline(always)]
+    pub const fn first(&self) -> Option<&Key> {
+        if self.len == 0 {
+            None
+        } else {
+            Some(&self.keys[0])
+        }
+    }
+
     /// The set itself, unless it has no key.
     #[inline(always)]
     pub(crate) const fn non_empty(&self) -> Option<&Self> {

@@ -9,6 +9,12 @@ mod siphash;
 pub use key::{Key, KeySet};
 use siphash::siphash_2_4;
 
+/// SipHash-2-4 of words under a key.
+#[inline(always)]
+pub(crate) fn siphash<const N: usize>(key: &Key, words: &[u64; N]) -> u64 {
+    siphash_2_4(key.k0, key.k1, words)
+}
+
 /// Source then destination address, as on the wire, in little-endian words: the hash's own input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addresses {
@@ -59,6 +65,12 @@ impl Cookie {
     #[inline(always)]
     pub const fn from_word(word: u64) -> Self {
         Self(word)
+    }
+
+    /// The little-endian word that stands in an option.
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        self.0
     }
 
     /// The cookie as it stands in an option.

@@ -3,17 +3,23 @@
 //! Only this module knows header layouts. It reads through [`Frame`], so that the same lines run on
 //! a packet in the kernel and on a slice on the host.
 
+pub mod ack;
+pub mod answer;
 pub mod checksum;
 pub mod ethernet;
 pub mod extensions;
 pub mod ipv4;
 pub mod ipv6;
+pub mod offer;
 pub mod options;
 pub mod rewrite;
 pub mod signature;
 pub mod tcp;
 
-use crate::syn::{Layout, Syn};
+use crate::{
+    cookie::Addresses,
+    syn::{Layout, Syn},
+};
 
 /// The bytes of one frame, wherever they live. Every read is checked; none can fail otherwise.
 pub trait Frame {
@@ -145,6 +151,33 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Syn, NotSyn> {
 /// [`NotSyn`] for every other frame.
 #[inline(always)]
 pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Syn, NotSyn> {
+    let (at, version, network) = locate(frame, link)?;
+    let segment = tcp::parse(frame, &network)?;
+    // In the kernel, the verifier then goes on once, not once for each sum of header lengths.
+    let at = (frame.opaque(at as u64) & ethernet::LEN_MASK) as usize;
+    let header_len = segment.header_len() as u64;
+    let layout = frame.opaque(network.transport as u64 | header_len << u16::BITS);
+    let (options, option) = segment.options(frame);
+    // The addresses come last: in the kernel, nothing then keeps them in registers meanwhile.
+    let addresses = network_addresses(frame, at, &version)?;
+    Ok(Syn {
+        addresses,
+        ports: segment.ports,
+        sequence: segment.sequence,
+        data_len: segment.data_len as u32,
+        options,
+        layout: Layout {
+            network: at as u8,
+            tcp: layout as u16,
+            header_len: (layout >> u16::BITS) as u8,
+            option,
+        },
+    })
+}
+
+/// The network header: its offset, which it is, and what TCP needs of it.
+#[inline(always)]
+fn locate<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<(usize, Version, Network), NotSyn> {
     let (at, version) = match link {
         Link::Ethernet => ethernet::network(frame)?,
         Link::None => (0, bare(frame)?),
@@ -153,29 +186,20 @@ pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Syn, Not
         Version::V4 => ipv4::parse(frame, at)?,
         Version::V6 => ipv6::parse(frame, at)?,
     };
-    let segment = tcp::parse(frame, &network)?;
-    // In the kernel, the verifier then goes on once, not once for each sum of header lengths.
-    let at = (frame.opaque(at as u64) & ethernet::LEN_MASK) as usize;
-    let header_len = segment.header_len() as u64;
-    let layout = frame.opaque(network.transport as u64 | header_len << u16::BITS);
-    let (options, option) = segment.options(frame);
-    // The addresses come last: in the kernel, nothing then keeps them in registers meanwhile.
-    let addresses = match version {
-        Version::V4 => ipv4::addresses(frame, at)?,
-        Version::V6 => ipv6::addresses(frame, at)?,
-    };
-    Ok(Syn {
-        addresses,
-        ports: segment.ports,
-        sequence: segment.sequence,
-        data_len: segment.data_len as u32,
-        options,
-        layout: Layout {
-            tcp: layout as u16,
-            header_len: (layout >> u16::BITS) as u8,
-            option,
-        },
-    })
+    Ok((at, version, network))
+}
+
+/// The addresses in the network header at an offset.
+#[inline(always)]
+fn network_addresses<F: Frame + ?Sized>(
+    frame: &F,
+    at: usize,
+    version: &Version,
+) -> Result<Addresses, NotSyn> {
+    match version {
+        Version::V4 => ipv4::addresses(frame, at),
+        Version::V6 => ipv6::addresses(frame, at),
+    }
 }
 
 /// What the packet at the frame's first byte is, by its version.

@@ -25,7 +25,7 @@ const OFFSET_MASK: u64 = 0x3f;
 /// Nor has the offset of options in a frame.
 const START_MASK: u64 = 0x7fff;
 
-const END_OF_LIST: u8 = 0;
+pub(super) const END_OF_LIST: u8 = 0;
 pub(super) const NO_OPERATION: u8 = 1;
 const TIMESTAMP: u8 = 8;
 const MD5: u8 = 19;

@@ -13,16 +13,16 @@ pub const PROTOCOL: u8 = 6;
 pub const MIN_HEADER_LEN: usize = 20;
 /// Offset of the checksum in the header.
 pub const CHECKSUM: usize = 16;
-const DATA_OFFSET: usize = 12;
-const FLAGS: usize = 13;
+pub(super) const DATA_OFFSET: usize = 12;
+pub(super) const FLAGS: usize = 13;
 
 /// Any number of bytes of data has no other bits.
 const DATA_MASK: u64 = 0xffff;
 
 const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const ACK: u8 = 0x10;
+pub(super) const SYN: u8 = 0x02;
+pub(super) const RST: u8 = 0x04;
+pub(super) const ACK: u8 = 0x10;
 
 /// A segment that opens a connection; its options are not read yet.
 pub(super) struct Segment {

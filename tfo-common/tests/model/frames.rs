@@ -26,6 +26,7 @@ proptest! {
         let packet = &frame.bytes[frame.packet..];
         let read = wire::parse_behind(packet, Link::None);
         let shifted = read.map(|mut syn| {
+            syn.layout.network += frame.packet as u8;
             syn.layout.tcp += frame.packet as u16;
             syn
         });

@@ -150,7 +150,9 @@ pub(crate) fn frame(frame: &[u8]) -> Result<Syn, NotSyn> {
 
 /// `syn`, whose TCP header is where it is in `packet`, the end of `frame`.
 fn at(mut syn: Syn, frame: &[u8], packet: &[u8]) -> Syn {
-    syn.layout.tcp += (frame.len() - packet.len()) as u16;
+    let before = frame.len() - packet.len();
+    syn.layout.network = before as u8;
+    syn.layout.tcp += before as u16;
     syn
 }
 
@@ -256,6 +258,7 @@ fn tcp(bytes: &[u8], length: Option<usize>, addresses: Addresses) -> Result<Syn,
         options: options(&bytes[20..header], data_len > 0),
         layout: Layout {
             // Set by whoever knows the whole frame.
+            network: 0,
             tcp: 0,
             header_len: header as u8,
             option: place(&bytes[20..header]),

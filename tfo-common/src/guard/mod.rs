@@ -1,0 +1,246 @@
+//! The guard: while a port is flooded, a SYN with a valid Fast Open cookie passes, and every other one is
+//! answered without the kernel, which then hears of those alone who bring back the answer's cookie.
+//!
+//! A valid cookie proves that its sender can receive at its address: it was handed there, before. Nothing is
+//! kept of a SYN that was challenged ([`cookie`]).
+
+pub mod cookie;
+mod gate;
+
+pub use gate::{GuardPort, GuardRule, Mode};
+
+use crate::{
+    classify,
+    cookie::{Addresses, Key, siphash},
+    counters::{Counter, Counters},
+    judgement::Judgement,
+    policy::Rate,
+    sources::Address,
+    syn::Syn,
+    wire::options::FastOpen,
+};
+
+/// What holds for all guarded ports of a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct GuardHead {
+    /// 1 where any port has a rule, else 0: this is all that a host without a guard looks at.
+    pub armed: u32,
+    /// A slot of time is 2 to the power of that many nanoseconds: [`SLOT_SHIFT`], but in tests.
+    pub slot_shift: u32,
+    /// The scale of the windows that the kernel will advertise: `tcp_select_initial_window`.
+    pub window_scale: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// SYN-ACKs to one source, IPv4 by address and IPv6 by its first 64 bits.
+    pub replies: Rate,
+    /// SYNs with a valid cookie of one source; those beyond are challenged like any other.
+    pub proven: Rate,
+}
+
+// SAFETY: `repr(C)`, four u32 and two pairs of them: no padding, and any bytes are a head.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for GuardHead {}
+
+/// A slot of time: 68.7 seconds. A challenge is good in its slot and in the next one.
+pub const SLOT_SHIFT: u32 = 36;
+/// Secrets that there are at once. Each slot of time has one, in turn, so that the one of the slot after the
+/// next can be replaced while packets are held against the others.
+pub const SECRETS: usize = 4;
+/// Buckets of sources. Those that share one share what it allows; which do depends on a secret.
+pub const BUCKETS: usize = 1 << 16;
+
+impl GuardHead {
+    /// The slot of time of `now`, in nanoseconds.
+    #[inline(always)]
+    pub const fn slot(&self, now: u64) -> u64 {
+        now >> (self.slot_shift % u64::BITS)
+    }
+
+    /// How long a challenge is good at least, in nanoseconds.
+    #[inline(always)]
+    pub const fn validity(&self) -> u64 {
+        2 << (self.slot_shift % u64::BITS)
+    }
+}
+
+/// The place of the secret of a slot of time.
+#[inline(always)]
+pub const fn secret_index(slot: u64) -> u32 {
+    slot as u32 % SECRETS as u32
+}
+
+/// What a bucket counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Bucket {
+    /// SYN-ACKs.
+    Replies,
+    /// SYNs with a valid cookie.
+    Proven,
+}
+
+/// The place of a source's bucket.
+#[inline(always)]
+pub fn bucket_index(secret: &Key, addresses: &Addresses, bucket: Bucket) -> u32 {
+    let [a, b] = match addresses {
+        Addresses::V4(_) => Address::source(addresses).0,
+        Addresses::V6([a, ..]) => [*a, 0],
+    };
+    siphash(secret, &[a, b ^ bucket as u64]) as u32 % BUCKETS as u32
+}
+
+/// Whether nobody can be at the source address: the kernel drops what comes from there
+/// (`ip_route_input_slow`, `ip6_rcv_core`), and an answer would reach the wrong ones.
+#[inline(always)]
+pub const fn is_martian(addresses: &Addresses) -> bool {
+    match addresses {
+        Addresses::V4(word) => {
+            let (source, destination) = (*word as u32, (*word >> 32) as u32);
+            let first = source as u8;
+            let loops = first == 127 && destination as u8 != 127;
+            // 0/8; 224/4; 255.255.255.255.
+            first == 0
+                || first & 0xf0 == 0xe0
+                || source == u32::MAX
+                || loops
+                || (source == destination && first != 127)
+        }
+        Addresses::V6([a, b, c, d]) => {
+            let loopback = *a == 0 && *b == 1 << 56;
+            let to_loopback = *c == 0 && *d == 1 << 56;
+            let unspecified = *a == 0 && *b == 0;
+            let mapped = *a == 0 && *b as u32 == 0xffff_0000;
+            let same = *a == *c && *b == *d;
+            *a as u8 == 0xff
+                || unspecified
+                || mapped
+                || (loopback && !to_loopback)
+                || (same && !loopback)
+        }
+    }
+}
+
+/// What the guard does with a SYN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Reaction {
+    /// Nothing: its port is not guarded, or nothing is to be guarded there.
+    #[default]
+    None,
+    /// It passes: its cookie is valid.
+    Proven,
+    /// It passes, since it cannot be challenged.
+    Unfit,
+    /// It is answered, and goes no further.
+    Challenged,
+    /// It goes no further: its source gets no more answers for the moment.
+    Capped,
+    /// It goes no further: nobody can be at its source.
+    Martian,
+}
+
+impl Reaction {
+    /// Every reaction, in the order of its discriminant.
+    pub const ALL: [Self; 6] = [
+        Self::None,
+        Self::Proven,
+        Self::Unfit,
+        Self::Challenged,
+        Self::Capped,
+        Self::Martian,
+    ];
+
+    /// What counts it.
+    #[inline(always)]
+    pub const fn counter(self) -> Option<Counter> {
+        Some(match self {
+            Self::None => return None,
+            Self::Proven => Counter::GuardProven,
+            Self::Unfit => Counter::GuardUnfit,
+            Self::Challenged => Counter::GuardChallenged,
+            Self::Capped => Counter::GuardCapped,
+            Self::Martian => Counter::GuardMartian,
+        })
+    }
+
+    /// Counts `syn`, which goes no further. `issued`: its sender was handed a Fast Open cookie. The kernel sees
+    /// nothing of it, and counts nothing.
+    #[inline(always)]
+    pub fn count(self, syn: &Syn, judgement: Judgement, issued: bool, counters: &mut Counters) {
+        classify::count_seen(syn, counters);
+        if let Some(counter) = self.counter() {
+            counters.add(counter, 1);
+        }
+        if issued {
+            counters.add(Counter::GuardCookies, 1);
+        }
+        match judgement.outcome(syn).reason() {
+            Some(reason) => classify::count_reason(reason, syn, counters),
+            // It asked for a cookie, and has one.
+            None if issued && matches!(syn.options.fast_open, FastOpen::Request) => {}
+            None => classify::count_reason(Counter::ReasonGuard, syn, counters),
+        }
+    }
+
+    /// The reaction in a word, for logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Proven => "proven",
+            Self::Unfit => "unfit",
+            Self::Challenged => "challenged",
+            Self::Capped => "capped",
+            Self::Martian => "martian",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reactions_are_in_the_order_of_their_discriminants() {
+        for (index, reaction) in Reaction::ALL.into_iter().enumerate() {
+            assert_eq!(reaction as usize, index);
+        }
+    }
+
+    #[test]
+    fn martians_are_known() {
+        let v4 = |source| Addresses::v4(source, [10, 0, 0, 1]);
+        for source in [
+            [0, 1, 2, 3],
+            [127, 0, 0, 1],
+            [224, 0, 0, 1],
+            [239, 255, 0, 1],
+            [255; 4],
+            [10, 0, 0, 1],
+        ] {
+            assert!(is_martian(&v4(source)), "{source:?}");
+        }
+        for source in [[10, 0, 0, 2], [223, 255, 255, 255], [240, 0, 0, 1]] {
+            assert!(!is_martian(&v4(source)), "{source:?}");
+        }
+        let lo = [127, 0, 0, 1];
+        assert!(!is_martian(&Addresses::v4(lo, lo)));
+        let v6 = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
+        let to = v6("2001:db8::1");
+        for source in ["::", "::1", "::ffff:10.0.0.2", "ff02::1", "2001:db8::1"] {
+            assert!(is_martian(&Addresses::v6(v6(source), to)), "{source}");
+        }
+        for source in ["2001:db8::2", "fe80::1"] {
+            assert!(!is_martian(&Addresses::v6(v6(source), to)), "{source}");
+        }
+        assert!(!is_martian(&Addresses::v6(v6("::1"), v6("::1"))));
+    }
+
+    #[test]
+    fn an_ipv6_source_is_its_network() {
+        let key = Key::from_groups([1, 2, 3, 4]);
+        let of = |a, b| bucket_index(&key, &Addresses::V6([a, b, 0, 0]), Bucket::Replies);
+        assert_eq!(of(1, 2), of(1, 3));
+        assert_ne!(of(1, 2), of(2, 2));
+    }
+}

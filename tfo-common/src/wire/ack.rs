@@ -1,0 +1,68 @@
+//! TCP: a segment that acknowledges, as the last one of a handshake does. Linux: `cookie_v4_check`.
+
+use super::{
+    Frame, Link, NotSyn, View as _, locate, network_addresses,
+    offer::{self, Clocks},
+    tcp::{ACK, DATA_OFFSET, FLAGS, MIN_HEADER_LEN, RST, SYN},
+};
+use crate::cookie::Addresses;
+
+/// A segment with ACK and without SYN and RST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// Source and destination address.
+    pub addresses: Addresses,
+    /// Source then destination port as on the wire, in a little-endian word.
+    pub ports: u32,
+    /// The sequence number.
+    pub sequence: u32,
+    /// The sequence number that it acknowledges.
+    pub acknowledged: u32,
+    /// Its timestamp option.
+    pub clocks: Option<Clocks>,
+}
+
+impl Ack {
+    /// The port that it goes to.
+    #[inline(always)]
+    pub const fn destination_port(&self) -> u16 {
+        ((self.ports >> 16) as u16).swap_bytes()
+    }
+}
+
+/// Reads `frame`, if it is such a segment and `wanted` says so of its destination port.
+///
+/// # Errors
+///
+/// [`NotSyn`] for every other frame.
+#[inline(always)]
+pub fn parse<F: Frame + ?Sized>(
+    frame: &F,
+    link: Link,
+    wanted: impl FnOnce(u16) -> bool,
+) -> Result<Ack, NotSyn> {
+    let (at, version, network) = locate(frame, link)?;
+    let header = frame
+        .view::<MIN_HEADER_LEN>(network.transport)
+        .ok_or(NotSyn::Unparsed)?;
+    if header.byte(FLAGS) & (SYN | RST | ACK) != ACK || !wanted(header.half(2)) {
+        return Err(NotSyn::Other);
+    }
+    let header_len = usize::from(header.byte(DATA_OFFSET) >> 4) * 4;
+    if header_len < MIN_HEADER_LEN || network.end < network.transport + header_len {
+        return Err(NotSyn::Unparsed);
+    }
+    let (first, second) = (header.word(0), header.word(8));
+    let clocks = offer::clocks(
+        frame,
+        network.transport + MIN_HEADER_LEN,
+        header_len - MIN_HEADER_LEN,
+    );
+    Ok(Ack {
+        addresses: network_addresses(frame, at, &version)?,
+        ports: first as u32,
+        sequence: ((first >> 32) as u32).swap_bytes(),
+        acknowledged: (second as u32).swap_bytes(),
+        clocks,
+    })
+}
