@@ -1,19 +1,30 @@
 //! Each feature once, on whatever kernel runs: what `cargo xtask vm` runs on others, and makes its table of.
 //! Where kernels differ, the release decides what is expected.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_common::cookie::Key;
+use tfo_common::{
+    cookie::Key,
+    policy::{Action, Class, Limit, Rate},
+};
 use tfo_tests::{
     bed::{Bed, Tally},
     kernel::{feature, is_before},
     keys,
+    policy::{everywhere, rule},
     process::Background,
     raw::{Answer, RawClient, RawSyn},
     socket::{Listener, Method, Settings},
     tfo::{LIMIT, binary},
     veth::{Family, Pair, SERVER_INTERFACE, server_port},
+};
+use tfo_userspace::{
+    datapath::Prefix,
+    policy::{Lists, Policy, PortPolicy},
 };
 
 /// Attaches with these arguments, and gives what `tfo` said.
@@ -173,6 +184,83 @@ fn listeners_and_sources() -> Result<()> {
     let client = format!("{}/32", Family::V4.client());
     ensure!(sources.contains(&client), "{sources}");
     feature("counts by source", "yes");
+    Ok(())
+}
+
+/// What a SYN with a good cookie and 4 bytes of data is answered after that was done to it.
+fn is_answer_after(action: Action, answer: &Answer) -> bool {
+    match (action, answer) {
+        (Action::Drop, Answer::Silence) => true,
+        (Action::Pass, Answer::SynAck { acked, cookie }) => *acked == 4 && cookie.is_none(),
+        (Action::Reissue, Answer::SynAck { acked, cookie }) => *acked == 0 && cookie.is_some(),
+        (Action::Fallback, Answer::SynAck { acked, cookie }) => *acked == 0 && cookie.is_none(),
+        _ => false,
+    }
+}
+
+/// What rules, a list and a limit say is done to SYNs with a good cookie.
+fn policies_in(mode: &str, family: Family) -> Result<()> {
+    let bed = Bed::attach(Pair::new()?, &["--mode", mode])?;
+    let listener = bed.listen(family)?;
+    let server = server_port(family, listener.port());
+    let mut client = RawClient::new(&bed.pair, family, 0)?;
+    client.patience = Duration::from_millis(100);
+    let key = keys::of_kernel(&bed.pair.server)?[0];
+    let cookie = keys::cookie(&key, client.address(), server.ip());
+    let syn = RawSyn::fast_open(34, &cookie, b"data");
+    let mut expect = |action| -> Result<()> {
+        let answer = client.send(server, &syn)?;
+        let told = is_answer_after(action, &answer);
+        ensure!(told, "{mode}, {family}: {action:?}: {answer:?}");
+        Ok(())
+    };
+    for action in Action::ALL {
+        bed.set_policy(Some(everywhere(rule(Class::Valid, action))))?;
+        expect(action)?;
+    }
+    let (allow, deny) = (prefix(family.spare(0)), prefix(family.client()));
+    let denied = PortPolicy {
+        denied: Action::Fallback,
+        ..rule(Class::Valid, Action::Drop)
+    };
+    for (lists, action) in [
+        ([allow, deny], Action::Pass),
+        ([deny, allow], Action::Fallback),
+    ] {
+        let [allow, deny] = lists.map(|prefix| vec![prefix]);
+        bed.set_policy(Some(Policy {
+            lists: Lists { allow, deny },
+            ..everywhere(denied)
+        }))?;
+        expect(action)?;
+    }
+    let one = Rate {
+        per_second: 1,
+        burst: 1,
+    };
+    for (source, port) in [(one, Rate::UNLIMITED), (Rate::UNLIMITED, one)] {
+        let mut limited = PortPolicy::default();
+        limited.limits[Class::Valid as usize] = Limit { source, port };
+        bed.set_policy(Some(everywhere(limited)))?;
+        expect(Action::Pass)?;
+        // On a slow machine the next may come a second later.
+        let limited = (0..5).any(|_| expect(Action::Fallback).is_ok());
+        ensure!(limited, "{mode}, {family}: more than one a second");
+    }
+    bed.equal().map(drop)
+}
+
+/// The prefix of that address alone.
+fn prefix(address: IpAddr) -> Prefix {
+    let len = if address.is_ipv4() { 32 } else { 128 };
+    Prefix { address, len }
+}
+
+#[test]
+fn policies() -> Result<()> {
+    policies_in("native", Family::V4)?;
+    policies_in("tc", Family::V6)?;
+    feature("policies: rules, lists, limits", "yes");
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use tfo_common::{
     syn::Syn,
     wire::{
         checksum::{self, Change},
+        options::HEADER,
         rewrite::{MAX_LEN, OptionBytes, Rewrite},
         tcp::{CHECKSUM, MIN_HEADER_LEN},
     },
@@ -36,8 +37,9 @@ pub(crate) trait Writable {
 pub(crate) fn apply(frame: &impl Writable, syn: &Syn, rewrite: Rewrite) -> bool {
     let place = syn.layout.option;
     let len = u32::from(place.len);
-    // The verifier does not know that every option which counts is that long.
-    if len == 0 || len > MAX_LEN as u32 {
+    // The verifier does not know that every option which counts is that long; before Linux 6.8, `len != 0` does
+    // not tell it that there is a byte to read.
+    if len < HEADER as u32 || len > MAX_LEN as u32 {
         return false;
     }
     let tcp = u32::from(syn.layout.tcp);

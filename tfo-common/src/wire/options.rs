@@ -40,7 +40,7 @@ const MD5_SIZE: usize = 18;
 const AUTHENTICATION_MIN: usize = 5;
 
 /// Bytes before the cookie: kind and size.
-pub(super) const HEADER: usize = 2;
+pub const HEADER: usize = 2;
 /// Bytes before the cookie in the experimental form: kind, size and magic.
 pub(super) const EXPERIMENTAL_HEADER: usize = 4;
 

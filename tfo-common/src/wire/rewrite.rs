@@ -32,8 +32,10 @@ impl Rewrite {
             Self::Request if option[0] == EXPERIMENTAL => EXPERIMENTAL_HEADER,
             Self::Request => HEADER,
         };
+        // No option has less. Not said, the verifier of Linux 6.1 would go on with one of no bytes.
+        let len = HEADER.max(place.len as usize);
         for (at, byte) in option.iter_mut().enumerate() {
-            if at >= place.len as usize {
+            if at >= len {
                 break;
             }
             let new = if at >= header {
