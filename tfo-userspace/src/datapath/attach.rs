@@ -8,10 +8,12 @@ use super::{
     AttachError, AttachedInterface, Build, Datapath, DatapathError, Mirror, Namespace,
     NamespaceError, Settings,
     attach_error::Whose,
-    build, info, modes,
+    build, info,
+    lock::Lock,
+    modes,
     modes::Running,
     namespace::runs,
-    pins::{InterfacePins, Lock, OtherLayout},
+    pins::{InterfacePins, OtherLayout},
 };
 use crate::{
     kernel::{

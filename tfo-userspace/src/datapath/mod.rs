@@ -31,6 +31,7 @@ mod follow;
 mod info;
 mod key_store;
 mod listeners;
+mod lock;
 mod memory;
 mod modes;
 mod namespace;

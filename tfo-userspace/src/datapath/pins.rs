@@ -5,18 +5,13 @@
 
 use std::{
     fs, io,
-    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 use aya::programs::links::PinnedLink;
-use rustix::{
-    fs::{FlockOperation, flock},
-    io::Errno,
-};
 use tfo_common::maps::{LAYOUT_VERSION, OF_INTERFACE, OF_NAMESPACE};
 
-use super::{DatapathError, filter::Filter};
+use super::{DatapathError, filter::Filter, lock::Lock};
 use crate::kernel::{bpf::LinkState, support::BPFFS};
 
 /// How often a directory is made anew that another process removes in the same moment.
@@ -40,28 +35,6 @@ pub(super) struct NamespacePins(PathBuf);
 pub(super) struct InterfacePins {
     pub(super) index: u32,
     dir: PathBuf,
-}
-
-/// Holds others off the pins of a namespace while it lives.
-pub(super) struct Lock(fs::File);
-
-impl Lock {
-    /// The directory was removed meanwhile, whatever stands in its place now.
-    pub(super) fn is_gone(&self) -> bool {
-        self.0.metadata().is_ok_and(|dir| dir.nlink() == 0)
-    }
-
-    /// Of a directory that stands there when it is locked.
-    fn take(dir: &Path, operation: FlockOperation) -> io::Result<Self> {
-        loop {
-            let file = fs::File::open(dir)?;
-            flock(file.as_fd(), operation)?;
-            let lock = Self(file);
-            if !lock.is_gone() {
-                return Ok(lock);
-            }
-        }
-    }
 }
 
 impl NamespacePins {
@@ -125,7 +98,7 @@ impl NamespacePins {
 
     /// Waits for whoever else works on this namespace's pins; `None` where nothing is pinned.
     pub(super) fn lock(&self) -> Result<Option<Lock>, DatapathError> {
-        match Lock::take(&self.0, FlockOperation::LockExclusive) {
+        match Lock::take(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             lock => lock.map(Some).map_err(|source| at(&self.0, source)),
         }
@@ -151,7 +124,7 @@ impl NamespacePins {
 
     /// As [`Self::lock`], but `None` also where another process works on them.
     pub(super) fn try_lock(&self) -> Option<Lock> {
-        Lock::take(&self.0, FlockOperation::NonBlockingLockExclusive).ok()
+        Lock::try_take(&self.0).ok()
     }
 
     /// Those of the interfaces, by index.
@@ -274,11 +247,9 @@ impl InterfacePins {
 
     /// Takes the interface's stream of events; `None` where someone else has it.
     pub(super) fn try_lock(&self) -> Result<Option<Lock>, DatapathError> {
-        let dir = fs::File::open(&self.dir).map_err(|source| at(&self.dir, source))?;
-        match flock(dir.as_fd(), FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Lock(dir))),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(at(&self.dir, error.into())),
+        match Lock::try_take(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            lock => lock.map(Some).map_err(|source| at(&self.dir, source)),
         }
     }
 
