@@ -98,10 +98,7 @@ impl NamespacePins {
 
     /// Waits for whoever else works on this namespace's pins; `None` where nothing is pinned.
     pub(super) fn lock(&self) -> Result<Option<Lock>, DatapathError> {
-        match Lock::take(&self.0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            lock => lock.map(Some).map_err(|source| at(&self.0, source)),
-        }
+        found(Lock::take(&self.0)).map_err(DatapathError::io(&self.0))
     }
 
     /// As [`Self::lock`], with the directory made where there is none.
@@ -110,16 +107,14 @@ impl NamespacePins {
             match fs::create_dir_all(&self.0) {
                 // Another process removed one on the way, as the last one to need it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                made => made.map_err(|source| at(&self.0, source))?,
+                made => made.map_err(DatapathError::io(&self.0))?,
             }
             if let Some(lock) = self.lock()? {
                 return Ok(lock);
             }
         }
-        Err(at(
-            &self.0,
-            io::Error::other("it is removed again and again"),
-        ))
+        let error = io::Error::other("it is removed again and again");
+        Err(DatapathError::io(&self.0)(error))
     }
 
     /// As [`Self::lock`], but `None` also where another process works on them.
@@ -232,24 +227,21 @@ impl InterfacePins {
     pub(super) fn link_state(&self) -> Result<Option<LinkState>, DatapathError> {
         if let Some(filter) = Filter::read(&self.filter())? {
             let program = filter.program();
-            let program = program.map_err(|source| at(&self.filter(), source))?;
+            let program = program.map_err(DatapathError::io(&self.filter()))?;
             return Ok(Some(LinkState {
                 program_id: program.unwrap_or_default(),
                 index: program.map_or(0, |_| filter.index),
                 tcx: true,
             }));
         }
-        match LinkState::read(&self.link()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            state => state.map(Some).map_err(|source| at(&self.link(), source)),
-        }
+        found(LinkState::read(&self.link())).map_err(DatapathError::io(&self.link()))
     }
 
     /// Takes the interface's stream of events; `None` where someone else has it.
     pub(super) fn try_lock(&self) -> Result<Option<Lock>, DatapathError> {
         match Lock::try_take(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            lock => lock.map(Some).map_err(|source| at(&self.dir, source)),
+            lock => lock.map(Some).map_err(DatapathError::io(&self.dir)),
         }
     }
 
@@ -281,20 +273,20 @@ impl InterfacePins {
     /// Begins the directory, under the name of an unfinished one.
     pub(super) fn begin(&self) -> Result<Self, DatapathError> {
         let pins = self.unfinished();
-        fs::create_dir(&pins.dir).map_err(|source| at(&pins.dir, source))?;
+        fs::create_dir(&pins.dir).map_err(DatapathError::io(&pins.dir))?;
         Ok(pins)
     }
 
     /// Gives the directory that was begun its name: from now on the interface is attached.
     pub(super) fn finish(&self) -> Result<(), DatapathError> {
         let from = self.unfinished().dir;
-        fs::rename(&from, &self.dir).map_err(|source| at(&self.dir, source))
+        fs::rename(&from, &self.dir).map_err(DatapathError::io(&self.dir))
     }
 
     /// Takes its name from the directory, which is to be removed.
     pub(super) fn retire(&self) -> Result<Self, DatapathError> {
         let to = self.unfinished();
-        fs::rename(&self.dir, &to.dir).map_err(|source| at(&self.dir, source))?;
+        fs::rename(&self.dir, &to.dir).map_err(DatapathError::io(&self.dir))?;
         Ok(to)
     }
 
@@ -303,9 +295,7 @@ impl InterfacePins {
         // Closing the last reference detaches at once; removing the pin alone would do so later.
         let link = PinnedLink::from_pin(self.link());
         if let Ok(Some(filter)) = Filter::read(&self.filter()) {
-            filter
-                .remove()
-                .map_err(|source| at(&self.filter(), source))?;
+            filter.remove().map_err(DatapathError::io(&self.filter()))?;
         }
         remove_dir_all(&self.dir)?;
         drop(link);
@@ -359,22 +349,25 @@ fn names(dir: &Path) -> Result<Vec<String>, DatapathError> {
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
             .collect::<io::Result<_>>()
     };
-    match read() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        other => other.map_err(|source| at(dir, source)),
-    }
+    let names = found(read()).map_err(DatapathError::io(dir))?;
+    Ok(names.unwrap_or_default())
 }
 
 fn remove_dir_all(dir: &Path) -> Result<(), DatapathError> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(dir, error)),
-        _ => Ok(()),
-    }
+    let removed = found(fs::remove_dir_all(dir));
+    removed.map(drop).map_err(DatapathError::io(dir))
 }
 
-fn at(path: &Path, source: io::Error) -> DatapathError {
-    DatapathError::Io {
-        path: path.to_owned(),
-        source,
+/// Removes a pin, if it is there.
+pub(super) fn remove_file(path: &Path) -> Result<(), DatapathError> {
+    let removed = found(fs::remove_file(path));
+    removed.map(drop).map_err(DatapathError::io(path))
+}
+
+/// `None` where the file or directory is not there.
+fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
     }
 }
