@@ -245,13 +245,18 @@ impl InterfacePins {
         }
     }
 
-    /// Whether its link or filter is on an interface, wherever that is. Where the kernel does not say, it is.
+    /// Whether its link is on an interface, or its filter on one of this namespace. Where the kernel does not
+    /// say, it is.
+    pub(super) fn is_alive(&self) -> bool {
+        self.link_state()
+            .map_or(true, |link| link.is_some_and(|link| link.index != 0))
+    }
+
+    /// As [`Self::is_alive`], of a filter in whatever namespace.
     pub(super) fn may_be_alive(&self) -> bool {
         match Filter::read(&self.filter()) {
             Ok(Some(filter)) => filter.may_be_alive(),
-            Ok(None) => self
-                .link_state()
-                .map_or(true, |link| link.is_some_and(|link| link.index != 0)),
+            Ok(None) => self.is_alive(),
             Err(_) => true,
         }
     }
