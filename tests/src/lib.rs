@@ -17,6 +17,7 @@ pub mod process;
 pub mod program;
 pub mod prometheus;
 pub mod raw;
+pub mod returning;
 pub mod socket;
 mod sockopt;
 pub mod tfo;

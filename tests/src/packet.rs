@@ -13,6 +13,8 @@ use etherparse::{
 };
 use siphasher::sip::SipHasher24;
 
+use crate::veth::{NOBODYS_MAC, SERVER_MAC};
+
 /// TCP's flags.
 pub mod flag {
     #![expect(missing_docs, reason = "RFC 9293 says what they mean")]
@@ -29,8 +31,6 @@ pub mod flag {
 /// The shortest Ethernet frame, without its check sequence. Shorter packets are padded to it.
 const MIN_FRAME_LEN: usize = 60;
 
-const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const HOP_LIMIT: u8 = 64;
 const SEQUENCE: u32 = 0x1234_5678;
 const WINDOW: u16 = 64_240;
@@ -43,6 +43,8 @@ pub struct Segment {
     source: SocketAddr,
     destination: SocketAddr,
     flags: u8,
+    sequence: u32,
+    acknowledges: u32,
     options: Bytes,
     data: Bytes,
     tags: Vec<EtherType>,
@@ -63,6 +65,8 @@ impl Segment {
             source,
             destination,
             flags,
+            sequence: SEQUENCE,
+            acknowledges: 0,
             options: Bytes::new(),
             data: Bytes::new(),
             tags: Vec::new(),
@@ -75,6 +79,14 @@ impl Segment {
     /// A SYN without options or data.
     pub fn syn(source: SocketAddr, destination: SocketAddr) -> Self {
         Self::new(source, destination, flag::SYN)
+    }
+
+    /// With this sequence number, and this acknowledgement number.
+    #[must_use]
+    pub const fn numbers(mut self, sequence: u32, acknowledges: u32) -> Self {
+        self.sequence = sequence;
+        self.acknowledges = acknowledges;
+        self
     }
 
     /// With these bytes as TCP options, filled up with zeros to a multiple of four.
@@ -125,7 +137,7 @@ impl Segment {
         self
     }
 
-    /// The frame, as long as the packet needs.
+    /// The frame that takes it to the server of a [`Pair`](crate::veth::Pair), as long as the packet needs.
     pub fn frame(&self) -> Bytes {
         let packet = self.packet();
         let ether_type = if self.source.is_ipv4() {
@@ -136,7 +148,7 @@ impl Segment {
         let mut types = self.tags.iter().copied().chain([ether_type]);
         let mut frame = BytesMut::new();
         let ethernet = Ethernet2Header {
-            source: CLIENT_MAC,
+            source: NOBODYS_MAC,
             destination: SERVER_MAC,
             ether_type: types.next().unwrap_or(ether_type),
         };
@@ -229,7 +241,8 @@ impl Segment {
             urg: has(flag::URG),
             ece: has(flag::ECE),
             cwr: has(flag::CWR),
-            ..TcpHeader::new(source, destination, SEQUENCE, WINDOW)
+            acknowledgment_number: self.acknowledges,
+            ..TcpHeader::new(source, destination, self.sequence, WINDOW)
         };
         header
             .set_options_raw(&self.options)

@@ -8,20 +8,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
-use etherparse::{PacketBuilder, SlicedPacket, TcpSlice, TransportSlice};
+use anyhow::{Context as _, Result};
+use etherparse::{SlicedPacket, TcpSlice, TransportSlice};
 
 use crate::{
     link::{Frames, LinkSocket},
+    packet::{self, Segment, flag},
     poll::patient,
-    veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, SERVER_MAC},
+    veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair},
 };
 
 /// How long an answer may take. Longer than a listener takes, shorter than it takes to try again.
 const LIMIT: Duration = Duration::from_millis(500);
-
-const WINDOW: u16 = 64_000;
-const HOP_LIMIT: u8 = 64;
 
 /// A SYN, from the parts that matter to Fast Open.
 #[derive(Clone, Debug)]
@@ -35,11 +33,12 @@ pub struct RawSyn {
 impl RawSyn {
     /// A SYN with a Fast Open option of `kind` 34 or 254 that holds `cookie`, empty for a request.
     pub fn fast_open(kind: u8, cookie: &[u8], data: &[u8]) -> Self {
-        let magic: &[u8] = if kind == 254 { &[0xf9, 0x89] } else { &[] };
-        let size = 2 + magic.len() + cookie.len();
-        let options = [&[kind, size as u8], magic, cookie].concat();
+        let option = match kind {
+            254 => packet::experimental(cookie),
+            _ => packet::fast_open(cookie),
+        };
         Self {
-            options,
+            options: option.into(),
             data: data.to_owned(),
         }
     }
@@ -123,12 +122,7 @@ impl RawClient {
     ///
     /// As [`RawClient::send`].
     pub fn send_again(&self, server: SocketAddr, syn: &RawSyn) -> Result<Answer> {
-        let segment = Segment {
-            flags: &[Flag::Syn],
-            sequence: self.sequence,
-            acknowledges: 0,
-        };
-        self.transmit(server, &segment, syn)?;
+        self.transmit(server, flag::SYN, (self.sequence, 0), syn)?;
         let answer = self.receive(server, |tcp| answer(tcp, self.sequence))?;
         Ok(answer.unwrap_or(Answer::Silence))
     }
@@ -139,12 +133,8 @@ impl RawClient {
     ///
     /// As [`RawClient::send`].
     pub fn reset(&self, server: SocketAddr, acked: u32) -> Result<()> {
-        let segment = Segment {
-            flags: &[Flag::Rst],
-            sequence: self.sequence + 1 + acked,
-            acknowledges: 0,
-        };
-        self.transmit(server, &segment, &RawSyn::plain(&[]))
+        let sequence = self.sequence + 1 + acked;
+        self.transmit(server, flag::RST, (sequence, 0), &RawSyn::plain(&[]))
     }
 
     /// Opens a connection with `opening`, a SYN without data, that the server closes first, by `close`: its
@@ -163,29 +153,22 @@ impl RawClient {
     ) -> Result<()> {
         self.port += 1;
         let nothing = RawSyn::plain(&[]);
-        let say = |flags: &[Flag], sequence, acknowledges, body| {
-            let segment = Segment {
-                flags,
-                sequence,
-                acknowledges,
-            };
-            self.transmit(server, &segment, body)
-        };
+        let say = |flags, numbers, body| self.transmit(server, flags, numbers, body);
         let next = |wanted: fn(&TcpSlice<'_>) -> bool| {
             let sequence = |tcp: &TcpSlice<'_>| wanted(tcp).then(|| tcp.sequence_number());
             self.receive(server, sequence)?.context("no segment came")
         };
         let first = self.sequence;
-        say(&[Flag::Syn], first, 0, opening)?;
+        say(flag::SYN, (first, 0), opening)?;
         let theirs = next(|tcp| tcp.syn() && tcp.ack())?.wrapping_add(1);
-        say(&[Flag::Ack], first + 1, theirs, &nothing)?;
+        say(flag::ACK, (first + 1, theirs), &nothing)?;
         close()?;
         let end = next(|tcp| tcp.fin() && tcp.ack())?.wrapping_add(1);
         if closed {
-            say(&[Flag::Fin, Flag::Ack], first + 1, end, &nothing)?;
+            say(flag::FIN | flag::ACK, (first + 1, end), &nothing)?;
             next(|tcp| tcp.ack() && !tcp.fin())?;
         } else {
-            say(&[Flag::Ack], first + 1, end, &nothing)?;
+            say(flag::ACK, (first + 1, end), &nothing)?;
         }
         Ok(())
     }
@@ -219,46 +202,20 @@ impl RawClient {
         }
     }
 
-    fn transmit(&self, server: SocketAddr, segment: &Segment<'_>, body: &RawSyn) -> Result<()> {
-        let frame = self.frame(server, segment, body)?;
-        self.link.send(&frame).context("cannot send a segment")
+    fn transmit(
+        &self,
+        server: SocketAddr,
+        flags: u8,
+        (sequence, acknowledges): (u32, u32),
+        body: &RawSyn,
+    ) -> Result<()> {
+        let segment = Segment::new(SocketAddr::new(self.address, self.port), server, flags)
+            .numbers(sequence, acknowledges)
+            .options(&body.options)
+            .data(&body.data);
+        let sent = self.link.send(&segment.frame());
+        sent.context("cannot send a segment")
     }
-
-    fn frame(&self, server: SocketAddr, segment: &Segment<'_>, body: &RawSyn) -> Result<Vec<u8>> {
-        let link = PacketBuilder::ethernet2(NOBODYS_MAC, SERVER_MAC);
-        let network = match (self.address, server.ip()) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => link.ipv4(from.octets(), to.octets(), HOP_LIMIT),
-            (IpAddr::V6(from), IpAddr::V6(to)) => link.ipv6(from.octets(), to.octets(), HOP_LIMIT),
-            (from, to) => bail!("no packet goes from {from} to {to}"),
-        };
-        let mut tcp = network.tcp(self.port, server.port(), segment.sequence, WINDOW);
-        for flag in segment.flags {
-            tcp = match flag {
-                Flag::Syn => tcp.syn(),
-                Flag::Ack => tcp.ack(segment.acknowledges),
-                Flag::Fin => tcp.fin(),
-                Flag::Rst => tcp.rst(),
-            };
-        }
-        let tcp = tcp.options_raw(&body.options)?;
-        let mut frame = Vec::with_capacity(tcp.size(body.data.len()));
-        tcp.write(&mut frame, &body.data)?;
-        Ok(frame)
-    }
-}
-
-/// What a segment is, its options and data apart.
-struct Segment<'a> {
-    flags: &'a [Flag],
-    sequence: u32,
-    acknowledges: u32,
-}
-
-enum Flag {
-    Syn,
-    Ack,
-    Fin,
-    Rst,
 }
 
 /// What a segment answers to the SYN with that sequence number.

@@ -130,13 +130,11 @@ fn tags_and_extension_headers_count_alike() -> Result<()> {
     Ok(())
 }
 
-/// Sends a frame to the server's interface, whatever its Ethernet addresses.
+/// Sends a frame to the server's interface.
 fn send(pair: &Pair, segment: &Segment) -> Result<()> {
     use tfo_tests::link::{Frames, LinkSocket};
-    let mut frame = segment.frame().to_vec();
-    frame[..6].copy_from_slice(&tfo_tests::veth::SERVER_MAC);
     let link = LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::All)?;
-    link.send(&frame)?;
+    link.send(&segment.frame())?;
     Ok(())
 }
 

@@ -259,7 +259,7 @@ impl Arena {
         };
         let data = vec![b'+'; step.data.into()];
         self.link
-            .send(&frame(&syn, flag::SYN | step.flags, &data)?)?;
+            .send(&frame(&syn, flag::SYN | step.flags, &data))?;
         sent.push(syn);
         Ok(())
     }
@@ -281,7 +281,7 @@ impl Arena {
             sequence: number << 8,
             options: fast_open(&cookie(&PRIMARY, from.ip(), to.ip())).into(),
         };
-        self.transmit(&frame(&syn, flag::SYN, b"data")?)
+        self.transmit(&frame(&syn, flag::SYN, b"data"))
     }
 
     /// Sends a frame, as soon as the wire has room for it.
@@ -347,7 +347,7 @@ impl Arena {
                 options: Vec::new(),
                 ..*syn
             };
-            self.transmit(&frame(&reset, flag::RST, &[])?)?;
+            self.transmit(&frame(&reset, flag::RST, &[]))?;
         }
         Ok(())
     }

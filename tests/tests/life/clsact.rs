@@ -15,7 +15,7 @@ use tfo_tests::{
     process,
     socket::Method,
     tfo,
-    veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, SERVER_INTERFACE, SERVER_MAC},
+    veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, SERVER_INTERFACE},
     xdp,
 };
 
@@ -76,9 +76,7 @@ fn traffic(bed: &Bed, key: &[u8; 16], round: i64) -> Result<()> {
             let syn = Segment::syn(client, server)
                 .options(&linux_options(&fast_open(cookie)))
                 .data(b"data");
-            let mut frame = syn.frame().to_vec();
-            frame[..6].copy_from_slice(&SERVER_MAC);
-            link.send(&frame)?;
+            link.send(&syn.frame())?;
         }
     }
     bed.expect(Tally {

@@ -20,7 +20,7 @@ use tfo_tests::{
     process,
     tshark::{self, Decoded, Link},
     tun::Tun,
-    veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, SERVER_INTERFACE, SERVER_MAC},
+    veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, SERVER_INTERFACE},
 };
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -198,7 +198,6 @@ impl Lookout {
             let port = u16::try_from(index)? + if offload { 41_000 } else { 40_000 };
             let syn = case.segment(SocketAddr::new(source, port), self.server[family]);
             let mut frame = syn.frame().to_vec();
-            frame[..6].copy_from_slice(&SERVER_MAC);
             let tcp = ETHERNET + ip_header(case.family);
             let partial = pseudo_header(&frame[ETHERNET..], case.family);
             frame[tcp + CHECKSUM..][..2].copy_from_slice(&partial.to_be_bytes());

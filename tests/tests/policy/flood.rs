@@ -20,7 +20,7 @@ use tfo_tests::{
     policy::{everywhere, rule},
     poll::patient,
     socket::Method,
-    veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, SERVER_INTERFACE, SERVER_MAC},
+    veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, SERVER_INTERFACE},
 };
 use tfo_userspace::{
     datapath::{Memory, Namespace},
@@ -54,9 +54,7 @@ impl Frame {
             SocketAddr::new(family.server(), port),
         );
         let syn = syn.options(&linux_options(&fast_open(b"no good.")));
-        let mut bytes = syn.data(b"what is the time?").frame().to_vec();
-        bytes[..6].copy_from_slice(&SERVER_MAC);
-        bytes[6..12].copy_from_slice(&NOBODYS_MAC);
+        let bytes = syn.data(b"what is the time?").frame().to_vec();
         let (address, balance) = match family {
             Family::V4 => ((28, 2), vec![18, 34]),
             Family::V6 => ((24, 6), vec![54]),

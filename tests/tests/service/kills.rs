@@ -2,23 +2,20 @@
 
 use std::{
     collections::BTreeMap,
-    panic::resume_unwind,
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
-    thread::{self, ScopedJoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
 use tfo_tests::{
-    bed::{Bed, Tally, exchange},
+    bed::{Bed, Tally},
     keys::{self, KeyFile},
+    returning::while_clients_return,
     socket::Method,
     veth::{Family, Pair},
 };
 
-use crate::running::{
-    Running, by_file, eventually, fingerprints, fingerprints_of, kernel_gets, numbered,
-};
+use crate::running::{Running, by_file, fingerprints, fingerprints_of, kernel_gets, numbered};
 
 fn pair(n: u32) -> String {
     format!("{},{}", numbered(n), numbered(n - 1))
@@ -73,31 +70,6 @@ fn a_kill_at_any_point_of_a_change_refuses_no_cookie() -> Result<()> {
     Ok(())
 }
 
-/// Clients of both families, which connect as fast as they can until they are told to stop.
-#[derive(Default)]
-struct Load {
-    connections: [AtomicU32; 2],
-    done: AtomicBool,
-}
-
-impl Load {
-    fn run(&self, bed: &Bed, index: usize) -> Result<()> {
-        let family = Family::BOTH[index];
-        let listener = bed.listen(family)?;
-        bed.after_handshake(&listener, family, Method::SendTo)?;
-        while !self.done.load(Ordering::Relaxed) {
-            let exchange = exchange(&bed.pair, &listener, family, Method::SendTo)?;
-            ensure!(exchange.in_syn, "a cookie was refused");
-            self.connections[index].fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    fn connections(&self) -> [u32; 2] {
-        [0, 1].map(|index: usize| self.connections[index].load(Ordering::Relaxed))
-    }
-}
-
 #[test]
 fn a_thousand_rotations_under_load_refuse_no_cookie() -> Result<()> {
     const ROTATIONS: u32 = 1000;
@@ -105,39 +77,19 @@ fn a_thousand_rotations_under_load_refuse_no_cookie() -> Result<()> {
     let server = &bed.pair.server;
     let file = KeyFile::new(&pair(1))?;
     let running = Running::start(Some(server), &by_file(&file))?;
-    let load = Load::default();
     let start = Instant::now();
-    thread::scope(|scope| -> Result<()> {
-        let clients = [0, 1].map(|index| {
-            let (bed, load) = (&bed, &load);
-            scope.spawn(move || load.run(bed, index))
-        });
-        let rotated = (2..2 + ROTATIONS).try_for_each(|n| {
+    let visits = while_clients_return(&bed, |wait| {
+        (2..2 + ROTATIONS).try_for_each(|n| {
             file.replace(&pair(n))?;
             kernel_gets(server, &pair(n))?;
-            // A client that stays away for two changes loses its cookie by design: each comes in between.
-            let before = load.connections();
-            eventually("every client connected", || {
-                let ended = clients.iter().any(ScopedJoinHandle::is_finished);
-                ensure!(!ended, "a client ended");
-                let now = load.connections();
-                Ok(now
-                    .iter()
-                    .zip(before)
-                    .all(|(now, before)| *now >= before + 2))
-            })
-            .map(drop)
-        });
-        load.done.store(true, Ordering::Relaxed);
-        for client in clients {
-            client.join().unwrap_or_else(|panic| resume_unwind(panic))?;
-        }
-        rotated
+            wait()
+        })
     })?;
     let seconds = start.elapsed().as_secs_f64();
     running.end()?;
     ensure!(server.sysctl(keys::SYSCTL)? == pair(1 + ROTATIONS));
-    let connections: u32 = load.connections().iter().sum();
+    let connections = visits.connections;
+    ensure!(visits.refused == 0, "cookies were refused: {visits:?}");
     println!("{ROTATIONS} rotations in {seconds:.1} s, {connections} connections with a cookie");
     ensure_none_failed(&bed, connections, ROTATIONS)
 }

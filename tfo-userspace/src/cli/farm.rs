@@ -178,24 +178,15 @@ const fn name(wish: Wish) -> &'static str {
 
 async fn rotate(control: &mut Control, now: bool) -> anyhow::Result<()> {
     let before = control.status().await?;
-    let wish = if now { Wish::RotateNow } else { Wish::Rotate };
-    control.ask(wish).await?;
-    let begun = if now {
-        wait(control, PATIENCE, |status| status.request.is_none()).await?
+    if now {
+        begin(control, &before.prefix, Wish::RotateNow).await?;
     } else {
-        wait(control, BEGIN, |status| status.request.is_none()).await?
-    };
-    if begun.is_none() && now {
-        bail!(
-            "{}: nobody began within {} s: `tfo farm status` shows whether a host leads, and whom it waits for",
-            before.prefix,
-            PATIENCE.as_secs()
-        );
-    }
-    if begun.is_none() {
-        return print(
-            "asked for: it begins when the key that it retires has been accepted for half an interval, or at once with --now\n",
-        );
+        control.ask(Wish::Rotate).await?;
+        if wait(control, BEGIN, is_taken_up).await?.is_none() {
+            return print(
+                "asked for: it begins when the key that it retires has been accepted for half an interval, or at once with --now\n",
+            );
+        }
     }
     follow(control, before.document.epoch).await
 }
@@ -222,18 +213,24 @@ async fn revoke(control: &mut Control, yes: bool) -> anyhow::Result<()> {
     if !yes {
         bail!("nothing is revoked yet: say --yes");
     }
-    control.ask(Wish::Revoke).await?;
-    if wait(control, PATIENCE, |status| status.request.is_none())
-        .await?
-        .is_none()
-    {
+    begin(control, &before.prefix, Wish::Revoke).await?;
+    follow(control, before.document.epoch).await
+}
+
+/// Asks for what is to begin at once, and waits until it has.
+async fn begin(control: &mut Control, prefix: &str, wish: Wish) -> anyhow::Result<()> {
+    control.ask(wish).await?;
+    if wait(control, PATIENCE, is_taken_up).await?.is_none() {
         bail!(
-            "{}: nobody revoked within {} s, and the request stands: `tfo farm status` shows whether a host leads",
-            before.prefix,
+            "{prefix}: nobody began within {} s, and the request stands: `tfo farm status` shows whether a host leads, and whom it waits for",
             PATIENCE.as_secs()
         );
     }
-    follow(control, before.document.epoch).await
+    Ok(())
+}
+
+const fn is_taken_up(status: &FarmStatus) -> bool {
+    status.request.is_none()
 }
 
 /// Waits until all hosts issue the key of a later epoch, and says whom it is waiting for.

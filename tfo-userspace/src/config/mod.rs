@@ -159,7 +159,7 @@ impl Config {
     /// [`ConfigError::Invalid`].
     pub fn parse(text: &str, path: Option<&Path>, flags: &Flags) -> Result<Self, ConfigError> {
         let places = Places { text, path };
-        let file = places.file()?;
+        let file: File = places.parse()?;
         let namespaces = places.namespaces(&file, flags)?;
         let ports = if flags.ports.is_empty() {
             places.ports(&file)?
@@ -197,7 +197,7 @@ pub fn farm(path: &Path) -> Result<FarmConfig, ConfigError> {
         text: &text,
         path: Some(path),
     };
-    let file = places.file()?;
+    let file: File = places.parse()?;
     let farm = places.farm(&file)?;
     let farm = farm.ok_or_else(|| {
         let message = "no section [farm], which says where the farm's etcd is".to_owned();
@@ -245,10 +245,6 @@ impl Places<'_> {
             (None, _) => "command line".to_owned(),
         };
         ConfigError::Invalid { place, message }
-    }
-
-    fn file(&self) -> Result<File, ConfigError> {
-        self.parse()
     }
 
     fn farm(&self, file: &File) -> Result<Option<FarmConfig>, ConfigError> {

@@ -168,7 +168,7 @@ fn farm_in(text: &str) -> Result<Option<FarmConfig>, ConfigError> {
         text,
         path: Some(Path::new("tfo.toml")),
     };
-    places.farm(&places.file()?)
+    places.farm(&places.parse()?)
 }
 
 #[test]

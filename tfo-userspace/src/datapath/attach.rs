@@ -1,17 +1,17 @@
 //! Attaching the data path to an interface, and putting another build's in its place.
 
-use std::path::{Path, PathBuf};
-
-use aya::pin::PinError;
+use std::path::Path;
 
 use super::{
     AttachError, AttachedInterface, Build, Datapath, DatapathError, Mirror, Namespace,
     NamespaceError, Settings,
     attach_error::Whose,
-    build, info, modes,
+    build, info,
+    lock::Lock,
+    modes,
     modes::Running,
     namespace::runs,
-    pins::{InterfacePins, Lock, OtherLayout},
+    pins::{InterfacePins, OtherLayout},
 };
 use crate::{
     kernel::{
@@ -281,7 +281,7 @@ impl<'a> Turn<'a> {
         if let Some(link) = running.link {
             pin_program(&mut datapath, mode, &pins.program())?;
             let path = pins.link();
-            link.pin(&path).map_err(at(&path))?;
+            link.pin(&path).map_err(DatapathError::pin(&path))?;
         }
         self.pins.finish()?;
         Ok(Attached {
@@ -306,10 +306,9 @@ impl<'a> Turn<'a> {
         #[cfg_attr(not(feature = "trace"), expect(unused_mut, reason = "for its log"))]
         let mut datapath = Datapath::load_pinned(settings, link, namespace, pins)?;
         #[cfg(feature = "trace")]
-        datapath.forward_log().map_err(|source| DatapathError::Io {
-            path: "the program's log".into(),
-            source,
-        })?;
+        datapath
+            .forward_log()
+            .map_err(DatapathError::io(Path::new("the program's log")))?;
         Ok(datapath)
     }
 
@@ -337,10 +336,7 @@ impl<'a> Turn<'a> {
         datapath.load_for(mode)?;
         datapath.pin_stages(mode, &next)?;
         let running = modes::replace(&mut datapath, &self.interface, [&self.pins; 2], mode)?;
-        std::fs::rename(&next, &stages).map_err(|source| DatapathError::Io {
-            path: stages,
-            source,
-        })?;
+        std::fs::rename(&next, &stages).map_err(DatapathError::io(&stages))?;
         // What was killed before the last of these has another build or settings, and is upgraded again.
         if running.link.is_some() {
             swap_program(&mut datapath, mode, &self.pins)?;
@@ -375,7 +371,7 @@ fn swap_program(
     // Left by one that was interrupted here.
     let _ = std::fs::remove_file(&next);
     pin_program(datapath, mode, &next)?;
-    std::fs::rename(&next, &path).map_err(|source| DatapathError::Io { path, source })
+    std::fs::rename(&next, &path).map_err(DatapathError::io(&path))
 }
 
 fn pin_program(datapath: &mut Datapath, mode: XdpMode, path: &Path) -> Result<(), DatapathError> {
@@ -383,13 +379,5 @@ fn pin_program(datapath: &mut Datapath, mode: XdpMode, path: &Path) -> Result<()
         XdpMode::Tc => datapath.classifier_mut()?.pin(path),
         _ => datapath.program_mut()?.pin(path),
     }
-    .map_err(at(path))
-}
-
-fn at(path: &Path) -> impl FnOnce(PinError) -> DatapathError + use<> {
-    let path: PathBuf = path.to_owned();
-    move |source| DatapathError::Pin {
-        path,
-        source: Box::new(source),
-    }
+    .map_err(DatapathError::pin(path))
 }

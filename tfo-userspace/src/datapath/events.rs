@@ -11,7 +11,7 @@ use tfo_common::{
     maps::{EVENT_BUDGET, EVENT_GATE, EVENTS},
 };
 
-use super::{DatapathError, Namespace, NamespaceError, pins::Lock, program::map_from_pin};
+use super::{DatapathError, Namespace, NamespaceError, lock::Lock, program::map_from_pin};
 
 /// Events per second, where nobody asks for another number.
 pub const DEFAULT_RATE: u32 = 10_000;

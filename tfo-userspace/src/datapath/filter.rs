@@ -147,10 +147,7 @@ impl Filter {
         self.next_program_id = 0;
         self.write(to)?;
         if from != to {
-            fs::remove_file(from).map_err(|source| DatapathError::Io {
-                path: from.to_owned(),
-                source,
-            })?;
+            fs::remove_file(from).map_err(DatapathError::io(from))?;
         }
         Ok(program_id)
     }

@@ -2,14 +2,17 @@
 
 use std::{
     fs,
-    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError};
 use tfo_common::{cookie::KeySet, maps::KEYS};
 
-use super::{DatapathError, pins::NamespacePins, program::map_from_pin};
+use super::{
+    DatapathError,
+    pins::{self, NamespacePins},
+    program::map_from_pin,
+};
 use crate::keys::DataPath;
 
 type Inner = Array<MapData, KeySet>;
@@ -66,22 +69,12 @@ impl KeyStore {
         // in between leaves the set before to be read, and the next change puts that right.
         // The file system of BPF takes no dots.
         let next = path.with_file_name("accepted_next");
-        let io = |source| DatapathError::Io {
-            path: next.clone(),
-            source,
-        };
-        match fs::remove_file(&next) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(error)),
-            _ => {}
-        }
-        inner.pin(&next).map_err(|source| DatapathError::Pin {
-            path: next.clone(),
-            source: Box::new(source),
-        })?;
+        pins::remove_file(&next)?;
+        inner.pin(&next).map_err(DatapathError::pin(&next))?;
         self.outer
             .set(0, &open(&next)?, 0)
             .map_err(DatapathError::map(KEYS))?;
-        fs::rename(&next, path).map_err(io)
+        fs::rename(&next, path).map_err(DatapathError::io(&next))
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use aya::maps::MapData;
@@ -43,13 +43,13 @@ impl Namespace {
 
 fn memlock(path: &Path) -> Result<u64, DatapathError> {
     let map = MapData::from_pin(path).map_err(DatapathError::map("of a pin"))?;
-    let fdinfo = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
-    let io = |source| DatapathError::Io {
-        path: fdinfo.clone().into(),
-        source,
-    };
-    let text = fs::read_to_string(&fdinfo).map_err(io)?;
-    parse(&text).ok_or_else(|| io(io::Error::other("it has no memlock")))
+    let fdinfo = PathBuf::from(format!(
+        "/proc/self/fdinfo/{}",
+        map.fd().as_fd().as_raw_fd()
+    ));
+    let memlock = fs::read_to_string(&fdinfo)
+        .and_then(|text| parse(&text).ok_or_else(|| io::Error::other("it has no memlock")));
+    memlock.map_err(DatapathError::io(&fdinfo))
 }
 
 fn parse(text: &str) -> Option<u64> {

@@ -31,6 +31,7 @@ mod follow;
 mod info;
 mod key_store;
 mod listeners;
+mod lock;
 mod memory;
 mod modes;
 mod namespace;
@@ -63,7 +64,7 @@ pub use program::{Datapath, OBJECT};
 pub use settings::{Mirror, Settings, SourceLimits};
 pub use sources::{Prefix, Sources};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why the data path could not be loaded, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +112,22 @@ impl DatapathError {
         move |source| Self::Map {
             name,
             source: Box::new(source),
+        }
+    }
+
+    /// A [`DatapathError::Pin`] at `path`.
+    fn pin(path: &Path) -> impl FnOnce(aya::pin::PinError) -> Self {
+        move |source| Self::Pin {
+            path: path.to_owned(),
+            source: Box::new(source),
+        }
+    }
+
+    /// A [`DatapathError::Io`] at `path`.
+    fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io {
+            path: path.to_owned(),
+            source,
         }
     }
 }

@@ -7,7 +7,8 @@ use tfo_common::{
 
 use super::{
     Build, DatapathError, Drift, Mirror, Snapshot, build, info,
-    pins::{InterfacePins, Lock, NamespacePins, OtherLayout},
+    lock::Lock,
+    pins::{InterfacePins, NamespacePins, OtherLayout},
     program::map_from_pin,
     value,
 };

@@ -5,18 +5,13 @@
 
 use std::{
     fs, io,
-    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 use aya::programs::links::PinnedLink;
-use rustix::{
-    fs::{FlockOperation, flock},
-    io::Errno,
-};
 use tfo_common::maps::{LAYOUT_VERSION, OF_INTERFACE, OF_NAMESPACE};
 
-use super::{DatapathError, filter::Filter};
+use super::{DatapathError, filter::Filter, lock::Lock};
 use crate::kernel::{bpf::LinkState, support::BPFFS};
 
 /// How often a directory is made anew that another process removes in the same moment.
@@ -40,28 +35,6 @@ pub(super) struct NamespacePins(PathBuf);
 pub(super) struct InterfacePins {
     pub(super) index: u32,
     dir: PathBuf,
-}
-
-/// Holds others off the pins of a namespace while it lives.
-pub(super) struct Lock(fs::File);
-
-impl Lock {
-    /// The directory was removed meanwhile, whatever stands in its place now.
-    pub(super) fn is_gone(&self) -> bool {
-        self.0.metadata().is_ok_and(|dir| dir.nlink() == 0)
-    }
-
-    /// Of a directory that stands there when it is locked.
-    fn take(dir: &Path, operation: FlockOperation) -> io::Result<Self> {
-        loop {
-            let file = fs::File::open(dir)?;
-            flock(file.as_fd(), operation)?;
-            let lock = Self(file);
-            if !lock.is_gone() {
-                return Ok(lock);
-            }
-        }
-    }
 }
 
 impl NamespacePins {
@@ -125,10 +98,7 @@ impl NamespacePins {
 
     /// Waits for whoever else works on this namespace's pins; `None` where nothing is pinned.
     pub(super) fn lock(&self) -> Result<Option<Lock>, DatapathError> {
-        match Lock::take(&self.0, FlockOperation::LockExclusive) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            lock => lock.map(Some).map_err(|source| at(&self.0, source)),
-        }
+        found(Lock::take(&self.0)).map_err(DatapathError::io(&self.0))
     }
 
     /// As [`Self::lock`], with the directory made where there is none.
@@ -137,21 +107,19 @@ impl NamespacePins {
             match fs::create_dir_all(&self.0) {
                 // Another process removed one on the way, as the last one to need it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                made => made.map_err(|source| at(&self.0, source))?,
+                made => made.map_err(DatapathError::io(&self.0))?,
             }
             if let Some(lock) = self.lock()? {
                 return Ok(lock);
             }
         }
-        Err(at(
-            &self.0,
-            io::Error::other("it is removed again and again"),
-        ))
+        let error = io::Error::other("it is removed again and again");
+        Err(DatapathError::io(&self.0)(error))
     }
 
     /// As [`Self::lock`], but `None` also where another process works on them.
     pub(super) fn try_lock(&self) -> Option<Lock> {
-        Lock::take(&self.0, FlockOperation::NonBlockingLockExclusive).ok()
+        Lock::try_take(&self.0).ok()
     }
 
     /// Those of the interfaces, by index.
@@ -259,36 +227,36 @@ impl InterfacePins {
     pub(super) fn link_state(&self) -> Result<Option<LinkState>, DatapathError> {
         if let Some(filter) = Filter::read(&self.filter())? {
             let program = filter.program();
-            let program = program.map_err(|source| at(&self.filter(), source))?;
+            let program = program.map_err(DatapathError::io(&self.filter()))?;
             return Ok(Some(LinkState {
                 program_id: program.unwrap_or_default(),
                 index: program.map_or(0, |_| filter.index),
                 tcx: true,
             }));
         }
-        match LinkState::read(&self.link()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            state => state.map(Some).map_err(|source| at(&self.link(), source)),
-        }
+        found(LinkState::read(&self.link())).map_err(DatapathError::io(&self.link()))
     }
 
     /// Takes the interface's stream of events; `None` where someone else has it.
     pub(super) fn try_lock(&self) -> Result<Option<Lock>, DatapathError> {
-        let dir = fs::File::open(&self.dir).map_err(|source| at(&self.dir, source))?;
-        match flock(dir.as_fd(), FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Lock(dir))),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(at(&self.dir, error.into())),
+        match Lock::try_take(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            lock => lock.map(Some).map_err(DatapathError::io(&self.dir)),
         }
     }
 
-    /// Whether its link or filter is on an interface, wherever that is. Where the kernel does not say, it is.
+    /// Whether its link is on an interface, or its filter on one of this namespace. Where the kernel does not
+    /// say, it is.
+    pub(super) fn is_alive(&self) -> bool {
+        self.link_state()
+            .map_or(true, |link| link.is_some_and(|link| link.index != 0))
+    }
+
+    /// As [`Self::is_alive`], of a filter in whatever namespace.
     pub(super) fn may_be_alive(&self) -> bool {
         match Filter::read(&self.filter()) {
             Ok(Some(filter)) => filter.may_be_alive(),
-            Ok(None) => self
-                .link_state()
-                .map_or(true, |link| link.is_some_and(|link| link.index != 0)),
+            Ok(None) => self.is_alive(),
             Err(_) => true,
         }
     }
@@ -310,20 +278,20 @@ impl InterfacePins {
     /// Begins the directory, under the name of an unfinished one.
     pub(super) fn begin(&self) -> Result<Self, DatapathError> {
         let pins = self.unfinished();
-        fs::create_dir(&pins.dir).map_err(|source| at(&pins.dir, source))?;
+        fs::create_dir(&pins.dir).map_err(DatapathError::io(&pins.dir))?;
         Ok(pins)
     }
 
     /// Gives the directory that was begun its name: from now on the interface is attached.
     pub(super) fn finish(&self) -> Result<(), DatapathError> {
         let from = self.unfinished().dir;
-        fs::rename(&from, &self.dir).map_err(|source| at(&self.dir, source))
+        fs::rename(&from, &self.dir).map_err(DatapathError::io(&self.dir))
     }
 
     /// Takes its name from the directory, which is to be removed.
     pub(super) fn retire(&self) -> Result<Self, DatapathError> {
         let to = self.unfinished();
-        fs::rename(&self.dir, &to.dir).map_err(|source| at(&self.dir, source))?;
+        fs::rename(&self.dir, &to.dir).map_err(DatapathError::io(&self.dir))?;
         Ok(to)
     }
 
@@ -332,9 +300,7 @@ impl InterfacePins {
         // Closing the last reference detaches at once; removing the pin alone would do so later.
         let link = PinnedLink::from_pin(self.link());
         if let Ok(Some(filter)) = Filter::read(&self.filter()) {
-            filter
-                .remove()
-                .map_err(|source| at(&self.filter(), source))?;
+            filter.remove().map_err(DatapathError::io(&self.filter()))?;
         }
         remove_dir_all(&self.dir)?;
         drop(link);
@@ -388,22 +354,25 @@ fn names(dir: &Path) -> Result<Vec<String>, DatapathError> {
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
             .collect::<io::Result<_>>()
     };
-    match read() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        other => other.map_err(|source| at(dir, source)),
-    }
+    let names = found(read()).map_err(DatapathError::io(dir))?;
+    Ok(names.unwrap_or_default())
 }
 
 fn remove_dir_all(dir: &Path) -> Result<(), DatapathError> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(dir, error)),
-        _ => Ok(()),
-    }
+    let removed = found(fs::remove_dir_all(dir));
+    removed.map(drop).map_err(DatapathError::io(dir))
 }
 
-fn at(path: &Path, source: io::Error) -> DatapathError {
-    DatapathError::Io {
-        path: path.to_owned(),
-        source,
+/// Removes a pin, if it is there.
+pub(super) fn remove_file(path: &Path) -> Result<(), DatapathError> {
+    let removed = found(fs::remove_file(path));
+    removed.map(drop).map_err(DatapathError::io(path))
+}
+
+/// `None` where the file or directory is not there.
+fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
     }
 }

@@ -3,7 +3,7 @@
 //! It has two slots. A new policy is put together in the one that is not in force; then the head is turned to
 //! it, in one write. The other slot is emptied when no packet can be held against it any more.
 
-use std::{fs, io::ErrorKind, path::PathBuf};
+use std::fs;
 
 use aya::{
     Ebpf,
@@ -17,7 +17,9 @@ use tfo_common::{
 };
 
 use super::{
-    DatapathError, Prefix, namespace_policy::PolicySummary, pins::NamespacePins,
+    DatapathError, Prefix,
+    namespace_policy::PolicySummary,
+    pins::{self, NamespacePins},
     program::map_from_pin,
 };
 use crate::policy::{LimitedSources, Lists, Policy, PortPolicy};
@@ -162,8 +164,7 @@ impl PolicyStore {
         // Whoever is killed before this leaves the one before to be read, and the next change puts that right.
         for name in Slot::MAPS {
             let path = pins.in_force(name);
-            fs::rename(pins.next(name), &path)
-                .map_err(|source| DatapathError::Io { path, source })?;
+            fs::rename(pins.next(name), &path).map_err(DatapathError::io(&path))?;
         }
         Ok(())
     }
@@ -202,7 +203,7 @@ impl PolicyStore {
         };
         Slot::MAPS
             .iter()
-            .try_for_each(|name| remove(pins.in_force(name)))
+            .try_for_each(|name| pins::remove_file(&pins.in_force(name)))
     }
 }
 
@@ -289,11 +290,8 @@ impl Slot {
         ] {
             let path = pins.next(name);
             // Left by one that was interrupted.
-            remove(path.clone())?;
-            map.pin(&path).map_err(|source| DatapathError::Pin {
-                path,
-                source: Box::new(source),
-            })?;
+            pins::remove_file(&path)?;
+            map.pin(&path).map_err(DatapathError::pin(&path))?;
         }
         Ok(())
     }
@@ -349,13 +347,4 @@ fn read_lists(trie: &Trie<MapData>) -> Result<Lists, MapError> {
     lists.allow.sort_unstable();
     lists.deny.sort_unstable();
     Ok(lists)
-}
-
-fn remove(path: PathBuf) -> Result<(), DatapathError> {
-    match fs::remove_file(&path) {
-        Err(source) if source.kind() != ErrorKind::NotFound => {
-            Err(DatapathError::Io { path, source })
-        }
-        _ => Ok(()),
-    }
 }

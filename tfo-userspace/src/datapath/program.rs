@@ -189,12 +189,7 @@ impl Datapath {
             XdpMode::Tc => TC_POLICY,
             _ => XDP_POLICY,
         };
-        self.map(name)?
-            .pin(path)
-            .map_err(|source| DatapathError::Pin {
-                path: path.to_owned(),
-                source: Box::new(source),
-            })
+        self.map(name)?.pin(path).map_err(DatapathError::pin(path))
     }
 
     /// Puts a key set in force, as a whole.

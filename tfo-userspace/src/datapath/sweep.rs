@@ -16,12 +16,12 @@ impl Namespace {
             forgot = true;
         }
         for other in OtherLayout::all(self.cookie())? {
-            if !is_alive(&other.pins) {
+            if !other.pins.is_alive() {
                 other.remove()?;
             }
         }
         for pins in self.pins().interfaces()? {
-            if !is_alive(&pins) {
+            if !pins.is_alive() {
                 pins.retire()?.remove()?;
                 forgot = true;
             }
@@ -54,11 +54,4 @@ fn sweep_dead(namespace: &NamespacePins) -> Result<(), DatapathError> {
         pins.remove()?;
     }
     namespace.remove_if_unused()
-}
-
-/// Whether its link is on an interface, or its filter on one of this namespace. Where the kernel does not
-/// say, it is.
-fn is_alive(pins: &InterfacePins) -> bool {
-    pins.link_state()
-        .map_or(true, |link| link.is_some_and(|link| link.index != 0))
 }

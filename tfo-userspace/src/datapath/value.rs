@@ -28,10 +28,7 @@ pub(super) fn write<V: Pod>(
     }
     let mut map = Array::create(1, 0).map_err(DatapathError::map(name))?;
     set(&mut map)?;
-    map.pin(path).map_err(|source| DatapathError::Pin {
-        path: path.to_owned(),
-        source: Box::new(source),
-    })
+    map.pin(path).map_err(DatapathError::pin(path))
 }
 
 fn open<V: Pod>(path: &Path, name: &'static str) -> Result<Array<MapData, V>, DatapathError> {

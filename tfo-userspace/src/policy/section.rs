@@ -126,26 +126,29 @@ impl PortSection {
     pub fn over(&self, below: &PortPolicy) -> Result<PortPolicy, String> {
         let action = |said: Option<Word<Action>>, below| said.map_or(below, |word| word.0);
         let rate = |said: Option<Word<Rate>>, below| said.map_or(below, |word| word.0);
-        let [valid, bad, request, data] = below.limits;
         let limit = |source, port, below: Limit| Limit {
             source: rate(source, below.source),
             port: rate(port, below.port),
         };
-        let actions = [self.valid, self.bad, self.request, self.data];
-        let mut index = 0..;
         let policy = PortPolicy {
-            actions: actions.map(|said| {
-                let below = index
-                    .next()
-                    .and_then(|i: usize| below.actions.get(i).copied());
-                action(said, below.unwrap_or_default())
-            }),
-            limits: [
-                limit(self.valid_per_source, self.valid_per_port, valid),
-                limit(self.bad_per_source, self.bad_per_port, bad),
-                limit(self.request_per_source, self.request_per_port, request),
-                limit(self.data_per_source, self.data_per_port, data),
-            ],
+            actions: {
+                let [valid, bad, request, data] = below.actions;
+                [
+                    action(self.valid, valid),
+                    action(self.bad, bad),
+                    action(self.request, request),
+                    action(self.data, data),
+                ]
+            },
+            limits: {
+                let [valid, bad, request, data] = below.limits;
+                [
+                    limit(self.valid_per_source, self.valid_per_port, valid),
+                    limit(self.bad_per_source, self.bad_per_port, bad),
+                    limit(self.request_per_source, self.request_per_port, request),
+                    limit(self.data_per_source, self.data_per_port, data),
+                ]
+            },
             denied: action(self.denied, below.denied),
             no_cookie: action(self.no_cookie, below.no_cookie),
             dry_run: self.dry_run.unwrap_or(below.dry_run),
