@@ -155,7 +155,7 @@ impl Outcome {
         socket: &'a Socket,
         keys: impl FnOnce() -> Option<&'a KeySet>,
     ) -> Self {
-        Judgement::of(syn, socket, false, keys).outcome(syn)
+        Judgement::of(syn, socket, keys).outcome(syn)
     }
 
     /// What a listener decides without a look at the cookie.

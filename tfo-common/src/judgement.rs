@@ -18,15 +18,40 @@ impl Judgement {
     const MERIT: u32 = 8;
     const NEEDS_NO_COOKIE: u32 = 1 << 16;
 
-    /// Judges `syn`, which meets `socket`. The host's keys are asked for only where a cookie is to be
-    /// checked against them: at every cookie with `always`, else where the kernel checks it, too.
+    /// Judges `syn`, which meets `socket`. The host's keys are asked for only where the kernel checks a cookie
+    /// against them.
     #[inline(always)]
     pub fn of<'a>(
         syn: &Syn,
         socket: &'a Socket,
-        always: bool,
         keys: impl FnOnce() -> Option<&'a KeySet>,
     ) -> Self {
+        let (barred, own_keys) = Self::at_socket(syn, socket);
+        if barred.barrier().is_some() {
+            return barred;
+        }
+        barred.with_merit(Outcome::by_cookie(syn, || own_keys.or_else(keys)))
+    }
+
+    /// As [`Self::of`], but its cookie is checked in any case; and every part has been through `opaque` (see
+    /// [`crate::wire::Frame::opaque`]).
+    #[inline(always)]
+    pub fn in_full<'a>(
+        syn: &Syn,
+        socket: &'a Socket,
+        keys: impl FnOnce() -> Option<&'a KeySet>,
+        opaque: impl Fn(u64) -> u64,
+    ) -> Self {
+        let (barred, own_keys) = Self::at_socket(syn, socket);
+        // Before the cookie is checked, which is long: not once for each thing that a socket decides.
+        let barred = barred.through(&opaque);
+        let merit = Outcome::by_cookie(syn, || own_keys.or_else(keys));
+        barred.with_merit(merit).through(&opaque)
+    }
+
+    /// What the socket decides whatever the option is worth, and the keys that it has of its own.
+    #[inline(always)]
+    fn at_socket<'a>(syn: &Syn, socket: &'a Socket) -> (Self, Option<&'a KeySet>) {
         let (barrier, own_keys, needs_no_cookie) = match socket {
             Socket::Unknown => (None, None, false),
             Socket::None => (Some(Outcome::NoListener), None, false),
@@ -41,30 +66,36 @@ impl Judgement {
                 (barrier, keys, listener.needs_no_cookie())
             }
         };
-        let merit = if barrier.is_none() || always {
-            Outcome::by_cookie(syn, || own_keys.or_else(keys))
-        } else {
-            Outcome::NoOption
-        };
         let flag = if needs_no_cookie {
             Self::NEEDS_NO_COOKIE
         } else {
             0
         };
-        Self(
-            match barrier {
-                Some(barrier) => barrier as u32 + 1,
-                None => 0,
-            } | flag,
-        )
-        .with_merit(merit)
+        let barrier = match barrier {
+            Some(barrier) => barrier as u32 + 1,
+            None => 0,
+        };
+        let judgement = Self(barrier | flag).with_merit(Outcome::NoOption);
+        (judgement, own_keys)
     }
 
     /// The same, where every part has been through `opaque` (see [`crate::wire::Frame::opaque`]).
     #[inline(always)]
     #[must_use]
-    pub fn through(self, opaque: impl FnOnce(u64) -> u64) -> Self {
+    fn through(self, opaque: impl FnOnce(u64) -> u64) -> Self {
         Self(opaque(self.0.into()) as u32)
+    }
+
+    /// The judgement in one word.
+    #[inline(always)]
+    pub const fn word(self) -> u32 {
+        self.0
+    }
+
+    /// The judgement of a word.
+    #[inline(always)]
+    pub const fn from_word(word: u32) -> Self {
+        Self(word)
     }
 
     #[inline(always)]

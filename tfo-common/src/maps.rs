@@ -11,11 +11,13 @@ pub const LAYOUT_VERSION: u32 = 3;
 /// The XDP program's name in the object.
 pub const XDP_PROGRAM: &str = "tfo_xdp";
 
-/// The XDP program that does what a policy says, and the program array, of 2 entries, by which the other one
+/// The XDP program that does what a policy says, and the program array, of 3 entries, by which the other one
 /// jumps to it.
 pub const XDP_POLICY: [&str; 2] = ["tfo_xdp_policy", "XDP_STAGES"];
-/// The XDP program that challenges SYNs where there is a guard.
+/// The XDP program that says which SYNs are challenged, where there is a guard.
 pub const XDP_GUARD: &str = "tfo_xdp_guard";
+/// The XDP program that answers those.
+pub const XDP_CHALLENGE: &str = "tfo_xdp_challenge";
 /// The TC program that takes the proof of those who were challenged.
 pub const TC_GUARD: &str = "tfo_tc_guard";
 /// The program's constant that is not 0, as a u32, where [`ASSIGN_CALL`] was replaced.
@@ -29,6 +31,8 @@ pub const ASSIGN: &str = "bpf_sk_assign_tcp_reqsk";
 pub const POLICY_STAGE: u32 = 0;
 /// See [`POLICY_STAGE`].
 pub const GUARD_STAGE: u32 = 1;
+/// See [`POLICY_STAGE`].
+pub const CHALLENGE_STAGE: u32 = 2;
 
 /// The same in traffic control.
 pub const TC_POLICY: [&str; 2] = ["tfo_tc_policy", "TC_STAGES"];

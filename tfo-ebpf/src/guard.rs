@@ -22,7 +22,7 @@ use tfo_common::{
     syn::Syn,
 };
 
-use crate::{atomic::Shared, socket::Site};
+use crate::{atomic::Shared, frame, socket::Site};
 
 #[btf_map]
 static GUARD: Array<GuardHead, 1> = Array::new();
@@ -194,14 +194,14 @@ impl Decision {
         head: &GuardHead,
         syn: &Syn,
         judgement: Judgement,
-        site: &Site,
+        site: Site,
         now: u64,
     ) -> Self {
-        if !site.listens {
+        if !site.listens() {
             return Self::NONE;
         }
         let valid = matches!(judgement.merit(), Outcome::Primary | Outcome::Backup);
-        let (on, switched) = port.is_on(now, valid, site.pressed);
+        let (on, switched) = port.is_on(now, valid, site.is_pressed());
         if !on {
             return Self::NONE;
         }
@@ -209,7 +209,7 @@ impl Decision {
         let Some(secret) = secret(0) else {
             return Self::NONE;
         };
-        let reaction = if site.unfit {
+        let reaction = if site.is_unfit() {
             Reaction::Unfit
         } else if valid && take(secret, syn, Bucket::Proven, head.proven, now) {
             Reaction::Proven
@@ -220,19 +220,51 @@ impl Decision {
         } else {
             Reaction::Challenged
         };
-        Self { reaction, switched }
+        // The verifier is not to go on once for each way to it.
+        let reaction = frame::forget(reaction as u64, syn.sequence.into());
+        Self {
+            reaction: Reaction::from_number(reaction as u32),
+            switched,
+        }
     }
 }
 
-/// Whether the listener hands out Fast Open cookies when it is not flooded.
-#[inline(always)]
-pub(crate) fn hands_out(socket: &Socket, judgement: Judgement) -> bool {
-    let asks = matches!(
-        judgement.merit(),
-        Outcome::Request | Outcome::BadCookie | Outcome::BadLength | Outcome::Backup
-    );
-    match socket {
-        Socket::Listener(listener) => asks && listener.hands_out_cookies(),
-        _ => false,
+/// Whose cookies a listener hands out. Not 0 where it does; then the key's words.
+pub(crate) struct Issuer([u64; 3]);
+
+impl Issuer {
+    /// That of `socket`, when it is not flooded.
+    #[inline(always)]
+    pub(crate) fn of(socket: &Socket) -> Self {
+        match socket {
+            Socket::Listener(listener) if listener.hands_out_cookies() => {
+                match listener.keys.first() {
+                    Some(key) => {
+                        let [a, b] = key.words();
+                        Self([1, a, b])
+                    }
+                    None => Self([0; 3]),
+                }
+            }
+            _ => Self([0; 3]),
+        }
+    }
+
+    /// The same, where every word has been through `opaque` (see [`tfo_common::wire::Frame::opaque`]).
+    #[inline(always)]
+    pub(crate) fn through(self, opaque: impl Fn(u64) -> u64) -> Self {
+        let Self([issues, a, b]) = self;
+        Self([opaque(issues), opaque(a), opaque(b)])
+    }
+
+    /// The key of the cookie for a SYN that asks for one, or needs another one.
+    #[inline(always)]
+    pub(crate) fn key(&self, judgement: Judgement) -> Option<Key> {
+        let asks = matches!(
+            judgement.merit(),
+            Outcome::Request | Outcome::BadCookie | Outcome::BadLength | Outcome::Backup
+        );
+        let Self([issues, a, b]) = self;
+        (asks && *issues != 0).then(|| Key::from_words(*a, *b))
     }
 }

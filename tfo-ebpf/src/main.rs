@@ -51,10 +51,11 @@ use tfo_common::{
 };
 
 use crate::{
-    case::Case,
+    case::{Case, Order},
     frame::{Packet, PacketFrame},
-    guard::{Decision, Port},
+    guard::{Decision, Issuer, Port},
     rewrite::Writable,
+    socket::Site,
     stage::Stage,
 };
 
@@ -90,6 +91,16 @@ fn tfo_xdp_policy(ctx: XdpContext) -> u32 {
 #[xdp(frags)]
 fn tfo_xdp_guard(ctx: XdpContext) -> u32 {
     defend(&ctx)
+}
+
+/// Goes on where [`tfo_xdp_guard`] has a SYN challenged.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the macro calls"
+)]
+#[xdp(frags)]
+fn tfo_xdp_challenge(ctx: XdpContext) -> u32 {
+    answer(&ctx)
 }
 
 /// Sees every packet that the interface receives, after XDP, where there is a guard.
@@ -147,12 +158,12 @@ fn observe(ctx: &(impl EbpfContext + Packet + Stage)) {
         && guards(ctx)
         && Case::put_down(policy::head(), syn)
     {
-        ctx.challenge();
+        ctx.guard();
     }
     match parsed {
         Ok(syn) if Outcome::depends_on_socket(&syn) => judge(ctx, &syn),
         Ok(syn) => {
-            let judgement = Judgement::of(&syn, &Socket::Unknown, false, || None);
+            let judgement = Judgement::of(&syn, &Socket::Unknown, || None);
             counters::count_syn(&syn, judgement, Verdict::NONE);
             // An ordinary SYN pays for nothing else.
             if syn.options.malformed {
@@ -176,33 +187,56 @@ fn defend(ctx: &XdpContext) -> u32 {
     let Some(Case { policy, syn }) = Case::take_up() else {
         return xdp_action::XDP_PASS;
     };
-    let (socket, site) = socket::look_up_site(ctx, syn);
-    // The verifier is not to go on once for each judgement.
-    let judgement = Judgement::of(syn, &socket, true, keys::in_force)
-        .through(|word| frame::forget(word, syn.sequence.into()));
+    let mut site = Site::NONE;
+    let socket = socket::look_up_site(ctx, syn, &mut site);
+    // The verifier is not to go on once for each judgement and each way to it.
+    let opaque = |word| frame::forget(word, syn.sequence.into());
+    let issuer = Issuer::of(&socket).through(opaque);
+    let judgement = Judgement::in_full(syn, &socket, keys::in_force, opaque);
     let port = Port::of(syn.destination_port()).filter(|port| port.is_watched());
     let (Some(port), Some(head)) = (port, guard::head()) else {
         return go_on(ctx, *policy, syn, judgement);
     };
     let now = guard::now();
-    let Decision { reaction, switched } = Decision::of(port, head, syn, judgement, &site, now);
+    let Decision { reaction, switched } = Decision::of(port, head, syn, judgement, site, now);
     if switched {
         counters::count_at(syn.destination_port(), Counter::GuardSwitchedOn);
     }
-    let key = match &socket {
-        Socket::Listener(listener) if guard::hands_out(&socket, judgement) => listener.keys.first(),
-        _ => None,
-    };
-    let answered = match reaction {
+    match reaction {
         Reaction::None => return go_on(ctx, *policy, syn, judgement),
         Reaction::Proven | Reaction::Unfit => {
             counters::count_reaction(syn, reaction);
             return go_on(ctx, *policy, syn, judgement);
         }
-        Reaction::Challenged => reply::challenge(ctx, head, syn, &site, key, now),
-        Reaction::Capped | Reaction::Martian => false,
+        Reaction::Challenged => {
+            let key = issuer.key(judgement);
+            let order = Order {
+                judgement,
+                site,
+                key,
+            };
+            if order.put_down() {
+                // Together they would be too much for the verifier.
+                ctx.challenge();
+            }
+        }
+        Reaction::Capped | Reaction::Martian => {}
+    }
+    counters::count_blocked(syn, judgement, reaction, false);
+    xdp_action::XDP_DROP
+}
+
+/// Answers the SYN that was put down.
+#[inline(always)]
+fn answer(ctx: &XdpContext) -> u32 {
+    let (Some(Case { syn, .. }), Some(order), Some(head)) =
+        (Case::take_up(), Order::take_up(), guard::head())
+    else {
+        return xdp_action::XDP_PASS;
     };
-    counters::count_blocked(syn, judgement, reaction, answered && key.is_some());
+    let answered = reply::challenge(ctx, head, syn, &order, guard::now());
+    let issued = answered && order.key.is_some();
+    counters::count_blocked(syn, order.judgement, Reaction::Challenged, issued);
     if answered {
         xdp_action::XDP_TX
     } else {
@@ -233,7 +267,7 @@ fn judge(ctx: &(impl EbpfContext + Stage), syn: &Syn) {
         // It is not there. Nothing is done.
     }
     let socket = socket::look_up(ctx, syn);
-    let judgement = Judgement::of(syn, &socket, false, keys::in_force);
+    let judgement = Judgement::of(syn, &socket, keys::in_force);
     counters::count_syn(syn, judgement, Verdict::NONE);
     tell(ctx, syn, judgement, Verdict::NONE);
 }
@@ -246,8 +280,8 @@ fn enforce(ctx: &(impl EbpfContext + Writable)) -> Fate {
     };
     let socket = socket::look_up(ctx, syn);
     // The verifier is not to go on once for each judgement.
-    let judgement = Judgement::of(syn, &socket, true, keys::in_force)
-        .through(|word| frame::forget(word, syn.sequence.into()));
+    let opaque = |word| frame::forget(word, syn.sequence.into());
+    let judgement = Judgement::in_full(syn, &socket, keys::in_force, opaque);
     let mut verdict = policy::verdict(*policy, syn, judgement);
     if let Some(rewrite) = verdict.action().rewrite()
         && !rewrite::apply(ctx, syn, rewrite)

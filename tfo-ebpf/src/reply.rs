@@ -10,7 +10,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use tfo_common::{
-    cookie::{Addresses, Cookie, Key},
+    cookie::{Addresses, Cookie},
     guard::{
         GuardHead,
         cookie::{Challenge, Handshake},
@@ -25,6 +25,7 @@ use tfo_common::{
 };
 
 use crate::{
+    case::Order,
     frame::{self, Packet as _, PacketFrame},
     guard,
     socket::Site,
@@ -46,15 +47,14 @@ const V6_LEAST: u16 = 1220;
 /// What a timestamp takes of each segment.
 const TIMESTAMP: u16 = 12;
 
-/// Makes the answer to `syn` of its frame, with a Fast Open cookie of `key` where there is one. `false` where
+/// Makes the answer to `syn` of its frame, as `order` says. `false` where
 /// that is not possible.
 #[inline(always)]
 pub(crate) fn challenge(
     ctx: &XdpContext,
     head: &GuardHead,
     syn: &Syn,
-    site: &Site,
-    key: Option<&Key>,
+    order: &Order,
     now: u64,
 ) -> bool {
     let slot = head.slot(now);
@@ -77,7 +77,7 @@ pub(crate) fn challenge(
     // The verifier is not to go on once for each offer.
     let offered = offered
         .with_segment_size(size)
-        .limited(site.abilities)
+        .limited(order.site.abilities())
         .through(opaque);
     let handshake = Handshake {
         addresses: &syn.addresses,
@@ -92,12 +92,13 @@ pub(crate) fn challenge(
         echo: clocks.value,
         agreed: challenge.agreed,
         segment_size,
-        window: window(site, segment_size, offered.timestamps()),
+        window: window(order.site, segment_size, offered.timestamps()),
         window_scale: head.window_scale as u8,
-        issues: key.is_some(),
-        cookie: key.map_or(Cookie::from_word(0), |key| {
-            Cookie::issue(key, &syn.addresses)
-        }),
+        issues: order.key.is_some(),
+        cookie: match &order.key {
+            Some(key) => Cookie::issue(key, &syn.addresses),
+            None => Cookie::from_word(0),
+        },
         experimental: syn.options.experimental,
     };
     // SAFETY: this CPU's own, and an answer is nothing but these words.
@@ -110,8 +111,8 @@ pub(crate) fn challenge(
 /// The first window, which no scale applies to: what the kernel's would be (`tcp_select_initial_window`), whole
 /// segments of what the listener's buffer takes.
 #[inline(always)]
-fn window(site: &Site, segment_size: u16, timestamps: bool) -> u16 {
-    let space = (site.receive_buffer / 2).min(u16::MAX.into()) as u16;
+fn window(site: Site, segment_size: u16, timestamps: bool) -> u16 {
+    let space = (site.receive_buffer() / 2).min(u16::MAX.into()) as u16;
     let unit = segment_size.saturating_sub(if timestamps { TIMESTAMP } else { 0 });
     match space.checked_rem(unit) {
         Some(rest) if unit < space => space - rest,

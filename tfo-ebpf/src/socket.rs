@@ -22,6 +22,8 @@ use tfo_common::{
     wire::{ack::Ack, offer::Abilities, signature::SignatureRules},
 };
 
+use crate::frame;
+
 /// Set by the controller before the program is loaded.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".rodata")]
@@ -118,55 +120,92 @@ impl Tuple {
     }
 }
 
-/// What the guard has to know of a listener.
+/// What the guard has to know of a listener, packed into one word, of which the verifier then knows nothing:
+/// bytes of its receive buffer, and flags above.
 #[derive(Clone, Copy)]
-pub(crate) struct Site {
-    /// A listener gets the SYN, and not for a connection that it opens anew.
-    pub(crate) listens: bool,
-    /// It takes no proof.
-    pub(crate) unfit: bool,
-    /// Its SYN queue is half full.
-    pub(crate) pressed: bool,
-    /// Which options the host uses.
-    pub(crate) abilities: Abilities,
-    /// Bytes of its receive buffer.
-    pub(crate) receive_buffer: u32,
-}
+pub(crate) struct Site(u64);
 
 impl Site {
-    /// No listener.
-    const NONE: Self = Self {
-        listens: false,
-        unfit: false,
-        pressed: false,
-        abilities: Abilities {
-            window_scale: false,
-            sack: false,
-            ecn: false,
-            timestamps: false,
-        },
-        receive_buffer: 0,
-    };
+    /// No listener gets the SYN, or one for a connection that it opens anew.
+    pub(crate) const NONE: Self = Self(0);
+    const LISTENS: u64 = 1 << 32;
+    const UNFIT: u64 = 1 << 33;
+    const PRESSED: u64 = 1 << 34;
+    const SCALES: u64 = 1 << 35;
+    const SACK: u64 = 1 << 36;
+    const ECN: u64 = 1 << 37;
+    const TIMESTAMPS: u64 = 1 << 38;
 
-    /// That of the listener `tcp`.
+    /// That of the listener `tcp`. `noise` is any number that the verifier does not know.
     #[inline(always)]
-    fn read(tcp: usize) -> Self {
+    fn read(tcp: usize, noise: u64) -> Self {
         let net: usize = load(tcp + offset!(net));
+        let buffer: u32 = load(tcp + offset!(receive_buffer));
+        let mut word = u64::from(buffer) | Self::LISTENS;
+        // After each flag, the verifier goes on once, not once for each of all their combinations.
+        let mut note = |set: bool, flag: u64| {
+            word = frame::forget(word | if set { flag } else { 0 }, noise);
+        };
         let on = |offset: usize| load::<u8>(net + offset) != 0;
+        note(on(offset!(sysctl_window_scaling)), Self::SCALES);
+        note(on(offset!(sysctl_sack)), Self::SACK);
+        note(on(offset!(sysctl_ecn)), Self::ECN);
+        note(on(offset!(sysctl_timestamps)), Self::TIMESTAMPS);
         let max_backlog: u32 = load(tcp + offset!(max_ack_backlog));
         let pending: u32 = load(tcp + offset!(syn_queue));
-        Self {
-            listens: true,
-            unfit: is_unfit(tcp),
-            pressed: pending > max_backlog / 2,
-            abilities: Abilities {
-                window_scale: on(offset!(sysctl_window_scaling)),
-                sack: on(offset!(sysctl_sack)),
-                ecn: on(offset!(sysctl_ecn)),
-                timestamps: on(offset!(sysctl_timestamps)),
-            },
-            receive_buffer: load(tcp + offset!(receive_buffer)),
+        note(pending > max_backlog / 2, Self::PRESSED);
+        note(is_unfit(tcp), Self::UNFIT);
+        Self(word)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn word(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(crate) const fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+
+    #[inline(always)]
+    const fn is(self, flag: u64) -> bool {
+        self.0 & flag != 0
+    }
+
+    /// A listener gets the SYN, and not for a connection that it opens anew.
+    #[inline(always)]
+    pub(crate) const fn listens(self) -> bool {
+        self.is(Self::LISTENS)
+    }
+
+    /// It takes no proof.
+    #[inline(always)]
+    pub(crate) const fn is_unfit(self) -> bool {
+        self.is(Self::UNFIT)
+    }
+
+    /// Its SYN queue is half full.
+    #[inline(always)]
+    pub(crate) const fn is_pressed(self) -> bool {
+        self.is(Self::PRESSED)
+    }
+
+    /// Which options the host uses.
+    #[inline(always)]
+    pub(crate) const fn abilities(self) -> Abilities {
+        Abilities {
+            window_scale: self.is(Self::SCALES),
+            sack: self.is(Self::SACK),
+            ecn: self.is(Self::ECN),
+            timestamps: self.is(Self::TIMESTAMPS),
         }
+    }
+
+    /// Bytes of its receive buffer.
+    #[inline(always)]
+    pub(crate) const fn receive_buffer(self) -> u32 {
+        self.0 as u32
     }
 }
 
@@ -230,12 +269,14 @@ pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn) -> Socket {
     find(ctx, syn, |_| {})
 }
 
-/// As [`look_up`], with what the guard has to know.
+/// As [`look_up`]; leaves in `site` what the guard has to know.
 #[inline(always)]
-pub(crate) fn look_up_site(ctx: &impl EbpfContext, syn: &Syn) -> (Socket, Site) {
-    let mut site = Site::NONE;
-    let socket = find(ctx, syn, |tcp| site = Site::read(tcp));
-    (socket, site)
+pub(crate) fn look_up_site(ctx: &impl EbpfContext, syn: &Syn, site: &mut Site) -> Socket {
+    let noise = syn.sequence.into();
+    let mut word = Site::NONE.0;
+    let socket = find(ctx, syn, |tcp| word = Site::read(tcp, noise).0);
+    *site = Site(frame::forget(word, noise));
+    socket
 }
 
 /// Looks up what the SYN will meet in the kernel; `read` has a look at a listener that no connection stood before.

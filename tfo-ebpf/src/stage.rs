@@ -6,14 +6,14 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 
-use tfo_common::maps::{GUARD_STAGE, POLICY_STAGE};
+use tfo_common::maps::{CHALLENGE_STAGE, GUARD_STAGE, POLICY_STAGE};
 
 /// The programs that a first one jumps to. Each kind has an array of its own, which takes no other kind.
 #[btf_map]
-static XDP_STAGES: ProgramArray<2> = ProgramArray::new();
+static XDP_STAGES: ProgramArray<3> = ProgramArray::new();
 
 #[btf_map]
-static TC_STAGES: ProgramArray<2> = ProgramArray::new();
+static TC_STAGES: ProgramArray<3> = ProgramArray::new();
 
 /// What a first program is run on.
 pub(crate) trait Stage {
@@ -24,6 +24,9 @@ pub(crate) trait Stage {
     fn enforce(&self);
 
     /// Goes on in the guard's program; returns only where that is not there.
+    fn guard(&self) {}
+
+    /// Goes on in the program that answers; returns only where that is not there.
     fn challenge(&self) {}
 }
 
@@ -37,9 +40,15 @@ impl Stage for XdpContext {
     }
 
     #[inline(always)]
-    fn challenge(&self) {
+    fn guard(&self) {
         // SAFETY: the context is the kernel's own.
         unsafe { XDP_STAGES.tail_call(self, GUARD_STAGE) };
+    }
+
+    #[inline(always)]
+    fn challenge(&self) {
+        // SAFETY: the context is the kernel's own.
+        unsafe { XDP_STAGES.tail_call(self, CHALLENGE_STAGE) };
     }
 }
 

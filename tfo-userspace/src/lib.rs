@@ -16,6 +16,7 @@ pub mod config;
 pub mod datapath;
 pub mod doctor;
 pub mod farm;
+pub mod guard;
 pub mod kernel;
 pub mod keys;
 pub mod metrics;

@@ -21,6 +21,12 @@ impl Key {
         Self { k0, k1 }
     }
 
+    /// Its two halves.
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; 2] {
+        [self.k0, self.k1]
+    }
+
     /// Bytes of a key: `TCP_FASTOPEN_KEY_LENGTH`.
     pub const LEN: usize = 16;
 

@@ -151,6 +151,19 @@ impl Reaction {
         Self::Martian,
     ];
 
+    /// The reaction that has this discriminant; the last one for greater numbers.
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::None,
+            1 => Self::Proven,
+            2 => Self::Unfit,
+            3 => Self::Challenged,
+            4 => Self::Capped,
+            _ => Self::Martian,
+        }
+    }
+
     /// What counts it.
     #[inline(always)]
     pub const fn counter(self) -> Option<Counter> {
@@ -204,6 +217,7 @@ mod tests {
     fn reactions_are_in_the_order_of_their_discriminants() {
         for (index, reaction) in Reaction::ALL.into_iter().enumerate() {
             assert_eq!(reaction as usize, index);
+            assert_eq!(Reaction::from_number(index as u32), reaction);
         }
     }
 

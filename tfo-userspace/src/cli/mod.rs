@@ -6,6 +6,7 @@ mod detach;
 mod doctor;
 mod events;
 mod farm;
+mod guard;
 mod keys;
 mod listeners;
 mod output;
@@ -25,7 +26,7 @@ use tfo_userspace::{
     kernel::{netns, support},
 };
 
-use self::policy::PolicyCommand;
+use self::{guard::GuardCommand, policy::PolicyCommand};
 
 /// The exit status of a check that found something.
 const FOUND: u8 = 3;
@@ -65,6 +66,9 @@ enum Command {
     /// Show and change what is done to SYNs: by port, by what they are, and how many come
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Show and change which ports are guarded from SYN floods
+    #[command(subcommand)]
+    Guard(GuardCommand),
     /// Show and rotate the keys that the hosts of a farm share by way of etcd
     Farm(farm::FarmArgs),
     /// Show what on this host keeps Fast Open or tfo from working, and what to do about it
@@ -270,6 +274,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Policy(PolicyCommand::Show(args)) => policy::show(args.json),
             Command::Policy(PolicyCommand::Set(args)) => policy::set(&args).await,
             Command::Policy(PolicyCommand::Clear { ports }) => policy::clear(&ports),
+            Command::Guard(GuardCommand::Show(args)) => guard::show(args.json),
+            Command::Guard(GuardCommand::Set(args)) => guard::set(&args).await,
+            Command::Guard(GuardCommand::Clear { ports }) => guard::clear(&ports).await,
             Command::Top(args) => top::run(&args, cli.netns.as_deref()).await,
             Command::Run(args) => run::run(args, cli.verbose).await,
         }?;

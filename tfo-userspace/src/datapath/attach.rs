@@ -6,7 +6,7 @@ use super::{
     AttachError, AttachedInterface, Build, Datapath, DatapathError, Mirror, Namespace,
     NamespaceError, Settings,
     attach_error::Whose,
-    build, info,
+    build, guard, info,
     lock::Lock,
     modes,
     modes::Running,
@@ -275,6 +275,7 @@ impl<'a> Turn<'a> {
         let running = run(&mut datapath, &pins)?;
         let (mode, program_id) = (running.mode, running.program_id);
         datapath.pin_stages(mode, &pins.stages())?;
+        self.guard(mode, settings, &pins, &pins.stages())?;
         info::write(&pins.info(), datapath.settings())?;
         build::write(&pins.build())?;
         self.namespace.rebase_with(|| datapath.counters())?;
@@ -312,6 +313,33 @@ impl<'a> Turn<'a> {
         Ok(datapath)
     }
 
+    /// Puts the guard's programs on the interface, if there is a guard and it can have them.
+    fn guard(
+        &self,
+        mode: XdpMode,
+        settings: Settings,
+        pins: &InterfacePins,
+        stages: &Path,
+    ) -> Result<(), AttachError> {
+        let Ok(link) = self.interface.link.clone() else {
+            return Ok(());
+        };
+        if mode == XdpMode::Tc || !self.namespace.is_guarded()? {
+            return Ok(());
+        }
+        let settings = Settings {
+            mirror: Mirror::Exact,
+            ..settings
+        };
+        let mut datapath = Datapath::load_guarded(settings, link, self.namespace.pins(), pins)?;
+        Ok(guard::post(
+            &mut datapath,
+            &self.interface.name,
+            pins,
+            stages,
+        )?)
+    }
+
     /// Replaces a program of this layout version, unless it is the same.
     fn keep_or_upgrade(
         &self,
@@ -335,6 +363,7 @@ impl<'a> Turn<'a> {
         // Before the new program runs, and until no run of the old one is left.
         datapath.load_for(mode)?;
         datapath.pin_stages(mode, &next)?;
+        self.guard(mode, settings, &self.pins, &next)?;
         let running = modes::replace(&mut datapath, &self.interface, [&self.pins; 2], mode)?;
         std::fs::rename(&next, &stages).map_err(DatapathError::io(&stages))?;
         // What was killed before the last of these has another build or settings, and is upgraded again.

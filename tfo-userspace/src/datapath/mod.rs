@@ -28,6 +28,7 @@ mod drift;
 mod events;
 mod filter;
 mod follow;
+mod guard;
 mod info;
 mod key_store;
 mod listeners;
@@ -54,6 +55,7 @@ pub use detach::{detach, detach_gone};
 pub use drift::Drift;
 pub use events::{DEFAULT_RATE, EventFilter, EventStream, Lost, monotonic, slug};
 pub use follow::{Change, Follower, Wanted};
+pub use guard::{GuardError, GuardState, GuardStore, PortState, Unguarded};
 pub use key_store::KeyStore;
 pub use listeners::{FastOpenState, ListenersError, ListeningSocket, listeners};
 pub use memory::Memory;
@@ -72,6 +74,9 @@ pub enum DatapathError {
     /// The kernel refused the object.
     #[error("the kernel refused the data path (-v shows why)")]
     Load(#[source] Box<aya::EbpfError>),
+    /// The kernel does not open connections on the guard's word.
+    #[error("this kernel takes no proof from the guard: {0}")]
+    NoProof(String),
     /// The kernel's verifier refused the program, or it could not be attached.
     #[error("the kernel refused the program (-v shows why)")]
     Program(#[source] Box<aya::programs::ProgramError>),

@@ -149,7 +149,7 @@ fn replace_in_link(
     })
 }
 
-fn not_a_link(error: LinkError) -> DatapathError {
+pub(super) fn not_a_link(error: LinkError) -> DatapathError {
     ProgramError::IOError(io::Error::other(error)).into()
 }
 

@@ -205,6 +205,11 @@ impl InterfacePins {
         self.dir.join("stages-next")
     }
 
+    /// The link of the guard's program in traffic control.
+    pub(super) fn guard(&self) -> PathBuf {
+        self.dir.join("guard")
+    }
+
     /// Where a clsact filter is, in place of a link and of a pinned program.
     pub(super) fn filter(&self) -> PathBuf {
         self.dir.join("filter")
@@ -298,12 +303,12 @@ impl InterfacePins {
     /// Detaches the program, if it is attached, and removes the directory.
     pub(super) fn remove(&self) -> Result<(), DatapathError> {
         // Closing the last reference detaches at once; removing the pin alone would do so later.
-        let link = PinnedLink::from_pin(self.link());
+        let links = [self.link(), self.guard()].map(PinnedLink::from_pin);
         if let Ok(Some(filter)) = Filter::read(&self.filter()) {
             filter.remove().map_err(DatapathError::io(&self.filter()))?;
         }
         remove_dir_all(&self.dir)?;
-        drop(link);
+        drop(links);
         Ok(())
     }
 }

@@ -10,9 +10,9 @@ use aya::{
 use tfo_common::{
     cookie::KeySet,
     maps::{
-        BARE_PACKETS, COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, KEYS, OF_INTERFACE, OF_NAMESPACE,
-        SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_SETTINGS, SOURCES, SocketOffsets, TC_POLICY,
-        TC_PROGRAM, XDP_POLICY, XDP_PROGRAM,
+        BARE_PACKETS, COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, GUARD_PROVES, KEYS, OF_INTERFACE,
+        OF_NAMESPACE, POLICY_STAGE, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_SETTINGS, SOURCES,
+        SocketOffsets, TC_POLICY, TC_PROGRAM, XDP_POLICY, XDP_PROGRAM,
     },
     sizes::Sizes,
     wire::Link,
@@ -22,6 +22,7 @@ use super::{
     DatapathError, EventFilter, EventStream, KeyStore, Mirror, PolicyStore, Settings, Snapshot,
     Sources,
     counters::read_sizes,
+    guard,
     pins::{InterfacePins, NamespacePins},
 };
 use crate::{
@@ -49,7 +50,7 @@ impl Datapath {
     ///
     /// [`DatapathError`] where the kernel refuses it.
     pub fn load(settings: impl Into<Settings>) -> Result<Self, DatapathError> {
-        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, None)?;
+        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, None, false)?;
         datapath.program_mut()?;
         Ok(datapath)
     }
@@ -62,14 +63,30 @@ impl Datapath {
         namespace: &NamespacePins,
         pins: &InterfacePins,
     ) -> Result<Self, DatapathError> {
-        Self::load_with(settings, link, Some((namespace, pins)))
+        Self::load_with(settings, link, Some((namespace, pins)), false)
+    }
+
+    /// As [`Self::load_pinned`], with a guard to put on the interface.
+    pub(super) fn load_guarded(
+        settings: Settings,
+        link: Link,
+        namespace: &NamespacePins,
+        pins: &InterfacePins,
+    ) -> Result<Self, DatapathError> {
+        Self::load_with(settings, link, Some((namespace, pins)), true)
     }
 
     fn load_with(
         mut settings: Settings,
         link: Link,
         pinned: Option<(&NamespacePins, &InterfacePins)>,
+        guarded: bool,
     ) -> Result<Self, DatapathError> {
+        let object = if guarded {
+            guard::order(OBJECT)?
+        } else {
+            OBJECT.into()
+        };
         let (offsets, not_exact) = match settings.mirror {
             Mirror::Packet => (SocketOffsets::default(), None),
             Mirror::Exact => match KernelTypes::read().and_then(|types| types.socket_offsets()) {
@@ -96,7 +113,8 @@ impl Datapath {
             .override_global(SOCKET_OFFSETS, &offsets, true)
             .override_global(SOURCE_SETTINGS, &sources, true)
             .override_global(BARE_PACKETS, &u32::from(link == Link::None), true)
-            .load(OBJECT)
+            .override_global(GUARD_PROVES, &u32::from(guarded), true)
+            .load(&object)
             .map_err(|error| DatapathError::Load(Box::new(error)))?;
         let map = ebpf.take_map(KEYS).ok_or(DatapathError::Missing(KEYS))?;
         let policies = PolicyStore::take(&mut ebpf)?;
@@ -178,7 +196,7 @@ impl Datapath {
             .ok_or(DatapathError::Missing(name))?
             .try_into()
             .map_err(DatapathError::map(name))?;
-        let set = stages.set(0, program, 0);
+        let set = stages.set(POLICY_STAGE, program, 0);
         set.map_err(DatapathError::map(name))
     }
 
@@ -253,6 +271,17 @@ impl Datapath {
     /// Where the keys are kept.
     pub(super) const fn keys_mut(&mut self) -> &mut KeyStore {
         &mut self.keys
+    }
+
+    /// The object's program of that name.
+    pub(super) fn program_named<'a, P>(
+        &'a mut self,
+        name: &'static str,
+    ) -> Result<&'a mut P, DatapathError>
+    where
+        &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+    {
+        program_of(&mut self.ebpf, name)
     }
 
     /// The map of that name.

@@ -11,4 +11,5 @@ pub mod support;
 pub mod sysctl;
 pub mod tc;
 pub mod types;
+pub mod window;
 pub mod xdp_features;

@@ -1,0 +1,235 @@
+//! `tfo guard`.
+
+use std::{fmt::Write as _, time::Duration};
+
+use anyhow::bail;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+use tfo_common::{guard::Mode, policy::Rate};
+use tfo_userspace::{
+    config::interval,
+    datapath::{GuardState, Namespace, PortState, Unguarded},
+    guard::{Guard, PortGuard},
+    policy::{Word, format_rate},
+};
+
+use super::{
+    JsonArgs,
+    output::{self, print_json, table, warn},
+};
+
+#[derive(Subcommand)]
+pub(super) enum GuardCommand {
+    /// Show which ports are guarded, and since when
+    Show(JsonArgs),
+    /// Guard ports, or change how; what is not named stays as it is
+    Set(SetArgs),
+    /// Guard no port any more, or none of these; whoever was challenged has 3 seconds to prove it
+    Clear {
+        /// The rule of this port alone; may be given several times
+        #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+        ports: Vec<u16>,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct SetArgs {
+    /// When: always (on), never (off), or while the port is flooded (auto)
+    #[arg(value_enum)]
+    mode: Option<ModeArg>,
+    /// This port's rule instead of that of all others; may be given several times
+    #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    ports: Vec<u16>,
+    /// With auto: guard from that many SYNs without proof on, such as 1000/s; half as many keep it on
+    #[arg(long, value_name = "RATE")]
+    above: Option<Word<Rate>>,
+    /// With auto: how long to stay on after that
+    #[arg(long, value_name = "TIME", value_parser = interval)]
+    quiet: Option<Duration>,
+    /// Most SYN-ACKs to one source, an IPv4 address or an IPv6 /64, at all ports
+    #[arg(long, value_name = "RATE")]
+    replies: Option<Word<Rate>>,
+    /// Most SYNs with a valid cookie of one source; others are challenged
+    #[arg(long, value_name = "RATE")]
+    proven: Option<Word<Rate>>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ModeArg {
+    /// Never
+    Off,
+    /// Always
+    On,
+    /// While the port is flooded
+    Auto,
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Off => Self::Off,
+            ModeArg::On => Self::On,
+            ModeArg::Auto => Self::Auto,
+        }
+    }
+}
+
+pub(super) fn show(json: bool) -> anyhow::Result<()> {
+    print(Namespace::current()?.guard()?.as_ref(), json)
+}
+
+pub(super) async fn set(args: &SetArgs) -> anyhow::Result<()> {
+    let namespace = Namespace::current()?;
+    let unguarded = namespace
+        .change_guard(|before| args.over(before.unwrap_or_default()).map(Some))
+        .await?;
+    warn_of(&unguarded);
+    print(namespace.guard()?.as_ref(), false)
+}
+
+pub(super) async fn clear(ports: &[u16]) -> anyhow::Result<()> {
+    let namespace = Namespace::current()?;
+    let unguarded = namespace
+        .change_guard(|before| without(before, ports))
+        .await?;
+    warn_of(&unguarded);
+    print(namespace.guard()?.as_ref(), false)
+}
+
+fn warn_of(unguarded: &[Unguarded]) {
+    for each in unguarded {
+        warn(&format!("not guarded: {each}"));
+    }
+}
+
+fn without(before: Option<Guard>, ports: &[u16]) -> anyhow::Result<Option<Guard>> {
+    let Some(mut guard) = before.filter(|_| !ports.is_empty()) else {
+        return Ok(None);
+    };
+    for port in ports {
+        if guard.ports.remove(port).is_none() {
+            bail!("port {port} has no rule of its own: `tfo guard show` lists those that have");
+        }
+    }
+    Ok(Some(guard))
+}
+
+impl SetArgs {
+    /// `before`, with what is said here.
+    fn over(&self, mut before: Guard) -> anyhow::Result<Guard> {
+        let of_port = self.mode.is_some() || self.above.is_some() || self.quiet.is_some();
+        if !of_port && self.replies.is_none() && self.proven.is_none() {
+            bail!("nothing to set: say on, off or auto, or a rate (tfo guard set --help)");
+        }
+        if !of_port && !self.ports.is_empty() {
+            bail!("--port goes with on, off, auto, --above or --quiet (tfo guard set --help)");
+        }
+        let rate = |said: Option<Word<Rate>>, below| said.map_or(below, |word| word.0);
+        before.replies = rate(self.replies, before.replies);
+        before.proven = rate(self.proven, before.proven);
+        let over = |below: Option<PortGuard>| {
+            let below = below.unwrap_or_default();
+            PortGuard {
+                mode: self.mode.map_or(below.mode, Mode::from),
+                above: rate(self.above, below.above),
+                quiet: self.quiet.unwrap_or(below.quiet),
+            }
+        };
+        if self.ports.is_empty() && of_port {
+            before.default = Some(over(before.default));
+        }
+        for port in &self.ports {
+            let rule = over(before.ports.get(port).copied());
+            before.ports.insert(*port, rule);
+        }
+        Ok(before)
+    }
+}
+
+fn print(state: Option<&GuardState>, json: bool) -> anyhow::Result<()> {
+    match (state, json) {
+        (Some(state), true) => print_json(&to_json(state)),
+        (None, true) => print_json(&json!({ "in_force": false })),
+        (Some(state), false) => output::print(&text(state)),
+        (None, false) => output::print("no guard: every SYN meets the kernel\n"),
+    }
+}
+
+fn text(state: &GuardState) -> String {
+    let heads = [
+        "port",
+        "mode",
+        "guarded",
+        "for",
+        "switched on",
+        "above",
+        "quiet",
+    ];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    rows.extend(state.ports.iter().map(|port| {
+        let PortState {
+            rule,
+            on,
+            since,
+            switches,
+            ..
+        } = port;
+        let auto = rule.mode == Mode::Auto;
+        let of_auto = |text: String| if auto { text } else { "-".to_owned() };
+        vec![
+            name(port.port),
+            rule.mode.name().to_owned(),
+            if *on { "yes" } else { "no" }.to_owned(),
+            match since {
+                Some(since) if *on => format!("{} s", since.as_secs()),
+                _ => "-".to_owned(),
+            },
+            switches.to_string(),
+            of_auto(format_rate(rule.above)),
+            of_auto(format!("{} s", rule.quiet.as_secs_f64())),
+        ]
+    }));
+    let mut text = table(&rows);
+    let Guard {
+        replies, proven, ..
+    } = &state.guard;
+    let _ = writeln!(
+        text,
+        "\none source: {} SYN-ACKs, {} SYNs with a valid cookie",
+        format_rate(*replies),
+        format_rate(*proven)
+    );
+    text
+}
+
+fn name(port: u16) -> String {
+    match port {
+        0 => "default".to_owned(),
+        port => port.to_string(),
+    }
+}
+
+fn to_json(state: &GuardState) -> Value {
+    let rate = |rate: Rate| {
+        let Rate { per_second, burst } = rate;
+        let limited = !rate.is_unlimited();
+        limited.then(|| json!({ "per_second": per_second, "burst": burst }))
+    };
+    let ports = state.ports.iter().map(|port| {
+        json!({
+            "port": (port.port != 0).then_some(port.port),
+            "mode": port.rule.mode.name(),
+            "on": port.on,
+            "since_seconds": port.since.map(|since| since.as_secs_f64()),
+            "switched_on": port.switches,
+            "above": rate(port.rule.above),
+            "quiet_seconds": port.rule.quiet.as_secs_f64(),
+        })
+    });
+    json!({
+        "in_force": true,
+        "replies": rate(state.guard.replies),
+        "proven": rate(state.guard.proven),
+        "ports": ports.collect::<Vec<_>>(),
+    })
+}
