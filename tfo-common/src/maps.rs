@@ -102,6 +102,9 @@ pub const POLICY_SLOTS: usize = 2;
 /// The key in [`POLICY_RULES`] of the rule for ports that have none of their own. No service has port 0.
 pub const DEFAULT_PORT: u32 = 0;
 
+/// Per-CPU array, 1 entry: the SYN on its way from one program to the next. The program alone knows what is in it;
+/// the guard's programs are loaded later than the others, and share it with them.
+pub const CASE: &str = "CASE";
 /// Array, 1 entry: the [`crate::guard::GuardHead`].
 pub const GUARD: &str = "GUARD";
 /// Hash from a port as u32 to its [`crate::guard::GuardPort`]. [`DEFAULT_PORT`] has that of all others.
@@ -127,7 +130,8 @@ pub const OF_NAMESPACE: [&str; 9] = [
 ];
 
 /// The maps that every interface has of its own.
-pub const OF_INTERFACE: [&str; 8] = [
+pub const OF_INTERFACE: [&str; 9] = [
+    CASE,
     COUNTERS,
     PORT_SLOTS,
     SLOTS_TAKEN,

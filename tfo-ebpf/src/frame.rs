@@ -6,7 +6,7 @@ use aya_ebpf::{
     helpers::{bpf_skb_pull_data, bpf_xdp_get_buff_len},
     programs::{TcContext, XdpContext},
 };
-use tfo_common::wire::{Frame, Link, View};
+use tfo_common::wire::{Frame, Link, View, ethernet};
 
 /// Set by the controller before the program is loaded: not 0 where the interface carries bare packets. Without a
 /// section of its own, LLVM takes it for any other constant 0, such as a map's key, and that changes with it.
@@ -16,7 +16,7 @@ static BARE_PACKETS: u32 = 0;
 
 /// What stands in front of the interface's packets.
 #[inline(always)]
-pub(crate) fn link() -> Link {
+fn link() -> Link {
     // Volatile, or the compiler would take the value above for granted. The verifier knows the real
     // one, and drops what is never reached.
     // SAFETY: a live constant.
@@ -40,6 +40,11 @@ pub(crate) trait Packet {
 
     /// How many bytes the frame has, in all of its buffers.
     fn whole_len(&self) -> usize;
+
+    /// What stands in front of the packet.
+    fn link(&self) -> Link {
+        link()
+    }
 
     /// Brings the frame's headers to where they can be read, if they are not there and that can be done.
     fn pull(&self) {}
@@ -85,6 +90,24 @@ impl Packet for TcContext {
     #[inline(always)]
     fn whole_len(&self) -> usize {
         self.len() as usize
+    }
+
+    #[inline(always)]
+    fn link(&self) -> Link {
+        // A generic XDP program before may have had the kernel copy the packet: for the copy it forgets how long
+        // the Ethernet header is (`skb_pp_cow_data`), and shows what is behind it alone.
+        const TYPE: usize = ethernet::HEADER_LEN - 2;
+        // SAFETY: the context is the kernel's own.
+        let protocol = u16::from_be(unsafe { (*self.skb.skb).protocol } as u16);
+        match PacketFrame::new(self).view::<{ ethernet::HEADER_LEN }>(0) {
+            Some(header) if header.half(TYPE) != protocol => {
+                match (protocol, header.byte(0) >> 4) {
+                    (ethernet::IPV4, 4) | (ethernet::IPV6, 6) => Link::None,
+                    _ => link(),
+                }
+            }
+            _ => link(),
+        }
     }
 
     #[inline(always)]

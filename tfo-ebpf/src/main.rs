@@ -153,7 +153,7 @@ enum Fate {
 #[inline(always)]
 fn observe(ctx: &(impl EbpfContext + Packet + Stage)) {
     ctx.pull();
-    let parsed = wire::parse_behind(&PacketFrame::new(ctx), frame::link());
+    let parsed = wire::parse_behind(&PacketFrame::new(ctx), ctx.link());
     if let Ok(syn) = &parsed
         && guards(ctx)
         && Case::put_down(policy::head(), syn)

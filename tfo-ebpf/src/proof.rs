@@ -82,10 +82,8 @@ pub(crate) fn demand(ctx: &TcContext) -> Fate {
         port = Port::of(number);
         port.is_some()
     };
-    let (Ok(ack), Some(port)) = (
-        ack::parse(&PacketFrame::new(ctx), frame::link(), wanted),
-        port,
-    ) else {
+    let (Ok(ack), Some(port)) = (ack::parse(&PacketFrame::new(ctx), ctx.link(), wanted), port)
+    else {
         return Fate::GoesOn;
     };
     let now = guard::now();

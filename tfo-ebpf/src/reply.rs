@@ -142,7 +142,7 @@ fn send(ctx: &XdpContext, syn: &Syn, answer: &Answer, len: u16) -> bool {
     if unsafe { bpf_xdp_adjust_tail(ctx.ctx, wanted - present) } != 0 {
         return false;
     }
-    if frame::link() == Link::Ethernet && !turn_around(ctx) {
+    if ctx.link() == Link::Ethernet && !turn_around(ctx) {
         return false;
     }
     let words = answer.0.as_ptr();

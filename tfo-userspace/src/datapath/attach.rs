@@ -331,13 +331,9 @@ impl<'a> Turn<'a> {
             mirror: Mirror::Exact,
             ..settings
         };
-        let mut datapath = Datapath::load_guarded(settings, link, self.namespace.pins(), pins)?;
-        Ok(guard::post(
-            &mut datapath,
-            &self.interface.name,
-            pins,
-            stages,
-        )?)
+        let mut datapath =
+            Datapath::load_guarded(settings, link, self.namespace.pins(), pins, stages)?;
+        Ok(guard::post(&mut datapath, &self.interface.name, pins)?)
     }
 
     /// Replaces a program of this layout version, unless it is the same.

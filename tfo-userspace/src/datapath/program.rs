@@ -50,7 +50,7 @@ impl Datapath {
     ///
     /// [`DatapathError`] where the kernel refuses it.
     pub fn load(settings: impl Into<Settings>) -> Result<Self, DatapathError> {
-        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, None, false)?;
+        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, None, None)?;
         datapath.program_mut()?;
         Ok(datapath)
     }
@@ -63,26 +63,28 @@ impl Datapath {
         namespace: &NamespacePins,
         pins: &InterfacePins,
     ) -> Result<Self, DatapathError> {
-        Self::load_with(settings, link, Some((namespace, pins)), false)
+        Self::load_with(settings, link, Some((namespace, pins)), None)
     }
 
-    /// As [`Self::load_pinned`], with a guard to put on the interface.
+    /// As [`Self::load_pinned`], with a guard to put on the interface; `stages` is where the array is pinned by
+    /// which its program jumps.
     pub(super) fn load_guarded(
         settings: Settings,
         link: Link,
         namespace: &NamespacePins,
         pins: &InterfacePins,
+        stages: &Path,
     ) -> Result<Self, DatapathError> {
-        Self::load_with(settings, link, Some((namespace, pins)), true)
+        Self::load_with(settings, link, Some((namespace, pins)), Some(stages))
     }
 
     fn load_with(
         mut settings: Settings,
         link: Link,
         pinned: Option<(&NamespacePins, &InterfacePins)>,
-        guarded: bool,
+        guarded: Option<&Path>,
     ) -> Result<Self, DatapathError> {
-        let object = if guarded {
+        let object = if guarded.is_some() {
             guard::order(OBJECT)?
         } else {
             OBJECT.into()
@@ -103,6 +105,9 @@ impl Datapath {
                 loader.map_pin_path(name, pins.map(name));
             }
         }
+        if let Some(stages) = guarded {
+            loader.map_pin_path(XDP_POLICY[1], stages);
+        }
         let sources = settings.sources.constant();
         // A map has at least one entry, even if it is never used.
         loader.map_max_entries(SOURCES, settings.sources.max.max(1));
@@ -113,7 +118,7 @@ impl Datapath {
             .override_global(SOCKET_OFFSETS, &offsets, true)
             .override_global(SOURCE_SETTINGS, &sources, true)
             .override_global(BARE_PACKETS, &u32::from(link == Link::None), true)
-            .override_global(GUARD_PROVES, &u32::from(guarded), true)
+            .override_global(GUARD_PROVES, &u32::from(guarded.is_some()), true)
             .load(&object)
             .map_err(|error| DatapathError::Load(Box::new(error)))?;
         let map = ebpf.take_map(KEYS).ok_or(DatapathError::Missing(KEYS))?;
@@ -163,7 +168,7 @@ impl Datapath {
             let policy = program_of::<Xdp>(&mut self.ebpf, name)?;
             policy.load()?;
             let policy = policy.fd()?.try_clone().map_err(ProgramError::IOError)?;
-            self.set_stage(stages, &policy)?;
+            self.set_stage(stages, POLICY_STAGE, &policy)?;
         }
         program_of(&mut self.ebpf, XDP_PROGRAM)
     }
@@ -177,7 +182,7 @@ impl Datapath {
             let policy = program_of::<SchedClassifier>(&mut self.ebpf, name)?;
             policy.load()?;
             let policy = policy.fd()?.try_clone().map_err(ProgramError::IOError)?;
-            self.set_stage(stages, &policy)?;
+            self.set_stage(stages, POLICY_STAGE, &policy)?;
         }
         program_of(&mut self.ebpf, TC_PROGRAM)
     }
@@ -190,13 +195,19 @@ impl Datapath {
         }
     }
 
-    fn set_stage(&mut self, name: &'static str, program: &ProgramFd) -> Result<(), DatapathError> {
+    /// Puts a program in a place of the array of that name.
+    pub(super) fn set_stage(
+        &mut self,
+        name: &'static str,
+        stage: u32,
+        program: &ProgramFd,
+    ) -> Result<(), DatapathError> {
         let map = self.ebpf.map_mut(name);
         let mut stages: ProgramArray<_> = map
             .ok_or(DatapathError::Missing(name))?
             .try_into()
             .map_err(DatapathError::map(name))?;
-        let set = stages.set(POLICY_STAGE, program, 0);
+        let set = stages.set(stage, program, 0);
         set.map_err(DatapathError::map(name))
     }
 

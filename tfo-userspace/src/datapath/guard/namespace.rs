@@ -224,10 +224,8 @@ impl Namespace {
             mirror: Mirror::Exact,
             ..info::read(&pins.info())?
         };
-        let loaded = Datapath::load_guarded(settings, layer, self.pins(), &pins);
-        match loaded
-            .and_then(|mut datapath| post(&mut datapath, &found.name, &pins, &pins.stages()))
-        {
+        let loaded = Datapath::load_guarded(settings, layer, self.pins(), &pins, &pins.stages());
+        match loaded.and_then(|mut datapath| post(&mut datapath, &found.name, &pins)) {
             Ok(()) => Ok(Ok(())),
             Err(DatapathError::NoProof(reason)) => Ok(Err(format!(
                 "this kernel takes no proof: {reason}; limit SYNs by `tfo policy`"

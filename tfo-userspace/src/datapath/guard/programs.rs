@@ -57,13 +57,11 @@ fn instruction(source: u8, number: u32) -> [u8; 8] {
     [0x85, source << 4, 0, 0, a, b, c, d]
 }
 
-/// Puts the guard's programs, which `datapath` has, on the interface of that name; `stages_pin` is where the array is
-/// pinned by which its program jumps.
+/// Puts the guard's programs, which `datapath` has, on the interface of that name.
 pub(in crate::datapath) fn post(
     datapath: &mut Datapath,
     name: &str,
     pins: &InterfacePins,
-    stages_pin: &Path,
 ) -> Result<(), DatapathError> {
     let challenge = load(datapath, XDP_CHALLENGE)?;
     let guard = load(datapath, XDP_GUARD)?;
@@ -84,13 +82,9 @@ pub(in crate::datapath) fn post(
         let path = pins.guard();
         link.pin(&path).map_err(DatapathError::pin(&path))?;
     }
-    let mut stages = stages(stages_pin)?;
     // The second one first: the other one jumps to it.
-    for (stage, program) in [(CHALLENGE_STAGE, challenge), (GUARD_STAGE, guard)] {
-        let set = stages.set(stage, &program, 0);
-        set.map_err(DatapathError::map(XDP_POLICY[1]))?;
-    }
-    Ok(())
+    datapath.set_stage(XDP_POLICY[1], CHALLENGE_STAGE, &challenge)?;
+    datapath.set_stage(XDP_POLICY[1], GUARD_STAGE, &guard)
 }
 
 /// The XDP program of that name, loaded.
