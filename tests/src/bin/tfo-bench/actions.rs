@@ -15,7 +15,7 @@ use tfo_userspace::{
 
 use crate::{
     cases::{BACKUP, PORT, PRIMARY},
-    measure::{Effort, progress, stay_on, time_with},
+    measure::{Effort, on_first_cpu, progress, time_with},
     peers::Restore,
     report::{Row, Sample, Section, Table},
 };
@@ -111,7 +111,10 @@ impl Case {
 
 /// Every action on a SYN with data and a bad cookie.
 pub(crate) fn section(effort: &Effort) -> Result<Section> {
-    stay_on(0)?;
+    on_first_cpu(|| run(effort))
+}
+
+fn run(effort: &Effort) -> Result<Section> {
     let mut settings = Settings::from(Mirror::Packet);
     settings.sources.max = 0;
     let mut tfo = Program::with_settings(settings, &[PRIMARY, BACKUP])?;

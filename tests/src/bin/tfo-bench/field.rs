@@ -1,9 +1,6 @@
 //! Where floods are tried, and what stands against them.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result};
 use tfo_common::policy::{Action, Class, Rate};
@@ -11,7 +8,6 @@ use tfo_tests::{
     bed::{Bed, REQUEST},
     netns::{Netns, wait_until_up},
     packet::{Segment, fast_open},
-    process,
     tfo::Tfo,
     veth::{Family, Pair, SERVER_INTERFACE, server_port},
 };
@@ -26,8 +22,6 @@ use crate::peers::Peer;
 const GENERATOR: &str = "flood0";
 const FLOODED: &str = "server1";
 const GENERATOR_ADDRESS: &str = "10.78.0.2";
-/// How long a program that sets something up may take.
-const LIMIT: Duration = Duration::from_secs(20);
 /// As many as a SYN queue can bear: each stays in it for a minute.
 const FEW: Rate = Rate {
     per_second: 10,
@@ -68,7 +62,7 @@ impl Defence {
         let server = &field.bed.pair.server;
         match self {
             Self::NoFlood | Self::Kernel => Ok(()),
-            Self::Nftables => run(server, "nft", &[NFTABLES]),
+            Self::Nftables => server.done("nft", &[NFTABLES]).map(drop),
             Self::Tfo(action, rate) => {
                 field.tfo.done(&["attach", SERVER_INTERFACE, FLOODED])?;
                 let mut port = PortPolicy::default();
@@ -88,9 +82,10 @@ impl Defence {
     }
 
     pub(crate) fn lower(self, field: &Field) -> Result<()> {
+        let server = &field.bed.pair.server;
         match self {
             Self::NoFlood | Self::Kernel => Ok(()),
-            Self::Nftables => run(&field.bed.pair.server, "nft", &["delete table inet bench"]),
+            Self::Nftables => server.done("nft", &["delete table inet bench"]).map(drop),
             Self::Tfo(..) => field.tfo.done(&["detach", "--all"]).map(drop),
         }
     }
@@ -101,10 +96,6 @@ const NFTABLES: &str = "table inet bench {\n\
     chain c { type filter hook prerouting priority raw; policy accept;\n\
     tcp flags & (syn | ack) == syn tcp option fastopen exists limit rate over 10000/second drop\n\
     }\n}";
-
-fn run(netns: &Netns, program: &str, arguments: &[&str]) -> Result<()> {
-    process::succeed(netns.command(program).args(arguments), LIMIT).map(drop)
-}
 
 /// A server, its honest client, and a wire that a flood comes by.
 pub(crate) struct Field {
@@ -139,7 +130,7 @@ impl Field {
             server.set_sysctl(&format!("net.ipv4.conf.{interface}.rp_filter"), "0")?;
         }
         // veth takes frames of other programs where it polls, as it does with GRO or a program of its own.
-        run(server, "ethtool", &["-K", FLOODED, "gro", "on"])?;
+        server.done("ethtool", &["-K", FLOODED, "gro", "on"])?;
         let index = generator.ip(&["-o", "link", "show", GENERATOR])?;
         let index = index.split(':').next().unwrap_or_default().trim();
         let flood = Peer::flood(index.parse().context("ip shows no index")?)?;

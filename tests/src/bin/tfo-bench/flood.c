@@ -1,31 +1,9 @@
 /* The benchmark's flood: a frame is sent from another source each time, with another cookie.
  *
  * It is run by BPF_PROG_TEST_RUN with live frames, which it sends out of an interface. A frame comes again and
- * again as it was left, so checksums are brought up to each change. Written for this comparison; no header files
- * are needed.
+ * again as it was left, so checksums are brought up to each change.
  */
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long long u64;
-
-#define SEC(name) __attribute__((section(name), used))
-#define INLINE static inline __attribute__((always_inline))
-
-static void *(*const map_lookup)(const void *map, const void *key) = (void *)1;
-static u32 (*const random)(void) = (void *)7;
-static long (*const redirect)(u32 interface, u64 flags) = (void *)23;
-
-enum { ARRAY = 2 };
-enum { ABORTED = 0 };
-
-struct map {
-	u32 type, key_size, value_size, max_entries, flags;
-};
-
-struct context {
-	u32 data, data_end;
-};
+#include "bpf.h"
 
 /* The interface's index. */
 struct map SEC("maps") INTERFACE = { ARRAY, 4, sizeof(u32), 1, 0 };

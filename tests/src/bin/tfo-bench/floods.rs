@@ -18,7 +18,7 @@ use tfo_tests::{
 
 use crate::{
     field::{Defence, Field},
-    measure::{Effort, progress, stay_on},
+    measure::{Effort, last_cpu, progress, stay_on},
     peers::Peer,
     report::{Plot, Report, Row, Sample, Section, Table},
 };
@@ -120,6 +120,7 @@ fn measure(field: &Field, defence: Defence, time: Duration) -> Result<Second> {
 
 /// What the client, the kernel and the CPUs do while the flood goes on.
 fn watch(field: &Field, port: u16, sent: &AtomicU64, time: Duration) -> Result<Second> {
+    // The generator, and what it sets off, have the first.
     stay_on(last_cpu())?;
     let pair = &field.bed.pair;
     // The flood's beginning is no part of it.
@@ -185,11 +186,6 @@ fn generate(flood: &Peer, port: u16, done: &AtomicBool, sent: &AtomicU64) -> Res
         sent.fetch_add(BURST.into(), Ordering::Relaxed);
     }
     Ok(())
-}
-
-/// The last CPU: the generator, and what it sets off, have the first.
-fn last_cpu() -> usize {
-    thread::available_parallelism().map_or(0, |cores| cores.get() - 1)
 }
 
 /// How long all CPUs worked, and how long they were there, in ticks.

@@ -15,6 +15,8 @@ use object::{
 use tfo_common::counters::Counter;
 use tfo_tests::{process, program::KeyBytes, prometheus::Scratch};
 
+/// What they include.
+const HEADER: &str = include_str!("bpf.h");
 const PEER: &str = include_str!("peer.c");
 const FLOOD: &str = include_str!("flood.c");
 const RESTORE: &str = include_str!("restore.c");
@@ -161,7 +163,9 @@ impl Restore {
 /// The object of a C program.
 fn compile(text: &str) -> Result<Vec<u8>> {
     let folder = Scratch::new()?;
-    let [source, object] = ["program.c", "program.o"].map(|name| folder.path().join(name));
+    let [header, source, object] =
+        ["bpf.h", "program.c", "program.o"].map(|name| folder.path().join(name));
+    fs::write(header, HEADER)?;
     fs::write(&source, text)?;
     let mut clang = Command::new("clang");
     clang
