@@ -25,6 +25,8 @@ pub(crate) struct Effort {
     pub(crate) runs: u32,
     /// How long each load of the whole host lasts in a round.
     pub(crate) load: Duration,
+    /// Rounds of floods, which take long.
+    pub(crate) floods: usize,
     /// How often keys are rotated.
     pub(crate) rotations: u32,
     /// How long the idle controller is watched in a round.
