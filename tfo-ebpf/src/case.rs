@@ -4,7 +4,7 @@
 use core::ptr;
 
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
-use tfo_common::{cookie::Key, judgement::Judgement, syn::Syn};
+use tfo_common::{classify::Outcome, cookie::Key, judgement::Judgement, syn::Syn};
 
 use crate::socket::Site;
 
@@ -42,42 +42,78 @@ impl Case {
     }
 }
 
-/// How the SYN of the [`Case`] is to be answered.
-pub(crate) struct Order {
-    pub(crate) judgement: Judgement,
-    pub(crate) site: Site,
-    /// Whose Fast Open cookie the answer has, if any.
-    pub(crate) key: Option<Key>,
-}
+/// What the guard finds out of the SYN of the [`Case`]. It is written down as it is found: of what it reads here, the
+/// verifier knows nothing, and does not go on once for each way to it.
+#[derive(Clone, Copy)]
+pub(crate) struct Findings(*mut [u64; Findings::WORDS]);
 
-/// One [`Order`]: the judgement, the site, 1 for a key, and the key.
 #[btf_map]
-static ORDER: PerCpuArray<[u64; 5], 1> = PerCpuArray::new();
+static FINDINGS: PerCpuArray<[u64; Findings::WORDS], 1> = PerCpuArray::new();
 
-impl Order {
-    /// Puts it down for the next program. `false` where there is no memory, which does not happen.
+impl Findings {
+    /// The site, the judgement, and whose cookies the listener hands out: 1 for any, and the key's words.
+    const WORDS: usize = 5;
+    const SITE: usize = 0;
+    const JUDGEMENT: usize = 1;
+    const ISSUES: usize = 2;
+    const KEY: usize = 3;
+
+    /// This CPU's, until the program ends and those to which it jumps; `None` where there is no memory, which does
+    /// not happen.
     #[inline(always)]
-    pub(crate) fn put_down(&self) -> bool {
-        let Some(place) = ORDER.get_ptr_mut(0) else {
-            return false;
-        };
-        let issues = u64::from(self.key.is_some());
-        let [a, b] = self.key.map_or([0; 2], |key| key.words());
-        let words = [self.judgement.word().into(), self.site.word(), issues, a, b];
-        // SAFETY: this CPU's own until the next program returns.
-        unsafe { ptr::write(place, words) };
-        true
+    pub(crate) fn here() -> Option<Self> {
+        FINDINGS.get_ptr_mut(0).map(Self)
     }
 
-    /// The one that was put down.
     #[inline(always)]
-    pub(crate) fn take_up() -> Option<Self> {
-        // SAFETY: the program before put it there just now.
-        let [judgement, site, issues, a, b] = unsafe { ptr::read(ORDER.get_ptr(0)?) };
-        Some(Self {
-            judgement: Judgement::from_word(judgement as u32),
-            site: Site::from_word(site),
-            key: (issues != 0).then(|| Key::from_words(a, b)),
-        })
+    fn put(self, at: usize, word: u64) {
+        // SAFETY: one of the words, which are this CPU's own. Volatile, or they would be kept elsewhere.
+        unsafe { ptr::write_volatile(self.0.cast::<u64>().add(at), word) };
+    }
+
+    #[inline(always)]
+    fn get(self, at: usize) -> u64 {
+        // SAFETY: as above.
+        unsafe { ptr::read_volatile(self.0.cast::<u64>().add(at)) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn put_site(self, site: Site) {
+        self.put(Self::SITE, site.word());
+    }
+
+    #[inline(always)]
+    pub(crate) fn site(self) -> Site {
+        Site::from_word(self.get(Self::SITE))
+    }
+
+    #[inline(always)]
+    pub(crate) fn put_judgement(self, judgement: Judgement) {
+        self.put(Self::JUDGEMENT, judgement.word().into());
+    }
+
+    #[inline(always)]
+    pub(crate) fn judgement(self) -> Judgement {
+        Judgement::from_word(self.get(Self::JUDGEMENT) as u32)
+    }
+
+    /// The key of the cookies that a listener hands out when it is not flooded.
+    #[inline(always)]
+    pub(crate) fn put_issuer(self, key: Option<&Key>) {
+        let [a, b] = key.map_or([0; 2], Key::words);
+        self.put(Self::ISSUES, key.is_some().into());
+        self.put(Self::KEY, a);
+        self.put(Self::KEY + 1, b);
+    }
+
+    /// The key of the cookie for the SYN, if it asks for one, or needs another one.
+    #[inline(always)]
+    pub(crate) fn issuer(self) -> Option<Key> {
+        let asks = matches!(
+            self.judgement().merit(),
+            Outcome::Request | Outcome::BadCookie | Outcome::BadLength | Outcome::Backup
+        );
+        let key = Key::from_words(self.get(Self::KEY), self.get(Self::KEY + 1));
+        (asks && self.get(Self::ISSUES) != 0).then_some(key)
     }
 }

@@ -18,7 +18,6 @@ use tfo_common::{
     judgement::Judgement,
     maps::{DEFAULT_PORT, MAX_GUARDED},
     policy::Rate,
-    socket::Socket,
     syn::Syn,
 };
 
@@ -227,45 +226,5 @@ impl Decision {
             reaction: Reaction::from_number(reaction as u32),
             switched,
         }
-    }
-}
-
-/// Whose cookies a listener hands out. Not 0 where it does; then the key's words.
-pub(crate) struct Issuer([u64; 3]);
-
-impl Issuer {
-    /// That of `socket`, when it is not flooded.
-    #[inline(always)]
-    pub(crate) fn of(socket: &Socket) -> Self {
-        match socket {
-            Socket::Listener(listener) if listener.hands_out_cookies() => {
-                match listener.keys.first() {
-                    Some(key) => {
-                        let [a, b] = key.words();
-                        Self([1, a, b])
-                    }
-                    None => Self([0; 3]),
-                }
-            }
-            _ => Self([0; 3]),
-        }
-    }
-
-    /// The same, where every word has been through `opaque` (see [`tfo_common::wire::Frame::opaque`]).
-    #[inline(always)]
-    pub(crate) fn through(self, opaque: impl Fn(u64) -> u64) -> Self {
-        let Self([issues, a, b]) = self;
-        Self([opaque(issues), opaque(a), opaque(b)])
-    }
-
-    /// The key of the cookie for a SYN that asks for one, or needs another one.
-    #[inline(always)]
-    pub(crate) fn key(&self, judgement: Judgement) -> Option<Key> {
-        let asks = matches!(
-            judgement.merit(),
-            Outcome::Request | Outcome::BadCookie | Outcome::BadLength | Outcome::Backup
-        );
-        let Self([issues, a, b]) = self;
-        (asks && *issues != 0).then(|| Key::from_words(*a, *b))
     }
 }

@@ -51,11 +51,10 @@ use tfo_common::{
 };
 
 use crate::{
-    case::{Case, Order},
+    case::{Case, Findings},
     frame::{Packet, PacketFrame},
-    guard::{Decision, Issuer, Port},
+    guard::{Decision, Port},
     rewrite::Writable,
-    socket::Site,
     stage::Stage,
 };
 
@@ -184,21 +183,20 @@ fn guards<C: Stage>(_: &C) -> bool {
 /// Challenges the SYN that was put down, if the guard says so.
 #[inline(always)]
 fn defend(ctx: &XdpContext) -> u32 {
-    let Some(Case { policy, syn }) = Case::take_up() else {
+    let (Some(Case { policy, syn }), Some(findings)) = (Case::take_up(), Findings::here()) else {
         return xdp_action::XDP_PASS;
     };
-    let mut site = Site::NONE;
-    let socket = socket::look_up_site(ctx, syn, &mut site);
-    // The verifier is not to go on once for each judgement and each way to it.
+    let socket = socket::investigate(ctx, syn, findings);
     let opaque = |word| frame::forget(word, syn.sequence.into());
-    let issuer = Issuer::of(&socket).through(opaque);
-    let judgement = Judgement::in_full(syn, &socket, keys::in_force, opaque);
+    findings.put_judgement(Judgement::in_full(syn, &socket, keys::in_force, opaque));
+    let judgement = findings.judgement();
     let port = Port::of(syn.destination_port()).filter(|port| port.is_watched());
     let (Some(port), Some(head)) = (port, guard::head()) else {
         return go_on(ctx, *policy, syn, judgement);
     };
     let now = guard::now();
-    let Decision { reaction, switched } = Decision::of(port, head, syn, judgement, site, now);
+    let Decision { reaction, switched } =
+        Decision::of(port, head, syn, judgement, findings.site(), now);
     if switched {
         counters::count_at(syn.destination_port(), Counter::GuardSwitchedOn);
     }
@@ -208,18 +206,8 @@ fn defend(ctx: &XdpContext) -> u32 {
             counters::count_reaction(syn, reaction);
             return go_on(ctx, *policy, syn, judgement);
         }
-        Reaction::Challenged => {
-            let key = issuer.key(judgement);
-            let order = Order {
-                judgement,
-                site,
-                key,
-            };
-            if order.put_down() {
-                // Together they would be too much for the verifier.
-                ctx.challenge();
-            }
-        }
+        // Together they would be too much for the verifier.
+        Reaction::Challenged => ctx.challenge(),
         Reaction::Capped | Reaction::Martian => {}
     }
     counters::count_blocked(syn, judgement, reaction, false);
@@ -229,14 +217,15 @@ fn defend(ctx: &XdpContext) -> u32 {
 /// Answers the SYN that was put down.
 #[inline(always)]
 fn answer(ctx: &XdpContext) -> u32 {
-    let (Some(Case { syn, .. }), Some(order), Some(head)) =
-        (Case::take_up(), Order::take_up(), guard::head())
+    let (Some(Case { syn, .. }), Some(findings), Some(head)) =
+        (Case::take_up(), Findings::here(), guard::head())
     else {
         return xdp_action::XDP_PASS;
     };
-    let answered = reply::challenge(ctx, head, syn, &order, guard::now());
-    let issued = answered && order.key.is_some();
-    counters::count_blocked(syn, order.judgement, Reaction::Challenged, issued);
+    let key = findings.issuer();
+    let answered = reply::challenge(ctx, head, syn, findings.site(), key.as_ref(), guard::now());
+    let (judgement, issued) = (findings.judgement(), answered && key.is_some());
+    counters::count_blocked(syn, judgement, Reaction::Challenged, issued);
     if answered {
         xdp_action::XDP_TX
     } else {

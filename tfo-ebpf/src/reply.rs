@@ -10,7 +10,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use tfo_common::{
-    cookie::{Addresses, Cookie},
+    cookie::{Addresses, Cookie, Key},
     guard::{
         GuardHead,
         cookie::{Challenge, Handshake},
@@ -25,7 +25,6 @@ use tfo_common::{
 };
 
 use crate::{
-    case::Order,
     frame::{self, Packet as _, PacketFrame},
     guard,
     socket::Site,
@@ -47,14 +46,15 @@ const V6_LEAST: u16 = 1220;
 /// What a timestamp takes of each segment.
 const TIMESTAMP: u16 = 12;
 
-/// Makes the answer to `syn` of its frame, as `order` says. `false` where
+/// Makes the answer to `syn` of its frame, with a Fast Open cookie of `key` where there is one. `false` where
 /// that is not possible.
 #[inline(always)]
 pub(crate) fn challenge(
     ctx: &XdpContext,
     head: &GuardHead,
     syn: &Syn,
-    order: &Order,
+    site: Site,
+    key: Option<&Key>,
     now: u64,
 ) -> bool {
     let slot = head.slot(now);
@@ -77,7 +77,7 @@ pub(crate) fn challenge(
     // The verifier is not to go on once for each offer.
     let offered = offered
         .with_segment_size(size)
-        .limited(order.site.abilities())
+        .limited(site.abilities())
         .through(opaque);
     let handshake = Handshake {
         addresses: &syn.addresses,
@@ -92,10 +92,10 @@ pub(crate) fn challenge(
         echo: clocks.value,
         agreed: challenge.agreed,
         segment_size,
-        window: window(order.site, segment_size, offered.timestamps()),
+        window: window(site, segment_size, offered.timestamps()),
         window_scale: head.window_scale as u8,
-        issues: order.key.is_some(),
-        cookie: match &order.key {
+        issues: key.is_some(),
+        cookie: match key {
             Some(key) => Cookie::issue(key, &syn.addresses),
             None => Cookie::from_word(0),
         },
@@ -138,8 +138,9 @@ fn send(ctx: &XdpContext, syn: &Syn, answer: &Answer, len: u16) -> bool {
     let at = u32::from(syn.layout.network);
     let present = ctx.whole_len() as i32;
     let wanted = (at + u32::from(len)).cast_signed();
+    // Mostly it is as long as the SYN.
     // SAFETY: the context is the kernel's own, and nothing that was read of the packet is used after this.
-    if unsafe { bpf_xdp_adjust_tail(ctx.ctx, wanted - present) } != 0 {
+    if wanted != present && unsafe { bpf_xdp_adjust_tail(ctx.ctx, wanted - present) } != 0 {
         return false;
     }
     if ctx.link() == Link::Ethernet && !turn_around(ctx) {

@@ -15,6 +15,7 @@ use aya_ebpf::{
     },
 };
 use tfo_common::{
+    classify::Outcome,
     cookie::{Addresses, Key, KeySet},
     maps::SocketOffsets,
     socket::{Listener, Socket, TimeWait},
@@ -22,7 +23,7 @@ use tfo_common::{
     wire::{ack::Ack, offer::Abilities, signature::SignatureRules},
 };
 
-use crate::frame;
+use crate::{case::Findings, frame};
 
 /// Set by the controller before the program is loaded.
 #[unsafe(no_mangle)]
@@ -266,22 +267,26 @@ impl Waiting {
 /// Looks up what the SYN will meet in the kernel.
 #[inline(always)]
 pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn) -> Socket {
-    find(ctx, syn, |_| {})
+    find(ctx, syn, None)
 }
 
-/// As [`look_up`]; leaves in `site` what the guard has to know.
+/// As [`look_up`], and notes what the guard has to know of a listener. One that gets an ordinary SYN, a flood's most
+/// frequent, is asked no more than that.
 #[inline(always)]
-pub(crate) fn look_up_site(ctx: &impl EbpfContext, syn: &Syn, site: &mut Site) -> Socket {
-    let noise = syn.sequence.into();
-    let mut word = Site::NONE.0;
-    let socket = find(ctx, syn, |tcp| word = Site::read(tcp, noise).0);
-    *site = Site(frame::forget(word, noise));
-    socket
+pub(crate) fn investigate(ctx: &impl EbpfContext, syn: &Syn, findings: Findings) -> Socket {
+    findings.put_site(Site::NONE);
+    findings.put_issuer(None);
+    find(ctx, syn, Some(findings))
 }
 
-/// Looks up what the SYN will meet in the kernel; `read` has a look at a listener that no connection stood before.
+/// Whether a SYN meets nothing that floods are met with.
 #[inline(always)]
-fn find(ctx: &impl EbpfContext, syn: &Syn, read: impl FnOnce(usize)) -> Socket {
+fn is_exempt(reopens: bool) -> bool {
+    reopens && offset!(checks_reopened) == 0
+}
+
+#[inline(always)]
+fn find(ctx: &impl EbpfContext, syn: &Syn, findings: Option<Findings>) -> Socket {
     if offset!(known) == 0 {
         return Socket::Unknown;
     }
@@ -310,11 +315,22 @@ fn find(ctx: &impl EbpfContext, syn: &Syn, read: impl FnOnce(usize)) -> Socket {
     let found = if state == LISTEN {
         match tcp_sock(socket.cast()) {
             Some(tcp) => {
-                if !reopens {
-                    read(tcp);
+                if let Some(findings) = findings
+                    && !reopens
+                {
+                    findings.put_site(Site::read(tcp, syn.sequence.into()));
                 }
-                let exempt = reopens && offset!(checks_reopened) == 0;
-                Socket::Listener(read_listener(tcp, exempt))
+                if findings.is_some() && !Outcome::depends_on_socket(syn) {
+                    Socket::Unknown
+                } else {
+                    let listener = read_listener(tcp, is_exempt(reopens));
+                    if let Some(findings) = findings
+                        && listener.hands_out_cookies()
+                    {
+                        findings.put_issuer(listener.keys.first());
+                    }
+                    Socket::Listener(listener)
+                }
             }
             None => Socket::Unknown,
         }
@@ -371,17 +387,19 @@ pub(crate) fn read_listener(tcp: usize, exempt: bool) -> Listener {
     let limit: u32 = load(tcp + offset!(queue_limit));
     let queue: u32 = load(tcp + offset!(queue));
     let no_cookie: u8 = load(tcp + offset!(no_cookie));
+    // The verifier goes on once after each of these, not once for each of all their combinations.
+    let note = |set: bool| frame::forget(set.into(), pending.into()) != 0;
     Listener {
         fast_open,
         syn_cookies: if exempt { 0 } else { syn_cookies },
         // Before Linux 6.14, and stable releases with its fix, the SYN queue takes one less:
         // inet_csk_reqsk_queue_is_full().
-        syn_queue_full: !exempt && pending > max_backlog,
-        accept_queue_full: backlog > max_backlog,
+        syn_queue_full: note(!exempt && pending > max_backlog),
+        accept_queue_full: note(backlog > max_backlog),
         limit,
         queue,
-        queue_full: queue >= limit && !frees_slot(tcp),
-        no_cookie: u32::from(no_cookie) & offset!(no_cookie_mask) as u32 != 0,
+        queue_full: note(queue >= limit && !frees_slot(tcp)),
+        no_cookie: note(u32::from(no_cookie) & offset!(no_cookie_mask) as u32 != 0),
         keys: keys_at(match own_keys(tcp) {
             0 => load(net + offset!(host_keys)),
             own => own,
@@ -391,8 +409,8 @@ pub(crate) fn read_listener(tcp: usize, exempt: bool) -> Listener {
                 0 => None,
                 from => Some(from as u8),
             },
-            refuses_md5: lacks_keys(tcp, offset!(md5_keys)),
-            refuses_authentication: lacks_keys(tcp, offset!(authentication_keys)),
+            refuses_md5: note(lacks_keys(tcp, offset!(md5_keys))),
+            refuses_authentication: note(lacks_keys(tcp, offset!(authentication_keys))),
         },
     }
 }

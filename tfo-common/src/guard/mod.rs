@@ -11,7 +11,7 @@ pub use gate::{GuardPort, GuardRule, Mode};
 
 use crate::{
     classify,
-    cookie::{Addresses, Key, siphash},
+    cookie::{Addresses, Key},
     counters::{Counter, Counters},
     judgement::Judgement,
     policy::Rate,
@@ -80,14 +80,18 @@ pub enum Bucket {
     Proven,
 }
 
-/// The place of a source's bucket.
+/// The place of a source's bucket: multiply-shift hashing (Dietzfelbinger et al., 1997) under a secret, of which
+/// nothing is ever shown.
 #[inline(always)]
 pub fn bucket_index(secret: &Key, addresses: &Addresses, bucket: Bucket) -> u32 {
     let [a, b] = match addresses {
         Addresses::V4(_) => Address::source(addresses).0,
         Addresses::V6([a, ..]) => [*a, 0],
     };
-    siphash(secret, &[a, b ^ bucket as u64]) as u32 % BUCKETS as u32
+    let [k0, k1] = secret.words();
+    let first = (a ^ k0).wrapping_mul(k1 | 1);
+    let mixed = (first ^ first >> 32 ^ b ^ bucket as u64).wrapping_mul(k0 | 1);
+    (mixed >> 48) as u32 % BUCKETS as u32
 }
 
 /// Whether nobody can be at the source address: the kernel drops what comes from there
@@ -250,11 +254,25 @@ mod tests {
         assert!(!is_martian(&Addresses::v6(v6("::1"), v6("::1"))));
     }
 
+    const KEY: Key = Key::from_groups([0x9e37_79b9, 0x7f4a_7c15, 0xbf58_476d, 0x1ce4_e5b9]);
+
     #[test]
     fn an_ipv6_source_is_its_network() {
-        let key = Key::from_groups([1, 2, 3, 4]);
-        let of = |a, b| bucket_index(&key, &Addresses::V6([a, b, 0, 0]), Bucket::Replies);
+        let of = |a, b| bucket_index(&KEY, &Addresses::V6([a, b, 0, 0]), Bucket::Replies);
         assert_eq!(of(1, 2), of(1, 3));
         assert_ne!(of(1, 2), of(2, 2));
+    }
+
+    /// Sources that follow each other, as those of a network do, are spread over all buckets.
+    #[test]
+    fn sources_spread_over_the_buckets() {
+        let mut taken = std::vec![0_u32; BUCKETS];
+        for source in 0..4 * BUCKETS as u32 {
+            let addresses = Addresses::v4(source.to_be_bytes(), [10, 0, 0, 1]);
+            taken[bucket_index(&KEY, &addresses, Bucket::Replies) as usize] += 1;
+        }
+        let empty = taken.iter().filter(|count| **count == 0).count();
+        assert!(empty < BUCKETS / 4, "{empty} of {BUCKETS} are empty");
+        assert!(taken.iter().all(|count| *count < 64));
     }
 }

@@ -222,9 +222,9 @@ const OFFSET_MASK: u64 = 0x3f;
 
 #[inline(always)]
 fn walk<F: Frame + ?Sized>(frame: &F, start: usize, len: usize) -> Seen {
+    let (mut at, mut offer, mut clock_at) = beginning(frame, start, len);
     let start = (frame.opaque(start as u64) & START_MASK) as usize;
     let len = (frame.opaque(len as u64) & OFFSET_MASK) as usize;
-    let (mut at, mut offer, mut clock_at) = (0, Offer::NONE.0.into(), 0);
     // As in `options::parse`.
     for _ in 0..options::MAX_LEN {
         at = frame.opaque(at) & OFFSET_MASK;
@@ -246,6 +246,24 @@ fn walk<F: Frame + ?Sized>(frame: &F, start: usize, len: usize) -> Seen {
         offer: Offer(offer as u32),
         clock_at,
     }
+}
+
+/// Where the walk begins, and what was offered by then: behind what Linux's lists begin with, or at the list's
+/// first byte. As `options::parse` does it.
+#[inline(always)]
+fn beginning<F: Frame + ?Sized>(frame: &F, start: usize, len: usize) -> (u64, u64, u64) {
+    const LEN: usize = options::USUAL_LEN;
+    if len >= LEN
+        && let Some(list) = frame.view::<LEN>(start)
+        && options::is_usual(&list)
+        && list.half(2) != 0
+    {
+        let scale = list.byte(LEN - 1).min(MAX_WINDOW_SCALE);
+        let offer = u32::from(list.half(2)) | u32::from(scale) << Offer::SCALE | Offer::SACK;
+        let clock_at = start + options::USUAL_CLOCK_AT;
+        return (LEN as u64, offer.into(), clock_at as u64);
+    }
+    (0, Offer::NONE.0.into(), 0)
 }
 
 /// What comes after an option.
@@ -326,6 +344,21 @@ mod tests {
         assert_eq!(offer.window_scale(), Some(10));
         assert!(offer.sack() && offer.ecn() && offer.timestamps());
         assert_eq!((clocks.value, clocks.echo), (0x0102_0304, 9));
+    }
+
+    /// The list that is read at once, with another option behind it that counts.
+    #[test]
+    fn the_usual_list_may_go_on() {
+        let usual = [
+            2, 4, 5, 180, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 9, 1, 3, 3, 10,
+        ];
+        let (offer, clocks) = read(2, &[&usual[..], &[2, 4, 2, 8]].concat());
+        assert_eq!(
+            (offer.segment_size(), offer.window_scale()),
+            (520, Some(10))
+        );
+        assert!(offer.sack() && offer.timestamps() && !offer.ecn());
+        assert_eq!(clocks.value, 0x0102_0304);
     }
 
     #[test]

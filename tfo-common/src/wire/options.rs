@@ -13,7 +13,7 @@
 //! The same walk notes what the kernel's other readers of the list go by: signatures
 //! ([`super::signature`]) and the timestamp.
 
-use super::{Frame, View as _, signature::Signatures};
+use super::{Frame, View, signature::Signatures};
 use crate::cookie::Cookie;
 
 /// Most bytes of options that a TCP header has.
@@ -243,24 +243,32 @@ pub fn parse<F: Frame + ?Sized>(
     (options, standing.place())
 }
 
-/// Where the walk over the list begins, and what stands by then: behind what Linux's lists begin with, which
-/// needs no walk, or at the list's first byte.
+/// What Linux's lists begin with: the most segment size; that selective acknowledgements are permitted; the
+/// timestamp; a no-operation, and the window's scale.
+pub(super) const USUAL_LEN: usize = 20;
+/// Offset of the timestamp's first clock in them.
+pub(super) const USUAL_CLOCK_AT: usize = 8;
+
+/// Whether the first [`USUAL_LEN`] bytes are those, all but their values.
 #[inline(always)]
-fn beginning<F: Frame + ?Sized>(frame: &F, start: usize, len: usize) -> (u64, Standing) {
-    // The most segment size; that selective acknowledgements are permitted; the timestamp; a
-    // no-operation, and the window's scale. All but their values.
+pub(super) fn is_usual(list: &impl View) -> bool {
     const FIRST: u64 = u64::from_le_bytes([2, 4, 0, 0, 4, 2, TIMESTAMP, TIMESTAMP_SIZE as u8]);
     const LAST: u64 = u64::from_le_bytes([0, 0, 0, 0, NO_OPERATION, 3, 3, 0]);
     const FIRST_MASK: u64 = 0xffff_ffff_0000_ffff;
     const LAST_MASK: u64 = 0x00ff_ffff_0000_0000;
-    const LEN: usize = 20;
-    const CLOCK_AT: u64 = 8;
-    if len >= LEN
-        && let Some(list) = frame.view::<LEN>(start)
-        && list.word(0) & FIRST_MASK == FIRST
-        && list.word(LEN - 8) & LAST_MASK == LAST
+    list.word(0) & FIRST_MASK == FIRST && list.word(USUAL_LEN - 8) & LAST_MASK == LAST
+}
+
+/// Where the walk over the list begins, and what stands by then: behind what Linux's lists begin with, which
+/// needs no walk, or at the list's first byte.
+#[inline(always)]
+fn beginning<F: Frame + ?Sized>(frame: &F, start: usize, len: usize) -> (u64, Standing) {
+    if len >= USUAL_LEN
+        && let Some(list) = frame.view::<USUAL_LEN>(start)
+        && is_usual(&list)
     {
-        return (LEN as u64, Standing(CLOCK_AT << Standing::TIMESTAMP));
+        let clock_at = (USUAL_CLOCK_AT as u64) << Standing::TIMESTAMP;
+        return (USUAL_LEN as u64, Standing(clock_at));
     }
     (0, Standing::NONE)
 }
