@@ -67,14 +67,16 @@ impl Findings {
 
     #[inline(always)]
     fn put(self, at: usize, word: u64) {
+        let place = self.0.cast::<u64>().wrapping_add(at);
         // SAFETY: one of the words, which are this CPU's own. Volatile, or they would be kept elsewhere.
-        unsafe { ptr::write_volatile(self.0.cast::<u64>().add(at), word) };
+        unsafe { ptr::write_volatile(place, word) };
     }
 
     #[inline(always)]
     fn get(self, at: usize) -> u64 {
+        let place = self.0.cast::<u64>().wrapping_add(at);
         // SAFETY: as above.
-        unsafe { ptr::read_volatile(self.0.cast::<u64>().add(at)) }
+        unsafe { ptr::read_volatile(place) }
     }
 
     #[inline(always)]

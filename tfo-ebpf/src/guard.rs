@@ -1,6 +1,6 @@
 //! The guard: its maps, and what it does with a SYN.
 
-use core::ptr;
+use core::{mem::offset_of, ptr};
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
@@ -95,28 +95,32 @@ impl Port {
         unsafe { &(*self.0).rule }
     }
 
+    /// The word of its state at an offset.
+    #[inline(always)]
+    fn word<'a>(self, at: usize) -> &'a Shared {
+        let word = self.0.wrapping_byte_add(at).cast();
+        // SAFETY: a value of the map, whose words the program accesses in no other way.
+        unsafe { &*word }
+    }
+
     #[inline(always)]
     fn until<'a>(self) -> &'a Shared {
-        // SAFETY: a value of the map, whose words the program accesses in no other way.
-        unsafe { &*(&raw const (*self.0).until).cast() }
+        self.word(offset_of!(GuardPort, until))
     }
 
     #[inline(always)]
     fn since<'a>(self) -> &'a Shared {
-        // SAFETY: as above.
-        unsafe { &*(&raw const (*self.0).since).cast() }
+        self.word(offset_of!(GuardPort, since))
     }
 
     #[inline(always)]
     fn bucket<'a>(self) -> &'a Shared {
-        // SAFETY: as above.
-        unsafe { &*(&raw const (*self.0).bucket).cast() }
+        self.word(offset_of!(GuardPort, bucket))
     }
 
     #[inline(always)]
     fn switches<'a>(self) -> &'a Shared {
-        // SAFETY: as above.
-        unsafe { &*(&raw const (*self.0).switches).cast() }
+        self.word(offset_of!(GuardPort, switches))
     }
 
     /// Whether SYNs are looked at.

@@ -181,7 +181,7 @@ fn assign(ctx: &TcContext, waiting: &Waiting, attributes: &Attributes) -> i64 {
     }
     #[cfg(not(target_arch = "bpf"))]
     {
-        let _ = (ctx, waiting, attributes);
+        let _ = (ctx, waiting.tcp, attributes);
         REFUSED
     }
     #[cfg(target_arch = "bpf")]

@@ -1,7 +1,5 @@
 //! The answer to a SYN that is challenged: the frame becomes a SYN-ACK, and goes back where it came from.
 
-use core::ptr;
-
 use aya_ebpf::{
     EbpfContext as _,
     btf_maps::PerCpuArray,
@@ -72,11 +70,10 @@ pub(crate) fn challenge(
         return false;
     }
     let (offered, clocks) = offer::parse(&frame, tcp, header_len);
-    let size = offered.segment_size().max(least);
     let opaque = |word| frame::forget(word, syn.sequence.into());
     // The verifier is not to go on once for each offer.
     let offered = offered
-        .with_segment_size(size)
+        .with_segment_size(offered.segment_size().max(least))
         .limited(site.abilities())
         .through(opaque);
     let handshake = Handshake {
@@ -136,7 +133,7 @@ fn mtu(ctx: &XdpContext) -> u16 {
 #[inline(always)]
 fn send(ctx: &XdpContext, syn: &Syn, answer: &Answer, len: u16) -> bool {
     let at = u32::from(syn.layout.network);
-    let present = ctx.whole_len() as i32;
+    let present = (ctx.whole_len() as u32).cast_signed();
     let wanted = (at + u32::from(len)).cast_signed();
     // Mostly it is as long as the SYN.
     // SAFETY: the context is the kernel's own, and nothing that was read of the packet is used after this.
@@ -162,29 +159,14 @@ fn send(ctx: &XdpContext, syn: &Syn, answer: &Answer, len: u16) -> bool {
 /// Exchanges the Ethernet header's addresses.
 #[inline(always)]
 fn turn_around(ctx: &XdpContext) -> bool {
-    const HALVES: usize = 6;
+    type Addresses = [[u16; 3]; 2];
     let start = ctx.start();
-    let header = start as *mut [u16; HALVES];
-    if start + size_of_val_of(header) > ctx.end() {
+    if start + size_of::<Addresses>() > ctx.end() {
         return false;
     }
-    for index in 0..HALVES / 2 {
-        // SAFETY: within the packet, as was just checked.
-        unsafe {
-            let (a, b) = (
-                header.cast::<u16>().add(index),
-                header.cast::<u16>().add(index + HALVES / 2),
-            );
-            let (first, second) = (ptr::read_volatile(a), ptr::read_volatile(b));
-            ptr::write_volatile(a, second);
-            ptr::write_volatile(b, first);
-        }
-    }
+    // SAFETY: within the packet, as was just checked; frames are aligned so.
+    let addresses = unsafe { &mut *(start as *mut Addresses) };
+    let [to, from] = *addresses;
+    *addresses = [from, to];
     true
-}
-
-/// The size of what a pointer points at.
-#[inline(always)]
-const fn size_of_val_of<T>(_: *const T) -> usize {
-    size_of::<T>()
 }

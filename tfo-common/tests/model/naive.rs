@@ -138,8 +138,8 @@ pub(crate) fn frame(frame: &[u8]) -> Result<Syn, NotSyn> {
     for tags in 0.. {
         let (ether_type, behind) = rest.split_at_checked(2).ok_or(Unparsed)?;
         match (ether_type, tags) {
-            ([0x08, 0x00], _) => return ipv4(behind).map(|syn| at(syn, frame, behind)),
-            ([0x86, 0xdd], _) => return ipv6(behind).map(|syn| at(syn, frame, behind)),
+            ([0x08, 0x00], _) => return ipv4(behind).map(|syn| in_frame(syn, frame, behind)),
+            ([0x86, 0xdd], _) => return ipv6(behind).map(|syn| in_frame(syn, frame, behind)),
             ([0x81, 0x00] | [0x88, 0xa8], 0 | 1) => rest = behind.get(2..).ok_or(Unparsed)?,
             ([0x81, 0x00] | [0x88, 0xa8], _) => return Err(Unparsed),
             _ => return Err(Other),
@@ -150,10 +150,14 @@ pub(crate) fn frame(frame: &[u8]) -> Result<Syn, NotSyn> {
 
 /// `syn`, whose TCP header is where it is in `packet`, the end of `frame`.
 fn at(mut syn: Syn, frame: &[u8], packet: &[u8]) -> Syn {
-    let before = frame.len() - packet.len();
-    syn.layout.network = before as u8;
-    syn.layout.tcp += before as u16;
+    syn.layout.tcp += (frame.len() - packet.len()) as u16;
     syn
+}
+
+/// As [`at`], where `packet` begins with the network header.
+fn in_frame(mut syn: Syn, frame: &[u8], packet: &[u8]) -> Syn {
+    syn.layout.network = (frame.len() - packet.len()) as u8;
+    at(syn, frame, packet)
 }
 
 /// What a packet is that has nothing in front of it.
