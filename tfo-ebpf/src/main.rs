@@ -137,10 +137,18 @@ fn judge(ctx: &(impl EbpfContext + Stage), syn: &Syn) {
         ctx.enforce();
         // It is not there. Nothing is done.
     }
-    let socket = socket::look_up(ctx, syn);
-    let judgement = Judgement::of(syn, &socket, false, keys::in_force);
+    let judgement = judgement(ctx, syn, false);
     counters::count_syn(syn, judgement, Verdict::NONE);
     tell(ctx, syn, judgement, Verdict::NONE);
+}
+
+/// What is known of a SYN once its socket is; `always` as for [`Judgement::of`]. The verifier is not to go on once
+/// for each judgement.
+#[inline(always)]
+fn judgement(ctx: &impl EbpfContext, syn: &Syn, always: bool) -> Judgement {
+    let socket = socket::look_up(ctx, syn);
+    Judgement::of(syn, &socket, always, keys::in_force)
+        .through(|word| frame::forget(word, syn.sequence.into()))
 }
 
 /// Judges the SYN that was put down, and does what the policy says of it.
@@ -149,10 +157,7 @@ fn enforce(ctx: &(impl EbpfContext + Writable)) -> Fate {
     let Some(Case { policy, syn }) = Case::take_up() else {
         return Fate::GoesOn;
     };
-    let socket = socket::look_up(ctx, syn);
-    // The verifier is not to go on once for each judgement.
-    let judgement = Judgement::of(syn, &socket, true, keys::in_force)
-        .through(|word| frame::forget(word, syn.sequence.into()));
+    let judgement = judgement(ctx, syn, true);
     let mut verdict = policy::verdict(*policy, syn, judgement);
     if let Some(rewrite) = verdict.action().rewrite()
         && !rewrite::apply(ctx, syn, rewrite)
