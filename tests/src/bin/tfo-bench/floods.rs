@@ -54,13 +54,8 @@ pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
         }
     };
     let mut seconds = vec![Vec::new(); Defence::ALL.len()];
-    // A round takes long.
-    let rounds = Effort {
-        rounds: effort.rounds.min(5),
-        ..*effort
-    };
-    for round in 0..=rounds.rounds {
-        progress("floods", round, &rounds);
+    for round in 0..=effort.rounds {
+        progress("floods", round, effort);
         for index in 0..Defence::ALL.len() {
             let index = (index + round) % Defence::ALL.len();
             let defence = Defence::ALL[index];
