@@ -50,21 +50,30 @@ pub(crate) trait Packet {
     fn pull(&self) {}
 }
 
+/// Reads a bound of the packet from the context. Volatile, so that it is read anew for every access: what the
+/// verifier knows of one read's bounds would otherwise make each way to an option another one, and there are too
+/// many.
+///
+/// # Safety
+///
+/// It is a field of a live context.
+#[inline(always)]
+unsafe fn bound(field: *const u32) -> usize {
+    // SAFETY: the caller's.
+    unsafe { ptr::read_volatile(field) as usize }
+}
+
 impl Packet for XdpContext {
     #[inline(always)]
     fn start(&self) -> usize {
         // SAFETY: the context is the kernel's own.
-        let field = unsafe { &raw const (*self.ctx).data };
-        // SAFETY: a field of it.
-        unsafe { ptr::read_volatile(field) as usize }
+        unsafe { bound(&raw const (*self.ctx).data) }
     }
 
     #[inline(always)]
     fn end(&self) -> usize {
         // SAFETY: the context is the kernel's own.
-        let field = unsafe { &raw const (*self.ctx).data_end };
-        // SAFETY: a field of it.
-        unsafe { ptr::read_volatile(field) as usize }
+        unsafe { bound(&raw const (*self.ctx).data_end) }
     }
 
     #[inline(always)]
@@ -77,20 +86,14 @@ impl Packet for XdpContext {
 impl Packet for TcContext {
     #[inline(always)]
     fn start(&self) -> usize {
-        // Volatile, so that it is read anew for every access: what the verifier knows of one read's
-        // bounds would otherwise make each way to an option another one, and there are too many.
         // SAFETY: the context is the kernel's own.
-        let field = unsafe { &raw const (*self.skb.skb).data };
-        // SAFETY: a field of it.
-        unsafe { ptr::read_volatile(field) as usize }
+        unsafe { bound(&raw const (*self.skb.skb).data) }
     }
 
     #[inline(always)]
     fn end(&self) -> usize {
         // SAFETY: the context is the kernel's own.
-        let field = unsafe { &raw const (*self.skb.skb).data_end };
-        // SAFETY: a field of it.
-        unsafe { ptr::read_volatile(field) as usize }
+        unsafe { bound(&raw const (*self.skb.skb).data_end) }
     }
 
     #[inline(always)]

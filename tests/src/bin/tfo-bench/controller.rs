@@ -39,15 +39,8 @@ struct Figures {
 pub(crate) fn section(effort: &Effort) -> Result<Section> {
     let bed = Bed::idle(Pair::new()?)?;
     let mut figures = Figures::default();
-    for round in 1..=effort.rounds.min(5) {
-        progress(
-            "controller",
-            round,
-            &Effort {
-                rounds: effort.rounds.min(5),
-                ..*effort
-            },
-        );
+    for round in 1..=effort.rounds {
+        progress("controller", round, effort);
         let start = Instant::now();
         bed.tfo.done(&["attach", SERVER_INTERFACE])?;
         figures.attach.push(milliseconds(start));

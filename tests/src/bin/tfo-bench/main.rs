@@ -54,7 +54,7 @@ struct Arguments {
     /// Measure only this part, and write nothing
     #[arg(long = "part", value_name = "PART")]
     parts: Vec<Part>,
-    /// Rounds that are kept
+    /// Rounds that are kept; at most 5 of the parts whose rounds take long
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
     /// What was built
@@ -92,11 +92,11 @@ impl Part {
             Self::Frames => frames::section(effort, report),
             Self::Actions => actions::section(effort, report),
             Self::Growth => growth::section(effort),
-            Self::Host => host::section(effort, report),
+            Self::Host => host::section(&effort.of_long_rounds(), report),
             Self::Saving => saving::section(effort),
             Self::Rotation => rotation::section(effort),
-            Self::Floods => floods::section(effort, report),
-            Self::Controller => controller::section(effort),
+            Self::Floods => floods::section(&effort.of_long_rounds(), report),
+            Self::Controller => controller::section(&effort.of_long_rounds()),
         }
     }
 }
@@ -105,7 +105,8 @@ impl Arguments {
     fn effort(&self) -> Effort {
         let mut effort = if self.quick {
             Effort {
-                rounds: 5,
+                rounds: 3,
+                long_rounds: 2,
                 runs: 50_000,
                 load: Duration::from_millis(200),
                 floods: 1,
@@ -115,6 +116,7 @@ impl Arguments {
         } else {
             Effort {
                 rounds: 11,
+                long_rounds: 5,
                 runs: 500_000,
                 load: Duration::from_secs(2),
                 floods: 5,
@@ -124,6 +126,7 @@ impl Arguments {
         };
         if let Some(rounds) = self.rounds {
             effort.rounds = rounds.into();
+            effort.long_rounds = effort.rounds.min(5);
         }
         effort
     }

@@ -21,6 +21,8 @@ use crate::report::Sample;
 pub(crate) struct Effort {
     /// Rounds that are kept.
     pub(crate) rounds: usize,
+    /// As many of a part whose rounds take long: see [`Effort::of_long_rounds`].
+    pub(crate) long_rounds: usize,
     /// Runs of each program on each frame in a round.
     pub(crate) runs: u32,
     /// How long each load of the whole host lasts in a round.
@@ -31,6 +33,16 @@ pub(crate) struct Effort {
     pub(crate) rotations: u32,
     /// How long the idle controller is watched in a round.
     pub(crate) idle: Duration,
+}
+
+impl Effort {
+    /// The same for a part whose rounds take long.
+    pub(crate) fn of_long_rounds(self) -> Self {
+        Self {
+            rounds: self.long_rounds,
+            ..self
+        }
+    }
 }
 
 /// Nanoseconds for one run of each program on a frame; the second one goes first in every other round.
