@@ -40,7 +40,11 @@ pub struct NamespaceConfig {
 }
 
 impl Places<'_> {
-    pub(super) fn namespaces(&self, file: &File, flags: &Flags) -> Result<Vec<NamespaceConfig>, ConfigError> {
+    pub(super) fn namespaces(
+        &self,
+        file: &File,
+        flags: &Flags,
+    ) -> Result<Vec<NamespaceConfig>, ConfigError> {
         let mut top = flags.layer.clone().over(&file.layer());
         top.farm = self.farm(file)?;
         let at = |(field, message)| self.error(file.place(field), message);
