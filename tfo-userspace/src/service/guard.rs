@@ -64,9 +64,9 @@ impl Watchman {
                     info!("guard: {rules} {noun} in force");
                 }
                 if unguarded != self.unguarded {
-                    unguarded
-                        .iter()
-                        .for_each(|each| warn!("not guarded: {each}"));
+                    for each in &unguarded {
+                        warn!("not guarded: {each}");
+                    }
                     self.unguarded = unguarded;
                 }
                 None
