@@ -27,7 +27,7 @@ use crate::{poll::patient, process};
 /// Begins the name of every namespace that is made here; the process's id follows.
 const PREFIX: &str = "tfo-t";
 const DIRECTORY: &str = "/run/netns";
-/// How long the `ip` command may take.
+/// How long a program that sets something up may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -101,6 +101,15 @@ impl Netns {
             .arg("--")
             .arg(program);
         command
+    }
+
+    /// Runs a program inside, which must do, and gives what it wrote.
+    ///
+    /// # Errors
+    ///
+    /// Where it fails, or does not end in time.
+    pub fn done(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        process::succeed(self.command(program).args(arguments), LIMIT)
     }
 
     /// Carries out commands of `ip` inside the namespace, all by one call.

@@ -66,6 +66,18 @@ impl Program {
         Ok(program)
     }
 
+    /// Loads it with a guard, which is off until it is set.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses it, or there are too many keys.
+    pub fn guarding(settings: Settings, keys: &[KeyBytes]) -> Result<Self> {
+        let datapath = Datapath::load_guarding(settings).context("cannot load the guard")?;
+        let mut program = Self(datapath);
+        program.set_keys(keys)?;
+        Ok(program)
+    }
+
     /// Puts other keys in force, primary first.
     ///
     /// # Errors

@@ -260,7 +260,7 @@ fn prefix(address: IpAddr) -> Prefix {
 fn policies() -> Result<()> {
     policies_in("native", Family::V4)?;
     policies_in("tc", Family::V6)?;
-    feature("policies: rules, lists, limits", "yes");
+    feature("policies", "rules, lists, limits: yes");
     Ok(())
 }
 

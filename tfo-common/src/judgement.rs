@@ -82,7 +82,7 @@ impl Judgement {
     /// The same, where every part has been through `opaque` (see [`crate::wire::Frame::opaque`]).
     #[inline(always)]
     #[must_use]
-    fn through(self, opaque: impl FnOnce(u64) -> u64) -> Self {
+    pub fn through(self, opaque: impl FnOnce(u64) -> u64) -> Self {
         Self(opaque(self.0.into()) as u32)
     }
 

@@ -53,12 +53,18 @@ pub(crate) trait Packet {
 impl Packet for XdpContext {
     #[inline(always)]
     fn start(&self) -> usize {
-        self.data()
+        // SAFETY: the context is the kernel's own.
+        let field = unsafe { &raw const (*self.ctx).data };
+        // SAFETY: a field of it.
+        unsafe { ptr::read_volatile(field) as usize }
     }
 
     #[inline(always)]
     fn end(&self) -> usize {
-        self.data_end()
+        // SAFETY: the context is the kernel's own.
+        let field = unsafe { &raw const (*self.ctx).data_end };
+        // SAFETY: a field of it.
+        unsafe { ptr::read_volatile(field) as usize }
     }
 
     #[inline(always)]

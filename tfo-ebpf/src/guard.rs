@@ -197,7 +197,8 @@ impl Decision {
         site: Site,
         now: u64,
     ) -> Self {
-        if !site.listens() {
+        // What the kernel drops for what is in it needs no answer.
+        if !site.listens() || judgement.is_beyond_policy() {
             return Self::NONE;
         }
         let valid = matches!(judgement.merit(), Outcome::Primary | Outcome::Backup);

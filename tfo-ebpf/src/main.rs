@@ -275,7 +275,8 @@ fn judge(ctx: &(impl EbpfContext + Stage), syn: &Syn) {
         // It is not there. Nothing is done.
     }
     let socket = socket::look_up(ctx, syn);
-    let judgement = Judgement::of(syn, &socket, keys::in_force);
+    let judgement = Judgement::of(syn, &socket, keys::in_force)
+        .through(|word| frame::forget(word, syn.sequence.into()));
     counters::count_syn(syn, judgement, Verdict::NONE);
     tell(ctx, syn, judgement, Verdict::NONE, Reaction::None);
 }

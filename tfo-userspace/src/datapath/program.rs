@@ -12,20 +12,21 @@ use tfo_common::{
     maps::{
         BARE_PACKETS, COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, GUARD_PROVES, KEYS, OF_INTERFACE,
         OF_NAMESPACE, POLICY_STAGE, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_SETTINGS, SOURCES,
-        SocketOffsets, TC_POLICY, TC_PROGRAM, XDP_POLICY, XDP_PROGRAM,
+        SocketOffsets, TC_GUARD, TC_POLICY, TC_PROGRAM, XDP_POLICY, XDP_PROGRAM,
     },
     sizes::Sizes,
     wire::Link,
 };
 
 use super::{
-    DatapathError, EventFilter, EventStream, KeyStore, Mirror, PolicyStore, Settings, Snapshot,
-    Sources,
+    DatapathError, EventFilter, EventStream, GuardStore, KeyStore, Mirror, PolicyStore, Settings,
+    Snapshot, Sources,
     counters::read_sizes,
     guard,
     pins::{InterfacePins, NamespacePins},
 };
 use crate::{
+    guard::Guard,
     kernel::{link::XdpMode, types::KernelTypes},
     policy::Policy,
 };
@@ -33,12 +34,22 @@ use crate::{
 /// The eBPF object.
 pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tfo-ebpf"));
 
+/// Whether there is to be a guard.
+#[derive(Clone, Copy)]
+enum Guards<'a> {
+    Not,
+    /// And where the array is pinned by which programs jump, if it is.
+    By(Option<&'a Path>),
+}
+
 /// The program and its maps, in the kernel, neither pinned nor attached. It accepts no cookie until
 /// it is given keys.
 pub struct Datapath {
     ebpf: Ebpf,
     keys: KeyStore,
     policies: PolicyStore,
+    /// Once it was asked for.
+    guards: Option<GuardStore>,
     settings: Settings,
     not_exact: Option<String>,
 }
@@ -50,8 +61,21 @@ impl Datapath {
     ///
     /// [`DatapathError`] where the kernel refuses it.
     pub fn load(settings: impl Into<Settings>) -> Result<Self, DatapathError> {
-        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, None, None)?;
+        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, None, Guards::Not)?;
         datapath.program_mut()?;
+        Ok(datapath)
+    }
+
+    /// As [`Self::load`], with a guard, which is off until [`Self::set_guard`].
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses it, or takes no proof.
+    pub fn load_guarding(settings: impl Into<Settings>) -> Result<Self, DatapathError> {
+        let mut datapath =
+            Self::load_with(settings.into(), Link::Ethernet, None, Guards::By(None))?;
+        datapath.program_mut()?;
+        guard::set_stages(&mut datapath)?;
         Ok(datapath)
     }
 
@@ -63,7 +87,7 @@ impl Datapath {
         namespace: &NamespacePins,
         pins: &InterfacePins,
     ) -> Result<Self, DatapathError> {
-        Self::load_with(settings, link, Some((namespace, pins)), None)
+        Self::load_with(settings, link, Some((namespace, pins)), Guards::Not)
     }
 
     /// As [`Self::load_pinned`], with a guard to put on the interface; `stages` is where the array is pinned by
@@ -75,16 +99,21 @@ impl Datapath {
         pins: &InterfacePins,
         stages: &Path,
     ) -> Result<Self, DatapathError> {
-        Self::load_with(settings, link, Some((namespace, pins)), Some(stages))
+        Self::load_with(
+            settings,
+            link,
+            Some((namespace, pins)),
+            Guards::By(Some(stages)),
+        )
     }
 
     fn load_with(
         mut settings: Settings,
         link: Link,
         pinned: Option<(&NamespacePins, &InterfacePins)>,
-        guarded: Option<&Path>,
+        guards: Guards<'_>,
     ) -> Result<Self, DatapathError> {
-        let object = if guarded.is_some() {
+        let object = if matches!(guards, Guards::By(_)) {
             guard::order(OBJECT)?
         } else {
             OBJECT.into()
@@ -105,7 +134,7 @@ impl Datapath {
                 loader.map_pin_path(name, pins.map(name));
             }
         }
-        if let Some(stages) = guarded {
+        if let Guards::By(Some(stages)) = guards {
             loader.map_pin_path(XDP_POLICY[1], stages);
         }
         let sources = settings.sources.constant();
@@ -118,7 +147,11 @@ impl Datapath {
             .override_global(SOCKET_OFFSETS, &offsets, true)
             .override_global(SOURCE_SETTINGS, &sources, true)
             .override_global(BARE_PACKETS, &u32::from(link == Link::None), true)
-            .override_global(GUARD_PROVES, &u32::from(guarded.is_some()), true)
+            .override_global(
+                GUARD_PROVES,
+                &u32::from(matches!(guards, Guards::By(_))),
+                true,
+            )
             .load(&object)
             .map_err(|error| DatapathError::Load(Box::new(error)))?;
         let map = ebpf.take_map(KEYS).ok_or(DatapathError::Missing(KEYS))?;
@@ -126,6 +159,7 @@ impl Datapath {
         Ok(Self {
             ebpf,
             policies,
+            guards: None,
             keys: KeyStore::new(map, pinned.map(|(namespace, _)| namespace))?,
             settings,
             not_exact,
@@ -237,6 +271,32 @@ impl Datapath {
     /// [`DatapathError`] where the kernel refuses it.
     pub fn set_policy(&mut self, policy: Option<&Policy>) -> Result<(), DatapathError> {
         self.policies.set(policy)
+    }
+
+    /// Has the guard of a data path that is not pinned go by this, or by nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses it.
+    pub fn set_guard(&mut self, guard: Option<&Guard>) -> Result<(), DatapathError> {
+        let mut store = match self.guards.take() {
+            Some(store) => store,
+            None => GuardStore::take(&mut self.ebpf)?,
+        };
+        let set = store.set(guard);
+        self.guards = Some(store);
+        set
+    }
+
+    /// The guard's program that takes proof, of a data path that has a guard.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError::Missing`] where it has none.
+    pub fn proof(&self) -> Result<&SchedClassifier, DatapathError> {
+        let program = self.ebpf.program(TC_GUARD);
+        let program = program.ok_or(DatapathError::Missing(TC_GUARD))?;
+        Ok(program.try_into()?)
     }
 
     /// What the program has counted.

@@ -15,9 +15,10 @@ use tfo_userspace::{
 
 use crate::{
     cases::{BACKUP, PORT, PRIMARY},
-    measure::{Effort, progress, stay_on, time_with},
+    challenges,
+    measure::{Effort, on_first_cpu, progress, time_with},
     peers::Restore,
-    report::{Row, Sample, Section, Table},
+    report::{Report, Row, Sample, Section, Table},
 };
 
 /// `XDP_DROP`.
@@ -109,9 +110,20 @@ impl Case {
     }
 }
 
-/// Every action on a SYN with data and a bad cookie.
-pub(crate) fn section(effort: &Effort) -> Result<Section> {
-    stay_on(0)?;
+/// Every action on a SYN with data and a bad cookie; and what the guard does.
+pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
+    let mut section = on_first_cpu(|| policies(effort))?;
+    match challenges::table(effort) {
+        Ok(table) => section.tables.push(table),
+        Err(error) => {
+            let why = format!("{error:#}").replace('\n', " ");
+            report.missing.push(("what the guard costs".into(), why));
+        }
+    }
+    Ok(section)
+}
+
+fn policies(effort: &Effort) -> Result<Section> {
     let mut settings = Settings::from(Mirror::Packet);
     settings.sources.max = 0;
     let mut tfo = Program::with_settings(settings, &[PRIMARY, BACKUP])?;

@@ -1,19 +1,16 @@
 //! Where floods are tried, and what stands against them.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result};
+use aya::programs::XdpMode;
 use tfo_common::policy::{Action, Class, Rate};
 use tfo_tests::{
     bed::{Bed, REQUEST},
     netns::{Netns, wait_until_up},
     packet::{Segment, fast_open},
-    process,
     tfo::Tfo,
-    veth::{Family, Pair, SERVER_INTERFACE, server_port},
+    veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE, server_port},
 };
 use tfo_userspace::{
     datapath::{Namespace, NamespaceError},
@@ -26,13 +23,68 @@ use crate::peers::Peer;
 const GENERATOR: &str = "flood0";
 const FLOODED: &str = "server1";
 const GENERATOR_ADDRESS: &str = "10.78.0.2";
-/// How long a program that sets something up may take.
-const LIMIT: Duration = Duration::from_secs(20);
 /// As many as a SYN queue can bear: each stays in it for a minute.
 const FEW: Rate = Rate {
     per_second: 10,
     burst: 10,
 };
+
+/// What the flood is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flood {
+    /// SYNs with data and a random cookie.
+    Cookies,
+    /// Ordinary SYNs.
+    Plain,
+}
+
+impl Flood {
+    pub(crate) const ALL: [Self; 2] = [Self::Plain, Self::Cookies];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Cookies => "SYNs with data and random cookies",
+            Self::Plain => "plain SYNs",
+        }
+    }
+
+    /// What is tried against it.
+    pub(crate) const fn defences(self) -> &'static [Defence] {
+        match self {
+            Self::Plain => &[
+                Defence::NoFlood,
+                Defence::Kernel,
+                Defence::Synproxy,
+                Defence::Guard,
+            ],
+            Self::Cookies => &[
+                Defence::NoFlood,
+                Defence::Kernel,
+                Defence::Nftables,
+                Defence::Tfo(Action::Drop, Rate::UNLIMITED),
+                Defence::Tfo(Action::Reissue, FEW),
+                Defence::Guard,
+            ],
+        }
+    }
+
+    /// The frame that it is made of.
+    pub(crate) fn frame(self, port: u16) -> Vec<u8> {
+        let from: SocketAddr = (Ipv4Addr::new(198, 18, 0, 0), 1024).into();
+        let segment = Segment::syn(from, server_port(Family::V4, port));
+        match self {
+            Self::Cookies => segment.options(&fast_open(&[0; 8])).data(REQUEST),
+            Self::Plain => segment.options(&USUAL_OPTIONS),
+        }
+        .frame()
+        .to_vec()
+    }
+}
+
+/// The most segment size, SACK, a timestamp and the window's scale, as Linux has them.
+pub(crate) const USUAL_OPTIONS: [u8; 20] = [
+    2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7,
+];
 
 /// What stands against the flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,24 +93,22 @@ pub(crate) enum Defence {
     NoFlood,
     Kernel,
     Nftables,
+    /// nftables answers SYNs in the place of the kernel.
+    Synproxy,
     /// What `tfo` does with bad cookies, and how many of them it lets pass so.
     Tfo(Action, Rate),
+    /// `tfo guard`.
+    Guard,
 }
 
 impl Defence {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::NoFlood,
-        Self::Kernel,
-        Self::Nftables,
-        Self::Tfo(Action::Drop, Rate::UNLIMITED),
-        Self::Tfo(Action::Reissue, FEW),
-    ];
-
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::NoFlood => "no flood",
             Self::Kernel => "the kernel alone",
             Self::Nftables => "nftables, 10,000 such SYNs a second",
+            Self::Synproxy => "nftables, synproxy",
+            Self::Guard => "tfo guard",
             Self::Tfo(Action::Drop, _) => "tfo, bad = drop",
             Self::Tfo(..) => "tfo, bad = reissue, 10 a second",
         }
@@ -68,7 +118,19 @@ impl Defence {
         let server = &field.bed.pair.server;
         match self {
             Self::NoFlood | Self::Kernel => Ok(()),
-            Self::Nftables => run(server, "nft", &[NFTABLES]),
+            Self::Nftables => server.done("nft", &[NFTABLES]).map(drop),
+            Self::Synproxy => {
+                // Or the ACK that brings the cookie back would pass for one of a connection under way.
+                server.set_sysctl("net.netfilter.nf_conntrack_tcp_loose", "0")?;
+                server.done("nft", &[SYNPROXY]).map(drop)
+            }
+            Self::Guard => {
+                field.tfo.done(&["attach", SERVER_INTERFACE, FLOODED])?;
+                // All honest clients are one source here.
+                let rates = ["--replies", "1000000/s", "--proven", "1000000/s"];
+                let set = [&["guard", "set", "on"][..], &rates].concat();
+                field.tfo.done(&set).map(drop)
+            }
             Self::Tfo(action, rate) => {
                 field.tfo.done(&["attach", SERVER_INTERFACE, FLOODED])?;
                 let mut port = PortPolicy::default();
@@ -88,10 +150,13 @@ impl Defence {
     }
 
     pub(crate) fn lower(self, field: &Field) -> Result<()> {
+        let server = &field.bed.pair.server;
         match self {
             Self::NoFlood | Self::Kernel => Ok(()),
-            Self::Nftables => run(&field.bed.pair.server, "nft", &["delete table inet bench"]),
-            Self::Tfo(..) => field.tfo.done(&["detach", "--all"]).map(drop),
+            Self::Nftables | Self::Synproxy => {
+                server.done("nft", &["delete table inet bench"]).map(drop)
+            }
+            Self::Tfo(..) | Self::Guard => field.tfo.done(&["detach", "--all"]).map(drop),
         }
     }
 }
@@ -102,9 +167,14 @@ const NFTABLES: &str = "table inet bench {\n\
     tcp flags & (syn | ack) == syn tcp option fastopen exists limit rate over 10000/second drop\n\
     }\n}";
 
-fn run(netns: &Netns, program: &str, arguments: &[&str]) -> Result<()> {
-    process::succeed(netns.command(program).args(arguments), LIMIT).map(drop)
-}
+/// SYNs that nobody tracks are answered with a SYN cookie of nftables, which then opens the connection itself.
+const SYNPROXY: &str = "table inet bench {\n\
+    synproxy s {\n mss 1460\n wscale 7\n timestamp sack-perm\n}\n\
+    chain p { type filter hook prerouting priority raw; policy accept; tcp flags syn notrack; }\n\
+    chain i { type filter hook input priority filter; policy accept;\n\
+    meta l4proto tcp ct state invalid,untracked synproxy name \"s\"\n\
+    meta l4proto tcp ct state invalid drop\n\
+    }\n}";
 
 /// A server, its honest client, and a wire that a flood comes by.
 pub(crate) struct Field {
@@ -112,6 +182,9 @@ pub(crate) struct Field {
     tfo: Tfo,
     pub(crate) generator: Netns,
     pub(crate) flood: Peer,
+    index: u32,
+    /// A frame that XDP sends back arrives only where XDP receives, too.
+    _receivers: [Peer; 2],
 }
 
 impl Field {
@@ -139,26 +212,34 @@ impl Field {
             server.set_sysctl(&format!("net.ipv4.conf.{interface}.rp_filter"), "0")?;
         }
         // veth takes frames of other programs where it polls, as it does with GRO or a program of its own.
-        run(server, "ethtool", &["-K", FLOODED, "gro", "on"])?;
+        server.done("ethtool", &["-K", FLOODED, "gro", "on"])?;
         let index = generator.ip(&["-o", "link", "show", GENERATOR])?;
         let index = index.split(':').next().unwrap_or_default().trim();
-        let flood = Peer::flood(index.parse().context("ip shows no index")?)?;
+        let index = index.parse().context("ip shows no index")?;
+        let (mut client, mut sink) = (Peer::empty()?, Peer::sink()?);
+        attach(&mut client, &bed.pair.client, CLIENT_INTERFACE)?;
+        attach(&mut sink, &generator, GENERATOR)?;
         Ok(Self {
             tfo: Tfo::new(server),
             bed,
             generator,
-            flood,
+            flood: Peer::flood()?,
+            index,
+            _receivers: [client, sink],
         })
     }
 
-    /// The frame that the flood is made of.
-    pub(crate) fn frame(port: u16) -> Vec<u8> {
-        let from: SocketAddr = (Ipv4Addr::new(198, 18, 0, 0), 1024).into();
-        let segment = Segment::syn(from, server_port(Family::V4, port));
-        segment
-            .options(&fast_open(&[0; 8]))
-            .data(REQUEST)
-            .frame()
-            .to_vec()
+    /// Has the generator make that flood.
+    pub(crate) fn prepare(&mut self, flood: Flood) -> Result<()> {
+        self.flood.send_from(self.index, flood == Flood::Cookies)
     }
+}
+
+/// Puts a program on an interface, as long as it lives.
+fn attach(program: &mut Peer, netns: &Netns, interface: &str) -> Result<()> {
+    let xdp = program.xdp_mut()?;
+    netns
+        .run(|| xdp.attach(interface, XdpMode::Driver))
+        .with_context(|| format!("{interface} takes no XDP program in its driver"))?;
+    Ok(())
 }

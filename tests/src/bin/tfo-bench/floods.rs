@@ -1,4 +1,4 @@
-//! What becomes of honest clients while SYNs with data and bad cookies flood in from everywhere.
+//! What becomes of honest clients while SYNs flood in from everywhere: plain ones, or with data and bad cookies.
 
 use std::{
     panic::resume_unwind,
@@ -17,8 +17,8 @@ use tfo_tests::{
 };
 
 use crate::{
-    field::{Defence, Field},
-    measure::{Effort, progress, stay_on},
+    field::{Defence, Field, Flood},
+    measure::{Effort, last_cpu, progress, stay_on},
     peers::Peer,
     report::{Plot, Report, Row, Sample, Section, Table},
 };
@@ -29,12 +29,15 @@ const BURST: u32 = 16_384;
 const BATCH: u32 = 64;
 
 /// What happened within one second.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Second {
     /// Honest connections whose data was taken from the SYN.
     in_syn: f64,
-    /// Honest connections.
-    connections: f64,
+    /// Honest connections that asked for no Fast Open.
+    plain: f64,
+    /// Milliseconds until such a connection was open: half of them, and 99 of 100, were not slower. Those that
+    /// never were are left out.
+    connects: [f64; 2],
     /// What the kernel counted as `TCPFastOpenPassive`.
     passive: f64,
     /// SYNs of the flood.
@@ -43,9 +46,9 @@ struct Second {
     busy: f64,
 }
 
-/// Every defence, against the same flood.
+/// Every defence, against either flood.
 pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
-    let field = match Field::new() {
+    let mut field = match Field::new() {
         Ok(field) => field,
         Err(error) => {
             let why = format!("{error:#}").replace('\n', " ");
@@ -53,32 +56,48 @@ pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
             return Ok(Section::default());
         }
     };
-    let mut seconds = vec![Vec::new(); Defence::ALL.len()];
-    // A round takes long.
+    let mut section = Section {
+        title: "Floods".into(),
+        about: vec![ABOUT.into()],
+        ..Section::default()
+    };
+    for flood in Flood::ALL {
+        let seconds = against(flood, &mut field, effort)?;
+        section.tables.extend(tables(flood, &seconds));
+    }
+    section.plots = plots();
+    Ok(section)
+}
+
+/// Every defence against a flood, in turns.
+fn against(flood: Flood, field: &mut Field, effort: &Effort) -> Result<Vec<Vec<Second>>> {
+    field.prepare(flood)?;
+    let defences = flood.defences();
+    let mut seconds = vec![Vec::new(); defences.len()];
     let rounds = Effort {
-        rounds: effort.rounds.min(5),
+        rounds: effort.rounds.min(effort.floods),
         ..*effort
     };
     for round in 0..=rounds.rounds {
-        progress("floods", round, &rounds);
-        for index in 0..Defence::ALL.len() {
-            let index = (index + round) % Defence::ALL.len();
-            let defence = Defence::ALL[index];
+        progress(flood.name(), round, &rounds);
+        for index in 0..defences.len() {
+            let index = (index + round) % defences.len();
+            let defence = defences[index];
             defence
-                .raise(&field)
+                .raise(field)
                 .with_context(|| format!("{defence:?}"))?;
-            let second = measure(&field, defence, effort.load);
-            defence.lower(&field)?;
+            let second = measure(field, flood, defence, effort.load);
+            defence.lower(field)?;
             let second = second.with_context(|| format!("{defence:?}"))?;
             if round > 0 {
                 seconds[index].push(second);
             }
         }
     }
-    Ok(tables(&seconds))
+    Ok(seconds)
 }
 
-fn measure(field: &Field, defence: Defence, time: Duration) -> Result<Second> {
+fn measure(field: &Field, flood: Flood, defence: Defence, time: Duration) -> Result<Second> {
     let pair = &field.bed.pair;
     // Another one each time: what the flood left in its queues is not to meet the next defence.
     let listener = &field.bed.listen(Family::V4)?;
@@ -87,12 +106,12 @@ fn measure(field: &Field, defence: Defence, time: Duration) -> Result<Second> {
     thread::scope(|scope| {
         let server = scope.spawn(|| serve(listener, &done));
         // The client has a cookie before it begins.
-        let prepared = client(pair, listener.port());
+        let prepared = client(pair, listener.port(), Method::SendTo);
         let generator = (defence != Defence::NoFlood).then(|| {
             scope.spawn(|| {
                 field
                     .generator
-                    .run(|| generate(&field.flood, listener.port(), &done, sent))
+                    .run(|| generate(&field.flood, &flood.frame(listener.port()), &done, sent))
             })
         });
         let port = listener.port();
@@ -120,6 +139,7 @@ fn measure(field: &Field, defence: Defence, time: Duration) -> Result<Second> {
 
 /// What the client, the kernel and the CPUs do while the flood goes on.
 fn watch(field: &Field, port: u16, sent: &AtomicU64, time: Duration) -> Result<Second> {
+    // The generator, and what it sets off, have the first.
     stay_on(last_cpu())?;
     let pair = &field.bed.pair;
     // The flood's beginning is no part of it.
@@ -129,12 +149,14 @@ fn watch(field: &Field, port: u16, sent: &AtomicU64, time: Duration) -> Result<S
         Instant::now(),
         (passive()?, sent.load(Ordering::Relaxed), cpu(pair)?),
     );
-    let (mut connections, mut in_syn) = (0, 0);
+    let (mut in_syn, mut connects) = (0, Vec::new());
     while start.elapsed() < time {
         // One that takes too long is one that was not served.
-        if let Ok(taken) = client(pair, port) {
-            connections += 1;
-            in_syn += u32::from(taken);
+        if let Ok(served) = client(pair, port, Method::SendTo) {
+            in_syn += u32::from(served.in_syn);
+        }
+        if let Ok(served) = client(pair, port, Method::Plain) {
+            connects.push(served.connect.as_secs_f64() * 1e3);
         }
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -142,21 +164,39 @@ fn watch(field: &Field, port: u16, sent: &AtomicU64, time: Duration) -> Result<S
     let per_second = |number: f64| number / seconds;
     Ok(Second {
         in_syn: per_second(in_syn.into()),
-        connections: per_second(connections.into()),
+        plain: per_second(connects.len() as f64),
+        connects: [50, 99].map(|percent| percentile(&mut connects, percent)),
         passive: per_second((passive()? - before.0) as f64),
         flood: per_second((sent.load(Ordering::Relaxed) - before.1) as f64),
         busy: 100.0 * (busy - before.2.0) as f64 / (all - before.2.1).max(1) as f64,
     })
 }
 
-/// One honest connection; whether its data was taken from the SYN.
-fn client(pair: &Pair, port: u16) -> Result<bool> {
+/// An honest connection that was served.
+struct Served {
+    /// Its data was taken from the SYN.
+    in_syn: bool,
+    /// How long it took to open.
+    connect: Duration,
+}
+
+fn client(pair: &Pair, port: u16, method: Method) -> Result<Served> {
     let server = server_port(Family::V4, port);
-    let connection = Connection::open(&pair.client, server, Method::SendTo, REQUEST)?;
+    let start = Instant::now();
+    let connection = Connection::open(&pair.client, server, method, REQUEST)?;
+    let connect = start.elapsed();
     ensure!(connection.receive()? == REQUEST, "another reply");
-    let taken = connection.info()?.syn_data_taken;
+    let in_syn = connection.info()?.syn_data_taken;
     connection.finish()?;
-    Ok(taken)
+    Ok(Served { in_syn, connect })
+}
+
+/// That many of a hundred are not greater; 0 of none.
+fn percentile(numbers: &mut [f64], percent: usize) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    let last = numbers.len().saturating_sub(1);
+    let at = (numbers.len() * percent / 100).min(last);
+    numbers.get(at).copied().unwrap_or_default()
 }
 
 /// Answers whoever comes until it is enough.
@@ -172,12 +212,11 @@ fn serve(listener: &Listener, done: &AtomicBool) {
 }
 
 /// Sends the flood, as fast as one CPU can.
-fn generate(flood: &Peer, port: u16, done: &AtomicBool, sent: &AtomicU64) -> Result<()> {
+fn generate(flood: &Peer, frame: &[u8], done: &AtomicBool, sent: &AtomicU64) -> Result<()> {
     stay_on(0)?;
-    let frame = Field::frame(port);
     while !done.load(Ordering::Relaxed) {
         flood.xdp()?.test_run(TestRunOptions {
-            data_in: Some(&frame),
+            data_in: Some(frame),
             repeat: BURST,
             attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
             ..TestRunOptions::default()
@@ -185,11 +224,6 @@ fn generate(flood: &Peer, port: u16, done: &AtomicBool, sent: &AtomicU64) -> Res
         sent.fetch_add(BURST.into(), Ordering::Relaxed);
     }
     Ok(())
-}
-
-/// The last CPU: the generator, and what it sets off, have the first.
-fn last_cpu() -> usize {
-    thread::available_parallelism().map_or(0, |cores| cores.get() - 1)
 }
 
 /// How long all CPUs worked, and how long they were there, in ticks.
@@ -208,15 +242,20 @@ fn cpu(pair: &Pair) -> Result<(u64, u64)> {
     Ok((all - idle, all))
 }
 
-const ABOUT: &str = "Three namespaces: an honest client, the server, and a generator on another interface of the server. The flood is\n\
-    SYNs with data and a random cookie, from random addresses of 198.18.0.0/15, as fast as one CPU can make them\n\
-    (`BPF_F_TEST_XDP_LIVE_FRAMES`); what the server does with them runs on the same CPU. The client connects, sends its\n\
-    request in the SYN, and reads the reply, one connection after another, on the other CPU. `net.ipv4.tcp_syncookies` is\n\
-    1. `nftables` knows no cookies: it lets 10,000 SYNs with the option pass in a second. `tfo` is attached to both\n\
-    interfaces, with a policy for bad cookies: all are dropped; or 10 a second are made requests, and the others dropped.";
+const ABOUT: &str = "Three namespaces: an honest client, the server, and a generator on another interface of the server. A flood is of plain\n\
+    SYNs, or of SYNs with data and a random cookie, from random addresses of 198.18.0.0/15, as fast as one CPU can make\n\
+    them (`BPF_F_TEST_XDP_LIVE_FRAMES`); what the server does with them runs on the same CPU. The client connects, sends\n\
+    its request, and reads the reply, one connection after another, on the other CPU, in turns with Fast Open and without.\n\
+    `net.ipv4.tcp_syncookies` is 1. nftables knows no cookies: it lets 10,000 SYNs with the option pass in a second, or\n\
+    answers all SYNs itself (`synproxy`). `tfo` is attached to both interfaces, with the guard on; or with a policy for\n\
+    bad cookies: all are dropped, or 10 a second are made requests, and the others dropped.";
 
-fn tables(seconds: &[Vec<Second>]) -> Section {
-    let names = Defence::ALL.map(Defence::name);
+fn tables(flood: Flood, seconds: &[Vec<Second>]) -> Vec<Table> {
+    let names: Vec<_> = flood
+        .defences()
+        .iter()
+        .map(|defence| defence.name())
+        .collect();
     let beside = |figure: fn(&Second) -> f64| {
         let others = names.iter().zip(seconds).skip(1);
         let rows = others.map(|(name, subject)| {
@@ -235,7 +274,7 @@ fn tables(seconds: &[Vec<Second>]) -> Section {
         rows.collect::<Vec<_>>()
     };
     let table = |name: &str, unit: &str, rows| Table {
-        name: name.into(),
+        name: format!("{}: {name}", flood.name()),
         of: "against the flood".into(),
         unit: unit.into(),
         subject: "with it".into(),
@@ -248,42 +287,74 @@ fn tables(seconds: &[Vec<Second>]) -> Section {
         subject: "flooded".into(),
         ..table
     };
-    Section {
-        title: "Floods".into(),
-        about: vec![ABOUT.into()],
-        tables: vec![
-            with_yardstick(table(
-                "Honest connections with data taken from the SYN",
-                "a second",
-                beside(|second| second.in_syn),
-            )),
-            with_yardstick(table(
-                "Honest connections",
-                "a second",
-                beside(|second| second.connections),
-            )),
-            table(
-                "TCPFastOpenPassive",
-                "a second",
-                alone(|second| second.passive),
-            ),
-            table(
-                "SYNs of the flood",
-                "a second",
-                alone(|second| second.flood),
-            ),
-            Table {
-                more_is_better: false,
-                ..table("CPUs in use", "percent of all", alone(|second| second.busy))
-            },
-        ],
-        plots: vec![Plot {
-            file: "floods.svg".into(),
-            caption:
-                "Honest connections with data taken from the SYN, beside no flood (more is better)"
-                    .into(),
-            tables: vec![0],
-            over: None,
-        }],
-    }
+    let less_is_better = |table: Table| Table {
+        more_is_better: false,
+        ..table
+    };
+    vec![
+        with_yardstick(table(
+            "honest connections with data taken from the SYN",
+            "a second",
+            beside(|second| second.in_syn),
+        )),
+        with_yardstick(table(
+            "honest connections without Fast Open",
+            "a second",
+            beside(|second| second.plain),
+        )),
+        less_is_better(table(
+            "time to open a connection without Fast Open, median",
+            "milliseconds",
+            alone(|second| second.connects[0]),
+        )),
+        less_is_better(table(
+            "time to open a connection without Fast Open, 99th percentile",
+            "milliseconds",
+            alone(|second| second.connects[1]),
+        )),
+        table(
+            "TCPFastOpenPassive",
+            "a second",
+            alone(|second| second.passive),
+        ),
+        table(
+            "SYNs of the flood",
+            "a second",
+            alone(|second| second.flood),
+        ),
+        less_is_better(table(
+            "CPUs in use",
+            "percent of all",
+            alone(|second| second.busy),
+        )),
+    ]
+}
+
+/// Tables of each flood.
+const TABLES: usize = 7;
+
+fn plots() -> Vec<Plot> {
+    let plot = |file: &str, what: &str, table| Plot {
+        file: file.into(),
+        caption: format!("{what}, beside no flood (more is better)"),
+        tables: vec![table],
+        over: None,
+    };
+    vec![
+        plot(
+            "flood-plain-in-syn.svg",
+            "A flood of plain SYNs: honest connections with data taken from the SYN",
+            0,
+        ),
+        plot(
+            "flood-plain-plain.svg",
+            "A flood of plain SYNs: honest connections without Fast Open",
+            1,
+        ),
+        plot(
+            "flood-cookies-in-syn.svg",
+            "A flood of bad cookies: honest connections with data taken from the SYN",
+            TABLES,
+        ),
+    ]
 }

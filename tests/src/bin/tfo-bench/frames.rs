@@ -104,7 +104,7 @@ fn check(case: &Case, data_paths: &[Tfo], c: Option<&Peer>) -> Result<()> {
 }
 
 /// A key as the sysctl has it: four words, each as the machine would print it.
-fn text(key: KeyBytes) -> String {
+pub(crate) fn text(key: KeyBytes) -> String {
     let (words, _) = key.as_chunks::<4>();
     let words = words.iter().map(|word| u32::from_le_bytes(*word));
     words

@@ -15,7 +15,7 @@ use tfo_userspace::datapath::{Mirror, Settings};
 
 use crate::{
     cases::PORT,
-    measure::{Effort, pair, progress, stay_on},
+    measure::{Effort, on_first_cpu, pair, progress},
     peers::Peer,
     report::{Plot, Row, Sample, Section, Table},
 };
@@ -105,14 +105,12 @@ impl Step {
 
     fn measure(&self, empty: &Peer, runs: u32, round: usize) -> Result<Sample> {
         let measure = || {
-            stay_on(0)?;
             let programs = [empty.xdp()?, self.program.xdp()?];
             pair(programs, &self.frame, runs, round)
         };
         match &self.netns {
-            Some((netns, _)) => netns.run(measure),
-            None => std::thread::scope(|scope| scope.spawn(measure).join())
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Some((netns, _)) => netns.run(|| on_first_cpu(measure)),
+            None => on_first_cpu(measure),
         }
     }
 }

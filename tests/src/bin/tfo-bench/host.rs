@@ -15,18 +15,17 @@ use socket2::SockRef;
 use tfo_tests::{
     bed::Bed,
     netns::Netns,
-    process,
     veth::{Family, Pair, SERVER_INTERFACE, server_port},
 };
 
 use crate::{
     cases::{BACKUP, PRIMARY},
-    measure::{Effort, progress, stay_on},
+    measure::{Effort, last_cpu, progress, stay_on},
     peers::Peer,
     report::{Plot, Report, Row, Sample, Section, Table},
 };
 
-/// How long a program that sets something up may take.
+/// How long one end may keep the other waiting.
 const LIMIT: Duration = Duration::from_secs(20);
 /// A frame of 60 bytes.
 const SMALL: &[u8] = &[0; 18];
@@ -54,12 +53,13 @@ impl OnInterface {
                 let attach = ["attach", SERVER_INTERFACE, "--mode", "native"];
                 bed.tfo.done(&attach).map(drop)?;
             }
-            Self::Nftables => run(server, "nft", &[NFTABLES])?,
-            Self::XdpFilter => run(
-                server,
-                "xdp-filter",
-                &["load", "-m", "native", SERVER_INTERFACE],
-            )?,
+            Self::Nftables => {
+                server.done("nft", &[NFTABLES])?;
+            }
+            Self::XdpFilter => {
+                let load = ["load", "-m", "native", SERVER_INTERFACE];
+                server.done("xdp-filter", &load)?;
+            }
         }
         Ok(())
     }
@@ -73,8 +73,10 @@ impl OnInterface {
                 None => Ok(()),
             },
             Self::Tfo => bed.tfo.done(&["detach", "--all"]).map(drop),
-            Self::Nftables => run(server, "nft", &["delete table inet bench"]),
-            Self::XdpFilter => run(server, "xdp-filter", &["unload", SERVER_INTERFACE]),
+            Self::Nftables => server.done("nft", &["delete table inet bench"]).map(drop),
+            Self::XdpFilter => server
+                .done("xdp-filter", &["unload", SERVER_INTERFACE])
+                .map(drop),
         }
     }
 }
@@ -86,10 +88,6 @@ const NFTABLES: &str = "table inet bench {\n\
     tcp flags & (syn | ack) == syn tcp option fastopen exists counter\n\
     tcp flags & (syn | ack) == syn counter\n\
     }\n}";
-
-fn run(netns: &Netns, program: &str, arguments: &[&str]) -> Result<()> {
-    process::succeed(netns.command(program).args(arguments), LIMIT).map(drop)
-}
 
 /// A load of the server, and what of it arrives in a second.
 struct Load {
@@ -231,11 +229,6 @@ fn subjects(bed: &Bed, report: &mut Report) -> Result<Vec<(&'static str, OnInter
     Ok(subjects)
 }
 
-/// The last CPU, for who receives; who sends has the first.
-fn receivers_cpu() -> usize {
-    thread::available_parallelism().map_or(0, |cores| cores.get() - 1)
-}
-
 fn udp_flood(pair: &Pair, time: Duration) -> Result<f64> {
     let server = server_port(Family::V4, 9);
     // Nobody reads it: the socket is full at once, and the kernel counts what it drops there.
@@ -283,7 +276,8 @@ fn serve<T: Send>(
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let server = scope.spawn(|| -> Result<()> {
-            stay_on(receivers_cpu())?;
+            // Who sends has the first.
+            stay_on(last_cpu())?;
             loop {
                 let (stream, _) = listener.accept()?;
                 if done.load(Ordering::Relaxed) {

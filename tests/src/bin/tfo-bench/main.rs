@@ -10,6 +10,7 @@
 
 mod actions;
 mod cases;
+mod challenges;
 mod compare;
 mod controller;
 mod data_path;
@@ -89,7 +90,7 @@ impl Part {
     fn measure(self, effort: &Effort, report: &mut Report) -> Result<Section> {
         match self {
             Self::Frames => frames::section(effort, report),
-            Self::Actions => actions::section(effort),
+            Self::Actions => actions::section(effort, report),
             Self::Growth => growth::section(effort),
             Self::Host => host::section(effort, report),
             Self::Saving => saving::section(effort),
@@ -107,6 +108,7 @@ impl Arguments {
                 rounds: 5,
                 runs: 50_000,
                 load: Duration::from_millis(200),
+                floods: 1,
                 rotations: 100,
                 idle: Duration::from_millis(500),
             }
@@ -115,6 +117,7 @@ impl Arguments {
                 rounds: 11,
                 runs: 500_000,
                 load: Duration::from_secs(2),
+                floods: 5,
                 rotations: 1000,
                 idle: Duration::from_secs(10),
             }

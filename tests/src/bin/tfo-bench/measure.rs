@@ -4,7 +4,7 @@
 //! nanoseconds, and counts what other processes do meanwhile. It contains what the kernel does around
 //! each run, which is most of the empty program's time.
 
-use std::time::Duration;
+use std::{panic::resume_unwind, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
@@ -25,6 +25,8 @@ pub(crate) struct Effort {
     pub(crate) runs: u32,
     /// How long each load of the whole host lasts in a round.
     pub(crate) load: Duration,
+    /// Rounds of floods, which take long.
+    pub(crate) floods: usize,
     /// How often keys are rotated.
     pub(crate) rotations: u32,
     /// How long the idle controller is watched in a round.
@@ -76,6 +78,21 @@ pub(crate) fn stay_on(cpu: usize) -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(cpu);
     sched_setaffinity(None, &cpus).context("cannot stay on one CPU")
+}
+
+/// The last CPU.
+pub(crate) fn last_cpu() -> usize {
+    thread::available_parallelism().map_or(0, |cores| cores.get() - 1)
+}
+
+/// Does `work` in a thread of its own that stays on the first CPU: whoever calls this stays on none.
+///
+/// # Errors
+///
+/// As `work`.
+pub(crate) fn on_first_cpu<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let thread = || stay_on(0).and_then(|()| work());
+    thread::scope(|scope| scope.spawn(thread).join()).unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Says what is being done.

@@ -15,6 +15,8 @@ use object::{
 use tfo_common::counters::Counter;
 use tfo_tests::{process, program::KeyBytes, prometheus::Scratch};
 
+/// What they include.
+const HEADER: &str = include_str!("bpf.h");
 const PEER: &str = include_str!("peer.c");
 const FLOOD: &str = include_str!("flood.c");
 const RESTORE: &str = include_str!("restore.c");
@@ -67,13 +69,22 @@ impl Peer {
         Ok(peer)
     }
 
-    /// The flood's generator, compiled now, which sends out of the interface of that index.
-    pub(crate) fn flood(interface: u32) -> Result<Self> {
-        let mut flood = Self::load(&compile(FLOOD)?, "flood")?;
-        let map = flood.ebpf.map_mut("INTERFACE");
-        let map = map.context("no INTERFACE in flood.c")?;
-        Array::<_, u32>::try_from(map)?.set(0, interface, 0)?;
-        Ok(flood)
+    /// The flood's generator, compiled now.
+    pub(crate) fn flood() -> Result<Self> {
+        Self::load(&compile(FLOOD)?, "flood")
+    }
+
+    /// The generator sends out of the interface of that index, frames with `cookies` or without.
+    pub(crate) fn send_from(&mut self, interface: u32, cookies: bool) -> Result<()> {
+        let map = self.ebpf.map_mut("SETTINGS");
+        let map = map.context("no SETTINGS in flood.c")?;
+        let settings = [interface, cookies.into()];
+        Ok(Array::<_, [u32; 2]>::try_from(map)?.set(0, settings, 0)?)
+    }
+
+    /// Drops all that comes.
+    pub(crate) fn sink() -> Result<Self> {
+        Self::load(&compile(FLOOD)?, "sink")
     }
 
     fn load(object: &[u8], name: &'static str) -> Result<Self> {
@@ -122,17 +133,21 @@ impl Peer {
 pub(crate) struct Restore(Peer);
 
 impl Restore {
-    /// Where it begins to put bytes back, and how many.
-    const FROM: usize = 50;
-    const LEN: usize = 32;
+    /// Most words that it puts back.
+    const WORDS: usize = 16;
 
-    /// For this frame, of IPv4 without options.
+    /// For this frame.
     pub(crate) fn new(frame: &[u8]) -> Result<Self> {
         let mut peer = Peer::load(&compile(RESTORE)?, "restore")?;
-        let bytes = frame.get(Self::FROM..).and_then(<[u8]>::first_chunk);
-        let bytes: [u8; Self::LEN] = *bytes.context("the frame is too short")?;
-        let map = peer.ebpf.map_mut("BYTES").context("no BYTES")?;
-        Array::<_, [u8; Self::LEN]>::try_from(map)?.set(0, bytes, 0)?;
+        let mut words = [0; 2 + Self::WORDS];
+        let bytes = frame.as_chunks::<8>().0.iter().take(Self::WORDS);
+        words[0] = frame.len() as u64;
+        words[1] = bytes.len() as u64;
+        for (word, bytes) in words[2..].iter_mut().zip(bytes) {
+            *word = u64::from_ne_bytes(*bytes);
+        }
+        let map = peer.ebpf.map_mut("FRAME").context("no FRAME")?;
+        Array::<_, [u64; 2 + Self::WORDS]>::try_from(map)?.set(0, words, 0)?;
         let empty: &mut Xdp = peer.ebpf.program_mut("empty").context("none")?.try_into()?;
         empty.load()?;
         Ok(Self(peer))
@@ -161,7 +176,9 @@ impl Restore {
 /// The object of a C program.
 fn compile(text: &str) -> Result<Vec<u8>> {
     let folder = Scratch::new()?;
-    let [source, object] = ["program.c", "program.o"].map(|name| folder.path().join(name));
+    let [header, source, object] =
+        ["bpf.h", "program.c", "program.o"].map(|name| folder.path().join(name));
+    fs::write(header, HEADER)?;
     fs::write(&source, text)?;
     let mut clang = Command::new("clang");
     clang

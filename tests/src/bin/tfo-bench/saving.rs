@@ -20,6 +20,9 @@ use crate::{
 /// How long the line holds a frame.
 const ONE_WAY: Duration = Duration::from_millis(20);
 
+/// How often a connection is tried that is not to fail.
+const TRIES: usize = 3;
+
 /// How a client connects.
 const METHODS: [(&str, Method); 2] = [
     ("no Fast Open", Method::Plain),
@@ -96,7 +99,19 @@ const ABOUT: &str = "A client, a server, and between them a line that holds ever
     two round trips, one with a cookie after one. The client has its cookie already.";
 
 impl Way<'_> {
+    /// A machine that stalls for a second has SYNs sent again, without option and data: such a connection is
+    /// none of this kind, and another one is made.
     fn measure(&self, bed: &Bed) -> Result<Sample> {
+        let mut sample = self.sample(bed);
+        for _ in 1..TRIES {
+            if sample.is_err() {
+                sample = self.sample(bed);
+            }
+        }
+        sample
+    }
+
+    fn sample(&self, bed: &Bed) -> Result<Sample> {
         let yardstick = round_trip(bed, self.listener, self.family)?;
         let exchange = bed.exchange(self.listener, self.family, self.method)?;
         let fast_open = self.method != Method::Plain;

@@ -1,11 +1,14 @@
 //! How large programs are, for the verifier and for the CPU.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Btf, EbpfLoader,
-    programs::{Iter, ProgramInfo, SchedClassifier, Xdp},
+    programs::{Program, ProgramInfo, Xdp},
 };
-use tfo_common::maps::{LISTENERS_PROGRAM, SOCKET_OFFSETS, SocketOffsets, TC_PROGRAM, XDP_PROGRAM};
+use tfo_common::maps::{
+    LISTENERS_PROGRAM, SOCKET_OFFSETS, SocketOffsets, TC_POLICY, TC_PROGRAM, XDP_POLICY,
+    XDP_PROGRAM,
+};
 use tfo_userspace::{datapath::OBJECT, kernel::types::KernelTypes};
 
 use crate::report::{Row, Table};
@@ -18,7 +21,12 @@ pub(crate) fn tables(peers: &[(&str, &Xdp)]) -> Result<[Table; 2]> {
     }
     let exact = KernelTypes::read()?.socket_offsets()?;
     for (mirror, offsets) in [("packet", SocketOffsets::default()), ("exact", exact)] {
-        for (name, program) in [("XDP", XDP_PROGRAM), ("TC", TC_PROGRAM)] {
+        for (name, program) in [
+            ("XDP", XDP_PROGRAM),
+            ("TC", TC_PROGRAM),
+            ("policies in XDP", XDP_POLICY[0]),
+            ("policies in TC", TC_POLICY[0]),
+        ] {
             programs.push((format!("tfo, {name}, {mirror}"), load(program, &offsets)?));
         }
     }
@@ -57,12 +65,11 @@ fn load(name: &str, offsets: &SocketOffsets) -> Result<ProgramInfo> {
         .override_global(SOCKET_OFFSETS, offsets, true)
         .load(OBJECT)?;
     let program = ebpf.program_mut(name).context("no such program")?;
-    match name {
-        TC_PROGRAM => <&mut SchedClassifier>::try_from(&mut *program)?.load()?,
-        LISTENERS_PROGRAM => {
-            <&mut Iter>::try_from(&mut *program)?.load("tcp", &Btf::from_sys_fs()?)?;
-        }
-        _ => <&mut Xdp>::try_from(&mut *program)?.load()?,
+    match program {
+        Program::Xdp(program) => program.load()?,
+        Program::SchedClassifier(program) => program.load()?,
+        Program::Iter(program) => program.load("tcp", &Btf::from_sys_fs()?)?,
+        other => bail!("{name} is of another type: {:?}", other.prog_type()),
     }
     Ok(program.info()?)
 }

@@ -7,7 +7,7 @@ use aya::{
     Btf,
     maps::{MapData, ProgramArray},
     programs::{
-        LinkOrder, ProgramError, ProgramFd, SchedClassifier, TcAttachType, Xdp,
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp,
         links::{FdLink, PinnedLink},
         tc::{SchedClassifierLink, TcAttachOptions},
     },
@@ -63,12 +63,8 @@ pub(in crate::datapath) fn post(
     name: &str,
     pins: &InterfacePins,
 ) -> Result<(), DatapathError> {
-    let challenge = load(datapath, XDP_CHALLENGE)?;
-    let guard = load(datapath, XDP_GUARD)?;
     let proof = datapath.program_named::<SchedClassifier>(TC_GUARD)?;
-    if proof.fd().is_err() {
-        proof.load()?;
-    }
+    proof.load()?;
     // Whoever is challenged has to be able to prove it.
     if let Ok(pinned) = PinnedLink::from_pin(pins.guard()) {
         let held = SchedClassifierLink::try_from(FdLink::from(pinned)).map_err(not_a_link)?;
@@ -82,18 +78,23 @@ pub(in crate::datapath) fn post(
         let path = pins.guard();
         link.pin(&path).map_err(DatapathError::pin(&path))?;
     }
-    // The second one first: the other one jumps to it.
-    datapath.set_stage(XDP_POLICY[1], CHALLENGE_STAGE, &challenge)?;
-    datapath.set_stage(XDP_POLICY[1], GUARD_STAGE, &guard)
+    set_stages(datapath)
 }
 
-/// The XDP program of that name, loaded.
-fn load(datapath: &mut Datapath, name: &'static str) -> Result<ProgramFd, DatapathError> {
-    let program = datapath.program_named::<Xdp>(name)?;
-    if program.fd().is_err() {
-        program.load()?;
+/// Loads the guard's programs, and puts those of XDP where the other ones jump to them.
+pub(in crate::datapath) fn set_stages(datapath: &mut Datapath) -> Result<(), DatapathError> {
+    let proof = datapath.program_named::<SchedClassifier>(TC_GUARD)?;
+    if proof.fd().is_err() {
+        proof.load()?;
     }
-    Ok(program.fd()?.try_clone().map_err(ProgramError::IOError)?)
+    // The second one first: the other one jumps to it.
+    for (stage, name) in [(CHALLENGE_STAGE, XDP_CHALLENGE), (GUARD_STAGE, XDP_GUARD)] {
+        let program = datapath.program_named::<Xdp>(name)?;
+        program.load()?;
+        let program = program.fd()?.try_clone().map_err(ProgramError::IOError)?;
+        datapath.set_stage(XDP_POLICY[1], stage, &program)?;
+    }
+    Ok(())
 }
 
 /// Takes the guard's programs from an interface.

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, env, time::Duration};
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, Map, MapData, MapError},
+};
 use tfo_common::{
     cookie::Key,
     guard::{GuardHead, GuardPort, Mode, SECRETS, SLOT_SHIFT, secret_index},
@@ -24,6 +27,11 @@ pub struct GuardStore {
 }
 
 impl GuardStore {
+    /// Of a program that is not pinned.
+    pub(in crate::datapath) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        Self::of(|name| ebpf.take_map(name).ok_or(DatapathError::Missing(name)))
+    }
+
     pub(super) fn of(
         mut map: impl FnMut(&'static str) -> Result<Map, DatapathError>,
     ) -> Result<Self, DatapathError> {
