@@ -141,7 +141,7 @@ fn three_capabilities_guard_renew_secrets_and_tell_of_switches() -> Result<()> {
     let guarded = status["guard"]["interfaces"].as_array().map(Vec::len);
     ensure!(guarded == Some(2), "{status}");
 
-    let on = || Ok(shown(&bed)?["ports"][0]["on"] == true);
+    let on = || -> Result<bool> { Ok(shown(&bed)?["ports"][0]["on"] == true) };
     // Longer than all secrets that there were.
     for _ in 0..3 {
         for _ in 0..4 {
