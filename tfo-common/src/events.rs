@@ -3,6 +3,7 @@
 use crate::{
     classify::Outcome,
     counters::Counter,
+    guard::Reaction,
     policy::{Action, Verdict},
     sources::Address,
     syn::Syn,
@@ -31,14 +32,18 @@ pub struct Event {
     action: u8,
     /// Its cause, as its place in [`Counter::POLICY`].
     cause: u8,
+    /// The guard's [`Reaction`] as its place in [`Reaction::ALL`], and [`ISSUED`].
+    reaction: u8,
     /// Zero.
-    reserved: u32,
+    reserved: [u8; 3],
 }
 
 /// The bit of [`Event::action`] that says that nothing was done.
 const DRY_RUN: u8 = 0x80;
+/// The bit of [`Event::reaction`] that says that a Fast Open cookie was handed out.
+const ISSUED: u8 = 0x80;
 
-// SAFETY: `repr(C)`, u64 before u32 before four u8 and a u32: no padding, and any bytes are an event.
+// SAFETY: `repr(C)`, u64 before u32 before eight u8: no padding, and any bytes are an event.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Event {}
 
@@ -57,7 +62,19 @@ impl Event {
             asks: asks as u8,
             action: verdict.planned() as u8 | if verdict.is_dry_run() { DRY_RUN } else { 0 },
             cause: verdict.cause() as u8,
-            reserved: 0,
+            reaction: Reaction::None as u8,
+            reserved: [0; 3],
+        }
+    }
+
+    /// The same of a SYN that the guard let pass or not; `issued` where its sender was handed a cookie.
+    #[inline(always)]
+    #[must_use]
+    pub const fn guarded(self, reaction: Reaction, issued: bool) -> Self {
+        let issued = if issued { ISSUED } else { 0 };
+        Self {
+            reaction: reaction as u8 | issued,
+            ..self
         }
     }
 
@@ -73,10 +90,11 @@ impl Event {
             (u32::from_ne_bytes(halves[0]), u32::from_ne_bytes(halves[1]))
         };
         let (ports, data_len) = halves(ports_len);
-        let [outcome, asks, action, cause, ..] = outcome_asks;
+        let [outcome, asks, action, cause, reaction, ..] = outcome_asks;
         let known = usize::from(outcome) < Outcome::ALL.len()
             && usize::from(action & !DRY_RUN) < Action::ALL.len()
-            && usize::from(cause) < Counter::POLICY.len();
+            && usize::from(cause) < Counter::POLICY.len()
+            && usize::from(reaction & !ISSUED) < Reaction::ALL.len();
         (rest.is_empty() && known).then_some(Self {
             time: word(time),
             source: Address([word(s0), word(s1)]),
@@ -87,7 +105,8 @@ impl Event {
             asks,
             action,
             cause,
-            reserved: 0,
+            reaction,
+            reserved: [0; 3],
         })
     }
 
@@ -105,6 +124,16 @@ impl Event {
         (self.action != 0).then_some(*cause)
     }
 
+    /// What the guard did with it.
+    pub fn reaction(&self) -> Reaction {
+        Reaction::from_number((self.reaction & !ISSUED).into())
+    }
+
+    /// Whether the guard handed its sender a cookie.
+    pub const fn issued(&self) -> bool {
+        self.reaction & ISSUED != 0
+    }
+
     /// What became of it.
     pub fn outcome(&self) -> Outcome {
         Outcome::ALL
@@ -117,9 +146,13 @@ impl Event {
     pub fn reason(&self) -> Option<Counter> {
         let acted = matches!(self.action(), Some((_, false)));
         let policy = acted.then_some(Counter::ReasonPolicy);
+        // One that asked for a cookie and has one got what it asked for.
+        let given = self.issued() && self.outcome() == Outcome::Request;
+        let guard = (self.reaction().blocks() && !given).then_some(Counter::ReasonGuard);
         self.outcome()
             .reason()
             .or(policy)
+            .or(guard)
             .filter(|_| self.asks != 0)
     }
 
@@ -237,6 +270,22 @@ mod tests {
             (event.outcome(), event.reason()),
             (Outcome::QueueFull, None)
         );
+    }
+
+    #[test]
+    fn what_the_guard_did_is_told() {
+        let of = |outcome, reaction, issued| {
+            let event = Event::new(1, &syn(), outcome, Verdict::NONE).guarded(reaction, issued);
+            assert_eq!((event.reaction(), event.issued()), (reaction, issued));
+            event.reason()
+        };
+        let guard = Some(Counter::ReasonGuard);
+        assert_eq!(of(Outcome::Primary, Reaction::Proven, false), None);
+        assert_eq!(of(Outcome::Primary, Reaction::Challenged, false), guard);
+        assert_eq!(of(Outcome::Request, Reaction::Challenged, true), None);
+        assert_eq!(of(Outcome::Request, Reaction::Capped, false), guard);
+        let bad = Some(Counter::ReasonBadCookie);
+        assert_eq!(of(Outcome::BadCookie, Reaction::Challenged, true), bad);
     }
 
     #[test]

@@ -26,9 +26,14 @@ static EVENT_GATE: Array<EventGate, 1> = Array::new();
 #[btf_map]
 static EVENT_BUDGET: PerCpuArray<EventBudget, 1> = PerCpuArray::new();
 
-/// Tells of a SYN, if someone wants to hear of it.
+/// Tells of a SYN, if someone wants to hear of it. `done` adds what else became of it.
 #[inline(always)]
-pub(crate) fn report(syn: &Syn, outcome: Outcome, verdict: Verdict) {
+pub(crate) fn report(
+    syn: &Syn,
+    outcome: Outcome,
+    verdict: Verdict,
+    done: impl FnOnce(Event) -> Event,
+) {
     let Some(gate) = EVENT_GATE.get_ptr_mut(0) else {
         return;
     };
@@ -51,7 +56,7 @@ pub(crate) fn report(syn: &Syn, outcome: Outcome, verdict: Verdict) {
     // SAFETY: as above.
     let gate = unsafe { ptr::read_volatile(gate) };
     if gate.wants(syn, outcome) {
-        tell(&Event::new(now, syn, outcome, verdict), &gate);
+        tell(&done(Event::new(now, syn, outcome, verdict)), &gate);
     }
 }
 

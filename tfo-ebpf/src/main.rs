@@ -166,7 +166,7 @@ fn observe(ctx: &(impl EbpfContext + Packet + Stage)) {
             counters::count_syn(&syn, judgement, Verdict::NONE);
             // An ordinary SYN pays for nothing else.
             if syn.options.malformed {
-                tell(ctx, &syn, judgement, Verdict::NONE);
+                tell(ctx, &syn, judgement, Verdict::NONE, Reaction::None);
             }
         }
         Err(NotSyn::Unparsed) => counters::count_unparsed(),
@@ -192,7 +192,7 @@ fn defend(ctx: &XdpContext) -> u32 {
     let judgement = findings.judgement();
     let port = Port::of(syn.destination_port()).filter(|port| port.is_watched());
     let (Some(port), Some(head)) = (port, guard::head()) else {
-        return go_on(ctx, *policy, syn, judgement);
+        return go_on(ctx, *policy, syn, judgement, Reaction::None);
     };
     let now = guard::now();
     let Decision { reaction, switched } =
@@ -201,16 +201,17 @@ fn defend(ctx: &XdpContext) -> u32 {
         counters::count_at(syn.destination_port(), Counter::GuardSwitchedOn);
     }
     match reaction {
-        Reaction::None => return go_on(ctx, *policy, syn, judgement),
+        Reaction::None => return go_on(ctx, *policy, syn, judgement, reaction),
         Reaction::Proven | Reaction::Unfit => {
             counters::count_reaction(syn, reaction);
-            return go_on(ctx, *policy, syn, judgement);
+            return go_on(ctx, *policy, syn, judgement, reaction);
         }
         // Together they would be too much for the verifier.
         Reaction::Challenged => ctx.challenge(),
         Reaction::Capped | Reaction::Martian => {}
     }
     counters::count_blocked(syn, judgement, reaction, false);
+    tell_blocked(syn, judgement, reaction, false);
     xdp_action::XDP_DROP
 }
 
@@ -226,6 +227,7 @@ fn answer(ctx: &XdpContext) -> u32 {
     let answered = reply::challenge(ctx, head, syn, findings.site(), key.as_ref(), guard::now());
     let (judgement, issued) = (findings.judgement(), answered && key.is_some());
     counters::count_blocked(syn, judgement, Reaction::Challenged, issued);
+    tell_blocked(syn, judgement, Reaction::Challenged, issued);
     if answered {
         xdp_action::XDP_TX
     } else {
@@ -235,13 +237,19 @@ fn answer(ctx: &XdpContext) -> u32 {
 
 /// Goes on with a SYN that the guard lets pass.
 #[inline(always)]
-fn go_on(ctx: &XdpContext, policy: u64, syn: &Syn, judgement: Judgement) -> u32 {
+fn go_on(
+    ctx: &XdpContext,
+    policy: u64,
+    syn: &Syn,
+    judgement: Judgement,
+    reaction: Reaction,
+) -> u32 {
     if policy != 0 && Outcome::depends_on_socket(syn) {
         ctx.enforce();
     }
     counters::count_syn(syn, judgement, Verdict::NONE);
     if Outcome::depends_on_socket(syn) || syn.options.malformed {
-        tell(ctx, syn, judgement, Verdict::NONE);
+        tell(ctx, syn, judgement, Verdict::NONE, reaction);
     }
     xdp_action::XDP_PASS
 }
@@ -259,7 +267,7 @@ fn judge(ctx: &(impl EbpfContext + Stage), syn: &Syn) {
     let judgement = Judgement::of(syn, &socket, keys::in_force)
         .through(|word| frame::forget(word, syn.sequence.into()));
     counters::count_syn(syn, judgement, Verdict::NONE);
-    tell(ctx, syn, judgement, Verdict::NONE);
+    tell(ctx, syn, judgement, Verdict::NONE, Reaction::None);
 }
 
 /// Judges the SYN that was put down, and does what the policy says of it.
@@ -280,7 +288,7 @@ fn enforce(ctx: &(impl EbpfContext + Writable)) -> Fate {
         verdict = Verdict::NONE;
     }
     counters::count_syn(syn, judgement, verdict);
-    tell(ctx, syn, judgement, verdict);
+    tell(ctx, syn, judgement, verdict, Reaction::None);
     match verdict.action() {
         Action::Drop => Fate::Ends,
         _ => Fate::GoesOn,
@@ -293,12 +301,28 @@ fn enforce(ctx: &(impl EbpfContext + Writable)) -> Fate {
     expect(unused_variables, reason = "the log's context")
 )]
 #[inline(always)]
-fn tell(ctx: &impl EbpfContext, syn: &Syn, judgement: Judgement, verdict: Verdict) {
+fn tell(
+    ctx: &impl EbpfContext,
+    syn: &Syn,
+    judgement: Judgement,
+    verdict: Verdict,
+    reaction: Reaction,
+) {
     let outcome = judgement.outcome(syn);
     sources::count(syn, outcome);
-    events::report(syn, outcome, verdict);
+    events::report(syn, outcome, verdict, |event| {
+        event.guarded(reaction, false)
+    });
     #[cfg(feature = "trace")]
     trace(ctx, syn, outcome);
+}
+
+/// Tells of a SYN that goes no further, ordinary or not. Its source is not counted: it may be anyone's.
+#[inline(always)]
+fn tell_blocked(syn: &Syn, judgement: Judgement, reaction: Reaction, issued: bool) {
+    events::report(syn, judgement.outcome(syn), Verdict::NONE, |event| {
+        event.guarded(reaction, issued)
+    });
 }
 
 /// One log line for a SYN that has to do with Fast Open.

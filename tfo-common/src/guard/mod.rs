@@ -168,6 +168,11 @@ impl Reaction {
         }
     }
 
+    /// Whether the SYN goes no further.
+    pub const fn blocks(self) -> bool {
+        matches!(self, Self::Challenged | Self::Capped | Self::Martian)
+    }
+
     /// What counts it.
     #[inline(always)]
     pub const fn counter(self) -> Option<Counter> {

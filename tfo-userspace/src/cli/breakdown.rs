@@ -23,17 +23,20 @@ pub(super) fn ports(ours: &Snapshot) -> String {
         ("AltKey", Counter::PassiveAltKey),
         ("Fail", Counter::PassiveFail),
     ];
-    // Where policies did something, or would have.
-    const POLICIES: [(&str, Counter); 6] = [
+    // Where policies did something, or would have, or the guard did.
+    const OTHERS: [(&str, Counter); 9] = [
         ("reissued", Counter::PolicyReissue),
         ("fell back", Counter::PolicyFallback),
         ("dropped", Counter::PolicyDrop),
         ("dry reissue", Counter::DryRunReissue),
         ("dry fallback", Counter::DryRunFallback),
         ("dry drop", Counter::DryRunDrop),
+        ("proven", Counter::GuardProven),
+        ("challenged", Counter::GuardChallenged),
+        ("accepted", Counter::GuardAccepted),
     ];
     let there = |(_, counter): &&(_, Counter)| ours.total.get(*counter) > 0;
-    let columns = COLUMNS.iter().chain(POLICIES.iter().filter(there));
+    let columns = COLUMNS.iter().chain(OTHERS.iter().filter(there));
     let row = |label: String, counters: &Counters| {
         let cells = columns.clone();
         let cells = cells.map(|(_, counter)| counters.get(*counter).to_string());

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
-use tfo_common::{counters::Counter, events::Event};
+use tfo_common::{counters::Counter, events::Event, guard::Reaction};
 use tfo_userspace::datapath::{EventFilter, EventStream, Lost, Namespace, monotonic, slug};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -114,6 +114,18 @@ fn line(event: &Event, since_boot: Duration) -> String {
     if let Some(reason) = event.reason() {
         text += &format!(": {}", reason.help());
     }
+    if let Some(counter) = event.reaction().counter() {
+        let issued = if event.issued() {
+            ", with a cookie"
+        } else {
+            ""
+        };
+        text += &format!(
+            "  -> {}{issued}: {}",
+            event.reaction().name(),
+            counter.help()
+        );
+    }
     if let Some(((action, dry_run), cause)) = event.action().zip(event.cause()) {
         let dry_run = if dry_run { " (dry run)" } else { "" };
         text += &format!("  -> {}{dry_run}: {}", action.name(), cause.help());
@@ -139,6 +151,8 @@ fn to_json(event: &Event, since_boot: Duration) -> serde_json::Value {
         "action": event.action().map(|(action, _)| action.name()),
         "cause": event.cause().map(slug),
         "dry_run": event.action().map(|(_, dry_run)| dry_run),
+        "guard": (event.reaction() != Reaction::None).then(|| event.reaction().name()),
+        "cookie_handed_out": event.issued(),
     })
 }
 

@@ -43,7 +43,8 @@ fn text(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<String> {
         Some(Breakdown::Source) => breakdown::sources(&namespace.sources()?, args.top),
         None => {
             let total = &drift.ours.total;
-            totals(&drift) + &reasons(total) + &policies(total) + &remarks(namespace)?
+            let guard = listing("what the guard did", &Counter::GUARD, total);
+            totals(&drift) + &reasons(total) + &policies(total) + &guard + &remarks(namespace)?
         }
     })
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tfo_userspace::{
-    datapath::{AttachedInterface, Build, Control, Memory, Namespace, PolicySummary},
+    datapath::{
+        AttachedInterface, Build, Control, GuardState, Memory, Namespace, PolicySummary, PortState,
+    },
     farm::{self, FarmReport},
     kernel::sysctl::{self, Mode},
     keys::Fingerprint,
@@ -24,6 +26,9 @@ struct Status {
     keys_age: Option<Duration>,
     memory: Memory,
     policy: Option<PolicySummary>,
+    guard: Option<GuardState>,
+    /// The interfaces that have its programs.
+    guarded: Vec<String>,
     /// The process that looks after the namespace.
     controller: Option<u32>,
     farm: Option<FarmReport>,
@@ -38,8 +43,12 @@ impl Status {
             None => Vec::new(),
         };
         let controller = Control::of(&namespace);
+        let interfaces = namespace.interfaces().await?;
+        let guarded = interfaces.iter().filter(|it| namespace.has_guard(it.index));
         Ok(Self {
-            interfaces: namespace.interfaces().await?,
+            guard: namespace.guard()?,
+            guarded: guarded.map(AttachedInterface::label).collect(),
+            interfaces,
             older: namespace.other_layouts()?,
             keys,
             keys_age: namespace.keys_age()?,
@@ -72,6 +81,7 @@ impl Status {
             "keys_age_seconds": self.keys_age.map(|age| age.as_secs()),
             "memory": { "maps": self.memory, "total": self.memory.values().sum::<u64>() },
             "policy": self.policy.as_ref().map(policy_json),
+            "guard": self.guard.as_ref().map(|guard| guard_json(guard, &self.guarded)),
             "tcp_fastopen": self.mode.0,
             "listeners_may_use_fast_open": self.mode.server(),
         })
@@ -94,10 +104,11 @@ impl Status {
             .map(|(name, bytes)| format!("{name} {}", kib(*bytes)))
             .collect();
         format!(
-            "{}keys: {}{age}\n{}kernel memory of the maps: {} ({})\n",
+            "{}keys: {}{age}\n{}{}kernel memory of the maps: {} ({})\n",
             table(&rows),
             keys.join(", "),
             self.policy.as_ref().map_or(String::new(), describe),
+            self.guard.as_ref().map_or(String::new(), describe_guard),
             kib(self.memory.values().sum()),
             maps.join(", ")
         )
@@ -164,6 +175,41 @@ fn describe(policy: &PolicySummary) -> String {
         text += &format!(", {prefixes} prefixes on the lists");
     }
     text + "\n"
+}
+
+fn guard_json(state: &GuardState, guarded: &[String]) -> Value {
+    let on = state.ports.iter().filter(|port| port.on);
+    json!({
+        "rules": state.ports.len(),
+        "ports_on": on.clone().map(|port| port.port).filter(|port| *port != 0).collect::<Vec<_>>(),
+        "other_ports_on": on.clone().any(|port| port.port == 0),
+        "interfaces": guarded,
+    })
+}
+
+fn describe_guard(state: &GuardState) -> String {
+    let rules = state.ports.len();
+    let noun = if rules == 1 { "rule" } else { "rules" };
+    let on = state.ports.iter().filter(|port| port.on);
+    let on: Vec<_> = on
+        .map(|port| format!("{} for {}", label(port), seconds(port)))
+        .collect();
+    let on = match on.as_slice() {
+        [] => "no port is guarded now".to_owned(),
+        on => format!("guarded now: {}", on.join(", ")),
+    };
+    format!("guard: {rules} {noun} in force; {on}\n")
+}
+
+fn label(port: &PortState) -> String {
+    match port.port {
+        0 => "all others".to_owned(),
+        port => port.to_string(),
+    }
+}
+
+fn seconds(port: &PortState) -> String {
+    format!("{} s", port.since.unwrap_or_default().as_secs())
 }
 
 fn kib(bytes: u64) -> String {

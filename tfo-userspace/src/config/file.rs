@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     datapath::{Mirror, ModeChoice},
+    guard::Section as GuardSection,
     keys::OnForeignChange,
     metrics::Listen,
     policy::Section,
@@ -29,6 +30,7 @@ pub(super) struct File {
     sources: Sources,
     keys: Keys,
     pub(super) policy: Option<Spanned<Section>>,
+    pub(super) guard: Option<Spanned<GuardSection>>,
     pub(super) metrics: Option<Metrics>,
     pub(super) farm: Option<FarmSection>,
     pub(super) namespace: Vec<Namespace>,
@@ -48,6 +50,8 @@ pub(super) struct Namespace {
     keys: Keys,
     /// In place of the file's own, as a whole.
     pub(super) policy: Option<Spanned<Section>>,
+    /// The same.
+    pub(super) guard: Option<Spanned<GuardSection>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -5,30 +5,29 @@ mod farm;
 mod file;
 mod interval;
 mod layer;
+mod namespace;
 
 use std::{
-    collections::BTreeSet,
     fs, io,
     ops::Range,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use toml::Spanned;
 
 pub use interval::interval;
 pub use layer::{DEFAULT_INTERVAL, Layer, SourceKind};
+pub use namespace::NamespaceConfig;
 
 use crate::{
-    datapath::{ModeChoice, Settings},
     farm::FarmConfig,
-    keys::{KeyFileError, OnForeignChange, SourceConfig},
+    guard::{Guard, Section as GuardSection},
+    keys::KeyFileError,
     metrics::Listen,
-    policy::{ListError, Policy, Section},
+    policy::{ListError, Policy, Section, SectionError},
 };
 use farm::Section as FarmSection;
 use file::{File, PolicyFile};
-use layer::Field;
 
 /// Most ports that metrics name one by one.
 pub const MAX_PORTS: usize = 64;
@@ -88,27 +87,6 @@ pub struct Config {
     pub ports: Vec<u16>,
     /// Where metrics are served, if they are.
     pub metrics: Option<Listen>,
-}
-
-/// What to do in one network namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamespaceConfig {
-    /// The namespace; `None` for the one that the service was started in.
-    pub name: Option<String>,
-    /// Where to attach.
-    pub interfaces: Vec<String>,
-    /// In which mode.
-    pub mode: ModeChoice,
-    /// What the program is told.
-    pub settings: Settings,
-    /// Where keys come from.
-    pub source: SourceConfig,
-    /// What to do where someone else changes them.
-    pub on_foreign_change: OnForeignChange,
-    /// What is done to SYNs; `None` for what is in force already.
-    pub policy: Option<Arc<Policy>>,
-    /// The same as it is written, with the names of its lists.
-    section: Option<Section>,
 }
 
 /// Reads the policy of a configuration file, and nothing else of it.
@@ -228,10 +206,18 @@ impl Places<'_> {
 
     /// The policy of a section, without its lists.
     fn policy(&self, section: &Spanned<Section>) -> Result<Policy, ConfigError> {
-        section.get_ref().rules().map_err(|error| {
-            let at = error.at.clone().unwrap_or_else(|| section.span());
-            self.error(Some(at), error.to_string())
-        })
+        let rules = section.get_ref().rules();
+        rules.map_err(|error| self.of_section(section.span(), &error))
+    }
+
+    fn guard(&self, section: &Spanned<GuardSection>) -> Result<Guard, ConfigError> {
+        let guard = section.get_ref().guard();
+        guard.map_err(|error| self.of_section(section.span(), &error))
+    }
+
+    /// What is wrong in the section that stands there.
+    fn of_section(&self, section: Range<usize>, error: &SectionError) -> ConfigError {
+        self.error(Some(error.at.clone().unwrap_or(section)), error.to_string())
     }
 
     fn error(&self, at: Option<Range<usize>>, message: String) -> ConfigError {
@@ -252,94 +238,6 @@ impl Places<'_> {
         farm.map_err(|(span, message)| self.error(Some(span), message))
     }
 
-    fn namespaces(&self, file: &File, flags: &Flags) -> Result<Vec<NamespaceConfig>, ConfigError> {
-        let mut top = flags.layer.clone().over(&file.layer());
-        top.farm = self.farm(file)?;
-        let at = |(field, message)| self.error(file.place(field), message);
-        top.check_path().map_err(at)?;
-        let mut namespaces = Vec::new();
-        let own = if flags.interfaces.is_empty() {
-            self.interfaces(&file.interfaces)?
-        } else {
-            flags.interfaces.clone()
-        };
-        let mut seen = BTreeSet::new();
-        if let Some(twice) = own.iter().find(|name| !seen.insert(*name)) {
-            return Err(self.error(None, format!("interface {twice} is named twice")));
-        }
-        let top_policy = file.policy.as_ref();
-        if !own.is_empty() {
-            let own = namespace(None, own, &top).map_err(at)?;
-            namespaces.push(self.with_policy(own, top_policy)?);
-        }
-        let mut seen = BTreeSet::new();
-        for section in &file.namespace {
-            let name = section.name.get_ref();
-            let here = |message| Err(self.error(Some(section.name.span()), message));
-            if name.is_empty() {
-                return here("a namespace has a name of `ip netns`, or a path".to_owned());
-            }
-            if !seen.insert(name) {
-                return here(format!(
-                    "network namespace {name} has a section already: put all of its interfaces into one"
-                ));
-            }
-            let interfaces = self.interfaces(&section.interfaces)?;
-            if interfaces.is_empty() {
-                return here(format!(
-                    "network namespace {name} has no interfaces: name one, or leave the section out"
-                ));
-            }
-            let at = |(field, message): (Field, _)| self.error(Some(section.place(field)), message);
-            let own = section.layer();
-            let path = own.key_path.is_some();
-            let layer = own.over(&top);
-            if path {
-                layer.check_path().map_err(at)?;
-            }
-            let own = namespace(Some(name), interfaces, &layer).map_err(at)?;
-            let policy = section.policy.as_ref().or(top_policy);
-            namespaces.push(self.with_policy(own, policy)?);
-        }
-        if namespaces.is_empty() {
-            let message =
-                "no interfaces: name one with -i, or in the file, as in interfaces = [\"eth0\"]";
-            return Err(self.error(None, message.to_owned()));
-        }
-        Ok(namespaces)
-    }
-
-    fn with_policy(
-        &self,
-        mut namespace: NamespaceConfig,
-        section: Option<&Spanned<Section>>,
-    ) -> Result<NamespaceConfig, ConfigError> {
-        if let Some(section) = section {
-            namespace.policy = Some(Arc::new(self.policy(section)?));
-            namespace.section = Some(section.get_ref().clone());
-        }
-        Ok(namespace)
-    }
-
-    fn interfaces(&self, names: &[Spanned<String>]) -> Result<Vec<String>, ConfigError> {
-        let mut interfaces = Vec::new();
-        for spanned in names {
-            let name = spanned.get_ref();
-            let here = |message| Err(self.error(Some(spanned.span()), message));
-            let odd = |byte: u8| byte == b'/' || byte.is_ascii_whitespace();
-            if name.is_empty() || name.len() > MAX_NAME || name.bytes().any(odd) {
-                return here(format!(
-                    "{name:?} cannot be an interface's name: `ip link` shows those that there are"
-                ));
-            }
-            if interfaces.contains(name) {
-                return here(format!("interface {name} is named twice"));
-            }
-            interfaces.push(name.clone());
-        }
-        Ok(interfaces)
-    }
-
     fn ports(&self, file: &File) -> Result<Vec<u16>, ConfigError> {
         let mut ports = Vec::new();
         for spanned in &file.ports {
@@ -355,36 +253,6 @@ impl Places<'_> {
             ports.push(port);
         }
         Ok(ports)
-    }
-}
-
-fn namespace(
-    name: Option<&String>,
-    interfaces: Vec<String>,
-    layer: &Layer,
-) -> Result<NamespaceConfig, (Field, String)> {
-    let mut source = layer.source()?;
-    if let (SourceConfig::Etcd(farm), Some(name)) = (&mut source, name) {
-        farm.host = farm::host_in(&farm.host, name);
-    }
-    Ok(NamespaceConfig {
-        name: name.cloned(),
-        interfaces,
-        mode: layer.mode.unwrap_or_default(),
-        settings: layer.settings(),
-        source,
-        on_foreign_change: layer.on_foreign_change.unwrap_or_default(),
-        policy: None,
-        section: None,
-    })
-}
-
-impl NamespaceConfig {
-    fn read_lists(&mut self) -> Result<(), ListError> {
-        if let Some((policy, section)) = self.policy.as_mut().zip(self.section.as_ref()) {
-            Arc::make_mut(policy).lists = section.lists()?;
-        }
-        Ok(())
     }
 }
 

@@ -1,9 +1,16 @@
 use std::time::Duration;
 
 use super::*;
-use tfo_common::policy::{Action, Class, Rate};
+use tfo_common::{
+    guard::Mode,
+    policy::{Action, Class, Rate},
+};
 
-use crate::datapath::{Mirror, SourceLimits};
+use crate::{
+    datapath::{Mirror, ModeChoice, Settings, SourceLimits},
+    guard::PortGuard,
+    keys::{OnForeignChange, SourceConfig},
+};
 
 const EXAMPLE: &str = include_str!("../../../dist/tfo.toml");
 
@@ -23,6 +30,7 @@ fn eth0() -> NamespaceConfig {
         },
         on_foreign_change: OnForeignChange::Restore,
         policy: None,
+        guard: None,
         section: None,
     }
 }
@@ -75,6 +83,17 @@ fn the_examples_samples_are_taken() {
         key.contains("-per-") && key.contains(" = ")
     });
     assert_eq!(shown.count(), 2 * rule.limits.len());
+    // A sample is what holds where nothing is said.
+    let guard = config.namespaces[0].guard.as_ref().unwrap();
+    let rule = PortGuard {
+        mode: Mode::Auto,
+        ..PortGuard::default()
+    };
+    let expected = Guard {
+        ports: [(443, rule)].into(),
+        ..Guard::default()
+    };
+    assert_eq!(*guard, expected);
     let farm = farm_in(&text.join("\n")).unwrap().unwrap();
     assert_eq!(
         (farm.host.as_str(), farm.prefix.as_str()),
@@ -402,6 +421,34 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "[[namespace]]\nname = 'b'\ninterfaces = ['a']\n[namespace.policy.default]\ndata = 'fallback'",
         &["tfo.toml:4: ", "[policy.default]", "no option to rewrite"],
     ),
+    (
+        "interfaces = ['a']\n[guard]\nreplies = '7/s'",
+        &["tfo.toml:2: ", "[guard] it guards no port"],
+    ),
+    (
+        "interfaces = ['a']\n[guard.port.80]\nmode = 'maybe'",
+        &["tfo.toml:3: ", "\"maybe\" is no mode", "off, on or auto"],
+    ),
+    (
+        "interfaces = ['a']\n[guard.port.80]\nmode = 'on'\n[guard.port.81]\nquiet = '5s'",
+        &["tfo.toml:4: ", "[guard.port.81] it does not say when"],
+    ),
+    (
+        "interfaces = ['a']\n[guard.default]\nmode = 'on'\nabove = '7/s'",
+        &["tfo.toml:2: ", "[guard.default]", "mode = \"auto\""],
+    ),
+    (
+        "interfaces = ['a']\n[guard.default]\nmode = 'auto'\nabove = 'unlimited'",
+        &["tfo.toml:2: ", "never exceeded"],
+    ),
+    (
+        "interfaces = ['a']\n[guard.port.65536]\nmode = 'on'",
+        &["tfo.toml:2: ", "[guard.port.65536]", "1 to 65535"],
+    ),
+    (
+        "interfaces = ['a']\n[guard.port.80]\nmode = 'auto'\nquiet = '0s'",
+        &["tfo.toml:4: ", "above 0 with s, m, h or d"],
+    ),
 ];
 
 #[test]
@@ -440,6 +487,32 @@ fn a_policy_is_a_namespaces_own_or_that_of_the_top() {
         parse("interfaces = ['a']").unwrap().namespaces[0].policy,
         None
     );
+}
+
+#[test]
+fn a_guard_is_a_namespaces_own_or_that_of_the_top() {
+    let config = parse(
+        "interfaces = ['a']\n[guard]\nreplies = '7/s'\n[guard.port.443]\nmode = 'auto'\n\
+         above = '5/s burst 9'\nquiet = '2m'\n\
+         [[namespace]]\nname = 'blue'\ninterfaces = ['a']\n\
+         [[namespace]]\nname = 'red'\ninterfaces = ['a']\n[namespace.guard.default]\nmode = 'on'\n",
+    )
+    .unwrap();
+    let [own, blue, red] = config.namespaces.as_slice() else {
+        panic!("{config:?}")
+    };
+    assert_eq!(own.guard, blue.guard);
+    let own = own.guard.as_ref().unwrap();
+    let below = Guard::default();
+    assert_eq!((own.replies.burst, own.proven), (7, below.proven));
+    let rule = own.ports[&443];
+    assert_eq!((rule.mode, rule.above.burst), (Mode::Auto, 9));
+    assert_eq!((rule.quiet, own.default), (Duration::from_secs(120), None));
+    let red = red.guard.as_ref().unwrap();
+    assert!(red.ports.is_empty() && red.default.unwrap().mode == Mode::On);
+    assert_eq!(red.replies, below.replies);
+    let none = parse("interfaces = ['a']").unwrap();
+    assert_eq!(none.namespaces[0].guard, None);
 }
 
 fn ensure_refused(text: &str, parts: &[&str]) {

@@ -46,8 +46,9 @@ impl Default for EventFilter {
 impl EventFilter {
     /// For one of so many CPUs and interfaces, each of which has its share of the rate.
     fn gate(&self, shares: u64) -> EventGate {
-        // A policy's reason is of those that have none of their own.
-        let own = self.reason.filter(|it| *it != Counter::ReasonPolicy);
+        // A policy's reason and the guard's are of those that have none of their own.
+        let theirs = [Counter::ReasonPolicy, Counter::ReasonGuard];
+        let own = self.reason.filter(|it| !theirs.contains(it));
         let wanted = Outcome::ALL
             .into_iter()
             .filter(|outcome| self.reason.is_none() || outcome.reason() == own);

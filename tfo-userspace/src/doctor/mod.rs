@@ -6,6 +6,7 @@
 mod attached;
 mod fast_open;
 mod finding;
+mod guard;
 mod host;
 mod interfaces;
 mod listeners;
@@ -36,6 +37,7 @@ pub async fn examine(names: &[String]) -> Result<Vec<Finding>, LinkError> {
     findings.extend(listeners::read_and_judge(privileged));
     findings.extend(attached.judge());
     findings.extend(policy::read_and_judge(privileged).await);
+    findings.extend(guard::read_and_judge(privileged).await);
     Ok(findings)
 }
 

@@ -1,5 +1,7 @@
 //! The guard, as an operator says it: which ports, when, and how much of it one source gets.
 
+mod section;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use tfo_common::{
@@ -7,6 +9,8 @@ use tfo_common::{
     maps::DEFAULT_PORT,
     policy::Rate,
 };
+
+pub use section::{PortSection, Section};
 
 /// Which ports are guarded. The default guards none.
 #[derive(Clone, Debug, PartialEq, Eq)]

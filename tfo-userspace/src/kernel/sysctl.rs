@@ -12,6 +12,7 @@ use crate::keys::{KeyPair, KeyTextError};
 
 const MODE: &str = "/proc/sys/net/ipv4/tcp_fastopen";
 const KEY: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
+const SYN_COOKIES: &str = "/proc/sys/net/ipv4/tcp_syncookies";
 
 /// Why a sysctl could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +34,13 @@ pub enum SysctlError {
         source: io::Error,
     },
     /// It does not hold what the kernel's documentation says.
-    #[error("{MODE} holds {0:?}, not a number")]
-    Mode(String),
+    #[error("{path} holds {text:?}, not a number")]
+    Number {
+        /// The file.
+        path: &'static str,
+        /// What it holds.
+        text: String,
+    },
     /// It does not hold a key.
     #[error("{KEY}: {0}")]
     Key(#[from] KeyTextError),
@@ -62,12 +68,22 @@ impl Mode {
 ///
 /// [`SysctlError`] where it cannot be read.
 pub fn mode() -> Result<Mode, SysctlError> {
-    let text =
-        fs::read_to_string(MODE).map_err(|source| SysctlError::Read { path: MODE, source })?;
-    match text.trim().parse() {
-        Ok(mode) => Ok(Mode(mode)),
-        Err(_) => Err(SysctlError::Mode(text)),
-    }
+    number(MODE).map(Mode)
+}
+
+/// Reads `net.ipv4.tcp_syncookies`: 0 for never, 1 while a SYN queue is full, 2 for always.
+///
+/// # Errors
+///
+/// [`SysctlError`] where it cannot be read.
+pub fn syn_cookies() -> Result<u32, SysctlError> {
+    number(SYN_COOKIES)
+}
+
+fn number(path: &'static str) -> Result<u32, SysctlError> {
+    let text = fs::read_to_string(path).map_err(|source| SysctlError::Read { path, source })?;
+    let number = text.trim().parse();
+    number.map_err(|_| SysctlError::Number { path, text })
 }
 
 /// Reads `net.ipv4.tcp_fastopen_key`; `None` where it is all zeros, which means that the kernel has

@@ -10,7 +10,8 @@ use tfo_common::{counters::Counters, sizes::Sizes};
 
 use crate::{
     datapath::{
-        AttachedInterface, Drift, Lost, Memory, Mirror, Namespace, PolicySummary, Snapshot,
+        AttachedInterface, Drift, GuardState, Lost, Memory, Mirror, Namespace, PolicySummary,
+        Snapshot,
     },
     farm::FarmReport,
     kernel::{
@@ -25,7 +26,7 @@ use crate::{
 const MOST_SOURCES: u32 = 65_536;
 
 /// The parts of [`NamespaceFacts`] that are read apart, so that one that fails leaves the others.
-pub(super) const PARTS: [&str; 9] = [
+pub(super) const PARTS: [&str; 10] = [
     "interfaces",
     "counters",
     "kernel",
@@ -35,6 +36,7 @@ pub(super) const PARTS: [&str; 9] = [
     "sysctl",
     "keys",
     "policy",
+    "guard",
 ];
 
 /// What is asked of a namespace.
@@ -57,6 +59,8 @@ pub struct InterfaceFacts {
     pub mode: Option<XdpMode>,
     /// How closely it follows the kernel.
     pub mirror: Option<Mirror>,
+    /// Whether it has the guard's programs.
+    pub guarded: bool,
     /// What it counted.
     pub counters: Option<Snapshot>,
     /// How much data SYNs had.
@@ -97,6 +101,10 @@ pub struct NamespaceFacts {
     pub policy: Option<PolicySummary>,
     /// Why the configured policy is not in force; whoever is to put it in force says so here.
     pub policy_refused: Option<String>,
+    /// The guard in force; `None` where there is none.
+    pub guard: Option<GuardState>,
+    /// Why the configured guard is not in force; as above.
+    pub guard_refused: Option<String>,
     /// What it says of the farm, where there is one; from whoever asks etcd, too.
     pub farm: Option<FarmReport>,
     /// Why a part could not be read, by the part's name.
@@ -129,6 +137,7 @@ pub async fn read(namespace: &Namespace, watch: &Watch) -> NamespaceFacts {
     facts.read_keys(namespace);
     let policy = facts.part("policy", namespace.policy_summary());
     facts.policy = policy.map(Option::unwrap_or_default);
+    facts.guard = facts.part("guard", namespace.guard()).flatten();
     facts.took = start.elapsed();
     facts
 }
@@ -166,6 +175,7 @@ impl NamespaceFacts {
                 name: interface.label(),
                 mode: interface.mode,
                 mirror: Some(interface.mirror),
+                guarded: namespace.has_guard(index),
                 counters,
                 ..InterfaceFacts::default()
             });
@@ -254,6 +264,9 @@ pub fn health(namespaces: &[NamespaceFacts]) -> Result<(), String> {
         if let Some(error) = &facts.policy_refused {
             line(format_args!("policy not in force: {error}"));
         }
+        if let Some(error) = &facts.guard_refused {
+            line(format_args!("guard not in force: {error}"));
+        }
         if let Some(error) = facts.farm.as_ref().and_then(|it| it.error.as_ref()) {
             line(format_args!("farm: {error}"));
         }
@@ -279,12 +292,14 @@ mod tests {
             ..KeyReport::default()
         });
         ill.policy_refused = Some("no".to_owned());
+        ill.guard_refused = Some("no".to_owned());
         assert_eq!(
             health(&[well, ill]).unwrap_err(),
             "netns blue: memory: no\n\
              netns blue: eth0: not attached: `tfo attach` it again\n\
              netns blue: keys: sysctl is read-only\n\
-             netns blue: policy not in force: no\n"
+             netns blue: policy not in force: no\n\
+             netns blue: guard not in force: no\n"
         );
     }
 }

@@ -7,6 +7,7 @@
 mod facts;
 mod family;
 mod farm;
+mod guard;
 mod listen;
 mod pages;
 mod render;

@@ -12,6 +12,7 @@ use super::{
     facts::PARTS,
     family::Families,
     farm::add_farm,
+    guard::{add_guard, add_reactions},
     table::{
         ASKERS, ATTACHED, BUILD_INFO, DATAPATH, DRIFT, DRY_RUN_ACTIONS, DRY_RUN_CAUSES,
         EVENTS_LOST, INTERFACE, KERNEL, KEY_AGE, KEY_FAILURES, KEY_FOREIGN, KEY_INFO, KEY_NEXT,
@@ -52,6 +53,7 @@ pub fn render(namespaces: &[NamespaceFacts]) -> String {
         add_kernel(&mut families, facts);
         add_keys(&mut families, facts);
         add_policy(&mut families, facts);
+        add_guard(&mut families, facts);
         if let Some(farm) = &facts.farm {
             add_farm(&mut families, &facts.watch.netns, farm);
         }
@@ -133,7 +135,7 @@ fn add_interface(families: &mut Families, netns: &str, facts: &InterfaceFacts) {
         families.add(&INTERFACE, &[netns, name, &mode, &mirror], true);
     }
     if let Some(counters) = &facts.counters {
-        for counter in Counter::ALL.into_iter().filter(|it| !is_of_policy(*it)) {
+        for counter in Counter::ALL.into_iter().filter(|it| !is_apart(*it)) {
             let metric = if Counter::REASONS.contains(&counter) {
                 &REASONS
             } else {
@@ -166,11 +168,14 @@ fn add_interface(families: &mut Families, netns: &str, facts: &InterfaceFacts) {
 fn add_ports(families: &mut Families, facts: &NamespaceFacts, name: &str, counters: &Snapshot) {
     let watch = &facts.watch;
     if watch.ports.is_empty() {
-        return add_actions(families, [&watch.netns, name, ""], &counters.total);
+        let labels = [&watch.netns, name, ""];
+        add_actions(families, labels, &counters.total);
+        return add_reactions(families, labels, &counters.total);
     }
     let mut add = |port: &str, counts: &Counters| {
         add_actions(families, [&watch.netns, name, port], counts);
-        for counter in Counter::ALL.into_iter().filter(|it| !is_of_policy(*it)) {
+        add_reactions(families, [&watch.netns, name, port], counts);
+        for counter in Counter::ALL.into_iter().filter(|it| !is_apart(*it)) {
             let labels = [&watch.netns, name, port, counter.name()];
             families.add(&PORT, &labels, counts.get(counter));
         }
@@ -190,8 +195,10 @@ fn add_ports(families: &mut Families, facts: &NamespaceFacts, name: &str, counte
 }
 
 /// Families of their own tell these.
-fn is_of_policy(counter: Counter) -> bool {
-    Counter::POLICY.contains(&counter) || Counter::DRY_RUN.contains(&counter)
+fn is_apart(counter: Counter) -> bool {
+    Counter::POLICY.contains(&counter)
+        || Counter::DRY_RUN.contains(&counter)
+        || Counter::GUARD.contains(&counter)
 }
 
 /// What policies did, or would have done, and why.

@@ -71,6 +71,24 @@ metrics! {
         "Prefixes on the allow list and the deny list of the policy in force",
     POLICY_REFUSED Gauge "tfo_policy_refused" ["netns"]
         "1 where the policy of the configuration could not be put in force; /healthz says why",
+    GUARD_SYNS Counter "tfo_guard_syns_total" ["netns" "interface" "port" "reaction"]
+        "SYNs to guarded ports, by what became of them, at the ports asked for; the others are `other`",
+    GUARD_PROOFS Counter "tfo_guard_proofs_total" ["netns" "interface" "port" "result"]
+        "ACKs of no connection: a challenge's proof that opened one (accepted), without it (wrong), or refused by the kernel",
+    GUARD_COOKIES Counter "tfo_guard_cookies_total" ["netns" "interface" "port"]
+        "Challenges that handed out a Fast Open cookie",
+    GUARD_RULES Gauge "tfo_guard_rules" ["netns"]
+        "Rules of the guard in force, that of all other ports included; 0 where there is no guard",
+    GUARD_ON Gauge "tfo_guard_on" ["netns" "port" "mode"]
+        "1 where a port is guarded at this moment, by rule: `default` is that of all others",
+    GUARD_SWITCHES Counter "tfo_guard_switches_total" ["netns" "port"]
+        "Times that a port came to be guarded, by rule",
+    GUARD_SINCE Gauge "tfo_guard_switch_age_seconds" ["netns" "port"]
+        "How long ago the port last came to be guarded, if it ever did",
+    GUARD_INTERFACE Gauge "tfo_guard_interface" ["netns" "interface"]
+        "Where there is a guard: 1 where the interface has it, 0 where every SYN meets the kernel",
+    GUARD_REFUSED Gauge "tfo_guard_refused" ["netns"]
+        "1 where the guard of the configuration could not be put in force; /healthz says why",
     ATTACHED Gauge "tfo_interface_attached" ["netns" "interface"]
         "1 where the program runs on the interface, 0 where it was to and does not",
     INTERFACE Gauge "tfo_interface_info" ["netns" "interface" "mode" "mirror"]

@@ -15,6 +15,7 @@ use tfo_common::{
 pub use lists::{ListError, Lists};
 pub use no_cookie::NoCookieError;
 pub use rate::{format_rate, parse_rate};
+pub(crate) use section::by_port;
 pub use section::{MAX_SOURCES, PortSection, Section, SectionError, Word};
 
 /// Most ports that have rules of their own: every port there is.

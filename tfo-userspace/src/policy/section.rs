@@ -183,14 +183,50 @@ fn check(policy: &PortPolicy) -> Result<(), String> {
 
 /// Why a section was not taken.
 #[derive(Debug, thiserror::Error)]
-#[error("[policy{section}] {message}")]
+#[error("[{section}] {message}")]
 pub struct SectionError {
-    /// The rest of the section's name.
-    section: String,
+    /// The section's name.
+    pub(crate) section: String,
     /// What is wrong, and what would be right.
-    message: String,
-    /// Where the section stands, if it is not `[policy]` itself.
+    pub(crate) message: String,
+    /// Where it stands, if it is a part of the section that was asked.
     pub(crate) at: Option<Range<usize>>,
+}
+
+/// What `rule` makes of the sections `[NAME.default]` and `[NAME.port.N]`.
+///
+/// # Errors
+///
+/// [`SectionError`]
+pub(crate) fn by_port<S, R>(
+    name: &str,
+    default: Option<&Spanned<S>>,
+    ports: &BTreeMap<String, Spanned<S>>,
+    rule: impl Fn(&S) -> Result<R, String>,
+) -> Result<(Option<R>, BTreeMap<u16, R>), SectionError> {
+    let wrong = |label: &str, section: &Spanned<S>, message| SectionError {
+        section: format!("{name}.{label}"),
+        message,
+        at: Some(section.span()),
+    };
+    let default = match default {
+        Some(section) => {
+            let rule = rule(section.get_ref());
+            Some(rule.map_err(|message| wrong("default", section, message))?)
+        }
+        None => None,
+    };
+    let mut rules = BTreeMap::new();
+    for (number, section) in ports {
+        let wrong = |message| wrong(&format!("port.{number}"), section, message);
+        let port = number.parse().ok().filter(|port| *port != 0);
+        let port = port.ok_or_else(|| wrong(format!("port {number:?} is not from 1 to 65535")))?;
+        let rule = rule(section.get_ref()).map_err(wrong)?;
+        if rules.insert(port, rule).is_some() {
+            return Err(wrong(format!("port {port} has a section already")));
+        }
+    }
+    Ok((default, rules))
 }
 
 impl Section {
@@ -200,42 +236,18 @@ impl Section {
     ///
     /// [`SectionError`]
     pub fn rules(&self) -> Result<Policy, SectionError> {
-        let sources = self.sources().map_err(|message| SectionError {
-            section: String::new(),
+        let own = |message| SectionError {
+            section: "policy".to_owned(),
             message,
             at: None,
-        })?;
-        let of_port = |name: &str, section: &PortSection, at| {
-            section
-                .policy(self.dry_run)
-                .map_err(|message| SectionError {
-                    section: format!(".{name}"),
-                    message,
-                    at,
-                })
         };
-        let default = match &self.default {
-            Some(section) => of_port("default", section.get_ref(), Some(section.span()))?,
-            None => of_port("default", &PortSection::default(), None)?,
+        let sources = self.sources().map_err(own)?;
+        let rule = |section: &PortSection| section.policy(self.dry_run);
+        let (default, ports) = by_port("policy", self.default.as_ref(), &self.port, rule)?;
+        let default = match default {
+            Some(default) => default,
+            None => rule(&PortSection::default()).map_err(own)?,
         };
-        let mut ports = BTreeMap::new();
-        for (name, section) in &self.port {
-            let port = name.parse().ok().filter(|port| *port != 0);
-            let port: u16 = port.ok_or_else(|| SectionError {
-                section: format!(".port.{name}"),
-                message: format!("port {name:?} is not from 1 to 65535"),
-                at: Some(section.span()),
-            })?;
-            let label = format!("port.{name}");
-            let policy = of_port(&label, section.get_ref(), Some(section.span()))?;
-            if ports.insert(port, policy).is_some() {
-                return Err(SectionError {
-                    section: format!(".port.{name}"),
-                    message: format!("port {port} has a section already"),
-                    at: Some(section.span()),
-                });
-            }
-        }
         Ok(Policy {
             sources,
             default,

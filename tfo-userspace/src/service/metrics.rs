@@ -32,6 +32,7 @@ impl Asked {
                     let mut facts = metrics::read(site.namespace(), &asked).await;
                     facts.keys = Some(site.keys());
                     facts.policy_refused = site.policy_refused();
+                    facts.guard_refused = site.guard_refused();
                     facts.farm = site.farm();
                     facts
                 })

@@ -4,6 +4,7 @@
 //! The main thread waits for signals, reads the configuration again, and talks to systemd.
 
 mod capabilities;
+mod guard;
 pub mod log;
 mod memory;
 mod metrics;

@@ -7,7 +7,7 @@ use tfo_common::cookie::KeySet;
 use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
-use super::{StartError, memory, policy, watch::Watch};
+use super::{StartError, guard::Watchman, memory, policy, watch::Watch};
 use crate::{
     config::NamespaceConfig,
     datapath::{self, AttachError, Change, Ensured, Follower, Namespace, NamespaceError, Wanted},
@@ -43,6 +43,7 @@ pub(super) struct Site {
     keeper: Option<Keeper>,
     /// Why the configured policy is not in force, if it is not.
     policy_refused: Option<String>,
+    guard: Watchman,
     watch: Watch,
     /// Where the keys come from a farm.
     farm: Option<Farm>,
@@ -68,6 +69,7 @@ impl Site {
             taken_over: false,
             keeper: None,
             policy_refused: None,
+            guard: Watchman::default(),
             watch,
         }
     }
@@ -89,6 +91,11 @@ impl Site {
     /// Why the configured policy is not in force, if it is not.
     pub(super) fn policy_refused(&self) -> Option<String> {
         self.policy_refused.clone()
+    }
+
+    /// Why the configured guard is not in force, if it is not.
+    pub(super) fn guard_refused(&self) -> Option<String> {
+        self.guard.refused()
     }
 
     /// What there is to say about its farm.
@@ -119,7 +126,7 @@ impl Site {
             error!("{error}");
         }
         self.start_keys()?;
-        self.apply_policy();
+        self.apply_rules().await;
         self.follower = Some(Follower::start(Namespace::current()?, self.wanted())?);
         first.map_or(Ok(()), |error| Err(error.into()))
     }
@@ -187,20 +194,20 @@ impl Site {
     }
 
     /// Does what an event asks for.
-    pub(super) fn take(&mut self, event: Event) {
+    pub(super) async fn take(&mut self, event: Event) {
         match event {
             Event::Keys => self.tick_keys(),
-            Event::Interface(Ok(change)) => self.note(change),
+            Event::Interface(Ok(change)) => self.note(change).await,
             Event::Interface(Err(error)) => error!("{error}"),
         }
     }
 
-    fn note(&mut self, change: Change) {
+    async fn note(&mut self, change: Change) {
         match change {
             Change::Attached { name, ensured } => {
                 self.attached(name, &ensured);
-                // It went with the last interface that was attached before.
-                self.apply_policy();
+                // They went with the last interface that was attached before.
+                self.apply_rules().await;
             }
             Change::Renamed { ref from, ref to } => {
                 info!("{change}");
@@ -222,10 +229,11 @@ impl Site {
         }
     }
 
-    /// Puts the configured policy in force, where there is a data path.
-    fn apply_policy(&mut self) {
+    /// Puts the configured policy and guard in force, where there is a data path.
+    async fn apply_rules(&mut self) {
         if !self.attached.is_empty() {
             self.policy_refused = policy::apply(&self.namespace, &self.config);
+            self.guard.apply(&self.namespace, &self.config).await;
         }
     }
 
@@ -266,6 +274,7 @@ impl Site {
     /// Does what is due. Gives the time until it is to be called again.
     pub(super) fn tick(&mut self) -> Duration {
         self.tick_keys();
+        self.guard.tick(&self.namespace);
         let next = self
             .keeper
             .as_ref()
@@ -325,7 +334,10 @@ impl Site {
         if old.policy.is_some() && new.policy.is_none() && !self.attached.is_empty() {
             policy::clear(&self.namespace);
         }
-        self.apply_policy();
+        if old.guard.is_some() && new.guard.is_none() && !self.attached.is_empty() {
+            self.guard.clear(&self.namespace).await;
+        }
+        self.apply_rules().await;
         let wanted = self.wanted();
         if let Some(follower) = &mut self.follower {
             follower.want(wanted);

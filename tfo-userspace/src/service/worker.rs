@@ -221,7 +221,7 @@ impl Work {
                     Some(job) => job(&mut site).await,
                     None => return,
                 },
-                event = site.event() => site.take(event),
+                event = site.event() => site.take(event).await,
                 () = sleep_until(due) => due = tokio::time::Instant::now() + site.tick(),
             }
             self.publish(&site);

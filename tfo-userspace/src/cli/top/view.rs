@@ -10,7 +10,10 @@ use ratatui::{
     widgets::{Cell, Paragraph, Row, Table},
 };
 use tfo_common::counters::Counter;
-use tfo_userspace::{datapath::Drift, metrics::NamespaceFacts};
+use tfo_userspace::{
+    datapath::{Drift, GuardState},
+    metrics::NamespaceFacts,
+};
 
 use super::rates::Rates;
 
@@ -24,6 +27,8 @@ pub(super) struct View {
 
 /// Most lines of interfaces.
 const INTERFACES: usize = 3;
+/// Most guarded ports by number.
+const GUARDED: usize = 3;
 
 impl View {
     /// Draws all of it, as far as there is room.
@@ -31,9 +36,12 @@ impl View {
         let Some(facts) = &rates.now else { return };
         let interfaces = facts.interfaces.len().clamp(1, INTERFACES) as u16;
         let counters = 1 + (Counter::MIRRORED.len() + Counter::OWN.len()) as u16;
-        let [title, keys, links, tables, ports, foot] = Layout::vertical([
+        // No line where there is no guard.
+        let guard = u16::from(facts.guard.is_some());
+        let [title, keys, shield, links, tables, ports, foot] = Layout::vertical([
             Constraint::Length(1),
             Constraint::Length(1),
+            Constraint::Length(guard),
             Constraint::Length(1 + interfaces),
             Constraint::Length(counters),
             Constraint::Min(0),
@@ -42,6 +50,9 @@ impl View {
         .areas(frame.area());
         frame.render_widget(self.title(facts), title);
         frame.render_widget(self.keys(facts), keys);
+        if let Some(state) = &facts.guard {
+            frame.render_widget(self.guard(state, rates), shield);
+        }
         self.interfaces(frame, links, rates, facts);
         let [left, right] = Layout::horizontal([Constraint::Length(53), Constraint::Min(0)])
             .spacing(2)
@@ -95,6 +106,40 @@ impl View {
         }
         if facts.keys_agree == Some(false) {
             line.push_span(Span::styled("  KERNEL HAS OTHERS", self.warning()));
+        }
+        line
+    }
+
+    /// Which ports are guarded, and what that does, per second.
+    fn guard(&self, state: &GuardState, rates: &Rates) -> Line<'static> {
+        let on: Vec<_> = state.ports.iter().filter(|port| port.on).collect();
+        let mut line = Line::raw("guard");
+        let mut ports: Vec<_> = on
+            .iter()
+            .take(GUARDED)
+            .map(|port| match port.port {
+                0 => "others".to_owned(),
+                port => port.to_string(),
+            })
+            .collect();
+        if on.len() > GUARDED {
+            ports.push(format!("{} more", on.len() - GUARDED));
+        }
+        line.push_span(match on.iter().filter_map(|port| port.since).max() {
+            None => Span::raw("  off"),
+            Some(since) => {
+                let text = format!("  ON at {} for {}", ports.join(", "), span(since));
+                Span::styled(text, self.warning())
+            }
+        });
+        for (name, counter) in [
+            ("challenged", Counter::GuardChallenged),
+            ("proven", Counter::GuardProven),
+            ("accepted", Counter::GuardAccepted),
+        ] {
+            let (_, grows) = rates.counter(counter);
+            let text = format!("  {name} {}/s", rate(grows));
+            line.push_span(Span::styled(text, self.alive(grows, Color::Yellow)));
         }
         line
     }

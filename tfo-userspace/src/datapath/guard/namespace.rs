@@ -56,6 +56,8 @@ pub struct GuardState {
     pub guard: Guard,
     /// What it does, by port; 0 for all that have no rule.
     pub ports: Vec<PortState>,
+    /// The slot of time: in each of them, [`Namespace::refresh_guard`] is due.
+    pub slot: u64,
 }
 
 /// What the guard does at a port.
@@ -121,6 +123,7 @@ impl Namespace {
         Ok(Some(GuardState {
             guard,
             ports: ports.collect(),
+            slot: store.slot()?,
         }))
     }
 
@@ -232,6 +235,11 @@ impl Namespace {
             ))),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether an interface has the guard's programs.
+    pub fn has_guard(&self, index: u32) -> bool {
+        self.pins().interface(index).guard().exists()
     }
 
     /// What has to be done in every slot of time: another secret, and what the host's settings say. Nothing where

@@ -146,6 +146,11 @@ impl GuardStore {
         Ok(Duration::from_nanos(self.head()?.validity() / 2))
     }
 
+    /// The present slot of time.
+    pub(super) fn slot(&self) -> Result<u64, DatapathError> {
+        Ok(self.head()?.slot(nanoseconds()))
+    }
+
     fn renew(&mut self, index: u32) -> Result<(), DatapathError> {
         let mut bytes = Zeroizing::new([0; Key::LEN]);
         getrandom::fill(bytes.as_mut()).map_err(|error| DatapathError::Io {

@@ -1,7 +1,8 @@
 use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
 use tfo_common::counters::Counters;
 use tfo_userspace::{
-    datapath::{Mirror, Snapshot},
+    datapath::{Mirror, PortState, Snapshot},
+    guard::Guard,
     kernel::{link::XdpMode, sysctl::Mode},
     keys::{Fingerprint, KeyPair},
     metrics::InterfaceFacts,
@@ -153,6 +154,45 @@ fn what_is_wrong_stands_out() {
         let coloured = |cell: &ratatui::buffer::Cell| cell.fg != Color::Reset;
         assert_eq!(buffer.content().iter().any(coloured), view.colour);
     }
+}
+
+#[test]
+fn a_guard_has_a_line_that_stands_out_while_it_is_on() {
+    let looked = |on: &[u16], challenged| {
+        let mut facts = facts(1_000, 10);
+        let port = |port: &u16| PortState {
+            port: *port,
+            rule: tfo_userspace::guard::PortGuard::default(),
+            on: true,
+            since: Some(Duration::from_secs(12)),
+            switches: 1,
+        };
+        facts.guard = Some(GuardState {
+            guard: Guard::default(),
+            ports: on.iter().map(port).collect(),
+            slot: 0,
+        });
+        let counters = facts.interfaces[0].counters.as_mut().unwrap();
+        counters.total.add(Counter::GuardChallenged, challenged);
+        facts
+    };
+    let line = |rates: &Rates| {
+        let lines = lines(&drawn(&COLOURS[1], rates, 80, 24));
+        lines.into_iter().find(|line| line.starts_with("guard"))
+    };
+    assert_eq!(line(&two_looks()), None);
+    let mut rates = Rates::default();
+    rates.push(looked(&[], 0), Duration::ZERO);
+    let off = "guard  off  challenged 0/s  proven 0/s  accepted 0/s";
+    assert_eq!(line(&rates).as_deref(), Some(off));
+    rates.push(looked(&[0, 80, 443, 8443], 3_000), Duration::from_secs(2));
+    let on =
+        "guard  ON at others, 80, 443, 1 more for 12 s  challenged 1500/s  proven 0/s  accepted";
+    let shown = line(&rates).unwrap();
+    assert!(
+        on.starts_with(&shown) && shown.contains("challenged 1500/s"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -1,0 +1,247 @@
+//! The guard in force, and whether it can do what it says.
+
+use std::collections::BTreeMap;
+
+use tfo_common::counters::Counter;
+
+use super::Finding;
+use crate::{
+    datapath::{Control, GuardState, Namespace, NamespaceError, Snapshot},
+    kernel::{link::XdpMode, sysctl},
+};
+
+const CHECK: &str = "guard";
+/// How many ports a line names.
+const NAMED: usize = 4;
+
+/// Facts about a guard in force.
+#[derive(Debug)]
+struct Facts {
+    rules: usize,
+    /// The ports that are guarded now; 0 for those without a rule.
+    on: Vec<u16>,
+    /// `net.ipv4.tcp_syncookies`; `None` where it cannot be read.
+    syn_cookies: Option<u32>,
+    /// Attached interfaces without it, and how they run.
+    without: Vec<(String, XdpMode)>,
+    /// SYNs that could not be challenged, by port; 0 for ports that are not counted apart.
+    unfit: BTreeMap<u16, u64>,
+    /// Connections that the kernel refused to open.
+    refused: u64,
+    /// Whether someone renews its secrets.
+    controlled: bool,
+}
+
+/// Nothing where there is no guard.
+pub(super) async fn read_and_judge(privileged: bool) -> Vec<Finding> {
+    if !privileged {
+        // What is attached is told as unknown already.
+        return Vec::new();
+    }
+    match read().await {
+        Ok(facts) => facts.map_or(Vec::new(), |facts| facts.judge()),
+        Err(error) => vec![Finding::unknown(CHECK, error.to_string())],
+    }
+}
+
+async fn read() -> Result<Option<Facts>, NamespaceError> {
+    let namespace = Namespace::current()?;
+    let Some(state) = namespace.guard()? else {
+        return Ok(None);
+    };
+    let interfaces = namespace.interfaces().await?.into_iter();
+    let without = interfaces.filter(|interface| !namespace.has_guard(interface.index));
+    let without = without.filter_map(|it| Some((it.label(), it.mode?)));
+    let facts = Facts {
+        syn_cookies: sysctl::syn_cookies().ok(),
+        without: without.collect(),
+        controlled: Control::of(&namespace).is_some(),
+        ..Facts::of(&state, &namespace.counters()?)
+    };
+    Ok(Some(facts))
+}
+
+impl Facts {
+    fn of(state: &GuardState, counters: &Snapshot) -> Self {
+        let ports = counters.ports.iter().map(|(port, counts)| (*port, counts));
+        let all = ports.chain([(0, &counters.other)]);
+        let unfit = all.map(|(port, counts)| (port, counts.get(Counter::GuardUnfit)));
+        Self {
+            rules: state.ports.len(),
+            on: state
+                .ports
+                .iter()
+                .filter(|it| it.on)
+                .map(|it| it.port)
+                .collect(),
+            syn_cookies: None,
+            without: Vec::new(),
+            unfit: unfit.filter(|(_, count)| *count > 0).collect(),
+            refused: counters.total.get(Counter::GuardRefused),
+            controlled: true,
+        }
+    }
+
+    fn judge(&self) -> Vec<Finding> {
+        let mut findings = vec![self.general()];
+        if self.syn_cookies == Some(0) {
+            let found = "net.ipv4.tcp_syncookies = 0: the kernel opens no connection on the guard's word, so nothing \
+                         is challenged";
+            let finding = Finding::warning("guard and SYN cookies", found);
+            findings.push(finding.remedy("sysctl -w net.ipv4.tcp_syncookies=1"));
+        }
+        findings.extend(self.without.iter().map(|(name, mode)| without(name, *mode)));
+        if !self.unfit.is_empty() {
+            let found = format!(
+                "SYNs passed unchallenged, since nothing proves them there (a listener with MPTCP or signatures, or net.ipv4.tcp_syncookies was 0): {}",
+                self.unfit_ports()
+            );
+            findings.push(Finding::warning("guard and listeners", found).remedy(
+                "have the application listen without MPTCP (Go: GODEBUG=multipathtcp=0; nginx: no `multipath`); \
+                 `tfo policy` limits what reaches it meanwhile",
+            ));
+        }
+        if self.refused > 0 {
+            let found = format!(
+                "the kernel refused {} connections that the guard had proof for",
+                self.refused
+            );
+            findings.push(Finding::warning("guard and kernel", found).remedy(
+                "accept faster, or with a larger backlog: `tfo listeners` shows queues; options that were switched off \
+                 by sysctl meanwhile (tcp_timestamps, tcp_sack, tcp_window_scaling) do it for a moment, too",
+            ));
+        }
+        if !self.controlled {
+            let found = "nobody renews the secrets of its challenges: they stay as they are";
+            findings.push(Finding::note("guard's secrets", found).remedy("tfo run"));
+        }
+        findings
+    }
+
+    fn general(&self) -> Finding {
+        let noun = if self.rules == 1 { "rule" } else { "rules" };
+        let rules = format!("{} {noun} in force", self.rules);
+        if self.on.is_empty() {
+            return Finding::ok(CHECK, format!("{rules}; no port is guarded now"));
+        }
+        let found = format!("{rules}; guarded now: {}", named(&self.on));
+        Finding::note(CHECK, found).remedy("nothing, if it is flooded: `tfo guard show`, `tfo top`")
+    }
+
+    fn unfit_ports(&self) -> String {
+        named(&self.unfit.keys().copied().collect::<Vec<_>>())
+    }
+}
+
+/// An attached interface that has no guard.
+fn without(name: &str, mode: XdpMode) -> Finding {
+    let check = "guard and interface";
+    let finding = if mode == XdpMode::Tc {
+        let found = "it runs in traffic control, where no frame can be answered: every SYN meets the kernel";
+        Finding::warning(check, found).remedy(format!(
+            "tfo detach {name} && tfo attach {name} --mode native, or generic"
+        ))
+    } else {
+        let found = "it has no guard: every SYN meets the kernel";
+        let remedy = "tfo guard set again, which says what is in the way: it takes Linux 6.9";
+        Finding::warning(check, found).remedy(remedy)
+    };
+    finding.of(name)
+}
+
+fn named(ports: &[u16]) -> String {
+    let first = ports.iter().take(NAMED).map(|port| match port {
+        0 => "others".to_owned(),
+        port => port.to_string(),
+    });
+    let first = first.collect::<Vec<_>>().join(", ");
+    match ports.len().saturating_sub(NAMED) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tfo_common::counters::Counters;
+
+    use super::*;
+    use crate::{
+        datapath::PortState,
+        doctor::{
+            Verdict::{Note, Ok as Fine, Warning},
+            finding::testing::expect,
+        },
+        guard::{Guard, PortGuard},
+    };
+
+    fn judge(on: bool, change: impl FnOnce(&mut Facts)) -> Vec<Finding> {
+        let state = GuardState {
+            guard: Guard::default(),
+            ports: vec![PortState {
+                port: 443,
+                rule: PortGuard::default(),
+                on,
+                since: Some(Duration::from_secs(1)),
+                switches: 1,
+            }],
+            slot: 0,
+        };
+        let mut facts = Facts::of(&state, &Snapshot::default());
+        facts.syn_cookies = Some(1);
+        change(&mut facts);
+        facts.judge()
+    }
+
+    #[test]
+    fn a_guard_that_works_is_fine() {
+        let findings = judge(false, |_| ());
+        expect(&findings, CHECK, Fine, "1 rule in force; no port");
+        assert_eq!(findings.len(), 1);
+        expect(&judge(true, |_| ()), CHECK, Note, "guarded now: 443");
+    }
+
+    #[test]
+    fn what_a_guard_cannot_do_is_named() {
+        let findings = judge(false, |facts| {
+            facts.syn_cookies = Some(0);
+            facts.without.push(("eth0".to_owned(), XdpMode::Tc));
+            facts.unfit = [(0, 1), (443, 7)].into();
+            facts.refused = 3;
+            facts.controlled = false;
+        });
+        expect(
+            &findings,
+            "guard and SYN cookies",
+            Warning,
+            "tcp_syncookies = 0",
+        );
+        expect(&findings, "guard and interface", Warning, "traffic control");
+        expect(&findings, "guard and listeners", Warning, "others, 443");
+        expect(&findings, "guard and kernel", Warning, "refused 3");
+        expect(&findings, "guard's secrets", Note, "nobody renews");
+        let findings = judge(false, |facts| {
+            facts.without.push(("eth0".to_owned(), XdpMode::Native));
+        });
+        expect(&findings, "guard and interface", Warning, "no guard");
+    }
+
+    #[test]
+    fn counters_say_what_could_not_be_challenged() {
+        let mut counts = Counters::default();
+        counts.add(Counter::GuardUnfit, 2);
+        let snapshot = Snapshot {
+            ports: [(80, Counters::default()), (443, counts)].into(),
+            ..Snapshot::default()
+        };
+        let state = GuardState {
+            guard: Guard::default(),
+            ports: Vec::new(),
+            slot: 0,
+        };
+        assert_eq!(Facts::of(&state, &snapshot).unfit, [(443, 2)].into());
+        assert_eq!(named(&[0, 1, 2, 3, 4, 5]), "others, 1, 2, 3 and 2 more");
+    }
+}
