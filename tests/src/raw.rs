@@ -178,8 +178,22 @@ impl RawClient {
         self.sequence = self.sequence.wrapping_add(by);
     }
 
+    /// The sequence number of its SYNs.
+    pub const fn sequence(&self) -> u32 {
+        self.sequence
+    }
+
+    /// Has the next SYN come from a port that was not used yet.
+    pub const fn next_port(&mut self) {
+        self.port += 1;
+    }
+
     /// The first thing in what the server sends to the port of the last SYN that is `wanted`.
-    fn receive<T>(
+    ///
+    /// # Errors
+    ///
+    /// Where frames cannot be received.
+    pub fn receive<T>(
         &self,
         server: SocketAddr,
         wanted: impl Fn(&TcpSlice<'_>) -> Option<T>,
@@ -202,7 +216,13 @@ impl RawClient {
         }
     }
 
-    fn transmit(
+    /// Sends a segment from the port of the last SYN, with these [flags](flag), sequence and acknowledgement
+    /// numbers.
+    ///
+    /// # Errors
+    ///
+    /// Where the frame cannot be made or sent.
+    pub fn transmit(
         &self,
         server: SocketAddr,
         flags: u8,

@@ -13,6 +13,9 @@ pub(crate) const SYN_RECV: u8 = 3;
 /// `TCPI_OPT_SYN_DATA` of `tcpi_options`: the SYN-ACK acknowledged data in the SYN.
 pub(crate) const OPTION_SYN_DATA: u8 = 0x20;
 
+/// `TCPI_OPT_TIMESTAMPS`, `TCPI_OPT_SACK`, `TCPI_OPT_WSCALE`, `TCPI_OPT_ECN`.
+pub(crate) const OPTIONS_AGREED: [u8; 4] = [1, 2, 4, 8];
+
 /// The start of `struct tcp_info`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
@@ -23,6 +26,15 @@ pub(crate) struct TcpInfo {
     probes: u8,
     backoff: u8,
     pub(crate) options: u8,
+    /// The peer's in the lower four bits, ours in the upper ones.
+    pub(crate) scales: u8,
+    flags: u8,
+    timeouts: [u32; 2],
+    pub(crate) segment_size: u32,
+    until_path_mtu: [u32; 10],
+    pub(crate) path_mtu: u32,
+    until_advertised_size: [u32; 5],
+    pub(crate) advertised_size: u32,
 }
 
 /// Turns Fast Open on for a listener, with a queue of this length.
@@ -50,6 +62,11 @@ pub(crate) fn set_vnet_header(socket: &impl AsFd) -> io::Result<()> {
     /// `PACKET_VNET_HDR` of `linux/if_packet.h`.
     const VNET_HEADER: libc::c_int = 15;
     set_at(socket, libc::SOL_PACKET, VNET_HEADER, &1_i32.to_ne_bytes())
+}
+
+/// Holds the ACK that ends a client's handshake back until there is data for it.
+pub(crate) fn set_defer_accept(socket: &impl AsFd) -> io::Result<()> {
+    set(socket, libc::TCP_DEFER_ACCEPT, 1)
 }
 
 /// What the kernel says of a connection.

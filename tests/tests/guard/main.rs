@@ -1,0 +1,5 @@
+//! The guard on the wire: real clients and real listeners agree upon the same as without it, and whoever proves
+//! nothing gets nowhere.
+
+mod handshake;
+mod post;
