@@ -3,3 +3,5 @@
 
 mod handshake;
 mod post;
+mod proof;
+mod stranger;

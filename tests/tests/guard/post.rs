@@ -1,10 +1,14 @@
 //! A server that is guarded, and its client.
 
+use std::{process::Command, thread, time::Duration};
+
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::counters::{Counter, Counters};
 use tfo_tests::{
     bed::Bed,
+    process,
     socket::{Connection, Listener, Method, Terms},
+    tfo,
     veth::{CLIENT_INTERFACE, Family, Pair, server_port},
     xdp::{Mode, Other},
 };
@@ -46,6 +50,25 @@ impl Post {
         }
         arguments.extend(more);
         self.bed.tfo.done(&arguments).map(drop)
+    }
+
+    /// As [`Self::guard`], on, with slots of time of 2 to the power of `shift` nanoseconds.
+    pub(crate) fn guard_with_slots(&self, port: u16, shift: Option<u32>) -> Result<()> {
+        let server = &self.bed.pair.server;
+        let mut command = Command::new(tfo::binary());
+        command.args(["guard", "set", "on", "--port", &port.to_string()]);
+        command.args(["--replies", PLENTY, "--proven", PLENTY]);
+        command.args(["--netns", server.name()]);
+        command.envs(shift.map(|shift| ("TFO_TEST_GUARD_SLOT_SHIFT", shift.to_string())));
+        process::succeed(&mut command, tfo::LIMIT).map(drop)
+    }
+
+    /// Waits until the port has been guarded for so long that the kernel's own SYN cookies are no excuse any more.
+    pub(crate) fn past_grace(&self, port: u16) -> Result<()> {
+        const GRACE: Duration = Duration::from_millis(3100);
+        let since = self.state(port)?.since.context("it never was guarded")?;
+        thread::sleep(GRACE.saturating_sub(since));
+        Ok(())
     }
 
     /// What the data path has counted.
