@@ -4,4 +4,5 @@
 mod handshake;
 mod post;
 mod proof;
+mod random;
 mod stranger;

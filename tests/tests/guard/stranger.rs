@@ -5,8 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::{Context as _, Result};
 use etherparse::TcpSlice;
 use tfo_tests::{
-    packet::{self, flag},
-    raw::{RawClient, RawSyn},
+    packet::{self, Segment, flag},
+    raw::RawClient,
     veth::{Family, Pair, server_port},
 };
 
@@ -67,16 +67,13 @@ impl Stranger {
             // Segment size, window scale.
             b"\x02\x04\x05\xb4\x01\x03\x03\x07".to_vec()
         };
-        let numbers = (self.raw.sequence(), 0);
-        let syn = RawSyn {
-            options,
-            data: Vec::new(),
-        };
-        self.raw.transmit(self.server, flag::SYN, numbers, &syn)
+        let client = SocketAddr::new(self.raw.address(), self.raw.port());
+        let syn = Segment::syn(client, self.server).numbers(self.raw.sequence(), 0);
+        self.raw.transmit(&syn.options(&options))
     }
 
-    /// Sends the ACK that brings `challenge` back, with this data.
-    pub(crate) fn prove(&self, challenge: &Challenge, data: &[u8]) -> Result<()> {
+    /// The ACK that brings `challenge` back, with this data.
+    pub(crate) fn proof(&self, challenge: &Challenge, data: &[u8]) -> Segment {
         let mut options = Vec::new();
         if let Some(clock) = challenge.clock {
             options.extend(b"\x01\x01\x08\x0a");
@@ -84,16 +81,19 @@ impl Stranger {
             options.extend(clock.to_be_bytes());
         }
         let flags = if data.is_empty() { 0 } else { flag::PSH };
-        let numbers = (
-            self.raw.sequence().wrapping_add(1),
-            challenge.sequence.wrapping_add(1),
-        );
-        let body = RawSyn {
-            options,
-            data: data.to_owned(),
-        };
-        let flags = flags | flag::ACK;
-        self.raw.transmit(self.server, flags, numbers, &body)
+        let client = SocketAddr::new(self.raw.address(), self.raw.port());
+        Segment::new(client, self.server, flags | flag::ACK)
+            .numbers(
+                self.raw.sequence().wrapping_add(1),
+                challenge.sequence.wrapping_add(1),
+            )
+            .options(&options)
+            .data(data)
+    }
+
+    /// Sends [`Self::proof`].
+    pub(crate) fn prove(&self, challenge: &Challenge, data: &[u8]) -> Result<()> {
+        self.raw.transmit(&self.proof(challenge, data))
     }
 
     /// Whether the server resets the last SYN's port.
