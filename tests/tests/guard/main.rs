@@ -1,6 +1,7 @@
 //! The guard on the wire: real clients and real listeners agree upon the same as without it, and whoever proves
 //! nothing gets nowhere.
 
+mod gate;
 mod handshake;
 mod post;
 mod proof;
