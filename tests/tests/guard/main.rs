@@ -3,6 +3,7 @@
 
 mod gate;
 mod handshake;
+mod limits;
 mod post;
 mod proof;
 mod random;
