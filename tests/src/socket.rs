@@ -6,7 +6,7 @@
 
 use std::{
     io::{self, Read as _},
-    net::{Shutdown, SocketAddr},
+    net::{IpAddr, Shutdown, SocketAddr},
     os::fd::AsFd as _,
     time::Duration,
 };
@@ -158,6 +158,28 @@ impl Listener {
                 Ok::<_, io::Error>(Self { socket, address })
             })
             .with_context(|| format!("cannot listen on {address} in {}", netns.name()))
+    }
+
+    /// Listens with a socket that is bound.
+    ///
+    /// # Errors
+    ///
+    /// As listen(2).
+    pub fn of(socket: Socket) -> Result<Self> {
+        socket.set_nonblocking(true)?;
+        socket.listen(QUEUE.cast_signed())?;
+        let address = socket.local_addr()?.as_socket();
+        let address = address.context("not bound to an address")?;
+        Ok(Self { socket, address })
+    }
+
+    /// Expects TCP-MD5 signatures of `peer`.
+    ///
+    /// # Errors
+    ///
+    /// As setsockopt(2), where the kernel knows none.
+    pub fn expect_signatures(&self, peer: IpAddr) -> Result<()> {
+        Ok(sockopt::set_signed(&self.socket, peer)?)
     }
 
     /// The port that it listens on.

@@ -3,6 +3,7 @@
 use std::{
     io,
     mem::size_of,
+    net::IpAddr,
     os::fd::{AsFd, AsRawFd as _},
     ptr,
 };
@@ -67,6 +68,26 @@ pub(crate) fn set_vnet_header(socket: &impl AsFd) -> io::Result<()> {
 /// Holds the ACK that ends a client's handshake back until there is data for it.
 pub(crate) fn set_defer_accept(socket: &impl AsFd) -> io::Result<()> {
     set(socket, libc::TCP_DEFER_ACCEPT, 1)
+}
+
+/// Has a listener expect signatures of `peer`: `TCP_MD5SIG`.
+pub(crate) fn set_signed(socket: &impl AsFd, peer: IpAddr) -> io::Result<()> {
+    // `struct tcp_md5sig`: the peer as a `sockaddr_storage`, the key's length at 130, the key at 136.
+    let mut bytes = [0; 216];
+    let family = match peer {
+        IpAddr::V4(peer) => {
+            bytes[4..8].copy_from_slice(&peer.octets());
+            libc::AF_INET
+        }
+        IpAddr::V6(peer) => {
+            bytes[8..24].copy_from_slice(&peer.octets());
+            libc::AF_INET6
+        }
+    };
+    bytes[..2].copy_from_slice(&(family as u16).to_ne_bytes());
+    bytes[130..132].copy_from_slice(&4_u16.to_ne_bytes());
+    bytes[136..140].copy_from_slice(b"pass");
+    set_bytes(socket, libc::TCP_MD5SIG, &bytes)
 }
 
 /// What the kernel says of a connection.

@@ -4,6 +4,7 @@
 mod gate;
 mod handshake;
 mod limits;
+mod listeners;
 mod post;
 mod proof;
 mod random;

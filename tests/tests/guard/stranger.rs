@@ -95,12 +95,6 @@ impl Stranger {
     pub(crate) fn prove(&self, challenge: &Challenge, data: &[u8]) -> Result<()> {
         self.raw.transmit(&self.proof(challenge, data))
     }
-
-    /// Whether the server resets the last SYN's port.
-    pub(crate) fn is_reset(&self) -> Result<bool> {
-        let reset = self.raw.receive(self.server, |tcp| tcp.rst().then_some(()));
-        Ok(reset?.is_some())
-    }
 }
 
 impl Challenge {
