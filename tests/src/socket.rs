@@ -6,7 +6,7 @@
 
 use std::{
     io::{self, Read as _},
-    net::{IpAddr, Shutdown, SocketAddr},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener},
     os::fd::AsFd as _,
     time::Duration,
 };
@@ -171,6 +171,16 @@ impl Listener {
         let address = socket.local_addr()?.as_socket();
         let address = address.context("not bound to an address")?;
         Ok(Self { socket, address })
+    }
+
+    /// The same socket, whose accept(2) waits for as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// As fcntl(2).
+    pub fn blocking(self) -> Result<TcpListener> {
+        self.socket.set_nonblocking(false)?;
+        Ok(self.socket.into())
     }
 
     /// Expects TCP-MD5 signatures of `peer`.

@@ -8,4 +8,5 @@ mod listeners;
 mod post;
 mod proof;
 mod random;
+mod servers;
 mod stranger;
