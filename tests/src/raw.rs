@@ -122,7 +122,7 @@ impl RawClient {
     ///
     /// As [`RawClient::send`].
     pub fn send_again(&self, server: SocketAddr, syn: &RawSyn) -> Result<Answer> {
-        self.transmit(server, flag::SYN, (self.sequence, 0), syn)?;
+        self.say(server, flag::SYN, (self.sequence, 0), syn)?;
         let answer = self.receive(server, |tcp| answer(tcp, self.sequence))?;
         Ok(answer.unwrap_or(Answer::Silence))
     }
@@ -134,7 +134,7 @@ impl RawClient {
     /// As [`RawClient::send`].
     pub fn reset(&self, server: SocketAddr, acked: u32) -> Result<()> {
         let sequence = self.sequence + 1 + acked;
-        self.transmit(server, flag::RST, (sequence, 0), &RawSyn::plain(&[]))
+        self.say(server, flag::RST, (sequence, 0), &RawSyn::plain(&[]))
     }
 
     /// Opens a connection with `opening`, a SYN without data, that the server closes first, by `close`: its
@@ -153,7 +153,7 @@ impl RawClient {
     ) -> Result<()> {
         self.port += 1;
         let nothing = RawSyn::plain(&[]);
-        let say = |flags, numbers, body| self.transmit(server, flags, numbers, body);
+        let say = |flags, numbers, body| self.say(server, flags, numbers, body);
         let next = |wanted: fn(&TcpSlice<'_>) -> bool| {
             let sequence = |tcp: &TcpSlice<'_>| wanted(tcp).then(|| tcp.sequence_number());
             self.receive(server, sequence)?.context("no segment came")
@@ -178,8 +178,27 @@ impl RawClient {
         self.sequence = self.sequence.wrapping_add(by);
     }
 
+    /// The port of the last SYN.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The sequence number of its SYNs.
+    pub const fn sequence(&self) -> u32 {
+        self.sequence
+    }
+
+    /// Has the next SYN come from a port that was not used yet.
+    pub const fn next_port(&mut self) {
+        self.port += 1;
+    }
+
     /// The first thing in what the server sends to the port of the last SYN that is `wanted`.
-    fn receive<T>(
+    ///
+    /// # Errors
+    ///
+    /// Where frames cannot be received.
+    pub fn receive<T>(
         &self,
         server: SocketAddr,
         wanted: impl Fn(&TcpSlice<'_>) -> Option<T>,
@@ -202,7 +221,7 @@ impl RawClient {
         }
     }
 
-    fn transmit(
+    fn say(
         &self,
         server: SocketAddr,
         flags: u8,
@@ -213,6 +232,15 @@ impl RawClient {
             .numbers(sequence, acknowledges)
             .options(&body.options)
             .data(&body.data);
+        self.transmit(&segment)
+    }
+
+    /// Sends any segment.
+    ///
+    /// # Errors
+    ///
+    /// As send(2).
+    pub fn transmit(&self, segment: &Segment) -> Result<()> {
         let sent = self.link.send(&segment.frame());
         sent.context("cannot send a segment")
     }

@@ -6,7 +6,7 @@
 
 use std::{
     io::{self, Read as _},
-    net::{Shutdown, SocketAddr},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener},
     os::fd::AsFd as _,
     time::Duration,
 };
@@ -36,6 +36,8 @@ pub enum Method {
     ConnectOption,
     /// No Fast Open: `connect` and `send`.
     Plain,
+    /// The same, but the ACK that ends the handshake waits for the data (`TCP_DEFER_ACCEPT`).
+    DataOnAck,
 }
 
 /// What the kernel says of a connection: `TCP_INFO`.
@@ -45,6 +47,25 @@ pub struct Info {
     pub handshake_open: bool,
     /// The SYN carried data and the SYN-ACK acknowledged it: `TCPI_OPT_SYN_DATA`.
     pub syn_data_taken: bool,
+}
+
+/// What both ends of a connection agreed upon, as the kernel of one of them says: `TCP_INFO`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Timestamps are used.
+    pub timestamps: bool,
+    /// Selective acknowledgements are.
+    pub sack: bool,
+    /// Explicit congestion notification is.
+    pub ecn: bool,
+    /// The scale of the peer's windows, and of this end's; `None` without window scaling.
+    pub scales: Option<(u8, u8)>,
+    /// Bytes of data in a segment that this end sends.
+    pub segment_size: u32,
+    /// Bytes of data in a segment that this end said it takes.
+    pub advertised_size: u32,
+    /// Bytes of a packet on the way to the peer.
+    pub path_mtu: u32,
 }
 
 /// What is set on a listening socket.
@@ -139,6 +160,38 @@ impl Listener {
             .with_context(|| format!("cannot listen on {address} in {}", netns.name()))
     }
 
+    /// Listens with a socket that is bound.
+    ///
+    /// # Errors
+    ///
+    /// As listen(2).
+    pub fn of(socket: Socket) -> Result<Self> {
+        socket.set_nonblocking(true)?;
+        socket.listen(QUEUE.cast_signed())?;
+        let address = socket.local_addr()?.as_socket();
+        let address = address.context("not bound to an address")?;
+        Ok(Self { socket, address })
+    }
+
+    /// The same socket, whose accept(2) waits for as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// As fcntl(2).
+    pub fn blocking(self) -> Result<TcpListener> {
+        self.socket.set_nonblocking(false)?;
+        Ok(self.socket.into())
+    }
+
+    /// Expects TCP-MD5 signatures of `peer`.
+    ///
+    /// # Errors
+    ///
+    /// As setsockopt(2), where the kernel knows none.
+    pub fn expect_signatures(&self, peer: IpAddr) -> Result<()> {
+        Ok(sockopt::set_signed(&self.socket, peer)?)
+    }
+
     /// The port that it listens on.
     pub const fn port(&self) -> u16 {
         self.address.port()
@@ -203,6 +256,10 @@ impl Connection {
                     started.and_then(|()| socket.send(request))
                 }
                 Method::Plain => socket.connect(&server.into()).map(|()| 0),
+                Method::DataOnAck => {
+                    sockopt::set_defer_accept(&socket)?;
+                    socket.connect(&server.into()).map(|()| 0)
+                }
             };
             let sent = match started {
                 Ok(sent) => sent,
@@ -249,6 +306,26 @@ impl Connection {
         Ok(Info {
             handshake_open: info.state == sockopt::SYN_RECV,
             syn_data_taken: info.options & sockopt::OPTION_SYN_DATA != 0,
+        })
+    }
+
+    /// What was agreed upon.
+    ///
+    /// # Errors
+    ///
+    /// As getsockopt(2).
+    pub fn terms(&self) -> Result<Terms> {
+        let info = sockopt::tcp_info(&self.socket)?;
+        let [timestamps, sack, scales, ecn] =
+            sockopt::OPTIONS_AGREED.map(|option| info.options & option != 0);
+        Ok(Terms {
+            timestamps,
+            sack,
+            ecn,
+            scales: scales.then_some((info.scales & 0xf, info.scales >> 4)),
+            segment_size: info.segment_size,
+            advertised_size: info.advertised_size,
+            path_mtu: info.path_mtu,
         })
     }
 

@@ -3,6 +3,7 @@
 use std::{
     io,
     mem::size_of,
+    net::IpAddr,
     os::fd::{AsFd, AsRawFd as _},
     ptr,
 };
@@ -12,6 +13,9 @@ pub(crate) const SYN_RECV: u8 = 3;
 
 /// `TCPI_OPT_SYN_DATA` of `tcpi_options`: the SYN-ACK acknowledged data in the SYN.
 pub(crate) const OPTION_SYN_DATA: u8 = 0x20;
+
+/// `TCPI_OPT_TIMESTAMPS`, `TCPI_OPT_SACK`, `TCPI_OPT_WSCALE`, `TCPI_OPT_ECN`.
+pub(crate) const OPTIONS_AGREED: [u8; 4] = [1, 2, 4, 8];
 
 /// The start of `struct tcp_info`.
 #[derive(Clone, Copy, Default)]
@@ -23,6 +27,15 @@ pub(crate) struct TcpInfo {
     probes: u8,
     backoff: u8,
     pub(crate) options: u8,
+    /// The peer's in the lower four bits, ours in the upper ones.
+    pub(crate) scales: u8,
+    flags: u8,
+    timeouts: [u32; 2],
+    pub(crate) segment_size: u32,
+    until_path_mtu: [u32; 10],
+    pub(crate) path_mtu: u32,
+    until_advertised_size: [u32; 5],
+    pub(crate) advertised_size: u32,
 }
 
 /// Turns Fast Open on for a listener, with a queue of this length.
@@ -50,6 +63,31 @@ pub(crate) fn set_vnet_header(socket: &impl AsFd) -> io::Result<()> {
     /// `PACKET_VNET_HDR` of `linux/if_packet.h`.
     const VNET_HEADER: libc::c_int = 15;
     set_at(socket, libc::SOL_PACKET, VNET_HEADER, &1_i32.to_ne_bytes())
+}
+
+/// Holds the ACK that ends a client's handshake back until there is data for it.
+pub(crate) fn set_defer_accept(socket: &impl AsFd) -> io::Result<()> {
+    set(socket, libc::TCP_DEFER_ACCEPT, 1)
+}
+
+/// Has a listener expect signatures of `peer`: `TCP_MD5SIG`.
+pub(crate) fn set_signed(socket: &impl AsFd, peer: IpAddr) -> io::Result<()> {
+    // `struct tcp_md5sig`: the peer as a `sockaddr_storage`, the key's length at 130, the key at 136.
+    let mut bytes = [0; 216];
+    let family = match peer {
+        IpAddr::V4(peer) => {
+            bytes[4..8].copy_from_slice(&peer.octets());
+            libc::AF_INET
+        }
+        IpAddr::V6(peer) => {
+            bytes[8..24].copy_from_slice(&peer.octets());
+            libc::AF_INET6
+        }
+    };
+    bytes[..2].copy_from_slice(&(family as u16).to_ne_bytes());
+    bytes[130..132].copy_from_slice(&4_u16.to_ne_bytes());
+    bytes[136..140].copy_from_slice(b"pass");
+    set_bytes(socket, libc::TCP_MD5SIG, &bytes)
 }
 
 /// What the kernel says of a connection.

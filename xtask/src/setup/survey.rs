@@ -16,7 +16,7 @@ struct Tool {
     packages: &'static [&'static str],
 }
 
-const TOOLS: [Tool; 10] = [
+const TOOLS: [Tool; 11] = [
     Tool {
         name: "C compiler",
         programs: &["cc"],
@@ -53,6 +53,12 @@ const TOOLS: [Tool; 10] = [
         name: "openssl",
         programs: &["openssl"],
         packages: &["openssl"],
+    },
+    // A server that the guard's tests ask.
+    Tool {
+        name: "nginx",
+        programs: &["nginx"],
+        packages: &["nginx-light"],
     },
     Tool {
         name: "bpftool",
