@@ -67,13 +67,17 @@ impl Packet for XdpContext {
     #[inline(always)]
     fn start(&self) -> usize {
         // SAFETY: the context is the kernel's own.
-        unsafe { bound(&raw const (*self.ctx).data) }
+        let field = unsafe { &raw const (*self.ctx).data };
+        // SAFETY: a field of it.
+        unsafe { bound(field) }
     }
 
     #[inline(always)]
     fn end(&self) -> usize {
         // SAFETY: the context is the kernel's own.
-        unsafe { bound(&raw const (*self.ctx).data_end) }
+        let field = unsafe { &raw const (*self.ctx).data_end };
+        // SAFETY: a field of it.
+        unsafe { bound(field) }
     }
 
     #[inline(always)]
@@ -87,13 +91,17 @@ impl Packet for TcContext {
     #[inline(always)]
     fn start(&self) -> usize {
         // SAFETY: the context is the kernel's own.
-        unsafe { bound(&raw const (*self.skb.skb).data) }
+        let field = unsafe { &raw const (*self.skb.skb).data };
+        // SAFETY: a field of it.
+        unsafe { bound(field) }
     }
 
     #[inline(always)]
     fn end(&self) -> usize {
         // SAFETY: the context is the kernel's own.
-        unsafe { bound(&raw const (*self.skb.skb).data_end) }
+        let field = unsafe { &raw const (*self.skb.skb).data_end };
+        // SAFETY: a field of it.
+        unsafe { bound(field) }
     }
 
     #[inline(always)]
