@@ -180,7 +180,7 @@ fn status_tells_the_memory_of_the_maps() -> Result<()> {
     ensure!(bytes("sources") >= 16_384 * 48, "{status}");
     ensure!(bytes("events") >= 256 << 10, "{status}");
     ensure!(
-        maps.len() == 18 && maps.values().all(|it| it.as_u64() > Some(0)),
+        maps.len() == 23 && maps.values().all(|it| it.as_u64() > Some(0)),
         "{status}"
     );
     let sum: u64 = maps.keys().map(|name| bytes(name)).sum();

@@ -156,7 +156,8 @@ fn pour(post: &Post, family: Family, listener: &TcpListener, port: u16) -> Resul
 /// Once a connection is open, what was agreed upon through the guard is as good as what the kernel agreed upon.
 #[test]
 fn data_goes_as_fast_as_without_it() -> Result<()> {
-    const ROUNDS: usize = 5;
+    // Each way's best counts, and on a busy machine it takes a while until both had a good moment.
+    const ROUNDS: u64 = 20;
     let post = Post::new(Mode::Generic)?;
     for family in Family::BOTH {
         let listeners = [post.bed.listen(family)?, post.bed.listen(family)?];
@@ -164,20 +165,20 @@ fn data_goes_as_fast_as_without_it() -> Result<()> {
         post.guard(ports[1], "on", &[])?;
         let [plain, guarded] = listeners.map(Listener::blocking);
         let listeners = [plain?, guarded?];
+        let before = post.counters()?.get(GuardAccepted);
         let mut best = [0; 2];
-        for _ in 0..ROUNDS {
+        let mut rounds = 0;
+        while rounds < 3 || best[1] * 10 < best[0] * 9 {
+            ensure!(rounds < ROUNDS, "{family}: {best:?} bytes a second");
             for ((best, listener), port) in best.iter_mut().zip(&listeners).zip(ports) {
                 *best = pour(&post, family, listener, port)?.max(*best);
             }
+            rounds += 1;
         }
         let [without, with] = best;
         println!("{family}: {without} bytes a second without the guard, {with} with it");
-        ensure!(with * 10 >= without * 7, "{family}: {without}, {with}");
+        let accepted = post.counters()?.get(GuardAccepted) - before;
+        ensure!(accepted == rounds, "{accepted} through the guard");
     }
-    let accepted = post.counters()?.get(GuardAccepted);
-    ensure!(
-        accepted == 2 * ROUNDS as u64,
-        "{accepted} through the guard"
-    );
     Ok(())
 }
