@@ -17,7 +17,7 @@ use crate::{
     cases::{BACKUP, PORT, PRIMARY},
     measure::{Effort, on_first_cpu, progress, time_with},
     peers::Restore,
-    report::{Row, Sample, Section, Table},
+    report::{Plot, Row, Sample, Section, Table},
 };
 
 /// `XDP_DROP`.
@@ -154,7 +154,12 @@ fn run(effort: &Effort) -> Result<Section> {
                 .collect(),
             ..Table::default()
         }],
-        plots: Vec::new(),
+        plots: vec![Plot {
+            file: "actions.svg".into(),
+            caption: "What an action costs, beside an empty program (less is better)".into(),
+            tables: vec![0],
+            over: None,
+        }],
     })
 }
 
