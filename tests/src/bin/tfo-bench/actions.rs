@@ -18,7 +18,7 @@ use crate::{
     challenges,
     measure::{Effort, on_first_cpu, progress, time_with},
     peers::Restore,
-    report::{Report, Row, Sample, Section, Table},
+    report::{Plot, Report, Row, Sample, Section, Table},
 };
 
 /// `XDP_DROP`.
@@ -163,7 +163,12 @@ fn policies(effort: &Effort) -> Result<Section> {
                 .collect(),
             ..Table::default()
         }],
-        plots: Vec::new(),
+        plots: vec![Plot {
+            file: "actions.svg".into(),
+            caption: "What an action costs, beside an empty program (less is better)".into(),
+            tables: vec![0],
+            over: None,
+        }],
     })
 }
 

@@ -77,7 +77,7 @@ fn run(effort: &Effort, c: Option<&Peer>) -> Result<Section> {
         tables,
         plots: vec![Plot {
             file: "frames.svg".into(),
-            caption: "What a frame costs, in empty programs".into(),
+            caption: "What a frame costs, beside an empty program (less is better)".into(),
             tables: vec![0],
             over: None,
         }],

@@ -134,6 +134,7 @@ impl Arguments {
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
+    output::ensure_undisturbed()?;
     // Read first: the new report may take its place.
     let old = arguments.compare.as_ref().map(read).transpose()?;
     let mut report = Report {

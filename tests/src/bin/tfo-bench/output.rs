@@ -7,12 +7,24 @@ use std::{
     thread,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     markdown, plot,
     report::{Machine, Report},
 };
+
+/// Makes sure that the kernel does not read the clock around every run of a program, which costs more than most
+/// programs do.
+pub(crate) fn ensure_undisturbed() -> Result<()> {
+    let enabled = fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").unwrap_or_default();
+    ensure!(
+        enabled.trim() != "1",
+        "kernel.bpf_stats_enabled is 1, and the kernel reads the clock around every run of a program: \
+         sysctl -w kernel.bpf_stats_enabled=0"
+    );
+    Ok(())
+}
 
 /// Where this runs.
 pub(crate) fn machine(commit: &str, date: &str, quick: bool) -> Result<Machine> {

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use plotters::{
     coord::ranged1d::{IntoSegmentedCoord as _, SegmentValue},
     prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
 };
 
 use crate::report::{Plot, Table};
@@ -51,7 +52,7 @@ fn curves(file: &Path, caption: &str, over: &str, tables: &[&Table]) -> Drawn {
     chart
         .configure_mesh()
         .x_desc(over)
-        .y_desc("empty programs")
+        .y_desc("times an empty program")
         .label_style(FONT)
         .x_label_formatter(&|x| format!("{x:.0}"))
         .light_line_style(TRANSPARENT)
@@ -75,14 +76,14 @@ fn curves(file: &Path, caption: &str, over: &str, tables: &[&Table]) -> Drawn {
     Ok(())
 }
 
-/// The ratios of a table: a bar for the median, a line from the least to the most.
+/// The ratios of a table: a bar and a number for the median, a line from the least to the most.
 fn bars(file: &Path, caption: &str, table: &Table) -> Drawn {
     let rows: Vec<_> = table
         .rows
         .iter()
         .filter_map(|row| Some((row.name.clone(), row.ratio?)))
         .collect();
-    let right = rows.iter().map(|(_, ratio)| ratio.most).fold(1.0, f64::max) * 1.05;
+    let right = rows.iter().map(|(_, ratio)| ratio.most).fold(1.0, f64::max) * 1.1;
     let height = 90 + 22 * rows.len() as u32;
     let area = SVGBackend::new(file, (WIDTH, height)).into_drawing_area();
     area.fill(&WHITE)?;
@@ -106,19 +107,25 @@ fn bars(file: &Path, caption: &str, table: &Table) -> Drawn {
         .disable_y_mesh()
         .light_line_style(TRANSPARENT)
         .x_desc(format!(
-            "1 is: {}",
+            "1 is as much as: {}; lines are from the least to the most of all rounds",
             table.yardstick.as_deref().unwrap_or_default()
         ))
         .y_labels(rows.len())
         .label_style(FONT)
         .y_label_formatter(&name)
         .draw()?;
+    let ends = [0, rows.len()].map(|row| (1.0, SegmentValue::Exact(row)));
+    chart.draw_series([PathElement::new(ends, BLACK.mix(0.5))])?;
+    let number = TextStyle::from(FONT.into_font()).pos(Pos::new(HPos::Left, VPos::Center));
     for (index, (_, ratio)) in rows.iter().rev().enumerate() {
         let [low, high] = [index, index + 1].map(SegmentValue::Exact);
         let mut bar = Rectangle::new([(0.0, low), (ratio.median, high)], BLUE.mix(0.4).filled());
         bar.set_margin(4, 4, 0, 0);
         chart.draw_series([bar])?;
         let middle = SegmentValue::CenterOf(index);
+        let behind = (ratio.median.max(ratio.most) + 0.005 * right, middle.clone());
+        let text = format!("{:.2}", ratio.median);
+        chart.draw_series([Text::new(text, behind, number.clone())])?;
         let ends = [(ratio.least, middle.clone()), (ratio.most, middle)];
         chart.draw_series([PathElement::new(ends, BLACK.stroke_width(2))])?;
     }

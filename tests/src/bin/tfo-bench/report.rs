@@ -92,8 +92,9 @@ impl Spread {
     pub(crate) fn of(figures: impl IntoIterator<Item = f64>) -> Self {
         let mut figures: Vec<f64> = figures.into_iter().collect();
         figures.sort_by(f64::total_cmp);
+        let [low, high] = [figures.len() - 1, figures.len()].map(|len| figures[len / 2]);
         Self {
-            median: figures[figures.len() / 2],
+            median: f64::midpoint(low, high),
             least: figures[0],
             most: figures[figures.len() - 1],
         }

@@ -14,7 +14,7 @@ use tfo_tests::{
 
 use crate::{
     measure::{Effort, progress},
-    report::{Row, Sample, Section, Table},
+    report::{Plot, Row, Sample, Section, Table},
 };
 
 /// How long the line holds a frame.
@@ -89,7 +89,12 @@ pub(crate) fn section(effort: &Effort) -> Result<Section> {
             more_is_better: false,
             rows,
         }],
-        plots: Vec::new(),
+        plots: vec![Plot {
+            file: "saving.svg".into(),
+            caption: "From connecting to the reply, in round trips (less is better)".into(),
+            tables: vec![0],
+            over: None,
+        }],
     })
 }
 
