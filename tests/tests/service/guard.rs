@@ -41,7 +41,7 @@ fn a_guard_is_in_force_for_as_long_as_its_section_stands() -> Result<()> {
     let mut running = Running::start(Some(&bed.pair.server), &["-c", file.path()])?;
     let guard = shown(&bed)?;
     ensure!(guard["ports"][0]["on"] == true, "{guard}");
-    ensure!(told(&bed, "\ntfo_guard_on{mode=\"on\",port=\"443\"} 1\n")?);
+    ensure!(told(&bed, "\ntfo_guard_on{port=\"443\",mode=\"on\"} 1\n")?);
     let status = bed.tfo.json(&["status"])?;
     ensure!(status["guard"]["ports_on"] == json!([443]), "{status}");
     ensure!(
