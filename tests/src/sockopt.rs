@@ -77,14 +77,14 @@ pub(crate) fn set_signed(socket: &impl AsFd, peer: IpAddr) -> io::Result<()> {
     let family = match peer {
         IpAddr::V4(peer) => {
             bytes[4..8].copy_from_slice(&peer.octets());
-            libc::AF_INET
+            libc::AF_INET as libc::sa_family_t
         }
         IpAddr::V6(peer) => {
             bytes[8..24].copy_from_slice(&peer.octets());
-            libc::AF_INET6
+            libc::AF_INET6 as libc::sa_family_t
         }
     };
-    bytes[..2].copy_from_slice(&(family as u16).to_ne_bytes());
+    bytes[..2].copy_from_slice(&family.to_ne_bytes());
     bytes[130..132].copy_from_slice(&4_u16.to_ne_bytes());
     bytes[136..140].copy_from_slice(b"pass");
     set_bytes(socket, libc::TCP_MD5SIG, &bytes)
