@@ -77,11 +77,11 @@ pub(crate) fn set_signed(socket: &impl AsFd, peer: IpAddr) -> io::Result<()> {
     let family = match peer {
         IpAddr::V4(peer) => {
             bytes[4..8].copy_from_slice(&peer.octets());
-            libc::AF_INET as u16
+            libc::AF_INET as libc::sa_family_t
         }
         IpAddr::V6(peer) => {
             bytes[8..24].copy_from_slice(&peer.octets());
-            libc::AF_INET6 as u16
+            libc::AF_INET6 as libc::sa_family_t
         }
     };
     bytes[..2].copy_from_slice(&family.to_ne_bytes());

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},
-    thread,
+    thread::{self, ScopedJoinHandle},
     time::{Duration, Instant},
 };
 
@@ -21,7 +21,7 @@ use tfo_tests::{
     xdp::{self, Mode},
 };
 
-use crate::post::{Ends, Post};
+use crate::watch::{Ends, Watch};
 
 /// What a port may take, and how long it is guarded after it took more.
 const ABOVE: [&str; 4] = ["--above", "1000/s burst 200", "--quiet", "2s"];
@@ -77,47 +77,47 @@ impl Flood {
     }
 
     /// Sends until the port is guarded, and gives how long that took.
-    fn until_on(&mut self, post: &Post, port: u16) -> Result<Duration> {
+    fn until_on(&mut self, watch: &Watch, port: u16) -> Result<Duration> {
         eventually("the port is guarded", patient(LATE), || {
             self.send(50)?;
-            Ok(post.state(port)?.on)
+            Ok(watch.state(port)?.on)
         })
     }
 }
 
 /// How long it takes until the port is not guarded.
-fn until_off(post: &Post, port: u16) -> Result<Duration> {
-    let is_off = || Ok(!post.state(port)?.on);
+fn until_off(watch: &Watch, port: u16) -> Result<Duration> {
+    let is_off = || Ok(!watch.state(port)?.on);
     eventually("the port is not guarded", QUIET + patient(LATE), is_off)
 }
 
 #[test]
 fn a_flood_switches_it_on_and_quiet_switches_it_off() -> Result<()> {
     for family in Family::BOTH {
-        let post = Post::new(Mode::Native)?;
-        let listener = post.bed.listen(family)?;
+        let watch = Watch::new(Mode::Native)?;
+        let listener = watch.bed.listen(family)?;
         let port = listener.port();
-        post.guard(port, "auto", &ABOVE)?;
-        let pair = &post.bed.pair;
+        watch.guard(port, "auto", &ABOVE)?;
+        let pair = &watch.bed.pair;
         let connect = || Ends::connect(pair, &listener, family, Method::Plain).map(drop);
         for round in 1..=2 {
             connect().context("before the flood")?;
-            ensure!(!post.state(port)?.on, "guarded before the flood");
-            let accepted = post.counters()?.get(GuardAccepted);
+            ensure!(!watch.state(port)?.on, "guarded before the flood");
+            let accepted = watch.counters()?.get(GuardAccepted);
 
             let mut flood = Flood::new(pair, family, port)?;
-            let took = flood.until_on(&post, port)?;
+            let took = flood.until_on(&watch, port)?;
             println!("{family}: guarded after {took:?}");
             ensure!(took < patient(Duration::from_millis(100)), "{took:?}");
             flood.send(1000)?;
             connect().context("in the flood")?;
-            let counters = post.counters()?;
+            let counters = watch.counters()?;
             ensure!(counters.get(GuardChallenged) > 1000, "{counters:?}");
             ensure!(counters.get(GuardAccepted) == accepted + 1);
             ensure!(counters.get(GuardSwitchedOn) == round);
-            ensure!(post.state(port)?.switches == round);
+            ensure!(watch.state(port)?.switches == round);
 
-            let took = until_off(&post, port)?;
+            let took = until_off(&watch, port)?;
             println!("{family}: not guarded any more {took:?} later");
             ensure!(took + LATE > QUIET, "{took:?}");
         }
@@ -139,20 +139,20 @@ fn it_does_not_go_on_and_off_at_the_edge() -> Result<()> {
     let address = SocketAddr::new(Family::V4.unspecified(), 0);
     let listener = Listener::with(&pair.server, address, &settings)?;
     let port = listener.port();
-    let post = Post::on(pair, Mode::Native)?;
+    let watch = Watch::on(pair, Mode::Native)?;
     // A machine that stands still for a moment sends more afterwards.
-    post.guard(
+    watch.guard(
         port,
         "auto",
         &["--above", "1000/s burst 400", "--quiet", "2s"],
     )?;
-    let mut flood = Flood::new(&post.bed.pair, Family::V4, port)?;
-    flood.until_on(&post, port)?;
+    let mut flood = Flood::new(&watch.bed.pair, Family::V4, port)?;
+    flood.until_on(&watch, port)?;
     flood.pace(BETWEEN, 2 * QUIET)?;
-    ensure!(post.state(port)?.on, "off, though it is not quiet");
-    until_off(&post, port)?;
+    ensure!(watch.state(port)?.on, "off, though it is not quiet");
+    until_off(&watch, port)?;
     flood.pace(BETWEEN, 2 * QUIET)?;
-    let state = post.state(port)?;
+    let state = watch.state(port)?;
     ensure!(!state.on && state.switches == 1, "{state:?}");
     Ok(())
 }
@@ -162,37 +162,37 @@ fn it_does_not_go_on_and_off_at_the_edge() -> Result<()> {
 fn a_syn_queue_half_full_switches_it_on() -> Result<()> {
     const BACKLOG: u32 = 16;
     for family in Family::BOTH {
-        let post = Post::new(Mode::Generic)?;
+        let watch = Watch::new(Mode::Generic)?;
         let settings = Settings {
             backlog: BACKLOG,
             ..Settings::FAST_OPEN
         };
         let address = SocketAddr::new(family.unspecified(), 0);
-        let listener = Listener::with(&post.bed.pair.server, address, &settings)?;
+        let listener = Listener::with(&watch.bed.pair.server, address, &settings)?;
         let port = listener.port();
-        post.guard(port, "auto", &["--above", "100000/s"])?;
-        let mut flood = Flood::new(&post.bed.pair, family, port)?;
+        watch.guard(port, "auto", &["--above", "100000/s"])?;
+        let mut flood = Flood::new(&watch.bed.pair, family, port)?;
         flood.send(BACKLOG as usize / 2)?;
         thread::sleep(Duration::from_millis(50));
-        ensure!(!post.state(port)?.on, "guarded with a queue half full");
+        ensure!(!watch.state(port)?.on, "guarded with a queue half full");
         for _ in 0..4 {
             flood.send(1)?;
             thread::sleep(Duration::from_millis(20));
         }
-        let state = post.state(port)?;
+        let state = watch.state(port)?;
         ensure!(state.on && state.switches == 1, "{state:?}");
-        Ends::connect(&post.bed.pair, &listener, family, Method::Plain)?;
-        ensure!(post.counters()?.get(GuardAccepted) == 1);
+        Ends::connect(&watch.bed.pair, &listener, family, Method::Plain)?;
+        ensure!(watch.counters()?.get(GuardAccepted) == 1);
     }
     Ok(())
 }
 
 /// Connects again and again while `work` is done: every connection has to come about, and no SYN be sent twice.
-fn under_load(post: &Post, work: impl FnOnce() -> Result<()>) -> Result<()> {
-    let listeners = [Family::V4, Family::V6].map(|family| Ok((family, post.bed.listen(family)?)));
+fn under_load(watch: &Watch, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let listeners = [Family::V4, Family::V6].map(|family| Ok((family, watch.bed.listen(family)?)));
     let listeners: [Result<_>; 2] = listeners;
     let listeners = listeners.into_iter().collect::<Result<Vec<_>>>()?;
-    let pair = &post.bed.pair;
+    let pair = &watch.bed.pair;
     let before = TcpExt::read(&pair.client)?;
     let working = AtomicBool::new(true);
     let connections = thread::scope(|scope| -> Result<u64> {
@@ -213,7 +213,7 @@ fn under_load(post: &Post, work: impl FnOnce() -> Result<()>) -> Result<()> {
             .collect();
         let done = work();
         working.store(false, Ordering::Relaxed);
-        let joined = clients.into_iter().map(|client| client.join());
+        let joined = clients.into_iter().map(ScopedJoinHandle::join);
         let sum = joined.map(|end| end.expect("no panic")).sum::<Result<_>>();
         done.and(sum)
     })?;
@@ -228,9 +228,9 @@ fn under_load(post: &Post, work: impl FnOnce() -> Result<()>) -> Result<()> {
 /// On, off, upgraded: whoever connects meanwhile does not see it.
 #[test]
 fn changes_cost_no_connection() -> Result<()> {
-    let post = Post::new(Mode::Native)?;
-    let tfo = &post.bed.tfo;
-    under_load(&post, || {
+    let watch = Watch::new(Mode::Native)?;
+    let tfo = &watch.bed.tfo;
+    under_load(&watch, || {
         for _ in 0..2 {
             tfo.done(&["guard", "set", "on", "--replies", "unlimited"])?;
             thread::sleep(Duration::from_millis(500));
@@ -239,7 +239,7 @@ fn changes_cost_no_connection() -> Result<()> {
         }
         Ok(())
     })?;
-    let counters = post.counters()?;
+    let counters = watch.counters()?;
     let [challenged, accepted] = [GuardChallenged, GuardAccepted].map(|c| counters.get(c));
     ensure!(accepted > 0 && challenged == accepted, "{counters:?}");
     Ok(())
@@ -247,11 +247,11 @@ fn changes_cost_no_connection() -> Result<()> {
 
 #[test]
 fn an_upgrade_keeps_it() -> Result<()> {
-    let post = Post::new(Mode::Native)?;
-    let tfo = &post.bed.tfo;
+    let watch = Watch::new(Mode::Native)?;
+    let tfo = &watch.bed.tfo;
     tfo.done(&["guard", "set", "on", "--replies", "unlimited"])?;
-    let before = post.state(0)?;
-    under_load(&post, || {
+    let before = watch.state(0)?;
+    under_load(&watch, || {
         for bits in ["24", "32", "24"] {
             let attach = ["attach", "--replace", SERVER_INTERFACE];
             let said = tfo.done(&[&attach[..], &["--source-prefix-v4", bits]].concat())?;
@@ -259,21 +259,21 @@ fn an_upgrade_keeps_it() -> Result<()> {
         }
         Ok(())
     })?;
-    let after = post.state(0)?;
+    let after = watch.state(0)?;
     ensure!(after.on && after.switches == before.switches, "{after:?}");
     // And it is at work still.
-    let listener = post.bed.listen(Family::V4)?;
-    let accepted = post.counters()?.get(GuardAccepted);
-    Ends::connect(&post.bed.pair, &listener, Family::V4, Method::Plain)?;
-    ensure!(post.counters()?.get(GuardAccepted) == accepted + 1);
+    let listener = watch.bed.listen(Family::V4)?;
+    let accepted = watch.counters()?.get(GuardAccepted);
+    Ends::connect(&watch.bed.pair, &listener, Family::V4, Method::Plain)?;
+    ensure!(watch.counters()?.get(GuardAccepted) == accepted + 1);
     Ok(())
 }
 
 #[test]
 fn nothing_stays_of_it() -> Result<()> {
     for mode in [Mode::Native, Mode::Generic] {
-        let post = Post::new(mode)?;
-        let Bed { tfo, pair, .. } = &post.bed;
+        let watch = Watch::new(mode)?;
+        let Bed { tfo, pair, .. } = &watch.bed;
         let query = || SchedClassifier::query_tcx(SERVER_INTERFACE, TcAttachType::Ingress);
         let programs = || Ok::<_, anyhow::Error>(pair.server.run(query)?.1.len());
         ensure!(programs()? == 0);

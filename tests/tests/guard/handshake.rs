@@ -13,7 +13,7 @@ use tfo_tests::{
     xdp::Mode,
 };
 
-use crate::post::{Ends, Post, grown};
+use crate::watch::{Ends, Watch, grown};
 
 /// A host's settings: timestamps, selective acknowledgements, window scaling, ECN.
 const SETTINGS: [&str; 4] = [
@@ -25,7 +25,7 @@ const SETTINGS: [&str; 4] = [
 
 /// Two listeners that differ in the guard alone.
 struct Scene {
-    post: Post,
+    watch: Watch,
     family: Family,
     plain: Listener,
     guarded: Listener,
@@ -35,11 +35,11 @@ impl Scene {
     fn new(mode: Mode, family: Family) -> Result<Self> {
         let pair = Pair::new()?;
         pair.server.set_sysctl(keys::SYSCTL, keys::COUNTING)?;
-        let post = Post::on(pair, mode)?;
-        let (plain, guarded) = (post.bed.listen(family)?, post.bed.listen(family)?);
-        post.guard(guarded.port(), "on", &[])?;
+        let watch = Watch::on(pair, mode)?;
+        let (plain, guarded) = (watch.bed.listen(family)?, watch.bed.listen(family)?);
+        watch.guard(guarded.port(), "on", &[])?;
         Ok(Self {
-            post,
+            watch,
             family,
             plain,
             guarded,
@@ -48,7 +48,7 @@ impl Scene {
 
     /// Sets the lowest bits of `settings` at one end.
     fn configure(&self, server: bool, settings: u8) -> Result<()> {
-        let pair = &self.post.bed.pair;
+        let pair = &self.watch.bed.pair;
         let host = if server { &pair.server } else { &pair.client };
         SETTINGS.iter().enumerate().try_for_each(|(bit, key)| {
             let value = if settings & 1 << bit == 0 { "0" } else { "1" };
@@ -57,15 +57,15 @@ impl Scene {
     }
 
     fn connect(&self, listener: &Listener, method: Method) -> Result<Ends> {
-        Ends::connect(&self.post.bed.pair, listener, self.family, method)
+        Ends::connect(&self.watch.bed.pair, listener, self.family, method)
     }
 
     /// Connects to both listeners, and holds what was agreed upon against each other.
     fn compare(&self, method: Method) -> Result<[Terms; 2]> {
         let without = self.connect(&self.plain, method)?.terms()?;
-        let before = self.post.counters()?;
+        let before = self.watch.counters()?;
         let with = self.connect(&self.guarded, method)?.terms()?;
-        let grown = grown(&before, &self.post.counters()?);
+        let grown = grown(&before, &self.watch.counters()?);
         ensure!(
             grown == [(GuardChallenged, 1), (GuardAccepted, 1)],
             "{grown:?}"
@@ -114,7 +114,7 @@ fn options(mode: Mode, family: Family) -> Result<()> {
 /// Packets from the smallest that the family knows to jumbo frames, the same at both ends or not.
 fn segment_sizes(mode: Mode, family: Family) -> Result<()> {
     let scene = Scene::new(mode, family)?;
-    let pair = &scene.post.bed.pair;
+    let pair = &scene.watch.bed.pair;
     let (smallest, headers) = match family {
         // The fewest bytes that the kernel opens a connection for with the guard's function: 536.
         Family::V4 => (576, 40),
@@ -162,17 +162,19 @@ fn data_on_the_ack(mode: Mode, family: Family) -> Result<()> {
 /// A client that asks for a cookie has it with the challenge, and its next SYN's data is taken from there.
 fn cookies(mode: Mode, family: Family) -> Result<()> {
     let scene = Scene::new(mode, family)?;
-    let Scene { post, guarded, .. } = &scene;
-    let pair = &post.bed.pair;
-    let before = (post.counters()?, post.bed.kernel()?);
-    post.bed
+    let Scene { watch, guarded, .. } = &scene;
+    let pair = &watch.bed.pair;
+    let before = (watch.counters()?, watch.bed.kernel()?);
+    watch
+        .bed
         .after_handshake(guarded, family, Method::SendTo)
         .context("the request")?;
     keys::ensure_cached(pair, family, &keys::parse(keys::COUNTING)?[0])?;
-    post.bed
+    watch
+        .bed
         .in_syn(guarded, family, Method::SendTo)
         .context("the cookie")?;
-    let grown = grown(&before.0, &post.counters()?);
+    let grown = grown(&before.0, &watch.counters()?);
     let expected: &[(Counter, u64)] = &[
         (GuardProven, 1),
         (GuardChallenged, 1),
@@ -180,7 +182,7 @@ fn cookies(mode: Mode, family: Family) -> Result<()> {
         (GuardAccepted, 1),
     ];
     ensure!(grown == expected, "{grown:?}");
-    let kernel = post.bed.kernel()?.since(&before.1);
+    let kernel = watch.bed.kernel()?.since(&before.1);
     // It never heard of the request.
     let counted = [CookieReqd, Passive].map(|counter| kernel.get(counter.name()));
     ensure!(counted == [0, 1], "{kernel:?}");

@@ -21,7 +21,7 @@ use tfo_tests::{
     xdp::Mode,
 };
 
-use crate::post::{Post, grown};
+use crate::watch::{Watch, grown};
 
 /// Long enough for an answer that is to come, and for one that is not.
 const MOMENT: Duration = Duration::from_millis(100);
@@ -69,12 +69,12 @@ fn one_source_gets_no_more_answers_than_its_rate() -> Result<()> {
         (Family::V6, Mode::Native),
         (Family::V6, Mode::Generic),
     ] {
-        let post = Post::new(mode)?;
-        let pair = &post.bed.pair;
-        let listener = post.bed.listen(family)?;
+        let watch = Watch::new(mode)?;
+        let pair = &watch.bed.pair;
+        let listener = watch.bed.listen(family)?;
         let port = listener.port();
-        post.guard(port, "on", &["--replies", "10/s burst 20"])?;
-        let before = post.counters()?;
+        watch.guard(port, "on", &["--replies", "10/s burst 20"])?;
+        let before = watch.counters()?;
         // Of an IPv6 network, each address is the same source.
         let victim = |n: u16| match family {
             Family::V4 => family.spare(0),
@@ -90,7 +90,7 @@ fn one_source_gets_no_more_answers_than_its_rate() -> Result<()> {
         ensure!((20..=most).contains(&came), "{family}: {came} answers");
         let longest = lengths.into_iter().max().unwrap_or(0);
         ensure!(longest <= syns[0].frame().len(), "{longest} bytes");
-        let grown = grown(&before, &post.counters()?);
+        let grown = grown(&before, &watch.counters()?);
         let capped = u64::from(SYNS) - came;
         ensure!(
             grown == [(GuardChallenged, came), (GuardCapped, capped)],
@@ -107,8 +107,8 @@ fn one_source_gets_no_more_answers_than_its_rate() -> Result<()> {
 
 #[test]
 fn nobody_answers_where_nobody_can_be() -> Result<()> {
-    let post = Post::new(Mode::Generic)?;
-    let pair = &post.bed.pair;
+    let watch = Watch::new(Mode::Generic)?;
+    let pair = &watch.bed.pair;
     for (family, sources) in [
         (
             Family::V4,
@@ -133,13 +133,13 @@ fn nobody_answers_where_nobody_can_be() -> Result<()> {
             ],
         ),
     ] {
-        let listener = post.bed.listen(family)?;
+        let listener = watch.bed.listen(family)?;
         let port = listener.port();
-        post.guard(port, "on", &[])?;
-        let before = post.counters()?;
+        watch.guard(port, "on", &[])?;
+        let before = watch.counters()?;
         let syns = sources.map(|source| syn(source.parse().unwrap(), 20_000, family, port));
         let came = answers(pair, &syns)?;
-        let grown = grown(&before, &post.counters()?);
+        let grown = grown(&before, &watch.counters()?);
         ensure!(
             came.is_empty() && grown == [(GuardMartian, syns.len() as u64)],
             "{family}: {came:?}, {grown:?}"
@@ -153,30 +153,31 @@ fn nobody_answers_where_nobody_can_be() -> Result<()> {
 }
 
 /// A client that has a cookie of the server's.
-fn with_cookie(post: &Post, family: Family) -> Result<Listener> {
-    let listener = post.bed.listen(family)?;
-    post.bed
+fn with_cookie(watch: &Watch, family: Family) -> Result<Listener> {
+    let listener = watch.bed.listen(family)?;
+    watch
+        .bed
         .after_handshake(&listener, family, Method::SendTo)?;
     Ok(listener)
 }
 
 #[test]
 fn cookies_beyond_their_rate_are_challenged() -> Result<()> {
+    const CONNECTIONS: u64 = 10;
     for family in Family::BOTH {
-        let post = Post::new(Mode::Native)?;
-        let listener = with_cookie(&post, family)?;
-        post.guard(listener.port(), "on", &["--proven", "1/s burst 3"])?;
-        let before = post.counters()?;
+        let watch = Watch::new(Mode::Native)?;
+        let listener = with_cookie(&watch, family)?;
+        watch.guard(listener.port(), "on", &["--proven", "1/s burst 3"])?;
+        let before = watch.counters()?;
         let start = Instant::now();
         let mut in_syn = 0;
-        const CONNECTIONS: u64 = 10;
         for _ in 0..CONNECTIONS {
-            let exchange = post.bed.exchange(&listener, family, Method::SendTo)?;
+            let exchange = watch.bed.exchange(&listener, family, Method::SendTo)?;
             in_syn += u64::from(exchange.in_syn);
         }
         let most = 3 + start.elapsed().as_secs() + 1;
         ensure!((3..=most).contains(&in_syn), "{family}: {in_syn}");
-        let grown = grown(&before, &post.counters()?);
+        let grown = grown(&before, &watch.counters()?);
         let challenged = CONNECTIONS - in_syn;
         let expected = [
             (GuardProven, in_syn),
@@ -184,10 +185,10 @@ fn cookies_beyond_their_rate_are_challenged() -> Result<()> {
             (GuardAccepted, challenged),
         ];
         ensure!(grown == expected, "{family}: {grown:?}");
-        let stats = post.bed.equal().with_context(|| format!("{family}"))?;
+        let stats = watch.bed.equal().with_context(|| format!("{family}"))?;
         let for_it = stats.counters["ReasonGuard"];
         ensure!(for_it.cast_unsigned() == challenged, "{stats:?}");
-        let kernel = TcpExt::read(&post.bed.pair.client)?;
+        let kernel = TcpExt::read(&watch.bed.pair.client)?;
         ensure!(kernel.get("TCPSynRetrans") == 0, "{kernel:?}");
     }
     Ok(())
@@ -198,33 +199,35 @@ fn cookies_beyond_their_rate_are_challenged() -> Result<()> {
 fn a_policy_acts_behind_it() -> Result<()> {
     for mode in [Mode::Native, Mode::Generic] {
         for family in Family::BOTH {
-            let post = Post::new(mode)?;
-            let listener = with_cookie(&post, family)?;
-            post.guard(listener.port(), "on", &[])?;
+            let watch = Watch::new(mode)?;
+            let listener = with_cookie(&watch, family)?;
+            watch.guard(listener.port(), "on", &[])?;
             let policy = everywhere(rule(Class::Valid, Action::Fallback));
-            post.bed.set_policy(Some(policy))?;
-            let before = post.counters()?;
-            post.bed
+            watch.bed.set_policy(Some(policy))?;
+            let before = watch.counters()?;
+            watch
+                .bed
                 .after_handshake(&listener, family, Method::SendTo)?;
             thread::sleep(MOMENT);
-            let after = post.counters()?;
+            let after = watch.counters()?;
             let grown = grown(&before, &after);
             let fallbacks = after.get(PolicyFallback) - before.get(PolicyFallback);
             ensure!(
                 grown == [(GuardProven, 1)] && fallbacks == 1,
                 "{mode}, {family}: {fallbacks}, {grown:?}"
             );
-            post.bed.pair.forget_cookies()?;
-            post.bed
+            watch.bed.pair.forget_cookies()?;
+            watch
+                .bed
                 .after_handshake(&listener, family, Method::SendTo)?;
-            let asked = post.counters()?;
+            let asked = watch.counters()?;
             ensure!(
                 asked.get(GuardCookies) == after.get(GuardCookies) + 1
                     && asked.get(PolicyFallback) == after.get(PolicyFallback),
                 "{mode}, {family}: {asked:?}"
             );
-            post.bed.set_policy(None)?;
-            post.bed.in_syn(&listener, family, Method::SendTo)?;
+            watch.bed.set_policy(None)?;
+            watch.bed.in_syn(&listener, family, Method::SendTo)?;
         }
     }
     Ok(())

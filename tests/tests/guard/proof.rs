@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    thread,
+    thread::{self, ScopedJoinHandle},
     time::{Duration, Instant},
 };
 
@@ -19,8 +19,8 @@ use tfo_tests::{
 use tfo_userspace::datapath::Namespace;
 
 use crate::{
-    post::{Ends, Post, grown},
     stranger::{Challenge, Stranger},
+    watch::{Ends, Watch, grown},
 };
 
 const DATA: &[u8] = b"it is I";
@@ -29,7 +29,7 @@ const MOMENT: Duration = Duration::from_millis(50);
 
 /// A guarded listener, at which ACKs without proof get nowhere any more.
 struct Gate {
-    post: Post,
+    watch: Watch,
     family: Family,
     listener: Listener,
 }
@@ -41,12 +41,12 @@ impl Gate {
 
     /// Slots of time are 2 to the power of `shift` nanoseconds.
     fn with_slots(family: Family, shift: Option<u32>) -> Result<Self> {
-        let post = Post::new(Mode::Generic)?;
-        let listener = post.bed.listen(family)?;
-        post.guard_with_slots(listener.port(), shift)?;
-        post.past_grace(listener.port())?;
+        let watch = Watch::new(Mode::Generic)?;
+        let listener = watch.bed.listen(family)?;
+        watch.guard_with_slots(listener.port(), shift)?;
+        watch.past_grace(listener.port())?;
         Ok(Self {
-            post,
+            watch,
             family,
             listener,
         })
@@ -54,7 +54,7 @@ impl Gate {
 
     fn stranger(&self, number: u8) -> Result<Stranger> {
         Stranger::new(
-            &self.post.bed.pair,
+            &self.watch.bed.pair,
             self.family,
             number,
             self.listener.port(),
@@ -75,10 +75,10 @@ impl Gate {
         work: impl FnOnce() -> Result<T>,
         expected: &[(Counter, u64)],
     ) -> Result<T> {
-        let before = self.post.counters()?;
+        let before = self.watch.counters()?;
         let done = work()?;
         thread::sleep(MOMENT);
-        let grown = grown(&before, &self.post.counters()?);
+        let grown = grown(&before, &self.watch.counters()?);
         ensure!(grown == expected, "{grown:?}, expected {expected:?}");
         Ok(done)
     }
@@ -188,7 +188,7 @@ fn a_challenge_is_good_for_its_own_handshake_alone() -> Result<()> {
 /// The slot of time at this moment.
 fn slot(shift: u32) -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    (now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64) >> shift
+    (now.tv_sec * 1_000_000_000 + now.tv_nsec).cast_unsigned() >> shift
 }
 
 fn wait_for_slot(wanted: u64, shift: u32) {
@@ -216,7 +216,7 @@ fn a_challenge_expires() -> Result<()> {
             ensure!(slot(SHIFT) == issued, "too slow a machine");
             for n in 0..=later {
                 wait_for_slot(issued + n, SHIFT);
-                let server = &gate.post.bed.pair.server;
+                let server = &gate.watch.bed.pair.server;
                 server.run(|| anyhow::Ok(Namespace::current()?.refresh_guard()?))?;
             }
             gate.counting(|| stranger.prove(&challenge, DATA), &[(expected, 1)])
@@ -235,7 +235,7 @@ fn a_challenge_expires() -> Result<()> {
 fn renewed_secrets_cost_no_connection() -> Result<()> {
     const SHIFT: u32 = 27;
     let gate = Gate::with_slots(Family::V4, Some(SHIFT))?;
-    let pair = &gate.post.bed.pair;
+    let pair = &gate.watch.bed.pair;
     let before = TcpExt::read(&pair.client)?;
     let start = slot(SHIFT);
     let mut renewed = start;
@@ -264,7 +264,7 @@ fn forged_acks_are_in_nobodys_way() -> Result<()> {
     const CONNECTIONS: u64 = 200;
     for family in Family::BOTH {
         let gate = Gate::new(family)?;
-        let pair = &gate.post.bed.pair;
+        let pair = &gate.watch.bed.pair;
         let link = LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::None)?;
         let mut random = fastrand::Rng::new();
         let connect = || {
@@ -301,17 +301,17 @@ fn forged(random: &mut fastrand::Rng, family: Family, port: u16) -> Segment {
 fn at_once(mode: Mode) -> Result<()> {
     const CLIENTS: u64 = 16;
     const EACH: u64 = 60;
-    let post = Post::new(mode)?;
+    let watch = Watch::new(mode)?;
     let listeners: Vec<_> = (0..CLIENTS)
         .map(|n| {
             let family = Family::BOTH[n as usize % 2];
-            Ok((family, post.bed.listen(family)?))
+            Ok((family, watch.bed.listen(family)?))
         })
         .collect::<Result<_>>()?;
     for (_, listener) in &listeners {
-        post.guard(listener.port(), "on", &[])?;
+        watch.guard(listener.port(), "on", &[])?;
     }
-    let pair = &post.bed.pair;
+    let pair = &watch.bed.pair;
     let before = TcpExt::read(&pair.client)?;
     let start = Instant::now();
     thread::scope(|scope| -> Result<()> {
@@ -325,7 +325,7 @@ fn at_once(mode: Mode) -> Result<()> {
                 })
             })
             .collect();
-        let ends = clients.into_iter().map(|client| client.join());
+        let ends = clients.into_iter().map(ScopedJoinHandle::join);
         ends.into_iter().try_for_each(|end| end.expect("no panic"))
     })?;
     let sent_again = TcpExt::read(&pair.client)?.since(&before);
@@ -344,7 +344,7 @@ fn at_once(mode: Mode) -> Result<()> {
     let sum: u64 = of.iter().map(|(_, count)| count).sum();
     // A machine that stands still for 200 ms probes, too.
     ensure!(sum * 50 <= CLIENTS * EACH, "{of:?}");
-    ensure!(post.counters()?.get(GuardAccepted) == CLIENTS * EACH);
+    ensure!(watch.counters()?.get(GuardAccepted) == CLIENTS * EACH);
     Ok(())
 }
 

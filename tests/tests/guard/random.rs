@@ -13,8 +13,8 @@ use tfo_tests::{
 };
 
 use crate::{
-    post::{Post, grown},
     stranger::Stranger,
+    watch::{Watch, grown},
 };
 
 /// How many are made up; `TFO_ACKS` says otherwise, such as the 10,000,000 that take a minute on an idle machine.
@@ -26,10 +26,10 @@ const DROP: u32 = 2;
 struct Program(SchedClassifier);
 
 impl Program {
-    fn of(post: &Post) -> Result<Self> {
+    fn of(watch: &Watch) -> Result<Self> {
         let ingress = TcAttachType::Ingress;
         let query = || SchedClassifier::query_tcx(SERVER_INTERFACE, ingress);
-        let (_, programs) = post.bed.pair.server.run(query)?;
+        let (_, programs) = watch.bed.pair.server.run(query)?;
         let info = programs.into_iter().next().context("no program")?;
         Ok(Self(SchedClassifier::from_program_info(
             info,
@@ -81,14 +81,14 @@ impl Forger {
 #[test]
 fn none_of_a_million_acks_passes() -> Result<()> {
     let acks = env::var("TFO_ACKS").map_or(Ok(ACKS), |number| number.parse())?;
-    let post = Post::new(Mode::Generic)?;
-    let listener = post.bed.listen(Family::V6)?;
-    post.guard(listener.port(), "on", &[])?;
-    post.past_grace(listener.port())?;
-    let program = Program::of(&post)?;
-    let before = post.counters()?;
+    let watch = Watch::new(Mode::Generic)?;
+    let listener = watch.bed.listen(Family::V6)?;
+    watch.guard(listener.port(), "on", &[])?;
+    watch.past_grace(listener.port())?;
+    let program = Program::of(&watch)?;
+    let before = watch.counters()?;
     let mut random = Rng::new();
-    let server = &post.bed.pair.server;
+    let server = &watch.bed.pair.server;
     server.run(|| -> Result<()> {
         for family in Family::BOTH {
             let mut forger = Forger::new(family, listener.port());
@@ -101,17 +101,17 @@ fn none_of_a_million_acks_passes() -> Result<()> {
         Ok(())
     })?;
     let wrong = acks / 2 * 2;
-    let now = post.counters()?;
+    let now = watch.counters()?;
     ensure!(grown(&before, &now) == [(GuardWrongAcks, wrong)]);
 
     // One that is true passes: the kernel opens no connection for a packet that never arrived, and says so.
     for family in Family::BOTH {
-        let mut stranger = Stranger::new(&post.bed.pair, family, 0, listener.port())?;
+        let mut stranger = Stranger::new(&watch.bed.pair, family, 0, listener.port())?;
         let challenge = stranger.knock()?;
         let ack = stranger.proof(&challenge, b"").frame();
-        let before = post.counters()?;
+        let before = watch.counters()?;
         let verdict = server.run(|| program.run(&ack))?;
-        let grown = grown(&before, &post.counters()?);
+        let grown = grown(&before, &watch.counters()?);
         ensure!(
             verdict != DROP && grown == [(GuardRefused, 1)],
             "{family}: verdict {verdict}, {grown:?}"

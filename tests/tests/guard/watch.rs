@@ -18,13 +18,13 @@ use tfo_userspace::datapath::{Namespace, NamespaceError, PortState};
 pub(crate) const PLENTY: &str = "1000000/s";
 
 /// A wire, with `tfo` in XDP at the server's end.
-pub(crate) struct Post {
+pub(crate) struct Watch {
     pub(crate) bed: Bed,
     /// veth hands frames that native XDP sends back only to an end that has a program, too.
     _client: Option<Other>,
 }
 
-impl Post {
+impl Watch {
     pub(crate) fn new(mode: Mode) -> Result<Self> {
         Self::on(Pair::new()?, mode)
     }
@@ -39,16 +39,16 @@ impl Post {
         })
     }
 
-    /// `tfo guard set` for this port, with rates that one client does not exceed; `more` wins.
-    pub(crate) fn guard(&self, port: u16, mode: &str, more: &[&str]) -> Result<()> {
+    /// `tfo guard set` for this port, with rates that one client does not exceed; `rates` win.
+    pub(crate) fn guard(&self, port: u16, mode: &str, rates: &[&str]) -> Result<()> {
         let port = port.to_string();
         let mut arguments = vec!["guard", "set", mode, "--port", &port];
         for rate in ["--replies", "--proven"] {
-            if !more.contains(&rate) {
+            if !rates.contains(&rate) {
                 arguments.extend([rate, PLENTY]);
             }
         }
-        arguments.extend(more);
+        arguments.extend(rates);
         self.bed.tfo.done(&arguments).map(drop)
     }
 
