@@ -48,13 +48,9 @@ pub(crate) trait Packet {
 /// Reads a bound of the packet from the context. Volatile, so that it is read anew for every access: what the
 /// verifier knows of one read's bounds would otherwise make each way to an option another one, and there are too
 /// many.
-///
-/// # Safety
-///
-/// It is a field of a live context.
 #[inline(always)]
-unsafe fn bound(field: *const u32) -> usize {
-    // SAFETY: the caller's.
+fn bound(field: &u32) -> usize {
+    // SAFETY: a reference.
     unsafe { ptr::read_volatile(field) as usize }
 }
 
@@ -62,13 +58,13 @@ impl Packet for XdpContext {
     #[inline(always)]
     fn start(&self) -> usize {
         // SAFETY: the context is the kernel's own.
-        unsafe { bound(&raw const (*self.ctx).data) }
+        bound(unsafe { &(*self.ctx).data })
     }
 
     #[inline(always)]
     fn end(&self) -> usize {
         // SAFETY: the context is the kernel's own.
-        unsafe { bound(&raw const (*self.ctx).data_end) }
+        bound(unsafe { &(*self.ctx).data_end })
     }
 
     #[inline(always)]
@@ -82,13 +78,13 @@ impl Packet for TcContext {
     #[inline(always)]
     fn start(&self) -> usize {
         // SAFETY: the context is the kernel's own.
-        unsafe { bound(&raw const (*self.skb.skb).data) }
+        bound(unsafe { &(*self.skb.skb).data })
     }
 
     #[inline(always)]
     fn end(&self) -> usize {
         // SAFETY: the context is the kernel's own.
-        unsafe { bound(&raw const (*self.skb.skb).data_end) }
+        bound(unsafe { &(*self.skb.skb).data_end })
     }
 
     #[inline(always)]
