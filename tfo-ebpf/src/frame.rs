@@ -53,13 +53,9 @@ pub(crate) trait Packet {
 /// Reads a bound of the packet from the context. Volatile, so that it is read anew for every access: what the
 /// verifier knows of one read's bounds would otherwise make each way to an option another one, and there are too
 /// many.
-///
-/// # Safety
-///
-/// It is a field of a live context.
 #[inline(always)]
-unsafe fn bound(field: *const u32) -> usize {
-    // SAFETY: the caller's.
+fn bound(field: &u32) -> usize {
+    // SAFETY: a reference.
     unsafe { ptr::read_volatile(field) as usize }
 }
 
@@ -67,17 +63,13 @@ impl Packet for XdpContext {
     #[inline(always)]
     fn start(&self) -> usize {
         // SAFETY: the context is the kernel's own.
-        let field = unsafe { &raw const (*self.ctx).data };
-        // SAFETY: a field of it.
-        unsafe { bound(field) }
+        bound(unsafe { &(*self.ctx).data })
     }
 
     #[inline(always)]
     fn end(&self) -> usize {
         // SAFETY: the context is the kernel's own.
-        let field = unsafe { &raw const (*self.ctx).data_end };
-        // SAFETY: a field of it.
-        unsafe { bound(field) }
+        bound(unsafe { &(*self.ctx).data_end })
     }
 
     #[inline(always)]
@@ -91,17 +83,13 @@ impl Packet for TcContext {
     #[inline(always)]
     fn start(&self) -> usize {
         // SAFETY: the context is the kernel's own.
-        let field = unsafe { &raw const (*self.skb.skb).data };
-        // SAFETY: a field of it.
-        unsafe { bound(field) }
+        bound(unsafe { &(*self.skb.skb).data })
     }
 
     #[inline(always)]
     fn end(&self) -> usize {
         // SAFETY: the context is the kernel's own.
-        let field = unsafe { &raw const (*self.skb.skb).data_end };
-        // SAFETY: a field of it.
-        unsafe { bound(field) }
+        bound(unsafe { &(*self.skb.skb).data_end })
     }
 
     #[inline(always)]
