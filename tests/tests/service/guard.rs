@@ -150,10 +150,10 @@ fn three_capabilities_guard_renew_secrets_and_tell_of_switches() -> Result<()> {
         ensure!(on()?, "not guarded");
         eventually("a quiet time", || Ok(!on()?))?;
     }
-    let stats = bed.tfo.stats()?;
-    let count = |name: &str| stats.counters[name];
+    let counted = bed.tfo.stats()?;
+    let count = |name: &str| counted.counters[name];
     let (challenged, accepted) = (count("GuardChallenged"), count("GuardAccepted"));
-    ensure!(challenged >= 6 && accepted == challenged, "{stats:?}");
+    ensure!(challenged >= 6 && accepted == challenged, "{counted:?}");
     eventually("a look", || Ok(shown(&bed)?["ports"][0]["on"] == false))?;
     thread::sleep(Duration::from_secs(1));
     let output = running.end()?;
