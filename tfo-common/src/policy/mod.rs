@@ -84,7 +84,7 @@ impl Cause {
     /// Its index among [`Counter::POLICY`].
     #[inline(always)]
     const fn index(self) -> u32 {
-        const ACTIONS: u32 = Action::ALL.len() as u32 - 1;
+        const ACTIONS: u32 = Counter::POLICY_ACTIONS as u32;
         match self {
             Self::Rule => ACTIONS,
             Self::Denied => ACTIONS + 1,
