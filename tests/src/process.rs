@@ -28,14 +28,17 @@ pub struct Output {
 }
 
 impl Output {
-    /// Makes sure that it is a refusal: status 1, and one line on standard error that has all of `parts`.
+    /// Makes sure that it is a refusal: status 1, nothing on standard output, and one line on standard error
+    /// that has all of `parts`.
     ///
     /// # Errors
     ///
     /// Where it is not, with what it is.
     pub fn ensure_refused(&self, parts: &[&str]) -> Result<()> {
         ensure!(
-            self.status.code() == Some(1) && self.stderr.lines().count() == 1,
+            self.status.code() == Some(1)
+                && self.stdout.is_empty()
+                && self.stderr.lines().count() == 1,
             "not one line and status 1: {self:#?}"
         );
         for part in parts {

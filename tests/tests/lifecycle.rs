@@ -10,7 +10,6 @@ use serde_json::Value;
 use tfo_tests::{
     bed::{Bed, Tally, exchange},
     keys,
-    process::Output,
     socket::Method,
     veth::{Family, Pair, SERVER_INTERFACE},
     xdp::{self, Mode},
@@ -56,18 +55,6 @@ fn ensure_keys(bed: &Bed, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A refusal: status 1, and one line that says why.
-fn ensure_refused(output: &Output, says: &str) -> Result<()> {
-    ensure!(
-        output.status.code() == Some(1)
-            && output.stdout.is_empty()
-            && output.stderr.lines().count() == 1
-            && output.stderr.contains(says),
-        "{output:?}"
-    );
-    Ok(())
-}
-
 fn both_keys() -> String {
     format!("{},{}", keys::COUNTING, keys::OTHER)
 }
@@ -96,7 +83,7 @@ fn detach_leaves_nothing() -> Result<()> {
             bed.pair.server.sysctl(keys::SYSCTL)? == both_keys(),
             "the key changed"
         );
-        ensure_refused(&bed.tfo.run(&["stats"])?, "tfo attach")?;
+        bed.tfo.run(&["stats"])?.ensure_refused(&["tfo attach"])?;
 
         // The server goes on without it, and what it counted meanwhile is not taken for drift.
         bed.in_syn(&listener, Family::V4, Method::SendTo)?;

@@ -126,8 +126,7 @@ fn status(etcd: &Etcd, scratch: &Scratch, section: &str) -> Result<String> {
     fs::write(&path, text)?;
     let path = path.display().to_string();
     let output = Tfo::new(&etcd.netns).run(&["farm", "-c", &path, "status"])?;
-    ensure!(output.status.code() == Some(1), "{output:?}");
-    ensure!(output.stderr.lines().count() == 1, "{output:?}");
+    output.ensure_refused(&[])?;
     Ok(output.stderr)
 }
 

@@ -32,13 +32,8 @@ fn mistakes_are_refused_with_file_and_line() -> Result<()> {
     ] {
         let file = KeyFile::new(&format!("interfaces = ['{SERVER_INTERFACE}']\n{text}"))?;
         let output = bed.tfo.run(&["run", "-c", file.path()])?;
-        ensure!(
-            output.status.code() == Some(1) && output.stderr.lines().count() == 1,
-            "{output:#?}"
-        );
-        for part in parts.iter().chain(&["tfo: "]) {
-            ensure!(output.stderr.contains(part), "no {part:?} in {output:#?}");
-        }
+        output.ensure_refused(&["tfo: "])?;
+        output.ensure_refused(&parts)?;
     }
     let output = bed.tfo.run(&["run", "-c", "/nowhere.toml"])?;
     ensure!(

@@ -67,15 +67,7 @@ fn where_none_can_be_attached_it_ends() -> Result<()> {
     let mut command = process::Command::new(tfo::binary());
     command.args(["run", "-c", file.path()]);
     let output = programs::output(&mut command, LIMIT)?;
-    ensure!(
-        output.status.code() == Some(1)
-            && output.stderr.lines().count() == 1
-            && output
-                .stderr
-                .contains("tfo: network namespace tfo-nowhere: there is none"),
-        "{output:#?}"
-    );
-    Ok(())
+    output.ensure_refused(&["tfo: network namespace tfo-nowhere: there is none"])
 }
 
 #[test]

@@ -193,6 +193,15 @@ mod tests {
         Key::from_groups([n, 0, 0, 0])
     }
 
+    /// Of the fourth epoch.
+    const fn standing(phase: Phase) -> Standing {
+        Standing {
+            place: Place { epoch: 4, phase },
+            current: key(1),
+            other: Some(key(2)),
+        }
+    }
+
     fn advance(standing: &Standing, acknowledged: &[Option<u64>], due: bool) -> Option<Standing> {
         let fresh = || Ok::<_, Infallible>(key(9));
         let Ok(next) = standing.advance(acknowledged.iter().copied(), due, fresh);
@@ -219,14 +228,7 @@ mod tests {
 
     #[test]
     fn one_member_holds_up_all() {
-        let stage = Standing {
-            place: Place {
-                epoch: 4,
-                phase: Phase::Stage,
-            },
-            current: key(1),
-            other: Some(key(2)),
-        };
+        let stage = standing(Phase::Stage);
         for late in [None, Some(8), Some(10)] {
             assert!(advance(&stage, &[Some(9), late, Some(9)], true).is_none());
         }
@@ -235,14 +237,7 @@ mod tests {
 
     #[test]
     fn what_leaked_is_accepted_by_no_one() {
-        let steady = Standing {
-            place: Place {
-                epoch: 4,
-                phase: Phase::Steady,
-            },
-            current: key(1),
-            other: Some(key(2)),
-        };
+        let steady = standing(Phase::Steady);
         let revoked = steady.revoke(key(3));
         assert!(revoked.pair().keys().eq([key(3)]));
         assert_eq!(revoked.replaces(Some(&steady)), Ok(true));
