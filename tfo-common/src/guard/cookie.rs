@@ -19,7 +19,7 @@ use crate::{
 
 /// The segment sizes that a cookie without timestamps has room for; others are rounded down to one of them,
 /// which costs a few bytes in each segment and nothing else.
-pub const SEGMENT_SIZES: [u16; 8] = [536, 1220, 1360, 1400, 1440, 1452, 1460, 8960];
+pub const SEGMENT_SIZES: [u16; 8] = [536, 1220, 1360, 1400, 1440, 1452, 1460, 8940];
 
 /// What identifies a handshake besides what was agreed upon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,9 +219,9 @@ mod tests {
             (1220, 1220),
             (1459, 1452),
             (1460, 1460),
-            (8959, 1460),
-            (8960, 8960),
-            (65_535, 8960),
+            (8939, 1460),
+            (8940, 8940),
+            (65_535, 8940),
         ] {
             assert_eq!(size_at(size_index(offered)), agreed, "{offered}");
         }
