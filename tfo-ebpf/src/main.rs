@@ -154,7 +154,7 @@ fn observe(ctx: &(impl EbpfContext + Packet + Stage)) {
     ctx.pull();
     let parsed = wire::parse_behind(&PacketFrame::new(ctx), ctx.link());
     if let Ok(syn) = &parsed
-        && guards(ctx)
+        && guards(ctx, syn)
         && Case::put_down(policy::head(), syn)
     {
         ctx.guard();
@@ -174,10 +174,10 @@ fn observe(ctx: &(impl EbpfContext + Packet + Stage)) {
     }
 }
 
-/// Whether a guard looks at SYNs before anyone else does.
+/// Whether a guard looks at a SYN before anyone else does.
 #[inline(always)]
-fn guards<C: Stage>(_: &C) -> bool {
-    C::GUARDS && guard::is_armed()
+fn guards<C: Stage>(_: &C, syn: &Syn) -> bool {
+    C::GUARDS && guard::is_armed() && Port::of(syn.destination_port()).is_some_and(Port::is_watched)
 }
 
 /// Challenges the SYN that was put down, if the guard says so.
@@ -190,8 +190,7 @@ fn defend(ctx: &XdpContext) -> u32 {
     let opaque = |word| frame::forget(word, syn.sequence.into());
     findings.put_judgement(Judgement::in_full(syn, &socket, keys::in_force, opaque));
     let judgement = findings.judgement();
-    let port = Port::of(syn.destination_port()).filter(|port| port.is_watched());
-    let (Some(port), Some(head)) = (port, guard::head()) else {
+    let (Some(port), Some(head)) = (Port::of(syn.destination_port()), guard::head()) else {
         return go_on(ctx, *policy, syn, judgement, Reaction::None);
     };
     let now = guard::now();
@@ -206,8 +205,11 @@ fn defend(ctx: &XdpContext) -> u32 {
             counters::count_reaction(syn, reaction);
             return go_on(ctx, *policy, syn, judgement, reaction);
         }
-        // Together they would be too much for the verifier.
-        Reaction::Challenged => ctx.challenge(),
+        Reaction::Challenged => {
+            // That is another program's part, as in `judge`.
+            ctx.challenge();
+            return go_on(ctx, *policy, syn, judgement, Reaction::None);
+        }
         Reaction::Capped | Reaction::Martian => {}
     }
     counters::count_blocked(syn, judgement, reaction, false);
