@@ -32,18 +32,17 @@ pub struct Event {
     action: u8,
     /// Its cause, as its place in [`Counter::POLICY`].
     cause: u8,
-    /// The guard's [`Reaction`] as its place in [`Reaction::ALL`], and [`ISSUED`].
-    reaction: u8,
-    /// Zero.
-    reserved: [u8; 3],
+    /// The guard's [`Reaction`] as its place in [`Reaction::ALL`], and [`ISSUED`]. A whole word: LLVM would make
+    /// a call of `memset` of odd bytes, which libbpf's loader does not take.
+    reaction: u32,
 }
 
 /// The bit of [`Event::action`] that says that nothing was done.
 const DRY_RUN: u8 = 0x80;
 /// The bit of [`Event::reaction`] that says that a Fast Open cookie was handed out.
-const ISSUED: u8 = 0x80;
+const ISSUED: u32 = 0x80;
 
-// SAFETY: `repr(C)`, u64 before u32 before eight u8: no padding, and any bytes are an event.
+// SAFETY: `repr(C)`, u64 before u32 before four u8 and a u32: no padding, and any bytes are an event.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Event {}
 
@@ -62,8 +61,7 @@ impl Event {
             asks: asks as u8,
             action: verdict.planned() as u8 | if verdict.is_dry_run() { DRY_RUN } else { 0 },
             cause: verdict.cause() as u8,
-            reaction: Reaction::None as u8,
-            reserved: [0; 3],
+            reaction: Reaction::None as u32,
         }
     }
 
@@ -73,7 +71,7 @@ impl Event {
     pub const fn guarded(self, reaction: Reaction, issued: bool) -> Self {
         let issued = if issued { ISSUED } else { 0 };
         Self {
-            reaction: reaction as u8 | issued,
+            reaction: reaction as u32 | issued,
             ..self
         }
     }
@@ -90,11 +88,12 @@ impl Event {
             (u32::from_ne_bytes(halves[0]), u32::from_ne_bytes(halves[1]))
         };
         let (ports, data_len) = halves(ports_len);
-        let [outcome, asks, action, cause, reaction, ..] = outcome_asks;
+        let [outcome, asks, action, cause, ..] = outcome_asks;
+        let (_, reaction) = halves(outcome_asks);
         let known = usize::from(outcome) < Outcome::ALL.len()
             && usize::from(action & !DRY_RUN) < Action::ALL.len()
             && usize::from(cause) < Counter::POLICY.len()
-            && usize::from(reaction & !ISSUED) < Reaction::ALL.len();
+            && ((reaction & !ISSUED) as usize) < Reaction::ALL.len();
         (rest.is_empty() && known).then_some(Self {
             time: word(time),
             source: Address([word(s0), word(s1)]),
@@ -106,7 +105,6 @@ impl Event {
             action,
             cause,
             reaction,
-            reserved: [0; 3],
         })
     }
 
@@ -126,7 +124,7 @@ impl Event {
 
     /// What the guard did with it.
     pub fn reaction(&self) -> Reaction {
-        Reaction::from_number((self.reaction & !ISSUED).into())
+        Reaction::from_number(self.reaction & !ISSUED)
     }
 
     /// Whether the guard handed its sender a cookie.

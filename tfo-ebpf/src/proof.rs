@@ -50,20 +50,18 @@ struct Opened {
 #[btf_map]
 static OPENED_NOW: PerCpuArray<[u64; 3], OPENED> = PerCpuArray::new();
 
-/// What the kernel wants to know of the connection: `struct bpf_tcp_req_attrs`.
+/// What the kernel wants to know of the connection: `struct bpf_tcp_req_attrs`. Its bytes and halves are put together
+/// to words: LLVM would make a call of `memset` of odd bytes, which libbpf's loader does not take.
 #[repr(C)]
 struct Attributes {
     clock: u32,
     echo: u32,
-    segment_size: u16,
-    own_scale: u8,
-    client_scale: u8,
-    ecn: u8,
-    scales: u8,
-    sack: u8,
-    timestamps: u8,
-    microseconds: u8,
-    reserved: [u8; 3],
+    /// The segment size (a half), our window's scale, the client's.
+    sizes: u32,
+    /// ECN, windows are scaled, SACK, timestamps: a byte each.
+    options: u32,
+    /// Whether timestamps are of microseconds, and three bytes of zero.
+    rest: u32,
 }
 
 /// Looks at every packet behind XDP: at a port that is guarded, an ACK of no connection has to prove that its
@@ -151,23 +149,22 @@ fn check(ack: &Ack, slot: u64) -> Option<Offer> {
 
 #[inline(always)]
 fn attributes(agreed: Offer, clocks: Clocks, head: &GuardHead) -> Attributes {
-    let scale = agreed.window_scale();
+    let (scales, client_scale) = match agreed.window_scale() {
+        Some(scale) => (true, scale),
+        None => (false, 0),
+    };
+    let own_scale = if scales { head.window_scale } else { 0 };
+    let sizes = u32::from(agreed.segment_size()) | own_scale << 16 | u32::from(client_scale) << 24;
+    let options = u32::from(agreed.ecn())
+        | u32::from(scales) << 8
+        | u32::from(agreed.sack()) << 16
+        | u32::from(agreed.timestamps()) << 24;
     Attributes {
         clock: clocks.value,
         echo: clocks.echo,
-        segment_size: agreed.segment_size(),
-        own_scale: if scale.is_some() {
-            head.window_scale as u8
-        } else {
-            0
-        },
-        client_scale: scale.unwrap_or(0),
-        ecn: agreed.ecn().into(),
-        scales: scale.is_some().into(),
-        sack: agreed.sack().into(),
-        timestamps: agreed.timestamps().into(),
-        microseconds: 0,
-        reserved: [0; 3],
+        sizes: sizes.to_le(),
+        options: options.to_le(),
+        rest: 0,
     }
 }
 
