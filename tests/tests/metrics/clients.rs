@@ -114,7 +114,8 @@ fn in_spite_of(work: impl FnOnce(&Netns, u32) -> Result<()>) -> Result<()> {
     ensure_serving(netns)?;
     let after = memory(served.run.id())?;
     println!("resident: {before} KiB before, {after} KiB after");
-    ensure!(after < before + 2048, "{before} KiB grew to {after} KiB");
+    // As many pages at once as there may be connections, and what the allocator keeps of them.
+    ensure!(after < before + 4096, "{before} KiB grew to {after} KiB");
     ensure!(after < 20 << 10, "{after} KiB");
     let ended = served.run.terminate(LIMIT)?;
     ensure!(ended.status.success(), "{ended:?}");
