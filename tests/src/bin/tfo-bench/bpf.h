@@ -15,7 +15,7 @@ static long (*const redirect)(u32 interface, u64 flags) = (void *)23;
 
 /* Kinds of maps, and verdicts. */
 enum { ARRAY = 2, PROGRAMS = 3, PER_CPU_ARRAY = 6 };
-enum { ABORTED = 0, DROP = 1, PASS = 2 };
+enum { ABORTED = 0, PASS = 2 };
 
 struct map {
 	u32 type, key_size, value_size, max_entries, flags;

@@ -126,6 +126,9 @@ impl Defence {
             }
             Self::Guard => {
                 field.tfo.done(&["attach", SERVER_INTERFACE, FLOODED])?;
+                // What XDP sends back arrives only where XDP receives, too. At other times, it would keep the
+                // flood from a server without XDP.
+                Tfo::new(&field.generator).done(&["attach", GENERATOR])?;
                 // All honest clients are one source here.
                 let rates = ["--replies", "1000000/s", "--proven", "1000000/s"];
                 let set = [&["guard", "set", "on"][..], &rates].concat();
@@ -156,7 +159,11 @@ impl Defence {
             Self::Nftables | Self::Synproxy => {
                 server.done("nft", &["delete table inet bench"]).map(drop)
             }
-            Self::Tfo(..) | Self::Guard => field.tfo.done(&["detach", "--all"]).map(drop),
+            Self::Guard => {
+                Tfo::new(&field.generator).done(&["detach", "--all"])?;
+                field.tfo.done(&["detach", "--all"]).map(drop)
+            }
+            Self::Tfo(..) => field.tfo.done(&["detach", "--all"]).map(drop),
         }
     }
 }
@@ -183,8 +190,8 @@ pub(crate) struct Field {
     pub(crate) generator: Netns,
     pub(crate) flood: Peer,
     index: u32,
-    /// A frame that XDP sends back arrives only where XDP receives, too.
-    _receivers: [Peer; 2],
+    /// At the client: a frame that XDP sends back arrives only where XDP receives, too.
+    _receiver: Peer,
 }
 
 impl Field {
@@ -201,7 +208,8 @@ impl Field {
             format!("link set {GENERATOR} up"),
         ])?;
         server.configure(&[
-            format!("link set {FLOODED} address 02:00:00:00:00:02"),
+            // That of the other interface, to which frames are made out.
+            format!("link set {FLOODED} address 02:00:00:00:00:01"),
             format!("link set {FLOODED} up"),
             format!("addr add 10.78.0.1/24 dev {FLOODED}"),
             format!("neigh replace {GENERATOR_ADDRESS} lladdr 02:00:00:00:00:12 dev {FLOODED} nud permanent"),
@@ -216,16 +224,15 @@ impl Field {
         let index = generator.ip(&["-o", "link", "show", GENERATOR])?;
         let index = index.split(':').next().unwrap_or_default().trim();
         let index = index.parse().context("ip shows no index")?;
-        let (mut client, mut sink) = (Peer::empty()?, Peer::sink()?);
-        attach(&mut client, &bed.pair.client, CLIENT_INTERFACE)?;
-        attach(&mut sink, &generator, GENERATOR)?;
+        let mut receiver = Peer::empty()?;
+        attach(&mut receiver, &bed.pair.client, CLIENT_INTERFACE)?;
         Ok(Self {
             tfo: Tfo::new(server),
             bed,
             generator,
             flood: Peer::flood()?,
             index,
-            _receivers: [client, sink],
+            _receiver: receiver,
         })
     }
 

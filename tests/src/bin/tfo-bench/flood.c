@@ -57,9 +57,3 @@ SEC("xdp") int flood(struct context *context)
 	}
 	return redirect(settings->interface, 0);
 }
-
-/* Whatever comes back ends here. */
-SEC("xdp") int sink(struct context *context)
-{
-	return DROP;
-}

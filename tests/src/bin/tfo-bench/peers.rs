@@ -82,11 +82,6 @@ impl Peer {
         Ok(Array::<_, [u32; 2]>::try_from(map)?.set(0, settings, 0)?)
     }
 
-    /// Drops all that comes.
-    pub(crate) fn sink() -> Result<Self> {
-        Self::load(&compile(FLOOD)?, "sink")
-    }
-
     fn load(object: &[u8], name: &'static str) -> Result<Self> {
         let mut peer = Self {
             ebpf: Ebpf::load(object)?,
