@@ -6,7 +6,7 @@ use core::ptr;
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use tfo_common::{classify::Outcome, cookie::Key, judgement::Judgement, syn::Syn};
 
-use crate::socket::Site;
+use crate::site::Site;
 
 /// A SYN, and the policy under which it came ([`crate::policy::head`]).
 pub(crate) struct Case {

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use tfo_common::{
     classify::Outcome,
-    counters::Counter,
+    counters::{Counter, Counters},
     guard::Reaction,
     judgement::Judgement,
     maps::{COUNTER_SLOTS, PORTS, PortCounters},
@@ -36,12 +36,8 @@ const NO_PORT: u64 = 0;
 #[inline(always)]
 pub(crate) fn count_syn(syn: &Syn, judgement: Judgement, verdict: Verdict) {
     let fast_open = judgement.outcome(syn) != Outcome::NoOption;
-    let slot = slot_of(syn.destination_port(), fast_open);
-    if let Some(entry) = entry(slot) {
-        if slot != NO_PORT {
-            entry.port = syn.destination_port().into();
-        }
-        verdict.count(syn, judgement, &mut entry.counters);
+    if let Some(counters) = at_port(syn.destination_port(), fast_open) {
+        verdict.count(syn, judgement, counters);
     }
     if syn.data_len > 0
         && let Some(sizes) = SIZES.get_ptr_mut(0)
@@ -63,24 +59,16 @@ pub(crate) fn count_reaction(syn: &Syn, reaction: Reaction) {
 #[inline(always)]
 pub(crate) fn count_blocked(syn: &Syn, judgement: Judgement, reaction: Reaction, issued: bool) {
     let fast_open = judgement.outcome(syn) != Outcome::NoOption;
-    let slot = slot_of(syn.destination_port(), fast_open);
-    if let Some(entry) = entry(slot) {
-        if slot != NO_PORT {
-            entry.port = syn.destination_port().into();
-        }
-        reaction.count(syn, judgement, issued, &mut entry.counters);
+    if let Some(counters) = at_port(syn.destination_port(), fast_open) {
+        reaction.count(syn, judgement, issued, counters);
     }
 }
 
 /// Counts what was done at a port that is guarded.
 #[inline(always)]
 pub(crate) fn count_at(port: u16, counter: Counter) {
-    let slot = slot_of(port, true);
-    if let Some(entry) = entry(slot) {
-        if slot != NO_PORT {
-            entry.port = port.into();
-        }
-        entry.counters.add(counter, 1);
+    if let Some(counters) = at_port(port, true) {
+        counters.add(counter, 1);
     }
 }
 
@@ -90,6 +78,17 @@ pub(crate) fn count_unparsed() {
     if let Some(entry) = entry(NO_PORT) {
         entry.counters.add(Counter::Unparsed, 1);
     }
+}
+
+/// This CPU's counters of a port, or of what has no slot.
+#[inline(always)]
+fn at_port<'a>(port: u16, fast_open: bool) -> Option<&'a mut Counters> {
+    let slot = slot_of(port, fast_open);
+    let entry = entry(slot)?;
+    if slot != NO_PORT {
+        entry.port = port.into();
+    }
+    Some(&mut entry.counters)
 }
 
 /// This CPU's counters in a slot.

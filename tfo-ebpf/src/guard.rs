@@ -21,7 +21,7 @@ use tfo_common::{
     syn::Syn,
 };
 
-use crate::{atomic::Shared, frame, socket::Site};
+use crate::{atomic::Shared, frame, site::Site};
 
 #[btf_map]
 static GUARD: Array<GuardHead, 1> = Array::new();

@@ -26,6 +26,7 @@ mod policy;
 mod proof;
 mod reply;
 mod rewrite;
+mod site;
 mod socket;
 mod sources;
 mod stage;
@@ -186,7 +187,7 @@ fn defend(ctx: &XdpContext) -> u32 {
     let (Some(Case { policy, syn }), Some(findings)) = (Case::take_up(), Findings::here()) else {
         return xdp_action::XDP_PASS;
     };
-    let socket = socket::investigate(ctx, syn, findings);
+    let socket = site::investigate(ctx, syn, findings);
     let opaque = |word| frame::forget(word, syn.sequence.into());
     findings.put_judgement(Judgement::in_full(syn, &socket, keys::in_force, opaque));
     let judgement = findings.judgement();

@@ -11,6 +11,7 @@ use tfo_common::{
     cookie::Addresses,
     counters::Counter,
     guard::{GuardHead, cookie::Challenge},
+    maps::ASSIGN_CALL,
     wire::{
         ack::{self, Ack},
         offer::{Clocks, Offer},
@@ -21,7 +22,7 @@ use crate::{
     Fate, counters,
     frame::{self, Packet as _, PacketFrame},
     guard::{self, Port},
-    socket::Waiting,
+    site::Waiting,
 };
 
 /// Set by the controller before the program is loaded: not 0 where the call was put in order.
@@ -178,17 +179,18 @@ fn assign(ctx: &TcContext, waiting: &Waiting, attributes: &Attributes) -> i64 {
     }
     #[cfg(not(target_arch = "bpf"))]
     {
-        let _ = (ctx, waiting.tcp, attributes);
+        let _ = (ctx, waiting.tcp, attributes, ASSIGN_CALL);
         REFUSED
     }
     #[cfg(target_arch = "bpf")]
     {
-        let mut result: i64;
-        // SAFETY: `tfo_common::maps::ASSIGN_CALL`, a number that no helper has; the controller makes the call of
+        let result: i64;
+        // SAFETY: a number that no helper has; the controller makes the call of
         // it, whose arguments these are, and the verifier checks them.
         unsafe {
             core::arch::asm!(
-                "call 1952870241",
+                "call {call}",
+                call = const ASSIGN_CALL,
                 inout("r1") ctx.skb.skb => _,
                 inout("r2") waiting.tcp => _,
                 inout("r3") ptr::from_ref(attributes) => _,
@@ -198,8 +200,7 @@ fn assign(ctx: &TcContext, waiting: &Waiting, attributes: &Attributes) -> i64 {
             );
         }
         // The function's result is an int.
-        result = i64::from(result as i32);
-        result
+        i64::from(result as i32)
     }
 }
 

@@ -25,7 +25,7 @@ use tfo_common::{
 use crate::{
     frame::{self, Packet as _, PacketFrame},
     guard,
-    socket::Site,
+    site::Site,
 };
 
 /// The headers while they are written. Offsets in it are not known when the program is loaded, and the stack

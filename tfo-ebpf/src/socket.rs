@@ -20,10 +20,10 @@ use tfo_common::{
     maps::SocketOffsets,
     socket::{Listener, Socket, TimeWait},
     syn::Syn,
-    wire::{ack::Ack, offer::Abilities, signature::SignatureRules},
+    wire::signature::SignatureRules,
 };
 
-use crate::{case::Findings, frame};
+use crate::{case::Findings, frame, site::Site};
 
 /// Set by the controller before the program is loaded.
 #[unsafe(no_mangle)]
@@ -91,14 +91,14 @@ const TIME_WAIT: u32 = 6;
 pub(crate) const LISTEN: u32 = 10;
 
 /// What the kernel looks a segment up by: addresses, then ports, as on the wire.
-struct Tuple {
+pub(crate) struct Tuple {
     words: [u64; 5],
     len: u32,
 }
 
 impl Tuple {
     #[inline(always)]
-    const fn new(addresses: &Addresses, ports: u32) -> Self {
+    pub(crate) const fn new(addresses: &Addresses, ports: u32) -> Self {
         let ports = ports as u64;
         match addresses {
             Addresses::V4(word) => Self {
@@ -114,153 +114,10 @@ impl Tuple {
 
     /// The socket of that tuple, which is to be released. Null where there is none.
     #[inline(always)]
-    fn look_up(&mut self, ctx: &impl EbpfContext) -> *mut bpf_sock {
+    pub(crate) fn look_up(&mut self, ctx: &impl EbpfContext) -> *mut bpf_sock {
         let tuple = self.words.as_mut_ptr().cast::<bpf_sock_tuple>();
         // SAFETY: the context is the kernel's own, and the tuple has `len` bytes.
         unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), tuple, self.len, CURRENT_NETNS, 0) }
-    }
-}
-
-/// What the guard has to know of a listener, packed into one word, of which the verifier then knows nothing:
-/// bytes of its receive buffer, and flags above.
-#[derive(Clone, Copy)]
-pub(crate) struct Site(u64);
-
-impl Site {
-    /// No listener gets the SYN, or one for a connection that it opens anew.
-    pub(crate) const NONE: Self = Self(0);
-    const LISTENS: u64 = 1 << 32;
-    const UNFIT: u64 = 1 << 33;
-    const PRESSED: u64 = 1 << 34;
-    const SCALES: u64 = 1 << 35;
-    const SACK: u64 = 1 << 36;
-    const ECN: u64 = 1 << 37;
-    const TIMESTAMPS: u64 = 1 << 38;
-
-    /// That of the listener `tcp`. `noise` is any number that the verifier does not know.
-    #[inline(always)]
-    fn read(tcp: usize, noise: u64) -> Self {
-        let net: usize = load(tcp + offset!(net));
-        let buffer: u32 = load(tcp + offset!(receive_buffer));
-        let mut word = u64::from(buffer) | Self::LISTENS;
-        // After each flag, the verifier goes on once, not once for each of all their combinations.
-        let mut note = |set: bool, flag: u64| {
-            word = frame::forget(word | if set { flag } else { 0 }, noise);
-        };
-        let on = |offset: usize| load::<u8>(net + offset) != 0;
-        note(on(offset!(sysctl_window_scaling)), Self::SCALES);
-        note(on(offset!(sysctl_sack)), Self::SACK);
-        note(on(offset!(sysctl_ecn)), Self::ECN);
-        note(on(offset!(sysctl_timestamps)), Self::TIMESTAMPS);
-        let max_backlog: u32 = load(tcp + offset!(max_ack_backlog));
-        let pending: u32 = load(tcp + offset!(syn_queue));
-        note(pending > max_backlog / 2, Self::PRESSED);
-        note(is_unfit(tcp), Self::UNFIT);
-        Self(word)
-    }
-
-    #[inline(always)]
-    pub(crate) const fn word(self) -> u64 {
-        self.0
-    }
-
-    #[inline(always)]
-    pub(crate) const fn from_word(word: u64) -> Self {
-        Self(word)
-    }
-
-    #[inline(always)]
-    const fn is(self, flag: u64) -> bool {
-        self.0 & flag != 0
-    }
-
-    /// A listener gets the SYN, and not for a connection that it opens anew.
-    #[inline(always)]
-    pub(crate) const fn listens(self) -> bool {
-        self.is(Self::LISTENS)
-    }
-
-    /// It takes no proof.
-    #[inline(always)]
-    pub(crate) const fn is_unfit(self) -> bool {
-        self.is(Self::UNFIT)
-    }
-
-    /// Its SYN queue is half full.
-    #[inline(always)]
-    pub(crate) const fn is_pressed(self) -> bool {
-        self.is(Self::PRESSED)
-    }
-
-    /// Which options the host uses.
-    #[inline(always)]
-    pub(crate) const fn abilities(self) -> Abilities {
-        Abilities {
-            window_scale: self.is(Self::SCALES),
-            sack: self.is(Self::SACK),
-            ecn: self.is(Self::ECN),
-            timestamps: self.is(Self::TIMESTAMPS),
-        }
-    }
-
-    /// Bytes of its receive buffer.
-    #[inline(always)]
-    pub(crate) const fn receive_buffer(self) -> u32 {
-        self.0 as u32
-    }
-}
-
-/// Whether the kernel opens no connection at the listener `tcp` on someone else's word, or a wrong one: it
-/// speaks MPTCP, or has keys for signatures, or the host sends no SYN cookies.
-#[inline(always)]
-fn is_unfit(tcp: usize) -> bool {
-    let net: usize = load(tcp + offset!(net));
-    let signs = |offset: usize| offset != 0 && !lacks_keys(tcp, offset);
-    let mptcp = offset!(mptcp);
-    load::<u8>(net + offset!(sysctl_syncookies)) == 0
-        || (mptcp != 0 && load::<u8>(tcp + mptcp) != 0)
-        || signs(offset!(md5_keys))
-        || signs(offset!(authentication_keys))
-}
-
-/// A listener that gets an ACK of no connection. It is to be released.
-pub(crate) struct Waiting {
-    socket: *mut bpf_sock,
-    /// The kernel's structure of it.
-    pub(crate) tcp: usize,
-    /// It takes no proof.
-    pub(crate) unfit: bool,
-}
-
-impl Waiting {
-    /// Looks it up; `None` where a connection gets the ACK, or nobody.
-    #[inline(always)]
-    pub(crate) fn look_up(ctx: &impl EbpfContext, ack: &Ack) -> Option<Self> {
-        if offset!(known) == 0 {
-            return None;
-        }
-        let socket = Tuple::new(&ack.addresses, ack.ports).look_up(ctx);
-        if socket.is_null() {
-            return None;
-        }
-        // SAFETY: not null, and not released yet.
-        let listens = unsafe { (*socket).state } == LISTEN;
-        match tcp_sock(socket.cast()) {
-            Some(tcp) if listens => Some(Self {
-                socket,
-                tcp,
-                unfit: is_unfit(tcp),
-            }),
-            _ => {
-                release(socket);
-                None
-            }
-        }
-    }
-
-    #[inline(always)]
-    pub(crate) fn release(self) {
-        release(self.socket);
     }
 }
 
@@ -270,23 +127,16 @@ pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn) -> Socket {
     find(ctx, syn, None)
 }
 
-/// As [`look_up`], and notes what the guard has to know of a listener. One that gets an ordinary SYN, a flood's most
-/// frequent, is asked no more than that.
-#[inline(always)]
-pub(crate) fn investigate(ctx: &impl EbpfContext, syn: &Syn, findings: Findings) -> Socket {
-    findings.put_site(Site::NONE);
-    findings.put_issuer(None);
-    find(ctx, syn, Some(findings))
-}
-
 /// Whether a SYN meets nothing that floods are met with.
 #[inline(always)]
 fn is_exempt(reopens: bool) -> bool {
     reopens && offset!(checks_reopened) == 0
 }
 
+/// As [`look_up`]. With `findings`, notes what the guard has to know of a listener, and asks one that gets an
+/// ordinary SYN no more than that.
 #[inline(always)]
-fn find(ctx: &impl EbpfContext, syn: &Syn, findings: Option<Findings>) -> Socket {
+pub(crate) fn find(ctx: &impl EbpfContext, syn: &Syn, findings: Option<Findings>) -> Socket {
     if offset!(known) == 0 {
         return Socket::Unknown;
     }
@@ -342,7 +192,7 @@ fn find(ctx: &impl EbpfContext, syn: &Syn, findings: Option<Findings>) -> Socket
 }
 
 #[inline(always)]
-fn release(socket: *mut bpf_sock) {
+pub(crate) fn release(socket: *mut bpf_sock) {
     // SAFETY: the socket was looked up, is not null, and is not used after this.
     unsafe { bpf_sk_release(socket.cast()) };
 }
@@ -418,7 +268,7 @@ pub(crate) fn read_listener(tcp: usize, exempt: bool) -> Listener {
 /// Whether the listener has no key for signatures of the kind whose keys are at `offset`; not so where the
 /// kernel does not know that kind.
 #[inline(always)]
-fn lacks_keys(tcp: usize, offset: usize) -> bool {
+pub(crate) fn lacks_keys(tcp: usize, offset: usize) -> bool {
     offset != 0 && load::<usize>(tcp + offset) == 0
 }
 

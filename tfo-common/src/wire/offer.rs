@@ -3,12 +3,15 @@
 //! Source: RFC 9293 section 3.7.1 (segment size), RFC 7323 (window scale, timestamps), RFC 2018 (selective
 //! acknowledgements), RFC 3168 section 6.1.1 (ECN), as Linux' `tcp_parse_options` reads them.
 
-use super::{Frame, View as _, options, tcp};
+use super::{
+    Frame, View as _,
+    options::{self, TIMESTAMP, TIMESTAMP_SIZE},
+    tcp,
+};
 
 const SEGMENT_SIZE: u8 = 2;
 const WINDOW_SCALE: u8 = 3;
 const SACK_PERMITTED: u8 = 4;
-const TIMESTAMP: u8 = 8;
 
 /// Greatest window scale: `TCP_MAX_WSCALE`.
 const MAX_WINDOW_SCALE: u8 = 14;
@@ -16,7 +19,6 @@ const MAX_WINDOW_SCALE: u8 = 14;
 pub const DEFAULT_SEGMENT_SIZE: u16 = 536;
 
 const ECE_CWR: u8 = 0xc0;
-const FLAGS: usize = 13;
 
 /// What a client offers, or what was agreed upon, packed into one word, so that the kernel's verifier has one
 /// number to follow: the greatest segment that it takes, the scale of its window, and flags.
@@ -162,7 +164,7 @@ pub fn parse<F: Frame + ?Sized>(frame: &F, at: usize, header_len: usize) -> (Off
         offer.0 |= Offer::TIMESTAMPS;
     }
     let asks_ecn = frame
-        .view::<1>(at + FLAGS)
+        .view::<1>(at + tcp::FLAGS)
         .is_some_and(|flags| flags.byte(0) & ECE_CWR == ECE_CWR);
     if asks_ecn {
         offer.0 |= Offer::ECN;
@@ -174,7 +176,7 @@ pub fn parse<F: Frame + ?Sized>(frame: &F, at: usize, header_len: usize) -> (Off
 #[inline(always)]
 pub fn clocks<F: Frame + ?Sized>(frame: &F, start: usize, len: usize) -> Option<Clocks> {
     // Two no-operations before it, as nearly every segment has it.
-    const USUAL: u64 = u64::from_le_bytes([1, 1, TIMESTAMP, 10, 0, 0, 0, 0]);
+    const USUAL: u64 = u64::from_le_bytes([1, 1, TIMESTAMP, TIMESTAMP_SIZE as u8, 0, 0, 0, 0]);
     let usual = len >= 12
         && frame
             .words::<1>(start)
@@ -238,7 +240,7 @@ fn walk<F: Frame + ?Sized>(frame: &F, start: usize, len: usize) -> Seen {
             Step::On(size) => at += size,
             Step::Clock => {
                 clock_at = (start + at as usize + options::HEADER) as u64;
-                at += 10;
+                at += TIMESTAMP_SIZE as u64;
             }
         }
     }
@@ -304,7 +306,7 @@ fn step<F: Frame + ?Sized>(frame: &F, at: usize, left: usize, offer: &mut u64) -
             }
         }
         (SACK_PERMITTED, 2) => word.0 |= Offer::SACK,
-        (TIMESTAMP, 10) => return Step::Clock,
+        (TIMESTAMP, TIMESTAMP_SIZE) => return Step::Clock,
         _ => {}
     }
     *offer = word.0.into();
@@ -319,7 +321,7 @@ mod tests {
 
     fn header(flags: u8, options: &[u8]) -> Vec<u8> {
         let mut bytes = std::vec![0; tcp::MIN_HEADER_LEN];
-        bytes[FLAGS] = flags;
+        bytes[tcp::FLAGS] = flags;
         bytes.extend(options);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes

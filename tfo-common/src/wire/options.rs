@@ -27,7 +27,7 @@ const START_MASK: u64 = 0x7fff;
 
 pub(super) const END_OF_LIST: u8 = 0;
 pub(super) const NO_OPERATION: u8 = 1;
-const TIMESTAMP: u8 = 8;
+pub(super) const TIMESTAMP: u8 = 8;
 const MD5: u8 = 19;
 const AUTHENTICATION: u8 = 29;
 const FAST_OPEN: u8 = 34;
@@ -35,7 +35,7 @@ pub(super) const EXPERIMENTAL: u8 = 254;
 const EXPERIMENTAL_MAGIC: u16 = 0xf989;
 
 /// Bytes of a timestamp option, of a TCP-MD5 signature, and at least of a TCP-AO one.
-const TIMESTAMP_SIZE: usize = 10;
+pub(super) const TIMESTAMP_SIZE: usize = 10;
 const MD5_SIZE: usize = 18;
 const AUTHENTICATION_MIN: usize = 5;
 
