@@ -327,13 +327,14 @@ impl<'a> Turn<'a> {
         if mode == XdpMode::Tc || !self.namespace.is_guarded()? {
             return Ok(());
         }
-        let settings = Settings {
-            mirror: Mirror::Exact,
-            ..settings
-        };
-        let mut datapath =
-            Datapath::load_guarded(settings, link, self.namespace.pins(), pins, stages)?;
-        Ok(guard::post(&mut datapath, &self.interface.name, pins)?)
+        let (name, namespace) = (&self.interface.name, self.namespace.pins());
+        Ok(guard::post(
+            settings,
+            (name, link),
+            namespace,
+            pins,
+            stages,
+        )?)
     }
 
     /// Replaces a program of this layout version, unless it is the same.

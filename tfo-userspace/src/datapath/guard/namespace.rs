@@ -7,8 +7,8 @@ use tfo_common::{guard::GuardPort, maps::GUARD};
 use super::{GuardStore, discharge, post, store::nanoseconds};
 use crate::{
     datapath::{
-        Datapath, DatapathError, Mirror, Namespace, NamespaceError, Settings, info,
-        namespace::AttachedInterface, program::map_from_pin,
+        DatapathError, Namespace, NamespaceError, info, namespace::AttachedInterface,
+        program::map_from_pin,
     },
     guard::{Guard, PortGuard},
     kernel::link::{self, XdpMode},
@@ -223,12 +223,9 @@ impl Namespace {
         let Ok(layer) = found.link.clone() else {
             return Ok(Err("its link layer is not known".into()));
         };
-        let settings = Settings {
-            mirror: Mirror::Exact,
-            ..info::read(&pins.info())?
-        };
-        let loaded = Datapath::load_guarded(settings, layer, self.pins(), &pins, &pins.stages());
-        match loaded.and_then(|mut datapath| post(&mut datapath, &found.name, &pins)) {
+        let settings = info::read(&pins.info())?;
+        let on = (found.name.as_str(), layer);
+        match post(settings, on, self.pins(), &pins, &pins.stages()) {
             Ok(()) => Ok(Ok(())),
             Err(DatapathError::NoProof(reason)) => Ok(Err(format!(
                 "this kernel takes no proof: {reason}; limit SYNs by `tfo policy`"

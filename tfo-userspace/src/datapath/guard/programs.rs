@@ -13,13 +13,19 @@ use aya::{
     },
 };
 use aya_obj::btf::BtfKind;
-use tfo_common::maps::{
-    ASSIGN, ASSIGN_CALL, CHALLENGE_STAGE, GUARD_STAGE, TC_GUARD, XDP_CHALLENGE, XDP_GUARD,
-    XDP_POLICY,
+use tfo_common::{
+    maps::{
+        ASSIGN, ASSIGN_CALL, CHALLENGE_STAGE, GUARD_STAGE, TC_GUARD, XDP_CHALLENGE, XDP_GUARD,
+        XDP_POLICY,
+    },
+    wire::Link,
 };
 
 use crate::datapath::{
-    Datapath, DatapathError, modes::not_a_link, pins::InterfacePins, program::map_from_pin,
+    Datapath, DatapathError, Mirror, Settings,
+    modes::not_a_link,
+    pins::{InterfacePins, NamespacePins},
+    program::map_from_pin,
 };
 
 /// `object`, whose guard calls the kernel's function [`ASSIGN`].
@@ -57,12 +63,20 @@ fn instruction(source: u8, number: u32) -> [u8; 8] {
     [0x85, source << 4, 0, 0, a, b, c, d]
 }
 
-/// Puts the guard's programs, which `datapath` has, on the interface of that name.
+/// Loads the guard's programs onto the pinned maps, and puts them on the interface of that name; `stages` is where the
+/// array is pinned by which its programs jump. They look up sockets whatever the mirror.
 pub(in crate::datapath) fn post(
-    datapath: &mut Datapath,
-    name: &str,
+    settings: Settings,
+    (name, link): (&str, Link),
+    namespace: &NamespacePins,
     pins: &InterfacePins,
+    stages: &Path,
 ) -> Result<(), DatapathError> {
+    let settings = Settings {
+        mirror: Mirror::Exact,
+        ..settings
+    };
+    let datapath = &mut Datapath::load_guarded(settings, link, namespace, pins, stages)?;
     let proof = datapath.program_named::<SchedClassifier>(TC_GUARD)?;
     proof.load()?;
     // Whoever is challenged has to be able to prove it.
