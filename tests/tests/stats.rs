@@ -217,6 +217,7 @@ fn events_tell_single_syns() -> Result<()> {
                 && event["destination"] == json!(server_port(Family::V4, 1).ip())
                 && event["destination_port"] == listener.port()
                 && event["data_len"] == REQUEST.len()
+                && event["event"] == "syn"
                 && event["outcome"] == "primary cookie"
                 && event["reason"].is_null()
                 && event["time"]

@@ -5,7 +5,6 @@ use core::{mem::offset_of, ptr};
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     btf_maps::{Array, HashMap},
-    helpers::bpf_ktime_get_ns,
     macros::btf_map,
 };
 use tfo_common::{
@@ -66,13 +65,6 @@ pub(crate) fn head<'a>() -> Option<&'a GuardHead> {
 pub(crate) fn secret<'a>(slot: u64) -> Option<&'a Key> {
     // SAFETY: the kernel gave the pointer. The controller replaces none that is in use.
     unsafe { GUARD_SECRETS.get_ptr(guard::secret_index(slot))?.as_ref() }
-}
-
-/// The time in nanoseconds.
-#[inline(always)]
-pub(crate) fn now() -> u64 {
-    // SAFETY: it only reads a clock.
-    unsafe { bpf_ktime_get_ns() }
 }
 
 /// A port's rule and its state.

@@ -15,6 +15,7 @@
 
 mod atomic;
 mod case;
+mod clock;
 mod counters;
 mod events;
 mod frame;
@@ -194,7 +195,7 @@ fn defend(ctx: &XdpContext) -> u32 {
     let (Some(port), Some(head)) = (Port::of(syn.destination_port()), guard::head()) else {
         return go_on(ctx, *policy, syn, judgement, Reaction::None);
     };
-    let now = guard::now();
+    let now = clock::now();
     let Decision { reaction, switched } =
         Decision::of(port, head, syn, judgement, findings.site(), now);
     if switched {
@@ -227,7 +228,7 @@ fn answer(ctx: &XdpContext) -> u32 {
         return xdp_action::XDP_PASS;
     };
     let key = findings.issuer();
-    let answered = reply::challenge(ctx, head, syn, findings.site(), key.as_ref(), guard::now());
+    let answered = reply::challenge(ctx, head, syn, findings.site(), key.as_ref(), clock::now());
     let (judgement, issued) = (findings.judgement(), answered && key.is_some());
     counters::count_blocked(syn, judgement, Reaction::Challenged, issued);
     tell_blocked(syn, judgement, Reaction::Challenged, issued);

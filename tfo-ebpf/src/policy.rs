@@ -8,7 +8,7 @@ use aya_ebpf::{
         bpf_map_type::{BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_LRU_HASH},
     },
     btf_maps::Array,
-    helpers::{bpf_ktime_get_ns, bpf_map_update_elem},
+    helpers::bpf_map_update_elem,
     macros::btf_map,
 };
 use tfo_common::{
@@ -23,7 +23,7 @@ use tfo_common::{
 
 use crate::{
     atomic::Shared,
-    frame,
+    clock, frame,
     nested::{self, Inner, Nested},
 };
 
@@ -146,8 +146,7 @@ impl Circumstances for Around<'_> {
         if rate.is_unlimited() {
             return true;
         }
-        // SAFETY: it only reads a clock.
-        let now = unsafe { bpf_ktime_get_ns() };
+        let now = clock::now();
         let taken = match scope {
             Scope::Source => self.take_of_source(class, rate, now),
             Scope::Port => {

@@ -19,7 +19,7 @@ use tfo_common::{
 };
 
 use crate::{
-    Fate, counters,
+    Fate, clock, counters,
     frame::{self, Packet as _, PacketFrame},
     guard::{self, Port},
     site::Waiting,
@@ -35,8 +35,8 @@ static GUARD_PROVES: u32 = 0;
 const GRACE: u64 = 3_000_000_000;
 
 /// For so long, in nanoseconds, a connection may have been opened that TCP has not seen yet: packets come here in
-/// batches.
-const FRESH: u64 = 5_000_000;
+/// batches. More than two ticks of the clock.
+const FRESH: u64 = 25_000_000;
 const OPENED: usize = 64;
 
 /// A connection that was opened just now.
@@ -85,7 +85,7 @@ pub(crate) fn demand(ctx: &TcContext) -> Fate {
     else {
         return Fate::GoesOn;
     };
-    let now = guard::now();
+    let now = clock::now();
     let (until, since) = port.span();
     if now >= until.saturating_add(head.validity()) || is_fresh(&ack, now) {
         return Fate::GoesOn;

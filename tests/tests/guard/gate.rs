@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{SchedClassifier, TcAttachType};
+use serde_json::Value;
 use tfo_common::counters::Counter::*;
 use tfo_tests::{
     bed::Bed,
@@ -17,6 +18,7 @@ use tfo_tests::{
     packet::{Segment, linux_options},
     poll::{eventually, patient},
     socket::{Listener, Method, Settings},
+    tfo::LIMIT,
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE, server_port},
     xdp::{self, Mode},
 };
@@ -98,6 +100,7 @@ fn a_flood_switches_it_on_and_quiet_switches_it_off() -> Result<()> {
         let listener = watch.bed.listen(family)?;
         let port = listener.port();
         watch.guard(port, "auto", &ABOVE)?;
+        let reader = watch.bed.tfo.start(&["events", "--json"])?;
         let pair = &watch.bed.pair;
         let connect = || Ends::connect(pair, &listener, family, Method::Plain).map(drop);
         for round in 1..=2 {
@@ -121,8 +124,25 @@ fn a_flood_switches_it_on_and_quiet_switches_it_off() -> Result<()> {
             println!("{family}: not guarded any more {took:?} later");
             ensure!(took + LATE > QUIET, "{took:?}");
         }
+        // The reader looks some times a second.
+        thread::sleep(patient(Duration::from_millis(200)));
+        let told = told(&reader.terminate(LIMIT)?.stdout, port)?;
+        ensure!(told == [true, false, true, false], "{told:?}");
     }
     Ok(())
+}
+
+/// What `tfo events` said of the port: that it came to be guarded, or that it is not any more.
+fn told(lines: &str, port: u16) -> Result<Vec<bool>> {
+    let mut told = Vec::new();
+    for line in lines.lines() {
+        let event: Value = serde_json::from_str(line)?;
+        if event["event"] == "guard" {
+            ensure!(event["port"] == port && event["mode"] == "auto", "{event}");
+            told.push(event["on"] == true);
+        }
+    }
+    Ok(told)
 }
 
 /// Between half the rate and the whole it stays what it is.

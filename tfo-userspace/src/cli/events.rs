@@ -1,5 +1,7 @@
 //! `tfo events`.
 
+mod switches;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
@@ -11,6 +13,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
+use self::switches::Watch;
 use super::{EventsArgs, output::write};
 
 /// How often the rings are read. At the default rate, a ring has room for eight times as much.
@@ -28,10 +31,15 @@ pub(super) async fn run(args: &EventsArgs) -> anyhow::Result<()> {
         reason: args.reason,
         rate: args.rate,
     })?;
+    // A switch of the guard is no SYN: it has no reason, and `--count` does not count it.
+    let mut watch = args
+        .reason
+        .is_none()
+        .then(|| Watch::new(&namespace, args.port));
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut told = 0;
     tokio::select! {
-        result = read(&mut streams, args.json, &mut left, &mut told) => result?,
+        result = read(&mut streams, watch.as_mut(), args.json, &mut left, &mut told) => result?,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -47,6 +55,7 @@ pub(super) async fn run(args: &EventsArgs) -> anyhow::Result<()> {
 /// Prints what comes, until `left` is used up, or nobody reads any more.
 async fn read(
     streams: &mut [EventStream],
+    mut watch: Option<&mut Watch<'_>>,
     json: bool,
     left: &mut u64,
     told: &mut u64,
@@ -73,6 +82,9 @@ async fn read(
             };
             *left -= 1;
             *told += 1;
+        }
+        if let Some(watch) = &mut watch {
+            text += &watch.look(json, since_boot)?;
         }
         if !text.is_empty() && !write(&text)? {
             break;
@@ -105,7 +117,7 @@ fn clock_at_boot() -> Duration {
 fn line(event: &Event, since_boot: Duration) -> String {
     let mut text = format!(
         "{}  {} > {}  {} bytes  {}",
-        time(event, since_boot),
+        time(event.time, since_boot),
         end(event.source.ip(), event.source_port()),
         end(event.destination.ip(), event.destination_port()),
         event.data_len,
@@ -140,7 +152,8 @@ fn end(address: std::net::IpAddr, port: u16) -> std::net::SocketAddr {
 
 fn to_json(event: &Event, since_boot: Duration) -> serde_json::Value {
     json!({
-        "time": time(event, since_boot),
+        "event": "syn",
+        "time": time(event.time, since_boot),
         "source": event.source.ip(),
         "source_port": event.source_port(),
         "destination": event.destination.ip(),
@@ -179,8 +192,8 @@ pub(super) fn reason(text: &str) -> Result<Counter, String> {
 }
 
 /// RFC 3339, in UTC, to the microsecond.
-fn time(event: &Event, since_boot: Duration) -> String {
-    let time = since_boot + Duration::from_nanos(event.time);
+fn time(nanoseconds: u64, since_boot: Duration) -> String {
+    let time = since_boot + Duration::from_nanos(nanoseconds);
     let (days, second) = (time.as_secs() / 86_400, time.as_secs() % 86_400);
     let (year, month, day) = date(days);
     format!(

@@ -15,7 +15,7 @@ use tfo_userspace::{
 
 use super::{
     JsonArgs,
-    output::{self, print_json, table, warn},
+    output::{self, print_json, rate_json, table, warn},
 };
 
 #[derive(Subcommand)]
@@ -210,11 +210,6 @@ fn name(port: u16) -> String {
 }
 
 fn to_json(state: &GuardState) -> Value {
-    let rate = |rate: Rate| {
-        let Rate { per_second, burst } = rate;
-        let limited = !rate.is_unlimited();
-        limited.then(|| json!({ "per_second": per_second, "burst": burst }))
-    };
     let ports = state.ports.iter().map(|port| {
         json!({
             "port": (port.port != 0).then_some(port.port),
@@ -222,14 +217,14 @@ fn to_json(state: &GuardState) -> Value {
             "on": port.on,
             "since_seconds": port.since.map(|since| since.as_secs_f64()),
             "switched_on": port.switches,
-            "above": rate(port.rule.above),
+            "above": rate_json(port.rule.above),
             "quiet_seconds": port.rule.quiet.as_secs_f64(),
         })
     });
     json!({
         "in_force": true,
-        "replies": rate(state.guard.replies),
-        "proven": rate(state.guard.proven),
+        "replies": rate_json(state.guard.replies),
+        "proven": rate_json(state.guard.proven),
         "ports": ports.collect::<Vec<_>>(),
     })
 }

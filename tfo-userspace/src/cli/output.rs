@@ -3,7 +3,11 @@
 use std::io::{self, Write as _};
 
 use anyhow::Context as _;
-use tfo_common::counters::{Counter, Counters};
+use serde_json::json;
+use tfo_common::{
+    counters::{Counter, Counters},
+    policy::Rate,
+};
 use tfo_userspace::kernel::sysctl;
 
 /// Prints to standard output. A reader that has seen enough (`tfo stats | head`) is no error.
@@ -33,6 +37,15 @@ pub(super) fn counters_json(counters: &Counters) -> serde_json::Value {
         .into_iter()
         .map(|counter| (counter.name().to_owned(), counters.get(counter).into()))
         .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// A rate; `null` where there is none.
+pub(super) fn rate_json(rate: Rate) -> serde_json::Value {
+    let Rate { per_second, burst } = rate;
+    let limited = !rate.is_unlimited();
+    limited
+        .then(|| json!({ "per_second": per_second, "burst": burst }))
         .into()
 }
 

@@ -75,6 +75,7 @@ impl Datapath {
         let mut datapath =
             Self::load_with(settings.into(), Link::Ethernet, None, Guards::By(None))?;
         datapath.program_mut()?;
+        guard::load_proof(&mut datapath)?;
         guard::set_stages(&mut datapath)?;
         Ok(datapath)
     }

@@ -1,6 +1,7 @@
 //! The guard, as an operator says it: which ports, when, and how much of it one source gets.
 
 mod section;
+mod switch;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,6 +12,7 @@ use tfo_common::{
 };
 
 pub use section::{PortSection, Section};
+pub use switch::{Switch, switches};
 
 /// Which ports are guarded. The default guards none.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The guard of a namespace: what the configuration has, a new secret in each slot of time, and the log of ports
 //! that came to be guarded.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::collections::BTreeMap;
 
 use tfo_common::counters::Counter;
 use tracing::{error, info, warn};
@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 use crate::{
     config::NamespaceConfig,
     datapath::{DatapathError, GuardError, GuardState, Namespace, PortState, Snapshot, Unguarded},
-    guard::Guard,
+    guard::{Guard, Switch, switches},
 };
 
 /// What is known of it since the last look.
@@ -32,16 +32,6 @@ struct Seen {
     state: PortState,
     /// SYNs that had been challenged when it was last not guarded.
     challenged: u64,
-}
-
-/// What became of a port between two looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Switch {
-    On,
-    Off {
-        /// How long it was on.
-        after: Duration,
-    },
 }
 
 impl Watchman {
@@ -129,10 +119,14 @@ impl Watchman {
             let before = seen.map_or(challenged, |seen| seen.challenged);
             let switches = switches(seen.map(|seen| &seen.state), port);
             for switch in &switches {
-                info!(
-                    "guard: {}",
-                    switch.text(port, challenged.saturating_sub(before))
-                );
+                let text = switch.text(port);
+                match switch {
+                    Switch::On => info!("guard: {text}"),
+                    Switch::Off { .. } => {
+                        let challenged = challenged.saturating_sub(before);
+                        info!("guard: {text}; {challenged} SYNs were challenged");
+                    }
+                }
             }
             let ended = switches.iter().any(|it| *it != Switch::On);
             let challenged = if port.on && !ended {
@@ -145,46 +139,6 @@ impl Watchman {
         }
         self.ports = ports;
     }
-}
-
-impl Switch {
-    fn text(&self, port: &PortState, challenged: u64) -> String {
-        let mut text = match port.port {
-            0 => "ports without a rule of their own: ".to_owned(),
-            port => format!("port {port}: "),
-        };
-        // To a String, it cannot fail.
-        let _ = match self {
-            Self::On => write!(text, "guarded from now on ({})", port.rule.mode.name()),
-            Self::Off { after } => write!(
-                text,
-                "not guarded any more, after {} s; {challenged} SYNs were challenged",
-                after.as_secs()
-            ),
-        };
-        text
-    }
-}
-
-/// What became of a port, in the order of time. One that is seen for the first time may just have come to be
-/// guarded.
-fn switches(before: Option<&PortState>, now: &PortState) -> Vec<Switch> {
-    let (was_on, counted) = before.map_or((false, 0), |it| (it.on, it.switches));
-    let again = now.switches > counted;
-    let after = |state: &PortState| Switch::Off {
-        after: state.since.unwrap_or_default(),
-    };
-    let mut switches = Vec::new();
-    if let Some(before) = before.filter(|_| was_on && again) {
-        switches.push(after(before));
-    }
-    if now.on && (again || !was_on) || before.is_some() && again {
-        switches.push(Switch::On);
-    }
-    if !now.on && before.is_some() && (was_on || again) {
-        switches.push(after(now));
-    }
-    switches
 }
 
 /// SYNs that were challenged by a port's rule.
@@ -213,59 +167,10 @@ async fn change(
 
 #[cfg(test)]
 mod tests {
-    use tfo_common::{counters::Counters, guard::Mode};
+    use tfo_common::counters::Counters;
 
     use super::*;
     use crate::guard::PortGuard;
-
-    fn port(on: bool, switches: u64, since: u64) -> PortState {
-        PortState {
-            port: 443,
-            rule: PortGuard {
-                mode: Mode::Auto,
-                ..PortGuard::default()
-            },
-            on,
-            since: Some(Duration::from_secs(since)),
-            switches,
-        }
-    }
-
-    #[test]
-    fn each_switch_is_told_once() {
-        let off = |seconds| Switch::Off {
-            after: Duration::from_secs(seconds),
-        };
-        let on = Switch::On;
-        let cases: [(Option<PortState>, PortState, &[Switch]); 9] = [
-            (None, port(false, 0, 0), &[]),
-            // It was so before anyone looked.
-            (None, port(false, 3, 9), &[]),
-            (None, port(true, 3, 9), &[on]),
-            (Some(port(false, 0, 0)), port(true, 1, 0), &[on]),
-            (Some(port(true, 1, 5)), port(true, 1, 6), &[]),
-            (Some(port(true, 1, 5)), port(false, 1, 7), &[off(7)]),
-            // Both between two looks.
-            (Some(port(false, 1, 5)), port(false, 2, 1), &[on, off(1)]),
-            (Some(port(true, 1, 5)), port(true, 2, 0), &[off(5), on]),
-            (
-                Some(port(true, 1, 5)),
-                port(false, 2, 1),
-                &[off(5), on, off(1)],
-            ),
-        ];
-        for (before, now, expected) in cases {
-            assert_eq!(
-                switches(before.as_ref(), &now),
-                expected,
-                "{before:?} {now:?}"
-            );
-        }
-        assert_eq!(
-            off(7).text(&port(false, 1, 7), 12),
-            "port 443: not guarded any more, after 7 s; 12 SYNs were challenged"
-        );
-    }
 
     #[test]
     fn the_default_rule_has_what_no_other_has() {

@@ -1,10 +1,10 @@
 //! What `tfo policy` shows.
 
 use serde_json::{Map, Value, json};
-use tfo_common::policy::{Class, Limit, Rate};
+use tfo_common::policy::{Class, Limit};
 use tfo_userspace::policy::{LimitedSources, Policy, PortPolicy, format_rate};
 
-use crate::cli::output::{self, print_json, table};
+use crate::cli::output::{self, print_json, rate_json, table};
 
 /// Prints a policy, or that there is none.
 pub(super) fn print(policy: Option<&Policy>, json: bool) -> anyhow::Result<()> {
@@ -77,16 +77,11 @@ fn to_json(policy: &Policy) -> Value {
 }
 
 fn rule_json(rule: &PortPolicy) -> Value {
-    let rate = |rate: Rate| {
-        let Rate { per_second, burst } = rate;
-        let limited = !rate.is_unlimited();
-        limited.then(|| json!({ "per_second": per_second, "burst": burst }))
-    };
     let classes = Class::ALL.map(Class::name).into_iter();
     let actions = rule.actions.map(|action| Value::from(action.name()));
-    let limits = rule
-        .limits
-        .map(|Limit { source, port }| json!({ "source": rate(source), "port": rate(port) }));
+    let limits = rule.limits.map(
+        |Limit { source, port }| json!({ "source": rate_json(source), "port": rate_json(port) }),
+    );
     json!({
         "actions": classes.clone().map(str::to_owned).zip(actions).collect::<Map<_, _>>(),
         "limits": classes.map(str::to_owned).zip(limits).collect::<Map<_, _>>(),

@@ -6,5 +6,5 @@ mod programs;
 mod store;
 
 pub use namespace::{GuardError, GuardState, PortState, Unguarded};
-pub(super) use programs::{discharge, order, post, set_stages};
+pub(super) use programs::{discharge, load_proof, order, post, set_stages};
 pub use store::GuardStore;

@@ -1,8 +1,12 @@
 //! The guard of a namespace.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
-use tfo_common::{guard::GuardPort, maps::GUARD};
+use tfo_common::{
+    guard::{GuardPort, Mode},
+    maps::GUARD,
+};
+use tokio::time::sleep;
 
 use super::{GuardStore, discharge, post, store::nanoseconds};
 use crate::{
@@ -156,7 +160,7 @@ impl Namespace {
         let interfaces = self.interfaces().await?;
         let Some(guard) = guard else {
             if before.is_some() {
-                self.clear_guard(store, &interfaces)?;
+                self.clear_guard(store, &interfaces).await?;
             }
             return Ok(Vec::new());
         };
@@ -179,16 +183,16 @@ impl Namespace {
     }
 
     /// Takes the guard from all interfaces, once those who were challenged have had time to prove it.
-    fn clear_guard(
+    async fn clear_guard(
         &self,
         store: &mut GuardStore,
         interfaces: &[AttachedInterface],
     ) -> Result<(), GuardError> {
         if let Some(mut guard) = store.get()? {
             let rules = guard.default.iter_mut().chain(guard.ports.values_mut());
-            rules.for_each(|rule| rule.mode = tfo_common::guard::Mode::Off);
+            rules.for_each(|rule| rule.mode = Mode::Off);
             store.set(Some(&guard))?;
-            thread::sleep(DRAIN);
+            sleep(DRAIN).await;
         }
         store.set(None)?;
         for interface in interfaces {

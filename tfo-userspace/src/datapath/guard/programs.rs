@@ -77,9 +77,8 @@ pub(in crate::datapath) fn post(
         ..settings
     };
     let datapath = &mut Datapath::load_guarded(settings, link, namespace, pins, stages)?;
-    let proof = datapath.program_named::<SchedClassifier>(TC_GUARD)?;
-    proof.load()?;
-    // Whoever is challenged has to be able to prove it.
+    // The proof first: whoever is challenged has to be able to give it.
+    let proof = load_proof(datapath)?;
     if let Ok(pinned) = PinnedLink::from_pin(pins.guard()) {
         let held = SchedClassifierLink::try_from(FdLink::from(pinned)).map_err(not_a_link)?;
         let id = proof.attach_to_link(held)?;
@@ -95,12 +94,17 @@ pub(in crate::datapath) fn post(
     set_stages(datapath)
 }
 
-/// Loads the guard's programs, and puts those of XDP where the other ones jump to them.
-pub(in crate::datapath) fn set_stages(datapath: &mut Datapath) -> Result<(), DatapathError> {
+/// Loads the guard's program that takes proof.
+pub(in crate::datapath) fn load_proof(
+    datapath: &mut Datapath,
+) -> Result<&mut SchedClassifier, DatapathError> {
     let proof = datapath.program_named::<SchedClassifier>(TC_GUARD)?;
-    if proof.fd().is_err() {
-        proof.load()?;
-    }
+    proof.load()?;
+    Ok(proof)
+}
+
+/// Loads the guard's programs of XDP, and puts them where the other ones jump to them.
+pub(in crate::datapath) fn set_stages(datapath: &mut Datapath) -> Result<(), DatapathError> {
     // The second one first: the other one jumps to it.
     for (stage, name) in [(CHALLENGE_STAGE, XDP_CHALLENGE), (GUARD_STAGE, XDP_GUARD)] {
         let program = datapath.program_named::<Xdp>(name)?;

@@ -1,0 +1,111 @@
+//! When ports came to be guarded, and when that was over.
+
+use std::time::Duration;
+
+use crate::datapath::PortState;
+
+/// What became of a port between two looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// It came to be guarded.
+    On,
+    /// It is not guarded any more.
+    Off {
+        /// How long it was.
+        after: Duration,
+    },
+}
+
+impl Switch {
+    /// What became of `port`, for people.
+    pub fn text(&self, port: &PortState) -> String {
+        let name = match port.port {
+            0 => "ports without a rule of their own".to_owned(),
+            port => format!("port {port}"),
+        };
+        match self {
+            Self::On => format!("{name}: guarded from now on ({})", port.rule.mode.name()),
+            Self::Off { after } => {
+                format!("{name}: not guarded any more, after {} s", after.as_secs())
+            }
+        }
+    }
+}
+
+/// What became of a port, in the order of time. One that is seen for the first time may just have come to be
+/// guarded.
+pub fn switches(before: Option<&PortState>, now: &PortState) -> Vec<Switch> {
+    let (was_on, counted) = before.map_or((false, 0), |it| (it.on, it.switches));
+    let again = now.switches > counted;
+    let after = |state: &PortState| Switch::Off {
+        after: state.since.unwrap_or_default(),
+    };
+    let mut switches = Vec::new();
+    if let Some(before) = before.filter(|_| was_on && again) {
+        switches.push(after(before));
+    }
+    if now.on && (again || !was_on) || before.is_some() && again {
+        switches.push(Switch::On);
+    }
+    if !now.on && before.is_some() && (was_on || again) {
+        switches.push(after(now));
+    }
+    switches
+}
+
+#[cfg(test)]
+mod tests {
+    use tfo_common::guard::Mode;
+
+    use super::*;
+    use crate::guard::PortGuard;
+
+    fn port(on: bool, switches: u64, since: u64) -> PortState {
+        PortState {
+            port: 443,
+            rule: PortGuard {
+                mode: Mode::Auto,
+                ..PortGuard::default()
+            },
+            on,
+            since: Some(Duration::from_secs(since)),
+            switches,
+        }
+    }
+
+    #[test]
+    fn each_switch_is_told_once() {
+        let off = |seconds| Switch::Off {
+            after: Duration::from_secs(seconds),
+        };
+        let on = Switch::On;
+        let cases: [(Option<PortState>, PortState, &[Switch]); 9] = [
+            (None, port(false, 0, 0), &[]),
+            // It was so before anyone looked.
+            (None, port(false, 3, 9), &[]),
+            (None, port(true, 3, 9), &[on]),
+            (Some(port(false, 0, 0)), port(true, 1, 0), &[on]),
+            (Some(port(true, 1, 5)), port(true, 1, 6), &[]),
+            (Some(port(true, 1, 5)), port(false, 1, 7), &[off(7)]),
+            // Both between two looks.
+            (Some(port(false, 1, 5)), port(false, 2, 1), &[on, off(1)]),
+            (Some(port(true, 1, 5)), port(true, 2, 0), &[off(5), on]),
+            (
+                Some(port(true, 1, 5)),
+                port(false, 2, 1),
+                &[off(5), on, off(1)],
+            ),
+        ];
+        for (before, now, expected) in cases {
+            assert_eq!(
+                switches(before.as_ref(), &now),
+                expected,
+                "{before:?} {now:?}"
+            );
+        }
+        assert_eq!(
+            off(7).text(&port(false, 1, 7)),
+            "port 443: not guarded any more, after 7 s"
+        );
+    }
+}
