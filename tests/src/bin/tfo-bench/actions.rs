@@ -24,7 +24,7 @@ use crate::{
 /// `XDP_DROP`.
 const DROP: u32 = 1;
 /// More than any run takes, and so a limit that is kept.
-const MANY: Rate = Rate {
+pub(crate) const MANY: Rate = Rate {
     per_second: 1_000_000_000,
     burst: 1_000_000_000,
 };

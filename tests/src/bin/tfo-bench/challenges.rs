@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
-use tfo_common::{guard::Mode, policy::Rate};
+use tfo_common::guard::Mode;
 use tfo_tests::{
     keys,
     netns::Netns,
@@ -17,6 +17,7 @@ use tfo_userspace::{
 };
 
 use crate::{
+    actions::MANY,
     cases::{BACKUP, PORT, PRIMARY},
     field::USUAL_OPTIONS,
     frames::text,
@@ -27,11 +28,6 @@ use crate::{
 
 /// `XDP_TX`: the frame goes back.
 const BACK: u32 = 3;
-/// More than any run takes.
-const MANY: Rate = Rate {
-    per_second: 1_000_000_000,
-    burst: 1_000_000_000,
-};
 
 /// A frame, and what becomes of it.
 struct Case {
