@@ -9,12 +9,10 @@ use tfo_common::{
 
 use crate::{
     case::Findings,
-    frame,
     socket::{self, LISTEN, Tuple, load, offset},
 };
 
-/// What the guard has to know of a listener, packed into one word, of which the verifier then knows nothing:
-/// bytes of its receive buffer, and flags above.
+/// What the guard has to know of a listener, packed into one word: bytes of its receive buffer, and flags above.
 #[derive(Clone, Copy)]
 pub(crate) struct Site(u64);
 
@@ -29,15 +27,14 @@ impl Site {
     const ECN: u64 = 1 << 37;
     const TIMESTAMPS: u64 = 1 << 38;
 
-    /// That of the listener `tcp`. `noise` is any number that the verifier does not know.
+    /// That of the listener `tcp`.
     #[inline(always)]
-    pub(crate) fn read(tcp: usize, noise: u64) -> Self {
+    pub(crate) fn read(tcp: usize) -> Self {
         let net: usize = load(tcp + offset!(net));
         let buffer: u32 = load(tcp + offset!(receive_buffer));
         let mut word = u64::from(buffer) | Self::LISTENS;
-        // After each flag, the verifier goes on once, not once for each of all their combinations.
         let mut note = |set: bool, flag: u64| {
-            word = frame::forget(word | if set { flag } else { 0 }, noise);
+            word |= if set { flag } else { 0 };
         };
         let on = |offset: usize| load::<u8>(net + offset) != 0;
         note(on(offset!(sysctl_window_scaling)), Self::SCALES);

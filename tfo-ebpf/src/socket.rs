@@ -23,7 +23,7 @@ use tfo_common::{
     wire::signature::SignatureRules,
 };
 
-use crate::{case::Findings, frame, site::Site};
+use crate::{case::Findings, site::Site};
 
 /// Set by the controller before the program is loaded.
 #[unsafe(no_mangle)]
@@ -168,7 +168,7 @@ pub(crate) fn find(ctx: &impl EbpfContext, syn: &Syn, findings: Option<Findings>
                 if let Some(findings) = findings
                     && !reopens
                 {
-                    findings.put_site(Site::read(tcp, syn.sequence.into()));
+                    findings.put_site(Site::read(tcp));
                 }
                 if findings.is_some() && !Outcome::depends_on_socket(syn) {
                     Socket::Unknown
@@ -237,19 +237,17 @@ pub(crate) fn read_listener(tcp: usize, exempt: bool) -> Listener {
     let limit: u32 = load(tcp + offset!(queue_limit));
     let queue: u32 = load(tcp + offset!(queue));
     let no_cookie: u8 = load(tcp + offset!(no_cookie));
-    // The verifier goes on once after each of these, not once for each of all their combinations.
-    let note = |set: bool| frame::forget(set.into(), pending.into()) != 0;
     Listener {
         fast_open,
         syn_cookies: if exempt { 0 } else { syn_cookies },
         // Before Linux 6.14, and stable releases with its fix, the SYN queue takes one less:
         // inet_csk_reqsk_queue_is_full().
-        syn_queue_full: note(!exempt && pending > max_backlog),
-        accept_queue_full: note(backlog > max_backlog),
+        syn_queue_full: !exempt && pending > max_backlog,
+        accept_queue_full: backlog > max_backlog,
         limit,
         queue,
-        queue_full: note(queue >= limit && !frees_slot(tcp)),
-        no_cookie: note(u32::from(no_cookie) & offset!(no_cookie_mask) as u32 != 0),
+        queue_full: queue >= limit && !frees_slot(tcp),
+        no_cookie: u32::from(no_cookie) & offset!(no_cookie_mask) as u32 != 0,
         keys: keys_at(match own_keys(tcp) {
             0 => load(net + offset!(host_keys)),
             own => own,
@@ -259,8 +257,8 @@ pub(crate) fn read_listener(tcp: usize, exempt: bool) -> Listener {
                 0 => None,
                 from => Some(from as u8),
             },
-            refuses_md5: note(lacks_keys(tcp, offset!(md5_keys))),
-            refuses_authentication: note(lacks_keys(tcp, offset!(authentication_keys))),
+            refuses_md5: lacks_keys(tcp, offset!(md5_keys)),
+            refuses_authentication: lacks_keys(tcp, offset!(authentication_keys)),
         },
     }
 }

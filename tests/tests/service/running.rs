@@ -107,6 +107,16 @@ impl Running {
         Ok(output)
     }
 
+    /// Ends it; its log must have had all of these.
+    pub(crate) fn end_having_said(self, parts: &[&str]) -> Result<()> {
+        let output = self.end()?;
+        let log = output.stdout + &output.stderr;
+        for part in parts {
+            ensure!(log.contains(part), "no {part:?} in {log}");
+        }
+        Ok(())
+    }
+
     /// Kills it.
     pub(crate) fn kill(self) -> Result<()> {
         self.process.signal(Signal::KILL)?;

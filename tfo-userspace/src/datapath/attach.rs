@@ -280,7 +280,7 @@ impl<'a> Turn<'a> {
         build::write(&pins.build())?;
         self.namespace.rebase_with(|| datapath.counters())?;
         if let Some(link) = running.link {
-            pin_program(&mut datapath, mode, &pins.program())?;
+            modes::pin_program(&mut datapath, mode, &pins.program())?;
             let path = pins.link();
             link.pin(&path).map_err(DatapathError::pin(&path))?;
         }
@@ -365,7 +365,7 @@ impl<'a> Turn<'a> {
         std::fs::rename(&next, &stages).map_err(DatapathError::io(&stages))?;
         // What was killed before the last of these has another build or settings, and is upgraded again.
         if running.link.is_some() {
-            swap_program(&mut datapath, mode, &self.pins)?;
+            modes::swap_program(&mut datapath, mode, &self.pins)?;
         }
         info::write(&self.pins.info(), datapath.settings())?;
         build::write(&self.pins.build())?;
@@ -385,25 +385,4 @@ fn whose(ours: &AttachedInterface) -> Whose {
         Some(build) if *build == Build::own() => Whose::Own,
         other => Whose::Other(other.clone()),
     }
-}
-
-/// Pins the program that runs in that mode in the place of the one before, in one step.
-fn swap_program(
-    datapath: &mut Datapath,
-    mode: XdpMode,
-    pins: &InterfacePins,
-) -> Result<(), DatapathError> {
-    let (path, next) = (pins.program(), pins.next_program());
-    // Left by one that was interrupted here.
-    let _ = std::fs::remove_file(&next);
-    pin_program(datapath, mode, &next)?;
-    std::fs::rename(&next, &path).map_err(DatapathError::io(&path))
-}
-
-fn pin_program(datapath: &mut Datapath, mode: XdpMode, path: &Path) -> Result<(), DatapathError> {
-    match mode {
-        XdpMode::Tc => datapath.classifier_mut()?.pin(path),
-        _ => datapath.program_mut()?.pin(path),
-    }
-    .map_err(DatapathError::pin(path))
 }

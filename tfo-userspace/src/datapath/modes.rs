@@ -217,3 +217,29 @@ fn program_name(id: u32) -> String {
         .and_then(|program| program.name_as_str().map(str::to_owned))
         .unwrap_or_else(|| "unnamed".to_owned())
 }
+
+/// Pins the program that runs in that mode in the place of the one before, in one step.
+pub(super) fn swap_program(
+    datapath: &mut Datapath,
+    mode: XdpMode,
+    pins: &InterfacePins,
+) -> Result<(), DatapathError> {
+    let (path, next) = (pins.program(), pins.next_program());
+    // Left by one that was interrupted here.
+    let _ = std::fs::remove_file(&next);
+    pin_program(datapath, mode, &next)?;
+    std::fs::rename(&next, &path).map_err(DatapathError::io(&path))
+}
+
+/// Pins the program that runs in that mode.
+pub(super) fn pin_program(
+    datapath: &mut Datapath,
+    mode: XdpMode,
+    path: &Path,
+) -> Result<(), DatapathError> {
+    match mode {
+        XdpMode::Tc => datapath.classifier_mut()?.pin(path),
+        _ => datapath.program_mut()?.pin(path),
+    }
+    .map_err(DatapathError::pin(path))
+}
