@@ -6,6 +6,7 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData, MapError},
 };
+use rustix::time::{ClockId, clock_gettime};
 use tfo_common::{
     cookie::Key,
     guard::{GuardHead, GuardPort, Mode, SECRETS, SLOT_SHIFT, secret_index},
@@ -14,7 +15,7 @@ use tfo_common::{
 use zeroize::Zeroizing;
 
 use crate::{
-    datapath::{DatapathError, monotonic},
+    datapath::DatapathError,
     guard::{Guard, PortGuard},
     kernel::window,
 };
@@ -164,9 +165,12 @@ impl GuardStore {
     }
 }
 
-/// The time of the data path.
+/// The time of the guard in the data path: as of the last tick.
 pub(super) fn nanoseconds() -> u64 {
-    u64::try_from(monotonic().as_nanos()).unwrap_or(u64::MAX)
+    let now: Duration = clock_gettime(ClockId::MonotonicCoarse)
+        .try_into()
+        .unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// For tests alone: a slot of time is 2 to the power of that many nanoseconds.
