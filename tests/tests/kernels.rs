@@ -20,7 +20,8 @@ use tfo_tests::{
     raw::{Answer, RawClient, RawSyn},
     socket::{Listener, Method, Settings},
     tfo::{LIMIT, binary},
-    veth::{Family, Pair, SERVER_INTERFACE, server_port},
+    veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE, server_port},
+    xdp::Other,
 };
 use tfo_userspace::{
     datapath::Prefix,
@@ -261,6 +262,35 @@ fn policies() -> Result<()> {
     policies_in("native", Family::V4)?;
     policies_in("tc", Family::V6)?;
     feature("policies", "rules, lists, limits: yes");
+    Ok(())
+}
+
+/// A client that asks for a cookie is challenged, and handed one; with that it has proven itself. A kernel that opens
+/// no connection on the guard's word has none, and nothing else changes.
+#[test]
+fn guard() -> Result<()> {
+    let pair = Pair::new()?;
+    // What native XDP sends back arrives only where XDP receives, too.
+    let _client = Other::attach(&pair.client, CLIENT_INTERFACE)?;
+    let bed = Bed::attach(pair, &["--mode", "native"])?;
+    let listener = bed.listen(Family::V4)?;
+    let said = bed.tfo.run(&["guard", "set", "on"])?;
+    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    bed.in_syn(&listener, Family::V4, Method::SendTo)?;
+    let counted = bed.tfo.stats()?.counters;
+    let counted =
+        ["GuardChallenged", "GuardAccepted", "GuardProven"].map(|counter| counted[counter]);
+    if is_before(6, 9)? {
+        let because = ["takes no proof", "limit SYNs by `tfo policy`"];
+        let refused = because.iter().all(|part| said.stderr.contains(part));
+        ensure!(said.status.code() == Some(1) && refused, "{said:?}");
+        ensure!(counted == [0; 3], "{counted:?}");
+        feature("guard", "refused; limits by policies");
+        return Ok(());
+    }
+    ensure!(said.status.success(), "{said:?}");
+    ensure!(counted == [1; 3], "{counted:?}");
+    feature("guard", "yes");
     Ok(())
 }
 
