@@ -114,7 +114,15 @@ impl Case {
 pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
     let mut section = on_first_cpu(|| policies(effort))?;
     match challenges::table(effort) {
-        Ok(table) => section.tables.push(table),
+        Ok(table) => {
+            section.plots.push(Plot {
+                file: "guard.svg".into(),
+                caption: format!("{}, beside an empty program (less is better)", table.name),
+                tables: vec![section.tables.len()],
+                over: None,
+            });
+            section.tables.push(table);
+        }
         Err(error) => {
             let why = format!("{error:#}").replace('\n', " ");
             report.missing.push(("what the guard costs".into(), why));

@@ -1,4 +1,4 @@
-//! What a frame costs where there are many ports, sources, keys and listeners.
+//! What a frame costs where there are many ports, sources, listeners, prefixes, rules and keys.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -11,20 +11,23 @@ use tfo_tests::{
     program::{KeyBytes, Program},
     socket::Listener,
 };
-use tfo_userspace::datapath::{Mirror, Settings};
+use tfo_userspace::{
+    datapath::{Mirror, Prefix, Settings},
+    policy::{Lists, Policy, PortPolicy},
+};
 
 use crate::{
     cases::PORT,
     measure::{Effort, on_first_cpu, pair, progress},
     peers::Peer,
-    report::{Plot, Row, Sample, Section, Table},
+    report::{Plot, Row, Sample, Section, Spread, Table},
 };
 
 /// Where a frame's IPv4 source and its destination port are.
 const SOURCE_AT: usize = 14 + 12;
 const PORT_AT: usize = 14 + 20 + 2;
 
-/// How many times the cost of the cheapest row the dearest may cost where a curve is called flat.
+/// How many times what few cost many may cost where a curve is called flat.
 const FLAT: f64 = 1.1;
 
 /// One kind of growth.
@@ -48,7 +51,14 @@ struct Step {
 /// All kinds of growth.
 pub(crate) fn section(effort: &Effort) -> Result<Section> {
     println!("growth: filling maps, opening listeners");
-    let mut growths = [ports()?, sources()?, listeners()?, keys()?];
+    let mut growths = [
+        ports()?,
+        sources()?,
+        listeners()?,
+        prefixes()?,
+        rules()?,
+        keys()?,
+    ];
     let empty = Peer::empty()?;
     for round in 0..=effort.rounds {
         progress("growth", round, effort);
@@ -75,13 +85,13 @@ pub(crate) fn section(effort: &Effort) -> Result<Section> {
             plot(
                 "growth.svg",
                 "A SYN against many",
-                vec![0, 1, 2],
+                vec![0, 1, 2, 3, 4],
                 "how many",
             ),
             plot(
                 "keys.svg",
                 "An invalid cookie against keys",
-                vec![3],
+                vec![5],
                 "keys",
             ),
         ],
@@ -129,23 +139,29 @@ impl Growth {
         }
     }
 
-    /// Whether all rows cost the same.
+    /// Whether the most cost what the fewest do.
     fn verdict(&self) -> String {
-        let rows = self.table().rows;
-        let ratios = || rows.iter().filter_map(|row| Some(row.ratio?.median));
-        let (least, most) = (
-            ratios().fold(f64::INFINITY, f64::min),
-            ratios().fold(0.0, f64::max),
-        );
-        let word = if most / least <= FLAT {
+        let (Some(few), Some(many)) = (self.steps.first(), self.steps.last()) else {
+            return String::new();
+        };
+        let ratio = |sample: &Sample| sample.subject / sample.yardstick;
+        let rounds = few.samples.iter().zip(&many.samples);
+        let times = Spread::of(rounds.map(|(few, many)| ratio(many) / ratio(few)));
+        let Spread {
+            median,
+            least,
+            most,
+        } = times;
+        // Noise has some rounds cheaper with many.
+        let word = if median <= FLAT || least <= 1.0 {
             "flat"
         } else {
             "not flat"
         };
         let because = self.because.map_or(String::new(), |why| format!(" {why}"));
-        let name = self.name;
+        let (name, few, many) = (self.name, few.size, many.size);
         format!(
-            "{name}: {word}, from {least:.2} to {most:.2} empty programs over all rows.{because}"
+            "{name}: {word}. With {many} a SYN costs {median:.2} ({least:.2} to {most:.2}) times what it does with {few}.{because}"
         )
     }
 }
@@ -232,6 +248,55 @@ fn listeners() -> Result<Growth> {
     }
     Ok(Growth {
         name: "Listeners, one of them looked up",
+        because: None,
+        steps,
+    })
+}
+
+fn prefixes() -> Result<Growth> {
+    let policies = [1, 16, 256, 4096, 65_536].map(|size| {
+        let others = (0..size).map(|number| Prefix {
+            address: Ipv4Addr::from(0x0a00_0000 + 16 * number).into(),
+            len: 28,
+        });
+        let lists = Lists {
+            allow: Vec::new(),
+            deny: others.collect(),
+        };
+        let policy = Policy {
+            lists,
+            ..Policy::default()
+        };
+        (size, policy)
+    });
+    under(
+        "Prefixes on the deny list, none of them the source's",
+        policies,
+    )
+}
+
+fn rules() -> Result<Growth> {
+    let policies = [1, 16, 256, 4096, 65_535].map(|size| {
+        let others = (1..=u16::MAX).filter(|port| *port != PORT);
+        let ports = others.take(size as usize - 1).chain([PORT]);
+        let policy = Policy {
+            ports: ports.map(|port| (port, PortPolicy::default())).collect(),
+            ..Policy::default()
+        };
+        (size, policy)
+    });
+    under("Policy rules, one of them the port's", policies)
+}
+
+fn under(name: &'static str, policies: [(u32, Policy); 5]) -> Result<Growth> {
+    let mut steps = Vec::new();
+    for (size, policy) in policies {
+        let mut program = Program::with_settings(bare(), &[])?;
+        program.datapath().set_policy(Some(&policy))?;
+        steps.push(Step::new(size, program, request()));
+    }
+    Ok(Growth {
+        name,
         because: None,
         steps,
     })
