@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 use tfo_userspace::{
-    datapath::{DatapathError, Namespace, PortState, monotonic},
+    datapath::{Namespace, PortState, monotonic},
     guard::{Switch, switches},
 };
 
@@ -28,31 +28,43 @@ impl<'a> Watch<'a> {
     }
 
     /// What became of the ports since the last look, a line each. At the first one, those that are guarded.
-    pub(super) fn look(
-        &mut self,
-        json: bool,
-        since_boot: Duration,
-    ) -> Result<String, DatapathError> {
-        let state = self.namespace.guard()?;
-        let ports = state.map(|state| state.ports).unwrap_or_default();
-        let wanted = |port: &&PortState| {
-            let only = self.only.filter(|_| port.port != 0);
-            only.is_none_or(|only| only == port.port)
+    pub(super) fn look(&mut self, json: bool, since_boot: Duration) -> String {
+        // Where it is being detached, the streams say so.
+        let Ok(state) = self.namespace.guard() else {
+            return String::new();
         };
+        let ports = state.map(|state| state.ports).unwrap_or_default();
         let mut text = String::new();
-        for port in ports.iter().filter(wanted) {
-            for switch in switches(self.ports.get(&port.port), port) {
-                let time = time(moment(switch, port), since_boot);
-                text += &if json {
-                    format!("{}\n", to_json(switch, port, &time))
-                } else {
-                    format!("{time}  {}\n", switch.text(port))
-                };
+        for (port, switch) in changes(&self.ports, &ports) {
+            // The rule of all others may be this port's.
+            if port.port != 0 && self.only.is_some_and(|only| only != port.port) {
+                continue;
             }
+            let time = time(moment(switch, &port), since_boot);
+            text += &if json {
+                format!("{}\n", to_json(switch, &port, &time))
+            } else {
+                format!("{time}  {}\n", switch.text(&port))
+            };
         }
         self.ports = ports.into_iter().map(|port| (port.port, port)).collect();
-        Ok(text)
+        text
     }
+}
+
+/// What became of ports, also of those whose rule is gone: they are not guarded any more.
+fn changes(before: &BTreeMap<u16, PortState>, now: &[PortState]) -> Vec<(PortState, Switch)> {
+    let has_rule = |port: u16| now.iter().any(|state| state.port == port);
+    let gone = before.values().filter(|state| !has_rule(state.port));
+    let gone = gone.map(|state| PortState {
+        on: false,
+        ..*state
+    });
+    let of = |port: PortState| {
+        let switches = switches(before.get(&port.port), &port);
+        switches.into_iter().map(move |switch| (port, switch))
+    };
+    now.iter().copied().chain(gone).flat_map(of).collect()
 }
 
 /// When it was, in nanoseconds of the clock of events. That a port is not guarded any more is known from the look
@@ -73,4 +85,32 @@ fn to_json(switch: Switch, port: &PortState, time: &str) -> Value {
         "mode": port.rule.mode.name(),
         "on": switch == Switch::On,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tfo_userspace::guard::PortGuard;
+
+    use super::*;
+
+    #[test]
+    fn a_rule_that_is_gone_guards_nothing() {
+        let port = |port, on| PortState {
+            port,
+            rule: PortGuard::default(),
+            on,
+            since: Some(Duration::from_secs(7)),
+            switches: 1,
+        };
+        let before = [(80, port(80, false)), (443, port(443, true))].into();
+        let off = Switch::Off {
+            after: Duration::from_secs(7),
+        };
+        assert_eq!(changes(&before, &[]), [(port(443, false), off)]);
+        assert_eq!(changes(&before, &[port(443, true)]), []);
+        assert_eq!(
+            changes(&BTreeMap::new(), &[port(443, true)]),
+            [(port(443, true), Switch::On)]
+        );
+    }
 }
