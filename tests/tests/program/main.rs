@@ -2,6 +2,7 @@
 //! every frame goes on as it came, unless a policy says otherwise.
 
 mod agreement;
+mod challenge;
 mod events;
 mod flow;
 mod frames;
