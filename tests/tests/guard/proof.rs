@@ -149,6 +149,19 @@ fn an_ack_that_comes_again_opens_nothing_more() -> Result<()> {
     })
 }
 
+/// As with the kernel's SYN cookies: nothing is kept of a proof.
+#[test]
+fn after_the_end_it_opens_another_connection() -> Result<()> {
+    each(|gate, mut stranger| {
+        let challenge = stranger.knock()?;
+        for _ in 0..2 {
+            gate.counting(|| stranger.prove(&challenge, DATA), &[(GuardAccepted, 1)])?;
+            ensure!(gate.listener.reset_all()? == 1, "no connection");
+        }
+        Ok(())
+    })
+}
+
 /// Of another client, or with any other number than those of the challenge.
 #[test]
 fn a_challenge_is_good_for_its_own_handshake_alone() -> Result<()> {
