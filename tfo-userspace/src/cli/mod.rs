@@ -58,7 +58,8 @@ enum Command {
     Stats(StatsArgs),
     /// Show every listening socket: whether it takes Fast Open, its queue, and whose keys it uses
     Listeners(JsonArgs),
-    /// Show what becomes of single SYNs that have a Fast Open option or data, as they come
+    /// Show what becomes of single SYNs that have a Fast Open option or data, as they come, and when ports come to be
+    /// guarded
     Events(EventsArgs),
     /// Show and change the cookie keys of the data path and of the kernel
     #[command(subcommand)]
