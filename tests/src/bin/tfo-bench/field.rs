@@ -128,7 +128,7 @@ impl Defence {
                 field.tfo.done(&["attach", SERVER_INTERFACE, FLOODED])?;
                 // What XDP sends back arrives only where XDP receives, too. At other times, it would keep the
                 // flood from a server without XDP.
-                Tfo::new(&field.generator).done(&["attach", GENERATOR])?;
+                field.receiving.done(&["attach", GENERATOR])?;
                 // All honest clients are one source here.
                 let rates = ["--replies", "1000000/s", "--proven", "1000000/s"];
                 let set = [&["guard", "set", "on"][..], &rates].concat();
@@ -159,11 +159,10 @@ impl Defence {
             Self::Nftables | Self::Synproxy => {
                 server.done("nft", &["delete table inet bench"]).map(drop)
             }
-            Self::Guard => {
-                Tfo::new(&field.generator).done(&["detach", "--all"])?;
+            Self::Tfo(..) | Self::Guard => {
+                field.receiving.done(&["detach", "--all"])?;
                 field.tfo.done(&["detach", "--all"]).map(drop)
             }
-            Self::Tfo(..) => field.tfo.done(&["detach", "--all"]).map(drop),
         }
     }
 }
@@ -187,8 +186,11 @@ const SYNPROXY: &str = "table inet bench {\n\
 
 /// A server, its honest client, and a wire that a flood comes by.
 pub(crate) struct Field {
-    pub(crate) bed: Bed,
+    // They go before their namespaces, or they would find nothing to detach from.
     tfo: Tfo,
+    /// The generator's.
+    receiving: Tfo,
+    pub(crate) bed: Bed,
     pub(crate) generator: Netns,
     pub(crate) flood: Peer,
     index: u32,
@@ -230,6 +232,7 @@ impl Field {
         attach(&mut receiver, &bed.pair.client, CLIENT_INTERFACE)?;
         Ok(Self {
             tfo: Tfo::new(server),
+            receiving: Tfo::new(&generator),
             bed,
             generator,
             flood: Peer::flood()?,
