@@ -24,3 +24,37 @@ struct map {
 struct context {
 	u32 data, data_end;
 };
+
+#ifdef PUTS_BACK
+/* Most words of 8 bytes that are put back. */
+enum { WORDS = 16 };
+
+/* A frame's length, how many whole words of it are put back, and the words. */
+struct frame {
+	u64 len, words, bytes[WORDS];
+};
+
+struct map SEC("maps") FRAME = { ARRAY, 4, sizeof(struct frame), 1, 0 };
+
+/* Makes the frame what it was; 0 where that cannot be done. */
+INLINE int put_back(struct context *context)
+{
+	u32 first = 0;
+	struct frame *frame = map_lookup(&FRAME, &first);
+	u8 *start = (u8 *)(long)context->data, *end = (u8 *)(long)context->data_end;
+
+	if (!frame)
+		return 0;
+	/* Always, so that it is in all figures. */
+	if (adjust_tail(context, (long)frame->len - (end - start)))
+		return 0;
+	for (int i = 0; i < WORDS; i++) {
+		u64 *word = (u64 *)(long)context->data + i;
+
+		if (i >= frame->words || word + 1 > (u64 *)(long)context->data_end)
+			break;
+		*word = frame->bytes[i];
+	}
+	return 1;
+}
+#endif

@@ -69,7 +69,7 @@ impl Flood {
     }
 
     /// The frame that it is made of.
-    pub(crate) fn frame(self, port: u16) -> Vec<u8> {
+    fn frame(self, port: u16) -> Vec<u8> {
         let from: SocketAddr = (Ipv4Addr::new(198, 18, 0, 0), 1024).into();
         let segment = Segment::syn(from, server_port(Family::V4, port));
         match self {
@@ -241,9 +241,13 @@ impl Field {
         })
     }
 
-    /// Has the generator make that flood.
-    pub(crate) fn prepare(&mut self, flood: Flood) -> Result<()> {
-        self.flood.send_from(self.index, flood == Flood::Cookies)
+    /// Has the generator make that flood of SYNs to `port`, and gives the frame to run it with.
+    pub(crate) fn prepare(&mut self, flood: Flood, port: u16) -> Result<Vec<u8>> {
+        let mut frame = flood.frame(port);
+        self.flood
+            .send_from(self.index, flood == Flood::Cookies, &frame)?;
+        frame.push(0);
+        Ok(frame)
     }
 }
 

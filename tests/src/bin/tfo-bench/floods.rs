@@ -71,7 +71,6 @@ pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
 
 /// Every defence against a flood, in turns.
 fn against(flood: Flood, field: &mut Field, effort: &Effort) -> Result<Vec<Vec<Second>>> {
-    field.prepare(flood)?;
     let defences = flood.defences();
     let mut seconds = vec![Vec::new(); defences.len()];
     let rounds = Effort {
@@ -97,10 +96,11 @@ fn against(flood: Flood, field: &mut Field, effort: &Effort) -> Result<Vec<Vec<S
     Ok(seconds)
 }
 
-fn measure(field: &Field, flood: Flood, defence: Defence, time: Duration) -> Result<Second> {
-    let pair = &field.bed.pair;
+fn measure(field: &mut Field, flood: Flood, defence: Defence, time: Duration) -> Result<Second> {
     // Another one each time: what the flood left in its queues is not to meet the next defence.
     let listener = &field.bed.listen(Family::V4)?;
+    let frame = field.prepare(flood, listener.port())?;
+    let (field, pair) = (&*field, &field.bed.pair);
     let done = AtomicBool::new(false);
     let sent = &AtomicU64::new(0);
     thread::scope(|scope| {
@@ -112,7 +112,7 @@ fn measure(field: &Field, flood: Flood, defence: Defence, time: Duration) -> Res
             scope.spawn(|| {
                 field
                     .generator
-                    .run(|| generate(&field.flood, &flood.frame(listener.port()), &done, sent))
+                    .run(|| generate(&field.flood, &frame, &done, sent))
             })
         });
         let port = listener.port();

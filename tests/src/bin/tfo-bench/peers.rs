@@ -74,8 +74,9 @@ impl Peer {
         Self::load(&compile(FLOOD)?, "flood")
     }
 
-    /// The generator sends out of the interface of that index, frames with `cookies` or without.
-    pub(crate) fn send_from(&mut self, interface: u32, cookies: bool) -> Result<()> {
+    /// The generator sends `frame` out of the interface of that index, with `cookies` or without.
+    pub(crate) fn send_from(&mut self, interface: u32, cookies: bool, frame: &[u8]) -> Result<()> {
+        self.put_back(frame)?;
         let map = self.ebpf.map_mut("SETTINGS");
         let map = map.context("no SETTINGS in flood.c")?;
         let settings = [interface, cookies.into()];
@@ -104,6 +105,21 @@ impl Peer {
         Ok(program.try_into()?)
     }
 
+    /// Has it put frames back to this one.
+    fn put_back(&mut self, frame: &[u8]) -> Result<()> {
+        /// Most words that it puts back.
+        const WORDS: usize = 16;
+        let mut words = [0; 2 + WORDS];
+        let bytes = frame.as_chunks::<8>().0.iter().take(WORDS);
+        words[0] = frame.len() as u64;
+        words[1] = bytes.len() as u64;
+        for (word, bytes) in words[2..].iter_mut().zip(bytes) {
+            *word = u64::from_ne_bytes(*bytes);
+        }
+        let map = self.ebpf.map_mut("FRAME").context("no FRAME")?;
+        Ok(Array::<_, [u64; 2 + WORDS]>::try_from(map)?.set(0, words, 0)?)
+    }
+
     /// What the C program counts at `port` for a frame.
     pub(crate) fn count(&self, frame: &[u8], port: u16) -> Result<PeerCounts> {
         let before = self.counts(port)?;
@@ -128,21 +144,10 @@ impl Peer {
 pub(crate) struct Restore(Peer);
 
 impl Restore {
-    /// Most words that it puts back.
-    const WORDS: usize = 16;
-
     /// For this frame.
     pub(crate) fn new(frame: &[u8]) -> Result<Self> {
         let mut peer = Peer::load(&compile(RESTORE)?, "restore")?;
-        let mut words = [0; 2 + Self::WORDS];
-        let bytes = frame.as_chunks::<8>().0.iter().take(Self::WORDS);
-        words[0] = frame.len() as u64;
-        words[1] = bytes.len() as u64;
-        for (word, bytes) in words[2..].iter_mut().zip(bytes) {
-            *word = u64::from_ne_bytes(*bytes);
-        }
-        let map = peer.ebpf.map_mut("FRAME").context("no FRAME")?;
-        Array::<_, [u64; 2 + Self::WORDS]>::try_from(map)?.set(0, words, 0)?;
+        peer.put_back(frame)?;
         let empty: &mut Xdp = peer.ebpf.program_mut("empty").context("none")?.try_into()?;
         empty.load()?;
         Ok(Self(peer))
