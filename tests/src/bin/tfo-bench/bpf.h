@@ -25,13 +25,24 @@ struct context {
 	u32 data, data_end;
 };
 
+/* Read anew each time, or the verifier loses sight of the bounds. */
+INLINE u8 *start_of(struct context *context)
+{
+	return (u8 *)(long)*(volatile u32 *)&context->data;
+}
+
+INLINE u8 *end_of(struct context *context)
+{
+	return (u8 *)(long)*(volatile u32 *)&context->data_end;
+}
+
 #ifdef PUTS_BACK
 /* Most words of 8 bytes that are put back. */
 enum { WORDS = 16 };
 
-/* A frame's length, how many whole words of it are put back, and the words. */
+/* A frame's length, how many whole words of it are put back, its last 8 bytes, and the words. */
 struct frame {
-	u64 len, words, bytes[WORDS];
+	u64 len, words, last, bytes[WORDS];
 };
 
 struct map SEC("maps") FRAME = { ARRAY, 4, sizeof(struct frame), 1, 0 };
@@ -41,20 +52,26 @@ INLINE int put_back(struct context *context)
 {
 	u32 first = 0;
 	struct frame *frame = map_lookup(&FRAME, &first);
-	u8 *start = (u8 *)(long)context->data, *end = (u8 *)(long)context->data_end;
+	long len = end_of(context) - start_of(context);
+	u64 *word;
 
 	if (!frame)
 		return 0;
+	/* The verifier lets no pointer be taken from a scalar. */
+	asm volatile("" : "+r"(len));
 	/* Always, so that it is in all figures. */
-	if (adjust_tail(context, (long)frame->len - (end - start)))
+	if (adjust_tail(context, (long)frame->len - len))
 		return 0;
-	for (int i = 0; i < WORDS; i++) {
-		u64 *word = (u64 *)(long)context->data + i;
-
-		if (i >= frame->words || word + 1 > (u64 *)(long)context->data_end)
-			break;
+	word = (u64 *)start_of(context);
+	for (int i = 0; i < WORDS && i < frame->words; i++, word++) {
+		if ((u8 *)(word + 1) > end_of(context))
+			return 0;
 		*word = frame->bytes[i];
 	}
+	word = (u64 *)(start_of(context) + ((frame->len - sizeof(*word)) & 0xfff));
+	if ((u8 *)(word + 1) > end_of(context))
+		return 0;
+	*word = frame->last;
 	return 1;
 }
 #endif

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya::programs::XdpMode;
 use tfo_common::policy::{Action, Class, Rate};
 use tfo_tests::{
@@ -152,6 +152,21 @@ impl Defence {
         }
     }
 
+    /// Makes sure that it met the flood: nearly all of the `sent` SYNs, where it can tell.
+    pub(crate) fn met(self, field: &Field, sent: u64) -> Result<()> {
+        let counter = match self {
+            Self::NoFlood | Self::Kernel | Self::Nftables | Self::Synproxy => return Ok(()),
+            Self::Tfo(..) => "Syns",
+            Self::Guard => "GuardChallenged",
+        };
+        let met = field.tfo.stats()?.counters.get(counter).copied();
+        ensure!(
+            met.is_some_and(|met| met as f64 >= 0.9 * sent as f64),
+            "{counter} is {met:?} after a flood of {sent} SYNs: they are not what they ought to be, or are lost on the way"
+        );
+        Ok(())
+    }
+
     pub(crate) fn lower(self, field: &Field) -> Result<()> {
         let server = &field.bed.pair.server;
         match self {
@@ -200,6 +215,7 @@ pub(crate) struct Field {
 
 impl Field {
     pub(crate) fn new() -> Result<Self> {
+        let flood = Peer::flood()?;
         let bed = Bed::idle(Pair::new()?)?;
         let server = &bed.pair.server;
         let generator = Netns::new("flood")?;
@@ -235,7 +251,7 @@ impl Field {
             receiving: Tfo::new(&generator),
             bed,
             generator,
-            flood: Peer::flood()?,
+            flood,
             index,
             _receiver: receiver,
         })

@@ -45,9 +45,8 @@ SEC("xdp") int flood(struct context *context)
 
 	if (!settings || !put_back(context))
 		return ABORTED;
-	/* Read anew, or the verifier loses sight of the bound. */
-	frame = (u8 *)(long)*(volatile u32 *)&context->data;
-	if (frame + END > (u8 *)(long)*(volatile u32 *)&context->data_end)
+	frame = start_of(context);
+	if (frame + END > end_of(context))
 		return ABORTED;
 	/* 198.18.0.0/15, which is for benchmarks (RFC 2544). */
 	put(frame, SOURCE, 198 | (18 | (source & 1)) << 8, 1);

@@ -134,6 +134,7 @@ fn measure(field: &mut Field, flood: Flood, defence: Defence, time: Duration) ->
         );
         server.join().unwrap_or_else(|panic| resume_unwind(panic))?;
         generated.transpose()?;
+        defence.met(field, sent.load(Ordering::Relaxed))?;
         watched
     })
 }

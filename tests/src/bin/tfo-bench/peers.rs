@@ -109,15 +109,21 @@ impl Peer {
     fn put_back(&mut self, frame: &[u8]) -> Result<()> {
         /// Most words that it puts back.
         const WORDS: usize = 16;
-        let mut words = [0; 2 + WORDS];
+        /// What comes before them: length, words, last word.
+        const HEAD: usize = 3;
+        let mut words = [0; HEAD + WORDS];
         let bytes = frame.as_chunks::<8>().0.iter().take(WORDS);
-        words[0] = frame.len() as u64;
-        words[1] = bytes.len() as u64;
-        for (word, bytes) in words[2..].iter_mut().zip(bytes) {
+        let last = frame.last_chunk().context("a frame of less than a word")?;
+        words[..HEAD].copy_from_slice(&[
+            frame.len() as u64,
+            bytes.len() as u64,
+            u64::from_ne_bytes(*last),
+        ]);
+        for (word, bytes) in words[HEAD..].iter_mut().zip(bytes) {
             *word = u64::from_ne_bytes(*bytes);
         }
         let map = self.ebpf.map_mut("FRAME").context("no FRAME")?;
-        Ok(Array::<_, [u64; 2 + WORDS]>::try_from(map)?.set(0, words, 0)?)
+        Ok(Array::<_, [u64; HEAD + WORDS]>::try_from(map)?.set(0, words, 0)?)
     }
 
     /// What the C program counts at `port` for a frame.
