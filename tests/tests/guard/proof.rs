@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::time::{ClockId, clock_gettime};
 use tfo_common::counters::Counter::{self, *};
 use tfo_tests::{
     kernel::TcpExt,
@@ -17,7 +16,7 @@ use tfo_tests::{
     veth::{CLIENT_INTERFACE, Family, server_port},
     xdp::Mode,
 };
-use tfo_userspace::datapath::Namespace;
+use tfo_userspace::{datapath::Namespace, kernel::clock::monotonic_coarse};
 
 use crate::{
     stranger::{Challenge, Stranger},
@@ -201,8 +200,7 @@ fn a_challenge_is_good_for_its_own_handshake_alone() -> Result<()> {
 
 /// The slot of time at this moment.
 fn slot(shift: u32) -> u64 {
-    let now = clock_gettime(ClockId::MonotonicCoarse);
-    (now.tv_sec * 1_000_000_000 + now.tv_nsec).cast_unsigned() >> shift
+    monotonic_coarse().as_nanos() as u64 >> shift
 }
 
 fn wait_for_slot(wanted: u64, shift: u32) {

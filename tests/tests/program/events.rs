@@ -8,7 +8,10 @@ use tfo_tests::{
     packet::{Segment, cookie, fast_open},
     program::{KeyBytes, Program},
 };
-use tfo_userspace::datapath::{EventFilter, EventStream, Lost, monotonic};
+use tfo_userspace::{
+    datapath::{EventFilter, EventStream, Lost},
+    kernel::clock::monotonic,
+};
 
 const KEY: KeyBytes = *b"the one key here";
 

@@ -77,6 +77,7 @@ fn a_guard_is_in_force_for_as_long_as_its_section_stands() -> Result<()> {
         "\"maybe\" is no mode",
         "port 443: guarded from now on (on)",
         "guard: cleared",
+        "port 443: not guarded any more, after",
     ])?;
     Ok(())
 }

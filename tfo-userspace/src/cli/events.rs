@@ -7,7 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 use serde_json::json;
 use tfo_common::{counters::Counter, events::Event, guard::Reaction};
-use tfo_userspace::datapath::{EventFilter, EventStream, Lost, Namespace, monotonic, slug};
+use tfo_userspace::{
+    datapath::{EventFilter, EventStream, Lost, Namespace, slug},
+    kernel::clock::monotonic,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval},

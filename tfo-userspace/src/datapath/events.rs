@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
-use rustix::time::{ClockId, clock_gettime};
 use tfo_common::{
     classify::Outcome,
     counters::Counter,
@@ -12,6 +11,7 @@ use tfo_common::{
 };
 
 use super::{DatapathError, Namespace, NamespaceError, lock::Lock, program::map_from_pin};
+use crate::kernel::clock::monotonic;
 
 /// Events per second, where nobody asks for another number.
 pub const DEFAULT_RATE: u32 = 10_000;
@@ -212,13 +212,6 @@ impl Drop for EventStream {
         // Where this fails, the deadline does it.
         let _ = self.set_gate(EventGate::default());
     }
-}
-
-/// The clock of [`Event::time`].
-pub fn monotonic() -> Duration {
-    clock_gettime(ClockId::Monotonic)
-        .try_into()
-        .unwrap_or_default()
 }
 
 impl Namespace {

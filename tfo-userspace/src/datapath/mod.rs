@@ -53,7 +53,7 @@ pub use control::{Control, ControlError};
 pub use counters::Snapshot;
 pub use detach::{detach, detach_gone};
 pub use drift::Drift;
-pub use events::{DEFAULT_RATE, EventFilter, EventStream, Lost, monotonic, slug};
+pub use events::{DEFAULT_RATE, EventFilter, EventStream, Lost, slug};
 pub use follow::{Change, Follower, Wanted};
 pub use guard::{GuardError, GuardState, GuardStore, PortState, Unguarded};
 pub use key_store::KeyStore;

@@ -12,7 +12,7 @@ use tfo_common::{
 };
 
 pub use section::{PortSection, Section};
-pub use switch::{Switch, switches};
+pub use switch::{Switch, changes};
 
 /// Which ports are guarded. The default guards none.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! When ports came to be guarded, and when that was over.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::datapath::PortState;
 
@@ -32,9 +32,24 @@ impl Switch {
     }
 }
 
+/// What became of ports between two looks, also of those whose rule is gone: they are not guarded any more.
+pub fn changes(before: &BTreeMap<u16, PortState>, now: &[PortState]) -> Vec<(PortState, Switch)> {
+    let has_rule = |port: u16| now.iter().any(|state| state.port == port);
+    let gone = before.values().filter(|state| !has_rule(state.port));
+    let gone = gone.map(|state| PortState {
+        on: false,
+        ..*state
+    });
+    let of = |port: PortState| {
+        let switches = switches(before.get(&port.port), &port);
+        switches.into_iter().map(move |switch| (port, switch))
+    };
+    now.iter().copied().chain(gone).flat_map(of).collect()
+}
+
 /// What became of a port, in the order of time. One that is seen for the first time may just have come to be
 /// guarded.
-pub fn switches(before: Option<&PortState>, now: &PortState) -> Vec<Switch> {
+fn switches(before: Option<&PortState>, now: &PortState) -> Vec<Switch> {
     let (was_on, counted) = before.map_or((false, 0), |it| (it.on, it.switches));
     let again = now.switches > counted;
     let after = |state: &PortState| Switch::Off {
@@ -106,6 +121,25 @@ mod tests {
         assert_eq!(
             off(7).text(&port(false, 1, 7)),
             "port 443: not guarded any more, after 7 s"
+        );
+    }
+
+    #[test]
+    fn a_rule_that_is_gone_guards_nothing() {
+        let other = PortState {
+            port: 80,
+            ..port(false, 1, 7)
+        };
+        let guarded = port(true, 1, 7);
+        let before = [(80, other), (443, guarded)].into();
+        let off = Switch::Off {
+            after: Duration::from_secs(7),
+        };
+        assert_eq!(changes(&before, &[]), [(port(false, 1, 7), off)]);
+        assert_eq!(changes(&before, &[guarded]), []);
+        assert_eq!(
+            changes(&BTreeMap::new(), &[guarded]),
+            [(guarded, Switch::On)]
         );
     }
 }

@@ -56,7 +56,21 @@ pub fn since_1970() -> Duration {
 /// The time since the system was started: `CLOCK_BOOTTIME`, which nobody sets and which goes on while
 /// the system is suspended.
 pub fn since_boot() -> Duration {
-    let time = clock_gettime(ClockId::Boottime);
-    // It starts at 0 and does not go back.
-    Duration::try_from(time).unwrap_or_default()
+    read(ClockId::Boottime)
+}
+
+/// The clock of the data path's events: `CLOCK_MONOTONIC`, as of `bpf_ktime_get_ns`.
+pub fn monotonic() -> Duration {
+    read(ClockId::Monotonic)
+}
+
+/// The clock of the guard in the data path: `CLOCK_MONOTONIC` as of the last tick, as of
+/// `bpf_ktime_get_coarse_ns`.
+pub fn monotonic_coarse() -> Duration {
+    read(ClockId::MonotonicCoarse)
+}
+
+fn read(clock: ClockId) -> Duration {
+    // They start at 0 and do not go back.
+    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
 }

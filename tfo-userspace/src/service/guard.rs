@@ -1,15 +1,18 @@
 //! The guard of a namespace: what the configuration has, a new secret in each slot of time, and the log of ports
 //! that came to be guarded.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
 
 use tfo_common::counters::Counter;
 use tracing::{error, info, warn};
 
 use crate::{
     config::NamespaceConfig,
-    datapath::{DatapathError, GuardError, GuardState, Namespace, PortState, Snapshot, Unguarded},
-    guard::{Guard, Switch, switches},
+    datapath::{DatapathError, GuardError, Namespace, PortState, Snapshot, Unguarded},
+    guard::{Guard, Switch, changes},
 };
 
 /// What is known of it since the last look.
@@ -21,17 +24,12 @@ pub(super) struct Watchman {
     unguarded: Vec<Unguarded>,
     /// The slot of time that has had its new secret.
     slot: Option<u64>,
-    ports: BTreeMap<u16, Seen>,
+    /// Those with a rule, at the last look.
+    ports: BTreeMap<u16, PortState>,
+    /// SYNs that had been challenged when a port was last not guarded.
+    challenged: BTreeMap<u16, u64>,
     /// Why it could not be looked at, which the log has.
     blind: Option<String>,
-}
-
-/// A port at the last look.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    state: PortState,
-    /// SYNs that had been challenged when it was last not guarded.
-    challenged: u64,
 }
 
 impl Watchman {
@@ -88,19 +86,15 @@ impl Watchman {
     }
 
     fn look(&mut self, namespace: &Namespace) -> Result<(), DatapathError> {
-        let Some(state) = namespace.guard()? else {
-            self.ports.clear();
-            self.slot = None;
-            return Ok(());
-        };
-        if self.slot != Some(state.slot) {
+        let state = namespace.guard()?;
+        let slot = state.as_ref().map(|state| state.slot);
+        if slot.is_some() && slot != self.slot {
             namespace.refresh_guard()?;
-            self.slot = Some(state.slot);
         }
-        let same = state.ports.len() == self.ports.len()
-            && state.ports.iter().all(|port| self.has_seen(port));
-        if !same {
-            self.note(&state, &namespace.counters()?);
+        self.slot = slot;
+        let ports = state.map(|state| state.ports).unwrap_or_default();
+        if ports.len() != self.ports.len() || !ports.iter().all(|port| self.has_seen(port)) {
+            self.note(ports, &namespace.counters()?);
         }
         Ok(())
     }
@@ -108,47 +102,44 @@ impl Watchman {
     /// Whether nothing became of it since.
     fn has_seen(&self, port: &PortState) -> bool {
         let seen = self.ports.get(&port.port);
-        seen.is_some_and(|seen| (seen.state.on, seen.state.switches) == (port.on, port.switches))
+        seen.is_some_and(|seen| (seen.on, seen.switches) == (port.on, port.switches))
     }
 
-    fn note(&mut self, state: &GuardState, counters: &Snapshot) {
-        let mut ports = BTreeMap::new();
-        for port in &state.ports {
-            let challenged = challenged(state, port.port, counters);
-            let seen = self.ports.get(&port.port);
-            let before = seen.map_or(challenged, |seen| seen.challenged);
-            let switches = switches(seen.map(|seen| &seen.state), port);
-            for switch in &switches {
-                let text = switch.text(port);
-                match switch {
-                    Switch::On => info!("guard: {text}"),
-                    Switch::Off { .. } => {
-                        let challenged = challenged.saturating_sub(before);
-                        info!("guard: {text}; {challenged} SYNs were challenged");
-                    }
-                }
+    fn note(&mut self, ports: Vec<PortState>, counters: &Snapshot) {
+        let now = ports.iter().map(|port| port.port);
+        let ruled: BTreeSet<_> = self.ports.keys().copied().chain(now).collect();
+        let total = |port| challenged(port, &ruled, counters);
+        for (port, switch) in changes(&self.ports, &ports) {
+            let text = switch.text(&port);
+            if switch == Switch::On {
+                info!("guard: {text}");
+                continue;
             }
-            let ended = switches.iter().any(|it| *it != Switch::On);
-            let challenged = if port.on && !ended {
-                before
-            } else {
-                challenged
-            };
-            let state = *port;
-            ports.insert(port.port, Seen { state, challenged });
+            let total = total(port.port);
+            let before = self.challenged.insert(port.port, total);
+            // Counts start anew where the data path does.
+            let since = total.checked_sub(before.unwrap_or_default());
+            let since = since.map(|since| format!("; {since} SYNs were challenged"));
+            info!("guard: {text}{}", since.unwrap_or_default());
         }
-        self.ports = ports;
+        let before = mem::take(&mut self.challenged);
+        let of = |port: &PortState| {
+            let before = before.get(&port.port).filter(|_| port.on).copied();
+            (port.port, before.unwrap_or_else(|| total(port.port)))
+        };
+        self.challenged = ports.iter().map(of).collect();
+        self.ports = ports.into_iter().map(|port| (port.port, port)).collect();
     }
 }
 
-/// SYNs that were challenged by a port's rule.
-fn challenged(state: &GuardState, port: u16, counters: &Snapshot) -> u64 {
+/// SYNs that were challenged by a port's rule; by that of port 0 where a port is not among the `ruled` ones.
+fn challenged(port: u16, ruled: &BTreeSet<u16>, counters: &Snapshot) -> u64 {
     let count = Counter::GuardChallenged;
     if port != 0 {
         return counters.ports.get(&port).map_or(0, |it| it.get(count));
     }
-    let ruled = |port: &u16| state.guard.ports.contains_key(port);
-    let others = counters.ports.iter().filter(|(port, _)| !ruled(port));
+    let others = counters.ports.iter();
+    let others = others.filter(|(port, _)| !ruled.contains(port));
     counters.other.get(count) + others.map(|(_, it)| it.get(count)).sum::<u64>()
 }
 
@@ -170,7 +161,6 @@ mod tests {
     use tfo_common::counters::Counters;
 
     use super::*;
-    use crate::guard::PortGuard;
 
     #[test]
     fn the_default_rule_has_what_no_other_has() {
@@ -184,17 +174,9 @@ mod tests {
             other: counters(4),
             ..Snapshot::default()
         };
-        let state = GuardState {
-            guard: Guard {
-                default: Some(PortGuard::default()),
-                ports: [(443, PortGuard::default())].into(),
-                ..Guard::default()
-            },
-            ports: Vec::new(),
-            slot: 0,
-        };
-        assert_eq!(challenged(&state, 443, &snapshot), 1);
-        assert_eq!(challenged(&state, 8443, &snapshot), 0);
-        assert_eq!(challenged(&state, 0, &snapshot), 2 + 4);
+        let ruled = [0, 443].into();
+        assert_eq!(challenged(443, &ruled, &snapshot), 1);
+        assert_eq!(challenged(8443, &ruled, &snapshot), 0);
+        assert_eq!(challenged(0, &ruled, &snapshot), 2 + 4);
     }
 }

@@ -123,10 +123,7 @@ pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
             });
             section.tables.push(table);
         }
-        Err(error) => {
-            let why = format!("{error:#}").replace('\n', " ");
-            report.missing.push(("what the guard costs".into(), why));
-        }
+        Err(error) => report.miss("what the guard costs", &error),
     }
     Ok(section)
 }
@@ -157,20 +154,15 @@ fn policies(effort: &Effort) -> Result<Section> {
         }
     }
     let rows = cases.iter().zip(&samples);
+    let rows = rows.map(|(case, samples)| Row::paired(case.name, samples));
     Ok(Section {
         title: "What an action costs".into(),
         about: vec![ABOUT.into()],
-        tables: vec![Table {
-            name: "A SYN with data and a bad cookie".into(),
-            of: "action".into(),
-            unit: "nanoseconds".into(),
-            yardstick: Some("empty program".into()),
-            subject: "tfo".into(),
-            rows: rows
-                .map(|(case, samples)| Row::paired(case.name, samples))
-                .collect(),
-            ..Table::default()
-        }],
+        tables: vec![Table::beside_empty(
+            "A SYN with data and a bad cookie",
+            "action",
+            rows.collect(),
+        )],
         plots: vec![Plot {
             file: "actions.svg".into(),
             caption: "What an action costs, beside an empty program (less is better)".into(),

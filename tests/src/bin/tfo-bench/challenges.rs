@@ -139,15 +139,10 @@ fn run(effort: &Effort) -> Result<Table> {
         }
     }
     let rows = cases.iter().zip(&samples);
-    Ok(Table {
-        name: "A SYN and the guard".into(),
-        of: "SYN".into(),
-        unit: "nanoseconds".into(),
-        yardstick: Some("empty program".into()),
-        subject: "tfo".into(),
-        rows: rows
-            .map(|(case, samples)| Row::paired(case.name, samples))
-            .collect(),
-        ..Table::default()
-    })
+    let rows = rows.map(|(case, samples)| Row::paired(case.name, samples));
+    Ok(Table::beside_empty(
+        "A SYN and the guard",
+        "SYN",
+        rows.collect(),
+    ))
 }

@@ -51,8 +51,7 @@ pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
     let mut field = match Field::new() {
         Ok(field) => field,
         Err(error) => {
-            let why = format!("{error:#}").replace('\n', " ");
-            report.missing.push(("floods".into(), why));
+            report.miss("floods", &error);
             return Ok(Section::default());
         }
     };

@@ -26,8 +26,7 @@ pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
     let _listener = Listener::fast_open(&netns, any)?;
     let c = Peer::c(&[PRIMARY, BACKUP]);
     if let Err(error) = &c {
-        let why = format!("{error:#}");
-        report.missing.push(("the equal C program".into(), why));
+        report.miss("the equal C program", error);
     }
     netns.run(|| run(effort, c.ok().as_ref()))
 }
@@ -136,15 +135,11 @@ fn measure(empty: &Xdp, tfo: &mut Tfo, case: &Case, runs: u32, round: usize) -> 
 
 fn frames(cases: &[Case]) -> Table {
     let row = |case: &Case| Row::paired(&case.name, &case.samples);
-    Table {
-        name: "Beside an empty program".into(),
-        of: "frame".into(),
-        unit: "nanoseconds for a packet".into(),
-        yardstick: Some("empty program".into()),
-        subject: "tfo".into(),
-        more_is_better: false,
-        rows: cases.iter().map(row).collect(),
-    }
+    Table::beside_empty(
+        "Beside an empty program",
+        "frame",
+        cases.iter().map(row).collect(),
+    )
 }
 
 /// What Rust costs: the C program does not do more, and is written for this alone.

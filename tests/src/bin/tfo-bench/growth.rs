@@ -128,15 +128,7 @@ impl Step {
 impl Growth {
     fn table(&self) -> Table {
         let row = |step: &Step| Row::paired(step.size.to_string(), &step.samples);
-        Table {
-            name: self.name.into(),
-            of: "how many".into(),
-            unit: "nanoseconds for a packet".into(),
-            yardstick: Some("empty program".into()),
-            subject: "tfo".into(),
-            more_is_better: false,
-            rows: self.steps.iter().map(row).collect(),
-        }
+        Table::beside_empty(self.name, "how many", self.steps.iter().map(row).collect())
     }
 
     /// Whether the most cost what the fewest do.

@@ -85,6 +85,29 @@ pub(crate) struct Sample {
     pub(crate) subject: f64,
 }
 
+impl Report {
+    /// That could not be measured.
+    pub(crate) fn miss(&mut self, what: &str, error: &anyhow::Error) {
+        let why = format!("{error:#}").replace('\n', " ");
+        self.missing.push((what.to_owned(), why));
+    }
+}
+
+impl Table {
+    /// Nanoseconds of `tfo` beside an empty program's.
+    pub(crate) fn beside_empty(name: &str, of: &str, rows: Vec<Row>) -> Self {
+        Self {
+            name: name.into(),
+            of: of.into(),
+            unit: "nanoseconds for a packet".into(),
+            yardstick: Some("empty program".into()),
+            subject: "tfo".into(),
+            rows,
+            ..Self::default()
+        }
+    }
+}
+
 impl Spread {
     /// # Panics
     ///

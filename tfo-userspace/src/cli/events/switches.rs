@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 use tfo_userspace::{
-    datapath::{Namespace, PortState, monotonic},
-    guard::{Switch, switches},
+    datapath::{Namespace, PortState},
+    guard::{Switch, changes},
+    kernel::clock::monotonic,
 };
 
 use super::time;
@@ -52,21 +53,6 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// What became of ports, also of those whose rule is gone: they are not guarded any more.
-fn changes(before: &BTreeMap<u16, PortState>, now: &[PortState]) -> Vec<(PortState, Switch)> {
-    let has_rule = |port: u16| now.iter().any(|state| state.port == port);
-    let gone = before.values().filter(|state| !has_rule(state.port));
-    let gone = gone.map(|state| PortState {
-        on: false,
-        ..*state
-    });
-    let of = |port: PortState| {
-        let switches = switches(before.get(&port.port), &port);
-        switches.into_iter().map(move |switch| (port, switch))
-    };
-    now.iter().copied().chain(gone).flat_map(of).collect()
-}
-
 /// When it was, in nanoseconds of the clock of events. That a port is not guarded any more is known from the look
 /// at it.
 fn moment(switch: Switch, port: &PortState) -> u64 {
@@ -85,32 +71,4 @@ fn to_json(switch: Switch, port: &PortState, time: &str) -> Value {
         "mode": port.rule.mode.name(),
         "on": switch == Switch::On,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use tfo_userspace::guard::PortGuard;
-
-    use super::*;
-
-    #[test]
-    fn a_rule_that_is_gone_guards_nothing() {
-        let port = |port, on| PortState {
-            port,
-            rule: PortGuard::default(),
-            on,
-            since: Some(Duration::from_secs(7)),
-            switches: 1,
-        };
-        let before = [(80, port(80, false)), (443, port(443, true))].into();
-        let off = Switch::Off {
-            after: Duration::from_secs(7),
-        };
-        assert_eq!(changes(&before, &[]), [(port(443, false), off)]);
-        assert_eq!(changes(&before, &[port(443, true)]), []);
-        assert_eq!(
-            changes(&BTreeMap::new(), &[port(443, true)]),
-            [(port(443, true), Switch::On)]
-        );
-    }
 }

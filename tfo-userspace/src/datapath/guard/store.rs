@@ -6,7 +6,6 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData, MapError},
 };
-use rustix::time::{ClockId, clock_gettime};
 use tfo_common::{
     cookie::Key,
     guard::{GuardHead, GuardPort, Mode, SECRETS, SLOT_SHIFT, secret_index},
@@ -17,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::{
     datapath::DatapathError,
     guard::{Guard, PortGuard},
-    kernel::window,
+    kernel::{clock::monotonic_coarse, window},
 };
 
 /// The maps of the guard.
@@ -167,10 +166,7 @@ impl GuardStore {
 
 /// The time of the guard in the data path: as of the last tick.
 pub(super) fn nanoseconds() -> u64 {
-    let now: Duration = clock_gettime(ClockId::MonotonicCoarse)
-        .try_into()
-        .unwrap_or_default();
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+    u64::try_from(monotonic_coarse().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// For tests alone: a slot of time is 2 to the power of that many nanoseconds.
