@@ -1,6 +1,8 @@
 //! Coming and going: what `tfo` finds, what it leaves, and who has which keys in between.
 
 use std::{
+    panic::resume_unwind,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -14,7 +16,7 @@ use tfo_tests::{
     veth::{Family, Pair, SERVER_INTERFACE},
     xdp::{self, Mode},
 };
-use tfo_userspace::keys::Fingerprint;
+use tfo_userspace::{datapath::Namespace, keys::Fingerprint};
 
 const ZERO: &str = "00000000-00000000-00000000-00000000";
 const LIMIT: Duration = Duration::from_secs(20);
@@ -318,4 +320,36 @@ fn namespaces_have_nothing_in_common() -> Result<()> {
         ..Tally::default()
     })?;
     Ok(())
+}
+
+/// Who looks while maps are made, or go, one after another, sees all of them or none.
+#[test]
+fn who_looks_amid_an_attach_or_a_detach_is_told_no_error() -> Result<()> {
+    const ROUNDS: u32 = 5;
+    let bed = Bed::idle(Pair::new()?)?;
+    let done = AtomicBool::new(false);
+    let looks = thread::scope(|scope| {
+        let looker = scope.spawn(|| {
+            bed.pair.server.run(|| -> Result<u32> {
+                let mut looks = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let namespace = Namespace::current()?;
+                    namespace.keys()?;
+                    namespace.policy_summary()?;
+                    namespace.guard()?;
+                    looks += 1;
+                }
+                Ok(looks)
+            })
+        });
+        let come_and_go = (0..ROUNDS).try_for_each(|_| {
+            bed.tfo.done(&["attach", SERVER_INTERFACE])?;
+            bed.tfo.done(&["detach", SERVER_INTERFACE]).map(drop)
+        });
+        done.store(true, Ordering::Relaxed);
+        let looks = looker.join().unwrap_or_else(|panic| resume_unwind(panic));
+        come_and_go.and(looks)
+    })?;
+    ensure!(looks > 1000, "{looks} looks");
+    ensure_gone(&bed)
 }

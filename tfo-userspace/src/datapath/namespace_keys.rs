@@ -25,13 +25,11 @@ impl Namespace {
     ///
     /// [`DatapathError`] where the map cannot be opened.
     pub fn keys(&self) -> Result<Option<KeyStore>, DatapathError> {
-        let path = self.pins().map(KEYS);
-        path.exists()
-            .then(|| {
-                let map = map_from_pin(&path, KEYS)?;
-                KeyStore::new(map, Some(self.pins()))
-            })
-            .transpose()
+        let pins = self.pins();
+        pins.open(&[KEYS], || {
+            let map = map_from_pin(&pins.map(KEYS), KEYS)?;
+            KeyStore::new(map, Some(pins))
+        })
     }
 
     /// How long ago the keys last changed, as far as we know.

@@ -1,6 +1,6 @@
 //! The policy of a namespace.
 
-use tfo_common::maps::POLICY;
+use tfo_common::maps::{POLICY, POLICY_LIMITS, POLICY_LISTS, POLICY_RULES};
 
 use super::{DatapathError, Namespace, NamespaceError, PolicyStore, program::map_from_pin};
 use crate::policy::Policy;
@@ -20,13 +20,11 @@ impl Namespace {
     /// The data path's policies; `None` where nothing is attached.
     fn policies(&self) -> Result<Option<PolicyStore>, DatapathError> {
         let pins = self.pins();
-        if !pins.map(POLICY).exists() {
-            return Ok(None);
-        }
-        PolicyStore::of(Some(pins.clone()), |name| {
-            map_from_pin(&pins.map(name), name)
+        pins.open(&[POLICY, POLICY_RULES, POLICY_LISTS, POLICY_LIMITS], || {
+            PolicyStore::of(Some(pins.clone()), |name| {
+                map_from_pin(&pins.map(name), name)
+            })
         })
-        .map(Some)
     }
 
     /// The policy in force; `None` where there is none.

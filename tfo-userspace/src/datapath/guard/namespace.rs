@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tfo_common::{
     guard::{GuardPort, Mode},
-    maps::GUARD,
+    maps::{GUARD, GUARD_PORTS, GUARD_SECRETS},
 };
 use tokio::time::sleep;
 
@@ -96,10 +96,9 @@ impl Namespace {
     /// The guard's maps; `None` where nothing is attached.
     fn guards(&self) -> Result<Option<GuardStore>, DatapathError> {
         let pins = self.pins();
-        if !pins.map(GUARD).exists() {
-            return Ok(None);
-        }
-        GuardStore::of(|name| map_from_pin(&pins.map(name), name)).map(Some)
+        pins.open(&[GUARD, GUARD_PORTS, GUARD_SECRETS], || {
+            GuardStore::of(|name| map_from_pin(&pins.map(name), name))
+        })
     }
 
     /// Whether interfaces that are attached need the guard's programs.
