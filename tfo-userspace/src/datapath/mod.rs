@@ -120,6 +120,14 @@ impl DatapathError {
         }
     }
 
+    /// A map is not pinned where it was looked for.
+    fn is_absence(&self) -> bool {
+        let Self::Map { source, .. } = self else {
+            return false;
+        };
+        matches!(&**source, aya::maps::MapError::SyscallError(call) if call.io_error.kind() == std::io::ErrorKind::NotFound)
+    }
+
     /// A [`DatapathError::Pin`] at `path`.
     fn pin(path: &Path) -> impl FnOnce(aya::pin::PinError) -> Self {
         move |source| Self::Pin {

@@ -8,8 +8,8 @@ use tfo_common::{
 };
 
 use super::{
-    DatapathError, KeyStore, Namespace, NamespaceError, namespace::State, program::map_from_pin,
-    value,
+    DatapathError, KeyStore, Namespace, NamespaceError, namespace::State, pins::found_maps,
+    program::map_from_pin, value,
 };
 use crate::{
     kernel::{clock, sysctl},
@@ -26,10 +26,8 @@ impl Namespace {
     /// [`DatapathError`] where the map cannot be opened.
     pub fn keys(&self) -> Result<Option<KeyStore>, DatapathError> {
         let pins = self.pins();
-        pins.open(&[KEYS], || {
-            let map = map_from_pin(&pins.map(KEYS), KEYS)?;
-            KeyStore::new(map, Some(pins))
-        })
+        let map = map_from_pin(&pins.map(KEYS), KEYS);
+        found_maps(map.and_then(|map| KeyStore::new(map, Some(pins))))
     }
 
     /// How long ago the keys last changed, as far as we know.

@@ -1,8 +1,8 @@
 //! The policy of a namespace.
 
-use tfo_common::maps::{POLICY, POLICY_LIMITS, POLICY_LISTS, POLICY_RULES};
-
-use super::{DatapathError, Namespace, NamespaceError, PolicyStore, program::map_from_pin};
+use super::{
+    DatapathError, Namespace, NamespaceError, PolicyStore, pins::found_maps, program::map_from_pin,
+};
 use crate::policy::Policy;
 
 /// A policy in short.
@@ -20,11 +20,8 @@ impl Namespace {
     /// The data path's policies; `None` where nothing is attached.
     fn policies(&self) -> Result<Option<PolicyStore>, DatapathError> {
         let pins = self.pins();
-        pins.open(&[POLICY, POLICY_RULES, POLICY_LISTS, POLICY_LIMITS], || {
-            PolicyStore::of(Some(pins.clone()), |name| {
-                map_from_pin(&pins.map(name), name)
-            })
-        })
+        let open = |name| map_from_pin(&pins.map(name), name);
+        found_maps(PolicyStore::of(Some(pins.clone()), open))
     }
 
     /// The policy in force; `None` where there is none.

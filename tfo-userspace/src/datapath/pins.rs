@@ -60,23 +60,6 @@ impl NamespacePins {
         self.0.join(name.to_ascii_lowercase())
     }
 
-    /// What `open` makes of these maps; `None` where they are not all there. An attach that is under way makes
-    /// one after another, and a detach removes them so.
-    pub(super) fn open<T>(
-        &self,
-        maps: &[&str],
-        open: impl FnOnce() -> Result<T, DatapathError>,
-    ) -> Result<Option<T>, DatapathError> {
-        let are_there = || maps.iter().all(|name| self.map(name).exists());
-        if !are_there() {
-            return Ok(None);
-        }
-        match open() {
-            Err(_) if !are_there() => Ok(None),
-            opened => opened.map(Some),
-        }
-    }
-
     /// The inner map that is in force of the map of maps of that name.
     pub(super) fn in_force(&self, name: &str) -> PathBuf {
         self.0
@@ -395,6 +378,15 @@ pub(super) fn remove_file(path: &Path) -> Result<(), DatapathError> {
 fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// `None` where a map was not pinned: an attach that is under way makes one after another, and a detach removes
+/// them so.
+pub(super) fn found_maps<T>(result: Result<T, DatapathError>) -> Result<Option<T>, DatapathError> {
+    match result {
+        Err(error) if error.is_absence() => Ok(None),
         result => result.map(Some),
     }
 }

@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use tfo_common::{
-    guard::{GuardPort, Mode},
-    maps::{GUARD, GUARD_PORTS, GUARD_SECRETS},
-};
+use tfo_common::guard::{GuardPort, Mode};
 use tokio::time::sleep;
 
 use super::{GuardStore, discharge, post, store::nanoseconds};
 use crate::{
     datapath::{
         DatapathError, Namespace, NamespaceError, info, namespace::AttachedInterface,
-        program::map_from_pin,
+        pins::found_maps, program::map_from_pin,
     },
     guard::{Guard, PortGuard},
     kernel::link::{self, XdpMode},
@@ -96,9 +93,7 @@ impl Namespace {
     /// The guard's maps; `None` where nothing is attached.
     fn guards(&self) -> Result<Option<GuardStore>, DatapathError> {
         let pins = self.pins();
-        pins.open(&[GUARD, GUARD_PORTS, GUARD_SECRETS], || {
-            GuardStore::of(|name| map_from_pin(&pins.map(name), name))
-        })
+        found_maps(GuardStore::of(|name| map_from_pin(&pins.map(name), name)))
     }
 
     /// Whether interfaces that are attached need the guard's programs.
