@@ -1,91 +1,132 @@
-//! A number in a map that several CPUs change.
+//! A 64-bit word in a map that several CPUs change at once.
 //!
-//! Rust and LLVM offer no atomics for the BPF target, though the machine has the instructions
-//! (Linux 5.12): they are written out here. On other targets this only has to compile.
+//! Rust has no atomics for the BPF target, though the machine has the instructions (Linux 5.12): they are written
+//! out here. On the host the same operations are [`core::sync::atomic::AtomicU64`]'s, so that decisions which
+//! depend on them are tested there.
 
-use core::{cell::UnsafeCell, ptr};
+use core::cell::UnsafeCell;
+#[cfg(not(target_arch = "bpf"))]
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use tfo_common::policy::Rate;
-
-/// A u64 in a map's value.
+/// A u64 whose every access is atomic.
 #[repr(transparent)]
-pub(crate) struct Shared(UnsafeCell<u64>);
+#[derive(Default)]
+pub struct AtomicWord(UnsafeCell<u64>);
 
-// SAFETY: every access is one machine instruction on an aligned u64.
-unsafe impl Sync for Shared {}
+// SAFETY: every access is one atomic instruction on an aligned u64.
+unsafe impl Sync for AtomicWord {}
 
-impl Shared {
-    /// A new one.
+impl AtomicWord {
+    /// A word that holds `value`.
     #[inline(always)]
-    pub(crate) const fn new(value: u64) -> Self {
+    pub const fn new(value: u64) -> Self {
         Self(UnsafeCell::new(value))
     }
 
+    #[cfg(not(target_arch = "bpf"))]
+    fn host(&self) -> &AtomicU64 {
+        // SAFETY: a live, aligned u64 that is accessed in no other way.
+        unsafe { AtomicU64::from_ptr(self.0.get()) }
+    }
+
+    /// The value.
     #[inline(always)]
-    pub(crate) fn load(&self) -> u64 {
-        // SAFETY: a live, aligned u64; a volatile read of it is a single load.
-        unsafe { ptr::read_volatile(self.0.get()) }
+    pub fn load(&self) -> u64 {
+        #[cfg(target_arch = "bpf")]
+        {
+            // SAFETY: a live, aligned u64; a volatile read of it is a single load.
+            unsafe { core::ptr::read_volatile(self.0.get()) }
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        {
+            self.host().load(SeqCst)
+        }
     }
 
     /// Replaces the value.
     #[inline(always)]
-    pub(crate) fn store(&self, value: u64) {
-        // SAFETY: as above.
-        unsafe { ptr::write_volatile(self.0.get(), value) };
+    pub fn store(&self, value: u64) {
+        #[cfg(target_arch = "bpf")]
+        {
+            // SAFETY: a live, aligned u64; a volatile write to it is a single store.
+            unsafe { core::ptr::write_volatile(self.0.get(), value) };
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        self.host().store(value, SeqCst);
     }
 
-    /// Takes one from the bucket whose state it is, and from which other CPUs take, too; `false` where nothing
-    /// is left.
+    /// Adds `amount`, wrapping. Returns the value before.
     #[inline(always)]
-    pub(crate) fn take(&self, rate: Rate, now: u64) -> bool {
-        let state = self.load();
-        let Some(next) = rate.take(state, now) else {
-            return false;
-        };
-        // Where another CPU came in between, it took this one's.
-        let before = self.compare_exchange(state, next);
-        before == state || rate.take(before, now).is_some()
-    }
-
-    /// Adds `amount` and gives the value before.
-    #[inline(always)]
-    pub(crate) fn fetch_add(&self, amount: u64) -> u64 {
-        let mut value = amount;
+    pub fn fetch_add(&self, amount: u64) -> u64 {
+        #[cfg(target_arch = "bpf")]
+        {
+            let mut value = amount;
+            // SAFETY: the pointer is to a live, aligned u64.
+            unsafe {
+                core::arch::asm!(
+                    "{value} = atomic_fetch_add((u64 *)({at} + 0), {value})",
+                    value = inout(reg) value,
+                    at = in(reg) self.0.get(),
+                );
+            }
+            value
+        }
         #[cfg(not(target_arch = "bpf"))]
         {
-            value += self.load();
+            self.host().fetch_add(amount, SeqCst)
         }
-        #[cfg(target_arch = "bpf")]
-        // SAFETY: the pointer is to a live, aligned u64.
-        unsafe {
-            core::arch::asm!(
-                "{value} = atomic_fetch_add((u64 *)({at} + 0), {value})",
-                value = inout(reg) value,
-                at = in(reg) self.0.get(),
-            );
-        }
-        value
     }
 
-    /// Puts `new` where `current` stands, and gives the value before.
+    /// Writes `new` if the value is `current`. Returns the value before.
     #[inline(always)]
-    pub(crate) fn compare_exchange(&self, current: u64, new: u64) -> u64 {
-        let mut value = current;
+    pub fn compare_exchange(&self, current: u64, new: u64) -> u64 {
+        #[cfg(target_arch = "bpf")]
+        {
+            let mut value = current;
+            // SAFETY: the pointer is to a live, aligned u64. The instruction compares with r0 and leaves the value
+            // before in it.
+            unsafe {
+                core::arch::asm!(
+                    "r0 = cmpxchg_64({at} + 0, r0, {new})",
+                    at = in(reg) self.0.get(),
+                    new = in(reg) new,
+                    inout("r0") value,
+                );
+            }
+            value
+        }
         #[cfg(not(target_arch = "bpf"))]
         {
-            value += self.load() + new;
+            let (Ok(before) | Err(before)) =
+                self.host().compare_exchange(current, new, SeqCst, SeqCst);
+            before
         }
-        #[cfg(target_arch = "bpf")]
-        // SAFETY: the pointer is to a live, aligned u64. The instruction compares with r0 and leaves
-        // the value before in it.
-        unsafe {
-            core::arch::asm!(
-                "r0 = cmpxchg_64({at} + 0, r0, {new})",
-                at = in(reg) self.0.get(),
-                new = in(reg) new,
-                inout("r0") value,
-            );
-        }
-        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn no_addition_is_lost_among_threads() {
+        let word = AtomicWord::new(7);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1000).for_each(|_| _ = word.fetch_add(1)));
+            }
+        });
+        assert_eq!(word.load(), 4007);
+    }
+
+    #[test]
+    fn an_exchange_takes_place_at_the_expected_value_only() {
+        let word = AtomicWord::new(1);
+        assert_eq!((word.compare_exchange(2, 3), word.load()), (1, 1));
+        assert_eq!((word.compare_exchange(1, 3), word.load()), (1, 3));
+        word.store(9);
+        assert_eq!(word.load(), 9);
     }
 }

@@ -2,39 +2,39 @@
 //! `tcp_parse_fastopen_option`, as observed on a live kernel.
 
 use tfo_common::{
-    cookie::Cookie,
-    wire::{
-        options::{self, FastOpen, Options},
-        signature::{Refusal, SignatureRules, Signatures},
+    fastopen::Cookie,
+    wire::options::{
+        fast_open::{self, FastOpen, SynOptions},
+        signature::{SignatureFault, SignatureRules, Signatures},
     },
 };
 
 /// A rule, the options' bytes, and what they say.
-type Row = (&'static str, &'static [u8], Options);
+type Row = (&'static str, &'static [u8], SynOptions);
 
-const NONE: Options = Options::NONE;
-const REQUEST: Options = says(FastOpen::Request);
-const COOKIE: Options = says(FastOpen::Cookie(Cookie::from_bytes(*b"biscuits")));
-const OTHER_COOKIE: Options = says(FastOpen::Cookie(Cookie::from_bytes(*b"crumbles")));
-const BAD_LENGTH: Options = says(FastOpen::BadLength);
+const NONE: SynOptions = SynOptions::NONE;
+const REQUEST: SynOptions = says(FastOpen::Request);
+const COOKIE: SynOptions = says(FastOpen::Cookie(Cookie::from_bytes(*b"biscuits")));
+const OTHER_COOKIE: SynOptions = says(FastOpen::Cookie(Cookie::from_bytes(*b"crumbles")));
+const BAD_LENGTH: SynOptions = says(FastOpen::BadLength);
 
-const fn says(fast_open: FastOpen) -> Options {
-    Options {
+const fn says(fast_open: FastOpen) -> SynOptions {
+    SynOptions {
         fast_open,
         experimental: false,
         ..NONE
     }
 }
 
-const fn experimental(options: Options) -> Options {
-    Options {
+const fn experimental(options: SynOptions) -> SynOptions {
+    SynOptions {
         experimental: true,
         ..options
     }
 }
 
-const fn malformed(options: Options) -> Options {
-    Options {
+const fn malformed(options: SynOptions) -> SynOptions {
+    SynOptions {
         malformed: true,
         ..options
     }
@@ -135,17 +135,17 @@ const NEIGHBOURS: &[Row] = &[
 ];
 
 /// Reads options of a SYN with data that stand between `around`, as they do between a header and data.
-fn read(bytes: &[u8], around: &[u8]) -> Options {
+fn read(bytes: &[u8], around: &[u8]) -> SynOptions {
     let frame = [around, bytes, around].concat();
-    options::parse(&frame[..], around.len(), bytes.len(), true).0
+    fast_open::parse(&frame[..], around.len(), bytes.len(), true).0
 }
 
 fn check(rows: &[Row]) {
     for (rule, bytes, expected) in rows {
         for around in [b"".as_slice(), b"\x22\x02", b"\x02", b"\0", b"\x0abiscuits"] {
-            let said = Options {
+            let said = SynOptions {
                 signatures: Signatures::NONE,
-                timestamp: None,
+                tsval: None,
                 ..read(bytes, around)
             };
             assert_eq!(said, *expected, "{rule}: {}", bytes.escape_ascii());
@@ -176,11 +176,11 @@ const SIGNATURES: &[(&str, &[u8], Left)] = &[
 
 #[test]
 fn signatures() {
-    for (rule, bytes, (fault, md5, authentication)) in SIGNATURES {
+    for (rule, bytes, (fault, md5, ao)) in SIGNATURES {
         let expected = Signatures {
             fault: *fault,
             md5: *md5,
-            authentication: *authentication,
+            ao: *ao,
         };
         assert_eq!(read(bytes, b"\x13").signatures, expected, "{rule}");
     }
@@ -189,25 +189,24 @@ fn signatures() {
 /// What the kernel drops, by what it knows: Linux 6.7 and later without TCP-AO and with it, and earlier.
 #[test]
 fn refusals() {
-    let rules = |fault_from, refuses_authentication| SignatureRules {
+    let rules = |fault_from, refuses_ao| SignatureRules {
         fault_from,
         refuses_md5: true,
-        refuses_authentication,
+        refuses_ao,
     };
     let [new, with_ao, old] = [
         rules(Some(18), false),
         rules(Some(5), true),
         rules(None, false),
     ];
-    let of = |fault, md5, authentication| {
-        let signatures = Signatures {
-            fault,
-            md5,
-            authentication,
-        };
-        [new, with_ao, old].map(|rules| signatures.refusal(&rules))
+    let of = |fault, md5, ao| {
+        let signatures = Signatures { fault, md5, ao };
+        [new, with_ao, old].map(|rules| signatures.check(&rules))
     };
-    let (broken, unexpected) = (Some(Refusal::Broken), Some(Refusal::Unexpected));
+    let (broken, unexpected) = (
+        Some(SignatureFault::BrokenList),
+        Some(SignatureFault::Unexpected),
+    );
     assert_eq!(of(0, 0, 0), [None; 3]);
     assert_eq!(of(4, 0, 0), [None; 3]);
     assert_eq!(of(5, 0, 0), [None, broken, None]);
@@ -221,7 +220,7 @@ fn refusals() {
 /// The last one counts, if it has its size.
 #[test]
 fn timestamps() {
-    let says = |bytes: &[u8]| read(bytes, b"\x08\x0a").timestamp;
+    let says = |bytes: &[u8]| read(bytes, b"\x08\x0a").tsval;
     assert_eq!(says(b"\x02\x04.."), None);
     assert_eq!(says(b"\x08\x0a\x01\x02\x03\x04...."), Some(0x0102_0304));
     assert_eq!(says(b"\x08\x09\x01\x02\x03\x04..."), None);

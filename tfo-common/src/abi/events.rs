@@ -1,82 +1,76 @@
-//! Single SYNs, told to whoever listens: what is told, when, and how often.
+//! Events of single SYNs: their layout, the reader's filter, and the rate limit.
 
 use crate::{
-    classify::Outcome,
-    counters::Counter,
-    guard::Reaction,
-    policy::{Action, Verdict},
-    sources::Address,
-    syn::Syn,
-    wire::options::FastOpen,
+    classify::Outcome, context::SynContext, counters::Counter, guard::GuardAction, policy::Action,
+    wire::addresses::Address,
 };
 
-/// What became of one SYN.
+/// The event of one SYN: an entry of the ring buffer `EVENTS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Event {
     /// Nanoseconds since boot, without suspend: `CLOCK_MONOTONIC`.
     pub time: u64,
-    /// Where it came from.
+    /// Source address.
     pub source: Address,
-    /// Where it went.
+    /// Destination address.
     pub destination: Address,
     /// Source then destination port as on the wire, in a little-endian word.
     pub ports: u32,
     /// Bytes of data.
     pub data_len: u32,
-    /// [`Outcome`] as its place in [`Outcome::ALL`]: of the SYN as it came.
+    /// Number of the [`Outcome`] of the SYN as it came.
     outcome: u8,
-    /// 1 where the SYN has a Fast Open option, or a malformed one, else 0.
+    /// 1 where the SYN asked for Fast Open, else 0.
     asks: u8,
-    /// The policy's [`Action`] as its place in [`Action::ALL`], and [`DRY_RUN`].
+    /// Number of the policy's [`Action`], and [`DRY_RUN`].
     action: u8,
-    /// Its cause, as its place in [`Counter::POLICY`].
+    /// Index of the policy's cause in [`Counter::POLICY`].
     cause: u8,
-    /// The guard's [`Reaction`] as its place in [`Reaction::ALL`], and [`ISSUED`]. A whole word: LLVM would make
-    /// a call of `memset` of odd bytes, which libbpf's loader does not take.
-    reaction: u32,
+    /// Number of the [`GuardAction`], and [`COOKIE_ISSUED`]. A whole word: LLVM would call `memset` for odd bytes, which
+    /// libbpf's loader refuses.
+    guard: u32,
 }
 
-/// The bit of [`Event::action`] that says that nothing was done.
+/// Bit of [`Event::action`]: the action was counted, not taken.
 const DRY_RUN: u8 = 0x80;
-/// The bit of [`Event::reaction`] that says that a Fast Open cookie was handed out.
-const ISSUED: u32 = 0x80;
+/// Bit of [`Event::guard`]: the challenge carried a Fast Open cookie.
+const COOKIE_ISSUED: u32 = 0x80;
 
 // SAFETY: `repr(C)`, u64 before u32 before four u8 and a u32: no padding, and any bytes are an event.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Event {}
 
 impl Event {
-    /// Tells of `syn`, which came to `outcome` at `time`.
+    /// The event of the SYN of `context`, at `time` in nanoseconds of `CLOCK_MONOTONIC`.
     #[inline(always)]
-    pub const fn new(time: u64, syn: &Syn, outcome: Outcome, verdict: Verdict) -> Self {
-        let asks = syn.options.malformed || !matches!(syn.options.fast_open, FastOpen::Absent);
+    pub const fn new(time: u64, context: &SynContext) -> Self {
+        let SynContext {
+            syn,
+            guard,
+            verdict,
+            ..
+        } = context;
+        let issued = if guard.cookie_issued() {
+            COOKIE_ISSUED
+        } else {
+            0
+        };
         Self {
             time,
             source: Address::source(&syn.addresses),
             destination: Address::destination(&syn.addresses),
             ports: syn.ports,
             data_len: syn.data_len,
-            outcome: outcome as u8,
-            asks: asks as u8,
+            outcome: context.outcome() as u8,
+            asks: syn.asks_for_fast_open() as u8,
             action: verdict.planned() as u8 | if verdict.is_dry_run() { DRY_RUN } else { 0 },
             cause: verdict.cause() as u8,
-            reaction: Reaction::None as u32,
+            guard: guard.action() as u32 | issued,
         }
     }
 
-    /// The same of a SYN that the guard let pass or not; `issued` where its sender was handed a cookie.
-    #[inline(always)]
-    #[must_use]
-    pub const fn guarded(self, reaction: Reaction, issued: bool) -> Self {
-        let issued = if issued { ISSUED } else { 0 };
-        Self {
-            reaction: reaction as u32 | issued,
-            ..self
-        }
-    }
-
-    /// The event that was written as these bytes; `None` where another version wrote them.
+    /// From the bytes of the ring buffer; `None` where another version wrote them.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (words, rest) = bytes.as_chunks::<8>();
         let [time, s0, s1, d0, d1, ports_len, outcome_asks] = *words else {
@@ -89,11 +83,11 @@ impl Event {
         };
         let (ports, data_len) = halves(ports_len);
         let [outcome, asks, action, cause, ..] = outcome_asks;
-        let (_, reaction) = halves(outcome_asks);
+        let (_, guard) = halves(outcome_asks);
         let known = usize::from(outcome) < Outcome::ALL.len()
             && usize::from(action & !DRY_RUN) < Action::ALL.len()
             && usize::from(cause) < Counter::POLICY.len()
-            && ((reaction & !ISSUED) as usize) < Reaction::ALL.len();
+            && ((guard & !COOKIE_ISSUED) as usize) < GuardAction::ALL.len();
         (rest.is_empty() && known).then_some(Self {
             time: word(time),
             source: Address([word(s0), word(s1)]),
@@ -104,11 +98,11 @@ impl Event {
             asks,
             action,
             cause,
-            reaction,
+            guard,
         })
     }
 
-    /// What the port's policy did, and whether it only would have; `None` where it let the SYN pass.
+    /// The policy's action, and whether it was a dry run; `None` where the policy passed the SYN.
     pub fn action(&self) -> Option<(Action, bool)> {
         match Action::from_number(self.action & !DRY_RUN) {
             Action::Pass => None,
@@ -116,37 +110,34 @@ impl Event {
         }
     }
 
-    /// Why it did.
+    /// The cause of the policy's action.
     pub fn cause(&self) -> Option<Counter> {
         let cause = Counter::POLICY.get(usize::from(self.cause))?;
         (self.action != 0).then_some(*cause)
     }
 
-    /// What the guard did with it.
-    pub fn reaction(&self) -> Reaction {
-        Reaction::from_number(self.reaction & !ISSUED)
+    /// The guard's action.
+    pub fn guard(&self) -> GuardAction {
+        GuardAction::from_number(self.guard & !COOKIE_ISSUED)
     }
 
-    /// Whether the guard handed its sender a cookie.
-    pub const fn issued(&self) -> bool {
-        self.reaction & ISSUED != 0
+    /// The guard's challenge carried a Fast Open cookie.
+    pub const fn cookie_issued(&self) -> bool {
+        self.guard & COOKIE_ISSUED != 0
     }
 
-    /// What became of it.
+    /// The outcome of the SYN as it came.
     pub fn outcome(&self) -> Outcome {
-        Outcome::ALL
-            .get(self.outcome as usize)
-            .copied()
-            .unwrap_or(Outcome::NoOption)
+        Outcome::from_number(self.outcome)
     }
 
-    /// Why it did not get the Fast Open that it asked for; `None` where it did, or did not ask.
+    /// The reason for which the SYN did not get Fast Open; `None` where it did, or did not ask.
     pub fn reason(&self) -> Option<Counter> {
         let acted = matches!(self.action(), Some((_, false)));
         let policy = acted.then_some(Counter::ReasonPolicy);
-        // One that asked for a cookie and has one got what it asked for.
-        let given = self.issued() && self.outcome() == Outcome::Request;
-        let guard = (self.reaction().blocks() && !given).then_some(Counter::ReasonGuard);
+        // A request that is answered with a cookie got what it asked for.
+        let given = self.cookie_issued() && self.outcome() == Outcome::Request;
+        let guard = (self.guard().blocks() && !given).then_some(Counter::ReasonGuard);
         self.outcome()
             .reason()
             .or(policy)
@@ -154,31 +145,32 @@ impl Event {
             .filter(|_| self.asks != 0)
     }
 
-    /// The port that it comes from.
+    /// The source port.
     pub const fn source_port(&self) -> u16 {
         (self.ports as u16).swap_bytes()
     }
 
-    /// The port that it asks for.
+    /// The destination port.
     pub const fn destination_port(&self) -> u16 {
         ((self.ports >> 16) as u16).swap_bytes()
     }
 }
 
-/// What a listener wants to be told. The program reads it at every SYN that has to do with Fast Open.
+/// The filter and rate of the reader of events: the value of the map `EVENT_GATE`, read at every SYN with Fast Open or
+/// data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct EventGate {
-    /// When it stops listening, in nanoseconds as [`Event::time`]; 0 where nobody listens. A listener
-    /// puts it off while it lives, so that one that was killed costs nothing for long.
+    /// Time until which events are wanted, as [`Event::time`]; 0 where there is no reader. A reader extends it while it
+    /// lives, so that one that was killed costs nothing for long.
     pub until: u64,
     /// Nanoseconds from one event to the next on one CPU, on average.
     pub interval: u64,
-    /// How far a CPU may run ahead of that, in nanoseconds.
+    /// Nanoseconds by which a CPU may run ahead of that.
     pub burst: u64,
-    /// The outcomes that it wants: a bit for each, as it stands in [`Outcome::ALL`].
+    /// Wanted outcomes: the bit of each [`Outcome`]'s number.
     pub outcomes: u64,
-    /// The destination port that it wants; 0 for all.
+    /// Wanted destination port; 0 for all.
     pub port: u64,
 }
 
@@ -187,21 +179,21 @@ pub struct EventGate {
 unsafe impl aya::Pod for EventGate {}
 
 impl EventGate {
-    /// Whether it wants to hear of such a SYN.
+    /// `true` if the event of this SYN is wanted.
     #[inline(always)]
-    pub const fn wants(&self, syn: &Syn, outcome: Outcome) -> bool {
-        self.outcomes >> (outcome as u32) & 1 != 0
-            && (self.port == 0 || self.port == syn.destination_port() as u64)
+    pub const fn wants(&self, context: &SynContext) -> bool {
+        self.outcomes >> (context.outcome() as u32) & 1 != 0
+            && (self.port == 0 || self.port == context.syn.destination_port() as u64)
     }
 }
 
-/// What one CPU may still tell, and what it did not.
+/// The events that one CPU may still write, and those that it lost: a value of the map `EVENT_BUDGET`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct EventBudget {
-    /// When the next event is due, by [`EventGate::interval`].
+    /// Time of the next event, by [`EventGate::interval`].
     next: u64,
-    /// Events that were over the rate.
+    /// Events beyond the rate.
     pub over_rate: u64,
     /// Events for which the ring had no room.
     pub ring_full: u64,
@@ -212,7 +204,7 @@ pub struct EventBudget {
 unsafe impl aya::Pod for EventBudget {}
 
 impl EventBudget {
-    /// Whether an event may be told at `now`. Counts it as lost where not.
+    /// `true` if an event may be written at `now`; else counts it as lost.
     #[inline(always)]
     pub const fn take(&mut self, now: u64, gate: &EventGate) -> bool {
         let earliest = now.saturating_sub(gate.burst);
@@ -233,57 +225,69 @@ impl EventBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cookie::Addresses, syn::Layout, wire::options::Options};
+    use crate::{
+        classify::{Classification, socket::Socket},
+        guard::Decision,
+        wire::{
+            addresses::Addresses,
+            options::fast_open::{FastOpen, SynOptions},
+            syn::{Layout, Syn},
+        },
+    };
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn syn() -> Syn {
-        Syn {
+    /// A SYN to port 443 with 7 bytes of data.
+    fn context(fast_open: FastOpen) -> SynContext {
+        SynContext::new(Syn {
             addresses: Addresses::v4([192, 0, 2, 1], [198, 51, 100, 2]),
             sequence: 1,
             ports: u32::from_le_bytes([0x12, 0x34, 0x01, 0xbb]),
             data_len: 7,
-            options: Options {
-                fast_open: FastOpen::Request,
-                ..Options::NONE
+            options: SynOptions {
+                fast_open,
+                ..SynOptions::NONE
             },
             layout: Layout::NONE,
-        }
+        })
+    }
+
+    fn classified(fast_open: FastOpen, socket: &Socket) -> SynContext {
+        let mut context = context(fast_open);
+        context.classification = Classification::of(&context.syn, socket, || None);
+        context
     }
 
     #[test]
-    fn a_reason_is_told_to_those_who_asked() {
-        let event = Event::new(1, &syn(), Outcome::QueueFull, Verdict::NONE);
-        assert_eq!(event.reason(), Some(Counter::ReasonQueueFull));
+    fn a_syn_that_asked_has_a_reason() {
+        let event = Event::new(1, &classified(FastOpen::Request, &Socket::None));
+        assert_eq!(event.outcome(), Outcome::NoListener);
+        assert_eq!(event.reason(), Some(Counter::ReasonNoListener));
         assert_eq!(
             (event.source_port(), event.destination_port()),
             (0x1234, 443)
         );
-        let plain = Syn {
-            options: Options::NONE,
-            ..syn()
-        };
-        let event = Event::new(1, &plain, Outcome::QueueFull, Verdict::NONE);
-        assert_eq!(
-            (event.outcome(), event.reason()),
-            (Outcome::QueueFull, None)
-        );
+        let event = Event::new(1, &classified(FastOpen::Absent, &Socket::None));
+        assert_eq!((event.outcome(), event.reason()), (Outcome::NoOption, None));
     }
 
     #[test]
-    fn what_the_guard_did_is_told() {
-        let of = |outcome, reaction, issued| {
-            let event = Event::new(1, &syn(), outcome, Verdict::NONE).guarded(reaction, issued);
-            assert_eq!((event.reaction(), event.issued()), (reaction, issued));
+    fn an_event_has_the_guards_action() {
+        let reason = |fast_open, action, issued| {
+            let mut context = classified(fast_open, &Socket::Unknown);
+            context.guard = Decision::new(action, false).with_cookie(issued);
+            let event = Event::new(1, &context);
+            assert_eq!((event.guard(), event.cookie_issued()), (action, issued));
             event.reason()
         };
         let guard = Some(Counter::ReasonGuard);
-        assert_eq!(of(Outcome::Primary, Reaction::Proven, false), None);
-        assert_eq!(of(Outcome::Primary, Reaction::Challenged, false), guard);
-        assert_eq!(of(Outcome::Request, Reaction::Challenged, true), None);
-        assert_eq!(of(Outcome::Request, Reaction::Capped, false), guard);
-        let bad = Some(Counter::ReasonBadCookie);
-        assert_eq!(of(Outcome::BadCookie, Reaction::Challenged, true), bad);
+        let challenged = GuardAction::Challenged;
+        assert_eq!(reason(FastOpen::Request, GuardAction::Proven, false), None);
+        assert_eq!(reason(FastOpen::Request, challenged, false), guard);
+        assert_eq!(reason(FastOpen::Request, challenged, true), None);
+        assert_eq!(reason(FastOpen::Request, GuardAction::Capped, false), guard);
+        let bad = Some(Counter::ReasonBadLength);
+        assert_eq!(reason(FastOpen::BadLength, challenged, true), bad);
     }
 
     #[test]
@@ -301,12 +305,13 @@ mod tests {
             outcomes: 1 << Outcome::Request as u32,
             ..EventGate::default()
         };
-        assert!(gate.wants(&syn(), Outcome::Request));
-        assert!(!gate.wants(&syn(), Outcome::Primary));
+        let request = classified(FastOpen::Request, &Socket::Unknown);
+        assert!(gate.wants(&request));
+        assert!(!gate.wants(&classified(FastOpen::BadLength, &Socket::Unknown)));
         gate.port = 443;
-        assert!(gate.wants(&syn(), Outcome::Request));
+        assert!(gate.wants(&request));
         gate.port = 80;
-        assert!(!gate.wants(&syn(), Outcome::Request));
+        assert!(!gate.wants(&request));
     }
 
     /// However SYNs come, no second has more than the rate and one burst.

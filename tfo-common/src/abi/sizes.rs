@@ -1,6 +1,6 @@
-//! How much data SYNs carry: a histogram whose buckets double.
+//! Histogram of the bytes of data in SYNs, by powers of two.
 
-/// Buckets: 1, 2-3, 4-7, and so on to 32,768-65,535. An IP packet has no room for more.
+/// Number of buckets: 1, 2-3, 4-7, and so on to 32,768-65,535. An IP packet has no room for more.
 pub const BUCKETS: usize = 16;
 
 /// The bucket that counts SYNs with `len` bytes of data; at least 1.
@@ -31,7 +31,7 @@ pub const fn bucket(len: u32) -> usize {
     bucket
 }
 
-/// SYNs with data, by how much.
+/// SYNs with data, by bucket: the value of the map `SIZES`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Sizes([u64; BUCKETS]);
@@ -51,7 +51,7 @@ impl Sizes {
         }
     }
 
-    /// Each bucket's least and greatest size in bytes, and its count.
+    /// Least and greatest size in bytes of each bucket, and its count.
     pub fn buckets(&self) -> impl Iterator<Item = (u32, u32, u64)> {
         (0..).zip(self.0).map(|(bucket, count)| {
             let least = 1 << bucket;

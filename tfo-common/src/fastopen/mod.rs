@@ -1,7 +1,7 @@
-//! The cookie: SipHash-2-4 over both addresses, under one of the server's keys.
+//! Cookies: SipHash-2-4 over both addresses, under one of the server's keys.
 //!
-//! Source: RFC 7413 section 4.1.2; Linux' `__tcp_fastopen_cookie_gen_cipher`, which hashes source
-//! then destination address as they are on the wire, without ports or padding.
+//! Source: RFC 7413 section 4.1.2; Linux' `__tcp_fastopen_cookie_gen_cipher`, which hashes source then destination
+//! address as they are on the wire, without ports or padding.
 
 mod key;
 mod siphash;
@@ -9,82 +9,23 @@ mod siphash;
 pub use key::{Key, KeySet};
 use siphash::siphash_2_4;
 
-/// SipHash-2-4 of words under a key.
-#[inline(always)]
-pub(crate) fn siphash<const N: usize>(key: &Key, words: &[u64; N]) -> u64 {
-    siphash_2_4(key.k0, key.k1, words)
-}
+use crate::wire::addresses::Addresses;
+pub use crate::wire::options::fast_open::Cookie;
 
-/// Source then destination address, as on the wire, in little-endian words: the hash's own input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addresses {
-    /// Two 4-byte addresses.
-    V4(u64),
-    /// Two 16-byte addresses.
-    V6([u64; 4]),
-}
-
-impl Addresses {
-    /// The addresses of a segment from `source` to `destination`.
-    pub fn v4(source: [u8; 4], destination: [u8; 4]) -> Self {
-        let mut bytes = [0; 8];
-        bytes[..4].copy_from_slice(&source);
-        bytes[4..].copy_from_slice(&destination);
-        Self::V4(u64::from_le_bytes(bytes))
-    }
-
-    /// The addresses of a segment from `source` to `destination`.
-    pub fn v6(source: [u8; 16], destination: [u8; 16]) -> Self {
-        let (source, destination) = (
-            u128::from_le_bytes(source),
-            u128::from_le_bytes(destination),
-        );
-        Self::V6([
-            source as u64,
-            (source >> 64) as u64,
-            destination as u64,
-            (destination >> 64) as u64,
-        ])
-    }
-}
-
-/// A cookie of the length that Linux issues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cookie(u64);
-
-impl Cookie {
-    /// Bytes of a cookie: `TCP_FASTOPEN_COOKIE_SIZE`.
-    pub const LEN: usize = 8;
-
-    /// The cookie that stands in an option as these bytes.
-    pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
-        Self(u64::from_le_bytes(bytes))
-    }
-
-    /// The cookie that stands in an option as this little-endian word.
+impl Key {
+    /// The cookie that a server with this key issues for these addresses.
     #[inline(always)]
-    pub const fn from_word(word: u64) -> Self {
-        Self(word)
-    }
-
-    /// The little-endian word that stands in an option.
-    #[inline(always)]
-    pub const fn word(self) -> u64 {
-        self.0
-    }
-
-    /// The cookie as it stands in an option.
-    pub const fn to_bytes(self) -> [u8; Self::LEN] {
-        self.0.to_le_bytes()
-    }
-
-    /// The cookie that a server with `key` hands to the client of `addresses`.
-    #[inline(always)]
-    pub fn issue(key: &Key, addresses: &Addresses) -> Self {
-        Self(match addresses {
-            Addresses::V4(word) => siphash_2_4(key.k0, key.k1, &[*word]),
-            Addresses::V6(words) => siphash_2_4(key.k0, key.k1, words),
+    pub fn cookie(&self, addresses: &Addresses) -> Cookie {
+        Cookie::from_word(match addresses {
+            Addresses::V4(word) => self.siphash(&[*word]),
+            Addresses::V6(words) => self.siphash(words),
         })
+    }
+
+    /// SipHash-2-4 of the words, little-endian, under this key.
+    #[inline(always)]
+    pub(crate) fn siphash<const N: usize>(&self, words: &[u64; N]) -> u64 {
+        siphash_2_4(self.k0, self.k1, words)
     }
 }
 
@@ -122,10 +63,7 @@ mod tests {
             ),
         ] {
             let cookie: u64 = cookie;
-            assert_eq!(
-                Cookie::issue(&key, &addresses).to_bytes(),
-                cookie.to_be_bytes()
-            );
+            assert_eq!(key.cookie(&addresses).to_bytes(), cookie.to_be_bytes());
         }
     }
 }

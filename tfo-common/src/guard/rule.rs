@@ -1,73 +1,81 @@
-//! When a port is guarded: always, or while it is flooded.
-//!
-//! The data path decides by itself, at each SYN without proof; a controller that died changes nothing.
+//! The rule of a port, its state, and the settings of a namespace: the values of the guard's maps.
 
-use crate::policy::Rate;
+use core::mem::offset_of;
 
-/// When a port is guarded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Mode {
-    /// Never; proof of what was challenged before is taken still.
-    #[default]
-    Off,
-    /// Always.
-    On,
-    /// While it is flooded.
-    Auto,
-}
+use crate::{atomic::AtomicWord, numbered::numbered, rate::Rate};
 
-impl Mode {
-    /// Every mode, in the order of its discriminant.
-    pub const ALL: [Self; 3] = [Self::Off, Self::On, Self::Auto];
-
-    /// The mode's name, as operators write it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::On => "on",
-            Self::Auto => "auto",
-        }
-    }
-
-    /// The mode that a map holds as this number.
-    #[inline(always)]
-    pub const fn from_number(number: u32) -> Self {
-        match number {
-            1 => Self::On,
-            2 => Self::Auto,
-            _ => Self::Off,
-        }
+numbered! {
+    /// When a port is guarded.
+    #[derive(Default)]
+    pub enum GuardMode: u32 else Off {
+        /// Never. Answers to earlier challenges are still accepted.
+        #[default]
+        Off = "off",
+        /// Always.
+        On = "on",
+        /// During a flood.
+        Auto = "auto",
     }
 }
 
-/// What is said of a port.
+/// The rule of a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct GuardRule {
-    /// The [`Mode`]'s number.
+    /// The [`GuardMode`]'s number.
     pub mode: u32,
     /// Zero.
     pub reserved: u32,
-    /// The port is flooded where SYNs without proof come faster; half as fast keeps it so.
+    /// Rate of SYNs without a valid cookie that switches the guard on; half of it keeps it on.
     pub above: Rate,
-    /// How long it stays guarded after that, in nanoseconds.
+    /// Nanoseconds for which the guard stays on after the flood.
     pub quiet: u64,
 }
 
-/// A port's rule and its state, which the data path changes: u64 each, and each for itself.
+impl GuardRule {
+    /// From the words of the map's value.
+    #[inline(always)]
+    pub const fn from_words([mode, above, quiet]: [u64; 3]) -> Self {
+        Self {
+            mode: mode as u32,
+            reserved: 0,
+            above: rate_from_word(above),
+            quiet,
+        }
+    }
+
+    /// The mode.
+    #[inline(always)]
+    pub const fn mode(&self) -> GuardMode {
+        GuardMode::from_number(self.mode)
+    }
+
+    /// Takes one token for a SYN without a valid cookie at `now`, in nanoseconds, while the guard is on or off. `None`
+    /// where the bucket is empty: the port is flooded.
+    #[inline(always)]
+    pub const fn take(&self, on: bool, state: u64, now: u64) -> Option<u64> {
+        let mut rate = self.above;
+        if on {
+            // Half the rate keeps the guard on, so that it does not oscillate.
+            rate.per_second = rate.per_second.div_ceil(2);
+        }
+        rate.take(state, now)
+    }
+}
+
+/// A value of the map `GUARD_PORTS`. The program changes all but the rule, as a [`PortState`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct GuardPort {
-    /// What is said of it.
+    /// The rule.
     pub rule: GuardRule,
-    /// It is guarded until then, in nanoseconds as `CLOCK_MONOTONIC`; 0 where it never was.
+    /// End of the guarded time, in nanoseconds of `CLOCK_MONOTONIC`; 0 where the port was never guarded.
     pub until: u64,
-    /// Since when it is guarded, or since when it was for the last time; 0 where it never was.
+    /// Start of the guarded time, this one or the last; 0 where the port was never guarded.
     pub since: u64,
-    /// The bucket of SYNs without proof.
+    /// Bucket of SYNs without a valid cookie.
     pub bucket: u64,
-    /// How often it came to be guarded.
+    /// Number of times that the guard was switched on.
     pub switches: u64,
 }
 
@@ -76,24 +84,106 @@ pub struct GuardPort {
 unsafe impl aya::Pod for GuardPort {}
 
 impl GuardPort {
-    /// Whether it is guarded at `now`.
+    /// `true` if the port is guarded at `now`.
     #[inline(always)]
     pub const fn is_on(&self, now: u64) -> bool {
         now < self.until
     }
 }
 
-impl GuardRule {
-    /// Takes a SYN without proof that comes at `now`, of a port that is guarded or not, from the bucket `state`.
-    /// `None` where it is one too many: the port is flooded.
+/// The state of a port as the program changes it: the fields of [`GuardPort`] behind the rule.
+#[repr(C)]
+#[derive(Default)]
+pub struct PortState {
+    /// See [`GuardPort::until`].
+    pub until: AtomicWord,
+    /// See [`GuardPort::since`].
+    pub since: AtomicWord,
+    /// See [`GuardPort::bucket`].
+    pub bucket: AtomicWord,
+    /// See [`GuardPort::switches`].
+    pub switches: AtomicWord,
+}
+
+impl PortState {
+    /// Offset of the state in a [`GuardPort`].
+    pub const OFFSET: usize = offset_of!(GuardPort, until);
+}
+
+const _: () = {
+    assert!(PortState::OFFSET + offset_of!(PortState, since) == offset_of!(GuardPort, since));
+    assert!(PortState::OFFSET + offset_of!(PortState, bucket) == offset_of!(GuardPort, bucket));
+    assert!(PortState::OFFSET + offset_of!(PortState, switches) == offset_of!(GuardPort, switches));
+    assert!(PortState::OFFSET + size_of::<PortState>() == size_of::<GuardPort>());
+};
+
+/// Settings for all guarded ports of a namespace: the value of the map `GUARD`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct GuardHead {
+    /// 1 where any port has a rule, else 0. A host without a guard loads only this.
+    pub armed: u32,
+    /// log2 of a time slot's nanoseconds: [`SLOT_SHIFT`], but in tests.
+    pub slot_shift: u32,
+    /// Window scale that the kernel advertises: `tcp_select_initial_window`.
+    pub window_scale: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Rate of challenges per source: an IPv4 address, or the first 64 bits of an IPv6 address.
+    pub replies: Rate,
+    /// Rate of SYNs with a valid cookie per source; those beyond are challenged.
+    pub proven: Rate,
+}
+
+// SAFETY: `repr(C)`, four u32 and two pairs of them: no padding, and any bytes are a head.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for GuardHead {}
+
+/// log2 of a time slot's nanoseconds: 68.7 seconds. A challenge is good in its slot and in the next one.
+pub const SLOT_SHIFT: u32 = 36;
+/// Number of secrets, one per time slot in turn. The one of the slot after the next can be replaced while packets are
+/// checked against the others.
+pub const SECRETS: usize = 4;
+
+impl GuardHead {
+    /// From the words of the map's value.
     #[inline(always)]
-    pub const fn take(&self, on: bool, state: u64, now: u64) -> Option<u64> {
-        let mut rate = self.above;
-        if on {
-            // Half as many keep it guarded, so that it does not go on and off at the edge.
-            rate.per_second = rate.per_second.div_ceil(2);
+    pub const fn from_words([switches, scale, replies, proven]: [u64; 4]) -> Self {
+        Self {
+            armed: switches as u32,
+            slot_shift: (switches >> 32) as u32,
+            window_scale: scale as u32,
+            reserved: 0,
+            replies: rate_from_word(replies),
+            proven: rate_from_word(proven),
         }
-        rate.take(state, now)
+    }
+
+    /// The time slot of `now`, in nanoseconds.
+    #[inline(always)]
+    pub const fn slot(&self, now: u64) -> u64 {
+        now >> (self.slot_shift % u64::BITS)
+    }
+
+    /// Nanoseconds for which a challenge is good at least.
+    #[inline(always)]
+    pub const fn validity(&self) -> u64 {
+        2 << (self.slot_shift % u64::BITS)
+    }
+}
+
+/// Index of the secret of a time slot.
+#[inline(always)]
+pub const fn secret_index(slot: u64) -> u32 {
+    slot as u32 % SECRETS as u32
+}
+
+/// A rate as a little-endian word of a map's value.
+#[inline(always)]
+const fn rate_from_word(word: u64) -> Rate {
+    Rate {
+        per_second: word as u32,
+        burst: (word >> 32) as u32,
     }
 }
 
@@ -103,15 +193,7 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    #[test]
-    fn modes_are_in_the_order_of_their_discriminants() {
-        for (index, mode) in Mode::ALL.into_iter().enumerate() {
-            assert_eq!(mode as usize, index);
-            assert_eq!(Mode::from_number(index as u32), mode);
-        }
-    }
-
-    /// Whether SYNs that come at `rate` for 10 seconds are too many.
+    /// `true` if SYNs at `rate` for 10 seconds are a flood.
     fn floods(on: bool, rate: u64) -> bool {
         let rule = GuardRule {
             above: Rate {

@@ -1,87 +1,34 @@
-//! What is done to a SYN: (judgement, rule) -> verdict.
+//! The verdict of a policy: (classification, rule) -> action and cause.
 //!
-//! Only SYNs with a Fast Open option or data come here, and only where a policy is set. A policy never
-//! makes the kernel take data that it would not take, and never costs a client more than the time that
-//! Fast Open saves, or one retransmission where it drops: a client's next SYN has no option and no data.
+//! A policy never makes the kernel take data that it would not take, and never costs a client more than the round trip
+//! that Fast Open saves, or one retransmission where it drops: a client's next SYN has no option and no data.
 
-mod limit;
-mod rule;
-
-pub use limit::{Limit, LimitKey, Rate, Scope};
-pub use rule::{Class, Listed, PolicyHead, PortRule, Rule};
-
+use super::{
+    action::Action,
+    class::Class,
+    limit::{Limit, Scope},
+    rule::{ListEntry, Rule},
+};
 use crate::{
-    classify,
-    counters::{Counter, Counters},
-    judgement::Judgement,
-    syn::Syn,
-    wire::{options::FastOpen, rewrite::Rewrite},
+    classify::Classification,
+    counters::Counter,
+    rate::Rate,
+    wire::{options::fast_open::FastOpen, syn::Syn},
 };
 
-/// What is done to a SYN.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Action {
-    /// It goes on as it came.
-    #[default]
-    Pass,
-    /// Its cookie becomes a request: the kernel takes no data, and hands out a cookie of its present key.
-    Reissue,
-    /// Its option is taken out: an ordinary handshake.
-    Fallback,
-    /// It goes no further.
-    Drop,
-}
-
-impl Action {
-    /// Every action, in the order of its discriminant.
-    pub const ALL: [Self; 4] = [Self::Pass, Self::Reissue, Self::Fallback, Self::Drop];
-
-    /// The action's name, as operators write it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pass => "pass",
-            Self::Reissue => "reissue",
-            Self::Fallback => "fallback",
-            Self::Drop => "drop",
-        }
-    }
-
-    /// The action that a map holds as this number.
-    #[inline(always)]
-    pub const fn from_number(number: u8) -> Self {
-        match number {
-            1 => Self::Reissue,
-            2 => Self::Fallback,
-            3 => Self::Drop,
-            _ => Self::Pass,
-        }
-    }
-
-    /// How it changes the SYN's option, if it does.
-    #[inline(always)]
-    pub const fn rewrite(self) -> Option<Rewrite> {
-        match self {
-            Self::Reissue => Some(Rewrite::Request),
-            Self::Fallback => Some(Rewrite::Absent),
-            Self::Pass | Self::Drop => None,
-        }
-    }
-}
-
-/// Why it is done.
+/// Why a policy acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// [`Rule::actions`].
+    /// The rule's action for the class: [`Rule::actions`].
     Rule,
-    /// The deny list.
+    /// The source is on the deny list.
     Denied,
-    /// A limit of such SYNs: of one source, or of all.
+    /// The limit of a class, of one source or of the port.
     Limit(Class, Scope),
 }
 
 impl Cause {
-    /// Its index among [`Counter::POLICY`].
+    /// Index in [`Counter::POLICY`].
     #[inline(always)]
     const fn index(self) -> u32 {
         const ACTIONS: u32 = Counter::POLICY_ACTIONS as u32;
@@ -92,50 +39,50 @@ impl Cause {
         }
     }
 
-    /// What counts SYNs for which this was the cause.
+    /// The counter of SYNs with this cause.
     pub const fn counter(self) -> Counter {
         Counter::POLICY[self.index() as usize]
     }
 }
 
-/// What a policy says of one SYN: an [`Action`] and its [`Cause`], packed into one word. Enums with fields
-/// would leave registers unset on some of their ways, which the kernel's verifier refuses.
+/// An [`Action`] and its [`Cause`], packed into one word: an enum with fields leaves registers unset on some paths,
+/// which the verifier refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict(u32);
 
-/// What a verdict depends on besides the SYN and the rule.
-pub trait Circumstances {
-    /// Whether the source is on a list.
-    fn listed(&self) -> Listed;
+/// The maps on which a verdict depends besides the SYN and the rule.
+pub trait PolicyState {
+    /// The source's entry in the policy's lists.
+    fn list_entry(&self) -> ListEntry;
 
-    /// Takes one of what a limit allows; `false` where nothing is left.
+    /// Takes one token from a limit's bucket; `false` where it is empty.
     fn take(&self, class: Class, scope: Scope, rate: Rate) -> bool;
 
-    /// `value` itself: see [`crate::wire::Frame::opaque`].
-    fn opaque(&self, value: u64) -> u64 {
+    /// See [`crate::wire::Frame::barrier_var`].
+    fn barrier_var(&self, value: u64) -> u64 {
         value
     }
 
-    /// A class's place in a rule. In the kernel, the verifier does not follow how a class came about: it is to
-    /// see the bound where the index is.
+    /// Index of a class in a rule's arrays. The verifier does not follow where a class came from, so the bound is
+    /// computed where the index is used.
     #[inline(always)]
     fn index(&self, class: Class) -> usize {
-        self.opaque(class as u64) as usize % Class::ALL.len()
+        self.barrier_var(class as u64) as usize % Class::ALL.len()
     }
 }
 
 impl Verdict {
-    /// Nothing.
+    /// No action.
     pub const NONE: Self = Self(0);
-    /// The SYN's source is on the allow list.
+    /// No action: the source is on the allow list.
     pub const ALLOWED: Self = Self(1 << 16);
-    /// Something would be done, but would not keep the data out: the listener takes it without any cookie.
+    /// No action: a rewrite would not keep the data out, since the listener takes it without a cookie.
     pub const UNFIT: Self = Self(1 << 17);
-    /// The bit that says that nothing is done.
+    /// The action is counted, not taken.
     const DRY_RUN: u32 = 1 << 18;
-    /// The bits of the action's number.
+    /// Mask of the action's number.
     const ACTION: u32 = 0x3;
-    /// Where the cause's index among [`Counter::POLICY`] is, and its bits.
+    /// Shift and mask of the cause's index in [`Counter::POLICY`].
     const CAUSE: u32 = 8;
     const CAUSES: u32 = 0xf;
 
@@ -145,48 +92,48 @@ impl Verdict {
         Self(action as u32 | cause << Self::CAUSE | dry_run)
     }
 
-    /// What `rule` says of `syn`.
+    /// The verdict of `rule` on `syn`.
     #[inline(always)]
     pub fn of(
         syn: &Syn,
-        judgement: Judgement,
+        classification: Classification,
         rule: &Rule,
-        circumstances: &impl Circumstances,
+        state: &impl PolicyState,
     ) -> Self {
-        let Some(class) = Class::of(syn, judgement.merit()) else {
+        let Some(class) = Class::of(syn, classification.cookie_outcome()) else {
             return Self::NONE;
         };
-        if judgement.is_beyond_policy() {
+        if classification.is_settled() {
             return Self::NONE;
         }
-        let (action, cause) = match circumstances.listed() {
-            Listed::Allowed => return Self::ALLOWED,
-            Listed::Denied => (Action::from_number(rule.denied), Cause::Denied.index()),
-            Listed::No => match over_limit(syn, judgement, class, rule, circumstances) {
+        let (action, cause) = match state.list_entry() {
+            ListEntry::Allow => return Self::ALLOWED,
+            ListEntry::Deny => (Action::from_number(rule.denied), Cause::Denied.index()),
+            ListEntry::None => match over_limit(syn, classification, class, rule, state) {
                 0 => {
-                    let action = rule.actions[circumstances.index(class)];
+                    let action = rule.actions[state.index(class)];
                     (Action::from_number(action), Cause::Rule.index())
                 }
                 cause => (class.over_limit(), cause),
             },
         };
-        fit(action, cause, syn, judgement, rule)
+        fit(action, cause, syn, classification, rule)
     }
 
-    /// The same, where every part has been through `opaque` (see [`crate::wire::Frame::opaque`]).
+    /// The same, each bit passed through `barrier` (see [`crate::wire::Frame::barrier_var`]).
     #[inline(always)]
     #[must_use]
-    pub fn through(self, opaque: impl FnOnce(u64) -> u64) -> Self {
-        Self(opaque(self.0.into()) as u32)
+    pub fn barrier_var(self, barrier: impl FnOnce(u64) -> u64) -> Self {
+        Self(barrier(self.0.into()) as u32)
     }
 
-    /// What is done, or would be in earnest.
+    /// The action, whether taken or only counted.
     #[inline(always)]
     pub const fn planned(self) -> Action {
         Action::from_number((self.0 & Self::ACTION) as u8)
     }
 
-    /// What is really done.
+    /// The action that is taken: none in a dry run.
     #[inline(always)]
     pub const fn action(self) -> Action {
         if self.is_dry_run() {
@@ -196,93 +143,79 @@ impl Verdict {
         }
     }
 
-    /// Nothing is done, but counted.
+    /// The action is counted, not taken.
     #[inline(always)]
     pub const fn is_dry_run(self) -> bool {
         self.0 & Self::DRY_RUN != 0
     }
 
-    /// The cause's index among [`Counter::POLICY`].
+    /// `true` for [`Self::ALLOWED`].
+    #[inline(always)]
+    pub(crate) const fn is_allowed(self) -> bool {
+        self.0 & Self::ALLOWED.0 != 0
+    }
+
+    /// `true` for [`Self::UNFIT`].
+    #[inline(always)]
+    pub(crate) const fn is_unfit(self) -> bool {
+        self.0 & Self::UNFIT.0 != 0
+    }
+
+    /// The number of [`Self::planned`]. Masked here, where the verifier sees that it bounds an index.
+    #[inline(always)]
+    pub(crate) const fn planned_number(self) -> usize {
+        (self.0 & Self::ACTION) as usize
+    }
+
+    /// The cause's index in [`Counter::POLICY`].
     #[inline(always)]
     pub(crate) const fn cause(self) -> usize {
         (self.0 >> Self::CAUSE & Self::CAUSES) as usize
     }
-
-    /// Counts `syn`, of which this was said.
-    #[inline(always)]
-    pub fn count(self, syn: &Syn, judgement: Judgement, counters: &mut Counters) {
-        let outcome = judgement.outcome(syn);
-        let planned = self.planned();
-        if matches!(planned, Action::Pass) {
-            if self.0 & Self::ALLOWED.0 != 0 {
-                counters.add(Counter::PolicyAllowed, 1);
-            }
-            if self.0 & Self::UNFIT.0 != 0 {
-                counters.add(Counter::PolicyUnfit, 1);
-            }
-            return outcome.count(syn, counters);
-        }
-        let first = if self.is_dry_run() {
-            Counter::DRY_RUN[0] as usize
-        } else {
-            Counter::POLICY[0] as usize
-        };
-        // Masked as they are, the verifier sees that neither is beyond the counters.
-        counters.count(first - 1 + (self.0 & Self::ACTION) as usize);
-        counters.count(first + self.cause());
-        if self.is_dry_run() {
-            return outcome.count(syn, counters);
-        }
-        classify::count_seen(syn, counters);
-        let reason = match outcome.reason() {
-            Some(reason) => reason,
-            None => Counter::ReasonPolicy,
-        };
-        classify::count_reason(reason, syn, counters);
-        if let Some(rewrite) = planned.rewrite() {
-            let mut syn = *syn;
-            let judgement = judgement.rewritten(&mut syn, rewrite);
-            judgement.outcome(&syn).count_mirrored(&syn, counters);
-        }
-    }
 }
 
-/// The first limit that `syn` is over, as its cause's index; 0 for none.
+/// The cause of the first limit that `syn` exceeds, as its index; 0 for none.
 #[inline(always)]
 fn over_limit(
     syn: &Syn,
-    judgement: Judgement,
+    classification: Classification,
     class: Class,
     rule: &Rule,
-    circumstances: &impl Circumstances,
+    state: &impl PolicyState,
 ) -> u32 {
-    let cause = over(class, rule, circumstances);
+    let cause = exceeded(class, rule, state);
     let taken = syn.data_len > 0
-        && (judgement.needs_no_cookie() || matches!(class, Class::Valid))
+        && (classification.needs_no_cookie() || matches!(class, Class::Valid))
         && !matches!(class, Class::Data);
     if cause == 0 && taken {
-        over(Class::Data, rule, circumstances)
+        exceeded(Class::Data, rule, state)
     } else {
         cause
     }
 }
 
-/// Which of the limits of a class is used up, as in [`over_limit`].
+/// The cause of a class's first exceeded limit, as its index; 0 for none.
 #[inline(always)]
-fn over(class: Class, rule: &Rule, circumstances: &impl Circumstances) -> u32 {
-    let Limit { source, port } = rule.limits[circumstances.index(class)];
-    if !circumstances.take(class, Scope::Source, source) {
+fn exceeded(class: Class, rule: &Rule, state: &impl PolicyState) -> u32 {
+    let Limit { source, port } = rule.limits[state.index(class)];
+    if !state.take(class, Scope::Source, source) {
         Cause::Limit(class, Scope::Source).index()
-    } else if !circumstances.take(class, Scope::Port, port) {
+    } else if !state.take(class, Scope::Port, port) {
         Cause::Limit(class, Scope::Port).index()
     } else {
         0
     }
 }
 
-/// The verdict on `syn` that comes nearest to `action` where that is not possible.
+/// The verdict with `action`, or with the nearest one where a rewrite is not possible.
 #[inline(always)]
-fn fit(action: Action, cause: u32, syn: &Syn, judgement: Judgement, rule: &Rule) -> Verdict {
+fn fit(
+    action: Action,
+    cause: u32,
+    syn: &Syn,
+    classification: Classification,
+    rule: &Rule,
+) -> Verdict {
     let dry_run = rule.dry_run != 0;
     let drop = Verdict::act(Action::Drop, cause, dry_run);
     if matches!(action, Action::Pass) {
@@ -291,7 +224,7 @@ fn fit(action: Action, cause: u32, syn: &Syn, judgement: Judgement, rule: &Rule)
     if matches!(action, Action::Drop) {
         return drop;
     }
-    if judgement.needs_no_cookie() && syn.data_len > 0 {
+    if classification.needs_no_cookie() && syn.data_len > 0 {
         return match Action::from_number(rule.no_cookie) {
             Action::Drop => drop,
             _ => Verdict::UNFIT,
@@ -305,7 +238,7 @@ fn fit(action: Action, cause: u32, syn: &Syn, judgement: Judgement, rule: &Rule)
     if as_it_is {
         return Verdict::NONE;
     }
-    // No client sends two. Without the last, the kernel would go by the first.
+    // No client sends two. Without the last, the first would count.
     if !syn.layout.option.sole {
         return drop;
     }

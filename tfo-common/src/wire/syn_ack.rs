@@ -1,13 +1,15 @@
-//! A SYN-ACK, written from nothing: the network header, the TCP header, and the options that were agreed upon,
-//! in Linux' order (`tcp_synack_options`, `tcp_options_write`).
+//! A SYN-ACK written from scratch: network header, TCP header, and options in Linux' order (`tcp_synack_options`,
+//! `tcp_options_write`).
 
-use super::{checksum, offer::Offer, tcp};
-use crate::{
-    cookie::{Addresses, Cookie},
+use super::{
+    addresses::Addresses,
+    checksum,
+    options::{fast_open::Cookie, negotiated::TcpOptions},
     syn::Syn,
+    tcp,
 };
 
-/// Words of 32 bits that an answer has room for, a power of two: an offset within them is kept by a mask.
+/// 32-bit words of a SYN-ACK, a power of two, so that a mask bounds an offset.
 pub const WORDS: usize = 32;
 /// Words of an IPv6 header, behind which the TCP header stands; an IPv4 header stands right before it, too.
 const NETWORK: usize = 10;
@@ -22,41 +24,41 @@ const DONT_FRAGMENT: u32 = 0x4000;
 /// The headers of a SYN-ACK, as they are on the wire.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Answer(pub [u32; WORDS]);
+pub struct SynAck(pub [u32; WORDS]);
 
-/// What a SYN-ACK says.
+/// The fields of a SYN-ACK.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms {
-    /// Its sequence number.
+pub struct SynAckFields {
+    /// Sequence number: the ISN.
     pub sequence: u32,
-    /// Its `TSval`, and the client's, which it echoes.
-    pub clock: u32,
-    /// The client's `TSval`.
-    pub echo: u32,
-    /// What was agreed upon: the options that it has.
-    pub agreed: Offer,
-    /// The greatest segment that the host takes.
-    pub segment_size: u16,
-    /// The window, in bytes.
+    /// `TSval`.
+    pub tsval: u32,
+    /// `TSecr`: the client's `TSval`.
+    pub tsecr: u32,
+    /// The negotiated options.
+    pub options: TcpOptions,
+    /// MSS of the host, in bytes.
+    pub mss: u16,
+    /// Window, in bytes.
     pub window: u16,
-    /// The scale of the host's later windows.
+    /// Window scale of the host.
     pub window_scale: u8,
-    /// The option with [`Self::cookie`] is in it.
-    pub issues: bool,
-    /// A Fast Open cookie.
+    /// The SYN-ACK carries [`Self::cookie`].
+    pub issues_cookie: bool,
+    /// Fast Open cookie.
     pub cookie: Cookie,
-    /// That option has the experimental form, kind 254.
+    /// The cookie's option has the experimental form, kind 254.
     pub experimental: bool,
 }
 
-/// Writes options one after the other.
-struct Options<'a> {
+/// Appends words to the options.
+struct OptionWriter<'a> {
     words: &'a mut [u32; WORDS],
     count: usize,
     sum: u64,
 }
 
-impl Options<'_> {
+impl OptionWriter<'_> {
     /// Puts a word, given in the host's order.
     #[inline(always)]
     fn put(&mut self, word: u32) {
@@ -72,28 +74,28 @@ impl Options<'_> {
     }
 }
 
-impl Answer {
+impl SynAck {
     /// Nothing yet.
     pub const EMPTY: Self = Self([0; WORDS]);
 
     /// Writes the answer to `syn`. Gives the length of its TCP header, in bytes.
     #[inline(always)]
-    pub fn write(&mut self, syn: &Syn, terms: &Terms) -> usize {
-        let mut options = Options {
+    pub fn write(&mut self, syn: &Syn, fields: &SynAckFields) -> usize {
+        let mut options = OptionWriter {
             words: &mut self.0,
             count: 0,
             sum: 0,
         };
-        write_options(&mut options, terms);
+        write_options(&mut options, fields);
         let (count, mut sum) = (options.count, options.sum);
         let header_len = tcp::MIN_HEADER_LEN + 4 * count;
-        let ecn = if terms.agreed.ecn() { ECE } else { 0 };
+        let ecn = if fields.options.ecn() { ECE } else { 0 };
         let offset = (header_len as u32 / 4) << 28;
         let header = [
             syn.ports.rotate_right(16).to_le(),
-            terms.sequence.to_be(),
+            fields.sequence.to_be(),
             syn.sequence.wrapping_add(1).to_be(),
-            (offset | SYN_ACK | ecn | u32::from(terms.window)).to_be(),
+            (offset | SYN_ACK | ecn | u32::from(fields.window)).to_be(),
         ];
         for (index, word) in header.into_iter().enumerate() {
             self.0[NETWORK + index] = word;
@@ -158,37 +160,37 @@ impl Answer {
 }
 
 #[inline(always)]
-fn write_options(options: &mut Options<'_>, terms: &Terms) {
+fn write_options(writer: &mut OptionWriter<'_>, fields: &SynAckFields) {
     const SACK: u32 = 0x0402_0000;
     const NO_OPERATIONS: u32 = 0x0101_0000;
-    let agreed = terms.agreed;
-    options.put(0x0204_0000 | u32::from(terms.segment_size));
-    let sack = if agreed.sack() { SACK } else { NO_OPERATIONS };
-    if agreed.timestamps() {
-        options.put(sack | 0x080a);
-        options.put(terms.clock);
-        options.put(terms.echo);
+    let options = fields.options;
+    writer.put(0x0204_0000 | u32::from(fields.mss));
+    let sack = if options.sack() { SACK } else { NO_OPERATIONS };
+    if options.timestamps() {
+        writer.put(sack | 0x080a);
+        writer.put(fields.tsval);
+        writer.put(fields.tsecr);
     }
-    if agreed.window_scale().is_some() {
-        options.put(0x0103_0300 | u32::from(terms.window_scale));
+    if options.window_scale().is_some() {
+        writer.put(0x0103_0300 | u32::from(fields.window_scale));
     }
-    if agreed.sack() && !agreed.timestamps() {
-        options.put(NO_OPERATIONS | SACK >> 16);
+    if options.sack() && !options.timestamps() {
+        writer.put(NO_OPERATIONS | SACK >> 16);
     }
-    if terms.issues {
+    if fields.issues_cookie {
         let [low, high] = [
-            terms.cookie.word() as u32,
-            (terms.cookie.word() >> 32) as u32,
+            fields.cookie.word() as u32,
+            (fields.cookie.word() >> 32) as u32,
         ];
-        if terms.experimental {
-            options.put(0xfe0c_f989);
-            options.put_raw(low.to_le());
-            options.put_raw(high.to_le());
+        if fields.experimental {
+            writer.put(0xfe0c_f989);
+            writer.put_raw(low.to_le());
+            writer.put_raw(high.to_le());
         } else {
             // Kind and size before the cookie, and two no-operations behind it.
-            options.put(0x220a_0000 | u32::from_be(low.to_le()) >> 16);
-            options.put(u32::from_be(low.to_le()) << 16 | u32::from_be(high.to_le()) >> 16);
-            options.put(u32::from_be(high.to_le()) << 16 | NO_OPERATIONS >> 16);
+            writer.put(0x220a_0000 | u32::from_be(low.to_le()) >> 16);
+            writer.put(u32::from_be(low.to_le()) << 16 | u32::from_be(high.to_le()) >> 16);
+            writer.put(u32::from_be(high.to_le()) << 16 | NO_OPERATIONS >> 16);
         }
     }
 }
@@ -210,12 +212,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        syn::Layout,
-        wire::{
-            offer,
-            options::{self, FastOpen, Options},
+    use crate::wire::{
+        options::{
+            fast_open::{self, FastOpen, SynOptions},
+            negotiated,
         },
+        syn::Layout,
     };
 
     /// The sum of all 16-bit words, which is 0xffff where a checksum among them is right.
@@ -239,18 +241,17 @@ mod tests {
         ) {
             let addresses = if v4 { Addresses::V4(words[0]) } else { Addresses::V6(words) };
             let syn = Syn {
-                addresses, ports, sequence, data_len: 0, options: Options::NONE, layout: Layout::NONE,
+                addresses, ports, sequence, data_len: 0, options: SynOptions::NONE, layout: Layout::NONE,
             };
-            // A scale that no client has is none.
-            let agreed = Offer::from_bits(bits, timestamps);
+            let agreed = TcpOptions::from_bits(bits, timestamps);
             let cookie = Cookie::from_bytes(cookie);
-            let terms = Terms {
-                sequence: !sequence, clock, echo: 7, agreed, segment_size: 1440, window: 65_000, window_scale: 9,
-                issues, cookie, experimental,
+            let fields = SynAckFields {
+                sequence: !sequence, tsval: clock, tsecr: 7, options: agreed, mss: 1440, window: 65_000, window_scale: 9,
+                issues_cookie: issues, cookie, experimental,
             };
-            let mut answer = Answer::EMPTY;
-            let len = answer.write(&syn, &terms);
-            let bytes: Vec<u8> = answer.bytes(v4, len).collect();
+            let mut syn_ack = SynAck::EMPTY;
+            let len = syn_ack.write(&syn, &fields);
+            let bytes: Vec<u8> = syn_ack.bytes(v4, len).collect();
             let ip = if v4 { 20 } else { 40 };
             let (network, segment) = bytes.split_at(ip);
             prop_assert_eq!(segment.len(), len);
@@ -265,15 +266,15 @@ mod tests {
             prop_assert_eq!(&segment[4..8], &(!sequence).to_be_bytes());
             prop_assert_eq!(&segment[8..12], &sequence.wrapping_add(1).to_be_bytes());
             let padded = [segment, &[0; 16]].concat();
-            let (read, clocks) = offer::parse(padded.as_slice(), 0, len);
-            prop_assert_eq!(read.segment_size(), 1440);
+            let (read, stamps) = negotiated::parse(padded.as_slice(), 0, len);
+            prop_assert_eq!(read.mss(), 1440);
             prop_assert_eq!(read.sack(), agreed.sack());
             prop_assert_eq!(read.timestamps(), timestamps);
             prop_assert_eq!(read.window_scale(), agreed.window_scale().map(|_| 9));
             if timestamps {
-                prop_assert_eq!((clocks.value, clocks.echo), (clock, 7));
+                prop_assert_eq!((stamps.tsval, stamps.tsecr), (clock, 7));
             }
-            let (options, _) = options::parse(padded.as_slice(), 20, len - 20, false);
+            let (options, _) = fast_open::parse(padded.as_slice(), 20, len - 20, false);
             prop_assert_eq!(options.fast_open, if issues { FastOpen::Cookie(cookie) } else { FastOpen::Absent });
             prop_assert_eq!(options.experimental, issues && experimental);
             prop_assert!(!options.malformed);

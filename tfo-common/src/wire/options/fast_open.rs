@@ -1,106 +1,115 @@
-//! TCP options: what they say about TCP Fast Open, exactly as Linux reads it.
+//! TCP Fast Open in the options of a SYN, exactly as Linux reads it.
 //!
-//! Source: RFC 7413 section 4.1.1 and Linux' `tcp_parse_options` with `tcp_parse_fastopen_option`.
-//! Where they differ (Linux takes cookies of 4 to 16 bytes but only ever issues 8), Linux wins:
+//! Source: RFC 7413 section 4.1.1 and Linux' `tcp_parse_options` with `tcp_parse_fastopen_option`. Where they differ
+//! (Linux accepts cookies of 4 to 16 bytes but only ever issues 8), Linux wins:
 //! - kind 34 carries a cookie of `size - 2` bytes; kind 254 with the magic `f9 89` one of `size - 4`.
 //! - length 0 asks for a cookie; an even length of 4 to 16 presents one.
-//! - any other even length says "no option", and so erases one that stood before.
-//! - an odd length is passed over; what stood before stays.
+//! - any other even length erases an option that came before, as if there were none.
+//! - an odd length is ignored; an option that came before stays.
 //! - of several, the last one that counts wins, whichever kind it has.
-//! - an end-of-list, a size below 2 or past the header's end, or a kind without a size ends the
-//!   list; what was read so far stays.
 //!
-//! The same walk notes what the kernel's other readers of the list go by: signatures
-//! ([`super::signature`]) and the timestamp.
+//! The same visitor notes what the kernel's other readers of the list go by: signatures ([`super::signature`]) and
+//! the timestamp.
 
-use super::{Frame, View, signature::Signatures};
-use crate::cookie::Cookie;
+use super::{
+    AO, EXPERIMENTAL, FAST_OPEN, HEADER_LEN, MD5, OFFSET_MASK, RawOption, TIMESTAMPS,
+    TIMESTAMPS_SIZE, Visitor, linux_list,
+    signature::{AO_MIN_SIZE, MD5_SIZE, Signatures},
+    walk,
+};
+use crate::wire::{Frame, View};
 
-/// Most bytes of options that a TCP header has.
-pub const MAX_LEN: usize = 40;
-
-/// Any offset within the options has no other bits.
-const OFFSET_MASK: u64 = 0x3f;
-
-/// Nor has the offset of options in a frame.
-const START_MASK: u64 = 0x7fff;
-
-pub(super) const END_OF_LIST: u8 = 0;
-pub(super) const NO_OPERATION: u8 = 1;
-pub(super) const TIMESTAMP: u8 = 8;
-const MD5: u8 = 19;
-const AUTHENTICATION: u8 = 29;
-const FAST_OPEN: u8 = 34;
-pub(super) const EXPERIMENTAL: u8 = 254;
 const EXPERIMENTAL_MAGIC: u16 = 0xf989;
-
-/// Bytes of a timestamp option, of a TCP-MD5 signature, and at least of a TCP-AO one.
-pub(super) const TIMESTAMP_SIZE: usize = 10;
-const MD5_SIZE: usize = 18;
-const AUTHENTICATION_MIN: usize = 5;
-
-/// Bytes before the cookie: kind and size.
-pub const HEADER: usize = 2;
 /// Bytes before the cookie in the experimental form: kind, size and magic.
-pub(super) const EXPERIMENTAL_HEADER: usize = 4;
+pub(in crate::wire) const EXPERIMENTAL_HEADER_LEN: usize = 4;
 
-/// Cookie lengths that Linux takes for a cookie: `TCP_FASTOPEN_COOKIE_MIN` and `_MAX`.
+/// Lengths that Linux takes for a cookie's: `TCP_FASTOPEN_COOKIE_MIN` and `_MAX`.
 const COOKIE_MIN: usize = 4;
-pub(super) const COOKIE_MAX: usize = 16;
+pub(in crate::wire) const COOKIE_MAX: usize = 16;
 
-/// What a SYN says about TCP Fast Open.
+/// A cookie of the length that Linux issues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cookie(u64);
+
+impl Cookie {
+    /// Bytes of a cookie: `TCP_FASTOPEN_COOKIE_SIZE`.
+    pub const LEN: usize = 8;
+
+    /// The cookie that stands in an option as these bytes.
+    pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        Self(u64::from_le_bytes(bytes))
+    }
+
+    /// The cookie that stands in an option as this little-endian word.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+
+    /// The little-endian word that stands in an option.
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// The cookie as it stands in an option.
+    pub const fn to_bytes(self) -> [u8; Self::LEN] {
+        self.0.to_le_bytes()
+    }
+}
+
+/// Content of the Fast Open option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FastOpen {
-    /// Nothing that the kernel would take for a Fast Open option.
+    /// No option that the kernel would take for Fast Open.
     Absent,
-    /// It asks for a cookie.
+    /// A cookie request.
     Request,
-    /// It presents a cookie of the length that Linux issues, [`Cookie::LEN`].
+    /// A cookie of the length that Linux issues, [`Cookie::LEN`].
     Cookie(Cookie),
-    /// It presents a cookie of another length, which can never be valid.
+    /// A cookie of another length, which can never be valid.
     BadLength,
 }
 
-/// What the options of one SYN say, and how well they say it.
+/// Content of a SYN's options, as far as Fast Open depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// The option that counts.
+pub struct SynOptions {
+    /// The Fast Open option that counts.
     pub fast_open: FastOpen,
     /// That option has the experimental form, kind 254.
     pub experimental: bool,
-    /// The list is broken off, or a Fast Open option has a length that no cookie has.
+    /// The list breaks off, or a Fast Open option has a length that no cookie has.
     pub malformed: bool,
-    /// Signatures, and what the kernel's reader of signatures takes offence at.
+    /// Signatures, and faults as the kernel's reader of signatures finds them.
     pub signatures: Signatures,
-    /// The sender's clock (RFC 7323, `TSval`), where there is one and the SYN has a Fast Open option or
-    /// data; no other is asked for it.
-    pub timestamp: Option<u32>,
+    /// `TSval` (RFC 7323); read only from a SYN with a Fast Open option or data.
+    pub tsval: Option<u32>,
 }
 
-impl Options {
+impl SynOptions {
     /// A header without options.
     pub const NONE: Self = Self {
         fast_open: FastOpen::Absent,
         experimental: false,
         malformed: false,
         signatures: Signatures::NONE,
-        timestamp: None,
+        tsval: None,
     };
 }
 
-/// Where the Fast Open option that counts stands.
+/// Place of the Fast Open option that counts, within the options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct OptionPlace {
     /// Offset of its first byte from the first byte of the options.
     pub at: u8,
-    /// Its bytes, kind and size among them; 0 where there is none.
+    /// Bytes, kind and size among them; 0 where there is no option.
     pub len: u8,
-    /// No other Fast Open option stood before it, which would count in its stead.
+    /// No other Fast Open option precedes it, which would count in its stead.
     pub sole: bool,
 }
 
-impl Place {
-    /// There is no option.
+impl OptionPlace {
+    /// No option.
     pub const NONE: Self = Self {
         at: 0,
         len: 0,
@@ -108,35 +117,34 @@ impl Place {
     };
 }
 
-/// The Fast Open option that stands so far and what the list has besides, packed into one word, so that
-/// the kernel's verifier has one number to follow rather than many.
+/// The visitor's state in one word: the option that counts so far, and what else the list holds.
 #[derive(Clone, Copy)]
-struct Standing(u64);
+struct Found(u64);
 
-impl Standing {
+impl Found {
     const NONE: Self = Self(0);
     const PRESENT: u64 = 1 << 16;
     const EXPERIMENTAL: u64 = 1 << 17;
-    /// The bits of the option that stands; all others are of the whole list so far.
+    /// Bits of the option that counts; all others concern the whole list.
     const OPTION: u64 = 0xffff | Self::PRESENT | Self::EXPERIMENTAL;
     const MALFORMED: u64 = 1 << 18;
-    /// One stood, and another one took its place.
+    /// An option was replaced by a later one.
     const SEVERAL: u64 = 1 << 19;
-    /// Where the first bit is of numbers of 6 bits: how much of the list was left where it first had a
-    /// fault, where it first had a signature of either kind, and the timestamp's offset. 0 for none.
+    /// Shifts of 6-bit fields: bytes left at the first fault and at the first signature of either kind, and the offset
+    /// of `TSval`. 0 for none.
     const FAULT: u32 = 20;
     const MD5: u32 = 26;
-    const AUTHENTICATION: u32 = 32;
-    const TIMESTAMP: u32 = 38;
+    const AO: u32 = 32;
+    const TSVAL: u32 = 38;
 
-    /// A request or a cookie of `len` bytes stands at offset `at`, where nothing stood.
+    /// A cookie of `len` bytes at offset `at` counts from now on; none did before.
     #[inline(always)]
     const fn set(&mut self, at: usize, len: usize, experimental: bool) {
         let kind = if experimental { Self::EXPERIMENTAL } else { 0 };
         self.0 |= Self::PRESENT | kind | (at as u64) << 8 | len as u64;
     }
 
-    /// Nothing stands any more.
+    /// No option counts any more.
     #[inline(always)]
     const fn erase(&mut self) {
         if self.is(Self::PRESENT) {
@@ -145,26 +153,26 @@ impl Standing {
         self.0 &= !Self::OPTION;
     }
 
-    /// Notes the first number of its kind.
+    /// Sets a field that is not set yet.
     #[inline(always)]
-    const fn note(&mut self, number: u32, value: usize) {
-        if self.number(number) == 0 {
-            self.0 |= (value as u64) << number;
+    const fn note(&mut self, field: u32, value: usize) {
+        if self.field(field) == 0 {
+            self.0 |= (value as u64) << field;
         }
     }
 
     #[inline(always)]
-    const fn number(self, number: u32) -> u8 {
-        (self.0 >> number & OFFSET_MASK) as u8
+    const fn field(self, shift: u32) -> u8 {
+        (self.0 >> shift & OFFSET_MASK) as u8
     }
 
-    /// A signature, with `left` bytes of the list from its first. A second one is a fault.
+    /// Notes a signature with `left` bytes of the list from its kind on. A second one is a fault.
     #[inline(always)]
-    const fn sign(&mut self, number: u32, left: usize) {
-        if self.0 & (OFFSET_MASK << Self::MD5 | OFFSET_MASK << Self::AUTHENTICATION) != 0 {
+    const fn sign(&mut self, field: u32, left: usize) {
+        if self.0 & (OFFSET_MASK << Self::MD5 | OFFSET_MASK << Self::AO) != 0 {
             self.note(Self::FAULT, left);
         }
-        self.note(number, left);
+        self.note(field, left);
     }
 
     #[inline(always)]
@@ -183,16 +191,16 @@ impl Standing {
     }
 
     #[inline(always)]
-    const fn place(self) -> Place {
+    const fn place(self) -> OptionPlace {
         if !self.is(Self::PRESENT) {
-            return Place::NONE;
+            return OptionPlace::NONE;
         }
         let header = if self.is(Self::EXPERIMENTAL) {
-            EXPERIMENTAL_HEADER
+            EXPERIMENTAL_HEADER_LEN
         } else {
-            HEADER
+            HEADER_LEN
         };
-        Place {
+        OptionPlace {
             at: (self.at() - header) as u8,
             len: (self.len() + header) as u8,
             sole: !self.is(Self::SEVERAL),
@@ -200,143 +208,126 @@ impl Standing {
     }
 }
 
-/// Reads the `len` bytes of options (at most [`MAX_LEN`]) from offset `start` of `frame`, a SYN with or
-/// without data. Gives what they say, and where the one stands that counts.
+/// Reads the `len` bytes of options (at most [`super::MAX_LEN`]) from offset `start` of `frame`, a SYN with or without
+/// data. Returns their content, and the place of the option that counts.
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(
     frame: &F,
     start: usize,
     len: usize,
     has_data: bool,
-) -> (Options, Place) {
-    let (mut at, mut standing) = beginning(frame, start, len);
-    // In the kernel, the verifier then goes on once, not once for each way that leads here.
-    let start = (frame.opaque(start as u64) & START_MASK) as usize;
-    let len = (frame.opaque(len as u64) & OFFSET_MASK) as usize;
-    // Each option takes at least one byte, so MAX_LEN rounds read any list to its end.
-    for _ in 0..MAX_LEN {
-        at = frame.opaque(at) & OFFSET_MASK;
-        standing = Standing(frame.opaque(standing.0));
-        if at as usize >= len {
-            break;
-        }
-        match step(frame, start, len, at as usize, &mut standing) {
-            Some(next) => at = next as u64,
-            None => break,
-        }
-    }
-    let options = Options {
-        fast_open: fast_open(frame, start, standing),
-        experimental: standing.is(Standing::EXPERIMENTAL),
-        malformed: standing.is(Standing::MALFORMED),
+) -> (SynOptions, OptionPlace) {
+    let mut found = Found::NONE;
+    walk(frame, start, len, &mut found);
+    let options = SynOptions {
+        fast_open: found.fast_open(frame, start),
+        experimental: found.is(Found::EXPERIMENTAL),
+        malformed: found.is(Found::MALFORMED),
         signatures: Signatures {
-            fault: standing.number(Standing::FAULT),
-            md5: standing.number(Standing::MD5),
-            authentication: standing.number(Standing::AUTHENTICATION),
+            fault: found.field(Found::FAULT),
+            md5: found.field(Found::MD5),
+            ao: found.field(Found::AO),
         },
-        timestamp: if has_data || standing.is(Standing::PRESENT) {
-            timestamp(frame, start, standing)
+        tsval: if has_data || found.is(Found::PRESENT) {
+            found.tsval(frame, start)
         } else {
             None
         },
     };
-    (options, standing.place())
+    (options, found.place())
 }
 
-/// What Linux's lists begin with: the most segment size; that selective acknowledgements are permitted; the
-/// timestamp; a no-operation, and the window's scale.
-pub(super) const USUAL_LEN: usize = 20;
-/// Offset of the timestamp's first clock in them.
-pub(super) const USUAL_CLOCK_AT: usize = 8;
+impl Visitor for Found {
+    #[inline(always)]
+    fn linux_list(&mut self, _: &impl View, _: usize) -> bool {
+        self.0 |= (linux_list::TSVAL as u64) << Self::TSVAL;
+        true
+    }
 
-/// Whether the first [`USUAL_LEN`] bytes are those, all but their values.
-#[inline(always)]
-pub(super) fn is_usual(list: &impl View) -> bool {
-    const FIRST: u64 = u64::from_le_bytes([2, 4, 0, 0, 4, 2, TIMESTAMP, TIMESTAMP_SIZE as u8]);
-    const LAST: u64 = u64::from_le_bytes([0, 0, 0, 0, NO_OPERATION, 3, 3, 0]);
-    const FIRST_MASK: u64 = 0xffff_ffff_0000_ffff;
-    const LAST_MASK: u64 = 0x00ff_ffff_0000_0000;
-    list.word(0) & FIRST_MASK == FIRST && list.word(USUAL_LEN - 8) & LAST_MASK == LAST
-}
-
-/// Where the walk over the list begins, and what stands by then: behind what Linux's lists begin with, which
-/// needs no walk, or at the list's first byte.
-#[inline(always)]
-fn beginning<F: Frame + ?Sized>(frame: &F, start: usize, len: usize) -> (u64, Standing) {
-    if len >= USUAL_LEN
-        && let Some(list) = frame.view::<USUAL_LEN>(start)
-        && is_usual(&list)
-    {
-        let clock_at = (USUAL_CLOCK_AT as u64) << Standing::TIMESTAMP;
-        return (USUAL_LEN as u64, Standing(clock_at));
-    }
-    (0, Standing::NONE)
-}
-
-/// Reads the option at offset `at` of the options and gives the offset of the next one, or `None`
-/// where the list ends.
-#[inline(always)]
-fn step<F: Frame + ?Sized>(
-    frame: &F,
-    start: usize,
-    len: usize,
-    at: usize,
-    standing: &mut Standing,
-) -> Option<usize> {
-    let (kind, size) = match frame.view::<HEADER>(start + at) {
-        Some(option) => (option.byte(0), option.byte(1)),
-        // A kind in the last byte has a size of 0 here, as good as none.
-        None => (frame.view::<1>(start + at)?.byte(0), 0),
-    };
-    if kind == END_OF_LIST {
-        return None;
-    }
-    if kind == NO_OPERATION {
-        // They mostly come in twos.
-        return Some(at + if size == NO_OPERATION { 2 } else { 1 });
-    }
-    let size = usize::from(size);
-    let left = len - at;
-    if size < HEADER || size > left {
-        standing.0 |= Standing::MALFORMED;
-        standing.note(Standing::FAULT, left);
-        return None;
-    }
-    let header = if kind == FAST_OPEN {
-        HEADER
-    } else if kind == EXPERIMENTAL && size >= EXPERIMENTAL_HEADER && has_magic(frame, start + at) {
-        EXPERIMENTAL_HEADER
-    } else {
-        note(kind, size, at, left, standing);
-        return Some(at + size);
-    };
-    let cookie_len = size - header;
-    if cookie_len % 2 == 0 {
-        standing.erase();
-    }
-    if cookie_len == 0 || (cookie_len % 2 == 0 && is_cookie_len(cookie_len)) {
-        standing.set(at + header, cookie_len, header == EXPERIMENTAL_HEADER);
-    } else {
-        standing.0 |= Standing::MALFORMED;
-    }
-    Some(at + size)
-}
-
-/// Notes what an option of another kind says to others.
-#[inline(always)]
-const fn note(kind: u8, size: usize, at: usize, left: usize, standing: &mut Standing) {
-    match kind {
-        // Of several, the kernel takes the last.
-        TIMESTAMP if size == TIMESTAMP_SIZE => {
-            standing.0 &= !(OFFSET_MASK << Standing::TIMESTAMP);
-            standing.note(Standing::TIMESTAMP, at + HEADER);
+    #[inline(always)]
+    fn option<F: Frame + ?Sized>(&mut self, frame: &F, option: RawOption) {
+        let header = match option.kind {
+            FAST_OPEN => HEADER_LEN,
+            EXPERIMENTAL
+                if option.size >= EXPERIMENTAL_HEADER_LEN && has_magic(frame, option.frame_at) =>
+            {
+                EXPERIMENTAL_HEADER_LEN
+            }
+            _ => return self.note_other(option),
+        };
+        let cookie_len = option.size - header;
+        if cookie_len % 2 == 0 {
+            self.erase();
         }
-        MD5 if size == MD5_SIZE => standing.sign(Standing::MD5, left),
-        AUTHENTICATION if size >= AUTHENTICATION_MIN => {
-            standing.sign(Standing::AUTHENTICATION, left);
+        if cookie_len == 0 || (cookie_len % 2 == 0 && is_cookie_len(cookie_len)) {
+            self.set(
+                option.at + header,
+                cookie_len,
+                header == EXPERIMENTAL_HEADER_LEN,
+            );
+        } else {
+            self.0 |= Self::MALFORMED;
         }
-        MD5 | AUTHENTICATION => standing.note(Standing::FAULT, left),
-        _ => {}
+    }
+
+    #[inline(always)]
+    fn broken(&mut self, left: usize) {
+        self.0 |= Self::MALFORMED;
+        self.note(Self::FAULT, left);
+    }
+
+    #[inline(always)]
+    fn barrier_var<F: Frame + ?Sized>(&mut self, frame: &F) {
+        self.0 = frame.barrier_var(self.0);
+    }
+}
+
+impl Found {
+    /// Notes signatures and the timestamp.
+    #[inline(always)]
+    const fn note_other(&mut self, option: RawOption) {
+        let RawOption { size, left, .. } = option;
+        match option.kind {
+            // Of several, the kernel takes the last.
+            TIMESTAMPS if size == TIMESTAMPS_SIZE => {
+                self.0 &= !(OFFSET_MASK << Self::TSVAL);
+                self.note(Self::TSVAL, option.at + HEADER_LEN);
+            }
+            MD5 if size == MD5_SIZE => self.sign(Self::MD5, left),
+            AO if size >= AO_MIN_SIZE => self.sign(Self::AO, left),
+            MD5 | AO => self.note(Self::FAULT, left),
+            _ => {}
+        }
+    }
+
+    #[inline(always)]
+    fn fast_open<F: Frame + ?Sized>(self, frame: &F, start: usize) -> FastOpen {
+        if !self.is(Self::PRESENT) {
+            return FastOpen::Absent;
+        }
+        match self.len() {
+            0 => FastOpen::Request,
+            Cookie::LEN => match frame.words(start + self.at()) {
+                Some([word]) => FastOpen::Cookie(Cookie::from_word(word)),
+                None => FastOpen::BadLength,
+            },
+            _ => FastOpen::BadLength,
+        }
+    }
+
+    #[inline(always)]
+    fn tsval<F: Frame + ?Sized>(self, frame: &F, start: usize) -> Option<u32> {
+        const FOUND: u64 = 1 << 32;
+        let at = usize::from(self.field(Self::TSVAL));
+        let tsval = match frame.view::<4>(start + at) {
+            Some(value) if at > 0 => {
+                FOUND | u64::from(value.half(0)) << 16 | u64::from(value.half(2))
+            }
+            _ => 0,
+        };
+        // The verifier then goes on once, not once with a timestamp and once without.
+        let tsval = frame.barrier_var(tsval);
+        (tsval & FOUND != 0).then_some(tsval as u32)
     }
 }
 
@@ -345,39 +336,9 @@ const fn is_cookie_len(len: usize) -> bool {
     len >= COOKIE_MIN && len <= COOKIE_MAX
 }
 
-/// Whether the experimental option at offset `at` of the frame is Fast Open's.
+/// `true` if the experimental option at offset `at` of the frame is Fast Open's.
 #[inline(always)]
 fn has_magic<F: Frame + ?Sized>(frame: &F, at: usize) -> bool {
-    let option = frame.view::<EXPERIMENTAL_HEADER>(at);
-    option.is_some_and(|option| option.half(HEADER) == EXPERIMENTAL_MAGIC)
-}
-
-/// The option that `standing` points at.
-#[inline(always)]
-fn fast_open<F: Frame + ?Sized>(frame: &F, start: usize, standing: Standing) -> FastOpen {
-    if !standing.is(Standing::PRESENT) {
-        return FastOpen::Absent;
-    }
-    match standing.len() {
-        0 => FastOpen::Request,
-        Cookie::LEN => match frame.words(start + standing.at()) {
-            Some([word]) => FastOpen::Cookie(Cookie::from_word(word)),
-            None => FastOpen::BadLength,
-        },
-        _ => FastOpen::BadLength,
-    }
-}
-
-/// The sender's clock at the offset that `standing` has.
-#[inline(always)]
-fn timestamp<F: Frame + ?Sized>(frame: &F, start: usize, standing: Standing) -> Option<u32> {
-    const FOUND: u64 = 1 << 32;
-    let at = usize::from(standing.number(Standing::TIMESTAMP));
-    let clock = match frame.view::<4>(start + at) {
-        Some(clock) if at > 0 => FOUND | u64::from(clock.half(0)) << 16 | u64::from(clock.half(2)),
-        _ => 0,
-    };
-    // In the kernel, the verifier then goes on once, not once with a clock and once without.
-    let clock = frame.opaque(clock);
-    (clock & FOUND != 0).then_some(clock as u32)
+    let option = frame.view::<EXPERIMENTAL_HEADER_LEN>(at);
+    option.is_some_and(|option| option.half(HEADER_LEN) == EXPERIMENTAL_MAGIC)
 }

@@ -1,73 +1,73 @@
-//! TCP options of the handshake besides Fast Open: what a client offers for its connection.
+//! TCP options of the handshake besides Fast Open: what a client offers, and what the host agrees to.
 //!
-//! Source: RFC 9293 section 3.7.1 (segment size), RFC 7323 (window scale, timestamps), RFC 2018 (selective
-//! acknowledgements), RFC 3168 section 6.1.1 (ECN), as Linux' `tcp_parse_options` reads them.
+//! Source: RFC 9293 section 3.7.1 (MSS), RFC 7323 (window scale, timestamps), RFC 2018 (SACK), RFC 3168
+//! section 6.1.1 (ECN), as Linux' `tcp_parse_options` reads them.
 
-mod walk;
-
-use self::walk::walk;
 use super::{
-    Frame, View as _,
-    options::{TIMESTAMP, TIMESTAMP_SIZE},
-    tcp,
+    HEADER_LEN, MSS, RawOption, SACK_PERMITTED, START_MASK, TIMESTAMPS, TIMESTAMPS_SIZE, Visitor,
+    WINDOW_SCALE, linux_list, walk,
 };
+use crate::wire::{Frame, View, tcp};
 
-/// What Linux takes for the segment size of a client that names none: `TCP_MSS_DEFAULT`.
-pub const DEFAULT_SEGMENT_SIZE: u16 = 536;
+/// The MSS that Linux assumes of a client that names none: `TCP_MSS_DEFAULT`.
+pub const DEFAULT_MSS: u16 = 536;
+
+/// The greatest window scale: `TCP_MAX_WSCALE`.
+const MAX_WINDOW_SCALE: u8 = 14;
 
 const ECE_CWR: u8 = 0xc0;
 
-/// What a client offers, or what was agreed upon, packed into one word, so that the kernel's verifier has one
-/// number to follow: the greatest segment that it takes, the scale of its window, and flags.
+/// MSS, window scale, SACK, ECN and timestamps of one handshake, packed into one word, so that the verifier has one
+/// number to follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offer(u32);
+pub struct TcpOptions(u32);
 
-impl Offer {
-    /// Bits of an offer. Timestamps are told by a TCP header's having them, and stand above.
+impl TcpOptions {
+    /// Bits of everything but the timestamps' flag, which is above them: the header itself tells of timestamps.
     pub const BITS: u32 = 22;
     const SCALE: u32 = 16;
-    /// In the place of a scale: the client scales no window.
+    /// In place of a scale: no window scaling.
     const NO_SCALE: u8 = 15;
     const SACK: u32 = 1 << 20;
     const ECN: u32 = 1 << 21;
     const TIMESTAMPS: u32 = 1 << 22;
 
-    /// A client that names nothing.
-    const NONE: Self = Self(DEFAULT_SEGMENT_SIZE as u32 | (Self::NO_SCALE as u32) << Self::SCALE);
+    /// A SYN without options.
+    const NONE: Self = Self(DEFAULT_MSS as u32 | (Self::NO_SCALE as u32) << Self::SCALE);
 
-    /// The offer of these bits, of a connection with timestamps or without.
+    /// From the lower [`Self::BITS`] bits, with timestamps or without.
     #[inline(always)]
     pub const fn from_bits(bits: u32, timestamps: bool) -> Self {
         let above = if timestamps { Self::TIMESTAMPS } else { 0 };
         Self(bits & ((1 << Self::BITS) - 1) | above)
     }
 
-    /// Its [`Self::BITS`] bits.
+    /// The lower [`Self::BITS`] bits.
     #[inline(always)]
     pub const fn bits(self) -> u32 {
         self.0 & ((1 << Self::BITS) - 1)
     }
 
-    /// All of it, timestamps included.
+    /// All bits, the timestamps' flag included.
     #[inline(always)]
     pub const fn word(self) -> u32 {
         self.0
     }
 
-    /// The greatest segment that the client takes, in bytes of data.
+    /// The greatest segment that the peer accepts, in bytes of data.
     #[inline(always)]
-    pub const fn segment_size(self) -> u16 {
+    pub const fn mss(self) -> u16 {
         self.0 as u16
     }
 
-    /// The same with another segment size.
+    /// These options with another MSS.
     #[inline(always)]
     #[must_use]
-    pub const fn with_segment_size(self, size: u16) -> Self {
-        Self(self.0 & !0xffff | size as u32)
+    pub const fn with_mss(self, mss: u16) -> Self {
+        Self(self.0 & !0xffff | mss as u32)
     }
 
-    /// The shift count of the client's window; `None` where it scales none.
+    /// The shift count of the peer's window; `None` without window scaling.
     #[inline(always)]
     pub const fn window_scale(self) -> Option<u8> {
         match (self.0 >> Self::SCALE) as u8 & 0xf {
@@ -94,12 +94,12 @@ impl Offer {
         self.0 & Self::TIMESTAMPS != 0
     }
 
-    /// What is left of it where the host uses no more than that.
+    /// These options without those that the host has switched off.
     #[inline(always)]
     #[must_use]
-    pub const fn limited(self, host: Abilities) -> Self {
+    pub const fn limited(self, host: HostOptions) -> Self {
         let mut bits = self.0;
-        if !host.window_scale {
+        if !host.window_scaling {
             bits |= (Self::NO_SCALE as u32) << Self::SCALE;
         }
         if !host.sack {
@@ -114,66 +114,71 @@ impl Offer {
         Self(bits)
     }
 
-    /// The same, where every bit has been through `opaque` (see [`Frame::opaque`]).
+    /// These options, each bit passed through `barrier` (see [`Frame::barrier_var`]).
     #[inline(always)]
     #[must_use]
-    pub fn through(self, opaque: impl FnOnce(u64) -> u64) -> Self {
-        Self(opaque(self.0.into()) as u32)
+    pub fn barrier_var(self, barrier: impl FnOnce(u64) -> u64) -> Self {
+        Self(barrier(self.0.into()) as u32)
     }
 }
 
-/// Which options a host uses: its sysctls `net.ipv4.tcp_window_scaling`, `tcp_sack`, `tcp_ecn` and
-/// `tcp_timestamps`.
+/// The options that a host uses: `net.ipv4.tcp_window_scaling`, `tcp_sack`, `tcp_ecn` and `tcp_timestamps`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "four switches")]
-pub struct Abilities {
-    /// Windows are scaled.
-    pub window_scale: bool,
-    /// Selective acknowledgements.
+#[expect(clippy::struct_excessive_bools, reason = "four sysctls")]
+pub struct HostOptions {
+    /// `net.ipv4.tcp_window_scaling`.
+    pub window_scaling: bool,
+    /// `net.ipv4.tcp_sack`.
     pub sack: bool,
-    /// ECN, where the client asks for it.
+    /// `net.ipv4.tcp_ecn`: ECN where the client asks for it.
     pub ecn: bool,
-    /// Timestamps.
+    /// `net.ipv4.tcp_timestamps`.
     pub timestamps: bool,
 }
 
-/// A timestamp option's two clocks.
+/// A timestamps option (RFC 7323 section 3.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Clocks {
-    /// The sender's own, `TSval`.
-    pub value: u32,
-    /// What it echoes, `TSecr`.
-    pub echo: u32,
+pub struct Timestamps {
+    /// The sender's clock.
+    pub tsval: u32,
+    /// The peer's clock, echoed.
+    pub tsecr: u32,
 }
 
-/// Reads what the SYN offers whose TCP header of `header_len` bytes is at offset `at`, and its clocks where it
-/// has any.
+/// Reads the options of the SYN whose TCP header of `header_len` bytes is at offset `at`, and its timestamps where it
+/// has them, else zeroes.
 #[inline(always)]
-pub fn parse<F: Frame + ?Sized>(frame: &F, at: usize, header_len: usize) -> (Offer, Clocks) {
-    let seen = walk(
+pub fn parse<F: Frame + ?Sized>(
+    frame: &F,
+    at: usize,
+    header_len: usize,
+) -> (TcpOptions, Timestamps) {
+    let mut offered = Offered::NONE;
+    walk(
         frame,
         at + tcp::MIN_HEADER_LEN,
         header_len - tcp::MIN_HEADER_LEN,
+        &mut offered,
     );
-    let clocks = clocks_at(frame, seen.clock());
-    let mut offer = seen.offer;
-    if seen.clock_at != 0 {
-        offer.0 |= Offer::TIMESTAMPS;
+    let timestamps = timestamps_at(frame, offered.tsval_at());
+    let mut options = TcpOptions(offered.options as u32);
+    if offered.tsval_at != 0 {
+        options.0 |= TcpOptions::TIMESTAMPS;
     }
     let asks_ecn = frame
         .view::<1>(at + tcp::FLAGS)
         .is_some_and(|flags| flags.byte(0) & ECE_CWR == ECE_CWR);
     if asks_ecn {
-        offer.0 |= Offer::ECN;
+        options.0 |= TcpOptions::ECN;
     }
-    (offer, clocks)
+    (options, timestamps)
 }
 
-/// Reads the clocks of the segment whose options of `len` bytes are at offset `start`; `None` where it has none.
+/// Reads the timestamps of the segment whose options of `len` bytes are at offset `start`.
 #[inline(always)]
-pub fn clocks<F: Frame + ?Sized>(frame: &F, start: usize, len: usize) -> Option<Clocks> {
+pub fn timestamps<F: Frame + ?Sized>(frame: &F, start: usize, len: usize) -> Option<Timestamps> {
     // Two no-operations before it, as nearly every segment has it.
-    const USUAL: u64 = u64::from_le_bytes([1, 1, TIMESTAMP, TIMESTAMP_SIZE as u8, 0, 0, 0, 0]);
+    const USUAL: u64 = u64::from_le_bytes([1, 1, TIMESTAMPS, TIMESTAMPS_SIZE as u8, 0, 0, 0, 0]);
     let usual = len >= 12
         && frame
             .words::<1>(start)
@@ -181,20 +186,95 @@ pub fn clocks<F: Frame + ?Sized>(frame: &F, start: usize, len: usize) -> Option<
     let at = if usual {
         start + 4
     } else {
-        walk(frame, start, len).clock()?
+        let mut offered = Offered::NONE;
+        walk(frame, start, len, &mut offered);
+        offered.tsval_at()?
     };
-    Some(clocks_at(frame, Some(at)))
+    Some(timestamps_at(frame, Some(at)))
 }
 
 #[inline(always)]
-fn clocks_at<F: Frame + ?Sized>(frame: &F, at: Option<usize>) -> Clocks {
-    let Some(clocks) = at.and_then(|at| frame.words::<1>(at)) else {
-        return Clocks::default();
+fn timestamps_at<F: Frame + ?Sized>(frame: &F, at: Option<usize>) -> Timestamps {
+    let Some([word]) = at.and_then(|at| frame.words::<1>(at)) else {
+        return Timestamps::default();
     };
-    let [word] = clocks;
-    Clocks {
-        value: (word as u32).swap_bytes(),
-        echo: ((word >> 32) as u32).swap_bytes(),
+    Timestamps {
+        tsval: (word as u32).swap_bytes(),
+        tsecr: ((word >> 32) as u32).swap_bytes(),
+    }
+}
+
+/// The visitor's state.
+struct Offered {
+    /// [`TcpOptions`], without ECN and timestamps.
+    options: u64,
+    /// Offset of `TSval` in the frame; 0 where there is none.
+    tsval_at: u64,
+}
+
+impl Offered {
+    const NONE: Self = Self {
+        options: TcpOptions::NONE.0 as u64,
+        tsval_at: 0,
+    };
+
+    #[inline(always)]
+    const fn tsval_at(&self) -> Option<usize> {
+        match self.tsval_at {
+            0 => None,
+            at => Some(at as usize),
+        }
+    }
+}
+
+impl Visitor for Offered {
+    #[inline(always)]
+    fn linux_list(&mut self, list: &impl View, start: usize) -> bool {
+        let mss = list.half(linux_list::MSS);
+        if mss == 0 {
+            return false;
+        }
+        let scale = list.byte(linux_list::WINDOW_SCALE).min(MAX_WINDOW_SCALE);
+        let options = u32::from(mss) | u32::from(scale) << TcpOptions::SCALE | TcpOptions::SACK;
+        self.options = options.into();
+        self.tsval_at = (start + linux_list::TSVAL) as u64;
+        true
+    }
+
+    #[inline(always)]
+    fn option<F: Frame + ?Sized>(&mut self, frame: &F, option: RawOption) {
+        let mut options = TcpOptions(self.options as u32);
+        match (option.kind, option.size) {
+            (MSS, 4) => {
+                if let Some(value) = frame.view::<4>(option.frame_at)
+                    && value.half(HEADER_LEN) != 0
+                {
+                    options = options.with_mss(value.half(HEADER_LEN));
+                }
+            }
+            (WINDOW_SCALE, 3) => {
+                if let Some(value) = frame.view::<3>(option.frame_at) {
+                    let scale = value.byte(HEADER_LEN).min(MAX_WINDOW_SCALE);
+                    options.0 = options.0 & !(0xf << TcpOptions::SCALE)
+                        | u32::from(scale) << TcpOptions::SCALE;
+                }
+            }
+            (SACK_PERMITTED, 2) => options.0 |= TcpOptions::SACK,
+            (TIMESTAMPS, TIMESTAMPS_SIZE) => {
+                self.tsval_at = (option.frame_at + HEADER_LEN) as u64;
+            }
+            _ => {}
+        }
+        self.options = options.0.into();
+    }
+
+    #[inline(always)]
+    fn broken(&mut self, _: usize) {}
+
+    #[inline(always)]
+    fn barrier_var<F: Frame + ?Sized>(&mut self, frame: &F) {
+        self.options = frame.barrier_var(self.options);
+        self.tsval_at = frame.barrier_var(self.tsval_at) & START_MASK;
     }
 }
 
@@ -212,8 +292,8 @@ mod tests {
         bytes
     }
 
-    fn read(flags: u8, options: &[u8]) -> (Offer, Clocks) {
-        let bytes = header(flags, options);
+    fn read(flags: u8, list: &[u8]) -> (TcpOptions, Timestamps) {
+        let bytes = header(flags, list);
         // Behind the header there is more of a frame.
         let padded = [bytes.as_slice(), &[0; 16]].concat();
         parse(padded.as_slice(), 0, bytes.len())
@@ -221,77 +301,74 @@ mod tests {
 
     #[test]
     fn reads_what_linux_offers() {
-        let (offer, clocks) = read(
+        let (options, timestamps) = read(
             0xc2,
             &[
                 2, 4, 5, 180, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 9, 1, 3, 3, 10,
             ],
         );
-        assert_eq!(offer.segment_size(), 1460);
-        assert_eq!(offer.window_scale(), Some(10));
-        assert!(offer.sack() && offer.ecn() && offer.timestamps());
-        assert_eq!((clocks.value, clocks.echo), (0x0102_0304, 9));
+        assert_eq!(options.mss(), 1460);
+        assert_eq!(options.window_scale(), Some(10));
+        assert!(options.sack() && options.ecn() && options.timestamps());
+        assert_eq!((timestamps.tsval, timestamps.tsecr), (0x0102_0304, 9));
     }
 
     /// The list that is read at once, with another option behind it that counts.
     #[test]
-    fn the_usual_list_may_go_on() {
+    fn options_behind_the_usual_list_count() {
         let usual = [
             2, 4, 5, 180, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 9, 1, 3, 3, 10,
         ];
-        let (offer, clocks) = read(2, &[&usual[..], &[2, 4, 2, 8]].concat());
-        assert_eq!(
-            (offer.segment_size(), offer.window_scale()),
-            (520, Some(10))
-        );
-        assert!(offer.sack() && offer.timestamps() && !offer.ecn());
-        assert_eq!(clocks.value, 0x0102_0304);
+        let (options, timestamps) = read(2, &[&usual[..], &[2, 4, 2, 8]].concat());
+        assert_eq!((options.mss(), options.window_scale()), (520, Some(10)));
+        assert!(options.sack() && options.timestamps() && !options.ecn());
+        assert_eq!(timestamps.tsval, 0x0102_0304);
     }
 
     #[test]
     fn a_bare_header_offers_little() {
-        let (offer, clocks) = read(2, &[]);
-        assert_eq!(offer.segment_size(), DEFAULT_SEGMENT_SIZE);
-        assert_eq!(offer.window_scale(), None);
-        assert!(!offer.sack() && !offer.ecn() && !offer.timestamps());
-        assert_eq!(clocks, Clocks::default());
+        let (options, timestamps) = read(2, &[]);
+        assert_eq!(options.mss(), DEFAULT_MSS);
+        assert_eq!(options.window_scale(), None);
+        assert!(!options.sack() && !options.ecn() && !options.timestamps());
+        assert_eq!(timestamps, Timestamps::default());
     }
 
     #[test]
     fn a_broken_list_ends_where_it_breaks() {
-        let (offer, _) = read(2, &[2, 4, 2, 0, 3, 9, 7, 1, 4, 2]);
-        assert_eq!((offer.segment_size(), offer.window_scale()), (512, None));
-        assert!(!offer.sack());
+        let (options, _) = read(2, &[2, 4, 2, 0, 3, 9, 7, 1, 4, 2]);
+        assert_eq!((options.mss(), options.window_scale()), (512, None));
+        assert!(!options.sack());
         // A scale beyond the greatest is that.
         assert_eq!(read(2, &[3, 3, 99]).0.window_scale(), Some(14));
     }
 
     #[test]
-    fn clocks_are_found_wherever_they_are() {
+    fn timestamps_are_found_wherever_they_are() {
         let list = [1, 1, 8, 10, 0, 0, 0, 5, 0, 0, 0, 6];
         assert_eq!(
-            clocks(list.as_slice(), 0, 12),
-            Some(Clocks { value: 5, echo: 6 })
+            timestamps(list.as_slice(), 0, 12),
+            Some(Timestamps { tsval: 5, tsecr: 6 })
         );
         let list = [4, 2, 8, 10, 0, 0, 0, 5, 0, 0, 0, 6];
         assert_eq!(
-            clocks(list.as_slice(), 0, 12),
-            Some(Clocks { value: 5, echo: 6 })
+            timestamps(list.as_slice(), 0, 12),
+            Some(Timestamps { tsval: 5, tsecr: 6 })
         );
-        assert_eq!(clocks([1_u8; 12].as_slice(), 0, 12), None);
+        assert_eq!(timestamps([1_u8; 12].as_slice(), 0, 12), None);
     }
 
     #[test]
-    fn a_host_limits_an_offer() {
-        let (offer, _) = read(0xc2, &[4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 3, 3, 7, 1]);
-        let none = Abilities {
-            window_scale: false,
+    fn a_host_limits_the_options() {
+        let (options, _) = read(0xc2, &[4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 3, 3, 7, 1]);
+        let none = HostOptions {
+            window_scaling: false,
             sack: false,
             ecn: false,
             timestamps: false,
         };
-        let offer = offer.limited(none);
-        assert_eq!(offer.window_scale(), None);
-        assert!(!offer.sack() && !offer.ecn() && !offer.timestamps());
+        let options = options.limited(none);
+        assert_eq!(options.window_scale(), None);
+        assert!(!options.sack() && !options.ecn() && !options.timestamps());
     }
 }

@@ -1,63 +1,65 @@
-//! Signatures of TCP segments (RFC 2385, RFC 5925): which SYNs the kernel drops for theirs, before a
+//! Signatures of TCP segments (TCP-MD5, RFC 2385; TCP-AO, RFC 5925): which SYNs the kernel drops for theirs before a
 //! listener sees them.
 //!
 //! Source: Linux' `tcp_inbound_hash` with `tcp_do_parse_auth_options`; before Linux 6.7
-//! `tcp_inbound_md5_hash` with `tcp_parse_md5sig_option`. They read the list of options for themselves, and
-//! stop where less of it is left than a signature takes.
+//! `tcp_inbound_md5_hash` with `tcp_parse_md5sig_option`. They walk the list of options themselves, and stop where less of
+//! it is left than a signature takes.
 
-/// What a list of options has to do with signatures: how many bytes of it were left, from the option's
-/// first to the list's end, where something came first. 0 where it did not come.
+/// Bytes of a TCP-MD5 option, and the fewest of a TCP-AO one.
+pub(super) const MD5_SIZE: usize = 18;
+pub(super) const AO_MIN_SIZE: usize = 5;
+
+/// Signatures and faults in a list of options, each as the bytes of the list that were left at its first occurrence,
+/// counted from the option's kind; 0 where there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signatures {
-    /// A broken list, a signature of an impossible size, or a second signature.
+    /// A list that breaks off, a signature of an impossible size, or a second signature.
     pub fault: u8,
     /// A TCP-MD5 signature.
     pub md5: u8,
     /// A TCP-AO signature.
-    pub authentication: u8,
+    pub ao: u8,
 }
 
-/// How a kernel reads signatures, and what the listener expects.
+/// The kernel's treatment of signatures at one listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignatureRules {
-    /// The kernel drops what has a fault with so many bytes left, or more; `None` where it does not mind.
+    /// The kernel drops a SYN whose list has a fault with so many bytes left or more; `None`: it ignores faults.
     pub fault_from: Option<u8>,
     /// The kernel drops TCP-MD5 signatures: it knows them, and the listener has no keys for any.
     pub refuses_md5: bool,
     /// The kernel drops TCP-AO signatures: it knows them, and the listener has no keys for any.
-    pub refuses_authentication: bool,
+    pub refuses_ao: bool,
 }
 
 /// Why the kernel drops a SYN before a listener sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum SignatureFault {
     /// The list of options is broken.
-    Broken,
+    BrokenList,
     /// A signature that the listener does not expect.
     Unexpected,
 }
 
 impl Signatures {
-    /// A list without any of it.
+    /// No signature and no fault.
     pub const NONE: Self = Self {
         fault: 0,
         md5: 0,
-        authentication: 0,
+        ao: 0,
     };
 
-    /// Whether the kernel drops the SYN.
+    /// Why the kernel drops the SYN under these rules; `None` where it does not.
     #[inline(always)]
-    pub const fn refusal(&self, rules: &SignatureRules) -> Option<Refusal> {
+    pub const fn check(&self, rules: &SignatureRules) -> Option<SignatureFault> {
         if let Some(from) = rules.fault_from
             && self.fault >= from
         {
-            return Some(Refusal::Broken);
+            return Some(SignatureFault::BrokenList);
         }
-        // Where faults matter, one that comes later than the last signature that fits has no effect.
-        if (rules.refuses_md5 && self.md5 > 0)
-            || (rules.refuses_authentication && self.authentication > 0)
-        {
-            return Some(Refusal::Unexpected);
+        // Where faults matter, one that comes after the last signature that fits has no effect.
+        if (rules.refuses_md5 && self.md5 > 0) || (rules.refuses_ao && self.ao > 0) {
+            return Some(SignatureFault::Unexpected);
         }
         None
     }
