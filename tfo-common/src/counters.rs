@@ -108,7 +108,7 @@ counters! {
     }
     /// Reasons for which a SYN that asked for Fast Open did not get it. Every such SYN counts under exactly one.
     REASONS {
-        ReasonOff "ReasonOff" "net.ipv4.tcp_fastopen has no server bit",
+        ReasonOff "ReasonOff" "the server bit of the sysctl is off",
         ReasonListenerWithout "ReasonListenerWithout" "the listener has not enabled Fast Open",
         ReasonQueueFull "ReasonQueueFull" "the listener's Fast Open queue is full",
         ReasonNoListener "ReasonNoListener" "nothing listens there",

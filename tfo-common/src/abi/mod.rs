@@ -59,7 +59,7 @@ pub const ASSIGN_CALL: u32 = 1_952_870_241;
 // Constants, which the controller sets before it loads the object.
 
 /// Not 0, as a u32, where [`ASSIGN_CALL`] was patched.
-pub const GUARD_ACCEPTS: &str = "GUARD_ACCEPTS";
+pub const ASSIGN_PATCHED: &str = "ASSIGN_PATCHED";
 /// Not 0, as a u32, where the interface's packets have no Ethernet header.
 pub const BARE_PACKETS: &str = "BARE_PACKETS";
 /// The [`SocketOffsets`] of the running kernel.

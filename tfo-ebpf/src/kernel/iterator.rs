@@ -1,16 +1,20 @@
 //! An iterator over the listening sockets of a network namespace, with their Fast Open state.
 //!
-//! It runs when the controller reads its file, not on packets. No other interface shows a listener's
-//! Fast Open queue and whether it has keys of its own.
+//! It runs when the controller reads its file, never on packets. No other interface shows a listener's Fast Open queue
+//! and its own keys.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{bindings::seq_file, helpers::bpf_seq_write};
-use tfo_common::maps::ListenerRecord;
+use tfo_common::abi::ListenerRecord;
 
-use crate::socket::{LISTEN, keys_at, load, offset, own_keys, read_listener, tcp_sock};
+use super::{
+    listener::{keys_at, own_keys, read_listener},
+    offsets::{load, offset},
+    socket::{LISTEN, tcp_sock},
+};
 
-/// What the kernel hands to an iterator over TCP sockets: `struct bpf_iter__tcp`.
+/// The context of an iterator over TCP sockets: `struct bpf_iter__tcp`.
 #[repr(C)]
 struct Context {
     meta: *const Meta,
@@ -26,7 +30,7 @@ struct Meta {
 
 const AF_INET: u16 = 2;
 
-/// Called for each TCP socket, and at the end without one. Gives 0: go on.
+/// Called for each TCP socket, and at the end without one. Returns 0: continue.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 extern "C" fn tfo_listeners(context: *const Context) -> i32 {
@@ -62,8 +66,8 @@ fn record(tcp: usize, uid: u32) -> ListenerRecord {
         port: load(tcp + offset!(port)),
         uid,
         fast_open: listener.fast_open,
-        limit: listener.limit,
-        queue: listener.queue,
+        max_qlen: listener.max_qlen,
+        qlen: listener.qlen,
         keys: keys_at(own_keys(tcp)).keys().len() as u32,
         backlog: load(tcp + offset!(ack_backlog)),
         max_backlog: load(tcp + offset!(max_ack_backlog)),

@@ -1,163 +1,125 @@
-//! What the guard reads of a listener: whether it can be guarded, and what a challenge has to say for it.
+//! The fields of a listener.
 
-use aya_ebpf::{EbpfContext, bindings::bpf_sock};
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_probe_read_kernel};
 use tfo_common::{
-    socket::Socket,
-    syn::Syn,
-    wire::{ack::Ack, offer::Abilities},
+    classify::socket::Listener,
+    fastopen::{Key, KeySet},
+    guard::ListenerFlags,
+    wire::options::{negotiated::HostOptions, signature::SignatureRules},
 };
 
-use crate::{
-    case::Findings,
-    socket::{self, LISTEN, Tuple, load, offset},
-};
+use super::offsets::{load, offset};
 
-/// What the guard has to know of a listener, packed into one word: bytes of its receive buffer, and flags above.
-#[derive(Clone, Copy)]
-pub(crate) struct Site(u64);
-
-impl Site {
-    /// No listener gets the SYN, or one for a connection that it opens anew.
-    pub(crate) const NONE: Self = Self(0);
-    const LISTENS: u64 = 1 << 32;
-    const UNFIT: u64 = 1 << 33;
-    const PRESSED: u64 = 1 << 34;
-    const SCALES: u64 = 1 << 35;
-    const SACK: u64 = 1 << 36;
-    const ECN: u64 = 1 << 37;
-    const TIMESTAMPS: u64 = 1 << 38;
-
-    /// That of the listener `tcp`.
-    #[inline(always)]
-    pub(crate) fn read(tcp: usize) -> Self {
-        let net: usize = load(tcp + offset!(net));
-        let buffer: u32 = load(tcp + offset!(receive_buffer));
-        let mut word = u64::from(buffer) | Self::LISTENS;
-        let mut note = |set: bool, flag: u64| {
-            word |= if set { flag } else { 0 };
-        };
-        let on = |offset: usize| load::<u8>(net + offset) != 0;
-        note(on(offset!(sysctl_window_scaling)), Self::SCALES);
-        note(on(offset!(sysctl_sack)), Self::SACK);
-        note(on(offset!(sysctl_ecn)), Self::ECN);
-        note(on(offset!(sysctl_timestamps)), Self::TIMESTAMPS);
-        let max_backlog: u32 = load(tcp + offset!(max_ack_backlog));
-        let pending: u32 = load(tcp + offset!(syn_queue));
-        note(pending > max_backlog / 2, Self::PRESSED);
-        note(is_unfit(tcp), Self::UNFIT);
-        Self(word)
-    }
-
-    #[inline(always)]
-    pub(crate) const fn word(self) -> u64 {
-        self.0
-    }
-
-    #[inline(always)]
-    pub(crate) const fn from_word(word: u64) -> Self {
-        Self(word)
-    }
-
-    #[inline(always)]
-    const fn is(self, flag: u64) -> bool {
-        self.0 & flag != 0
-    }
-
-    /// A listener gets the SYN, and not for a connection that it opens anew.
-    #[inline(always)]
-    pub(crate) const fn listens(self) -> bool {
-        self.is(Self::LISTENS)
-    }
-
-    /// It takes no proof.
-    #[inline(always)]
-    pub(crate) const fn is_unfit(self) -> bool {
-        self.is(Self::UNFIT)
-    }
-
-    /// Its SYN queue is half full.
-    #[inline(always)]
-    pub(crate) const fn is_pressed(self) -> bool {
-        self.is(Self::PRESSED)
-    }
-
-    /// Which options the host uses.
-    #[inline(always)]
-    pub(crate) const fn abilities(self) -> Abilities {
-        Abilities {
-            window_scale: self.is(Self::SCALES),
-            sack: self.is(Self::SACK),
-            ecn: self.is(Self::ECN),
-            timestamps: self.is(Self::TIMESTAMPS),
-        }
-    }
-
-    /// Bytes of its receive buffer.
-    #[inline(always)]
-    pub(crate) const fn receive_buffer(self) -> u32 {
-        self.0 as u32
+/// Reads the fields of the listener `tcp` on which Fast Open depends. `exempt`: the SYN reopens a connection in
+/// `TIME_WAIT`, and passes no flood checks.
+#[inline(always)]
+pub(crate) fn read_listener(tcp: usize, exempt: bool) -> Listener {
+    let net: usize = load(tcp + offset!(net));
+    let fast_open: u32 = load(net + offset!(sysctl_fastopen));
+    let syn_cookies: u8 = load(net + offset!(sysctl_syncookies));
+    let backlog: u32 = load(tcp + offset!(ack_backlog));
+    let max_backlog: u32 = load(tcp + offset!(max_ack_backlog));
+    let pending: u32 = load(tcp + offset!(syn_queue_len));
+    let max_qlen: u32 = load(tcp + offset!(fastopen_max_qlen));
+    let qlen: u32 = load(tcp + offset!(fastopen_qlen));
+    let no_cookie: u8 = load(tcp + offset!(no_cookie));
+    Listener {
+        fast_open,
+        syn_cookies: if exempt { 0 } else { syn_cookies },
+        // Before Linux 6.14, and stable releases with its fix, the SYN queue takes one less:
+        // inet_csk_reqsk_queue_is_full().
+        syn_queue_full: !exempt && pending > max_backlog,
+        accept_queue_full: backlog > max_backlog,
+        max_qlen,
+        qlen,
+        queue_full: qlen >= max_qlen && !frees_slot(tcp),
+        no_cookie: u32::from(no_cookie) & offset!(no_cookie_mask) as u32 != 0,
+        keys: keys_at(match own_keys(tcp) {
+            0 => load(net + offset!(host_keys)),
+            own => own,
+        }),
+        signatures: SignatureRules {
+            fault_from: match offset!(fault_from) {
+                0 => None,
+                from => Some(from as u8),
+            },
+            refuses_md5: lacks_keys(tcp, offset!(md5_keys)),
+            refuses_ao: lacks_keys(tcp, offset!(ao_keys)),
+        },
     }
 }
 
-/// Whether the kernel opens no connection at the listener `tcp` on someone else's word, or a wrong one: it
-/// speaks MPTCP, or has keys for signatures, or the host sends no SYN cookies.
+/// `true` if the kernel knows the kind of signature whose keys are at `offset`, and the listener has none.
 #[inline(always)]
-fn is_unfit(tcp: usize) -> bool {
+fn lacks_keys(tcp: usize, offset: usize) -> bool {
+    offset != 0 && load::<usize>(tcp + offset) == 0
+}
+
+/// `true` if the kernel will free an entry of a full Fast Open queue: that of a connection which was reset long enough ago
+/// (`tcp_fastopen_queue_check`).
+#[inline(always)]
+fn frees_slot(tcp: usize) -> bool {
+    let head: usize = load(tcp + offset!(rst_head));
+    if head == 0 {
+        return false;
+    }
+    let expires: u64 = load(head + offset!(expires));
+    // SAFETY: it only reads a clock.
+    let now = unsafe { bpf_jiffies64() };
+    // The kernel's time_after(), on the low 64 bits.
+    now.wrapping_sub(expires).cast_signed() >= 0
+}
+
+/// The address of the listener's own keys; 0 where it has none.
+#[inline(always)]
+pub(crate) fn own_keys(tcp: usize) -> usize {
+    load(tcp + offset!(keys))
+}
+
+/// The keys in a `struct tcp_fastopen_context`, which a rotation replaces as a whole.
+#[inline(always)]
+pub(crate) fn keys_at(context: usize) -> KeySet {
+    if context == 0 {
+        return KeySet::EMPTY;
+    }
+    let keys = context + offset!(context_key);
+    let [a, b, c, d] = if offset!(copies_keys) == 0 {
+        [load(keys), load(keys + 8), load(keys + 16), load(keys + 24)]
+    } else {
+        // SAFETY: it reads kernel memory and survives an address that is none.
+        unsafe { bpf_probe_read_kernel(keys as *const [u64; 4]) }.unwrap_or_default()
+    };
+    let (first, second) = (Key::from_words(a, b), Key::from_words(c, d));
+    KeySet::of_context(first, second, load(context + offset!(context_num)))
+}
+
+/// Reads the fields of the listener `tcp` on which the guard depends.
+#[inline(always)]
+pub(crate) fn read_flags(tcp: usize) -> ListenerFlags {
     let net: usize = load(tcp + offset!(net));
-    let signs = |offset: usize| offset != 0 && !socket::lacks_keys(tcp, offset);
+    let on = |offset: usize| load::<u8>(net + offset) != 0;
+    let host = HostOptions {
+        window_scaling: on(offset!(sysctl_window_scaling)),
+        sack: on(offset!(sysctl_sack)),
+        ecn: on(offset!(sysctl_ecn)),
+        timestamps: on(offset!(sysctl_timestamps)),
+    };
+    let max_backlog: u32 = load(tcp + offset!(max_ack_backlog));
+    let pending: u32 = load(tcp + offset!(syn_queue_len));
+    ListenerFlags::new(load(tcp + offset!(receive_buffer)), host)
+        .syn_queue_half_full(pending > max_backlog / 2)
+        .unfit(is_unfit(tcp))
+}
+
+/// `true` if the kernel opens no connection by an ACK at the listener `tcp`: it is MPTCP or has keys for signatures, or
+/// the namespace sends no SYN cookies.
+#[inline(always)]
+pub(crate) fn is_unfit(tcp: usize) -> bool {
+    let net: usize = load(tcp + offset!(net));
+    let signs = |offset: usize| offset != 0 && !lacks_keys(tcp, offset);
     let mptcp = offset!(mptcp);
     load::<u8>(net + offset!(sysctl_syncookies)) == 0
         || (mptcp != 0 && load::<u8>(tcp + mptcp) != 0)
         || signs(offset!(md5_keys))
-        || signs(offset!(authentication_keys))
-}
-
-/// A listener that gets an ACK of no connection. It is to be released.
-pub(crate) struct Waiting {
-    socket: *mut bpf_sock,
-    /// The kernel's structure of it.
-    pub(crate) tcp: usize,
-    /// It takes no proof.
-    pub(crate) unfit: bool,
-}
-
-impl Waiting {
-    /// Looks it up; `None` where a connection gets the ACK, or nobody.
-    #[inline(always)]
-    pub(crate) fn look_up(ctx: &impl EbpfContext, ack: &Ack) -> Option<Self> {
-        if offset!(known) == 0 {
-            return None;
-        }
-        let found = Tuple::new(&ack.addresses, ack.ports).look_up(ctx);
-        if found.is_null() {
-            return None;
-        }
-        // SAFETY: not null, and not released yet.
-        let listens = unsafe { (*found).state } == LISTEN;
-        match socket::tcp_sock(found.cast()) {
-            Some(tcp) if listens => Some(Self {
-                socket: found,
-                tcp,
-                unfit: is_unfit(tcp),
-            }),
-            _ => {
-                socket::release(found);
-                None
-            }
-        }
-    }
-
-    #[inline(always)]
-    pub(crate) fn release(self) {
-        socket::release(self.socket);
-    }
-}
-
-/// As [`socket::look_up`], and notes what the guard has to know of a listener. One that gets an ordinary SYN, a flood's most
-/// frequent, is asked no more than that.
-#[inline(always)]
-pub(crate) fn investigate(ctx: &impl EbpfContext, syn: &Syn, findings: Findings) -> Socket {
-    findings.put_site(Site::NONE);
-    findings.put_issuer(None);
-    socket::find(ctx, syn, Some(findings))
+        || signs(offset!(ao_keys))
 }

@@ -5,41 +5,36 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use tfo_common::{
-    classify::Outcome,
+    abi::{COUNTER_SLOTS, PORTS, PortCounters, sizes::Sizes},
+    atomic::AtomicWord,
+    context::SynContext,
     counters::{Counter, Counters},
-    guard::Reaction,
-    judgement::Judgement,
-    maps::{COUNTER_SLOTS, PORTS, PortCounters},
-    policy::Verdict,
-    sizes::Sizes,
-    syn::Syn,
 };
-
-use crate::atomic::Shared;
 
 #[btf_map]
 static COUNTERS: PerCpuArray<PortCounters, { COUNTER_SLOTS as usize }> = PerCpuArray::new();
 
 #[btf_map]
-static PORT_SLOTS: Array<Shared, PORTS> = Array::new();
+static PORT_SLOTS: Array<AtomicWord, PORTS> = Array::new();
 
 #[btf_map]
-static SLOTS_TAKEN: Array<Shared, 1> = Array::new();
+static SLOTS_TAKEN: Array<AtomicWord, 1> = Array::new();
 
 #[btf_map]
 static SIZES: PerCpuArray<Sizes, 1> = PerCpuArray::new();
 
-/// The slot that counts what belongs to no port.
+/// The slot of ports without a slot of their own.
 const NO_PORT: u64 = 0;
 
-/// Counts a SYN, what it came to, and what was done to it.
+/// Counts the SYN of `context` at its port, and its data.
 #[inline(always)]
-pub(crate) fn count_syn(syn: &Syn, judgement: Judgement, verdict: Verdict) {
-    let fast_open = judgement.outcome(syn) != Outcome::NoOption;
-    if let Some(counters) = at_port(syn.destination_port(), fast_open) {
-        verdict.count(syn, judgement, counters);
+pub(crate) fn count(context: &SynContext) {
+    let syn = &context.syn;
+    if let Some(counters) = at_port(syn.destination_port(), context.is_noteworthy()) {
+        context.count(counters);
     }
     if syn.data_len > 0
+        && !context.guard.action().blocks()
         && let Some(sizes) = SIZES.get_ptr_mut(0)
     {
         // SAFETY: as in `entry`.
@@ -47,24 +42,7 @@ pub(crate) fn count_syn(syn: &Syn, judgement: Judgement, verdict: Verdict) {
     }
 }
 
-/// Counts a SYN that the guard lets pass, and why.
-#[inline(always)]
-pub(crate) fn count_reaction(syn: &Syn, reaction: Reaction) {
-    if let Some(counter) = reaction.counter() {
-        count_at(syn.destination_port(), counter);
-    }
-}
-
-/// Counts a SYN that goes no further. `issued`: its sender was handed a cookie.
-#[inline(always)]
-pub(crate) fn count_blocked(syn: &Syn, judgement: Judgement, reaction: Reaction, issued: bool) {
-    let fast_open = judgement.outcome(syn) != Outcome::NoOption;
-    if let Some(counters) = at_port(syn.destination_port(), fast_open) {
-        reaction.count(syn, judgement, issued, counters);
-    }
-}
-
-/// Counts what was done at a port that is guarded.
+/// Adds 1 to a counter of a port.
 #[inline(always)]
 pub(crate) fn count_at(port: u16, counter: Counter) {
     if let Some(counters) = at_port(port, true) {
@@ -72,7 +50,7 @@ pub(crate) fn count_at(port: u16, counter: Counter) {
     }
 }
 
-/// Counts a frame that may have been a SYN.
+/// Counts a frame that may be a SYN.
 #[inline(always)]
 pub(crate) fn count_unparsed() {
     if let Some(entry) = entry(NO_PORT) {
@@ -80,10 +58,10 @@ pub(crate) fn count_unparsed() {
     }
 }
 
-/// This CPU's counters of a port, or of what has no slot.
+/// This CPU's counters of a port, or of slot 0. `noteworthy`: the port may take any free slot.
 #[inline(always)]
-fn at_port<'a>(port: u16, fast_open: bool) -> Option<&'a mut Counters> {
-    let slot = slot_of(port, fast_open);
+fn at_port<'a>(port: u16, noteworthy: bool) -> Option<&'a mut Counters> {
+    let slot = slot_of(port, noteworthy);
     let entry = entry(slot)?;
     if slot != NO_PORT {
         entry.port = port.into();
@@ -102,25 +80,25 @@ fn entry<'a>(slot: u64) -> Option<&'a mut PortCounters> {
 
 /// The port's slot; a new one at the port's first SYN, if one is left.
 #[inline(always)]
-fn slot_of(port: u16, fast_open: bool) -> u64 {
+fn slot_of(port: u16, noteworthy: bool) -> u64 {
     let Some(slot) = PORT_SLOTS.get(port.into()) else {
         return NO_PORT;
     };
     match slot.load() {
-        // Port 0 is no service's, and stands for "no port" in a slot.
+        // No service has port 0; in a slot, it means no port.
         NO_PORT if port == 0 => NO_PORT,
-        NO_PORT => take_slot(slot, fast_open),
+        NO_PORT => take_slot(slot, noteworthy),
         taken => taken,
     }
 }
 
-/// Takes a slot for a port that has none. Plain SYNs leave half of the slots to Fast Open.
+/// Takes a slot for a port that has none. Ordinary SYNs leave half of the slots to Fast Open.
 #[inline(always)]
-fn take_slot(slot: &Shared, fast_open: bool) -> u64 {
+fn take_slot(slot: &AtomicWord, noteworthy: bool) -> u64 {
     let Some(taken) = SLOTS_TAKEN.get(0) else {
         return NO_PORT;
     };
-    let last = if fast_open {
+    let last = if noteworthy {
         COUNTER_SLOTS - 1
     } else {
         COUNTER_SLOTS / 2
@@ -132,7 +110,7 @@ fn take_slot(slot: &Shared, fast_open: bool) -> u64 {
     if new > COUNTER_SLOTS - 1 {
         return NO_PORT;
     }
-    // Two CPUs can meet at a port's first SYN. The slot of the one that comes second stays unused.
+    // Two CPUs can meet at a port's first SYN. The slot that the second one took stays unused.
     match slot.compare_exchange(NO_PORT, new) {
         NO_PORT => new,
         taken => taken,

@@ -1,4 +1,4 @@
-//! The stream of single SYNs, for as long as someone listens.
+//! Events of single SYNs, while there is a reader.
 
 use core::ptr;
 
@@ -9,14 +9,14 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use tfo_common::{
-    classify::Outcome,
-    events::{Event, EventBudget, EventGate},
-    maps::EVENT_RING,
-    policy::Verdict,
-    syn::Syn,
+    abi::{
+        EVENT_RING,
+        events::{Event, EventBudget, EventGate},
+    },
+    context::SynContext,
 };
 
-/// Of [`Event`]. libbpf wants no type for the entries of a ring: it takes its size for a value's.
+/// Of [`Event`]. It has no type: libbpf would take its size for a value's.
 #[btf_map]
 static EVENTS: RingBuf<(), EVENT_RING> = RingBuf::new();
 
@@ -26,21 +26,15 @@ static EVENT_GATE: Array<EventGate, 1> = Array::new();
 #[btf_map]
 static EVENT_BUDGET: PerCpuArray<EventBudget, 1> = PerCpuArray::new();
 
-/// Tells of a SYN, if someone wants to hear of it. `done` adds what else became of it.
+/// Writes an event of the SYN of `context`, if the reader wants it.
 #[inline(always)]
-pub(crate) fn report(
-    syn: &Syn,
-    outcome: Outcome,
-    verdict: Verdict,
-    done: impl FnOnce(Event) -> Event,
-) {
+pub(crate) fn report(context: &SynContext) {
     let Some(gate) = EVENT_GATE.get_ptr_mut(0) else {
         return;
     };
     // The gate's first field.
     let deadline = gate.cast::<u64>();
-    // SAFETY: the kernel gave the pointer. The controller writes there meanwhile: nothing that was read
-    // is taken to stay.
+    // SAFETY: the kernel gave the pointer. The controller writes there meanwhile, so each read is volatile.
     let until = unsafe { ptr::read_volatile(deadline) };
     if until == 0 {
         return;
@@ -48,21 +42,21 @@ pub(crate) fn report(
     // SAFETY: it only reads a clock.
     let now = unsafe { bpf_ktime_get_ns() };
     if now > until {
-        // It was killed. From now on the clock need not be read any more.
+        // The reader was killed. The next SYN need not read the clock.
         // SAFETY: as above.
         unsafe { ptr::write_volatile(deadline, 0) };
         return;
     }
     // SAFETY: as above.
     let gate = unsafe { ptr::read_volatile(gate) };
-    if gate.wants(syn, outcome) {
-        tell(&done(Event::new(now, syn, outcome, verdict)), &gate);
+    if gate.wants(context) {
+        write(&Event::new(now, context), &gate);
     }
 }
 
 /// Puts an event into the ring, if the rate allows.
 #[inline(always)]
-fn tell(event: &Event, gate: &EventGate) {
+fn write(event: &Event, gate: &EventGate) {
     let Some(budget) = EVENT_BUDGET.get_ptr_mut(0) else {
         return;
     };
@@ -72,7 +66,7 @@ fn tell(event: &Event, gate: &EventGate) {
     if !budget.take(event.time, gate) {
         return;
     }
-    // The reader looks at its own pace: a wake-up per event costs more than all the rest.
+    // The reader polls: a wake-up per event costs more than all the rest.
     let Some(mut entry) = EVENTS.reserve_untyped::<Event>(0) else {
         budget.ring_full = budget.ring_full.wrapping_add(1);
         return;

@@ -1,26 +1,27 @@
-//! The guard: its maps, and what it does with a SYN.
+//! The guard's maps: settings, rules and states of ports, secrets, the sources' buckets, and a scratch value.
 
-use core::{mem::offset_of, ptr};
+use core::ptr;
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, HashMap},
+    btf_maps::{Array, HashMap, PerCpuArray},
     macros::btf_map,
 };
 use tfo_common::{
-    classify::Outcome,
-    cookie::Key,
+    abi::{DEFAULT_PORT, MAX_GUARDED},
+    atomic::AtomicWord,
+    fastopen::Key,
     guard::{
-        self, BUCKETS, Bucket, GuardHead, GuardPort, GuardRule, Mode, Reaction, SECRETS,
-        bucket_index,
+        GuardHead, GuardPort, GuardRule, ListenerFlags, PortState, SECRETS,
+        ack::GuardedTime,
+        secret_index,
+        source::{BUCKETS, Bucket, bucket_index},
     },
-    judgement::Judgement,
-    maps::{DEFAULT_PORT, MAX_GUARDED},
-    policy::Rate,
-    syn::Syn,
+    rate::Rate,
+    wire::addresses::Addresses,
 };
 
-use crate::{atomic::Shared, frame, site::Site};
+use crate::kernel::socket::Observer;
 
 #[btf_map]
 static GUARD: Array<GuardHead, 1> = Array::new();
@@ -37,42 +38,57 @@ static GUARD_PORTS: HashMap<
 static GUARD_SECRETS: Array<Key, SECRETS> = Array::new();
 
 #[btf_map]
-static GUARD_BUCKETS: Array<Shared, BUCKETS> = Array::new();
+static GUARD_BUCKETS: Array<AtomicWord, BUCKETS> = Array::new();
 
-/// A port's state is put off by no less than that, in nanoseconds: a word that all CPUs share is not to be
-/// written at each SYN of a flood.
-const STEP: u64 = 10_000_000;
-
-/// Whether any port has a rule. This load is all that it costs to have none.
+/// `true` if any port has a rule. Without a guard, this load is its whole cost.
 #[inline(always)]
 pub(crate) fn is_armed() -> bool {
     match GUARD.get_ptr(0) {
-        // SAFETY: the kernel gave the pointer, to the head's first field.
+        // SAFETY: the kernel gave the pointer; `armed` is the first field.
         Some(head) => unsafe { ptr::read_volatile(head.cast::<u32>()) != 0 },
         None => false,
     }
 }
 
-/// What holds for all ports.
+/// Copies `N` words that the controller may replace meanwhile, each at once.
+///
+/// # Safety
+///
+/// `N` aligned words are at `from`.
 #[inline(always)]
-pub(crate) fn head<'a>() -> Option<&'a GuardHead> {
-    // SAFETY: the kernel gave the pointer. The controller writes there meanwhile, each field for itself.
-    unsafe { GUARD.get_ptr(0)?.as_ref() }
+unsafe fn copy<const N: usize>(from: *const u64) -> [u64; N] {
+    let mut words = [0; N];
+    for (index, word) in words.iter_mut().enumerate() {
+        let from = from.wrapping_add(index);
+        // SAFETY: the caller's.
+        *word = unsafe { ptr::read_volatile(from) };
+    }
+    words
 }
 
-/// The secret of a slot of time.
+/// The settings of the namespace.
 #[inline(always)]
-pub(crate) fn secret<'a>(slot: u64) -> Option<&'a Key> {
-    // SAFETY: the kernel gave the pointer. The controller replaces none that is in use.
-    unsafe { GUARD_SECRETS.get_ptr(guard::secret_index(slot))?.as_ref() }
+pub(crate) fn head() -> Option<GuardHead> {
+    let head = GUARD.get_ptr(0)?;
+    // SAFETY: a value of the map is 4 words.
+    Some(GuardHead::from_words(unsafe { copy(head.cast()) }))
 }
 
-/// A port's rule and its state.
+/// The secret of a time slot.
+#[inline(always)]
+pub(crate) fn secret(slot: u64) -> Option<Key> {
+    let key = GUARD_SECRETS.get_ptr(secret_index(slot))?;
+    // SAFETY: a value of the map is 2 words.
+    let [k0, k1] = unsafe { copy(key.cast()) };
+    Some(Key::from_words(k0, k1))
+}
+
+/// A port with a rule.
 #[derive(Clone, Copy)]
 pub(crate) struct Port(*mut GuardPort);
 
 impl Port {
-    /// The one of a port that has a rule, or whose rule is that of all others.
+    /// The entry of a port: its own, or that of the default rule.
     #[inline(always)]
     pub(crate) fn of(port: u16) -> Option<Self> {
         match GUARD_PORTS.get_ptr_mut(u32::from(port)) {
@@ -82,145 +98,106 @@ impl Port {
     }
 
     #[inline(always)]
-    fn rule<'a>(self) -> &'a GuardRule {
-        // SAFETY: a value of the map, of which the program does not write to this part.
-        unsafe { &(*self.0).rule }
-    }
-
-    /// The word of its state at an offset.
-    #[inline(always)]
-    fn word<'a>(self, at: usize) -> &'a Shared {
-        let word = self.0.wrapping_byte_add(at).cast();
-        // SAFETY: a value of the map, whose words the program accesses in no other way.
-        unsafe { &*word }
+    pub(crate) fn rule(self) -> GuardRule {
+        // SAFETY: the rule is the first 3 words of the map's value.
+        GuardRule::from_words(unsafe { copy(self.0.cast()) })
     }
 
     #[inline(always)]
-    fn until<'a>(self) -> &'a Shared {
-        self.word(offset_of!(GuardPort, until))
+    pub(crate) fn state<'a>(self) -> &'a PortState {
+        let state = self.0.wrapping_byte_add(PortState::OFFSET).cast();
+        // SAFETY: a part of the map's value, which the kernel keeps until the program returns, and which is accessed
+        // atomically on both sides.
+        unsafe { &*state }
     }
 
+    /// The port's guarded time.
     #[inline(always)]
-    fn since<'a>(self) -> &'a Shared {
-        self.word(offset_of!(GuardPort, since))
-    }
-
-    #[inline(always)]
-    fn bucket<'a>(self) -> &'a Shared {
-        self.word(offset_of!(GuardPort, bucket))
-    }
-
-    #[inline(always)]
-    fn switches<'a>(self) -> &'a Shared {
-        self.word(offset_of!(GuardPort, switches))
-    }
-
-    /// Whether SYNs are looked at.
-    #[inline(always)]
-    pub(crate) fn is_watched(self) -> bool {
-        !matches!(Mode::from_number(self.rule().mode), Mode::Off)
-    }
-
-    /// Until when it is guarded, and since when.
-    #[inline(always)]
-    pub(crate) fn span(self) -> (u64, u64) {
-        (self.until().load(), self.since().load())
-    }
-
-    /// Whether it is guarded at `now`, when a SYN comes, with proof or without, to a listener whose SYN queue
-    /// is half full or not. And whether it came to be guarded with this SYN.
-    #[inline(always)]
-    fn is_on(self, now: u64, proven: bool, pressed: bool) -> (bool, bool) {
-        let until = self.until().load();
-        let on = now < until;
-        let rule = self.rule();
-        if proven || !matches!(Mode::from_number(rule.mode), Mode::Auto) {
-            return (on, false);
+    pub(crate) fn guarded_time(self) -> GuardedTime {
+        let state = self.state();
+        GuardedTime {
+            until: state.until.load(),
+            since: state.since.load(),
         }
-        let bucket = self.bucket();
-        let state = bucket.load();
-        let flooded = match rule.take(on, state, now) {
-            Some(next) => {
-                bucket.compare_exchange(state, next);
-                false
-            }
-            None => true,
-        };
-        let next = now.wrapping_add(rule.quiet);
-        if !(flooded || pressed) || next < until.wrapping_add(STEP) {
-            return (on, false);
-        }
-        let first = self.until().compare_exchange(until, next) == until;
-        if on || !first {
-            return (true, false);
-        }
-        self.since().store(now);
-        self.switches().fetch_add(1);
-        (true, true)
     }
 }
 
-/// Takes one from a source's bucket; `false` where nothing is left.
+/// Takes one token of a source; `false` if none is left.
 #[inline(always)]
-fn take(secret: &Key, syn: &Syn, bucket: Bucket, rate: Rate, now: u64) -> bool {
-    let index = bucket_index(secret, &syn.addresses, bucket);
-    match GUARD_BUCKETS.get(index) {
-        Some(bucket) => bucket.take(rate, now),
+pub(crate) fn take(
+    secret: &Key,
+    addresses: &Addresses,
+    bucket: Bucket,
+    rate: Rate,
+    now: u64,
+) -> bool {
+    match GUARD_BUCKETS.get(bucket_index(secret, addresses, bucket)) {
+        Some(bucket) => rate.take_shared(bucket, now),
         None => true,
     }
 }
 
-/// What is done with a SYN that was judged, and meets a listener at a port that is watched.
-pub(crate) struct Decision {
-    pub(crate) reaction: Reaction,
-    /// The port came to be guarded with it.
-    pub(crate) switched: bool,
-}
+const SCRATCH_WORDS: usize = 4;
 
-impl Decision {
-    const NONE: Self = Self {
-        reaction: Reaction::None,
-        switched: false,
-    };
+#[btf_map]
+static GUARD_SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], 1> = PerCpuArray::new();
+
+/// The listener as the guard needs it, from the look-up of a SYN to its answer. It lives in a map: of a value that comes
+/// from there the verifier knows nothing, and so does not follow each way to it.
+#[derive(Clone, Copy)]
+pub(crate) struct GuardScratch(*mut u64);
+
+impl GuardScratch {
+    const LISTENER: usize = 0;
+    const ISSUES_COOKIES: usize = 1;
+    const KEY: usize = 2;
+
+    /// This CPU's.
+    #[inline(always)]
+    pub(crate) fn get() -> Option<Self> {
+        GUARD_SCRATCH.get_ptr_mut(0).map(|words| Self(words.cast()))
+    }
 
     #[inline(always)]
-    pub(crate) fn of(
-        port: Port,
-        head: &GuardHead,
-        syn: &Syn,
-        judgement: Judgement,
-        site: Site,
-        now: u64,
-    ) -> Self {
-        // What the kernel drops for what is in it needs no answer.
-        if !site.listens() || judgement.is_beyond_policy() {
-            return Self::NONE;
-        }
-        let valid = matches!(judgement.merit(), Outcome::Primary | Outcome::Backup);
-        let (on, switched) = port.is_on(now, valid, site.is_pressed());
-        if !on {
-            return Self::NONE;
-        }
-        // The same one while slots go by, so that a bucket stays the same, too.
-        let Some(secret) = secret(0) else {
-            return Self::NONE;
-        };
-        let reaction = if site.is_unfit() {
-            Reaction::Unfit
-        } else if valid && take(secret, syn, Bucket::Proven, head.proven, now) {
-            Reaction::Proven
-        } else if guard::is_martian(&syn.addresses) {
-            Reaction::Martian
-        } else if !take(secret, syn, Bucket::Replies, head.replies, now) {
-            Reaction::Capped
-        } else {
-            Reaction::Challenged
-        };
-        // The verifier is not to go on once for each way to it.
-        let reaction = frame::forget(reaction as u64, syn.sequence.into());
-        Self {
-            reaction: Reaction::from_number(reaction as u32),
-            switched,
-        }
+    fn store(self, index: usize, word: u64) {
+        let place = self.0.wrapping_add(index);
+        // SAFETY: one of the value's words, this CPU's own. Volatile, or LLVM would keep it in a register.
+        unsafe { ptr::write_volatile(place, word) };
+    }
+
+    #[inline(always)]
+    fn load(self, index: usize) -> u64 {
+        let place = self.0.wrapping_add(index);
+        // SAFETY: one of the value's words, this CPU's own.
+        unsafe { ptr::read_volatile(place) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn listener(self) -> ListenerFlags {
+        ListenerFlags::from_word(self.load(Self::LISTENER))
+    }
+
+    /// The key with which the listener issues cookies.
+    #[inline(always)]
+    pub(crate) fn key(self) -> Option<Key> {
+        let key = Key::from_words(self.load(Self::KEY), self.load(Self::KEY + 1));
+        (self.load(Self::ISSUES_COOKIES) != 0).then_some(key)
+    }
+}
+
+impl Observer for GuardScratch {
+    const OBSERVES: bool = true;
+
+    #[inline(always)]
+    fn set_listener(self, listener: ListenerFlags) {
+        self.store(Self::LISTENER, listener.word());
+    }
+
+    #[inline(always)]
+    fn set_key(self, key: Option<&Key>) {
+        let [a, b] = key.map_or([0; 2], Key::words);
+        self.store(Self::ISSUES_COOKIES, key.is_some().into());
+        self.store(Self::KEY, a);
+        self.store(Self::KEY + 1, b);
     }
 }

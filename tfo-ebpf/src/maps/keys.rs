@@ -1,9 +1,9 @@
-//! The cookie keys, as the controller has set them.
+//! The cookie keys that the controller has put in force.
 
 use aya_ebpf::{bindings::bpf_map_type::BPF_MAP_TYPE_ARRAY, macros::btf_map};
-use tfo_common::cookie::KeySet;
+use tfo_common::fastopen::KeySet;
 
-use crate::nested::{self, Inner, Nested};
+use super::nested::{self, Inner, Nested};
 
 type OneKeySet =
     Inner<{ BPF_MAP_TYPE_ARRAY as usize }, { size_of::<u32>() }, { size_of::<KeySet>() }, 0>;

@@ -1,5 +1,5 @@
-//! Maps of maps, declared by the sizes of the inner map's entries. aya's own type would give them types, and
-//! a kernel before Linux 6.2 then puts no map without them in the place of such a one.
+//! Maps of maps, declared by the sizes of the inner map's entries. aya's own type declares BTF types, and a kernel before
+//! Linux 6.2 then refuses an inner map without them.
 
 use core::{ffi::c_void, ptr};
 
@@ -15,7 +15,7 @@ pub(crate) struct Nested<I, const ENTRIES: usize> {
     values: [*const I; 0],
 }
 
-/// What inner maps are like. How many entries they have does not matter where they are no arrays.
+/// The definition of inner maps. Their number of entries matters for arrays only.
 #[repr(C)]
 pub(crate) struct Inner<const TYPE: usize, const KEY: usize, const VALUE: usize, const FLAGS: usize>
 {
@@ -61,5 +61,5 @@ pub(crate) unsafe fn look_up<K, V>(inner: *mut c_void, key: &K) -> *mut V {
     unsafe { bpf_map_lookup_elem(inner, ptr::from_ref(key).cast()) }.cast()
 }
 
-// SAFETY: its fields only say to the loader what the map is like; nobody follows them.
+// SAFETY: the fields are a definition for the loader; nothing follows the pointers.
 unsafe impl<I, const ENTRIES: usize> Sync for Nested<I, ENTRIES> {}

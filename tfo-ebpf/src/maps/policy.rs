@@ -1,4 +1,4 @@
-//! The policy in force: its maps, and what it says of a SYN.
+//! The maps of policies, and the verdict of the one in force.
 
 use core::ptr;
 
@@ -12,20 +12,16 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use tfo_common::{
-    judgement::Judgement,
-    maps::{DEFAULT_PORT, POLICY_SLOTS},
-    policy::{
-        Circumstances, Class, LimitKey, Listed, PolicyHead, PortRule, Rate, Rule, Scope, Verdict,
-    },
-    sources::Address,
-    syn::Syn,
+    abi::{DEFAULT_PORT, POLICY_SLOTS},
+    atomic::AtomicWord,
+    classify::Classification,
+    policy::{Class, LimitKey, ListEntry, PolicyHead, PolicyState, PortRule, Rule, Scope, Verdict},
+    rate::Rate,
+    wire::{addresses::Address, syn::Syn},
 };
 
-use crate::{
-    atomic::Shared,
-    clock, frame,
-    nested::{self, Inner, Nested},
-};
+use super::nested::{self, Inner, Nested};
+use crate::kernel::{barrier::barrier_var, clock};
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
@@ -56,15 +52,14 @@ static POLICY_LISTS: Nested<Lists, POLICY_SLOTS> = Nested::new();
 #[btf_map]
 static POLICY_LIMITS: Nested<Limits, POLICY_SLOTS> = Nested::new();
 
-/// A trie's key.
+/// Key of a trie.
 #[repr(C)]
 struct Prefix {
     len: u32,
     address: [u32; 4],
 }
 
-/// Which policy is in force, a [`PolicyHead`] in one word; 0 for none. This load is all that it costs to have
-/// none.
+/// The policy in force, a [`PolicyHead`] in one word; 0 for none. Without a policy, this load is its whole cost.
 #[inline(always)]
 pub(crate) fn head() -> u64 {
     match POLICY.get_ptr(0) {
@@ -74,9 +69,9 @@ pub(crate) fn head() -> u64 {
     }
 }
 
-/// What the policy of that [`head`] says of `syn`.
+/// The verdict of the policy with this [`head`] on `syn`.
 #[inline(always)]
-pub(crate) fn verdict(head: u64, syn: &Syn, judgement: Judgement) -> Verdict {
+pub(crate) fn verdict(head: u64, syn: &Syn, classification: Classification) -> Verdict {
     let slot = (head as u32).wrapping_sub(1);
     let rules = POLICY_RULES.get(slot);
     let port = syn.destination_port();
@@ -91,9 +86,9 @@ pub(crate) fn verdict(head: u64, syn: &Syn, judgement: Judgement) -> Verdict {
     }
     // SAFETY: a value of the map.
     let buckets = unsafe { &raw mut (*rule).buckets };
-    // SAFETY: a value of the map, of which nobody writes to this part.
+    // SAFETY: a value of the map. The controller fills a slot before it is in force, and nobody writes this part after.
     let rule = unsafe { &(*rule).rule };
-    let around = Around {
+    let state = State {
         slot,
         lists: head >> 32 != 0,
         rule,
@@ -101,26 +96,26 @@ pub(crate) fn verdict(head: u64, syn: &Syn, judgement: Judgement) -> Verdict {
         syn,
         port,
     };
-    // The verifier is not to go on once for each verdict.
-    Verdict::of(syn, judgement, rule, &around).through(|word| around.opaque(word))
+    // The verifier then goes on once, not once for each verdict.
+    Verdict::of(syn, classification, rule, &state).barrier_var(|word| state.barrier_var(word))
 }
 
-/// What a verdict depends on.
-struct Around<'a> {
+/// The maps on which the verdict on one SYN depends.
+struct State<'a> {
     slot: u32,
     lists: bool,
     rule: &'a Rule,
-    /// As many as there are classes.
-    buckets: *const Shared,
+    /// One for each class.
+    buckets: *const AtomicWord,
     syn: &'a Syn,
     port: u16,
 }
 
-impl Circumstances for Around<'_> {
+impl PolicyState for State<'_> {
     #[inline(always)]
-    fn listed(&self) -> Listed {
+    fn list_entry(&self) -> ListEntry {
         if !self.lists {
-            return Listed::No;
+            return ListEntry::None;
         }
         let Address([a, b]) = Address::source(&self.syn.addresses);
         let key = Prefix {
@@ -131,14 +126,14 @@ impl Circumstances for Around<'_> {
         let listed = unsafe { nested::look_up::<Prefix, u32>(POLICY_LISTS.get(self.slot), &key) };
         // SAFETY: null, or a value of the map.
         match unsafe { listed.as_ref() } {
-            Some(number) => Listed::from_number(*number),
-            None => Listed::No,
+            Some(number) => ListEntry::from_number(*number),
+            None => ListEntry::None,
         }
     }
 
     #[inline(always)]
-    fn opaque(&self, value: u64) -> u64 {
-        frame::forget(value, self.syn.sequence.into())
+    fn barrier_var(&self, value: u64) -> u64 {
+        barrier_var(value, self.syn.sequence.into())
     }
 
     #[inline(always)]
@@ -153,14 +148,14 @@ impl Circumstances for Around<'_> {
                 // SAFETY: one of the rule's buckets.
                 let bucket = unsafe { self.buckets.add(self.index(class)) };
                 // SAFETY: a value of the map, which is only ever accessed so.
-                unsafe { &*bucket }.take(rate, now)
+                rate.take_shared(unsafe { &*bucket }, now)
             }
         };
-        self.opaque(taken.into()) != 0
+        self.barrier_var(taken.into()) != 0
     }
 }
 
-impl Around<'_> {
+impl State<'_> {
     #[inline(always)]
     fn take_of_source(&self, class: Class, rate: Rate, now: u64) -> bool {
         let map = POLICY_LIMITS.get(self.slot);
@@ -170,15 +165,16 @@ impl Around<'_> {
         let source = self.rule.sources.prefix(&self.syn.addresses);
         let key = LimitKey::new(source, self.port, class);
         // SAFETY: the map's keys and values are these.
-        let bucket = unsafe { nested::look_up::<LimitKey, Shared>(map, &key) };
-        // SAFETY: null, or a value of the map. It may be another prefix's meanwhile, which then has one less.
+        let bucket = unsafe { nested::look_up::<LimitKey, AtomicWord>(map, &key) };
+        // SAFETY: null, or a value of the map. The kernel may give it to another prefix meanwhile, which then has one token
+        // less.
         if let Some(bucket) = unsafe { bucket.as_ref() } {
-            return bucket.take(rate, now);
+            return rate.take_shared(bucket, now);
         }
-        // The first one of many is never too many.
+        // The first SYN of a source never exceeds its limit.
         if let Some(first) = rate.take(0, now) {
-            // SAFETY: the map, with a key and a value of its sizes. Where another CPU came first, or there is
-            // no room, this one is not counted.
+            // SAFETY: the map, with a key and a value of its sizes. If another CPU was first, or there is no room, this SYN
+            // takes no token.
             unsafe {
                 bpf_map_update_elem(
                     map,

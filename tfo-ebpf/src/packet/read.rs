@@ -1,4 +1,4 @@
-//! The one place that reads packet memory.
+//! The only reader of packet memory.
 
 use core::ptr;
 
@@ -8,17 +8,19 @@ use aya_ebpf::{
 };
 use tfo_common::wire::{Frame, Link, View, ethernet};
 
-/// Set by the controller before the program is loaded: not 0 where the interface carries bare packets. Without a
-/// section of its own, LLVM takes it for any other constant 0, such as a map's key, and that changes with it.
+use super::unaligned::{load_half, load_word};
+use crate::kernel::barrier::barrier_var;
+
+/// Set by the controller before the program is loaded: not 0 where the interface carries bare packets. Without a section
+/// of its own, LLVM merges it with other constants 0, such as a map's key, which would then change with it.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".rodata")]
 static BARE_PACKETS: u32 = 0;
 
-/// What stands in front of the interface's packets.
+/// The header in front of the interface's packets.
 #[inline(always)]
 fn link() -> Link {
-    // Volatile, or the compiler would take the value above for granted. The verifier knows the real
-    // one, and drops what is never reached.
+    // Volatile, or LLVM would take the value above for granted. The verifier knows the real one, and removes dead code.
     // SAFETY: a live constant.
     match unsafe { ptr::read_volatile(&raw const BARE_PACKETS) } {
         0 => Link::Ethernet,
@@ -26,33 +28,32 @@ fn link() -> Link {
     }
 }
 
-/// How far the headers of a socket buffer are brought to where they can be read, as TCP itself does a
-/// little later: 118 bytes are the most that Ethernet, IPv6 and TCP take without extension headers.
+/// Bytes of a socket buffer that are made readable, as TCP itself does a little later: Ethernet, IPv6 and TCP take at most
+/// 118 without extension headers.
 const HEADERS: u32 = 128;
 
-/// What a program is run on: a frame, of which some first part is in memory.
+/// A program's context: a frame, of which some first part can be read directly.
 pub(crate) trait Packet {
     /// The address of the frame's first byte.
     fn start(&self) -> usize;
 
-    /// The address behind the last byte that can be read.
+    /// The address behind the last readable byte.
     fn end(&self) -> usize;
 
-    /// How many bytes the frame has, in all of its buffers.
+    /// Bytes of the frame, in all of its buffers.
     fn whole_len(&self) -> usize;
 
-    /// What stands in front of the packet.
+    /// The header in front of the network header.
     fn link(&self) -> Link {
         link()
     }
 
-    /// Brings the frame's headers to where they can be read, if they are not there and that can be done.
+    /// Makes the frame's headers readable, as far as that is possible.
     fn pull(&self) {}
 }
 
-/// Reads a bound of the packet from the context. Volatile, so that it is read anew for every access: what the
-/// verifier knows of one read's bounds would otherwise make each way to an option another one, and there are too
-/// many.
+/// Reads a bound of the packet from the context. Volatile, so that it is reread for every access: otherwise what the
+/// verifier knows of the bounds makes every path to an option a separate one, and there are too many.
 #[inline(always)]
 fn bound(field: &u32) -> usize {
     // SAFETY: a reference.
@@ -99,8 +100,8 @@ impl Packet for TcContext {
 
     #[inline(always)]
     fn link(&self) -> Link {
-        // A generic XDP program before may have had the kernel copy the packet: for the copy it forgets how long
-        // the Ethernet header is (`skb_pp_cow_data`), and shows what is behind it alone.
+        // If generic XDP made the kernel copy the packet, the copy lost the length of its Ethernet header
+        // (`skb_pp_cow_data`), and the packet starts behind it.
         const TYPE: usize = ethernet::HEADER_LEN - 2;
         // SAFETY: the context is the kernel's own.
         let protocol = u16::from_be(unsafe { (*self.skb.skb).protocol } as u16);
@@ -119,8 +120,8 @@ impl Packet for TcContext {
     fn pull(&self) {
         let headers = self.len().min(HEADERS);
         if self.end() - self.start() < headers as usize {
-            // SAFETY: the context is the kernel's own, and nothing of the packet has been read yet.
-            // Where it fails, less can be read.
+            // SAFETY: the context is the kernel's own, and nothing of the packet has been read yet. If it fails, less can
+            // be read.
             let _ = unsafe { bpf_skb_pull_data(self.skb.skb, headers) };
         }
     }
@@ -145,8 +146,8 @@ impl<'a, P: Packet> PacketFrame<'a, P> {
             expect(unused_mut, reason = "the instruction below is BPF's")
         )]
         let mut end = start + len;
-        // LLVM would make `start >= data_end` of a check for one byte, from which the verifier learns
-        // nothing: an instruction that it cannot see through keeps it from that.
+        // LLVM would turn a check for one byte into `start >= data_end`, from which the verifier learns nothing. It cannot
+        // see through this instruction.
         #[cfg(target_arch = "bpf")]
         // SAFETY: a register copied to itself.
         unsafe {
@@ -195,42 +196,17 @@ impl<P: Packet> Frame for PacketFrame<'_, P> {
     }
 
     #[inline(always)]
-    fn opaque(&self, value: u64) -> u64 {
+    fn barrier_var(&self, value: u64) -> u64 {
         // The verifier does not know the frame's length.
-        forget(value, self.len() as u64)
+        barrier_var(value, self.len() as u64)
     }
 }
 
-/// `value` itself, of which the verifier then knows nothing any more: see [`Frame::opaque`]. Two exclusive ors
-/// with `noise`, of which it knows nothing, change nothing, but leave every bit of the result unknown.
-#[inline(always)]
-pub(crate) fn forget(value: u64, noise: u64) -> u64 {
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut value = value;
-        // SAFETY: arithmetic on two registers.
-        unsafe {
-            core::arch::asm!(
-                "{value} ^= {noise}",
-                "{value} ^= {noise}",
-                value = inout(reg) value,
-                noise = in(reg) noise,
-                options(pure, nomem, nostack),
-            );
-        }
-        value
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    {
-        value ^ noise ^ noise
-    }
-}
-
-/// The address of `N` bytes that lie within the packet.
+/// The address of `N` bytes within the packet.
 struct PacketView<const N: usize>(usize);
 
 impl<const N: usize> PacketView<N> {
-    /// The address of `len` bytes from offset `at`. Both are constants, and so is the answer.
+    /// The address of `len` bytes from offset `at`, both constants, if they lie within the `N` bytes.
     #[inline(always)]
     const fn address(&self, at: usize, len: usize) -> Option<usize> {
         if at + len <= N {
@@ -261,77 +237,5 @@ impl<const N: usize> View for PacketView<N> {
         // SAFETY: within the packet.
         self.address(at, 8)
             .map_or(0, |address| unsafe { load_word(address) })
-    }
-}
-
-/// The little-endian half word at `address`, as [`load_word`] reads a word.
-///
-/// # Safety
-///
-/// The 2 bytes at `address` are within the packet.
-#[inline(always)]
-unsafe fn load_half(address: usize) -> u16 {
-    #[cfg(all(
-        target_endian = "little",
-        any(bpf_target_arch = "x86_64", bpf_target_arch = "aarch64")
-    ))]
-    {
-        let half: u64;
-        // SAFETY: the caller's; both machines read unaligned half words.
-        unsafe {
-            core::arch::asm!(
-                "{half} = *(u16 *)({address} + 0)",
-                half = lateout(reg) half,
-                address = in(reg) address,
-                options(pure, readonly),
-            );
-        }
-        half as u16
-    }
-    #[cfg(not(all(
-        target_endian = "little",
-        any(bpf_target_arch = "x86_64", bpf_target_arch = "aarch64")
-    )))]
-    {
-        let bytes = address as *const [u8; 2];
-        // SAFETY: the caller's; bytes have no alignment.
-        u16::from_le_bytes(unsafe { ptr::read(bytes) })
-    }
-}
-
-/// The little-endian word at `address`, which need not be aligned.
-///
-/// Written as the instruction, where the machine takes it: LLVM would make eight byte loads of it.
-///
-/// # Safety
-///
-/// The 8 bytes at `address` are within the packet.
-#[inline(always)]
-unsafe fn load_word(address: usize) -> u64 {
-    #[cfg(all(
-        target_endian = "little",
-        any(bpf_target_arch = "x86_64", bpf_target_arch = "aarch64")
-    ))]
-    {
-        let word: u64;
-        // SAFETY: the caller's; both machines read unaligned words.
-        unsafe {
-            core::arch::asm!(
-                "{word} = *(u64 *)({address} + 0)",
-                word = lateout(reg) word,
-                address = in(reg) address,
-                options(pure, readonly),
-            );
-        }
-        word
-    }
-    #[cfg(not(all(
-        target_endian = "little",
-        any(bpf_target_arch = "x86_64", bpf_target_arch = "aarch64")
-    )))]
-    {
-        let bytes = address as *const [u8; 8];
-        // SAFETY: the caller's; bytes have no alignment.
-        u64::from_le_bytes(unsafe { ptr::read(bytes) })
     }
 }

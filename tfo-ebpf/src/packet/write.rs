@@ -1,45 +1,51 @@
-//! A SYN's option rewritten where it is, and its checksum with it.
+//! The only writer of packet memory: an option rewritten in place, and a frame that becomes a SYN-ACK.
 
 use core::{mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
+    EbpfContext as _,
     helpers::{
-        bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_xdp_load_bytes,
-        bpf_xdp_store_bytes,
+        bpf_check_mtu, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes,
+        bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
     },
     programs::{TcContext, XdpContext},
 };
-use tfo_common::{
+use tfo_common::wire::{
+    Link,
+    addresses::Addresses,
+    checksum::{self, Change},
+    options::HEADER_LEN,
+    rewrite::{MAX_LEN, OptionBytes, Rewrite},
     syn::Syn,
-    wire::{
-        checksum::{self, Change},
-        options::HEADER,
-        rewrite::{MAX_LEN, OptionBytes, Rewrite},
-        tcp::{CHECKSUM, MIN_HEADER_LEN},
-    },
+    syn_ack::SynAck,
+    tcp::{CHECKSUM, MIN_HEADER_LEN},
 };
 
-/// A frame that can be changed. Reading and writing say whether they could.
-pub(crate) trait Writable {
-    /// Reads the first `len` bytes of `bytes` from offset `at`.
+use super::{
+    read::Packet as _,
+    unaligned::{load_half, store_half},
+};
+
+/// A frame whose options can be rewritten.
+pub(crate) trait WritePacket {
+    /// Reads the first `len` bytes of `bytes` from offset `at`; `false` on failure.
     fn load(&self, at: u32, bytes: &mut OptionBytes, len: u32) -> bool;
 
-    /// Writes the first `len` bytes of `bytes` at offset `at`.
+    /// Writes the first `len` bytes of `bytes` at offset `at`; `false` on failure.
     fn store(&self, at: u32, bytes: &OptionBytes, len: u32) -> bool;
 
-    /// Brings the checksum of `syn`, which is at offset `at`, up to a change.
+    /// Updates the checksum of `syn`, at offset `at`.
     fn update_checksum(&self, at: u32, change: Change, syn: &Syn);
 }
 
-/// Rewrites the option of `syn`, the SYN of this frame; `false` where that is not possible, and the frame is
-/// as it was.
+/// Rewrites the Fast Open option of `syn`, the SYN of this frame. `false` if that is not possible; the frame is unchanged
+/// then.
 #[inline(always)]
-pub(crate) fn apply(frame: &impl Writable, syn: &Syn, rewrite: Rewrite) -> bool {
+pub(crate) fn rewrite(frame: &impl WritePacket, syn: &Syn, rewrite: Rewrite) -> bool {
     let place = syn.layout.option;
     let len = u32::from(place.len);
-    // The verifier does not know that every option which counts is that long; before Linux 6.8, `len != 0` does
-    // not tell it that there is a byte to read.
-    if len < HEADER as u32 || len > MAX_LEN as u32 {
+    // The verifier does not know the bounds of an option; before Linux 6.8 it learns nothing from `len != 0`.
+    if len < HEADER_LEN as u32 || len > MAX_LEN as u32 {
         return false;
     }
     let tcp = u32::from(syn.layout.tcp);
@@ -53,13 +59,13 @@ pub(crate) fn apply(frame: &impl Writable, syn: &Syn, rewrite: Rewrite) -> bool 
     if !frame.store(at, option, len) {
         return false;
     }
-    // Nothing is left that could go wrong: the header can be written to.
+    // This cannot fail: the header is writable.
     frame.update_checksum(tcp + CHECKSUM as u32, change, syn);
     true
 }
 
-/// Makes zeroes of it, word by word, and volatile: LLVM would call `memset`, which goes byte by byte, and which
-/// libbpf's loader does not take.
+/// Zeroes it with volatile writes of words: LLVM would call `memset`, which works byte by byte, and which libbpf's loader
+/// refuses.
 #[inline(always)]
 fn clear(option: &mut MaybeUninit<OptionBytes>) -> &mut OptionBytes {
     let words = option.as_mut_ptr().cast::<u64>();
@@ -73,7 +79,7 @@ fn clear(option: &mut MaybeUninit<OptionBytes>) -> &mut OptionBytes {
     unsafe { option.assume_init_mut() }
 }
 
-impl Writable for XdpContext {
+impl WritePacket for XdpContext {
     #[inline(always)]
     fn load(&self, at: u32, bytes: &mut OptionBytes, len: u32) -> bool {
         // SAFETY: the context is the kernel's own, and `len` is no more than there is room for.
@@ -95,10 +101,10 @@ impl Writable for XdpContext {
             return;
         }
         let checksum = u16::from_be_bytes(field);
-        // A sender on this host, or a device that checked it, leaves the sum of the pseudo-header there, and
-        // whoever sends it on completes it. XDP is not told; a real checksum is the same once in 65,536 times,
-        // and such a SYN is then lost to a wrong one and sent again.
-        if checksum == checksum::pseudo_header(syn) {
+        // An unfinished checksum (`CHECKSUM_PARTIAL`) is the sum of the pseudo-header; the next device completes it. XDP is
+        // not told. A finished one has the same value once in 65,536 times: such a SYN is lost, and sent again.
+        let len = u32::from(syn.layout.header_len) + syn.data_len;
+        if checksum == checksum::pseudo_header(&syn.addresses, len) {
             return;
         }
         let field = change.apply(checksum).to_be_bytes();
@@ -107,7 +113,7 @@ impl Writable for XdpContext {
     }
 }
 
-impl Writable for TcContext {
+impl WritePacket for TcContext {
     #[inline(always)]
     fn load(&self, at: u32, bytes: &mut OptionBytes, len: u32) -> bool {
         // SAFETY: the context is the kernel's own, and `len` is no more than there is room for.
@@ -125,9 +131,71 @@ impl Writable for TcContext {
 
     #[inline(always)]
     fn update_checksum(&self, at: u32, change: Change, _: &Syn) {
-        // The kernel knows whether the checksum is whole. It takes what a word becomes, from 0.
+        // The kernel knows whether the checksum is finished. The change is that of a word from 0.
         let change = u64::from(change.sum().to_be());
         // SAFETY: the context is the kernel's own.
         unsafe { bpf_l4_csum_replace(self.skb.skb, at, 0, change, 0) };
     }
+}
+
+/// The interface's MTU in bytes, or Ethernet's where the kernel does not say.
+#[inline(always)]
+pub(crate) fn mtu(ctx: &XdpContext) -> u16 {
+    const ETHERNET: u32 = 1500;
+    let mut mtu = 0;
+    // SAFETY: the context is the kernel's own, and it writes a u32. The result tells whether the packet fits, which does
+    // not matter here.
+    unsafe { bpf_check_mtu(ctx.as_ptr(), 0, &raw mut mtu, 0, 0) };
+    let mtu = if mtu == 0 { ETHERNET } else { mtu };
+    mtu.min(u16::MAX.into()) as u16
+}
+
+/// Replaces the packet of `syn` by the `len` bytes of `syn_ack`, and swaps the MAC addresses. `false` on failure.
+#[inline(always)]
+pub(crate) fn send_back(ctx: &XdpContext, syn: &Syn, syn_ack: &SynAck, len: u16) -> bool {
+    let at = u32::from(syn.layout.network);
+    let present = (ctx.whole_len() as u32).cast_signed();
+    let wanted = (at + u32::from(len)).cast_signed();
+    // Mostly it is as long as the SYN.
+    // SAFETY: the context is the kernel's own, and nothing that was read of the packet is used after this.
+    if wanted != present && unsafe { bpf_xdp_adjust_tail(ctx.ctx, wanted - present) } != 0 {
+        return false;
+    }
+    if ctx.link() == Link::Ethernet && !swap_mac_addresses(ctx) {
+        return false;
+    }
+    let words = syn_ack.0.as_ptr();
+    // At least an IPv4 and a TCP header, as the verifier has to know.
+    let len = u32::from(len).clamp(40, 100);
+    let first = match syn.addresses {
+        Addresses::V4(_) => SynAck::V4 / size_of::<u32>(),
+        Addresses::V6(_) => 0,
+    };
+    // SAFETY: one of its words.
+    let words = unsafe { words.add(first) };
+    // SAFETY: the context is the kernel's own, and the SYN-ACK has that many bytes from there on.
+    unsafe { bpf_xdp_store_bytes(ctx.ctx, at, words.cast_mut().cast(), len) == 0 }
+}
+
+/// Swaps the Ethernet header's addresses.
+#[inline(always)]
+fn swap_mac_addresses(ctx: &XdpContext) -> bool {
+    const HALVES: usize = 3;
+    const LEN: usize = 2 * HALVES;
+    let start = ctx.start();
+    if start + 2 * LEN > ctx.end() {
+        return false;
+    }
+    for half in 0..HALVES {
+        let (to, from) = (start + 2 * half, start + LEN + 2 * half);
+        // SAFETY: within the packet, as was just checked.
+        let old_to = unsafe { load_half(to) };
+        // SAFETY: as above.
+        let old_from = unsafe { load_half(from) };
+        // SAFETY: as above.
+        unsafe { store_half(to, old_from) };
+        // SAFETY: as above.
+        unsafe { store_half(from, old_to) };
+    }
+    true
 }

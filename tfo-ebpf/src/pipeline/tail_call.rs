@@ -1,63 +1,53 @@
-//! The jumps from the program that judges a SYN to the ones that challenge it, or do what a policy says of it.
+//! Tail calls: the program that continues, on the same packet. One that succeeds does not return.
 
 use aya_ebpf::{
     btf_maps::ProgramArray,
     macros::btf_map,
     programs::{TcContext, XdpContext},
 };
+use tfo_common::abi::{CHALLENGE_INDEX, GUARD_INDEX, POLICY_INDEX, TAIL_CALLS};
 
-use tfo_common::maps::{CHALLENGE_STAGE, GUARD_STAGE, POLICY_STAGE};
-
-/// The programs that a first one jumps to. Each kind has an array of its own, which takes no other kind.
+/// An array takes programs of one kind only.
 #[btf_map]
-static XDP_STAGES: ProgramArray<3> = ProgramArray::new();
+static XDP_TAIL_CALLS: ProgramArray<TAIL_CALLS> = ProgramArray::new();
 
 #[btf_map]
-static TC_STAGES: ProgramArray<3> = ProgramArray::new();
+static TC_TAIL_CALLS: ProgramArray<TAIL_CALLS> = ProgramArray::new();
 
-/// What a first program is run on.
-pub(crate) trait Stage {
-    /// Whether there can be a guard: only XDP answers a frame.
-    const GUARDS: bool;
-
-    /// Goes on in the program for policies; returns only where that is not there.
-    fn enforce(&self);
-
-    /// Goes on in the guard's program; returns only where that is not there.
-    fn guard(&self) {}
-
-    /// Goes on in the program that answers; returns only where that is not there.
-    fn challenge(&self) {}
+/// A program that continues another.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Program {
+    Policy = POLICY_INDEX,
+    Guard = GUARD_INDEX,
+    Challenge = CHALLENGE_INDEX,
 }
 
-impl Stage for XdpContext {
-    const GUARDS: bool = true;
+/// A context from which programs are called.
+pub(crate) trait TailCall {
+    /// `true` where a frame can be answered.
+    const ANSWERS: bool;
+
+    /// Continues in `program`; returns only if that is missing.
+    fn tail_call(&self, program: Program);
+}
+
+impl TailCall for XdpContext {
+    const ANSWERS: bool = true;
 
     #[inline(always)]
-    fn enforce(&self) {
+    fn tail_call(&self, program: Program) {
         // SAFETY: the context is the kernel's own.
-        unsafe { XDP_STAGES.tail_call(self, POLICY_STAGE) };
-    }
-
-    #[inline(always)]
-    fn guard(&self) {
-        // SAFETY: the context is the kernel's own.
-        unsafe { XDP_STAGES.tail_call(self, GUARD_STAGE) };
-    }
-
-    #[inline(always)]
-    fn challenge(&self) {
-        // SAFETY: the context is the kernel's own.
-        unsafe { XDP_STAGES.tail_call(self, CHALLENGE_STAGE) };
+        unsafe { XDP_TAIL_CALLS.tail_call(self, program as u32) };
     }
 }
 
-impl Stage for TcContext {
-    const GUARDS: bool = false;
+impl TailCall for TcContext {
+    const ANSWERS: bool = false;
 
     #[inline(always)]
-    fn enforce(&self) {
+    fn tail_call(&self, program: Program) {
         // SAFETY: the context is the kernel's own.
-        unsafe { TC_STAGES.tail_call(self, POLICY_STAGE) };
+        unsafe { TC_TAIL_CALLS.tail_call(self, program as u32) };
     }
 }

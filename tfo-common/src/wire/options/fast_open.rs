@@ -256,10 +256,10 @@ impl Visitor for Found {
             _ => return self.note_other(option),
         };
         let cookie_len = option.size - header;
-        if cookie_len % 2 == 0 {
+        if cookie_len.is_multiple_of(2) {
             self.erase();
         }
-        if cookie_len == 0 || (cookie_len % 2 == 0 && is_cookie_len(cookie_len)) {
+        if cookie_len == 0 || (cookie_len.is_multiple_of(2) && is_cookie_len(cookie_len)) {
             self.set(
                 option.at + header,
                 cookie_len,
