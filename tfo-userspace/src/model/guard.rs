@@ -1,18 +1,12 @@
-//! The guard, as an operator says it: which ports, when, and how much of it one source gets.
-
-mod section;
-mod switch;
+//! The guard: which ports are guarded, when, and the rates that one source gets.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use tfo_common::{
-    guard::{GuardRule, Mode},
+    guard::{GuardPort, GuardRule, Mode},
     maps::DEFAULT_PORT,
     policy::Rate,
 };
-
-pub use section::{PortSection, Section};
-pub use switch::{Switch, changes};
 
 /// Which ports are guarded. The default guards none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,5 +103,33 @@ impl Guard {
     /// No port has a rule.
     pub fn is_empty(&self) -> bool {
         self.default.is_none() && self.ports.is_empty()
+    }
+}
+
+/// What the guard does at a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortState {
+    /// The port, or 0 for all that have no rule.
+    pub port: u16,
+    /// What it goes by.
+    pub rule: PortGuard,
+    /// Whether the port is guarded.
+    pub on: bool,
+    /// How long it has been so, or how long ago it last came to be; `None` where it never was.
+    pub since: Option<Duration>,
+    /// How often it came to be guarded.
+    pub switches: u64,
+}
+
+impl PortState {
+    pub(crate) fn of(port: u32, state: &GuardPort, now: u64) -> Self {
+        let since = (state.since != 0).then(|| now.saturating_sub(state.since));
+        Self {
+            port: port as u16,
+            rule: PortGuard::of_rule(&state.rule),
+            on: state.is_on(now),
+            since: since.map(Duration::from_nanos),
+            switches: state.switches,
+        }
     }
 }

@@ -1,22 +1,14 @@
-//! What is done to SYNs, as an operator says it: by port, by what they are, and how many.
-
-mod lists;
-mod no_cookie;
-mod rate;
-mod section;
+//! Policies: what is done to SYNs, by port and by [`Class`].
 
 use std::collections::BTreeMap;
 
 use tfo_common::{
+    maps::DEFAULT_PORT,
     policy::{Action, Class, Limit, Rule},
     sources::SourceSettings,
 };
 
-pub use lists::{ListError, Lists};
-pub use no_cookie::NoCookieError;
-pub use rate::{format_rate, parse_rate};
-pub(crate) use section::by_port;
-pub use section::{MAX_SOURCES, PortSection, Section, SectionError, Word};
+use super::Prefix;
 
 /// Most ports that have rules of their own: every port there is.
 const PORTS: u32 = 65_535;
@@ -32,6 +24,27 @@ pub struct Policy {
     pub ports: BTreeMap<u16, PortPolicy>,
     /// Sources for which other rules hold.
     pub lists: Lists,
+}
+
+/// Prefixes that stand above a policy's rules. The longest prefix that holds a source decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lists {
+    /// Exempt from every rule and limit. Sorted.
+    pub allow: Vec<Prefix>,
+    /// Subject to [`PortPolicy::denied`]. Sorted.
+    pub deny: Vec<Prefix>,
+}
+
+impl Lists {
+    /// Prefixes on both lists.
+    pub fn len(&self) -> usize {
+        self.allow.len() + self.deny.len()
+    }
+
+    /// Both lists are empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// How sources are told apart for their limits.
@@ -97,7 +110,7 @@ impl PortPolicy {
 
     /// Whether an option may be rewritten, which keeps no data out where no cookie is needed. `denies` says
     /// whether there is a deny list.
-    fn rewrites(&self, denies: bool) -> bool {
+    pub(crate) fn rewrites(&self, denies: bool) -> bool {
         let rewriting = |action| matches!(action, Action::Reissue | Action::Fallback);
         let limited = |class: Class| {
             let Limit { source, port } = self.limits[class as usize];
@@ -113,7 +126,7 @@ impl PortPolicy {
 impl Policy {
     /// Every port's rule, the default's first, with the port as the program's map has it.
     pub(crate) fn rules(&self) -> impl Iterator<Item = (u32, Rule)> {
-        let default = (tfo_common::maps::DEFAULT_PORT, &self.default);
+        let default = (DEFAULT_PORT, &self.default);
         let ports = self
             .ports
             .iter()
