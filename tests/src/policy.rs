@@ -36,7 +36,10 @@ impl Bed {
 /// Where the kernel refuses it.
 pub fn put_in_force(netns: &Netns, policy: Option<Policy>) -> Result<()> {
     netns.run(|| {
-        Namespace::current()?.change_policy(|_| Ok::<_, NamespaceError>(policy))?;
+        Namespace::current()?
+            .policy()
+            .change()?
+            .apply(policy.as_ref())?;
         Ok(())
     })
 }

@@ -143,7 +143,12 @@ impl Defence {
                     default: port,
                     ..Policy::default()
                 };
-                let set = || Namespace::current()?.change_policy(|_| Ok(Some(policy)));
+                let set = || {
+                    Namespace::current()?
+                        .policy()
+                        .change()?
+                        .apply(Some(&policy))
+                };
                 server
                     .run(set)
                     .map(drop)

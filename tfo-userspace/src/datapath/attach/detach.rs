@@ -1,13 +1,20 @@
-//! Detaching the data path.
+//! Detaching.
 
-use super::{AttachError, Namespace, NamespaceError, pins::OtherLayout};
+use super::{
+    error::AttachError,
+    sweep::{sweep, sweep_others},
+};
+use crate::datapath::{
+    namespace::{Namespace, NamespaceError},
+    pins::OtherLayout,
+};
 
-/// Detaches the data path from an interface, by index, and removes its pins and counts. With the last
-/// interface of a namespace go the data path's keys; the kernel keeps its own.
+/// Detaches the data path from the interface of this index, and removes its pins and counters. With the last
+/// interface of a namespace go its keys; the kernel keeps its own. `name` is for the error.
 ///
 /// # Errors
 ///
-/// [`AttachError::NotAttached`], or where a pin cannot be removed.
+/// [`AttachError::NotAttached`], or [`AttachError::Namespace`] where a pin cannot be removed.
 pub fn detach(namespace: &Namespace, index: u32, name: &str) -> Result<(), AttachError> {
     let mut found = false;
     for other in OtherLayout::all(namespace.cookie())? {
@@ -17,7 +24,7 @@ pub fn detach(namespace: &Namespace, index: u32, name: &str) -> Result<(), Attac
         }
     }
     if let Some(_lock) = namespace.pins().lock()? {
-        // Another process may have been killed at this.
+        // A detach may have been killed.
         for pins in namespace.pins().unfinished()? {
             if pins.index == index {
                 pins.remove()?;
@@ -42,12 +49,12 @@ pub fn detach(namespace: &Namespace, index: u32, name: &str) -> Result<(), Attac
     }
 }
 
-/// Removes what interfaces, namespaces and processes left here and elsewhere when they ended, and what
-/// another layout version attached here; gives the indexes of the interfaces that it knew.
+/// Removes leftovers of interfaces, namespaces and processes that ended, in all namespaces, and what other layout
+/// versions attached in this one. Gives the indexes of the latter's interfaces.
 ///
 /// # Errors
 ///
-/// Where a pin cannot be removed.
+/// [`AttachError::Namespace`] where a pin cannot be removed.
 pub fn detach_gone(namespace: &Namespace) -> Result<Vec<u32>, AttachError> {
     let mut removed = Vec::new();
     for other in OtherLayout::all(namespace.cookie())? {
@@ -55,16 +62,16 @@ pub fn detach_gone(namespace: &Namespace) -> Result<Vec<u32>, AttachError> {
         removed.push(other.pins.index);
     }
     if let Some(_lock) = namespace.pins().lock()? {
-        if namespace.sweep()? {
+        if sweep(namespace)? {
             forget(namespace)?;
         }
         namespace.pins().remove_if_unused()?;
     }
-    namespace.sweep_others()?;
+    sweep_others(namespace)?;
     Ok(removed)
 }
 
-/// After an interface was removed. The caller has the lock.
+/// Due after an interface was removed. The caller holds the lock.
 fn forget(namespace: &Namespace) -> Result<(), NamespaceError> {
     namespace.pins().remove_if_unused()?;
     if namespace.pins().exists() {

@@ -1,73 +1,76 @@
-//! Why an interface was not attached or detached.
+//! Errors of attaching and detaching.
 
 use std::fmt;
 
-use super::{Build, DatapathError, NamespaceError};
-use crate::{kernel::support::SupportError, model::AttachMode};
+use crate::{
+    datapath::{error::DatapathError, namespace::NamespaceError, object::Build},
+    kernel::support::SupportError,
+    model::AttachMode,
+};
 
-/// Why an interface was not attached or detached.
+/// An interface was not attached or detached.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// The kernel or the process lacks something.
+    /// The kernel or the process lacks a prerequisite.
     #[error(transparent)]
     Support(#[from] SupportError),
-    /// Reading or changing the namespace's state.
+    /// The state of the namespace.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
-    /// It is attached already.
+    /// `tfo` is attached already.
     #[error(
-        "{interface}: tfo is attached already (program {program_id}, {mode}, {whose}): `tfo status` shows it, `tfo attach --replace {interface}` upgrades it in place, `tfo detach {interface}` removes it"
+        "{interface}: tfo is attached already (program {program_id}, {mode}, {origin}): `tfo status` shows it, `tfo attach --replace {interface}` upgrades it in place, `tfo detach {interface}` removes it"
     )]
-    Twice {
-        /// The interface.
+    AlreadyAttached {
+        /// The interface's name.
         interface: String,
-        /// Our program there.
+        /// The attached program's id.
         program_id: u32,
-        /// How it runs.
+        /// The mode in which it runs.
         mode: AttachMode,
-        /// Which build's it is.
-        whose: Whose,
+        /// The build that attached it.
+        origin: ProgramOrigin,
     },
-    /// Someone else's program is there.
+    /// Another XDP program is attached.
     #[error(
         "{interface}: another XDP program is attached: {name} (id {program_id}, {mode}): detach it with the tool that attached it, or `ip link set dev {interface} xdp off`, then attach again; or --mode tc runs beside it"
     )]
     Occupied {
-        /// The interface.
+        /// The interface's name.
         interface: String,
         /// The program's name.
         name: String,
         /// The program's id.
         program_id: u32,
-        /// How it runs.
+        /// The mode in which it runs.
         mode: AttachMode,
     },
-    /// Its frames start with something that is not read.
+    /// The link layer is neither Ethernet nor none.
     #[error(
         "{interface}: its frames start with neither Ethernet nor IP (link layer {layer}), and tfo reads no others: attach to an interface that this one's packets go through"
     )]
     LinkLayer {
-        /// The interface.
+        /// The interface's name.
         interface: String,
-        /// What the kernel calls its link layer.
+        /// The kernel's name of the link layer.
         layer: String,
     },
-    /// No mode worked.
+    /// The kernel refused every mode that was tried.
     #[error("{interface}: the kernel refused to attach in {mode} mode: {reason}{remedy}")]
     Refused {
-        /// The interface.
+        /// The interface's name.
         interface: String,
-        /// The mode.
+        /// The last mode that was tried.
         mode: AttachMode,
-        /// The kernel's word.
+        /// The kernel's error.
         reason: String,
-        /// What to try.
+        /// The remedy; may be empty.
         remedy: &'static str,
     },
-    /// Nothing to detach.
+    /// There is nothing to detach.
     #[error("{interface}: tfo is not attached here: `tfo status` shows where it is")]
     NotAttached {
-        /// The interface.
+        /// The interface's name.
         interface: String,
     },
 }
@@ -78,18 +81,18 @@ impl From<DatapathError> for AttachError {
     }
 }
 
-/// Which build attached a program.
+/// The build that attached a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whose {
-    /// The running one.
+pub enum ProgramOrigin {
+    /// The running build.
     Own,
-    /// Another, if it said which.
+    /// Another build; `None` where it pinned none.
     Other(Option<Build>),
-    /// One of another layout version.
+    /// A build of this other layout version.
     OtherLayout(String),
 }
 
-impl fmt::Display for Whose {
+impl fmt::Display for ProgramOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Own => f.write_str("of this build"),

@@ -1,71 +1,71 @@
-//! Interfaces that come, go, are renamed or lose the program: a controller's stays with them.
+//! Keeps wanted interfaces attached while interfaces come, go, are renamed or lose the program.
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{AttachError, Ensured, Namespace, NamespaceError, ensure};
+use super::{error::AttachError, outcome::Ensured, transaction::ensure};
 use crate::{
+    datapath::namespace::{Namespace, NamespaceError},
     kernel::link::{self, Interface, Monitor},
     model::{ModeChoice, Settings},
 };
 
-/// How often the links of attached interfaces are looked at: nobody tells when one is detached.
+/// Time between two looks at the links of attached interfaces: the kernel does not notify of a detached link.
 const LOOK: Duration = Duration::from_secs(1);
-/// After a failure it is tried again after the first of these, then after twice as long each time, and at
-/// last every so often.
+/// The first and the longest pause after a failure; each is twice the one before.
 const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 
-/// An interface that is to be attached whenever there is one of that name.
+/// An interface to attach whenever one of this name exists.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// Its name.
+    /// The interface's name.
     pub name: String,
-    /// How the program is to run, where none does yet.
+    /// The mode for an interface that is not attached yet.
     pub choice: ModeChoice,
-    /// What the program is told.
+    /// The settings.
     pub settings: Settings,
 }
 
-/// What became of a wanted interface.
+/// A change of a wanted interface.
 #[derive(Debug)]
 pub enum Change {
-    /// It is attached, or was and is up to date.
+    /// Attached, upgraded, or found up to date.
     Attached {
-        /// Its name.
+        /// The interface's name.
         name: String,
-        /// What was done.
+        /// The result.
         ensured: Box<Ensured>,
     },
-    /// It could not be attached.
+    /// Not attached.
     Failed {
-        /// Its name.
+        /// The interface's name.
         name: String,
-        /// Why.
+        /// The cause.
         error: AttachError,
-        /// When it is tried again.
+        /// Time until the next try.
         again_in: Duration,
     },
-    /// There is none of that name yet. Said once, at the start.
+    /// No interface of this name exists yet. Reported once, at the start.
     Missing {
         /// The name.
         name: String,
     },
-    /// It is gone, or in another namespace. It is attached again when one of that name comes.
+    /// Gone, or moved to another namespace. Attached again when one of this name comes.
     Vanished {
-        /// The name that it had.
+        /// The name.
         name: String,
     },
-    /// It has another name, and stays what it is.
+    /// Renamed; stays attached.
     Renamed {
-        /// The name that it had.
+        /// The old name.
         from: String,
-        /// The name that it has.
+        /// The new name.
         to: String,
     },
-    /// Someone detached our program. It is attached again.
+    /// Another process detached the program. Attached again.
     Lost {
-        /// Its name.
+        /// The interface's name.
         name: String,
     },
 }
@@ -78,27 +78,29 @@ impl fmt::Display for Change {
                 error, again_in, ..
             } => write!(f, "{error}; tried again in {} s", again_in.as_secs()),
             Self::Missing { name } => {
-                write!(f, "{name}: there is no such interface yet; waiting for it")
+                write!(f, "{name}: no such interface yet; attached once it exists")
             }
             Self::Vanished { name } => {
-                write!(f, "{name}: is gone; attached again when it comes back")
+                write!(f, "{name}: gone; attached again when it comes back")
             }
             Self::Renamed { from, to } => {
-                write!(f, "{from}: is now called {to}, and stays attached")
+                write!(f, "{from}: renamed to {to}; stays attached")
             }
-            Self::Lost { name } => write!(f, "{name}: someone detached tfo; attaching it again"),
+            Self::Lost { name } => {
+                write!(f, "{name}: another process detached tfo; attaching again")
+            }
         }
     }
 }
 
-/// An interface that was there under a wanted name.
+/// An interface that was found under a wanted name.
 struct Known {
     index: u32,
     name: String,
-    /// Where in the list of wanted ones it is.
+    /// Index into the list of wanted interfaces.
     wanted: usize,
     attached: bool,
-    /// When it is tried next, and how long after that it would be again.
+    /// Time of the next try, and the pause after it.
     due: Instant,
     pause: Duration,
 }
@@ -109,7 +111,7 @@ pub struct Follower {
     wanted: Vec<Wanted>,
     known: Vec<Known>,
     monitor: Monitor,
-    /// Interfaces may have changed since they were last listed.
+    /// Interfaces may have changed since the last list.
     stale: bool,
     started: bool,
     changes: VecDeque<Change>,
@@ -117,18 +119,18 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Begins in the calling thread's namespace, which `namespace` is to be. Nothing is attached before the
-    /// first [`Self::next`].
+    /// Begins in the calling thread's namespace, which `namespace` must be. Attaches nothing before the first
+    /// [`Self::next`].
     ///
     /// # Errors
     ///
-    /// Where the kernel does not tell of its interfaces.
+    /// [`NamespaceError::Link`] where rtnetlink cannot be used.
     pub fn start(namespace: Namespace, wanted: Vec<Wanted>) -> Result<Self, NamespaceError> {
         Ok(Self {
             namespace,
             wanted,
             known: Vec::new(),
-            // Before interfaces are first listed, so that none comes in between.
+            // Before the first list, so that none is missed.
             monitor: Monitor::start()?,
             stale: true,
             started: false,
@@ -137,8 +139,7 @@ impl Follower {
         })
     }
 
-    /// Other interfaces are wanted from now on, or with other settings. What is no longer wanted stays as it
-    /// is, and is not looked after any more.
+    /// Replaces the wanted interfaces. One that is no longer wanted stays as it is.
     pub fn want(&mut self, wanted: Vec<Wanted>) {
         self.wanted = wanted;
         self.known.clear();
@@ -146,12 +147,11 @@ impl Follower {
         self.stale = true;
     }
 
-    /// Attaches what there is to attach, and waits for the next change. It may be dropped while it waits:
-    /// nothing is lost.
+    /// Attaches what is due, and waits for the next change. Cancel safe.
     ///
     /// # Errors
     ///
-    /// Where the kernel does not tell of its interfaces; the next call asks again, a second later.
+    /// [`NamespaceError::Link`] where interfaces cannot be listed; the next call tries again.
     pub async fn next(&mut self) -> Result<Change, NamespaceError> {
         loop {
             if let Some(change) = self.changes.pop_front() {
@@ -159,7 +159,7 @@ impl Follower {
             }
             self.wait().await?;
             let lost = self.look();
-            // What was lost may be so because its interface is gone: then that is what is said.
+            // A lost program may be due to a vanished interface, which is then what is reported.
             if self.stale || !lost.is_empty() {
                 let present = link::list().await?;
                 self.stale = false;
@@ -170,7 +170,7 @@ impl Follower {
         }
     }
 
-    /// Until there is something to do.
+    /// Waits until a look, a try or a change is due.
     async fn wait(&mut self) -> Result<(), NamespaceError> {
         let due = self.known.iter().filter(|known| !known.attached);
         let due = due.map(|known| known.due).min();
@@ -180,7 +180,7 @@ impl Follower {
             more = self.monitor.changed() => {
                 self.stale = true;
                 if !more {
-                    // What it did not tell is seen when they are listed.
+                    // The list shows what the monitor missed.
                     sleep(LOOK).await;
                     self.monitor = Monitor::start()?;
                 }
@@ -189,7 +189,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Notes which interfaces went, came, or have another name.
+    /// Records which interfaces went, came or were renamed.
     fn compare(&mut self, present: &[Interface]) {
         let changes = &mut self.changes;
         self.known.retain_mut(|known| {
@@ -229,7 +229,7 @@ impl Follower {
         self.started = true;
     }
 
-    /// The indexes of interfaces that lost the program, if it is time to look.
+    /// The indexes of interfaces that lost the program; empty where no look is due.
     fn look(&mut self) -> Vec<u32> {
         let now = Instant::now();
         if now < self.next_look {
@@ -237,12 +237,12 @@ impl Follower {
         }
         self.next_look = now + LOOK;
         let attached = self.known.iter().filter(|known| known.attached);
-        // Where the kernel does not say, the next look may.
+        // Where the kernel does not tell, the next look may.
         let lost = attached.filter(|it| matches!(self.namespace.is_attached(it.index), Ok(false)));
         lost.map(|known| known.index).collect()
     }
 
-    /// Notes that these interfaces, as far as they are there, lost the program.
+    /// Records that these interfaces, where they exist, lost the program.
     fn lose(&mut self, lost: &[u32]) {
         for known in &mut self.known {
             if lost.contains(&known.index) {
@@ -275,7 +275,7 @@ impl Follower {
                 let again_in = known.pause;
                 known.due = Instant::now() + again_in;
                 known.pause = RETRY[1].min(again_in * 2);
-                // It may be gone.
+                // The interface may be gone.
                 self.stale = true;
                 Change::Failed {
                     name,

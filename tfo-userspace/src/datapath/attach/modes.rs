@@ -1,4 +1,4 @@
-//! The ways in which the program can run on an interface.
+//! The modes: native and generic XDP, TCX, clsact.
 
 use std::{io, path::Path};
 
@@ -10,25 +10,33 @@ use aya::programs::{
     xdp::XdpLink,
 };
 
-use super::{AttachError, Datapath, DatapathError, filter::Filter, pins::InterfacePins};
+use super::{
+    clsact::{attach_filter, replace_filter},
+    error::AttachError,
+};
 use crate::{
+    datapath::{
+        error::DatapathError,
+        object::Datapath,
+        pins::{ClsactFilter, InterfacePins},
+    },
     kernel::link::{self, AttachedXdp, Interface},
     model::{AttachMode, ModeChoice},
 };
 
-/// A program that runs on an interface.
+/// A program that is attached to an interface.
 pub(super) struct Running {
-    /// Keeps it there, until it is pinned; `None` for a filter, which stays by itself.
+    /// Keeps it attached until it is pinned; `None` for a clsact filter, which stays by itself.
     pub(super) link: Option<FdLink>,
     pub(super) mode: AttachMode,
     pub(super) program_id: u32,
-    /// Why it does not run in the driver, where it was to if it could.
+    /// Why it is not native, where native was tried.
     pub(super) not_native: Option<String>,
-    /// Why it has no TCX link, where it is in traffic control.
+    /// Why it is a clsact filter and not a TCX link, where it is one.
     pub(super) not_tcx: Option<String>,
 }
 
-/// Tries the modes that `choice` allows, best first. Says why the best one did not do.
+/// Attaches in the best mode that `choice` allows.
 pub(super) fn attach(
     datapath: &mut Datapath,
     interface: &Interface,
@@ -38,7 +46,7 @@ pub(super) fn attach(
     let refused = |mode, error: &ProgramError, remedy| AttachError::Refused {
         interface: interface.name.clone(),
         mode,
-        reason: kernels_word(error),
+        reason: kernel_error(error),
         remedy,
     };
     let mut not_native = None;
@@ -52,7 +60,7 @@ pub(super) fn attach(
         ],
         (ModeChoice::Auto, Some(other)) => {
             not_native = Some(format!(
-                "another XDP program is there (id {})",
+                "another XDP program is attached (id {})",
                 other.program_id
             ));
             &[]
@@ -79,13 +87,13 @@ pub(super) fn attach(
         if choice == ModeChoice::Generic {
             return Err(refused(mode, &error, ""));
         }
-        not_native.get_or_insert_with(|| format!("the driver says: {}", kernels_word(&error)));
+        not_native.get_or_insert_with(|| format!("the driver refuses: {}", kernel_error(&error)));
     }
     let (link, program_id, not_tcx) = match attach_tc(datapath, &interface.name)? {
         Ok((link, program_id)) => (Some(link), program_id, None),
         Err(error) => {
-            let not_tcx = kernels_word(&error);
-            match Filter::attach(datapath, interface, &pins.filter())? {
+            let not_tcx = kernel_error(&error);
+            match attach_filter(datapath, interface, &pins.filter())? {
                 Ok(program_id) => (None, program_id, Some(not_tcx)),
                 Err(error) => {
                     let remedy = ": it takes TCX, which Linux has since 6.6, or a clsact filter (CONFIG_NET_CLS_BPF, CONFIG_NET_SCH_INGRESS)";
@@ -103,8 +111,8 @@ pub(super) fn attach(
     })
 }
 
-/// Puts the program in the place of the one that the pins `from` hold on the interface, in one step: no
-/// packet meets neither or both. From now on the pins `to`, which may be the same, hold it.
+/// Replaces the program that the pins `from` hold on the interface, in one step: every packet meets exactly one of
+/// the two. The pins `to`, which may be the same, hold the new one.
 pub(super) fn replace(
     datapath: &mut Datapath,
     interface: &Interface,
@@ -112,11 +120,11 @@ pub(super) fn replace(
     mode: AttachMode,
 ) -> Result<Running, DatapathError> {
     let paths = [from.filter(), to.filter()];
-    if let Some(filter) = Filter::read(&paths[0])? {
+    if let Some(filter) = ClsactFilter::read(&paths[0])? {
         return Ok(Running {
             link: None,
             mode,
-            program_id: filter.replace(datapath, &interface.name, &paths)?,
+            program_id: replace_filter(filter, datapath, &interface.name, &paths)?,
             not_native: None,
             not_tcx: None,
         });
@@ -136,7 +144,7 @@ fn replace_in_link(
         let id = program.attach_to_link(held)?;
         (FdLink::try_from(program.take_link(id)?), program.info()?)
     } else {
-        let program = datapath.program_mut()?;
+        let program = datapath.xdp_mut()?;
         let held = XdpLink::try_from(FdLink::from(pinned)).map_err(not_a_link)?;
         let id = program.attach_to_link(held)?;
         (FdLink::try_from(program.take_link(id)?), program.info()?)
@@ -154,8 +162,8 @@ pub(super) fn not_a_link(error: LinkError) -> DatapathError {
     ProgramError::IOError(io::Error::other(error)).into()
 }
 
-/// Attaches the TC program before all others of the interface, so that it sees what they see. The outer
-/// error is ours, the inner one the kernel's word.
+/// Attaches the TC program before all others, so that it sees every frame that they see. The outer error is
+/// tfo's, the inner one the kernel's.
 fn attach_tc(
     datapath: &mut Datapath,
     name: &str,
@@ -170,38 +178,38 @@ fn attach_tc(
     let program_id = program.info()?.id();
     Ok(FdLink::try_from(link)
         .map(|link| (link, program_id))
-        .map_err(|_| ProgramError::IOError(io::Error::other("it gave no TCX link"))))
+        .map_err(|_| ProgramError::IOError(io::Error::other("the kernel gave no TCX link"))))
 }
 
-/// The outer error is ours, the inner one the kernel's word on this mode.
+/// Attaches the XDP program. The outer error is tfo's, the inner one the kernel's on this mode.
 fn attach_in(
     datapath: &mut Datapath,
     index: u32,
     (attach_as, mode): (AyaMode, AttachMode),
 ) -> Result<Result<FdLink, ProgramError>, DatapathError> {
-    let program = datapath.program_mut()?;
+    let program = datapath.xdp_mut()?;
     let id = match program.attach_to_if_index(index, attach_as) {
         Ok(id) => id,
         Err(error) => return Ok(Err(error)),
     };
     let link = program.take_link(id)?;
     Ok(FdLink::try_from(link).map_err(|_| {
-        // It is attached in the old way, which cannot be pinned, and nothing takes it off by itself.
+        // Attached by netlink (before Linux 5.9), which cannot be pinned and does not end with the process.
         let off = link::remove_xdp(index, mode);
         let none = "the kernel gave no XDP link";
         ProgramError::IOError(off.err().unwrap_or_else(|| io::Error::other(none)))
     }))
 }
 
-/// The kernel's own error, without the library's words around it.
-fn kernels_word(error: &ProgramError) -> String {
+/// The system call's error, without aya's context.
+fn kernel_error(error: &ProgramError) -> String {
     match error {
         ProgramError::SyscallError(error) => error.io_error.to_string(),
         error => error.to_string(),
     }
 }
 
-/// The error for an interface that has this program.
+/// The error for an interface with another XDP program.
 pub(super) fn occupied(interface: &Interface, xdp: AttachedXdp) -> AttachError {
     AttachError::Occupied {
         interface: interface.name.clone(),
@@ -219,20 +227,20 @@ fn program_name(id: u32) -> String {
         .unwrap_or_else(|| "unnamed".to_owned())
 }
 
-/// Pins the program that runs in that mode in the place of the one before, in one step.
+/// Replaces the pinned program by the one of `mode`, in one step.
 pub(super) fn swap_program(
     datapath: &mut Datapath,
     mode: AttachMode,
     pins: &InterfacePins,
 ) -> Result<(), DatapathError> {
     let (path, next) = (pins.program(), pins.next_program());
-    // Left by one that was interrupted here.
+    // Left by a killed process.
     let _ = std::fs::remove_file(&next);
     pin_program(datapath, mode, &next)?;
     std::fs::rename(&next, &path).map_err(DatapathError::io(&path))
 }
 
-/// Pins the program that runs in that mode.
+/// Pins the entry program of `mode`.
 pub(super) fn pin_program(
     datapath: &mut Datapath,
     mode: AttachMode,
@@ -240,7 +248,7 @@ pub(super) fn pin_program(
 ) -> Result<(), DatapathError> {
     match mode {
         AttachMode::Tc => datapath.classifier_mut()?.pin(path),
-        _ => datapath.program_mut()?.pin(path),
+        _ => datapath.xdp_mut()?.pin(path),
     }
     .map_err(DatapathError::pin(path))
 }

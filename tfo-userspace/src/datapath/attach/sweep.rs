@@ -1,49 +1,48 @@
-//! What is left of processes, interfaces and network namespaces that ended, and goes when someone next
-//! attaches or detaches all.
+//! Removing what processes, interfaces and network namespaces left when they ended: on the next attach, and
+//! on `tfo detach --all`.
 
-use super::{
-    DatapathError, Namespace, controller,
+use crate::datapath::{
+    error::DatapathError,
+    namespace::{Namespace, is_controlled},
     pins::{InterfacePins, NamespacePins, OtherLayout},
 };
 
-impl Namespace {
-    /// Removes what was left unfinished here, and the pins of interfaces that are gone. The caller has the
-    /// lock. Says whether there may have been counts that are now forgotten.
-    pub(super) fn sweep(&self) -> Result<bool, DatapathError> {
-        let mut forgot = false;
-        for pins in self.pins().unfinished()? {
-            pins.remove()?;
+/// Removes unfinished directories of a namespace and the pins of interfaces that are gone. The caller holds the
+/// lock. Gives whether counters may be gone with them, so that a rebase is due.
+pub(super) fn sweep(namespace: &Namespace) -> Result<bool, DatapathError> {
+    let mut forgot = false;
+    for pins in namespace.pins().unfinished()? {
+        pins.remove()?;
+        forgot = true;
+    }
+    for other in OtherLayout::all(namespace.cookie())? {
+        if !other.pins.is_alive() {
+            other.remove()?;
+        }
+    }
+    for pins in namespace.pins().interfaces()? {
+        if !pins.is_alive() {
+            pins.retire()?.remove()?;
             forgot = true;
         }
-        for other in OtherLayout::all(self.cookie())? {
-            if !other.pins.is_alive() {
-                other.remove()?;
-            }
-        }
-        for pins in self.pins().interfaces()? {
-            if !pins.is_alive() {
-                pins.retire()?.remove()?;
-                forgot = true;
-            }
-        }
-        Ok(forgot)
     }
-
-    /// Removes the pins of namespaces in which nothing is attached any more. What someone works on, or a
-    /// controller runs in, is left to them.
-    pub(super) fn sweep_others(&self) -> Result<(), DatapathError> {
-        for (cookie, pins) in self.pins().others()? {
-            if let Some(_lock) = pins.try_lock()
-                && !controller::is_controlled(cookie)
-            {
-                sweep_dead(&pins)?;
-            }
-        }
-        Ok(())
-    }
+    Ok(forgot)
 }
 
-/// Removes a namespace's pins if none of its links holds a program.
+/// Removes the pins of other namespaces in which nothing is attached, unless a process has them locked or a
+/// controller runs there.
+pub(super) fn sweep_others(namespace: &Namespace) -> Result<(), DatapathError> {
+    for (cookie, pins) in namespace.pins().others()? {
+        if let Some(_lock) = pins.try_lock()
+            && !is_controlled(cookie)
+        {
+            sweep_dead(&pins)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a namespace's pins if none of its links has an interface.
 fn sweep_dead(namespace: &NamespacePins) -> Result<(), DatapathError> {
     let mut all = namespace.unfinished()?;
     all.extend(namespace.interfaces()?);

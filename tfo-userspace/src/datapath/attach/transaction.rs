@@ -1,126 +1,82 @@
-//! Attaching the data path to an interface, and putting another build's in its place.
+//! Attaching to an interface, or replacing the program there, as one transaction: nothing is left of one that
+//! failed.
 
 use std::path::Path;
 
 use super::{
-    AttachError, AttachedInterface, Build, Datapath, DatapathError, Namespace, NamespaceError,
-    attach_error::Whose,
-    build, guard, info,
-    lock::Lock,
-    modes,
-    modes::Running,
-    namespace::runs,
-    pins::{InterfacePins, OtherLayout},
+    error::{AttachError, ProgramOrigin},
+    guard_programs::attach_guard,
+    modes::{self, Running},
+    outcome::{Attached, Ensured, Upgraded},
+    sweep::{sweep, sweep_others},
 };
 use crate::{
+    datapath::{
+        error::DatapathError,
+        namespace::{AttachedInterface, Namespace, NamespaceError, attach_mode},
+        object::{Build, Datapath, write_build},
+        pins::{InterfacePins, Lock, OtherLayout, read_settings, write_settings},
+    },
     kernel::{
         link::{self, Interface},
         support,
     },
-    model::{AttachMode, KeyPair, Mirror, ModeChoice, Settings},
+    model::{AttachMode, ModeChoice, Settings},
 };
 
-/// What came of attaching.
-#[derive(Debug)]
-pub struct Attached {
-    /// How the program runs.
-    pub mode: AttachMode,
-    /// Why it does not run in the driver, where it was to if it could.
-    pub not_native: Option<String>,
-    /// Why it is a clsact filter and has no TCX link, where it is one.
-    pub not_tcx: Option<String>,
-    /// How closely it follows the kernel.
-    pub mirror: Mirror,
-    /// Why it follows less closely than it was to.
-    pub not_exact: Option<String>,
-    /// Its id.
-    pub program_id: u32,
-    /// The keys in force.
-    pub keys: KeyPair,
-}
-
-/// What came of replacing a program in place.
-#[derive(Debug)]
-pub struct Upgraded {
-    /// How the program runs, as the one before did.
-    pub mode: AttachMode,
-    /// How closely it follows the kernel.
-    pub mirror: Mirror,
-    /// Why it follows less closely than it was to.
-    pub not_exact: Option<String>,
-    /// Its id.
-    pub program_id: u32,
-    /// Whose program it replaced.
-    pub before: Whose,
-    /// The number of sources that it keeps, where another was asked for: the map stays as it was made.
-    pub kept_sources: Option<u32>,
-}
-
-/// What came of [`ensure`].
-#[derive(Debug)]
-pub enum Ensured {
-    /// Nothing was attached.
-    Attached(Attached),
-    /// Another build's program, or one with other settings, was, and was replaced.
-    Upgraded(Upgraded),
-    /// This build's program is attached, with these settings.
-    Kept(AttachedInterface),
-}
-
-/// Attaches the data path to the interface of that name in the calling thread's namespace, with the
-/// keys that the kernel has; where it has none, both get a random one. Program, link and maps are
-/// pinned: they stay when the process ends.
+/// Attaches the data path to the interface `name` of the calling thread's namespace, with the kernel's keys; where
+/// the kernel has none, both get a random one. Program, link and maps are pinned, and outlive the process.
 ///
 /// # Errors
 ///
-/// [`AttachError`]; what was made on the way is then removed again.
+/// [`AttachError`]; nothing is left behind then.
 pub async fn attach(
     namespace: &Namespace,
     name: &str,
     choice: ModeChoice,
     settings: Settings,
 ) -> Result<Attached, AttachError> {
-    let turn = Turn::take(namespace, name).await?;
-    turn.end(match turn.found() {
-        Some(found) => Err(turn.twice(&found)),
-        None => turn.attach(choice, settings),
+    let transaction = AttachTransaction::begin(namespace, name).await?;
+    transaction.end(match transaction.found() {
+        Some(found) => Err(transaction.already_attached(&found)),
+        None => transaction.attach(choice, settings),
     })
 }
 
-/// As [`attach`]; but where `tfo` is attached already, it sees to it that it is this build's program
-/// with these settings. A program is replaced in one step: no packet goes by uncounted, and its mode,
-/// counts and keys stay as they were. Only counts of another layout version start anew.
+/// As [`attach`], but where `tfo` is attached already, replaces a program of another build or with other settings.
+/// A replacement is one step: no packet goes uncounted, and mode, counters and keys stay. Only the counters of
+/// another layout version start at 0.
 ///
 /// # Errors
 ///
-/// [`AttachError`]; what was attached stays so.
+/// [`AttachError`]; what was attached before stays attached.
 pub async fn ensure(
     namespace: &Namespace,
     name: &str,
     choice: ModeChoice,
     settings: Settings,
 ) -> Result<Ensured, AttachError> {
-    let turn = Turn::take(namespace, name).await?;
-    turn.end(match turn.found() {
-        None => turn.attach(choice, settings).map(Ensured::Attached),
-        Some(Found::Ours(ours, mode)) => turn.keep_or_upgrade(ours, mode, settings),
+    let transaction = AttachTransaction::begin(namespace, name).await?;
+    transaction.end(match transaction.found() {
+        None => transaction.attach(choice, settings).map(Ensured::Attached),
+        Some(Found::Ours(ours, mode)) => transaction.keep_or_upgrade(ours, mode, settings),
         Some(Found::Other(other, _, mode)) => {
-            let upgraded = turn.migrate(other, mode, settings);
+            let upgraded = transaction.migrate(other, mode, settings);
             upgraded.map(Ensured::Upgraded)
         }
     })
 }
 
-/// What is attached to an interface.
+/// A program of `tfo` that is attached to an interface.
 enum Found<'a> {
-    /// In this layout version.
+    /// Of this layout version.
     Ours(&'a AttachedInterface, AttachMode),
-    /// In another one: its pins, its program's id, and its mode.
+    /// Of another layout version, with its program's id and mode.
     Other(&'a OtherLayout, u32, AttachMode),
 }
 
-/// One process's turn to attach to an interface, with nothing left over from earlier ones.
-struct Turn<'a> {
+/// An attach in progress: holds the namespace's lock, with the leftovers of earlier ones removed.
+struct AttachTransaction<'a> {
     namespace: &'a Namespace,
     _lock: Lock,
     interface: Interface,
@@ -129,24 +85,28 @@ struct Turn<'a> {
     other: Option<OtherLayout>,
 }
 
-impl<'a> Turn<'a> {
-    async fn take(namespace: &'a Namespace, name: &str) -> Result<Self, AttachError> {
+impl<'a> AttachTransaction<'a> {
+    async fn begin(namespace: &'a Namespace, name: &str) -> Result<Self, AttachError> {
         support::check()?;
-        // A name that does not exist is refused before anything is made.
+        // Before anything is made.
         link::find(name).await.map_err(NamespaceError::from)?;
-        // What is left elsewhere is no reason not to attach here.
-        let _ = namespace.sweep_others();
+        // Leftovers elsewhere are no reason not to attach here.
+        let _ = sweep_others(namespace);
         let lock = namespace.pins().lock_or_create()?;
-        let turn = Self::begin(namespace, lock, name).await;
-        if turn.is_err() {
-            // The error that counts is the first one.
+        let transaction = Self::inspect(namespace, lock, name).await;
+        if transaction.is_err() {
+            // The first error is the one to report.
             let _ = namespace.pins().remove_if_unused();
         }
-        turn
+        transaction
     }
 
-    async fn begin(namespace: &'a Namespace, lock: Lock, name: &str) -> Result<Self, AttachError> {
-        let forgot = namespace.sweep()?;
+    async fn inspect(
+        namespace: &'a Namespace,
+        lock: Lock,
+        name: &str,
+    ) -> Result<Self, AttachError> {
+        let forgot = sweep(namespace)?;
         let interface = link::find(name).await.map_err(NamespaceError::from)?;
         let index = interface.index;
         let pins = namespace.pins().interface(index);
@@ -154,7 +114,7 @@ impl<'a> Turn<'a> {
         attached.retain(|each| each.index == index);
         let ours = attached.pop().filter(|ours| ours.mode.is_some());
         if ours.is_none() && pins.exists() {
-            // They are of an interface that went to another namespace, and whose index came again.
+            // Pins of an interface that moved to another namespace and whose index was reused.
             pins.retire()?.remove()?;
         }
         if forgot {
@@ -172,38 +132,38 @@ impl<'a> Turn<'a> {
         })
     }
 
-    /// What is attached.
+    /// The attached program; `None` where there is none.
     fn found(&self) -> Option<Found<'_>> {
         if let Some(ours) = &self.ours {
             return ours.mode.map(|mode| Found::Ours(ours, mode));
         }
         let other = self.other.as_ref()?;
         let link = other.pins.link_state().ok()??;
-        let mode = runs(link, &self.interface)?;
+        let mode = attach_mode(link, &self.interface)?;
         Some(Found::Other(other, link.program_id, mode))
     }
 
-    fn twice(&self, found: &Found<'_>) -> AttachError {
-        let (program_id, mode, whose) = match found {
-            Found::Ours(ours, mode) => (ours.program_id, *mode, whose(ours)),
+    fn already_attached(&self, found: &Found<'_>) -> AttachError {
+        let (program_id, mode, origin) = match found {
+            Found::Ours(ours, mode) => (ours.program_id, *mode, origin(ours)),
             Found::Other(other, program_id, mode) => {
                 let version = other.version.clone();
-                (*program_id, *mode, Whose::OtherLayout(version))
+                (*program_id, *mode, ProgramOrigin::OtherLayout(version))
             }
         };
-        AttachError::Twice {
+        AttachError::AlreadyAttached {
             interface: self.interface.name.clone(),
             program_id,
             mode,
-            whose,
+            origin,
         }
     }
 
-    /// Leaves nothing behind where it failed.
+    /// Removes what was made, where `result` is an error.
     fn end<T>(&self, result: Result<T, AttachError>) -> Result<T, AttachError> {
         if result.is_err() {
-            // The error that counts is the first one.
-            let swept = self.namespace.sweep();
+            // The first error is the one to report.
+            let swept = sweep(self.namespace);
             let _ = self.namespace.pins().remove_if_unused();
             if matches!(swept, Ok(true)) && self.namespace.pins().exists() {
                 let _ = self.namespace.rebase();
@@ -212,7 +172,7 @@ impl<'a> Turn<'a> {
         result
     }
 
-    /// Attaches where nothing is.
+    /// Attaches where no program of `tfo` is.
     fn attach(&self, choice: ModeChoice, settings: Settings) -> Result<Attached, AttachError> {
         if let Some(xdp) = self.interface.xdp
             && matches!(choice, ModeChoice::Native | ModeChoice::Generic)
@@ -224,7 +184,7 @@ impl<'a> Turn<'a> {
         })
     }
 
-    /// Replaces a program of another layout version: its maps cannot be taken over.
+    /// Replaces a program of another layout version, with new maps.
     fn migrate(
         &self,
         other: &OtherLayout,
@@ -235,19 +195,19 @@ impl<'a> Turn<'a> {
             let pins = [&other.pins, pins];
             Ok(modes::replace(datapath, &self.interface, pins, mode)?)
         })?;
-        // The link lives on by its new pin.
+        // The new pin keeps the link.
         other.remove()?;
         Ok(Upgraded {
             mode,
             mirror: attached.mirror,
             not_exact: attached.not_exact,
             program_id: attached.program_id,
-            before: Whose::OtherLayout(other.version.clone()),
+            before: ProgramOrigin::OtherLayout(other.version.clone()),
             kept_sources: None,
         })
     }
 
-    /// Makes maps, has `run` put the program on the interface, and pins all of it.
+    /// Creates maps, has `run` attach the program, and pins all of it.
     fn make(
         &self,
         settings: Settings,
@@ -255,13 +215,13 @@ impl<'a> Turn<'a> {
     ) -> Result<Attached, AttachError> {
         let pins = self.pins.begin()?;
         let mut datapath = self.load(settings, &pins)?;
-        let keys = self.namespace.take_kernel_keys(datapath.keys_mut())?;
+        let keys = self.namespace.keys().import_into(datapath.keys_mut())?;
         let running = run(&mut datapath, &pins)?;
         let (mode, program_id) = (running.mode, running.program_id);
-        datapath.pin_stages(mode, &pins.stages())?;
-        self.guard(mode, settings, &pins, &pins.stages())?;
-        info::write(&pins.info(), datapath.settings())?;
-        build::write(&pins.build())?;
+        datapath.pin_tail_calls(mode, &pins.tail_calls())?;
+        self.guard(mode, settings, &pins, &pins.tail_calls())?;
+        write_settings(&pins.info(), datapath.settings())?;
+        write_build(&pins.build())?;
         self.namespace.rebase_with(|| datapath.counters())?;
         if let Some(link) = running.link {
             modes::pin_program(&mut datapath, mode, &pins.program())?;
@@ -297,76 +257,76 @@ impl<'a> Turn<'a> {
         Ok(datapath)
     }
 
-    /// Puts the guard's programs on the interface, if there is a guard and it can have them.
+    /// Attaches the guard's programs, if there is a guard and the mode allows them.
     fn guard(
         &self,
         mode: AttachMode,
         settings: Settings,
         pins: &InterfacePins,
-        stages: &Path,
+        tail_calls: &Path,
     ) -> Result<(), AttachError> {
         let Ok(link) = self.interface.link.clone() else {
             return Ok(());
         };
-        if mode == AttachMode::Tc || !self.namespace.is_guarded()? {
+        if mode == AttachMode::Tc || !self.namespace.guard().is_armed()? {
             return Ok(());
         }
         let (name, namespace) = (&self.interface.name, self.namespace.pins());
-        Ok(guard::post(
+        Ok(attach_guard(
             settings,
             (name, link),
             namespace,
             pins,
-            stages,
+            tail_calls,
         )?)
     }
 
-    /// Replaces a program of this layout version, unless it is the same.
+    /// Replaces a program of this layout version, unless build and settings are equal.
     fn keep_or_upgrade(
         &self,
         ours: &AttachedInterface,
         mode: AttachMode,
         mut settings: Settings,
     ) -> Result<Ensured, AttachError> {
-        let present = info::read(&self.pins.info())?;
+        let present = read_settings(&self.pins.info())?;
         let asked_for = std::mem::replace(&mut settings.sources.max, present.sources.max);
-        if whose(ours) == Whose::Own && present == settings {
+        if origin(ours) == ProgramOrigin::Own && present == settings {
             return Ok(Ensured::Kept(ours.clone()));
         }
         let mut datapath = self.load(settings, &self.pins)?;
-        if whose(ours) == Whose::Own && present == datapath.settings() {
-            // It cannot be as exact as it is to be, and was not before.
+        if origin(ours) == ProgramOrigin::Own && present == datapath.settings() {
+            // The mirror cannot be exact, and was not before.
             return Ok(Ensured::Kept(ours.clone()));
         }
-        let (stages, next) = (self.pins.stages(), self.pins.next_stages());
-        // Left by one that was interrupted here.
+        let (tail_calls, next) = (self.pins.tail_calls(), self.pins.next_tail_calls());
+        // Left by a killed process.
         let _ = std::fs::remove_file(&next);
-        // Before the new program runs, and until no run of the old one is left.
+        // Pinned before the new program runs; the old array stays until no run of the old program is left.
         datapath.load_for(mode)?;
-        datapath.pin_stages(mode, &next)?;
+        datapath.pin_tail_calls(mode, &next)?;
         self.guard(mode, settings, &self.pins, &next)?;
         let running = modes::replace(&mut datapath, &self.interface, [&self.pins; 2], mode)?;
-        std::fs::rename(&next, &stages).map_err(DatapathError::io(&stages))?;
-        // What was killed before the last of these has another build or settings, and is upgraded again.
+        std::fs::rename(&next, &tail_calls).map_err(DatapathError::io(&tail_calls))?;
+        // A process killed before the last of these leaves another build or other settings: the next upgrades again.
         if running.link.is_some() {
             modes::swap_program(&mut datapath, mode, &self.pins)?;
         }
-        info::write(&self.pins.info(), datapath.settings())?;
-        build::write(&self.pins.build())?;
+        write_settings(&self.pins.info(), datapath.settings())?;
+        write_build(&self.pins.build())?;
         Ok(Ensured::Upgraded(Upgraded {
             mode,
             mirror: datapath.settings().mirror,
             not_exact: datapath.not_exact().map(str::to_owned),
             program_id: running.program_id,
-            before: whose(ours),
+            before: origin(ours),
             kept_sources: (asked_for != settings.sources.max).then_some(settings.sources.max),
         }))
     }
 }
 
-fn whose(ours: &AttachedInterface) -> Whose {
+fn origin(ours: &AttachedInterface) -> ProgramOrigin {
     match &ours.build {
-        Some(build) if *build == Build::own() => Whose::Own,
-        other => Whose::Other(other.clone()),
+        Some(build) if *build == Build::own() => ProgramOrigin::Own,
+        other => ProgramOrigin::Other(other.clone()),
     }
 }

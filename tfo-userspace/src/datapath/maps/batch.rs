@@ -1,4 +1,4 @@
-//! Many entries of a map in one system call: bpf(2)'s `BPF_MAP_LOOKUP_BATCH`, which aya lacks.
+//! Many map entries in one system call: bpf(2)'s `BPF_MAP_LOOKUP_BATCH`, which aya 0.14 lacks.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use aya::{Pod, maps::MapData};
 
 const LOOKUP_BATCH: libc::c_long = 24;
 
-/// Entries in one call. A bucket of a hash comes whole, and is far smaller.
+/// Entries per call. The kernel copies whole hash buckets, which are far smaller.
 const ROOM: usize = 4096;
 
 /// The part of `union bpf_attr` that batches use.
@@ -26,21 +26,17 @@ struct Batch {
     flags: u64,
 }
 
-/// Every entry of a hash, as long as there are `most` at most. Its entries may change meanwhile; one that
-/// stays is there once.
-///
-/// # Errors
-///
-/// The kernel's word.
+/// Up to `most` entries of a hash. Entries that change during the calls may be missing; one that stays is read
+/// once.
 pub(super) fn entries<K: Pod, V: Pod>(map: &MapData, most: usize) -> io::Result<Vec<(K, V)>> {
     let info = map.info().map_err(io::Error::other)?;
     if (info.key_size() as usize, info.value_size() as usize) != (size_of::<K>(), size_of::<V>()) {
-        return Err(io::Error::other("its entries have another size"));
+        return Err(io::Error::other("the map has entries of another size"));
     }
     let mut keys = vec![0_u8; ROOM * size_of::<K>()];
     let mut values = vec![0_u8; ROOM * size_of::<V>()];
     let mut entries = Vec::new();
-    // Where the last call ended. The kernel reads and writes as much as a hash's token or a key takes.
+    // The position after the last call: the size of a hash's batch token, or of a key.
     let mut token = [0_u64; 8];
     let mut first = true;
     while entries.len() < most {
@@ -54,8 +50,8 @@ pub(super) fn entries<K: Pod, V: Pod>(map: &MapData, most: usize) -> io::Result<
             map: map.fd().as_fd().as_raw_fd().cast_unsigned(),
             ..Batch::default()
         };
-        // SAFETY: the map is open, its keys and values have the sizes checked above, both buffers have
-        // room for `count` of them, and `token` for a hash's place, which is 4 bytes.
+        // SAFETY: the map is open, its keys and values have the sizes checked above, both buffers hold
+        // `count` of them, and `token` a hash's position of 4 bytes.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_bpf,
@@ -85,7 +81,6 @@ pub(super) fn entries<K: Pod, V: Pod>(map: &MapData, most: usize) -> io::Result<
 
 fn read<T: Pod>(bytes: &[u8]) -> T {
     assert_eq!(bytes.len(), size_of::<T>());
-    // SAFETY: there are as many bytes as a `T` has, any bytes are one, and an unaligned read asks nothing of
-    // the address.
+    // SAFETY: the slice has the size of `T`, any bytes are a valid `T`, and the read may be unaligned.
     unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) }
 }

@@ -1,4 +1,4 @@
-//! What the data path has counted.
+//! Counters and sizes of SYN data.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,17 @@ use tfo_common::{
     sizes::Sizes,
 };
 
-use super::{DatapathError, Namespace, program::map_from_pin};
+use crate::datapath::error::DatapathError;
 
-/// All counts at about one time. Packets that pass meanwhile may be in one counter and not yet in
-/// another.
+/// All counters, read at about one time: a packet that arrives during the read may be in some of its counters
+/// and not yet in others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// All frames.
+    /// The sum over all frames.
     pub total: Counters,
-    /// SYNs by destination port, for the ports that have a slot.
+    /// By destination port, for ports that have a slot.
     pub ports: BTreeMap<u16, Counters>,
-    /// What belongs to no port that has a slot.
+    /// Of ports without a slot.
     pub other: Counters,
 }
 
@@ -34,8 +34,8 @@ impl std::ops::AddAssign for Snapshot {
 }
 
 impl Snapshot {
-    /// Reads the maps of one interface and adds up all CPUs.
-    pub(super) fn read(counters: &Map, slots_taken: &Map) -> Result<Self, DatapathError> {
+    /// Reads one interface's maps and sums over CPUs.
+    pub(crate) fn read(counters: &Map, slots_taken: &Map) -> Result<Self, DatapathError> {
         let slots_taken: Array<_, u64> = slots_taken
             .try_into()
             .map_err(DatapathError::map(SLOTS_TAKEN))?;
@@ -61,37 +61,12 @@ impl Snapshot {
     }
 }
 
-/// Reads the map of one interface and adds up all CPUs.
-pub(super) fn read_sizes(map: &Map) -> Result<Sizes, DatapathError> {
+/// Reads one interface's `SIZES` and sums over CPUs.
+pub(crate) fn read_sizes(map: &Map) -> Result<Sizes, DatapathError> {
     let map: PerCpuArray<_, Sizes> = map.try_into().map_err(DatapathError::map(SIZES))?;
     let mut sum = Sizes::default();
     for cpu in map.get(&0, 0).map_err(DatapathError::map(SIZES))?.iter() {
         sum += *cpu;
     }
     Ok(sum)
-}
-
-impl Namespace {
-    /// How much data SYNs had on all attached interfaces.
-    ///
-    /// # Errors
-    ///
-    /// [`DatapathError`] where a map cannot be read.
-    pub fn sizes(&self) -> Result<Sizes, DatapathError> {
-        let mut sum = Sizes::default();
-        for pins in self.pins().interfaces()? {
-            sum += self.sizes_of(pins.index)?;
-        }
-        Ok(sum)
-    }
-
-    /// How much data SYNs had on one interface.
-    ///
-    /// # Errors
-    ///
-    /// [`DatapathError`] where the map cannot be read.
-    pub fn sizes_of(&self, index: u32) -> Result<Sizes, DatapathError> {
-        let pins = self.pins().interface(index);
-        read_sizes(&map_from_pin(&pins.map(SIZES), SIZES)?)
-    }
 }

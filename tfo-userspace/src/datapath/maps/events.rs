@@ -1,4 +1,4 @@
-//! The stream of single SYNs.
+//! The event stream: one record per Fast Open SYN, from a ring buffer.
 
 use std::time::Duration;
 
@@ -10,26 +10,28 @@ use tfo_common::{
     maps::{EVENT_BUDGET, EVENT_GATE, EVENTS},
 };
 
-use super::{DatapathError, Namespace, NamespaceError, lock::Lock, program::map_from_pin};
-use crate::kernel::clock::monotonic;
+use crate::{
+    datapath::{error::DatapathError, pins::Lock},
+    kernel::clock::monotonic,
+};
 
-/// Events per second, where nobody asks for another number.
+/// Default limit, in events per second.
 pub const DEFAULT_RATE: u32 = 10_000;
 
-/// How long events are told after the listener was last heard of.
+/// Time for which the program emits events after the last [`EventStream::listen`].
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How far a CPU may run ahead of the rate.
+/// Burst of a CPU's share of the rate.
 const BURST: Duration = Duration::from_millis(100);
 
-/// What a listener wants to hear of.
+/// Which events a reader wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventFilter {
-    /// SYNs to this port alone.
+    /// SYNs to this port alone; `None` for all.
     pub port: Option<u16>,
-    /// SYNs that did not get Fast Open for this reason alone.
+    /// SYNs that did not get Fast Open for this reason alone; `None` for all SYNs.
     pub reason: Option<Counter>,
-    /// Events per second, at most.
+    /// Limit over all CPUs and interfaces, in events per second.
     pub rate: u32,
 }
 
@@ -44,9 +46,9 @@ impl Default for EventFilter {
 }
 
 impl EventFilter {
-    /// For one of so many CPUs and interfaces, each of which has its share of the rate.
+    /// The program's filter. Each CPU of each interface gets one of `shares` equal shares of the rate.
     fn gate(&self, shares: u64) -> EventGate {
-        // A policy's reason and the guard's are of those that have none of their own.
+        // The policy and the guard give a reason to SYNs whose outcome has none.
         let theirs = [Counter::ReasonPolicy, Counter::ReasonGuard];
         let own = self.reason.filter(|it| !theirs.contains(it));
         let wanted = Outcome::ALL
@@ -62,13 +64,13 @@ impl EventFilter {
         }
     }
 
-    /// The kernel's filter goes by outcome and port; a reason is given to those alone that asked.
+    /// The program filters by outcome and port; the reason is checked here.
     fn passes(&self, event: &Event) -> bool {
         self.reason.is_none() || event.reason() == self.reason
     }
 }
 
-/// The name on the command line of a reason, of a policy's action or of its cause: `ReasonBadCookie` is
+/// The command line's name of a counter of reasons, policy actions or causes: `ReasonBadCookie` is
 /// `bad-cookie`.
 pub fn slug(counter: Counter) -> String {
     let name = counter.name();
@@ -84,22 +86,22 @@ pub fn slug(counter: Counter) -> String {
     slug
 }
 
-/// Events that were not told.
+/// Numbers of events that were dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// They were over the rate.
+    /// Over the rate limit.
     pub over_rate: u64,
-    /// The ring had no room.
+    /// The ring buffer was full.
     pub ring_full: u64,
 }
 
 impl Lost {
-    /// All of them.
+    /// Over both causes.
     pub const fn total(self) -> u64 {
         self.over_rate + self.ring_full
     }
 
-    /// What was lost after `before`.
+    /// Events dropped after `before`.
     #[must_use]
     pub const fn since(self, before: Self) -> Self {
         Self {
@@ -108,7 +110,8 @@ impl Lost {
         }
     }
 
-    fn read(map: &Map) -> Result<Self, DatapathError> {
+    /// Reads one interface's `EVENT_BUDGET` and sums over CPUs.
+    pub(crate) fn read(map: &Map) -> Result<Self, DatapathError> {
         let map: PerCpuArray<_, EventBudget> =
             map.try_into().map_err(DatapathError::map(EVENT_BUDGET))?;
         let cpus = map.get(&0, 0).map_err(DatapathError::map(EVENT_BUDGET))?;
@@ -126,8 +129,8 @@ impl std::ops::AddAssign for Lost {
     }
 }
 
-/// The stream of one data path. It tells nothing before the first [`EventStream::listen`], and nothing
-/// any more after it is dropped; where it is neither dropped nor heard of, after three seconds.
+/// The event stream of one interface. The program emits events from the first [`EventStream::listen`] until
+/// three seconds after the last, or until this is dropped.
 pub struct EventStream {
     ring: RingBuf<MapData>,
     gate: Array<MapData, EventGate>,
@@ -139,8 +142,8 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// Opens it; `interfaces` share the rate.
-    pub(super) fn new(
+    /// Opens the stream of one of `interfaces`, which share the rate.
+    pub(crate) fn new(
         [ring, gate, budget]: [Map; 3],
         filter: EventFilter,
         interfaces: usize,
@@ -156,12 +159,12 @@ impl EventStream {
             wanted: filter.gate((cpus * interfaces) as u64),
             lock,
         };
-        // What an earlier reader left.
+        // Events of an earlier reader.
         while stream.ring.next().is_some() {}
         Ok(stream)
     }
 
-    /// Listens for three seconds from now on.
+    /// Has the program emit events for three seconds from now on.
     ///
     /// # Errors
     ///
@@ -180,12 +183,12 @@ impl EventStream {
             .map_err(DatapathError::map(EVENT_GATE))
     }
 
-    /// Its interface was detached: nothing more will come.
+    /// The interface was detached: no more events will come.
     pub fn is_over(&self) -> bool {
         self.lock.as_ref().is_some_and(Lock::is_gone)
     }
 
-    /// The next event, if there is one.
+    /// The next event in the ring buffer; `None` where it is empty.
     pub fn next_event(&mut self) -> Option<Event> {
         while let Some(item) = self.ring.next() {
             if let Some(event) = Event::from_bytes(&item)
@@ -197,7 +200,7 @@ impl EventStream {
         None
     }
 
-    /// What was lost since it was opened.
+    /// Events dropped since the stream was opened.
     ///
     /// # Errors
     ///
@@ -209,58 +212,7 @@ impl EventStream {
 
 impl Drop for EventStream {
     fn drop(&mut self) {
-        // Where this fails, the deadline does it.
+        // If this fails, the deadline closes the gate.
         let _ = self.set_gate(EventGate::default());
-    }
-}
-
-impl Namespace {
-    /// The streams of all attached interfaces. Each has one reader at a time.
-    ///
-    /// # Errors
-    ///
-    /// [`NamespaceError::NothingAttached`], [`NamespaceError::EventsTaken`] where another process reads
-    /// them, or where a map cannot be opened.
-    pub fn events(&self, filter: EventFilter) -> Result<Vec<EventStream>, NamespaceError> {
-        let interfaces = self.pins().interfaces()?;
-        if interfaces.is_empty() {
-            return Err(NamespaceError::NothingAttached);
-        }
-        let mut streams = Vec::new();
-        for pins in &interfaces {
-            let lock = pins.try_lock()?.ok_or(NamespaceError::EventsTaken)?;
-            let open = |name| map_from_pin(&pins.map(name), name);
-            let maps = [open(EVENTS)?, open(EVENT_GATE)?, open(EVENT_BUDGET)?];
-            streams.push(EventStream::new(
-                maps,
-                filter,
-                interfaces.len(),
-                Some(lock),
-            )?);
-        }
-        Ok(streams)
-    }
-
-    /// Events that were lost on all attached interfaces, whoever listened.
-    ///
-    /// # Errors
-    ///
-    /// [`DatapathError`] where a map cannot be read.
-    pub fn events_lost(&self) -> Result<Lost, DatapathError> {
-        let mut lost = Lost::default();
-        for pins in self.pins().interfaces()? {
-            lost += self.events_lost_of(pins.index)?;
-        }
-        Ok(lost)
-    }
-
-    /// Events that were lost on one interface.
-    ///
-    /// # Errors
-    ///
-    /// [`DatapathError`] where the map cannot be read.
-    pub fn events_lost_of(&self, index: u32) -> Result<Lost, DatapathError> {
-        let pins = self.pins().interface(index);
-        Lost::read(&map_from_pin(&pins.map(EVENT_BUDGET), EVENT_BUDGET)?)
     }
 }

@@ -1,6 +1,6 @@
-//! What the guard goes by: which ports, when, and the secrets of its challenges.
+//! The guard's rules and states by port, and the secrets of its challenges.
 
-use std::{collections::BTreeMap, env, time::Duration};
+use std::collections::BTreeMap;
 
 use aya::{
     Ebpf,
@@ -14,25 +14,37 @@ use tfo_common::{
 use zeroize::Zeroizing;
 
 use crate::{
-    datapath::DatapathError,
+    datapath::error::DatapathError,
     kernel::{clock::monotonic_coarse, window},
-    model::{Guard, PortGuard},
+    model::{Guard, PortGuard, PortState},
 };
 
-/// The maps of the guard.
-pub struct GuardStore {
+/// The guard in force and its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuardState {
+    /// The rules in force.
+    pub guard: Guard,
+    /// By port; port 0 stands for all ports without a rule of their own.
+    pub ports: Vec<PortState>,
+    /// The number of the present time slot: a new secret is due in each, by
+    /// [`NamespaceGuard::refresh`](crate::datapath::NamespaceGuard::refresh).
+    pub slot: u64,
+}
+
+/// The maps `GUARD`, `GUARD_PORTS` and `GUARD_SECRETS`.
+pub(crate) struct GuardStore {
     head: Array<MapData, GuardHead>,
     ports: HashMap<MapData, u32, GuardPort>,
     secrets: Array<MapData, Key>,
 }
 
 impl GuardStore {
-    /// Of a program that is not pinned.
-    pub(in crate::datapath) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+    /// Takes the maps of an object that is not pinned.
+    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
         Self::of(|name| ebpf.take_map(name).ok_or(DatapathError::Missing(name)))
     }
 
-    pub(super) fn of(
+    pub(crate) fn of(
         mut map: impl FnMut(&'static str) -> Result<Map, DatapathError>,
     ) -> Result<Self, DatapathError> {
         Ok(Self {
@@ -46,8 +58,8 @@ impl GuardStore {
         })
     }
 
-    /// Whether any port has a rule.
-    pub(in crate::datapath) fn is_armed(&self) -> Result<bool, DatapathError> {
+    /// Some port has a rule.
+    pub(crate) fn is_armed(&self) -> Result<bool, DatapathError> {
         Ok(self.head()?.armed != 0)
     }
 
@@ -55,12 +67,12 @@ impl GuardStore {
         self.head.get(&0, 0).map_err(DatapathError::map(GUARD))
     }
 
-    /// What it goes by; `None` where no port has a rule.
+    /// The guard in force; `None` where no port has a rule.
     ///
     /// # Errors
     ///
-    /// [`DatapathError`] where it cannot be read.
-    pub fn get(&self) -> Result<Option<Guard>, DatapathError> {
+    /// [`DatapathError`] where a map cannot be read.
+    pub(crate) fn get(&self) -> Result<Option<Guard>, DatapathError> {
         let head = self.head()?;
         if head.armed == 0 {
             return Ok(None);
@@ -76,18 +88,18 @@ impl GuardStore {
         Ok(Some(guard))
     }
 
-    /// The rules and states of ports, by the port as the map has it.
-    pub(super) fn states(&self) -> Result<BTreeMap<u32, GuardPort>, DatapathError> {
+    /// The entries of `GUARD_PORTS`, by the map's key.
+    pub(crate) fn states(&self) -> Result<BTreeMap<u32, GuardPort>, DatapathError> {
         let entries: Result<_, MapError> = self.ports.iter().collect();
         entries.map_err(DatapathError::map(GUARD_PORTS))
     }
 
-    /// Has the guard go by this, or by nothing. Ports that stay guarded are so without a break.
+    /// Puts a guard, or none, in force. A port that is guarded before and after is so throughout.
     ///
     /// # Errors
     ///
     /// [`DatapathError`] where the kernel refuses it.
-    pub fn set(&mut self, guard: Option<&Guard>) -> Result<(), DatapathError> {
+    pub(crate) fn set(&mut self, guard: Option<&Guard>) -> Result<(), DatapathError> {
         let none = Guard::default();
         let rules: BTreeMap<_, _> = guard.unwrap_or(&none).rules().collect();
         let mut head = self.head()?;
@@ -119,13 +131,13 @@ impl GuardStore {
         self.head.set(0, head, 0).map_err(DatapathError::map(GUARD))
     }
 
-    /// Replaces the secret that comes into use after the next one, and follows the host's settings. Whoever looks
-    /// after the guard does so in every slot of time.
+    /// Replaces the secret of the slot after the next, and follows `net.ipv4.tcp_rmem`. Due once in every time
+    /// slot.
     ///
     /// # Errors
     ///
     /// [`DatapathError`] where the kernel refuses it.
-    pub fn refresh(&mut self) -> Result<(), DatapathError> {
+    pub(crate) fn refresh(&mut self) -> Result<(), DatapathError> {
         let mut head = self.head()?;
         let scale = u32::from(window::scale());
         if head.window_scale != scale {
@@ -137,24 +149,27 @@ impl GuardStore {
         self.renew(secret_index(head.slot(nanoseconds()) + 2))
     }
 
-    /// How long a slot of time is.
-    ///
-    /// # Errors
-    ///
-    /// [`DatapathError`] where it cannot be read.
-    pub fn slot_len(&self) -> Result<Duration, DatapathError> {
-        Ok(Duration::from_nanos(self.head()?.validity() / 2))
-    }
-
-    /// The present slot of time.
-    pub(super) fn slot(&self) -> Result<u64, DatapathError> {
-        Ok(self.head()?.slot(nanoseconds()))
+    /// The guard in force and its state; `None` where no port has a rule.
+    pub(crate) fn state(&self) -> Result<Option<GuardState>, DatapathError> {
+        let Some(guard) = self.get()? else {
+            return Ok(None);
+        };
+        let now = nanoseconds();
+        let ports = self.states()?;
+        let ports = ports
+            .iter()
+            .map(|(port, state)| PortState::of(*port, state, now));
+        Ok(Some(GuardState {
+            guard,
+            ports: ports.collect(),
+            slot: self.head()?.slot(now),
+        }))
     }
 
     fn renew(&mut self, index: u32) -> Result<(), DatapathError> {
         let mut bytes = Zeroizing::new([0; Key::LEN]);
         getrandom::fill(bytes.as_mut()).map_err(|error| DatapathError::Io {
-            path: "the kernel's random numbers".into(),
+            path: "getrandom(2)".into(),
             source: std::io::Error::other(error.to_string()),
         })?;
         let secret = Zeroizing::new(Key::from_bytes(*bytes));
@@ -164,21 +179,26 @@ impl GuardStore {
     }
 }
 
-/// The time of the guard in the data path: as of the last tick.
-pub(super) fn nanoseconds() -> u64 {
+/// The clock of the guard in the data path: `CLOCK_MONOTONIC` as of the last tick.
+pub(crate) fn nanoseconds() -> u64 {
     u64::try_from(monotonic_coarse().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// For tests alone: a slot of time is 2 to the power of that many nanoseconds.
-const SHIFT: &str = "TFO_TEST_GUARD_SLOT_SHIFT";
+/// The length of a time slot is 2 to the power of this, in nanoseconds.
+#[cfg(not(feature = "test-hooks"))]
+const fn slot_shift() -> u32 {
+    SLOT_SHIFT
+}
 
+/// As above, but `TFO_TEST_GUARD_SLOT_SHIFT` has precedence.
+#[cfg(feature = "test-hooks")]
 fn slot_shift() -> u32 {
-    let set = env::var(SHIFT).ok();
+    let set = std::env::var("TFO_TEST_GUARD_SLOT_SHIFT").ok();
     set.and_then(|shift| shift.parse().ok())
         .unwrap_or(SLOT_SHIFT)
 }
 
-/// A port's state under a rule that comes at `now`.
+/// A port's state once `rule` comes into force at `now`.
 fn next(before: Option<&GuardPort>, rule: &PortGuard, now: u64) -> GuardPort {
     let before = before.copied().unwrap_or_default();
     let on = before.is_on(now);
@@ -187,7 +207,7 @@ fn next(before: Option<&GuardPort>, rule: &PortGuard, now: u64) -> GuardPort {
     let until = match rule.mode {
         Mode::On => u64::MAX,
         Mode::Off => before.until.min(now),
-        // It goes off by itself if it is not needed.
+        // The data path ends it where the port is not flooded.
         Mode::Auto if rule_before == Mode::On => quiet,
         Mode::Auto => before.until,
     };
@@ -203,6 +223,8 @@ fn next(before: Option<&GuardPort>, rule: &PortGuard, now: u64) -> GuardPort {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const NOW: u64 = 1_000_000_000_000;

@@ -1,7 +1,7 @@
-//! The policy that the data path goes by.
+//! The policy in force.
 //!
-//! It has two slots. A new policy is put together in the one that is not in force; then the head is turned to
-//! it, in one write. The other slot is emptied when no packet can be held against it any more.
+//! There are two slots of inner maps. A new policy is built in the slot that is not in force; one write to the
+//! head then selects it. The other slot is emptied once no running program can read it.
 
 use std::fs;
 
@@ -16,29 +16,40 @@ use tfo_common::{
     sources::Address,
 };
 
-use super::{
-    DatapathError,
-    namespace_policy::PolicySummary,
-    pins::{self, NamespacePins},
-    program::map_from_pin,
+use crate::{
+    datapath::{
+        error::DatapathError,
+        pins::{NamespacePins, map_from_pin, remove_file},
+    },
+    model::{LimitedSources, Lists, Policy, PortPolicy, Prefix},
 };
-use crate::model::{LimitedSources, Lists, Policy, PortPolicy, Prefix};
 
-/// `BPF_F_NO_PREALLOC`: memory for entries that there are, not for those that there could be.
+/// `BPF_F_NO_PREALLOC`: memory for present entries alone.
 const NO_PREALLOC: u32 = 1;
 
 type Outer = ArrayOfMaps<MapData, MapData>;
 type Rules<T> = HashMap<T, u32, PortRule>;
 type Trie<T> = LpmTrie<T, [u8; 16], u32>;
 
-/// The maps of policies.
-pub struct PolicyStore {
+/// Key figures of a policy, read without its lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicySummary {
+    /// Number of rules, the default rule among them.
+    pub rules: usize,
+    /// Number of rules that only count.
+    pub dry_run: usize,
+    /// Number of prefixes on the lists.
+    pub prefixes: u32,
+}
+
+/// The maps `POLICY`, `POLICY_RULES`, `POLICY_LISTS` and `POLICY_LIMITS`.
+pub(crate) struct PolicyStore {
     head: Array<MapData, PolicyHead>,
     rules: Outer,
     lists: Outer,
     limits: Outer,
-    /// Where the inner maps in force are pinned, too, if anything is: asking the outer ones for them takes
-    /// `CAP_SYS_ADMIN`.
+    /// Pins of the inner maps in force: reading them through the outer ones takes `CAP_SYS_ADMIN`. `None` where
+    /// nothing is pinned.
     pins: Option<NamespacePins>,
 }
 
@@ -50,14 +61,14 @@ struct Slot {
 }
 
 impl PolicyStore {
-    /// Of a program that is not pinned.
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+    /// Takes the maps of an object that is not pinned.
+    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
         Self::of(None, |name| {
             ebpf.take_map(name).ok_or(DatapathError::Missing(name))
         })
     }
 
-    pub(super) fn of(
+    pub(crate) fn of(
         pins: Option<NamespacePins>,
         mut map: impl FnMut(&'static str) -> Result<Map, DatapathError>,
     ) -> Result<Self, DatapathError> {
@@ -78,12 +89,12 @@ impl PolicyStore {
         })
     }
 
-    /// The policy in force; `None` where there is none. Only of pinned maps.
+    /// The policy in force; `None` where there is none, or the maps are not pinned.
     ///
     /// # Errors
     ///
-    /// [`DatapathError`] where it cannot be read.
-    pub fn get(&self) -> Result<Option<Policy>, DatapathError> {
+    /// [`DatapathError`] where a map cannot be read.
+    pub(crate) fn get(&self) -> Result<Option<Policy>, DatapathError> {
         let head = self.head.get(&0, 0).map_err(DatapathError::map(POLICY))?;
         let Some(pins) = self.pins.as_ref().filter(|_| head.slot != 0) else {
             return Ok(None);
@@ -113,8 +124,8 @@ impl PolicyStore {
         Ok(Some(policy))
     }
 
-    /// The policy in force, without walking its lists.
-    pub(super) fn summary(&self) -> Result<Option<PolicySummary>, DatapathError> {
+    /// As [`Self::get`], but does not read the lists.
+    pub(crate) fn summary(&self) -> Result<Option<PolicySummary>, DatapathError> {
         let head = self.head.get(&0, 0).map_err(DatapathError::map(POLICY))?;
         let Some(pins) = self.pins.as_ref().filter(|_| head.slot != 0) else {
             return Ok(None);
@@ -125,23 +136,22 @@ impl PolicyStore {
             summary.rules += 1;
             summary.dry_run += usize::from(rule.dry_run != 0);
         }
-        // They are made for as many as there are.
+        // The trie is created for as many entries as the lists have.
         if head.lists != 0 {
             summary.prefixes = max_entries(pins, POLICY_LISTS)?;
         }
         Ok(Some(summary))
     }
 
-    /// Puts a policy in force, as a whole; or none. All sources and ports then have their whole bursts before
-    /// them.
+    /// Puts a policy, or none, in force as a whole. Every limit starts with its full burst.
     ///
     /// # Errors
     ///
-    /// [`DatapathError`] where the kernel refuses it; the one before then stays in force.
-    pub fn set(&mut self, policy: Option<&Policy>) -> Result<(), DatapathError> {
+    /// [`DatapathError`] where the kernel refuses it; the previous policy then stays in force.
+    pub(crate) fn set(&mut self, policy: Option<&Policy>) -> Result<(), DatapathError> {
         let before = self.head.get(&0, 0).map_err(DatapathError::map(POLICY))?;
         let Some(policy) = policy else {
-            self.turn(PolicyHead::default())?;
+            self.select(PolicyHead::default())?;
             self.clear(before)?;
             return self.unpin();
         };
@@ -151,17 +161,17 @@ impl PolicyStore {
             made.pin(pins)?;
         }
         self.put(slot, &made)?;
-        self.turn(PolicyHead {
+        self.select(PolicyHead {
             slot: slot as u32 + 1,
             lists: u32::from(!policy.lists.is_empty()),
         })?;
-        // The kernel answers once no program runs that began before (`maybe_wait_bpf_programs`).
+        // Returns once no program runs that may have read the other slot (`maybe_wait_bpf_programs`).
         self.put(slot, &made)?;
         self.clear(before)?;
         let Some(pins) = &self.pins else {
             return Ok(());
         };
-        // Whoever is killed before this leaves the one before to be read, and the next change puts that right.
+        // A process killed before this leaves the previous policy to be read until the next change.
         for name in Slot::MAPS {
             let path = pins.in_force(name);
             fs::rename(pins.next(name), &path).map_err(DatapathError::io(&path))?;
@@ -169,7 +179,7 @@ impl PolicyStore {
         Ok(())
     }
 
-    fn turn(&mut self, head: PolicyHead) -> Result<(), DatapathError> {
+    fn select(&mut self, head: PolicyHead) -> Result<(), DatapathError> {
         self.head
             .set(0, head, 0)
             .map_err(DatapathError::map(POLICY))
@@ -189,7 +199,7 @@ impl PolicyStore {
         Ok(())
     }
 
-    /// Frees what `head` stood for, which is no longer in force.
+    /// Empties the slot that `head` selected, which is no longer in force.
     fn clear(&mut self, head: PolicyHead) -> Result<(), DatapathError> {
         match (head.slot as usize).checked_sub(1) {
             Some(slot) => self.put(slot, &Slot::empty()?),
@@ -203,7 +213,7 @@ impl PolicyStore {
         };
         Slot::MAPS
             .iter()
-            .try_for_each(|name| pins::remove_file(&pins.in_force(name)))
+            .try_for_each(|name| remove_file(&pins.in_force(name)))
     }
 }
 
@@ -233,7 +243,7 @@ impl Slot {
         })
     }
 
-    /// What takes the least memory.
+    /// Maps of the least memory.
     fn empty() -> Result<Self, DatapathError> {
         Self::new(1, 1, 1)
     }
@@ -281,7 +291,7 @@ impl Slot {
         })
     }
 
-    /// Pins the maps beside those in force.
+    /// Pins the maps next to those in force.
     fn pin(&self, pins: &NamespacePins) -> Result<(), DatapathError> {
         for (map, name) in [
             (&self.rules, POLICY_RULES),
@@ -289,8 +299,8 @@ impl Slot {
             (&self.limits, POLICY_LIMITS),
         ] {
             let path = pins.next(name);
-            // Left by one that was interrupted.
-            pins::remove_file(&path)?;
+            // Left by a killed process.
+            remove_file(&path)?;
             map.pin(&path).map_err(DatapathError::pin(&path))?;
         }
         Ok(())
@@ -320,7 +330,7 @@ fn max_entries(pins: &NamespacePins, name: &'static str) -> Result<u32, Datapath
     Ok(info.map_err(DatapathError::map(name))?.max_entries())
 }
 
-/// As the trie has it: IPv4 as `::ffff:a.b.c.d`.
+/// The trie's key: IPv4 is mapped to `::ffff:a.b.c.d`.
 fn key_of(prefix: Prefix) -> Key<[u8; 16]> {
     let (address, before) = match prefix.address {
         std::net::IpAddr::V4(address) => (address.to_ipv6_mapped(), 96),

@@ -1,8 +1,7 @@
-//! One controller for a network namespace.
+//! The lock that a controller (`tfo run`) holds on its network namespace.
 //!
-//! A controller changes the keys of the whole namespace, so two of them would rotate twice as often as
-//! either says, and one's interfaces are the other's. The lock is flock(2) on a file that also holds the
-//! controller's process id: the kernel lets go of it when the process dies, however it dies.
+//! Keys rotate for the whole namespace, so two controllers would rotate twice as often as either is told to. The
+//! lock is flock(2) on a file with the controller's process id: the kernel releases it when the process ends.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -21,32 +20,32 @@ use rustix::{
     io::Errno,
 };
 
-use super::Namespace;
+use super::current::Namespace;
 
-/// Where the files are. Not among the pins: a BPF file system holds nothing else.
+/// Directory of the lock files. A BPF file system takes no ordinary files.
 const DIRECTORY: &str = "/run/tfo";
-/// How often a lock is tried, or an id looked for, and how long it takes until the next time. Who asks
-/// whether there is a controller holds the lock for an instant, too.
+/// Tries to take the lock or to read the process id, and the time between them. [`ControllerLock::of`] also holds
+/// the lock, for an instant.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Why a controller may not start.
+/// A controller may not start.
 #[derive(Debug, thiserror::Error)]
-pub enum ControlError {
-    /// There is one already.
+pub enum ControllerError {
+    /// Another controller runs.
     #[error(
         "{interfaces}: another controller (process {pid}) runs in this network namespace, and keys rotate for all of it: end it first, or give it these interfaces",
         pid = pid.map_or_else(|| "id unknown".to_owned(), |pid| pid.to_string())
     )]
     Taken {
-        /// Its process id; `None` where it has not said it yet.
+        /// The other's process id; `None` where it has not written it yet.
         pid: Option<u32>,
-        /// The interfaces that were asked for.
+        /// The interfaces that this controller was to attach.
         interfaces: String,
     },
-    /// The lock cannot be had at all.
+    /// The lock file cannot be opened or written.
     #[error(
-        "{path}: {source}: a controller keeps the lock there that holds off a second one: make {DIRECTORY} a directory that it may write to",
+        "{path}: {source}: the lock file against a second controller: make {DIRECTORY} a directory that tfo may write to",
         path = path.display()
     )]
     Io {
@@ -57,21 +56,21 @@ pub enum ControlError {
     },
 }
 
-/// Keeps other controllers from the namespace while it lives.
+/// Locks other controllers out of a namespace until it is dropped.
 #[derive(Debug)]
-pub struct Control {
-    /// Locked.
+pub struct ControllerLock {
+    /// Holds the lock.
     _file: File,
     path: PathBuf,
 }
 
-impl Control {
-    /// Takes the namespace for this process; `interfaces` are told to whoever is refused.
+impl ControllerLock {
+    /// Takes the lock of `namespace`; `interfaces` are for the error.
     ///
     /// # Errors
     ///
-    /// [`ControlError::Taken`], or where the lock's file cannot be written.
-    pub fn take(namespace: &Namespace, interfaces: &[String]) -> Result<Self, ControlError> {
+    /// [`ControllerError::Taken`], or [`ControllerError::Io`] where the file cannot be written.
+    pub fn take(namespace: &Namespace, interfaces: &[String]) -> Result<Self, ControllerError> {
         let path = path(namespace.cookie());
         let lock = || {
             fs::create_dir_all(DIRECTORY)?;
@@ -79,30 +78,30 @@ impl Control {
         };
         match lock() {
             Ok(Some(file)) => Ok(Self { _file: file, path }),
-            Ok(None) => Err(ControlError::Taken {
+            Ok(None) => Err(ControllerError::Taken {
                 pid: wait_for_pid(&path),
                 interfaces: interfaces.join(", "),
             }),
-            Err(source) => Err(ControlError::Io { path, source }),
+            Err(source) => Err(ControllerError::Io { path, source }),
         }
     }
 
-    /// The process id of the namespace's controller; `None` where there is none, or it is not known.
+    /// The process id of the namespace's controller; `None` where none runs or its id is not known.
     pub fn of(namespace: &Namespace) -> Option<u32> {
         let path = path(namespace.cookie());
         is_held(&path).then(|| wait_for_pid(&path)).flatten()
     }
 }
 
-impl Drop for Control {
+impl Drop for ControllerLock {
     fn drop(&mut self) {
-        // While it is locked: whoever waits for it finds that it is gone, and makes another.
+        // Before the lock is released: a process that waits for it sees that the file is gone, and makes another.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Whether a controller runs in the namespace of that cookie, as far as this process may know.
-pub(super) fn is_controlled(cookie: u64) -> bool {
+/// A controller runs in the namespace of this cookie, as far as this process may know.
+pub(crate) fn is_controlled(cookie: u64) -> bool {
     is_held(&path(cookie))
 }
 
@@ -110,10 +109,10 @@ fn path(cookie: u64) -> PathBuf {
     Path::new(DIRECTORY).join(format!("net{cookie}.lock"))
 }
 
-/// Locks the file and writes this process's id to it; `None` where another has it.
+/// Locks the file and writes this process's id to it; `None` where another process has the lock.
 fn lock(path: &Path) -> io::Result<Option<File>> {
     for _ in 0..TRIES {
-        // Closed to others, for whoever may open it may lock it.
+        // Closed to other users: to open the file is enough to lock it.
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -124,7 +123,7 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
         match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => thread::sleep(PAUSE),
             Err(error) => return Err(error.into()),
-            // Its owner removed it since it was opened.
+            // The holder removed it since it was opened.
             Ok(()) if file.metadata()?.nlink() == 0 => {}
             Ok(()) => {
                 file.set_len(0)?;
@@ -137,14 +136,14 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
 }
 
 fn is_held(path: &Path) -> bool {
-    // A shared lock that is let go of at once: two who ask do not hold up each other.
+    // A shared lock, released at once: two readers do not block each other.
     File::open(path).is_ok_and(|file| {
         let locked = flock(file.as_fd(), FlockOperation::NonBlockingLockShared);
         locked == Err(Errno::WOULDBLOCK)
     })
 }
 
-/// The id in the file. Its owner writes it just after it has locked the file.
+/// The id in the file, which the holder writes just after it has locked it.
 fn wait_for_pid(path: &Path) -> Option<u32> {
     (0..TRIES).find_map(|_| {
         let text = fs::read_to_string(path).ok()?;

@@ -1,8 +1,7 @@
-//! How a key pair comes into force: in which order the data path and the kernel take it.
+//! The order of a key change.
 //!
-//! They cannot switch at the same instant, so the data path is always ahead on the way in and behind
-//! on the way out: it accepts a key before the kernel issues cookies with it, and forgets one after
-//! the kernel has. In between it accepts the keys of both pairs.
+//! Data path and kernel cannot switch at the same instant. So the data path accepts a key before the kernel
+//! issues cookies with it, and drops one after the kernel has; in between it accepts the keys of both pairs.
 
 use tfo_common::cookie::{Key, KeySet};
 
@@ -11,20 +10,20 @@ use crate::{
     model::{KeyPair, random_key},
 };
 
-/// The side that checks cookies on the NIC.
+/// The side that checks cookies: the data path.
 pub trait AcceptKeys {
-    /// Why it could not take a set.
+    /// The set was not taken.
     type Error;
 
-    /// Puts `keys` in force, as a whole.
+    /// Puts `keys` in force as a whole.
     ///
     /// # Errors
     ///
-    /// Where it cannot; the set before is then still in force.
+    /// The previous set is then still in force.
     fn accept(&mut self, keys: &KeySet) -> Result<(), Self::Error>;
 }
 
-/// `None`: nothing is attached, and only the kernel's keys change.
+/// `None` where nothing is attached: the kernel's keys change alone.
 impl<D: AcceptKeys> AcceptKeys for Option<D> {
     type Error = D::Error;
 
@@ -33,24 +32,24 @@ impl<D: AcceptKeys> AcceptKeys for Option<D> {
     }
 }
 
-/// The side that issues cookies.
+/// The side that issues cookies: the kernel.
 pub trait IssueKeys {
-    /// The pair in force, or `None` where there is no key yet.
+    /// The pair in force; `None` where there is no key yet.
     ///
     /// # Errors
     ///
-    /// Where it cannot be read.
+    /// [`SysctlError`] where it cannot be read.
     fn pair(&self) -> Result<Option<KeyPair>, SysctlError>;
 
-    /// Puts `pair` in force, as a whole.
+    /// Puts `pair` in force as a whole.
     ///
     /// # Errors
     ///
-    /// Where it cannot; the pair before is then still in force.
+    /// The previous pair is then still in force.
     fn issue(&mut self, pair: &KeyPair) -> Result<(), SysctlError>;
 }
 
-/// The running kernel, in the calling thread's network namespace.
+/// `net.ipv4.tcp_fastopen_key` of the calling thread's network namespace.
 pub struct KernelKeys;
 
 impl IssueKeys for KernelKeys {
@@ -63,27 +62,26 @@ impl IssueKeys for KernelKeys {
     }
 }
 
-/// Why keys did not change. The ones before are still in force on both sides.
+/// Keys did not change: the previous ones are in force on both sides.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError<E> {
-    /// The data path did not take them.
+    /// The data path refused.
     #[error("keys not changed: {0}")]
     DataPath(E),
-    /// The kernel did not give or take them.
+    /// The kernel refused.
     #[error("keys not changed: {0}")]
     Kernel(#[from] SysctlError),
-    /// No random numbers.
+    /// getrandom(2) failed.
     #[error("keys not changed: no random key from the kernel: {0}")]
     Random(getrandom::Error),
 }
 
-/// Puts `new` in force on both sides. No cookie that the kernel accepts is refused on the way, and
-/// keys that are not in `new` are dropped at the end, but `staged`: the data path accepts the key that
-/// will be next before anything issues cookies with it.
+/// Puts `new` in force on both sides. Throughout, the data path accepts every key that the kernel does; at the
+/// end it accepts those of `new` and `staged`, the next primary key.
 ///
 /// # Errors
 ///
-/// [`InstallError`]; the old keys then stay in force.
+/// [`InstallError`]; the previous keys then stay in force.
 ///
 /// # Panics
 ///
@@ -101,22 +99,21 @@ pub fn install<D: AcceptKeys>(
         data_path.accept(&both).map_err(InstallError::DataPath)?;
         if let Err(error) = kernel.issue(new) {
             let back = old.map_or(KeySet::EMPTY, |old| old.to_set());
-            // The data path took a larger set a moment ago. Should it fail now, it accepts too much,
-            // and the kernel still decides.
+            // If this fails too, the data path accepts too many keys, and the kernel still decides.
             let _ = data_path.accept(&back);
             return Err(error.into());
         }
     }
     let accepted = KeySet::new(new.keys().chain(staged)).expect("a set has room for three keys");
-    // Should this fail, the data path goes on accepting the keys of both pairs.
+    // If this fails, the data path goes on accepting the keys of both pairs.
     data_path.accept(&accepted).map_err(InstallError::DataPath)
 }
 
-/// Makes a random key primary, and the key that was primary before the backup. Gives the new pair.
+/// Makes a random key primary and the previous primary key the backup. Gives the new pair.
 ///
 /// # Errors
 ///
-/// [`InstallError`]; the old keys then stay in force.
+/// [`InstallError`]; the previous keys then stay in force.
 pub fn rotate<D: AcceptKeys>(
     data_path: &mut D,
     kernel: &mut impl IssueKeys,
@@ -129,8 +126,8 @@ pub fn rotate<D: AcceptKeys>(
     Ok(new)
 }
 
-/// Has the data path accept what the kernel has. Where the kernel has no key yet, both get a random
-/// one. Gives the pair.
+/// Has the data path accept the kernel's keys. Where the kernel has none yet, both get a random one. Gives the
+/// pair.
 ///
 /// # Errors
 ///
@@ -153,7 +150,7 @@ mod tests {
     use super::*;
     use crate::model::testing::{key, pair};
 
-    /// Both sides, and a record of what each had in force after every step.
+    /// Both sides, and what each had in force after every step.
     struct Host {
         steps: RefCell<Vec<(Vec<Key>, Option<KeyPair>)>>,
         kernel_fails: bool,
@@ -174,7 +171,7 @@ mod tests {
             self.steps.borrow().last().unwrap().clone()
         }
 
-        /// Design rule: whatever the kernel accepts, the data path accepts at that moment, too.
+        /// At every step the data path accepts what the kernel accepts.
         fn assert_never_ahead(&self) {
             for (accepted, issued) in self.steps.borrow().iter() {
                 for key in issued.iter().flat_map(KeyPair::keys) {

@@ -1,4 +1,4 @@
-//! What the maps hold of the kernel's memory.
+//! Kernel memory of the maps.
 
 use std::{
     collections::BTreeMap,
@@ -10,19 +10,18 @@ use std::{
 use aya::maps::MapData;
 use tfo_common::maps::{POLICY_LIMITS, POLICY_LISTS, POLICY_RULES};
 
-use super::{DatapathError, Namespace};
+use super::current::Namespace;
+use crate::datapath::error::DatapathError;
 
-/// Bytes of kernel memory that each map of a namespace takes, by its pin's name; those of several
-/// interfaces are added up.
+/// Bytes of kernel memory by map, under the pin's name, summed over interfaces.
 ///
-/// It is the kernel's own figure, `memlock` in the map's fdinfo: from Linux 6.4 on what the map has
-/// allocated now (`map_mem_usage`), before that an estimate from its bounds. Of `keys` it is the outer
-/// array; the set in it takes less than a page more. Of a policy it is the maps in force (`policy_…_in_force`), beside
-/// the outer ones.
+/// The kernel's figure, `memlock` in the map's fdinfo: from Linux 6.4 on the memory allocated now
+/// (`map_mem_usage`), before that an estimate from the map's bounds. For `keys` it is the outer array's; the inner one
+/// takes less than a page. A policy has its inner maps (`policy_…_in_force`) next to the outer ones.
 pub type Memory = BTreeMap<String, u64>;
 
 impl Namespace {
-    /// What the maps take. None where nothing is attached.
+    /// Reads the memory of all pinned maps; empty where nothing is attached.
     ///
     /// # Errors
     ///
@@ -48,7 +47,7 @@ fn memlock(path: &Path) -> Result<u64, DatapathError> {
         map.fd().as_fd().as_raw_fd()
     ));
     let memlock = fs::read_to_string(&fdinfo)
-        .and_then(|text| parse(&text).ok_or_else(|| io::Error::other("it has no memlock")));
+        .and_then(|text| parse(&text).ok_or_else(|| io::Error::other("no line memlock")));
     memlock.map_err(DatapathError::io(&fdinfo))
 }
 

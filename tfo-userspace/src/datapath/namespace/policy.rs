@@ -1,25 +1,28 @@
 //! The policy of a namespace.
 
-use super::{
-    DatapathError, Namespace, NamespaceError, PolicyStore, pins::found_maps, program::map_from_pin,
+use super::{current::Namespace, error::NamespaceError};
+use crate::{
+    datapath::{
+        error::DatapathError,
+        maps::{PolicyStore, PolicySummary},
+        pins::{Lock, found_maps, map_from_pin},
+    },
+    model::Policy,
 };
-use crate::model::Policy;
 
-/// A policy in short.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PolicySummary {
-    /// How many rules it has, that of all other ports included.
-    pub rules: usize,
-    /// How many of them only count.
-    pub dry_run: usize,
-    /// How many prefixes are on its lists.
-    pub prefixes: u32,
-}
+/// The policy of a namespace; from [`Namespace::policy`].
+pub struct NamespacePolicy<'a>(&'a Namespace);
 
 impl Namespace {
-    /// The data path's policies; `None` where nothing is attached.
-    fn policies(&self) -> Result<Option<PolicyStore>, DatapathError> {
-        let pins = self.pins();
+    /// Access to the policy.
+    pub const fn policy(&self) -> NamespacePolicy<'_> {
+        NamespacePolicy(self)
+    }
+}
+
+impl NamespacePolicy<'_> {
+    fn store(&self) -> Result<Option<PolicyStore>, DatapathError> {
+        let pins = self.0.pins();
         let open = |name| map_from_pin(&pins.map(name), name);
         found_maps(PolicyStore::of(Some(pins.clone()), open))
     }
@@ -28,43 +31,59 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// [`NamespaceError::NothingAttached`], or where it cannot be read.
-    pub fn policy(&self) -> Result<Option<Policy>, NamespaceError> {
-        let _lock = self.lock()?;
-        let store = self.policies()?.ok_or(NamespaceError::NothingAttached)?;
-        Ok(store.get()?)
+    /// [`NamespaceError::NothingAttached`], or where a map cannot be read.
+    pub fn get(&self) -> Result<Option<Policy>, NamespaceError> {
+        Ok(self.change()?.before)
     }
 
-    /// Puts what `change` makes of the policy in force in its place, as a whole.
+    /// The policy in force without its lists; `None` where there is none, or nothing is attached.
     ///
     /// # Errors
     ///
-    /// [`NamespaceError::NothingAttached`], or where the kernel refuses it; the one before then stays in force.
-    pub fn change_policy<E: From<NamespaceError>>(
-        &self,
-        change: impl FnOnce(Option<Policy>) -> Result<Option<Policy>, E>,
-    ) -> Result<Option<Policy>, E> {
-        let _lock = self.lock().map_err(NamespaceError::from)?;
-        let store = self.policies().map_err(NamespaceError::from)?;
-        let mut store = store.ok_or(NamespaceError::NothingAttached)?;
-        let before = store.get().map_err(NamespaceError::from)?;
-        let policy = change(before.clone())?;
-        // One that is the same keeps what its limits have counted.
-        if policy != before {
-            store.set(policy.as_ref()).map_err(NamespaceError::from)?;
-        }
-        Ok(policy)
-    }
-
-    /// The policy in force in short; `None` where there is none, or nothing is attached.
-    ///
-    /// # Errors
-    ///
-    /// [`DatapathError`] where it cannot be read.
-    pub fn policy_summary(&self) -> Result<Option<PolicySummary>, DatapathError> {
-        match self.policies()? {
+    /// [`DatapathError`] where a map cannot be read.
+    pub fn summary(&self) -> Result<Option<PolicySummary>, DatapathError> {
+        match self.store()? {
             Some(store) => store.summary(),
             None => Ok(None),
         }
+    }
+
+    /// Begins a change: other processes wait until the change is applied or dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError::NothingAttached`], or where a map cannot be read.
+    pub fn change(&self) -> Result<PolicyChange, NamespaceError> {
+        let lock = self.0.lock()?;
+        let store = self.store()?.ok_or(NamespaceError::NothingAttached)?;
+        Ok(PolicyChange {
+            before: store.get()?,
+            store,
+            _lock: lock,
+        })
+    }
+}
+
+/// A change of the policy, which holds the namespace's lock.
+pub struct PolicyChange {
+    /// The policy in force; `None` where there is none.
+    pub before: Option<Policy>,
+    store: PolicyStore,
+    _lock: Option<Lock>,
+}
+
+impl PolicyChange {
+    /// Puts `policy`, or none, in force as a whole. Gives whether it differs from the one before; an equal one
+    /// keeps the state of its limits.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses it; the policy before then stays in force.
+    pub fn apply(mut self, policy: Option<&Policy>) -> Result<bool, DatapathError> {
+        let differs = policy != self.before.as_ref();
+        if differs {
+            self.store.set(policy)?;
+        }
+        Ok(differs)
     }
 }

@@ -1,25 +1,29 @@
-//! Which build attached an interface, for a later one to know whether its data path is another.
+//! The build that attached an interface, pinned so that a later build knows whether its data path differs.
 
 use std::{fmt, path::Path, sync::LazyLock};
 
 use blake2::{Blake2s256, Digest as _};
 
-use super::{DatapathError, OBJECT, value};
+use super::image::OBJECT;
+use crate::datapath::{
+    error::DatapathError,
+    pins::{read_value, write_value},
+};
 
 const NAME: &str = "build";
 
-/// A build's data path.
+/// A build, as far as its data path goes.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Build {
     /// The controller's version.
     pub version: String,
-    /// The first 64 bits of the eBPF object's BLAKE2s digest, in hexadecimal: builds whose objects are
-    /// the same have the same data path.
+    /// The first 64 bits of the eBPF object's BLAKE2s digest, in hexadecimal. Builds with equal objects have the
+    /// same data path.
     pub object: String,
 }
 
 impl Build {
-    /// The running one.
+    /// The running build.
     pub fn own() -> Self {
         static OWN: LazyLock<Build> = LazyLock::new(|| Build::from(Stored::own()));
         OWN.clone()
@@ -37,7 +41,7 @@ impl fmt::Display for Build {
 #[repr(C)]
 struct Stored {
     digest: u64,
-    /// Text, then zeros.
+    /// UTF-8, padded with zeros.
     version: [u8; 24],
 }
 
@@ -71,16 +75,16 @@ impl From<Stored> for Build {
 }
 
 /// Pins the running build at `path`.
-pub(super) fn write(path: &Path) -> Result<(), DatapathError> {
-    value::write(path, NAME, Stored::own())
+pub(crate) fn write_build(path: &Path) -> Result<(), DatapathError> {
+    write_value(path, NAME, Stored::own())
 }
 
-/// Reads it from `path`; `None` where a build from before this was kept attached the interface.
-pub(super) fn read(path: &Path) -> Result<Option<Build>, DatapathError> {
+/// Reads the build pinned at `path`; `None` where an older build attached the interface, which pinned none.
+pub(crate) fn read_build(path: &Path) -> Result<Option<Build>, DatapathError> {
     if !path.exists() {
         return Ok(None);
     }
-    value::read::<Stored>(path, NAME).map(|stored| Some(stored.into()))
+    read_value::<Stored>(path, NAME).map(|stored| Some(stored.into()))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The listening sockets of the calling thread's network namespace, with their Fast Open state.
+//! The listening sockets of the calling thread's network namespace with their Fast Open state, from an
+//! `iter/tcp` program.
 
 use std::{
     io::{self, Read as _},
@@ -11,8 +12,11 @@ use tfo_common::{
     socket::{NO_COOKIE, SERVER},
 };
 
-use super::{DatapathError, OBJECT};
-use crate::kernel::types::{KernelTypes, TypesError};
+use super::image::OBJECT;
+use crate::{
+    datapath::error::DatapathError,
+    kernel::types::{KernelTypes, TypesError},
+};
 
 /// Why listeners could not be listed.
 #[derive(Debug, thiserror::Error)]
@@ -26,37 +30,37 @@ pub enum ListenersError {
     /// The kernel's types, for the program's loader.
     #[error("cannot list listeners: {0}")]
     Btf(#[from] aya::BtfError),
-    /// The iterator's file.
+    /// Reading the iterator.
     #[error("cannot list listeners: {0}")]
     Read(#[from] io::Error),
 }
 
-/// Why a listener does or does not take Fast Open.
+/// Fast Open at a listener, in the order of `tcp_try_fastopen`'s checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FastOpenState {
-    /// It takes data from SYNs with a valid cookie.
+    /// Takes data from SYNs with a valid cookie.
     On,
-    /// It takes data from any SYN: a loud state, for it lets spoofed data in.
+    /// Takes data from any SYN, also from a spoofed source.
     WithoutCookie,
-    /// Its queue of pending Fast Open connections is full.
+    /// The queue of pending Fast Open connections is full.
     QueueFull,
-    /// It did not set `TCP_FASTOPEN`, or set it to 0.
+    /// `TCP_FASTOPEN` is not set, or 0.
     Off,
-    /// It did, but `net.ipv4.tcp_fastopen` lacks bit 0x2.
+    /// `TCP_FASTOPEN` is set, but `net.ipv4.tcp_fastopen` lacks bit 0x2.
     OffByHost,
 }
 
 /// A listening socket.
 #[derive(Clone, Debug)]
 pub struct ListeningSocket {
-    /// Where it listens.
+    /// The local address.
     pub address: SocketAddr,
     /// The owner's user id.
     pub uid: u32,
-    /// Most Fast Open connections that may be pending.
+    /// `TCP_FASTOPEN`: the limit of pending Fast Open connections.
     pub limit: u32,
-    /// How many are pending.
+    /// Pending Fast Open connections.
     pub queue: u32,
     /// How many keys of its own it has; 0 where it uses the host's.
     pub own_keys: u32,
@@ -64,13 +68,13 @@ pub struct ListeningSocket {
     pub backlog: u32,
     /// Most that may wait.
     pub max_backlog: u32,
-    /// It set `TCP_FASTOPEN_NO_COOKIE`, whatever its state.
+    /// `TCP_FASTOPEN_NO_COOKIE` is set.
     pub no_cookie: bool,
-    /// What it makes of Fast Open.
+    /// Whether it takes Fast Open.
     pub state: FastOpenState,
 }
 
-/// Lists them, by port.
+/// Lists the listening sockets by port, then address.
 ///
 /// # Errors
 ///
@@ -102,8 +106,7 @@ pub fn listeners() -> Result<Vec<ListeningSocket>, ListenersError> {
 }
 
 fn socket(bytes: &[u8; size_of::<ListenerRecord>()]) -> ListeningSocket {
-    // SAFETY: the program wrote these bytes from such a record, any bytes are one, and an unaligned
-    // read asks nothing of the address.
+    // SAFETY: the slice has the record's size, any bytes are a valid record, and the read may be unaligned.
     let record: ListenerRecord = unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) };
     let [first, ..] = record.address;
     let ip = if i32::from(record.family) == libc::AF_INET {

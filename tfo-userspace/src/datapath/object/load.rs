@@ -1,156 +1,145 @@
-//! The object that the build made, loaded into the kernel.
+//! The object, loaded into the kernel.
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 use aya::{
-    Ebpf, EbpfLoader, include_bytes_aligned,
-    maps::{Map, MapData, ProgramArray},
-    programs::{Program, ProgramError, ProgramFd, SchedClassifier, Xdp},
+    Ebpf, EbpfLoader,
+    maps::Map,
+    programs::{SchedClassifier, Xdp},
 };
 use tfo_common::{
     cookie::KeySet,
     maps::{
         BARE_PACKETS, COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, GUARD_PROVES, KEYS, OF_INTERFACE,
-        OF_NAMESPACE, POLICY_STAGE, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_SETTINGS, SOURCES,
-        SocketOffsets, TC_GUARD, TC_POLICY, TC_PROGRAM, XDP_POLICY, XDP_PROGRAM,
+        OF_NAMESPACE, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_SETTINGS, SOURCES, TC_GUARD,
+        XDP_PROGRAM,
     },
     sizes::Sizes,
     wire::Link,
 };
 
-use super::{
-    DatapathError, EventFilter, EventStream, GuardStore, KeyStore, PolicyStore, Snapshot, Sources,
-    counters::read_sizes,
-    guard,
-    pins::{InterfacePins, NamespacePins},
-};
+use super::{constants::Constants, image::OBJECT, kfunc, programs};
 use crate::{
-    kernel::types::KernelTypes,
+    datapath::{
+        error::DatapathError,
+        maps::{
+            EventFilter, EventStream, GuardStore, KeyStore, PolicyStore, Snapshot, Sources,
+            read_sizes,
+        },
+        pins::{InterfacePins, NamespacePins},
+    },
     model::{AttachMode, Guard, Mirror, Policy, Settings},
 };
 
-/// The eBPF object.
-pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tfo-ebpf"));
-
-/// Whether there is to be a guard.
+/// Pins that the loader takes maps from, and creates the missing ones at.
 #[derive(Clone, Copy)]
-enum Guards<'a> {
-    Not,
-    /// And where the array is pinned by which programs jump, if it is.
-    By(Option<&'a Path>),
+struct PinnedMaps<'a> {
+    namespace: &'a NamespacePins,
+    interface: &'a InterfacePins,
+    /// Pin of the program array of tail calls; `None` for an array that is not pinned yet.
+    tail_calls: Option<&'a Path>,
 }
 
-/// The program and its maps, in the kernel, neither pinned nor attached. It accepts no cookie until
-/// it is given keys.
+/// The programs and maps in the kernel, not attached. Accepts no cookie until it is given keys.
 pub struct Datapath {
     ebpf: Ebpf,
     keys: KeyStore,
     policies: PolicyStore,
-    /// Once it was asked for.
+    /// Opened by the first [`Self::set_guard`].
     guards: Option<GuardStore>,
     settings: Settings,
     not_exact: Option<String>,
 }
 
 impl Datapath {
-    /// Loads the program with maps of its own.
+    /// Loads the XDP programs with maps of their own, unpinned.
     ///
     /// # Errors
     ///
-    /// [`DatapathError`] where the kernel refuses it.
+    /// [`DatapathError`] where the kernel refuses them.
     pub fn load(settings: impl Into<Settings>) -> Result<Self, DatapathError> {
-        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, None, Guards::Not)?;
-        datapath.program_mut()?;
+        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, None, false)?;
+        datapath.xdp_mut()?;
         Ok(datapath)
     }
 
-    /// As [`Self::load`], with a guard, which is off until [`Self::set_guard`].
+    /// As [`Self::load`], with the guard's programs; the guard is off until [`Self::set_guard`].
     ///
     /// # Errors
     ///
-    /// [`DatapathError`] where the kernel refuses it, or takes no proof.
+    /// [`DatapathError`] where the kernel refuses them; [`DatapathError::NoKfunc`] before Linux 6.9.
     pub fn load_guarding(settings: impl Into<Settings>) -> Result<Self, DatapathError> {
-        let mut datapath =
-            Self::load_with(settings.into(), Link::Ethernet, None, Guards::By(None))?;
-        datapath.program_mut()?;
-        guard::load_proof(&mut datapath)?;
-        guard::set_stages(&mut datapath)?;
+        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, None, true)?;
+        datapath.xdp_mut()?;
+        datapath.guard_tc_mut()?;
+        datapath.load_guard_xdp()?;
         Ok(datapath)
     }
 
-    /// Takes the maps that are pinned in `namespace` and in `pins`, and makes and pins those that are not
-    /// there yet. A program is loaded when it is first asked for.
-    pub(super) fn load_pinned(
+    /// Loads the object onto pinned maps; creates and pins those that do not exist. Programs are loaded when
+    /// they are first asked for.
+    pub(crate) fn load_pinned(
         settings: Settings,
         link: Link,
         namespace: &NamespacePins,
-        pins: &InterfacePins,
+        interface: &InterfacePins,
     ) -> Result<Self, DatapathError> {
-        Self::load_with(settings, link, Some((namespace, pins)), Guards::Not)
+        let pinned = PinnedMaps {
+            namespace,
+            interface,
+            tail_calls: None,
+        };
+        Self::load_with(settings, link, Some(pinned), false)
     }
 
-    /// As [`Self::load_pinned`], with a guard to put on the interface; `stages` is where the array is pinned by
-    /// which its program jumps.
-    pub(super) fn load_guarded(
+    /// As [`Self::load_pinned`], for the guard's programs; `tail_calls` is the pin of the program array of the
+    /// attached ones.
+    pub(crate) fn load_guarded(
         settings: Settings,
         link: Link,
         namespace: &NamespacePins,
-        pins: &InterfacePins,
-        stages: &Path,
+        interface: &InterfacePins,
+        tail_calls: &Path,
     ) -> Result<Self, DatapathError> {
-        Self::load_with(
-            settings,
-            link,
-            Some((namespace, pins)),
-            Guards::By(Some(stages)),
-        )
+        let pinned = PinnedMaps {
+            namespace,
+            interface,
+            tail_calls: Some(tail_calls),
+        };
+        Self::load_with(settings, link, Some(pinned), true)
     }
 
     fn load_with(
-        mut settings: Settings,
+        settings: Settings,
         link: Link,
-        pinned: Option<(&NamespacePins, &InterfacePins)>,
-        guards: Guards<'_>,
+        pinned: Option<PinnedMaps<'_>>,
+        guarded: bool,
     ) -> Result<Self, DatapathError> {
-        let object = if matches!(guards, Guards::By(_)) {
-            guard::order(OBJECT)?
+        let object: Cow<'_, [u8]> = if guarded {
+            kfunc::patch_kfunc(OBJECT)?.into()
         } else {
             OBJECT.into()
         };
-        let (offsets, not_exact) = match settings.mirror {
-            Mirror::Packet => (SocketOffsets::default(), None),
-            Mirror::Exact => match KernelTypes::read().and_then(|types| types.socket_offsets()) {
-                Ok(offsets) => (offsets, None),
-                Err(error) => (SocketOffsets::default(), Some(error.to_string())),
-            },
-        };
+        let constants = Constants::new(settings);
         let mut loader = EbpfLoader::new();
-        if let Some((namespace, pins)) = pinned {
+        if let Some(pins) = pinned {
             for name in OF_NAMESPACE {
-                loader.map_pin_path(name, namespace.map(name));
+                loader.map_pin_path(name, pins.namespace.map(name));
             }
             for name in OF_INTERFACE {
-                loader.map_pin_path(name, pins.map(name));
+                loader.map_pin_path(name, pins.interface.map(name));
+            }
+            if let Some(path) = pins.tail_calls {
+                loader.map_pin_path(programs::tail_calls(AttachMode::Native), path);
             }
         }
-        if let Guards::By(Some(stages)) = guards {
-            loader.map_pin_path(XDP_POLICY[1], stages);
-        }
-        let sources = settings.sources.constant();
         // A map has at least one entry, even if it is never used.
         loader.map_max_entries(SOURCES, settings.sources.max.max(1));
-        if offsets.known == 0 {
-            settings.mirror = Mirror::Packet;
-        }
         let mut ebpf = loader
-            .override_global(SOCKET_OFFSETS, &offsets, true)
-            .override_global(SOURCE_SETTINGS, &sources, true)
+            .override_global(SOCKET_OFFSETS, &constants.offsets, true)
+            .override_global(SOURCE_SETTINGS, &constants.sources, true)
             .override_global(BARE_PACKETS, &u32::from(link == Link::None), true)
-            .override_global(
-                GUARD_PROVES,
-                &u32::from(matches!(guards, Guards::By(_))),
-                true,
-            )
+            .override_global(GUARD_PROVES, &u32::from(guarded), true)
             .load(&object)
             .map_err(|error| DatapathError::Load(Box::new(error)))?;
         let map = ebpf.take_map(KEYS).ok_or(DatapathError::Missing(KEYS))?;
@@ -159,102 +148,77 @@ impl Datapath {
             ebpf,
             policies,
             guards: None,
-            keys: KeyStore::new(map, pinned.map(|(namespace, _)| namespace))?,
-            settings,
-            not_exact,
+            keys: KeyStore::new(map, pinned.map(|pins| pins.namespace))?,
+            settings: constants.settings,
+            not_exact: constants.not_exact,
         })
     }
 
-    /// How closely it follows the kernel.
+    /// The mirror in effect.
     pub const fn mirror(&self) -> Mirror {
         self.settings.mirror
     }
 
-    /// What it was told; [`Mirror::Packet`] where it could not be [`Mirror::Exact`].
+    /// The settings in effect: [`Mirror::Packet`] where [`Mirror::Exact`] was not possible.
     pub const fn settings(&self) -> Settings {
         self.settings
     }
 
-    /// Why it follows less closely than it was to.
+    /// Why the mirror is not exact, where it was to be.
     pub fn not_exact(&self) -> Option<&str> {
         self.not_exact.as_deref()
     }
 
-    /// The XDP program.
+    /// The XDP entry program.
     ///
     /// # Errors
     ///
-    /// [`DatapathError::Missing`] where the object has none of that name.
+    /// [`DatapathError::Missing`] where the object has none.
     pub fn program(&self) -> Result<&Xdp, DatapathError> {
-        let program = self
-            .ebpf
-            .program(XDP_PROGRAM)
-            .ok_or(DatapathError::Missing(XDP_PROGRAM))?;
+        let program = self.ebpf.program(XDP_PROGRAM);
+        let program = program.ok_or(DatapathError::Missing(XDP_PROGRAM))?;
         Ok(program.try_into()?)
     }
 
-    /// The XDP program, loaded, to attach it.
-    pub(super) fn program_mut(&mut self) -> Result<&mut Xdp, DatapathError> {
-        if self.program()?.fd().is_err() {
-            let [name, stages] = XDP_POLICY;
-            program_of::<Xdp>(&mut self.ebpf, XDP_PROGRAM)?.load()?;
-            let policy = program_of::<Xdp>(&mut self.ebpf, name)?;
-            policy.load()?;
-            let policy = policy.fd()?.try_clone().map_err(ProgramError::IOError)?;
-            self.set_stage(stages, POLICY_STAGE, &policy)?;
-        }
-        program_of(&mut self.ebpf, XDP_PROGRAM)
+    /// The XDP entry program, loaded.
+    pub(crate) fn xdp_mut(&mut self) -> Result<&mut Xdp, DatapathError> {
+        programs::load_xdp(&mut self.ebpf)
     }
 
-    /// The TC program, loaded, to attach it.
-    pub(super) fn classifier_mut(&mut self) -> Result<&mut SchedClassifier, DatapathError> {
-        let program = program_of::<SchedClassifier>(&mut self.ebpf, TC_PROGRAM)?;
-        if program.fd().is_err() {
-            let [name, stages] = TC_POLICY;
-            program.load()?;
-            let policy = program_of::<SchedClassifier>(&mut self.ebpf, name)?;
-            policy.load()?;
-            let policy = policy.fd()?.try_clone().map_err(ProgramError::IOError)?;
-            self.set_stage(stages, POLICY_STAGE, &policy)?;
-        }
-        program_of(&mut self.ebpf, TC_PROGRAM)
+    /// The TC entry program, loaded.
+    pub(crate) fn classifier_mut(&mut self) -> Result<&mut SchedClassifier, DatapathError> {
+        programs::load_tc(&mut self.ebpf)
     }
 
-    /// Loads the programs of that mode, if they are not.
-    pub(super) fn load_for(&mut self, mode: AttachMode) -> Result<(), DatapathError> {
+    /// The guard's TC program, which it loads.
+    pub(crate) fn guard_tc_mut(&mut self) -> Result<&mut SchedClassifier, DatapathError> {
+        programs::load_guard_tc(&mut self.ebpf)
+    }
+
+    /// Loads the guard's XDP programs; the attached programs tail-call them from now on.
+    pub(crate) fn load_guard_xdp(&mut self) -> Result<(), DatapathError> {
+        programs::load_guard_xdp(&mut self.ebpf)
+    }
+
+    /// Loads the programs of `mode`, unless they are loaded.
+    pub(crate) fn load_for(&mut self, mode: AttachMode) -> Result<(), DatapathError> {
         match mode {
             AttachMode::Tc => self.classifier_mut().map(drop),
-            _ => self.program_mut().map(drop),
+            _ => self.xdp_mut().map(drop),
         }
     }
 
-    /// Puts a program in a place of the array of that name.
-    pub(super) fn set_stage(
-        &mut self,
-        name: &'static str,
-        stage: u32,
-        program: &ProgramFd,
+    /// Pins the program array of tail calls: the kernel empties one that no process holds and no pin.
+    pub(crate) fn pin_tail_calls(
+        &self,
+        mode: AttachMode,
+        path: &Path,
     ) -> Result<(), DatapathError> {
-        let map = self.ebpf.map_mut(name);
-        let mut stages: ProgramArray<_> = map
-            .ok_or(DatapathError::Missing(name))?
-            .try_into()
-            .map_err(DatapathError::map(name))?;
-        let set = stages.set(stage, program, 0);
-        set.map_err(DatapathError::map(name))
+        let map = self.map(programs::tail_calls(mode))?;
+        map.pin(path).map_err(DatapathError::pin(path))
     }
 
-    /// The array by which the program of that mode jumps to the one for policies. The kernel empties it when
-    /// no process holds it and nothing pins it.
-    pub(super) fn pin_stages(&self, mode: AttachMode, path: &Path) -> Result<(), DatapathError> {
-        let [_, name] = match mode {
-            AttachMode::Tc => TC_POLICY,
-            _ => XDP_POLICY,
-        };
-        self.map(name)?.pin(path).map_err(DatapathError::pin(path))
-    }
-
-    /// Puts a key set in force, as a whole.
+    /// Puts a key set in force as a whole.
     ///
     /// # Errors
     ///
@@ -263,7 +227,7 @@ impl Datapath {
         self.keys.set(keys)
     }
 
-    /// Puts a policy in force, as a whole; or none.
+    /// Puts a policy, or none, in force as a whole.
     ///
     /// # Errors
     ///
@@ -272,7 +236,7 @@ impl Datapath {
         self.policies.set(policy)
     }
 
-    /// Has the guard of a data path that is not pinned go by this, or by nothing.
+    /// Puts a guard, or none, in force, where maps are not pinned.
     ///
     /// # Errors
     ///
@@ -287,18 +251,18 @@ impl Datapath {
         set
     }
 
-    /// The guard's program that takes proof, of a data path that has a guard.
+    /// The guard's TC program, which validates ACKs.
     ///
     /// # Errors
     ///
-    /// [`DatapathError::Missing`] where it has none.
+    /// [`DatapathError::Missing`] where the object has none.
     pub fn proof(&self) -> Result<&SchedClassifier, DatapathError> {
         let program = self.ebpf.program(TC_GUARD);
         let program = program.ok_or(DatapathError::Missing(TC_GUARD))?;
         Ok(program.try_into()?)
     }
 
-    /// What the program has counted.
+    /// Reads the counters.
     ///
     /// # Errors
     ///
@@ -307,7 +271,7 @@ impl Datapath {
         Snapshot::read(self.map(COUNTERS)?, self.map(SLOTS_TAKEN)?)
     }
 
-    /// How much data its SYNs had.
+    /// Reads the histogram of SYN data sizes.
     ///
     /// # Errors
     ///
@@ -316,7 +280,7 @@ impl Datapath {
         read_sizes(self.map(SIZES)?)
     }
 
-    /// Where its SYNs came from.
+    /// Reads the counts by source prefix.
     ///
     /// # Errors
     ///
@@ -327,7 +291,7 @@ impl Datapath {
         Ok(sources)
     }
 
-    /// The stream of its SYNs. It can be taken once.
+    /// Takes the event stream. The second call fails.
     ///
     /// # Errors
     ///
@@ -338,34 +302,21 @@ impl Datapath {
         EventStream::new(maps, filter, 1, None)
     }
 
-    /// Where the keys are kept.
-    pub(super) const fn keys_mut(&mut self) -> &mut KeyStore {
+    pub(crate) const fn keys_mut(&mut self) -> &mut KeyStore {
         &mut self.keys
     }
 
-    /// The object's program of that name.
-    pub(super) fn program_named<'a, P>(
-        &'a mut self,
-        name: &'static str,
-    ) -> Result<&'a mut P, DatapathError>
-    where
-        &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
-    {
-        program_of(&mut self.ebpf, name)
-    }
-
-    /// The map of that name.
-    pub(super) fn map(&self, name: &'static str) -> Result<&Map, DatapathError> {
+    fn map(&self, name: &'static str) -> Result<&Map, DatapathError> {
         self.ebpf.map(name).ok_or(DatapathError::Missing(name))
     }
 
-    /// Hands the program's log lines to this process's log, for as long as the runtime lives.
+    /// Forwards the program's log lines to this process's log, for as long as the runtime lives.
     #[cfg(feature = "trace")]
-    pub(super) fn forward_log(&mut self) -> std::io::Result<()> {
+    pub(crate) fn forward_log(&mut self) -> std::io::Result<()> {
         use tokio::io::{Interest, unix::AsyncFd};
 
         let logger = aya_log::EbpfLogger::init(&mut self.ebpf).map_err(std::io::Error::other)?;
-        // SAFETY: the logger owns its map's descriptor, and goes only with the `AsyncFd`.
+        // SAFETY: the logger owns its map's descriptor, and is dropped only with the `AsyncFd`.
         let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE)? };
         tokio::spawn(async move {
             while let Ok(mut ready) = logger.readable_mut().await {
@@ -375,19 +326,4 @@ impl Datapath {
         });
         Ok(())
     }
-}
-
-/// The object's program of that name.
-fn program_of<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, DatapathError>
-where
-    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
-{
-    let program = ebpf.program_mut(name).ok_or(DatapathError::Missing(name))?;
-    Ok(program.try_into()?)
-}
-
-/// The map that is pinned at `path`.
-pub(super) fn map_from_pin(path: &Path, name: &'static str) -> Result<Map, DatapathError> {
-    let data = MapData::from_pin(path).map_err(DatapathError::map(name))?;
-    Map::from_map_data(data).map_err(DatapathError::map(name))
 }

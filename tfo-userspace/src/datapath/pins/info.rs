@@ -1,9 +1,12 @@
-//! How an interface was attached, for a later run of the controller.
+//! The settings with which an interface was attached.
 
 use std::path::Path;
 
-use super::{DatapathError, value};
-use crate::model::{Mirror, Settings, SourceLimits};
+use super::value::{read_value, write_value};
+use crate::{
+    datapath::error::DatapathError,
+    model::{Mirror, Settings, SourceLimits},
+};
 
 const NAME: &str = "info";
 
@@ -21,8 +24,8 @@ struct Info {
 // SAFETY: `repr(C)` and u64 throughout: no padding, and any bytes are of its type.
 unsafe impl aya::Pod for Info {}
 
-/// Pins it at `path`.
-pub(super) fn write(path: &Path, settings: Settings) -> Result<(), DatapathError> {
+/// Pins `settings` at `path`.
+pub(crate) fn write_settings(path: &Path, settings: Settings) -> Result<(), DatapathError> {
     let Settings { mirror, sources } = settings;
     let info = Info {
         exact: u64::from(mirror == Mirror::Exact),
@@ -30,12 +33,12 @@ pub(super) fn write(path: &Path, settings: Settings) -> Result<(), DatapathError
         source_v4: sources.v4.into(),
         source_v6: sources.v6.into(),
     };
-    value::write(path, NAME, info)
+    write_value(path, NAME, info)
 }
 
-/// Reads it from `path`.
-pub(super) fn read(path: &Path) -> Result<Settings, DatapathError> {
-    let info: Info = value::read(path, NAME)?;
+/// Reads the settings pinned at `path`.
+pub(crate) fn read_settings(path: &Path) -> Result<Settings, DatapathError> {
+    let info: Info = read_value(path, NAME)?;
     Ok(Settings {
         mirror: match info.exact {
             0 => Mirror::Packet,

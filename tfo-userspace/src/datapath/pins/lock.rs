@@ -1,4 +1,4 @@
-//! Locks on directories of pins.
+//! flock(2) on a directory of pins.
 
 use std::{
     fs, io,
@@ -8,22 +8,22 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-/// Holds others off a directory of pins while it lives.
-pub(super) struct Lock(fs::File);
+/// An exclusive lock on a directory of pins.
+pub(crate) struct Lock(fs::File);
 
 impl Lock {
-    /// Of a directory that stands there when it is locked. Waits for whoever else has it.
-    pub(super) fn take(dir: &Path) -> io::Result<Self> {
+    /// Locks a directory that exists when it is locked; waits for other holders.
+    pub(crate) fn take(dir: &Path) -> io::Result<Self> {
         Self::by(FlockOperation::LockExclusive, dir)
     }
 
-    /// As [`Self::take`], but an error of kind [`io::ErrorKind::WouldBlock`] where someone else has it.
-    pub(super) fn try_take(dir: &Path) -> io::Result<Self> {
+    /// As [`Self::take`], but an error of kind [`io::ErrorKind::WouldBlock`] where another process has it.
+    pub(crate) fn try_take(dir: &Path) -> io::Result<Self> {
         Self::by(FlockOperation::NonBlockingLockExclusive, dir)
     }
 
-    /// The directory was removed meanwhile, whatever stands in its place now.
-    pub(super) fn is_gone(&self) -> bool {
+    /// The directory was removed since it was locked. Another one may have its name.
+    pub(crate) fn is_gone(&self) -> bool {
         self.0.metadata().is_ok_and(|dir| dir.nlink() == 0)
     }
 

@@ -1,23 +1,29 @@
-//! A value that is pinned for a later run of the controller: the only one of an array.
+//! Pinned maps, and pinned values: arrays of one entry that a later run of the controller reads.
 
 use std::path::Path;
 
 use aya::{
     Pod,
-    maps::{Array, MapData},
+    maps::{Array, Map, MapData},
 };
 
-use super::{DatapathError, program::map_from_pin};
+use crate::datapath::error::DatapathError;
 
-/// Reads what is pinned at `path`.
-pub(super) fn read<V: Pod>(path: &Path, name: &'static str) -> Result<V, DatapathError> {
+/// Opens the map pinned at `path`; `name` is for the error.
+pub(crate) fn map_from_pin(path: &Path, name: &'static str) -> Result<Map, DatapathError> {
+    let data = MapData::from_pin(path).map_err(DatapathError::map(name))?;
+    Map::from_map_data(data).map_err(DatapathError::map(name))
+}
+
+/// Reads the value pinned at `path`.
+pub(crate) fn read_value<V: Pod>(path: &Path, name: &'static str) -> Result<V, DatapathError> {
     open(path, name)?
         .get(&0, 0)
         .map_err(DatapathError::map(name))
 }
 
-/// Writes what is pinned at `path`, and pins it there if nothing is yet.
-pub(super) fn write<V: Pod>(
+/// Writes the value pinned at `path`; creates and pins the array where there is none.
+pub(crate) fn write_value<V: Pod>(
     path: &Path,
     name: &'static str,
     value: V,
