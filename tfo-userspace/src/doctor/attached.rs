@@ -5,8 +5,9 @@ use tfo_common::counters::Counter;
 use super::{Finding, interfaces::Ours};
 use crate::{
     datapath::{DatapathError, Namespace, NamespaceError},
-    kernel::{link::XdpMode, sysctl},
+    kernel::sysctl,
     keys::{Fingerprint, KeyPair},
+    model::AttachMode,
 };
 
 const CHECK: &str = "attached";
@@ -31,7 +32,7 @@ struct OnInterface {
     name: Option<String>,
     program_id: u32,
     /// `None` where the program is no longer attached.
-    mode: Option<XdpMode>,
+    mode: Option<AttachMode>,
 }
 
 /// Fingerprints of the keys on both sides.
@@ -163,13 +164,13 @@ impl OnInterface {
 impl Keys {
     /// `None` where the kernel does not show its own, which is another finding.
     fn read(namespace: &Namespace) -> Result<Option<Self>, DatapathError> {
-        let (Some(store), Ok(kernel)) = (namespace.keys()?, sysctl::key()) else {
+        let (Some(accepted), Ok(kernel)) = (namespace.keys().accepted()?, sysctl::key()) else {
             return Ok(None);
         };
         let of_pair = |pair: &KeyPair| pair.keys().map(|key| Fingerprint::of(&key)).collect();
         Ok(Some(Self {
             kernel: kernel.as_ref().map_or(Vec::new(), of_pair),
-            data_path: store.get()?.keys().iter().map(Fingerprint::of).collect(),
+            data_path: accepted.keys().iter().map(Fingerprint::of).collect(),
         }))
     }
 
@@ -217,7 +218,7 @@ mod tests {
                 index: 2,
                 name: Some("eth0".into()),
                 program_id: 7,
-                mode: Some(XdpMode::Native),
+                mode: Some(AttachMode::Native),
             }],
             keys: Some(Keys {
                 kernel: fingerprints(&[1, 2]),

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::NamespaceConfig,
-    datapath::{DatapathError, GuardError, Namespace, PortState, Snapshot, Unguarded},
+    datapath::{DatapathError, GuardChange, GuardError, Namespace, PortState, Snapshot, Unguarded},
     guard::{Guard, Switch, changes},
 };
 
@@ -86,10 +86,10 @@ impl Watchman {
     }
 
     fn look(&mut self, namespace: &Namespace) -> Result<(), DatapathError> {
-        let state = namespace.guard()?;
+        let state = namespace.guard().state()?;
         let slot = state.as_ref().map(|state| state.slot);
         if slot.is_some() && slot != self.slot {
-            namespace.refresh_guard()?;
+            namespace.guard().refresh()?;
         }
         self.slot = slot;
         let ports = state.map(|state| state.ports).unwrap_or_default();
@@ -148,12 +148,9 @@ async fn change(
     namespace: &Namespace,
     guard: Option<&Guard>,
 ) -> Result<(bool, Vec<Unguarded>), GuardError> {
-    let mut other = false;
-    let unguarded = namespace.change_guard(|before| {
-        other = before.as_ref() != guard;
-        Ok::<_, GuardError>(guard.cloned())
-    });
-    unguarded.await.map(|unguarded| (other, unguarded))
+    let change = GuardChange::begin(namespace)?;
+    let other = change.before.as_ref() != guard;
+    Ok((other, change.apply(guard).await?))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Each network namespace has a thread of its own ([`Worker`]), which attaches and looks after the keys.
 //! The main thread waits for signals, reads the configuration again, and talks to systemd.
 
+mod attached;
 mod capabilities;
 mod guard;
 pub mod log;
@@ -13,6 +14,8 @@ mod policy;
 mod site;
 mod watch;
 mod worker;
+
+pub use attached::describe_attached;
 
 use std::{fmt::Write as _, io, time::Duration};
 
@@ -28,7 +31,7 @@ use self::{
 };
 use crate::{
     config::{Config, ConfigError, NamespaceConfig},
-    datapath::{AttachError, ControlError, NamespaceError},
+    datapath::{AttachError, ControllerError, NamespaceError},
     kernel::netns::NetnsError,
     metrics::ListenError,
 };
@@ -47,7 +50,7 @@ pub enum StartError {
     Attach(#[from] AttachError),
     /// Another controller looks after it.
     #[error(transparent)]
-    Control(#[from] ControlError),
+    Control(#[from] ControllerError),
     /// Its keys cannot be read.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),

@@ -4,7 +4,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::NamespaceConfig,
-    datapath::{Mirror, Namespace, NamespaceError},
+    datapath::{Mirror, Namespace},
     policy::Policy,
 };
 
@@ -40,12 +40,7 @@ pub(super) fn clear(namespace: &Namespace) {
 
 /// Says whether it is another one now.
 fn change(namespace: &Namespace, policy: Option<&Policy>) -> Result<bool, String> {
-    let mut other = false;
-    let changed = namespace.change_policy(|before| {
-        other = before.as_ref() != policy;
-        Ok(policy.cloned())
-    });
-    changed
-        .map(|_| other)
-        .map_err(|error: NamespaceError| error.to_string())
+    let change = namespace.policy().change();
+    let changed = change.and_then(|change| Ok(change.apply(policy)?));
+    changed.map_err(|error| error.to_string())
 }

@@ -7,7 +7,9 @@ use tfo_common::cookie::KeySet;
 use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
-use super::{StartError, guard::Watchman, memory, policy, watch::Watch};
+use super::{
+    StartError, attached::describe_attached, guard::Watchman, memory, policy, watch::Watch,
+};
 use crate::{
     config::NamespaceConfig,
     datapath::{self, AttachError, Change, Ensured, Follower, Namespace, NamespaceError, Wanted},
@@ -163,7 +165,7 @@ impl Site {
             return;
         }
         self.taken_over |= !matches!(ensured, Ensured::Attached(_));
-        for line in ensured.describe(&name).lines() {
+        for line in describe_attached(&name, ensured).lines() {
             info!("{line}");
         }
         self.missing.remove(&name);
@@ -250,11 +252,11 @@ impl Site {
                 mode.0 | 0x2
             );
         }
-        let (pair, accepted) = self.namespace.both_keys()?;
+        let (pair, accepted) = self.namespace.keys().both()?;
         let found = Found {
             pair,
             accepted,
-            age: self.namespace.keys_age()?,
+            age: self.namespace.keys().age()?,
             taken_over: self.taken_over,
         };
         let NamespaceConfig {
@@ -384,10 +386,10 @@ impl Host for Sides<'_> {
     }
 
     fn both(&self) -> Result<(Option<KeyPair>, Option<KeySet>), NamespaceError> {
-        self.0.both_keys()
+        self.0.keys().both()
     }
 
     fn install(&mut self, plan: &Plan) -> Result<(), NamespaceError> {
-        self.0.install_keys(&plan.pair, plan.staged)
+        self.0.keys().install(&plan.pair, plan.staged)
     }
 }

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     config::NamespaceConfig,
-    datapath::{Control, Namespace},
+    datapath::{ControllerLock, Namespace},
     kernel::netns,
     keys::KeyReport,
 };
@@ -229,7 +229,7 @@ impl Work {
     }
 
     /// Enters the namespace, and waits for it where it is not there. `None` where the service ends.
-    async fn enter(&mut self) -> Option<(Namespace, Control)> {
+    async fn enter(&mut self) -> Option<(Namespace, ControllerLock)> {
         let mut said = None;
         loop {
             let error = match self.try_enter() {
@@ -256,7 +256,7 @@ impl Work {
         }
     }
 
-    fn try_enter(&self) -> Result<(Namespace, Control), StartError> {
+    fn try_enter(&self) -> Result<(Namespace, ControllerLock), StartError> {
         let name = self.name();
         if let Some(name) = &name {
             netns::enter(name)?;
@@ -273,7 +273,7 @@ impl Work {
             }
         };
         let namespace = Namespace::current()?;
-        let control = Control::take(&namespace, &lock(&self.shared.config).interfaces)?;
+        let control = ControllerLock::take(&namespace, &lock(&self.shared.config).interfaces)?;
         place.insert(called);
         Ok((namespace, control))
     }
