@@ -155,7 +155,7 @@ fn a_file_replaces_all_that_is_in_force() -> Result<()> {
     refuses(
         &bed,
         &["policy", "set", "--allow", list.path()],
-        &["line 2", "bits behind"],
+        &["line 2", "host bits"],
     )?;
     list.replace("2001:db8::/32\n")?;
     refuses(

@@ -6,9 +6,9 @@ use serde::Deserialize;
 use tfo_common::{guard::Mode, policy::Rate};
 use toml::Spanned;
 
-use super::{Guard, PortGuard};
 use crate::{
     config::interval,
+    model::{Guard, PortGuard},
     policy::{SectionError, Word, by_port},
 };
 

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use tfo_common::policy::{Action, Class, Limit, Rate};
 use toml::Spanned;
 
-use super::{LimitedSources, ListError, Lists, Policy, PortPolicy, parse_rate};
+use super::ListError;
+use crate::model::{LimitedSources, Lists, Policy, PortPolicy, parse_rate};
 
 /// Most sources that limits can remember.
 pub const MAX_SOURCES: u32 = 16_777_216;

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use super::{
-    AttachError, AttachedInterface, Build, Datapath, DatapathError, Mirror, Namespace,
-    NamespaceError, Settings,
+    AttachError, AttachedInterface, Build, Datapath, DatapathError, Namespace, NamespaceError,
     attach_error::Whose,
     build, guard, info,
     lock::Lock,
@@ -15,32 +14,17 @@ use super::{
 };
 use crate::{
     kernel::{
-        link::{self, Interface, XdpMode},
+        link::{self, Interface},
         support,
     },
-    keys::KeyPair,
+    model::{AttachMode, KeyPair, Mirror, ModeChoice, Settings},
 };
-
-/// How the program is to run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ModeChoice {
-    /// In the driver if it can, else in the stack, else in traffic control.
-    #[default]
-    Auto,
-    /// In the driver, or not at all.
-    Native,
-    /// In the stack.
-    Generic,
-    /// In traffic control, beside any other programs.
-    Tc,
-}
 
 /// What came of attaching.
 #[derive(Debug)]
 pub struct Attached {
     /// How the program runs.
-    pub mode: XdpMode,
+    pub mode: AttachMode,
     /// Why it does not run in the driver, where it was to if it could.
     pub not_native: Option<String>,
     /// Why it is a clsact filter and has no TCX link, where it is one.
@@ -59,7 +43,7 @@ pub struct Attached {
 #[derive(Debug)]
 pub struct Upgraded {
     /// How the program runs, as the one before did.
-    pub mode: XdpMode,
+    pub mode: AttachMode,
     /// How closely it follows the kernel.
     pub mirror: Mirror,
     /// Why it follows less closely than it was to.
@@ -130,9 +114,9 @@ pub async fn ensure(
 /// What is attached to an interface.
 enum Found<'a> {
     /// In this layout version.
-    Ours(&'a AttachedInterface, XdpMode),
+    Ours(&'a AttachedInterface, AttachMode),
     /// In another one: its pins, its program's id, and its mode.
-    Other(&'a OtherLayout, u32, XdpMode),
+    Other(&'a OtherLayout, u32, AttachMode),
 }
 
 /// One process's turn to attach to an interface, with nothing left over from earlier ones.
@@ -244,7 +228,7 @@ impl<'a> Turn<'a> {
     fn migrate(
         &self,
         other: &OtherLayout,
-        mode: XdpMode,
+        mode: AttachMode,
         settings: Settings,
     ) -> Result<Upgraded, AttachError> {
         let attached = self.make(settings, |datapath, pins| {
@@ -316,7 +300,7 @@ impl<'a> Turn<'a> {
     /// Puts the guard's programs on the interface, if there is a guard and it can have them.
     fn guard(
         &self,
-        mode: XdpMode,
+        mode: AttachMode,
         settings: Settings,
         pins: &InterfacePins,
         stages: &Path,
@@ -324,7 +308,7 @@ impl<'a> Turn<'a> {
         let Ok(link) = self.interface.link.clone() else {
             return Ok(());
         };
-        if mode == XdpMode::Tc || !self.namespace.is_guarded()? {
+        if mode == AttachMode::Tc || !self.namespace.is_guarded()? {
             return Ok(());
         }
         let (name, namespace) = (&self.interface.name, self.namespace.pins());
@@ -341,7 +325,7 @@ impl<'a> Turn<'a> {
     fn keep_or_upgrade(
         &self,
         ours: &AttachedInterface,
-        mode: XdpMode,
+        mode: AttachMode,
         mut settings: Settings,
     ) -> Result<Ensured, AttachError> {
         let present = info::read(&self.pins.info())?;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Build, DatapathError, NamespaceError};
-use crate::kernel::{link::XdpMode, support::SupportError};
+use crate::{kernel::support::SupportError, model::AttachMode};
 
 /// Why an interface was not attached or detached.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum AttachError {
         /// Our program there.
         program_id: u32,
         /// How it runs.
-        mode: XdpMode,
+        mode: AttachMode,
         /// Which build's it is.
         whose: Whose,
     },
@@ -40,7 +40,7 @@ pub enum AttachError {
         /// The program's id.
         program_id: u32,
         /// How it runs.
-        mode: XdpMode,
+        mode: AttachMode,
     },
     /// Its frames start with something that is not read.
     #[error(
@@ -58,7 +58,7 @@ pub enum AttachError {
         /// The interface.
         interface: String,
         /// The mode.
-        mode: XdpMode,
+        mode: AttachMode,
         /// The kernel's word.
         reason: String,
         /// What to try.

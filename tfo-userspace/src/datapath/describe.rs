@@ -1,7 +1,7 @@
 //! What came of attaching, in words.
 
 use super::{Attached, Ensured, Upgraded, Whose};
-use crate::keys::Fingerprint;
+use crate::model::Fingerprint;
 
 impl Attached {
     /// A line, or more where something is not as it could be.

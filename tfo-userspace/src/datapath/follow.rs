@@ -4,8 +4,11 @@ use std::{collections::VecDeque, fmt, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{AttachError, Ensured, ModeChoice, Namespace, NamespaceError, Settings, ensure};
-use crate::kernel::link::{self, Interface, Monitor};
+use super::{AttachError, Ensured, Namespace, NamespaceError, ensure};
+use crate::{
+    kernel::link::{self, Interface, Monitor},
+    model::{ModeChoice, Settings},
+};
 
 /// How often the links of attached interfaces are looked at: nobody tells when one is detached.
 const LOOK: Duration = Duration::from_secs(1);

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{DatapathError, Mirror, Settings, SourceLimits, value};
+use super::{DatapathError, value};
+use crate::model::{Mirror, Settings, SourceLimits};
 
 const NAME: &str = "info";
 

@@ -10,10 +10,10 @@ use tfo_common::{cookie::KeySet, maps::KEYS};
 
 use super::{
     DatapathError,
+    key_change::AcceptKeys,
     pins::{self, NamespacePins},
     program::map_from_pin,
 };
-use crate::keys::DataPath;
 
 type Inner = Array<MapData, KeySet>;
 
@@ -85,7 +85,7 @@ fn open(path: &Path) -> Result<Inner, DatapathError> {
         .map_err(DatapathError::map(KEYS))
 }
 
-impl DataPath for KeyStore {
+impl AcceptKeys for KeyStore {
     type Error = DatapathError;
 
     fn accept(&mut self, keys: &KeySet) -> Result<(), DatapathError> {

@@ -20,7 +20,7 @@ mod attach;
 mod attach_error;
 mod batch;
 mod build;
-mod control;
+mod controller;
 mod counters;
 mod describe;
 mod detach;
@@ -30,6 +30,7 @@ mod filter;
 mod follow;
 mod guard;
 mod info;
+pub mod key_change;
 mod key_store;
 mod listeners;
 mod lock;
@@ -41,21 +42,20 @@ mod namespace_policy;
 mod pins;
 mod policy_store;
 mod program;
-mod settings;
 mod sources;
 mod sweep;
 mod value;
 
-pub use attach::{Attached, Ensured, ModeChoice, Upgraded, attach, ensure};
+pub use attach::{Attached, Ensured, Upgraded, attach, ensure};
 pub use attach_error::{AttachError, Whose};
 pub use build::Build;
-pub use control::{Control, ControlError};
+pub use controller::{Control, ControlError};
 pub use counters::Snapshot;
 pub use detach::{detach, detach_gone};
 pub use drift::Drift;
 pub use events::{DEFAULT_RATE, EventFilter, EventStream, Lost, slug};
 pub use follow::{Change, Follower, Wanted};
-pub use guard::{GuardError, GuardState, GuardStore, PortState, Unguarded};
+pub use guard::{GuardError, GuardState, GuardStore, Unguarded};
 pub use key_store::KeyStore;
 pub use listeners::{FastOpenState, ListenersError, ListeningSocket, listeners};
 pub use memory::Memory;
@@ -63,8 +63,10 @@ pub use namespace::{AttachedInterface, Namespace, NamespaceError};
 pub use namespace_policy::PolicySummary;
 pub use policy_store::PolicyStore;
 pub use program::{Datapath, OBJECT};
-pub use settings::{Mirror, Settings, SourceLimits};
-pub use sources::{Prefix, Sources};
+pub use sources::Sources;
+
+// Until every importer names `model`.
+pub use crate::model::{Mirror, ModeChoice, PortState, Prefix, Settings, SourceLimits};
 
 use std::path::{Path, PathBuf};
 

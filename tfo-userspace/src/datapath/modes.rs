@@ -10,16 +10,17 @@ use aya::programs::{
     xdp::XdpLink,
 };
 
-use super::{
-    AttachError, Datapath, DatapathError, ModeChoice, filter::Filter, pins::InterfacePins,
+use super::{AttachError, Datapath, DatapathError, filter::Filter, pins::InterfacePins};
+use crate::{
+    kernel::link::{self, AttachedXdp, Interface},
+    model::{AttachMode, ModeChoice},
 };
-use crate::kernel::link::{self, AttachedXdp, Interface, XdpMode};
 
 /// A program that runs on an interface.
 pub(super) struct Running {
     /// Keeps it there, until it is pinned; `None` for a filter, which stays by itself.
     pub(super) link: Option<FdLink>,
-    pub(super) mode: XdpMode,
+    pub(super) mode: AttachMode,
     pub(super) program_id: u32,
     /// Why it does not run in the driver, where it was to if it could.
     pub(super) not_native: Option<String>,
@@ -42,12 +43,12 @@ pub(super) fn attach(
     };
     let mut not_native = None;
     let xdp: &[_] = match (choice, interface.xdp) {
-        (ModeChoice::Native, _) => &[(AyaMode::Driver, XdpMode::Native)],
-        (ModeChoice::Generic, _) => &[(AyaMode::Skb, XdpMode::Generic)],
+        (ModeChoice::Native, _) => &[(AyaMode::Driver, AttachMode::Native)],
+        (ModeChoice::Generic, _) => &[(AyaMode::Skb, AttachMode::Generic)],
         (ModeChoice::Tc, _) => &[],
         (ModeChoice::Auto, None) => &[
-            (AyaMode::Driver, XdpMode::Native),
-            (AyaMode::Skb, XdpMode::Generic),
+            (AyaMode::Driver, AttachMode::Native),
+            (AyaMode::Skb, AttachMode::Generic),
         ],
         (ModeChoice::Auto, Some(other)) => {
             not_native = Some(format!(
@@ -88,14 +89,14 @@ pub(super) fn attach(
                 Ok(program_id) => (None, program_id, Some(not_tcx)),
                 Err(error) => {
                     let remedy = ": it takes TCX, which Linux has since 6.6, or a clsact filter (CONFIG_NET_CLS_BPF, CONFIG_NET_SCH_INGRESS)";
-                    return Err(refused(XdpMode::Tc, &error, remedy));
+                    return Err(refused(AttachMode::Tc, &error, remedy));
                 }
             }
         }
     };
     Ok(Running {
         link,
-        mode: XdpMode::Tc,
+        mode: AttachMode::Tc,
         program_id,
         not_native,
         not_tcx,
@@ -108,7 +109,7 @@ pub(super) fn replace(
     datapath: &mut Datapath,
     interface: &Interface,
     [from, to]: [&InterfacePins; 2],
-    mode: XdpMode,
+    mode: AttachMode,
 ) -> Result<Running, DatapathError> {
     let paths = [from.filter(), to.filter()];
     if let Some(filter) = Filter::read(&paths[0])? {
@@ -126,10 +127,10 @@ pub(super) fn replace(
 fn replace_in_link(
     datapath: &mut Datapath,
     link: &Path,
-    mode: XdpMode,
+    mode: AttachMode,
 ) -> Result<Running, DatapathError> {
     let pinned = PinnedLink::from_pin(link).map_err(not_a_link)?;
-    let (link, info) = if mode == XdpMode::Tc {
+    let (link, info) = if mode == AttachMode::Tc {
         let program = datapath.classifier_mut()?;
         let held = SchedClassifierLink::try_from(FdLink::from(pinned)).map_err(not_a_link)?;
         let id = program.attach_to_link(held)?;
@@ -176,7 +177,7 @@ fn attach_tc(
 fn attach_in(
     datapath: &mut Datapath,
     index: u32,
-    (attach_as, mode): (AyaMode, XdpMode),
+    (attach_as, mode): (AyaMode, AttachMode),
 ) -> Result<Result<FdLink, ProgramError>, DatapathError> {
     let program = datapath.program_mut()?;
     let id = match program.attach_to_if_index(index, attach_as) {
@@ -221,7 +222,7 @@ fn program_name(id: u32) -> String {
 /// Pins the program that runs in that mode in the place of the one before, in one step.
 pub(super) fn swap_program(
     datapath: &mut Datapath,
-    mode: XdpMode,
+    mode: AttachMode,
     pins: &InterfacePins,
 ) -> Result<(), DatapathError> {
     let (path, next) = (pins.program(), pins.next_program());
@@ -234,11 +235,11 @@ pub(super) fn swap_program(
 /// Pins the program that runs in that mode.
 pub(super) fn pin_program(
     datapath: &mut Datapath,
-    mode: XdpMode,
+    mode: AttachMode,
     path: &Path,
 ) -> Result<(), DatapathError> {
     match mode {
-        XdpMode::Tc => datapath.classifier_mut()?.pin(path),
+        AttachMode::Tc => datapath.classifier_mut()?.pin(path),
         _ => datapath.program_mut()?.pin(path),
     }
     .map_err(DatapathError::pin(path))

@@ -6,7 +6,8 @@ use tfo_common::{
 };
 
 use super::{
-    Build, DatapathError, Drift, Mirror, Snapshot, build, info,
+    Build, DatapathError, Drift, Snapshot, build, info,
+    key_change::InstallError,
     lock::Lock,
     pins::{InterfacePins, NamespacePins, OtherLayout},
     program::map_from_pin,
@@ -15,12 +16,12 @@ use super::{
 use crate::{
     kernel::{
         bpf::LinkState,
-        link::{self, Interface, LinkError, XdpMode},
+        link::{self, Interface, LinkError},
         netns::{self, NetnsError},
         netstat::{self, KernelCounters, NetstatError},
         sysctl::SysctlError,
     },
-    keys::InstallError,
+    model::{AttachMode, Mirror},
 };
 
 const STATE: &str = "state";
@@ -83,7 +84,7 @@ pub struct AttachedInterface {
     /// Our program's id.
     pub program_id: u32,
     /// How the program runs; `None` where it is no longer attached.
-    pub mode: Option<XdpMode>,
+    pub mode: Option<AttachMode>,
     /// How closely it follows the kernel.
     pub mirror: Mirror,
     /// The build that attached it; `None` where that was one that did not say so.
@@ -278,12 +279,12 @@ impl Namespace {
 }
 
 /// How the program of a link runs on an interface; `None` where it does not.
-pub(super) fn runs(link: LinkState, interface: &Interface) -> Option<XdpMode> {
+pub(super) fn runs(link: LinkState, interface: &Interface) -> Option<AttachMode> {
     if link.index != interface.index {
         return None;
     }
     if link.tcx {
-        return Some(XdpMode::Tc);
+        return Some(AttachMode::Tc);
     }
     interface.xdp.map(|xdp| xdp.mode)
 }

@@ -8,12 +8,16 @@ use tfo_common::{
 };
 
 use super::{
-    DatapathError, KeyStore, Namespace, NamespaceError, namespace::State, pins::found_maps,
-    program::map_from_pin, value,
+    DatapathError, KeyStore, Namespace, NamespaceError,
+    key_change::{self, InstallError, KernelKeys},
+    namespace::State,
+    pins::found_maps,
+    program::map_from_pin,
+    value,
 };
 use crate::{
     kernel::{clock, sysctl},
-    keys::{self, InstallError, KeyPair, Sysctl},
+    model::KeyPair,
 };
 
 const PRIMARY_SINCE: &str = "primary_since";
@@ -65,7 +69,7 @@ impl Namespace {
     ///
     /// [`NamespaceError::Keys`]; the old keys then stay in force.
     pub fn rotate_keys(&self) -> Result<KeyPair, NamespaceError> {
-        self.change_keys(keys::rotate)
+        self.change_keys(key_change::rotate)
     }
 
     /// These keys replace all others, in the data path and in the kernel.
@@ -74,7 +78,7 @@ impl Namespace {
     ///
     /// [`NamespaceError::Keys`]; the old keys then stay in force.
     pub fn set_keys(&self, pair: &KeyPair) -> Result<(), NamespaceError> {
-        self.change_keys(|store, kernel| keys::install(pair, None, store, kernel))
+        self.change_keys(|store, kernel| key_change::install(pair, None, store, kernel))
     }
 
     /// The kernel's keys become the data path's. Where the kernel has none, both get a random one.
@@ -83,16 +87,16 @@ impl Namespace {
     ///
     /// [`NamespaceError::Keys`]; the old keys then stay in force.
     pub fn import_keys(&self) -> Result<KeyPair, NamespaceError> {
-        self.change_keys(keys::import)
+        self.change_keys(key_change::import)
     }
 
     fn change_keys<T>(
         &self,
-        change: impl FnOnce(&mut KeyStore, &mut Sysctl) -> Result<T, InstallError<DatapathError>>,
+        change: impl FnOnce(&mut KeyStore, &mut KernelKeys) -> Result<T, InstallError<DatapathError>>,
     ) -> Result<T, NamespaceError> {
         let _lock = self.lock()?;
         let mut store = self.keys()?.ok_or(NamespaceError::NothingAttached)?;
-        self.noting_change(|| change(&mut store, &mut Sysctl))
+        self.noting_change(|| change(&mut store, &mut KernelKeys))
     }
 
     /// As [`Namespace::set_keys`], for who looks after the keys: the data path accepts `staged`, too, and
@@ -104,7 +108,7 @@ impl Namespace {
     pub fn install_keys(&self, pair: &KeyPair, staged: Option<Key>) -> Result<(), NamespaceError> {
         let _lock = self.lock()?;
         let mut store = self.keys()?;
-        let mut install = || keys::install(pair, staged, &mut store, &mut Sysctl);
+        let mut install = || key_change::install(pair, staged, &mut store, &mut KernelKeys);
         if sysctl::key()?.is_some_and(|old| old.primary == pair.primary) || !self.pins().exists() {
             return Ok(install()?);
         }
@@ -131,7 +135,7 @@ impl Namespace {
         {
             return Ok(pair);
         }
-        self.noting_change(|| keys::import(store, &mut Sysctl))
+        self.noting_change(|| key_change::import(store, &mut KernelKeys))
     }
 
     /// Remembers that the keys change now. It does so before they change: whoever is killed in between

@@ -3,7 +3,7 @@
 use super::{
     DatapathError, Namespace, NamespaceError, PolicyStore, pins::found_maps, program::map_from_pin,
 };
-use crate::policy::Policy;
+use crate::model::Policy;
 
 /// A policy in short.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -17,12 +17,12 @@ use tfo_common::{
 };
 
 use super::{
-    DatapathError, Prefix,
+    DatapathError,
     namespace_policy::PolicySummary,
     pins::{self, NamespacePins},
     program::map_from_pin,
 };
-use crate::policy::{LimitedSources, Lists, Policy, PortPolicy};
+use crate::model::{LimitedSources, Lists, Policy, PortPolicy, Prefix};
 
 /// `BPF_F_NO_PREALLOC`: memory for entries that there are, not for those that there could be.
 const NO_PREALLOC: u32 = 1;

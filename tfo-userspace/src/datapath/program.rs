@@ -19,16 +19,14 @@ use tfo_common::{
 };
 
 use super::{
-    DatapathError, EventFilter, EventStream, GuardStore, KeyStore, Mirror, PolicyStore, Settings,
-    Snapshot, Sources,
+    DatapathError, EventFilter, EventStream, GuardStore, KeyStore, PolicyStore, Snapshot, Sources,
     counters::read_sizes,
     guard,
     pins::{InterfacePins, NamespacePins},
 };
 use crate::{
-    guard::Guard,
-    kernel::{link::XdpMode, types::KernelTypes},
-    policy::Policy,
+    kernel::types::KernelTypes,
+    model::{AttachMode, Guard, Mirror, Policy, Settings},
 };
 
 /// The eBPF object.
@@ -223,9 +221,9 @@ impl Datapath {
     }
 
     /// Loads the programs of that mode, if they are not.
-    pub(super) fn load_for(&mut self, mode: XdpMode) -> Result<(), DatapathError> {
+    pub(super) fn load_for(&mut self, mode: AttachMode) -> Result<(), DatapathError> {
         match mode {
-            XdpMode::Tc => self.classifier_mut().map(drop),
+            AttachMode::Tc => self.classifier_mut().map(drop),
             _ => self.program_mut().map(drop),
         }
     }
@@ -248,9 +246,9 @@ impl Datapath {
 
     /// The array by which the program of that mode jumps to the one for policies. The kernel empties it when
     /// no process holds it and nothing pins it.
-    pub(super) fn pin_stages(&self, mode: XdpMode, path: &Path) -> Result<(), DatapathError> {
+    pub(super) fn pin_stages(&self, mode: AttachMode, path: &Path) -> Result<(), DatapathError> {
         let [_, name] = match mode {
-            XdpMode::Tc => TC_POLICY,
+            AttachMode::Tc => TC_POLICY,
             _ => XDP_POLICY,
         };
         self.map(name)?.pin(path).map_err(DatapathError::pin(path))

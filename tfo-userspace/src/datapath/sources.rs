@@ -1,6 +1,6 @@
 //! What came from whom.
 
-use std::{collections::BTreeMap, fmt, io, net::IpAddr};
+use std::{collections::BTreeMap, io};
 
 use aya::maps::{Map, MapError};
 use tfo_common::{
@@ -8,24 +8,8 @@ use tfo_common::{
     sources::{Address, SourceCounts},
 };
 
-use super::{
-    DatapathError, Namespace, NamespaceError, SourceLimits, batch, info, program::map_from_pin,
-};
-
-/// Addresses that begin alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Prefix {
-    /// The first of them.
-    pub address: IpAddr,
-    /// How many bits they have in common.
-    pub len: u8,
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.len)
-    }
-}
+use super::{DatapathError, Namespace, NamespaceError, batch, info, program::map_from_pin};
+use crate::model::{Prefix, SourceLimits};
 
 /// What came from each prefix, of those that are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

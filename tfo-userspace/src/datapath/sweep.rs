@@ -2,7 +2,7 @@
 //! attaches or detaches all.
 
 use super::{
-    DatapathError, Namespace, control,
+    DatapathError, Namespace, controller,
     pins::{InterfacePins, NamespacePins, OtherLayout},
 };
 
@@ -34,7 +34,7 @@ impl Namespace {
     pub(super) fn sweep_others(&self) -> Result<(), DatapathError> {
         for (cookie, pins) in self.pins().others()? {
             if let Some(_lock) = pins.try_lock()
-                && !control::is_controlled(cookie)
+                && !controller::is_controlled(cookie)
             {
                 sweep_dead(&pins)?;
             }

@@ -5,8 +5,9 @@ use tfo_common::counters::Counter;
 use super::{Finding, interfaces::Ours};
 use crate::{
     datapath::{DatapathError, Namespace, NamespaceError},
-    kernel::{link::XdpMode, sysctl},
+    kernel::sysctl,
     keys::{Fingerprint, KeyPair},
+    model::AttachMode,
 };
 
 const CHECK: &str = "attached";
@@ -31,7 +32,7 @@ struct OnInterface {
     name: Option<String>,
     program_id: u32,
     /// `None` where the program is no longer attached.
-    mode: Option<XdpMode>,
+    mode: Option<AttachMode>,
 }
 
 /// Fingerprints of the keys on both sides.
@@ -217,7 +218,7 @@ mod tests {
                 index: 2,
                 name: Some("eth0".into()),
                 program_id: 7,
-                mode: Some(XdpMode::Native),
+                mode: Some(AttachMode::Native),
             }],
             keys: Some(Keys {
                 kernel: fingerprints(&[1, 2]),

@@ -7,7 +7,8 @@ use tfo_common::counters::Counter;
 use super::Finding;
 use crate::{
     datapath::{Control, GuardState, Namespace, NamespaceError, Snapshot},
-    kernel::{link::XdpMode, sysctl},
+    kernel::sysctl,
+    model::AttachMode,
 };
 
 const CHECK: &str = "guard";
@@ -23,7 +24,7 @@ struct Facts {
     /// `net.ipv4.tcp_syncookies`; `None` where it cannot be read.
     syn_cookies: Option<u32>,
     /// Attached interfaces without it, and how they run.
-    without: Vec<(String, XdpMode)>,
+    without: Vec<(String, AttachMode)>,
     /// SYNs that could not be challenged, by port; 0 for ports that are not counted apart.
     unfit: BTreeMap<u16, u64>,
     /// Connections that the kernel refused to open.
@@ -134,9 +135,9 @@ impl Facts {
 }
 
 /// An attached interface that has no guard.
-fn without(name: &str, mode: XdpMode) -> Finding {
+fn without(name: &str, mode: AttachMode) -> Finding {
     let check = "guard and interface";
-    let finding = if mode == XdpMode::Tc {
+    let finding = if mode == AttachMode::Tc {
         let found = "it runs in traffic control, where no frame can be answered: every SYN meets the kernel";
         Finding::warning(check, found).remedy(format!(
             "tfo detach {name} && tfo attach {name} --mode native, or generic"
@@ -207,7 +208,7 @@ mod tests {
     fn what_a_guard_cannot_do_is_named() {
         let findings = judge(false, |facts| {
             facts.syn_cookies = Some(0);
-            facts.without.push(("eth0".to_owned(), XdpMode::Tc));
+            facts.without.push(("eth0".to_owned(), AttachMode::Tc));
             facts.unfit = [(0, 1), (443, 7)].into();
             facts.refused = 3;
             facts.controlled = false;
@@ -223,7 +224,7 @@ mod tests {
         expect(&findings, "guard and kernel", Warning, "refused 3");
         expect(&findings, "guard's secrets", Note, "nobody renews");
         let findings = judge(false, |facts| {
-            facts.without.push(("eth0".to_owned(), XdpMode::Native));
+            facts.without.push(("eth0".to_owned(), AttachMode::Native));
         });
         expect(&findings, "guard and interface", Warning, "no guard");
     }

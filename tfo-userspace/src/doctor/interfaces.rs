@@ -6,11 +6,14 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use tfo_common::wire::Link;
 
 use super::Finding;
-use crate::kernel::{
-    ethtool,
-    link::{AttachedXdp, Interface, XdpMode},
-    tc,
-    xdp_features::{self, XdpFeatures},
+use crate::{
+    kernel::{
+        ethtool,
+        link::{AttachedXdp, Interface},
+        tc,
+        xdp_features::{self, XdpFeatures},
+    },
+    model::AttachMode,
 };
 
 /// The longest packet that a driver without scattered buffers takes XDP for: a page of 4,096 bytes less
@@ -23,7 +26,7 @@ const ONE_PAGE_MTU: u32 = 4096 - 256 - 320 - 18;
 pub(super) struct Ours {
     pub(super) program_id: u32,
     /// `None` where it is no longer attached.
-    pub(super) mode: Option<XdpMode>,
+    pub(super) mode: Option<AttachMode>,
 }
 
 /// Facts about an interface.
@@ -107,7 +110,7 @@ impl Facts {
                 Finding::problem(CHECK, found).remedy(remedy)
             }
             (Ok(Link::None), _) => Finding::ok(CHECK, found("no Ethernet header: generic and tc")),
-            (Ok(_), Some(true)) if self.is_ours(XdpMode::Generic) => Finding::note(
+            (Ok(_), Some(true)) if self.is_ours(AttachMode::Generic) => Finding::note(
                 CHECK,
                 found("it takes native XDP, and tfo runs in generic mode, which is slower"),
             )
@@ -127,7 +130,7 @@ impl Facts {
         }
     }
 
-    fn is_ours(&self, mode: XdpMode) -> bool {
+    fn is_ours(&self, mode: AttachMode) -> bool {
         self.ours.is_some_and(|ours| ours.mode == Some(mode))
     }
 
@@ -135,7 +138,7 @@ impl Facts {
         let bounded = self
             .features
             .is_some_and(|it| it.native() && !it.several_buffers());
-        if !bounded || self.mtu <= ONE_PAGE_MTU || self.is_ours(XdpMode::Native) {
+        if !bounded || self.mtu <= ONE_PAGE_MTU || self.is_ours(AttachMode::Native) {
             return None;
         }
         let found = format!(
@@ -221,7 +224,7 @@ mod tests {
         facts.judge()
     }
 
-    fn ours(mode: XdpMode) -> Ours {
+    fn ours(mode: AttachMode) -> Ours {
         Ours {
             program_id: 7,
             mode: Some(mode),
@@ -254,10 +257,10 @@ mod tests {
         );
         let strange = with(|facts| facts.link = Err("Infiniband".into()));
         expect(&strange, "XDP", Problem, "Infiniband");
-        let slow = with(|facts| facts.ours = Some(ours(XdpMode::Generic)));
+        let slow = with(|facts| facts.ours = Some(ours(AttachMode::Generic)));
         expect(&slow, "XDP", Note, "runs in generic mode");
         expect(
-            &with(|facts| facts.ours = Some(ours(XdpMode::Native))),
+            &with(|facts| facts.ours = Some(ours(AttachMode::Native))),
             "XDP",
             Fine,
             "native",
@@ -287,7 +290,7 @@ mod tests {
     fn others_are_named_and_we_are_not() {
         let other = AttachedXdp {
             program_id: 9,
-            mode: XdpMode::Native,
+            mode: AttachMode::Native,
         };
         let xdp = with(|facts| facts.xdp = Some(other));
         expect(&xdp, "other programs", Note, "XDP program 9 (native)");
@@ -299,7 +302,7 @@ mod tests {
                 .contains("--mode tc")
         );
         let tc = with(|facts| {
-            facts.ours = Some(ours(XdpMode::Tc));
+            facts.ours = Some(ours(AttachMode::Tc));
             facts.tcx = vec![7, 8];
             facts.filters = vec!["flower".into()];
         });
@@ -310,10 +313,10 @@ mod tests {
             "TCX program 8, classifiers (flower)",
         );
         let alone = with(|facts| {
-            facts.ours = Some(ours(XdpMode::Native));
+            facts.ours = Some(ours(AttachMode::Native));
             facts.xdp = Some(AttachedXdp {
                 program_id: 7,
-                mode: XdpMode::Native,
+                mode: AttachMode::Native,
             });
         });
         assert!(

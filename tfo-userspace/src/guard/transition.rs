@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::datapath::PortState;
+use crate::model::PortState;
 
 /// What became of a port between two looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ mod tests {
     use tfo_common::guard::Mode;
 
     use super::*;
-    use crate::guard::PortGuard;
+    use crate::model::PortGuard;
 
     fn port(on: bool, switches: u64, since: u64) -> PortState {
         PortState {

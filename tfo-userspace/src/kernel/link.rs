@@ -1,6 +1,6 @@
 //! Network interfaces and the XDP programs that they have: rtnetlink's `RTM_GETLINK`.
 
-use std::{fmt, io, pin::Pin};
+use std::{io, pin::Pin};
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use rtnetlink::{
@@ -14,6 +14,7 @@ use rtnetlink::{
 use tfo_common::wire::Link;
 
 use super::netlink::ask;
+use crate::model::AttachMode;
 
 /// Of `if_link.h`.
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
@@ -38,38 +39,13 @@ pub enum LinkError {
     },
 }
 
-/// How the program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum XdpMode {
-    /// In the driver.
-    Native,
-    /// In the stack, after the packet has become a socket buffer.
-    Generic,
-    /// In the device.
-    Offloaded,
-    /// Not XDP: in traffic control, after the stack has taken the packet.
-    Tc,
-}
-
-impl fmt::Display for XdpMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-            Self::Offloaded => "offloaded",
-            Self::Tc => "tc",
-        })
-    }
-}
-
 /// The XDP program of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttachedXdp {
     /// The program's id.
     pub program_id: u32,
     /// How it runs.
-    pub mode: XdpMode,
+    pub mode: AttachMode,
 }
 
 /// A network interface.
@@ -107,9 +83,9 @@ pub async fn list() -> Result<Vec<Interface>, LinkError> {
 /// # Errors
 ///
 /// The kernel's word.
-pub fn remove_xdp(index: u32, mode: XdpMode) -> io::Result<()> {
+pub fn remove_xdp(index: u32, mode: AttachMode) -> io::Result<()> {
     let flags = match mode {
-        XdpMode::Generic => XDP_FLAGS_SKB_MODE,
+        AttachMode::Generic => XDP_FLAGS_SKB_MODE,
         _ => XDP_FLAGS_DRV_MODE,
     };
     let mut message = LinkMessage::default();
@@ -211,9 +187,9 @@ fn link(layer: LinkLayerType) -> Result<Link, String> {
 
 fn attached(attributes: &[LinkXdp]) -> Option<AttachedXdp> {
     let mode = attributes.iter().find_map(|attribute| match attribute {
-        LinkXdp::Attached(XdpAttached::Driver | XdpAttached::Multiple) => Some(XdpMode::Native),
-        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(XdpMode::Generic),
-        LinkXdp::Attached(XdpAttached::Hardware) => Some(XdpMode::Offloaded),
+        LinkXdp::Attached(XdpAttached::Driver | XdpAttached::Multiple) => Some(AttachMode::Native),
+        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(AttachMode::Generic),
+        LinkXdp::Attached(XdpAttached::Hardware) => Some(AttachMode::Offloaded),
         _ => None,
     })?;
     let program_id = attributes.iter().find_map(|attribute| match attribute {

@@ -8,7 +8,7 @@ use std::{
 use tfo_common::socket::{NO_COOKIE, SERVER};
 use zeroize::Zeroizing;
 
-use crate::keys::{KeyPair, KeyTextError};
+use crate::model::{KeyPair, KeyTextError};
 
 const MODE: &str = "/proc/sys/net/ipv4/tcp_fastopen";
 const KEY: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";

@@ -34,7 +34,7 @@ pub trait Host {
     /// Where either cannot be read.
     fn both(&self) -> Result<(Option<KeyPair>, Option<KeySet>), Self::Error>;
 
-    /// Puts a plan in force on both sides; see [`super::install()`].
+    /// Puts a plan in force on both sides; see [`key_change::install`](crate::datapath::key_change::install).
     ///
     /// # Errors
     ///

@@ -9,9 +9,10 @@ use crate::{
     farm::{Link, phase::Standing},
     kernel::clock::Now,
     keys::{
-        KeyPair, Plan, RandomSchedule, Secret, SecretSchedule, SourceConfig, install::random,
-        read_file, source::Watched,
+        KeyPair, Plan, RandomSchedule, Secret, SecretSchedule, SourceConfig, read_file,
+        source::Watched,
     },
+    model::random_key,
 };
 
 /// Where keys come from.
@@ -97,7 +98,7 @@ impl Source {
         Ok(match self {
             Self::Random(schedule) => Some(
                 schedule
-                    .plan(now, random)
+                    .plan(now, random_key)
                     .map_err(|error| format!("no random key from the kernel: {error}"))?,
             ),
             Self::Secret {

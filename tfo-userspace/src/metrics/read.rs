@@ -15,11 +15,11 @@ use crate::{
     },
     farm::FarmReport,
     kernel::{
-        link::XdpMode,
         netstat::TcpExt,
         sysctl::{self, Mode},
     },
     keys::{Fingerprint, KeyPair, KeyReport},
+    model::AttachMode,
 };
 
 /// Sources are not read where there may be more: they would take megabytes.
@@ -56,7 +56,7 @@ pub struct InterfaceFacts {
     /// Its name.
     pub name: String,
     /// How the program runs there; `None` where it does not.
-    pub mode: Option<XdpMode>,
+    pub mode: Option<AttachMode>,
     /// How closely it follows the kernel.
     pub mirror: Option<Mirror>,
     /// Whether it has the guard's programs.

@@ -2,20 +2,10 @@
 
 use std::{
     fs, io,
-    net::IpAddr,
     path::{Path, PathBuf},
 };
 
-use crate::datapath::Prefix;
-
-/// Prefixes for which other rules hold. Of several that hold a source, the longest counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lists {
-    /// No rule and no limit holds for them.
-    pub allow: Vec<Prefix>,
-    /// What a port's policy says of denied sources holds for them.
-    pub deny: Vec<Prefix>,
-}
+use crate::model::{Lists, Prefix};
 
 /// Most prefixes on both lists together.
 pub(crate) const MAX: usize = 1 << 20;
@@ -86,16 +76,6 @@ impl Lists {
             None => Ok(self),
         }
     }
-
-    /// How many prefixes there are.
-    pub fn len(&self) -> usize {
-        self.allow.len() + self.deny.len()
-    }
-
-    /// There is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 /// The prefixes of a file, each once, in order.
@@ -110,7 +90,7 @@ fn file(path: &Path, others: usize) -> Result<Vec<Prefix>, ListError> {
         if said.is_empty() {
             continue;
         }
-        prefixes.push(prefix(said).map_err(|message| ListError::Line {
+        prefixes.push(said.parse().map_err(|message| ListError::Line {
             path: path.to_owned(),
             line: index + 1,
             message,
@@ -124,71 +104,4 @@ fn file(path: &Path, others: usize) -> Result<Vec<Prefix>, ListError> {
         return Err(ListError::TooMany { path, number });
     }
     Ok(prefixes)
-}
-
-/// Reads `ADDRESS` or `ADDRESS/LENGTH`.
-fn prefix(text: &str) -> Result<Prefix, String> {
-    let wrong =
-        || format!("{text:?} is no prefix: write as in 192.0.2.0/24, 2001:db8::/32 or 192.0.2.7");
-    let (address, len) = match text.split_once('/') {
-        Some((address, len)) => (address, Some(len)),
-        None => (text, None),
-    };
-    let address: IpAddr = address.parse().map_err(|_| wrong())?;
-    let (bits, most) = match address {
-        IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 32),
-        IpAddr::V6(address) => (address.to_bits(), 128),
-    };
-    let len = match len {
-        Some(len) => len
-            .parse()
-            .ok()
-            .filter(|len| *len <= most)
-            .ok_or_else(wrong)?,
-        None => most,
-    };
-    if bits.checked_shl(len.into()).unwrap_or(0) != 0 {
-        return Err(format!(
-            "{text:?} has bits behind its length: they would not count"
-        ));
-    }
-    Ok(Prefix { address, len })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prefixes_read_back() {
-        for text in [
-            "192.0.2.0/24",
-            "0.0.0.0/0",
-            "::/0",
-            "2001:db8::/32",
-            "192.0.2.7/32",
-            "::1/128",
-        ] {
-            assert_eq!(prefix(text).unwrap().to_string(), text);
-        }
-        assert_eq!(prefix("192.0.2.7"), prefix("192.0.2.7/32"));
-    }
-
-    #[test]
-    fn what_is_no_prefix_is_refused() {
-        for text in [
-            "",
-            "x",
-            "192.0.2.0/33",
-            "::/129",
-            "192.0.2/24",
-            "192.0.2.0/-1",
-            "192.0.2.0/",
-        ] {
-            assert!(prefix(text).unwrap_err().contains("is no prefix"), "{text}");
-        }
-        for text in ["192.0.2.1/24", "2001:db8::1/64", "128.0.0.0/0"] {
-            assert!(prefix(text).unwrap_err().contains("bits behind"), "{text}");
-        }
-    }
 }

@@ -2,10 +2,10 @@
 
 use tfo_common::policy::Action;
 
-use super::{Policy, PortPolicy};
 use crate::{
     datapath::{self, ListeningSocket},
     kernel::sysctl,
+    model::{Policy, PortPolicy},
 };
 
 /// A rule rewrites options where that keeps no data out.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tfo_common::guard::{GuardPort, Mode};
+use tfo_common::guard::Mode;
 use tokio::time::sleep;
 
 use super::{GuardStore, discharge, post, store::nanoseconds};
@@ -11,8 +11,8 @@ use crate::{
         DatapathError, Namespace, NamespaceError, info, namespace::AttachedInterface,
         pins::found_maps, program::map_from_pin,
     },
-    guard::{Guard, PortGuard},
-    kernel::link::{self, XdpMode},
+    kernel::link,
+    model::{AttachMode, Guard, PortState},
 };
 
 /// How long those who were challenged just now have to bring back their proof, where a guard is cleared.
@@ -59,34 +59,6 @@ pub struct GuardState {
     pub ports: Vec<PortState>,
     /// The slot of time: in each of them, [`Namespace::refresh_guard`] is due.
     pub slot: u64,
-}
-
-/// What the guard does at a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortState {
-    /// The port, or 0 for all that have no rule.
-    pub port: u16,
-    /// What it goes by.
-    pub rule: PortGuard,
-    /// Whether the port is guarded.
-    pub on: bool,
-    /// How long it has been so, or how long ago it last came to be; `None` where it never was.
-    pub since: Option<Duration>,
-    /// How often it came to be guarded.
-    pub switches: u64,
-}
-
-impl PortState {
-    fn of(port: u32, state: &GuardPort, now: u64) -> Self {
-        let since = (state.since != 0).then(|| now.saturating_sub(state.since));
-        Self {
-            port: port as u16,
-            rule: PortGuard::of_rule(&state.rule),
-            on: state.is_on(now),
-            since: since.map(Duration::from_nanos),
-            switches: state.switches,
-        }
-    }
 }
 
 impl Namespace {
@@ -202,7 +174,7 @@ impl Namespace {
     ) -> Result<Result<(), String>, GuardError> {
         match interface.mode {
             None => return Ok(Err("nothing is attached there any more".into())),
-            Some(XdpMode::Tc) => {
+            Some(AttachMode::Tc) => {
                 return Ok(Err(
                     "it runs in traffic control, where no frame can be answered: attach it in XDP (--mode native or generic), or limit SYNs by `tfo policy`".into(),
                 ));

@@ -21,11 +21,14 @@ use tfo_common::{
     wire::Link,
 };
 
-use crate::datapath::{
-    Datapath, DatapathError, Mirror, Settings,
-    modes::not_a_link,
-    pins::{InterfacePins, NamespacePins},
-    program::map_from_pin,
+use crate::{
+    datapath::{
+        Datapath, DatapathError,
+        modes::not_a_link,
+        pins::{InterfacePins, NamespacePins},
+        program::map_from_pin,
+    },
+    model::{Mirror, Settings},
 };
 
 /// `object`, whose guard calls the kernel's function [`ASSIGN`].

@@ -15,8 +15,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     datapath::DatapathError,
-    guard::{Guard, PortGuard},
     kernel::{clock::monotonic_coarse, window},
+    model::{Guard, PortGuard},
 };
 
 /// The maps of the guard.

@@ -6,7 +6,10 @@ use std::{cell::RefCell, collections::BTreeMap, io, time::Duration};
 use tfo_common::cookie::{Key, KeySet};
 
 use super::*;
-use crate::kernel::{clock::Now, sysctl::SysctlError};
+use crate::{
+    datapath::key_change::{AcceptKeys, InstallError, IssueKeys, install},
+    kernel::{clock::Now, sysctl::SysctlError},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_secs(100);
@@ -64,7 +67,7 @@ impl Sides {
 
 struct Side<'a>(&'a RefCell<Sides>);
 
-impl DataPath for Side<'_> {
+impl AcceptKeys for Side<'_> {
     type Error = SysctlError;
 
     fn accept(&mut self, keys: &KeySet) -> Result<(), SysctlError> {
@@ -75,7 +78,7 @@ impl DataPath for Side<'_> {
     }
 }
 
-impl Kernel for Side<'_> {
+impl IssueKeys for Side<'_> {
     fn pair(&self) -> Result<Option<KeyPair>, SysctlError> {
         Ok(self.0.borrow().kernel.clone())
     }
@@ -169,16 +172,7 @@ impl World {
     }
 }
 
-pub(crate) fn key(n: u32) -> Key {
-    Key::from_groups([n, 0, 0, 1])
-}
-
-pub(super) fn pair(primary: u32, backup: Option<u32>) -> KeyPair {
-    KeyPair {
-        primary: key(primary),
-        backup: backup.map(key),
-    }
-}
+pub(crate) use crate::model::testing::{key, pair};
 
 /// When each key was issued last.
 #[derive(Default)]

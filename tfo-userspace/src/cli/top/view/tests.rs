@@ -3,9 +3,10 @@ use tfo_common::counters::Counters;
 use tfo_userspace::{
     datapath::{Mirror, PortState, Snapshot},
     guard::Guard,
-    kernel::{link::XdpMode, sysctl::Mode},
+    kernel::sysctl::Mode,
     keys::{Fingerprint, KeyPair},
     metrics::InterfaceFacts,
+    model::AttachMode,
 };
 
 use super::*;
@@ -54,7 +55,7 @@ fn facts(used: u64, bad: u64) -> NamespaceFacts {
     NamespaceFacts {
         interfaces: vec![InterfaceFacts {
             name: "eth0".to_owned(),
-            mode: Some(XdpMode::Native),
+            mode: Some(AttachMode::Native),
             mirror: Some(Mirror::Exact),
             counters: Some(ours.clone()),
             ..InterfaceFacts::default()

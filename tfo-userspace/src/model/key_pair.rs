@@ -134,6 +134,13 @@ impl fmt::Debug for KeyPair {
     }
 }
 
+/// A random key from getrandom(2).
+pub(crate) fn random_key() -> Result<Key, getrandom::Error> {
+    let mut bytes = Zeroizing::new([0; Key::LEN]);
+    getrandom::fill(bytes.as_mut())?;
+    Ok(Key::from_bytes(*bytes))
+}
+
 fn parse_key(key: usize, text: &str) -> Result<Key, KeyTextError> {
     let count = text.split('-').count();
     if count != GROUPS {

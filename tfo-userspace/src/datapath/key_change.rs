@@ -5,13 +5,14 @@
 //! the kernel has. In between it accepts the keys of both pairs.
 
 use tfo_common::cookie::{Key, KeySet};
-use zeroize::Zeroizing;
 
-use super::KeyPair;
-use crate::kernel::sysctl::{self, SysctlError};
+use crate::{
+    kernel::sysctl::{self, SysctlError},
+    model::{KeyPair, random_key},
+};
 
 /// The side that checks cookies on the NIC.
-pub trait DataPath {
+pub trait AcceptKeys {
     /// Why it could not take a set.
     type Error;
 
@@ -24,7 +25,7 @@ pub trait DataPath {
 }
 
 /// `None`: nothing is attached, and only the kernel's keys change.
-impl<D: DataPath> DataPath for Option<D> {
+impl<D: AcceptKeys> AcceptKeys for Option<D> {
     type Error = D::Error;
 
     fn accept(&mut self, keys: &KeySet) -> Result<(), D::Error> {
@@ -33,7 +34,7 @@ impl<D: DataPath> DataPath for Option<D> {
 }
 
 /// The side that issues cookies.
-pub trait Kernel {
+pub trait IssueKeys {
     /// The pair in force, or `None` where there is no key yet.
     ///
     /// # Errors
@@ -50,9 +51,9 @@ pub trait Kernel {
 }
 
 /// The running kernel, in the calling thread's network namespace.
-pub struct Sysctl;
+pub struct KernelKeys;
 
-impl Kernel for Sysctl {
+impl IssueKeys for KernelKeys {
     fn pair(&self) -> Result<Option<KeyPair>, SysctlError> {
         sysctl::key()
     }
@@ -87,11 +88,11 @@ pub enum InstallError<E> {
 /// # Panics
 ///
 /// Never: a set has room for two pairs.
-pub fn install<D: DataPath>(
+pub fn install<D: AcceptKeys>(
     new: &KeyPair,
     staged: Option<Key>,
     data_path: &mut D,
-    kernel: &mut impl Kernel,
+    kernel: &mut impl IssueKeys,
 ) -> Result<(), InstallError<D::Error>> {
     let old = kernel.pair()?;
     if old.as_ref() != Some(new) {
@@ -116,12 +117,12 @@ pub fn install<D: DataPath>(
 /// # Errors
 ///
 /// [`InstallError`]; the old keys then stay in force.
-pub fn rotate<D: DataPath>(
+pub fn rotate<D: AcceptKeys>(
     data_path: &mut D,
-    kernel: &mut impl Kernel,
+    kernel: &mut impl IssueKeys,
 ) -> Result<KeyPair, InstallError<D::Error>> {
     let new = KeyPair {
-        primary: random().map_err(InstallError::Random)?,
+        primary: random_key().map_err(InstallError::Random)?,
         backup: kernel.pair()?.map(|old| old.primary),
     };
     install(&new, None, data_path, kernel)?;
@@ -134,9 +135,9 @@ pub fn rotate<D: DataPath>(
 /// # Errors
 ///
 /// [`InstallError`].
-pub fn import<D: DataPath>(
+pub fn import<D: AcceptKeys>(
     data_path: &mut D,
-    kernel: &mut impl Kernel,
+    kernel: &mut impl IssueKeys,
 ) -> Result<KeyPair, InstallError<D::Error>> {
     let Some(pair) = kernel.pair()? else {
         return rotate(data_path, kernel);
@@ -145,19 +146,12 @@ pub fn import<D: DataPath>(
     Ok(pair)
 }
 
-/// A key that no one can guess.
-pub(crate) fn random() -> Result<Key, getrandom::Error> {
-    let mut bytes = Zeroizing::new([0; Key::LEN]);
-    getrandom::fill(bytes.as_mut())?;
-    Ok(Key::from_bytes(*bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use std::{cell::RefCell, convert::Infallible, io};
 
     use super::*;
-    use crate::keys::tests::{key, pair};
+    use crate::model::testing::{key, pair};
 
     /// Both sides, and a record of what each had in force after every step.
     struct Host {
@@ -190,7 +184,7 @@ mod tests {
         }
     }
 
-    impl DataPath for Side<'_> {
+    impl AcceptKeys for Side<'_> {
         type Error = Infallible;
 
         fn accept(&mut self, keys: &KeySet) -> Result<(), Infallible> {
@@ -203,7 +197,7 @@ mod tests {
         }
     }
 
-    impl Kernel for Side<'_> {
+    impl IssueKeys for Side<'_> {
         fn pair(&self) -> Result<Option<KeyPair>, SysctlError> {
             Ok(self.0.now().1)
         }

@@ -48,7 +48,7 @@ impl Default for SourceLimits {
 
 impl SourceLimits {
     /// The program's constant.
-    pub(super) fn constant(self) -> SourceSettings {
+    pub(crate) fn constant(self) -> SourceSettings {
         match self.max {
             0 => SourceSettings::OFF,
             _ => SourceSettings::new(self.v4, self.v6),
@@ -71,5 +71,45 @@ impl From<Mirror> for Settings {
             mirror,
             ..Self::default()
         }
+    }
+}
+
+/// How the program is to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModeChoice {
+    /// In the driver if it can, else in the stack, else in traffic control.
+    #[default]
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// In the stack.
+    Generic,
+    /// In traffic control, beside any other programs.
+    Tc,
+}
+
+/// How the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachMode {
+    /// In the driver.
+    Native,
+    /// In the stack, after the packet has become a socket buffer.
+    Generic,
+    /// In the device.
+    Offloaded,
+    /// Not XDP: in traffic control, after the stack has taken the packet.
+    Tc,
+}
+
+impl fmt::Display for AttachMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Offloaded => "offloaded",
+            Self::Tc => "tc",
+        })
     }
 }
