@@ -28,7 +28,7 @@ use self::{rates::Rates, view::View};
 #[derive(Args)]
 pub(super) struct TopArgs {
     /// How often to look: a number with s, m, h or d
-    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = tfo_userspace::config::interval)]
+    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = tfo_userspace::config::parse_interval)]
     interval: Duration,
 }
 

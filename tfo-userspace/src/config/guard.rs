@@ -1,75 +1,59 @@
-//! A guard as a configuration file has it.
+//! The section `[guard]`.
 
-use std::{collections::BTreeMap, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 use tfo_common::{guard::Mode, policy::Rate};
 use toml::Spanned;
 
-use crate::{
-    config::interval,
-    model::{Guard, PortGuard},
-    policy::{SectionError, Word, by_port},
+use super::{
+    ports::{SectionError, rules_by_port},
+    values::Parsed,
 };
+use crate::model::{Guard, PortGuard};
 
 /// `[guard]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct Section {
-    /// SYN-ACKs that one source gets.
-    pub replies: Option<Word<Rate>>,
-    /// SYNs with a valid cookie that one source may send.
-    pub proven: Option<Word<Rate>>,
-    /// Ports without a section of their own.
-    pub default: Option<Spanned<PortSection>>,
-    /// Ports by number.
-    pub port: BTreeMap<String, Spanned<PortSection>>,
+pub(super) struct GuardSection {
+    /// SYN-ACKs that the guard sends to one source.
+    replies: Option<Parsed<Rate>>,
+    /// SYNs with a valid cookie that one source may send unchallenged.
+    proven: Option<Parsed<Rate>>,
+    /// `[guard.default]`: ports without a section of their own.
+    default: Option<Spanned<PortGuardSection>>,
+    /// `[guard.port.N]`, by N.
+    port: BTreeMap<String, Spanned<PortGuardSection>>,
 }
 
 /// `[guard.default]` or `[guard.port.N]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct PortSection {
+struct PortGuardSection {
     /// Always, never, or while the port is flooded.
-    pub mode: Option<Word<Mode>>,
-    /// It is flooded where SYNs without proof come faster.
-    pub above: Option<Word<Rate>>,
-    /// How long it stays guarded after that.
-    pub quiet: Option<Word<Duration>>,
+    mode: Option<Parsed<Mode>>,
+    /// The rate of unproven SYNs above which the port is flooded.
+    above: Option<Parsed<Rate>>,
+    /// The time for which the port stays guarded after the flood.
+    quiet: Option<Parsed<Duration>>,
 }
 
-impl FromStr for Word<Mode> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mode = Mode::ALL.into_iter().find(|mode| mode.name() == text);
-        mode.map(Self)
-            .ok_or_else(|| format!("{text:?} is no mode: write off, on or auto"))
-    }
-}
-
-impl FromStr for Word<Duration> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        interval(text).map(Self)
-    }
-}
-
-impl PortSection {
-    /// What is said here. A file says when a port is guarded, and nothing that would have no effect.
+impl PortGuardSection {
+    /// The rule, or the mistake and its remedy. Parts that would have no effect are refused.
     fn rule(&self) -> Result<PortGuard, String> {
-        let Some(Word(mode)) = self.mode else {
-            return Err("it does not say when: add mode = \"auto\", \"on\" or \"off\"".into());
+        let Some(Parsed(mode)) = self.mode else {
+            return Err(
+                "it does not say when to guard: add mode = \"auto\", \"on\" or \"off\"".into(),
+            );
         };
         if mode != Mode::Auto && (self.above.is_some() || self.quiet.is_some()) {
             return Err(format!(
-                "above and quiet say when a port comes to be guarded: they go with mode = \"auto\", not {:?}",
+                "above and quiet apply to mode = \"auto\", not to {:?}: remove them, or change the mode",
                 mode.name()
             ));
         }
         let default = PortGuard::default();
-        let above = self.above.map_or(default.above, |word| word.0);
+        let above = self.above.map_or(default.above, |rate| rate.0);
         if above.is_unlimited() {
             return Err(
                 "above = \"unlimited\" is never exceeded: give a rate, or mode = \"off\"".into(),
@@ -78,28 +62,23 @@ impl PortSection {
         Ok(PortGuard {
             mode,
             above,
-            quiet: self.quiet.map_or(default.quiet, |word| word.0),
+            quiet: self.quiet.map_or(default.quiet, |time| time.0),
         })
     }
 }
 
-impl Section {
-    /// The guard.
-    ///
-    /// # Errors
-    ///
-    /// [`SectionError`]
-    pub fn guard(&self) -> Result<Guard, SectionError> {
-        let (default, ports) = by_port(
+impl GuardSection {
+    pub(super) fn guard(&self) -> Result<Guard, SectionError> {
+        let (default, ports) = rules_by_port(
             "guard",
             self.default.as_ref(),
             &self.port,
-            PortSection::rule,
+            PortGuardSection::rule,
         )?;
-        let below = Guard::default();
+        let base = Guard::default();
         let guard = Guard {
-            replies: self.replies.map_or(below.replies, |word| word.0),
-            proven: self.proven.map_or(below.proven, |word| word.0),
+            replies: self.replies.map_or(base.replies, |rate| rate.0),
+            proven: self.proven.map_or(base.proven, |rate| rate.0),
             default,
             ports,
         };

@@ -1,50 +1,43 @@
-//! Where keys come from.
-
-mod file;
-mod private;
-mod secret;
-mod watched;
+//! The configured source of keys.
 
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
-pub use file::{KeyFileError, read_file};
-pub(crate) use private::read_up_to as read_private;
-pub use secret::{Secret, SecretError};
-pub(super) use watched::Watched;
+use crate::{
+    farm::FarmConfig,
+    keys::{KeyFileError, Secret, read_key_file},
+};
 
-use crate::farm::FarmConfig;
-
-/// Where the keys of a namespace come from.
+/// The source of a namespace's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SourceConfig {
-    /// Made here, for this host alone.
+pub enum KeySourceConfig {
+    /// Random keys, for this host alone.
     Random {
-        /// How long each is primary.
+        /// The time for which a key is primary.
         interval: Duration,
     },
-    /// Derived from a secret and the clock, as other hosts with the same secret do.
+    /// Keys derived from a secret and the clock, the same on every host with the secret.
     Secret {
         /// The secret's file.
         path: PathBuf,
-        /// How long each is primary, in whole seconds.
+        /// The time for which a key is primary, in whole seconds.
         interval: Duration,
     },
-    /// Those in a file that someone else writes.
+    /// Keys that another program writes into a file.
     File {
-        /// The file, as `tfo keys set` reads it.
+        /// The file, as [`read_key_file`] reads it.
         path: PathBuf,
     },
-    /// Those of a farm, whose hosts rotate together by way of etcd.
+    /// Keys of a farm, whose hosts rotate together by way of etcd.
     Etcd(Box<FarmConfig>),
-    /// Those of the kernel, which someone else writes.
+    /// Keys that another program writes into the kernel.
     Kernel,
 }
 
-impl SourceConfig {
-    /// What it is called.
+impl KeySourceConfig {
+    /// The value of `source` in the file.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Random { .. } => "random",
@@ -55,7 +48,7 @@ impl SourceConfig {
         }
     }
 
-    /// The file that it reads.
+    /// The file of the secret or of the keys.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Secret { path, .. } | Self::File { path } => Some(path),
@@ -63,7 +56,7 @@ impl SourceConfig {
         }
     }
 
-    /// Its farm, if it has one.
+    /// The farm of [`Self::Etcd`].
     pub fn farm(&self) -> Option<&FarmConfig> {
         match self {
             Self::Etcd(farm) => Some(farm),
@@ -71,28 +64,17 @@ impl SourceConfig {
         }
     }
 
-    /// Makes sure that keys can be had from it now.
+    /// Reads the source's files, to find errors early.
     ///
     /// # Errors
     ///
-    /// [`KeyFileError`] where its file cannot be read, others can read it, or it holds nothing of use.
+    /// [`KeyFileError`] with the file.
     pub fn check(&self) -> Result<(), KeyFileError> {
         match self {
             Self::Secret { path, .. } => Secret::read(path).map(drop),
-            Self::File { path } => read_file(path).map(drop),
+            Self::File { path } => read_key_file(path).map(drop),
             Self::Etcd(farm) => farm.check(),
             Self::Random { .. } | Self::Kernel => Ok(()),
         }
     }
-}
-
-/// What to do where someone else changes the kernel's keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnForeignChange {
-    /// Put the keys of the source back.
-    #[default]
-    Restore,
-    /// Take theirs, until the source has the next ones.
-    Follow,
 }

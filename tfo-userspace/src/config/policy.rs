@@ -1,117 +1,84 @@
-//! A policy as a configuration file has it.
+//! The section `[policy]`.
 
-use std::{collections::BTreeMap, ops::Range, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
-use tfo_common::policy::{Action, Class, Limit, Rate};
+use tfo_common::policy::{Action, Limit, Rate};
 use toml::Spanned;
 
-use super::ListError;
-use crate::model::{LimitedSources, Lists, Policy, PortPolicy, parse_rate};
+use super::{
+    ports::{SectionError, rules_by_port},
+    values::Parsed,
+};
+use crate::{
+    model::{LimitedSources, Lists, Policy, PortPolicy},
+    policy::ListError,
+};
 
-/// Most sources that limits can remember.
-pub const MAX_SOURCES: u32 = 16_777_216;
+/// Upper bound of `max-sources`.
+pub const MAX_LIMITED_SOURCES: u32 = 16_777_216;
 
 /// `[policy]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct Section {
-    /// Most sources that limits remember.
-    pub max_sources: Option<u32>,
-    /// Bits of an IPv4 source's prefix.
-    pub prefix_v4: Option<u8>,
-    /// Bits of an IPv6 source's prefix.
-    pub prefix_v6: Option<u8>,
+pub(super) struct PolicySection {
+    /// Most sources that limits keep apart.
+    max_sources: Option<u32>,
+    /// Prefix length by which limits tell IPv4 sources apart.
+    prefix_v4: Option<u8>,
+    /// Prefix length by which limits tell IPv6 sources apart.
+    prefix_v6: Option<u8>,
     /// The file of the allow list.
-    pub allow: Option<PathBuf>,
+    allow: Option<PathBuf>,
     /// The file of the deny list.
-    pub deny: Option<PathBuf>,
-    /// Nothing is done anywhere, but counted.
-    pub dry_run: bool,
-    /// Ports without a section of their own.
-    pub default: Option<Spanned<PortSection>>,
-    /// Ports by number.
-    pub port: BTreeMap<String, Spanned<PortSection>>,
+    deny: Option<PathBuf>,
+    /// The default of the ports' `dry-run`.
+    dry_run: bool,
+    /// `[policy.default]`: ports without a section of their own.
+    default: Option<Spanned<PortPolicySection>>,
+    /// `[policy.port.N]`, by N.
+    port: BTreeMap<String, Spanned<PortPolicySection>>,
 }
 
-/// `[policy.default]` or `[policy.port.N]`.
+/// `[policy.default]` or `[policy.port.N]`, or the flags of `tfo policy set`: those parts of a rule that are given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct PortSection {
-    /// What is done to SYNs with a valid cookie.
-    pub valid: Option<Word<Action>>,
-    /// With a bad one.
-    pub bad: Option<Word<Action>>,
-    /// To those that ask for one.
-    pub request: Option<Word<Action>>,
-    /// To those that have data, and no option.
-    pub data: Option<Word<Action>>,
-    /// How many may come, of one source and at the port.
-    pub valid_per_source: Option<Word<Rate>>,
-    /// As above.
-    pub valid_per_port: Option<Word<Rate>>,
-    /// As above.
-    pub bad_per_source: Option<Word<Rate>>,
-    /// As above.
-    pub bad_per_port: Option<Word<Rate>>,
-    /// As above.
-    pub request_per_source: Option<Word<Rate>>,
-    /// As above.
-    pub request_per_port: Option<Word<Rate>>,
-    /// As above, of all SYNs whose data would be taken.
-    pub data_per_source: Option<Word<Rate>>,
-    /// As above.
-    pub data_per_port: Option<Word<Rate>>,
-    /// What is done to sources on the deny list.
-    pub denied: Option<Word<Action>>,
-    /// What is done instead of a rewriting where the listener takes data without a cookie.
-    pub no_cookie: Option<Word<Action>>,
-    /// Nothing is done, but counted.
+pub struct PortPolicySection {
+    /// Action for SYNs with a valid cookie.
+    pub valid: Option<Parsed<Action>>,
+    /// Action for SYNs with an invalid cookie.
+    pub bad: Option<Parsed<Action>>,
+    /// Action for SYNs that request a cookie.
+    pub request: Option<Parsed<Action>>,
+    /// Action for SYNs with data and without the option.
+    pub data: Option<Parsed<Action>>,
+    /// Limit of SYNs with a valid cookie from one source.
+    pub valid_per_source: Option<Parsed<Rate>>,
+    /// Limit of SYNs with a valid cookie at the port.
+    pub valid_per_port: Option<Parsed<Rate>>,
+    /// Limit of SYNs with an invalid cookie from one source.
+    pub bad_per_source: Option<Parsed<Rate>>,
+    /// Limit of SYNs with an invalid cookie at the port.
+    pub bad_per_port: Option<Parsed<Rate>>,
+    /// Limit of cookie requests from one source.
+    pub request_per_source: Option<Parsed<Rate>>,
+    /// Limit of cookie requests at the port.
+    pub request_per_port: Option<Parsed<Rate>>,
+    /// Limit of SYNs from one source whose data the kernel would accept.
+    pub data_per_source: Option<Parsed<Rate>>,
+    /// Limit of SYNs at the port whose data the kernel would accept.
+    pub data_per_port: Option<Parsed<Rate>>,
+    /// Action for sources on the deny list.
+    pub denied: Option<Parsed<Action>>,
+    /// Action in place of `reissue` and `fallback` where the listener accepts data without a cookie.
+    pub no_cookie: Option<Parsed<Action>>,
+    /// Count actions without carrying them out.
     pub dry_run: Option<bool>,
 }
 
-/// A value that is written as one word or a few.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String", bound = "Self: FromStr<Err = String>")]
-pub struct Word<T>(pub T);
-
-impl<T> TryFrom<String> for Word<T>
-where
-    Self: FromStr<Err = String>,
-{
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl FromStr for Word<Rate> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        parse_rate(text).map(Self)
-    }
-}
-
-impl FromStr for Word<Action> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let action = Action::ALL.into_iter().find(|action| action.name() == text);
-        action
-            .map(Self)
-            .ok_or_else(|| format!("{text:?} is no action: write pass, reissue, fallback or drop"))
-    }
-}
-
-impl PortSection {
-    /// What is said here, with `dry_run` where that is not said.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong, and what would be right.
-    pub fn policy(&self, dry_run: bool) -> Result<PortPolicy, String> {
+impl PortPolicySection {
+    /// The rule that this section describes. `dry_run` applies where the section does not set it.
+    fn policy(&self, dry_run: bool) -> Result<PortPolicy, String> {
         self.over(&PortPolicy {
             denied: Action::Fallback,
             dry_run,
@@ -119,21 +86,21 @@ impl PortSection {
         })
     }
 
-    /// `below`, but for what is said here.
+    /// `base` with the parts that are given here.
     ///
     /// # Errors
     ///
-    /// What is wrong, and what would be right.
-    pub fn over(&self, below: &PortPolicy) -> Result<PortPolicy, String> {
-        let action = |said: Option<Word<Action>>, below| said.map_or(below, |word| word.0);
-        let rate = |said: Option<Word<Rate>>, below| said.map_or(below, |word| word.0);
-        let limit = |source, port, below: Limit| Limit {
-            source: rate(source, below.source),
-            port: rate(port, below.port),
+    /// [`PortPolicy::check`]: the mistake and its remedy.
+    pub fn over(&self, base: &PortPolicy) -> Result<PortPolicy, String> {
+        let action = |given: Option<Parsed<Action>>, base| given.map_or(base, |action| action.0);
+        let rate = |given: Option<Parsed<Rate>>, base| given.map_or(base, |rate| rate.0);
+        let limit = |source, port, base: Limit| Limit {
+            source: rate(source, base.source),
+            port: rate(port, base.port),
         };
         let policy = PortPolicy {
             actions: {
-                let [valid, bad, request, data] = below.actions;
+                let [valid, bad, request, data] = base.actions;
                 [
                     action(self.valid, valid),
                     action(self.bad, bad),
@@ -142,7 +109,7 @@ impl PortSection {
                 ]
             },
             limits: {
-                let [valid, bad, request, data] = below.limits;
+                let [valid, bad, request, data] = base.limits;
                 [
                     limit(self.valid_per_source, self.valid_per_port, valid),
                     limit(self.bad_per_source, self.bad_per_port, bad),
@@ -150,104 +117,29 @@ impl PortSection {
                     limit(self.data_per_source, self.data_per_port, data),
                 ]
             },
-            denied: action(self.denied, below.denied),
-            no_cookie: action(self.no_cookie, below.no_cookie),
-            dry_run: self.dry_run.unwrap_or(below.dry_run),
+            denied: action(self.denied, base.denied),
+            no_cookie: action(self.no_cookie, base.no_cookie),
+            dry_run: self.dry_run.unwrap_or(base.dry_run),
         };
-        check(&policy)?;
+        policy.check()?;
         Ok(policy)
     }
 }
 
-/// Refuses what could not be done.
-fn check(policy: &PortPolicy) -> Result<(), String> {
-    let action = |class: Class| policy.actions[class as usize];
-    if action(Class::Request) == Action::Reissue {
-        return Err(
-            "request = \"reissue\": it is a request already; use pass, fallback or drop".into(),
-        );
-    }
-    if matches!(action(Class::Data), Action::Reissue | Action::Fallback) {
-        return Err(format!(
-            "data = {:?}: such a SYN has no option to rewrite; use pass or drop",
-            action(Class::Data).name()
-        ));
-    }
-    if matches!(policy.no_cookie, Action::Reissue | Action::Fallback) {
-        return Err(format!(
-            "no-cookie = {:?}: it is what is done where nothing but a drop keeps data out; use pass or drop",
-            policy.no_cookie.name()
-        ));
-    }
-    Ok(())
-}
-
-/// Why a section was not taken.
-#[derive(Debug, thiserror::Error)]
-#[error("[{section}] {message}")]
-pub struct SectionError {
-    /// The section's name.
-    pub(crate) section: String,
-    /// What is wrong, and what would be right.
-    pub(crate) message: String,
-    /// Where it stands, if it is a part of the section that was asked.
-    pub(crate) at: Option<Range<usize>>,
-}
-
-/// What `rule` makes of the sections `[NAME.default]` and `[NAME.port.N]`.
-///
-/// # Errors
-///
-/// [`SectionError`]
-pub(crate) fn by_port<S, R>(
-    name: &str,
-    default: Option<&Spanned<S>>,
-    ports: &BTreeMap<String, Spanned<S>>,
-    rule: impl Fn(&S) -> Result<R, String>,
-) -> Result<(Option<R>, BTreeMap<u16, R>), SectionError> {
-    let wrong = |label: &str, section: &Spanned<S>, message| SectionError {
-        section: format!("{name}.{label}"),
-        message,
-        at: Some(section.span()),
-    };
-    let default = match default {
-        Some(section) => {
-            let rule = rule(section.get_ref());
-            Some(rule.map_err(|message| wrong("default", section, message))?)
-        }
-        None => None,
-    };
-    let mut rules = BTreeMap::new();
-    for (number, section) in ports {
-        let wrong = |message| wrong(&format!("port.{number}"), section, message);
-        let port = number.parse().ok().filter(|port| *port != 0);
-        let port = port.ok_or_else(|| wrong(format!("port {number:?} is not from 1 to 65535")))?;
-        let rule = rule(section.get_ref()).map_err(wrong)?;
-        if rules.insert(port, rule).is_some() {
-            return Err(wrong(format!("port {port} has a section already")));
-        }
-    }
-    Ok((default, rules))
-}
-
-impl Section {
-    /// The policy, without the lists that [`Self::lists`] reads.
-    ///
-    /// # Errors
-    ///
-    /// [`SectionError`]
-    pub fn rules(&self) -> Result<Policy, SectionError> {
+impl PolicySection {
+    /// The policy without its lists; see [`Self::lists`].
+    pub(super) fn rules(&self) -> Result<Policy, SectionError> {
         let own = |message| SectionError {
             section: "policy".to_owned(),
             message,
             at: None,
         };
         let sources = self.sources().map_err(own)?;
-        let rule = |section: &PortSection| section.policy(self.dry_run);
-        let (default, ports) = by_port("policy", self.default.as_ref(), &self.port, rule)?;
+        let rule = |section: &PortPolicySection| section.policy(self.dry_run);
+        let (default, ports) = rules_by_port("policy", self.default.as_ref(), &self.port, rule)?;
         let default = match default {
             Some(default) => default,
-            None => rule(&PortSection::default()).map_err(own)?,
+            None => rule(&PortPolicySection::default()).map_err(own)?,
         };
         Ok(Policy {
             sources,
@@ -257,12 +149,8 @@ impl Section {
         })
     }
 
-    /// The lists that its files hold.
-    ///
-    /// # Errors
-    ///
-    /// [`ListError`]
-    pub fn lists(&self) -> Result<Lists, ListError> {
+    /// Reads the files of the lists.
+    pub(super) fn lists(&self) -> Result<Lists, ListError> {
         Lists::read(self.allow.as_deref(), self.deny.as_deref())
     }
 
@@ -274,10 +162,10 @@ impl Section {
             v6: self.prefix_v6.unwrap_or(default.v6),
         };
         if sources.v4 > 32 || sources.v6 > 128 {
-            return Err("a prefix has at most 32 bits (v4) or 128 (v6)".into());
+            return Err("a prefix has at most 32 bits (prefix-v4) or 128 (prefix-v6)".into());
         }
-        if !(1..=MAX_SOURCES).contains(&sources.max) {
-            return Err(format!("max-sources is from 1 to {MAX_SOURCES}"));
+        if !(1..=MAX_LIMITED_SOURCES).contains(&sources.max) {
+            return Err(format!("max-sources is from 1 to {MAX_LIMITED_SOURCES}"));
         }
         Ok(sources)
     }

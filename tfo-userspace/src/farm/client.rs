@@ -1,67 +1,70 @@
-//! What people ask of a farm: how it stands, and to rotate, to revoke, to begin, to go on without a host.
+//! The operator's commands: status, rotate, revoke, init and forget.
 //!
-//! Keys are changed by the leader alone; what is written here is a request to it. Only [`Control::found`] writes a
-//! document.
+//! The leader alone changes keys; a command leaves a request for it. Only [`FarmClient::init`] writes a document.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use serde::Serialize;
 
-pub use super::etcd::{Record, Wish};
 use super::{
-    FarmConfig, FarmError,
-    document::{Document, Head},
-    etcd::{Snapshot, Store},
-    phase::{Phase, Standing},
-    report::millis,
-    state::{random_id, stored},
+    config::FarmConfig,
+    document::{Document, DocumentHead},
+    error::FarmError,
+    etcd::{FarmSnapshot, HostRecord, Request, Store},
+    phase::{FarmState, Phase},
+    report::milliseconds,
+    state_file::{StateFile, random_id},
 };
 use crate::{
     kernel::clock::Now,
-    keys::{KeyPair, random_key},
+    model::{KeyPair, random_key},
 };
 
-/// A host of the farm.
+/// The time within which a leader is elected and handles a request: the time of a lease, and some.
+pub const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+
+/// A host of the farm, as etcd shows it.
 #[allow(
     clippy::struct_excessive_bools,
-    reason = "each is a remark of its own on the host"
+    reason = "each is a separate fact about the host"
 )]
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Member {
-    /// What it is called.
+pub struct MemberStatus {
+    /// Its name in the farm.
     pub name: String,
-    /// Whether its service runs and etcd hears of it.
+    /// Whether its session with etcd is alive.
     pub alive: bool,
-    /// Whether it is the one that writes.
+    /// Whether it is the leader.
     pub leads: bool,
-    /// Whether a rotation went on without it.
+    /// Whether a rotation left it behind.
     pub left_behind: bool,
-    /// Whether it has in force what the document says.
+    /// Whether it has acknowledged the present document.
     pub acknowledged: bool,
-    /// Whether its kernel issues another key than the document's.
+    /// Whether its kernel issues another key than the document says.
     pub differs: bool,
-    /// What it says of itself.
+    /// What it reports of itself.
     #[serde(flatten)]
-    pub record: Record,
+    pub record: HostRecord,
 }
 
-/// How a farm stands.
+/// The state of a farm.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FarmStatus {
-    /// Where its keys are in etcd.
+    /// The prefix of its keys in etcd.
     pub prefix: String,
-    /// What everyone may read of the document.
-    pub document: Head,
-    /// The step that hosts are to have in force.
+    /// The head of its document.
+    pub document: DocumentHead,
+    /// The step that every host is to have in force.
     pub step: u64,
-    /// What the leader was asked for and has not done yet.
-    pub request: Option<Wish>,
-    /// Its hosts.
-    pub hosts: Vec<Member>,
+    /// The request that the leader has not handled yet.
+    pub request: Option<Request>,
+    /// Its hosts, by name.
+    pub hosts: Vec<MemberStatus>,
 }
 
 impl FarmStatus {
-    /// Whether all hosts have in force what the document says.
+    /// Whether no rotation is in progress or requested, and all hosts have acknowledged the document.
     pub fn is_settled(&self) -> bool {
         self.document.phase == Phase::Steady
             && self.request.is_none()
@@ -72,18 +75,18 @@ impl FarmStatus {
     }
 }
 
-/// A connection to a farm's etcd.
-pub struct Control {
+/// A connection to a farm's etcd, for the commands of an operator.
+pub struct FarmClient {
     config: FarmConfig,
     store: Store,
 }
 
-impl Control {
-    /// Connects.
+impl FarmClient {
+    /// Connects and authenticates.
     ///
     /// # Errors
     ///
-    /// [`FarmError`].
+    /// [`FarmError::Etcd`], or [`FarmError::File`] where a file of `[farm]` cannot be read.
     pub async fn connect(config: &FarmConfig) -> Result<Self, FarmError> {
         Ok(Self {
             config: config.clone(),
@@ -91,107 +94,105 @@ impl Control {
         })
     }
 
-    /// How the farm stands.
+    /// Reads the state of the farm.
     ///
     /// # Errors
     ///
-    /// [`FarmError`]; also where there is no document.
+    /// [`FarmError`]; [`FarmError::NoDocument`] where the farm does not exist.
     pub async fn status(&mut self) -> Result<FarmStatus, FarmError> {
         let snapshot = self.store.read().await?;
         let prefix = &self.config.prefix;
         let Some(document) = &snapshot.document else {
             return Err(FarmError::NoDocument(prefix.clone()));
         };
-        let head = Document::head(&document.value)
-            .map_err(|error| FarmError::document(&self.config, error))?;
+        let head = Document::read_head(&document.value)
+            .map_err(|error| FarmError::document(&self.config.prefix, error))?;
         Ok(FarmStatus {
             prefix: prefix.clone(),
-            step: head.place().step(),
+            step: head.position().step(),
             request: snapshot.request.as_ref().map(|request| request.value),
             hosts: members(&snapshot, &head),
             document: head,
         })
     }
 
-    /// Asks the leader for something. It does so within a second, if there is one.
+    /// Leaves a request for the leader, which handles it within a second.
     ///
     /// # Errors
     ///
-    /// [`FarmError`].
-    pub async fn ask(&mut self, wish: Wish) -> Result<(), FarmError> {
-        self.store.ask(wish).await.map(drop)
+    /// [`FarmError::Etcd`].
+    pub async fn request(&mut self, request: Request) -> Result<(), FarmError> {
+        self.store.request(request).await.map(drop)
     }
 
-    /// Has rotations wait for a host no more. `false` where it is not one of the farm's.
+    /// Removes a host, so that no rotation waits for it. `false` where there is none of that name.
     ///
     /// # Errors
     ///
-    /// [`FarmError`].
+    /// [`FarmError::Etcd`].
     pub async fn forget(&mut self, host: &str) -> Result<bool, FarmError> {
         self.store.forget(host).await
     }
 
-    /// Founds a farm: with what this host has stored of it, else with the keys that its kernel has, else with
-    /// new ones. `None` where there is a document and it is not to be replaced.
+    /// Creates the farm's document: the one that this host has stored, or else one with the keys of its kernel, or
+    /// else one with a new key. `None` where there is a document and `replace` is not set.
     ///
     /// # Errors
     ///
     /// [`FarmError`].
-    pub async fn found(
+    pub async fn init(
         &mut self,
         kernel: Option<&KeyPair>,
         replace: bool,
-    ) -> Result<Option<(Head, Origin)>, FarmError> {
+    ) -> Result<Option<(DocumentHead, KeyOrigin)>, FarmError> {
         let seal = self.config.seal()?;
-        let (document, origin) = match (stored(&self.config, seal.as_ref()), kernel) {
-            (Some(document), _) => (document, Origin::Stored),
-            (None, Some(pair)) => (self.first(pair), Origin::Kernel),
+        let (document, origin) = match (StateFile::stored_document(&self.config, seal.as_ref()), kernel) {
+            (Some(document), _) => (document, KeyOrigin::Stored),
+            (None, Some(pair)) => (self.first_document(pair), KeyOrigin::Kernel),
             (None, None) => {
                 let pair = KeyPair {
                     primary: random_key()?,
                     backup: None,
                 };
-                (self.first(&pair), Origin::New)
+                (self.first_document(&pair), KeyOrigin::New)
             }
         };
         let text = document
             .write(seal.as_ref())
-            .map_err(|error| FarmError::document(&self.config, error))?;
-        let founded = self.store.found(&text, replace).await?;
-        Ok(founded.then(|| (document.head.clone(), origin)))
+            .map_err(|error| FarmError::document(&self.config.prefix, error))?;
+        let created = self.store.create_document(&text, replace).await?;
+        Ok(created.then(|| (document.head.clone(), origin)))
     }
 
-    fn first(&self, pair: &KeyPair) -> Document {
-        let now = millis(Now::read().wall);
-        Document::new(&random_id(), Standing::first(pair), now, &self.config.host)
+    fn first_document(&self, pair: &KeyPair) -> Document {
+        let now = milliseconds(Now::read().wall);
+        Document::new(&random_id(), FarmState::first(pair), now, &self.config.host)
     }
 }
 
-/// Where a farm's first keys come from.
+/// The origin of the keys in a new document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// This host has been one of the farm's before.
+pub enum KeyOrigin {
+    /// The document that this host had stored.
     Stored,
-    /// They are those that this host's kernel has.
+    /// The kernel of this host.
     Kernel,
-    /// They are random.
+    /// A new random key.
     New,
 }
 
-/// How long it may take a leader to be found and to act: a lease, and some.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-
-fn members(snapshot: &Snapshot, head: &Head) -> Vec<Member> {
+/// All hosts in the snapshot, by name.
+fn members(snapshot: &FarmSnapshot, head: &DocumentHead) -> Vec<MemberStatus> {
     let mut alive = snapshot.candidates.iter().map(|it| it.value.host.as_str());
     let leader = alive.next();
     let alive: BTreeSet<&str> = alive.chain(leader).collect();
-    let here = Some(head.place().step());
-    let member = |name: &String, record: &Record, left_behind| Member {
+    let step = Some(head.position().step());
+    let member = |name: &String, record: &HostRecord, left_behind| MemberStatus {
         name: name.clone(),
         alive: alive.contains(name.as_str()),
         leads: leader == Some(name),
         left_behind,
-        acknowledged: record.step == here,
+        acknowledged: record.step == step,
         differs: record
             .primary
             .as_ref()
@@ -200,7 +201,7 @@ fn members(snapshot: &Snapshot, head: &Head) -> Vec<Member> {
     };
     let hosts = snapshot.hosts.iter();
     let hosts = hosts.map(|(name, record)| member(name, &record.value, false));
-    let left = snapshot.left.iter();
+    let left = snapshot.left_behind.iter();
     let left = left.filter(|(name, _)| !snapshot.hosts.contains_key(*name));
     let left = left.map(|(name, record)| member(name, record, true));
     let mut members: Vec<_> = hosts.chain(left).collect();

@@ -1,95 +1,72 @@
-//! A host's part in its farm, as whoever keeps the keys sees it.
+//! A host's membership in its farm: the task that talks to etcd, and the keys that it offers.
 
 use std::future::pending;
 
-use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
+use tokio::{runtime::Handle, task::AbortHandle};
 use tracing::error;
 
 use super::{
-    FarmConfig, FarmError,
     agent::Agent,
-    phase::Standing,
-    report::{FarmReport, Shared},
-    state::StateFile,
+    config::FarmConfig,
+    error::FarmError,
+    report::{FarmReport, SharedReport},
+    source::{FarmSource, KeeperChannels, channels},
+    state_file::StateFile,
 };
-use crate::keys::Fingerprint;
 
-/// What whoever keeps the keys says of them.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct InForce {
-    /// The step that is in force on both sides; `None` where it is none of the farm's.
-    pub(crate) step: Option<u64>,
-    /// The key that the kernel issues.
-    pub(crate) primary: Option<Fingerprint>,
-    /// What is wrong.
-    pub(crate) error: Option<String>,
-}
-
-/// The end of whoever keeps the keys.
-#[derive(Clone)]
-pub(crate) struct Link {
-    /// What is to be in force; `None` until there is a document.
-    pub(crate) offered: watch::Receiver<Option<Standing>>,
-    /// What is.
-    pub(crate) in_force: watch::Sender<InForce>,
-}
-
-/// A host's part in its farm. It ends when this is dropped.
-pub(crate) struct Farm {
-    link: Link,
-    report: Shared,
+/// A host's membership. Dropping it ends the task; the host stays a member for the farm.
+pub(crate) struct Membership {
+    channels: KeeperChannels,
+    report: SharedReport,
     task: AbortHandle,
 }
 
-impl Farm {
-    /// Begins, with what is stored; etcd is asked by a task of `runtime`.
+impl Membership {
+    /// Starts from the stored document, with a task of `runtime` that connects to etcd.
     ///
     /// # Errors
     ///
-    /// [`FarmError`] where the seal cannot be read.
+    /// [`FarmError::File`] where the seal cannot be read.
     pub(crate) fn start(config: FarmConfig, runtime: &Handle) -> Result<Self, FarmError> {
         let seal = config.seal()?;
-        let (state, held, wrong) = StateFile::open(&config, seal.as_ref());
-        if let Some(wrong) = wrong {
-            error!("farm: {wrong}");
+        let (state_file, held, problem) = StateFile::open(&config, seal.as_ref());
+        if let Some(problem) = problem {
+            error!("farm: {problem}");
         }
-        let report = Shared::default();
+        let report = SharedReport::default();
         report.change(|report| {
             report.host.clone_from(&config.host);
             report.prefix.clone_from(&config.prefix);
-            report.place = held.as_ref().map(|held| held.standing.place);
+            report.position = held.as_ref().map(|held| held.state.position);
         });
-        let standing = held.as_ref().map(|held| held.standing.clone());
-        let (offer, offered) = watch::channel(standing);
-        let (in_force, has) = watch::channel(InForce::default());
-        let agent = Agent::new(config, seal, (state, held), (offer, has), report.clone());
-        let task = runtime.spawn(agent.run()).abort_handle();
+        let (agent, keeper) = channels(held.as_ref().map(|held| held.state.clone()));
+        let agent = Agent::new(config, seal, (state_file, held), agent, report.clone());
         Ok(Self {
-            link: Link { offered, in_force },
+            channels: keeper,
             report,
-            task,
+            task: runtime.spawn(agent.run()).abort_handle(),
         })
     }
 
-    /// The end of whoever keeps the keys.
-    pub(crate) fn link(&self) -> Link {
-        self.link.clone()
+    /// The farm's keys, for a [`crate::keys::Keeper`].
+    pub(crate) fn source(&self) -> FarmSource {
+        FarmSource::new(self.channels.clone())
     }
 
-    /// What there is to say.
+    /// The farm's state, as this host sees it.
     pub(crate) fn report(&self) -> FarmReport {
         self.report.get()
     }
 
-    /// Waits until other keys are to be in force.
+    /// Waits until the farm offers other keys. Cancel safe.
     pub(crate) async fn changed(&mut self) {
-        if self.link.offered.changed().await.is_err() {
+        if self.channels.offered.changed().await.is_err() {
             pending::<()>().await;
         }
     }
 }
 
-impl Drop for Farm {
+impl Drop for Membership {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -1,296 +1,221 @@
-//! Looks after the keys of one namespace: has those in force that the source says, and notices where
-//! someone else changes them.
-
-mod source;
+//! Keeps the keys of one namespace as its source plans them, and detects changes by others.
 
 use std::{fmt::Display, time::Duration};
 
 use tfo_common::cookie::KeySet;
 use tracing::{error, info, warn};
 
-use self::source::Source;
-use super::{Fingerprint, KeyPair, KeyReport, OnForeignChange, Plan, SourceConfig};
+use super::{
+    endpoints::KeyEndpoints,
+    report::KeyReport,
+    schedule::KeyPlan,
+    source::{Authority, KeySource, SourceStart},
+};
 use crate::{
-    farm::{InForce, Link, phase::Standing},
     kernel::clock::Now,
+    model::{Fingerprint, KeyPair},
 };
 
-/// The two sides that hold keys.
-pub trait Host {
-    /// Why a side did not give or take them: one line.
-    type Error: Display;
-
-    /// The kernel's pair, or `None` where there is no key yet.
-    ///
-    /// # Errors
-    ///
-    /// Where it cannot be read.
-    fn kernel(&self) -> Result<Option<KeyPair>, Self::Error>;
-
-    /// The kernel's pair and what the data path accepts, at a moment when nobody is changing them.
-    ///
-    /// # Errors
-    ///
-    /// Where either cannot be read.
-    fn both(&self) -> Result<(Option<KeyPair>, Option<KeySet>), Self::Error>;
-
-    /// Puts a plan in force on both sides; see [`key_change::install`](crate::datapath::key_change::install).
-    ///
-    /// # Errors
-    ///
-    /// Where it cannot; the keys before are then still in force.
-    fn install(&mut self, plan: &Plan) -> Result<(), Self::Error>;
+/// What to do after somebody else changed the kernel's keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnForeignChange {
+    /// Install the source's keys again.
+    #[default]
+    Restore,
+    /// Keep the new ones until the source's next change.
+    Follow,
 }
 
-/// Looks after the keys of one namespace. [`Keeper::tick`] does all there is to do; it is to be called
-/// about twice a second, and whenever there is reason to think that something changed.
+/// The keys that were in force before the controller began.
+#[derive(Clone, Default)]
+pub struct InitialKeys {
+    /// The kernel's.
+    pub pair: Option<KeyPair>,
+    /// Those that the data path accepts.
+    pub accepted: Option<KeySet>,
+    /// How long ago the primary key became primary.
+    pub age: Option<Duration>,
+    /// The data path was attached before: clients hold cookies that another controller answered for.
+    pub taken_over: bool,
+}
+
+/// Keeps the keys of one namespace. [`Keeper::tick`] is to be called about twice a second, and whenever something
+/// may have changed.
 pub struct Keeper {
-    source: Source,
+    source: Box<dyn KeySource>,
     on_foreign_change: OnForeignChange,
-    /// What was put in force last.
-    plan: Option<Plan>,
-    /// What the kernel then had; someone else's, where theirs were taken.
+    /// The plan that was installed last.
+    plan: Option<KeyPlan>,
+    /// The kernel's pair after the last change, by whomever.
     expected: Option<KeyPair>,
     /// When the primary key changed, by [`Now::boot`].
     since: Duration,
     report: KeyReport,
 }
 
-/// What was in force before the controller began.
-#[derive(Clone, Default)]
-pub struct Found {
-    /// The kernel's keys.
-    pub pair: Option<KeyPair>,
-    /// What the data path accepts.
-    pub accepted: Option<KeySet>,
-    /// How long the primary key has been that.
-    pub age: Option<Duration>,
-    /// Whether the data path was attached already: clients then hold cookies that a controller like this
-    /// one stood for.
-    pub taken_over: bool,
-}
-
 impl Keeper {
-    /// Begins with what was found. Nothing changes before the first [`Keeper::tick`].
+    /// Changes nothing before the first [`Keeper::tick`]. `open` makes the source.
     pub fn new(
-        config: &SourceConfig,
+        initial: InitialKeys,
         on_foreign_change: OnForeignChange,
-        found: Found,
         now: Now,
+        open: impl FnOnce(SourceStart) -> Box<dyn KeySource>,
     ) -> Self {
-        let since = now.boot.saturating_sub(found.age.unwrap_or_default());
-        let last = found.pair.as_ref().map(|pair| pair.primary);
-        let source = Source::new(
-            config,
-            in_force(found.pair.clone(), found.accepted),
+        let since = now.boot.saturating_sub(initial.age.unwrap_or_default());
+        let last = initial.pair.as_ref().map(|pair| pair.primary);
+        let source = open(SourceStart {
+            in_force: KeyPlan::in_force(initial.pair.clone(), initial.accepted),
             since,
-            last.filter(|_| found.taken_over),
+            last_primary: last.filter(|_| initial.taken_over),
             now,
-        );
+        });
         Self {
+            report: KeyReport {
+                source: source.name(),
+                ..KeyReport::default()
+            },
             source,
             on_foreign_change,
             plan: None,
-            expected: found.pair,
+            expected: initial.pair,
             since,
-            report: KeyReport {
-                source: config.name(),
-                ..KeyReport::default()
-            },
         }
     }
 
-    /// Goes on with another source, or with other times. The key that is primary stays accepted for as
-    /// long as the kernel has room for it; see [`super::SecretSchedule`].
+    /// Changes to another source, or to another interval. The primary key stays accepted for as long as the kernel
+    /// has room for it; see [`super::SecretSchedule`].
     pub fn configure(
         &mut self,
-        config: &SourceConfig,
         on_foreign_change: OnForeignChange,
         now: Now,
+        open: impl FnOnce(SourceStart) -> Box<dyn KeySource>,
     ) {
+        let plan = self.plan.take();
+        self.source = open(SourceStart {
+            in_force: plan.or_else(|| KeyPlan::in_force(self.expected.clone(), None)),
+            since: self.since,
+            last_primary: self.expected.as_ref().map(|pair| pair.primary),
+            now,
+        });
         self.on_foreign_change = on_foreign_change;
-        self.report.source = config.name();
-        if let (Source::Random(schedule), SourceConfig::Random { interval }) =
-            (&mut self.source, config)
-        {
-            schedule.interval = *interval;
-            return;
-        }
-        let last = self.expected.as_ref().map(|pair| pair.primary);
-        let plan = self.plan.take().or(in_force(self.expected.clone(), None));
-        self.source = Source::new(config, plan, self.since, last, now);
+        self.report.source = self.source.name();
     }
 
-    /// Takes a farm's keys from this link, where they are to come from a farm.
-    pub(crate) fn join(&mut self, to: Link) {
-        if let Source::Etcd { link, .. } = &mut self.source {
-            *link = Some(to);
-        }
-    }
-
-    /// What there is to say about the keys.
+    /// The state of the keys, for logs and metrics.
     pub fn report(&self) -> KeyReport {
         self.report.clone()
     }
 
-    /// How long it is until the next change is due; `None` where it is overdue, or the source decides.
-    pub fn next(&self, now: Now) -> Option<Duration> {
-        let due = self.source.next(now)?;
+    /// The time until the next change; `None` where it is overdue, or no clock decides.
+    pub fn until_next(&self, now: Now) -> Option<Duration> {
+        let due = self.source.next_change(now)?;
         due.checked_sub(now.boot).filter(|left| !left.is_zero())
     }
 
-    /// Has the right keys in force, and notices what someone else did. What fails changes nothing, is said
-    /// once, and is tried again the next time.
-    pub fn tick(&mut self, host: &mut impl Host, now: Now) {
-        let trouble = self.source.refresh();
-        let result = self.advance(host, now);
-        let trouble = result.and(trouble);
-        match (&trouble, &self.report.last_error) {
-            (Err(text), last) if last.as_ref() != Some(text) => {
-                error!("{text}");
+    /// Installs the source's plan where it is not in force, and looks for changes by others. A failure changes
+    /// nothing, is logged once, and is tried again at the next call.
+    pub fn tick<E: KeyEndpoints>(&mut self, endpoints: &mut E, now: Now) {
+        let refreshed = self.source.refresh();
+        let result = self.advance(endpoints, now).and(refreshed);
+        match (&result, &self.report.last_error) {
+            (Err(error), last) if last.as_ref() != Some(error) => {
+                error!("{error}");
                 self.report.failures += 1;
             }
-            (Ok(()), Some(_)) => info!("keys: all is well again"),
+            (Ok(()), Some(_)) => info!("keys: the last error is resolved"),
             _ => {}
         }
-        self.report.last_error = trouble.err();
-        self.report.primary = self
-            .expected
-            .as_ref()
-            .map(|pair| Fingerprint::of(&pair.primary));
+        self.report.last_error = result.err();
+        let primary = self.expected.as_ref().map(|pair| &pair.primary);
+        self.report.primary = primary.map(Fingerprint::of);
         self.report.since = Some(now.wall_at(self.since));
-        self.report.next = self.source.next(now).map(|next| now.wall_at(next));
-        self.tell_farm();
+        self.report.next = self.source.next_change(now).map(|due| now.wall_at(due));
+        self.source
+            .observe(self.expected.as_ref(), self.report.last_error.as_deref());
     }
 
-    /// Says what is in force, where a farm waits for it.
-    fn tell_farm(&self) {
-        let Source::Etcd {
-            link: Some(link),
-            standing,
-        } = &self.source
-        else {
-            return;
-        };
-        let error = self.report.last_error.clone();
-        let standing = standing
-            .as_ref()
-            .filter(|standing| error.is_none() && self.expected.as_ref() == Some(&standing.pair()));
-        let has = InForce {
-            step: standing.map(Standing::step),
-            primary: self.report.primary,
-            error,
-        };
-        link.in_force.send_if_modified(|old| {
-            let new = *old != has;
-            *old = has;
-            new
-        });
-    }
-
-    fn advance(&mut self, host: &mut impl Host, now: Now) -> Result<(), String> {
-        let kernel = host.kernel().map_err(text)?;
-        if kernel != self.expected {
-            self.foreign(host, now)?;
+    fn advance<E: KeyEndpoints>(&mut self, endpoints: &mut E, now: Now) -> Result<(), String> {
+        if endpoints.kernel().map_err(text)? != self.expected {
+            self.handle_foreign_change(endpoints, now)?;
         }
         let Some(plan) = self.source.plan(now, self.expected.as_ref())? else {
             return Ok(());
         };
         if self.plan.as_ref() != Some(&plan) {
-            host.install(&plan).map_err(text)?;
-            self.in_force(plan.pair.clone(), now);
+            endpoints.install(&plan).map_err(text)?;
+            self.record(plan.pair.clone(), now);
         }
-        self.source.done(&plan, now);
+        self.source.installed(&plan, now);
         self.plan = Some(plan);
         Ok(())
     }
 
-    /// The kernel has other keys than were put there.
-    fn foreign(&mut self, host: &mut impl Host, now: Now) -> Result<(), String> {
-        let (kernel, accepted) = host.both().map_err(text)?;
+    /// The kernel has another pair than the one that was last put in force.
+    fn handle_foreign_change<E: KeyEndpoints>(
+        &mut self,
+        endpoints: &mut E,
+        now: Now,
+    ) -> Result<(), String> {
+        let (kernel, accepted) = endpoints.both().map_err(text)?;
         if kernel == self.expected {
             return Ok(());
         }
-        let is_random = matches!(self.source, Source::Random(_));
-        let by_us = kernel.as_ref().zip(accepted).is_some_and(|(pair, set)| {
-            // Who goes by the rule has the data path follow.
-            set.keys().starts_with(pair.to_set().keys())
+        // Only `tfo` changes the data path along with the kernel.
+        let by_tfo = kernel.as_ref().zip(accepted).is_some_and(|(pair, set)| {
+            let keys = pair.to_set();
+            set.keys().starts_with(keys.keys())
         });
-        let kernel = match (&self.source, kernel) {
-            // The source's word is law, and this is the source.
-            (Source::Kernel, Some(pair)) => {
-                return self.take(host, pair, now);
-            }
-            // An operator's `tfo keys`: as good a random key as ours.
-            (_, Some(pair)) if by_us && is_random => {
-                info!("keys were changed by another tfo");
-                return self.take(host, pair, now);
+        let kernel = match (self.source.authority(), kernel) {
+            (Authority::Anyone, Some(pair)) => return self.follow(endpoints, pair, now),
+            (Authority::Tfo, Some(pair)) if by_tfo => {
+                info!("keys: another tfo process changed them");
+                return self.follow(endpoints, pair, now);
             }
             (_, kernel) => kernel,
         };
         self.report.foreign_changes += 1;
-        let theirs = kernel.as_ref().map_or("none".to_owned(), |pair| {
+        let primary = kernel.as_ref().map_or("none".to_owned(), |pair| {
             Fingerprint::of(&pair.primary).to_string()
         });
         let what = "someone else changed net.ipv4.tcp_fastopen_key";
         if let (OnForeignChange::Follow, Some(pair)) = (self.on_foreign_change, kernel) {
-            warn!("{what}: primary {theirs}; followed, as configured");
-            return self.take(host, pair, now);
+            warn!("{what}: primary {primary}; following it, as configured");
+            return self.follow(endpoints, pair, now);
         }
-        warn!("{what}: primary {theirs}; putting ours back");
-        // What is in force is not what was planned: the plan is installed anew.
+        warn!("{what}: primary {primary}; restoring the configured keys");
+        // With no plan recorded, the next step installs the source's.
         self.plan = None;
         Ok(())
     }
 
-    /// Takes keys that are in the kernel already.
-    fn take(&mut self, host: &mut impl Host, pair: KeyPair, now: Now) -> Result<(), String> {
-        let plan = Plan { pair, staged: None };
-        host.install(&plan).map_err(text)?;
-        self.in_force(plan.pair.clone(), now);
-        match &mut self.source {
-            Source::Random(schedule) => schedule.done(&plan, now),
-            Source::Kernel => {}
-            // What it planned last is not planned again, until the next change.
-            Source::Secret { .. } | Source::File { .. } | Source::Etcd { .. } => return Ok(()),
+    /// Has the data path accept a pair that the kernel already holds.
+    fn follow<E: KeyEndpoints>(
+        &mut self,
+        endpoints: &mut E,
+        pair: KeyPair,
+        now: Now,
+    ) -> Result<(), String> {
+        let plan = KeyPlan::unstaged(&pair);
+        endpoints.install(&plan).map_err(text)?;
+        self.record(pair, now);
+        if self.source.adopt(&plan, now) {
+            self.plan = Some(plan);
         }
-        self.plan = Some(plan);
         Ok(())
     }
 
-    /// Remembers what came into force.
-    fn in_force(&mut self, pair: KeyPair, now: Now) {
+    /// Records that `pair` came into force.
+    fn record(&mut self, pair: KeyPair, now: Now) {
         let old = self.expected.as_ref().map(|old| old.primary);
         if self.expected.as_ref() != Some(&pair) {
             self.report.rotations += 1;
-            info!("keys: {}", describe(&pair));
+            info!("keys: {}", pair.describe());
         }
         if old != Some(pair.primary) {
             self.since = now.boot;
         }
         self.expected = Some(pair);
-    }
-}
-
-/// The plan that is in force, where the data path accepts the kernel's keys and one more.
-fn in_force(pair: Option<KeyPair>, accepted: Option<KeySet>) -> Option<Plan> {
-    let pair = pair?;
-    let staged =
-        accepted.and_then(
-            |accepted| match accepted.keys().strip_prefix(pair.to_set().keys())? {
-                [staged] => Some(*staged),
-                _ => None,
-            },
-        );
-    Some(Plan { pair, staged })
-}
-
-/// A pair's fingerprints, in words.
-fn describe(pair: &KeyPair) -> String {
-    let primary = Fingerprint::of(&pair.primary);
-    match &pair.backup {
-        Some(backup) => format!("primary {primary}, backup {}", Fingerprint::of(backup)),
-        None => format!("primary {primary}"),
     }
 }
 

@@ -1,14 +1,12 @@
-//! Where metrics are served.
+//! The listening socket of the metrics server.
 
 use std::{
-    fmt, fs, io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    fs, io,
     os::unix::{
         fs::{FileTypeExt as _, PermissionsExt as _},
-        net::UnixStream as Probe,
+        net::UnixStream as BlockingUnixStream,
     },
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
 use tokio::{
@@ -16,124 +14,68 @@ use tokio::{
     net::{TcpListener, UnixListener},
 };
 
-/// Who may connect to the unix socket: its owner and its group.
-const SOCKET_MODE: u32 = 0o660;
+use crate::model::ListenAddress;
 
-/// A listening address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// TCP.
-    Tcp(SocketAddr),
-    /// A unix socket.
-    Unix(PathBuf),
-}
+/// Permissions of the UNIX socket: its owner and its group may connect.
+const SOCKET_MODE: u32 = 0o660;
 
 /// Why metrics cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// It is no address.
+    /// Another process listens there.
     #[error(
-        "write a port (of the loopback address), ADDRESS:PORT, or unix: and the whole path of a socket (unix:PATH), not {0:?}"
+        "metrics: {0} is taken: stop the process that listens there (`ss -lxtnp` shows it), or choose another address with --metrics"
     )]
-    Address(String),
-    /// Someone listens there.
-    #[error(
-        "metrics: {0} is taken: end what listens there (`ss -lxtnp` shows it), or serve elsewhere by --metrics"
-    )]
-    Taken(Listen),
-    /// Something that is not a socket is in the way.
-    #[error("metrics: {path} exists and is not a socket: remove it, or serve elsewhere by --metrics", path = path.display())]
+    Taken(ListenAddress),
+    /// The path of the UNIX socket exists and is no socket.
+    #[error("metrics: {path} exists and is not a socket: remove it, or choose another address with --metrics", path = path.display())]
     Occupied {
         /// The file.
         path: PathBuf,
     },
-    /// The kernel does not let us.
-    #[error("metrics: cannot listen at {listen}: {source}: serve elsewhere by --metrics")]
+    /// bind(2) or listen(2) failed.
+    #[error("metrics: cannot listen at {address}: {source}: choose another address with --metrics")]
     Bind {
-        /// Where.
-        listen: Listen,
-        /// The kernel's word.
+        /// The address.
+        address: ListenAddress,
+        /// The cause.
         source: io::Error,
     },
 }
 
-impl FromStr for Listen {
-    type Err = ListenError;
-
-    fn from_str(text: &str) -> Result<Self, ListenError> {
-        let error = || ListenError::Address(text.to_owned());
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = PathBuf::from(path);
-            return path
-                .is_absolute()
-                .then_some(Self::Unix(path))
-                .ok_or_else(error);
-        }
-        if let Ok(port) = text.parse::<u16>() {
-            return Ok(Self::Tcp((Ipv4Addr::LOCALHOST, port).into()));
-        }
-        text.parse().map(Self::Tcp).map_err(|_| error())
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-impl Listen {
-    /// On the loopback, for who runs here.
-    pub const DEFAULT: Self = Self::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9733));
-
-    /// Other hosts may be able to reach it.
-    pub fn is_public(&self) -> bool {
-        match self {
-            Self::Tcp(address) => match address.ip() {
-                IpAddr::V4(ip) => !ip.is_loopback(),
-                IpAddr::V6(ip) => !ip.to_canonical().is_loopback(),
-            },
-            Self::Unix(_) => false,
-        }
-    }
-}
-
-/// A socket that listens. That of a path is removed on drop.
+/// A listening socket. The file of a UNIX socket is removed on drop.
 pub(super) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, PathBuf),
 }
 
-/// A connection, whichever way it came.
+/// A connection over TCP or a UNIX socket.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Listener {
-    pub(super) async fn bind(listen: &Listen) -> Result<Self, ListenError> {
-        let bound = match listen {
-            Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
-            Listen::Unix(path) => {
-                remove_stale(listen, path)?;
+    pub(super) async fn bind(address: &ListenAddress) -> Result<Self, ListenError> {
+        let bound = match address {
+            ListenAddress::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
+            ListenAddress::Unix(path) => {
+                remove_stale(address, path)?;
                 bind_unix(path)
             }
         };
         bound.map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => ListenError::Taken(listen.clone()),
+            io::ErrorKind::AddrInUse => ListenError::Taken(address.clone()),
             _ => ListenError::Bind {
-                listen: listen.clone(),
+                address: address.clone(),
                 source,
             },
         })
     }
 
-    /// Where it listens: the port is known then, too.
-    pub(super) fn address(&self) -> io::Result<Listen> {
+    /// The address, with the port that the kernel chose where 0 was asked for.
+    pub(super) fn address(&self) -> io::Result<ListenAddress> {
         Ok(match self {
-            Self::Tcp(listener) => Listen::Tcp(listener.local_addr()?),
-            Self::Unix(_, path) => Listen::Unix(path.clone()),
+            Self::Tcp(listener) => ListenAddress::Tcp(listener.local_addr()?),
+            Self::Unix(_, path) => ListenAddress::Unix(path.clone()),
         })
     }
 
@@ -148,7 +90,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Self::Unix(_, path) = self {
-            // Where it cannot be removed, the next bind finds it stale.
+            // If this fails, the next bind removes it as stale.
             let _ = fs::remove_file(path);
         }
     }
@@ -160,8 +102,8 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     Ok(listener)
 }
 
-/// Removes the socket of a process that was killed: nobody answers at it.
-fn remove_stale(listen: &Listen, path: &Path) -> Result<(), ListenError> {
+/// Removes a socket that no process listens at, left by one that was killed.
+fn remove_stale(address: &ListenAddress, path: &Path) -> Result<(), ListenError> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
     };
@@ -170,47 +112,12 @@ fn remove_stale(listen: &Listen, path: &Path) -> Result<(), ListenError> {
             path: path.to_owned(),
         });
     }
-    match Probe::connect(path) {
+    match BlockingUnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
             .map_err(|source| ListenError::Bind {
-                listen: listen.clone(),
+                address: address.clone(),
                 source,
             }),
-        _ => Err(ListenError::Taken(listen.clone())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_port_alone_is_of_the_loopback_address() {
-        for (text, shown, public) in [
-            ("9469", "127.0.0.1:9469", false),
-            ("127.0.0.1:0", "127.0.0.1:0", false),
-            ("[::1]:9469", "[::1]:9469", false),
-            ("0.0.0.0:9469", "0.0.0.0:9469", true),
-            ("[::]:9469", "[::]:9469", true),
-            ("unix:/run/tfo.sock", "unix:/run/tfo.sock", false),
-        ] {
-            let listen: Listen = text.parse().unwrap();
-            assert_eq!(
-                (listen.to_string().as_str(), listen.is_public()),
-                (shown, public)
-            );
-        }
-        for text in [
-            "",
-            "unix:",
-            "unix:tfo.sock",
-            "localhost",
-            "127.0.0.1",
-            "70000",
-            "/run/tfo",
-        ] {
-            let error = text.parse::<Listen>().unwrap_err();
-            assert!(error.to_string().contains("unix:PATH"), "{text}");
-        }
+        _ => Err(ListenError::Taken(address.clone())),
     }
 }

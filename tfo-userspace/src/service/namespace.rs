@@ -1,124 +1,101 @@
-//! One network namespace: what is attached there, and its keys. Everything here runs in the namespace's
-//! own thread.
+//! The service of one network namespace: what is attached there, its rules and its keys. It runs in the namespace's own
+//! thread.
 
 use std::{collections::BTreeSet, future::pending, time::Duration};
 
-use tfo_common::cookie::KeySet;
 use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
-use super::{StartError, guard::Watchman, memory, policy, watch::Watch};
+use super::{error::StartError, guard_monitor::GuardMonitor, keys::NamespaceKeys, memory, policy};
 use crate::{
     config::NamespaceConfig,
     datapath::{self, AttachError, Change, Ensured, Follower, Namespace, NamespaceError, Wanted},
-    farm::{Farm, FarmReport, Published},
-    kernel::{clock::Now, link, sysctl},
-    keys::{Found, Host, Keeper, KeyPair, KeyReport, Plan},
+    farm::FarmReport,
+    kernel::link,
+    keys::KeyReport,
 };
 
-/// How often the kernel's keys are looked at, at least: what someone else does is noticed within a second.
-const LOOK: Duration = Duration::from_millis(500);
-/// How long the kernel is left alone where it does not answer, or a namespace is not there.
-pub(super) const RETRY: Duration = Duration::from_secs(5);
+/// The interval at which keys and guard are checked.
+const TICK: Duration = Duration::from_millis(500);
 
-/// What happened in a namespace.
+/// An event in a namespace.
 pub(super) enum Event {
-    /// Something to what keys come from.
+    /// The key source may have other keys.
     Keys,
-    /// Something to an interface, or the kernel does not tell.
+    /// An interface changed, or rtnetlink failed.
     Interface(Result<Change, NamespaceError>),
 }
 
-/// One network namespace.
-pub(super) struct Site {
+/// The service of one network namespace.
+pub(super) struct NamespaceService {
     namespace: Namespace,
     config: NamespaceConfig,
     attached: BTreeSet<String>,
-    /// The others.
+    /// Configured interfaces that are not attached.
     missing: BTreeSet<String>,
-    /// From the first attempt on.
+    /// Follows interfaces; `None` before [`Self::begin`].
     follower: Option<Follower>,
-    /// Whether something was attached before.
+    /// Whether an interface was attached before the service started.
     taken_over: bool,
-    keeper: Option<Keeper>,
-    /// Why the configured policy is not in force, if it is not.
+    keys: NamespaceKeys,
+    /// Why the configured policy is not in force.
     policy_refused: Option<String>,
-    guard: Watchman,
-    watch: Watch,
-    /// Where the keys come from a farm.
-    farm: Option<Farm>,
-    published: Option<Published>,
-    /// Where the farm is asked from: the namespace in which the service was started.
-    runtime: Handle,
+    guard: GuardMonitor,
 }
 
-impl Site {
-    /// The calling thread's namespace; nothing is attached yet.
+impl NamespaceService {
+    /// `namespace` is the calling thread's. Nothing is attached yet.
     pub(super) fn new(namespace: Namespace, config: NamespaceConfig, runtime: Handle) -> Self {
-        let mut watch = Watch::default();
-        watch.set(config.source.path());
         Self {
-            farm: start_farm(&config, &runtime),
-            published: None,
-            runtime,
+            keys: NamespaceKeys::new(&config, runtime),
             namespace,
             config,
             attached: BTreeSet::new(),
             missing: BTreeSet::new(),
             follower: None,
             taken_over: false,
-            keeper: None,
             policy_refused: None,
-            guard: Watchman::default(),
-            watch,
+            guard: GuardMonitor::default(),
         }
     }
 
-    /// The namespace, to read what it counted.
     pub(super) const fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// What there is to say about its keys.
-    pub(super) fn keys(&self) -> KeyReport {
-        let report = self.keeper.as_ref().map(Keeper::report);
-        report.unwrap_or_else(|| KeyReport {
-            source: self.config.source.name(),
-            ..KeyReport::default()
-        })
+    pub(super) fn key_report(&self) -> KeyReport {
+        self.keys.report()
     }
 
-    /// Why the configured policy is not in force, if it is not.
+    pub(super) fn farm_report(&self) -> Option<FarmReport> {
+        self.keys.farm_report()
+    }
+
+    /// Why the configured policy is not in force.
     pub(super) fn policy_refused(&self) -> Option<String> {
         self.policy_refused.clone()
     }
 
-    /// Why the configured guard is not in force, if it is not.
+    /// Why the configured guard is not in force.
     pub(super) fn guard_refused(&self) -> Option<String> {
         self.guard.refused()
     }
 
-    /// What there is to say about its farm.
-    pub(super) fn farm(&self) -> Option<FarmReport> {
-        self.farm.as_ref().map(Farm::report)
-    }
-
-    /// The interfaces that are attached.
-    pub(super) fn interfaces(&self) -> impl Iterator<Item = &str> {
+    /// The attached interfaces.
+    pub(super) fn attached(&self) -> impl Iterator<Item = &str> {
         self.attached.iter().map(String::as_str)
     }
 
-    /// The interfaces that should be attached and are not.
+    /// The configured interfaces that are not attached.
     pub(super) fn missing(&self) -> impl Iterator<Item = &str> {
         self.missing.iter().map(String::as_str)
     }
 
-    /// Attaches to the interfaces that are there, and from then on to those that come. A failure is tried
-    /// again.
+    /// Attaches to the interfaces that exist, and follows those that appear. Failures are tried again.
     ///
     /// # Errors
     ///
-    /// The first failure, where nothing is attached then, which is left to the caller to say.
+    /// The first failure, not logged, where nothing is attached.
     pub(super) async fn begin(&mut self) -> Result<(), StartError> {
         let mut failed = self.attach_all().await;
         let first = (self.attached.is_empty() && !failed.is_empty()).then(|| failed.remove(0));
@@ -131,13 +108,13 @@ impl Site {
         first.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Attaches to every interface that is wanted, or brings it up to date. Gives what went wrong.
+    /// Attaches to every configured interface, or upgrades what is attached. Gives the failures.
     async fn attach_all(&mut self) -> Vec<AttachError> {
         let mut failed = Vec::new();
         for wanted in self.wanted() {
             let (choice, settings) = (wanted.choice, wanted.settings);
             match datapath::ensure(&self.namespace, &wanted.name, choice, settings).await {
-                Ok(ensured) => self.attached(wanted.name, &ensured),
+                Ok(ensured) => self.record_attached(wanted.name, &ensured),
                 Err(error) => {
                     self.attached.remove(&wanted.name);
                     self.missing.insert(wanted.name);
@@ -158,7 +135,7 @@ impl Site {
         self.config.interfaces.iter().map(wanted).collect()
     }
 
-    fn attached(&mut self, name: String, ensured: &Ensured) {
+    fn record_attached(&mut self, name: String, ensured: &Ensured) {
         if self.attached.contains(&name) && matches!(ensured, Ensured::Kept(_)) {
             return;
         }
@@ -168,45 +145,37 @@ impl Site {
         }
         self.missing.remove(&name);
         self.attached.insert(name);
-        memory::give_back();
+        memory::release_unused();
     }
 
-    /// Waits until something happens: beside the file of the keys, or to an interface, which is attached
-    /// where it is to be. Nothing is lost where it is dropped.
-    pub(super) async fn event(&mut self) -> Event {
+    /// Waits for an event. Attaches to configured interfaces that appear. Cancel safe.
+    pub(super) async fn next_event(&mut self) -> Event {
         let change = async {
             match &mut self.follower {
                 Some(follower) => follower.next().await,
                 None => pending().await,
             }
         };
-        let farm = async {
-            match &mut self.farm {
-                Some(farm) => farm.changed().await,
-                None => pending().await,
-            }
-        };
         tokio::select! {
-            () = self.watch.changed() => Event::Keys,
-            () = farm => Event::Keys,
+            () = self.keys.changed() => Event::Keys,
             change = change => Event::Interface(change),
         }
     }
 
-    /// Does what an event asks for.
-    pub(super) async fn take(&mut self, event: Event) {
+    /// Handles an event.
+    pub(super) async fn handle(&mut self, event: Event) {
         match event {
-            Event::Keys => self.tick_keys(),
-            Event::Interface(Ok(change)) => self.note(change).await,
+            Event::Keys => self.keys.tick(&mut self.namespace),
+            Event::Interface(Ok(change)) => self.handle_change(change).await,
             Event::Interface(Err(error)) => error!("{error}"),
         }
     }
 
-    async fn note(&mut self, change: Change) {
+    async fn handle_change(&mut self, change: Change) {
         match change {
             Change::Attached { name, ensured } => {
-                self.attached(name, &ensured);
-                // They went with the last interface that was attached before.
+                self.record_attached(name, &ensured);
+                // Policy and guard are lost with the last attached interface.
                 self.apply_rules().await;
             }
             Change::Renamed { ref from, ref to } => {
@@ -229,7 +198,7 @@ impl Site {
         }
     }
 
-    /// Puts the configured policy and guard in force, where there is a data path.
+    /// Puts the configured policy and guard in force, where an interface is attached.
     async fn apply_rules(&mut self) {
         if !self.attached.is_empty() {
             self.policy_refused = policy::apply(&self.namespace, &self.config);
@@ -237,97 +206,41 @@ impl Site {
         }
     }
 
-    /// Looks after the keys from the first attached interface on.
     fn start_keys(&mut self) -> Result<(), NamespaceError> {
-        if self.keeper.is_some() || self.attached.is_empty() {
+        if self.attached.is_empty() {
             return Ok(());
         }
-        let mode = sysctl::mode()?;
-        if !mode.server() {
-            warn!(
-                "TCP Fast Open is off for listeners here (net.ipv4.tcp_fastopen = {}): sysctl -w net.ipv4.tcp_fastopen={}",
-                mode.0,
-                mode.0 | 0x2
-            );
-        }
-        let (pair, accepted) = self.namespace.both_keys()?;
-        let found = Found {
-            pair,
-            accepted,
-            age: self.namespace.keys_age()?,
-            taken_over: self.taken_over,
-        };
-        let NamespaceConfig {
-            source,
-            on_foreign_change,
-            ..
-        } = &self.config;
-        let mut keeper = Keeper::new(source, *on_foreign_change, found, Now::read());
-        if let Some(farm) = &self.farm {
-            keeper.join(farm.link());
-        }
-        self.keeper = Some(keeper);
-        self.tick_keys();
-        Ok(())
+        self.keys.start(&mut self.namespace, self.taken_over)
     }
 
-    /// Does what is due. Gives the time until it is to be called again.
+    /// Does what is due. Gives the time until the next call.
     pub(super) fn tick(&mut self) -> Duration {
-        self.tick_keys();
+        self.keys.tick(&mut self.namespace);
         self.guard.tick(&self.namespace);
-        let next = self
-            .keeper
-            .as_ref()
-            .and_then(|keeper| keeper.next(Now::read()));
-        next.map_or(LOOK, |next| next.min(LOOK))
+        self.keys.until_next().map_or(TICK, |next| next.min(TICK))
     }
 
-    fn tick_keys(&mut self) {
-        if let Some(keeper) = &mut self.keeper {
-            keeper.tick(&mut Sides(&self.namespace), Now::read());
-        }
-        let cookie = self.namespace.cookie();
-        match self.farm() {
-            Some(report) => {
-                let published = self.published.get_or_insert_with(|| Published::new(cookie));
-                published.publish(report);
-            }
-            None => self.published = None,
-        }
-    }
-
-    /// Goes over to another configuration of the same namespace: what is in both goes on as it is.
+    /// Changes to another configuration of the same namespace. What both have in common goes on undisturbed.
     pub(super) async fn apply(&mut self, config: NamespaceConfig) {
         let old = std::mem::replace(&mut self.config, config);
         let new = self.config.clone();
-        let gone: Vec<String> = old
-            .interfaces
-            .into_iter()
-            .filter(|name| !new.interfaces.contains(name))
-            .collect();
-        for name in &gone {
-            self.missing.remove(name);
-            self.detach(name).await;
+        for name in &old.interfaces {
+            if !new.interfaces.contains(name) {
+                self.missing.remove(name);
+                self.detach(name).await;
+            }
         }
         if old.mode != new.mode {
             for name in &self.attached {
                 warn!(
-                    "{name}: runs as it does until it is attached anew: `tfo detach {name}`, and it is attached in the new mode"
+                    "{name}: keeps its mode until it is attached again: `tfo detach {name}`, and the service attaches it in the new mode"
                 );
             }
         }
-        if (&old.source, old.on_foreign_change) != (&new.source, new.on_foreign_change) {
+        if self.keys.configure(&new) {
             info!("keys: source {}", new.source.name());
-            self.watch.set(new.source.path());
-            self.farm = start_farm(&new, &self.runtime);
-            if let Some(keeper) = &mut self.keeper {
-                keeper.configure(&new.source, new.on_foreign_change, Now::read());
-                if let Some(farm) = &self.farm {
-                    keeper.join(farm.link());
-                }
-            }
         }
-        // What has other settings now is upgraded in place.
+        // Interfaces with other settings are upgraded in place.
         for error in self.attach_all().await {
             error!("{error}");
         }
@@ -342,10 +255,10 @@ impl Site {
         if let Some(follower) = &mut self.follower {
             follower.want(wanted);
         }
-        self.tick_keys();
+        self.keys.tick(&mut self.namespace);
     }
 
-    /// Detaches from everything.
+    /// Detaches from all interfaces.
     pub(super) async fn detach_all(&mut self) {
         for name in self.attached.clone() {
             self.detach(&name).await;
@@ -364,30 +277,5 @@ impl Site {
             Ok(()) => info!("{name}: detached"),
             Err(error) => error!("{error}"),
         }
-    }
-}
-
-/// The farm that keys come from, if they do.
-fn start_farm(config: &NamespaceConfig, runtime: &Handle) -> Option<Farm> {
-    let farm = Farm::start(config.source.farm()?.clone(), runtime);
-    farm.map_err(|error| error!("farm: {error}")).ok()
-}
-
-/// The namespace's data path and kernel.
-struct Sides<'a>(&'a Namespace);
-
-impl Host for Sides<'_> {
-    type Error = NamespaceError;
-
-    fn kernel(&self) -> Result<Option<KeyPair>, NamespaceError> {
-        Ok(sysctl::key()?)
-    }
-
-    fn both(&self) -> Result<(Option<KeyPair>, Option<KeySet>), NamespaceError> {
-        self.0.both_keys()
-    }
-
-    fn install(&mut self, plan: &Plan) -> Result<(), NamespaceError> {
-        self.0.install_keys(&plan.pair, plan.staged)
     }
 }

@@ -84,7 +84,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ),
     (
         "interfaces = ['a']\n[metrics]\nlisten = 'unix:m'",
-        &["tfo.toml:3: ", "whole path"],
+        &["tfo.toml:3: ", "absolute path"],
     ),
     ("", &["tfo.toml: ", "no interfaces", "-i"]),
     (

@@ -1,17 +1,4 @@
-//! A farm in etcd: what its keys are called there, and the few things that are done to them. What one call
-//! changes, it changes as a whole or not at all.
-//!
-//! | key below the prefix | holds |
-//! |---|---|
-//! | `document` | where the farm stands |
-//! | `hosts/NAME` | what the host has in force; there for as long as rotations wait for it |
-//! | `left/NAME` | what a host had in force that a rotation went on without |
-//! | `election/LEASE` | a host that runs; the first of them leads |
-//! | `request` | what someone asked the leader for |
-
-mod error;
-mod lease;
-mod snapshot;
+//! Reads and transactions on a farm's keys in etcd.
 
 use std::{fmt::Display, time::Duration};
 
@@ -21,39 +8,39 @@ use etcd_client::{
 };
 use serde::Serialize;
 
-use self::{
-    error::{explain, limited, text},
-    snapshot::stored,
+use super::{
+    error::{TIMEOUT, explain, limited, text},
+    lease::{LEASE_TIME, Lease},
+    snapshot::{Candidate, FarmSnapshot, HostRecord, Request, Versioned, parse},
 };
-use super::{FarmConfig, FarmError, config::pem};
+use crate::farm::{
+    config::{FarmConfig, read_pem},
+    error::FarmError,
+};
 
-pub(super) use lease::{LEASE, Lease};
-pub(super) use snapshot::{Candidate, Snapshot, Stored};
-pub use snapshot::{Record, Wish};
+/// Keys per range request: etcd limits the size of an answer.
+const PAGE: i64 = 1000;
+/// HTTP/2 keep-alive: the interval of pings, and how long their answer may take.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long etcd may take to answer.
-const LIMIT: Duration = Duration::from_secs(5);
-/// How many keys are read at a time.
-const PART: i64 = 1000;
-/// After how much silence etcd is asked whether it is there, and how long it may take to say so.
-const ALIVE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(3)];
-
-/// etcd, with one farm's keys.
+/// A connection to etcd, for the keys of one farm.
 #[derive(Clone)]
-pub(super) struct Store {
+pub(in crate::farm) struct Store {
     client: Client,
     prefix: String,
-    /// For errors.
-    place: String,
+    /// For error messages.
+    endpoints: String,
+    /// For error messages.
     user: Option<String>,
 }
 
 impl Store {
-    /// Makes a connection, and shows who this is.
-    pub(super) async fn connect(config: &FarmConfig) -> Result<Self, FarmError> {
+    /// Connects and authenticates.
+    pub(in crate::farm) async fn connect(config: &FarmConfig) -> Result<Self, FarmError> {
         let mut options = ConnectOptions::new()
-            .with_connect_timeout(LIMIT)
-            .with_keep_alive(ALIVE[0], ALIVE[1])
+            .with_connect_timeout(TIMEOUT)
+            .with_keep_alive(KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT)
             .with_keep_alive_while_idle(true)
             .with_require_leader(true);
         if let (Some((user, _)), Some(password)) = (&config.user, config.password()?) {
@@ -61,23 +48,23 @@ impl Store {
         }
         let mut tls = TlsOptions::new();
         if let Some(ca) = &config.ca {
-            tls = tls.ca_certificate(Certificate::from_pem(pem(ca)?));
+            tls = tls.ca_certificate(Certificate::from_pem(read_pem(ca)?));
         }
         if let (Some((certificate, _)), Some(key)) = (&config.certificate, config.key()?) {
-            tls = tls.identity(Identity::from_pem(pem(certificate)?, &*key));
+            tls = tls.identity(Identity::from_pem(read_pem(certificate)?, &*key));
         }
         if config.endpoints.iter().any(|it| it.starts_with("https:")) {
             options = options.with_tls(tls);
         }
-        let place = config.endpoints.join(", ");
+        let endpoints = config.endpoints.join(", ");
         let user = config.user.as_ref().map(|(user, _)| user.clone());
-        let explain = |error| explain(&place, user.as_deref(), &config.prefix, error);
+        let explain = |error| explain(&endpoints, user.as_deref(), &config.prefix, error);
         let client = Client::connect(&config.endpoints, Some(options));
         let client = limited(client).await.map_err(explain)?;
         Ok(Self {
             client,
             prefix: config.prefix.clone(),
-            place,
+            endpoints,
             user,
         })
     }
@@ -87,24 +74,24 @@ impl Store {
     }
 
     fn error(&self, error: impl Display) -> FarmError {
-        explain(&self.place, self.user.as_deref(), &self.prefix, error)
+        explain(&self.endpoints, self.user.as_deref(), &self.prefix, error)
     }
 
-    /// All of the farm, a part at a time: a message has its bounds.
-    pub(super) async fn read(&mut self) -> Result<Snapshot, FarmError> {
-        let mut snapshot = Snapshot::default();
+    /// Reads all keys of the farm, at one revision.
+    pub(in crate::farm) async fn read(&mut self) -> Result<FarmSnapshot, FarmError> {
+        let mut snapshot = FarmSnapshot::default();
         let mut from = self.prefix.clone().into_bytes();
-        // The last byte is a slash, and no greater one.
+        // The prefix ends in a slash, so its successor ends in the byte after that.
         let mut end = from.clone();
         end.pop();
         end.push(b'/' + 1);
         loop {
-            let part = GetOptions::new()
+            // Revision 0 asks for the newest; later pages are of the same one.
+            let page = GetOptions::new()
                 .with_range(end.as_slice())
-                .with_limit(PART);
-            // 0 is for the newest; all parts are of one revision.
-            let part = part.with_revision(snapshot.revision);
-            let answer = limited(self.client.get(from, Some(part))).await;
+                .with_limit(PAGE)
+                .with_revision(snapshot.revision);
+            let answer = limited(self.client.get(from, Some(page))).await;
             let answer = answer.map_err(|error| self.error(error))?;
             if snapshot.revision == 0 {
                 snapshot.revision = answer.header().map_or(0, ResponseHeader::revision);
@@ -117,24 +104,24 @@ impl Store {
                 _ => break,
             }
         }
-        snapshot.candidates.sort_by_key(|it| it.written);
+        snapshot.candidates.sort_by_key(|it| it.revision);
         Ok(snapshot)
     }
 
-    /// The document, and the revision at which it was read.
-    pub(super) async fn document(&mut self) -> Result<(i64, Option<Stored<Vec<u8>>>), FarmError> {
+    /// Reads the document. Gives the revision of the read, too.
+    pub(in crate::farm) async fn document(&mut self) -> Result<(i64, Option<Versioned<Vec<u8>>>), FarmError> {
         let answer = limited(self.client.get(self.key("document"), None)).await;
         let answer = answer.map_err(|error| self.error(error))?;
         let revision = answer.header().map_or(0, ResponseHeader::revision);
-        let document = answer.kvs().first().map(|pair| Stored {
+        let document = answer.kvs().first().map(|pair| Versioned {
             value: pair.value().to_vec(),
-            written: pair.mod_revision(),
+            revision: pair.mod_revision(),
         });
         Ok((revision, document))
     }
 
-    /// Whatever happens to a key from `revision` on, or to all that it begins.
-    pub(super) async fn watch(
+    /// Watches a key from `revision` on; all keys of the farm where `name` is empty.
+    pub(in crate::farm) async fn watch(
         &mut self,
         name: &str,
         revision: i64,
@@ -148,24 +135,24 @@ impl Store {
         Ok(watch.map_err(|error| self.error(error))?.1)
     }
 
-    /// A host's record, if there is one.
-    pub(super) async fn record(&mut self, host: &str) -> Result<Option<Stored<Record>>, FarmError> {
+    /// Reads a host's record.
+    pub(in crate::farm) async fn record(&mut self, host: &str) -> Result<Option<Versioned<HostRecord>>, FarmError> {
         let key = self.key(&format!("hosts/{host}"));
         let answer = limited(self.client.get(key, None)).await;
         let answer = answer.map_err(|error| self.error(error))?;
-        Ok(answer.kvs().first().and_then(stored))
+        Ok(answer.kvs().first().and_then(parse))
     }
 
-    /// Writes a host's record, if it is still as it was at `written` (0 where there was none). Gives the
-    /// revision of the new one.
-    pub(super) async fn put_record(
+    /// Writes a host's record if its revision is still `revision` (0 where there was none). Gives the revision of
+    /// the new record; `None` where the record changed.
+    pub(in crate::farm) async fn put_record(
         &mut self,
         host: &str,
-        record: &Record,
-        written: i64,
+        record: &HostRecord,
+        revision: i64,
     ) -> Result<Option<i64>, FarmError> {
         let key = self.key(&format!("hosts/{host}"));
-        let same = Compare::mod_revision(key.as_str(), CompareOp::Equal, written);
+        let same = Compare::mod_revision(key.as_str(), CompareOp::Equal, revision);
         let put = [
             TxnOp::put(key, json(record), None),
             TxnOp::delete(self.key(&format!("left/{host}")), None),
@@ -173,7 +160,7 @@ impl Store {
         self.commit(vec![same], put.to_vec()).await
     }
 
-    /// Carries out `then`, if all of `when` holds. Gives the revision at which it did.
+    /// Commits `then` if all of `when` hold. Gives the revision of the commit; `None` where one does not hold.
     async fn commit(
         &mut self,
         when: Vec<Compare>,
@@ -186,8 +173,8 @@ impl Store {
         Ok(answer.succeeded().then_some(revision))
     }
 
-    /// Puts up a document where there is none; or in the place of whatever stands there.
-    pub(super) async fn found(&mut self, text: &str, replace: bool) -> Result<bool, FarmError> {
+    /// Writes the first document; with `replace`, in place of any other. `false` where there is one.
+    pub(in crate::farm) async fn create_document(&mut self, text: &str, replace: bool) -> Result<bool, FarmError> {
         let key = self.key("document");
         let none = Compare::create_revision(key.as_str(), CompareOp::Equal, 0);
         let when = if replace { Vec::new() } else { vec![none] };
@@ -195,41 +182,41 @@ impl Store {
         Ok(self.commit(when, vec![put]).await?.is_some())
     }
 
-    /// As the leader: the next document, if nothing has changed that it was decided on: the document, the
-    /// request that it fulfils, and that this host leads.
-    pub(super) async fn advance(
+    /// As the leader, writes the next document if `preconditions` hold and the request that it fulfils, of the
+    /// revision `fulfils`, is still the same. `false` where something changed.
+    pub(in crate::farm) async fn advance(
         &mut self,
         text: &str,
-        basis: &Basis<'_>,
+        preconditions: &Preconditions<'_>,
         fulfils: Option<i64>,
     ) -> Result<bool, FarmError> {
-        let mut when = self.basis(basis);
+        let mut when = self.compares(preconditions);
         let mut then = vec![TxnOp::put(self.key("document"), text, None)];
-        if let Some(written) = fulfils {
+        if let Some(revision) = fulfils {
             let key = self.key("request");
             when.push(Compare::mod_revision(
                 key.as_str(),
                 CompareOp::Equal,
-                written,
+                revision,
             ));
             then.push(TxnOp::delete(key, None));
         }
         Ok(self.commit(when, then).await?.is_some())
     }
 
-    /// As the leader: goes on without a host, if that has said nothing meanwhile.
-    pub(super) async fn leave(
+    /// As the leader, removes a host from the members, if its record did not change. `false` where it did.
+    pub(in crate::farm) async fn leave_behind(
         &mut self,
         host: &str,
-        record: &Stored<Record>,
-        basis: &Basis<'_>,
+        record: &Versioned<HostRecord>,
+        preconditions: &Preconditions<'_>,
     ) -> Result<bool, FarmError> {
         let key = self.key(&format!("hosts/{host}"));
-        let mut when = self.basis(basis);
+        let mut when = self.compares(preconditions);
         when.push(Compare::mod_revision(
             key.as_str(),
             CompareOp::Equal,
-            record.written,
+            record.revision,
         ));
         let then = vec![
             TxnOp::delete(key, None),
@@ -238,16 +225,16 @@ impl Store {
         Ok(self.commit(when, then).await?.is_some())
     }
 
-    fn basis(&self, basis: &Basis<'_>) -> Vec<Compare> {
+    fn compares(&self, preconditions: &Preconditions<'_>) -> Vec<Compare> {
         let document = self.key("document");
         vec![
-            Compare::mod_revision(document, CompareOp::Equal, basis.document),
-            Compare::create_revision(basis.leader, CompareOp::Greater, 0),
+            Compare::mod_revision(document, CompareOp::Equal, preconditions.document),
+            Compare::create_revision(preconditions.leader_key, CompareOp::Greater, 0),
         ]
     }
 
-    /// Takes a host out of the farm, so that no rotation waits for it. `false` where there is none.
-    pub(super) async fn forget(&mut self, host: &str) -> Result<bool, FarmError> {
+    /// Removes a host, so that no rotation waits for it. `false` where there is none of that name.
+    pub(in crate::farm) async fn forget(&mut self, host: &str) -> Result<bool, FarmError> {
         let [member, left] = ["hosts", "left"].map(|it| self.key(&format!("{it}/{host}")));
         let delete = [member, left].map(|key| TxnOp::delete(key, None));
         let change = limited(self.client.txn(Txn::new().and_then(delete.to_vec()))).await;
@@ -259,16 +246,16 @@ impl Store {
         Ok(deleted.sum::<i64>() > 0)
     }
 
-    /// Asks the leader for something.
-    pub(super) async fn ask(&mut self, wish: Wish) -> Result<i64, FarmError> {
-        let put = limited(self.client.put(self.key("request"), json(&wish), None)).await;
+    /// Leaves a request for the leader.
+    pub(in crate::farm) async fn request(&mut self, request: Request) -> Result<i64, FarmError> {
+        let put = limited(self.client.put(self.key("request"), json(&request), None)).await;
         let put = put.map_err(|error| self.error(error))?;
         Ok(put.header().map_or(0, ResponseHeader::revision))
     }
 
-    /// A lease, and the two ends of what keeps it alive.
-    pub(super) async fn lease(&mut self) -> Result<Lease, FarmError> {
-        let granted = self.client.lease_grant(LEASE.as_secs().cast_signed(), None);
+    /// Grants a lease and opens its keep-alive stream.
+    pub(in crate::farm) async fn lease(&mut self) -> Result<Lease, FarmError> {
+        let granted = self.client.lease_grant(LEASE_TIME.as_secs().cast_signed(), None);
         let granted = limited(granted).await.map_err(|error| self.error(error))?;
         let id = granted.id();
         let kept = limited(self.client.lease_keep_alive(id)).await;
@@ -276,21 +263,21 @@ impl Store {
         Ok(Lease::new(id, keeper, answers))
     }
 
-    /// Whether a lease has not ended yet.
-    pub(super) async fn is_alive(&mut self, lease: i64) -> Result<bool, FarmError> {
+    /// Whether a lease has not expired.
+    pub(in crate::farm) async fn is_lease_alive(&mut self, lease: i64) -> Result<bool, FarmError> {
         let left = limited(self.client.lease_time_to_live(lease, None)).await;
         let left = left.map_err(|error| self.error(error))?;
         Ok(left.ttl() > 0)
     }
 
-    /// Ends a lease that nobody needs any more.
-    pub(super) async fn end_lease(&mut self, id: i64) {
-        // It may have ended by itself.
+    /// Revokes a lease of an earlier session.
+    pub(in crate::farm) async fn revoke_lease(&mut self, id: i64) {
+        // It may have expired.
         let _ = limited(self.client.lease_revoke(id)).await;
     }
 
-    /// Stands for election, and waits until this host leads. Gives the key by which etcd knows that it does.
-    pub(super) async fn campaign(
+    /// Waits until this host is elected. Gives the key that exists for as long as it leads.
+    pub(in crate::farm) async fn campaign(
         mut self,
         candidate: Candidate,
         lease: i64,
@@ -302,19 +289,19 @@ impl Store {
         key.ok_or_else(|| self.error("an election without a winner"))
     }
 
-    /// The next of a stream's messages.
-    pub(super) fn next<T>(&self, message: Result<Option<T>, Error>) -> Result<T, FarmError> {
+    /// The message that a stream gave, or why there is none.
+    pub(in crate::farm) fn next_message<T>(&self, message: Result<Option<T>, Error>) -> Result<T, FarmError> {
         let message = message.map_err(|error| self.error(text(&error)))?;
-        message.ok_or_else(|| self.error("it ended the connection"))
+        message.ok_or_else(|| self.error("it closed the connection"))
     }
 }
 
-/// What a leader's decision rests on.
-pub(super) struct Basis<'a> {
-    /// The revision at which the document was written.
-    pub(super) document: i64,
-    /// The key that is there for as long as it leads.
-    pub(super) leader: &'a [u8],
+/// What must still hold when a leader's write reaches etcd.
+pub(in crate::farm) struct Preconditions<'a> {
+    /// The revision of the document.
+    pub(in crate::farm) document: i64,
+    /// The key that exists for as long as this host leads.
+    pub(in crate::farm) leader_key: &'a [u8],
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {
