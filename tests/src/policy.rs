@@ -3,7 +3,7 @@
 use anyhow::Result;
 use tfo_common::policy::{Action, Class};
 use tfo_userspace::{
-    datapath::{Drift, Namespace, NamespaceError},
+    datapath::{Drift, Namespace},
     policy::{Policy, PortPolicy},
 };
 
@@ -36,7 +36,8 @@ impl Bed {
 /// Where the kernel refuses it.
 pub fn put_in_force(netns: &Netns, policy: Option<Policy>) -> Result<()> {
     netns.run(|| {
-        Namespace::current()?.change_policy(|_| Ok::<_, NamespaceError>(policy))?;
+        let namespace = Namespace::current()?;
+        namespace.policy().change()?.apply(policy.as_ref())?;
         Ok(())
     })
 }

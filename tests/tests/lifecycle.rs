@@ -334,9 +334,9 @@ fn who_looks_amid_an_attach_or_a_detach_is_told_no_error() -> Result<()> {
                 let mut looks = 0;
                 while !done.load(Ordering::Relaxed) {
                     let namespace = Namespace::current()?;
-                    namespace.keys()?;
-                    namespace.policy_summary()?;
-                    namespace.guard()?;
+                    namespace.keys().accepted()?;
+                    namespace.policy().summary()?;
+                    namespace.guard().state()?;
                     looks += 1;
                 }
                 Ok(looks)

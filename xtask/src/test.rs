@@ -39,6 +39,9 @@ pub fn test(args: &[OsString]) -> Result<()> {
         "tfo-userspace",
         "-p",
         "xtask",
+        // The suites' build of the library.
+        "--features",
+        "tfo-userspace/test-hooks",
     ]);
     let unit = passed(&mut unit).context("unit tests")?;
 

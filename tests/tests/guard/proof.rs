@@ -229,7 +229,7 @@ fn a_challenge_expires() -> Result<()> {
             for n in 0..=later {
                 wait_for_slot(issued + n, SHIFT);
                 let server = &gate.watch.bed.pair.server;
-                server.run(|| anyhow::Ok(Namespace::current()?.refresh_guard()?))?;
+                server.run(|| anyhow::Ok(Namespace::current()?.guard().refresh()?))?;
             }
             gate.counting(|| stranger.prove(&challenge, DATA), &[(expected, 1)])
                 .with_context(|| format!("{family}: {later} slots later"))?;
@@ -255,7 +255,7 @@ fn renewed_secrets_cost_no_connection() -> Result<()> {
     while slot(SHIFT) < start + 20 {
         if slot(SHIFT) > renewed {
             renewed = slot(SHIFT);
-            let refresh = || anyhow::Ok(Namespace::current()?.refresh_guard()?);
+            let refresh = || anyhow::Ok(Namespace::current()?.guard().refresh()?);
             pair.server.run(refresh)?;
         }
         Ends::connect(pair, &gate.listener, gate.family, Method::Plain)?;

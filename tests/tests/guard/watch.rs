@@ -79,7 +79,8 @@ impl Watch {
     /// What the guard does at the port.
     pub(crate) fn state(&self, port: u16) -> Result<PortState> {
         let server = &self.bed.pair.server;
-        let state = server.run(|| Ok::<_, NamespaceError>(Namespace::current()?.guard()?))?;
+        let state =
+            server.run(|| Ok::<_, NamespaceError>(Namespace::current()?.guard().state()?))?;
         let ports = state.context("no guard")?.ports;
         let found = ports.into_iter().find(|state| state.port == port);
         found.with_context(|| format!("no rule of port {port}"))

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tfo_common::{guard::Mode, policy::Rate};
 use tfo_userspace::{
     config::{Parsed, parse_interval},
-    datapath::{GuardState, Namespace, PortState, Unguarded},
+    datapath::{GuardChange, GuardState, Namespace, PortState, Unguarded},
     guard::{Guard, PortGuard},
     policy::format_rate,
 };
@@ -75,25 +75,23 @@ impl From<ModeArg> for Mode {
 }
 
 pub(super) fn show(json: bool) -> anyhow::Result<()> {
-    print(Namespace::current()?.guard()?.as_ref(), json)
+    print(Namespace::current()?.guard().state()?.as_ref(), json)
 }
 
 pub(super) async fn set(args: &SetArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
-    let unguarded = namespace
-        .change_guard(|before| args.over(before.unwrap_or_default()).map(Some))
-        .await?;
-    warn_of(&unguarded);
-    print(namespace.guard()?.as_ref(), false)
+    let change = GuardChange::begin(&namespace)?;
+    let guard = args.over(change.before.clone().unwrap_or_default())?;
+    warn_of(&change.apply(Some(&guard)).await?);
+    print(namespace.guard().state()?.as_ref(), false)
 }
 
 pub(super) async fn clear(ports: &[u16]) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
-    let unguarded = namespace
-        .change_guard(|before| without(before, ports))
-        .await?;
-    warn_of(&unguarded);
-    print(namespace.guard()?.as_ref(), false)
+    let change = GuardChange::begin(&namespace)?;
+    let guard = without(change.before.clone(), ports)?;
+    warn_of(&change.apply(guard.as_ref()).await?);
+    print(namespace.guard().state()?.as_ref(), false)
 }
 
 fn warn_of(unguarded: &[Unguarded]) {

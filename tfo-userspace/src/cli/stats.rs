@@ -57,7 +57,7 @@ async fn to_json(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<Valu
     };
     let mut interfaces = Map::new();
     for interface in namespace.interfaces().await? {
-        let counters = namespace.counters_of(interface.index)?.total;
+        let counters = namespace.counters_of(interface.index).read()?.total;
         interfaces.insert(interface.label(), counters_json(&counters));
     }
     let sources = namespace.sources()?;

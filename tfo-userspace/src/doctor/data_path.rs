@@ -164,13 +164,13 @@ impl OnInterface {
 impl Keys {
     /// `None` where the kernel does not show its own, which is another finding.
     fn read(namespace: &Namespace) -> Result<Option<Self>, DatapathError> {
-        let (Some(store), Ok(kernel)) = (namespace.keys()?, sysctl::key()) else {
+        let (Some(accepted), Ok(kernel)) = (namespace.keys().accepted()?, sysctl::key()) else {
             return Ok(None);
         };
         let of_pair = |pair: &KeyPair| pair.keys().map(|key| Fingerprint::of(&key)).collect();
         Ok(Some(Self {
             kernel: kernel.as_ref().map_or(Vec::new(), of_pair),
-            data_path: store.get()?.keys().iter().map(Fingerprint::of).collect(),
+            data_path: accepted.keys().iter().map(Fingerprint::of).collect(),
         }))
     }
 

@@ -6,7 +6,7 @@ use tfo_common::counters::Counter;
 
 use super::Finding;
 use crate::{
-    datapath::{Control, GuardState, Namespace, NamespaceError, Snapshot},
+    datapath::{ControllerLock, GuardState, Namespace, NamespaceError, Snapshot},
     kernel::sysctl,
     model::AttachMode,
 };
@@ -47,16 +47,16 @@ pub(super) async fn read_and_judge(privileged: bool) -> Vec<Finding> {
 
 async fn read() -> Result<Option<Facts>, NamespaceError> {
     let namespace = Namespace::current()?;
-    let Some(state) = namespace.guard()? else {
+    let Some(state) = namespace.guard().state()? else {
         return Ok(None);
     };
     let interfaces = namespace.interfaces().await?.into_iter();
-    let without = interfaces.filter(|interface| !namespace.has_guard(interface.index));
+    let without = interfaces.filter(|interface| !namespace.guard().is_on(interface.index));
     let without = without.filter_map(|it| Some((it.label(), it.mode?)));
     let facts = Facts {
         syn_cookies: sysctl::syn_cookies().ok(),
         without: without.collect(),
-        controlled: Control::of(&namespace).is_some(),
+        controlled: ControllerLock::of(&namespace).is_some(),
         ..Facts::of(&state, &namespace.counters()?)
     };
     Ok(Some(facts))

@@ -34,7 +34,7 @@ pub(super) async fn read_and_judge(privileged: bool) -> Vec<Finding> {
 
 async fn read() -> Result<Option<Facts>, NamespaceError> {
     let namespace = Namespace::current()?;
-    let Some(policy) = namespace.policy()? else {
+    let Some(policy) = namespace.policy().get()? else {
         return Ok(None);
     };
     let interfaces = namespace.interfaces().await?.into_iter();

@@ -46,10 +46,10 @@ impl KeyEndpoints for Namespace {
     }
 
     fn both(&self) -> Result<(Option<KeyPair>, Option<KeySet>), NamespaceError> {
-        self.both_keys()
+        self.keys().both()
     }
 
     fn install(&mut self, plan: &KeyPlan) -> Result<(), NamespaceError> {
-        self.install_keys(&plan.pair, plan.staged)
+        self.keys().install(&plan.pair, plan.staged)
     }
 }

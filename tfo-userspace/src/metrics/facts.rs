@@ -125,7 +125,7 @@ pub async fn read(namespace: &Namespace, target: &ScrapeTarget) -> NamespaceFact
     let attached = facts.part("interfaces", attached).unwrap_or_default();
     facts.read_counters(namespace, &attached);
     for (at, interface) in attached.iter().enumerate() {
-        let sources = namespace.sources_of(interface.index, MAX_SOURCES);
+        let sources = namespace.counters_of(interface.index).sources(MAX_SOURCES);
         if let Some((sources, max)) = facts.part("sources", sources) {
             let facts = &mut facts.interfaces[at];
             facts.max_sources = Some(max);
@@ -136,9 +136,9 @@ pub async fn read(namespace: &Namespace, target: &ScrapeTarget) -> NamespaceFact
     facts.memory = facts.part("memory", namespace.memory()).unwrap_or_default();
     facts.fast_open = facts.part("sysctl", sysctl::mode());
     facts.read_keys(namespace);
-    let policy = facts.part("policy", namespace.policy_summary());
+    let policy = facts.part("policy", namespace.policy().summary());
     facts.policy = policy.map(Option::unwrap_or_default);
-    facts.guard = facts.part("guard", namespace.guard()).flatten();
+    facts.guard = facts.part("guard", namespace.guard().state()).flatten();
     facts.took = start.elapsed();
     facts
 }
@@ -167,7 +167,7 @@ impl NamespaceFacts {
         let mut sum = Some(Snapshot::default());
         for interface in attached {
             let index = interface.index;
-            let counters = self.part("counters", namespace.counters_of(index));
+            let counters = self.part("counters", namespace.counters_of(index).read());
             sum = sum.zip(counters.clone()).map(|(mut sum, counters)| {
                 sum += counters;
                 sum
@@ -176,15 +176,16 @@ impl NamespaceFacts {
                 name: interface.label(),
                 mode: interface.mode,
                 mirror: Some(interface.mirror),
-                guarded: namespace.has_guard(index),
+                guarded: namespace.guard().is_on(index),
                 counters,
                 ..InterfaceFacts::default()
             });
         }
         self.kernel = self.part("kernel", TcpExt::read());
         for (at, interface) in attached.iter().enumerate() {
-            let sizes = self.part("counters", namespace.sizes_of(interface.index));
-            let lost = self.part("counters", namespace.events_lost_of(interface.index));
+            let counters = namespace.counters_of(interface.index);
+            let sizes = self.part("counters", counters.sizes());
+            let lost = self.part("counters", counters.events_lost());
             let facts = &mut self.interfaces[at];
             (facts.sizes, facts.lost) = (sizes, lost);
         }
@@ -214,10 +215,9 @@ impl NamespaceFacts {
     }
 
     fn read_keys(&mut self, namespace: &Namespace) {
-        self.keys_age = self.part("keys", namespace.keys_age()).flatten();
+        self.keys_age = self.part("keys", namespace.keys().age()).flatten();
         let kernel = self.part("keys", sysctl::key()).flatten();
-        let store = self.part("keys", namespace.keys()).flatten();
-        let accepted = store.and_then(|store| self.part("keys", store.get()));
+        let accepted = self.part("keys", namespace.keys().accepted()).flatten();
         if let Some((kernel, accepted)) = kernel.as_ref().zip(accepted) {
             let accepts = |key| accepted.keys().contains(&key);
             self.keys_agree = Some(kernel.keys().all(accepts));

@@ -1,18 +1,21 @@
-//! Rates as operators write them: `100/s`, `100/s burst 500`.
+//! Text of a [`Rate`]: `100/s`, `100/s burst 500`, `unlimited`.
 
 use tfo_common::policy::Rate;
 
-/// Reads `N/s`, with `burst M` behind it or N at once, or `unlimited`.
+/// Most per second. [`Rate::take`] counts in whole nanoseconds between two SYNs: a greater rate would be unlimited.
+const MAX_PER_SECOND: u32 = 1_000_000_000;
+
+/// Reads `N/s`, `N/s burst M` or `unlimited`. Without a burst, it is N.
 ///
 /// # Errors
 ///
-/// What is wrong, and what would be right.
+/// The text, the cause and the remedy.
 pub fn parse_rate(text: &str) -> Result<Rate, String> {
     if text == "unlimited" {
         return Ok(Rate::UNLIMITED);
     }
     let wrong =
-        || format!("{text:?} is no rate: write as in 100/s, in \"100/s burst 500\", or unlimited");
+        || format!("{text:?} is no rate: write it as 100/s, \"100/s burst 500\" or unlimited");
     let mut words = text.split_whitespace();
     let per_second = words.next().and_then(|word| word.strip_suffix("/s"));
     let per_second: u32 = per_second.and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
@@ -29,10 +32,15 @@ pub fn parse_rate(text: &str) -> Result<Rate, String> {
             "{text:?} lets nothing pass: give a rate and a burst of at least 1, or the action drop"
         ));
     }
+    if per_second > MAX_PER_SECOND {
+        return Err(format!(
+            "{text:?} is above {MAX_PER_SECOND}/s, the greatest rate that can be enforced: give a lower one, or unlimited"
+        ));
+    }
     Ok(Rate { per_second, burst })
 }
 
-/// As [`parse_rate`] reads it.
+/// The text that [`parse_rate`] reads.
 pub fn format_rate(rate: Rate) -> String {
     let Rate { per_second, burst } = rate;
     if rate.is_unlimited() {
@@ -50,7 +58,7 @@ mod tests {
 
     #[test]
     fn rates_read_back() {
-        for text in ["unlimited", "1/s", "100/s burst 500", "4294967295/s"] {
+        for text in ["unlimited", "1/s", "100/s burst 500", "1000000000/s"] {
             assert_eq!(format_rate(parse_rate(text).unwrap()), text);
         }
         assert_eq!(
@@ -77,6 +85,10 @@ mod tests {
                 parse_rate(text).unwrap_err().contains("is no rate"),
                 "{text}"
             );
+        }
+        for text in ["1000000001/s", "4294967295/s burst 1"] {
+            let error = parse_rate(text).unwrap_err();
+            assert!(error.contains("above 1000000000/s"), "{error}");
         }
         for text in ["0/s", "0/s burst 7", "7/s burst 0"] {
             assert!(

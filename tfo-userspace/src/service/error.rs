@@ -4,7 +4,7 @@ use std::io;
 
 use crate::{
     config::ConfigError,
-    datapath::{AttachError, ControlError, NamespaceError},
+    datapath::{AttachError, ControllerError, NamespaceError},
     kernel::netns::NetnsError,
     metrics::ListenError,
 };
@@ -20,7 +20,7 @@ pub enum StartError {
     Attach(#[from] AttachError),
     /// Another controller has the namespace.
     #[error(transparent)]
-    Control(#[from] ControlError),
+    Control(#[from] ControllerError),
     /// The namespace's pins or keys cannot be read.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),

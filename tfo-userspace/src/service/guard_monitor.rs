@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::NamespaceConfig,
-    datapath::{DatapathError, GuardError, Namespace, Snapshot, Unguarded},
+    datapath::{DatapathError, GuardChange, GuardError, Namespace, Snapshot, Unguarded},
     guard::{Switch, changes},
     model::{Guard, PortState},
 };
@@ -88,10 +88,10 @@ impl GuardMonitor {
     }
 
     fn check(&mut self, namespace: &Namespace) -> Result<(), DatapathError> {
-        let state = namespace.guard()?;
+        let state = namespace.guard().state()?;
         let slot = state.as_ref().map(|state| state.slot);
         if slot.is_some() && slot != self.slot {
-            namespace.refresh_guard()?;
+            namespace.guard().refresh()?;
         }
         self.slot = slot;
         let ports = state.map(|state| state.ports).unwrap_or_default();
@@ -151,12 +151,9 @@ async fn change(
     namespace: &Namespace,
     guard: Option<&Guard>,
 ) -> Result<(bool, Vec<Unguarded>), GuardError> {
-    let mut changed = false;
-    let unguarded = namespace.change_guard(|before| {
-        changed = before.as_ref() != guard;
-        Ok::<_, GuardError>(guard.cloned())
-    });
-    unguarded.await.map(|unguarded| (changed, unguarded))
+    let change = GuardChange::begin(namespace)?;
+    let differs = change.before.as_ref() != guard;
+    Ok((differs, change.apply(guard).await?))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Keeps the keys of one namespace, from the first attached interface on.
-pub(super) struct NamespaceKeys {
+pub(super) struct KeyService {
     source: KeySourceConfig,
     on_foreign_change: OnForeignChange,
     keeper: Option<Keeper>,
@@ -31,7 +31,7 @@ pub(super) struct NamespaceKeys {
     runtime: Handle,
 }
 
-impl NamespaceKeys {
+impl KeyService {
     /// Starts the part in the farm, if any. The keeper starts with [`Self::start`].
     pub(super) fn new(config: &NamespaceConfig, runtime: Handle) -> Self {
         let mut file = FileWatch::default();
@@ -87,11 +87,11 @@ impl NamespaceKeys {
         if let Some(hint) = sysctl::mode()?.server_off_hint() {
             warn!("{hint}");
         }
-        let (pair, accepted) = namespace.both_keys()?;
+        let (pair, accepted) = namespace.keys().both()?;
         let initial = InitialKeys {
             pair,
             accepted,
-            age: namespace.keys_age()?,
+            age: namespace.keys().age()?,
             taken_over,
         };
         let (source, farm) = (&self.source, self.farm.as_ref());

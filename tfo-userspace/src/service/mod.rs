@@ -3,6 +3,7 @@
 //! Each network namespace has a thread ([`Worker`]), which attaches and keeps keys, policy and guard. The main thread
 //! handles signals, reloads the configuration, notifies systemd and serves metrics.
 
+mod attached;
 mod capabilities;
 mod error;
 mod file_watch;
@@ -16,6 +17,7 @@ mod notify;
 mod policy;
 mod worker;
 
+pub use attached::describe_attached;
 pub use error::{ServiceError, StartError};
 
 use std::{fmt::Write as _, time::Duration};

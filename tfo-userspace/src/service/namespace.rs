@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, future::pending, time::Duration};
 use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
-use super::{error::StartError, guard_monitor::GuardMonitor, keys::NamespaceKeys, memory, policy};
+use super::{
+    attached::describe_attached, error::StartError, guard_monitor::GuardMonitor, keys::KeyService,
+    memory, policy,
+};
 use crate::{
     config::NamespaceConfig,
     datapath::{self, AttachError, Change, Ensured, Follower, Namespace, NamespaceError, Wanted},
@@ -37,7 +40,7 @@ pub(super) struct NamespaceService {
     follower: Option<Follower>,
     /// Whether an interface was attached before the service started.
     taken_over: bool,
-    keys: NamespaceKeys,
+    keys: KeyService,
     /// Why the configured policy is not in force.
     policy_refused: Option<String>,
     guard: GuardMonitor,
@@ -47,7 +50,7 @@ impl NamespaceService {
     /// `namespace` is the calling thread's. Nothing is attached yet.
     pub(super) fn new(namespace: Namespace, config: NamespaceConfig, runtime: Handle) -> Self {
         Self {
-            keys: NamespaceKeys::new(&config, runtime),
+            keys: KeyService::new(&config, runtime),
             namespace,
             config,
             attached: BTreeSet::new(),
@@ -140,7 +143,7 @@ impl NamespaceService {
             return;
         }
         self.taken_over |= !matches!(ensured, Ensured::Attached(_));
-        for line in ensured.describe(&name).lines() {
+        for line in describe_attached(&name, ensured).lines() {
             info!("{line}");
         }
         self.missing.remove(&name);

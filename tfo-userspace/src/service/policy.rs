@@ -4,7 +4,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::NamespaceConfig,
-    datapath::{self, Namespace, NamespaceError},
+    datapath::{self, Namespace},
     kernel::sysctl,
     model::{Mirror, Policy},
     policy::NoCookieError,
@@ -52,12 +52,7 @@ fn check_listeners(policy: &Policy) -> Result<(), NoCookieError> {
 
 /// Puts `policy` in force. Gives whether it differs from the previous one.
 fn change(namespace: &Namespace, policy: Option<&Policy>) -> Result<bool, String> {
-    let mut differs = false;
-    let changed = namespace.change_policy(|before| {
-        differs = before.as_ref() != policy;
-        Ok(policy.cloned())
-    });
-    changed
-        .map(|_| differs)
-        .map_err(|error: NamespaceError| error.to_string())
+    let change = namespace.policy().change();
+    let changed = change.and_then(|change| Ok(change.apply(policy)?));
+    changed.map_err(|error| error.to_string())
 }

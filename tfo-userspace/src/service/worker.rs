@@ -21,7 +21,7 @@ use tracing::{error, info, info_span};
 use super::{capabilities, error::StartError, namespace::NamespaceService};
 use crate::{
     config::NamespaceConfig,
-    datapath::{Control, Namespace},
+    datapath::{ControllerLock, Namespace},
     kernel::netns,
     keys::KeyReport,
 };
@@ -233,7 +233,7 @@ impl WorkerThread {
     }
 
     /// Enters the namespace, and tries again until it exists. `None` where the service ends.
-    async fn enter(&mut self) -> Option<(Namespace, Control)> {
+    async fn enter(&mut self) -> Option<(Namespace, ControllerLock)> {
         let mut logged = None;
         loop {
             let error = match self.try_enter() {
@@ -260,7 +260,7 @@ impl WorkerThread {
         }
     }
 
-    fn try_enter(&self) -> Result<(Namespace, Control), StartError> {
+    fn try_enter(&self) -> Result<(Namespace, ControllerLock), StartError> {
         let name = self.name();
         if let Some(name) = &name {
             netns::enter(name)?;
@@ -277,7 +277,7 @@ impl WorkerThread {
             }
         };
         let namespace = Namespace::current()?;
-        let control = Control::take(&namespace, &lock(&self.shared.config).interfaces)?;
+        let control = ControllerLock::take(&namespace, &lock(&self.shared.config).interfaces)?;
         entry.insert(name);
         Ok((namespace, control))
     }

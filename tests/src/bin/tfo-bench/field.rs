@@ -13,7 +13,7 @@ use tfo_tests::{
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE, server_port},
 };
 use tfo_userspace::{
-    datapath::{Namespace, NamespaceError},
+    datapath::Namespace,
     policy::{Policy, PortPolicy},
 };
 
@@ -143,11 +143,11 @@ impl Defence {
                     default: port,
                     ..Policy::default()
                 };
-                let set = || Namespace::current()?.change_policy(|_| Ok(Some(policy)));
-                server
-                    .run(set)
-                    .map(drop)
-                    .map_err(|error: NamespaceError| error.into())
+                server.run(|| {
+                    let namespace = Namespace::current()?;
+                    namespace.policy().change()?.apply(Some(&policy))?;
+                    Ok(())
+                })
             }
         }
     }

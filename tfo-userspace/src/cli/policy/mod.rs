@@ -117,20 +117,19 @@ struct PolicyArgs {
 }
 
 pub(super) fn show(json: bool) -> anyhow::Result<()> {
-    let policy = Namespace::current()?.policy()?;
+    let policy = Namespace::current()?.policy().get()?;
     show::print(policy.as_ref(), json)
 }
 
 pub(super) async fn set(args: &SetArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
-    let policy = namespace.change_policy(|before| {
-        let policy = match &args.file {
-            Some(path) => config::load_policy(path)?,
-            None => args.over(before.unwrap_or_default())?,
-        };
-        check_listeners(&policy)?;
-        Ok::<_, anyhow::Error>(Some(policy))
-    })?;
+    let change = namespace.policy().change()?;
+    let policy = match &args.file {
+        Some(path) => config::load_policy(path)?,
+        None => args.over(change.before.clone().unwrap_or_default())?,
+    };
+    check_listeners(&policy)?;
+    change.apply(Some(&policy))?;
     for interface in namespace.interfaces().await? {
         if interface.mirror == Mirror::Packet {
             warn(&format!(
@@ -140,10 +139,8 @@ pub(super) async fn set(args: &SetArgs) -> anyhow::Result<()> {
             ));
         }
     }
-    if let Some(policy) = &policy {
-        warn_of_deaf_list(policy);
-    }
-    show::print(policy.as_ref(), false)
+    warn_of_deaf_list(&policy);
+    show::print(Some(&policy), false)
 }
 
 /// A deny list, and no rule that does anything to whom it names.
@@ -155,7 +152,10 @@ fn warn_of_deaf_list(policy: &Policy) {
 }
 
 pub(super) fn clear(ports: &[u16]) -> anyhow::Result<()> {
-    let policy = Namespace::current()?.change_policy(|before| without(before, ports))?;
+    let namespace = Namespace::current()?;
+    let change = namespace.policy().change()?;
+    let policy = without(change.before.clone(), ports)?;
+    change.apply(policy.as_ref())?;
     show::print(policy.as_ref(), false)
 }
 

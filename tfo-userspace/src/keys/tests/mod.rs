@@ -6,7 +6,7 @@ use tfo_common::cookie::{Key, KeySet};
 
 use super::*;
 use crate::{
-    datapath::key_change::{AcceptKeys, InstallError, IssueKeys, install},
+    datapath::key_change::{AcceptKeys, InstallError, IssueKeys, install, rotate},
     kernel::{clock::Now, sysctl::SysctlError},
 };
 
