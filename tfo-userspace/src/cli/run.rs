@@ -112,7 +112,12 @@ impl RunArgs {
                 }),
                 farm: None,
             },
-            ports: self.ports.iter().copied().take(MAX_METRIC_PORTS + 1).collect(),
+            ports: self
+                .ports
+                .iter()
+                .copied()
+                .take(MAX_METRIC_PORTS + 1)
+                .collect(),
             metrics: self.metrics.clone(),
             detach_on_exit: self.detach_on_exit,
         }

@@ -94,7 +94,8 @@ impl FarmSection {
         };
         let text = prefix.get_ref();
         if text.len() < 2 || !text.ends_with('/') || text.contains(char::is_whitespace) {
-            let message = format!("prefix {text:?} must end in a slash, and hold no space, as in \"/tfo/\"");
+            let message =
+                format!("prefix {text:?} must end in a slash, and hold no space, as in \"/tfo/\"");
             return Err((prefix.span(), message));
         }
         Ok(text.clone())
@@ -111,9 +112,8 @@ impl FarmSection {
             || !name.chars().all(plain)
             || name.starts_with('.')
         {
-            let message = format!(
-                "{name:?} cannot be a host's name: use letters, digits, and - . _ @"
-            );
+            let message =
+                format!("{name:?} cannot be a host's name: use letters, digits, and - . _ @");
             return Err((host.span(), message));
         }
         Ok(name.clone())

@@ -120,7 +120,9 @@ impl Layer {
             })),
             SourceKind::Secret => {
                 let seconds = interval.as_secs();
-                if !(MIN_SECRET_INTERVAL..=MAX_SECRET_INTERVAL).contains(&seconds) || !seconds.is_multiple_of(2) {
+                if !(MIN_SECRET_INTERVAL..=MAX_SECRET_INTERVAL).contains(&seconds)
+                    || !seconds.is_multiple_of(2)
+                {
                     return Err((
                         KeyField::Interval,
                         format!(

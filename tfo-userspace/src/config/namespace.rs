@@ -91,8 +91,7 @@ impl NamespaceConfig {
         }
         if let Some(section) = guard_section {
             let guard = section.get_ref().guard();
-            self.guard =
-                Some(guard.map_err(|error| section_error(text, section.span(), &error))?);
+            self.guard = Some(guard.map_err(|error| section_error(text, section.span(), &error))?);
         }
         Ok(self)
     }

@@ -187,7 +187,10 @@ impl Agent {
 
     /// Finds or writes this host's record; from then on, rotations wait for it. `None` where the record changed
     /// meanwhile.
-    async fn register(&self, store: &mut Store) -> Result<Option<Versioned<HostRecord>>, FarmError> {
+    async fn register(
+        &self,
+        store: &mut Store,
+    ) -> Result<Option<Versioned<HostRecord>>, FarmError> {
         let found = store.record(&self.config.host).await?;
         let revision = found.as_ref().map_or(0, |record| record.revision);
         let own = found.filter(|record| record.value.instance == self.state_file.instance);
@@ -274,7 +277,9 @@ impl Agent {
             let text = str::from_utf8(text).unwrap_or_default();
             self.state_file.write(Some(text))?;
             self.since = now.boot;
-            self.channels.offer.send_replace(Some(document.state.clone()));
+            self.channels
+                .offer
+                .send_replace(Some(document.state.clone()));
             self.held = Some(document);
         }
         Ok(())

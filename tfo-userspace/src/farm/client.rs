@@ -23,7 +23,6 @@ use crate::{
 /// The time within which a leader is elected and handles a request: the time of a lease, and some.
 pub const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-
 /// A host of the farm, as etcd shows it.
 #[allow(
     clippy::struct_excessive_bools,
@@ -146,7 +145,10 @@ impl FarmClient {
         replace: bool,
     ) -> Result<Option<(DocumentHead, KeyOrigin)>, FarmError> {
         let seal = self.config.seal()?;
-        let (document, origin) = match (StateFile::stored_document(&self.config, seal.as_ref()), kernel) {
+        let (document, origin) = match (
+            StateFile::stored_document(&self.config, seal.as_ref()),
+            kernel,
+        ) {
             (Some(document), _) => (document, KeyOrigin::Stored),
             (None, Some(pair)) => (self.first_document(pair), KeyOrigin::Kernel),
             (None, None) => {

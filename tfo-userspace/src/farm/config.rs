@@ -66,9 +66,7 @@ impl FarmConfig {
         };
         let bytes = read_private_file(path, MAX_LEN)?;
         let text = str::from_utf8(&bytes).map_err(|_| KeyFileError::not_utf8(path))?;
-        Ok(Some(Zeroizing::new(
-            text.trim_end_matches('\n').to_owned(),
-        )))
+        Ok(Some(Zeroizing::new(text.trim_end_matches('\n').to_owned())))
     }
 
     /// The private key of this host's certificate.

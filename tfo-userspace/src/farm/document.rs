@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tfo_common::cookie::Key;
 use zeroize::Zeroizing;
 
-use super::phase::{Phase, Position, FarmState};
+use super::phase::{FarmState, Phase, Position};
 use crate::{keys::Secret, model::Fingerprint};
 
 /// The version of the format.
@@ -34,7 +34,9 @@ pub enum DocumentError {
     #[error("it has format {0}, and this tfo reads format {FORMAT}: upgrade tfo on this host")]
     Format(u32),
     /// The keys are sealed, and this host has no seal.
-    #[error("its keys are sealed: configure the farm's seal, as in [farm] seal = \"/etc/tfo/seal\"")]
+    #[error(
+        "its keys are sealed: configure the farm's seal, as in [farm] seal = \"/etc/tfo/seal\""
+    )]
     Sealed,
     /// The keys are not sealed although this host has a seal: anybody may have written them.
     #[error(
@@ -236,7 +238,11 @@ fn parse(text: &[u8]) -> Result<DocumentText, DocumentError> {
     serde_json::from_slice(text).map_err(foreign)
 }
 
-fn open(sealed: &str, head: &DocumentHead, seal: &Secret) -> Result<Zeroizing<Vec<u8>>, DocumentError> {
+fn open(
+    sealed: &str,
+    head: &DocumentHead,
+    seal: &Secret,
+) -> Result<Zeroizing<Vec<u8>>, DocumentError> {
     let bytes = BASE64.decode(sealed).map_err(|_| DocumentError::Seal)?;
     let (nonce, rest) = bytes.split_at_checked(NONCE).ok_or(DocumentError::Seal)?;
     let (tag, keys) = rest.split_at_checked(TAG).ok_or(DocumentError::Seal)?;

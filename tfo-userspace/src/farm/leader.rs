@@ -92,7 +92,11 @@ impl Leader {
         let hosts = &self.view.hosts;
         report.change(|report| report.members = Some([hosts.len(), self.late.len()]));
         // The view of the hosts must be as new as the document.
-        let seen = self.view.document.as_ref().map(|document| document.revision);
+        let seen = self
+            .view
+            .document
+            .as_ref()
+            .map(|document| document.revision);
         if seen != Some(held.revision) || !hosts.contains_key(&config.host) {
             return Ok(());
         }
@@ -157,12 +161,7 @@ impl Leader {
 }
 
 /// Whether a rotation is to begin, where none is in progress.
-fn is_due(
-    held: &HeldDocument<'_>,
-    request: Option<Request>,
-    interval: Duration,
-    now: Now,
-) -> bool {
+fn is_due(held: &HeldDocument<'_>, request: Option<Request>, interval: Duration, now: Now) -> bool {
     let interval = match request {
         Some(Request::RotateNow) => return true,
         // There is no previous key, so none is retired.

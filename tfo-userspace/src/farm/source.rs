@@ -98,11 +98,7 @@ impl KeySource for FarmSource {
         };
         let installed = |state: &&FarmState| error.is_none() && kernel == Some(&state.pair());
         let new = InForce {
-            step: self
-                .state
-                .as_ref()
-                .filter(installed)
-                .map(FarmState::step),
+            step: self.state.as_ref().filter(installed).map(FarmState::step),
             primary: kernel.map(|pair| Fingerprint::of(&pair.primary)),
             error: error.map(str::to_owned),
         };

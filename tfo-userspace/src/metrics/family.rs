@@ -15,7 +15,7 @@ use prometheus::{
 };
 use tfo_common::sizes::Sizes;
 
-use super::table::{Metric, Kind};
+use super::table::{Kind, Metric};
 
 /// Samples by metric, sorted by name.
 #[derive(Default)]
@@ -160,6 +160,7 @@ impl SampleValue for Duration {
 
 impl SampleValue for SystemTime {
     fn into_f64(self) -> f64 {
-        self.duration_since(UNIX_EPOCH).map_or(0.0, SampleValue::into_f64)
+        self.duration_since(UNIX_EPOCH)
+            .map_or(0.0, SampleValue::into_f64)
     }
 }

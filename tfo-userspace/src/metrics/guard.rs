@@ -36,7 +36,9 @@ pub(super) fn add_guard(families: &mut Families, facts: &NamespaceFacts) {
 
 /// Adds the states by rule. There may be 65,536 rules: those beyond [`MAX_METRIC_PORTS`] are added as `other`.
 fn add_ports(families: &mut Families, netns: &str, state: &GuardState) {
-    let (named, others) = state.ports.split_at(state.ports.len().min(MAX_METRIC_PORTS));
+    let (named, others) = state
+        .ports
+        .split_at(state.ports.len().min(MAX_METRIC_PORTS));
     let mut add = |port: &str, mode: &str, on: bool, switches: u64, since: Option<Duration>| {
         families.add(&GUARD_ON, &[netns, port, mode], on);
         families.add(&GUARD_SWITCHES, &[netns, port], switches);

@@ -84,12 +84,14 @@ where
         }
         Ok(match request.uri().path() {
             "/" => answer(StatusCode::OK, "text/html; charset=utf-8", LANDING),
-            "/metrics" => answer(StatusCode::OK, METRICS_TEXT, self.scrape().await.metrics.clone()),
+            "/metrics" => answer(
+                StatusCode::OK,
+                METRICS_TEXT,
+                self.scrape().await.metrics.clone(),
+            ),
             "/healthz" => match &self.scrape().await.health {
                 Ok(()) => answer(StatusCode::OK, PLAIN_TEXT, "ok\n"),
-                Err(errors) => {
-                    answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN_TEXT, errors.clone())
-                },
+                Err(errors) => answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN_TEXT, errors.clone()),
             },
             _ => answer(
                 StatusCode::NOT_FOUND,

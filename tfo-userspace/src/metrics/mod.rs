@@ -19,4 +19,4 @@ pub use health::health;
 pub use listener::ListenError;
 pub use render::render;
 pub use server::Server;
-pub use table::{METRICS, Metric, Kind};
+pub use table::{Kind, METRICS, Metric};

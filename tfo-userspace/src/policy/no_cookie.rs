@@ -169,7 +169,11 @@ mod tests {
         ] {
             let case = format!("{policy:?}");
             assert!(policy.check_listeners(ORDINARY, &[]).is_ok(), "{case}");
-            assert_eq!(policy.check_listeners(NO_COOKIE, &[]).is_ok(), fits, "{case}");
+            assert_eq!(
+                policy.check_listeners(NO_COOKIE, &[]).is_ok(),
+                fits,
+                "{case}"
+            );
             let one = |port, no_cookie| [listener(port, no_cookie)];
             assert_eq!(
                 policy.check_listeners(ORDINARY, &one(443, true)).is_ok(),

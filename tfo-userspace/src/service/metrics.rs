@@ -58,11 +58,13 @@ pub(super) async fn serve(address: &ListenAddress) -> Result<ScrapeList, ListenE
     if let Ok(address) = server.address() {
         info!("metrics: serving at {address}");
         if address.is_public() {
-            warn!("metrics: anyone who can reach {address} can read them; restrict access with a firewall");
+            warn!(
+                "metrics: anyone who can reach {address} can read them; restrict access with a firewall"
+            );
         }
     }
     let list = ScrapeList::default();
-    let served = list.clone();
-    tokio::spawn(server.serve(move || served.clone().facts()));
+    let facts = list.clone();
+    tokio::spawn(server.serve(move || facts.clone().facts()));
     Ok(list)
 }

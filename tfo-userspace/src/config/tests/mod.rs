@@ -11,9 +11,7 @@ use super::{namespace::farm as farm_section, text::ConfigText, *};
 use crate::{
     farm::FarmConfig,
     keys::OnForeignChange,
-    model::{
-        Guard, ListenAddress, Mirror, ModeChoice, PortGuard, Settings, SourceLimits,
-    },
+    model::{Guard, ListenAddress, Mirror, ModeChoice, PortGuard, Settings, SourceLimits},
 };
 
 mod farm;

@@ -13,7 +13,7 @@ mod lease;
 mod snapshot;
 mod store;
 
-pub(super) use lease::{Lease, LEASE_TIME};
-pub use snapshot::{HostRecord, Request};
+pub(super) use lease::LEASE_TIME;
 pub(super) use snapshot::{Candidate, FarmSnapshot, Versioned};
+pub use snapshot::{HostRecord, Request};
 pub(super) use store::{Preconditions, Store};

@@ -109,7 +109,9 @@ impl Store {
     }
 
     /// Reads the document. Gives the revision of the read, too.
-    pub(in crate::farm) async fn document(&mut self) -> Result<(i64, Option<Versioned<Vec<u8>>>), FarmError> {
+    pub(in crate::farm) async fn document(
+        &mut self,
+    ) -> Result<(i64, Option<Versioned<Vec<u8>>>), FarmError> {
         let answer = limited(self.client.get(self.key("document"), None)).await;
         let answer = answer.map_err(|error| self.error(error))?;
         let revision = answer.header().map_or(0, ResponseHeader::revision);
@@ -136,7 +138,10 @@ impl Store {
     }
 
     /// Reads a host's record.
-    pub(in crate::farm) async fn record(&mut self, host: &str) -> Result<Option<Versioned<HostRecord>>, FarmError> {
+    pub(in crate::farm) async fn record(
+        &mut self,
+        host: &str,
+    ) -> Result<Option<Versioned<HostRecord>>, FarmError> {
         let key = self.key(&format!("hosts/{host}"));
         let answer = limited(self.client.get(key, None)).await;
         let answer = answer.map_err(|error| self.error(error))?;
@@ -174,7 +179,11 @@ impl Store {
     }
 
     /// Writes the first document; with `replace`, in place of any other. `false` where there is one.
-    pub(in crate::farm) async fn create_document(&mut self, text: &str, replace: bool) -> Result<bool, FarmError> {
+    pub(in crate::farm) async fn create_document(
+        &mut self,
+        text: &str,
+        replace: bool,
+    ) -> Result<bool, FarmError> {
         let key = self.key("document");
         let none = Compare::create_revision(key.as_str(), CompareOp::Equal, 0);
         let when = if replace { Vec::new() } else { vec![none] };
@@ -255,7 +264,9 @@ impl Store {
 
     /// Grants a lease and opens its keep-alive stream.
     pub(in crate::farm) async fn lease(&mut self) -> Result<Lease, FarmError> {
-        let granted = self.client.lease_grant(LEASE_TIME.as_secs().cast_signed(), None);
+        let granted = self
+            .client
+            .lease_grant(LEASE_TIME.as_secs().cast_signed(), None);
         let granted = limited(granted).await.map_err(|error| self.error(error))?;
         let id = granted.id();
         let kept = limited(self.client.lease_keep_alive(id)).await;
@@ -290,7 +301,10 @@ impl Store {
     }
 
     /// The message that a stream gave, or why there is none.
-    pub(in crate::farm) fn next_message<T>(&self, message: Result<Option<T>, Error>) -> Result<T, FarmError> {
+    pub(in crate::farm) fn next_message<T>(
+        &self,
+        message: Result<Option<T>, Error>,
+    ) -> Result<T, FarmError> {
         let message = message.map_err(|error| self.error(text(&error)))?;
         message.ok_or_else(|| self.error("it closed the connection"))
     }

@@ -16,8 +16,8 @@ use std::{
     convert::Infallible,
 };
 
-use self::world::{SimHost, Id, SimMessage, SimRecord, World, arrive, write_record};
-use super::phase::{Phase, Position, FarmState};
+use self::world::{Id, SimHost, SimMessage, SimRecord, World, arrive, write_record};
+use super::phase::{FarmState, Phase, Position};
 use crate::model::{KeyPair, testing::key};
 
 /// Most faults in one history.
@@ -280,7 +280,9 @@ impl Model {
                 host.kernel = host.disk;
                 host.in_force = true;
                 // The acknowledgement arrives at once.
-                let record = host.kernel.map_or(SimRecord::Silent, SimRecord::Acknowledges);
+                let record = host
+                    .kernel
+                    .map_or(SimRecord::Silent, SimRecord::Acknowledges);
                 write_record(&mut host, record, self.mistake);
                 host.registered = true;
                 world.hosts[index] = host;
