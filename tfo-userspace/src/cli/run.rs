@@ -45,7 +45,7 @@ pub(super) struct RunArgs {
     ports: Vec<u16>,
     /// Where cookie keys come from [default: random]
     #[arg(long, value_enum, value_name = "SOURCE")]
-    key_source: Option<KeySource>,
+    key_source: Option<KeySourceArg>,
     /// The file of the secret or of the keys, mode 0600
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
@@ -66,7 +66,7 @@ pub(super) struct RunArgs {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum KeySource {
+enum KeySourceArg {
     /// Made here, for this host alone
     Random,
     /// Derived from a secret and the clock, as tofurkey does: the same on all hosts with the secret
@@ -98,11 +98,11 @@ impl RunArgs {
                 source_prefix_v4: self.source_prefix_v4,
                 source_prefix_v6: self.source_prefix_v6,
                 key_source: self.key_source.map(|source| match source {
-                    KeySource::Random => SourceKind::Random,
-                    KeySource::Secret => SourceKind::Secret,
-                    KeySource::File => SourceKind::File,
-                    KeySource::Etcd => SourceKind::Etcd,
-                    KeySource::Kernel => SourceKind::Kernel,
+                    KeySourceArg::Random => SourceKind::Random,
+                    KeySourceArg::Secret => SourceKind::Secret,
+                    KeySourceArg::File => SourceKind::File,
+                    KeySourceArg::Etcd => SourceKind::Etcd,
+                    KeySourceArg::Kernel => SourceKind::Kernel,
                 }),
                 interval: self.interval,
                 key_path: self.key_file.clone(),

@@ -52,7 +52,7 @@ pub struct Layer {
     pub interval: Option<Duration>,
     /// The file of the secret or of the keys.
     pub key_path: Option<PathBuf>,
-    /// What to do after somebody else changed the kernel's keys.
+    /// The reaction to a change of the kernel's keys by another process.
     pub on_foreign_change: Option<OnForeignChange>,
     /// The farm of [`SourceKind::Etcd`].
     pub farm: Option<FarmConfig>,

@@ -38,7 +38,7 @@ pub struct NamespaceConfig {
     pub settings: Settings,
     /// The source of keys.
     pub source: KeySourceConfig,
-    /// What to do after somebody else changed the kernel's keys.
+    /// The reaction to a change of the kernel's keys by another process.
     pub on_foreign_change: OnForeignChange,
     /// The policy; `None` to leave the one in force.
     pub policy: Option<Arc<Policy>>,

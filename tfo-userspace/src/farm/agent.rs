@@ -5,6 +5,7 @@
 
 use std::{future::pending, pin::pin, time::Duration};
 
+use etcd_client::WatchResponse;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
 
@@ -33,7 +34,7 @@ pub(super) struct Agent {
     state_file: StateFile,
     /// The stored document, which this host follows.
     held: Option<Document>,
-    /// When `held` was stored, by [`Now::boot`].
+    /// The time at which `held` was stored, by [`Now::boot`].
     since: Duration,
     /// The revision of the document in etcd, where that is `held`.
     revision: Option<i64>,
@@ -139,15 +140,7 @@ impl Agent {
             tokio::select! {
                 message = documents.message() => {
                     let message = store.next_message(message)?;
-                    let last = message.events().iter().rev().find_map(|event| event.kv());
-                    // A removed key has version 0.
-                    let document = last.filter(|it| it.version() > 0).map(|it| Versioned {
-                        value: it.value().to_vec(),
-                        revision: it.mod_revision(),
-                    });
-                    if last.is_some() {
-                        self.handle_document(document, true);
-                    }
+                    self.handle_watch(&message);
                     if message.canceled() {
                         return Ok(());
                     }
@@ -164,6 +157,19 @@ impl Agent {
                 }
             }
         }
+    }
+
+    /// Handles a message of the document's watch.
+    fn handle_watch(&mut self, message: &WatchResponse) {
+        let Some(last) = message.events().iter().rev().find_map(|event| event.kv()) else {
+            return;
+        };
+        // A removed key has version 0.
+        let document = (last.version() > 0).then(|| Versioned {
+            value: last.value().to_vec(),
+            revision: last.mod_revision(),
+        });
+        self.handle_document(document, true);
     }
 
     /// Fails where another live host has this host's name. Revokes the lease of this host's last session.

@@ -42,7 +42,7 @@ pub struct MemberStatus {
     pub acknowledged: bool,
     /// Whether its kernel issues another key than the document says.
     pub differs: bool,
-    /// What it reports of itself.
+    /// Its own report.
     #[serde(flatten)]
     pub record: HostRecord,
 }

@@ -70,7 +70,7 @@ pub struct DocumentHead {
     pub epoch: u64,
     /// The phase of that epoch.
     pub phase: Phase,
-    /// When it was written, in milliseconds since 1970 by the writer's clock.
+    /// The time of writing, in milliseconds since 1970 by the writer's clock.
     pub since: u64,
     /// The host that wrote it.
     pub writer: String,

@@ -1,11 +1,11 @@
-//! What keeps a host from taking part in its farm.
+//! Errors that keep a host from taking part in its farm.
 
 use std::path::PathBuf;
 
 use super::{document::DocumentError, phase::OutOfSequence, state_file::StoreError};
 use crate::keys::KeyFileError;
 
-/// What keeps a host from taking part in its farm. The keys in force stay as they are.
+/// An error that keeps a host from taking part in its farm. The keys in force stay as they are.
 #[derive(Debug, thiserror::Error)]
 pub enum FarmError {
     /// etcd cannot be reached, or refuses a request.
@@ -15,7 +15,7 @@ pub enum FarmError {
         endpoints: String,
         /// etcd's message, or the connection's error.
         error: String,
-        /// What to do about it.
+        /// The remedy.
         remedy: String,
     },
     /// A file of the section `[farm]` cannot be used.

@@ -24,7 +24,7 @@ pub(super) struct HeldDocument<'a> {
     pub(super) document: &'a Document,
     /// Its revision in etcd.
     pub(super) revision: i64,
-    /// When this host stored it, by [`Now::boot`].
+    /// The time at which this host stored it, by [`Now::boot`].
     pub(super) since: Duration,
 }
 
@@ -92,12 +92,9 @@ impl Leader {
         let hosts = &self.view.hosts;
         report.change(|report| report.members = Some([hosts.len(), self.late.len()]));
         // The view of the hosts must be as new as the document.
-        let seen = self
-            .view
-            .document
-            .as_ref()
-            .map(|document| document.revision);
-        if seen != Some(held.revision) || !hosts.contains_key(&config.host) {
+        let seen = self.view.document.as_ref();
+        let is_current = seen.is_some_and(|document| document.revision == held.revision);
+        if !is_current || !hosts.contains_key(&config.host) {
             return Ok(());
         }
         let preconditions = Preconditions {
@@ -115,9 +112,7 @@ impl Leader {
         };
         if let Some(next) = next {
             let begins = next.position.phase == Phase::Stage || request == Some(Request::Revoke);
-            let fulfils = stored_request
-                .filter(|_| begins)
-                .map(|request| request.revision);
+            let fulfils = stored_request.filter(|_| begins).map(|it| it.revision);
             let farm = &held.document.head.farm;
             let next = Document::new(farm, next, milliseconds(now.wall), &config.host);
             let text = next
@@ -128,9 +123,8 @@ impl Leader {
             }
             return Ok(());
         }
-        for (host, (_, since)) in &self.late {
-            if now.boot.saturating_sub(*since) > config.patience
-                && let Some(record) = hosts.get(host)
+        for host in self.overdue(config.patience, now) {
+            if let Some(record) = hosts.get(host)
                 && store.leave_behind(host, record, &preconditions).await?
             {
                 warn!(
@@ -142,6 +136,13 @@ impl Leader {
             }
         }
         Ok(())
+    }
+
+    /// Hosts that have been late for longer than `patience`.
+    fn overdue(&self, patience: Duration, now: Now) -> impl Iterator<Item = &String> {
+        let late = self.late.iter();
+        let late = late.filter(move |(_, (_, since))| now.boot.saturating_sub(*since) > patience);
+        late.map(|(host, _)| host)
     }
 
     /// Updates `late` for `step`.

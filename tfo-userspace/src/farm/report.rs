@@ -21,7 +21,7 @@ pub struct FarmReport {
     pub prefix: String,
     /// Whether etcd answers.
     pub reachable: bool,
-    /// When `reachable` last changed.
+    /// The time at which `reachable` last changed.
     pub since: Option<SystemTime>,
     /// The progress of the farm, by the document that this host has stored.
     #[serde(rename = "place")]

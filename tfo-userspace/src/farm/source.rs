@@ -9,7 +9,7 @@ use crate::{
     model::{Fingerprint, KeyPair},
 };
 
-/// What the keeper reports to the agent.
+/// The keeper's report to the agent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct InForce {
     /// [`FarmState::step`] of the keys in force; `None` where they are not the farm's.

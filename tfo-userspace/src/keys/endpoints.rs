@@ -20,21 +20,21 @@ pub trait KeyEndpoints {
     ///
     /// # Errors
     ///
-    /// Where it cannot be read.
+    /// The read failed.
     fn kernel(&self) -> Result<Option<KeyPair>, Self::Error>;
 
     /// The kernel's pair and the keys that the data path accepts, read while no `tfo` process changes them.
     ///
     /// # Errors
     ///
-    /// Where either cannot be read.
+    /// A read failed.
     fn both(&self) -> Result<(Option<KeyPair>, Option<KeySet>), Self::Error>;
 
     /// Puts `plan` in force in both. The data path accepts a key before the kernel issues it.
     ///
     /// # Errors
     ///
-    /// Where either refuses it; the keys before then stay in force.
+    /// One of them refused it; the previous keys stay in force in both.
     fn install(&mut self, plan: &KeyPlan) -> Result<(), Self::Error>;
 }
 

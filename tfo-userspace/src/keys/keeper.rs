@@ -16,7 +16,7 @@ use crate::{
     model::{Fingerprint, KeyPair},
 };
 
-/// What to do after somebody else changed the kernel's keys.
+/// The reaction to a change of the kernel's keys by another process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnForeignChange {
@@ -34,7 +34,7 @@ pub struct InitialKeys {
     pub pair: Option<KeyPair>,
     /// Those that the data path accepts.
     pub accepted: Option<KeySet>,
-    /// How long ago the primary key became primary.
+    /// The time for which the primary key has been primary.
     pub age: Option<Duration>,
     /// The data path was attached before: clients hold cookies that another controller answered for.
     pub taken_over: bool,
@@ -49,7 +49,7 @@ pub struct Keeper {
     plan: Option<KeyPlan>,
     /// The kernel's pair after the last change, by whomever.
     expected: Option<KeyPair>,
-    /// When the primary key changed, by [`Now::boot`].
+    /// The time at which the primary key changed, by [`Now::boot`].
     since: Duration,
     report: KeyReport,
 }

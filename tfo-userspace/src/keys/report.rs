@@ -11,9 +11,9 @@ pub struct KeyReport {
     pub source: &'static str,
     /// The key that the kernel issues cookies with.
     pub primary: Option<Fingerprint>,
-    /// When it became primary.
+    /// The time at which it became primary.
     pub since: Option<SystemTime>,
-    /// When the next change is due; `None` where no clock decides.
+    /// The time of the next change; `None` where no clock decides.
     pub next: Option<SystemTime>,
     /// Changes since the process started.
     pub rotations: u64,

@@ -1,4 +1,4 @@
-//! When keys change: randomly generated ones, and those derived from a secret. No system call is made here;
+//! Schedules of random keys and of keys derived from a secret. No system call is made here;
 //! the caller passes clocks and random keys.
 //!
 //! The kernel holds two keys. The data path also accepts the staged key, the one of the next change, so that it
@@ -51,7 +51,7 @@ impl KeyPlan {
 pub(super) struct RandomSchedule {
     interval: Duration,
     in_force: KeyPlan,
-    /// When the primary key became primary, by [`Now::boot`].
+    /// The time at which the primary key became primary, by [`Now::boot`].
     since: Duration,
 }
 
@@ -100,7 +100,7 @@ impl RandomSchedule {
         self.in_force = plan.clone();
     }
 
-    /// When the next key becomes primary, by [`Now::boot`].
+    /// The time at which the next key becomes primary, by [`Now::boot`].
     pub(super) fn due(&self) -> Duration {
         self.since + self.interval
     }

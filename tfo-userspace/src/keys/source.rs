@@ -31,12 +31,12 @@ pub trait KeySource {
     /// Called after `plan` came into force.
     fn installed(&mut self, _plan: &KeyPlan, _now: Now) {}
 
-    /// When the next change is due, by [`Now::boot`]; `None` where no clock decides.
+    /// The time of the next change, by [`Now::boot`]; `None` where no clock decides.
     fn next_change(&self, _now: Now) -> Option<Duration> {
         None
     }
 
-    /// Whose changes of the kernel's keys the source takes for its own.
+    /// The processes whose changes of the kernel's keys the source accepts as its own.
     fn authority(&self) -> Authority {
         Authority::Source
     }
@@ -51,7 +51,7 @@ pub trait KeySource {
     fn observe(&self, _kernel: Option<&KeyPair>, _error: Option<&str>) {}
 }
 
-/// Who may change the kernel's keys without [`super::Keeper`] calling it a foreign change.
+/// The processes whose changes of the kernel's keys are not foreign to [`super::Keeper`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authority {
     /// The source alone.
@@ -62,12 +62,12 @@ pub enum Authority {
     Anyone,
 }
 
-/// What was in force when a source begins.
+/// The state from which a source starts.
 #[derive(Clone, Default)]
 pub struct SourceStart {
     /// The keys in force, where the kernel has any.
     pub(super) in_force: Option<KeyPlan>,
-    /// When the primary key became primary, by [`Now::boot`].
+    /// The time at which the primary key became primary, by [`Now::boot`].
     pub(super) since: Duration,
     /// The primary key, where clients may hold cookies that a controller answered for.
     pub(super) last_primary: Option<Key>,

@@ -77,7 +77,7 @@ pub struct InterfaceFacts {
 /// The facts of a namespace. A part that could not be read is `None` or empty, and has an entry in `errors`.
 #[derive(Clone, Debug, Default)]
 pub struct NamespaceFacts {
-    /// What was to be read.
+    /// The target of the reading.
     pub target: ScrapeTarget,
     /// Interfaces with pins, and those of the target.
     pub interfaces: Vec<InterfaceFacts>,

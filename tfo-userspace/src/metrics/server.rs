@@ -46,7 +46,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// That of getsockname(2).
+    /// getsockname(2) failed.
     pub fn address(&self) -> io::Result<ListenAddress> {
         self.0.address()
     }

@@ -20,7 +20,7 @@ const KEPT: CapabilitySet = CapabilitySet::BPF
 ///
 /// # Errors
 ///
-/// Those of capset(2) and prctl(2).
+/// capset(2) or prctl(2) failed.
 pub(super) fn drop_others() -> io::Result<Vec<String>> {
     clear_ambient_capability_set()?;
     let has = capabilities(None)?;

@@ -47,7 +47,7 @@ pub(super) struct WorkerState {
     pub(super) attached: Vec<String>,
     /// The configured interfaces that are not attached.
     pub(super) missing: Vec<String>,
-    /// When it was published.
+    /// The time of publication.
     pub(super) at: Instant,
 }
 

@@ -1,8 +1,8 @@
-//! What is refused, and how it is told.
+//! Invalid files and their errors.
 
 use super::ensure_refused;
 
-/// Files that are refused, and what the one line says.
+/// Invalid files, and parts of their error.
 const MISTAKES: &[(&str, &[&str])] = &[
     ("interfaces = ['a'\n", &["tfo.toml:"]),
     (

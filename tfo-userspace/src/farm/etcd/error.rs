@@ -6,7 +6,7 @@ use etcd_client::Error;
 
 use crate::farm::error::FarmError;
 
-/// How long etcd may take to answer.
+/// Time for etcd to answer a call.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs a call, for at most [`TIMEOUT`].

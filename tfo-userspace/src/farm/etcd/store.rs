@@ -310,7 +310,7 @@ impl Store {
     }
 }
 
-/// What must still hold when a leader's write reaches etcd.
+/// Conditions that must still hold when a leader's write reaches etcd.
 pub(in crate::farm) struct Preconditions<'a> {
     /// The revision of the document.
     pub(in crate::farm) document: i64,

@@ -37,7 +37,7 @@ fn derived_keys_change_at_every_half() {
 fn no_live_derived_key_is_lost_to_jumps() {
     let secret = Secret::parse(SECRET).unwrap();
     let mut dice = Dice(2);
-    let mut now = World::with(pair(1, None)).now;
+    let mut now = TestHost::with(pair(1, None)).now;
     let mut schedule = SecretSchedule::new(INTERVAL, None, now);
     // The key that was primary before, and until when it was.
     let mut before: Option<(Key, Duration)> = None;
@@ -77,7 +77,7 @@ fn no_live_derived_key_is_lost_to_jumps() {
 #[test]
 fn a_key_out_of_the_sequence_is_held_for_an_interval() {
     let secret = Secret::parse(SECRET).unwrap();
-    let mut now = World::with(pair(1, None)).now;
+    let mut now = TestHost::with(pair(1, None)).now;
     assert_eq!(now.wall.as_secs() % 100, 0);
     let mut schedule = SecretSchedule::new(INTERVAL, Some(key(7)), now);
     let mut backups = Vec::new();
