@@ -26,10 +26,10 @@ fn of_the_driver() -> Result<(&'static str, &'static str)> {
     Ok(if kernel::is_before(6, 3)? {
         (
             "unknown",
-            "whether it takes native XDP shows when tfo attaches",
+            "native XDP support is not reported; tfo tries it when it attaches",
         )
     } else {
-        ("ok", "takes native XDP")
+        ("ok", "supports native XDP")
     })
 }
 
@@ -73,7 +73,7 @@ fn a_healthy_server_passes() -> Result<()> {
         ("mirror", "exact"),
         ("tcp_fastopen", "on for listeners"),
         ("keys", "has a cookie key"),
-        ("listeners", "all 1 take Fast Open"),
+        ("listeners", "all 1 have Fast Open"),
         ("attached", "native mode"),
         ("keys of the data path", "among them"),
         ("drift", "what the kernel counted"),

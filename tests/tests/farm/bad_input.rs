@@ -176,11 +176,11 @@ fn a_wrong_password_and_a_full_etcd_are_told() -> Result<()> {
     let user = |user: &str| format!("user = \"{user}\"\npassword = \"{}\"", password.path());
     ensure_says(
         &status(&etcd, &scratch, "")?,
-        &["it wants to know who asks"],
+        &["it requires authentication"],
     )?;
     ensure_says(
         &status(&etcd, &scratch, &user("tfo"))?,
-        &["look at user and password"],
+        &["check user and password"],
     )?;
     password.replace("correcthorse\n")?;
     ensure_says(
@@ -213,6 +213,6 @@ fn a_wrong_password_and_a_full_etcd_are_told() -> Result<()> {
     let output = Tfo::new(&etcd.netns).run(&["farm", "-c", &path, "status"])?;
     ensure_says(
         &output.stderr,
-        &["etcd at http://10.99.0.254:2999", "look whether it runs"],
+        &["etcd at http://10.99.0.254:2999", "check that it runs"],
     )
 }

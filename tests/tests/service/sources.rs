@@ -132,7 +132,7 @@ fn a_secret_gives_keys_even_after_its_file_has_become_useless() -> Result<()> {
     thread::sleep(Duration::from_millis(1500));
     let output = running.end()?;
     let log = output.stdout + &output.stderr;
-    for fault in ["mode 0640", "No such file", "all is well again"] {
+    for fault in ["mode 0640", "No such file", "the last error is resolved"] {
         ensure!(count(&log, fault) == 1, "{fault}: {log}");
     }
     ensure!(!log.contains(&secret), "a secret is logged");

@@ -7,10 +7,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use tfo_common::{guard::Mode, policy::Rate};
 use tfo_userspace::{
-    config::interval,
+    config::{Parsed, parse_interval},
     datapath::{GuardChange, GuardState, Namespace, PortState, Unguarded},
     guard::{Guard, PortGuard},
-    policy::{Word, format_rate},
+    policy::format_rate,
 };
 
 use super::{
@@ -42,16 +42,16 @@ pub(super) struct SetArgs {
     ports: Vec<u16>,
     /// With auto: guard from that many SYNs without proof on, such as 1000/s; half as many keep it on
     #[arg(long, value_name = "RATE")]
-    above: Option<Word<Rate>>,
+    above: Option<Parsed<Rate>>,
     /// With auto: how long to stay on after that
-    #[arg(long, value_name = "TIME", value_parser = interval)]
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
     quiet: Option<Duration>,
     /// Most SYN-ACKs to one source, an IPv4 address or an IPv6 /64, at all ports
     #[arg(long, value_name = "RATE")]
-    replies: Option<Word<Rate>>,
+    replies: Option<Parsed<Rate>>,
     /// Most SYNs with a valid cookie of one source; others are challenged
     #[arg(long, value_name = "RATE")]
-    proven: Option<Word<Rate>>,
+    proven: Option<Parsed<Rate>>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -122,7 +122,7 @@ impl SetArgs {
         if !of_port && !self.ports.is_empty() {
             bail!("--port goes with on, off, auto, --above or --quiet (tfo guard set --help)");
         }
-        let rate = |said: Option<Word<Rate>>, below| said.map_or(below, |word| word.0);
+        let rate = |said: Option<Parsed<Rate>>, below| said.map_or(below, |word| word.0);
         before.replies = rate(self.replies, before.replies);
         before.proven = rate(self.proven, before.proven);
         let over = |below: Option<PortGuard>| {

@@ -56,6 +56,18 @@ impl Mode {
         self.0 & SERVER != 0
     }
 
+    /// The warning for a host whose listeners have Fast Open turned off, with the remedy; `None` where it is on.
+    pub fn server_off_hint(self) -> Option<String> {
+        let value = self.0;
+        let remedy = value | SERVER;
+        (!self.server()).then(|| {
+            format!(
+                "TCP Fast Open is off for listeners here (net.ipv4.tcp_fastopen = {value}): \
+                 sysctl -w net.ipv4.tcp_fastopen={remedy}"
+            )
+        })
+    }
+
     /// Bits 0x2 and 0x200: listeners take data from any SYN without a cookie, also from a spoofed source.
     pub const fn no_cookie(self) -> bool {
         self.server() && self.0 & NO_COOKIE != 0

@@ -118,6 +118,15 @@ impl KeyPair {
         KeySet::new(self.keys()).expect("a set has room for two keys")
     }
 
+    /// The fingerprints of the pair: `primary 01234567, backup 89abcdef`.
+    pub fn describe(&self) -> String {
+        let primary = Fingerprint::of(&self.primary);
+        match &self.backup {
+            Some(backup) => format!("primary {primary}, backup {}", Fingerprint::of(backup)),
+            None => format!("primary {primary}"),
+        }
+    }
+
     /// All zeros: the kernel has no key yet.
     pub(crate) fn is_zero(&self) -> bool {
         self.primary == Key::ZERO

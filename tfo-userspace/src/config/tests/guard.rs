@@ -5,7 +5,7 @@ use std::time::Duration;
 use tfo_common::guard::Mode;
 
 use super::parse;
-use crate::guard::Guard;
+use crate::model::Guard;
 
 #[test]
 fn a_guard_is_a_namespaces_own_or_that_of_the_top() {

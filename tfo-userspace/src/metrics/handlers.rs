@@ -1,4 +1,4 @@
-//! What is answered to a request.
+//! The handlers of HTTP requests.
 
 use std::{
     convert::Infallible,
@@ -14,15 +14,14 @@ use hyper::{
 };
 use tokio::sync::Mutex;
 
-use super::{NamespaceFacts, health, render};
+use super::{facts::NamespaceFacts, health::health, render::render};
 
-/// How long an answer is given again. However often and by however many it is asked for, the maps are
-/// read once in that time.
-const FRESH: Duration = Duration::from_secs(1);
+/// The time for which a scrape is reused: clients have the maps read once in it, however many they are.
+const MAX_AGE: Duration = Duration::from_secs(1);
 
-const TEXT: &str = "text/plain; charset=utf-8";
-/// Prometheus goes by this.
-const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
+/// Prometheus's text format.
+const METRICS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const LANDING: &str = concat!(
     "<!DOCTYPE html><html lang=\"en\"><title>tfo</title><h1>tfo ",
@@ -32,13 +31,13 @@ const LANDING: &str = concat!(
     "<li><a href=\"/healthz\">/healthz</a>: whether all is well</li></ul></html>\n"
 );
 
-/// All that is served, from one source of facts.
-pub(super) struct Pages<F> {
+/// The handlers of all paths. `facts` reads the facts of all namespaces.
+pub(super) struct Handlers<F> {
     facts: F,
     last: Mutex<Option<Arc<Scrape>>>,
 }
 
-/// Everything that was read at one time.
+/// The answers made of one reading of the facts.
 struct Scrape {
     at: Instant,
     metrics: Bytes,
@@ -47,7 +46,7 @@ struct Scrape {
 
 type Answer = Response<Full<Bytes>>;
 
-impl<F, R> Pages<F>
+impl<F, R> Handlers<F>
 where
     F: Fn() -> R,
     R: Future<Output = Vec<NamespaceFacts>>,
@@ -59,10 +58,10 @@ where
         }
     }
 
-    /// The last scrape, if it is fresh, or a new one. Whoever asks meanwhile waits for the same.
+    /// The last scrape where it is recent, or a new one. Concurrent requests wait for the same scrape.
     async fn scrape(&self) -> Arc<Scrape> {
         let mut last = self.last.lock().await;
-        if let Some(scrape) = last.as_ref().filter(|it| it.at.elapsed() < FRESH) {
+        if let Some(scrape) = last.as_ref().filter(|it| it.at.elapsed() < MAX_AGE) {
             return Arc::clone(scrape);
         }
         let facts = (self.facts)().await;
@@ -75,35 +74,39 @@ where
         scrape
     }
 
-    /// Answers a request. What the request carries beside its first line is not read.
+    /// Answers a request. Headers and body are ignored.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut answer = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD\n");
+            let mut answer = answer(StatusCode::METHOD_NOT_ALLOWED, PLAIN_TEXT, "GET or HEAD\n");
             let allowed = HeaderValue::from_static("GET, HEAD");
             answer.headers_mut().insert(ALLOW, allowed);
             return Ok(answer);
         }
         Ok(match request.uri().path() {
             "/" => answer(StatusCode::OK, "text/html; charset=utf-8", LANDING),
-            "/metrics" => answer(StatusCode::OK, METRICS, self.scrape().await.metrics.clone()),
+            "/metrics" => answer(
+                StatusCode::OK,
+                METRICS_TEXT,
+                self.scrape().await.metrics.clone(),
+            ),
             "/healthz" => match &self.scrape().await.health {
-                Ok(()) => answer(StatusCode::OK, TEXT, "ok\n"),
-                Err(wrong) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, wrong.clone()),
+                Ok(()) => answer(StatusCode::OK, PLAIN_TEXT, "ok\n"),
+                Err(errors) => answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN_TEXT, errors.clone()),
             },
             _ => answer(
                 StatusCode::NOT_FOUND,
-                TEXT,
-                "there are /, /metrics and /healthz\n",
+                PLAIN_TEXT,
+                "not found; the paths are /, /metrics and /healthz\n",
             ),
         })
     }
 }
 
-fn answer(status: StatusCode, content: &'static str, body: impl Into<Bytes>) -> Answer {
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }

@@ -1,5 +1,5 @@
-//! The guard of a namespace: what the configuration has, a new secret in each slot of time, and the log of ports
-//! that came to be guarded.
+//! The guard of a namespace: puts the configured one in force, renews a secret in each time slot, and logs when ports
+//! become guarded.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,42 +11,43 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::NamespaceConfig,
-    datapath::{DatapathError, GuardChange, GuardError, Namespace, PortState, Snapshot, Unguarded},
-    guard::{Guard, Switch, changes},
+    datapath::{DatapathError, GuardChange, GuardError, Namespace, Snapshot, Unguarded},
+    guard::{Switch, changes},
+    model::{Guard, PortState},
 };
 
-/// What is known of it since the last look.
+/// Monitors the guard of a namespace.
 #[derive(Default)]
-pub(super) struct Watchman {
-    /// Why the configured guard is not in force, if it is not.
+pub(super) struct GuardMonitor {
+    /// Why the configured guard is not in force.
     refused: Option<String>,
-    /// The interfaces that cannot have it, which the log has.
+    /// The interfaces without the guard that were logged last.
     unguarded: Vec<Unguarded>,
-    /// The slot of time that has had its new secret.
+    /// The time slot in which a secret was last renewed.
     slot: Option<u64>,
-    /// Those with a rule, at the last look.
+    /// The states of all ports with a rule, at the last tick.
     ports: BTreeMap<u16, PortState>,
-    /// SYNs that had been challenged when a port was last not guarded.
+    /// The count of challenged SYNs when each port was last not guarded.
     challenged: BTreeMap<u16, u64>,
-    /// Why it could not be looked at, which the log has.
-    blind: Option<String>,
+    /// The error of the last tick, which was logged.
+    last_error: Option<String>,
 }
 
-impl Watchman {
-    /// Why the configured guard is not in force, if it is not.
+impl GuardMonitor {
+    /// Why the configured guard is not in force.
     pub(super) fn refused(&self) -> Option<String> {
         self.refused.clone()
     }
 
-    /// Puts the configured guard in force, if there is one. What was in force before stays where that fails.
+    /// Puts the configured guard in force, if there is one. After a failure the previous one stays.
     pub(super) async fn apply(&mut self, namespace: &Namespace, config: &NamespaceConfig) {
         let Some(guard) = &config.guard else {
             self.refused = None;
             return;
         };
         self.refused = match change(namespace, Some(guard)).await {
-            Ok((other, unguarded)) => {
-                if other {
+            Ok((changed, unguarded)) => {
+                if changed {
                     let rules = guard.rules().count();
                     let noun = if rules == 1 { "rule" } else { "rules" };
                     info!("guard: {rules} {noun} in force");
@@ -66,7 +67,7 @@ impl Watchman {
         };
     }
 
-    /// Clears the guard in force, which the configuration no longer has.
+    /// Clears the guard in force, after its section was removed from the configuration.
     pub(super) async fn clear(&mut self, namespace: &Namespace) {
         self.unguarded.clear();
         match change(namespace, None).await {
@@ -76,16 +77,17 @@ impl Watchman {
         }
     }
 
-    /// Looks after the guard in force, whoever put it there.
+    /// Renews a secret where a time slot began, and logs changes of ports, whoever set the guard. To be called about
+    /// twice a second.
     pub(super) fn tick(&mut self, namespace: &Namespace) {
-        let looked = self.look(namespace).err().map(|error| error.to_string());
-        if let Some(error) = looked.as_ref().filter(|_| looked != self.blind) {
-            error!("guard: {error}");
+        let error = self.check(namespace).err().map(|error| error.to_string());
+        if let Some(text) = error.as_ref().filter(|_| error != self.last_error) {
+            error!("guard: {text}");
         }
-        self.blind = looked;
+        self.last_error = error;
     }
 
-    fn look(&mut self, namespace: &Namespace) -> Result<(), DatapathError> {
+    fn check(&mut self, namespace: &Namespace) -> Result<(), DatapathError> {
         let state = namespace.guard().state()?;
         let slot = state.as_ref().map(|state| state.slot);
         if slot.is_some() && slot != self.slot {
@@ -93,19 +95,20 @@ impl Watchman {
         }
         self.slot = slot;
         let ports = state.map(|state| state.ports).unwrap_or_default();
-        if ports.len() != self.ports.len() || !ports.iter().all(|port| self.has_seen(port)) {
-            self.note(ports, &namespace.counters()?);
+        if ports.len() != self.ports.len() || !ports.iter().all(|port| self.is_unchanged(port)) {
+            self.update(ports, &namespace.counters()?);
         }
         Ok(())
     }
 
-    /// Whether nothing became of it since.
-    fn has_seen(&self, port: &PortState) -> bool {
+    /// Whether the port has had no transition since the last tick.
+    fn is_unchanged(&self, port: &PortState) -> bool {
         let seen = self.ports.get(&port.port);
         seen.is_some_and(|seen| (seen.on, seen.switches) == (port.on, port.switches))
     }
 
-    fn note(&mut self, ports: Vec<PortState>, counters: &Snapshot) {
+    /// Logs the transitions and records the new states.
+    fn update(&mut self, ports: Vec<PortState>, counters: &Snapshot) {
         let now = ports.iter().map(|port| port.port);
         let ruled: BTreeSet<_> = self.ports.keys().copied().chain(now).collect();
         let total = |port| challenged(port, &ruled, counters);
@@ -117,7 +120,7 @@ impl Watchman {
             }
             let total = total(port.port);
             let before = self.challenged.insert(port.port, total);
-            // Counts start anew where the data path does.
+            // The counters may have restarted at 0.
             let since = total.checked_sub(before.unwrap_or_default());
             let since = since.map(|since| format!("; {since} SYNs were challenged"));
             info!("guard: {text}{}", since.unwrap_or_default());
@@ -132,7 +135,7 @@ impl Watchman {
     }
 }
 
-/// SYNs that were challenged by a port's rule; by that of port 0 where a port is not among the `ruled` ones.
+/// SYNs challenged under a port's rule. Port 0 is the default rule, which applies to all ports not in `ruled`.
 fn challenged(port: u16, ruled: &BTreeSet<u16>, counters: &Snapshot) -> u64 {
     let count = Counter::GuardChallenged;
     if port != 0 {
@@ -143,14 +146,14 @@ fn challenged(port: u16, ruled: &BTreeSet<u16>, counters: &Snapshot) -> u64 {
     counters.other.get(count) + others.map(|(_, it)| it.get(count)).sum::<u64>()
 }
 
-/// Says whether it is another one now, and which interfaces cannot have it.
+/// Puts `guard` in force. Gives whether it differs from the previous one, and the interfaces that cannot have it.
 async fn change(
     namespace: &Namespace,
     guard: Option<&Guard>,
 ) -> Result<(bool, Vec<Unguarded>), GuardError> {
     let change = GuardChange::begin(namespace)?;
-    let other = change.before.as_ref() != guard;
-    Ok((other, change.apply(guard).await?))
+    let differs = change.before.as_ref() != guard;
+    Ok((differs, change.apply(guard).await?))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Keys that are derived from a secret, as tofurkey derives them: hosts that run either, with the same
+//! Keys derived from a secret, with the derivation of tofurkey: hosts that run either program, with the same
 //! secret and interval, have the same keys at the same time.
 
 use std::path::Path;
@@ -10,49 +10,41 @@ use blake2::{
 use tfo_common::cookie::Key;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::{KeyFileError, private};
+use super::{
+    error::{KeyFileError, SecretError},
+    private_file::read_private_file,
+};
 
+/// Longer than any secret file that [`Secret::parse`] accepts.
+const MAX_LEN: u64 = 256;
+/// tofurkey's `BLAKE2b` personalization.
 const PERSONA: &[u8; 16] = b"tofurkey\0\0\0\0\0\0\0\0";
 
-/// What is wrong with a secret's text. It never holds the text itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SecretError {
-    /// Neither 32 bytes nor 64 digits.
-    #[error(
-        "it has {0} bytes: write 64 hexadecimal digits on one line (openssl rand -hex 32), or 32 bytes as they are"
-    )]
-    Length(usize),
-    /// Something that is not a digit.
-    #[error("it has 64 characters, of which the {0}th is not a hexadecimal digit")]
-    Digit(usize),
-}
-
-/// 32 bytes, from which every key follows.
+/// A 32-byte secret. Every key is derived from it and the number of an interval.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Secret([u8; Self::LEN]);
 
 impl Secret {
-    /// Bytes of a secret.
+    /// Length in bytes.
     pub const LEN: usize = 32;
 
-    /// The secret in a file, which its owner alone may read: 64 hexadecimal digits, which a newline may
-    /// end, or 32 bytes as they are, which is how tofurkey reads its own.
+    /// Reads a file that only its owner may read; see [`Secret::parse`] for its content.
     ///
     /// # Errors
     ///
-    /// [`KeyFileError`] where it cannot be read, others can read it, or it holds no secret.
+    /// [`KeyFileError`] where it cannot be read, is open to other users, or holds no secret.
     pub fn read(path: &Path) -> Result<Self, KeyFileError> {
-        Self::parse(&private::read(path)?).map_err(|source| KeyFileError::Secret {
+        Self::parse(&read_private_file(path, MAX_LEN)?).map_err(|source| KeyFileError::Secret {
             path: path.to_owned(),
             source,
         })
     }
 
-    /// The secret that a file with these bytes holds.
+    /// Parses 64 hexadecimal digits with an optional newline, or 32 raw bytes, the format of tofurkey.
     ///
     /// # Errors
     ///
-    /// [`SecretError`].
+    /// [`SecretError`] where the length is another one, or a character is no digit.
     pub fn parse(bytes: &[u8]) -> Result<Self, SecretError> {
         if let Ok(raw) = <[u8; Self::LEN]>::try_from(bytes) {
             return Ok(Self(raw));
@@ -71,24 +63,21 @@ impl Secret {
         Ok(secret)
     }
 
-    /// The secret itself.
     pub(crate) const fn bytes(&self) -> &[u8; Self::LEN] {
         &self.0
     }
 
-    /// The key that is primary in the `n`th interval since 1970.
-    ///
-    /// It is `BLAKE2b` (RFC 7693) with a digest of 16 bytes, keyed with the secret, with `n` as the salt;
-    /// the digest's bytes are the four groups' digits in their order.
+    /// The primary key of the `n`th interval since 1970: `BLAKE2b` (RFC 7693) with a 16-byte digest, keyed with
+    /// the secret, salted with `n` (little endian). The digest is the key's text in `tcp_fastopen_key`.
     ///
     /// # Panics
     ///
-    /// Never: the lengths are those that `BLAKE2b` takes.
+    /// Never: `BLAKE2b` takes a key of 32 bytes, a salt and a personalization of 16.
     pub fn key(&self, n: u64) -> Key {
         let mut salt = [0; 16];
         salt[..8].copy_from_slice(&n.to_le_bytes());
         let hash = Blake2bMac::<U16>::new_with_salt_and_personal(&self.0, &salt, PERSONA)
-            .expect("a key of 32 bytes, a salt and a persona of 16");
+            .expect("a key of 32 bytes, a salt and a personalization of 16");
         let mut digest = Zeroizing::new([0; 16]);
         hash.finalize_into((&mut *digest).into());
         let mut groups = [0; 4];

@@ -1,5 +1,4 @@
-//! What a host of a farm has stored: the document that it goes by, as it was read, and what tells this host
-//! from another one that was given the same name.
+//! The state file of a host: the document that it follows, as etcd had it, and the host's random identifier.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -11,12 +10,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{FarmConfig, document::Document};
+use super::{config::FarmConfig, document::Document};
 use crate::keys::Secret;
 
-/// Why what was to be stored is not.
+/// Why a document could not be stored. The host then does not put it in force.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot store the farm's keys in {path}, and takes none that it would forget: {source}", path = path.display())]
+#[error("cannot store the farm's keys in {path}, so they do not come into force: {source}", path = path.display())]
 pub struct StoreError {
     path: PathBuf,
     source: io::Error,
@@ -24,36 +23,36 @@ pub struct StoreError {
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Text {
+struct StateText {
     instance: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     document: Option<Zeroizing<String>>,
 }
 
-/// A host's file.
+/// The state file of this host.
 pub(super) struct StateFile {
     path: PathBuf,
-    /// 64 random bits, which stay for as long as the file does.
+    /// 64 random bits, which distinguish this host from another that was given the same name.
     pub(super) instance: String,
 }
 
 impl StateFile {
-    /// Reads it, or begins a new one; with the document that is stored there. What is wrong with a file that
-    /// is of no use is told besides: its host is as one that has yet to join.
+    /// Reads the file, or makes a new identifier where there is none. Gives the stored document, and why an existing
+    /// file is not usable: the host then joins the farm anew.
     pub(super) fn open(
         config: &FarmConfig,
         seal: Option<&Secret>,
     ) -> (Self, Option<Document>, Option<String>) {
         let path = path(config);
-        let mut wrong = None;
+        let mut problem = None;
         let mut note = |error: &dyn std::fmt::Display| {
-            wrong = Some(format!(
-                "{}: {error}: this host goes on as one that has yet to join",
+            problem = Some(format!(
+                "{}: {error}: the file is ignored, and this host joins the farm anew",
                 path.display()
             ));
         };
         let text = match fs::read(&path).map(Zeroizing::new) {
-            Ok(bytes) => serde_json::from_slice::<Text>(&bytes)
+            Ok(bytes) => serde_json::from_slice::<StateText>(&bytes)
                 .map_err(|error| note(&error))
                 .ok(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -72,17 +71,22 @@ impl StateFile {
             known if !known.is_empty() => known,
             _ => random_id(),
         };
-        (Self { path, instance }, document, wrong)
+        (Self { path, instance }, document, problem)
     }
 
-    /// Where it is.
+    /// The document that the host of this configuration has stored.
+    pub(super) fn stored_document(config: &FarmConfig, seal: Option<&Secret>) -> Option<Document> {
+        Self::open(config, seal).1
+    }
+
+    /// The file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Stores a document's text for good: when this returns, it is there after a loss of power, too.
+    /// Writes a document's text durably: fsync(2) of the file and of its directory.
     pub(super) fn write(&self, document: Option<&str>) -> Result<(), StoreError> {
-        let text = Text {
+        let text = StateText {
             instance: self.instance.clone(),
             document: document.map(|text| Zeroizing::new(text.to_owned())),
         };
@@ -97,19 +101,13 @@ impl StateFile {
     }
 }
 
-/// The file of this configuration's host.
 fn path(config: &FarmConfig) -> PathBuf {
     config.state.join(format!("{}.farm", config.host))
 }
 
-/// The document that this configuration's host has stored.
-pub(super) fn stored(config: &FarmConfig, seal: Option<&Secret>) -> Option<Document> {
-    StateFile::open(config, seal).1
-}
-
-/// A name that nobody else has.
+/// 64 random bits in hexadecimal.
 pub(super) fn random_id() -> String {
-    // Not a secret: where the kernel has no random numbers, the clock will do.
+    // Not a secret: without getrandom(2) the clock is good enough.
     let number =
         getrandom::u64().unwrap_or_else(|_| crate::kernel::clock::since_boot().as_nanos() as u64);
     format!("{number:016x}")

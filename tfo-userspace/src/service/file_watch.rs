@@ -1,8 +1,7 @@
-//! Wakes when something happens beside a file: inotify(7) on its directory, so that a file which replaces
-//! it by rename is noticed at once.
+//! Notices changes of a file: inotify(7) on its directory, which also reports a rename over the file.
 //!
-//! It is a convenience. Whoever waits looks twice a second in any case, which is what counts where the file
-//! is behind a symbolic link, or the directory itself is replaced.
+//! This only shortens the delay. The keeper checks the file twice a second anyway, which covers symbolic links and
+//! directories that are replaced.
 
 use std::{
     future::pending,
@@ -15,25 +14,25 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::{Interest, unix::AsyncFd};
 use tracing::debug;
 
-/// More than an event with the longest name takes.
+/// Bytes of the read buffer: more than the largest event.
 const BUFFER: usize = 4096;
 
-/// A file that is waited for, or none.
+/// A watched file, or none.
 #[derive(Default)]
-pub(super) struct Watch {
+pub(super) struct FileWatch {
     path: Option<PathBuf>,
     events: Option<AsyncFd<OwnedFd>>,
 }
 
-impl Watch {
-    /// Waits for this file from now on.
+impl FileWatch {
+    /// Watches `path` instead.
     pub(super) fn set(&mut self, path: Option<&Path>) {
         if self.path.as_deref() == path {
             return;
         }
         self.path = path.map(Path::to_owned);
         self.events = path.and_then(|path| {
-            let events = directory(path);
+            let events = watch_directory(path);
             if let Err(error) = &events {
                 debug!("no inotify for {}: {error}", path.display());
             }
@@ -41,7 +40,7 @@ impl Watch {
         });
     }
 
-    /// Returns when something happened there; never, where there is nothing to wait for.
+    /// Waits for a change in the file's directory; for ever where there is no file. Cancel safe.
     pub(super) async fn changed(&self) {
         let Some(events) = &self.events else {
             return pending().await;
@@ -49,7 +48,7 @@ impl Watch {
         let Ok(mut ready) = events.readable().await else {
             return pending().await;
         };
-        // What it was does not matter.
+        // The events are drained and not looked at.
         let mut buffer = [0; BUFFER];
         while ready
             .try_io(|events| Ok(rustix::io::read(events.get_ref(), &mut buffer)?))
@@ -58,7 +57,7 @@ impl Watch {
     }
 }
 
-fn directory(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
+fn watch_directory(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

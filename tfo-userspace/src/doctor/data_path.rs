@@ -1,52 +1,53 @@
-//! What `tfo` has in the kernel, and whether it still does its work.
+//! The data path in the kernel: attached programs, keys and drift.
 
 use tfo_common::counters::Counter;
 
-use super::{Finding, interfaces::Ours};
+use super::{finding::Finding, interfaces::OurProgram};
 use crate::{
     datapath::{DatapathError, Namespace, NamespaceError},
     kernel::sysctl,
-    keys::{Fingerprint, KeyPair},
-    model::AttachMode,
+    model::{AttachMode, Fingerprint, KeyPair},
 };
 
 const CHECK: &str = "attached";
 
-/// Facts about the namespace's data path.
+/// Facts about the data path of the namespace.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Attached {
-    interfaces: Vec<OnInterface>,
-    /// What other layout versions attached: their names, and the interface's index.
+pub(super) struct DataPathFacts {
+    interfaces: Vec<AttachedProgram>,
+    /// Programs of other layout versions: the version, and the interface's index.
     other_layouts: Vec<(String, u32)>,
-    keys: Option<Keys>,
-    /// Counters that drift, and by how much.
+    keys: Option<KeyFingerprints>,
+    /// Counters with lasting drift, and the difference.
     drift: Vec<(Counter, i64)>,
-    /// What could not be read.
+    /// Why parts could not be read.
     unread: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
-struct OnInterface {
+struct AttachedProgram {
     index: u32,
-    /// `None` where the interface is gone.
+    /// `None` where the interface no longer exists.
     name: Option<String>,
     program_id: u32,
-    /// `None` where the program is no longer attached.
+    /// `None` where the program was detached.
     mode: Option<AttachMode>,
 }
 
-/// Fingerprints of the keys on both sides.
+/// Fingerprints of the kernel's keys and of those that the data path accepts.
 #[derive(Clone, Debug)]
-struct Keys {
+struct KeyFingerprints {
     kernel: Vec<Fingerprint>,
     data_path: Vec<Fingerprint>,
 }
 
-impl Attached {
+impl DataPathFacts {
     pub(super) async fn read(privileged: bool) -> Self {
         let mut facts = Self::default();
         if !privileged {
-            facts.unread.push("it takes privileges to see".into());
+            facts
+                .unread
+                .push("seeing what is attached takes privileges".into());
             return facts;
         }
         if let Err(error) = facts.read_namespace().await {
@@ -59,7 +60,7 @@ impl Attached {
         let namespace = Namespace::current()?;
         self.other_layouts = namespace.other_layouts()?;
         for interface in namespace.interfaces().await? {
-            self.interfaces.push(OnInterface {
+            self.interfaces.push(AttachedProgram {
                 index: interface.index,
                 program_id: interface.program_id,
                 mode: interface.mode,
@@ -69,7 +70,7 @@ impl Attached {
         if self.interfaces.is_empty() {
             return Ok(());
         }
-        match Keys::read(&namespace) {
+        match KeyFingerprints::read(&namespace) {
             Ok(keys) => self.keys = keys,
             Err(error) => self.unread.push(error.to_string()),
         }
@@ -81,10 +82,10 @@ impl Attached {
         Ok(())
     }
 
-    /// What is on the interface with this index.
-    pub(super) fn on(&self, index: u32) -> Option<Ours> {
+    /// The program on the interface with this index.
+    pub(super) fn on(&self, index: u32) -> Option<OurProgram> {
         let found = self.interfaces.iter().find(|each| each.index == index)?;
-        Some(Ours {
+        Some(OurProgram {
             program_id: found.program_id,
             mode: found.mode,
         })
@@ -98,10 +99,10 @@ impl Attached {
             .collect();
         findings.extend(self.other_layouts.iter().map(|(layout, index)| {
             let found = format!(
-                "a tfo of layout {layout} attached to the interface with index {index}, and this one does not read its counts"
+                "the interface with index {index} has a program of layout {layout}, whose counters this tfo does not read"
             );
             Finding::problem("other version", found)
-                .remedy("tfo attach IFACE, which takes it over; or tfo detach --all")
+                .remedy("tfo attach IFACE, which replaces it; or tfo detach --all")
         }));
         if self.interfaces.is_empty() {
             if self.unread.is_empty() {
@@ -110,8 +111,8 @@ impl Attached {
             }
             return findings;
         }
-        findings.extend(self.interfaces.iter().map(OnInterface::judge));
-        findings.extend(self.keys.as_ref().and_then(Keys::judge));
+        findings.extend(self.interfaces.iter().map(AttachedProgram::judge));
+        findings.extend(self.keys.as_ref().and_then(KeyFingerprints::judge));
         findings.push(self.drift());
         findings
     }
@@ -119,7 +120,7 @@ impl Attached {
     fn drift(&self) -> Finding {
         const CHECK: &str = "drift";
         if self.drift.is_empty() {
-            return Finding::ok(CHECK, "what tfo counted is what the kernel counted");
+            return Finding::ok(CHECK, "tfo counted what the kernel counted");
         }
         let figures = self
             .drift
@@ -130,13 +131,13 @@ impl Attached {
             figures.collect::<Vec<_>>().join(", ")
         );
         Finding::warning(CHECK, found).remedy(
-            "attach to every interface that clients come in by, and see that nothing behind tfo drops SYNs; \
-             `tfo detach` and `tfo attach` start both anew",
+            "attach to every interface that clients arrive at, and make sure that nothing behind tfo drops SYNs; \
+             `tfo detach` and `tfo attach` restart the comparison",
         )
     }
 }
 
-impl OnInterface {
+impl AttachedProgram {
     fn judge(&self) -> Finding {
         match (&self.name, self.mode) {
             (Some(name), Some(mode)) => {
@@ -144,7 +145,7 @@ impl OnInterface {
                 Finding::ok(CHECK, found).of(name)
             }
             (Some(name), None) => {
-                let found = "tfo was attached, and something else detached it: nothing is counted";
+                let found = "another program detached it: nothing is counted";
                 Finding::problem(CHECK, found)
                     .remedy(format!("tfo attach {name}"))
                     .of(name)
@@ -155,14 +156,14 @@ impl OnInterface {
                     self.index
                 );
                 Finding::warning("stale pins", found)
-                    .remedy("tfo detach --all, then attach again what is to stay")
+                    .remedy("tfo detach --all, then attach again to the interfaces to keep")
             }
         }
     }
 }
 
-impl Keys {
-    /// `None` where the kernel does not show its own, which is another finding.
+impl KeyFingerprints {
+    /// `None` where the kernel's keys cannot be read, which is a finding of its own.
     fn read(namespace: &Namespace) -> Result<Option<Self>, DatapathError> {
         let (Some(accepted), Ok(kernel)) = (namespace.keys().accepted()?, sysctl::key()) else {
             return Ok(None);
@@ -174,7 +175,7 @@ impl Keys {
         }))
     }
 
-    /// The data path may accept more than the kernel does, for a while. Less it may not.
+    /// The data path must accept every key of the kernel. It may accept more during a rotation.
     fn judge(&self) -> Option<Finding> {
         const CHECK: &str = "keys of the data path";
         let missing: Vec<_> = self
@@ -186,11 +187,11 @@ impl Keys {
             return None;
         }
         if missing.is_empty() {
-            return Some(Finding::ok(CHECK, "those of the kernel are among them"));
+            return Some(Finding::ok(CHECK, "the keys of the kernel are among them"));
         }
         let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
         let found = format!(
-            "the kernel has keys that the data path has not ({}): someone else changed net.ipv4.tcp_fastopen_key",
+            "the kernel has keys that the data path does not accept ({}): someone else changed net.ipv4.tcp_fastopen_key",
             missing.join(", ")
         );
         Some(Finding::warning(CHECK, found).remedy("tfo keys import"))
@@ -212,20 +213,20 @@ mod tests {
         numbers.iter().map(key).collect()
     }
 
-    fn with(change: impl FnOnce(&mut Attached)) -> Vec<Finding> {
-        let mut facts = Attached {
-            interfaces: vec![OnInterface {
+    fn with(change: impl FnOnce(&mut DataPathFacts)) -> Vec<Finding> {
+        let mut facts = DataPathFacts {
+            interfaces: vec![AttachedProgram {
                 index: 2,
                 name: Some("eth0".into()),
                 program_id: 7,
                 mode: Some(AttachMode::Native),
             }],
-            keys: Some(Keys {
+            keys: Some(KeyFingerprints {
                 kernel: fingerprints(&[1, 2]),
-                // It may know one that the kernel does not have yet.
+                // A staged key.
                 data_path: fingerprints(&[1, 2, 3]),
             }),
-            ..Attached::default()
+            ..DataPathFacts::default()
         };
         change(&mut facts);
         facts.judge()
@@ -257,7 +258,7 @@ mod tests {
         expect(&old, "other version", Problem, "layout v0");
         let unread = with(|facts| {
             facts.interfaces.clear();
-            facts.unread.push("it takes privileges".into());
+            facts.unread.push("takes privileges".into());
         });
         expect(&unread, CHECK, Unknown, "privileges");
     }
@@ -265,7 +266,7 @@ mod tests {
     #[test]
     fn keys_that_the_data_path_lacks_are_named_by_fingerprint() {
         let findings = with(|facts| {
-            facts.keys = Some(Keys {
+            facts.keys = Some(KeyFingerprints {
                 kernel: fingerprints(&[1, 4]),
                 data_path: fingerprints(&[1, 2]),
             });

@@ -1,4 +1,4 @@
-//! A file that someone else writes.
+//! Rereads a file only after someone changed it.
 
 use std::{
     fs, io,
@@ -6,33 +6,33 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What tells a version of a file from the next one: device, inode, size, and both times to the
-/// nanosecond. A rename over it changes the inode, chmod(1) the time of its change.
+/// Device, inode, size, mtime and ctime with nanoseconds. A rename over the file changes the inode, chmod(1)
+/// the ctime.
 type Version = [i64; 7];
 
 /// A file, and the version of it that was read last.
 #[derive(Debug)]
-pub(in crate::keys) struct Watched {
+pub(super) struct WatchedFile {
     path: PathBuf,
     seen: Option<Version>,
 }
 
-impl Watched {
-    pub(in crate::keys) const fn new(path: PathBuf) -> Self {
+impl WatchedFile {
+    pub(super) const fn new(path: PathBuf) -> Self {
         Self { path, seen: None }
     }
 
-    /// Reads it with `read`, unless it is as it was when that succeeded last: `None` then.
-    pub(in crate::keys) fn read_if_changed<T, E>(
+    /// Calls `read` on the file; `None` where the file is unchanged since `read` last succeeded.
+    pub(super) fn read_if_changed<T, E>(
         &mut self,
         read: impl FnOnce(&Path) -> Result<T, E>,
     ) -> Result<Option<T>, E> {
-        // Before it is read: what is written meanwhile is another version.
+        // Taken before the read: a write in between makes another version.
         let version = version(&self.path).ok();
         if version.is_some() && version == self.seen {
             return Ok(None);
         }
-        // Until it has been read, whatever stands there is new.
+        // A failed read is tried again.
         self.seen = None;
         let value = read(&self.path)?;
         self.seen = version;

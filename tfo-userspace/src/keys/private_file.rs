@@ -1,4 +1,4 @@
-//! Reading a file that its owner alone may read.
+//! Reads files that only their owner may read.
 
 use std::{
     fs::File,
@@ -10,24 +10,21 @@ use std::{
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
-use super::KeyFileError;
+use super::error::KeyFileError;
 
-/// More than any such file holds.
-const MAX_LEN: u64 = 256;
-/// Permissions of anyone but the owner.
-const OTHERS: u32 = 0o077;
+/// Permission bits of group and others.
+const GROUP_AND_OTHERS: u32 = 0o077;
 
-/// What is in the file: up to [`MAX_LEN`] bytes.
-pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
-    read_up_to(path, MAX_LEN)
-}
-
-/// What is in the file: up to `limit` bytes.
+/// Reads up to `limit` bytes.
 ///
 /// # Errors
 ///
-/// [`KeyFileError`] where it cannot be read, or others than its owner may.
-pub(crate) fn read_up_to(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+/// [`KeyFileError`] where it cannot be read, is no regular file, is open to other users, or belongs to neither
+/// this user nor root.
+pub(crate) fn read_private_file(
+    path: &Path,
+    limit: u64,
+) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     let read = |source| KeyFileError::Read {
         path: path.to_owned(),
         source,
@@ -37,7 +34,7 @@ pub(crate) fn read_up_to(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, 
     if !metadata.is_file() {
         return Err(read(io::Error::other("not a regular file")));
     }
-    if metadata.mode() & OTHERS != 0 {
+    if metadata.mode() & GROUP_AND_OTHERS != 0 {
         return Err(KeyFileError::Exposed {
             path: path.to_owned(),
             mode: metadata.mode() & 0o7777,
@@ -51,7 +48,7 @@ pub(crate) fn read_up_to(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, 
             user,
         });
     }
-    // With room for all of it from the start: growing would leave a copy behind in memory.
+    // The whole capacity at once: reallocation would leave an unwiped copy in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit as usize + 1));
     file.take(limit).read_to_end(&mut bytes).map_err(read)?;
     Ok(bytes)
