@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::Result;
 use tfo_common::policy::{Action, Class, Limit, Rate};
-use tfo_tests::{
+use tfo_testbed::{
     packet::{Segment, fast_open},
     program::{PASS, Program},
 };

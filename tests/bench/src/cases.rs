@@ -7,7 +7,7 @@ use etherparse::{EtherType, PacketBuilder};
 use tfo_common::counters::Counter::{
     self, CookieReqd, Passive, PassiveAltKey, PassiveFail, ReasonBadCookie,
 };
-use tfo_tests::{
+use tfo_testbed::{
     packet::{self, Segment, fast_open, flag, linux_options},
     program::{Counted, KeyBytes},
 };

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
 use tfo_common::guard::Mode;
-use tfo_tests::{
+use tfo_testbed::{
     keys,
     netns::Netns,
     packet::{Segment, cookie, fast_open},

@@ -10,10 +10,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     http,
     process::Background,
+    testbed::Testbed,
     tfo::{self, LIMIT},
     veth::{Pair, SERVER_INTERFACE},
 };
@@ -37,16 +37,16 @@ struct Figures {
 
 /// Memory, time to be ready, time of a scrape, and what it does while nothing happens.
 pub(crate) fn section(effort: &Effort) -> Result<Section> {
-    let bed = Bed::idle(Pair::new()?)?;
+    let testbed = Testbed::idle(Pair::new()?)?;
     let mut figures = Figures::default();
     for round in 1..=effort.rounds {
         progress("controller", round, effort);
         let start = Instant::now();
-        bed.tfo.done(&["attach", SERVER_INTERFACE])?;
+        testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
         figures.attach.push(milliseconds(start));
-        bed.tfo.done(&["detach", SERVER_INTERFACE])?;
-        figures.watch(&bed, effort.idle)?;
-        bed.tfo.done(&["detach", "--all"])?;
+        testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
+        figures.watch(&testbed, effort.idle)?;
+        testbed.tfo.done(&["detach", "--all"])?;
     }
     let times = vec![
         Row::single("tfo attach, the whole command", figures.attach),
@@ -79,7 +79,7 @@ const ABOUT: &str = "`tfo run` with one interface and metrics, beside no traffic
 
 impl Figures {
     /// Starts a controller, and looks at it.
-    fn watch(&mut self, bed: &Bed, idle: Duration) -> Result<()> {
+    fn watch(&mut self, testbed: &Testbed, idle: Duration) -> Result<()> {
         let path = env::temp_dir().join(format!("tfo-t{}.notify", process::id()));
         let socket = UnixDatagram::bind(&path)?;
         socket.set_read_timeout(Some(LIMIT))?;
@@ -92,7 +92,7 @@ impl Figures {
                 "--metrics",
                 &METRICS.to_string(),
             ])
-            .args(["--netns", bed.pair.server.name()])
+            .args(["--netns", testbed.pair.server.name()])
             .env("NOTIFY_SOCKET", &path);
         let start = Instant::now();
         let run = Background::start(&mut command);
@@ -102,7 +102,7 @@ impl Figures {
         let run = ready?;
         for _ in 0..10 {
             let start = Instant::now();
-            let answer = http::request(&bed.pair.server, METRICS, "GET", "/metrics")?;
+            let answer = http::request(&testbed.pair.server, METRICS, "GET", "/metrics")?;
             self.scrape.push(milliseconds(start));
             ensure!(answer.status == 200, "a scrape got {}", answer.status);
         }

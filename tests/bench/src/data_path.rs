@@ -1,7 +1,7 @@
 //! The data paths that are measured.
 
 use anyhow::Result;
-use tfo_tests::program::Program;
+use tfo_testbed::program::Program;
 use tfo_userspace::datapath::{EventFilter, EventStream, Mirror, Settings};
 
 use crate::cases::{BACKUP, PRIMARY};

@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::XdpMode;
 use tfo_common::policy::{Action, Class, Rate};
-use tfo_tests::{
-    bed::{Bed, REQUEST},
+use tfo_testbed::{
     netns::{Netns, wait_until_up},
     packet::{Segment, fast_open},
+    testbed::{REQUEST, Testbed},
     tfo::Tfo,
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE, server_port},
 };
@@ -115,7 +115,7 @@ impl Defence {
     }
 
     pub(crate) fn raise(self, field: &Field) -> Result<()> {
-        let server = &field.bed.pair.server;
+        let server = &field.testbed.pair.server;
         match self {
             Self::NoFlood | Self::Kernel => Ok(()),
             Self::Nftables => server.done("nft", &[NFTABLES]).map(drop),
@@ -168,7 +168,7 @@ impl Defence {
     }
 
     pub(crate) fn lower(self, field: &Field) -> Result<()> {
-        let server = &field.bed.pair.server;
+        let server = &field.testbed.pair.server;
         match self {
             Self::NoFlood | Self::Kernel => Ok(()),
             Self::Nftables | Self::Synproxy => {
@@ -205,7 +205,7 @@ pub(crate) struct Field {
     tfo: Tfo,
     /// The generator's.
     receiving: Tfo,
-    pub(crate) bed: Bed,
+    pub(crate) testbed: Testbed,
     pub(crate) generator: Netns,
     pub(crate) flood: Peer,
     index: u32,
@@ -216,8 +216,8 @@ pub(crate) struct Field {
 impl Field {
     pub(crate) fn new() -> Result<Self> {
         let flood = Peer::flood()?;
-        let bed = Bed::idle(Pair::new()?)?;
-        let server = &bed.pair.server;
+        let testbed = Testbed::idle(Pair::new()?)?;
+        let server = &testbed.pair.server;
         let generator = Netns::new("flood")?;
         generator.configure(&[format!(
             "link add {GENERATOR} type veth peer name {FLOODED} netns {}",
@@ -245,11 +245,11 @@ impl Field {
         let index = index.split(':').next().unwrap_or_default().trim();
         let index = index.parse().context("ip shows no index")?;
         let mut receiver = Peer::empty()?;
-        attach(&mut receiver, &bed.pair.client, CLIENT_INTERFACE)?;
+        attach(&mut receiver, &testbed.pair.client, CLIENT_INTERFACE)?;
         Ok(Self {
             tfo: Tfo::new(server),
             receiving: Tfo::new(&generator),
-            bed,
+            testbed,
             generator,
             flood,
             index,

@@ -10,9 +10,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions};
-use tfo_tests::{
-    bed::REQUEST,
+use tfo_testbed::{
     socket::{Connection, Listener, Method},
+    testbed::REQUEST,
     veth::{Family, Pair, server_port},
 };
 
@@ -97,9 +97,9 @@ fn against(flood: Flood, field: &mut Field, effort: &Effort) -> Result<Vec<Vec<S
 
 fn measure(field: &mut Field, flood: Flood, defence: Defence, time: Duration) -> Result<Second> {
     // Another one each time: what the flood left in its queues is not to meet the next defence.
-    let listener = &field.bed.listen(Family::V4)?;
+    let listener = &field.testbed.listen(Family::V4)?;
     let frame = field.prepare(flood, listener.port())?;
-    let (field, pair) = (&*field, &field.bed.pair);
+    let (field, pair) = (&*field, &field.testbed.pair);
     let done = AtomicBool::new(false);
     let sent = &AtomicU64::new(0);
     thread::scope(|scope| {
@@ -142,10 +142,10 @@ fn measure(field: &mut Field, flood: Flood, defence: Defence, time: Duration) ->
 fn watch(field: &Field, port: u16, sent: &AtomicU64, time: Duration) -> Result<Second> {
     // The generator, and what it sets off, have the first.
     stay_on(last_cpu())?;
-    let pair = &field.bed.pair;
+    let pair = &field.testbed.pair;
     // The flood's beginning is no part of it.
     thread::sleep(time / 4);
-    let passive = || Ok::<_, anyhow::Error>(field.bed.kernel()?.get("TCPFastOpenPassive"));
+    let passive = || Ok::<_, anyhow::Error>(field.testbed.kernel()?.get("TCPFastOpenPassive"));
     let begun = Instant::now();
     let (taken, flooded, used) = (passive()?, sent.load(Ordering::Relaxed), cpu(pair)?);
     // One after the other: where the first kind is served slowly, the second need not be.

@@ -4,7 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
 use aya::programs::Xdp;
-use tfo_tests::{keys, netns::Netns, program::KeyBytes, socket::Listener};
+use tfo_testbed::{keys, netns::Netns, program::KeyBytes, socket::Listener};
 
 use crate::{
     cases::{BACKUP, Case, PORT, PRIMARY, cases},

@@ -12,9 +12,9 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::programs::{XdpMode, xdp::XdpLinkId};
 use socket2::SockRef;
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     netns::Netns,
+    testbed::Testbed,
     veth::{Family, Pair, SERVER_INTERFACE, server_port},
 };
 
@@ -40,8 +40,8 @@ enum OnInterface {
 }
 
 impl OnInterface {
-    fn attach(&mut self, bed: &Bed) -> Result<()> {
-        let server = &bed.pair.server;
+    fn attach(&mut self, testbed: &Testbed) -> Result<()> {
+        let server = &testbed.pair.server;
         match self {
             Self::Nothing => {}
             Self::Xdp(peer, link) => {
@@ -51,7 +51,7 @@ impl OnInterface {
             }
             Self::Tfo => {
                 let attach = ["attach", SERVER_INTERFACE, "--mode", "native"];
-                bed.tfo.done(&attach).map(drop)?;
+                testbed.tfo.done(&attach).map(drop)?;
             }
             Self::Nftables => {
                 server.done("nft", &[NFTABLES])?;
@@ -64,15 +64,15 @@ impl OnInterface {
         Ok(())
     }
 
-    fn detach(&mut self, bed: &Bed) -> Result<()> {
-        let server = &bed.pair.server;
+    fn detach(&mut self, testbed: &Testbed) -> Result<()> {
+        let server = &testbed.pair.server;
         match self {
             Self::Nothing => Ok(()),
             Self::Xdp(peer, link) => match link.take() {
                 Some(link) => Ok(peer.xdp_mut()?.detach(link)?),
                 None => Ok(()),
             },
-            Self::Tfo => bed.tfo.done(&["detach", "--all"]).map(drop),
+            Self::Tfo => testbed.tfo.done(&["detach", "--all"]).map(drop),
             Self::Nftables => server.done("nft", &["delete table inet bench"]).map(drop),
             Self::XdpFilter => server
                 .done("xdp-filter", &["unload", SERVER_INTERFACE])
@@ -116,8 +116,8 @@ const LOADS: [Load; 3] = [
 
 /// Every load on everything that can be attached.
 pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
-    let bed = Bed::idle(Pair::new()?)?;
-    let mut subjects = subjects(&bed, report)?;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let mut subjects = subjects(&testbed, report)?;
     let mut figures = vec![vec![Vec::new(); subjects.len()]; LOADS.len()];
     for round in 0..=effort.rounds {
         progress("whole host", round, effort);
@@ -125,16 +125,16 @@ pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
             let index = (index + round) % subjects.len();
             let (name, subject) = &mut subjects[index];
             subject
-                .attach(&bed)
+                .attach(&testbed)
                 .with_context(|| format!("cannot attach: {name}"))?;
             for (load, figures) in LOADS.iter().zip(&mut figures) {
-                let figure = (load.offer)(&bed.pair, effort.load);
+                let figure = (load.offer)(&testbed.pair, effort.load);
                 let figure = figure.with_context(|| format!("{} with {name}", load.name))?;
                 if round > 0 {
                     figures[index].push(figure);
                 }
             }
-            subject.detach(&bed)?;
+            subject.detach(&testbed)?;
         }
     }
     let names: Vec<_> = subjects.iter().map(|(name, _)| *name).collect();
@@ -198,7 +198,7 @@ fn table(load: &Load, names: &[&str], figures: &[Vec<f64>]) -> Table {
 }
 
 /// All that can be attached here, the empty program first.
-fn subjects(bed: &Bed, report: &mut Report) -> Result<Vec<(&'static str, OnInterface)>> {
+fn subjects(testbed: &Testbed, report: &mut Report) -> Result<Vec<(&'static str, OnInterface)>> {
     let xdp = |peer| OnInterface::Xdp(Box::new(peer), None);
     let mut subjects = vec![
         ("empty program", xdp(Peer::empty()?)),
@@ -212,8 +212,8 @@ fn subjects(bed: &Bed, report: &mut Report) -> Result<Vec<(&'static str, OnInter
         ("xdp-filter", Ok(OnInterface::XdpFilter)),
     ] {
         let usable = subject.and_then(|mut subject| {
-            subject.attach(bed)?;
-            subject.detach(bed)?;
+            subject.attach(testbed)?;
+            subject.detach(testbed)?;
             Ok(subject)
         });
         match usable {

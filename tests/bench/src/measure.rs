@@ -12,7 +12,7 @@ use rustix::{
     thread::{CpuSet, sched_setaffinity},
     time::{ClockId, clock_gettime},
 };
-use tfo_tests::program::PASS;
+use tfo_testbed::program::PASS;
 
 use crate::report::Sample;
 

@@ -13,7 +13,7 @@ use object::{
     write::{Object, Symbol, SymbolSection},
 };
 use tfo_common::counters::Counter;
-use tfo_tests::{process, program::KeyBytes, prometheus::Scratch};
+use tfo_testbed::{process, program::KeyBytes, prometheus::Scratch};
 
 /// What they include.
 const HEADER: &str = include_str!("bpf.h");

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use tfo_tests::{bed::Bed, returning::while_clients_return};
+use tfo_testbed::{returning::while_clients_return, testbed::Testbed};
 
 use crate::{
     measure::Effort,
@@ -12,21 +12,21 @@ use crate::{
 
 /// Rotates keys under load.
 pub(crate) fn section(effort: &Effort) -> Result<Section> {
-    let bed = Bed::new()?;
+    let testbed = Testbed::new()?;
     let mut times = Vec::new();
-    let visits = while_clients_return(&bed, |wait| {
+    let visits = while_clients_return(&testbed, |wait| {
         (1..=effort.rotations).try_for_each(|number| {
             if number % 100 == 1 {
                 println!("rotation: {number} of {}", effort.rotations);
             }
             wait()?;
             let start = Instant::now();
-            bed.tfo.done(&["keys", "rotate"])?;
+            testbed.tfo.done(&["keys", "rotate"])?;
             times.push(start.elapsed().as_secs_f64() * 1e3);
             Ok(())
         })
     })?;
-    let failed = bed.kernel()?.get("TCPFastOpenPassiveFail");
+    let failed = testbed.kernel()?.get("TCPFastOpenPassiveFail");
     let rotations = effort.rotations;
     let table = |name: &str, of: &str, unit: &str, rows| Table {
         name: name.into(),

@@ -6,9 +6,9 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     socket::{Listener, Method},
+    testbed::Testbed,
     veth::{Family, Pair, SERVER_INTERFACE, server_port},
 };
 
@@ -41,8 +41,8 @@ struct Way<'a> {
 
 /// The time from connecting to the reply, in round trips.
 pub(crate) fn section(effort: &Effort) -> Result<Section> {
-    let bed = Bed::idle(Pair::delayed(ONE_WAY)?)?;
-    let listener = bed.listen(Family::V6)?;
+    let testbed = Testbed::idle(Pair::delayed(ONE_WAY)?)?;
+    let listener = testbed.listen(Family::V6)?;
     let mut ways = Vec::new();
     for (attached, suffix) in [(false, ""), (true, ", tfo attached")] {
         for family in Family::BOTH {
@@ -58,22 +58,22 @@ pub(crate) fn section(effort: &Effort) -> Result<Section> {
     }
     for family in Family::BOTH {
         // The client gets its cookie.
-        bed.after_handshake(&listener, family, Method::SendTo)?;
+        testbed.after_handshake(&listener, family, Method::SendTo)?;
     }
     for round in 0..=effort.rounds {
         progress("saving", round, effort);
         for attached in [false, true] {
             if attached {
-                bed.tfo.done(&["attach", SERVER_INTERFACE])?;
+                testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
             }
             for way in ways.iter_mut().filter(|way| way.attached == attached) {
-                let sample = way.measure(&bed)?;
+                let sample = way.measure(&testbed)?;
                 if round > 0 {
                     way.samples.push(sample);
                 }
             }
         }
-        bed.tfo.done(&["detach", SERVER_INTERFACE])?;
+        testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
     }
     let rows = ways.iter().map(|way| Row::paired(&way.name, &way.samples));
     let rows = rows.collect();
@@ -106,19 +106,19 @@ const ABOUT: &str = "A client, a server, and between them a line that holds ever
 impl Way<'_> {
     /// A machine that stalls for a second has SYNs sent again, without option and data: such a connection is
     /// none of this kind, and another one is made.
-    fn measure(&self, bed: &Bed) -> Result<Sample> {
-        let mut sample = self.sample(bed);
+    fn measure(&self, testbed: &Testbed) -> Result<Sample> {
+        let mut sample = self.sample(testbed);
         for _ in 1..TRIES {
             if sample.is_err() {
-                sample = self.sample(bed);
+                sample = self.sample(testbed);
             }
         }
         sample
     }
 
-    fn sample(&self, bed: &Bed) -> Result<Sample> {
-        let yardstick = round_trip(bed, self.listener, self.family)?;
-        let exchange = bed.exchange(self.listener, self.family, self.method)?;
+    fn sample(&self, testbed: &Testbed) -> Result<Sample> {
+        let yardstick = round_trip(testbed, self.listener, self.family)?;
+        let exchange = testbed.exchange(self.listener, self.family, self.method)?;
         let fast_open = self.method != Method::Plain;
         ensure!(exchange.in_syn == fast_open, "{}: {exchange:?}", self.name);
         Ok(Sample {
@@ -129,9 +129,9 @@ impl Way<'_> {
 }
 
 /// How long a handshake takes the client, in milliseconds.
-fn round_trip(bed: &Bed, listener: &Listener, family: Family) -> Result<f64> {
+fn round_trip(testbed: &Testbed, listener: &Listener, family: Family) -> Result<f64> {
     let server = server_port(family, listener.port());
-    let (stream, took) = bed.pair.client.run(|| -> Result<_> {
+    let (stream, took) = testbed.pair.client.run(|| -> Result<_> {
         let start = Instant::now();
         Ok((TcpStream::connect(server)?, start.elapsed()))
     })?;

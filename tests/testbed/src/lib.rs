@@ -1,7 +1,6 @@
 //! What the suites, the demo and the benchmark stand on: network namespaces joined by veth, real
 //! Fast Open sockets, crafted SYNs, random SYNs, the kernel's own counters, and the `tfo` command.
 
-pub mod bed;
 pub mod clients;
 pub mod delay;
 pub mod fuzz;
@@ -20,6 +19,8 @@ pub mod raw;
 pub mod returning;
 pub mod socket;
 mod sockopt;
+pub mod syn_table;
+pub mod testbed;
 pub mod tfo;
 pub mod tshark;
 pub mod tun;

@@ -13,7 +13,10 @@ use etherparse::{
 };
 use siphasher::sip::SipHasher24;
 
-use crate::veth::{NOBODYS_MAC, SERVER_MAC};
+use crate::{
+    syn_table::{BACKUP, PRIMARY, Row},
+    veth::{NOBODYS_MAC, SERVER_MAC},
+};
 
 /// TCP's flags.
 pub mod flag {
@@ -297,6 +300,19 @@ pub fn cookie(key: &[u8; 16], source: IpAddr, destination: IpAddr) -> [u8; 8] {
         }
     }
     hasher.finish().to_le_bytes()
+}
+
+/// The options of a row with these cookies in the place of their stand-ins.
+pub fn row_options(row: &Row, primary: &[u8; 8], backup: &[u8; 8]) -> Bytes {
+    let byte = |own: &u8| {
+        let cookie_byte = |stand_in: [u8; 8], cookie: &[u8; 8]| {
+            let index = stand_in.iter().position(|byte| byte == own)?;
+            Some(cookie[index])
+        };
+        let found = cookie_byte(PRIMARY, primary).or_else(|| cookie_byte(BACKUP, backup));
+        found.unwrap_or(*own)
+    };
+    row.options.iter().map(byte).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Policies in force at a bed's server, and what they counted.
+//! Policies in force at a testbed's server, and what they counted.
 
 use anyhow::Result;
 use tfo_common::policy::{Action, Class};
@@ -7,9 +7,9 @@ use tfo_userspace::{
     policy::{Policy, PortPolicy},
 };
 
-use crate::{bed::Bed, netns::Netns};
+use crate::{netns::Netns, testbed::Testbed};
 
-impl Bed {
+impl Testbed {
     /// Puts a policy in force at the server; `None` for none.
     ///
     /// # Errors

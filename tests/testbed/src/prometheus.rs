@@ -14,10 +14,10 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::{
-    bed::Bed,
     http::{self, Answer},
     netns::{self, Netns},
     process::{self, Background},
+    testbed::Testbed,
     tfo::Tfo,
     veth::SERVER_INTERFACE,
 };
@@ -37,13 +37,13 @@ const fn loopback(port: u16) -> SocketAddr {
 /// The project's file of that name.
 pub fn dist(file: &str) -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.join("../dist").join(file)
+    tests.join("../../dist").join(file)
 }
 
 /// `prometheus` or `promtool`: as `cargo xtask setup` unpacks it, or as the system has it.
 pub fn program(name: &str) -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let unpacked = tests.join("../target/tools/usr/bin").join(name);
+    let unpacked = tests.join("../../target/tools/usr/bin").join(name);
     if unpacked.exists() {
         unpacked
     } else {
@@ -123,9 +123,9 @@ pub type Samples = BTreeMap<String, f64>;
 /// # Errors
 ///
 /// Where it cannot be had or read.
-pub fn scrape(bed: &Bed) -> Result<(String, Samples)> {
+pub fn scrape(testbed: &Testbed) -> Result<(String, Samples)> {
     thread::sleep(Duration::from_millis(1100));
-    let answer = get(&bed.pair.server, "/metrics")?;
+    let answer = get(&testbed.pair.server, "/metrics")?;
     ensure!(
         answer.status == 200
             && answer

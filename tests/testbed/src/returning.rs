@@ -10,9 +10,9 @@ use std::{
 use anyhow::{Result, ensure};
 
 use crate::{
-    bed::{Bed, exchange},
     poll::eventually,
     socket::Method,
+    testbed::{Testbed, exchange},
     veth::Family,
 };
 
@@ -37,12 +37,12 @@ struct Clients {
 }
 
 impl Clients {
-    fn run(&self, bed: &Bed, index: usize) -> Result<()> {
+    fn run(&self, testbed: &Testbed, index: usize) -> Result<()> {
         let family = Family::BOTH[index];
-        let listener = bed.listen(family)?;
-        bed.after_handshake(&listener, family, Method::SendTo)?;
+        let listener = testbed.listen(family)?;
+        testbed.after_handshake(&listener, family, Method::SendTo)?;
         while !self.done.load(Ordering::Relaxed) {
-            let exchange = exchange(&bed.pair, &listener, family, Method::SendTo)?;
+            let exchange = exchange(&testbed.pair, &listener, family, Method::SendTo)?;
             if !exchange.in_syn {
                 self.refused.fetch_add(1, Ordering::Relaxed);
             }
@@ -66,7 +66,7 @@ impl Clients {
     }
 }
 
-/// Does `work` while a client of each family connects to `bed`, with the cookie that it asked for at first.
+/// Does `work` while a client of each family connects to `testbed`, with the cookie that it asked for at first.
 ///
 /// `work` is given what waits until each client came twice: one that stays away for two changes of keys
 /// loses its cookie by design.
@@ -75,14 +75,14 @@ impl Clients {
 ///
 /// Those of `work`, and where a client cannot connect.
 pub fn while_clients_return(
-    bed: &Bed,
+    testbed: &Testbed,
     work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,
 ) -> Result<Visits> {
     let clients = Clients::default();
     thread::scope(|scope| -> Result<()> {
         let threads = [0, 1].map(|index| {
             let clients = &clients;
-            scope.spawn(move || clients.run(bed, index))
+            scope.spawn(move || clients.run(testbed, index))
         });
         let done = work(&|| clients.wait(|| threads.iter().any(ScopedJoinHandle::is_finished)));
         clients.done.store(true, Ordering::Relaxed);

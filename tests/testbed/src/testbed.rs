@@ -73,7 +73,7 @@ impl fmt::Display for Tally {
 
 /// A wire, with `tfo` at the server's end.
 #[derive(Debug)]
-pub struct Bed {
+pub struct Testbed {
     /// Detaches on drop, while the namespaces are still there.
     pub tfo: Tfo,
     /// The wire and both hosts.
@@ -82,7 +82,7 @@ pub struct Bed {
     before: TcpExt,
 }
 
-impl Bed {
+impl Testbed {
     /// Makes a wire and attaches `tfo` to the server's interface, as it attaches by default.
     ///
     /// # Errors
@@ -98,10 +98,11 @@ impl Bed {
     ///
     /// Where it fails.
     pub fn attach(pair: Pair, arguments: &[&str]) -> Result<Self> {
-        let bed = Self::idle(pair)?;
-        bed.tfo
+        let testbed = Self::idle(pair)?;
+        testbed
+            .tfo
             .done(&[&["attach", SERVER_INTERFACE], arguments].concat())?;
-        Ok(bed)
+        Ok(testbed)
     }
 
     /// A wire with a `tfo` that is attached to nothing yet.
@@ -209,7 +210,7 @@ impl Bed {
         exchange(&self.pair, listener, family, method)
     }
 
-    /// As [`Bed::exchange`], with the request in the SYN.
+    /// As [`Testbed::exchange`], with the request in the SYN.
     ///
     /// # Errors
     ///
@@ -224,7 +225,7 @@ impl Bed {
         Ok(())
     }
 
-    /// As [`Bed::exchange`], with the request after the handshake.
+    /// As [`Testbed::exchange`], with the request after the handshake.
     ///
     /// # Errors
     ///

@@ -11,7 +11,7 @@ use aya::{
     programs::{Xdp, XdpMode},
 };
 use tfo_common::maps::XDP_PROGRAM;
-use tfo_tests::{
+use tfo_testbed::{
     keys::{self, KeyFile},
     netns::Netns,
     process::{self, Output},

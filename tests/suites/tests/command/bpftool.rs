@@ -4,7 +4,7 @@ use std::{env, fs, process::Command};
 
 use anyhow::{Result, ensure};
 use tfo_common::maps::{KEYS, LISTENERS_PROGRAM, OF_INTERFACE, XDP_PROGRAM};
-use tfo_tests::{process, tfo::LIMIT};
+use tfo_testbed::{process, tfo::LIMIT};
 use tfo_userspace::datapath::OBJECT;
 
 /// Loads the object, shows the program with its source lines, and its maps. What is pinned on the way

@@ -4,10 +4,10 @@ use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Comm
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     kernel, keys, process,
     socket::Method,
+    testbed::Testbed,
     tfo::{self, LIMIT, Tfo},
     veth::{Family, Pair, SERVER_INTERFACE},
     xdp,
@@ -60,12 +60,12 @@ fn ensure_found(tfo: &Tfo, check: &str, verdict: &str, says: &str) -> Result<()>
 
 #[test]
 fn a_healthy_server_passes() -> Result<()> {
-    let bed = Bed::new()?;
-    let listener = bed.listen(Family::V4)?;
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
     for _ in 0..2 {
-        bed.exchange(&listener, Family::V4, Method::SendTo)?;
+        testbed.exchange(&listener, Family::V4, Method::SendTo)?;
     }
-    let (status, found) = examine(&bed.tfo)?;
+    let (status, found) = examine(&testbed.tfo)?;
     ensure!(status == 0 && found["verdict"] != "problem", "{found:#}");
     for (check, says) in [
         ("kernel", "Linux "),
@@ -87,13 +87,13 @@ fn a_healthy_server_passes() -> Result<()> {
     }
     let (verdict, says) = of_the_driver()?;
     ensure_found(
-        &bed.tfo,
+        &testbed.tfo,
         "XDP",
         verdict,
         &format!("driver veth, MTU 1500: {says}"),
     )?;
     // For people, and not on a terminal: no colour.
-    let text = bed.tfo.done(&["doctor", SERVER_INTERFACE])?;
+    let text = testbed.tfo.done(&["doctor", SERVER_INTERFACE])?;
     ensure!(
         text.contains("0 problems, 0 warnings") && !text.contains('\x1b'),
         "{text}"
@@ -143,12 +143,15 @@ fn settings_that_keep_fast_open_from_working_are_named() -> Result<()> {
 
 #[test]
 fn syn_cookies_are_counted_while_they_are_sent() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
-    let listener = bed.listen(Family::V4)?;
-    bed.pair.server.set_sysctl("net.ipv4.tcp_syncookies", "2")?;
-    let mut doctor = bed.tfo.start(&["doctor", SERVER_INTERFACE, "--json"])?;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed
+        .pair
+        .server
+        .set_sysctl("net.ipv4.tcp_syncookies", "2")?;
+    let mut doctor = testbed.tfo.start(&["doctor", SERVER_INTERFACE, "--json"])?;
     while doctor.is_running()? {
-        bed.exchange(&listener, Family::V4, Method::Plain)?;
+        testbed.exchange(&listener, Family::V4, Method::Plain)?;
     }
     let output = doctor.wait(LIMIT)?;
     let found: Value = serde_json::from_str(&output.stdout)?;
@@ -163,28 +166,28 @@ fn syn_cookies_are_counted_while_they_are_sent() -> Result<()> {
 
 #[test]
 fn keys_that_differ_are_named_and_the_remedy_helps() -> Result<()> {
-    let bed = Bed::attach(Pair::new()?, &["--mirror", "packet"])?;
-    let listener = bed.listen(Family::V4)?;
-    bed.pair.server.set_sysctl(keys::SYSCTL, keys::OTHER)?;
+    let testbed = Testbed::attach(Pair::new()?, &["--mirror", "packet"])?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.pair.server.set_sysctl(keys::SYSCTL, keys::OTHER)?;
     let check = "keys of the data path";
-    ensure_found(&bed.tfo, check, "warning", "someone else changed")?;
+    ensure_found(&testbed.tfo, check, "warning", "someone else changed")?;
     // The kernel takes its cookie, the data path does not know the key.
     for _ in 0..2 {
-        bed.exchange(&listener, Family::V4, Method::SendTo)?;
+        testbed.exchange(&listener, Family::V4, Method::SendTo)?;
     }
-    ensure_found(&bed.tfo, "drift", "warning", "TCPFastOpenPassive -1")?;
-    let (_, found) = examine(&bed.tfo)?;
+    ensure_found(&testbed.tfo, "drift", "warning", "TCPFastOpenPassive -1")?;
+    let (_, found) = examine(&testbed.tfo)?;
     for group in keys::OTHER.split('-') {
         ensure!(!found.to_string().contains(group), "a key is shown");
     }
-    bed.tfo.done(&["keys", "import"])?;
-    ensure_found(&bed.tfo, check, "ok", "among them")
+    testbed.tfo.done(&["keys", "import"])?;
+    ensure_found(&testbed.tfo, check, "ok", "among them")
 }
 
 #[test]
 fn what_was_detached_behind_our_back_is_named() -> Result<()> {
-    let bed = Bed::new()?;
-    let attached = xdp::attached(&bed.pair.server, SERVER_INTERFACE)?;
+    let testbed = Testbed::new()?;
+    let attached = xdp::attached(&testbed.pair.server, SERVER_INTERFACE)?;
     let (_, program) = attached.context("not attached")?;
     let bpftool =
         |arguments: &[&str]| process::succeed(Command::new("bpftool").args(arguments), LIMIT);
@@ -193,26 +196,27 @@ fn what_was_detached_behind_our_back_is_named() -> Result<()> {
     let link = links.iter().find(|link| link["prog_id"] == program);
     let id = link.context("no link")?["id"].to_string();
     bpftool(&["link", "detach", "id", &id])?;
-    ensure_found(&bed.tfo, "attached", "problem", "detached it")?;
-    bed.tfo.done(&["attach", SERVER_INTERFACE])?;
-    ensure_found(&bed.tfo, "attached", "ok", "native mode")
+    ensure_found(&testbed.tfo, "attached", "problem", "detached it")?;
+    testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
+    ensure_found(&testbed.tfo, "attached", "ok", "native mode")
 }
 
 #[test]
 fn pins_of_an_interface_that_is_gone_are_named() -> Result<()> {
-    let bed = Bed::new()?;
-    bed.pair
+    let testbed = Testbed::new()?;
+    testbed
+        .pair
         .server
         .configure(&[format!("link del {SERVER_INTERFACE}")])?;
-    let output = bed.tfo.run(&["doctor", "--json"])?;
+    let output = testbed.tfo.run(&["doctor", "--json"])?;
     let found: Value = serde_json::from_str(&output.stdout)?;
     let finding = finding(&found, "stale pins")?;
     ensure!(
         output.status.code() == Some(3) && finding["verdict"] == "warning",
         "{finding:#}"
     );
-    bed.tfo.done(&["detach", "--all"])?;
-    ensure!(!xdp::is_pinned(&bed.pair.server)?);
+    testbed.tfo.done(&["detach", "--all"])?;
+    ensure!(!xdp::is_pinned(&testbed.pair.server)?);
     Ok(())
 }
 
@@ -221,10 +225,10 @@ fn other_programs_are_named() -> Result<()> {
     let pair = Pair::new()?;
     let mut other = xdp::Other::attach(&pair.server, SERVER_INTERFACE)?;
     let id = other.id()?;
-    let bed = Bed::idle(pair)?;
+    let testbed = Testbed::idle(pair)?;
     let check = "other programs";
     ensure_found(
-        &bed.tfo,
+        &testbed.tfo,
         check,
         "note",
         &format!("XDP program {id} (native)"),
@@ -233,14 +237,14 @@ fn other_programs_are_named() -> Result<()> {
         "qdisc add dev server0 clsact",
         "filter add dev server0 ingress u32 match u32 0 0",
     ] {
-        let mut command = bed.pair.server.command("tc");
+        let mut command = testbed.pair.server.command("tc");
         process::succeed(command.args(tc.split(' ')), LIMIT)?;
     }
-    ensure_found(&bed.tfo, check, "note", "classifiers (u32)")?;
+    ensure_found(&testbed.tfo, check, "note", "classifiers (u32)")?;
     // In traffic control beside it, ours is not another's.
-    bed.tfo.done(&["attach", SERVER_INTERFACE])?;
-    ensure_found(&bed.tfo, "attached", "ok", "tc mode")?;
-    let (_, found) = examine(&bed.tfo)?;
+    testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
+    ensure_found(&testbed.tfo, "attached", "ok", "tc mode")?;
+    let (_, found) = examine(&testbed.tfo)?;
     ensure!(
         !finding(&found, check)?.to_string().contains("TCX"),
         "{found:#}"

@@ -10,11 +10,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     keys,
     process::{self, Background},
     socket::Method,
+    testbed::Testbed,
     tfo::{self, LIMIT},
     veth::{Family, Pair, SERVER_INTERFACE},
     xdp,
@@ -36,21 +36,24 @@ fn tfo_with(pair: &Pair, capabilities: &[&str], arguments: &[&str]) -> Command {
 #[test]
 fn three_capabilities_do() -> Result<()> {
     for mode in ["native", "generic", "tc"] {
-        let mut bed = Bed::idle(Pair::new()?)?;
-        let done = |bed: &Bed, arguments: &[&str]| {
-            process::succeed(&mut tfo_with(&bed.pair, &CAPABILITIES, arguments), LIMIT)
+        let mut testbed = Testbed::idle(Pair::new()?)?;
+        let done = |testbed: &Testbed, arguments: &[&str]| {
+            process::succeed(
+                &mut tfo_with(&testbed.pair, &CAPABILITIES, arguments),
+                LIMIT,
+            )
         };
-        done(&bed, &["attach", SERVER_INTERFACE, "--mode", mode])?;
-        bed.restart()?;
-        let listener = bed.listen(Family::V4)?;
-        bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
-        let before = bed.pair.server.sysctl(keys::SYSCTL)?;
-        done(&bed, &["keys", "rotate"])?;
+        done(&testbed, &["attach", SERVER_INTERFACE, "--mode", mode])?;
+        testbed.restart()?;
+        let listener = testbed.listen(Family::V4)?;
+        testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+        let before = testbed.pair.server.sysctl(keys::SYSCTL)?;
+        done(&testbed, &["keys", "rotate"])?;
         ensure!(
-            bed.pair.server.sysctl(keys::SYSCTL)? != before,
+            testbed.pair.server.sysctl(keys::SYSCTL)? != before,
             "not rotated"
         );
-        bed.in_syn(&listener, Family::V4, Method::SendTo)?;
+        testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
         for arguments in [
             &["stats", "--check"] as &[_],
             &["listeners"],
@@ -58,10 +61,13 @@ fn three_capabilities_do() -> Result<()> {
             &["keys", "show"],
             &["keys", "import"],
         ] {
-            done(&bed, arguments).context(mode)?;
+            done(&testbed, arguments).context(mode)?;
         }
-        done(&bed, &["detach", SERVER_INTERFACE])?;
-        ensure!(!xdp::is_pinned(&bed.pair.server)?, "{mode}: still pinned");
+        done(&testbed, &["detach", SERVER_INTERFACE])?;
+        ensure!(
+            !xdp::is_pinned(&testbed.pair.server)?,
+            "{mode}: still pinned"
+        );
     }
     Ok(())
 }
@@ -88,7 +94,7 @@ fn each_of_the_three_is_needed_and_named() -> Result<()> {
 
 #[test]
 fn run_rotates_and_detaches_with_the_units_capabilities() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
+    let testbed = Testbed::idle(Pair::new()?)?;
     let arguments = [
         "run",
         "-i",
@@ -97,31 +103,31 @@ fn run_rotates_and_detaches_with_the_units_capabilities() -> Result<()> {
         "1s",
         "--detach-on-exit",
     ];
-    let mut running = Background::start(&mut tfo_with(&bed.pair, &unit()?, &arguments))?;
+    let mut running = Background::start(&mut tfo_with(&testbed.pair, &unit()?, &arguments))?;
     let start = Instant::now();
     let mut seen = BTreeSet::new();
     // The one that it began with, and two more.
     while seen.len() < 3 {
         ensure!(running.is_running()?, "{:?}", running.wait(LIMIT)?);
         ensure!(start.elapsed() < LIMIT, "{seen:?}");
-        if xdp::attached(&bed.pair.server, SERVER_INTERFACE)?.is_some() {
-            seen.insert(bed.pair.server.sysctl(keys::SYSCTL)?);
+        if xdp::attached(&testbed.pair.server, SERVER_INTERFACE)?.is_some() {
+            seen.insert(testbed.pair.server.sysctl(keys::SYSCTL)?);
         }
         thread::sleep(Duration::from_millis(20));
     }
     let ended = running.terminate(LIMIT)?;
     ensure!(ended.status.success(), "{ended:?}");
     ensure!(
-        xdp::attached(&bed.pair.server, SERVER_INTERFACE)?.is_none(),
+        xdp::attached(&testbed.pair.server, SERVER_INTERFACE)?.is_none(),
         "{ended:?}"
     );
-    ensure!(!xdp::is_pinned(&bed.pair.server)?, "{ended:?}");
+    ensure!(!xdp::is_pinned(&testbed.pair.server)?, "{ended:?}");
     Ok(())
 }
 
 /// Those of `CapabilityBoundingSet` in the unit, as setpriv(1) names them.
 fn unit() -> Result<Vec<&'static str>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/tfo.service");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/tfo.service");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let line = text
         .lines()

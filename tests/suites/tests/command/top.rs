@@ -17,9 +17,9 @@ use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
 };
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     socket::Method,
+    testbed::Testbed,
     tfo,
     veth::{Family, SERVER_INTERFACE},
 };
@@ -40,7 +40,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(bed: &Bed, environment: &[(&str, &str)]) -> Result<Self> {
+    fn start(testbed: &Testbed, environment: &[(&str, &str)]) -> Result<Self> {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
         grantpt(&master)?;
         unlockpt(&master)?;
@@ -57,7 +57,7 @@ impl Terminal {
         )?;
         let end = || Ok::<_, anyhow::Error>(Stdio::from(slave.try_clone()?));
         let child = Command::new(tfo::binary())
-            .args(["top", "--netns", bed.pair.server.name()])
+            .args(["top", "--netns", testbed.pair.server.name()])
             .env("TERM", "xterm-256color")
             .env_remove("NO_COLOR")
             .envs(environment.iter().copied())
@@ -134,10 +134,10 @@ impl Drop for Terminal {
 
 #[test]
 fn it_shows_what_happens_until_q() -> Result<()> {
-    let bed = Bed::new()?;
-    let listener = bed.listen(Family::V4)?;
-    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
-    let mut top = Terminal::start(&bed, &[])?;
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let mut top = Terminal::start(&testbed, &[])?;
     top.wait_for(SERVER_INTERFACE)?;
     top.wait_for("TCPFastOpenPassive")?;
     top.wait_for("quits")?;
@@ -152,9 +152,9 @@ fn it_shows_what_happens_until_q() -> Result<()> {
 
 #[test]
 fn signals_restore_the_terminal() -> Result<()> {
-    let bed = Bed::new()?;
+    let testbed = Testbed::new()?;
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
-        let mut top = Terminal::start(&bed, &[("NO_COLOR", "1")])?;
+        let mut top = Terminal::start(&testbed, &[("NO_COLOR", "1")])?;
         top.wait_for("quits")?;
         ensure!(!top.text().contains("\x1b[38;5;"), "{:?}", top.text());
         let pid = Pid::from_raw(top.child.id().cast_signed()).context("a process id")?;
@@ -167,9 +167,9 @@ fn signals_restore_the_terminal() -> Result<()> {
 
 #[test]
 fn it_wants_a_terminal() -> Result<()> {
-    let bed = Bed::new()?;
-    let output = bed.tfo.run(&["top"])?;
+    let testbed = Testbed::new()?;
+    let output = testbed.tfo.run(&["top"])?;
     output.ensure_refused(&["tfo stats --watch"])?;
-    ensure!(bed.tfo.run(&["top", "--interval", "0s"])?.status.code() == Some(2));
+    ensure!(testbed.tfo.run(&["top", "--interval", "0s"])?.status.code() == Some(2));
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! Clients and servers that know nothing of `tfo`: Python's plainest, and curl.
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_tests::{
-    bed::{Bed, Tally},
+use tfo_testbed::{
     clients::{self, PYTHON_PORT},
     kernel::TcpExt,
+    testbed::{Tally, Testbed},
     veth::Family,
 };
 
@@ -17,10 +17,10 @@ const THREE_CONNECTIONS: Tally = Tally {
 };
 
 fn python(family: Family) -> Result<()> {
-    let bed = Bed::new()?;
-    clients::python(&bed.pair, family)?;
-    bed.expect(THREE_CONNECTIONS)?;
-    let port = bed.tfo.stats_by_port()?;
+    let testbed = Testbed::new()?;
+    clients::python(&testbed.pair, family)?;
+    testbed.expect(THREE_CONNECTIONS)?;
+    let port = testbed.tfo.stats_by_port()?;
     let port = port
         .get(&PYTHON_PORT)
         .context("no counters of Python's port")?;
@@ -39,12 +39,12 @@ fn pythons_plainest_client_v6() -> Result<()> {
 }
 
 fn curl(family: Family) -> Result<()> {
-    let bed = Bed::new()?;
-    let listener = bed.listen(family)?;
-    clients::curl(&bed.pair, &listener, family)?;
-    bed.expect(THREE_CONNECTIONS)?;
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(family)?;
+    clients::curl(&testbed.pair, &listener, family)?;
+    testbed.expect(THREE_CONNECTIONS)?;
     // The client's kernel saw its data acknowledged in the SYN-ACK.
-    ensure!(TcpExt::read(&bed.pair.client)?.get("TCPFastOpenActive") == 2);
+    ensure!(TcpExt::read(&testbed.pair.client)?.get("TCPFastOpenActive") == 2);
     Ok(())
 }
 

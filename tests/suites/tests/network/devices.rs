@@ -9,11 +9,11 @@ use aya::{
     programs::{LinkOrder, SchedClassifier, TcAttachType, tc::TcAttachOptions},
 };
 use tfo_common::maps::TC_PROGRAM;
-use tfo_tests::{
-    bed::{Bed, Tally},
+use tfo_testbed::{
     netns::Netns,
     packet::{Segment, cookie, fast_open, linux_options},
     socket::{Listener, Method},
+    testbed::{Tally, Testbed},
     tfo::Tfo,
     tun::Tun,
     veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, SERVER_INTERFACE},
@@ -30,13 +30,13 @@ const TWO: Tally = Tally {
 };
 
 /// A request and a cookie in each family.
-fn two_of_each(bed: &Bed) -> Result<()> {
-    let listener = bed.listen(Family::V6)?;
+fn two_of_each(testbed: &Testbed) -> Result<()> {
+    let listener = testbed.listen(Family::V6)?;
     for family in Family::BOTH {
-        ensure!(!bed.exchange(&listener, family, Method::SendTo)?.in_syn);
-        ensure!(bed.exchange(&listener, family, Method::SendTo)?.in_syn);
+        ensure!(!testbed.exchange(&listener, family, Method::SendTo)?.in_syn);
+        ensure!(testbed.exchange(&listener, family, Method::SendTo)?.in_syn);
     }
-    bed.expect(TWO)?;
+    testbed.expect(TWO)?;
     Ok(())
 }
 
@@ -48,16 +48,16 @@ fn ensure_mode(tfo: &Tfo, mode: &str) -> Result<()> {
 
 #[test]
 fn tc_counts_alike_and_leaves_nothing() -> Result<()> {
-    let bed = Bed::attach(Pair::new()?, &["--mode", "tc"])?;
-    ensure_mode(&bed.tfo, "tc")?;
-    ensure!(xdp::attached(&bed.pair.server, SERVER_INTERFACE)?.is_none());
-    two_of_each(&bed)?;
-    let again = bed.tfo.run(&["attach", SERVER_INTERFACE])?;
+    let testbed = Testbed::attach(Pair::new()?, &["--mode", "tc"])?;
+    ensure_mode(&testbed.tfo, "tc")?;
+    ensure!(xdp::attached(&testbed.pair.server, SERVER_INTERFACE)?.is_none());
+    two_of_each(&testbed)?;
+    let again = testbed.tfo.run(&["attach", SERVER_INTERFACE])?;
     ensure!(again.stderr.contains("attached already"), "{again:?}");
-    bed.tfo.done(&["detach", SERVER_INTERFACE])?;
-    ensure!(!xdp::is_pinned(&bed.pair.server)?);
+    testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
+    ensure!(!xdp::is_pinned(&testbed.pair.server)?);
     let query = || SchedClassifier::query_tcx(SERVER_INTERFACE, TcAttachType::Ingress);
-    let (_, programs) = bed.pair.server.run(query)?;
+    let (_, programs) = testbed.pair.server.run(query)?;
     ensure!(programs.is_empty(), "{programs:?}");
     Ok(())
 }
@@ -79,11 +79,11 @@ fn tc_runs_beside_another_tc_program() -> Result<()> {
             .attach_with_options(SERVER_INTERFACE, ingress, last)
             .map(drop)
     })?;
-    let bed = Bed::attach(pair, &["--mode", "tc"])?;
-    two_of_each(&bed)?;
-    bed.tfo.done(&["detach", "--all"])?;
+    let testbed = Testbed::attach(pair, &["--mode", "tc"])?;
+    two_of_each(&testbed)?;
+    testbed.tfo.done(&["detach", "--all"])?;
     let query = || SchedClassifier::query_tcx(SERVER_INTERFACE, TcAttachType::Ingress);
-    let (_, programs) = bed.pair.server.run(query)?;
+    let (_, programs) = testbed.pair.server.run(query)?;
     ensure!(programs.len() == 1, "{programs:?}");
     Ok(())
 }
@@ -92,25 +92,25 @@ fn tc_runs_beside_another_tc_program() -> Result<()> {
 fn auto_goes_beside_another_xdp_program() -> Result<()> {
     let pair = Pair::new()?;
     let _other = xdp::Other::attach(&pair.server, SERVER_INTERFACE)?;
-    let bed = Bed::idle(pair)?;
-    let said = bed.tfo.done(&["attach", SERVER_INTERFACE])?;
+    let testbed = Testbed::idle(pair)?;
+    let said = testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
     ensure!(
         said.contains("tc mode") && said.contains("another XDP"),
         "{said}"
     );
-    ensure_mode(&bed.tfo, "tc")?;
-    two_of_each(&bed)
+    ensure_mode(&testbed.tfo, "tc")?;
+    two_of_each(&testbed)
 }
 
 /// A tag of VLAN 0, and an extension header: the kernel takes such SYNs as it takes others.
 #[test]
 fn tags_and_extension_headers_count_alike() -> Result<()> {
     for mode in ["native", "generic", "tc"] {
-        let bed = Bed::attach(Pair::new()?, &["--mode", mode])?;
-        let listener = bed.listen(Family::V6)?;
+        let testbed = Testbed::attach(Pair::new()?, &["--mode", mode])?;
+        let listener = testbed.listen(Family::V6)?;
         for family in Family::BOTH {
             let client = SocketAddr::new(family.spare(1), 40_000);
-            bed.pair.set_neighbour(client.ip(), NOBODYS_MAC)?;
+            testbed.pair.set_neighbour(client.ip(), NOBODYS_MAC)?;
             let server = SocketAddr::new(family.server(), listener.port());
             let mut syn = Segment::syn(client, server)
                 .options(&linux_options(&fast_open(b"")))
@@ -119,20 +119,21 @@ fn tags_and_extension_headers_count_alike() -> Result<()> {
                 syn = syn.extension(44, &[0, 0, 1, 2, 3, 4]);
             }
             let syn = syn.vlan(etherparse::EtherType::VLAN_TAGGED_FRAME);
-            send(&bed.pair, &syn)?;
+            send(&testbed.pair, &syn)?;
         }
-        bed.expect(Tally {
-            requests: 2,
-            ..Tally::default()
-        })
-        .context(mode)?;
+        testbed
+            .expect(Tally {
+                requests: 2,
+                ..Tally::default()
+            })
+            .context(mode)?;
     }
     Ok(())
 }
 
 /// Sends a frame to the server's interface.
 fn send(pair: &Pair, segment: &Segment) -> Result<()> {
-    use tfo_tests::link::{Frames, LinkSocket};
+    use tfo_testbed::link::{Frames, LinkSocket};
     let link = LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::All)?;
     link.send(&segment.frame())?;
     Ok(())
@@ -161,7 +162,7 @@ fn a_tun_device_counts_alike() -> Result<()> {
         let tfo = Tfo::new(&server);
         tfo.done(&["attach", "tun0", "--mode", mode, "--mirror", mirror])?;
         ensure_mode(&tfo, if mode == "tc" { "tc" } else { "generic" })?;
-        let key = tfo_tests::keys::parse(KEY)?[0].to_bytes();
+        let key = tfo_testbed::keys::parse(KEY)?[0].to_bytes();
         for family in Family::BOTH {
             let (client, own) = (family.client(), family.server());
             let good = cookie(&key, client, own);
@@ -174,7 +175,7 @@ fn a_tun_device_counts_alike() -> Result<()> {
             }
         }
         let stats = tfo.stats()?;
-        let tally = |named: &tfo_tests::tfo::Named| {
+        let tally = |named: &tfo_testbed::tfo::Named| {
             Tally::of(|name| named.get(name).copied().unwrap_or_default())
         };
         let expected = Tally {
@@ -197,7 +198,7 @@ const SECOND: [&str; 2] = ["client1", "server1"];
 
 /// Sends a request for a cookie over the second wire.
 fn request_by_second(pair: &Pair, listener: &Listener, port: u16) -> Result<()> {
-    use tfo_tests::link::{Frames, LinkSocket};
+    use tfo_testbed::link::{Frames, LinkSocket};
     let client = SocketAddr::new([10, 78, 0, 2].into(), port);
     let server = SocketAddr::new([10, 78, 0, 1].into(), listener.port());
     let syn = Segment::syn(client, server).options(&fast_open(b""));
@@ -225,10 +226,10 @@ fn several_interfaces_add_up() -> Result<()> {
         format!("addr add 10.78.0.1/24 dev {at_server}"),
         format!("neigh replace 10.78.0.2 lladdr 02:00:00:00:01:02 dev {at_server} nud permanent"),
     ])?;
-    let bed = Bed::attach(pair, &[])?;
-    let listener = bed.listen(Family::V4)?;
+    let testbed = Testbed::attach(pair, &[])?;
+    let listener = testbed.listen(Family::V4)?;
     let interfaces = |expected: &[(&str, i64)]| -> Result<()> {
-        let stats = bed.tfo.json(&["stats"])?;
+        let stats = testbed.tfo.json(&["stats"])?;
         for (name, requests) in expected {
             let own = &stats["interfaces"][*name][REQUESTS];
             ensure!(own == *requests, "{name}: {stats}");
@@ -246,22 +247,22 @@ fn several_interfaces_add_up() -> Result<()> {
     };
 
     // Without tfo on the second wire its SYNs are drift, until it comes: then both start level.
-    bed.exchange(&listener, Family::V4, Method::SendTo)?;
+    testbed.exchange(&listener, Family::V4, Method::SendTo)?;
     interfaces(&[(SERVER_INTERFACE, 1)])?;
-    request_by_second(&bed.pair, &listener, 40_000)?;
-    ensure!(bed.tfo.json(&["stats"])?["drift"][REQUESTS] == -1);
-    bed.tfo.done(&["attach", at_server, "--mode", "tc"])?;
+    request_by_second(&testbed.pair, &listener, 40_000)?;
+    ensure!(testbed.tfo.json(&["stats"])?["drift"][REQUESTS] == -1);
+    testbed.tfo.done(&["attach", at_server, "--mode", "tc"])?;
     interfaces(&[(SERVER_INTERFACE, 1), (at_server, 0)])?;
     for port in 40_001..40_004 {
-        request_by_second(&bed.pair, &listener, port)?;
+        request_by_second(&testbed.pair, &listener, port)?;
     }
-    bed.pair.forget_cookies()?;
-    bed.exchange(&listener, Family::V4, Method::SendTo)?;
+    testbed.pair.forget_cookies()?;
+    testbed.exchange(&listener, Family::V4, Method::SendTo)?;
     interfaces(&[(SERVER_INTERFACE, 2), (at_server, 3)])?;
 
     // What the one that goes has counted goes with it, on both sides.
-    bed.tfo.done(&["detach", SERVER_INTERFACE])?;
+    testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
     interfaces(&[(at_server, 3)])?;
-    request_by_second(&bed.pair, &listener, 40_004)?;
+    request_by_second(&testbed.pair, &listener, 40_004)?;
     interfaces(&[(at_server, 4)])
 }

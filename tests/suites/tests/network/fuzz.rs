@@ -7,7 +7,7 @@
 use std::env;
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_tests::fuzz;
+use tfo_testbed::fuzz;
 
 const SYNS: u64 = 20_000;
 

@@ -11,14 +11,14 @@ use tfo_common::{
     cookie::Key,
     policy::{Action, Class, Limit, Rate},
 };
-use tfo_tests::{
-    bed::{Bed, Tally},
+use tfo_testbed::{
     kernel::{feature, is_before},
     keys,
     policy::{everywhere, rule},
     process::Background,
     raw::{Answer, RawClient, RawSyn},
     socket::{Listener, Method, Settings},
+    testbed::{Tally, Testbed},
     tfo::{LIMIT, binary},
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE, server_port},
     xdp::Other,
@@ -29,43 +29,43 @@ use tfo_userspace::{
 };
 
 /// Attaches with these arguments, and gives what `tfo` said.
-fn attach(bed: &mut Bed, arguments: &[&str]) -> Result<String> {
+fn attach(testbed: &mut Testbed, arguments: &[&str]) -> Result<String> {
     // Other machines' refusals are told with their causes.
-    let said = bed
+    let said = testbed
         .tfo
         .done(&[&["attach", "-v", SERVER_INTERFACE], arguments].concat())?;
-    bed.restart()?;
+    testbed.restart()?;
     Ok(said)
 }
 
 /// In each family a request, and the cookie that came of it.
-fn traffic(bed: &Bed, so_far: Tally) -> Result<Tally> {
-    let listener = bed.listen(Family::V6)?;
-    bed.pair.forget_cookies()?;
+fn traffic(testbed: &Testbed, so_far: Tally) -> Result<Tally> {
+    let listener = testbed.listen(Family::V6)?;
+    testbed.pair.forget_cookies()?;
     for family in Family::BOTH {
-        bed.after_handshake(&listener, family, Method::SendTo)?;
-        bed.in_syn(&listener, family, Method::SendTo)?;
+        testbed.after_handshake(&listener, family, Method::SendTo)?;
+        testbed.in_syn(&listener, family, Method::SendTo)?;
     }
     let tally = Tally {
         requests: so_far.requests + 2,
         passive: so_far.passive + 2,
         ..so_far
     };
-    bed.expect(tally)?;
+    testbed.expect(tally)?;
     Ok(tally)
 }
 
 #[test]
 fn xdp_native_and_generic() -> Result<()> {
-    let mut bed = Bed::idle(Pair::new()?)?;
+    let mut testbed = Testbed::idle(Pair::new()?)?;
     for mode in ["native", "generic"] {
-        let said = attach(&mut bed, &["--mode", mode])?;
+        let said = attach(&mut testbed, &["--mode", mode])?;
         ensure!(
             said.contains(&format!("{mode} mode")) && said.contains("exact mirror"),
             "{said}"
         );
-        traffic(&bed, Tally::default())?;
-        bed.tfo.done(&["detach", SERVER_INTERFACE])?;
+        traffic(&testbed, Tally::default())?;
+        testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
         feature(&format!("XDP, {mode}"), "yes");
     }
     feature("exact mirror", "yes");
@@ -74,18 +74,18 @@ fn xdp_native_and_generic() -> Result<()> {
 
 #[test]
 fn traffic_control() -> Result<()> {
-    let mut bed = Bed::idle(Pair::new()?)?;
-    let said = attach(&mut bed, &["--mode", "tc"])?;
+    let mut testbed = Testbed::idle(Pair::new()?)?;
+    let said = attach(&mut testbed, &["--mode", "tc"])?;
     let filter = is_before(6, 6)?;
     ensure!(
         said.contains("tc mode") && said.contains("clsact") == filter,
         "{said}"
     );
-    traffic(&bed, Tally::default())?;
-    bed.tfo.done(&["detach", SERVER_INTERFACE])?;
-    let mut tc = bed.pair.server.command("tc");
+    traffic(&testbed, Tally::default())?;
+    testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
+    let mut tc = testbed.pair.server.command("tc");
     tc.args(["qdisc", "show", "dev", SERVER_INTERFACE]);
-    let left = tfo_tests::process::succeed(&mut tc, LIMIT)?;
+    let left = tfo_testbed::process::succeed(&mut tc, LIMIT)?;
     ensure!(!left.contains("clsact"), "{left}");
     let how = if filter { "clsact filter" } else { "TCX link" };
     feature("traffic control", how);
@@ -95,10 +95,10 @@ fn traffic_control() -> Result<()> {
 #[test]
 fn upgrades() -> Result<()> {
     for mode in ["native", "tc"] {
-        let mut bed = Bed::idle(Pair::new()?)?;
-        attach(&mut bed, &["--mode", mode])?;
-        let tally = traffic(&bed, Tally::default())?;
-        let said = bed.tfo.done(&[
+        let mut testbed = Testbed::idle(Pair::new()?)?;
+        attach(&mut testbed, &["--mode", mode])?;
+        let tally = traffic(&testbed, Tally::default())?;
+        let said = testbed.tfo.done(&[
             "attach",
             "--replace",
             SERVER_INTERFACE,
@@ -107,7 +107,7 @@ fn upgrades() -> Result<()> {
         ])?;
         ensure!(said.contains("upgraded in place"), "{said}");
         // What was counted before is still there.
-        traffic(&bed, tally)?;
+        traffic(&testbed, tally)?;
     }
     feature("upgrade in place", "yes");
     Ok(())
@@ -115,18 +115,18 @@ fn upgrades() -> Result<()> {
 
 #[test]
 fn rotation() -> Result<()> {
-    let bed = Bed::new()?;
-    let listener = bed.listen(Family::V6)?;
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V6)?;
     for family in Family::BOTH {
-        bed.after_handshake(&listener, family, Method::SendTo)?;
+        testbed.after_handshake(&listener, family, Method::SendTo)?;
     }
-    bed.tfo.done(&["keys", "rotate"])?;
+    testbed.tfo.done(&["keys", "rotate"])?;
     for family in Family::BOTH {
         // The old key's cookie, and the new one's that came in its place.
-        bed.in_syn(&listener, family, Method::SendTo)?;
-        bed.in_syn(&listener, family, Method::SendTo)?;
+        testbed.in_syn(&listener, family, Method::SendTo)?;
+        testbed.in_syn(&listener, family, Method::SendTo)?;
     }
-    bed.expect(Tally {
+    testbed.expect(Tally {
         requests: 2,
         passive: 4,
         alt_key: 2,
@@ -139,22 +139,22 @@ fn rotation() -> Result<()> {
 #[test]
 fn keys_of_a_listener() -> Result<()> {
     const OWN: &[u8; Key::LEN] = b"a listener's key";
-    let bed = Bed::new()?;
+    let testbed = Testbed::new()?;
     let settings = Settings {
         keys: OWN,
         ..Settings::FAST_OPEN
     };
     let any = SocketAddr::new(Family::V4.unspecified(), 0);
-    let listener = Listener::with(&bed.pair.server, any, &settings)?;
+    let listener = Listener::with(&testbed.pair.server, any, &settings)?;
     let server = server_port(Family::V4, listener.port());
-    let mut client = RawClient::new(&bed.pair, Family::V4, 0)?;
+    let mut client = RawClient::new(&testbed.pair, Family::V4, 0)?;
     let own = keys::cookie(&Key::from_bytes(*OWN), client.address(), server.ip());
     for (cookie, acked) in [(own, 4), (*b"no one's", 0)] {
         let answer = client.send(server, &RawSyn::fast_open(34, &cookie, b"data"))?;
         let taken = matches!(answer, Answer::SynAck { acked: taken, .. } if taken == acked);
         ensure!(taken, "{answer:?}");
     }
-    bed.expect(Tally {
+    testbed.expect(Tally {
         passive: 1,
         failed: 1,
         ..Tally::default()
@@ -171,17 +171,17 @@ fn keys_of_a_listener() -> Result<()> {
 
 #[test]
 fn listeners_and_sources() -> Result<()> {
-    let bed = Bed::new()?;
-    let listener = bed.listen(Family::V4)?;
-    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
-    let shown = bed.tfo.json(&["listeners"])?;
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let shown = testbed.tfo.json(&["listeners"])?;
     let first = &shown["listeners"][0];
     ensure!(
         first["port"] == listener.port() && first["fast_open"] == "on",
         "{shown}"
     );
     feature("`tfo listeners`", "yes");
-    let sources = bed.tfo.done(&["stats", "--by", "source"])?;
+    let sources = testbed.tfo.done(&["stats", "--by", "source"])?;
     let client = format!("{}/32", Family::V4.client());
     ensure!(sources.contains(&client), "{sources}");
     feature("counts by source", "yes");
@@ -201,12 +201,12 @@ fn is_answer_after(action: Action, answer: &Answer) -> bool {
 
 /// What rules, a list and a limit say is done to SYNs with a good cookie.
 fn policies_in(mode: &str, family: Family) -> Result<()> {
-    let bed = Bed::attach(Pair::new()?, &["--mode", mode])?;
-    let listener = bed.listen(family)?;
+    let testbed = Testbed::attach(Pair::new()?, &["--mode", mode])?;
+    let listener = testbed.listen(family)?;
     let server = server_port(family, listener.port());
-    let mut client = RawClient::new(&bed.pair, family, 0)?;
+    let mut client = RawClient::new(&testbed.pair, family, 0)?;
     client.patience = Duration::from_millis(100);
-    let key = keys::of_kernel(&bed.pair.server)?[0];
+    let key = keys::of_kernel(&testbed.pair.server)?[0];
     let cookie = keys::cookie(&key, client.address(), server.ip());
     let syn = RawSyn::fast_open(34, &cookie, b"data");
     let mut expect = |action| -> Result<()> {
@@ -216,7 +216,7 @@ fn policies_in(mode: &str, family: Family) -> Result<()> {
         Ok(())
     };
     for action in Action::ALL {
-        bed.set_policy(Some(everywhere(rule(Class::Valid, action))))?;
+        testbed.set_policy(Some(everywhere(rule(Class::Valid, action))))?;
         expect(action)?;
     }
     let (allow, deny) = (prefix(family.spare(0)), prefix(family.client()));
@@ -229,7 +229,7 @@ fn policies_in(mode: &str, family: Family) -> Result<()> {
         ([deny, allow], Action::Fallback),
     ] {
         let [allow, deny] = lists.map(|prefix| vec![prefix]);
-        bed.set_policy(Some(Policy {
+        testbed.set_policy(Some(Policy {
             lists: Lists { allow, deny },
             ..everywhere(denied)
         }))?;
@@ -242,13 +242,13 @@ fn policies_in(mode: &str, family: Family) -> Result<()> {
     for (source, port) in [(one, Rate::UNLIMITED), (Rate::UNLIMITED, one)] {
         let mut limited = PortPolicy::default();
         limited.limits[Class::Valid as usize] = Limit { source, port };
-        bed.set_policy(Some(everywhere(limited)))?;
+        testbed.set_policy(Some(everywhere(limited)))?;
         expect(Action::Pass)?;
         // On a slow machine the next may come a second later.
         let limited = (0..5).any(|_| expect(Action::Fallback).is_ok());
         ensure!(limited, "{mode}, {family}: more than one a second");
     }
-    bed.equal().map(drop)
+    testbed.equal().map(drop)
 }
 
 /// The prefix of that address alone.
@@ -272,12 +272,12 @@ fn guard() -> Result<()> {
     let pair = Pair::new()?;
     // What native XDP sends back arrives only where XDP receives, too.
     let _client = Other::attach(&pair.client, CLIENT_INTERFACE)?;
-    let bed = Bed::attach(pair, &["--mode", "native"])?;
-    let listener = bed.listen(Family::V4)?;
-    let said = bed.tfo.run(&["guard", "set", "on"])?;
-    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
-    bed.in_syn(&listener, Family::V4, Method::SendTo)?;
-    let counted = bed.tfo.stats()?.counters;
+    let testbed = Testbed::attach(pair, &["--mode", "native"])?;
+    let listener = testbed.listen(Family::V4)?;
+    let said = testbed.tfo.run(&["guard", "set", "on"])?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
+    let counted = testbed.tfo.stats()?.counters;
     let counted =
         ["GuardChallenged", "GuardAccepted", "GuardProven"].map(|counter| counted[counter]);
     if is_before(6, 9)? {
@@ -296,13 +296,13 @@ fn guard() -> Result<()> {
 
 #[test]
 fn events() -> Result<()> {
-    let bed = Bed::new()?;
-    let listener = bed.listen(Family::V4)?;
-    let mut reader = bed.tfo.start(&["events", "--json", "--count", "1"])?;
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    let mut reader = testbed.tfo.start(&["events", "--json", "--count", "1"])?;
     // It does not tell when it listens: what it missed is sent again.
     while reader.is_running()? {
-        bed.pair.forget_cookies()?;
-        bed.exchange(&listener, Family::V4, Method::SendTo)?;
+        testbed.pair.forget_cookies()?;
+        testbed.exchange(&listener, Family::V4, Method::SendTo)?;
     }
     let said = reader.wait(LIMIT)?;
     let event: serde_json::Value =
@@ -317,9 +317,9 @@ fn events() -> Result<()> {
 
 #[test]
 fn doctor() -> Result<()> {
-    let bed = Bed::new()?;
-    let _listener = bed.listen(Family::V4)?;
-    let output = bed.tfo.run(&["doctor", SERVER_INTERFACE, "--json"])?;
+    let testbed = Testbed::new()?;
+    let _listener = testbed.listen(Family::V4)?;
+    let output = testbed.tfo.run(&["doctor", SERVER_INTERFACE, "--json"])?;
     let found: serde_json::Value = serde_json::from_str(&output.stdout)?;
     ensure!(
         output.status.code() == Some(0) && found["verdict"] != "problem",
@@ -342,24 +342,24 @@ fn doctor() -> Result<()> {
 /// A service takes a server from nothing to a rotation, and leaves the data path behind.
 #[test]
 fn service() -> Result<()> {
-    let mut bed = Bed::idle(Pair::new()?)?;
+    let mut testbed = Testbed::idle(Pair::new()?)?;
     let mut command = std::process::Command::new(binary());
     command.args(["run", "-i", SERVER_INTERFACE, "--interval", "24h"]);
-    command.args(["--netns", bed.pair.server.name()]);
+    command.args(["--netns", testbed.pair.server.name()]);
     let service = Background::start(&mut command)?;
     let attached = || -> Result<bool> {
-        let status = bed.tfo.json(&["status"])?;
+        let status = testbed.tfo.json(&["status"])?;
         Ok(status["interfaces"][0]["mode"] == "native")
     };
     while !attached()? {
         std::thread::sleep(Duration::from_millis(100));
     }
-    bed.restart()?;
-    traffic(&bed, Tally::default())?;
+    testbed.restart()?;
+    traffic(&testbed, Tally::default())?;
     service.signal(rustix::process::Signal::TERM)?;
     let output = service.wait(LIMIT)?;
     ensure!(output.status.success(), "{output:?}");
-    bed.equal()?;
+    testbed.equal()?;
     feature("`tfo run`", "yes");
     Ok(())
 }

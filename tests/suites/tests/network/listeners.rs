@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     keys,
     netns::{Netns, wait_for_listener},
     process::Background,
     raw::{RawClient, RawSyn},
+    testbed::Testbed,
     tfo::Tfo,
     veth::{Family, Pair},
 };
@@ -100,18 +100,18 @@ fn the_hosts_sysctl_is_part_of_it() -> Result<()> {
 
 #[test]
 fn a_pending_connection_stands_in_the_queue() -> Result<()> {
-    let bed = Bed::new()?;
+    let testbed = Testbed::new()?;
     let family = Family::V4;
-    let listener = bed.listen(family)?;
+    let listener = testbed.listen(family)?;
     let server = SocketAddr::new(family.server(), listener.port());
-    let mut client = RawClient::new(&bed.pair, family, 1)?;
-    let key = *keys::of_kernel(&bed.pair.server)?
+    let mut client = RawClient::new(&testbed.pair, family, 1)?;
+    let key = *keys::of_kernel(&testbed.pair.server)?
         .first()
         .context("no key")?;
     let cookie = keys::cookie(&key, client.address(), server.ip());
     // Its handshake never ends.
     client.send(server, &RawSyn::fast_open(34, &cookie, b"data"))?;
-    let shown = shown(&bed.tfo, listener.port())?;
+    let shown = shown(&testbed.tfo, listener.port())?;
     ensure!(shown["queue"] == 1 && shown["backlog"] == 1, "{shown}");
     Ok(())
 }

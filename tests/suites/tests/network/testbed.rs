@@ -4,13 +4,13 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Result, ensure};
 use tfo_common::cookie::Cookie;
-use tfo_tests::{
-    bed::{Tally, exchange},
+use tfo_testbed::{
     kernel::TcpExt,
     keys,
     netns::Netns,
     raw::{Answer, RawClient, RawSyn},
     socket::{Connection, Listener, Method},
+    testbed::{Tally, exchange},
     veth::{Family, Pair, server_port},
 };
 

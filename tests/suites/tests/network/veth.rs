@@ -1,16 +1,16 @@
 //! `tfo` beside the kernel, on real connections over veth: both count the same, through requests,
 //! cookies, rotations and lost keys.
 //!
-//! Every test ends in [`Bed::expect`]: the data path's counters, the kernel's as `tfo` tells them and
+//! Every test ends in [`Testbed::expect`]: the data path's counters, the kernel's as `tfo` tells them and
 //! the kernel's as read here are equal, and what was to be expected.
 
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
-use tfo_tests::{
-    bed::{Bed, REQUEST, Tally},
+use tfo_testbed::{
     keys::{self, KeyFile},
     socket::{Connection, Listener, Method},
+    testbed::{REQUEST, Tally, Testbed},
     veth::{Family, Pair, server_port},
 };
 
@@ -38,109 +38,113 @@ for_both_families! {
 }
 
 fn a_request_then_data_in_the_syn(family: Family) -> Result<()> {
-    let bed = Bed::new()?;
-    let listener = bed.listen(family)?;
-    bed.after_handshake(&listener, family, Method::SendTo)?;
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(family)?;
+    testbed.after_handshake(&listener, family, Method::SendTo)?;
     let mut tally = Tally {
         requests: 1,
         ..Tally::default()
     };
-    bed.expect(tally)?;
+    testbed.expect(tally)?;
 
     // No reply reaches the client, so what the server reads came in the SYN.
-    let held = bed.pair.hold_replies(family)?;
+    let held = testbed.pair.hold_replies(family)?;
     let server = server_port(family, listener.port());
-    let client = Connection::open_without_waiting(&bed.pair.client, server, b"early")?;
+    let client = Connection::open_without_waiting(&testbed.pair.client, server, b"early")?;
     let accepted = listener.accept()?;
     ensure!(accepted.receive()? == b"early");
     let info = accepted.info()?;
     ensure!(info.handshake_open && info.syn_data_taken, "{info:?}");
     tally.passive += 1;
-    bed.expect(tally)?;
+    testbed.expect(tally)?;
 
     // The retries that follow count nowhere.
     drop(held);
     accepted.send(b"late")?;
     ensure!(client.receive()? == b"late" && client.info()?.syn_data_taken);
     ensure!(!accepted.info()?.handshake_open);
-    bed.expect(tally)?;
+    testbed.expect(tally)?;
     Ok(())
 }
 
 fn rotation(family: Family) -> Result<()> {
-    let bed = Bed::new()?;
-    let listener = bed.listen(family)?;
-    bed.after_handshake(&listener, family, Method::SendTo)?;
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(family)?;
+    testbed.after_handshake(&listener, family, Method::SendTo)?;
     let mut tally = Tally {
         requests: 1,
         ..Tally::default()
     };
     for _ in 0..3 {
-        let old = keys::of_kernel(&bed.pair.server)?;
-        bed.tfo.done(&["keys", "rotate"])?;
-        let new = keys::of_kernel(&bed.pair.server)?;
+        let old = keys::of_kernel(&testbed.pair.server)?;
+        testbed.tfo.done(&["keys", "rotate"])?;
+        let new = keys::of_kernel(&testbed.pair.server)?;
         ensure!(new.len() == 2 && new[1] == old[0] && new[0] != old[0]);
-        keys::ensure_cached(&bed.pair, family, &old[0])?;
+        keys::ensure_cached(&testbed.pair, family, &old[0])?;
 
         // The old key's cookie is taken, and the new key's comes back.
-        bed.in_syn(&listener, family, Method::SendTo)?;
+        testbed.in_syn(&listener, family, Method::SendTo)?;
         tally.passive += 1;
         tally.alt_key += 1;
-        bed.expect(tally)?;
-        keys::ensure_cached(&bed.pair, family, &new[0])?;
+        testbed.expect(tally)?;
+        keys::ensure_cached(&testbed.pair, family, &new[0])?;
 
-        bed.in_syn(&listener, family, Method::SendTo)?;
+        testbed.in_syn(&listener, family, Method::SendTo)?;
         tally.passive += 1;
-        bed.expect(tally)?;
+        testbed.expect(tally)?;
     }
     Ok(())
 }
 
 fn a_lost_key(family: Family) -> Result<()> {
-    let bed = Bed::new()?;
-    let listener = bed.listen(family)?;
-    bed.after_handshake(&listener, family, Method::SendTo)?;
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(family)?;
+    testbed.after_handshake(&listener, family, Method::SendTo)?;
     let file = KeyFile::new(keys::COUNTING)?;
-    bed.tfo.done(&["keys", "set", "--file", file.path()])?;
-    ensure!(bed.pair.server.sysctl(keys::SYSCTL)? == keys::COUNTING);
+    testbed.tfo.done(&["keys", "set", "--file", file.path()])?;
+    ensure!(testbed.pair.server.sysctl(keys::SYSCTL)? == keys::COUNTING);
 
     // The connection stands, without its data in the SYN, and brings a new cookie.
-    bed.after_handshake(&listener, family, Method::SendTo)?;
+    testbed.after_handshake(&listener, family, Method::SendTo)?;
     let mut tally = Tally {
         requests: 1,
         failed: 1,
         ..Tally::default()
     };
-    bed.expect(tally)?;
-    keys::ensure_cached(&bed.pair, family, &keys::of_kernel(&bed.pair.server)?[0])?;
+    testbed.expect(tally)?;
+    keys::ensure_cached(
+        &testbed.pair,
+        family,
+        &keys::of_kernel(&testbed.pair.server)?[0],
+    )?;
 
-    bed.in_syn(&listener, family, Method::SendTo)?;
+    testbed.in_syn(&listener, family, Method::SendTo)?;
     tally.passive += 1;
-    bed.expect(tally)?;
+    testbed.expect(tally)?;
     Ok(())
 }
 
 fn generic(family: Family) -> Result<()> {
-    let bed = Bed::attach(Pair::new()?, &["--mode", "generic"])?;
-    full_cycle(&bed, family, Method::SendTo)
+    let testbed = Testbed::attach(Pair::new()?, &["--mode", "generic"])?;
+    full_cycle(&testbed, family, Method::SendTo)
 }
 
 fn connect_option(family: Family) -> Result<()> {
-    full_cycle(&Bed::new()?, family, Method::ConnectOption)
+    full_cycle(&Testbed::new()?, family, Method::ConnectOption)
 }
 
 /// Request, cookie, backup key, lost key, cookie again.
-fn full_cycle(bed: &Bed, family: Family, method: Method) -> Result<()> {
-    let listener = bed.listen(family)?;
-    bed.after_handshake(&listener, family, method)?;
-    bed.in_syn(&listener, family, method)?;
-    bed.tfo.done(&["keys", "rotate"])?;
-    bed.in_syn(&listener, family, method)?;
+fn full_cycle(testbed: &Testbed, family: Family, method: Method) -> Result<()> {
+    let listener = testbed.listen(family)?;
+    testbed.after_handshake(&listener, family, method)?;
+    testbed.in_syn(&listener, family, method)?;
+    testbed.tfo.done(&["keys", "rotate"])?;
+    testbed.in_syn(&listener, family, method)?;
     let file = KeyFile::new(keys::COUNTING)?;
-    bed.tfo.done(&["keys", "set", "--file", file.path()])?;
-    bed.after_handshake(&listener, family, method)?;
-    bed.in_syn(&listener, family, method)?;
-    let stats = bed.expect(Tally {
+    testbed.tfo.done(&["keys", "set", "--file", file.path()])?;
+    testbed.after_handshake(&listener, family, method)?;
+    testbed.in_syn(&listener, family, method)?;
+    let stats = testbed.expect(Tally {
         requests: 1,
         passive: 3,
         failed: 1,
@@ -162,14 +166,18 @@ fn full_cycle(bed: &Bed, family: Family, method: Method) -> Result<()> {
 
 #[test]
 fn an_ipv4_client_of_a_dual_stack_listener_has_an_ipv4_cookie() -> Result<()> {
-    let bed = Bed::new()?;
-    let listener = bed.listen(Family::V6)?;
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V6)?;
     for family in Family::BOTH {
-        bed.after_handshake(&listener, family, Method::SendTo)?;
-        keys::ensure_cached(&bed.pair, family, &keys::of_kernel(&bed.pair.server)?[0])?;
-        bed.in_syn(&listener, family, Method::SendTo)?;
+        testbed.after_handshake(&listener, family, Method::SendTo)?;
+        keys::ensure_cached(
+            &testbed.pair,
+            family,
+            &keys::of_kernel(&testbed.pair.server)?[0],
+        )?;
+        testbed.in_syn(&listener, family, Method::SendTo)?;
     }
-    bed.expect(Tally {
+    testbed.expect(Tally {
         requests: 2,
         passive: 2,
         ..Tally::default()
@@ -179,19 +187,19 @@ fn an_ipv4_client_of_a_dual_stack_listener_has_an_ipv4_cookie() -> Result<()> {
 
 #[test]
 fn every_port_has_its_own_counters() -> Result<()> {
-    let bed = Bed::new()?;
-    let one = bed.listen(Family::V4)?;
-    let other = bed.listen(Family::V6)?;
+    let testbed = Testbed::new()?;
+    let one = testbed.listen(Family::V4)?;
+    let other = testbed.listen(Family::V6)?;
     for _ in 0..3 {
-        bed.exchange(&one, Family::V4, Method::SendTo)?;
+        testbed.exchange(&one, Family::V4, Method::SendTo)?;
     }
-    bed.after_handshake(&other, Family::V6, Method::SendTo)?;
-    bed.expect(Tally {
+    testbed.after_handshake(&other, Family::V6, Method::SendTo)?;
+    testbed.expect(Tally {
         requests: 2,
         passive: 2,
         ..Tally::default()
     })?;
-    let ports = bed.tfo.stats_by_port()?;
+    let ports = testbed.tfo.stats_by_port()?;
     for (port, syns, requests, passive) in [(one.port(), 3, 1, 2), (other.port(), 1, 1, 0)] {
         let counters = ports.get(&port).cloned().unwrap_or_default();
         let of = |name: &str| counters.get(name).copied();
@@ -210,10 +218,10 @@ fn every_port_has_its_own_counters() -> Result<()> {
 #[test]
 fn many_clients_at_once_lose_no_count() -> Result<()> {
     const CONNECTIONS: u16 = 300;
-    let bed = Bed::new()?;
-    let listener = bed.listen(Family::V6)?;
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V6)?;
     for family in Family::BOTH {
-        bed.after_handshake(&listener, family, Method::SendTo)?;
+        testbed.after_handshake(&listener, family, Method::SendTo)?;
     }
     std::thread::scope(|scope| -> Result<()> {
         let server = scope.spawn(|| -> Result<usize> {
@@ -224,11 +232,11 @@ fn many_clients_at_once_lose_no_count() -> Result<()> {
             Ok(bytes)
         });
         let clients = Family::BOTH.map(|family| {
-            let bed = &bed;
+            let testbed = &testbed;
             let server = server_port(family, listener.port());
             scope.spawn(move || -> Result<()> {
                 for _ in 0..CONNECTIONS {
-                    Connection::open(&bed.pair.client, server, Method::SendTo, b"data")?;
+                    Connection::open(&testbed.pair.client, server, Method::SendTo, b"data")?;
                 }
                 Ok(())
             })
@@ -239,7 +247,7 @@ fn many_clients_at_once_lose_no_count() -> Result<()> {
         ensure!(server.join().expect("no panic")? == usize::from(2 * CONNECTIONS) * 4);
         Ok(())
     })?;
-    bed.expect(Tally {
+    testbed.expect(Tally {
         requests: 2,
         passive: i64::from(2 * CONNECTIONS),
         ..Tally::default()
@@ -249,13 +257,13 @@ fn many_clients_at_once_lose_no_count() -> Result<()> {
 
 #[test]
 fn a_plain_client_counts_as_a_syn_alone() -> Result<()> {
-    let bed = Bed::new()?;
+    let testbed = Testbed::new()?;
     let address = SocketAddr::new(Family::V6.unspecified(), 0);
-    let listener = Listener::plain(&bed.pair.server, address)?;
+    let listener = Listener::plain(&testbed.pair.server, address)?;
     for family in Family::BOTH {
-        bed.after_handshake(&listener, family, Method::Plain)?;
+        testbed.after_handshake(&listener, family, Method::Plain)?;
     }
-    let stats = bed.expect(Tally::default())?;
+    let stats = testbed.expect(Tally::default())?;
     ensure!(stats.counters.get("Syns") == Some(&2), "{stats:?}");
     Ok(())
 }

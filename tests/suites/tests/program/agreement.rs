@@ -7,7 +7,7 @@ use std::env;
 
 use anyhow::{Context as _, Result};
 use tfo_common::counters::{Counter, Counters};
-use tfo_tests::fuzz::{Frames, run_frames};
+use tfo_testbed::fuzz::{Frames, run_frames};
 
 const FRAMES: usize = 100_000;
 

@@ -5,7 +5,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use anyhow::{Result, ensure};
 use etherparse::EtherType;
 use tfo_common::{guard::Mode, policy::Rate};
-use tfo_tests::{
+use tfo_testbed::{
     netns::Netns,
     packet::{Segment, linux_options},
     program::Program,

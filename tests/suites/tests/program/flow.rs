@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tfo_common::counters::Counter;
-use tfo_tests::{
+use tfo_testbed::{
     packet::{self, Segment},
     program::{Counted, KeyBytes},
 };

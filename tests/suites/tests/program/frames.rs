@@ -4,7 +4,7 @@ use anyhow::Result;
 use bytes::Bytes;
 use etherparse::{EtherType, PacketBuilder};
 use tfo_common::counters::Counter::{CookieReqd, Passive, Syns};
-use tfo_tests::{
+use tfo_testbed::{
     packet::{Segment, fast_open, flag, linux_options},
     program::{Counted, Program},
 };

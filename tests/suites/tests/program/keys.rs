@@ -13,7 +13,7 @@ use tfo_common::{
         self, CookieReqd, Passive, PassiveAltKey, PassiveFail, ReasonBadCookie, Syns,
     },
 };
-use tfo_tests::{
+use tfo_testbed::{
     packet::fast_open,
     program::{KeyBytes, Program},
 };

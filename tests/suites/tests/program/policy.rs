@@ -15,7 +15,7 @@ use tfo_common::{
     counters::Counter,
     policy::{Action, Class, Limit, Rate},
 };
-use tfo_tests::{
+use tfo_testbed::{
     packet::{Segment, cookie, experimental, fast_open},
     program::{Changes, KeyBytes, PASS, Program},
 };

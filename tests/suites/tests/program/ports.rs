@@ -7,7 +7,7 @@ use tfo_common::{
     counters::Counter::{CookieReqd, Syns},
     maps::COUNTER_SLOTS,
 };
-use tfo_tests::{
+use tfo_testbed::{
     packet::{Segment, fast_open},
     program::{Counted, Program},
 };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::Result;
-use tfo_tests::{packet::Segment, program::Program};
+use tfo_testbed::{packet::Segment, program::Program};
 
 /// Every SYN with data is in the bucket of its size, with or without Fast Open; no other frame is.
 #[test]

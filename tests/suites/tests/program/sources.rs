@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result};
 use tfo_common::sources::{Habit, SourceCounts};
-use tfo_tests::{
+use tfo_testbed::{
     packet::{Segment, cookie, fast_open},
     program::{KeyBytes, Program},
 };

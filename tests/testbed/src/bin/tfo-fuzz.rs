@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use clap::Parser;
 use tfo_common::counters::Counter;
-use tfo_tests::fuzz::{self, Frames, run_frames};
+use tfo_testbed::fuzz::{self, Frames, run_frames};
 
 /// Sends random SYNs to real listeners and holds what tfo counts against the kernel. Needs root.
 #[derive(Parser)]

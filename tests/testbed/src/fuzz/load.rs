@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::Result;
 
-use super::arena::{Arena, SMALL_QUEUE};
-use crate::{bed::Tally, socket::Listener, veth::Family};
+use super::testbed::{FuzzTestbed, SMALL_QUEUE};
+use crate::{socket::Listener, testbed::Tally, veth::Family};
 
 /// What a load came to.
 #[derive(Clone, Copy, Debug)]
@@ -33,20 +33,20 @@ pub struct Load {
 ///
 /// Where a sender does.
 pub fn load(senders: u16, each: u16) -> Result<Load> {
-    let arena = Arena::new()?;
-    let before = arena.counted()?;
+    let testbed = FuzzTestbed::new()?;
+    let before = testbed.counted()?;
     let done = AtomicBool::new(false);
     thread::scope(|scope| -> Result<()> {
-        let listener = arena.listener(SMALL_QUEUE);
+        let listener = testbed.listener(SMALL_QUEUE);
         let drain = scope.spawn(|| drain(listener, &done));
         let threads: Vec<_> = (0..senders)
             .map(|number| {
-                let arena = &arena;
+                let testbed = &testbed;
                 scope.spawn(move || -> Result<()> {
                     let clients = u32::from(number) << 16;
                     (0..u32::from(each)).try_for_each(|client| {
                         let family = Family::BOTH[client as usize % 2];
-                        arena.send_good(SMALL_QUEUE, family, clients + client)
+                        testbed.send_good(SMALL_QUEUE, family, clients + client)
                     })
                 })
             })
@@ -58,10 +58,10 @@ pub fn load(senders: u16, each: u16) -> Result<Load> {
         drain.join().expect("no panic")?;
         sent
     })?;
-    let after = arena.settle(before, u64::from(senders) * u64::from(each))?;
+    let after = testbed.settle(before, u64::from(senders) * u64::from(each))?;
     Ok(Load {
         syns: after.syns - before.syns,
-        kernel: arena.kernel()?,
+        kernel: testbed.kernel()?,
         drift: after.drift.less(before.drift),
     })
 }

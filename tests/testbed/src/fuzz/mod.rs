@@ -6,25 +6,25 @@
 //! down to the fewest and shortest SYNs. What does not differ again was a race: between the data path's
 //! look at a queue and the kernel's, other SYNs of the batch came in.
 
-mod arena;
 mod frames;
 mod load;
 mod rules;
 mod sent;
 mod shrink;
 mod step;
+mod testbed;
 
 use std::fmt;
 
 use anyhow::Result;
 
-use self::{arena::Arena, shrink::shrink};
 pub use self::{
     frames::{Frames, run_frames},
     load::{Load, load},
     step::{Batch, Host, Step},
 };
-use crate::bed::Tally;
+use self::{shrink::shrink, testbed::FuzzTestbed};
+use crate::testbed::Tally;
 
 /// What a run came to.
 #[derive(Clone, Debug, Default)]
@@ -72,23 +72,23 @@ impl fmt::Display for Difference {
 ///
 /// Where the wire, the listeners or `tfo` fail.
 pub fn run(seed: u64, syns: u64, mut progress: impl FnMut(&Report)) -> Result<Report> {
-    let mut arena = Arena::new()?;
+    let mut testbed = FuzzTestbed::new()?;
     let mut report = Report::default();
     let mut seed = seed;
     while report.syns + report.lost < syns {
         let batch = Batch::random(seed);
-        let played = arena.play(&batch)?;
+        let played = testbed.play(&batch)?;
         report.syns += played.seen;
         report.lost += played.lost;
         if played.drift != Tally::default() {
-            report.difference = shrink(&mut arena, &batch, seed)?;
+            report.difference = shrink(&mut testbed, &batch, seed)?;
             if report.difference.is_some() {
                 break;
             }
             report.races += 1;
         }
         seed = seed.wrapping_add(1);
-        report.kernel = arena.kernel()?;
+        report.kernel = testbed.kernel()?;
         progress(&report);
     }
     Ok(report)

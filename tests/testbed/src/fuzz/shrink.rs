@@ -2,24 +2,28 @@
 
 use anyhow::Result;
 
-use super::{Batch, Difference, arena::Arena};
-use crate::bed::Tally;
+use super::{Batch, Difference, testbed::FuzzTestbed};
+use crate::testbed::Tally;
 
 /// Cuts `batch` down; `None` where it does not differ when its SYNs are sent one at a time.
-pub(super) fn shrink(arena: &mut Arena, batch: &Batch, seed: u64) -> Result<Option<Difference>> {
+pub(super) fn shrink(
+    testbed: &mut FuzzTestbed,
+    batch: &Batch,
+    seed: u64,
+) -> Result<Option<Difference>> {
     let mut batch = batch.clone();
-    let Some(index) = arena.first_difference(&batch)? else {
+    let Some(index) = testbed.first_difference(&batch)? else {
         return Ok(None);
     };
     batch.steps.truncate(index + 1);
     let mut without = batch.clone();
     without.host.policy = None;
-    if differs(arena, &without)? {
+    if differs(testbed, &without)? {
         batch = without;
     }
-    remove_steps(arena, &mut batch)?;
-    simplify_steps(arena, &mut batch)?;
-    let (drift, options) = arena.play_slowly(&batch)?;
+    remove_steps(testbed, &mut batch)?;
+    simplify_steps(testbed, &mut batch)?;
+    let (drift, options) = testbed.play_slowly(&batch)?;
     Ok(Some(Difference {
         seed,
         batch,
@@ -28,12 +32,12 @@ pub(super) fn shrink(arena: &mut Arena, batch: &Batch, seed: u64) -> Result<Opti
     }))
 }
 
-fn differs(arena: &mut Arena, batch: &Batch) -> Result<bool> {
-    Ok(arena.play_slowly(batch)?.0 != Tally::default())
+fn differs(testbed: &mut FuzzTestbed, batch: &Batch) -> Result<bool> {
+    Ok(testbed.play_slowly(batch)?.0 != Tally::default())
 }
 
 /// Leaves out what can be left out before the last SYN: halves first, then ever smaller parts.
-fn remove_steps(arena: &mut Arena, batch: &mut Batch) -> Result<()> {
+fn remove_steps(testbed: &mut FuzzTestbed, batch: &mut Batch) -> Result<()> {
     let mut part = batch.steps.len();
     while part > 0 {
         let mut end = batch.steps.len() - 1;
@@ -41,7 +45,7 @@ fn remove_steps(arena: &mut Arena, batch: &mut Batch) -> Result<()> {
             let start = end.saturating_sub(part);
             let mut smaller = batch.clone();
             smaller.steps.drain(start..end);
-            if differs(arena, &smaller)? {
+            if differs(testbed, &smaller)? {
                 *batch = smaller;
             }
             end = start;
@@ -52,13 +56,13 @@ fn remove_steps(arena: &mut Arena, batch: &mut Batch) -> Result<()> {
 }
 
 /// Simplifies every SYN as far as it goes.
-fn simplify_steps(arena: &mut Arena, batch: &mut Batch) -> Result<()> {
+fn simplify_steps(testbed: &mut FuzzTestbed, batch: &mut Batch) -> Result<()> {
     for index in 0..batch.steps.len() {
         'again: loop {
             for step in batch.steps[index].simpler() {
                 let mut simpler = batch.clone();
                 simpler.steps[index] = step;
-                if differs(arena, &simpler)? {
+                if differs(testbed, &simpler)? {
                     *batch = simpler;
                     continue 'again;
                 }

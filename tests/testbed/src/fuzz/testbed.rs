@@ -15,13 +15,13 @@ use super::{
     step::CookieOf,
 };
 use crate::{
-    bed::{Bed, Tally},
     keys,
     link::{Frames, LinkSocket},
     packet::{cookie, fast_open, flag},
     poll::patient,
     program::KeyBytes,
     socket::{Listener, Settings},
+    testbed::{Tally, Testbed},
     veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, SERVER_INTERFACE, server_port},
 };
 
@@ -92,8 +92,8 @@ const LISTENERS: [(Family, Settings); 9] = [
 ];
 
 /// The wire and all that is on it.
-pub(super) struct Arena {
-    bed: Bed,
+pub(super) struct FuzzTestbed {
+    base: Testbed,
     link: LinkSocket,
     listeners: Vec<Listener>,
     host: Option<Host>,
@@ -116,7 +116,7 @@ pub(super) struct Counted {
     pub(super) drift: Tally,
 }
 
-impl Arena {
+impl FuzzTestbed {
     pub(super) fn new() -> Result<Self> {
         let pair = Pair::new()?;
         // Every client is a host of its own, behind one router that says nothing.
@@ -143,7 +143,7 @@ impl Arena {
         Ok(Self {
             listeners: listeners.collect::<Result<_>>()?,
             link: LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::None)?,
-            bed: Bed::attach(pair, &[])?,
+            base: Testbed::attach(pair, &[])?,
             host: None,
             clients: 0,
         })
@@ -205,18 +205,18 @@ impl Arena {
 
     /// What the kernel has counted, by its own file.
     pub(super) fn kernel(&self) -> Result<Tally> {
-        let kernel = self.bed.kernel()?;
+        let kernel = self.base.kernel()?;
         Ok(Tally::of(|name| kernel.get(name).cast_signed()))
     }
 
     fn configure(&mut self, host: &Host) -> Result<()> {
         if self.host.as_ref() != Some(host) {
-            let server = &self.bed.pair.server;
+            let server = &self.base.pair.server;
             server.set_sysctl("net.ipv4.tcp_fastopen", &host.fast_open.to_string())?;
             server.set_sysctl("net.ipv4.tcp_syncookies", &host.syn_cookies.to_string())?;
             let before = self.host.as_ref().and_then(|host| host.policy.as_ref());
             if before != host.policy.as_ref() {
-                self.bed.set_policy(host.policy.clone())?;
+                self.base.set_policy(host.policy.clone())?;
             }
             self.host = Some(host.clone());
         }
@@ -319,7 +319,7 @@ impl Arena {
     }
 
     pub(super) fn counted(&self) -> Result<Counted> {
-        let drift = self.bed.drift()?;
+        let drift = self.base.drift()?;
         let differences = drift.drift();
         let drift_of = |name: &str| {
             let mirrored = Counter::MIRRORED.iter().zip(&differences);

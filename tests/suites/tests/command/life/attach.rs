@@ -9,10 +9,10 @@ use std::{
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use tfo_tests::{
-    bed::{Bed, Tally, exchange},
+use tfo_testbed::{
     keys,
     socket::Method,
+    testbed::{Tally, Testbed, exchange},
     veth::{Family, Pair, SERVER_INTERFACE},
     xdp::{self, Mode},
 };
@@ -22,8 +22,8 @@ const ZERO: &str = "00000000-00000000-00000000-00000000";
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Nothing of `tfo` is left in the server's namespace.
-fn ensure_gone(bed: &Bed) -> Result<()> {
-    let server = &bed.pair.server;
+fn ensure_gone(testbed: &Testbed) -> Result<()> {
+    let server = &testbed.pair.server;
     let program = xdp::attached(server, SERVER_INTERFACE)?;
     ensure!(program.is_none(), "still attached: {program:?}");
     ensure!(!xdp::is_pinned(server)?, "still pinned");
@@ -31,12 +31,12 @@ fn ensure_gone(bed: &Bed) -> Result<()> {
 }
 
 /// The kernel has these keys, and the data path accepts them, as `tfo keys show` tells, and the kernel's own file.
-fn ensure_keys(bed: &Bed, text: &str) -> Result<()> {
+fn ensure_keys(testbed: &Testbed, text: &str) -> Result<()> {
     ensure!(
-        bed.pair.server.sysctl(keys::SYSCTL)? == text,
+        testbed.pair.server.sysctl(keys::SYSCTL)? == text,
         "the sysctl changed"
     );
-    let shown = bed.tfo.json(&["keys", "show"])?;
+    let shown = testbed.tfo.json(&["keys", "show"])?;
     let fingerprints: Value = keys::parse(text)?
         .iter()
         .map(|key| Fingerprint::of(key).to_string())
@@ -70,36 +70,40 @@ fn detach_leaves_nothing() -> Result<()> {
     ] {
         let pair = Pair::new()?;
         pair.server.set_sysctl(keys::SYSCTL, &both_keys())?;
-        let mut bed = Bed::attach(pair, &["--mode", mode])?;
-        let attached = xdp::attached(&bed.pair.server, SERVER_INTERFACE)?;
+        let mut testbed = Testbed::attach(pair, &["--mode", mode])?;
+        let attached = xdp::attached(&testbed.pair.server, SERVER_INTERFACE)?;
         ensure!(
             attached.is_some_and(|(mode, _)| mode == runs),
             "{attached:?}"
         );
-        ensure!(xdp::is_pinned(&bed.pair.server)?);
-        let listener = bed.listen(Family::V4)?;
-        bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
-        bed.tfo.done(&["detach", SERVER_INTERFACE])?;
-        ensure_gone(&bed)?;
+        ensure!(xdp::is_pinned(&testbed.pair.server)?);
+        let listener = testbed.listen(Family::V4)?;
+        testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+        testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
+        ensure_gone(&testbed)?;
         ensure!(
-            bed.pair.server.sysctl(keys::SYSCTL)? == both_keys(),
+            testbed.pair.server.sysctl(keys::SYSCTL)? == both_keys(),
             "the key changed"
         );
-        bed.tfo.run(&["stats"])?.ensure_refused(&["tfo attach"])?;
+        testbed
+            .tfo
+            .run(&["stats"])?
+            .ensure_refused(&["tfo attach"])?;
 
         // The server goes on without it, and what it counted meanwhile is not taken for drift.
-        bed.in_syn(&listener, Family::V4, Method::SendTo)?;
-        bed.tfo
+        testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
+        testbed
+            .tfo
             .done(&["attach", SERVER_INTERFACE, "--mode", mode])?;
-        bed.restart()?;
-        bed.expect(Tally::default())?;
-        bed.in_syn(&listener, Family::V4, Method::SendTo)?;
-        bed.expect(Tally {
+        testbed.restart()?;
+        testbed.expect(Tally::default())?;
+        testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
+        testbed.expect(Tally {
             passive: 1,
             ..Tally::default()
         })?;
-        bed.tfo.done(&["detach", "--all"])?;
-        ensure_gone(&bed)?;
+        testbed.tfo.done(&["detach", "--all"])?;
+        ensure_gone(&testbed)?;
     }
     Ok(())
 }
@@ -108,13 +112,13 @@ fn detach_leaves_nothing() -> Result<()> {
 fn attach_takes_the_keys_that_the_kernel_has() -> Result<()> {
     let pair = Pair::new()?;
     pair.server.set_sysctl(keys::SYSCTL, &both_keys())?;
-    let bed = Bed::attach(pair, &[])?;
-    ensure_keys(&bed, &both_keys())?;
-    let listener = bed.listen(Family::V6)?;
-    bed.after_handshake(&listener, Family::V6, Method::SendTo)?;
-    keys::ensure_cached(&bed.pair, Family::V6, &keys::parse(keys::COUNTING)?[0])?;
-    bed.in_syn(&listener, Family::V6, Method::SendTo)?;
-    bed.expect(Tally {
+    let testbed = Testbed::attach(pair, &[])?;
+    ensure_keys(&testbed, &both_keys())?;
+    let listener = testbed.listen(Family::V6)?;
+    testbed.after_handshake(&listener, Family::V6, Method::SendTo)?;
+    keys::ensure_cached(&testbed.pair, Family::V6, &keys::parse(keys::COUNTING)?[0])?;
+    testbed.in_syn(&listener, Family::V6, Method::SendTo)?;
+    testbed.expect(Tally {
         requests: 1,
         passive: 1,
         ..Tally::default()
@@ -126,31 +130,31 @@ fn attach_takes_the_keys_that_the_kernel_has() -> Result<()> {
 fn attach_makes_a_key_where_there_is_none() -> Result<()> {
     let pair = Pair::new()?;
     ensure!(pair.server.sysctl(keys::SYSCTL)? == ZERO);
-    let bed = Bed::attach(pair, &[])?;
-    let made = bed.pair.server.sysctl(keys::SYSCTL)?;
+    let testbed = Testbed::attach(pair, &[])?;
+    let made = testbed.pair.server.sysctl(keys::SYSCTL)?;
     ensure!(made != ZERO && !made.contains(','), "not one random key");
-    ensure_keys(&bed, &made)?;
+    ensure_keys(&testbed, &made)?;
     // The kernel makes one at the first listener, if it has none.
-    let listener = bed.listen(Family::V4)?;
-    ensure_keys(&bed, &made)?;
-    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
-    keys::ensure_cached(&bed.pair, Family::V4, &keys::parse(&made)?[0])?;
+    let listener = testbed.listen(Family::V4)?;
+    ensure_keys(&testbed, &made)?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    keys::ensure_cached(&testbed.pair, Family::V4, &keys::parse(&made)?[0])?;
     Ok(())
 }
 
 #[test]
 fn what_was_counted_before_is_no_drift() -> Result<()> {
     let pair = Pair::new()?;
-    let mut bed = Bed::idle(pair)?;
-    let listener = bed.listen(Family::V4)?;
+    let mut testbed = Testbed::idle(pair)?;
+    let listener = testbed.listen(Family::V4)?;
     for _ in 0..3 {
-        bed.exchange(&listener, Family::V4, Method::SendTo)?;
+        testbed.exchange(&listener, Family::V4, Method::SendTo)?;
     }
-    bed.tfo.done(&["attach", SERVER_INTERFACE])?;
-    bed.restart()?;
-    bed.expect(Tally::default())?;
-    bed.in_syn(&listener, Family::V4, Method::SendTo)?;
-    bed.expect(Tally {
+    testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
+    testbed.restart()?;
+    testbed.expect(Tally::default())?;
+    testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
+    testbed.expect(Tally {
         passive: 1,
         ..Tally::default()
     })?;
@@ -159,16 +163,16 @@ fn what_was_counted_before_is_no_drift() -> Result<()> {
 
 #[test]
 fn import_follows_a_key_that_changed_elsewhere() -> Result<()> {
-    let bed = Bed::new()?;
-    let listener = bed.listen(Family::V4)?;
-    bed.pair.server.set_sysctl(keys::SYSCTL, keys::OTHER)?;
-    let shown = bed.tfo.json(&["keys", "show"])?;
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.pair.server.set_sysctl(keys::SYSCTL, keys::OTHER)?;
+    let shown = testbed.tfo.json(&["keys", "show"])?;
     ensure!(shown["kernel"] != shown["data_path"], "{shown}");
-    bed.tfo.done(&["keys", "import"])?;
-    ensure_keys(&bed, keys::OTHER)?;
-    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
-    bed.in_syn(&listener, Family::V4, Method::SendTo)?;
-    bed.expect(Tally {
+    testbed.tfo.done(&["keys", "import"])?;
+    ensure_keys(&testbed, keys::OTHER)?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
+    testbed.expect(Tally {
         requests: 1,
         passive: 1,
         ..Tally::default()
@@ -179,19 +183,19 @@ fn import_follows_a_key_that_changed_elsewhere() -> Result<()> {
 #[test]
 fn a_key_that_changed_elsewhere_shows_as_drift_unless_the_mirror_is_exact() -> Result<()> {
     for (mirror, missed) in [("packet", 1), ("exact", 0)] {
-        let bed = Bed::attach(Pair::new()?, &["--mirror", mirror])?;
-        let listener = bed.listen(Family::V4)?;
-        bed.pair.server.set_sysctl(keys::SYSCTL, keys::OTHER)?;
-        bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
-        bed.in_syn(&listener, Family::V4, Method::SendTo)?;
+        let testbed = Testbed::attach(Pair::new()?, &["--mirror", mirror])?;
+        let listener = testbed.listen(Family::V4)?;
+        testbed.pair.server.set_sysctl(keys::SYSCTL, keys::OTHER)?;
+        testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+        testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
         // The kernel knows the cookie; the data path's own keys do not.
-        let stats = bed.tfo.stats()?;
+        let stats = testbed.tfo.stats()?;
         let drift = Tally::of(|name| stats.drift.get(name).copied().unwrap_or(0));
         ensure!(
             drift.passive == -missed && drift.failed == missed,
             "{mirror}: {stats:?}"
         );
-        ensure!(bed.equal().is_err() == (missed != 0));
+        ensure!(testbed.equal().is_err() == (missed != 0));
     }
     Ok(())
 }
@@ -200,14 +204,14 @@ fn a_key_that_changed_elsewhere_shows_as_drift_unless_the_mirror_is_exact() -> R
 fn run_rotates_and_refuses_no_cookie() -> Result<()> {
     const ROTATIONS: u8 = 3;
     for detach in [false, true] {
-        let bed = Bed::idle(Pair::new()?)?;
+        let testbed = Testbed::idle(Pair::new()?)?;
         let mut arguments = vec!["run", "-i", SERVER_INTERFACE, "--interval", "1s"];
         if detach {
             arguments.push("--detach-on-exit");
         }
-        let mut running = bed.tfo.start(&arguments)?;
+        let mut running = testbed.tfo.start(&arguments)?;
         let start = Instant::now();
-        while xdp::attached(&bed.pair.server, SERVER_INTERFACE)?.is_none() {
+        while xdp::attached(&testbed.pair.server, SERVER_INTERFACE)?.is_none() {
             ensure!(running.is_running()?, "{:?}", running.wait(LIMIT)?);
             ensure!(
                 start.elapsed() < LIMIT,
@@ -216,20 +220,20 @@ fn run_rotates_and_refuses_no_cookie() -> Result<()> {
             );
             thread::sleep(Duration::from_millis(5));
         }
-        let listener = bed.listen(Family::V6)?;
+        let listener = testbed.listen(Family::V6)?;
         for family in Family::BOTH {
-            bed.after_handshake(&listener, family, Method::SendTo)?;
+            testbed.after_handshake(&listener, family, Method::SendTo)?;
         }
         // Clients come often enough for every key, so that none is ever refused.
-        let mut seen = vec![bed.pair.server.sysctl(keys::SYSCTL)?];
+        let mut seen = vec![testbed.pair.server.sysctl(keys::SYSCTL)?];
         let mut passive = 0;
         while seen.len() <= usize::from(ROTATIONS) {
             ensure!(start.elapsed() < LIMIT, "keys: {}", seen.len());
             for family in Family::BOTH {
-                bed.in_syn(&listener, family, Method::SendTo)?;
+                testbed.in_syn(&listener, family, Method::SendTo)?;
                 passive += 1;
             }
-            let now = bed.pair.server.sysctl(keys::SYSCTL)?;
+            let now = testbed.pair.server.sysctl(keys::SYSCTL)?;
             if seen.last() != Some(&now) {
                 seen.push(now);
             }
@@ -242,16 +246,16 @@ fn run_rotates_and_refuses_no_cookie() -> Result<()> {
             ensure!(!logged, "a key is logged: {ended:?}");
         }
         if detach {
-            ensure_gone(&bed)?;
+            ensure_gone(&testbed)?;
             continue;
         }
-        let keys_now = bed.pair.server.sysctl(keys::SYSCTL)?;
-        ensure_keys(&bed, &keys_now)?;
+        let keys_now = testbed.pair.server.sysctl(keys::SYSCTL)?;
+        ensure_keys(&testbed, &keys_now)?;
         for family in Family::BOTH {
-            bed.in_syn(&listener, family, Method::SendTo)?;
+            testbed.in_syn(&listener, family, Method::SendTo)?;
             passive += 1;
         }
-        let (_, [ours, told, own, drift]) = bed.compare()?;
+        let (_, [ours, told, own, drift]) = testbed.compare()?;
         ensure!(
             told == own && ours.less(own) == drift,
             "{ours}, {told}, {own}, {drift}"
@@ -272,24 +276,24 @@ fn run_rotates_and_refuses_no_cookie() -> Result<()> {
                 } == Tally::default(),
             "{passive} connections: the kernel {own}, drift {drift}"
         );
-        bed.tfo.done(&["detach", SERVER_INTERFACE])?;
-        ensure_gone(&bed)?;
+        testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
+        ensure_gone(&testbed)?;
     }
     Ok(())
 }
 
 #[test]
 fn run_takes_over_what_is_attached() -> Result<()> {
-    let bed = Bed::new()?;
-    let before = xdp::attached(&bed.pair.server, SERVER_INTERFACE)?;
-    let listener = bed.listen(Family::V4)?;
-    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
-    let key = bed.pair.server.sysctl(keys::SYSCTL)?;
-    let mut running = bed
+    let testbed = Testbed::new()?;
+    let before = xdp::attached(&testbed.pair.server, SERVER_INTERFACE)?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let key = testbed.pair.server.sysctl(keys::SYSCTL)?;
+    let mut running = testbed
         .tfo
         .start(&["run", "-i", SERVER_INTERFACE, "--interval", "1s"])?;
     let start = Instant::now();
-    while bed.pair.server.sysctl(keys::SYSCTL)? == key {
+    while testbed.pair.server.sysctl(keys::SYSCTL)? == key {
         ensure!(running.is_running()?, "{:?}", running.wait(LIMIT)?);
         ensure!(
             start.elapsed() < LIMIT,
@@ -299,8 +303,8 @@ fn run_takes_over_what_is_attached() -> Result<()> {
         thread::sleep(Duration::from_millis(5));
     }
     ensure!(running.terminate(LIMIT)?.status.success());
-    ensure!(xdp::attached(&bed.pair.server, SERVER_INTERFACE)? == before);
-    let stats = bed.equal()?;
+    ensure!(xdp::attached(&testbed.pair.server, SERVER_INTERFACE)? == before);
+    let stats = testbed.equal()?;
     ensure!(
         stats.counters.get("TCPFastOpenCookieReqd") == Some(&1),
         "{stats:?}"
@@ -310,7 +314,7 @@ fn run_takes_over_what_is_attached() -> Result<()> {
 
 #[test]
 fn namespaces_have_nothing_in_common() -> Result<()> {
-    let (one, other) = (Bed::new()?, Bed::new()?);
+    let (one, other) = (Testbed::new()?, Testbed::new()?);
     let listener = one.listen(Family::V4)?;
     exchange(&one.pair, &listener, Family::V4, Method::SendTo)?;
     other.tfo.done(&["detach", "--all"])?;
@@ -326,11 +330,11 @@ fn namespaces_have_nothing_in_common() -> Result<()> {
 #[test]
 fn who_looks_amid_an_attach_or_a_detach_is_told_no_error() -> Result<()> {
     const ROUNDS: u32 = 5;
-    let bed = Bed::idle(Pair::new()?)?;
+    let testbed = Testbed::idle(Pair::new()?)?;
     let done = AtomicBool::new(false);
     let looks = thread::scope(|scope| {
         let looker = scope.spawn(|| {
-            bed.pair.server.run(|| -> Result<u32> {
+            testbed.pair.server.run(|| -> Result<u32> {
                 let mut looks = 0;
                 while !done.load(Ordering::Relaxed) {
                     let namespace = Namespace::current()?;
@@ -343,13 +347,13 @@ fn who_looks_amid_an_attach_or_a_detach_is_told_no_error() -> Result<()> {
             })
         });
         let come_and_go = (0..ROUNDS).try_for_each(|_| {
-            bed.tfo.done(&["attach", SERVER_INTERFACE])?;
-            bed.tfo.done(&["detach", SERVER_INTERFACE]).map(drop)
+            testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
+            testbed.tfo.done(&["detach", SERVER_INTERFACE]).map(drop)
         });
         done.store(true, Ordering::Relaxed);
         let looks = looker.join().unwrap_or_else(|panic| resume_unwind(panic));
         come_and_go.and(looks)
     })?;
     ensure!(looks > 1000, "{looks} looks");
-    ensure_gone(&bed)
+    ensure_gone(&testbed)
 }

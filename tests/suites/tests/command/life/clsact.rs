@@ -7,13 +7,13 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter,
 };
-use tfo_tests::{
-    bed::{Bed, Tally},
+use tfo_testbed::{
     keys,
     link::{Frames, LinkSocket},
     packet::{Segment, cookie, fast_open, linux_options},
     process,
     socket::Method,
+    testbed::{Tally, Testbed},
     tfo,
     veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, SERVER_INTERFACE},
     xdp,
@@ -25,7 +25,7 @@ use super::{LIMIT, cookie as cookie_of, is_pinned, upgrade};
 const LINK_CREATE: u64 = 28;
 
 /// Runs `tfo` for the server, in a kernel that answers as one before Linux 6.6: EINVAL.
-fn without_tcx(bed: &Bed, arguments: &[&str]) -> Result<String> {
+fn without_tcx(testbed: &Testbed, arguments: &[&str]) -> Result<String> {
     let condition =
         SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, LINK_CREATE)?;
     let rules = [(libc::SYS_bpf, vec![SeccompRule::new(vec![condition])?])];
@@ -39,7 +39,7 @@ fn without_tcx(bed: &Bed, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(tfo::binary());
     command
         .args(arguments)
-        .args(["--netns", bed.pair.server.name()]);
+        .args(["--netns", testbed.pair.server.name()]);
     // SAFETY: between fork and exec it makes two system calls and allocates nothing.
     unsafe {
         command
@@ -49,8 +49,8 @@ fn without_tcx(bed: &Bed, arguments: &[&str]) -> Result<String> {
 }
 
 /// What `tc` shows of the server's interface.
-fn tc(bed: &Bed, arguments: &[&str]) -> Result<String> {
-    let mut command = bed.pair.server.command("tc");
+fn tc(testbed: &Testbed, arguments: &[&str]) -> Result<String> {
+    let mut command = testbed.pair.server.command("tc");
     command.args(arguments).args(["dev", SERVER_INTERFACE]);
     if arguments.contains(&"filter") {
         command.arg("ingress");
@@ -59,17 +59,17 @@ fn tc(bed: &Bed, arguments: &[&str]) -> Result<String> {
 }
 
 /// A request and a cookie in each family, and a stale cookie.
-fn traffic(bed: &Bed, key: &[u8; 16], round: i64) -> Result<()> {
+fn traffic(testbed: &Testbed, key: &[u8; 16], round: i64) -> Result<()> {
     // What the second one has in its queue stays there.
-    let [listener, crafted] = [bed.listen(Family::V6)?, bed.listen(Family::V6)?];
+    let [listener, crafted] = [testbed.listen(Family::V6)?, testbed.listen(Family::V6)?];
     for family in Family::BOTH {
-        bed.pair.forget_cookies()?;
-        bed.after_handshake(&listener, family, Method::SendTo)?;
-        bed.in_syn(&listener, family, Method::SendTo)?;
-        let link = LinkSocket::open(&bed.pair.client, CLIENT_INTERFACE, Frames::None)?;
+        testbed.pair.forget_cookies()?;
+        testbed.after_handshake(&listener, family, Method::SendTo)?;
+        testbed.in_syn(&listener, family, Method::SendTo)?;
+        let link = LinkSocket::open(&testbed.pair.client, CLIENT_INTERFACE, Frames::None)?;
         let server = SocketAddr::new(family.server(), crafted.port());
         let client = SocketAddr::new(family.spare(u8::try_from(round)?), 40_000);
-        bed.pair.set_neighbour(client.ip(), NOBODYS_MAC)?;
+        testbed.pair.set_neighbour(client.ip(), NOBODYS_MAC)?;
         let valid = cookie(key, client.ip(), server.ip());
         for (port, cookie) in [(40_000, &valid[..]), (40_001, b"no good.")] {
             let client = SocketAddr::new(client.ip(), port);
@@ -79,7 +79,7 @@ fn traffic(bed: &Bed, key: &[u8; 16], round: i64) -> Result<()> {
             link.send(&syn.frame())?;
         }
     }
-    bed.expect(Tally {
+    testbed.expect(Tally {
         requests: 2 * round,
         passive: 4 * round,
         failed: 2 * round,
@@ -92,22 +92,25 @@ fn traffic(bed: &Bed, key: &[u8; 16], round: i64) -> Result<()> {
 fn a_clsact_filter_counts_alike_is_upgraded_and_leaves_nothing() -> Result<()> {
     let key = keys::parse(keys::COUNTING)?[0].to_bytes();
     for mode in ["tc", "auto"] {
-        let mut bed = Bed::idle(Pair::new()?)?;
-        bed.pair.server.set_sysctl(keys::SYSCTL, keys::COUNTING)?;
-        let said = without_tcx(&bed, &["attach", SERVER_INTERFACE, "--mode", mode])?;
+        let mut testbed = Testbed::idle(Pair::new()?)?;
+        testbed
+            .pair
+            .server
+            .set_sysctl(keys::SYSCTL, keys::COUNTING)?;
+        let said = without_tcx(&testbed, &["attach", SERVER_INTERFACE, "--mode", mode])?;
         ensure!(
             said.contains("tc mode") && said.contains("clsact") && said.contains("no TCX"),
             "{said}"
         );
-        bed.restart()?;
-        let status = bed.tfo.json(&["status"])?;
+        testbed.restart()?;
+        let status = testbed.tfo.json(&["status"])?;
         ensure!(status["interfaces"][0]["mode"] == "tc", "{status}");
-        ensure!(xdp::attached(&bed.pair.server, SERVER_INTERFACE)?.is_none());
-        traffic(&bed, &key, 1)?;
-        let again = bed.tfo.run(&["attach", SERVER_INTERFACE])?;
+        ensure!(xdp::attached(&testbed.pair.server, SERVER_INTERFACE)?.is_none());
+        traffic(&testbed, &key, 1)?;
+        let again = testbed.tfo.run(&["attach", SERVER_INTERFACE])?;
         ensure!(again.stderr.contains("attached already"), "{again:?}");
 
-        let before = tc(&bed, &["filter", "show"])?;
+        let before = tc(&testbed, &["filter", "show"])?;
         let replace = [
             "attach",
             "--replace",
@@ -115,17 +118,17 @@ fn a_clsact_filter_counts_alike_is_upgraded_and_leaves_nothing() -> Result<()> {
             "--source-prefix-v4",
             "24",
         ];
-        let said = without_tcx(&bed, &replace)?;
+        let said = without_tcx(&testbed, &replace)?;
         ensure!(said.contains("upgraded in place"), "{said}");
-        let after = tc(&bed, &["filter", "show"])?;
+        let after = tc(&testbed, &["filter", "show"])?;
         ensure!(
             after != before && after.matches("handle 0x74666f").count() == 1,
             "{before}\n{after}"
         );
-        traffic(&bed, &key, 2)?;
-        bed.tfo.done(&["detach", SERVER_INTERFACE])?;
-        ensure!(!is_pinned(cookie_of(&bed.pair.server)?));
-        let left = tc(&bed, &["qdisc", "show"])?;
+        traffic(&testbed, &key, 2)?;
+        testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
+        ensure!(!is_pinned(cookie_of(&testbed.pair.server)?));
+        let left = tc(&testbed, &["qdisc", "show"])?;
         ensure!(!left.contains("clsact"), "{left}");
     }
     Ok(())
@@ -135,42 +138,45 @@ fn a_clsact_filter_counts_alike_is_upgraded_and_leaves_nothing() -> Result<()> {
 fn upgrades_of_a_filter_under_load_lose_nothing() -> Result<()> {
     let pair = Pair::new()?;
     pair.server.set_sysctl(keys::SYSCTL, keys::COUNTING)?;
-    let mut bed = Bed::idle(pair)?;
-    without_tcx(&bed, &["attach", SERVER_INTERFACE, "--mode", "tc"])?;
-    bed.restart()?;
-    upgrade::under_load(&bed, ("clsact", 1), &|arguments| {
-        without_tcx(&bed, arguments)
+    let mut testbed = Testbed::idle(pair)?;
+    without_tcx(&testbed, &["attach", SERVER_INTERFACE, "--mode", "tc"])?;
+    testbed.restart()?;
+    upgrade::under_load(&testbed, ("clsact", 1), &|arguments| {
+        without_tcx(&testbed, arguments)
     })
 }
 
 #[test]
 fn others_filters_and_their_qdisc_are_left_alone() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
-    bed.pair.server.set_sysctl(keys::SYSCTL, keys::COUNTING)?;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    testbed
+        .pair
+        .server
+        .set_sysctl(keys::SYSCTL, keys::COUNTING)?;
     let key = keys::parse(keys::COUNTING)?[0].to_bytes();
     let script = format!(
         "tc qdisc add dev {SERVER_INTERFACE} clsact
         tc filter add dev {SERVER_INTERFACE} ingress pref 1 protocol ip u32 match u32 0x12345678 0xffffffff at 0 flowid 1:1
         tc filter add dev {SERVER_INTERFACE} ingress pref 9 protocol all u32 match u32 0 0 flowid 1:1"
     );
-    let mut setup = bed.pair.server.command("sh");
+    let mut setup = testbed.pair.server.command("sh");
     process::succeed(setup.args(["-ec", &script]), LIMIT)?;
-    let before = tc(&bed, &["filter", "show"])?;
-    without_tcx(&bed, &["attach", SERVER_INTERFACE, "--mode", "tc"])?;
-    let with = tc(&bed, &["filter", "show"])?;
+    let before = tc(&testbed, &["filter", "show"])?;
+    without_tcx(&testbed, &["attach", SERVER_INTERFACE, "--mode", "tc"])?;
+    let with = tc(&testbed, &["filter", "show"])?;
     ensure!(
         with.contains("tfo_tc") && with.contains("pref 2 bpf"),
         "{with}"
     );
-    traffic(&bed, &key, 1)?;
-    bed.tfo.done(&["detach", "--all"])?;
-    let after = tc(&bed, &["filter", "show"])?;
+    traffic(&testbed, &key, 1)?;
+    testbed.tfo.done(&["detach", "--all"])?;
+    let after = tc(&testbed, &["filter", "show"])?;
     ensure!(after == before, "{before}\n{after}");
-    ensure!(tc(&bed, &["qdisc", "show"])?.contains("clsact"));
+    ensure!(tc(&testbed, &["qdisc", "show"])?.contains("clsact"));
 
     // One that someone removed is not there any more, and can be attached again.
-    without_tcx(&bed, &["attach", SERVER_INTERFACE, "--mode", "tc"])?;
-    let mut remove = bed.pair.server.command("tc");
+    without_tcx(&testbed, &["attach", SERVER_INTERFACE, "--mode", "tc"])?;
+    let mut remove = testbed.pair.server.command("tc");
     remove.args([
         "filter",
         "del",
@@ -182,10 +188,10 @@ fn others_filters_and_their_qdisc_are_left_alone() -> Result<()> {
     ]);
     process::succeed(&mut remove, LIMIT)?;
     super::wait_for("the filter to be missed", || {
-        let status = bed.tfo.json(&["status"])?;
+        let status = testbed.tfo.json(&["status"])?;
         Ok(status["interfaces"][0]["mode"].is_null().then_some(()))
     })?;
-    without_tcx(&bed, &["attach", SERVER_INTERFACE, "--mode", "tc"])?;
-    ensure!(tc(&bed, &["filter", "show"])?.contains("tfo_tc"));
+    without_tcx(&testbed, &["attach", SERVER_INTERFACE, "--mode", "tc"])?;
+    ensure!(tc(&testbed, &["filter", "show"])?.contains("tfo_tc"));
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tfo_tests::{netns::Netns, tfo::Tfo, xdp};
+use tfo_testbed::{netns::Netns, tfo::Tfo, xdp};
 use tfo_userspace::{
     datapath::{Change, Ensured, Follower, ModeChoice, Namespace, Settings, Wanted},
     kernel::netns,

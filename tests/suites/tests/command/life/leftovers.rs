@@ -7,11 +7,11 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     netns::Netns,
     process,
     socket::Method,
+    testbed::Testbed,
     tfo::{self, Tfo},
     veth::{Family, Pair, SERVER_INTERFACE},
     xdp,
@@ -27,13 +27,13 @@ const LOOKS: usize = 20;
 /// Attaching, upgrading and detaching, killed at random times again and again.
 #[test]
 fn whenever_a_process_is_killed_the_next_one_does_its_work() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
+    let testbed = Testbed::idle(Pair::new()?)?;
     let attach = ["attach", "--replace", SERVER_INTERFACE];
     let start = Instant::now();
-    bed.tfo.done(&attach)?;
+    testbed.tfo.done(&attach)?;
     // On a busy machine it takes longer; most of the work is in the first part.
     let longest = start.elapsed().min(Duration::from_millis(800));
-    let server = &bed.pair.server;
+    let server = &testbed.pair.server;
     let mut random = fastrand::Rng::with_seed(4);
     for kill in 1..=KILLS {
         let bits = random.u8(1..=32).to_string();
@@ -47,31 +47,31 @@ fn whenever_a_process_is_killed_the_next_one_does_its_work() -> Result<()> {
         } else {
             longest
         };
-        let victim = bed.tfo.start(&arguments)?;
+        let victim = testbed.tfo.start(&arguments)?;
         thread::sleep(limit.mul_f64(random.f64()));
         // Dropping kills it, unless it has ended.
         drop(victim);
         if kill % LOOKS == 0 {
-            bed.tfo.done(&attach)?;
-            let status = bed.tfo.json(&["status"])?;
+            testbed.tfo.done(&attach)?;
+            let status = testbed.tfo.json(&["status"])?;
             let interfaces = status["interfaces"].as_array();
             ensure!(
                 interfaces.is_some_and(|all| all.len() == 1)
                     && status["interfaces"][0]["mode"] == "native",
                 "after {kill}: {status}"
             );
-            bed.tfo.done(&["detach", "--all"])?;
+            testbed.tfo.done(&["detach", "--all"])?;
             ensure!(!is_pinned(cookie(server)?), "after {kill}");
             let program = xdp::attached(server, SERVER_INTERFACE)?;
             ensure!(program.is_none(), "after {kill}: {program:?}");
         }
     }
     // It counts, and from where the kernel does.
-    bed.tfo.done(&["attach", SERVER_INTERFACE])?;
-    let listener = bed.listen(Family::V4)?;
-    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
-    bed.in_syn(&listener, Family::V4, Method::SendTo)?;
-    let stats = bed.tfo.stats()?;
+    testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
+    let stats = testbed.tfo.stats()?;
     ensure!(
         stats.drift.values().all(|drift| *drift == 0)
             && stats.counters.get("TCPFastOpenPassive") == Some(&1),
@@ -113,8 +113,8 @@ fn an_interface_that_is_gone_is_shown_and_makes_room_for_the_next() -> Result<()
 
 #[test]
 fn a_renamed_interface_stays_attached() -> Result<()> {
-    let bed = Bed::new()?;
-    let server = &bed.pair.server;
+    let testbed = Testbed::new()?;
+    let server = &testbed.pair.server;
     let before = xdp::attached(server, SERVER_INTERFACE)?;
     server.configure(&[
         format!("link property add dev {SERVER_INTERFACE} altname other0"),
@@ -122,18 +122,18 @@ fn a_renamed_interface_stays_attached() -> Result<()> {
         format!("link set {SERVER_INTERFACE} name nic.7"),
     ])?;
     ensure!(xdp::attached(server, "nic.7")? == before);
-    let status = bed.tfo.json(&["status"])?;
+    let status = testbed.tfo.json(&["status"])?;
     ensure!(status["interfaces"][0]["name"] == "nic.7", "{status}");
-    let refused = bed.tfo.run(&["attach", "nic.7"])?;
+    let refused = testbed.tfo.run(&["attach", "nic.7"])?;
     refused.ensure_refused(&["nic.7", "attached already"])?;
-    bed.tfo.done(&["detach", "nic.7"])?;
+    testbed.tfo.done(&["detach", "nic.7"])?;
     ensure!(xdp::attached(server, "nic.7")?.is_none());
     Ok(())
 }
 
 #[test]
 fn the_pins_of_a_namespace_that_is_gone_are_swept_and_no_others() -> Result<()> {
-    let other = Bed::new()?;
+    let other = Testbed::new()?;
     let here = Netns::new("here")?;
     let gone = {
         let gone = Netns::new("gone")?;

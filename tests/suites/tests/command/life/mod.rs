@@ -1,6 +1,7 @@
 //! Life and death of the data path: what happens to it, to its counts and to its keys when programs are
 //! upgraded, processes are killed, interfaces vanish, and several want the same.
 
+mod attach;
 mod clsact;
 mod follow;
 mod leftovers;
@@ -15,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use tfo_tests::{netns::Netns, tfo};
+use tfo_testbed::{netns::Netns, tfo};
 
 /// How long anything may take that is waited for, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);

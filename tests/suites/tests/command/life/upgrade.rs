@@ -7,10 +7,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, Map, MapData};
-use tfo_tests::{
-    bed::{Bed, Tally},
+use tfo_testbed::{
     keys, process,
     socket::Method,
+    testbed::{Tally, Testbed},
     veth::{Family, Pair, SERVER_INTERFACE},
     xdp,
 };
@@ -23,21 +23,21 @@ const UPGRADES: usize = 10;
 /// Upgrades while connections come in: to the packet, we count what the kernel counts, and no client is
 /// refused.
 pub(super) fn under_load(
-    bed: &Bed,
+    testbed: &Testbed,
     (mode, rounds): (&str, usize),
     tfo: &dyn Fn(&[&str]) -> Result<String>,
 ) -> Result<()> {
-    let listeners = [bed.listen(Family::V4)?, bed.listen(Family::V6)?];
+    let listeners = [testbed.listen(Family::V4)?, testbed.listen(Family::V6)?];
     for (listener, family) in listeners.iter().zip(Family::BOTH) {
-        bed.after_handshake(listener, family, Method::SendTo)?;
+        testbed.after_handshake(listener, family, Method::SendTo)?;
     }
     let connections = AtomicI64::new(2);
-    let mut programs = vec![program(bed)?];
+    let mut programs = vec![program(testbed)?];
     for round in 0..rounds {
         let upgrading = AtomicBool::new(true);
         let load = |listener, family| -> Result<()> {
             while upgrading.load(Ordering::Relaxed) {
-                bed.in_syn(listener, family, Method::SendTo)?;
+                testbed.in_syn(listener, family, Method::SendTo)?;
                 connections.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())
@@ -54,7 +54,7 @@ pub(super) fn under_load(
                 let arguments = ["attach", "--replace", SERVER_INTERFACE];
                 let said = tfo(&[&arguments[..], &["--source-prefix-v4", bits]].concat())?;
                 ensure!(said.contains("upgraded in place"), "{said}");
-                programs.push(program(bed)?);
+                programs.push(program(testbed)?);
                 Ok(())
             });
             upgrading.store(false, Ordering::Relaxed);
@@ -66,7 +66,7 @@ pub(super) fn under_load(
             upgraded
         })?;
         let all = connections.load(Ordering::Relaxed);
-        let stats = bed.expect(Tally {
+        let stats = testbed.expect(Tally {
             requests: 2,
             passive: all - 2,
             ..Tally::default()
@@ -81,21 +81,21 @@ pub(super) fn under_load(
         "{mode}: {upgrades} upgrades, {} connections",
         connections.load(Ordering::Relaxed)
     );
-    ensure!(bed.pair.server.sysctl(keys::SYSCTL)? == keys::COUNTING);
-    ensure!(bed.tfo.json(&["keys", "show"])?["agree"] == true);
+    ensure!(testbed.pair.server.sysctl(keys::SYSCTL)? == keys::COUNTING);
+    ensure!(testbed.tfo.json(&["keys", "show"])?["agree"] == true);
     Ok(())
 }
 
 /// The id of the program that runs, which is the pinned one.
-fn program(bed: &Bed) -> Result<u64> {
-    let status = bed.tfo.json(&["status"])?;
+fn program(testbed: &Testbed) -> Result<u64> {
+    let status = testbed.tfo.json(&["status"])?;
     let interface = &status["interfaces"][0];
     ensure!(!interface["mode"].is_null(), "{status}");
     let id = interface["program_id"].as_u64().context("no program")?;
-    if let Some((_, attached)) = xdp::attached(&bed.pair.server, SERVER_INTERFACE)? {
+    if let Some((_, attached)) = xdp::attached(&testbed.pair.server, SERVER_INTERFACE)? {
         ensure!(attached == id, "{attached} is attached: {status}");
     }
-    let path = pins(bed)?.join("program");
+    let path = pins(testbed)?.join("program");
     // A filter has none.
     if path.exists() {
         let pinned = aya::programs::ProgramInfo::from_pin(path)?.id();
@@ -105,12 +105,12 @@ fn program(bed: &Bed) -> Result<u64> {
 }
 
 /// The directory of the interface's pins.
-fn pins(bed: &Bed) -> Result<std::path::PathBuf> {
-    let status = bed.tfo.json(&["status"])?;
+fn pins(testbed: &Testbed) -> Result<std::path::PathBuf> {
+    let status = testbed.tfo.json(&["status"])?;
     let index = status["interfaces"][0]["index"]
         .as_u64()
         .context("no index")?;
-    let cookie = cookie(&bed.pair.server)?;
+    let cookie = cookie(&testbed.pair.server)?;
     let version = tfo_common::maps::LAYOUT_VERSION;
     Ok(format!("/sys/fs/bpf/tfo/v{version}/net{cookie}/if{index}").into())
 }
@@ -120,70 +120,72 @@ fn upgrades_under_load_lose_nothing() -> Result<()> {
     for (mode, rounds) in [("native", 5), ("generic", 1), ("tc", 1)] {
         let pair = Pair::new()?;
         pair.server.set_sysctl(keys::SYSCTL, keys::COUNTING)?;
-        let bed = Bed::attach(pair, &["--mode", mode])?;
-        under_load(&bed, (mode, rounds), &|arguments| bed.tfo.done(arguments))?;
+        let testbed = Testbed::attach(pair, &["--mode", mode])?;
+        under_load(&testbed, (mode, rounds), &|arguments| {
+            testbed.tfo.done(arguments)
+        })?;
     }
     Ok(())
 }
 
 #[test]
 fn another_build_is_upgraded_and_the_same_is_kept() -> Result<()> {
-    let bed = Bed::new()?;
-    let own = bed.tfo.json(&["status"])?["build"].clone();
-    let build = |bed: &Bed| -> Result<_> {
-        Ok(bed.tfo.json(&["status"])?["interfaces"][0]["build"].clone())
+    let testbed = Testbed::new()?;
+    let own = testbed.tfo.json(&["status"])?["build"].clone();
+    let build = |testbed: &Testbed| -> Result<_> {
+        Ok(testbed.tfo.json(&["status"])?["interfaces"][0]["build"].clone())
     };
-    ensure!(build(&bed)? == own, "{own}");
-    let first = program(&bed)?;
+    ensure!(build(&testbed)? == own, "{own}");
+    let first = program(&testbed)?;
     let replace = ["attach", "--replace", SERVER_INTERFACE];
-    let said = bed.tfo.done(&replace)?;
+    let said = testbed.tfo.done(&replace)?;
     ensure!(
-        said.contains("as it is") && program(&bed)? == first,
+        said.contains("as it is") && program(&testbed)? == first,
         "{said}"
     );
 
     // What another build would have written: its first word is the object's digest.
-    let map = Map::from_map_data(MapData::from_pin(pins(&bed)?.join("build"))?)?;
+    let map = Map::from_map_data(MapData::from_pin(pins(&testbed)?.join("build"))?)?;
     let mut map: Array<MapData, [u64; 4]> = map.try_into()?;
     let mut stored = map.get(&0, 0)?;
     stored[0] ^= 1;
     map.set(0, stored, 0)?;
-    ensure!(build(&bed)? != own);
-    let refused = bed.tfo.run(&["attach", SERVER_INTERFACE])?;
+    ensure!(build(&testbed)? != own);
+    let refused = testbed.tfo.run(&["attach", SERVER_INTERFACE])?;
     refused.ensure_refused(&["attached already", "another build", "--replace"])?;
-    ensure!(program(&bed)? == first);
-    let said = bed.tfo.done(&replace)?;
+    ensure!(program(&testbed)? == first);
+    let said = testbed.tfo.done(&replace)?;
     ensure!(
         said.contains("upgraded") && said.contains("another build"),
         "{said}"
     );
-    ensure!(program(&bed)? != first && build(&bed)? == own);
+    ensure!(program(&testbed)? != first && build(&testbed)? == own);
 
     // A build that said nothing of itself.
-    std::fs::remove_file(pins(&bed)?.join("build"))?;
-    let said = bed.tfo.done(&replace)?;
+    std::fs::remove_file(pins(&testbed)?.join("build"))?;
+    let said = testbed.tfo.done(&replace)?;
     ensure!(
         said.contains("upgraded") && said.contains("an older build"),
         "{said}"
     );
-    ensure!(build(&bed)? == own);
+    ensure!(build(&testbed)? == own);
     Ok(())
 }
 
 #[test]
 fn the_number_of_sources_stays_and_is_said() -> Result<()> {
-    let bed = Bed::attach(Pair::new()?, &["--max-sources", "100"])?;
-    let before = program(&bed)?;
+    let testbed = Testbed::attach(Pair::new()?, &["--max-sources", "100"])?;
+    let before = program(&testbed)?;
     let replace = ["attach", "--replace", SERVER_INTERFACE, "--max-sources"];
-    let said = bed
+    let said = testbed
         .tfo
         .done(&[&replace[..], &["200", "--mirror", "packet"]].concat())?;
     ensure!(
         said.contains("upgraded") && said.contains("at most 100 sources"),
         "{said}"
     );
-    ensure!(program(&bed)? != before);
-    ensure!(bed.tfo.json(&["status"])?["interfaces"][0]["mirror"] == "packet");
+    ensure!(program(&testbed)? != before);
+    ensure!(testbed.tfo.json(&["status"])?["interfaces"][0]["mirror"] == "packet");
     Ok(())
 }
 

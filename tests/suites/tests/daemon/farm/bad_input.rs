@@ -3,16 +3,16 @@
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_tests::{
+use tfo_testbed::{
     keys::KeyFile,
     process,
     prometheus::Scratch,
     tfo::{LIMIT, Tfo},
 };
 
-use crate::{
-    bed::{Farm, ensure_says, eventually},
+use super::{
     etcd::{ADDRESS, Etcd, PORT},
+    host::{Farm, ensure_says, eventually},
 };
 
 const DOCUMENT: &str = "/tfo/document";

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
-use tfo_tests::{
+use tfo_testbed::{
     http,
     netns::{self, Netns},
     process::{self, Background},

@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 
-use crate::{
-    bed::{Farm, ensure_says, eventually},
+use super::{
+    host::{Farm, ensure_says, eventually},
     traffic::Traffic,
 };
 
@@ -166,7 +166,7 @@ fn without_etcd_nothing_rotates_and_a_restart_loses_nothing() -> Result<()> {
     farm.hosts[1].kill()?;
     farm.hosts[1]
         .netns
-        .set_sysctl(tfo_tests::keys::SYSCTL, tfo_tests::keys::OTHER)?;
+        .set_sysctl(tfo_testbed::keys::SYSCTL, tfo_testbed::keys::OTHER)?;
     farm.hosts[1].start()?;
     eventually("the host has its keys again", || {
         Ok(farm.hosts[1].keys()? == keys)

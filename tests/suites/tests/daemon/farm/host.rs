@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
-use tfo_tests::{
+use tfo_testbed::{
     kernel::TcpExt,
     keys,
     netns::{Netns, wait_until_up},
@@ -22,7 +22,7 @@ use tfo_tests::{
     tfo::{self, LIMIT, Tfo},
 };
 
-use crate::etcd::Etcd;
+use super::etcd::Etcd;
 
 /// The address of all hosts, and where they listen.
 pub(crate) const FARM: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 88, 0, 1)), 8080);

@@ -4,10 +4,10 @@
 use std::{thread, time::Duration};
 
 use anyhow::{Result, ensure};
-use tfo_tests::{kernel::TcpExt, keys, process::Background, prometheus::Scratch};
+use tfo_testbed::{kernel::TcpExt, keys, process::Background, prometheus::Scratch};
 
-use crate::{
-    bed::{Farm, Host, eventually},
+use super::{
+    host::{Farm, Host, eventually},
     traffic::Traffic,
 };
 

@@ -2,9 +2,9 @@
 //! clients of Fast Open that come to any of them.
 
 mod bad_input;
-mod bed;
 mod etcd;
 mod faults;
+mod host;
 mod mixed;
 mod rotation;
 mod traffic;

@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{
-    bed::{Farm, Host, ensure_says, eventually},
+use super::{
+    host::{Farm, Host, ensure_says, eventually},
     traffic::Traffic,
 };
 

@@ -14,9 +14,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use socket2::{Domain, Socket, Type};
-use tfo_tests::socket::Listener;
+use tfo_testbed::socket::Listener;
 
-use crate::bed::{FARM, Host, source};
+use super::host::{FARM, Host, source};
 
 const REQUEST: &[u8] = b"what is the time?";
 /// Addresses that clients come from, each with a thread. A kernel keeps cookies of some five addresses for one
@@ -63,7 +63,7 @@ impl fmt::Display for Came {
 
 impl Traffic {
     /// Listens on every host, and has clients come.
-    pub(crate) fn start(hosts: &[Host], clients: &tfo_tests::netns::Netns) -> Result<Self> {
+    pub(crate) fn start(hosts: &[Host], clients: &tfo_testbed::netns::Netns) -> Result<Self> {
         let counts = Arc::new(Counts::default());
         let mut servers = Vec::new();
         for host in hosts {

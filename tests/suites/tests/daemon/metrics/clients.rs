@@ -10,11 +10,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     http::{self, LIMIT},
     netns::Netns,
     prometheus::{METRICS, Scratch, Served, get},
+    testbed::Testbed,
     veth::SERVER_INTERFACE,
 };
 
@@ -54,9 +54,9 @@ fn ensure_closed(mut stream: TcpStream) -> Result<String> {
 
 #[test]
 fn pages_and_methods() -> Result<()> {
-    let bed = Bed::new()?;
-    let netns = &bed.pair.server;
-    let served = Served::start(&bed.tfo, netns, &[])?;
+    let testbed = Testbed::new()?;
+    let netns = &testbed.pair.server;
+    let served = Served::start(&testbed.tfo, netns, &[])?;
     let ask = |method: &str, path: &str| http::request(netns, METRICS, method, path);
     let landing = ask("GET", "/")?;
     ensure!(
@@ -72,7 +72,7 @@ fn pages_and_methods() -> Result<()> {
         let allowed = answer.headers.contains("allow: get, head");
         ensure!(answer.status == 405 && allowed, "{method}: {answer:?}");
     }
-    let second = bed
+    let second = testbed
         .tfo
         .run(&["run", "-i", "lo", "--metrics", &METRICS.to_string()])?;
     let line = second.stderr.lines().last().unwrap_or_default();
@@ -82,7 +82,7 @@ fn pages_and_methods() -> Result<()> {
         "{second:?}"
     );
     ensure!(
-        bed.tfo.json(&["status"])?["interfaces"]
+        testbed.tfo.json(&["status"])?["interfaces"]
             .as_array()
             .is_some_and(|it| it.len() == 1)
     );
@@ -90,7 +90,7 @@ fn pages_and_methods() -> Result<()> {
         &["--metrics", "nonsense"][..],
         &["--metrics", "1", "--port", "0"],
     ] {
-        let output = bed
+        let output = testbed
             .tfo
             .run(&[&["run", "-i", SERVER_INTERFACE][..], bad].concat())?;
         ensure!(output.status.code() == Some(2), "{output:?}");
@@ -103,9 +103,9 @@ fn pages_and_methods() -> Result<()> {
 /// Serves, and afterwards makes sure that what `work` did has cost it no memory to speak of, and that it
 /// ends as it should.
 fn in_spite_of(work: impl FnOnce(&Netns, u32) -> Result<()>) -> Result<()> {
-    let bed = Bed::new()?;
-    let netns = &bed.pair.server;
-    let served = Served::start(&bed.tfo, netns, &[])?;
+    let testbed = Testbed::new()?;
+    let netns = &testbed.pair.server;
+    let served = Served::start(&testbed.tfo, netns, &[])?;
     for _ in 0..20 {
         ensure_serving(netns)?;
     }
@@ -204,12 +204,13 @@ fn nonsense_harms_nobody() -> Result<()> {
 
 #[test]
 fn unix_socket() -> Result<()> {
-    let bed = Bed::new()?;
+    let testbed = Testbed::new()?;
     let folder = Scratch::new()?;
     let path = folder.path().join("metrics.sock");
     let listen = format!("unix:{}", path.display());
     let start = || {
-        bed.tfo
+        testbed
+            .tfo
             .start(&["run", "-i", SERVER_INTERFACE, "--metrics", &listen])
     };
     let serving = || -> Result<()> {

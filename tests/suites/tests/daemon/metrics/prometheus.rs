@@ -4,13 +4,13 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     prometheus::{Prometheus, Served, dist, promtool},
+    testbed::Testbed,
 };
 use tfo_userspace::metrics::METRICS;
 
-use crate::scrape::traffic;
+use super::scrape::traffic;
 
 fn rules(name: &str) -> String {
     let path = dist("prometheus").join(name);
@@ -69,11 +69,11 @@ fn dashboard() -> Result<Vec<String>> {
 
 #[test]
 fn prometheus_scrapes_and_answers() -> Result<()> {
-    let bed = Bed::new()?;
-    let netns = &bed.pair.server;
-    let _served = Served::start(&bed.tfo, netns, &["--port", "80"])?;
-    traffic(&bed)?;
-    let stats = bed.equal()?;
+    let testbed = Testbed::new()?;
+    let netns = &testbed.pair.server;
+    let _served = Served::start(&testbed.tfo, netns, &["--port", "80"])?;
+    traffic(&testbed)?;
+    let stats = testbed.equal()?;
     // What it scrapes from now on holds all of that: it starts later than an answer stays fresh.
     let prometheus = Prometheus::start(netns)?;
     std::thread::sleep(std::time::Duration::from_secs(3));

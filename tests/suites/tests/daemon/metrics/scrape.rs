@@ -9,25 +9,25 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::counters::Counter;
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     prometheus::{Samples, Served, get, promtool, scrape},
     raw::{RawClient, RawSyn},
     socket::Method,
+    testbed::Testbed,
     tfo::LIMIT,
     veth::{Family, SERVER_INTERFACE, server_port},
 };
 use tfo_userspace::metrics::{Kind, METRICS};
 
 /// Real connections of both families, and a SYN that gets no Fast Open.
-pub(crate) fn traffic(bed: &Bed) -> Result<u16> {
-    let listener = bed.listen(Family::V6)?;
+pub(crate) fn traffic(testbed: &Testbed) -> Result<u16> {
+    let listener = testbed.listen(Family::V6)?;
     for family in Family::BOTH {
-        bed.after_handshake(&listener, family, Method::SendTo)?;
-        bed.in_syn(&listener, family, Method::SendTo)?;
-        bed.in_syn(&listener, family, Method::SendTo)?;
+        testbed.after_handshake(&listener, family, Method::SendTo)?;
+        testbed.in_syn(&listener, family, Method::SendTo)?;
+        testbed.in_syn(&listener, family, Method::SendTo)?;
     }
-    let mut client = RawClient::new(&bed.pair, Family::V4, 0)?;
+    let mut client = RawClient::new(&testbed.pair, Family::V4, 0)?;
     let closed = server_port(Family::V4, 1);
     client.send(closed, &RawSyn::fast_open(34, &[], &[]))?;
     Ok(listener.port())
@@ -69,14 +69,14 @@ fn same(ours: f64, theirs: i64, what: &str) -> Result<()> {
 
 #[test]
 fn promtool_finds_nothing_wrong() -> Result<()> {
-    let bed = Bed::new()?;
+    let testbed = Testbed::new()?;
     let _served = Served::start(
-        &bed.tfo,
-        &bed.pair.server,
+        &testbed.tfo,
+        &testbed.pair.server,
         &["--port", "80", "--port", "443"],
     )?;
-    traffic(&bed)?;
-    let (text, samples) = scrape(&bed)?;
+    traffic(&testbed)?;
+    let (text, samples) = scrape(&testbed)?;
     ensure!(promtool(&["check", "metrics"], &text)?.is_empty());
     // It does find what is wrong.
     ensure!(promtool(&["check", "metrics"], "# TYPE a_total gauge\na_total 1\n").is_err());
@@ -107,15 +107,15 @@ fn promtool_finds_nothing_wrong() -> Result<()> {
 
 #[test]
 fn values_are_those_of_stats_and_of_the_kernel() -> Result<()> {
-    let bed = Bed::new()?;
-    let _served = Served::start(&bed.tfo, &bed.pair.server, &[])?;
-    traffic(&bed)?;
-    let (text, samples) = scrape(&bed)?;
+    let testbed = Testbed::new()?;
+    let _served = Served::start(&testbed.tfo, &testbed.pair.server, &[])?;
+    traffic(&testbed)?;
+    let (text, samples) = scrape(&testbed)?;
     let (series, size) = (samples.len(), text.len());
     let took = find(&samples, "tfo_read_duration_seconds")?;
     println!("{series} series, {size} bytes, read in {took} s");
-    let stats = bed.equal()?;
-    let kernel = bed.kernel()?;
+    let stats = testbed.equal()?;
+    let kernel = testbed.kernel()?;
     ensure!(stats.counters["TCPFastOpenPassive"] == 4);
     ensure!(stats.counters["ReasonNoListener"] == 1);
     for counter in Counter::ALL {
@@ -141,7 +141,7 @@ fn values_are_those_of_stats_and_of_the_kernel() -> Result<()> {
     let of_data = |part: &str| find(&samples, &format!("tfo_syn_data_bytes_{part}{labels}"));
     same(of_data("sum")?, stats.counters["SynDataBytes"], "bytes")?;
     same(of_data("count")?, stats.counters["SynsWithData"], "SYNs")?;
-    let sizes = bed.tfo.json(&["stats", "--by", "size"])?;
+    let sizes = testbed.tfo.json(&["stats", "--by", "size"])?;
     let mut count = 0;
     for bucket in 0..16_u32 {
         let (least, most) = (1_u32 << bucket, (2_u32 << bucket) - 1);
@@ -156,11 +156,11 @@ fn values_are_those_of_stats_and_of_the_kernel() -> Result<()> {
 
 #[test]
 fn keys_and_maps_are_those_that_other_commands_show() -> Result<()> {
-    let bed = Bed::new()?;
-    let _served = Served::start(&bed.tfo, &bed.pair.server, &[])?;
-    traffic(&bed)?;
-    let (_, samples) = scrape(&bed)?;
-    let shown = bed.tfo.json(&["keys", "show"])?;
+    let testbed = Testbed::new()?;
+    let _served = Served::start(&testbed.tfo, &testbed.pair.server, &[])?;
+    traffic(&testbed)?;
+    let (_, samples) = scrape(&testbed)?;
+    let shown = testbed.tfo.json(&["keys", "show"])?;
     let primary = shown["kernel"][0].as_str().context("no key")?;
     let key = format!("tfo_key_info{{source=\"random\",primary=\"{primary}\"}}");
     same(find(&samples, &key)?, 1, "key")?;
@@ -169,7 +169,7 @@ fn keys_and_maps_are_those_that_other_commands_show() -> Result<()> {
     // Two clients, and the one whose SYN found no listener; the ports of both.
     same(entries("sources")?, 3, "sources")?;
     same(entries("ports")?, 2, "ports")?;
-    let shown = bed.tfo.json(&["status"])?;
+    let shown = testbed.tfo.json(&["status"])?;
     let memory = shown["memory"]["maps"]["port_slots"].as_i64();
     let series = "tfo_map_memory_bytes{map=\"port_slots\"}";
     same(
@@ -181,14 +181,14 @@ fn keys_and_maps_are_those_that_other_commands_show() -> Result<()> {
 
 #[test]
 fn named_ports_are_told_and_the_others_summed() -> Result<()> {
-    let bed = Bed::new()?;
-    let port = traffic(&bed)?.to_string();
+    let testbed = Testbed::new()?;
+    let port = traffic(&testbed)?.to_string();
     let _served = Served::start(
-        &bed.tfo,
-        &bed.pair.server,
+        &testbed.tfo,
+        &testbed.pair.server,
         &["--port", &port, "--port", "9"],
     )?;
-    let (_, samples) = scrape(&bed)?;
+    let (_, samples) = scrape(&testbed)?;
     for (port, passive, syns) in [(port.as_str(), 4, 6), ("9", 0, 0), ("other", 0, 1)] {
         for (counter, expected) in [("TCPFastOpenPassive", passive), ("Syns", syns)] {
             let labels = format!("\",counter=\"{counter}");
@@ -209,14 +209,14 @@ fn named_ports_are_told_and_the_others_summed() -> Result<()> {
 
 #[test]
 fn policies_are_told_by_port_and_dry_runs_apart() -> Result<()> {
-    let bed = Bed::new()?;
-    let listener = bed.listen(Family::V4)?;
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
     let port = listener.port().to_string();
-    let _served = Served::start(&bed.tfo, &bed.pair.server, &["--port", &port])?;
+    let _served = Served::start(&testbed.tfo, &testbed.pair.server, &["--port", &port])?;
     let set = ["policy", "set", "--request", "fallback", "--port", &port];
-    bed.tfo.done(&[&set[..], &["--dry-run"]].concat())?;
-    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
-    let (_, samples) = scrape(&bed)?;
+    testbed.tfo.done(&[&set[..], &["--dry-run"]].concat())?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let (_, samples) = scrape(&testbed)?;
     let value = |samples: &Samples, metric: &str, port: &str, label: &str, expected| {
         let rest = format!("{port}\",{label}");
         let rest = rest.replacen('=', "=\"", 1);
@@ -248,10 +248,12 @@ fn policies_are_told_by_port_and_dry_runs_apart() -> Result<()> {
         value(&samples, metric, &port, label, 1)?;
         value(&samples, metric, "other", label, 0)?;
     }
-    bed.tfo.done(&[&set[..], &["--dry-run=false"]].concat())?;
-    bed.pair.forget_cookies()?;
-    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
-    let (_, samples) = scrape(&bed)?;
+    testbed
+        .tfo
+        .done(&[&set[..], &["--dry-run=false"]].concat())?;
+    testbed.pair.forget_cookies()?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let (_, samples) = scrape(&testbed)?;
     for (metric, label) in dry.iter().chain(&done).zip(labels.iter().cycle()) {
         value(&samples, metric, &port, label, 1)?;
     }
@@ -260,11 +262,11 @@ fn policies_are_told_by_port_and_dry_runs_apart() -> Result<()> {
 
 #[test]
 fn what_is_wrong_is_told() -> Result<()> {
-    let bed = Bed::new()?;
-    let server = &bed.pair.server;
-    let _served = Served::start(&bed.tfo, server, &[])?;
+    let testbed = Testbed::new()?;
+    let server = &testbed.pair.server;
+    let _served = Served::start(&testbed.tfo, server, &[])?;
     let attached = format!("tfo_interface_attached{{interface=\"{SERVER_INTERFACE}\"}}");
-    let (_, samples) = scrape(&bed)?;
+    let (_, samples) = scrape(&testbed)?;
     same(find(&samples, &attached)?, 1, "attached")?;
     same(find(&samples, "tfo_no_cookie_mode")?, 0, "mode")?;
     ensure!(get(server, "/healthz")?.body == "ok\n");
@@ -273,8 +275,8 @@ fn what_is_wrong_is_told() -> Result<()> {
     // No interface of that name is there any more.
     let away = ["link set server0 down", "link set server0 name away0"];
     server.configure(&away)?;
-    bed.tfo.done(&["detach", "away0"])?;
-    let (_, samples) = scrape(&bed)?;
+    testbed.tfo.done(&["detach", "away0"])?;
+    let (_, samples) = scrape(&testbed)?;
     same(find(&samples, &attached)?, 0, "attached")?;
     same(find(&samples, "tfo_no_cookie_mode")?, 1, "mode")?;
     same(find(&samples, "tfo_sysctl_tcp_fastopen")?, 514, "mode")?;
@@ -288,15 +290,15 @@ fn what_is_wrong_is_told() -> Result<()> {
     // A part that cannot be read is told, and the others are there.
     server.configure(&["link set away0 name server0", "link set server0 up"])?;
     let start = Instant::now();
-    while find(&scrape(&bed)?.1, &attached)? < 1.0 {
+    while find(&scrape(&testbed)?.1, &attached)? < 1.0 {
         ensure!(start.elapsed() < LIMIT, "not attached again");
         thread::sleep(Duration::from_millis(100));
     }
     let part = |name: &str| format!("tfo_scrape_error{{part=\"{name}\"}}");
-    let (_, samples) = scrape(&bed)?;
+    let (_, samples) = scrape(&testbed)?;
     same(find(&samples, &part("drift"))?, 0, "drift")?;
-    std::fs::remove_file(pins(&bed)?.join("state"))?;
-    let (_, samples) = scrape(&bed)?;
+    std::fs::remove_file(pins(&testbed)?.join("state"))?;
+    let (_, samples) = scrape(&testbed)?;
     same(find(&samples, &part("drift"))?, 1, "drift")?;
     same(find(&samples, &part("keys"))?, 0, "keys")?;
     same(find(&samples, &attached)?, 1, "attached")?;
@@ -309,8 +311,11 @@ fn what_is_wrong_is_told() -> Result<()> {
 }
 
 /// Where the pins of the server's namespace are.
-fn pins(bed: &Bed) -> Result<std::path::PathBuf> {
-    let cookie = bed.pair.server.run(tfo_userspace::kernel::netns::cookie)?;
+fn pins(testbed: &Testbed) -> Result<std::path::PathBuf> {
+    let cookie = testbed
+        .pair
+        .server
+        .run(tfo_userspace::kernel::netns::cookie)?;
     let layout = tfo_common::maps::LAYOUT_VERSION;
     let pins = format!("/sys/fs/bpf/tfo/v{layout}/net{cookie}");
     ensure!(Path::new(&pins).is_dir(), "no {pins}");

@@ -3,19 +3,19 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use anyhow::{Result, ensure};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     keys::{self, KeyFile},
     socket::Method,
+    testbed::Testbed,
     veth::{Family, Pair, SERVER_INTERFACE},
     xdp,
 };
 
-use crate::running::{Running, ensure_accepted, eventually, kernel_gets, numbered};
+use super::running::{Running, ensure_accepted, eventually, kernel_gets, numbered};
 
 #[test]
 fn mistakes_are_refused_with_file_and_line() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
+    let testbed = Testbed::idle(Pair::new()?)?;
     let short = KeyFile::new(&"ab".repeat(31))?;
     let exposed = KeyFile::new(&"ab".repeat(32))?;
     fs::set_permissions(exposed.path(), fs::Permissions::from_mode(0o644))?;
@@ -31,32 +31,32 @@ fn mistakes_are_refused_with_file_and_line() -> Result<()> {
         (source(others.path()), vec!["user 65534", "chown 0"]),
     ] {
         let file = KeyFile::new(&format!("interfaces = ['{SERVER_INTERFACE}']\n{text}"))?;
-        let output = bed.tfo.run(&["run", "-c", file.path()])?;
+        let output = testbed.tfo.run(&["run", "-c", file.path()])?;
         output.ensure_refused(&["tfo: "])?;
         output.ensure_refused(&parts)?;
     }
-    let output = bed.tfo.run(&["run", "-c", "/nowhere.toml"])?;
+    let output = testbed.tfo.run(&["run", "-c", "/nowhere.toml"])?;
     ensure!(
         output
             .stderr
             .contains("configuration file /nowhere.toml: No such file"),
         "{output:#?}"
     );
-    ensure!(!xdp::is_pinned(&bed.pair.server)?);
+    ensure!(!xdp::is_pinned(&testbed.pair.server)?);
     Ok(())
 }
 
 #[test]
 fn a_reload_changes_what_changed_and_nothing_for_a_bad_file() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
-    let server = &bed.pair.server;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let server = &testbed.pair.server;
     let text = |interfaces: &str, keys: &str| format!("interfaces = [{interfaces}]\n{keys}\n");
     let file = KeyFile::new(&text("'server0'", ""))?;
     let mut running = Running::start(Some(server), &["-c", file.path()])?;
     let before = xdp::attached(server, SERVER_INTERFACE)?;
     ensure!(before.is_some());
-    let listener = bed.listen(Family::V4)?;
-    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
     let key = server.sysctl(keys::SYSCTL)?;
 
     // A bad file: all stays.
@@ -80,11 +80,11 @@ fn a_reload_changes_what_changed_and_nothing_for_a_bad_file() -> Result<()> {
     ensure!(xdp::attached(server, "lo")?.is_some());
     ensure!(xdp::attached(server, SERVER_INTERFACE)? == before);
     kernel_gets(server, &pair(1))?;
-    ensure_accepted(&bed.tfo)?;
-    bed.in_syn(&listener, Family::V4, Method::SendTo)?;
+    ensure_accepted(&testbed.tfo)?;
+    testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
 
     // What someone detached is attached again.
-    bed.tfo.done(&["detach", "lo"])?;
+    testbed.tfo.done(&["detach", "lo"])?;
     running.reload()?;
     ensure!(xdp::attached(server, "lo")?.is_some());
 
@@ -96,17 +96,17 @@ fn a_reload_changes_what_changed_and_nothing_for_a_bad_file() -> Result<()> {
     eventually("a random key", || {
         Ok(server.sysctl(keys::SYSCTL)? != pair(1))
     })?;
-    bed.in_syn(&listener, Family::V4, Method::SendTo)?;
+    testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
 
     running.end_having_said(&["nothing changed", ":1: ", "reloaded", "lo: detached"])?;
-    bed.equal()?;
-    ensure!(bed.kernel()?.get("TCPFastOpenPassiveFail") == 0);
+    testbed.equal()?;
+    ensure!(testbed.kernel()?.get("TCPFastOpenPassiveFail") == 0);
     Ok(())
 }
 
 #[test]
 fn flags_do_without_a_file_and_win_over_one() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
+    let testbed = Testbed::idle(Pair::new()?)?;
     let file = KeyFile::new("interfaces = ['nowhere0']\nmode = 'native'\ndetach-on-exit = true")?;
     let arguments = [
         "-c",
@@ -116,13 +116,13 @@ fn flags_do_without_a_file_and_win_over_one() -> Result<()> {
         "--mode",
         "generic",
     ];
-    let running = Running::start(Some(&bed.pair.server), &arguments)?;
-    let attached = xdp::attached(&bed.pair.server, SERVER_INTERFACE)?;
+    let running = Running::start(Some(&testbed.pair.server), &arguments)?;
+    let attached = xdp::attached(&testbed.pair.server, SERVER_INTERFACE)?;
     ensure!(
         attached.is_some_and(|(mode, _)| mode == xdp::Mode::Generic),
         "{attached:?}"
     );
     running.end()?;
-    ensure!(!xdp::is_pinned(&bed.pair.server)?);
+    ensure!(!xdp::is_pinned(&testbed.pair.server)?);
     Ok(())
 }

@@ -3,20 +3,20 @@
 use std::{process::Command, thread, time::Duration};
 
 use anyhow::{Result, ensure};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     keys::{self, KeyFile},
     socket::Method,
+    testbed::Testbed,
     tfo,
     veth::{Family, Pair, SERVER_INTERFACE},
 };
 
-use crate::running::{Running, by_file, count, ensure_accepted, numbered};
+use super::running::{Running, by_file, count, ensure_accepted, numbered};
 
 #[test]
 fn a_sysctl_that_cannot_be_written_is_said_once() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
-    let server = &bed.pair.server;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let server = &testbed.pair.server;
     server.set_sysctl(keys::SYSCTL, &numbered(1))?;
     let mut command = Command::new("unshare");
     command
@@ -26,12 +26,12 @@ fn a_sysctl_that_cannot_be_written_is_said_once() -> Result<()> {
     let arguments = ["-i", SERVER_INTERFACE, "--interval", "1s"];
     let mut running = Running::launch(command, Some(server), &arguments)?;
     running.wait_for("READY=1")?;
-    let listener = bed.listen(Family::V4)?;
-    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
     thread::sleep(Duration::from_millis(3500));
     ensure!(server.sysctl(keys::SYSCTL)? == numbered(1));
-    bed.in_syn(&listener, Family::V4, Method::SendTo)?;
-    ensure_accepted(&bed.tfo)?;
+    testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
+    ensure_accepted(&testbed.tfo)?;
     let output = running.end()?;
     let log = output.stdout + &output.stderr;
     ensure!(
@@ -41,14 +41,14 @@ fn a_sysctl_that_cannot_be_written_is_said_once() -> Result<()> {
         ) == 1,
         "{log}"
     );
-    bed.equal().map(drop)
+    testbed.equal().map(drop)
 }
 
 #[test]
 fn a_service_that_ends_amid_a_change_ends_whole() -> Result<()> {
     const ROUNDS: u32 = 40;
-    let bed = Bed::idle(Pair::new()?)?;
-    let server = &bed.pair.server;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let server = &testbed.pair.server;
     let file = KeyFile::new(&numbered(0))?;
     let mut random = fastrand::Rng::with_seed(3);
     let mut changed = 0;
@@ -62,7 +62,7 @@ fn a_service_that_ends_amid_a_change_ends_whole() -> Result<()> {
         let keys = server.sysctl(keys::SYSCTL)?;
         changed += u32::from(keys == pair);
         // What was begun was ended: both sides agree to the last key.
-        let [kernel, accepted] = crate::running::fingerprints(&bed.tfo)?;
+        let [kernel, accepted] = super::running::fingerprints(&testbed.tfo)?;
         ensure!(kernel == accepted, "{kernel:?}, {accepted:?}");
     }
     println!("{changed} of {ROUNDS} ended after the change");

@@ -4,33 +4,33 @@ use std::{thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     keys::KeyFile,
     prometheus::{METRICS, get},
     socket::Method,
+    testbed::Testbed,
     tfo,
     veth::{Family, Pair, SERVER_INTERFACE},
 };
 
-use crate::running::{Running, eventually};
+use super::running::{Running, eventually};
 
 /// Slots of time of 1.07 seconds.
 const SHORT_SLOTS: [&str; 2] = ["TFO_TEST_GUARD_SLOT_SHIFT", "30"];
 
-fn shown(bed: &Bed) -> Result<Value> {
-    bed.tfo.json(&["guard", "show"])
+fn shown(testbed: &Testbed) -> Result<Value> {
+    testbed.tfo.json(&["guard", "show"])
 }
 
-fn told(bed: &Bed, part: &str) -> Result<bool> {
+fn told(testbed: &Testbed, part: &str) -> Result<bool> {
     // An answer is given again for a second.
     thread::sleep(Duration::from_millis(1100));
-    Ok(get(&bed.pair.server, "/metrics")?.body.contains(part))
+    Ok(get(&testbed.pair.server, "/metrics")?.body.contains(part))
 }
 
 #[test]
 fn a_guard_is_in_force_for_as_long_as_its_section_stands() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
+    let testbed = Testbed::idle(Pair::new()?)?;
     let text = |guard: &str| {
         format!(
             "interfaces = ['{SERVER_INTERFACE}']\nmode = 'generic'\n[metrics]\nlisten = '{METRICS}'\n{guard}"
@@ -38,11 +38,14 @@ fn a_guard_is_in_force_for_as_long_as_its_section_stands() -> Result<()> {
     };
     let on = "[guard.port.443]\nmode = 'on'\n";
     let file = KeyFile::new(&text(on))?;
-    let mut running = Running::start(Some(&bed.pair.server), &["-c", file.path()])?;
-    let guard = shown(&bed)?;
+    let mut running = Running::start(Some(&testbed.pair.server), &["-c", file.path()])?;
+    let guard = shown(&testbed)?;
     ensure!(guard["ports"][0]["on"] == true, "{guard}");
-    ensure!(told(&bed, "\ntfo_guard_on{port=\"443\",mode=\"on\"} 1\n")?);
-    let status = bed.tfo.json(&["status"])?;
+    ensure!(told(
+        &testbed,
+        "\ntfo_guard_on{port=\"443\",mode=\"on\"} 1\n"
+    )?);
+    let status = testbed.tfo.json(&["status"])?;
     ensure!(status["guard"]["ports_on"] == json!([443]), "{status}");
     ensure!(
         status["guard"]["interfaces"] == json!([SERVER_INTERFACE]),
@@ -52,15 +55,15 @@ fn a_guard_is_in_force_for_as_long_as_its_section_stands() -> Result<()> {
     // A mistake changes nothing.
     file.replace(&text("[guard.port.443]\nmode = 'maybe'\n"))?;
     running.reload()?;
-    ensure!(shown(&bed)?["ports"][0]["on"] == true);
+    ensure!(shown(&testbed)?["ports"][0]["on"] == true);
 
     // What someone else did is put right.
-    bed.tfo.done(&["guard", "set", "off", "--port", "80"])?;
+    testbed.tfo.done(&["guard", "set", "off", "--port", "80"])?;
     file.replace(&text(
         "[guard]\nreplies = '7/s'\n[guard.port.443]\nmode = 'on'\n",
     ))?;
     running.reload()?;
-    let guard = shown(&bed)?;
+    let guard = shown(&testbed)?;
     let ports = guard["ports"].as_array().map(Vec::len);
     ensure!(
         ports == Some(1) && guard["replies"]["burst"] == 7,
@@ -70,8 +73,8 @@ fn a_guard_is_in_force_for_as_long_as_its_section_stands() -> Result<()> {
     // It goes with its section.
     file.replace(&text(""))?;
     running.reload()?;
-    ensure!(shown(&bed)? == json!({ "in_force": false }));
-    ensure!(told(&bed, "\ntfo_guard_rules 0\n")?);
+    ensure!(shown(&testbed)? == json!({ "in_force": false }));
+    ensure!(told(&testbed, "\ntfo_guard_rules 0\n")?);
     running.end_having_said(&[
         "guard: 1 rule in force",
         "\"maybe\" is no mode",
@@ -84,8 +87,8 @@ fn a_guard_is_in_force_for_as_long_as_its_section_stands() -> Result<()> {
 
 #[test]
 fn where_nothing_can_be_guarded_the_service_runs_on() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
-    let server = &bed.pair.server;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let server = &testbed.pair.server;
     let text = format!(
         "interfaces = ['{SERVER_INTERFACE}']\nmode = 'tc'\n[metrics]\nlisten = '{METRICS}'\n[guard.default]\nmode = 'on'\n"
     );
@@ -100,7 +103,7 @@ fn where_nothing_can_be_guarded_the_service_runs_on() -> Result<()> {
             .body
             .contains("\ntfo_guard_refused 1\n")
     );
-    ensure!(shown(&bed)? == json!({ "in_force": false }));
+    ensure!(shown(&testbed)? == json!({ "in_force": false }));
     running.end().map(drop)
 }
 
@@ -108,10 +111,10 @@ fn where_nothing_can_be_guarded_the_service_runs_on() -> Result<()> {
 #[test]
 fn three_capabilities_guard_renew_secrets_and_tell_of_switches() -> Result<()> {
     // The file system of the pins is mounted by whoever comes first, who may.
-    let bed = Bed::new()?;
-    let server = &bed.pair.server;
-    bed.tfo.done(&["detach", SERVER_INTERFACE])?;
-    let listener = bed.listen(Family::V4)?;
+    let testbed = Testbed::new()?;
+    let server = &testbed.pair.server;
+    testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
+    let listener = testbed.listen(Family::V4)?;
     let port = listener.port();
     let text = |interfaces: &str, guard: &str| {
         format!("interfaces = [{interfaces}]\nmode = 'generic'\n{guard}")
@@ -134,24 +137,24 @@ fn three_capabilities_guard_renew_secrets_and_tell_of_switches() -> Result<()> {
     running.reload()?;
     file.replace(&text(&both, &rule))?;
     running.reload()?;
-    let status = bed.tfo.json(&["status"])?;
+    let status = testbed.tfo.json(&["status"])?;
     let guarded = status["guard"]["interfaces"].as_array().map(Vec::len);
     ensure!(guarded == Some(2), "{status}");
 
-    let on = || -> Result<bool> { Ok(shown(&bed)?["ports"][0]["on"] == true) };
+    let on = || -> Result<bool> { Ok(shown(&testbed)?["ports"][0]["on"] == true) };
     // Longer than all secrets that there were.
     for _ in 0..3 {
         for _ in 0..4 {
-            bed.after_handshake(&listener, Family::V4, Method::Plain)?;
+            testbed.after_handshake(&listener, Family::V4, Method::Plain)?;
         }
         ensure!(on()?, "not guarded");
         eventually("a quiet time", || Ok(!on()?))?;
     }
-    let counted = bed.tfo.stats()?;
+    let counted = testbed.tfo.stats()?;
     let count = |name: &str| counted.counters[name];
     let (challenged, accepted) = (count("GuardChallenged"), count("GuardAccepted"));
     ensure!(challenged >= 6 && accepted == challenged, "{counted:?}");
-    eventually("a look", || Ok(shown(&bed)?["ports"][0]["on"] == false))?;
+    eventually("a look", || Ok(shown(&testbed)?["ports"][0]["on"] == false))?;
     thread::sleep(Duration::from_secs(1));
     let output = running.end()?;
     let log = output.stdout + &output.stderr;

@@ -1,17 +1,17 @@
 //! Interfaces that come, go, are renamed and lose the program, and namespaces, seen by a running service.
 
 use anyhow::{Result, ensure};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     keys::KeyFile,
     netns::Netns,
     process,
+    testbed::Testbed,
     tfo::{LIMIT, Tfo},
     veth::{Family, Pair, SERVER_INTERFACE},
     xdp,
 };
 
-use crate::running::{Running, eventually};
+use super::running::{Running, eventually};
 
 #[test]
 fn interfaces_are_followed() -> Result<()> {
@@ -56,9 +56,9 @@ fn interfaces_are_followed() -> Result<()> {
 
 #[test]
 fn a_second_service_is_refused_with_the_first_ones_pid() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
-    let running = Running::start(Some(&bed.pair.server), &["-i", SERVER_INTERFACE])?;
-    let output = bed.tfo.run(&["run", "-i", SERVER_INTERFACE])?;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let running = Running::start(Some(&testbed.pair.server), &["-i", SERVER_INTERFACE])?;
+    let output = testbed.tfo.run(&["run", "-i", SERVER_INTERFACE])?;
     let pid = format!("process {}", running.process.id());
     ensure!(
         output.status.code() == Some(1) && output.stderr.contains(&pid),
@@ -66,20 +66,20 @@ fn a_second_service_is_refused_with_the_first_ones_pid() -> Result<()> {
     );
     running.end()?;
     // The lock went with it.
-    Running::start(Some(&bed.pair.server), &["-i", SERVER_INTERFACE])?.end()?;
+    Running::start(Some(&testbed.pair.server), &["-i", SERVER_INTERFACE])?.end()?;
     Ok(())
 }
 
 #[test]
 fn a_reload_puts_new_settings_in_force_in_place() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
+    let testbed = Testbed::idle(Pair::new()?)?;
     let text = |mirror: &str| format!("interfaces = ['{SERVER_INTERFACE}']\nmirror = '{mirror}'\n");
     let file = KeyFile::new(&text("packet"))?;
-    let mut running = Running::start(Some(&bed.pair.server), &["-c", file.path()])?;
-    let listener = bed.listen(Family::V4)?;
-    bed.after_handshake(&listener, Family::V4, tfo_tests::socket::Method::SendTo)?;
+    let mut running = Running::start(Some(&testbed.pair.server), &["-c", file.path()])?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.after_handshake(&listener, Family::V4, tfo_testbed::socket::Method::SendTo)?;
     let mirror = || -> Result<String> {
-        let status = bed.tfo.json(&["status"])?;
+        let status = testbed.tfo.json(&["status"])?;
         Ok(status["interfaces"][0]["mirror"].to_string())
     };
     ensure!(mirror()?.contains("packet"));
@@ -87,7 +87,7 @@ fn a_reload_puts_new_settings_in_force_in_place() -> Result<()> {
     running.reload()?;
     ensure!(mirror()?.contains("exact"));
     // Counts went on.
-    let stats = bed.tfo.stats()?;
+    let stats = testbed.tfo.stats()?;
     ensure!(stats.counters["TCPFastOpenCookieReqd"] == 1, "{stats:?}");
     running.end()?;
     Ok(())
@@ -95,8 +95,10 @@ fn a_reload_puts_new_settings_in_force_in_place() -> Result<()> {
 
 #[test]
 fn one_scrape_tells_of_every_namespace() -> Result<()> {
-    let beds = [Bed::idle(Pair::new()?)?, Bed::idle(Pair::new()?)?];
-    let [one, other] = beds.each_ref().map(|bed| bed.pair.server.name().to_owned());
+    let beds = [Testbed::idle(Pair::new()?)?, Testbed::idle(Pair::new()?)?];
+    let [one, other] = beds
+        .each_ref()
+        .map(|testbed| testbed.pair.server.name().to_owned());
     let socket = std::env::temp_dir().join(format!("tfo-t{}.sock", std::process::id()));
     let section = |name: &str| {
         format!("[[namespace]]\nname = '{name}'\ninterfaces = ['{SERVER_INTERFACE}']\n")

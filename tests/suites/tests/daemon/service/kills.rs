@@ -7,15 +7,15 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use tfo_tests::{
-    bed::{Bed, Tally},
+use tfo_testbed::{
     keys::{self, KeyFile},
     returning::while_clients_return,
     socket::Method,
+    testbed::{Tally, Testbed},
     veth::{Family, Pair},
 };
 
-use crate::running::{Running, by_file, fingerprints, fingerprints_of, kernel_gets, numbered};
+use super::running::{Running, by_file, fingerprints, fingerprints_of, kernel_gets, numbered};
 
 fn pair(n: u32) -> String {
     format!("{},{}", numbered(n), numbered(n - 1))
@@ -24,13 +24,13 @@ fn pair(n: u32) -> String {
 #[test]
 fn a_kill_at_any_point_of_a_change_refuses_no_cookie() -> Result<()> {
     const KILLS: u32 = 200;
-    let bed = Bed::idle(Pair::new()?)?;
-    let server = &bed.pair.server;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let server = &testbed.pair.server;
     let file = KeyFile::new(&pair(1))?;
     let arguments = by_file(&file);
     let mut running = Running::start(Some(server), &arguments)?;
-    let listener = bed.listen(Family::V4)?;
-    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
     let mut random = fastrand::Rng::with_seed(5);
     let mut stages: BTreeMap<&str, u32> = BTreeMap::new();
     let start = Instant::now();
@@ -38,7 +38,7 @@ fn a_kill_at_any_point_of_a_change_refuses_no_cookie() -> Result<()> {
         file.replace(&pair(n))?;
         thread::sleep(Duration::from_micros(random.u64(500..15_000)));
         running.kill()?;
-        let [kernel, accepted] = fingerprints(&bed.tfo)?;
+        let [kernel, accepted] = fingerprints(&testbed.tfo)?;
         let new = fingerprints_of(&pair(n))?;
         ensure!(
             kernel.iter().all(|key| accepted.contains(key)),
@@ -52,10 +52,10 @@ fn a_kill_at_any_point_of_a_change_refuses_no_cookie() -> Result<()> {
         };
         *stages.entry(stage).or_default() += 1;
         // The key before is good with either pair.
-        bed.in_syn(&listener, Family::V4, Method::SendTo)?;
+        testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
         running = Running::start(Some(server), &arguments)?;
         kernel_gets(server, &pair(n))?;
-        bed.in_syn(&listener, Family::V4, Method::SendTo)?;
+        testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
     }
     running.end()?;
     // Kills that all come too early or too late would prove nothing.
@@ -64,7 +64,7 @@ fn a_kill_at_any_point_of_a_change_refuses_no_cookie() -> Result<()> {
         "{KILLS} kills in {:.1} s: {stages:#?}",
         start.elapsed().as_secs_f64()
     );
-    let stats = bed.equal()?;
+    let stats = testbed.equal()?;
     ensure!(stats.counters.get("TCPFastOpenPassive") == Some(&i64::from(2 * KILLS)));
     ensure!(stats.counters.get("TCPFastOpenPassiveFail") == Some(&0));
     Ok(())
@@ -73,12 +73,12 @@ fn a_kill_at_any_point_of_a_change_refuses_no_cookie() -> Result<()> {
 #[test]
 fn a_thousand_rotations_under_load_refuse_no_cookie() -> Result<()> {
     const ROTATIONS: u32 = 1000;
-    let bed = Bed::idle(Pair::new()?)?;
-    let server = &bed.pair.server;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let server = &testbed.pair.server;
     let file = KeyFile::new(&pair(1))?;
     let running = Running::start(Some(server), &by_file(&file))?;
     let start = Instant::now();
-    let visits = while_clients_return(&bed, |wait| {
+    let visits = while_clients_return(&testbed, |wait| {
         (2..2 + ROTATIONS).try_for_each(|n| {
             file.replace(&pair(n))?;
             kernel_gets(server, &pair(n))?;
@@ -91,12 +91,12 @@ fn a_thousand_rotations_under_load_refuse_no_cookie() -> Result<()> {
     let connections = visits.connections;
     ensure!(visits.refused == 0, "cookies were refused: {visits:?}");
     println!("{ROTATIONS} rotations in {seconds:.1} s, {connections} connections with a cookie");
-    ensure_none_failed(&bed, connections, ROTATIONS)
+    ensure_none_failed(&testbed, connections, ROTATIONS)
 }
 
 /// The kernel took as many cookies and refused none, and `tfo` counted the same.
-fn ensure_none_failed(bed: &Bed, connections: u32, rotations: u32) -> Result<()> {
-    let (_, [ours, told, own, drift]) = bed.compare()?;
+fn ensure_none_failed(testbed: &Testbed, connections: u32, rotations: u32) -> Result<()> {
+    let (_, [ours, told, own, drift]) = testbed.compare()?;
     println!("tfo        {ours}\nthe kernel {own}");
     // A SYN may meet a key as the primary in the data path, and a moment later as the backup in the kernel: 5 times
     // in 1,000 rotations on an idle host, 17 times on a busy one.

@@ -3,16 +3,16 @@
 use std::{env, fs, os::unix::fs::symlink, process};
 
 use anyhow::{Result, ensure};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     keys::{self, KeyFile},
     process as programs,
+    testbed::Testbed,
     tfo::{self, LIMIT},
     veth::{Pair, SERVER_INTERFACE},
     xdp,
 };
 
-use crate::running::{Running, eventually, kernel_gets, numbered};
+use super::running::{Running, eventually, kernel_gets, numbered};
 
 fn section(name: &str, more: &str) -> String {
     format!("[[namespace]]\nname = '{name}'\ninterfaces = ['{SERVER_INTERFACE}']\n{more}\n")
@@ -20,7 +20,7 @@ fn section(name: &str, more: &str) -> String {
 
 #[test]
 fn each_has_keys_of_its_own_and_none_waits_for_another() -> Result<()> {
-    let (one, other) = (Bed::idle(Pair::new()?)?, Bed::idle(Pair::new()?)?);
+    let (one, other) = (Testbed::idle(Pair::new()?)?, Testbed::idle(Pair::new()?)?);
     let key_file = KeyFile::new(&numbered(1))?;
     let late = env::temp_dir().join(format!("tfo-t{}.netns", process::id()));
     let text = [
@@ -72,8 +72,8 @@ fn where_none_can_be_attached_it_ends() -> Result<()> {
 
 #[test]
 fn two_names_of_one_namespace_are_told() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
-    let server = &bed.pair.server;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let server = &testbed.pair.server;
     let path = server.path().display().to_string();
     let file = KeyFile::new(&[section(server.name(), ""), section(&path, "")].concat())?;
     let running = Running::start(None, &["-c", file.path()])?;

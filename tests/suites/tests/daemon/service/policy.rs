@@ -4,18 +4,18 @@ use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     keys::KeyFile,
     prometheus::{METRICS, get},
     socket::{Listener, Settings},
+    testbed::Testbed,
     veth::{Family, Pair, SERVER_INTERFACE},
 };
 
-use crate::running::Running;
+use super::running::Running;
 
-fn shown(bed: &Bed) -> Result<Value> {
-    bed.tfo.json(&["policy", "show"])
+fn shown(testbed: &Testbed) -> Result<Value> {
+    testbed.tfo.json(&["policy", "show"])
 }
 
 fn bad(policy: &Value) -> &str {
@@ -25,16 +25,16 @@ fn bad(policy: &Value) -> &str {
 
 #[test]
 fn a_section_is_in_force_for_as_long_as_it_stands() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
+    let testbed = Testbed::idle(Pair::new()?)?;
     let text = |policy: &str| format!("interfaces = ['{SERVER_INTERFACE}']\n{policy}");
     let file = KeyFile::new(&text(""))?;
-    bed.tfo.done(&["attach", SERVER_INTERFACE])?;
-    bed.tfo.done(&["policy", "set", "--bad", "fallback"])?;
-    let mut running = Running::start(Some(&bed.pair.server), &["-c", file.path()])?;
+    testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
+    testbed.tfo.done(&["policy", "set", "--bad", "fallback"])?;
+    let mut running = Running::start(Some(&testbed.pair.server), &["-c", file.path()])?;
     // Without a section, what is in force stays.
-    ensure!(bad(&shown(&bed)?) == "fallback");
+    ensure!(bad(&shown(&testbed)?) == "fallback");
     running.reload()?;
-    ensure!(bad(&shown(&bed)?) == "fallback");
+    ensure!(bad(&shown(&testbed)?) == "fallback");
 
     let list = KeyFile::new("192.0.2.0/24\n")?;
     let section = format!(
@@ -43,7 +43,7 @@ fn a_section_is_in_force_for_as_long_as_it_stands() -> Result<()> {
     );
     file.replace(&text(&section))?;
     running.reload()?;
-    let policy = shown(&bed)?;
+    let policy = shown(&testbed)?;
     ensure!(
         bad(&policy) == "drop" && policy["lists"]["deny"] == 1,
         "{policy}"
@@ -54,14 +54,14 @@ fn a_section_is_in_force_for_as_long_as_it_stands() -> Result<()> {
     running.reload()?;
     file.replace(&text("[policy.default]\nbad = 'sink'"))?;
     running.reload()?;
-    ensure!(shown(&bed)? == policy);
+    ensure!(shown(&testbed)? == policy);
 
     // What someone else did is put right, and a list is read anew.
     list.replace("192.0.2.0/24\n198.51.100.0/24\n")?;
     file.replace(&text(&section))?;
-    bed.tfo.done(&["policy", "clear"])?;
+    testbed.tfo.done(&["policy", "clear"])?;
     running.reload()?;
-    let policy = shown(&bed)?;
+    let policy = shown(&testbed)?;
     ensure!(
         bad(&policy) == "drop" && policy["lists"]["deny"] == 2,
         "{policy}"
@@ -70,7 +70,7 @@ fn a_section_is_in_force_for_as_long_as_it_stands() -> Result<()> {
     // It goes with its section, and comes with it at a start.
     file.replace(&text(""))?;
     running.reload()?;
-    ensure!(shown(&bed)? == json!({ "in_force": false }));
+    ensure!(shown(&testbed)? == json!({ "in_force": false }));
     running.end_having_said(&[
         "line 2",
         ":3: ",
@@ -79,15 +79,15 @@ fn a_section_is_in_force_for_as_long_as_it_stands() -> Result<()> {
         "policy: cleared",
     ])?;
     file.replace(&text(&section))?;
-    Running::start(Some(&bed.pair.server), &["-c", file.path()])?.end()?;
-    ensure!(bad(&shown(&bed)?) == "drop");
+    Running::start(Some(&testbed.pair.server), &["-c", file.path()])?.end()?;
+    ensure!(bad(&shown(&testbed)?) == "drop");
     Ok(())
 }
 
 #[test]
 fn a_policy_that_cannot_hold_is_told_and_leaves_the_one_before() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
-    let server = &bed.pair.server;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let server = &testbed.pair.server;
     let text = |action: &str| {
         format!(
             "interfaces = ['{SERVER_INTERFACE}']\n[metrics]\nlisten = '{METRICS}'\n[policy.default]\nbad = '{action}'\n"
@@ -103,7 +103,7 @@ fn a_policy_that_cannot_hold_is_told_and_leaves_the_one_before() -> Result<()> {
     let _listener = Listener::with(server, address, &settings)?;
     file.replace(&text("reissue"))?;
     running.reload()?;
-    ensure!(bad(&shown(&bed)?) == "drop");
+    ensure!(bad(&shown(&testbed)?) == "drop");
     let health = get(server, "/healthz")?;
     let told = health.body.contains("[policy.default]") && health.body.contains("NO_COOKIE");
     ensure!(health.status == 503 && told, "{health:?}");
@@ -115,7 +115,7 @@ fn a_policy_that_cannot_hold_is_told_and_leaves_the_one_before() -> Result<()> {
 
     file.replace(&(text("reissue") + "no-cookie = 'drop'\n"))?;
     running.reload()?;
-    ensure!(bad(&shown(&bed)?) == "reissue");
+    ensure!(bad(&shown(&testbed)?) == "reissue");
     // An answer is given again for a second.
     std::thread::sleep(std::time::Duration::from_millis(1100));
     ensure!(get(server, "/healthz")?.status == 200);

@@ -3,15 +3,15 @@
 use std::{fs, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     keys::{self, KeyFile},
+    testbed::Testbed,
     tfo,
     veth::{Pair, SERVER_INTERFACE},
     xdp,
 };
 
-use crate::running::{Running, ensure_accepted, eventually};
+use super::running::{Running, ensure_accepted, eventually};
 
 /// `CAP_NET_ADMIN` (12), `CAP_PERFMON` (38), `CAP_BPF` (39).
 const KEPT: u64 = 1 << 12 | 1 << 38 | 1 << 39;
@@ -30,8 +30,8 @@ fn of_threads(pid: u32, name: &str) -> Result<Vec<u64>> {
 
 #[test]
 fn what_is_not_needed_any_more_is_dropped_for_good() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
-    let server = &bed.pair.server;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let server = &testbed.pair.server;
     let text = |interfaces: &str| {
         format!("interfaces = [{interfaces}]\ndetach-on-exit = true\n[keys]\ninterval = '1s'\n")
     };
@@ -76,9 +76,9 @@ fn what_is_not_needed_any_more_is_dropped_for_good() -> Result<()> {
 #[test]
 fn three_capabilities_are_enough() -> Result<()> {
     // The file system of the pins is mounted by whoever comes first, who may.
-    let bed = Bed::new()?;
-    let server = &bed.pair.server;
-    bed.tfo.done(&["detach", SERVER_INTERFACE])?;
+    let testbed = Testbed::new()?;
+    let server = &testbed.pair.server;
+    testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
     for taken_over in [false, true] {
         let mut command = server.command("setpriv");
         command
@@ -92,7 +92,7 @@ fn three_capabilities_are_enough() -> Result<()> {
         running.wait_for("READY=1")?;
         let key = server.sysctl(keys::SYSCTL)?;
         eventually("a rotation", || Ok(server.sysctl(keys::SYSCTL)? != key))?;
-        ensure_accepted(&bed.tfo)?;
+        ensure_accepted(&testbed.tfo)?;
         let output = running.end()?;
         let log = output.stdout + &output.stderr;
         ensure!(log.contains("taken over as it is") == taken_over, "{log}");
@@ -103,8 +103,8 @@ fn three_capabilities_are_enough() -> Result<()> {
 
 #[test]
 fn it_is_small_and_sleeps() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
-    let running = Running::start(Some(&bed.pair.server), &["-i", SERVER_INTERFACE])?;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let running = Running::start(Some(&testbed.pair.server), &["-i", SERVER_INTERFACE])?;
     let proc = format!("/proc/{}", running.process.id());
     let cpu = || -> Result<u64> {
         // The first figure: nanoseconds on a CPU.

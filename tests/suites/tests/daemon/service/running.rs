@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
-use tfo_tests::{
+use tfo_testbed::{
     keys::{self, KeyFile},
     netns::Netns,
     poll,

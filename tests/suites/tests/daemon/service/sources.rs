@@ -9,12 +9,12 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     keys::{self, KeyFile},
     netns::Netns,
     process,
     socket::Method,
+    testbed::Testbed,
     tfo::LIMIT,
     veth::{Family, Pair, SERVER_INTERFACE},
 };
@@ -23,7 +23,7 @@ use tfo_userspace::{
     keys::{Secret, SecretSchedule},
 };
 
-use crate::running::{
+use super::running::{
     Running, by_file, count, ensure_accepted, eventually, fingerprints, fingerprints_of,
     kernel_gets, numbered,
 };
@@ -104,13 +104,13 @@ fn kernel_gets_derived(server: &Netns, secret: &str) -> Result<()> {
 
 #[test]
 fn a_secret_gives_keys_even_after_its_file_has_become_useless() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
-    let server = &bed.pair.server;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let server = &testbed.pair.server;
     let secret = "5c".repeat(32);
     let file = KeyFile::new(&secret)?;
     let running = by_secret(server, &file)?;
-    let listener = bed.listen(Family::V4)?;
-    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
     kernel_gets_derived(server, &secret)?;
     let spoil: [&dyn Fn() -> std::io::Result<()>; 2] = [
         &|| fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)),
@@ -124,9 +124,9 @@ fn a_secret_gives_keys_even_after_its_file_has_become_useless() -> Result<()> {
         })?;
         kernel_gets_derived(server, &secret)?;
         // A client that comes once in half an interval always has a good cookie.
-        bed.in_syn(&listener, Family::V4, Method::SendTo)?;
+        testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
     }
-    ensure_accepted(&bed.tfo)?;
+    ensure_accepted(&testbed.tfo)?;
     fs::write(file.path(), &secret)?;
     fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600))?;
     thread::sleep(Duration::from_millis(1500));
@@ -136,7 +136,7 @@ fn a_secret_gives_keys_even_after_its_file_has_become_useless() -> Result<()> {
         ensure!(count(&log, fault) == 1, "{fault}: {log}");
     }
     ensure!(!log.contains(&secret), "a secret is logged");
-    ensure!(bed.kernel()?.get("TCPFastOpenPassiveFail") == 0);
+    ensure!(testbed.kernel()?.get("TCPFastOpenPassiveFail") == 0);
     Ok(())
 }
 
@@ -154,33 +154,33 @@ fn wait_for_quiet() -> Result<()> {
 
 #[test]
 fn another_secret_refuses_no_cookie_of_the_one_before() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
-    let server = &bed.pair.server;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let server = &testbed.pair.server;
     let [secret, other] = ["5c", "a7"].map(|byte| byte.repeat(32));
     let file = KeyFile::new(&secret)?;
     let running = by_secret(server, &file)?;
     // The next primary key would make the other secret's last one give way.
     wait_for_quiet()?;
     kernel_gets_derived(server, &secret)?;
-    let listener = bed.listen(Family::V4)?;
-    bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
     file.replace(&other)?;
     eventually("the other secret's key is primary", || {
         let expected = derived_now(&other, INTERVAL)?;
         let now = server.sysctl(keys::SYSCTL)?;
         Ok(now.split(',').next() == expected.split(',').next())
     })?;
-    bed.in_syn(&listener, Family::V4, Method::SendTo)?;
+    testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
     let output = running.end()?;
     ensure!(!output.stderr.contains("ERROR"), "{output:#?}");
-    ensure!(bed.kernel()?.get("TCPFastOpenPassiveFail") == 0);
+    ensure!(testbed.kernel()?.get("TCPFastOpenPassiveFail") == 0);
     Ok(())
 }
 
 #[test]
 fn a_key_file_is_followed_as_it_is_replaced() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
-    let server = &bed.pair.server;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let server = &testbed.pair.server;
     let file = KeyFile::new(&numbered(1))?;
     let running = Running::start(Some(server), &by_file(&file))?;
     kernel_gets(server, &numbered(1))?;
@@ -188,7 +188,7 @@ fn a_key_file_is_followed_as_it_is_replaced() -> Result<()> {
     file.replace(&pair)?;
     kernel_gets(server, &pair)?;
     eventually("the data path follows", || {
-        let [kernel, accepted] = fingerprints(&bed.tfo)?;
+        let [kernel, accepted] = fingerprints(&testbed.tfo)?;
         Ok(kernel == accepted && kernel == fingerprints_of(&pair)?)
     })?;
     for broken in ["1-2-3", "", "neither"] {
@@ -213,8 +213,8 @@ fn a_key_file_is_followed_as_it_is_replaced() -> Result<()> {
 
 #[test]
 fn keys_of_others_in_the_kernel_are_followed() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
-    let server = &bed.pair.server;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let server = &testbed.pair.server;
     server.set_sysctl(keys::SYSCTL, &numbered(1))?;
     let running = Running::start(
         Some(server),
@@ -231,7 +231,7 @@ fn keys_of_others_in_the_kernel_are_followed() -> Result<()> {
     let pair = format!("{},{}", numbered(2), numbered(1));
     server.set_sysctl(keys::SYSCTL, &pair)?;
     let took = eventually("the data path follows", || {
-        Ok(fingerprints(&bed.tfo)?[1] == fingerprints_of(&pair)?)
+        Ok(fingerprints(&testbed.tfo)?[1] == fingerprints_of(&pair)?)
     })?;
     println!("followed after {took:?}");
     ensure!(server.sysctl(keys::SYSCTL)? == pair);
@@ -241,25 +241,25 @@ fn keys_of_others_in_the_kernel_are_followed() -> Result<()> {
 #[test]
 fn a_foreign_change_is_noticed_within_a_second() -> Result<()> {
     for (action, followed) in [("restore", false), ("follow", true)] {
-        let bed = Bed::idle(Pair::new()?)?;
-        let server = &bed.pair.server;
+        let testbed = Testbed::idle(Pair::new()?)?;
+        let server = &testbed.pair.server;
         server.set_sysctl(keys::SYSCTL, &numbered(1))?;
         let arguments = ["-i", SERVER_INTERFACE, "--on-foreign-change", action];
         let running = Running::start(Some(server), &arguments)?;
-        let listener = bed.listen(Family::V4)?;
-        bed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+        let listener = testbed.listen(Family::V4)?;
+        testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
         server.set_sysctl(keys::SYSCTL, &numbered(8))?;
         let expected = if followed { numbered(8) } else { numbered(1) };
         let theirs = fingerprints_of(&expected)?;
         let took = eventually("both sides have the keys", || {
-            let [kernel, accepted] = fingerprints(&bed.tfo)?;
+            let [kernel, accepted] = fingerprints(&testbed.tfo)?;
             Ok(kernel == theirs && accepted.starts_with(&theirs))
         })?;
         println!("{action}: {took:?}");
         // Half a second, and what the machine has to do besides.
         ensure!(took < Duration::from_secs(2), "{took:?}");
         if !followed {
-            bed.in_syn(&listener, Family::V4, Method::SendTo)?;
+            testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
         }
         let output = running.end()?;
         let log = output.stdout + &output.stderr;
@@ -274,15 +274,15 @@ fn a_foreign_change_is_noticed_within_a_second() -> Result<()> {
 
 #[test]
 fn an_operators_rotation_is_not_foreign() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
-    let running = Running::start(Some(&bed.pair.server), &["-i", SERVER_INTERFACE])?;
-    bed.tfo.done(&["keys", "rotate"])?;
-    let rotated = bed.pair.server.sysctl(keys::SYSCTL)?;
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let running = Running::start(Some(&testbed.pair.server), &["-i", SERVER_INTERFACE])?;
+    testbed.tfo.done(&["keys", "rotate"])?;
+    let rotated = testbed.pair.server.sysctl(keys::SYSCTL)?;
     // Time for the service to notice; it stages the next key beside them.
     eventually("the service goes on from there", || {
-        Ok(fingerprints(&bed.tfo)?[1].len() == 3)
+        Ok(fingerprints(&testbed.tfo)?[1].len() == 3)
     })?;
-    ensure!(bed.pair.server.sysctl(keys::SYSCTL)? == rotated);
+    ensure!(testbed.pair.server.sysctl(keys::SYSCTL)? == rotated);
     let output = running.end()?;
     ensure!(!output.stdout.contains("someone else") && !output.stderr.contains("someone else"));
     Ok(())

@@ -7,20 +7,20 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
+    testbed::Testbed,
     tfo::{self, LIMIT},
     veth::{Pair, SERVER_INTERFACE},
 };
 
-use crate::running::{Running, eventually};
+use super::running::{Running, eventually};
 
 #[test]
 fn systemd_is_told_of_the_whole_life() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
+    let testbed = Testbed::idle(Pair::new()?)?;
     let mut command = Command::new(tfo::binary());
     command.env("WATCHDOG_USEC", "1000000");
-    let server = Some(&bed.pair.server);
+    let server = Some(&testbed.pair.server);
     let mut running = Running::launch(command, server, &["-i", SERVER_INTERFACE])?;
     let ready = running.wait_for("READY=1")?;
     ensure!(
@@ -42,14 +42,14 @@ fn systemd_is_told_of_the_whole_life() -> Result<()> {
 
 #[test]
 fn the_journal_gets_priorities_and_no_times() -> Result<()> {
-    let bed = Bed::idle(Pair::new()?)?;
+    let testbed = Testbed::idle(Pair::new()?)?;
     let path = env::temp_dir().join(format!("tfo-t{}.journal", process::id()));
     let journal = fs::File::create(&path)?;
     let place = journal.metadata()?;
     let mut command = Command::new(tfo::binary());
     command
         .args(["run", "-i", SERVER_INTERFACE, "-i", "nowhere0"])
-        .args(["--netns", bed.pair.server.name()])
+        .args(["--netns", testbed.pair.server.name()])
         .env("JOURNAL_STREAM", format!("{}:{}", place.dev(), place.ino()))
         .stderr(Stdio::from(journal));
     let mut child = command.spawn()?;

@@ -2,7 +2,7 @@
 //! listeners, with `tfo` on the interface. [`table`] says what the kernel counts and answers; `tfo` has
 //! to count the same, and to name one reason.
 
-mod scene;
+mod testbed;
 #[rustfmt::skip]
 mod signatures;
 #[rustfmt::skip]
@@ -13,26 +13,26 @@ mod time_wait;
 use std::{net::SocketAddr, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_tests::{
-    bed::{Bed, Tally},
+use tfo_testbed::{
     kernel::{feature, is_before},
     keys,
     raw::{Answer, RawClient, RawSyn},
     socket::{Listener, Settings},
+    testbed::{Tally, Testbed},
     veth::{Family, Pair, server_port},
 };
 
-use crate::{scene::Scene, table::TABLE};
+use self::{table::TABLE, testbed::ConditionTestbed};
 
 /// A wire with `tfo`, a listener with Fast Open, and a client made of frames.
-struct Wire {
-    bed: Bed,
+struct RawTestbed {
+    base: Testbed,
     listener: Listener,
     server: SocketAddr,
     client: RawClient,
 }
 
-impl Wire {
+impl RawTestbed {
     fn new(family: Family) -> Result<Self> {
         Self::with(family, &Settings::FAST_OPEN)
     }
@@ -40,23 +40,23 @@ impl Wire {
     fn with(family: Family, settings: &Settings) -> Result<Self> {
         let pair = Pair::new()?;
         pair.server.set_sysctl(keys::SYSCTL, keys::COUNTING)?;
-        let bed = Bed::attach(pair, &[])?;
+        let base = Testbed::attach(pair, &[])?;
         let address = SocketAddr::new(family.unspecified(), 0);
-        let listener = Listener::with(&bed.pair.server, address, settings)?;
+        let listener = Listener::with(&base.pair.server, address, settings)?;
         Ok(Self {
             server: server_port(family, listener.port()),
-            client: RawClient::new(&bed.pair, family, 0)?,
+            client: RawClient::new(&base.pair, family, 0)?,
             listener,
-            bed,
+            base,
         })
     }
 }
 
 /// Runs the whole table for a client of one family and listeners of another.
 fn check(client: Family, listener: Family) -> Result<()> {
-    let mut scene = Scene::new(client, listener)?;
+    let mut testbed = ConditionTestbed::new(client, listener)?;
     for condition in TABLE {
-        scene
+        testbed
             .check(condition)
             .with_context(|| format!("{client}: {}", condition.name))?;
     }
@@ -81,9 +81,9 @@ fn conditions_v4_to_a_dual_stack_listener() -> Result<()> {
 /// The conditions that do not come to the same on all kernels.
 #[test]
 fn where_kernels_differ() -> Result<()> {
-    let mut scene = Scene::new(Family::V4, Family::V4)?;
+    let mut testbed = ConditionTestbed::new(Family::V4, Family::V4)?;
     for condition in TABLE.iter().filter(|condition| condition.older.is_some()) {
-        scene.check(condition).context(condition.name)?;
+        testbed.check(condition).context(condition.name)?;
     }
     let how = if is_before(6, 10)? {
         "asked for SYN cookies"
@@ -103,12 +103,12 @@ fn a_reset_connection_holds_its_slot_for_a_minute() -> Result<()> {
         queue: Some(1),
         ..Settings::FAST_OPEN
     };
-    let Wire {
-        bed,
+    let RawTestbed {
+        base,
         listener,
         server,
         mut client,
-    } = Wire::with(Family::V4, &settings)?;
+    } = RawTestbed::with(Family::V4, &settings)?;
     let key = keys::parse(keys::COUNTING)?[0];
     let cookie = keys::cookie(&key, client.address(), server.ip());
     let syn = RawSyn::fast_open(34, &cookie, b"data");
@@ -133,7 +133,7 @@ fn a_reset_connection_holds_its_slot_for_a_minute() -> Result<()> {
         client.reset(server, acked)?;
         tally.passive += i64::from(taken);
         tally.overflows += i64::from(!taken);
-        bed.expect(tally)
+        base.expect(tally)
             .with_context(|| format!("after {pause:?}"))?;
     }
     Ok(())

@@ -3,14 +3,14 @@
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::counters::Counter;
-use tfo_tests::{
-    bed::Tally,
+use tfo_testbed::{
+    testbed::Tally,
     kernel::{feature, is_before},
     raw::{Answer, RawSyn},
     veth::Family,
 };
 
-use crate::Wire;
+use super::RawTestbed;
 
 /// What follows a request, and why the kernel drops the SYN; `None` where it does not. Before Linux 6.7 the
 /// kernel minds no broken list.
@@ -35,19 +35,19 @@ fn dropped_before_the_listener() -> Result<()> {
 }
 
 fn check(family: Family) -> Result<()> {
-    let Wire { bed, listener: _listening, server, mut client } = Wire::new(family)?;
+    let RawTestbed { base, listener: _listening, server, mut client } = RawTestbed::new(family)?;
     let mut tally = Tally::default();
     let minds_faults = !is_before(6, 7)?;
     for (name, options, reason) in ROWS {
         let reason = reason.filter(|reason| minds_faults || *reason != Counter::ReasonMalformed);
-        let before = bed.equal()?.counters;
+        let before = base.equal()?.counters;
         let mut syn = RawSyn::fast_open(34, &[], b"data");
         syn.options.extend(*options);
         let answer = client.send(server, &syn)?;
         let silent = answer == Answer::Silence;
         ensure!(silent == reason.is_some(), "{family}: {name}: {answer:?}");
         tally.requests += i64::from(reason.is_none());
-        let after = bed.expect(tally).with_context(|| format!("{family}: {name}"))?.counters;
+        let after = base.expect(tally).with_context(|| format!("{family}: {name}"))?.counters;
         for counter in Counter::REASONS {
             let grown = after[counter.name()] - before[counter.name()];
             ensure!(grown == i64::from(reason == Some(counter)), "{family}: {name}: {}", counter.name());

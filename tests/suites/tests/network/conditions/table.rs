@@ -5,7 +5,7 @@ use tfo_common::counters::Counter::{
     ReasonNoListener, ReasonOff, ReasonQueueFull, ReasonRetransmission, ReasonSynCookies,
     ReasonSynQueueFull,
 };
-use tfo_tests::socket::Settings;
+use tfo_testbed::socket::Settings;
 
 use Syn::{Backup, Bad, BadLength, Data, OfTheHost, Plain, Primary, Request};
 

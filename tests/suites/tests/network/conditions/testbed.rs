@@ -7,17 +7,17 @@ use tfo_common::{
     cookie::Key,
     counters::{Counter, Counter::*},
 };
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     kernel::{TcpExt, is_before},
     keys,
     raw::{Answer, RawClient, RawSyn},
     socket::Listener,
+    testbed::Testbed,
     tfo::Named,
     veth::{Family, Pair, server_port},
 };
 
-use crate::table::{Before, Condition, DEFAULTS, Each, KERNEL, Reply, Row, Syn};
+use super::table::{Before, Condition, DEFAULTS, Each, KERNEL, Reply, Row, Syn};
 
 /// Long enough for a loaded machine to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -29,8 +29,8 @@ const CLOSED: u16 = 1;
 const DATA: &[u8] = b"0123456789";
 
 /// A server, its `tfo`, and a client made of frames.
-pub(crate) struct Scene {
-    bed: Bed,
+pub(crate) struct ConditionTestbed {
+    base: Testbed,
     client: RawClient,
     family: Family,
     /// The family of the listeners' addresses; an IPv6 one is dual-stack.
@@ -38,21 +38,21 @@ pub(crate) struct Scene {
 }
 
 /// A condition that is set up: where the listener is, and whose cookies it takes.
-struct Stage {
+struct Setup {
     listener: Option<Listener>,
     server: SocketAddr,
     keys: [Key; 2],
 }
 
-impl Scene {
+impl ConditionTestbed {
     pub(crate) fn new(family: Family, listeners: Family) -> Result<Self> {
         let pair = Pair::new()?;
         let both = format!("{},{}", keys::COUNTING, keys::OTHER);
         pair.server.set_sysctl(keys::SYSCTL, &both)?;
-        let bed = Bed::attach(pair, &[])?;
-        let client = RawClient::new(&bed.pair, family, 0)?;
+        let base = Testbed::attach(pair, &[])?;
+        let client = RawClient::new(&base.pair, family, 0)?;
         Ok(Self {
-            bed,
+            base,
             client,
             family,
             listeners,
@@ -63,9 +63,9 @@ impl Scene {
     pub(crate) fn check(&mut self, condition: &Condition) -> Result<()> {
         // Some settings matter to listen(2), others would keep the queues empty.
         self.configure(condition.host)?;
-        let stage = self.stage(condition)?;
+        let setup = self.set_up(condition)?;
         self.configure(&[])?;
-        self.prepare(&condition.before, &stage)?;
+        self.prepare(&condition.before, &setup)?;
         self.configure(condition.host)?;
         let rows = match condition.older {
             Some(((major, minor), rows)) if is_before(major, minor)? => rows,
@@ -79,7 +79,7 @@ impl Scene {
                     _ => &[DATA, &[]],
                 };
                 for data in both {
-                    self.send(condition, &stage, row, *syn, data)
+                    self.send(condition, &setup, row, *syn, data)
                         .with_context(|| format!("{syn:?} with {} bytes", data.len()))?;
                 }
             }
@@ -91,14 +91,14 @@ impl Scene {
         DEFAULTS
             .iter()
             .chain(host)
-            .try_for_each(|(key, value)| self.bed.pair.server.set_sysctl(key, value))
+            .try_for_each(|(key, value)| self.base.pair.server.set_sysctl(key, value))
     }
 
-    fn stage(&self, condition: &Condition) -> Result<Stage> {
+    fn set_up(&self, condition: &Condition) -> Result<Setup> {
         let address = SocketAddr::new(self.listeners.unspecified(), 0);
         let listener = condition
             .listener
-            .map(|settings| Listener::with(&self.bed.pair.server, address, &settings))
+            .map(|settings| Listener::with(&self.base.pair.server, address, &settings))
             .transpose()?;
         let port = listener.as_ref().map_or(CLOSED, Listener::port);
         let host = [keys::COUNTING, keys::OTHER].map(|text| keys::parse(text).map(|keys| keys[0]));
@@ -108,14 +108,14 @@ impl Scene {
         for (key, own) in keys.iter_mut().zip(own.chunks_exact(Key::LEN)) {
             *key = Key::from_bytes(own.try_into()?);
         }
-        Ok(Stage {
+        Ok(Setup {
             listener,
             server: server_port(self.family, port),
             keys,
         })
     }
 
-    fn prepare(&mut self, before: &Before, stage: &Stage) -> Result<()> {
+    fn prepare(&mut self, before: &Before, setup: &Setup) -> Result<()> {
         let (syn, count) = match before {
             Before::Nothing => return Ok(()),
             Before::Plain(count) => (Syn::Plain, count),
@@ -123,8 +123,8 @@ impl Scene {
         };
         self.client.patience = SILENCE;
         for _ in 0..*count {
-            let syn = self.raw(syn, stage, &[])?;
-            self.client.send(stage.server, &syn)?;
+            let syn = self.raw(syn, setup, &[])?;
+            self.client.send(setup.server, &syn)?;
         }
         Ok(())
     }
@@ -132,7 +132,7 @@ impl Scene {
     fn send(
         &mut self,
         condition: &Condition,
-        stage: &Stage,
+        setup: &Setup,
         row: &Row,
         syn: Syn,
         data: &[u8],
@@ -141,15 +141,15 @@ impl Scene {
         match condition.each {
             Each::New => {}
             Each::Again(first) => {
-                let first = self.raw(first, stage, data)?;
-                self.client.send(stage.server, &first)?;
+                let first = self.raw(first, setup, data)?;
+                self.client.send(setup.server, &first)?;
             }
             Each::Reopening => {
-                let listener = stage.listener.as_ref().context("no listener")?;
+                let listener = setup.listener.as_ref().context("no listener")?;
                 listener.reset_all()?;
                 let opening = RawSyn::plain(&[]);
                 self.client
-                    .time_wait(stage.server, &opening, true, || listener.accept().map(drop))?;
+                    .time_wait(setup.server, &opening, true, || listener.accept().map(drop))?;
                 self.client.advance(0x1_0000);
             }
         }
@@ -157,22 +157,22 @@ impl Scene {
         if row.reply == Reply::Silence {
             self.client.patience = SILENCE;
         }
-        let raw = self.raw(syn, stage, data)?;
+        let raw = self.raw(syn, setup, data)?;
         let answer = match condition.each {
-            Each::New => self.client.send(stage.server, &raw)?,
-            Each::Again(_) | Each::Reopening => self.client.send_again(stage.server, &raw)?,
+            Each::New => self.client.send(setup.server, &raw)?,
+            Each::Again(_) | Each::Reopening => self.client.send_again(setup.server, &raw)?,
         };
-        let expected = self.answer(row.reply, stage, data);
+        let expected = self.answer(row.reply, setup, data);
         ensure!(answer == expected, "{answer:?}, expected {expected:?}");
         let after = self.counted()?;
         Self::compare(row, syn, [&before, &after])
     }
 
     /// The SYN in bytes.
-    fn raw(&self, syn: Syn, stage: &Stage, data: &[u8]) -> Result<RawSyn> {
+    fn raw(&self, syn: Syn, setup: &Setup, data: &[u8]) -> Result<RawSyn> {
         let host = keys::parse(keys::COUNTING)?[0];
-        let cookie = |key| keys::cookie(key, self.client.address(), stage.server.ip());
-        let [primary, backup] = &stage.keys;
+        let cookie = |key| keys::cookie(key, self.client.address(), setup.server.ip());
+        let [primary, backup] = &setup.keys;
         Ok(match syn {
             Syn::Plain | Syn::Data => RawSyn::plain(data),
             Syn::Request => RawSyn::fast_open(34, &[], data),
@@ -184,10 +184,10 @@ impl Scene {
         })
     }
 
-    fn answer(&self, reply: Reply, stage: &Stage, data: &[u8]) -> Answer {
+    fn answer(&self, reply: Reply, setup: &Setup, data: &[u8]) -> Answer {
         let cookie = || {
-            let primary = &stage.keys[0];
-            let cookie = keys::cookie(primary, self.client.address(), stage.server.ip());
+            let primary = &setup.keys[0];
+            let cookie = keys::cookie(primary, self.client.address(), setup.server.ip());
             Some((34, cookie.to_vec()))
         };
         let all = data.len() as u32;
@@ -204,7 +204,7 @@ impl Scene {
 
     /// What `tfo` has counted, and the kernel.
     fn counted(&self) -> Result<(Named, TcpExt)> {
-        Ok((self.bed.equal()?.counters, self.bed.kernel()?))
+        Ok((self.base.equal()?.counters, self.base.kernel()?))
     }
 
     fn compare(row: &Row, syn: Syn, [before, after]: [&(Named, TcpExt); 2]) -> Result<()> {

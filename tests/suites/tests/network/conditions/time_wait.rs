@@ -2,14 +2,14 @@
 //! (`tcp_timewait_state_process`), by their sequence number and their clock.
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_tests::{
-    bed::Tally,
+use tfo_testbed::{
+    testbed::Tally,
     keys,
     raw::{Answer, RawSyn},
     veth::Family,
 };
 
-use crate::Wire;
+use super::RawTestbed;
 
 /// The client's clock when it opens the first connection.
 const CLOCK: u32 = 1_000_000;
@@ -64,22 +64,22 @@ fn out_of_time_wait() -> Result<()> {
 }
 
 fn check(family: Family) -> Result<()> {
-    let mut wire = Wire::new(family)?;
+    let mut testbed = RawTestbed::new(family)?;
     let mut tally = Tally::default();
     for row in ROWS {
         tally.passive += i64::from(row.reopens);
-        play(row, &mut wire)
-            .and_then(|()| wire.bed.expect(tally).map(drop))
+        play(row, &mut testbed)
+            .and_then(|()| testbed.base.expect(tally).map(drop))
             .with_context(|| format!("{family}: {}", row.name))?;
     }
     Ok(())
 }
 
-fn play(row: &Row, wire: &mut Wire) -> Result<()> {
-    let Wire { bed, listener, server, client } = wire;
+fn play(row: &Row, testbed: &mut RawTestbed) -> Result<()> {
+    let RawTestbed { base, listener, server, client } = testbed;
     let timestamps = |on: bool| {
         let value = if on { "1" } else { "0" };
-        bed.pair.server.set_sysctl("net.ipv4.tcp_timestamps", value)
+        base.pair.server.set_sysctl("net.ipv4.tcp_timestamps", value)
     };
     timestamps(true)?;
     let opening = with_clock(RawSyn::plain(&[]), row.before);

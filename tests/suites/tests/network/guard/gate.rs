@@ -11,19 +11,19 @@ use anyhow::{Context as _, Result, ensure};
 use aya::programs::{SchedClassifier, TcAttachType};
 use serde_json::Value;
 use tfo_common::counters::Counter::*;
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     kernel::TcpExt,
     link::{Frames, LinkSocket},
     packet::{Segment, linux_options},
     poll::{eventually, patient},
     socket::{Listener, Method, Settings},
+    testbed::Testbed,
     tfo::LIMIT,
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE, server_port},
     xdp::{self, Mode},
 };
 
-use crate::watch::{Ends, Watch};
+use super::testbed::{Ends, GuardTestbed};
 
 /// What a port may take, and how long it is guarded after it took more.
 const ABOVE: [&str; 4] = ["--above", "1000/s burst 200", "--quiet", "2s"];
@@ -79,48 +79,48 @@ impl Flood {
     }
 
     /// Sends until the port is guarded, and gives how long that took.
-    fn until_on(&mut self, watch: &Watch, port: u16) -> Result<Duration> {
+    fn until_on(&mut self, testbed: &GuardTestbed, port: u16) -> Result<Duration> {
         eventually("the port is guarded", patient(LATE), || {
             self.send(50)?;
-            Ok(watch.state(port)?.on)
+            Ok(testbed.state(port)?.on)
         })
     }
 }
 
 /// How long it takes until the port is not guarded.
-fn until_off(watch: &Watch, port: u16) -> Result<Duration> {
-    let is_off = || Ok(!watch.state(port)?.on);
+fn until_off(testbed: &GuardTestbed, port: u16) -> Result<Duration> {
+    let is_off = || Ok(!testbed.state(port)?.on);
     eventually("the port is not guarded", QUIET + patient(LATE), is_off)
 }
 
 #[test]
 fn a_flood_switches_it_on_and_quiet_switches_it_off() -> Result<()> {
     for family in Family::BOTH {
-        let watch = Watch::new(Mode::Native)?;
-        let listener = watch.bed.listen(family)?;
+        let testbed = GuardTestbed::new(Mode::Native)?;
+        let listener = testbed.base.listen(family)?;
         let port = listener.port();
-        watch.guard(port, "auto", &ABOVE)?;
-        let reader = watch.bed.tfo.start(&["events", "--json"])?;
-        let pair = &watch.bed.pair;
+        testbed.guard(port, "auto", &ABOVE)?;
+        let reader = testbed.base.tfo.start(&["events", "--json"])?;
+        let pair = &testbed.base.pair;
         let connect = || Ends::connect(pair, &listener, family, Method::Plain).map(drop);
         for round in 1..=2 {
             connect().context("before the flood")?;
-            ensure!(!watch.state(port)?.on, "guarded before the flood");
-            let accepted = watch.counters()?.get(GuardAccepted);
+            ensure!(!testbed.state(port)?.on, "guarded before the flood");
+            let accepted = testbed.counters()?.get(GuardAccepted);
 
             let mut flood = Flood::new(pair, family, port)?;
-            let took = flood.until_on(&watch, port)?;
+            let took = flood.until_on(&testbed, port)?;
             println!("{family}: guarded after {took:?}");
             ensure!(took < patient(Duration::from_millis(100)), "{took:?}");
             flood.send(1000)?;
             connect().context("in the flood")?;
-            let counters = watch.counters()?;
+            let counters = testbed.counters()?;
             ensure!(counters.get(GuardChallenged) > 1000, "{counters:?}");
             ensure!(counters.get(GuardAccepted) == accepted + 1);
             ensure!(counters.get(GuardSwitchedOn) == round);
-            ensure!(watch.state(port)?.switches == round);
+            ensure!(testbed.state(port)?.switches == round);
 
-            let took = until_off(&watch, port)?;
+            let took = until_off(&testbed, port)?;
             println!("{family}: not guarded any more {took:?} later");
             ensure!(took + LATE > QUIET, "{took:?}");
         }
@@ -159,20 +159,20 @@ fn it_does_not_go_on_and_off_at_the_edge() -> Result<()> {
     let address = SocketAddr::new(Family::V4.unspecified(), 0);
     let listener = Listener::with(&pair.server, address, &settings)?;
     let port = listener.port();
-    let watch = Watch::on(pair, Mode::Native)?;
+    let testbed = GuardTestbed::on(pair, Mode::Native)?;
     // A machine that stands still for a moment sends more afterwards.
-    watch.guard(
+    testbed.guard(
         port,
         "auto",
         &["--above", "1000/s burst 400", "--quiet", "2s"],
     )?;
-    let mut flood = Flood::new(&watch.bed.pair, Family::V4, port)?;
-    flood.until_on(&watch, port)?;
+    let mut flood = Flood::new(&testbed.base.pair, Family::V4, port)?;
+    flood.until_on(&testbed, port)?;
     flood.pace(BETWEEN, 2 * QUIET)?;
-    ensure!(watch.state(port)?.on, "off, though it is not quiet");
-    until_off(&watch, port)?;
+    ensure!(testbed.state(port)?.on, "off, though it is not quiet");
+    until_off(&testbed, port)?;
     flood.pace(BETWEEN, 2 * QUIET)?;
-    let state = watch.state(port)?;
+    let state = testbed.state(port)?;
     ensure!(!state.on && state.switches == 1, "{state:?}");
     Ok(())
 }
@@ -182,37 +182,38 @@ fn it_does_not_go_on_and_off_at_the_edge() -> Result<()> {
 fn a_syn_queue_half_full_switches_it_on() -> Result<()> {
     const BACKLOG: u32 = 16;
     for family in Family::BOTH {
-        let watch = Watch::new(Mode::Generic)?;
+        let testbed = GuardTestbed::new(Mode::Generic)?;
         let settings = Settings {
             backlog: BACKLOG,
             ..Settings::FAST_OPEN
         };
         let address = SocketAddr::new(family.unspecified(), 0);
-        let listener = Listener::with(&watch.bed.pair.server, address, &settings)?;
+        let listener = Listener::with(&testbed.base.pair.server, address, &settings)?;
         let port = listener.port();
-        watch.guard(port, "auto", &["--above", "100000/s"])?;
-        let mut flood = Flood::new(&watch.bed.pair, family, port)?;
+        testbed.guard(port, "auto", &["--above", "100000/s"])?;
+        let mut flood = Flood::new(&testbed.base.pair, family, port)?;
         flood.send(BACKLOG as usize / 2)?;
         thread::sleep(Duration::from_millis(50));
-        ensure!(!watch.state(port)?.on, "guarded with a queue half full");
+        ensure!(!testbed.state(port)?.on, "guarded with a queue half full");
         for _ in 0..4 {
             flood.send(1)?;
             thread::sleep(Duration::from_millis(20));
         }
-        let state = watch.state(port)?;
+        let state = testbed.state(port)?;
         ensure!(state.on && state.switches == 1, "{state:?}");
-        Ends::connect(&watch.bed.pair, &listener, family, Method::Plain)?;
-        ensure!(watch.counters()?.get(GuardAccepted) == 1);
+        Ends::connect(&testbed.base.pair, &listener, family, Method::Plain)?;
+        ensure!(testbed.counters()?.get(GuardAccepted) == 1);
     }
     Ok(())
 }
 
 /// Connects again and again while `work` is done: every connection has to come about, and no SYN be sent twice.
-fn under_load(watch: &Watch, work: impl FnOnce() -> Result<()>) -> Result<()> {
-    let listeners = [Family::V4, Family::V6].map(|family| Ok((family, watch.bed.listen(family)?)));
+fn under_load(testbed: &GuardTestbed, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let listeners =
+        [Family::V4, Family::V6].map(|family| Ok((family, testbed.base.listen(family)?)));
     let listeners: [Result<_>; 2] = listeners;
     let listeners = listeners.into_iter().collect::<Result<Vec<_>>>()?;
-    let pair = &watch.bed.pair;
+    let pair = &testbed.base.pair;
     let before = TcpExt::read(&pair.client)?;
     let working = AtomicBool::new(true);
     let connections = thread::scope(|scope| -> Result<u64> {
@@ -248,9 +249,9 @@ fn under_load(watch: &Watch, work: impl FnOnce() -> Result<()>) -> Result<()> {
 /// On, off, upgraded: whoever connects meanwhile does not see it.
 #[test]
 fn changes_cost_no_connection() -> Result<()> {
-    let watch = Watch::new(Mode::Native)?;
-    let tfo = &watch.bed.tfo;
-    under_load(&watch, || {
+    let testbed = GuardTestbed::new(Mode::Native)?;
+    let tfo = &testbed.base.tfo;
+    under_load(&testbed, || {
         for _ in 0..2 {
             tfo.done(&["guard", "set", "on", "--replies", "unlimited"])?;
             thread::sleep(Duration::from_millis(500));
@@ -259,7 +260,7 @@ fn changes_cost_no_connection() -> Result<()> {
         }
         Ok(())
     })?;
-    let counters = watch.counters()?;
+    let counters = testbed.counters()?;
     let [challenged, accepted] = [GuardChallenged, GuardAccepted].map(|c| counters.get(c));
     ensure!(accepted > 0 && challenged == accepted, "{counters:?}");
     Ok(())
@@ -267,11 +268,11 @@ fn changes_cost_no_connection() -> Result<()> {
 
 #[test]
 fn an_upgrade_keeps_it() -> Result<()> {
-    let watch = Watch::new(Mode::Native)?;
-    let tfo = &watch.bed.tfo;
+    let testbed = GuardTestbed::new(Mode::Native)?;
+    let tfo = &testbed.base.tfo;
     tfo.done(&["guard", "set", "on", "--replies", "unlimited"])?;
-    let before = watch.state(0)?;
-    under_load(&watch, || {
+    let before = testbed.state(0)?;
+    under_load(&testbed, || {
         for bits in ["24", "32", "24"] {
             let attach = ["attach", "--replace", SERVER_INTERFACE];
             let said = tfo.done(&[&attach[..], &["--source-prefix-v4", bits]].concat())?;
@@ -279,21 +280,21 @@ fn an_upgrade_keeps_it() -> Result<()> {
         }
         Ok(())
     })?;
-    let after = watch.state(0)?;
+    let after = testbed.state(0)?;
     ensure!(after.on && after.switches == before.switches, "{after:?}");
     // And it is at work still.
-    let listener = watch.bed.listen(Family::V4)?;
-    let accepted = watch.counters()?.get(GuardAccepted);
-    Ends::connect(&watch.bed.pair, &listener, Family::V4, Method::Plain)?;
-    ensure!(watch.counters()?.get(GuardAccepted) == accepted + 1);
+    let listener = testbed.base.listen(Family::V4)?;
+    let accepted = testbed.counters()?.get(GuardAccepted);
+    Ends::connect(&testbed.base.pair, &listener, Family::V4, Method::Plain)?;
+    ensure!(testbed.counters()?.get(GuardAccepted) == accepted + 1);
     Ok(())
 }
 
 #[test]
 fn nothing_stays_of_it() -> Result<()> {
     for mode in [Mode::Native, Mode::Generic] {
-        let watch = Watch::new(mode)?;
-        let Bed { tfo, pair, .. } = &watch.bed;
+        let testbed = GuardTestbed::new(mode)?;
+        let Testbed { tfo, pair, .. } = &testbed.base;
         let query = || SchedClassifier::query_tcx(SERVER_INTERFACE, TcAttachType::Ingress);
         let programs = || Ok::<_, anyhow::Error>(pair.server.run(query)?.1.len());
         ensure!(programs()? == 0);
@@ -312,9 +313,9 @@ fn nothing_stays_of_it() -> Result<()> {
 
 #[test]
 fn where_no_frame_can_be_answered_it_says_so() -> Result<()> {
-    let bed = Bed::attach(Pair::new()?, &["--mode", "tc"])?;
-    let refused = bed.tfo.run(&["guard", "set", "on"])?;
+    let testbed = Testbed::attach(Pair::new()?, &["--mode", "tc"])?;
+    let refused = testbed.tfo.run(&["guard", "set", "on"])?;
     refused.ensure_refused(&[SERVER_INTERFACE, "traffic control", "--mode native"])?;
-    ensure!(bed.tfo.json(&["guard", "show"])?["in_force"] == false);
+    ensure!(testbed.tfo.json(&["guard", "show"])?["in_force"] == false);
     Ok(())
 }

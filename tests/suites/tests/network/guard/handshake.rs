@@ -6,14 +6,14 @@ use tfo_common::{
     counters::Counter::{self, *},
     guard::cookie::SEGMENT_SIZES,
 };
-use tfo_tests::{
+use tfo_testbed::{
     keys,
     socket::{Listener, Method, Terms},
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE},
     xdp::Mode,
 };
 
-use crate::watch::{Ends, Watch, grown};
+use super::testbed::{Ends, GuardTestbed, grown};
 
 /// A host's settings: timestamps, selective acknowledgements, window scaling, ECN.
 const SETTINGS: [&str; 4] = [
@@ -24,22 +24,22 @@ const SETTINGS: [&str; 4] = [
 ];
 
 /// Two listeners that differ in the guard alone.
-struct Scene {
-    watch: Watch,
+struct Comparison {
+    testbed: GuardTestbed,
     family: Family,
     plain: Listener,
     guarded: Listener,
 }
 
-impl Scene {
+impl Comparison {
     fn new(mode: Mode, family: Family) -> Result<Self> {
         let pair = Pair::new()?;
         pair.server.set_sysctl(keys::SYSCTL, keys::COUNTING)?;
-        let watch = Watch::on(pair, mode)?;
-        let (plain, guarded) = (watch.bed.listen(family)?, watch.bed.listen(family)?);
-        watch.guard(guarded.port(), "on", &[])?;
+        let testbed = GuardTestbed::on(pair, mode)?;
+        let (plain, guarded) = (testbed.base.listen(family)?, testbed.base.listen(family)?);
+        testbed.guard(guarded.port(), "on", &[])?;
         Ok(Self {
-            watch,
+            testbed,
             family,
             plain,
             guarded,
@@ -48,7 +48,7 @@ impl Scene {
 
     /// Sets the lowest bits of `settings` at one end.
     fn configure(&self, server: bool, settings: u8) -> Result<()> {
-        let pair = &self.watch.bed.pair;
+        let pair = &self.testbed.base.pair;
         let host = if server { &pair.server } else { &pair.client };
         SETTINGS.iter().enumerate().try_for_each(|(bit, key)| {
             let value = if settings & 1 << bit == 0 { "0" } else { "1" };
@@ -57,15 +57,15 @@ impl Scene {
     }
 
     fn connect(&self, listener: &Listener, method: Method) -> Result<Ends> {
-        Ends::connect(&self.watch.bed.pair, listener, self.family, method)
+        Ends::connect(&self.testbed.base.pair, listener, self.family, method)
     }
 
     /// Connects to both listeners, and holds what was agreed upon against each other.
     fn compare(&self, method: Method) -> Result<[Terms; 2]> {
         let without = self.connect(&self.plain, method)?.terms()?;
-        let before = self.watch.counters()?;
+        let before = self.testbed.counters()?;
         let with = self.connect(&self.guarded, method)?.terms()?;
-        let grown = grown(&before, &self.watch.counters()?);
+        let grown = grown(&before, &self.testbed.counters()?);
         ensure!(
             grown == [(GuardChallenged, 1), (GuardAccepted, 1)],
             "{grown:?}"
@@ -92,12 +92,12 @@ fn rounded(size: u32) -> u32 {
 /// Timestamps, selective acknowledgements, window scaling and ECN, on and off at either end.
 fn options(mode: Mode, family: Family) -> Result<()> {
     const ALL: u8 = 0xf;
-    let scene = Scene::new(mode, family)?;
+    let comparison = Comparison::new(mode, family)?;
     for settings in 0..=ALL {
         for server in [false, true] {
-            scene.configure(server, settings)?;
-            scene.configure(!server, ALL)?;
-            let ends = scene.compare(Method::Plain).with_context(|| {
+            comparison.configure(server, settings)?;
+            comparison.configure(!server, ALL)?;
+            let ends = comparison.compare(Method::Plain).with_context(|| {
                 let end = if server { "server" } else { "client" };
                 format!("{mode}, {family}: {settings:04b} at the {end}")
             })?;
@@ -113,8 +113,8 @@ fn options(mode: Mode, family: Family) -> Result<()> {
 
 /// Packets from the smallest that the family knows to jumbo frames, the same at both ends or not.
 fn segment_sizes(mode: Mode, family: Family) -> Result<()> {
-    let scene = Scene::new(mode, family)?;
-    let pair = &scene.watch.bed.pair;
+    let comparison = Comparison::new(mode, family)?;
+    let pair = &comparison.testbed.base.pair;
     let (smallest, headers) = match family {
         // The fewest bytes that the kernel opens a connection for with the guard's function: 536.
         Family::V4 => (576, 40),
@@ -140,7 +140,7 @@ fn segment_sizes(mode: Mode, family: Family) -> Result<()> {
         pair.forget_cookies()?;
         for timestamps in ["1", "0"] {
             pair.client.set_sysctl(SETTINGS[0], timestamps)?;
-            let [_, end] = scene
+            let [_, end] = comparison
                 .compare(Method::Plain)
                 .with_context(|| format!("{mode}, {family}: MTU {client}, {server}"))?;
             let clocks = if end.timestamps { 12 } else { 0 };
@@ -152,29 +152,31 @@ fn segment_sizes(mode: Mode, family: Family) -> Result<()> {
 
 /// The first data comes with the ACK that is the proof.
 fn data_on_the_ack(mode: Mode, family: Family) -> Result<()> {
-    let scene = Scene::new(mode, family)?;
+    let comparison = Comparison::new(mode, family)?;
     for _ in 0..10 {
-        scene.compare(Method::DataOnAck)?;
+        comparison.compare(Method::DataOnAck)?;
     }
     Ok(())
 }
 
 /// A client that asks for a cookie has it with the challenge, and its next SYN's data is taken from there.
 fn cookies(mode: Mode, family: Family) -> Result<()> {
-    let scene = Scene::new(mode, family)?;
-    let Scene { watch, guarded, .. } = &scene;
-    let pair = &watch.bed.pair;
-    let before = (watch.counters()?, watch.bed.kernel()?);
-    watch
-        .bed
+    let comparison = Comparison::new(mode, family)?;
+    let Comparison {
+        testbed, guarded, ..
+    } = &comparison;
+    let pair = &testbed.base.pair;
+    let before = (testbed.counters()?, testbed.base.kernel()?);
+    testbed
+        .base
         .after_handshake(guarded, family, Method::SendTo)
         .context("the request")?;
     keys::ensure_cached(pair, family, &keys::parse(keys::COUNTING)?[0])?;
-    watch
-        .bed
+    testbed
+        .base
         .in_syn(guarded, family, Method::SendTo)
         .context("the cookie")?;
-    let grown = grown(&before.0, &watch.counters()?);
+    let grown = grown(&before.0, &testbed.counters()?);
     let expected: &[(Counter, u64)] = &[
         (GuardProven, 1),
         (GuardChallenged, 1),
@@ -182,7 +184,7 @@ fn cookies(mode: Mode, family: Family) -> Result<()> {
         (GuardAccepted, 1),
     ];
     ensure!(grown == expected, "{grown:?}");
-    let kernel = watch.bed.kernel()?.since(&before.1);
+    let kernel = testbed.base.kernel()?.since(&before.1);
     // It never heard of the request.
     let counted = [CookieReqd, Passive].map(|counter| kernel.get(counter.name()));
     ensure!(counted == [0, 1], "{kernel:?}");

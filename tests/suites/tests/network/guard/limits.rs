@@ -11,7 +11,7 @@ use tfo_common::{
     counters::Counter::*,
     policy::{Action, Class},
 };
-use tfo_tests::{
+use tfo_testbed::{
     kernel::TcpExt,
     link::{Frames, LinkSocket},
     packet::{Segment, flag, linux_options},
@@ -21,7 +21,7 @@ use tfo_tests::{
     xdp::Mode,
 };
 
-use crate::watch::{Watch, grown};
+use super::testbed::{GuardTestbed, grown};
 
 /// Long enough for an answer that is to come, and for one that is not.
 const MOMENT: Duration = Duration::from_millis(100);
@@ -69,12 +69,12 @@ fn one_source_gets_no_more_answers_than_its_rate() -> Result<()> {
         (Family::V6, Mode::Native),
         (Family::V6, Mode::Generic),
     ] {
-        let watch = Watch::new(mode)?;
-        let pair = &watch.bed.pair;
-        let listener = watch.bed.listen(family)?;
+        let testbed = GuardTestbed::new(mode)?;
+        let pair = &testbed.base.pair;
+        let listener = testbed.base.listen(family)?;
         let port = listener.port();
-        watch.guard(port, "on", &["--replies", "10/s burst 20"])?;
-        let before = watch.counters()?;
+        testbed.guard(port, "on", &["--replies", "10/s burst 20"])?;
+        let before = testbed.counters()?;
         // Of an IPv6 network, each address is the same source.
         let victim = |n: u16| match family {
             Family::V4 => family.spare(0),
@@ -90,7 +90,7 @@ fn one_source_gets_no_more_answers_than_its_rate() -> Result<()> {
         ensure!((20..=most).contains(&came), "{family}: {came} answers");
         let longest = lengths.into_iter().max().unwrap_or(0);
         ensure!(longest <= syns[0].frame().len(), "{longest} bytes");
-        let grown = grown(&before, &watch.counters()?);
+        let grown = grown(&before, &testbed.counters()?);
         let capped = u64::from(SYNS) - came;
         ensure!(
             grown == [(GuardChallenged, came), (GuardCapped, capped)],
@@ -107,8 +107,8 @@ fn one_source_gets_no_more_answers_than_its_rate() -> Result<()> {
 
 #[test]
 fn nobody_answers_where_nobody_can_be() -> Result<()> {
-    let watch = Watch::new(Mode::Generic)?;
-    let pair = &watch.bed.pair;
+    let testbed = GuardTestbed::new(Mode::Generic)?;
+    let pair = &testbed.base.pair;
     for (family, sources) in [
         (
             Family::V4,
@@ -133,13 +133,13 @@ fn nobody_answers_where_nobody_can_be() -> Result<()> {
             ],
         ),
     ] {
-        let listener = watch.bed.listen(family)?;
+        let listener = testbed.base.listen(family)?;
         let port = listener.port();
-        watch.guard(port, "on", &[])?;
-        let before = watch.counters()?;
+        testbed.guard(port, "on", &[])?;
+        let before = testbed.counters()?;
         let syns = sources.map(|source| syn(source.parse().unwrap(), 20_000, family, port));
         let came = answers(pair, &syns)?;
-        let grown = grown(&before, &watch.counters()?);
+        let grown = grown(&before, &testbed.counters()?);
         ensure!(
             came.is_empty() && grown == [(GuardMartian, syns.len() as u64)],
             "{family}: {came:?}, {grown:?}"
@@ -153,10 +153,10 @@ fn nobody_answers_where_nobody_can_be() -> Result<()> {
 }
 
 /// A client that has a cookie of the server's.
-fn with_cookie(watch: &Watch, family: Family) -> Result<Listener> {
-    let listener = watch.bed.listen(family)?;
-    watch
-        .bed
+fn with_cookie(testbed: &GuardTestbed, family: Family) -> Result<Listener> {
+    let listener = testbed.base.listen(family)?;
+    testbed
+        .base
         .after_handshake(&listener, family, Method::SendTo)?;
     Ok(listener)
 }
@@ -165,19 +165,19 @@ fn with_cookie(watch: &Watch, family: Family) -> Result<Listener> {
 fn cookies_beyond_their_rate_are_challenged() -> Result<()> {
     const CONNECTIONS: u64 = 10;
     for family in Family::BOTH {
-        let watch = Watch::new(Mode::Native)?;
-        let listener = with_cookie(&watch, family)?;
-        watch.guard(listener.port(), "on", &["--proven", "1/s burst 3"])?;
-        let before = watch.counters()?;
+        let testbed = GuardTestbed::new(Mode::Native)?;
+        let listener = with_cookie(&testbed, family)?;
+        testbed.guard(listener.port(), "on", &["--proven", "1/s burst 3"])?;
+        let before = testbed.counters()?;
         let start = Instant::now();
         let mut in_syn = 0;
         for _ in 0..CONNECTIONS {
-            let exchange = watch.bed.exchange(&listener, family, Method::SendTo)?;
+            let exchange = testbed.base.exchange(&listener, family, Method::SendTo)?;
             in_syn += u64::from(exchange.in_syn);
         }
         let most = 3 + start.elapsed().as_secs() + 1;
         ensure!((3..=most).contains(&in_syn), "{family}: {in_syn}");
-        let grown = grown(&before, &watch.counters()?);
+        let grown = grown(&before, &testbed.counters()?);
         let challenged = CONNECTIONS - in_syn;
         let expected = [
             (GuardProven, in_syn),
@@ -185,10 +185,10 @@ fn cookies_beyond_their_rate_are_challenged() -> Result<()> {
             (GuardAccepted, challenged),
         ];
         ensure!(grown == expected, "{family}: {grown:?}");
-        let stats = watch.bed.equal().with_context(|| format!("{family}"))?;
+        let stats = testbed.base.equal().with_context(|| format!("{family}"))?;
         let for_it = stats.counters["ReasonGuard"];
         ensure!(for_it.cast_unsigned() == challenged, "{stats:?}");
-        let kernel = TcpExt::read(&watch.bed.pair.client)?;
+        let kernel = TcpExt::read(&testbed.base.pair.client)?;
         ensure!(kernel.get("TCPSynRetrans") == 0, "{kernel:?}");
     }
     Ok(())
@@ -199,35 +199,35 @@ fn cookies_beyond_their_rate_are_challenged() -> Result<()> {
 fn a_policy_acts_behind_it() -> Result<()> {
     for mode in [Mode::Native, Mode::Generic] {
         for family in Family::BOTH {
-            let watch = Watch::new(mode)?;
-            let listener = with_cookie(&watch, family)?;
-            watch.guard(listener.port(), "on", &[])?;
+            let testbed = GuardTestbed::new(mode)?;
+            let listener = with_cookie(&testbed, family)?;
+            testbed.guard(listener.port(), "on", &[])?;
             let policy = everywhere(rule(Class::Valid, Action::Fallback));
-            watch.bed.set_policy(Some(policy))?;
-            let before = watch.counters()?;
-            watch
-                .bed
+            testbed.base.set_policy(Some(policy))?;
+            let before = testbed.counters()?;
+            testbed
+                .base
                 .after_handshake(&listener, family, Method::SendTo)?;
             thread::sleep(MOMENT);
-            let after = watch.counters()?;
+            let after = testbed.counters()?;
             let grown = grown(&before, &after);
             let fallbacks = after.get(PolicyFallback) - before.get(PolicyFallback);
             ensure!(
                 grown == [(GuardProven, 1)] && fallbacks == 1,
                 "{mode}, {family}: {fallbacks}, {grown:?}"
             );
-            watch.bed.pair.forget_cookies()?;
-            watch
-                .bed
+            testbed.base.pair.forget_cookies()?;
+            testbed
+                .base
                 .after_handshake(&listener, family, Method::SendTo)?;
-            let asked = watch.counters()?;
+            let asked = testbed.counters()?;
             ensure!(
                 asked.get(GuardCookies) == after.get(GuardCookies) + 1
                     && asked.get(PolicyFallback) == after.get(PolicyFallback),
                 "{mode}, {family}: {asked:?}"
             );
-            watch.bed.set_policy(None)?;
-            watch.bed.in_syn(&listener, family, Method::SendTo)?;
+            testbed.base.set_policy(None)?;
+            testbed.base.in_syn(&listener, family, Method::SendTo)?;
         }
     }
     Ok(())

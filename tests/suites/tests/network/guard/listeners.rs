@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 use tfo_common::counters::Counter::{self, *};
-use tfo_tests::{
+use tfo_testbed::{
     poll::eventually,
     raw::RawSyn,
     socket::{Connection, Listener, Method},
@@ -17,29 +17,29 @@ use tfo_tests::{
     xdp::Mode,
 };
 
-use crate::{
+use super::{
     stranger::Stranger,
-    watch::{Ends, Watch, grown},
+    testbed::{Ends, GuardTestbed, grown},
 };
 
 const CHALLENGED: [(Counter, u64); 2] = [(GuardChallenged, 1), (GuardAccepted, 1)];
 
 /// Every port is guarded.
 struct Yard {
-    watch: Watch,
+    testbed: GuardTestbed,
     family: Family,
 }
 
 impl Yard {
     fn new(mode: Mode, family: Family) -> Result<Self> {
-        let watch = Watch::new(mode)?;
-        let tfo = &watch.bed.tfo;
+        let testbed = GuardTestbed::new(mode)?;
+        let tfo = &testbed.base.tfo;
         tfo.done(&["guard", "set", "on", "--replies", "unlimited"])?;
-        Ok(Self { watch, family })
+        Ok(Self { testbed, family })
     }
 
     fn pair(&self) -> &Pair {
-        &self.watch.bed.pair
+        &self.testbed.base.pair
     }
 
     /// A socket of the server, bound to `address` once `with` has set what it is to have.
@@ -65,21 +65,21 @@ impl Yard {
 
     /// Connects to `listener`, of which the guard counts this.
     fn visit(&self, listener: &Listener, expected: &[(Counter, u64)]) -> Result<Ends> {
-        let before = self.watch.counters()?;
+        let before = self.testbed.counters()?;
         let ends = Ends::connect(self.pair(), listener, self.family, Method::Plain)?;
-        let grown = grown(&before, &self.watch.counters()?);
+        let grown = grown(&before, &self.testbed.counters()?);
         ensure!(grown == expected, "{grown:?}");
         Ok(ends)
     }
 
     /// Nobody who listens on `port` is reached: the client is refused, and the guard has no part in it.
     fn ensure_closed(&self, port: u16) -> Result<()> {
-        let before = self.watch.counters()?;
+        let before = self.testbed.counters()?;
         let server = server_port(self.family, port);
         let refused = Connection::open(&self.pair().client, server, Method::Plain, b"?");
         let error = refused.err().context("it was let in")?;
         ensure!(format!("{error:#}").contains("refused"), "{error:#}");
-        let grown = grown(&before, &self.watch.counters()?);
+        let grown = grown(&before, &self.testbed.counters()?);
         ensure!(grown.is_empty(), "{grown:?}");
         Ok(())
     }
@@ -168,7 +168,7 @@ fn a_group_shares_its_connections() -> Result<()> {
         })?;
         // By chance one has none once in 10^7 runs.
         ensure!(!shares.contains(&0), "{shares:?}");
-        let accepted = yard.watch.counters()?.get(GuardAccepted);
+        let accepted = yard.testbed.counters()?.get(GuardAccepted);
         ensure!(accepted == CONNECTIONS as u64, "{accepted}");
         Ok(())
     })
@@ -178,14 +178,14 @@ fn a_group_shares_its_connections() -> Result<()> {
 #[test]
 fn connections_go_on_and_end_as_ever() -> Result<()> {
     each(|yard| {
-        let tfo = &yard.watch.bed.tfo;
+        let tfo = &yard.testbed.base.tfo;
         let listener = yard.listen(yard.any(), Protocol::TCP, |_| Ok(()))?;
         tfo.done(&["guard", "clear"])?;
         let old = yard.visit(&listener, &[])?;
         tfo.done(&["guard", "set", "on"])?;
         let new = yard.visit(&listener, &CHALLENGED)?;
-        yard.watch.past_grace(0)?;
-        let before = yard.watch.counters()?;
+        yard.testbed.past_grace(0)?;
+        let before = yard.testbed.counters()?;
         for Ends { client, server } in [&old, &new] {
             client.send(b"still there?")?;
             ensure!(server.receive()? == b"still there?");
@@ -203,7 +203,7 @@ fn connections_go_on_and_end_as_ever() -> Result<()> {
         drop(new.client);
         let error = new.server.receive().err().context("no reset")?;
         ensure!(format!("{error:#}").contains("reset"), "{error:#}");
-        let grown = grown(&before, &yard.watch.counters()?);
+        let grown = grown(&before, &yard.testbed.counters()?);
         ensure!(grown.is_empty(), "{grown:?}");
         Ok(())
     })
@@ -244,17 +244,17 @@ fn each_of_two_interfaces_is_guarded() -> Result<()> {
     ])?;
     pair.server
         .configure(&["link set server1 up", "addr add 10.78.0.1/24 dev server1"])?;
-    let tfo = &yard.watch.bed.tfo;
+    let tfo = &yard.testbed.base.tfo;
     tfo.done(&["attach", "server1", "--mode", "generic"])?;
     let listener = yard.listen(yard.any(), Protocol::TCP, |_| Ok(()))?;
     yard.visit(&listener, &CHALLENGED)
         .context("the first one")?;
-    let before = yard.watch.counters()?;
+    let before = yard.testbed.counters()?;
     let second = SocketAddr::new([10, 78, 0, 1].into(), listener.port());
     let client = Connection::open(&pair.client, second, Method::Plain, b"who goes there?")?;
     let server = listener.accept()?;
     ensure!(server.receive()? == b"who goes there?");
-    let grown = grown(&before, &yard.watch.counters()?);
+    let grown = grown(&before, &yard.testbed.counters()?);
     ensure!(grown == CHALLENGED, "the second one: {grown:?}");
     drop(client);
     Ok(())

@@ -9,4 +9,4 @@ mod proof;
 mod random;
 mod servers;
 mod stranger;
-mod watch;
+mod testbed;

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::counters::Counter::{self, *};
-use tfo_tests::{
+use tfo_testbed::{
     kernel::TcpExt,
     link::{Frames, LinkSocket},
     packet::{Segment, flag},
@@ -18,9 +18,9 @@ use tfo_tests::{
 };
 use tfo_userspace::{datapath::Namespace, kernel::clock::monotonic_coarse};
 
-use crate::{
+use super::{
     stranger::{Challenge, Stranger},
-    watch::{Ends, Watch, grown},
+    testbed::{Ends, GuardTestbed, grown},
 };
 
 const DATA: &[u8] = b"it is I";
@@ -29,7 +29,7 @@ const MOMENT: Duration = Duration::from_millis(50);
 
 /// A guarded listener, at which ACKs without proof get nowhere any more.
 struct Gate {
-    watch: Watch,
+    testbed: GuardTestbed,
     family: Family,
     listener: Listener,
 }
@@ -41,12 +41,12 @@ impl Gate {
 
     /// Slots of time are 2 to the power of `shift` nanoseconds.
     fn with_slots(family: Family, shift: Option<u32>) -> Result<Self> {
-        let watch = Watch::new(Mode::Generic)?;
-        let listener = watch.bed.listen(family)?;
-        watch.guard_with_slots(listener.port(), shift)?;
-        watch.past_grace(listener.port())?;
+        let testbed = GuardTestbed::new(Mode::Generic)?;
+        let listener = testbed.base.listen(family)?;
+        testbed.guard_with_slots(listener.port(), shift)?;
+        testbed.past_grace(listener.port())?;
         Ok(Self {
-            watch,
+            testbed,
             family,
             listener,
         })
@@ -54,7 +54,7 @@ impl Gate {
 
     fn stranger(&self, number: u8) -> Result<Stranger> {
         Stranger::new(
-            &self.watch.bed.pair,
+            &self.testbed.base.pair,
             self.family,
             number,
             self.listener.port(),
@@ -75,10 +75,10 @@ impl Gate {
         work: impl FnOnce() -> Result<T>,
         expected: &[(Counter, u64)],
     ) -> Result<T> {
-        let before = self.watch.counters()?;
+        let before = self.testbed.counters()?;
         let done = work()?;
         thread::sleep(MOMENT);
-        let grown = grown(&before, &self.watch.counters()?);
+        let grown = grown(&before, &self.testbed.counters()?);
         ensure!(grown == expected, "{grown:?}, expected {expected:?}");
         Ok(done)
     }
@@ -228,7 +228,7 @@ fn a_challenge_expires() -> Result<()> {
             ensure!(slot(SHIFT) == issued, "too slow a machine");
             for n in 0..=later {
                 wait_for_slot(issued + n, SHIFT);
-                let server = &gate.watch.bed.pair.server;
+                let server = &gate.testbed.base.pair.server;
                 server.run(|| anyhow::Ok(Namespace::current()?.refresh_guard()?))?;
             }
             gate.counting(|| stranger.prove(&challenge, DATA), &[(expected, 1)])
@@ -247,7 +247,7 @@ fn a_challenge_expires() -> Result<()> {
 fn renewed_secrets_cost_no_connection() -> Result<()> {
     const SHIFT: u32 = 27;
     let gate = Gate::with_slots(Family::V4, Some(SHIFT))?;
-    let pair = &gate.watch.bed.pair;
+    let pair = &gate.testbed.base.pair;
     let before = TcpExt::read(&pair.client)?;
     let start = slot(SHIFT);
     let mut renewed = start;
@@ -276,7 +276,7 @@ fn forged_acks_are_in_nobodys_way() -> Result<()> {
     const CONNECTIONS: u64 = 200;
     for family in Family::BOTH {
         let gate = Gate::new(family)?;
-        let pair = &gate.watch.bed.pair;
+        let pair = &gate.testbed.base.pair;
         let link = LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::None)?;
         let mut random = fastrand::Rng::new();
         let connect = || {
@@ -313,17 +313,17 @@ fn forged(random: &mut fastrand::Rng, family: Family, port: u16) -> Segment {
 fn at_once(mode: Mode) -> Result<()> {
     const CLIENTS: u64 = 16;
     const EACH: u64 = 60;
-    let watch = Watch::new(mode)?;
+    let testbed = GuardTestbed::new(mode)?;
     let listeners: Vec<_> = (0..CLIENTS)
         .map(|n| {
             let family = Family::BOTH[n as usize % 2];
-            Ok((family, watch.bed.listen(family)?))
+            Ok((family, testbed.base.listen(family)?))
         })
         .collect::<Result<_>>()?;
     for (_, listener) in &listeners {
-        watch.guard(listener.port(), "on", &[])?;
+        testbed.guard(listener.port(), "on", &[])?;
     }
-    let pair = &watch.bed.pair;
+    let pair = &testbed.base.pair;
     let before = TcpExt::read(&pair.client)?;
     let start = Instant::now();
     thread::scope(|scope| -> Result<()> {
@@ -356,7 +356,7 @@ fn at_once(mode: Mode) -> Result<()> {
     let sum: u64 = of.iter().map(|(_, count)| count).sum();
     // A machine that stands still for 200 ms probes, too.
     ensure!(sum * 50 <= CLIENTS * EACH, "{of:?}");
-    ensure!(watch.counters()?.get(GuardAccepted) == CLIENTS * EACH);
+    ensure!(testbed.counters()?.get(GuardAccepted) == CLIENTS * EACH);
     Ok(())
 }
 

@@ -6,15 +6,15 @@ use anyhow::{Context as _, Result, ensure};
 use aya::programs::{SchedClassifier, TcAttachType, TestRun as _, TestRunOptions};
 use fastrand::Rng;
 use tfo_common::counters::Counter::*;
-use tfo_tests::{
+use tfo_testbed::{
     packet::{Segment, flag},
     veth::{Family, SERVER_INTERFACE, server_port},
     xdp::Mode,
 };
 
-use crate::{
+use super::{
     stranger::Stranger,
-    watch::{Watch, grown},
+    testbed::{GuardTestbed, grown},
 };
 
 /// How many are made up; `TFO_ACKS` says otherwise, such as the 10,000,000 that take a minute on an idle machine.
@@ -26,10 +26,10 @@ const DROP: u32 = 2;
 struct Program(SchedClassifier);
 
 impl Program {
-    fn of(watch: &Watch) -> Result<Self> {
+    fn of(testbed: &GuardTestbed) -> Result<Self> {
         let ingress = TcAttachType::Ingress;
         let query = || SchedClassifier::query_tcx(SERVER_INTERFACE, ingress);
-        let (_, programs) = watch.bed.pair.server.run(query)?;
+        let (_, programs) = testbed.base.pair.server.run(query)?;
         let info = programs.into_iter().next().context("no program")?;
         Ok(Self(SchedClassifier::from_program_info(
             info,
@@ -81,14 +81,14 @@ impl Forger {
 #[test]
 fn none_of_a_million_acks_passes() -> Result<()> {
     let acks = env::var("TFO_ACKS").map_or(Ok(ACKS), |number| number.parse())?;
-    let watch = Watch::new(Mode::Generic)?;
-    let listener = watch.bed.listen(Family::V6)?;
-    watch.guard(listener.port(), "on", &[])?;
-    watch.past_grace(listener.port())?;
-    let program = Program::of(&watch)?;
-    let before = watch.counters()?;
+    let testbed = GuardTestbed::new(Mode::Generic)?;
+    let listener = testbed.base.listen(Family::V6)?;
+    testbed.guard(listener.port(), "on", &[])?;
+    testbed.past_grace(listener.port())?;
+    let program = Program::of(&testbed)?;
+    let before = testbed.counters()?;
     let mut random = Rng::new();
-    let server = &watch.bed.pair.server;
+    let server = &testbed.base.pair.server;
     server.run(|| -> Result<()> {
         for family in Family::BOTH {
             let mut forger = Forger::new(family, listener.port());
@@ -101,17 +101,17 @@ fn none_of_a_million_acks_passes() -> Result<()> {
         Ok(())
     })?;
     let wrong = acks / 2 * 2;
-    let now = watch.counters()?;
+    let now = testbed.counters()?;
     ensure!(grown(&before, &now) == [(GuardWrongAcks, wrong)]);
 
     // One that is true passes: the kernel opens no connection for a packet that never arrived, and says so.
     for family in Family::BOTH {
-        let mut stranger = Stranger::new(&watch.bed.pair, family, 0, listener.port())?;
+        let mut stranger = Stranger::new(&testbed.base.pair, family, 0, listener.port())?;
         let challenge = stranger.knock()?;
         let ack = stranger.proof(&challenge, b"").frame();
-        let before = watch.counters()?;
+        let before = testbed.counters()?;
         let verdict = server.run(|| program.run(&ack))?;
-        let grown = grown(&before, &watch.counters()?);
+        let grown = grown(&before, &testbed.counters()?);
         ensure!(
             verdict != DROP && grown == [(GuardRefused, 1)],
             "{family}: verdict {verdict}, {grown:?}"

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use tfo_common::counters::Counter::*;
-use tfo_tests::{
+use tfo_testbed::{
     kernel::TcpExt,
     netns::wait_for_listener,
     process::{self, Background},
@@ -20,7 +20,7 @@ use tfo_tests::{
     xdp::Mode,
 };
 
-use crate::watch::{Watch, grown};
+use super::testbed::{GuardTestbed, grown};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const PORT: u16 = 8080;
@@ -51,13 +51,13 @@ impl Drop for Directory {
 }
 
 /// Has curl ask the server five times by each family, the last ones with a cookie.
-fn ask(watch: &Watch) -> Result<()> {
+fn ask(testbed: &GuardTestbed) -> Result<()> {
     const TIMES: u64 = 5;
     for family in Family::BOTH {
         let url = format!("http://{}/page", server_port(family, PORT));
-        let before = watch.counters()?;
+        let before = testbed.counters()?;
         for _ in 0..TIMES {
-            let mut curl = watch.bed.pair.client.command("curl");
+            let mut curl = testbed.base.pair.client.command("curl");
             curl.args([
                 "--silent",
                 "--show-error",
@@ -69,7 +69,7 @@ fn ask(watch: &Watch) -> Result<()> {
             let page = process::succeed(&mut curl, LIMIT)?;
             ensure!(page == PAGE, "{page:?}");
         }
-        let after = watch.counters()?;
+        let after = testbed.counters()?;
         let grown = grown(&before, &after);
         let of = |counter| after.get(counter) - before.get(counter);
         ensure!(
@@ -79,18 +79,18 @@ fn ask(watch: &Watch) -> Result<()> {
             "{family}: {grown:?}"
         );
     }
-    let client = TcpExt::read(&watch.bed.pair.client)?;
+    let client = TcpExt::read(&testbed.base.pair.client)?;
     ensure!(client.get("TCPSynRetrans") == 0, "{client:?}");
     Ok(())
 }
 
 fn serve(program: &str, arguments: &[&str]) -> Result<()> {
-    let watch = Watch::new(Mode::Native)?;
-    watch.guard(PORT, "on", &[])?;
-    let mut server = watch.bed.pair.server.command(program);
+    let testbed = GuardTestbed::new(Mode::Native)?;
+    testbed.guard(PORT, "on", &[])?;
+    let mut server = testbed.base.pair.server.command(program);
     let _server = Background::start(server.args(arguments))?;
-    wait_for_listener(&watch.bed.pair.server, PORT)?;
-    ask(&watch)
+    wait_for_listener(&testbed.base.pair.server, PORT)?;
+    ask(&testbed)
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn pythons_http_server() -> Result<()> {
 }
 
 /// Sends as much to `listener` as goes in a second, and gives how much that was.
-fn pour(watch: &Watch, family: Family, listener: &TcpListener, port: u16) -> Result<u64> {
+fn pour(testbed: &GuardTestbed, family: Family, listener: &TcpListener, port: u16) -> Result<u64> {
     const TIME: Duration = Duration::from_secs(1);
     thread::scope(|scope| {
         let drain = scope.spawn(|| -> Result<u64> {
@@ -141,7 +141,7 @@ fn pour(watch: &Watch, family: Family, listener: &TcpListener, port: u16) -> Res
             }
         });
         let server = server_port(family, port);
-        let client = &watch.bed.pair.client;
+        let client = &testbed.base.pair.client;
         let mut stream = client.run(|| TcpStream::connect_timeout(&server, LIMIT))?;
         let data = vec![7; 1 << 18];
         let start = Instant::now();
@@ -158,26 +158,26 @@ fn pour(watch: &Watch, family: Family, listener: &TcpListener, port: u16) -> Res
 fn data_goes_as_fast_as_without_it() -> Result<()> {
     // Each way's best counts, and on a busy machine it takes a while until both had a good moment.
     const ROUNDS: u64 = 20;
-    let watch = Watch::new(Mode::Generic)?;
+    let testbed = GuardTestbed::new(Mode::Generic)?;
     for family in Family::BOTH {
-        let listeners = [watch.bed.listen(family)?, watch.bed.listen(family)?];
+        let listeners = [testbed.base.listen(family)?, testbed.base.listen(family)?];
         let ports = listeners.each_ref().map(Listener::port);
-        watch.guard(ports[1], "on", &[])?;
+        testbed.guard(ports[1], "on", &[])?;
         let [plain, guarded] = listeners.map(Listener::blocking);
         let listeners = [plain?, guarded?];
-        let before = watch.counters()?.get(GuardAccepted);
+        let before = testbed.counters()?.get(GuardAccepted);
         let mut best = [0; 2];
         let mut rounds = 0;
         while rounds < 3 || best[1] * 10 < best[0] * 9 {
             ensure!(rounds < ROUNDS, "{family}: {best:?} bytes a second");
             for ((best, listener), port) in best.iter_mut().zip(&listeners).zip(ports) {
-                *best = pour(&watch, family, listener, port)?.max(*best);
+                *best = pour(&testbed, family, listener, port)?.max(*best);
             }
             rounds += 1;
         }
         let [without, with] = best;
         println!("{family}: {without} bytes a second without the guard, {with} with it");
-        let accepted = watch.counters()?.get(GuardAccepted) - before;
+        let accepted = testbed.counters()?.get(GuardAccepted) - before;
         ensure!(accepted == rounds, "{accepted} through the guard");
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use etherparse::TcpSlice;
-use tfo_tests::{
+use tfo_testbed::{
     packet::{self, Segment, flag},
     raw::RawClient,
     veth::{Family, Pair, server_port},

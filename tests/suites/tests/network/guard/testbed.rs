@@ -4,10 +4,10 @@ use std::{process::Command, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::counters::{Counter, Counters};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     process,
     socket::{Connection, Listener, Method, Terms},
+    testbed::Testbed,
     tfo,
     veth::{CLIENT_INTERFACE, Family, Pair, server_port},
     xdp::{Mode, Other},
@@ -18,13 +18,13 @@ use tfo_userspace::datapath::{Namespace, NamespaceError, PortState};
 pub(crate) const PLENTY: &str = "1000000/s";
 
 /// A wire, with `tfo` in XDP at the server's end.
-pub(crate) struct Watch {
-    pub(crate) bed: Bed,
+pub(crate) struct GuardTestbed {
+    pub(crate) base: Testbed,
     /// veth hands frames that native XDP sends back only to an end that has a program, too.
     _client: Option<Other>,
 }
 
-impl Watch {
+impl GuardTestbed {
     pub(crate) fn new(mode: Mode) -> Result<Self> {
         Self::on(Pair::new()?, mode)
     }
@@ -32,9 +32,9 @@ impl Watch {
     pub(crate) fn on(pair: Pair, mode: Mode) -> Result<Self> {
         let native = mode == Mode::Native;
         let client = native.then(|| Other::attach(&pair.client, CLIENT_INTERFACE));
-        let bed = Bed::attach(pair, &["--mode", &mode.to_string()])?;
+        let base = Testbed::attach(pair, &["--mode", &mode.to_string()])?;
         Ok(Self {
-            bed,
+            base,
             _client: client.transpose()?,
         })
     }
@@ -49,12 +49,12 @@ impl Watch {
             }
         }
         arguments.extend(rates);
-        self.bed.tfo.done(&arguments).map(drop)
+        self.base.tfo.done(&arguments).map(drop)
     }
 
     /// As [`Self::guard`], on, with slots of time of 2 to the power of `shift` nanoseconds.
     pub(crate) fn guard_with_slots(&self, port: u16, shift: Option<u32>) -> Result<()> {
-        let server = &self.bed.pair.server;
+        let server = &self.base.pair.server;
         let mut command = Command::new(tfo::binary());
         command.args(["guard", "set", "on", "--port", &port.to_string()]);
         command.args(["--replies", PLENTY, "--proven", PLENTY]);
@@ -73,12 +73,12 @@ impl Watch {
 
     /// What the data path has counted.
     pub(crate) fn counters(&self) -> Result<Counters> {
-        Ok(self.bed.drift()?.ours.total)
+        Ok(self.base.drift()?.ours.total)
     }
 
     /// What the guard does at the port.
     pub(crate) fn state(&self, port: u16) -> Result<PortState> {
-        let server = &self.bed.pair.server;
+        let server = &self.base.pair.server;
         let state = server.run(|| Ok::<_, NamespaceError>(Namespace::current()?.guard()?))?;
         let ports = state.context("no guard")?.ports;
         let found = ports.into_iter().find(|state| state.port == port);

@@ -6,7 +6,7 @@ use tfo_common::{
     counters::Counter,
     policy::{Action, Cause, Class, Limit, Rate, Scope},
 };
-use tfo_tests::{
+use tfo_testbed::{
     policy::{everywhere, rule},
     veth::Family,
 };
@@ -15,7 +15,7 @@ use tfo_userspace::{
     policy::{LimitedSources, Lists, Policy, PortPolicy},
 };
 
-use crate::stage::{Has, Stage};
+use super::testbed::{Has, PolicyTestbed};
 
 /// One a second, and one at once: who comes next within the second is one too many.
 const ONE: Rate = Rate {
@@ -24,14 +24,14 @@ const ONE: Rate = Rate {
 };
 
 fn rules(mode: &str, family: Family) -> Result<()> {
-    let mut stage = Stage::new(mode, family)?;
+    let mut testbed = PolicyTestbed::new(mode, family)?;
     for has in [Has::Valid, Has::Stale, Has::Nothing] {
         for action in Action::ALL {
             if (has, action) == (Has::Nothing, Action::Reissue) {
                 continue;
             }
             let policy = everywhere(rule(has.class(), action));
-            stage
+            testbed
                 .check(has, policy, None, (action, Cause::Rule))
                 .with_context(|| format!("{mode}, {family}: {action:?} of {has:?}"))?;
         }
@@ -49,7 +49,7 @@ fn network(family: Family) -> Prefix {
 }
 
 fn lists(mode: &str, family: Family) -> Result<()> {
-    let mut stage = Stage::new(mode, family)?;
+    let mut testbed = PolicyTestbed::new(mode, family)?;
     let client = Prefix {
         address: family.client(),
         len: if family == Family::V4 { 32 } else { 128 },
@@ -66,13 +66,13 @@ fn lists(mode: &str, family: Family) -> Result<()> {
             },
             ..everywhere(denied)
         };
-        stage
+        testbed
             .check(Has::Valid, policy.clone(), None, (action, Cause::Denied))
             .with_context(|| format!("{mode}, {family}: denied, {action:?}"))?;
 
         // The longer prefix counts: this client is allowed, whatever the rule.
-        stage.prepare(Has::Valid)?;
-        stage.bed.set_policy(Some(Policy {
+        testbed.prepare(Has::Valid)?;
+        testbed.base.set_policy(Some(Policy {
             default: PortPolicy {
                 denied: action,
                 ..rule(Class::Valid, Action::Drop)
@@ -83,7 +83,7 @@ fn lists(mode: &str, family: Family) -> Result<()> {
             },
             ..policy
         }))?;
-        let came = stage.connect()?;
+        let came = testbed.connect()?;
         ensure!(
             came.exchange.in_syn && came.policy == [(Counter::PolicyAllowed, 1)],
             "{mode}, {family}: allowed: {came:?}"
@@ -93,7 +93,7 @@ fn lists(mode: &str, family: Family) -> Result<()> {
 }
 
 fn limits(mode: &str, family: Family) -> Result<()> {
-    let mut stage = Stage::new(mode, family)?;
+    let mut testbed = PolicyTestbed::new(mode, family)?;
     for class in Class::ALL {
         let has = match class {
             Class::Valid | Class::Data => Has::Valid,
@@ -121,11 +121,11 @@ fn limits(mode: &str, family: Family) -> Result<()> {
                 ..everywhere(limited)
             };
             // The first of a prefix passes.
-            stage
+            testbed
                 .check(has, policy.clone(), None, (Action::Pass, Cause::Rule))
                 .with_context(|| format!("{mode}, {family}: first {class:?}, {scope:?}"))?;
             let done = (class.over_limit(), Cause::Limit(class, scope));
-            stage
+            testbed
                 .check(has, policy, Some(class), done)
                 .with_context(|| format!("{mode}, {family}: second {class:?}, {scope:?}"))?;
         }

@@ -10,14 +10,14 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::policy::{Action, Class};
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     link::{Frames, LinkSocket},
     netns::{Netns, wait_until_up},
     packet::{Segment, experimental, fast_open},
     policy::{everywhere, put_in_force, rule},
     poll::patient,
     process,
+    testbed::Testbed,
     tshark::{self, Decoded, Link},
     tun::Tun,
     veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, SERVER_INTERFACE},
@@ -135,13 +135,13 @@ fn pseudo_header(packet: &[u8], family: Family) -> u16 {
 
 /// A wire behind which someone looks at what the program made of a SYN.
 struct Lookout {
-    bed: Bed,
+    testbed: Testbed,
     /// By family, as IPv4 and IPv6.
     captures: [LinkSocket; 2],
     server: [SocketAddr; 2],
     /// Where packets go on to; it outlives the captures.
     _sink: Option<Netns>,
-    _listener: Option<tfo_tests::socket::Listener>,
+    _listener: Option<tfo_testbed::socket::Listener>,
 }
 
 fn captures(netns: &Netns, interface: &str) -> Result<[LinkSocket; 2]> {
@@ -154,35 +154,35 @@ fn captures(netns: &Netns, interface: &str) -> Result<[LinkSocket; 2]> {
 impl Lookout {
     /// At the server's own interface: XDP comes before whoever captures there.
     fn at_the_server(mode: &str) -> Result<Self> {
-        let bed = Bed::attach(Pair::new()?, &["--mode", mode])?;
-        let listener = bed.listen(Family::V6)?;
+        let testbed = Testbed::attach(Pair::new()?, &["--mode", mode])?;
+        let listener = testbed.listen(Family::V6)?;
         let server = Family::BOTH.map(|family| SocketAddr::new(family.server(), listener.port()));
         Ok(Self {
-            captures: captures(&bed.pair.server, SERVER_INTERFACE)?,
+            captures: captures(&testbed.pair.server, SERVER_INTERFACE)?,
             server,
             _sink: None,
             _listener: Some(listener),
-            bed,
+            testbed,
         })
     }
 
     /// Behind the server, which forwards: who captures at its interface comes before TC.
     fn behind_the_server() -> Result<Self> {
-        let bed = Bed::attach(Pair::new()?, &["--mode", "tc", "--mirror", "packet"])?;
-        let sink = behind(&bed.pair.server)?;
+        let testbed = Testbed::attach(Pair::new()?, &["--mode", "tc", "--mirror", "packet"])?;
+        let sink = behind(&testbed.pair.server)?;
         Ok(Self {
             captures: captures(&sink, SINK)?,
             server: BEHIND.map(|address| SocketAddr::new(address, 443)),
             _sink: Some(sink),
             _listener: None,
-            bed,
+            testbed,
         })
     }
 
     /// Sends every case's SYN, with the checksum left to the card or not, and gives what comes out.
     fn look(&self, cases: &[Case], offload: bool) -> Result<Vec<Vec<u8>>> {
         let switch = if offload { "on" } else { "off" };
-        let client = &self.bed.pair.client;
+        let client = &self.testbed.pair.client;
         let mut ethtool = client.command("ethtool");
         process::succeed(ethtool.args(["-K", CLIENT_INTERFACE, "tx", switch]), LIMIT)?;
         let link = LinkSocket::open(client, CLIENT_INTERFACE, Frames::None)?;
@@ -190,10 +190,10 @@ impl Lookout {
         let mut frames = Vec::new();
         for (index, case) in cases.iter().enumerate() {
             let policy = everywhere(rule(Class::Bad, case.action));
-            self.bed.set_policy(Some(policy))?;
+            self.testbed.set_policy(Some(policy))?;
             let family = case.family as usize;
             let source = case.family.spare(1);
-            self.bed.pair.set_neighbour(source, NOBODYS_MAC)?;
+            self.testbed.pair.set_neighbour(source, NOBODYS_MAC)?;
             // Each from a port of its own: one that is known already is left alone.
             let port = u16::try_from(index)? + if offload { 41_000 } else { 40_000 };
             let syn = case.segment(SocketAddr::new(source, port), self.server[family]);
@@ -219,7 +219,7 @@ impl Lookout {
             }
             check(Link::Ethernet, &cases, frames).with_context(|| format!("offload {offload}"))?;
         }
-        let errors = checksum_errors(&self.bed.pair.server)?;
+        let errors = checksum_errors(&self.testbed.pair.server)?;
         ensure!(errors == 0, "the kernel refused {errors} checksums");
         Ok(())
     }
@@ -352,7 +352,7 @@ fn check_tun(mode: &str) -> Result<()> {
         ));
     }
     server.configure(&setup)?;
-    let tfo = tfo_tests::tfo::Tfo::new(&server);
+    let tfo = tfo_testbed::tfo::Tfo::new(&server);
     tfo.done(&["attach", INTERFACE, "--mode", mode, "--mirror", "packet"])?;
     let (link, header, captures) = match mode {
         "tc" => (Link::Ethernet, ETHERNET, captures(&sink, SINK)?),

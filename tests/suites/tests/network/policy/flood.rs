@@ -13,13 +13,13 @@ use tfo_common::{
     counters::Counter,
     policy::{Action, Class, Limit, Rate},
 };
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     link::{Frames, LinkSocket},
     packet::{Segment, fast_open, linux_options},
     policy::{everywhere, rule},
     poll::patient,
     socket::Method,
+    testbed::Testbed,
     veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, SERVER_INTERFACE},
 };
 use tfo_userspace::{
@@ -89,18 +89,18 @@ impl Frame {
     }
 }
 
-fn seen(bed: &Bed) -> Result<u64> {
-    Ok(bed.drift()?.ours.total.get(Counter::SynsWithData))
+fn seen(testbed: &Testbed) -> Result<u64> {
+    Ok(testbed.drift()?.ours.total.get(Counter::SynsWithData))
 }
 
 /// Sends until the data path has seen all of them.
-fn flood(bed: &Bed, port: u16) -> Result<()> {
-    let link = LinkSocket::open(&bed.pair.client, CLIENT_INTERFACE, Frames::None)?;
+fn flood(testbed: &Testbed, port: u16) -> Result<()> {
+    let link = LinkSocket::open(&testbed.pair.client, CLIENT_INTERFACE, Frames::None)?;
     let mut frames = Family::BOTH.map(|family| Frame::new(family, port));
     let mut random = fastrand::Rng::new();
     let deadline = Instant::now() + patient(LIMIT);
-    while seen(bed)? < SOURCES {
-        ensure!(Instant::now() < deadline, "{} SYNs only", seen(bed)?);
+    while seen(testbed)? < SOURCES {
+        ensure!(Instant::now() < deadline, "{} SYNs only", seen(testbed)?);
         for _ in 0..10_000 {
             for frame in &mut frames {
                 frame.randomize(&mut random);
@@ -146,29 +146,32 @@ fn policy() -> Policy {
     }
 }
 
-fn memory(bed: &Bed) -> Result<Memory> {
-    bed.pair.server.run(|| Ok(Namespace::current()?.memory()?))
+fn memory(testbed: &Testbed) -> Result<Memory> {
+    testbed
+        .pair
+        .server
+        .run(|| Ok(Namespace::current()?.memory()?))
 }
 
 #[test]
 fn a_million_sources_leave_honest_clients_served() -> Result<()> {
-    let bed = Bed::new()?;
+    let testbed = Testbed::new()?;
     // Whoever answers them speaks to nobody.
     for family in Family::BOTH {
-        bed.pair.set_neighbour(family.spare(0), NOBODYS_MAC)?;
+        testbed.pair.set_neighbour(family.spare(0), NOBODYS_MAC)?;
         let route = format!(
             "route add default via {} dev {SERVER_INTERFACE}",
             family.spare(0)
         );
-        bed.pair.server.configure(&[route])?;
+        testbed.pair.server.configure(&[route])?;
     }
-    let listeners = [bed.listen(Family::V4)?, bed.listen(Family::V6)?];
-    let flooded = bed.listen(Family::V6)?;
+    let listeners = [testbed.listen(Family::V4)?, testbed.listen(Family::V6)?];
+    let flooded = testbed.listen(Family::V6)?;
     for (family, listener) in Family::BOTH.into_iter().zip(&listeners) {
-        bed.after_handshake(listener, family, Method::SendTo)?;
+        testbed.after_handshake(listener, family, Method::SendTo)?;
     }
-    bed.set_policy(Some(policy()))?;
-    let before = memory(&bed)?;
+    testbed.set_policy(Some(policy()))?;
+    let before = memory(&testbed)?;
     let done = AtomicBool::new(false);
     let start = Instant::now();
     let (in_syn, connections) = thread::scope(|scope| -> Result<_> {
@@ -176,7 +179,7 @@ fn a_million_sources_leave_honest_clients_served() -> Result<()> {
             let (mut in_syn, mut connections) = (0_u32, 0_u32);
             while !done.load(Ordering::Relaxed) {
                 for (family, listener) in Family::BOTH.into_iter().zip(&listeners) {
-                    let exchange = bed.exchange(listener, family, Method::SendTo);
+                    let exchange = testbed.exchange(listener, family, Method::SendTo);
                     let exchange = exchange.with_context(|| format!("{family}"))?;
                     in_syn += u32::from(exchange.in_syn);
                     connections += 1;
@@ -184,14 +187,14 @@ fn a_million_sources_leave_honest_clients_served() -> Result<()> {
             }
             Ok((in_syn, connections))
         });
-        let flooded = flood(&bed, flooded.port());
+        let flooded = flood(&testbed, flooded.port());
         done.store(true, Ordering::Relaxed);
         let honest = honest.join().expect("no panic");
         flooded?;
         honest
     })?;
     let took = start.elapsed();
-    let stats = bed.equal()?;
+    let stats = testbed.equal()?;
     println!("{in_syn} of {connections} connections in the SYN, {took:?}: {stats:?}");
     // A SYN that the full wire loses is sent again as an ordinary one.
     ensure!(connections > 20 && in_syn * 10 >= connections * 9);
@@ -200,7 +203,7 @@ fn a_million_sources_leave_honest_clients_served() -> Result<()> {
         count(Counter::PolicyBadPort) > 900_000 && count(Counter::PolicyFallback) == 0,
         "{stats:?}"
     );
-    let after = memory(&bed)?;
+    let after = memory(&testbed)?;
     println!("{after:?}");
     ensure!(after == before, "before {before:?}\nafter {after:?}");
     ensure!(

@@ -6,6 +6,6 @@ mod decoder;
 mod flood;
 mod no_cookie;
 mod programs;
-mod stage;
 mod swaps;
+mod testbed;
 mod times;

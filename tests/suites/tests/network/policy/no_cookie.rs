@@ -5,14 +5,14 @@ use tfo_common::{
     counters::Counter,
     policy::{Action, Class},
 };
-use tfo_tests::{
+use tfo_testbed::{
     policy::{everywhere, rule},
     socket::{Listener, Settings},
     veth::Family,
 };
 use tfo_userspace::policy::PortPolicy;
 
-use crate::stage::{Has, Stage};
+use super::testbed::{Has, PolicyTestbed};
 
 /// By `net.ipv4.tcp_fastopen`, or by `TCP_FASTOPEN_NO_COOKIE`.
 #[derive(Clone, Copy, Debug)]
@@ -23,12 +23,12 @@ enum By {
 
 impl By {
     /// Has the server take data without a cookie, or not.
-    fn set(self, stage: &mut Stage, family: Family, on: bool) -> Result<()> {
+    fn set(self, testbed: &mut PolicyTestbed, family: Family, on: bool) -> Result<()> {
         match self {
             Self::Host => {
                 let bits = if on { "515" } else { "3" };
-                stage
-                    .bed
+                testbed
+                    .base
                     .pair
                     .server
                     .set_sysctl("net.ipv4.tcp_fastopen", bits)
@@ -39,7 +39,7 @@ impl By {
                     ..Settings::FAST_OPEN
                 };
                 let address = std::net::SocketAddr::new(family.unspecified(), 0);
-                stage.listener = Listener::with(&stage.bed.pair.server, address, &settings)?;
+                testbed.listener = Listener::with(&testbed.base.pair.server, address, &settings)?;
                 Ok(())
             }
         }
@@ -47,18 +47,18 @@ impl By {
 }
 
 fn check(by: By, mode: &str, family: Family) -> Result<()> {
-    let mut stage = Stage::new(mode, family)?;
+    let mut testbed = PolicyTestbed::new(mode, family)?;
     for has in [Has::Valid, Has::Stale] {
         for action in [Action::Reissue, Action::Fallback] {
             for instead in [Action::Pass, Action::Drop] {
-                by.set(&mut stage, family, false)?;
-                stage.prepare(has)?;
-                by.set(&mut stage, family, true)?;
-                stage.bed.set_policy(Some(everywhere(PortPolicy {
+                by.set(&mut testbed, family, false)?;
+                testbed.prepare(has)?;
+                by.set(&mut testbed, family, true)?;
+                testbed.base.set_policy(Some(everywhere(PortPolicy {
                     no_cookie: instead,
                     ..rule(has.class(), action)
                 })))?;
-                let came = stage.connect()?;
+                let came = testbed.connect()?;
                 let drop = instead == Action::Drop;
                 let counted = if drop {
                     vec![(Counter::PolicyDrop, 1), (Counter::PolicyRule, 1)]
@@ -80,14 +80,14 @@ fn check(by: By, mode: &str, family: Family) -> Result<()> {
 
 /// The client sends data without any option.
 fn data_alone(by: By, mode: &str, family: Family) -> Result<()> {
-    let mut stage = Stage::new(mode, family)?;
-    by.set(&mut stage, family, true)?;
-    let client = &stage.bed.pair.client;
+    let mut testbed = PolicyTestbed::new(mode, family)?;
+    by.set(&mut testbed, family, true)?;
+    let client = &testbed.base.pair.client;
     client.set_sysctl("net.ipv4.tcp_fastopen", "5")?;
     for action in [Action::Pass, Action::Drop] {
         let policy = everywhere(rule(Class::Data, action));
-        stage.bed.set_policy(Some(policy))?;
-        let came = stage.connect().with_context(|| format!("{action:?}"))?;
+        testbed.base.set_policy(Some(policy))?;
+        let came = testbed.connect().with_context(|| format!("{action:?}"))?;
         ensure!(
             came.exchange.in_syn == (action == Action::Pass)
                 && came.retransmitted == u64::from(action == Action::Drop),

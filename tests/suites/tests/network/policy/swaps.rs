@@ -10,10 +10,10 @@ use tfo_common::{
     counters::Counter,
     policy::{Action, Class},
 };
-use tfo_tests::{
-    bed::Bed,
+use tfo_testbed::{
     policy::{everywhere, rule},
     socket::Method,
+    testbed::Testbed,
     veth::Family,
 };
 
@@ -21,21 +21,22 @@ const SWAPS: usize = 200;
 
 #[test]
 fn no_connection_is_lost_to_two_hundred_swaps() -> Result<()> {
-    let bed = Bed::new()?;
+    let testbed = Testbed::new()?;
     for family in Family::BOTH {
-        bed.exchange(&bed.listen(family)?, family, Method::SendTo)?;
+        testbed.exchange(&testbed.listen(family)?, family, Method::SendTo)?;
     }
     let policies =
         [Action::Reissue, Action::Fallback].map(|action| everywhere(rule(Class::Valid, action)));
     let done = AtomicBool::new(false);
     let connections = thread::scope(|scope| -> Result<usize> {
         let clients = Family::BOTH.map(|family| {
-            let (bed, done) = (&bed, &done);
+            let (testbed, done) = (&testbed, &done);
             scope.spawn(move || -> Result<usize> {
-                let listener = bed.listen(family)?;
+                let listener = testbed.listen(family)?;
                 let mut connections = 0;
                 while !done.load(Ordering::Relaxed) {
-                    bed.exchange(&listener, family, Method::SendTo)
+                    testbed
+                        .exchange(&listener, family, Method::SendTo)
                         .with_context(|| format!("{family}, connection {connections}"))?;
                     connections += 1;
                 }
@@ -46,14 +47,14 @@ fn no_connection_is_lost_to_two_hundred_swaps() -> Result<()> {
             .iter()
             .cycle()
             .take(SWAPS)
-            .try_for_each(|policy| bed.set_policy(Some(policy.clone())));
+            .try_for_each(|policy| testbed.set_policy(Some(policy.clone())));
         done.store(true, Ordering::Relaxed);
         let connections = clients.map(|client| client.join().expect("no panic"));
         swapped?;
         let [v4, v6] = connections;
         Ok(v4? + v6?)
     })?;
-    let stats = bed.equal()?;
+    let stats = testbed.equal()?;
     println!("{SWAPS} swaps, {connections} connections: {stats:?}");
     let count = |counter: Counter| stats.counters.get(counter.name()).copied().unwrap_or(0);
     // Each met one of the two, and never neither, but for those that came before the first.

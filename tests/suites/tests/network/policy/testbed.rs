@@ -6,12 +6,12 @@ use tfo_common::{
     counters::{Counter, Counters},
     policy::{Action, Cause, Class},
 };
-use tfo_tests::{
-    bed::{Bed, Exchange, Tally, exchange},
+use tfo_testbed::{
     kernel::TcpExt,
     keys::{self, KeyFile},
     raw::{RawClient, RawSyn},
     socket::{Listener, Method},
+    testbed::{Exchange, Tally, Testbed, exchange},
     veth::{Family, Pair, server_port},
 };
 use tfo_userspace::policy::Policy;
@@ -53,8 +53,8 @@ pub(crate) struct Came {
 }
 
 /// A client, a server, and the policy between them.
-pub(crate) struct Stage {
-    pub(crate) bed: Bed,
+pub(crate) struct PolicyTestbed {
+    pub(crate) base: Testbed,
     pub(crate) listener: Listener,
     raw: RawClient,
     family: Family,
@@ -62,28 +62,28 @@ pub(crate) struct Stage {
     keys: [&'static str; 2],
 }
 
-impl Stage {
+impl PolicyTestbed {
     pub(crate) fn new(mode: &str, family: Family) -> Result<Self> {
         Self::on(Pair::new()?, mode, family)
     }
 
     pub(crate) fn on(pair: Pair, mode: &str, family: Family) -> Result<Self> {
-        let bed = Bed::attach(pair, &["--mode", mode])?;
-        let stage = Self {
-            listener: bed.listen(family)?,
-            raw: RawClient::new(&bed.pair, family, 0)?,
-            bed,
+        let base = Testbed::attach(pair, &["--mode", mode])?;
+        let testbed = Self {
+            listener: base.listen(family)?,
+            raw: RawClient::new(&base.pair, family, 0)?,
+            base,
             family,
             keys: [keys::COUNTING, keys::OTHER],
         };
-        stage.set_key()?;
-        Ok(stage)
+        testbed.set_key()?;
+        Ok(testbed)
     }
 
     fn set_key(&self) -> Result<()> {
         let file = KeyFile::new(self.keys[0])?;
         let set = ["keys", "set", "--file", file.path()];
-        self.bed.tfo.done(&set).map(drop)
+        self.base.tfo.done(&set).map(drop)
     }
 
     fn key(&self, index: usize) -> Result<Key> {
@@ -101,13 +101,13 @@ impl Stage {
 
     /// What the client's kernel remembers of the server.
     pub(crate) fn metrics(&self) -> Result<String> {
-        self.bed.pair.metrics(self.family)
+        self.base.pair.metrics(self.family)
     }
 
     /// Sees to it that the client knows just that. No policy is in force then.
     pub(crate) fn prepare(&mut self, has: Has) -> Result<()> {
-        self.bed.set_policy(None)?;
-        self.bed.pair.forget_cookies()?;
+        self.base.set_policy(None)?;
+        self.base.pair.forget_cookies()?;
         if has == Has::Nothing {
             return Ok(());
         }
@@ -118,7 +118,7 @@ impl Stage {
         }
         let [fresh, stale] = self.cookies()?;
         let expected = if has == Has::Stale { stale } else { fresh };
-        ensure!(self.bed.pair.cached_cookie(self.family)? == Some(expected));
+        ensure!(self.base.pair.cached_cookie(self.family)? == Some(expected));
         Ok(())
     }
 
@@ -140,7 +140,7 @@ impl Stage {
     }
 
     fn exchange(&self) -> Result<Exchange> {
-        exchange(&self.bed.pair, &self.listener, self.family, Method::SendTo)
+        exchange(&self.base.pair, &self.listener, self.family, Method::SendTo)
     }
 
     /// Has the client connect, and says what came of it: `tfo` and the kernel must agree.
@@ -167,12 +167,12 @@ impl Stage {
             tally: after.ours.less(before.ours),
             policy: policy.filter(|(_, grown)| *grown > 0).collect(),
             retransmitted: after.retransmitted - before.retransmitted,
-            cookie: self.bed.pair.cached_cookie(self.family)?,
+            cookie: self.base.pair.cached_cookie(self.family)?,
         })
     }
 
     fn counted(&self) -> Result<Counted> {
-        let drift = self.bed.drift()?;
+        let drift = self.base.drift()?;
         let of = |values: &dyn Fn(usize, Counter) -> u64| {
             Tally::of(|name| {
                 let mut all = Counter::MIRRORED.into_iter().enumerate();
@@ -184,7 +184,7 @@ impl Stage {
             ours: of(&|_, counter| drift.ours.total.get(counter)),
             kernel: of(&|index, _| drift.kernel[index]),
             counters: drift.ours.total,
-            retransmitted: TcpExt::read(&self.bed.pair.client)?.get("TCPSynRetrans"),
+            retransmitted: TcpExt::read(&self.base.pair.client)?.get("TCPSynRetrans"),
         })
     }
 
@@ -198,7 +198,7 @@ impl Stage {
         (action, cause): (Action, Cause),
     ) -> Result<()> {
         self.prepare(has)?;
-        self.bed.set_policy(Some(policy))?;
+        self.base.set_policy(Some(policy))?;
         if let Some(class) = spent {
             self.drain(class)?;
         }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::policy::Action;
-use tfo_tests::{
+use tfo_testbed::{
     policy::{everywhere, rule},
     veth::{Family, Pair},
 };
 
-use crate::stage::{Has, Stage};
+use super::testbed::{Has, PolicyTestbed};
 
 const ONE_WAY: Duration = Duration::from_millis(150);
 /// The kernel's first retransmission timeout.
@@ -50,14 +50,14 @@ const fn expected(has: Has, action: Action) -> [Took; 3] {
     }
 }
 
-fn measure(stage: &Stage) -> Result<Took> {
-    let came = stage.connect()?;
-    let [fresh, _] = stage.cookies()?;
+fn measure(testbed: &PolicyTestbed) -> Result<Took> {
+    let came = testbed.connect()?;
+    let [fresh, _] = testbed.cookies()?;
     let took = came.exchange.took;
     let timeouts = u32::from(took >= TIMEOUT);
     let in_rounds = took.saturating_sub(timeouts * TIMEOUT);
     let round = 2 * ONE_WAY;
-    println!("  {took:?} {}", stage.metrics()?);
+    println!("  {took:?} {}", testbed.metrics()?);
     Ok(Took {
         timeouts,
         rounds: (in_rounds.as_millis() / round.as_millis()) as u32,
@@ -66,19 +66,19 @@ fn measure(stage: &Stage) -> Result<Took> {
 }
 
 fn times(family: Family) -> Result<()> {
-    let mut stage = Stage::on(Pair::delayed(ONE_WAY)?, "native", family)?;
+    let mut testbed = PolicyTestbed::on(Pair::delayed(ONE_WAY)?, "native", family)?;
     for has in [Has::Valid, Has::Stale] {
         for action in Action::ALL {
             let expected = expected(has, action);
             let mut least: Option<[Took; 3]> = None;
             for _ in 0..TRIES {
                 println!("{family}: {action:?} of {has:?}");
-                stage.prepare(has)?;
+                testbed.prepare(has)?;
                 let policy = everywhere(rule(has.class(), action));
-                stage.bed.set_policy(Some(policy))?;
+                testbed.base.set_policy(Some(policy))?;
                 let mut three = least.unwrap_or(expected);
                 for (index, each) in three.iter_mut().enumerate() {
-                    let took = measure(&stage)?;
+                    let took = measure(&testbed)?;
                     let before = least.map_or(u32::MAX, |least| least[index].rounds);
                     let rounds = took.rounds.min(before);
                     *each = Took { rounds, ..took };
@@ -112,30 +112,30 @@ fn a_reply_takes_as_many_round_trips_as_it_should_v6() -> Result<()> {
 #[test]
 fn what_becomes_of_requests_that_never_arrive() -> Result<()> {
     for action in [Action::Fallback, Action::Drop] {
-        let mut stage = Stage::new("native", Family::V4)?;
-        stage.prepare(Has::Nothing)?;
+        let mut testbed = PolicyTestbed::new("native", Family::V4)?;
+        testbed.prepare(Has::Nothing)?;
         let policy = everywhere(rule(Has::Nothing.class(), action));
-        stage.bed.set_policy(Some(policy))?;
+        testbed.base.set_policy(Some(policy))?;
         let mut experimental = Vec::new();
         for _ in 0..4 {
-            let counted = |stage: &Stage| -> Result<_> {
-                let total = stage.bed.drift()?.ours.total;
+            let counted = |testbed: &PolicyTestbed| -> Result<_> {
+                let total = testbed.base.drift()?.ours.total;
                 Ok(total.get(tfo_common::counters::Counter::OptionsExperimental))
             };
-            let before = counted(&stage)?;
-            stage.connect().with_context(|| format!("{action:?}"))?;
-            experimental.push(counted(&stage)? - before);
+            let before = counted(&testbed)?;
+            testbed.connect().with_context(|| format!("{action:?}"))?;
+            experimental.push(counted(&testbed)? - before);
         }
-        println!("{action:?}: {experimental:?} {}", stage.metrics()?);
+        println!("{action:?}: {experimental:?} {}", testbed.metrics()?);
         let expected = match action {
             Action::Fallback => [0, 1, 0, 0],
             _ => [0; 4],
         };
         ensure!(experimental == expected, "{action:?}: {experimental:?}");
         // Once the policy is gone, the client gets its cookie and uses it.
-        stage.bed.set_policy(None)?;
-        ensure!(stage.connect()?.tally.requests == 1);
-        ensure!(stage.connect()?.exchange.in_syn);
+        testbed.base.set_policy(None)?;
+        ensure!(testbed.connect()?.tally.requests == 1);
+        ensure!(testbed.connect()?.exchange.in_syn);
     }
     Ok(())
 }

@@ -31,8 +31,8 @@ fn demonstrate() -> Result<bool> {
         "it makes network namespaces and attaches to one: run it as root"
     );
     signals::listen()?;
-    let (bed, times) = script::play()?;
-    let equal = report::counters(&bed)?;
-    report::times(&bed, &times)?;
+    let (testbed, times) = script::play()?;
+    let equal = report::counters(&testbed)?;
+    report::times(&testbed, &times)?;
     Ok(equal)
 }

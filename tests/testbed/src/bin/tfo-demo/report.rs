@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use tfo_common::counters::Counter;
-use tfo_tests::bed::{Bed, Exchange};
+use tfo_testbed::testbed::{Exchange, Testbed};
 
 use crate::script::milliseconds;
 
@@ -38,9 +38,9 @@ pub(crate) fn line(text: &str) -> Result<()> {
 }
 
 /// Prints what `tfo` counted beside what the kernel's own file says. `true` where they are equal.
-pub(crate) fn counters(bed: &Bed) -> Result<bool> {
-    let stats = bed.tfo.stats()?;
-    let kernel = bed.kernel()?;
+pub(crate) fn counters(testbed: &Testbed) -> Result<bool> {
+    let stats = testbed.tfo.stats()?;
+    let kernel = testbed.kernel()?;
     let mut equal = true;
     line(&format!(
         "\n  {:<26}{:>8}{:>8}{:>8}",
@@ -68,12 +68,12 @@ pub(crate) fn counters(bed: &Bed) -> Result<bool> {
 }
 
 /// Prints how much sooner a reply came where the request went in the SYN.
-pub(crate) fn times(bed: &Bed, times: &Times) -> Result<()> {
+pub(crate) fn times(testbed: &Testbed, times: &Times) -> Result<()> {
     let (Some(plain), Some(fast)) = (median(&times.plain), median(&times.fast)) else {
         return Ok(());
     };
     let saved = milliseconds(plain) - milliseconds(fast);
-    let round_trip = milliseconds(bed.pair.one_way()) * 2.0;
+    let round_trip = milliseconds(testbed.pair.one_way()) * 2.0;
     line(&format!(
         "  the server read {} of {} requests in a SYN before the handshake ended; their replies came after \
          {:.1} ms,\n  the others after {:.1} ms (medians): {saved:.1} ms saved, or {:.2} round trips of \

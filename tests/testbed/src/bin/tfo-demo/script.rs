@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_tests::{
-    bed::{Bed, Exchange},
+use tfo_testbed::{
     keys::{self, KeyFile},
     socket::{Listener, Method},
+    testbed::{Exchange, Testbed},
     veth::{Family, Pair, SERVER_INTERFACE},
     xdp,
 };
@@ -31,17 +31,17 @@ enum Expected {
 }
 
 /// Plays all steps. Gives the server, still attached, and how long the connections took.
-pub(crate) fn play() -> Result<(Bed, Times)> {
+pub(crate) fn play() -> Result<(Testbed, Times)> {
     let mut times = Times::default();
     line(&format!(
         "A client and a server in namespaces of their own, {} ms apart, and the time from connecting to the reply:",
         ONE_WAY.as_millis()
     ))?;
-    let bed = Bed::idle(Pair::delayed(ONE_WAY)?)?;
+    let testbed = Testbed::idle(Pair::delayed(ONE_WAY)?)?;
     signals::check()?;
 
-    bed.tfo.done(&["attach", SERVER_INTERFACE])?;
-    let server = &bed.pair.server;
+    testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
+    let server = &testbed.pair.server;
     let (mode, id) =
         xdp::attached(server, SERVER_INTERFACE)?.context("attached, but nothing is there")?;
     say(
@@ -49,12 +49,12 @@ pub(crate) fn play() -> Result<(Bed, Times)> {
         &format!("program {id} on the server's {SERVER_INTERFACE}, {mode} XDP"),
     )?;
 
-    let listener = bed.listen(Family::V6)?;
+    let listener = testbed.listen(Family::V6)?;
     let mut connect = |method, expected, what: &str| -> Result<()> {
         let mut took = Vec::new();
         for family in Family::BOTH {
             signals::check()?;
-            let exchange = connection(&bed, &listener, family, method, expected)?;
+            let exchange = connection(&testbed, &listener, family, method, expected)?;
             times.add(&exchange);
             took.push(format!("{family} {:.0} ms", milliseconds(exchange.took)));
         }
@@ -65,7 +65,7 @@ pub(crate) fn play() -> Result<(Bed, Times)> {
     connect(SendTo, AfterHandshake, "the client asks for a cookie")?;
     connect(SendTo, InSyn, "the request is in the SYN, with the cookie")?;
 
-    bed.tfo.done(&["keys", "rotate"])?;
+    testbed.tfo.done(&["keys", "rotate"])?;
     say(
         "tfo keys rotate",
         "a new key makes the cookies; those of the old one stay valid",
@@ -74,7 +74,7 @@ pub(crate) fn play() -> Result<(Bed, Times)> {
     connect(SendTo, InSyn, "the new key's cookie is taken")?;
 
     let file = KeyFile::new(keys::COUNTING)?;
-    bed.tfo.done(&["keys", "set", "--file", file.path()])?;
+    testbed.tfo.done(&["keys", "set", "--file", file.path()])?;
     say(
         "tfo keys set",
         "a wholly new key; no cookie so far is valid",
@@ -89,18 +89,18 @@ pub(crate) fn play() -> Result<(Bed, Times)> {
         InSyn,
         "recovered: the cookie that came back is taken",
     )?;
-    Ok((bed, times))
+    Ok((testbed, times))
 }
 
 /// One connection, which has to go as expected.
 fn connection(
-    bed: &Bed,
+    testbed: &Testbed,
     listener: &Listener,
     family: Family,
     method: Method,
     expected: Expected,
 ) -> Result<Exchange> {
-    let exchange = bed.exchange(listener, family, method)?;
+    let exchange = testbed.exchange(listener, family, method)?;
     ensure!(
         exchange.in_syn == (expected == InSyn),
         "{family}: not as expected: {exchange:?}"
