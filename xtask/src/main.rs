@@ -73,7 +73,7 @@ enum Task {
         /// Minutes that each kernel may take
         #[arg(long, default_value_t = 30, value_name = "MINUTES")]
         limit: u64,
-        /// Write the README's table of kernels, with this machine's own
+        /// Write the table of kernels in docs/reference.md, with this machine's own
         #[arg(long, conflicts_with = "suites")]
         table: bool,
     },

@@ -53,7 +53,7 @@ pub struct Plan {
     pub suites: Vec<String>,
     /// How long a guest may take.
     pub limit: Duration,
-    /// Write the README's table, with this machine's kernel beside the others.
+    /// Write the table in docs/reference.md, with this machine's kernel beside the others.
     pub table: bool,
 }
 
@@ -133,7 +133,7 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
             kernels.push(Features::saved(&folder.join(FEATURES))?);
         }
         kernels.push(here);
-        table::write(&kernels, &repository().join("README.md"))?;
+        table::write(&kernels, &repository().join("docs/reference.md"))?;
     }
     let mut code = ExitCode::SUCCESS;
     for (release, verdict) in &verdicts {
