@@ -99,14 +99,13 @@ fn refusals() {
         rules(None, false),
     ];
     let of = |fault, md5, ao| {
-        let signatures = Signatures {
-            fault,
-            md5,
-            ao,
-        };
+        let signatures = Signatures { fault, md5, ao };
         [new, with_ao, old].map(|rules| signatures.check(&rules))
     };
-    let (broken, unexpected) = (Some(SignatureFault::BrokenList), Some(SignatureFault::Unexpected));
+    let (broken, unexpected) = (
+        Some(SignatureFault::BrokenList),
+        Some(SignatureFault::Unexpected),
+    );
     assert_eq!(of(0, 0, 0), [None; 3]);
     assert_eq!(of(4, 0, 0), [None; 3]);
     assert_eq!(of(5, 0, 0), [None, broken, None]);

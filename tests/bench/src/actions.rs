@@ -3,7 +3,10 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use tfo_common::policy::{Action, Class, Limit, Rate};
+use tfo_common::{
+    policy::{Action, Class, Limit},
+    rate::Rate,
+};
 use tfo_testbed::{
     packet::{Segment, fast_open},
     program::{PASS, Program},

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
-use tfo_common::guard::Mode;
+use tfo_common::guard::GuardMode;
 use tfo_testbed::{
     keys,
     netns::Netns,
@@ -32,7 +32,7 @@ const BACK: u32 = 3;
 /// A frame, and what becomes of it.
 struct Case {
     name: &'static str,
-    mode: Option<Mode>,
+    mode: Option<GuardMode>,
     frame: Vec<u8>,
     verdict: u32,
 }
@@ -54,26 +54,26 @@ fn cases() -> Vec<Case> {
         of("plain SYN, no guard", None, plain(), PASS),
         of(
             "plain SYN, guard of another port",
-            Some(Mode::Off),
+            Some(GuardMode::Off),
             plain(),
             PASS,
         ),
-        of("plain SYN, challenged", Some(Mode::On), plain(), BACK),
+        of("plain SYN, challenged", Some(GuardMode::On), plain(), BACK),
         of(
             "plain SYN of IPv6, challenged",
-            Some(Mode::On),
+            Some(GuardMode::On),
             between((v6(7), 50_000).into(), (v6(2), PORT).into()).options(&USUAL_OPTIONS),
             BACK,
         ),
         of(
             "request, challenged and given a cookie",
-            Some(Mode::On),
+            Some(GuardMode::On),
             syn().options(&[&USUAL_OPTIONS[..], &fast_open(&[])].concat()),
             BACK,
         ),
         of(
             "data and a bad cookie, challenged and given a cookie",
-            Some(Mode::On),
+            Some(GuardMode::On),
             syn()
                 .options(&fast_open(b"crumbles"))
                 .data(b"GET / HTTP/1.1"),
@@ -87,7 +87,7 @@ fn cases() -> Vec<Case> {
         ),
         of(
             "data and a valid cookie, proven",
-            Some(Mode::On),
+            Some(GuardMode::On),
             syn().options(&fast_open(&valid)).data(b"GET / HTTP/1.1"),
             PASS,
         ),
@@ -116,10 +116,14 @@ fn run(effort: &Effort) -> Result<Table> {
         for (case, samples) in cases.iter().zip(&mut samples) {
             let guard = case.mode.map(|mode| {
                 let rule = PortGuard {
-                    mode: Mode::On,
+                    mode: GuardMode::On,
                     ..PortGuard::default()
                 };
-                let port = if mode == Mode::On { PORT } else { PORT + 1 };
+                let port = if mode == GuardMode::On {
+                    PORT
+                } else {
+                    PORT + 1
+                };
                 Guard {
                     replies: MANY,
                     proven: MANY,

@@ -4,7 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::XdpMode;
-use tfo_common::policy::{Action, Class, Rate};
+use tfo_common::{
+    policy::{Action, Class},
+    rate::Rate,
+};
 use tfo_testbed::{
     netns::{Netns, wait_until_up},
     packet::{Segment, fast_open},

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tfo_common::{cookie::KeySet, maps::COUNTER_SLOTS};
+use tfo_common::{abi::COUNTER_SLOTS, fastopen::KeySet};
 use tfo_testbed::{
     netns::Netns,
     packet::{Segment, fast_open, flag, linux_options},

@@ -5,7 +5,7 @@ use aya::{
     Btf, EbpfLoader,
     programs::{Program, ProgramInfo, Xdp},
 };
-use tfo_common::maps::{
+use tfo_common::abi::{
     LISTENERS_PROGRAM, SOCKET_OFFSETS, SocketOffsets, TC_POLICY, TC_PROGRAM, XDP_POLICY,
     XDP_PROGRAM,
 };
@@ -24,8 +24,8 @@ pub(crate) fn tables(peers: &[(&str, &Xdp)]) -> Result<[Table; 2]> {
         for (name, program) in [
             ("XDP", XDP_PROGRAM),
             ("TC", TC_PROGRAM),
-            ("policies in XDP", XDP_POLICY[0]),
-            ("policies in TC", TC_POLICY[0]),
+            ("policies in XDP", XDP_POLICY),
+            ("policies in TC", TC_POLICY),
         ] {
             programs.push((format!("tfo, {name}, {mirror}"), load(program, &offsets)?));
         }

@@ -11,7 +11,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_common::cookie::{Addresses, Cookie, Key};
+use tfo_common::{
+    fastopen::{Cookie, Key},
+    wire::addresses::Addresses,
+};
 
 use crate::{
     netns::Netns,
@@ -70,7 +73,7 @@ pub fn cookie(key: &Key, client: IpAddr, server: IpAddr) -> [u8; Cookie::LEN] {
         (IpAddr::V6(client), IpAddr::V6(server)) => Addresses::v6(client.octets(), server.octets()),
         _ => panic!("no packet goes from {client} to {server}"),
     };
-    Cookie::issue(key, &addresses).to_bytes()
+    key.cookie(&addresses).to_bytes()
 }
 
 /// Makes sure that the client's kernel has the cookie of `key` for the server.

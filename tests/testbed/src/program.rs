@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use tfo_common::{
-    cookie::{Key, KeySet},
     counters::{Counter, Counters},
+    fastopen::{Key, KeySet},
 };
 use tfo_userspace::datapath::{Datapath, Mirror, Settings, Snapshot};
 

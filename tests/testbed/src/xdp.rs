@@ -8,7 +8,7 @@ use aya::{
     programs::{Xdp, XdpMode},
 };
 use serde_json::Value;
-use tfo_common::maps::XDP_PROGRAM;
+use tfo_common::abi::XDP_PROGRAM;
 use tfo_userspace::datapath::OBJECT;
 
 use crate::{netns::Netns, sockopt::netns_cookie};

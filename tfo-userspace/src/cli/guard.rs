@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
-use tfo_common::{guard::Mode, policy::Rate};
+use tfo_common::{guard::GuardMode, rate::Rate};
 use tfo_userspace::{
     config::{Parsed, parse_interval},
     datapath::{GuardChange, GuardState, Namespace, PortState, Unguarded},
@@ -64,7 +64,7 @@ enum ModeArg {
     Auto,
 }
 
-impl From<ModeArg> for Mode {
+impl From<ModeArg> for GuardMode {
     fn from(mode: ModeArg) -> Self {
         match mode {
             ModeArg::Off => Self::Off,
@@ -128,7 +128,7 @@ impl SetArgs {
         let over = |below: Option<PortGuard>| {
             let below = below.unwrap_or_default();
             PortGuard {
-                mode: self.mode.map_or(below.mode, Mode::from),
+                mode: self.mode.map_or(below.mode, GuardMode::from),
                 above: rate(self.above, below.above),
                 quiet: self.quiet.unwrap_or(below.quiet),
             }
@@ -172,7 +172,7 @@ fn text(state: &GuardState) -> String {
             switches,
             ..
         } = port;
-        let auto = rule.mode == Mode::Auto;
+        let auto = rule.mode == GuardMode::Auto;
         let of_auto = |text: String| if auto { text } else { "-".to_owned() };
         vec![
             name(port.port),

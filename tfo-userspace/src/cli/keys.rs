@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use tfo_common::cookie::Key;
+use tfo_common::fastopen::Key;
 use tfo_userspace::{
     datapath::Namespace,
     kernel::sysctl,

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::json;
 use tfo_common::{
     counters::{Counter, Counters},
-    policy::Rate,
+    rate::Rate,
 };
 use tfo_userspace::kernel::sysctl;
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
-use tfo_common::{guard::Mode, policy::Rate};
+use tfo_common::{guard::GuardMode, rate::Rate};
 use toml::Spanned;
 
 use super::{
@@ -31,7 +31,7 @@ pub(super) struct GuardSection {
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 struct PortGuardSection {
     /// Always, never, or while the port is flooded.
-    mode: Option<Parsed<Mode>>,
+    mode: Option<Parsed<GuardMode>>,
     /// The rate of unproven SYNs above which the port is flooded.
     above: Option<Parsed<Rate>>,
     /// The time for which the port stays guarded after the flood.
@@ -46,7 +46,7 @@ impl PortGuardSection {
                 "it does not say when to guard: add mode = \"auto\", \"on\" or \"off\"".into(),
             );
         };
-        if mode != Mode::Auto && (self.above.is_some() || self.quiet.is_some()) {
+        if mode != GuardMode::Auto && (self.above.is_some() || self.quiet.is_some()) {
             return Err(format!(
                 "above and quiet apply to mode = \"auto\", not to {:?}: remove them, or change the mode",
                 mode.name()

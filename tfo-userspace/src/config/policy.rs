@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
-use tfo_common::policy::{Action, Limit, Rate};
+use tfo_common::{
+    policy::{Action, Limit},
+    rate::Rate,
+};
 use toml::Spanned;
 
 use super::{

@@ -3,10 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use serde::Deserialize;
-use tfo_common::{
-    guard::Mode,
-    policy::{Action, Rate},
-};
+use tfo_common::{guard::GuardMode, policy::Action, rate::Rate};
 
 use super::interval::parse_interval;
 use crate::model::{ListenAddress, parse_rate};
@@ -46,11 +43,11 @@ impl FromStr for Parsed<Action> {
     }
 }
 
-impl FromStr for Parsed<Mode> {
+impl FromStr for Parsed<GuardMode> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mode = Mode::ALL.into_iter().find(|mode| mode.name() == text);
+        let mode = GuardMode::ALL.into_iter().find(|mode| mode.name() == text);
         mode.map(Self)
             .ok_or_else(|| format!("{text:?} is no mode: write off, on or auto"))
     }

@@ -200,7 +200,7 @@ impl KeyFingerprints {
 
 #[cfg(test)]
 mod tests {
-    use tfo_common::cookie::Key;
+    use tfo_common::fastopen::Key;
 
     use super::*;
     use crate::doctor::{

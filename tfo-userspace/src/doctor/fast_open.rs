@@ -2,7 +2,7 @@
 
 use std::{fs, io, time::Duration};
 
-use tfo_common::socket::{NO_COOKIE, SERVER};
+use tfo_common::classify::socket::{NO_COOKIE, SERVER};
 use tokio::time::{Instant, sleep_until};
 
 use super::finding::Finding;

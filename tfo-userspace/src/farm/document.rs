@@ -10,7 +10,7 @@ use chacha20poly1305::{
     aead::generic_array::typenum::Unsigned,
 };
 use serde::{Deserialize, Serialize};
-use tfo_common::cookie::Key;
+use tfo_common::fastopen::Key;
 use zeroize::Zeroizing;
 
 use super::phase::{FarmState, Phase, Position};

@@ -16,7 +16,7 @@
 use std::{cmp::Ordering, fmt};
 
 use serde::{Deserialize, Serialize};
-use tfo_common::cookie::Key;
+use tfo_common::fastopen::Key;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::model::KeyPair;

@@ -69,7 +69,7 @@ fn switches(before: Option<&PortState>, now: &PortState) -> Vec<Switch> {
 
 #[cfg(test)]
 mod tests {
-    use tfo_common::guard::Mode;
+    use tfo_common::guard::GuardMode;
 
     use super::*;
     use crate::model::PortGuard;
@@ -78,7 +78,7 @@ mod tests {
         PortState {
             port: 443,
             rule: PortGuard {
-                mode: Mode::Auto,
+                mode: GuardMode::Auto,
                 ..PortGuard::default()
             },
             on,

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
 };
 
-use tfo_common::socket::{NO_COOKIE, SERVER};
+use tfo_common::classify::socket::{NO_COOKIE, SERVER};
 use zeroize::Zeroizing;
 
 use crate::model::{KeyPair, KeyTextError};

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use tfo_common::cookie::KeySet;
+use tfo_common::fastopen::KeySet;
 
 use super::schedule::KeyPlan;
 use crate::{

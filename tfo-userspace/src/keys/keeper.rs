@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, time::Duration};
 
-use tfo_common::cookie::KeySet;
+use tfo_common::fastopen::KeySet;
 use tracing::{error, info, warn};
 
 use super::{

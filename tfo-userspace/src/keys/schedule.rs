@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use tfo_common::cookie::{Key, KeySet};
+use tfo_common::fastopen::{Key, KeySet};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::secret::Secret;

@@ -7,7 +7,7 @@ use blake2::{
     Blake2bMac,
     digest::{FixedOutput as _, consts::U16},
 };
-use tfo_common::cookie::Key;
+use tfo_common::fastopen::Key;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tfo_common::cookie::Key;
+use tfo_common::fastopen::Key;
 
 use super::schedule::KeyPlan;
 use crate::{kernel::clock::Now, model::KeyPair};

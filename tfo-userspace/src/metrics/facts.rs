@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tfo_common::{counters::Counters, sizes::Sizes};
+use tfo_common::{abi::sizes::Sizes, counters::Counters};
 
 use crate::{
     datapath::{

@@ -13,7 +13,7 @@ use prometheus::{
         Bucket, Counter, Gauge, Histogram, LabelPair, Metric as Sample, MetricFamily, MetricType,
     },
 };
-use tfo_common::sizes::Sizes;
+use tfo_common::abi::sizes::Sizes;
 
 use super::table::{Kind, Metric};
 

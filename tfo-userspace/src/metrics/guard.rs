@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tfo_common::{
     counters::{Counter, Counters},
-    guard::Reaction,
+    guard::GuardAction,
 };
 
 use super::{
@@ -73,7 +73,7 @@ pub(super) fn add_reactions(
     [netns, name, port]: [&str; 3],
     counts: &Counters,
 ) {
-    for reaction in Reaction::ALL {
+    for reaction in GuardAction::ALL {
         if let Some(counter) = reaction.counter() {
             let labels = [netns, name, port, reaction.name()];
             families.add(&GUARD_SYNS, &labels, counts.get(counter));

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use tfo_common::{
+    abi::{COUNTER_SLOTS, LAYOUT_VERSION},
     counters::{Counter, Counters},
-    maps::{COUNTER_SLOTS, LAYOUT_VERSION},
 };
 
 use super::{

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use blake2::{Blake2s256, Digest as _};
-use tfo_common::cookie::{Key, KeySet};
+use tfo_common::fastopen::{Key, KeySet};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Hexadecimal digits per group, and groups per key.

@@ -21,7 +21,7 @@ pub use settings::{AttachMode, Mirror, ModeChoice, Settings, SourceLimits};
 
 #[cfg(test)]
 pub(crate) mod testing {
-    use tfo_common::cookie::Key;
+    use tfo_common::fastopen::Key;
 
     use super::KeyPair;
 

@@ -108,7 +108,10 @@ impl PortPolicy {
 
 #[cfg(test)]
 mod tests {
-    use tfo_common::policy::{Class, Limit, Rate};
+    use tfo_common::{
+        policy::{Class, Limit},
+        rate::Rate,
+    };
 
     use super::*;
     use crate::datapath::FastOpenState;

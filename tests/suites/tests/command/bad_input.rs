@@ -10,7 +10,7 @@ use aya::{
     Ebpf,
     programs::{Xdp, XdpMode},
 };
-use tfo_common::maps::XDP_PROGRAM;
+use tfo_common::abi::XDP_PROGRAM;
 use tfo_testbed::{
     keys::{self, KeyFile},
     netns::Netns,

@@ -3,7 +3,7 @@
 use std::{env, fs, process::Command};
 
 use anyhow::{Result, ensure};
-use tfo_common::maps::{KEYS, LISTENERS_PROGRAM, OF_INTERFACE, XDP_PROGRAM};
+use tfo_common::abi::{KEYS, LISTENERS_PROGRAM, OF_INTERFACE, XDP_PROGRAM};
 use tfo_testbed::{process, tfo::LIMIT};
 use tfo_userspace::datapath::OBJECT;
 

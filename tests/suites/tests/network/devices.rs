@@ -8,7 +8,7 @@ use aya::{
     EbpfLoader,
     programs::{LinkOrder, SchedClassifier, TcAttachType, tc::TcAttachOptions},
 };
-use tfo_common::maps::TC_PROGRAM;
+use tfo_common::abi::TC_PROGRAM;
 use tfo_testbed::{
     netns::Netns,
     packet::{Segment, cookie, fast_open, linux_options},

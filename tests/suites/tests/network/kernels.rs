@@ -8,8 +8,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::{
-    cookie::Key,
-    policy::{Action, Class, Limit, Rate},
+    fastopen::Key,
+    policy::{Action, Class, Limit},
+    rate::Rate,
 };
 use tfo_testbed::{
     kernel::{feature, is_before},

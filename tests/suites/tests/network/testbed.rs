@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Result, ensure};
-use tfo_common::cookie::Cookie;
+use tfo_common::fastopen::Cookie;
 use tfo_testbed::{
     kernel::TcpExt,
     keys,

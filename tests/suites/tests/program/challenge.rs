@@ -4,7 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
 use etherparse::EtherType;
-use tfo_common::{guard::Mode, policy::Rate};
+use tfo_common::{guard::GuardMode, rate::Rate};
 use tfo_testbed::{
     netns::Netns,
     packet::{Segment, linux_options},

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_common::{classify::Outcome, counters::Counter, events::Event};
+use tfo_common::{abi::events::Event, classify::Outcome, counters::Counter};
 use tfo_testbed::{
     packet::{Segment, cookie, fast_open},
     program::{KeyBytes, Program},

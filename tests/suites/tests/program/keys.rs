@@ -8,10 +8,10 @@ use std::{
 use anyhow::Result;
 use aya::programs::{TestRun as _, TestRunOptions};
 use tfo_common::{
-    cookie::KeySet,
     counters::Counter::{
         self, CookieReqd, Passive, PassiveAltKey, PassiveFail, ReasonBadCookie, Syns,
     },
+    fastopen::KeySet,
 };
 use tfo_testbed::{
     packet::fast_open,

@@ -13,7 +13,8 @@ use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use tfo_common::{
     counters::Counter,
-    policy::{Action, Class, Limit, Rate},
+    policy::{Action, Class, Limit},
+    rate::Rate,
 };
 use tfo_testbed::{
     packet::{Segment, cookie, experimental, fast_open},

@@ -4,7 +4,8 @@ use std::{collections::HashMap, net::IpAddr};
 
 use tfo_common::{
     counters::Counter,
-    policy::{Action, Class, Limit, Rate},
+    policy::{Action, Class, Limit},
+    rate::Rate,
 };
 use tfo_userspace::{
     datapath::Prefix,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use tfo_common::{
+    abi::COUNTER_SLOTS,
     counters::Counter::{CookieReqd, Syns},
-    maps::COUNTER_SLOTS,
 };
 use tfo_testbed::{
     packet::{Segment, fast_open},

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result};
-use tfo_common::sources::{Habit, SourceCounts};
+use tfo_common::abi::sources::{SourceCounter, SourceCounts};
 use tfo_testbed::{
     packet::{Segment, cookie, fast_open},
     program::{KeyBytes, Program},
@@ -40,9 +40,9 @@ fn valid(source: &str) -> Segment {
 fn kept(program: &mut Program) -> Result<Vec<(String, [u64; 4])>> {
     let row = |counts: SourceCounts| {
         [
-            counts.get(Habit::Use),
-            counts.get(Habit::Failure),
-            counts.get(Habit::Request),
+            counts.get(SourceCounter::Use),
+            counts.get(SourceCounter::Failure),
+            counts.get(SourceCounter::Request),
             counts.syns(),
         ]
     };

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tfo_common::{
-    classify::Outcome,
-    cookie::KeySet,
+    classify::{Classification, socket::Socket},
+    context::SynContext,
     counters::{Counter, Counters},
-    socket::Socket,
-    wire::{self, NotSyn},
+    fastopen::KeySet,
+    wire::{NotSyn, syn},
 };
 
 use crate::{
@@ -114,8 +114,12 @@ fn find_disagreement(frames: &[Vec<u8>], keys: &KeySet, seed: u64) -> Result<Cou
 /// What the code of the program counts for a frame when it runs on the host.
 fn on_the_host(frame: &[u8], keys: &KeySet) -> Counters {
     let mut counters = Counters::default();
-    match wire::parse(frame) {
-        Ok(syn) => Outcome::of(&syn, &Socket::Unknown, || Some(keys)).count(&syn, &mut counters),
+    match syn::parse(frame) {
+        Ok(syn) => SynContext {
+            classification: Classification::of(&syn, &Socket::Unknown, || Some(keys)),
+            ..SynContext::new(syn)
+        }
+        .count(&mut counters),
         Err(NotSyn::Unparsed) => counters.add(Counter::Unparsed, 1),
         Err(NotSyn::Other) => {}
     }

@@ -2,7 +2,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use tfo_common::policy::{Action, Class, Limit, Rate};
+use tfo_common::{
+    policy::{Action, Class, Limit},
+    rate::Rate,
+};
 use tfo_userspace::{
     datapath::Prefix,
     policy::{LimitedSources, Lists, Policy, PortPolicy},

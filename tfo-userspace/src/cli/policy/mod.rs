@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use tfo_common::policy::{Action, Rate};
+use tfo_common::{policy::Action, rate::Rate};
 use tfo_userspace::{
     config::{self, MAX_LIMITED_SOURCES, Parsed, PortPolicySection},
     datapath::{self, Mirror, Namespace},

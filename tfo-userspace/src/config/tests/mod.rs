@@ -3,8 +3,9 @@
 use std::{path::Path, time::Duration};
 
 use tfo_common::{
-    guard::Mode,
-    policy::{Action, Class, Rate},
+    guard::GuardMode,
+    policy::{Action, Class},
+    rate::Rate,
 };
 
 use super::{namespace::farm as farm_section, text::ConfigText, *};
@@ -92,7 +93,7 @@ fn the_examples_samples_are_taken() {
     // A sample is what holds where nothing is said.
     let guard = config.namespaces[0].guard.as_ref().unwrap();
     let rule = PortGuard {
-        mode: Mode::Auto,
+        mode: GuardMode::Auto,
         ..PortGuard::default()
     };
     let expected = Guard {

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, io, time::Duration};
 
-use tfo_common::cookie::{Key, KeySet};
+use tfo_common::fastopen::{Key, KeySet};
 
 use super::*;
 use crate::{

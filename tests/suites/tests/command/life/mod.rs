@@ -48,7 +48,7 @@ fn shell(netns: &Netns, script: &str) -> Command {
 fn is_pinned(cookie: u64) -> bool {
     let pins = format!(
         "/sys/fs/bpf/tfo/v{}/net{cookie}",
-        tfo_common::maps::LAYOUT_VERSION
+        tfo_common::abi::LAYOUT_VERSION
     );
     Path::new(&pins).exists()
 }

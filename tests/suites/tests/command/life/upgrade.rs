@@ -111,7 +111,7 @@ fn pins(testbed: &Testbed) -> Result<std::path::PathBuf> {
         .as_u64()
         .context("no index")?;
     let cookie = cookie(&testbed.pair.server)?;
-    let version = tfo_common::maps::LAYOUT_VERSION;
+    let version = tfo_common::abi::LAYOUT_VERSION;
     Ok(format!("/sys/fs/bpf/tfo/v{version}/net{cookie}/if{index}").into())
 }
 

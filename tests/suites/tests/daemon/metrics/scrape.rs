@@ -316,7 +316,7 @@ fn pins(testbed: &Testbed) -> Result<std::path::PathBuf> {
         .pair
         .server
         .run(tfo_userspace::kernel::netns::cookie)?;
-    let layout = tfo_common::maps::LAYOUT_VERSION;
+    let layout = tfo_common::abi::LAYOUT_VERSION;
     let pins = format!("/sys/fs/bpf/tfo/v{layout}/net{cookie}");
     ensure!(Path::new(&pins).is_dir(), "no {pins}");
     Ok(pins.into())

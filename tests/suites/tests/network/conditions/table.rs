@@ -1,10 +1,6 @@
 //! The conditions.
 
-use tfo_common::counters::Counter::{
-    self, ReasonAcceptQueueFull, ReasonBadCookie, ReasonBadLength, ReasonListenerWithout,
-    ReasonNoListener, ReasonOff, ReasonQueueFull, ReasonRetransmission, ReasonSynCookies,
-    ReasonSynQueueFull,
-};
+use tfo_common::counters::Counter::{self, ReasonAcceptQueueFull, ReasonBadCookie, ReasonBadLength, ReasonListenerWithout, ReasonNoListener, ReasonOff, ReasonQueueFull, ReasonRetransmission, ReasonSynCookies, ReasonSynQueueFull};
 use tfo_testbed::socket::Settings;
 
 use Syn::{Backup, Bad, BadLength, Data, OfTheHost, Plain, Primary, Request};

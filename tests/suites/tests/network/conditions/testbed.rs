@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::{
-    cookie::Key,
-    counters::{Counter, Counter::*},
+    counters::Counter::{self, *},
+    fastopen::Key,
 };
 use tfo_testbed::{
     kernel::{TcpExt, is_before},

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::{
     counters::Counter::{self, *},
-    guard::cookie::SEGMENT_SIZES,
+    guard::challenge::MSS_TABLE,
 };
 use tfo_testbed::{
     keys,
@@ -84,7 +84,7 @@ impl Comparison {
 }
 
 fn rounded(size: u32) -> u32 {
-    let sizes = SEGMENT_SIZES.map(u32::from);
+    let sizes = MSS_TABLE.map(u32::from);
     let fit = sizes.into_iter().filter(|known| *known <= size);
     fit.max().unwrap_or(size)
 }

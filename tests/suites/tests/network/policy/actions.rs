@@ -4,7 +4,8 @@
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::{
     counters::Counter,
-    policy::{Action, Cause, Class, Limit, Rate, Scope},
+    policy::{Action, Cause, Class, Limit, Scope},
+    rate::Rate,
 };
 use tfo_testbed::{
     policy::{everywhere, rule},

@@ -11,7 +11,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::{
     counters::Counter,
-    policy::{Action, Class, Limit, Rate},
+    policy::{Action, Class, Limit},
+    rate::Rate,
 };
 use tfo_testbed::{
     link::{Frames, LinkSocket},

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use tfo_common::{
-    cookie::Key,
     counters::{Counter, Counters},
+    fastopen::Key,
     policy::{Action, Cause, Class},
 };
 use tfo_testbed::{
