@@ -25,7 +25,7 @@ const TAG: usize = 4;
 
 fn guard() -> Guard {
     let rule = PortGuard {
-        mode: Mode::On,
+        mode: GuardMode::On,
         ..PortGuard::default()
     };
     Guard {

@@ -40,9 +40,9 @@ fn valid(source: &str) -> Segment {
 fn kept(program: &mut Program) -> Result<Vec<(String, [u64; 4])>> {
     let row = |counts: SourceCounts| {
         [
-            counts.get(SourceCounter::Use),
-            counts.get(SourceCounter::Failure),
-            counts.get(SourceCounter::Request),
+            counts.get(SourceCounter::Uses),
+            counts.get(SourceCounter::Failures),
+            counts.get(SourceCounter::Requests),
             counts.syns(),
         ]
     };
