@@ -43,6 +43,7 @@ mod policy_store;
 mod program;
 mod settings;
 mod sources;
+mod summary;
 mod sweep;
 mod value;
 
@@ -65,6 +66,7 @@ pub use policy_store::PolicyStore;
 pub use program::{Datapath, OBJECT};
 pub use settings::{Mirror, Settings, SourceLimits};
 pub use sources::{Prefix, Sources};
+pub use summary::{FastOpenSummary, Share, growth};
 
 use std::path::{Path, PathBuf};
 
