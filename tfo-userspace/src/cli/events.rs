@@ -5,10 +5,11 @@ mod switches;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
+use clap::Args;
 use serde_json::json;
 use tfo_common::{counters::Counter, events::Event, guard::Reaction};
 use tfo_userspace::{
-    datapath::{EventFilter, EventStream, Lost, Namespace, slug},
+    datapath::{DEFAULT_RATE, EventFilter, EventStream, Lost, Namespace, slug},
     kernel::clock::monotonic,
 };
 use tokio::{
@@ -17,13 +18,35 @@ use tokio::{
 };
 
 use self::switches::Watch;
-use super::{EventsArgs, output::write};
+use super::{
+    output::{reader_gone, write},
+    time::rfc3339,
+};
 
 /// How often the rings are read. At the default rate, a ring has room for eight times as much.
 const TURN: Duration = Duration::from_millis(50);
 
 /// How often the data path hears that someone still listens.
 const RENEWAL: Duration = Duration::from_secs(1);
+
+#[derive(Args)]
+pub(super) struct EventsArgs {
+    /// Print one JSON object per line
+    #[arg(long)]
+    json: bool,
+    /// Only SYNs to this port
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// Only SYNs whose data was not taken for this reason, such as bad-cookie
+    #[arg(long, value_name = "REASON", value_parser = reason)]
+    reason: Option<Counter>,
+    /// Exit after this many SYNs [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Print at most this many SYNs per second; every CPU of every interface has an equal share
+    #[arg(long, default_value_t = DEFAULT_RATE, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+}
 
 pub(super) async fn run(args: &EventsArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
@@ -43,6 +66,7 @@ pub(super) async fn run(args: &EventsArgs) -> anyhow::Result<()> {
     let mut told = 0;
     tokio::select! {
         result = read(&mut streams, watch.as_mut(), args.json, &mut left, &mut told) => result?,
+        () = reader_gone() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -184,7 +208,7 @@ fn summary(told: u64, lost: Lost) -> String {
 }
 
 /// The reason of that name, as [`slug`] or the counters have it.
-pub(super) fn reason(text: &str) -> Result<Counter, String> {
+fn reason(text: &str) -> Result<Counter, String> {
     let mut reasons = Counter::REASONS.into_iter();
     reasons
         .find(|reason| text == slug(*reason) || text == reason.name())
@@ -196,54 +220,12 @@ pub(super) fn reason(text: &str) -> Result<Counter, String> {
 
 /// RFC 3339, in UTC, to the microsecond.
 fn time(nanoseconds: u64, since_boot: Duration) -> String {
-    let time = since_boot + Duration::from_nanos(nanoseconds);
-    let (days, second) = (time.as_secs() / 86_400, time.as_secs() % 86_400);
-    let (year, month, day) = date(days);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-        time.subsec_micros()
-    )
-}
-
-/// The date so many days after 1970-01-01. Years begin in March here, so that the day which not all of
-/// them have comes last.
-const fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let day = days % 146_097;
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (march_year, day) = (era * 400 + year, day - (153 * month + 2) / 5 + 1);
-    if month < 10 {
-        (march_year, month + 3, day)
-    } else {
-        (march_year + 1, month - 9, day)
-    }
+    rfc3339(since_boot + Duration::from_nanos(nanoseconds), 6)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_gregorian() {
-        for (days, expected) in [
-            (0, (1970, 1, 1)),
-            (58, (1970, 2, 28)),
-            (59, (1970, 3, 1)),
-            (11_016, (2000, 2, 29)),
-            (11_017, (2000, 3, 1)),
-            (20_089, (2025, 1, 1)),
-            (47_540, (2100, 2, 28)),
-            (47_541, (2100, 3, 1)),
-        ] {
-            assert_eq!(date(days), expected, "{days}");
-        }
-    }
 
     #[test]
     fn every_reason_has_a_name() {

@@ -1,5 +1,7 @@
 //! What is attached in the calling thread's network namespace, and what it all counted.
 
+use std::{fs, path::Path, time::Duration};
+
 use tfo_common::{
     counters::Counter,
     maps::{COUNTERS, SLOTS_TAKEN},
@@ -15,6 +17,7 @@ use super::{
 use crate::{
     kernel::{
         bpf::LinkState,
+        clock,
         link::{self, Interface, LinkError, XdpMode},
         netns::{self, NetnsError},
         netstat::{self, KernelCounters, NetstatError},
@@ -88,6 +91,8 @@ pub struct AttachedInterface {
     pub mirror: Mirror,
     /// The build that attached it; `None` where that was one that did not say so.
     pub build: Option<Build>,
+    /// How long ago it was attached; an upgrade in place does not change it.
+    pub attached: Option<Duration>,
 }
 
 impl AttachedInterface {
@@ -156,6 +161,7 @@ impl Namespace {
                 mode,
                 mirror: info::read(&pins.info())?.mirror,
                 build: build::read(&pins.build())?,
+                attached: age_of_pin(&pins.info()),
             });
         }
         Ok(attached)
@@ -275,6 +281,14 @@ impl Namespace {
     pub(super) fn set_state(&self, state: State) -> Result<(), DatapathError> {
         value::write(&self.pins.state(), STATE, state)
     }
+}
+
+/// How long ago a pin was made.
+fn age_of_pin(path: &Path) -> Option<Duration> {
+    let made = fs::metadata(path).ok()?.modified().ok()?;
+    let age = made.elapsed().unwrap_or_default();
+    // No pin is older than the system, whatever was done to the clock.
+    Some(age.min(clock::since_boot()))
 }
 
 /// How the program of a link runs on an interface; `None` where it does not.

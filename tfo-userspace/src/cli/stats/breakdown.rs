@@ -1,6 +1,10 @@
 //! What `tfo stats --by` shows.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    cmp::Reverse,
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
 
 use serde_json::{Map, Value, json};
 use tfo_common::{
@@ -8,46 +12,88 @@ use tfo_common::{
     sizes::Sizes,
     sources::{Habit, SourceCounts},
 };
-use tfo_userspace::datapath::{Prefix, Snapshot, Sources};
+use tfo_userspace::datapath::{FastOpenSummary, Prefix, Snapshot, Sources};
 
-use super::output::{counters_json, table};
+use crate::cli::{
+    output::{counters_json, table},
+    rate::{self, per_second},
+};
 
-/// A row per port.
-pub(super) fn ports(ours: &Snapshot) -> String {
-    const COLUMNS: [(&str, Counter); 7] = [
-        ("SYNs", Counter::Syns),
-        ("with data", Counter::SynsWithData),
-        ("bytes", Counter::SynDataBytes),
-        ("CookieReqd", Counter::CookieReqd),
-        ("Passive", Counter::Passive),
-        ("AltKey", Counter::PassiveAltKey),
-        ("Fail", Counter::PassiveFail),
-    ];
-    // Where policies did something, or would have, or the guard did.
-    const OTHERS: [(&str, Counter); 9] = [
-        ("reissued", Counter::PolicyReissue),
-        ("fell back", Counter::PolicyFallback),
-        ("dropped", Counter::PolicyDrop),
-        ("dry reissue", Counter::DryRunReissue),
-        ("dry fallback", Counter::DryRunFallback),
-        ("dry drop", Counter::DryRunDrop),
-        ("proven", Counter::GuardProven),
-        ("challenged", Counter::GuardChallenged),
-        ("accepted", Counter::GuardAccepted),
-    ];
-    let there = |(_, counter): &&(_, Counter)| ours.total.get(*counter) > 0;
-    let columns = COLUMNS.iter().chain(OTHERS.iter().filter(there));
-    let row = |label: String, counters: &Counters| {
-        let cells = columns.clone();
-        let cells = cells.map(|(_, counter)| counters.get(*counter).to_string());
-        std::iter::once(label).chain(cells).collect()
+/// An earlier reading to take rates from, and the time since.
+type Before<'a, T> = Option<(&'a T, Duration)>;
+
+/// The columns of every port, except those of its rate and its share.
+const COLUMNS: [(&str, Counter); 7] = [
+    ("SYNs", Counter::Syns),
+    ("with data", Counter::SynsWithData),
+    ("bytes", Counter::SynDataBytes),
+    ("CookieReqd", Counter::CookieReqd),
+    ("Passive", Counter::Passive),
+    ("AltKey", Counter::PassiveAltKey),
+    ("Fail", Counter::PassiveFail),
+];
+/// Columns of policies and the guard, shown if they are not 0 at every port.
+const OPTIONAL: [(&str, Counter); 9] = [
+    ("reissued", Counter::PolicyReissue),
+    ("fell back", Counter::PolicyFallback),
+    ("dropped", Counter::PolicyDrop),
+    ("dry reissue", Counter::DryRunReissue),
+    ("dry fallback", Counter::DryRunFallback),
+    ("dry drop", Counter::DryRunDrop),
+    ("proven", Counter::GuardProven),
+    ("challenged", Counter::GuardChallenged),
+    ("accepted", Counter::GuardAccepted),
+];
+
+/// A row per port that counted something, or per port if `all`; the busiest first, ports that have no counters of
+/// their own last.
+pub(super) fn ports(now: &Snapshot, before: Before<'_, Snapshot>, all: bool) -> String {
+    let there = |(_, counter): &&(_, Counter)| all || now.total.get(*counter) > 0;
+    let columns: Vec<_> = COLUMNS
+        .iter()
+        .chain(OPTIONAL.iter().filter(there))
+        .collect();
+    let mut heads = vec!["port", "taken"];
+    heads.extend(before.map(|_| "SYNs/s"));
+    heads.extend(columns.iter().map(|(head, _)| *head));
+    let mut rows = vec![heads.into_iter().map(str::to_owned).collect()];
+    let row = |label: String, counters: &Counters, rate: Option<String>| -> Vec<String> {
+        let mut row = vec![
+            label,
+            FastOpenSummary::of(counters).taken_share().to_string(),
+        ];
+        row.extend(rate);
+        let cells = columns.iter();
+        row.extend(cells.map(|(_, counter)| counters.get(*counter).to_string()));
+        row
     };
-    let heads = columns.clone().map(|(head, _)| (*head).to_owned());
-    let mut rows = vec![std::iter::once("port".to_owned()).chain(heads).collect()];
-    for (port, counters) in &ours.ports {
-        rows.push(row(port.to_string(), counters));
+    let nothing = Counters::default();
+    let grown = |now: &Counters, before: Option<&Counters>| {
+        let before = before.unwrap_or(&nothing).get(Counter::Syns);
+        now.get(Counter::Syns).saturating_sub(before)
+    };
+    let rate_of = |now: &Counters, counters: fn(&Snapshot, u16) -> Option<&Counters>, port| {
+        before.map(|(before, elapsed)| {
+            rate::format(per_second(grown(now, counters(before, port)), elapsed))
+        })
+    };
+    let mut ports: Vec<_> = now.ports.iter().collect();
+    ports.retain(|(_, counters)| all || **counters != nothing);
+    ports.sort_by_key(|(port, counters)| {
+        let lately = before.map(|(before, _)| grown(counters, before.ports.get(port)));
+        Reverse((lately, counters.get(Counter::Syns)))
+    });
+    for (port, counters) in ports {
+        let rate = rate_of(counters, |before, port| before.ports.get(&port), *port);
+        rows.push(row(port.to_string(), counters, rate));
     }
-    rows.push(row("other".to_owned(), &ours.other));
+    if all || now.other != nothing {
+        let rate = rate_of(&now.other, |before, _| Some(&before.other), 0);
+        rows.push(row("other".to_owned(), &now.other, rate));
+    }
+    if rows.len() == 1 {
+        return "no SYN at any port yet\n".to_owned();
+    }
     table(&rows)
 }
 
@@ -60,29 +106,42 @@ pub(super) fn ports_json(ours: &Snapshot) -> Value {
         .into()
 }
 
-/// A row per bucket, from the least to the greatest that has something; on a terminal with a bar.
-pub(super) fn sizes(sizes: &Sizes) -> String {
-    histogram(sizes, io::stdout().is_terminal())
+/// A row per bucket, from the smallest to the largest that has SYNs, or of every bucket if `all`; on a terminal with
+/// a bar.
+pub(super) fn sizes(now: &Sizes, before: Before<'_, Sizes>, all: bool) -> String {
+    histogram(now, before, all, io::stdout().is_terminal())
 }
 
-fn histogram(sizes: &Sizes, bars: bool) -> String {
+fn histogram(now: &Sizes, before: Before<'_, Sizes>, all: bool, bars: bool) -> String {
     const WIDTH: u64 = 40;
-    let buckets: Vec<_> = sizes.buckets().collect();
+    let mut buckets: Vec<_> = now.buckets().collect();
     let filled = |(_, _, count): &(u32, u32, u64)| *count > 0;
     let first = buckets.iter().position(filled);
     let last = buckets.iter().rposition(filled);
-    let (Some(first), Some(last)) = (first, last) else {
-        return "no SYN had data yet\n".to_owned();
-    };
-    let most = sizes.buckets().map(|(.., count)| count).max().unwrap_or(1);
-    let mut rows = vec![vec!["bytes".to_owned(), "SYNs".to_owned()]];
-    for (least, greatest, count) in &buckets[first..=last] {
+    match (first, last, all) {
+        (Some(first), Some(last), false) => buckets = buckets[first..=last].to_vec(),
+        (None, _, false) => return "no SYN with data yet\n".to_owned(),
+        _ => {}
+    }
+    let most = buckets.iter().map(|(.., count)| *count).max();
+    let most = most.unwrap_or(0).max(1);
+    let mut heads = vec!["bytes".to_owned(), "SYNs".to_owned()];
+    heads.extend(before.map(|_| "SYNs/s".to_owned()));
+    let mut rows = vec![heads];
+    for (least, greatest, count) in &buckets {
         let range = if least == greatest {
             least.to_string()
         } else {
             format!("{least}-{greatest}")
         };
-        rows.push(vec![range, count.to_string()]);
+        let mut row = vec![range, count.to_string()];
+        row.extend(before.map(|(before, elapsed)| {
+            let mut buckets = before.buckets();
+            let earlier = buckets.find(|(each, ..)| each == least);
+            let grown = count.saturating_sub(earlier.map_or(0, |(.., count)| count));
+            rate::format(per_second(grown, elapsed))
+        }));
+        rows.push(row);
     }
     let text = table(&rows);
     if !bars {
@@ -90,7 +149,7 @@ fn histogram(sizes: &Sizes, bars: bool) -> String {
     }
     let mut lines = text.lines();
     let mut text = format!("{}\n", lines.next().unwrap_or_default());
-    for (line, (.., count)) in lines.zip(&buckets[first..=last]) {
+    for (line, (.., count)) in lines.zip(&buckets) {
         let width = u128::from(*count) * u128::from(WIDTH) / u128::from(most);
         let width = (width as usize).max(usize::from(*count > 0));
         text += format!("{line}  {}", "#".repeat(width)).trim_end();
@@ -108,25 +167,29 @@ pub(super) fn sizes_json(sizes: &Sizes) -> Value {
         .into()
 }
 
-/// A row per prefix, of those with the most requests, uses and failures.
-pub(super) fn sources(sources: &Sources, top: usize) -> String {
-    let heads = ["source", "uses", "failures", "requests", "SYNs", ""];
-    let mut rows = vec![heads.map(str::to_owned).to_vec()];
-    for (prefix, counts) in sources.top(top) {
+/// A row per prefix, at most `most`: those with the most requests, uses and failures.
+pub(super) fn sources(now: &Sources, before: Before<'_, Sources>, most: usize) -> String {
+    let mut heads = vec!["source", "uses", "failures", "requests", "SYNs"];
+    heads.extend(before.map(|_| "SYNs/s"));
+    heads.push("");
+    let mut rows = vec![heads.into_iter().map(str::to_owned).collect()];
+    for (prefix, counts) in now.top(most) {
         let number = |habit| counts.get(habit).to_string();
-        let note = if counts.asks_without_using() {
-            "asks without using"
-        } else {
-            ""
-        };
-        rows.push(vec![
+        let mut row = vec![
             prefix.to_string(),
             number(Habit::Use),
             number(Habit::Failure),
             number(Habit::Request),
             counts.syns().to_string(),
-            note.to_owned(),
-        ]);
+        ];
+        row.extend(before.map(|(before, elapsed)| {
+            let earlier = before.0.get(&prefix).map_or(0, SourceCounts::syns);
+            rate::format(per_second(counts.syns().saturating_sub(earlier), elapsed))
+        }));
+        if counts.asks_without_using() {
+            row.push("asks without using".to_owned());
+        }
+        rows.push(row);
     }
     if rows.len() == 1 {
         return "no source yet (or attached with --max-sources 0)\n".to_owned();
@@ -154,9 +217,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_stand_on_a_terminal_alone() {
+    fn bars_are_drawn_on_a_terminal_alone() {
         let mut counts = Sizes::default();
-        assert_eq!(histogram(&counts, true), "no SYN had data yet\n");
+        let histogram = |counts: &Sizes, bars| histogram(counts, None, false, bars);
+        assert_eq!(histogram(&counts, true), "no SYN with data yet\n");
         for len in [2, 3, 3, 3, 8, 9, 1] {
             counts.count(len);
         }
@@ -167,5 +231,63 @@ mod tests {
         let bars = histogram(&counts, true);
         let widths: Vec<_> = bars.lines().map(|it| it.matches('#').count()).collect();
         assert_eq!(widths, [0, 10, 40, 0, 20]);
+    }
+
+    #[test]
+    fn all_sizes_are_shown_if_asked_for() {
+        let mut counts = Sizes::default();
+        let rows = 1 + counts.buckets().count();
+        assert_eq!(histogram(&counts, None, true, true).lines().count(), rows);
+        let before = counts;
+        counts.count(3);
+        let before = Some((&before, Duration::from_secs(2)));
+        assert_eq!(
+            histogram(&counts, before, false, false),
+            "bytes  SYNs  SYNs/s\n2-3       1     0.5\n"
+        );
+    }
+
+    /// Ports with this many SYNs, all of which used Fast Open.
+    fn snapshot(ports: &[(u16, u64)]) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for (port, syns) in ports {
+            let mut counters = Counters::default();
+            counters.add(Counter::Syns, *syns);
+            counters.add(Counter::Passive, *syns);
+            snapshot.total += counters;
+            snapshot.ports.insert(*port, counters);
+        }
+        snapshot
+    }
+
+    fn first_cells(text: &str) -> Vec<&str> {
+        let lines = text.lines().skip(1);
+        lines
+            .filter_map(|line| line.split_whitespace().next())
+            .collect()
+    }
+
+    #[test]
+    fn the_busiest_port_is_first_and_idle_ones_are_left_out() {
+        let now = snapshot(&[(22, 0), (80, 5), (443, 70), (853, 70)]);
+        let text = ports(&now, None, false);
+        assert_eq!(first_cells(&text), ["443", "853", "80"], "{text}");
+        assert!(text.contains("\n443   100.0 %    70 "), "{text}");
+        let text = ports(&now, None, true);
+        assert_eq!(
+            first_cells(&text),
+            ["443", "853", "80", "22", "other"],
+            "{text}"
+        );
+        assert!(text.contains("dry fallback"), "{text}");
+        // What is busy now comes before what was.
+        let before = snapshot(&[(443, 70), (853, 60)]);
+        let text = ports(&now, Some((&before, Duration::from_secs(10))), false);
+        assert_eq!(first_cells(&text), ["853", "80", "443"], "{text}");
+        assert!(text.contains("853   100.0 %     1.0 "), "{text}");
+        assert_eq!(
+            ports(&Snapshot::default(), None, false),
+            "no SYN at any port yet\n"
+        );
     }
 }
