@@ -161,9 +161,8 @@ fn taken(summary: &FastOpenSummary) -> String {
     match summary.attempts() {
         0 => "no SYN has used it".to_owned(),
         attempts => format!(
-            "{} of {} had their data taken ({})",
+            "{} of {attempts} SYNs had their data taken ({})",
             summary.taken,
-            counted(attempts, "SYN", "SYNs"),
             summary.taken_share()
         ),
     }

@@ -11,7 +11,7 @@ use tfo_userspace::{
 };
 
 use super::View;
-use crate::cli::{output::counted, rate, time::age, top::rates::Rates};
+use crate::cli::{rate, time::age, top::rates::Rates};
 
 /// Guarded ports that are named.
 const GUARDED: usize = 3;
@@ -110,9 +110,9 @@ impl View {
         let Some(ratio) = share.ratio() else {
             return Line::styled("Fast Open  no SYN has used it", Modifier::BOLD);
         };
-        let attempts = counted(share.whole, "SYN", "SYNs");
+        let attempts = share.whole;
         let whole = format!(
-            "Fast Open  {} of {attempts} had their data taken ({share})",
+            "Fast Open  {} of {attempts} SYNs had their data taken ({share})",
             summary.taken
         );
         let lately = rates.history.front().map_or(String::new(), |interval| {
@@ -125,7 +125,7 @@ impl View {
         let forms = [
             format!("{whole}{lately}"),
             whole,
-            format!("Fast Open  {share} of {attempts}"),
+            format!("Fast Open  {share} of {attempts} SYNs"),
             format!("Fast Open  {share}"),
         ];
         let fits = |form: &String| form.chars().count() <= usize::from(width);

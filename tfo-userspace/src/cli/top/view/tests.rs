@@ -5,7 +5,7 @@ use tfo_userspace::{
     guard::Guard,
     kernel::{link::XdpMode, sysctl::Mode},
     keys::{Fingerprint, KeyPair},
-    metrics::InterfaceFacts,
+    metrics::{InterfaceFacts, NamespaceFacts},
 };
 
 use super::*;
@@ -107,6 +107,7 @@ taken 100 %                                                                    #
                                                                                #
                                                                                #
                                                                                #
+                                                                               #
         0 %                                                                    #
    126/s                                                                       #
                                                                                #
@@ -122,7 +123,6 @@ SynDataBytes               12.5k      125000
 port      taken %    SYNs/s    data/s    Reqd/s Passive/s  AltKey/s    Fail/s
 443         100.0       125       125         0       125         0         0
 8443          0.0       0.5         0         0         0         0       0.5
-
 every 1 s; q quits";
     let [primary, backup] = [0, 1].map(|at| facts(2, 2).fingerprints[at].to_string());
     let expected = expected
@@ -211,14 +211,11 @@ fn the_chart_tells_none_from_nothing() {
         .map(|interval| interval.summary.taken_share().per_mille())
         .collect();
     assert_eq!(shares, [Some(0), None, Some(1000)]);
-    for (view, bars) in COLOURS.iter().zip([["# ", "# ."], ["█ ", "█ ▁"]]) {
+    for (view, bars) in COLOURS.iter().zip([[" #", "# ."], [" █", "█ ▁"]]) {
         let lines = lines(&drawn(view, &rates, 40, 24));
-        let row = lines
-            .iter()
-            .position(|line| line.starts_with("taken 100 %"));
-        let row = row.unwrap();
-        assert!(lines[row].ends_with(bars[0].trim_end()), "{lines:#?}");
-        assert!(lines[row + 1].ends_with(bars[1]), "{lines:#?}");
+        let row = |label| lines.iter().find(|line| line.starts_with(label)).unwrap();
+        assert!(row("taken 100 %").ends_with(bars[0]), "{lines:#?}");
+        assert!(row("        0 %").ends_with(bars[1]), "{lines:#?}");
     }
 }
 
