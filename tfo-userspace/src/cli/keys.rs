@@ -29,7 +29,7 @@ pub(super) enum KeysCommand {
     /// Replace all keys by those of a file; cookies of all other keys are refused from then on
     Set {
         /// A file of mode 0600 with `PRIMARY[,BACKUP]`, each key four groups of 8 hexadecimal digits, as
-        /// net.ipv4.tcp_fastopen_key has them
+        /// `net.ipv4.tcp_fastopen_key` has them
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
     },

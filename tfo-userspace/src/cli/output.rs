@@ -102,7 +102,7 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
 pub(super) fn list(rows: &[Vec<String>]) -> String {
     let text = columns(rows, |column, of| column + 1 < of);
     let lines = text.lines();
-    lines.map(|line| format!("  {line}\n")).collect()
+    lines.flat_map(|line| ["  ", line, "\n"]).collect()
 }
 
 /// Rows in columns; `to_the_right` is asked by column and number of columns in the row.

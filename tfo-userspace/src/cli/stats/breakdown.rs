@@ -45,51 +45,60 @@ const OPTIONAL: [(&str, Counter); 9] = [
     ("accepted", Counter::GuardAccepted),
 ];
 
-/// A row per port that counted something, or per port if `all`; the busiest first, ports that have no counters of
-/// their own last.
+/// A row of the table of ports.
+struct Port<'a> {
+    label: String,
+    counters: &'a Counters,
+    /// SYNs since the earlier reading; 0 without one.
+    grown: u64,
+}
+
+/// The ports that counted something, or every port if `all`; the busiest first, ports without counters of their own
+/// last, together.
+fn busiest_first<'a>(now: &'a Snapshot, before: Option<&Snapshot>, all: bool) -> Vec<Port<'a>> {
+    let port = |label: String, counters: &'a Counters, earlier: Option<&Counters>| {
+        let earlier = earlier.map_or(0, |it| it.get(Counter::Syns));
+        let grown = before.map_or(0, |_| counters.get(Counter::Syns).saturating_sub(earlier));
+        Port {
+            label,
+            counters,
+            grown,
+        }
+    };
+    let mut ports: Vec<_> = now
+        .ports
+        .iter()
+        .map(|(number, counters)| {
+            let earlier = before.and_then(|before| before.ports.get(number));
+            port(number.to_string(), counters, earlier)
+        })
+        .collect();
+    ports.sort_by_key(|port| Reverse((port.grown, port.counters.get(Counter::Syns))));
+    ports.push(port(
+        "other".to_owned(),
+        &now.other,
+        before.map(|before| &before.other),
+    ));
+    ports.retain(|port| all || *port.counters != Counters::default());
+    ports
+}
+
+/// The table of ports: the share whose data was taken, the rate of SYNs if there is an earlier reading, counters.
 pub(super) fn ports(now: &Snapshot, before: Before<'_, Snapshot>, all: bool) -> String {
     let there = |(_, counter): &&(_, Counter)| all || now.total.get(*counter) > 0;
-    let columns: Vec<_> = COLUMNS
-        .iter()
-        .chain(OPTIONAL.iter().filter(there))
-        .collect();
+    let optional = OPTIONAL.iter().filter(there);
+    let columns: Vec<_> = COLUMNS.iter().chain(optional).collect();
     let mut heads = vec!["port", "taken"];
     heads.extend(before.map(|_| "SYNs/s"));
     heads.extend(columns.iter().map(|(head, _)| *head));
     let mut rows = vec![heads.into_iter().map(str::to_owned).collect()];
-    let row = |label: String, counters: &Counters, rate: Option<String>| -> Vec<String> {
-        let mut row = vec![
-            label,
-            FastOpenSummary::of(counters).taken_share().to_string(),
-        ];
-        row.extend(rate);
+    for port in busiest_first(now, before.map(|(before, _)| before), all) {
+        let share = FastOpenSummary::of(port.counters).taken_share();
+        let mut row = vec![port.label, share.to_string()];
+        row.extend(before.map(|(_, elapsed)| rate::format(per_second(port.grown, elapsed))));
         let cells = columns.iter();
-        row.extend(cells.map(|(_, counter)| counters.get(*counter).to_string()));
-        row
-    };
-    let nothing = Counters::default();
-    let grown = |now: &Counters, before: Option<&Counters>| {
-        let before = before.unwrap_or(&nothing).get(Counter::Syns);
-        now.get(Counter::Syns).saturating_sub(before)
-    };
-    let rate_of = |now: &Counters, counters: fn(&Snapshot, u16) -> Option<&Counters>, port| {
-        before.map(|(before, elapsed)| {
-            rate::format(per_second(grown(now, counters(before, port)), elapsed))
-        })
-    };
-    let mut ports: Vec<_> = now.ports.iter().collect();
-    ports.retain(|(_, counters)| all || **counters != nothing);
-    ports.sort_by_key(|(port, counters)| {
-        let lately = before.map(|(before, _)| grown(counters, before.ports.get(port)));
-        Reverse((lately, counters.get(Counter::Syns)))
-    });
-    for (port, counters) in ports {
-        let rate = rate_of(counters, |before, port| before.ports.get(&port), *port);
-        rows.push(row(port.to_string(), counters, rate));
-    }
-    if all || now.other != nothing {
-        let rate = rate_of(&now.other, |before, _| Some(&before.other), 0);
-        rows.push(row("other".to_owned(), &now.other, rate));
+        row.extend(cells.map(|(_, counter)| port.counters.get(*counter).to_string()));
+        rows.push(row);
     }
     if rows.len() == 1 {
         return "no SYN at any port yet\n".to_owned();

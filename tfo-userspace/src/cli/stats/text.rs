@@ -189,18 +189,19 @@ pub(super) fn remarks(asks: usize, events_lost: u64) -> String {
 
 /// A line for each counter that drifts.
 pub(super) fn drifting(drift: &Drift, found: &[Counter]) -> String {
-    let rows = Counter::MIRRORED.into_iter().enumerate();
-    rows.filter(|(_, counter)| found.contains(counter))
-        .map(|(at, counter)| {
-            format!(
+    let mut text = String::new();
+    for (at, counter) in Counter::MIRRORED.into_iter().enumerate() {
+        if found.contains(&counter) {
+            text += &format!(
                 "{}: tfo {}, kernel {}, drift {}\n",
                 counter.name(),
                 drift.ours.total.get(counter),
                 drift.kernel[at],
                 drift.drift()[at]
-            )
-        })
-        .collect()
+            );
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -217,9 +218,9 @@ mod tests {
         counters
     }
 
-    fn drift(total: Counters, kernel: [u64; 5]) -> Drift {
+    fn drift(total: &Counters, kernel: [u64; 5]) -> Drift {
         let ours = Snapshot {
-            total,
+            total: *total,
             ..Snapshot::default()
         };
         Drift { ours, kernel }
@@ -267,7 +268,7 @@ mod tests {
     #[test]
     fn zeros_are_left_out_unless_all_are_asked_for() {
         let now = counters(&USED);
-        let drift = drift(now, [42, 90, 6, 0, 0]);
+        let drift = drift(&now, [42, 90, 6, 0, 0]);
         let mut figures = figures(&now, None);
         assert_eq!(
             figures.counters(&drift),
@@ -296,12 +297,12 @@ mod tests {
     #[test]
     fn a_zero_that_drifts_is_shown() {
         let now = Counters::default();
-        let text = figures(&now, None).counters(&drift(now, [0, 0, 0, 0, 2]));
+        let text = figures(&now, None).counters(&drift(&now, [0, 0, 0, 0, 2]));
         assert!(
             text.ends_with("TCPFastOpenListenOverflow    0       2     -2\n"),
             "{text}"
         );
-        let text = figures(&now, None).counters(&drift(now, [0; 5]));
+        let text = figures(&now, None).counters(&drift(&now, [0; 5]));
         assert_eq!(text, "\nno SYN yet (--all shows every counter)\n");
     }
 
@@ -324,7 +325,7 @@ mod tests {
             "in the last 2 s: 3 of 4 SYNs had their data taken (75.0 %)"
         );
         assert!(lines[3].starts_with("  8  0.5/s  7.7 %"), "{text}");
-        let text = figures.counters(&drift(now, [42, 93, 7, 0, 0]));
+        let text = figures.counters(&drift(&now, [42, 93, 7, 0, 0]));
         assert!(
             text.contains("counter                 tfo   rate  kernel  drift\n"),
             "{text}"
