@@ -23,10 +23,10 @@ use super::{
     time::rfc3339,
 };
 
-/// How often the rings are read. At the default rate, a ring has room for eight times as much.
+/// Time between two readings of the rings. At the default rate, a ring holds eight times as much.
 const TURN: Duration = Duration::from_millis(50);
 
-/// How often the data path hears that someone still listens.
+/// Time between two renewals, without which the data path stops sending events.
 const RENEWAL: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
@@ -57,7 +57,7 @@ pub(super) async fn run(args: &EventsArgs) -> anyhow::Result<()> {
         reason: args.reason,
         rate: args.rate,
     })?;
-    // A switch of the guard is no SYN: it has no reason, and `--count` does not count it.
+    // A switch of the guard has no reason, and `--count` does not count it.
     let mut watch = args
         .reason
         .is_none()
@@ -79,7 +79,7 @@ pub(super) async fn run(args: &EventsArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints what comes, until `left` is used up, or nobody reads any more.
+/// Prints events until `left` is used up, or nobody reads any more.
 async fn read(
     streams: &mut [EventStream],
     mut watch: Option<&mut Watch<'_>>,
@@ -94,7 +94,7 @@ async fn read(
         let now = turns.tick().await;
         if renewed.is_none_or(|renewed| now.duration_since(renewed) >= RENEWAL) {
             if streams.iter().all(EventStream::is_over) {
-                bail!("detached meanwhile: `tfo attach IFACE`, then `tfo events` again");
+                bail!("detached meanwhile: `tfo attach IFACE`, then run `tfo events` again");
             }
             streams.iter_mut().try_for_each(EventStream::listen)?;
             renewed = Some(now);
@@ -120,9 +120,9 @@ async fn read(
     Ok(())
 }
 
-/// What stands in the rings, in the order of its time; at most `most` of each.
+/// The events in the rings, at most `most`, in the order of their time.
 fn turn(streams: &mut [EventStream], most: u64) -> Vec<Event> {
-    /// More than a ring holds, so that a flood does not keep the loop from renewing.
+    /// More than a ring holds; a bound, so that a flood does not keep the loop from renewing.
     const BOUND: u64 = 4096;
     let most = most.min(BOUND);
     let mut events = Vec::new();
@@ -135,7 +135,7 @@ fn turn(streams: &mut [EventStream], most: u64) -> Vec<Event> {
     events
 }
 
-/// What the wall clock said when the clock of events began.
+/// The wall clock's time, since 1970, at which the clock of events stood at 0.
 fn clock_at_boot() -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap_or_default().saturating_sub(monotonic())
@@ -201,13 +201,13 @@ fn summary(told: u64, lost: Lost) -> String {
     match lost.total() {
         0 => format!("{told} {events}, none lost"),
         total => format!(
-            "{told} {events}, {total} lost: {} over the rate (--rate), {} as the ring was full",
+            "{told} {events}, {total} lost: {} over the rate (--rate), {} because the ring was full",
             lost.over_rate, lost.ring_full
         ),
     }
 }
 
-/// The reason of that name, as [`slug`] or the counters have it.
+/// The reason with this name, as [`slug`] or [`Counter::name`] gives it.
 fn reason(text: &str) -> Result<Counter, String> {
     let mut reasons = Counter::REASONS.into_iter();
     reasons

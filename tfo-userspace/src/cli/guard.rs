@@ -34,26 +34,26 @@ pub(super) enum GuardCommand {
 
 #[derive(Args)]
 pub(super) struct SetArgs {
-    /// When the port is guarded
+    /// When the port is guarded [default: unchanged, at first off]
     #[arg(value_enum)]
     mode: Option<ModeArg>,
     /// Change this port's rule instead of the default rule; may be given several times
     #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     ports: Vec<u16>,
     /// With auto: SYNs per second without a valid cookie that switch the guard on, such as 1000/s; half as many keep
-    /// it on [default: 1000/s]
+    /// it on [default: unchanged, at first 1000/s]
     #[arg(long, value_name = "RATE")]
     above: Option<Word<Rate>>,
     /// With auto: time below that rate after which the guard switches off: a number with s, m, h or d
-    /// [default: 30s]
+    /// [default: unchanged, at first 30s]
     #[arg(long, value_name = "TIME", value_parser = interval)]
     quiet: Option<Duration>,
     /// Limit of SYN-ACKs to one source (an IPv4 address or an IPv6 /64) at all ports, per second: 10/s or
-    /// "10/s burst 20" [default: 100/s burst 200]
+    /// "10/s burst 20" [default: unchanged, at first 100/s burst 200]
     #[arg(long, value_name = "RATE")]
     replies: Option<Word<Rate>>,
     /// Limit of SYNs with a valid cookie from one source, per second; the others are challenged
-    /// [default: 100/s burst 200]
+    /// [default: unchanged, at first 100/s burst 200]
     #[arg(long, value_name = "RATE")]
     proven: Option<Word<Rate>>,
 }

@@ -39,10 +39,10 @@ pub(crate) struct Cli {
     command: Command,
     /// Act in this network namespace: a name of `ip netns`, or a path such as /proc/PID/ns/net
     /// [default: the current one]
-    #[arg(long, global = true, value_name = "NAME|PATH")]
+    #[arg(long, global = true, value_name = "NAME|PATH", display_order = 1000)]
     netns: Option<String>,
     /// Show the causes of an error; with `status`, the memory of each map; with `run`, log more (-vv: most)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 1001)]
     pub(crate) verbose: u8,
 }
 

@@ -121,7 +121,7 @@ async fn watch(namespace: &Namespace, args: &StatsArgs, period: Duration) -> any
     }
 }
 
-/// What is shown of `now`, with rates since `before`.
+/// The text of `now`, with rates since `before`.
 fn text(args: &StatsArgs, now: &Reading, before: Option<&Reading>) -> String {
     let elapsed = before.map_or(Duration::ZERO, |before| now.at - before.at);
     match args.by {

@@ -8,7 +8,7 @@ use std::{cmp::Reverse, fmt};
 
 use tfo_common::counters::{Counter, Counters};
 
-/// What became of the SYNs that asked for Fast Open or used it.
+/// SYNs that asked for Fast Open or used it, by their outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FastOpenSummary {
     /// SYNs whose data was taken: `TCPFastOpenPassive`. As in the kernel, a SYN with a valid cookie and no data is

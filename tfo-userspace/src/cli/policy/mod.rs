@@ -19,8 +19,8 @@ use super::{JsonArgs, output::warn};
 pub(super) enum PolicyCommand {
     /// Show the policy in force
     Show(JsonArgs),
-    /// Change rules and lists; parts that are not named stay as they are. The new policy replaces the old one in one
-    /// step
+    /// Change rules and lists, all in one step. Parts that are not named stay as they are; a new rule passes every SYN
+    /// and has no limits
     Set(Box<SetArgs>),
     /// Remove the policy, or the rules of ports
     Clear {
@@ -50,7 +50,7 @@ pub(super) struct SetArgs {
 #[derive(Args)]
 struct RuleArgs {
     /// Action for SYNs with a valid cookie: pass, reissue (the SYN becomes a cookie request), fallback (an ordinary
-    /// handshake) or drop. As every part of a rule: [default: as before, at first pass]
+    /// handshake) or drop
     #[arg(long, value_name = "ACTION")]
     valid: Option<Word<Action>>,
     /// Action for SYNs with a bad cookie: pass, reissue, fallback or drop
@@ -62,8 +62,8 @@ struct RuleArgs {
     /// Action for SYNs with data and no Fast Open option: pass or drop
     #[arg(long, value_name = "ACTION")]
     data: Option<Word<Action>>,
-    /// Limit of SYNs with a valid cookie from one source, per second: 100/s, "100/s burst 500" or unlimited.
-    /// SYNs over the limit fall back. As every limit: [default: as before, at first unlimited]
+    /// Limit of SYNs with a valid cookie from one source, per second: 100/s, "100/s burst 500" or unlimited; SYNs over
+    /// the limit fall back
     #[arg(long, value_name = "RATE")]
     valid_per_source: Option<Word<Rate>>,
     /// Limit of SYNs with a valid cookie from all sources; the others fall back
@@ -101,19 +101,19 @@ struct RuleArgs {
 /// Parts of the policy that hold for all ports.
 #[derive(Args)]
 struct PolicyArgs {
-    /// A file of source prefixes, one per line, to which no rule and no limit applies [default: as before]
+    /// A file of source prefixes, one per line, to which no rule and no limit applies
     #[arg(long, value_name = "FILE")]
     allow: Option<PathBuf>,
-    /// A file of source prefixes, one per line, to which `--denied` applies [default: as before]
+    /// A file of source prefixes, one per line, to which `--denied` applies
     #[arg(long, value_name = "FILE")]
     deny: Option<PathBuf>,
-    /// Number of source prefixes that limits per source keep track of [default: as before]
+    /// Number of source prefixes that limits per source keep track of [default: unchanged, at first 65536]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SOURCES)))]
     max_sources: Option<u32>,
-    /// Prefix length of an IPv4 source for limits, 0 to 32 bits [default: as before]
+    /// Prefix length of an IPv4 source for limits, 0 to 32 bits [default: unchanged, at first 32]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=32))]
     prefix_v4: Option<u8>,
-    /// Prefix length of an IPv6 source for limits, 0 to 128 bits [default: as before]
+    /// Prefix length of an IPv6 source for limits, 0 to 128 bits [default: unchanged, at first 64]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=128))]
     prefix_v6: Option<u8>,
 }

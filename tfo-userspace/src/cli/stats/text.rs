@@ -30,7 +30,7 @@ impl Rates<'_> {
         Some(format!("{}/s", rate::format(per_second(grown, elapsed))))
     }
 
-    /// How many SYNs had their data taken, and why not the others.
+    /// The share of SYNs whose data was taken, and the reasons of the others.
     pub(super) fn summary(&self) -> String {
         let summary = FastOpenSummary::of(self.now);
         let mut text = format!("Fast Open: {}\n", taken(&summary));
@@ -64,7 +64,7 @@ impl Rates<'_> {
         text + &self.besides(&summary)
     }
 
-    /// What is not part of the share.
+    /// SYNs that are not part of the share.
     fn besides(&self, summary: &FastOpenSummary) -> String {
         let rows = [
             (
@@ -120,7 +120,7 @@ impl Rates<'_> {
         format!("\n{}", table(&rows))
     }
 
-    /// What policies and the guard did, a section for each kind of action and cause that occurred.
+    /// The actions of policies and the guard, and their causes; a section for each kind that occurred.
     pub(super) fn sections(&self) -> String {
         let (done, why) = Counter::POLICY.split_at(Counter::POLICY_ACTIONS);
         let (planned, why_planned) = Counter::DRY_RUN.split_at(Counter::POLICY_ACTIONS);

@@ -17,7 +17,7 @@ use ratatui::{
 use self::tables::Grid;
 use super::rates::Rates;
 
-/// How to draw.
+/// The settings of the screen.
 pub(super) struct View {
     pub(super) colour: bool,
     /// Draws charts of ASCII characters alone.
@@ -171,7 +171,7 @@ impl Tables {
     }
 }
 
-/// Whether the name of a locale, such as en_GB.UTF-8, has UTF-8 as its encoding.
+/// True for the name of a locale with the encoding UTF-8, such as en_GB.UTF-8.
 fn is_utf8(locale: &str) -> bool {
     let locale = locale.to_ascii_lowercase();
     locale.contains("utf-8") || locale.contains("utf8")

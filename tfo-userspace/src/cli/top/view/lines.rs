@@ -28,7 +28,7 @@ fn sources(facts: &NamespaceFacts) -> [usize; 2] {
         })
 }
 
-/// Whether the sources have a line.
+/// True if the sources have a line.
 pub(super) fn has_sources(facts: &NamespaceFacts, height: u16) -> bool {
     let [kept, asks] = sources(facts);
     asks > 0 || (kept > 0 && height >= TALL)

@@ -35,7 +35,7 @@ impl Grid {
         }
     }
 
-    /// How many columns fit into a width.
+    /// The number of columns that fit into a width, at least 1.
     fn fitting(&self, width: u16) -> usize {
         let mut taken = 0;
         let fits = self.columns.iter().take_while(|(_, column)| {

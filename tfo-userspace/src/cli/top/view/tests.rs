@@ -167,7 +167,7 @@ fn a_tall_terminal_shows_every_reason_and_more_ports() {
         "{tall}"
     );
     assert!(!tall.contains(" more"), "{tall}");
-    // Where there is less room, what is left out is counted.
+    // On a lower terminal, the rows that are left out are counted.
     let low = shown(80, 24).join("\n");
     let more = low.lines().filter(|line| line.contains(" more"));
     assert!(more.count() >= 2, "{low}");
