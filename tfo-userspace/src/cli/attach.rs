@@ -1,8 +1,12 @@
 //! `tfo attach`.
 
 use clap::Args;
-use tfo_common::maps::DEFAULT_SOURCES;
-use tfo_userspace::datapath::{self, Namespace, Settings, SourceLimits};
+use tfo_common::abi::DEFAULT_SOURCES;
+use tfo_userspace::{
+    datapath::{self, Ensured, Namespace},
+    model::{Settings, SourceLimits},
+    service::describe_attached,
+};
 
 use super::{
     MirrorArg, Mode,
@@ -52,14 +56,13 @@ pub(super) async fn run(args: &AttachArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     let (mode, settings) = (args.mode.into(), args.settings());
     for interface in &args.interfaces {
-        let text = if args.replace {
-            let ensured = datapath::ensure(&namespace, interface, mode, settings).await?;
-            ensured.describe(interface)
+        let ensured = if args.replace {
+            datapath::ensure(&namespace, interface, mode, settings).await?
         } else {
             let attached = datapath::attach(&namespace, interface, mode, settings).await?;
-            attached.describe(interface)
+            Ensured::Attached(attached)
         };
-        print(&text)?;
+        print(&describe_attached(interface, &ensured))?;
     }
     warn_if_off()
 }

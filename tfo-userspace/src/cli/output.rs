@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 use tfo_common::{
     counters::{Counter, Counters},
-    policy::Rate,
+    rate::Rate,
 };
 use tfo_userspace::kernel::sysctl;
 
@@ -81,14 +81,8 @@ pub(super) fn warn(text: &str) {
 
 /// Warns if `net.ipv4.tcp_fastopen` lets no listener use Fast Open.
 pub(super) fn warn_if_off() -> anyhow::Result<()> {
-    let mode = sysctl::mode()?;
-    if !mode.server() {
-        warn(&format!(
-            "TCP Fast Open is off for listeners here (net.ipv4.tcp_fastopen = {}): \
-             sysctl -w net.ipv4.tcp_fastopen={}",
-            mode.0,
-            mode.0 | 0x2
-        ));
+    if let Some(hint) = sysctl::mode()?.server_off_hint() {
+        warn(&hint);
     }
     Ok(())
 }

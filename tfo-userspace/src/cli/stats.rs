@@ -8,12 +8,13 @@ use std::{process::ExitCode, time::Duration};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 use tfo_common::{
+    abi::sizes::Sizes,
     counters::{Counter, Counters},
-    sizes::Sizes,
 };
 use tfo_userspace::{
-    datapath::{Drift, FastOpenSummary, Namespace, Sources, slug},
+    datapath::{Drift, Namespace, Sources, slug},
     kernel::clock,
+    model::FastOpenSummary,
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -167,7 +168,7 @@ async fn to_json(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<Valu
     };
     let mut interfaces = Map::new();
     for interface in namespace.interfaces().await? {
-        let counters = namespace.counters_of(interface.index)?.total;
+        let counters = namespace.counters_of(interface.index).read()?.total;
         interfaces.insert(interface.label(), counters_json(&counters));
     }
     let mut object = json!({

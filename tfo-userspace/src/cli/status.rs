@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use tfo_common::counters::Counter;
 use tfo_userspace::{
     datapath::{
-        AttachedInterface, Build, Control, Drift, GuardState, Memory, Namespace, PolicySummary,
-        PortState,
+        AttachedInterface, Build, ControllerLock, Drift, GuardState, Memory, Namespace,
+        PolicySummary, PortState,
     },
     farm::{self, FarmReport},
     kernel::sysctl::{self, Mode},
@@ -42,28 +42,28 @@ struct Status {
 impl Status {
     async fn read() -> anyhow::Result<Self> {
         let namespace = Namespace::current()?;
-        let keys = match namespace.keys()? {
-            Some(store) => fingerprints(store.get()?.keys().iter().copied()),
-            None => Vec::new(),
-        };
-        let controller = Control::of(&namespace);
+        let accepted = namespace.keys().accepted()?;
+        let keys = accepted.map_or(Vec::new(), |set| fingerprints(set.keys().iter().copied()));
+        let controller = ControllerLock::of(&namespace);
         let interfaces = namespace.interfaces().await?;
-        let guarded = interfaces.iter().filter(|it| namespace.has_guard(it.index));
+        let guarded = interfaces
+            .iter()
+            .filter(|it| namespace.guard().is_on(it.index));
         let drift = if interfaces.is_empty() {
             None
         } else {
             Some(namespace.lasting_drift().await?)
         };
         Ok(Self {
-            guard: namespace.guard()?,
+            guard: namespace.guard().state()?,
             guarded: guarded.map(AttachedInterface::label).collect(),
             interfaces,
             older: namespace.other_layouts()?,
             keys,
-            keys_age: namespace.keys_age()?,
+            keys_age: namespace.keys().age()?,
             drift,
             memory: namespace.memory()?,
-            policy: namespace.policy_summary()?,
+            policy: namespace.policy().summary()?,
             controller,
             farm: controller.and_then(|_| farm::published(namespace.cookie())),
             mode: sysctl::mode()?,

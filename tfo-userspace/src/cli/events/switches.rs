@@ -31,7 +31,7 @@ impl<'a> Watch<'a> {
     /// A line for each port that has switched since the last call; in the first call, for each port that is guarded.
     pub(super) fn look(&mut self, json: bool, since_boot: Duration) -> String {
         // While it is being detached, the streams report the error.
-        let Ok(state) = self.namespace.guard() else {
+        let Ok(state) = self.namespace.guard().state() else {
             return String::new();
         };
         let ports = state.map(|state| state.ports).unwrap_or_default();

@@ -6,11 +6,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use tfo_common::policy::{Action, Rate};
+use tfo_common::{policy::Action, rate::Rate};
 use tfo_userspace::{
-    config,
-    datapath::{Mirror, Namespace},
-    policy::{MAX_SOURCES, Policy, PortPolicy, PortSection, Word},
+    config::{self, MAX_LIMITED_SOURCES, Parsed, PortPolicySection},
+    datapath::{self, Mirror, Namespace},
+    kernel::sysctl,
+    policy::{NoCookieError, Policy, PortPolicy},
 };
 
 use super::{JsonArgs, output::warn};
@@ -52,47 +53,47 @@ struct RuleArgs {
     /// Action for SYNs with a valid cookie: pass, reissue (the SYN becomes a cookie request), fallback (an ordinary
     /// handshake) or drop
     #[arg(long, value_name = "ACTION")]
-    valid: Option<Word<Action>>,
+    valid: Option<Parsed<Action>>,
     /// Action for SYNs with a bad cookie: pass, reissue, fallback or drop
     #[arg(long, value_name = "ACTION")]
-    bad: Option<Word<Action>>,
+    bad: Option<Parsed<Action>>,
     /// Action for cookie requests: pass, fallback or drop
     #[arg(long, value_name = "ACTION")]
-    request: Option<Word<Action>>,
+    request: Option<Parsed<Action>>,
     /// Action for SYNs with data and no Fast Open option: pass or drop
     #[arg(long, value_name = "ACTION")]
-    data: Option<Word<Action>>,
+    data: Option<Parsed<Action>>,
     /// Limit of SYNs with a valid cookie from one source, per second: 100/s, "100/s burst 500" or unlimited; SYNs over
     /// the limit fall back
     #[arg(long, value_name = "RATE")]
-    valid_per_source: Option<Word<Rate>>,
+    valid_per_source: Option<Parsed<Rate>>,
     /// Limit of SYNs with a valid cookie from all sources; the others fall back
     #[arg(long, value_name = "RATE")]
-    valid_per_port: Option<Word<Rate>>,
+    valid_per_port: Option<Parsed<Rate>>,
     /// Limit of SYNs with a bad cookie from one source; the others are dropped
     #[arg(long, value_name = "RATE")]
-    bad_per_source: Option<Word<Rate>>,
+    bad_per_source: Option<Parsed<Rate>>,
     /// Limit of SYNs with a bad cookie from all sources; the others are dropped
     #[arg(long, value_name = "RATE")]
-    bad_per_port: Option<Word<Rate>>,
+    bad_per_port: Option<Parsed<Rate>>,
     /// Limit of cookie requests from one source; the others fall back
     #[arg(long, value_name = "RATE")]
-    request_per_source: Option<Word<Rate>>,
+    request_per_source: Option<Parsed<Rate>>,
     /// Limit of cookie requests from all sources; the others fall back
     #[arg(long, value_name = "RATE")]
-    request_per_port: Option<Word<Rate>>,
+    request_per_port: Option<Parsed<Rate>>,
     /// Limit of SYNs whose data would be taken, from one source; the others fall back
     #[arg(long, value_name = "RATE")]
-    data_per_source: Option<Word<Rate>>,
+    data_per_source: Option<Parsed<Rate>>,
     /// Limit of SYNs whose data would be taken, from all sources; the others fall back
     #[arg(long, value_name = "RATE")]
-    data_per_port: Option<Word<Rate>>,
+    data_per_port: Option<Parsed<Rate>>,
     /// Action for SYNs of sources on the deny list: pass, reissue, fallback or drop
     #[arg(long, value_name = "ACTION")]
-    denied: Option<Word<Action>>,
+    denied: Option<Parsed<Action>>,
     /// Action instead of reissue and fallback if the listener takes data without a cookie: pass or drop
     #[arg(long, value_name = "ACTION")]
-    no_cookie: Option<Word<Action>>,
+    no_cookie: Option<Parsed<Action>>,
     /// Count what the rule would do, but let every SYN pass; --dry-run=false ends it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     dry_run: Option<bool>,
@@ -108,7 +109,7 @@ struct PolicyArgs {
     #[arg(long, value_name = "FILE")]
     deny: Option<PathBuf>,
     /// Number of source prefixes that limits per source keep track of [default: unchanged, at first 65536]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SOURCES)))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LIMITED_SOURCES)))]
     max_sources: Option<u32>,
     /// Prefix length of an IPv4 source for limits, 0 to 32 bits [default: unchanged, at first 32]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=32))]
@@ -127,20 +128,19 @@ pub(super) async fn run(command: &PolicyCommand) -> anyhow::Result<()> {
 }
 
 fn show(json: bool) -> anyhow::Result<()> {
-    let policy = Namespace::current()?.policy()?;
+    let policy = Namespace::current()?.policy().get()?;
     show::print(policy.as_ref(), json)
 }
 
 async fn set(args: &SetArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
-    let policy = namespace.change_policy(|before| {
-        let policy = match &args.file {
-            Some(path) => config::policy_of(path)?,
-            None => args.over(before.unwrap_or_default())?,
-        };
-        policy.check_listeners()?;
-        Ok::<_, anyhow::Error>(Some(policy))
-    })?;
+    let change = namespace.policy().change()?;
+    let policy = match &args.file {
+        Some(path) => config::load_policy(path)?,
+        None => args.over(change.before.clone().unwrap_or_default())?,
+    };
+    check_listeners(&policy)?;
+    change.apply(Some(&policy))?;
     for interface in namespace.interfaces().await? {
         if interface.mirror == Mirror::Packet {
             warn(&format!(
@@ -150,10 +150,8 @@ async fn set(args: &SetArgs) -> anyhow::Result<()> {
             ));
         }
     }
-    if let Some(policy) = &policy {
-        warn_of_deaf_list(policy);
-    }
-    show::print(policy.as_ref(), false)
+    warn_of_deaf_list(&policy);
+    show::print(Some(&policy), false)
 }
 
 /// Warns of a deny list that no rule acts on.
@@ -165,7 +163,10 @@ fn warn_of_deaf_list(policy: &Policy) {
 }
 
 fn clear(ports: &[u16]) -> anyhow::Result<()> {
-    let policy = Namespace::current()?.change_policy(|before| without(before, ports))?;
+    let namespace = Namespace::current()?;
+    let change = namespace.policy().change()?;
+    let policy = without(change.before.clone(), ports)?;
+    change.apply(policy.as_ref())?;
     show::print(policy.as_ref(), false)
 }
 
@@ -179,8 +180,18 @@ fn without(before: Option<Policy>, ports: &[u16]) -> anyhow::Result<Option<Polic
         }
     }
     // The default rule may not suit the listener of such a port.
-    policy.check_listeners()?;
+    check_listeners(&policy)?;
     Ok(Some(policy))
+}
+
+/// Refuses a policy that rewrites options where a listener accepts data without a cookie. What cannot be read is not
+/// checked: the data path leaves such SYNs as they are.
+fn check_listeners(policy: &Policy) -> Result<(), NoCookieError> {
+    if !policy.needs_cookies() {
+        return Ok(());
+    }
+    let mode = sysctl::mode().unwrap_or(sysctl::Mode(0));
+    policy.check_listeners(mode, &datapath::listeners().unwrap_or_default())
 }
 
 impl SetArgs {
@@ -196,12 +207,12 @@ impl SetArgs {
         } = &self.policy;
         let changes = allow.is_some() || deny.is_some() || max_sources.is_some();
         let changes = changes || prefix_v4.is_some() || prefix_v6.is_some();
-        if rule == PortSection::default() && !changes {
+        if rule == PortPolicySection::default() && !changes {
             bail!(
                 "nothing to set: give a part of a rule, a list or a file (tfo policy set --help)"
             );
         }
-        if rule == PortSection::default() && !self.ports.is_empty() {
+        if rule == PortPolicySection::default() && !self.ports.is_empty() {
             bail!(
                 "--port goes with a part of its rule, such as --bad drop (tfo policy set --help)"
             );
@@ -225,8 +236,8 @@ impl SetArgs {
 }
 
 impl RuleArgs {
-    fn section(&self) -> PortSection {
-        PortSection {
+    fn section(&self) -> PortPolicySection {
+        PortPolicySection {
             valid: self.valid,
             bad: self.bad,
             request: self.request,

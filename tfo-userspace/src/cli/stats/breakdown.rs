@@ -8,11 +8,16 @@ use std::{
 
 use serde_json::{Map, Value, json};
 use tfo_common::{
+    abi::{
+        sizes::Sizes,
+        sources::{SourceCounter, SourceCounts},
+    },
     counters::{Counter, Counters},
-    sizes::Sizes,
-    sources::{Habit, SourceCounts},
 };
-use tfo_userspace::datapath::{FastOpenSummary, Prefix, Snapshot, Sources};
+use tfo_userspace::{
+    datapath::{Snapshot, Sources},
+    model::{FastOpenSummary, Prefix},
+};
 
 use crate::cli::{
     output::{counters_json, table},
@@ -186,9 +191,9 @@ pub(super) fn sources(now: &Sources, before: Before<'_, Sources>, most: usize) -
         let number = |habit| counts.get(habit).to_string();
         let mut row = vec![
             prefix.to_string(),
-            number(Habit::Use),
-            number(Habit::Failure),
-            number(Habit::Request),
+            number(SourceCounter::Uses),
+            number(SourceCounter::Failures),
+            number(SourceCounter::Requests),
             counts.syns().to_string(),
         ];
         row.extend(before.map(|(before, elapsed)| {
@@ -211,9 +216,9 @@ pub(super) fn sources_json(sources: &Sources, top: usize) -> Value {
     let object = |(prefix, counts): (Prefix, SourceCounts)| {
         json!({
             "source": prefix.to_string(),
-            "uses": counts.get(Habit::Use),
-            "failures": counts.get(Habit::Failure),
-            "requests": counts.get(Habit::Request),
+            "uses": counts.get(SourceCounter::Uses),
+            "failures": counts.get(SourceCounter::Failures),
+            "requests": counts.get(SourceCounter::Requests),
             "syns": counts.syns(),
             "asks_without_using": counts.asks_without_using(),
         })

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use tfo_common::{
+    abi::sources::SourceCounts,
     counters::{Counter, Counters},
-    sources::SourceCounts,
 };
-use tfo_userspace::datapath::{Drift, FastOpenSummary, growth};
+use tfo_userspace::{
+    datapath::Drift,
+    model::{FastOpenSummary, growth},
+};
 
 use crate::cli::{
     output::{counted, list, table},

@@ -8,8 +8,8 @@ use std::{
 
 use tfo_common::counters::{Counter, Counters};
 use tfo_userspace::{
-    datapath::{FastOpenSummary, growth},
     metrics::{InterfaceFacts, NamespaceFacts},
+    model::{FastOpenSummary, growth},
 };
 
 use crate::cli::rate::per_second;

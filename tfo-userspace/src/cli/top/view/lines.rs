@@ -5,10 +5,7 @@ use ratatui::{
     text::{Line, Span},
 };
 use tfo_common::counters::Counter;
-use tfo_userspace::{
-    datapath::{FastOpenSummary, GuardState},
-    metrics::NamespaceFacts,
-};
+use tfo_userspace::{datapath::GuardState, metrics::NamespaceFacts, model::FastOpenSummary};
 
 use super::View;
 use crate::cli::{rate, time::age, top::rates::Rates};
@@ -36,7 +33,7 @@ pub(super) fn has_sources(facts: &NamespaceFacts, height: u16) -> bool {
 
 impl View {
     pub(super) fn title(&self, facts: &NamespaceFacts) -> Line<'static> {
-        let place = match facts.watch.netns.as_str() {
+        let place = match facts.target.netns.as_str() {
             "" => String::new(),
             name => format!("  netns {name}"),
         };

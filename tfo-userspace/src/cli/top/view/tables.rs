@@ -9,8 +9,9 @@ use ratatui::{
 };
 use tfo_common::counters::{Counter, Counters};
 use tfo_userspace::{
-    datapath::{Drift, FastOpenSummary, Share},
+    datapath::Drift,
     metrics::NamespaceFacts,
+    model::{FastOpenSummary, Share},
 };
 
 use super::{INTERFACES, View};

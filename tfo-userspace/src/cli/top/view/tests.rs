@@ -3,9 +3,10 @@ use tfo_common::counters::{Counter, Counters};
 use tfo_userspace::{
     datapath::{Drift, GuardState, Mirror, PortState, Snapshot},
     guard::Guard,
-    kernel::{link::XdpMode, sysctl::Mode},
+    kernel::sysctl::Mode,
     keys::{Fingerprint, KeyPair},
     metrics::{InterfaceFacts, NamespaceFacts},
+    model::AttachMode,
 };
 
 use super::*;
@@ -56,7 +57,7 @@ fn facts(used: u64, bad: u64) -> NamespaceFacts {
     NamespaceFacts {
         interfaces: vec![InterfaceFacts {
             name: "eth0".to_owned(),
-            mode: Some(XdpMode::Native),
+            mode: Some(AttachMode::Native),
             mirror: Some(Mirror::Exact),
             counters: Some(ours.clone()),
             ..InterfaceFacts::default()
@@ -222,7 +223,7 @@ fn the_chart_tells_none_from_nothing() {
 #[test]
 fn what_is_wrong_stands_out() {
     let mut facts = facts(1_000, 10);
-    facts.watch.netns = "blue".to_owned();
+    facts.target.netns = "blue".to_owned();
     facts.fast_open = Some(Mode(0x202));
     facts.keys_agree = Some(false);
     facts.interfaces[0].mode = None;
