@@ -1,32 +1,60 @@
 //! `tfo attach`.
 
+use clap::Args;
+use tfo_common::abi::DEFAULT_SOURCES;
 use tfo_userspace::{
     datapath::{self, Ensured, Namespace},
+    model::{Settings, SourceLimits},
     service::describe_attached,
 };
 
 use super::{
-    ModeArgs,
+    MirrorArg, Mode,
     output::{print, warn_if_off},
 };
 
-/// What `tfo attach` takes.
-#[derive(clap::Args)]
+#[derive(Args)]
 pub(super) struct AttachArgs {
     /// Network interfaces
     #[arg(required = true, value_name = "IFACE")]
     interfaces: Vec<String>,
-    #[command(flatten)]
-    mode: ModeArgs,
-    /// Where tfo is attached already, put this build's program with these options in its place: no packet
-    /// goes by uncounted, and mode, counts and keys stay. For after an upgrade of tfo
+    /// Where the program runs
+    #[arg(long, value_enum, default_value_t = Mode::Auto)]
+    mode: Mode,
+    /// How a SYN's outcome is found: exactly as the kernel decides, or faster
+    #[arg(long, value_enum, default_value_t = MirrorArg::Exact)]
+    mirror: MirrorArg,
+    /// Count IPv4 sources by prefixes of this many bits, 0 to 32
+    #[arg(long, default_value_t = 32, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=32))]
+    source_prefix_v4: u8,
+    /// Count IPv6 sources by prefixes of this many bits, 0 to 128
+    #[arg(long, default_value_t = 64, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=128))]
+    source_prefix_v6: u8,
+    /// Count at most this many source prefixes; the least recently seen are dropped first. 0 counts none
+    #[arg(long, default_value_t = DEFAULT_SOURCES, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=16_777_216))]
+    max_sources: u32,
+    /// If tfo is attached already, replace its program by this build's, with these options. No packet goes
+    /// uncounted; mode, counters and keys stay. Use it after an upgrade of tfo
     #[arg(long)]
     replace: bool,
 }
 
+impl AttachArgs {
+    fn settings(&self) -> Settings {
+        Settings {
+            mirror: self.mirror.into(),
+            sources: SourceLimits {
+                max: self.max_sources,
+                v4: self.source_prefix_v4,
+                v6: self.source_prefix_v6,
+            },
+        }
+    }
+}
+
 pub(super) async fn run(args: &AttachArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
-    let (mode, settings) = (args.mode.mode.into(), args.mode.settings());
+    let (mode, settings) = (args.mode.into(), args.settings());
     for interface in &args.interfaces {
         let ensured = if args.replace {
             datapath::ensure(&namespace, interface, mode, settings).await?

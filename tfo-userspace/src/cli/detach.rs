@@ -1,5 +1,6 @@
 //! `tfo detach`.
 
+use clap::Args;
 use tfo_userspace::{
     datapath::{self, Namespace},
     kernel::link,
@@ -7,9 +8,22 @@ use tfo_userspace::{
 
 use super::output::print;
 
-pub(super) async fn run(interfaces: &[String]) -> anyhow::Result<()> {
+#[derive(Args)]
+pub(super) struct DetachArgs {
+    /// Network interfaces
+    #[arg(required_unless_present = "all", value_name = "IFACE")]
+    interfaces: Vec<String>,
+    /// Detach from all interfaces of the network namespace, including those that no longer exist
+    #[arg(long, conflicts_with = "interfaces")]
+    all: bool,
+}
+
+pub(super) async fn run(args: &DetachArgs) -> anyhow::Result<()> {
+    if args.all {
+        return all().await;
+    }
     let namespace = Namespace::current()?;
-    for name in interfaces {
+    for name in &args.interfaces {
         let interface = link::find(name).await?;
         datapath::detach(&namespace, interface.index, name)?;
         print(&format!("{name}: detached\n"))?;
@@ -17,7 +31,7 @@ pub(super) async fn run(interfaces: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) async fn all() -> anyhow::Result<()> {
+async fn all() -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     let interfaces = namespace.interfaces().await?;
     let nothing = interfaces.is_empty();

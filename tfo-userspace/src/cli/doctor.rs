@@ -17,7 +17,7 @@ use super::{
 
 #[derive(Args)]
 pub(super) struct DoctorArgs {
-    /// Network interfaces; all that are up where none is named
+    /// Network interfaces [default: all that are up]
     #[arg(value_name = "IFACE")]
     interfaces: Vec<String>,
     /// Print one JSON object
@@ -42,7 +42,7 @@ pub(super) async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// A line for what was found, and another for what to do about it.
+/// A line for each finding, and one for its remedy.
 fn text(findings: &[Finding], colour: bool) -> String {
     let label = |finding: &Finding| match &finding.interface {
         Some(interface) => format!("{interface} {}", finding.check),

@@ -5,10 +5,11 @@ mod switches;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
+use clap::Args;
 use serde_json::json;
 use tfo_common::{abi::events::Event, counters::Counter, guard::GuardAction};
 use tfo_userspace::{
-    datapath::{EventFilter, EventStream, Lost, Namespace, slug},
+    datapath::{DEFAULT_RATE, EventFilter, EventStream, Lost, Namespace, slug},
     kernel::clock::monotonic,
 };
 use tokio::{
@@ -17,13 +18,35 @@ use tokio::{
 };
 
 use self::switches::Watch;
-use super::{EventsArgs, output::write};
+use super::{
+    output::{reader_gone, write},
+    time::rfc3339,
+};
 
-/// How often the rings are read. At the default rate, a ring has room for eight times as much.
+/// Time between two readings of the rings. At the default rate, a ring holds eight times as much.
 const TURN: Duration = Duration::from_millis(50);
 
-/// How often the data path hears that someone still listens.
+/// Time between two renewals, without which the data path stops sending events.
 const RENEWAL: Duration = Duration::from_secs(1);
+
+#[derive(Args)]
+pub(super) struct EventsArgs {
+    /// Print one JSON object per line
+    #[arg(long)]
+    json: bool,
+    /// Only SYNs to this port
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// Only SYNs whose data was not taken for this reason, such as bad-cookie
+    #[arg(long, value_name = "REASON", value_parser = reason)]
+    reason: Option<Counter>,
+    /// Exit after this many SYNs [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Print at most this many SYNs per second; every CPU of every interface has an equal share
+    #[arg(long, default_value_t = DEFAULT_RATE, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+}
 
 pub(super) async fn run(args: &EventsArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
@@ -34,7 +57,7 @@ pub(super) async fn run(args: &EventsArgs) -> anyhow::Result<()> {
         reason: args.reason,
         rate: args.rate,
     })?;
-    // A switch of the guard is no SYN: it has no reason, and `--count` does not count it.
+    // A switch of the guard has no reason, and `--count` does not count it.
     let mut watch = args
         .reason
         .is_none()
@@ -43,6 +66,7 @@ pub(super) async fn run(args: &EventsArgs) -> anyhow::Result<()> {
     let mut told = 0;
     tokio::select! {
         result = read(&mut streams, watch.as_mut(), args.json, &mut left, &mut told) => result?,
+        () = reader_gone() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -55,7 +79,7 @@ pub(super) async fn run(args: &EventsArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints what comes, until `left` is used up, or nobody reads any more.
+/// Prints events until `left` is used up, or nobody reads any more.
 async fn read(
     streams: &mut [EventStream],
     mut watch: Option<&mut Watch<'_>>,
@@ -70,7 +94,7 @@ async fn read(
         let now = turns.tick().await;
         if renewed.is_none_or(|renewed| now.duration_since(renewed) >= RENEWAL) {
             if streams.iter().all(EventStream::is_over) {
-                bail!("detached meanwhile: `tfo attach IFACE`, then `tfo events` again");
+                bail!("detached meanwhile: `tfo attach IFACE`, then run `tfo events` again");
             }
             streams.iter_mut().try_for_each(EventStream::listen)?;
             renewed = Some(now);
@@ -96,9 +120,9 @@ async fn read(
     Ok(())
 }
 
-/// What stands in the rings, in the order of its time; at most `most` of each.
+/// The events in the rings, at most `most`, in the order of their time.
 fn turn(streams: &mut [EventStream], most: u64) -> Vec<Event> {
-    /// More than a ring holds, so that a flood does not keep the loop from renewing.
+    /// More than a ring holds; a bound, so that a flood does not keep the loop from renewing.
     const BOUND: u64 = 4096;
     let most = most.min(BOUND);
     let mut events = Vec::new();
@@ -111,7 +135,7 @@ fn turn(streams: &mut [EventStream], most: u64) -> Vec<Event> {
     events
 }
 
-/// What the wall clock said when the clock of events began.
+/// The wall clock's time, since 1970, at which the clock of events stood at 0.
 fn clock_at_boot() -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap_or_default().saturating_sub(monotonic())
@@ -173,14 +197,14 @@ fn summary(told: u64, lost: Lost) -> String {
     match lost.total() {
         0 => format!("{told} {events}, none lost"),
         total => format!(
-            "{told} {events}, {total} lost: {} over the rate (--rate), {} as the ring was full",
+            "{told} {events}, {total} lost: {} over the rate (--rate), {} because the ring was full",
             lost.over_rate, lost.ring_full
         ),
     }
 }
 
-/// The reason of that name, as [`slug`] or the counters have it.
-pub(super) fn reason(text: &str) -> Result<Counter, String> {
+/// The reason with this name, as [`slug`] or [`Counter::name`] gives it.
+fn reason(text: &str) -> Result<Counter, String> {
     let mut reasons = Counter::REASONS.into_iter();
     reasons
         .find(|reason| text == slug(*reason) || text == reason.name())
@@ -192,54 +216,12 @@ pub(super) fn reason(text: &str) -> Result<Counter, String> {
 
 /// RFC 3339, in UTC, to the microsecond.
 fn time(nanoseconds: u64, since_boot: Duration) -> String {
-    let time = since_boot + Duration::from_nanos(nanoseconds);
-    let (days, second) = (time.as_secs() / 86_400, time.as_secs() % 86_400);
-    let (year, month, day) = date(days);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-        time.subsec_micros()
-    )
-}
-
-/// The date so many days after 1970-01-01. Years begin in March here, so that the day which not all of
-/// them have comes last.
-const fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let day = days % 146_097;
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (march_year, day) = (era * 400 + year, day - (153 * month + 2) / 5 + 1);
-    if month < 10 {
-        (march_year, month + 3, day)
-    } else {
-        (march_year + 1, month - 9, day)
-    }
+    rfc3339(since_boot + Duration::from_nanos(nanoseconds), 6)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_gregorian() {
-        for (days, expected) in [
-            (0, (1970, 1, 1)),
-            (58, (1970, 2, 28)),
-            (59, (1970, 3, 1)),
-            (11_016, (2000, 2, 29)),
-            (11_017, (2000, 3, 1)),
-            (20_089, (2025, 1, 1)),
-            (47_540, (2100, 2, 28)),
-            (47_541, (2100, 3, 1)),
-        ] {
-            assert_eq!(date(days), expected, "{days}");
-        }
-    }
 
     #[test]
     fn every_reason_has_a_name() {

@@ -19,14 +19,14 @@ use super::{
     output::{print, print_json, table, warn},
 };
 
-/// How often the farm is looked at while it rotates.
+/// Time between two readings of the farm's state while it rotates.
 const LOOK: Duration = Duration::from_millis(200);
-/// How long a rotation that may have to wait is waited for.
+/// Time that a rotation has to begin before the command returns.
 const BEGIN: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 pub(super) struct FarmArgs {
-    /// The configuration file, of which the section `[farm]` is read
+    /// Configuration file with the section `[farm]`
     #[arg(short, long, value_name = "FILE", default_value = "/etc/tfo/tfo.toml")]
     config: PathBuf,
     #[command(subcommand)]
@@ -35,36 +35,36 @@ pub(super) struct FarmArgs {
 
 #[derive(Subcommand)]
 enum FarmCommand {
-    /// Show how far the farm has come, and each host: whether it is alive, leads, has acknowledged, how wrong
-    /// its clock is. The status is 3 where a host is not alive, was left behind or has another key
+    /// Show the farm's phase and keys, and each host: alive, leader, acknowledged step, clock skew. Exits with status 3
+    /// if a host is not alive, was left behind or issues another key
     Status {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Have the farm rotate, and wait until all hosts issue the new key. It begins when the key that is
-    /// retired for it has been accepted for half an interval
+    /// Rotate the farm's keys, and wait until all hosts issue the new key. The rotation begins once the key that it
+    /// retires has been accepted for half an interval
     Rotate {
-        /// Begin at once: cookies of the key before the present one are refused from then on
+        /// Begin at once; cookies of the key before the current one are refused from then on
         #[arg(long)]
         now: bool,
     },
-    /// Replace keys that have leaked, on all hosts at once; all cookies that clients hold are refused
+    /// Replace leaked keys on all hosts at once; every cookie that clients hold is refused
     Revoke {
-        /// That is what is wanted
+        /// Confirm; without it, revoke only prints the consequences
         #[arg(long)]
         yes: bool,
     },
-    /// Found the farm: with what this host has stored of it, else with the keys of its kernel, else with new
-    /// ones
+    /// Create the farm's document in etcd, from the state that this host has stored, else from its kernel's keys,
+    /// else with a new key
     Init {
-        /// Also where a document stands there
+        /// Replace the document if there is one
         #[arg(long)]
         replace: bool,
     },
-    /// Have rotations wait for a host no more that will not come back
+    /// Remove a host that will not come back, so that rotations no longer wait for it
     Forget {
-        /// The host
+        /// The host's name, as `tfo farm status` shows it
         #[arg(value_name = "HOST")]
         host: String,
     },
@@ -82,7 +82,9 @@ pub(super) async fn run(args: &FarmArgs) -> anyhow::Result<ExitCode> {
             if !control.forget(host).await? {
                 bail!("{host} is not one of the farm's hosts: `tfo farm status` shows them");
             }
-            print(&format!("{host}: rotations wait for it no more\n"))?;
+            print(&format!(
+                "{host}: removed; rotations no longer wait for it\n"
+            ))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -136,12 +138,12 @@ fn describe(status: &FarmStatus) -> String {
             remarks.push("leads".to_owned());
         }
         if host.left_behind {
-            remarks.push("left behind: where it serves, it refuses cookies".to_owned());
+            remarks.push("left behind: if it serves, it refuses cookies".to_owned());
         } else if !host.acknowledged {
-            remarks.push("has yet to acknowledge".to_owned());
+            remarks.push("not acknowledged yet".to_owned());
         }
         if !host.alive {
-            remarks.push("not heard of: its kernel keeps the keys that it has".to_owned());
+            remarks.push("not alive: its kernel keeps the keys that it has".to_owned());
         }
         if host.differs {
             remarks.push("issues another key".to_owned());
@@ -181,7 +183,7 @@ async fn rotate(control: &mut FarmClient, now: bool) -> anyhow::Result<()> {
         control.request(Request::Rotate).await?;
         if wait(control, BEGIN, is_taken_up).await?.is_none() {
             return print(
-                "asked for: it begins when the key that it retires has been accepted for half an interval, or at once with --now\n",
+                "requested: it begins once the key that it retires has been accepted for half an interval, or at once with --now\n",
             );
         }
     }
@@ -203,23 +205,23 @@ async fn revoke(control: &mut FarmClient, yes: bool) -> anyhow::Result<()> {
     ))?;
     if !away.is_empty() {
         print(&format!(
-            "- not heard of, and so left with the keys that leaked: {}\n",
+            "- not alive, so these hosts keep the leaked keys: {}\n",
             away.join(", ")
         ))?;
     }
     if !yes {
-        bail!("nothing is revoked yet: say --yes");
+        bail!("nothing is revoked: to confirm, say --yes");
     }
     begin(control, &before.prefix, Request::Revoke).await?;
     follow(control, before.document.epoch).await
 }
 
-/// Asks for what is to begin at once, and waits until it has.
+/// Requests something that begins at once, and waits until it has.
 async fn begin(control: &mut FarmClient, prefix: &str, request: Request) -> anyhow::Result<()> {
     control.request(request).await?;
     if wait(control, LEADER_TIMEOUT, is_taken_up).await?.is_none() {
         bail!(
-            "{prefix}: nobody began within {} s, and the request stands: `tfo farm status` shows whether a host leads, and whom it waits for",
+            "{prefix}: no host began within {} s, and the request stands: `tfo farm status` shows the leader and the hosts that it waits for",
             LEADER_TIMEOUT.as_secs()
         );
     }
@@ -230,7 +232,7 @@ const fn is_taken_up(status: &FarmStatus) -> bool {
     status.request.is_none()
 }
 
-/// Waits until all hosts issue the key of a later epoch, and says whom it is waiting for.
+/// Waits until all hosts issue the key of a later epoch; warns of the hosts that it waits for.
 async fn follow(control: &mut FarmClient, before: u64) -> anyhow::Result<()> {
     let start = Instant::now();
     loop {
@@ -266,7 +268,7 @@ async fn follow(control: &mut FarmClient, before: u64) -> anyhow::Result<()> {
     }
 }
 
-/// Looks at the farm until it is as `wanted`; `None` where it is not in time.
+/// Reads the farm's state until it is as `wanted`; `None` if that takes longer than `limit`.
 async fn wait(
     control: &mut FarmClient,
     limit: Duration,

@@ -20,13 +20,13 @@ use super::{
 
 #[derive(Subcommand)]
 pub(super) enum GuardCommand {
-    /// Show which ports are guarded, and since when
+    /// Show the rule and the state of each port
     Show(JsonArgs),
-    /// Guard ports, or change how; what is not named stays as it is
+    /// Guard ports, or change their rules; parts that are not named stay as they are
     Set(SetArgs),
-    /// Guard no port any more, or none of these; whoever was challenged has 3 seconds to prove it
+    /// Remove the guard, or the rules of ports. ACKs that answer a challenge are still accepted for 3 seconds
     Clear {
-        /// The rule of this port alone; may be given several times
+        /// Remove the rule of this port alone; may be given several times [default: the whole guard]
         #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
         ports: Vec<u16>,
     },
@@ -34,22 +34,26 @@ pub(super) enum GuardCommand {
 
 #[derive(Args)]
 pub(super) struct SetArgs {
-    /// When: always (on), never (off), or while the port is flooded (auto)
+    /// When the port is guarded [default: unchanged, at first off]
     #[arg(value_enum)]
     mode: Option<ModeArg>,
-    /// This port's rule instead of that of all others; may be given several times
+    /// Change this port's rule instead of the default rule; may be given several times
     #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     ports: Vec<u16>,
-    /// With auto: guard from that many SYNs without proof on, such as 1000/s; half as many keep it on
+    /// With auto: SYNs per second without a valid cookie that switch the guard on, such as 1000/s; half as many keep
+    /// it on [default: unchanged, at first 1000/s]
     #[arg(long, value_name = "RATE")]
     above: Option<Parsed<Rate>>,
-    /// With auto: how long to stay on after that
+    /// With auto: time below that rate after which the guard switches off: a number with s, m, h or d
+    /// [default: unchanged, at first 30s]
     #[arg(long, value_name = "TIME", value_parser = parse_interval)]
     quiet: Option<Duration>,
-    /// Most SYN-ACKs to one source, an IPv4 address or an IPv6 /64, at all ports
+    /// Limit of SYN-ACKs to one source (an IPv4 address or an IPv6 /64) at all ports, per second: 10/s or
+    /// "10/s burst 20" [default: unchanged, at first 100/s burst 200]
     #[arg(long, value_name = "RATE")]
     replies: Option<Parsed<Rate>>,
-    /// Most SYNs with a valid cookie of one source; others are challenged
+    /// Limit of SYNs with a valid cookie from one source, per second; the others are challenged
+    /// [default: unchanged, at first 100/s burst 200]
     #[arg(long, value_name = "RATE")]
     proven: Option<Parsed<Rate>>,
 }
@@ -60,7 +64,7 @@ enum ModeArg {
     Off,
     /// Always
     On,
-    /// While the port is flooded
+    /// While the port is flooded: see --above and --quiet
     Auto,
 }
 
@@ -74,11 +78,19 @@ impl From<ModeArg> for GuardMode {
     }
 }
 
-pub(super) fn show(json: bool) -> anyhow::Result<()> {
+pub(super) async fn run(command: &GuardCommand) -> anyhow::Result<()> {
+    match command {
+        GuardCommand::Show(args) => show(args.json),
+        GuardCommand::Set(args) => set(args).await,
+        GuardCommand::Clear { ports } => clear(ports).await,
+    }
+}
+
+fn show(json: bool) -> anyhow::Result<()> {
     print(Namespace::current()?.guard().state()?.as_ref(), json)
 }
 
-pub(super) async fn set(args: &SetArgs) -> anyhow::Result<()> {
+async fn set(args: &SetArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     let change = GuardChange::begin(&namespace)?;
     let guard = args.over(change.before.clone().unwrap_or_default())?;
@@ -86,7 +98,7 @@ pub(super) async fn set(args: &SetArgs) -> anyhow::Result<()> {
     print(namespace.guard().state()?.as_ref(), false)
 }
 
-pub(super) async fn clear(ports: &[u16]) -> anyhow::Result<()> {
+async fn clear(ports: &[u16]) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     let change = GuardChange::begin(&namespace)?;
     let guard = without(change.before.clone(), ports)?;
@@ -113,11 +125,11 @@ fn without(before: Option<Guard>, ports: &[u16]) -> anyhow::Result<Option<Guard>
 }
 
 impl SetArgs {
-    /// `before`, with what is said here.
+    /// `before`, changed as the options say.
     fn over(&self, mut before: Guard) -> anyhow::Result<Guard> {
         let of_port = self.mode.is_some() || self.above.is_some() || self.quiet.is_some();
         if !of_port && self.replies.is_none() && self.proven.is_none() {
-            bail!("nothing to set: say on, off or auto, or a rate (tfo guard set --help)");
+            bail!("nothing to set: give on, off or auto, or a rate (tfo guard set --help)");
         }
         if !of_port && !self.ports.is_empty() {
             bail!("--port goes with on, off, auto, --above or --quiet (tfo guard set --help)");
@@ -149,7 +161,7 @@ fn print(state: Option<&GuardState>, json: bool) -> anyhow::Result<()> {
         (Some(state), true) => print_json(&to_json(state)),
         (None, true) => print_json(&json!({ "in_force": false })),
         (Some(state), false) => output::print(&text(state)),
-        (None, false) => output::print("no guard: every SYN meets the kernel\n"),
+        (None, false) => output::print("no guard: every SYN goes to the kernel\n"),
     }
 }
 

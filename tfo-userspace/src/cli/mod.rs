@@ -1,7 +1,6 @@
-//! The command line: one file per subcommand, and what they print with.
+//! The command line: a file per subcommand, with its options and its output.
 
 mod attach;
-mod breakdown;
 mod detach;
 mod doctor;
 mod events;
@@ -11,116 +10,81 @@ mod keys;
 mod listeners;
 mod output;
 mod policy;
+mod rate;
 mod run;
 mod stats;
 mod status;
+mod time;
 mod top;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use tfo_common::{abi::DEFAULT_SOURCES, counters::Counter};
+use anyhow::Context as _;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use tfo_userspace::{
-    datapath::{DEFAULT_RATE, Mirror, ModeChoice, Settings, SourceLimits},
+    datapath::{Mirror, ModeChoice},
     kernel::{netns, support},
 };
-
-use self::{guard::GuardCommand, policy::PolicyCommand};
 
 /// The exit status of a check that found something.
 const FOUND: u8 = 3;
 
-/// TCP Fast Open on a server's NIC: validates cookies in XDP, counts what becomes of them beside the
-/// kernel, and rotates the cookie keys without refusing a client.
+/// Validate, count and protect TCP Fast Open on a server's network interfaces, in XDP.
+///
+/// Exit status: 0 done, 1 failed, 2 wrong usage, 3 a check found something.
 #[derive(Parser)]
 #[command(name = "tfo", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Act in another network namespace: a name of `ip netns`, or a path such as /proc/PID/ns/net
-    #[arg(long, global = true, value_name = "NAME|PATH")]
+    /// Act in this network namespace: a name of `ip netns`, or a path such as /proc/PID/ns/net
+    /// [default: the current one]
+    #[arg(long, global = true, value_name = "NAME|PATH", display_order = 1000)]
     netns: Option<String>,
-    /// Show the causes of an error; with `run`, log more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    /// Show the causes of an error; with `status`, the memory of each map; with `run`, log more (-vv: most)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 1001)]
     pub(crate) verbose: u8,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Attach to interfaces; stays attached when the command ends
+    /// Attach to interfaces; the program stays attached when the command ends
     Attach(attach::AttachArgs),
-    /// Detach from interfaces and leave nothing behind
-    Detach(DetachArgs),
-    /// Show where it is attached, in which mode, with which keys, and the kernel's Fast Open state
+    /// Detach from interfaces and remove everything that is pinned for them
+    Detach(detach::DetachArgs),
+    /// Show the attached interfaces, the keys, the policy, the guard and the drift
     Status(JsonArgs),
-    /// Show what was counted, beside the kernel's own counters
-    Stats(StatsArgs),
-    /// Show every listening socket: whether it takes Fast Open, its queue, and whose keys it uses
+    /// Show how many SYNs had their data taken, why not the others, and every counter beside the kernel's
+    Stats(stats::StatsArgs),
+    /// Show every listening socket: its Fast Open state, its queue, and whose keys it uses
     Listeners(JsonArgs),
-    /// Show what becomes of single SYNs that have a Fast Open option or data, as they come, and when ports come to be
-    /// guarded
-    Events(EventsArgs),
-    /// Show and change the cookie keys of the data path and of the kernel
+    /// Print SYNs with a Fast Open option or data as they arrive, and when the guard switches on or off
+    Events(events::EventsArgs),
+    /// Show and change the cookie keys of the data path and the kernel
     #[command(subcommand)]
-    Keys(KeysCommand),
-    /// Show and change what is done to SYNs: by port, by what they are, and how many come
+    Keys(keys::KeysCommand),
+    /// Show and change the policy: actions and rate limits for SYNs, by port
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Show and change which ports are guarded from SYN floods
+    /// Show and change the guard, which protects ports from SYN floods
     #[command(subcommand)]
-    Guard(GuardCommand),
-    /// Show and rotate the keys that the hosts of a farm share by way of etcd
+    Guard(guard::GuardCommand),
+    /// Show and rotate the keys that the hosts of a farm share through etcd
     Farm(farm::FarmArgs),
-    /// Show what on this host keeps Fast Open or tfo from working, and what to do about it
+    /// Find what keeps Fast Open or tfo from working on this host, and print the remedy
     Doctor(doctor::DoctorArgs),
-    /// Show rates, reasons, ports and keys live, on a terminal
+    /// Show the share of data taken, rates, reasons, ports and keys live on a terminal
     Top(top::TopArgs),
-    /// Attach, and look after the keys, until SIGTERM or SIGINT; SIGHUP reads the configuration again
+    /// Run the service: attach, rotate keys, serve metrics, until SIGTERM or SIGINT; SIGHUP reloads the
+    /// configuration
     Run(run::RunArgs),
-}
-
-/// How to attach.
-#[derive(Args)]
-struct ModeArgs {
-    /// How the program runs: in the driver (native), in the stack (generic), in traffic
-    /// control (tc), or the best that works
-    #[arg(long, value_enum, default_value_t = Mode::Auto)]
-    mode: Mode,
-    /// How closely to follow the kernel: ask its sockets what a SYN will meet (exact), or let the packet
-    /// and the keys decide alone (packet), which is faster
-    #[arg(long, value_enum, default_value_t = MirrorArg::Exact)]
-    mirror: MirrorArg,
-    /// Bits of an IPv4 source's address to count it by
-    #[arg(long, default_value_t = 32, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=32))]
-    source_prefix_v4: u8,
-    /// Bits of an IPv6 source's address to count it by
-    #[arg(long, default_value_t = 64, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=128))]
-    source_prefix_v6: u8,
-    /// Most sources to keep counts of; those that were not seen for longest go first. 0 for none
-    #[arg(long, default_value_t = DEFAULT_SOURCES, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=16_777_216))]
-    max_sources: u32,
-}
-
-impl ModeArgs {
-    /// What the program is told.
-    fn settings(&self) -> Settings {
-        Settings {
-            mirror: self.mirror.into(),
-            sources: SourceLimits {
-                max: self.max_sources,
-                v4: self.source_prefix_v4,
-                v6: self.source_prefix_v6,
-            },
-        }
-    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum MirrorArg {
     /// Look up the socket of every SYN that has a Fast Open option or data
     Exact,
-    /// Look at nothing but the packet
+    /// Judge by the packet and the keys alone
     Packet,
 }
 
@@ -135,13 +99,14 @@ impl From<MirrorArg> for Mirror {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Mode {
-    /// Native, else generic, else tc; says which, and why
+    /// Native XDP if the driver has it, else generic XDP, else TC; says which, and why
     Auto,
-    /// In the driver, or not at all
+    /// Native XDP: in the driver
     Native,
-    /// In the stack: any interface, more slowly
+    /// Generic XDP: in the network stack; works on any interface, but is slower
     Generic,
-    /// In traffic control (TCX, or a clsact filter before Linux 6.6): any interface, beside other XDP and TC programs
+    /// Traffic control: TCX, or a clsact filter before Linux 6.6; works on any interface, beside other XDP and TC
+    /// programs
     Tc,
 }
 
@@ -157,94 +122,27 @@ impl From<Mode> for ModeChoice {
 }
 
 #[derive(Args)]
-struct DetachArgs {
-    /// Network interfaces
-    #[arg(required_unless_present = "all", value_name = "IFACE")]
-    interfaces: Vec<String>,
-    /// All interfaces of the network namespace, also those that are gone
-    #[arg(long, conflicts_with = "interfaces")]
-    all: bool,
-}
-
-#[derive(Args)]
 struct JsonArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Args)]
-struct StatsArgs {
-    #[command(flatten)]
-    json: JsonArgs,
-    /// Break the counts down
-    #[arg(long, value_enum)]
-    by: Option<Breakdown>,
-    /// With `--by source`: how many sources to show
-    #[arg(long, default_value_t = 20, value_name = "N")]
-    top: usize,
-    /// End with status 3 where counters drift from the kernel's, and say which
-    #[arg(long, conflicts_with_all = ["watch", "by"])]
-    check: bool,
-    /// Print again every so many seconds, until interrupted
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    watch: Option<u64>,
+/// Ends the process as clap does for a command line that it refuses: the message and status 2.
+fn usage(message: &str) -> ! {
+    Cli::command()
+        .error(ErrorKind::ArgumentConflict, message)
+        .exit()
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Breakdown {
-    /// Per destination port
-    Port,
-    /// Per source prefix: who uses Fast Open, who fails, who asks
-    Source,
-    /// By how much data SYNs carry
-    Size,
-}
-
-#[derive(Args)]
-struct EventsArgs {
-    /// Print one JSON object per line
-    #[arg(long)]
-    json: bool,
-    /// SYNs to this port alone
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    port: Option<u16>,
-    /// SYNs that did not get Fast Open for this reason alone, such as bad-cookie
-    #[arg(long, value_name = "REASON", value_parser = events::reason)]
-    reason: Option<Counter>,
-    /// End after so many events
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    count: Option<u64>,
-    /// Most events per second, on all CPUs and interfaces together; each has an equal share
-    #[arg(long, default_value_t = DEFAULT_RATE, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    rate: u32,
-}
-
-#[derive(Subcommand)]
-enum KeysCommand {
-    /// Show the fingerprints of the keys that the kernel and the data path have
-    Show(JsonArgs),
-    /// Make a random key primary; cookies of the old one stay valid until the next rotation
-    Rotate,
-    /// Have the data path accept the keys that the kernel has
-    Import,
-    /// Put the keys of a file in force; cookies of all others are refused from then on
-    Set {
-        /// A file, mode 0600, with `PRIMARY[,BACKUP]`, each four groups of 8 hexadecimal digits as the
-        /// kernel prints them
-        #[arg(long, value_name = "FILE")]
-        file: PathBuf,
-    },
-}
-
-/// Does what the command line asks for.
+/// Executes the command line.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    // Refused here, the error names the cause; the first file that cannot be opened would not. The doctor
-    // says itself what it may not see, and a farm is etcd's.
+    // Checked here, the error names the cause; the first file that cannot be opened would not. `doctor` reports
+    // missing privileges itself, and a farm needs none.
     if !matches!(cli.command, Command::Doctor(_) | Command::Farm(_)) {
         support::privileges()?;
     }
-    // Before anything else: what the threads of the runtime see is the namespace of this one.
+    // Before the runtime starts: its threads inherit the namespace.
     if let Some(name) = &cli.netns {
         netns::enter(name)?;
     }
@@ -255,29 +153,16 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match cli.command {
             Command::Attach(args) => attach::run(&args).await,
-            Command::Detach(args) if args.all => detach::all().await,
-            Command::Detach(args) => detach::run(&args.interfaces).await,
-            Command::Status(args) => status::run(args.json).await,
-            Command::Stats(args) => {
-                if args.json.json && args.watch.is_some() {
-                    bail!("--json prints one object: run it again instead of --watch");
-                }
-                return stats::run(&args).await;
-            }
+            Command::Detach(args) => detach::run(&args).await,
+            Command::Status(args) => status::run(args.json, cli.verbose > 0).await,
+            Command::Stats(args) => return stats::run(&args).await,
             Command::Doctor(args) => return doctor::run(&args).await,
             Command::Farm(args) => return farm::run(&args).await,
             Command::Listeners(args) => listeners::run(args.json),
             Command::Events(args) => events::run(&args).await,
-            Command::Keys(KeysCommand::Show(args)) => keys::show(args.json),
-            Command::Keys(KeysCommand::Rotate) => keys::rotate(),
-            Command::Keys(KeysCommand::Import) => keys::import(),
-            Command::Keys(KeysCommand::Set { file }) => keys::set(&file),
-            Command::Policy(PolicyCommand::Show(args)) => policy::show(args.json),
-            Command::Policy(PolicyCommand::Set(args)) => policy::set(&args).await,
-            Command::Policy(PolicyCommand::Clear { ports }) => policy::clear(&ports),
-            Command::Guard(GuardCommand::Show(args)) => guard::show(args.json),
-            Command::Guard(GuardCommand::Set(args)) => guard::set(&args).await,
-            Command::Guard(GuardCommand::Clear { ports }) => guard::clear(&ports).await,
+            Command::Keys(command) => keys::run(&command),
+            Command::Policy(command) => policy::run(&command).await,
+            Command::Guard(command) => guard::run(&command).await,
             Command::Top(args) => top::run(&args, cli.netns.as_deref()).await,
             Command::Run(args) => run::run(args, cli.verbose).await,
         }?;
@@ -287,8 +172,6 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -1,8 +1,13 @@
-//! What subcommands print with.
+//! Writing to standard output, and the shapes of text and JSON that subcommands share.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    os::fd::AsFd as _,
+    time::Duration,
+};
 
 use anyhow::Context as _;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 use tfo_common::{
     counters::{Counter, Counters},
@@ -10,12 +15,12 @@ use tfo_common::{
 };
 use tfo_userspace::kernel::sysctl;
 
-/// Prints to standard output. A reader that has seen enough (`tfo stats | head`) is no error.
+/// Writes to standard output. A closed pipe (`tfo stats | head`) is no error.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     write(text).map(drop)
 }
 
-/// Prints to standard output; `false` where nobody reads it any more.
+/// Writes to standard output; `false` if nobody reads it any more.
 pub(super) fn write(text: &str) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -26,12 +31,32 @@ pub(super) fn write(text: &str) -> anyhow::Result<bool> {
     }
 }
 
+/// Time between two looks at a pipe that nothing is written to.
+const PIPE_CHECK: Duration = Duration::from_millis(200);
+
+/// Completes when the reader of standard output has closed its end of a pipe or socket; never for a file or a
+/// terminal. For commands that may write nothing for a long time.
+pub(super) async fn reader_gone() {
+    while !is_closed() {
+        tokio::time::sleep(PIPE_CHECK).await;
+    }
+}
+
+fn is_closed() -> bool {
+    let out = io::stdout();
+    let mut out = [PollFd::from_borrowed_fd(out.as_fd(), PollFlags::empty())];
+    let now = Timespec::default();
+    // A pipe whose readers are gone has POLLERR, a socket POLLHUP.
+    poll(&mut out, Some(&now)).is_ok()
+        && out[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+}
+
 /// Prints one JSON object.
 pub(super) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     print(&format!("{value:#}\n"))
 }
 
-/// An object from each counter's name to its value.
+/// An object from each counter's name to its value, zeros included.
 pub(super) fn counters_json(counters: &Counters) -> serde_json::Value {
     Counter::ALL
         .into_iter()
@@ -40,7 +65,7 @@ pub(super) fn counters_json(counters: &Counters) -> serde_json::Value {
         .into()
 }
 
-/// A rate; `null` where there is none.
+/// `{"per_second", "burst"}`; `null` for no limit.
 pub(super) fn rate_json(rate: Rate) -> serde_json::Value {
     let Rate { per_second, burst } = rate;
     let limited = !rate.is_unlimited();
@@ -54,7 +79,7 @@ pub(super) fn warn(text: &str) {
     eprintln!("tfo: warning: {text}");
 }
 
-/// Says so where the kernel takes no Fast Open at all.
+/// Warns if `net.ipv4.tcp_fastopen` lets no listener use Fast Open.
 pub(super) fn warn_if_off() -> anyhow::Result<()> {
     if let Some(hint) = sysctl::mode()?.server_off_hint() {
         warn(&hint);
@@ -62,8 +87,20 @@ pub(super) fn warn_if_off() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lines up rows in columns: the first to the left, the others to the right.
+/// Rows in columns two spaces apart: the first column aligned to the left, the others to the right.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
+    columns(rows, |column, _| column > 0)
+}
+
+/// Rows in columns two spaces apart, indented: all aligned to the right, except the last one, which is a text.
+pub(super) fn list(rows: &[Vec<String>]) -> String {
+    let text = columns(rows, |column, of| column + 1 < of);
+    let lines = text.lines();
+    lines.flat_map(|line| ["  ", line, "\n"]).collect()
+}
+
+/// Rows in columns; `to_the_right` is asked by column and number of columns in the row.
+fn columns(rows: &[Vec<String>], to_the_right: impl Fn(usize, usize) -> bool) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
@@ -73,13 +110,36 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
         .collect();
     let mut text = String::new();
     for row in rows {
-        let cells = row.iter().zip(&widths).enumerate();
-        let cells = cells.map(|(column, (cell, width))| match column {
-            0 => format!("{cell:width$}"),
-            _ => format!("  {cell:>width$}"),
-        });
-        text += cells.collect::<String>().trim_end();
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let gap = if column == 0 { "" } else { "  " };
+            line += gap;
+            line += &if to_the_right(column, row.len()) {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:width$}")
+            };
+        }
+        text += line.trim_end();
         text.push('\n');
     }
     text
+}
+
+/// `count` with its noun: "1 SYN", "2 SYNs".
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["a", "1", "one"], ["bcd", "100", "hundred"]]
+            .map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(table(&rows), "a      1      one\nbcd  100  hundred\n");
+        assert_eq!(list(&rows), "    a    1  one\n  bcd  100  hundred\n");
+    }
 }

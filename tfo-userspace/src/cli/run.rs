@@ -14,10 +14,10 @@ use super::{MirrorArg, Mode};
 
 #[derive(Args)]
 pub(super) struct RunArgs {
-    /// Configuration file; flags win over what stands at its top
+    /// Configuration file, TOML; options given here override its top level [default: none]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Network interface; give it several times for several. One that is attached already is taken over
+    /// Network interface; may be given several times. An interface that is attached already is taken over
     #[arg(
         short,
         long = "interface",
@@ -25,65 +25,66 @@ pub(super) struct RunArgs {
         value_name = "IFACE"
     )]
     interfaces: Vec<String>,
-    /// How the program runs [default: auto]
+    /// Where the program runs [default: auto]
     #[arg(long, value_enum)]
     mode: Option<Mode>,
-    /// How closely to follow the kernel [default: exact]
+    /// How a SYN's outcome is found: exactly as the kernel decides, or faster [default: exact]
     #[arg(long, value_enum)]
     mirror: Option<MirrorArg>,
-    /// Bits of an IPv4 source's address to count it by [default: 32]
+    /// Count IPv4 sources by prefixes of this many bits, 0 to 32 [default: 32]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=32))]
     source_prefix_v4: Option<u8>,
-    /// Bits of an IPv6 source's address to count it by [default: 64]
+    /// Count IPv6 sources by prefixes of this many bits, 0 to 128 [default: 64]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=128))]
     source_prefix_v6: Option<u8>,
-    /// Most sources to keep counts of; 0 for none [default: 16384]
+    /// Count at most this many source prefixes; the least recently seen are dropped first. 0 counts none
+    /// [default: 16384]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=16_777_216))]
     max_sources: Option<u32>,
-    /// Destination port that metrics name; give it several times for several
+    /// Destination port with metrics of its own; may be given several times [default: none]
     #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     ports: Vec<u16>,
     /// Where cookie keys come from [default: random]
     #[arg(long, value_enum, value_name = "SOURCE")]
     key_source: Option<KeySourceArg>,
-    /// The file of the secret or of the keys, mode 0600
+    /// File of the secret or of the keys, mode 0600, for the key sources secret and file
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// How long a key is primary: a number with s, m, h or d. A client may stay away for as long without
-    /// losing its cookie [default: 24h]
+    /// Time for which a key is primary: a number with s, m, h or d. The cookie of a client that stays away for less
+    /// remains valid [default: 24h]
     #[arg(long, value_name = "TIME", value_parser = config::parse_interval)]
     interval: Option<Duration>,
-    /// What to do where someone else changes the kernel's keys [default: restore]
+    /// Reaction to a change of the kernel's keys by another program [default: restore]
     #[arg(long, value_enum, value_name = "ACTION")]
     on_foreign_change: Option<ForeignChange>,
-    /// Serve Prometheus metrics over HTTP: at a port of the loopback address, at another address, or at
-    /// a unix socket, which its owner and group may use
+    /// Serve Prometheus metrics over HTTP: on a port of the loopback address, on another address, or on a Unix socket
+    /// of mode 0660 [default: no metrics; without a value: 127.0.0.1:9733]
     #[arg(long, value_name = "PORT|ADDRESS:PORT|unix:PATH", num_args = 0..=1, default_missing_value = "127.0.0.1:9733")]
     metrics: Option<ListenAddress>,
-    /// Detach at the end; otherwise the data path stays, and goes on counting
+    /// Detach on exit; without it, the program stays attached and counts
     #[arg(long)]
     detach_on_exit: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum KeySourceArg {
-    /// Made here, for this host alone
+    /// Random keys, for this host alone
     Random,
-    /// Derived from a secret and the clock, as tofurkey does: the same on all hosts with the secret
+    /// Keys derived from a secret and the clock, as tofurkey does: the same on all hosts with that secret
     Secret,
-    /// Those that someone else writes into a file
+    /// Keys that another program writes to a file
     File,
-    /// Those of a farm, whose hosts rotate together: see the section `[farm]` of the file
+    /// Keys of a farm, whose hosts rotate together: see the section `[farm]` of the configuration file
     Etcd,
-    /// Those that someone else writes into the sysctl `net.ipv4.tcp_fastopen_key`
+    /// Keys that another program writes to the sysctl `net.ipv4.tcp_fastopen_key`
     Kernel,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum ForeignChange {
-    /// Put ours back
+    /// Put the keys of tfo back
     Restore,
-    /// Take theirs, until the source has the next ones
+    /// Accept the new keys until the key source has the next ones
     Follow,
 }
 

@@ -1,56 +1,167 @@
 //! `tfo stats`.
 
+mod breakdown;
+mod text;
+
 use std::{process::ExitCode, time::Duration};
 
+use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 use tfo_common::{
-    abi::sources::SourceCounts,
+    abi::sizes::Sizes,
     counters::{Counter, Counters},
 };
-use tfo_userspace::datapath::{Drift, Namespace};
+use tfo_userspace::{
+    datapath::{Drift, Namespace, Sources, slug},
+    kernel::clock,
+    model::FastOpenSummary,
+};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use self::text::Rates;
 use super::{
-    Breakdown, FOUND, StatsArgs, breakdown,
-    output::{counters_json, print, print_json, table},
+    FOUND, JsonArgs,
+    output::{counters_json, print, print_json, reader_gone, write},
+    time::rfc3339,
+    usage,
 };
 
+/// Sources that `--by source` shows by default.
+const TOP: usize = 20;
+
+#[derive(Args)]
+pub(super) struct StatsArgs {
+    #[command(flatten)]
+    json: JsonArgs,
+    /// Break the counts down by destination port, by source prefix, or by bytes of data in the SYN
+    #[arg(long, value_enum)]
+    by: Option<Breakdown>,
+    /// With `--by source`: sources to show, those with the most requests, uses and failures first
+    /// [default: 20]
+    #[arg(long, value_name = "N", conflicts_with = "all")]
+    top: Option<usize>,
+    /// Show counters, ports and sizes that are 0, too; with `--by source`, every source
+    #[arg(long, conflicts_with_all = ["json", "check"])]
+    all: bool,
+    /// Compare with the kernel's counters alone; exit with status 3 if any of them drifts
+    #[arg(long, conflicts_with_all = ["watch", "by"])]
+    check: bool,
+    /// Print again every SECONDS (1 to 86400), with the time and with rates per second, until interrupted
+    #[arg(long, value_name = "SECONDS", conflicts_with = "json", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    watch: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Breakdown {
+    /// By destination port, the busiest first
+    Port,
+    /// By source prefix: who uses Fast Open, who fails, who asks for cookies
+    Source,
+    /// By bytes of data in the SYN
+    Size,
+}
+
+/// All that is read at one time.
+struct Reading {
+    at: Instant,
+    drift: Drift,
+    sizes: Sizes,
+    sources: Sources,
+    events_lost: u64,
+}
+
+impl Reading {
+    fn take(namespace: &Namespace) -> anyhow::Result<Self> {
+        Ok(Self {
+            drift: namespace.drift()?,
+            at: Instant::now(),
+            sizes: namespace.sizes()?,
+            sources: namespace.sources()?,
+            events_lost: namespace.events_lost()?.total(),
+        })
+    }
+}
+
 pub(super) async fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
+    if args.top.is_some() && args.by != Some(Breakdown::Source) {
+        usage("--top goes with --by source");
+    }
     let namespace = Namespace::current()?;
     if args.check {
         return check(&namespace, args).await;
     }
     if args.json.json {
         print_json(&to_json(&namespace, args).await?)?;
-        return Ok(ExitCode::SUCCESS);
+    } else if let Some(seconds) = args.watch {
+        watch(&namespace, args, Duration::from_secs(seconds)).await?;
+    } else {
+        print(&text(args, &Reading::take(&namespace)?, None))?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a block every `period` until interrupted, or until nobody reads any more.
+async fn watch(namespace: &Namespace, args: &StatsArgs, period: Duration) -> anyhow::Result<()> {
+    let mut turns = interval(period);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut before: Option<Reading> = None;
     loop {
-        print(&text(&namespace, args)?)?;
-        let Some(seconds) = args.watch else {
-            return Ok(ExitCode::SUCCESS);
-        };
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(seconds)) => print("\n")?,
-            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
+            _ = turns.tick() => {}
+            result = tokio::signal::ctrl_c() => return Ok(result?),
+            () = reader_gone() => return Ok(()),
         }
+        let reading = Reading::take(namespace)?;
+        let gap = if before.is_some() { "\n" } else { "" };
+        let time = rfc3339(clock::since_1970(), 0);
+        let text = text(args, &reading, before.as_ref());
+        if !write(&format!("{gap}{time}\n{text}"))? {
+            return Ok(());
+        }
+        before = Some(reading);
     }
 }
 
-fn text(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<String> {
-    let drift = namespace.drift()?;
-    Ok(match args.by {
-        Some(Breakdown::Port) => breakdown::ports(&drift.ours),
-        Some(Breakdown::Size) => breakdown::sizes(&namespace.sizes()?),
-        Some(Breakdown::Source) => breakdown::sources(&namespace.sources()?, args.top),
-        None => {
-            let total = &drift.ours.total;
-            let guard = listing("what the guard did", &Counter::GUARD, total);
-            totals(&drift) + &reasons(total) + &policies(total) + &guard + &remarks(namespace)?
+/// The text of `now`, with rates since `before`.
+fn text(args: &StatsArgs, now: &Reading, before: Option<&Reading>) -> String {
+    let elapsed = before.map_or(Duration::ZERO, |before| now.at - before.at);
+    match args.by {
+        Some(Breakdown::Port) => {
+            let before = before.map(|before| (&before.drift.ours, elapsed));
+            breakdown::ports(&now.drift.ours, before, args.all)
         }
-    })
+        Some(Breakdown::Size) => {
+            let before = before.map(|before| (&before.sizes, elapsed));
+            breakdown::sizes(&now.sizes, before, args.all)
+        }
+        Some(Breakdown::Source) => {
+            let before = before.map(|before| (&before.sources, elapsed));
+            let most = args.top.unwrap_or(if args.all { usize::MAX } else { TOP });
+            breakdown::sources(&now.sources, before, most)
+        }
+        None => {
+            let rates = Rates {
+                before: before.map(|before| (&before.drift.ours.total, elapsed)),
+                now: &now.drift.ours.total,
+                all: args.all,
+            };
+            let asks = now.sources.ask_without_using();
+            rates.summary()
+                + &rates.counters(&now.drift)
+                + &rates.sections()
+                + &text::remarks(asks, now.events_lost)
+        }
+    }
 }
 
 async fn to_json(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<Value> {
-    let drift = namespace.drift()?;
+    let Reading {
+        drift,
+        sizes,
+        sources,
+        events_lost,
+        ..
+    } = Reading::take(namespace)?;
     let by_name = |values: &mut dyn Iterator<Item = Value>| -> Map<String, Value> {
         let names = Counter::MIRRORED.map(|counter| counter.name().to_owned());
         names.into_iter().zip(values).collect()
@@ -60,105 +171,52 @@ async fn to_json(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<Valu
         let counters = namespace.counters_of(interface.index).read()?.total;
         interfaces.insert(interface.label(), counters_json(&counters));
     }
-    let sources = namespace.sources()?;
     let mut object = json!({
+        "fast_open": summary_json(&drift.ours.total),
         "counters": counters_json(&drift.ours.total),
         "kernel": by_name(&mut drift.kernel.into_iter().map(Value::from)),
         "drift": by_name(&mut drift.drift().into_iter().map(Value::from)),
         "interfaces": interfaces,
         "ask_without_using": sources.ask_without_using(),
-        "events_lost": namespace.events_lost()?.total(),
+        "events_lost": events_lost,
     });
     match args.by {
         Some(Breakdown::Port) => {
             object["ports"] = breakdown::ports_json(&drift.ours);
             object["other_ports"] = counters_json(&drift.ours.other);
         }
-        Some(Breakdown::Size) => object["sizes"] = breakdown::sizes_json(&namespace.sizes()?),
+        Some(Breakdown::Size) => object["sizes"] = breakdown::sizes_json(&sizes),
         Some(Breakdown::Source) => {
-            object["sources"] = breakdown::sources_json(&sources, args.top);
+            object["sources"] = breakdown::sources_json(&sources, args.top.unwrap_or(TOP));
         }
         None => {}
     }
     Ok(object)
 }
 
-/// Every counter; beside those that the kernel has, too, its value. Reasons and policies follow by themselves.
-fn totals(drift: &Drift) -> String {
-    let mut rows = vec![
-        ["counter", "tfo", "kernel", "drift"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
-    for counter in Counter::MIRRORED.into_iter().chain(Counter::OWN) {
-        let mut row = vec![
-            counter.name().to_owned(),
-            drift.ours.total.get(counter).to_string(),
-        ];
-        if let Some(index) = Counter::MIRRORED.iter().position(|each| *each == counter) {
-            row.push(drift.kernel[index].to_string());
-            row.push(drift.drift()[index].to_string());
-        }
-        rows.push(row);
-    }
-    table(&rows)
+/// The figure that `tfo stats` begins with. Shares are from 0 to 1; `null` while there are no attempts.
+fn summary_json(counters: &Counters) -> Value {
+    let summary = FastOpenSummary::of(counters);
+    let reasons = summary.reasons.iter().map(|(reason, syns)| {
+        json!({
+            "reason": slug(*reason),
+            "counter": reason.name(),
+            "syns": syns,
+            "share": summary.share(*syns).ratio(),
+        })
+    });
+    json!({
+        "attempts": summary.attempts(),
+        "taken": summary.taken,
+        "share": summary.taken_share().ratio(),
+        "not_taken": summary.not_taken(),
+        "reasons": reasons.collect::<Vec<_>>(),
+        "cookie_requests": summary.cookie_requests,
+        "retransmissions": summary.retransmissions,
+    })
 }
 
-/// Why SYNs that asked for Fast Open did not get it, the most frequent reason first.
-fn reasons(total: &Counters) -> String {
-    let mut reasons = Counter::REASONS;
-    reasons.sort_by_key(|reason| std::cmp::Reverse(total.get(*reason)));
-    listing("why Fast Open was not used", &reasons, total)
-}
-
-/// What policies did or would have done, and why.
-fn policies(total: &Counters) -> String {
-    let (done, why) = Counter::POLICY.split_at(Counter::POLICY_ACTIONS);
-    let (planned, why_planned) = Counter::DRY_RUN.split_at(Counter::POLICY_ACTIONS);
-    [
-        ("what policies did", done),
-        ("why", why),
-        ("what policies would have done (dry run)", planned),
-        ("why", why_planned),
-        ("what policies let pass", &Counter::PASSED),
-    ]
-    .map(|(title, counters)| listing(title, counters, total))
-    .concat()
-}
-
-/// Those of `counters` that are not 0, in words, below a title.
-fn listing(title: &str, counters: &[Counter], total: &Counters) -> String {
-    let mut counters = counters.to_vec();
-    counters.retain(|counter| total.get(*counter) > 0);
-    let widths = counters.iter();
-    let widths = widths.map(|counter| total.get(*counter).to_string().len());
-    let Some(width) = widths.max() else {
-        return String::new();
-    };
-    let mut text = format!("\n{title}\n");
-    for counter in counters {
-        let (count, help) = (total.get(counter), counter.help());
-        text += &format!("  {count:>width$}  {help} ({})\n", counter.name());
-    }
-    text
-}
-
-/// What no counter of a port says.
-fn remarks(namespace: &Namespace) -> anyhow::Result<String> {
-    let asks = namespace.sources()?.ask_without_using();
-    let mut text = format!(
-        "\nask without using   {asks}  (sources that were given {} cookies or more and used none)\n",
-        SourceCounts::ASKS
-    );
-    let lost = namespace.events_lost()?.total();
-    if lost > 0 {
-        text +=
-            &format!("events lost         {lost}  (over the rate of `tfo events`, or unread)\n");
-    }
-    Ok(text)
-}
-
-/// Looks a few times, and calls drift what is there every time.
+/// Compares several times, and calls drift only what differs every time.
 async fn check(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<ExitCode> {
     let (drift, found) = namespace.lasting_drift().await?;
     if args.json.json {
@@ -167,24 +225,39 @@ async fn check(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<ExitCo
         object["drifting"] = names.collect();
         print_json(&object)?;
     } else if found.is_empty() {
-        print("no drift: what tfo counted is what the kernel counted\n")?;
+        print("no drift: tfo and the kernel counted the same\n")?;
+    } else {
+        print(&text::drifting(&drift, &found))?;
     }
-    if found.is_empty() {
-        return Ok(ExitCode::SUCCESS);
-    }
-    if !args.json.json {
-        let mut text = String::new();
-        let rows = Counter::MIRRORED.into_iter().enumerate();
-        for (at, counter) in rows.filter(|(_, counter)| found.contains(counter)) {
-            text += &format!(
-                "{}: tfo {}, kernel {}, drift {}\n",
-                counter.name(),
-                drift.ours.total.get(counter),
-                drift.kernel[at],
-                drift.drift()[at]
-            );
+    Ok(if found.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FOUND)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_has_its_reasons_in_json() {
+        let mut counters = Counters::default();
+        for (counter, amount) in [
+            (Counter::Passive, 3),
+            (Counter::CookieReqd, 2),
+            (Counter::ReasonBadCookie, 1),
+        ] {
+            counters.add(counter, amount);
         }
-        print(&text)?;
+        let reason = json!({
+            "reason": "bad-cookie", "counter": "ReasonBadCookie", "syns": 1, "share": 0.25,
+        });
+        let expected = json!({
+            "attempts": 4, "taken": 3, "share": 0.75, "not_taken": 1, "reasons": [reason],
+            "cookie_requests": 2, "retransmissions": 0,
+        });
+        assert_eq!(summary_json(&counters), expected);
+        assert_eq!(summary_json(&Counters::default())["share"], Value::Null);
     }
-    Ok(ExitCode::from(FOUND))
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use tfo_common::counters::Counter;
 use tfo_userspace::{
     datapath::{
-        AttachedInterface, Build, ControllerLock, GuardState, Memory, Namespace, PolicySummary,
-        PortState,
+        AttachedInterface, Build, ControllerLock, Drift, GuardState, Memory, Namespace,
+        PolicySummary, PortState,
     },
     farm::{self, FarmReport},
     kernel::sysctl::{self, Mode},
@@ -15,22 +16,24 @@ use tfo_userspace::{
 
 use super::{
     keys::fingerprints,
-    output::{print, print_json, table, warn_if_off},
+    output::{counted, print, print_json, table, warn_if_off},
+    time::age,
 };
 
-/// What there is to say.
 struct Status {
     interfaces: Vec<AttachedInterface>,
-    /// Those of other layout versions: the version's name, and the interface's index.
+    /// Interfaces of other layout versions: the version's name, and the interface's index.
     older: Vec<(String, u32)>,
     keys: Vec<Fingerprint>,
     keys_age: Option<Duration>,
+    /// The counters, and those of them that drift; `None` if nothing is attached.
+    drift: Option<(Drift, Vec<Counter>)>,
     memory: Memory,
     policy: Option<PolicySummary>,
     guard: Option<GuardState>,
-    /// The interfaces that have its programs.
+    /// Labels of the interfaces that have the guard's programs.
     guarded: Vec<String>,
-    /// The process that looks after the namespace.
+    /// The process id of `tfo run`.
     controller: Option<u32>,
     farm: Option<FarmReport>,
     mode: Mode,
@@ -46,6 +49,11 @@ impl Status {
         let guarded = interfaces
             .iter()
             .filter(|it| namespace.guard().is_on(it.index));
+        let drift = if interfaces.is_empty() {
+            None
+        } else {
+            Some(namespace.lasting_drift().await?)
+        };
         Ok(Self {
             guard: namespace.guard().state()?,
             guarded: guarded.map(AttachedInterface::label).collect(),
@@ -53,6 +61,7 @@ impl Status {
             older: namespace.other_layouts()?,
             keys,
             keys_age: namespace.keys().age()?,
+            drift,
             memory: namespace.memory()?,
             policy: namespace.policy().summary()?,
             controller,
@@ -70,6 +79,7 @@ impl Status {
                 "mode": interface.mode,
                 "mirror": interface.mirror,
                 "build": interface.build,
+                "attached_seconds": interface.attached.map(|age| age.as_secs()),
             })
         });
         json!({
@@ -80,6 +90,7 @@ impl Status {
             "build": Build::own(),
             "keys": self.keys,
             "keys_age_seconds": self.keys_age.map(|age| age.as_secs()),
+            "drift": self.drift.as_ref().map(drift_json),
             "memory": { "maps": self.memory, "total": self.memory.values().sum::<u64>() },
             "policy": self.policy.as_ref().map(policy_json),
             "guard": self.guard.as_ref().map(|guard| guard_json(guard, &self.guarded)),
@@ -88,69 +99,123 @@ impl Status {
         })
     }
 
-    /// What is attached, as text.
-    fn attached(&self) -> String {
-        if self.interfaces.is_empty() {
-            return "not attached to any interface here\n".to_owned();
+    fn text(&self, verbose: bool) -> String {
+        let mut text = if self.interfaces.is_empty() {
+            "not attached to any interface here\n".to_owned()
+        } else {
+            self.attached()
+        };
+        for (version, index) in &self.older {
+            text += &format!(
+                "interface {index}: attached by a tfo of layout {version}: `tfo attach --replace` upgrades it\n"
+            );
         }
-        let header = ["interface", "mode", "mirror", "program", "build"];
+        if let Some(pid) = self.controller {
+            text += &format!("controller: `tfo run`, process {pid}\n");
+        }
+        if let Some(farm) = &self.farm {
+            text += &format!("farm: {farm}\n");
+        }
+        text += &format!("net.ipv4.tcp_fastopen = {}\n", self.mode.0);
+        if verbose && !self.memory.is_empty() {
+            text += &self.maps();
+        }
+        text
+    }
+
+    /// Interfaces, keys, drift, policy and guard.
+    fn attached(&self) -> String {
+        let header = [
+            "interface",
+            "mode",
+            "mirror",
+            "program",
+            "attached",
+            "build",
+        ];
         let mut rows = vec![Vec::from(header.map(str::to_owned))];
         rows.extend(self.interfaces.iter().map(row));
         let keys: Vec<String> = self.keys.iter().map(ToString::to_string).collect();
-        let age = self.keys_age.map_or(String::new(), |age| {
-            format!(", changed {} s ago", age.as_secs())
-        });
-        let maps = self.memory.iter();
-        let maps: Vec<String> = maps
-            .map(|(name, bytes)| format!("{name} {}", kib(*bytes)))
-            .collect();
+        let age = self
+            .keys_age
+            .map_or(String::new(), |it| format!(", changed {} ago", age(it)));
+        let drift = self.drift.as_ref();
         format!(
-            "{}keys: {}{age}\n{}{}kernel memory of the maps: {} ({})\n",
+            "{}keys: {}{age}\n{}{}{}",
             table(&rows),
             keys.join(", "),
-            self.policy.as_ref().map_or(String::new(), describe),
+            drift.map_or(String::new(), |(drift, lasting)| describe_drift(
+                drift, lasting
+            )),
+            self.policy.as_ref().map_or(String::new(), describe_policy),
             self.guard.as_ref().map_or(String::new(), describe_guard),
-            kib(self.memory.values().sum()),
-            maps.join(", ")
         )
+    }
+
+    /// The memory of the maps, the largest first.
+    fn maps(&self) -> String {
+        let mut maps: Vec<_> = self.memory.iter().collect();
+        maps.sort_by_key(|(_, bytes)| std::cmp::Reverse(**bytes));
+        let total = self.memory.values().sum();
+        let mut rows = vec![["map", "memory"].map(str::to_owned).to_vec()];
+        rows.extend(
+            maps.into_iter()
+                .map(|(name, bytes)| vec![name.clone(), kib(*bytes)]),
+        );
+        rows.push(vec!["total".to_owned(), kib(total)]);
+        format!("\n{}", table(&rows))
     }
 }
 
-pub(super) async fn run(json: bool) -> anyhow::Result<()> {
+pub(super) async fn run(json: bool, verbose: bool) -> anyhow::Result<()> {
     let status = Status::read().await?;
     if json {
         return print_json(&status.json());
     }
-    print(&status.attached())?;
-    for (version, index) in &status.older {
-        print(&format!(
-            "interface {index}: attached by a tfo of layout {version}: `tfo attach --replace` upgrades it\n"
-        ))?;
-    }
-    if let Some(pid) = status.controller {
-        print(&format!("controller: `tfo run`, process {pid}\n"))?;
-    }
-    if let Some(farm) = &status.farm {
-        print(&format!("farm: {farm}\n"))?;
-    }
-    print(&format!("net.ipv4.tcp_fastopen = {}\n", status.mode.0))?;
+    print(&status.text(verbose))?;
     warn_if_off()
 }
 
 /// An interface's row of the table.
 fn row(interface: &AttachedInterface) -> Vec<String> {
     let mode = interface.mode;
+    let attached = interface.attached.filter(|_| mode.is_some());
     vec![
         interface.label(),
         mode.map_or("not attached any more".to_owned(), |mode| mode.to_string()),
         interface.mirror.to_string(),
         interface.program_id.to_string(),
+        attached.map_or("-".to_owned(), |it| format!("{} ago", age(it))),
         match &interface.build {
             Some(build) if *build == Build::own() => build.to_string(),
             Some(build) => format!("{build}, not this one"),
             None => "older".into(),
         },
     ]
+}
+
+/// By how much the counters that drift differ from the kernel's, by name.
+fn drift_json((drift, lasting): &(Drift, Vec<Counter>)) -> Value {
+    drifting(drift, lasting)
+        .map(|(counter, by)| (counter.name().to_owned(), by.into()))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+fn drifting(drift: &Drift, lasting: &[Counter]) -> impl Iterator<Item = (Counter, i64)> {
+    let all = Counter::MIRRORED.into_iter().zip(drift.drift());
+    all.filter(|(counter, _)| lasting.contains(counter))
+}
+
+fn describe_drift(drift: &Drift, lasting: &[Counter]) -> String {
+    let drifting = drifting(drift, lasting);
+    let drifting: Vec<_> = drifting
+        .map(|(counter, by)| format!("{} {by:+}", counter.name()))
+        .collect();
+    match drifting.as_slice() {
+        [] => "drift: none\n".to_owned(),
+        some => format!("drift: {} (tfo stats --check)\n", some.join(", ")),
+    }
 }
 
 fn policy_json(policy: &PolicySummary) -> Value {
@@ -161,7 +226,7 @@ fn policy_json(policy: &PolicySummary) -> Value {
     })
 }
 
-fn describe(policy: &PolicySummary) -> String {
+fn describe_policy(policy: &PolicySummary) -> String {
     let PolicySummary {
         rules,
         dry_run,
@@ -189,17 +254,22 @@ fn guard_json(state: &GuardState, guarded: &[String]) -> Value {
 }
 
 fn describe_guard(state: &GuardState) -> String {
-    let rules = state.ports.len();
-    let noun = if rules == 1 { "rule" } else { "rules" };
     let on = state.ports.iter().filter(|port| port.on);
     let on: Vec<_> = on
-        .map(|port| format!("{} for {}", label(port), seconds(port)))
+        .map(|port| {
+            format!(
+                "{} for {}",
+                label(port),
+                age(port.since.unwrap_or_default())
+            )
+        })
         .collect();
     let on = match on.as_slice() {
         [] => "no port is guarded now".to_owned(),
         on => format!("guarded now: {}", on.join(", ")),
     };
-    format!("guard: {rules} {noun} in force; {on}\n")
+    let rules = counted(state.ports.len() as u64, "rule", "rules");
+    format!("guard: {rules} in force; {on}\n")
 }
 
 fn label(port: &PortState) -> String {
@@ -207,10 +277,6 @@ fn label(port: &PortState) -> String {
         0 => "all others".to_owned(),
         port => port.to_string(),
     }
-}
-
-fn seconds(port: &PortState) -> String {
-    format!("{} s", port.since.unwrap_or_default().as_secs())
 }
 
 fn kib(bytes: u64) -> String {

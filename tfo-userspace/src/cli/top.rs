@@ -1,10 +1,9 @@
-//! `tfo top`: the figures of a namespace as they change, on a terminal.
+//! `tfo top`: the counters of a network namespace, live on a terminal.
 
 mod rates;
 mod view;
 
 use std::{
-    env,
     io::{self, IsTerminal as _},
     time::Duration,
 };
@@ -27,28 +26,22 @@ use self::{rates::Rates, view::View};
 
 #[derive(Args)]
 pub(super) struct TopArgs {
-    /// How often to look: a number with s, m, h or d
+    /// Time between two readings: a number with s, m, h or d
     #[arg(long, default_value = "1s", value_name = "TIME", value_parser = tfo_userspace::config::parse_interval)]
     interval: Duration,
 }
 
 pub(super) async fn run(args: &TopArgs, netns: Option<&str>) -> anyhow::Result<()> {
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
-        bail!(
-            "`tfo top` draws on a terminal, and this is none: `tfo stats --watch 1` prints lines"
-        );
+        bail!("`tfo top` needs a terminal: `tfo stats --watch 1` prints lines instead");
     }
     let namespace = Namespace::current()?;
     let watch = ScrapeTarget {
         netns: netns.unwrap_or_default().to_owned(),
         ..ScrapeTarget::default()
     };
-    let view = View {
-        // https://no-color.org
-        colour: env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-        interval: args.interval,
-    };
-    // It restores the terminal where this panics; where it returns, the line after the loop does.
+    let view = View::of_environment(args.interval);
+    // `try_init` restores the terminal on a panic.
     let mut terminal = ratatui::try_init().context("cannot draw on the terminal")?;
     let result = watch_until_quit(&mut terminal, &namespace, &watch, &view).await;
     ratatui::restore();
@@ -74,21 +67,21 @@ async fn watch_until_quit(
             event = events.next() => match event {
                 Some(Ok(event)) if !quits(&event) => {}
                 Some(Err(error)) => return Err(error).context("cannot read from the terminal"),
-                // Asked to, or the terminal is gone.
+                // A key that quits, or the terminal is gone.
                 _ => return Ok(()),
             },
             _ = terminate.recv() => return Ok(()),
             _ = hangup.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         }
-        // Also where the terminal has another size now.
+        // After other events, too: the terminal may have been resized.
         terminal
             .draw(|frame| view.draw(frame, &rates))
             .context("cannot draw on the terminal")?;
     }
 }
 
-/// q, Escape, and Ctrl-C, which in raw mode is no signal.
+/// q, Escape and Ctrl-C, which is not a signal in raw mode.
 fn quits(event: &Event) -> bool {
     let Event::Key(KeyEvent {
         code,

@@ -9,6 +9,7 @@ mod policy;
 mod prefix;
 mod rate;
 mod settings;
+mod summary;
 
 pub use guard::{Guard, PortGuard, PortState};
 pub(crate) use key_pair::random_key;
@@ -18,6 +19,7 @@ pub use policy::{LimitedSources, Lists, Policy, PortPolicy};
 pub use prefix::Prefix;
 pub use rate::{format_rate, parse_rate};
 pub use settings::{AttachMode, Mirror, ModeChoice, Settings, SourceLimits};
+pub use summary::{FastOpenSummary, Share, growth};
 
 #[cfg(test)]
 pub(crate) mod testing {

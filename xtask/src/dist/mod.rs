@@ -35,12 +35,12 @@ const TOOLS: [(&str, &str); 4] = [
 pub fn dist(check: bool) -> Result<()> {
     setup::programs(&TOOLS)?;
     let binary = build::tfo(Profile::Release)?;
-    let pages = build::example("tfo-userspace", "pages")?;
+    let manpages = build::example("tfo-userspace", "manpages")?;
     let place = build::target()?.join("dist");
     fs::create_dir_all(&place)?;
     let make = |name: &str| -> Result<PathBuf> {
         let tree = place.join(name);
-        tree::lay_out(&tree, &binary, &pages)?;
+        tree::lay_out(&tree, &binary, &manpages)?;
         package::make(&tree, &place)
     };
     let package = make("tree")?;

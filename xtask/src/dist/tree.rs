@@ -28,7 +28,7 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// Lays everything but the control files out in `tree`, which is made anew.
-pub(super) fn lay_out(tree: &Path, binary: &Path, pages: &Path) -> Result<()> {
+pub(super) fn lay_out(tree: &Path, binary: &Path, manpages: &Path) -> Result<()> {
     if tree.exists() {
         fs::remove_dir_all(tree)?;
     }
@@ -40,7 +40,7 @@ pub(super) fn lay_out(tree: &Path, binary: &Path, pages: &Path) -> Result<()> {
         copy(&repository().join(from), &tree.join(to))?;
     }
     let share = tree.join("usr/share");
-    succeed(Command::new(pages).arg(&share))?;
+    succeed(Command::new(manpages).arg(&share))?;
     documents(&share.join("doc/tfo"))?;
     for page in files(&share.join("man"))? {
         compress(&page)?;

@@ -1,6 +1,8 @@
 //! What `tfo stats`, `tfo status` and `tfo events` tell of real connections.
 
 use std::{
+    io::{BufRead as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -12,6 +14,7 @@ use tfo_testbed::{
     raw::{Answer, RawClient, RawSyn},
     socket::{Listener, Method},
     testbed::{REQUEST, Testbed},
+    tfo,
     veth::{Family, Pair, SERVER_INTERFACE, server_port},
 };
 
@@ -108,7 +111,10 @@ fn who_asks_and_never_uses_is_counted() -> Result<()> {
         );
     }
     let text = testbed.tfo.done(&["stats"])?;
-    ensure!(text.contains("ask without using   1 "), "{text}");
+    ensure!(
+        text.contains("ask without using: 1 source was given 3 cookies or more"),
+        "{text}"
+    );
     Ok(())
 }
 
@@ -116,21 +122,121 @@ fn who_asks_and_never_uses_is_counted() -> Result<()> {
 fn stats_tell_why_fast_open_was_not_used() -> Result<()> {
     let testbed = Testbed::new()?;
     let closed = server_port(Family::V4, 1);
-    ensure!(!testbed.tfo.done(&["stats"])?.contains("why Fast Open"));
+    let text = testbed.tfo.done(&["stats"])?;
+    let nothing = "Fast Open: no SYN has used it\n\nno SYN yet (--all shows every counter)\n";
+    ensure!(text == nothing, "{text}");
     let mut client = RawClient::new(&testbed.pair, Family::V4, 0)?;
     client.send(closed, &RawSyn::fast_open(34, &[], &[]))?;
     let text = testbed.tfo.done(&["stats"])?;
-    let block = text.split_once("why Fast Open was not used\n");
-    let (counters, block) = block.with_context(|| text.clone())?;
-    ensure!(counters.contains("Syns"), "{text}");
-    let reasons = block
-        .split_once("\n\n")
-        .map_or(block, |(reasons, _)| reasons);
+    let expected = "\
+Fast Open: 0 of 1 SYNs had their data taken (0.0 %)
+not taken:
+  1  100.0 %  nothing listens there (ReasonNoListener)
+
+counter  tfo  kernel  drift
+Syns       1
+";
+    ensure!(text == expected, "{text}");
+    let all = testbed.tfo.done(&["stats", "--all"])?;
     ensure!(
-        reasons == "  1  nothing listens there (ReasonNoListener)",
-        "{text}"
+        all.contains("GuardMartian") && all.contains("TCPFastOpenListenOverflow"),
+        "{all}"
+    );
+    let by_port = testbed.tfo.done(&["stats", "--by", "port"])?;
+    ensure!(by_port.lines().count() == 2, "{by_port}");
+    Ok(())
+}
+
+#[test]
+fn the_share_of_data_taken_comes_first() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    ask_and_use_twice(&testbed, &listener, Family::V4)?;
+    let mut client = RawClient::new(&testbed.pair, Family::V4, 0)?;
+    let server = server_port(Family::V4, listener.port());
+    client.send(server, &RawSyn::fast_open(34, &[7; 8], b"abc"))?;
+    let text = testbed.tfo.done(&["stats"])?;
+    let expected =
+        "Fast Open: 2 of 3 SYNs had their data taken (66.7 %)\nnot taken:\n  1  33.3 %  ";
+    ensure!(text.starts_with(expected), "{text}");
+    let share = &testbed.tfo.json(&["stats"])?["fast_open"];
+    ensure!(
+        share["attempts"] == 3
+            && share["taken"] == 2
+            && share["not_taken"] == 1
+            && share["cookie_requests"] == 1
+            && share["reasons"][0]["reason"] == "bad-cookie",
+        "{share}"
     );
     Ok(())
+}
+
+/// A `tfo stats --watch` that is killed on drop, and what it writes.
+struct Watching {
+    child: Child,
+    /// `None` once nobody reads any more.
+    lines: Option<Lines<BufReader<ChildStdout>>>,
+}
+
+impl Watching {
+    fn start(testbed: &Testbed, seconds: &str) -> Result<Self> {
+        let mut child = Command::new(tfo::binary())
+            .args(["stats", "--watch", seconds])
+            .args(["--netns", testbed.pair.server.name()])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
+        Ok(Self {
+            child,
+            lines: Some(lines),
+        })
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let line = self.lines.as_mut().and_then(Iterator::next);
+        Ok(line.context("no line")??)
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn watching_tells_the_time_and_rates() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let mut watching = Watching::start(&testbed, "1")?;
+    let time = watching.line()?;
+    ensure!(time.ends_with('Z') && time.contains('T'), "{time}");
+    let figure = watching.line()?;
+    ensure!(figure.starts_with("Fast Open: "), "{figure}");
+    // The first block has no rates, the second one has.
+    while !watching.line()?.starts_with("in the last ") {}
+    let refused = testbed.tfo.run(&["stats", "--watch", "1", "--json"])?;
+    ensure!(refused.status.code() == Some(2), "{refused:?}");
+    Ok(())
+}
+
+/// Also while it has nothing to write for a day.
+#[test]
+fn watching_ends_with_its_reader() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let mut watching = Watching::start(&testbed, "86400")?;
+    watching.line()?;
+    // The reader's end of the pipe is closed.
+    watching.lines = None;
+    let start = Instant::now();
+    loop {
+        if let Some(status) = watching.child.try_wait()? {
+            ensure!(status.success(), "{status}");
+            return Ok(());
+        }
+        ensure!(start.elapsed() < LIMIT, "it goes on without a reader");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -192,7 +298,15 @@ fn status_tells_the_memory_of_the_maps() -> Result<()> {
     let sum: u64 = maps.keys().map(|name| bytes(name)).sum();
     ensure!(memory["total"] == sum, "{status}");
     let text = testbed.tfo.done(&["status"])?;
-    ensure!(text.contains("kernel memory of the maps: "), "{text}");
+    ensure!(
+        !text.contains("port_slots") && text.contains("\ndrift: none\n"),
+        "{text}"
+    );
+    let text = testbed.tfo.done(&["status", "-v"])?;
+    ensure!(
+        text.contains("\nport_slots ") && text.contains("\ntotal "),
+        "{text}"
+    );
     Ok(())
 }
 

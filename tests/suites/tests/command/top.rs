@@ -137,8 +137,10 @@ fn it_shows_what_happens_until_q() -> Result<()> {
     let testbed = Testbed::new()?;
     let listener = testbed.listen(Family::V4)?;
     testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
     let mut top = Terminal::start(&testbed, &[])?;
     top.wait_for(SERVER_INTERFACE)?;
+    top.wait_for("1 of 1 SYNs had their data taken (100.0 %)")?;
     top.wait_for("TCPFastOpenPassive")?;
     top.wait_for("quits")?;
     ensure!(!top.is_cooked()?);

@@ -1,4 +1,4 @@
-//! Ports that come to be guarded, and that are not any more.
+//! Ports on which the guard switches on or off.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,10 +11,10 @@ use tfo_userspace::{
 
 use super::time;
 
-/// Looks at the guard again and again.
+/// Compares the guard's state with that of the last reading.
 pub(super) struct Watch<'a> {
     namespace: &'a Namespace,
-    /// This port alone, and the rule of ports that have none.
+    /// Reports this port alone, and the default rule.
     only: Option<u16>,
     ports: BTreeMap<u16, PortState>,
 }
@@ -28,16 +28,16 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// What became of the ports since the last look, a line each. At the first one, those that are guarded.
+    /// A line for each port that has switched since the last call; in the first call, for each port that is guarded.
     pub(super) fn look(&mut self, json: bool, since_boot: Duration) -> String {
-        // Where it is being detached, the streams say so.
+        // While it is being detached, the streams report the error.
         let Ok(state) = self.namespace.guard().state() else {
             return String::new();
         };
         let ports = state.map(|state| state.ports).unwrap_or_default();
         let mut text = String::new();
         for (port, switch) in changes(&self.ports, &ports) {
-            // The rule of all others may be this port's.
+            // The default rule may be this port's.
             if port.port != 0 && self.only.is_some_and(|only| only != port.port) {
                 continue;
             }
@@ -53,8 +53,8 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// When it was, in nanoseconds of the clock of events. That a port is not guarded any more is known from the look
-/// at it.
+/// The time of the switch, in nanoseconds of the clock of events. For a port that switched off it is the time of
+/// this reading.
 fn moment(switch: Switch, port: &PortState) -> u64 {
     let ago = match switch {
         Switch::On => port.since.unwrap_or_default(),

@@ -18,13 +18,15 @@ use super::{JsonArgs, output::warn};
 
 #[derive(Subcommand)]
 pub(super) enum PolicyCommand {
-    /// Show what is in force
+    /// Show the policy in force
     Show(JsonArgs),
-    /// Change rules and lists; what is not named stays as it is. The new policy comes into force as a whole
+    /// Change rules and lists, all in one step. Parts that are not named stay as they are; a new rule passes every SYN
+    /// and has no limits
     Set(Box<SetArgs>),
     /// Remove the policy, or the rules of ports
     Clear {
-        /// The rule of this port alone, where the default rule holds from then on; may be given several times
+        /// Remove the rule of this port alone, which then has the default rule; may be given several times
+        /// [default: the whole policy]
         #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
         ports: Vec<u16>,
     },
@@ -32,11 +34,11 @@ pub(super) enum PolicyCommand {
 
 #[derive(Args)]
 pub(super) struct SetArgs {
-    /// Put the section `policy` of a configuration file in force, in place of all that is
+    /// Replace the whole policy by the section `[policy]` of this configuration file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["ports", "RuleArgs", "PolicyArgs"])]
     file: Option<PathBuf>,
-    /// Change this port's rule instead of the default one; may be given several times. A port that has no
-    /// rule yet starts from one that passes everything
+    /// Change this port's rule instead of the default rule; may be given several times. A port without a rule starts
+    /// from one that passes every SYN
     #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     ports: Vec<u16>,
     #[command(flatten)]
@@ -48,80 +50,89 @@ pub(super) struct SetArgs {
 /// Parts of a rule.
 #[derive(Args)]
 struct RuleArgs {
-    /// What is done to SYNs with a valid cookie: pass, reissue, fallback or drop
+    /// Action for SYNs with a valid cookie: pass, reissue (the SYN becomes a cookie request), fallback (an ordinary
+    /// handshake) or drop
     #[arg(long, value_name = "ACTION")]
     valid: Option<Parsed<Action>>,
-    /// With a bad cookie
+    /// Action for SYNs with a bad cookie: pass, reissue, fallback or drop
     #[arg(long, value_name = "ACTION")]
     bad: Option<Parsed<Action>>,
-    /// To those that ask for a cookie: pass, fallback or drop
+    /// Action for cookie requests: pass, fallback or drop
     #[arg(long, value_name = "ACTION")]
     request: Option<Parsed<Action>>,
-    /// To those with data and no option: pass or drop
+    /// Action for SYNs with data and no Fast Open option: pass or drop
     #[arg(long, value_name = "ACTION")]
     data: Option<Parsed<Action>>,
-    /// How many SYNs with a valid cookie may come from one source: 100/s, "100/s burst 500" or unlimited.
-    /// Others fall back
+    /// Limit of SYNs with a valid cookie from one source, per second: 100/s, "100/s burst 500" or unlimited; SYNs over
+    /// the limit fall back
     #[arg(long, value_name = "RATE")]
     valid_per_source: Option<Parsed<Rate>>,
-    /// From all sources
+    /// Limit of SYNs with a valid cookie from all sources; the others fall back
     #[arg(long, value_name = "RATE")]
     valid_per_port: Option<Parsed<Rate>>,
-    /// How many with a bad cookie may come from one source. Others are dropped
+    /// Limit of SYNs with a bad cookie from one source; the others are dropped
     #[arg(long, value_name = "RATE")]
     bad_per_source: Option<Parsed<Rate>>,
-    /// From all sources
+    /// Limit of SYNs with a bad cookie from all sources; the others are dropped
     #[arg(long, value_name = "RATE")]
     bad_per_port: Option<Parsed<Rate>>,
-    /// How many that ask for a cookie may come from one source. Others fall back
+    /// Limit of cookie requests from one source; the others fall back
     #[arg(long, value_name = "RATE")]
     request_per_source: Option<Parsed<Rate>>,
-    /// From all sources
+    /// Limit of cookie requests from all sources; the others fall back
     #[arg(long, value_name = "RATE")]
     request_per_port: Option<Parsed<Rate>>,
-    /// How many whose data would be taken may come from one source. Others fall back
+    /// Limit of SYNs whose data would be taken, from one source; the others fall back
     #[arg(long, value_name = "RATE")]
     data_per_source: Option<Parsed<Rate>>,
-    /// From all sources
+    /// Limit of SYNs whose data would be taken, from all sources; the others fall back
     #[arg(long, value_name = "RATE")]
     data_per_port: Option<Parsed<Rate>>,
-    /// What is done to SYNs of sources on the deny list
+    /// Action for SYNs of sources on the deny list: pass, reissue, fallback or drop
     #[arg(long, value_name = "ACTION")]
     denied: Option<Parsed<Action>>,
-    /// What is done in place of reissue and fallback where the listener takes data without a cookie: pass or drop
+    /// Action instead of reissue and fallback if the listener takes data without a cookie: pass or drop
     #[arg(long, value_name = "ACTION")]
     no_cookie: Option<Parsed<Action>>,
-    /// Count what would be done, and do nothing
+    /// Count what the rule would do, but let every SYN pass; --dry-run=false ends it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     dry_run: Option<bool>,
 }
 
-/// What holds for all ports.
+/// Parts of the policy that hold for all ports.
 #[derive(Args)]
 struct PolicyArgs {
-    /// The file of sources for which no rule and no limit holds: a prefix on each line
+    /// A file of source prefixes, one per line, to which no rule and no limit applies
     #[arg(long, value_name = "FILE")]
     allow: Option<PathBuf>,
-    /// The file of sources that are denied
+    /// A file of source prefixes, one per line, to which `--denied` applies
     #[arg(long, value_name = "FILE")]
     deny: Option<PathBuf>,
-    /// Most sources that limits remember
+    /// Number of source prefixes that limits per source keep track of [default: unchanged, at first 65536]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LIMITED_SOURCES)))]
     max_sources: Option<u32>,
-    /// Bits of an IPv4 source's address that limits go by
+    /// Prefix length of an IPv4 source for limits, 0 to 32 bits [default: unchanged, at first 32]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=32))]
     prefix_v4: Option<u8>,
-    /// Bits of an IPv6 source's address that limits go by
+    /// Prefix length of an IPv6 source for limits, 0 to 128 bits [default: unchanged, at first 64]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=128))]
     prefix_v6: Option<u8>,
 }
 
-pub(super) fn show(json: bool) -> anyhow::Result<()> {
+pub(super) async fn run(command: &PolicyCommand) -> anyhow::Result<()> {
+    match command {
+        PolicyCommand::Show(args) => show(args.json),
+        PolicyCommand::Set(args) => set(args).await,
+        PolicyCommand::Clear { ports } => clear(ports),
+    }
+}
+
+fn show(json: bool) -> anyhow::Result<()> {
     let policy = Namespace::current()?.policy().get()?;
     show::print(policy.as_ref(), json)
 }
 
-pub(super) async fn set(args: &SetArgs) -> anyhow::Result<()> {
+async fn set(args: &SetArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     let change = namespace.policy().change()?;
     let policy = match &args.file {
@@ -133,8 +144,8 @@ pub(super) async fn set(args: &SetArgs) -> anyhow::Result<()> {
     for interface in namespace.interfaces().await? {
         if interface.mirror == Mirror::Packet {
             warn(&format!(
-                "{}: its mirror is packet, which sees no listener's own keys, nor which needs no cookie: \
-                 `tfo attach --replace {0}` has it look",
+                "{}: its mirror is packet, which knows neither a listener's own keys nor whether it needs cookies: \
+                 `tfo attach --replace {0}` makes it exact",
                 interface.label()
             ));
         }
@@ -143,7 +154,7 @@ pub(super) async fn set(args: &SetArgs) -> anyhow::Result<()> {
     show::print(Some(&policy), false)
 }
 
-/// A deny list, and no rule that does anything to whom it names.
+/// Warns of a deny list that no rule acts on.
 fn warn_of_deaf_list(policy: &Policy) {
     let mut rules = std::iter::once(&policy.default).chain(policy.ports.values());
     if !policy.lists.deny.is_empty() && rules.all(|rule| rule.denied == Action::Pass) {
@@ -151,7 +162,7 @@ fn warn_of_deaf_list(policy: &Policy) {
     }
 }
 
-pub(super) fn clear(ports: &[u16]) -> anyhow::Result<()> {
+fn clear(ports: &[u16]) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     let change = namespace.policy().change()?;
     let policy = without(change.before.clone(), ports)?;
@@ -168,7 +179,7 @@ fn without(before: Option<Policy>, ports: &[u16]) -> anyhow::Result<Option<Polic
             bail!("port {port} has no rule of its own: `tfo policy show` lists those that have");
         }
     }
-    // The rule that holds there now may not fit its listener.
+    // The default rule may not suit the listener of such a port.
     check_listeners(&policy)?;
     Ok(Some(policy))
 }
@@ -184,7 +195,7 @@ fn check_listeners(policy: &Policy) -> Result<(), NoCookieError> {
 }
 
 impl SetArgs {
-    /// `before`, with what is said here.
+    /// `before`, changed as the options say.
     fn over(&self, mut before: Policy) -> anyhow::Result<Policy> {
         let rule = self.rule.section();
         let PolicyArgs {
@@ -194,10 +205,12 @@ impl SetArgs {
             prefix_v4,
             prefix_v6,
         } = &self.policy;
-        let says = allow.is_some() || deny.is_some() || max_sources.is_some();
-        let says = says || prefix_v4.is_some() || prefix_v6.is_some();
-        if rule == PortPolicySection::default() && !says {
-            bail!("nothing to set: name a rule's part, a list or a file (tfo policy set --help)");
+        let changes = allow.is_some() || deny.is_some() || max_sources.is_some();
+        let changes = changes || prefix_v4.is_some() || prefix_v6.is_some();
+        if rule == PortPolicySection::default() && !changes {
+            bail!(
+                "nothing to set: give a part of a rule, a list or a file (tfo policy set --help)"
+            );
         }
         if rule == PortPolicySection::default() && !self.ports.is_empty() {
             bail!(

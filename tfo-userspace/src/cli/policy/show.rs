@@ -1,4 +1,4 @@
-//! What `tfo policy` shows.
+//! The policy as text and as JSON.
 
 use serde_json::{Map, Value, json};
 use tfo_common::policy::{Class, Limit};
@@ -6,7 +6,7 @@ use tfo_userspace::policy::{LimitedSources, Policy, PortPolicy, format_rate};
 
 use crate::cli::output::{self, print_json, rate_json, table};
 
-/// Prints a policy, or that there is none.
+/// Prints the policy; `None` if there is none.
 pub(super) fn print(policy: Option<&Policy>, json: bool) -> anyhow::Result<()> {
     match (policy, json) {
         (Some(policy), true) => print_json(&to_json(policy)),
@@ -16,7 +16,7 @@ pub(super) fn print(policy: Option<&Policy>, json: bool) -> anyhow::Result<()> {
     }
 }
 
-/// The rules with their names, the default's first.
+/// The rules with their names, the default rule first.
 fn rules(policy: &Policy) -> impl Iterator<Item = (String, &PortPolicy)> {
     let ports = policy.ports.iter();
     let ports = ports.map(|(port, rule)| (port.to_string(), rule));

@@ -1,21 +1,43 @@
-//! What changed between two looks at a namespace.
+//! Rates between two readings of a namespace, and the share of data taken over time.
 
-use std::time::{Duration, Instant};
+use std::{
+    cmp::Reverse,
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use tfo_common::counters::{Counter, Counters};
-use tfo_userspace::metrics::{InterfaceFacts, NamespaceFacts};
+use tfo_userspace::{
+    metrics::{InterfaceFacts, NamespaceFacts},
+    model::{FastOpenSummary, growth},
+};
 
-/// The last look, and what is needed of the one before it.
+use crate::cli::rate::per_second;
+
+/// Intervals that are kept: more than a terminal is wide.
+const HISTORY: usize = 1024;
+
+/// The last reading, the one before it, and the history of the share.
 #[derive(Default)]
 pub(super) struct Rates {
     pub(super) now: Option<NamespaceFacts>,
     before: Option<NamespaceFacts>,
     at: Option<Instant>,
-    /// From the look before to the last; 0 where there is none.
+    /// The time between the two; 0 after the first reading.
     pub(super) between: Duration,
+    /// The newest interval first.
+    pub(super) history: VecDeque<Interval>,
 }
 
-/// A port that has counted something, or all others together.
+/// Fast Open in one interval between two readings.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Interval {
+    pub(super) summary: FastOpenSummary,
+    /// Attempts per second.
+    pub(super) rate: f64,
+}
+
+/// A port that has counted something, or all ports without counters of their own.
 pub(super) struct PortRow {
     pub(super) label: String,
     pub(super) total: Counters,
@@ -23,29 +45,29 @@ pub(super) struct PortRow {
 }
 
 impl Rates {
-    /// Takes what was seen just now.
+    /// Takes a reading of this moment.
     pub(super) fn next(&mut self, facts: NamespaceFacts) {
         let at = Instant::now();
         let since = self.at.replace(at);
         self.push(facts, since.map_or(Duration::ZERO, |since| at - since));
     }
 
-    /// Takes what was seen so long after the last look.
+    /// Takes a reading that was made `between` after the last one.
     pub(super) fn push(&mut self, facts: NamespaceFacts, between: Duration) {
         self.before = self.now.replace(facts);
         self.between = between;
+        if let Some((before, now)) = self.before.as_ref().zip(self.now.as_ref()) {
+            let grown = growth(&before.counters(), &now.counters());
+            let summary = FastOpenSummary::of(&grown);
+            let rate = self.per_second(0, summary.attempts());
+            self.history.push_front(Interval { summary, rate });
+            self.history.truncate(HISTORY);
+        }
     }
 
-    /// How much a figure grew in a second; 0 where it fell, as it does when an interface goes.
+    /// The growth of a counter per second; 0 if it fell, as counters do when an interface is detached.
     pub(super) fn per_second(&self, before: u64, now: u64) -> f64 {
-        let seconds = self.between.as_secs_f64();
-        if seconds > 0.0 {
-            #[allow(clippy::cast_precision_loss, reason = "shown with three digits")]
-            let grown = now.saturating_sub(before) as f64;
-            grown / seconds
-        } else {
-            0.0
-        }
+        per_second(now.saturating_sub(before), self.between)
     }
 
     /// The total and the rate of a counter, on all interfaces.
@@ -78,8 +100,8 @@ impl Rates {
         self.per_second(row.before.get(counter), row.total.get(counter))
     }
 
-    /// Ports with something counted, those with the most SYNs now and then altogether first; what belongs
-    /// to no port of its own is last.
+    /// Ports that have counted something, the busiest in the last interval first, then those with the most SYNs.
+    /// Ports without counters of their own are last, together.
     pub(super) fn ports(&self) -> Vec<PortRow> {
         let ours = |facts: &Option<NamespaceFacts>| {
             let drift = facts.as_ref().and_then(|facts| facts.drift.clone());
@@ -89,20 +111,20 @@ impl Rates {
             return Vec::new();
         };
         let before = ours(&self.before).unwrap_or_else(|| now.clone());
-        let mut rows: Vec<_> = now
-            .ports
-            .iter()
+        let counted = now.ports.iter();
+        let counted = counted.filter(|(_, counters)| **counters != Counters::default());
+        let mut rows: Vec<_> = counted
             .map(|(port, total)| PortRow {
                 label: port.to_string(),
                 total: *total,
-                // Its first SYN was after the last look.
+                // None if the port's first SYN came after that reading.
                 before: before.ports.get(port).copied().unwrap_or_default(),
             })
             .collect();
         rows.sort_by_key(|row| {
             let syns = row.total.get(Counter::Syns);
             let grown = syns.saturating_sub(row.before.get(Counter::Syns));
-            std::cmp::Reverse((grown, syns))
+            Reverse((grown, syns))
         });
         if now.other != Counters::default() {
             rows.push(PortRow {

@@ -1,5 +1,7 @@
 //! The interfaces of a namespace that have pins.
 
+use std::{fs, path::Path, time::Duration};
+
 use super::{current::Namespace, error::NamespaceError};
 use crate::{
     datapath::{
@@ -9,6 +11,7 @@ use crate::{
     },
     kernel::{
         bpf::{LinkKind, LinkState},
+        clock,
         link::{self, Interface},
     },
     model::{AttachMode, Mirror},
@@ -29,6 +32,8 @@ pub struct AttachedInterface {
     pub mirror: Mirror,
     /// The build that attached it; `None` where an older build did, which pinned none.
     pub build: Option<Build>,
+    /// Time since it was attached; an upgrade in place does not reset it. `None` if the pin's time cannot be read.
+    pub attached: Option<Duration>,
 }
 
 impl AttachedInterface {
@@ -63,6 +68,7 @@ impl Namespace {
                 mode,
                 mirror: read_settings(&pins.info())?.mirror,
                 build: read_build(&pins.build())?,
+                attached: age_of_pin(&pins.info()),
             });
         }
         Ok(attached)
@@ -90,6 +96,14 @@ impl Namespace {
             .map(|other| (other.version, other.pins.index))
             .collect())
     }
+}
+
+/// Time since a pin was made.
+fn age_of_pin(path: &Path) -> Option<Duration> {
+    let made = fs::metadata(path).ok()?.modified().ok()?;
+    let age = made.elapsed().unwrap_or_default();
+    // No pin is older than the system, even if the wall clock was set.
+    Some(age.min(clock::since_boot()))
 }
 
 /// The mode in which the program of `link` runs on `interface`; `None` where it does not.

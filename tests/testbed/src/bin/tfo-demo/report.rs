@@ -53,8 +53,10 @@ pub(crate) fn counters(testbed: &Testbed) -> Result<bool> {
             let theirs = kernel.get(name).cast_signed();
             let drift = ours - theirs;
             equal &= drift == 0 && stats.drift.get(name) == Some(&0);
-            line(&format!("  {name:<26}{ours:>8}{theirs:>8}{drift:>8}"))?;
-        } else {
+            if ours != 0 || theirs != 0 {
+                line(&format!("  {name:<26}{ours:>8}{theirs:>8}{drift:>8}"))?;
+            }
+        } else if ours != 0 {
             line(&format!("  {name:<26}{ours:>8}"))?;
         }
     }

@@ -1,11 +1,11 @@
 use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
-use tfo_common::counters::Counters;
+use tfo_common::counters::{Counter, Counters};
 use tfo_userspace::{
-    datapath::{Mirror, PortState, Snapshot},
+    datapath::{Drift, GuardState, Mirror, PortState, Snapshot},
     guard::Guard,
     kernel::sysctl::Mode,
     keys::{Fingerprint, KeyPair},
-    metrics::InterfaceFacts,
+    metrics::{InterfaceFacts, NamespaceFacts},
     model::AttachMode,
 };
 
@@ -14,10 +14,12 @@ use super::*;
 const COLOURS: [View; 2] = [
     View {
         colour: true,
+        ascii: true,
         interval: Duration::from_secs(1),
     },
     View {
         colour: false,
+        ascii: false,
         interval: Duration::from_secs(1),
     },
 ];
@@ -96,38 +98,126 @@ fn lines(buffer: &Buffer) -> Vec<String> {
 }
 
 #[test]
-fn all_of_it_fits_80_by_24() {
+fn the_screen_on_80_by_24() {
     let buffer = drawn(&COLOURS[0], &two_looks(), 80, 24);
     let expected = "\
 tfo top  net.ipv4.tcp_fastopen = 3
 keys  primary PRIMARY0  backup BACKUP00  changed 3 h ago
-interface                     mode         mirror      SYNs/s
-eth0                          native       exact          126
-counter                      per s       total  drift  why not used        per s
-TCPFastOpenCookieReqd            0           0      0  Off                     0
-TCPFastOpenPassive             125        1250      0  ListenerWithout         0
-TCPFastOpenPassiveFail         0.5          11      2  QueueFull               0
-TCPFastOpenPassiveAltKey         0           0      0  NoListener              0
-TCPFastOpenListenOverflow        0           0      0  SynCookies              0
-Syns                           126        1261         SynQueueFull            0
-SynsWithData                   125        1250         AcceptQueueFull         0
-SynDataBytes                 12.5k      125000         BadCookie             0.5
-OptionsMalformed                 0           0         BadLength               0
-OptionsExperimental              0           0         Malformed               0
-Unparsed                         0           0         Retransmission          0
+Fast Open  1250 of 1261 SYNs had their data taken (99.1 %)  now 99.6 % of 126/s
+taken 100 %                                                                    #
+                                                                               #
+                                                                               #
+                                                                               #
+                                                                               #
+        0 %                                                                    #
+   126/s                                                                       #
+                                                                               #
+interface mode          SYNs/s mirror
+eth0      native           126  exact
+counter                    per s       total drift  not taken        per s     %
+TCPFastOpenPassive           125        1250     0  BadCookie          0.5   0.9
+TCPFastOpenPassiveFail       0.5          11     2
+Syns                         126        1261
+SynsWithData                 125        1250
+SynDataBytes               12.5k      125000
 
-port        SYNs/s    data/s    Reqd/s Passive/s  AltKey/s    Fail/s
-443            125       125         0       125         0         0
-8443           0.5         0         0         0         0       0.5
-
-
-
+port      taken %    SYNs/s    data/s    Reqd/s Passive/s  AltKey/s    Fail/s
+443         100.0       125       125         0       125         0         0
+8443          0.0       0.5         0         0         0         0       0.5
 every 1 s; q quits";
     let [primary, backup] = [0, 1].map(|at| facts(2, 2).fingerprints[at].to_string());
     let expected = expected
         .replace("PRIMARY0", &primary)
         .replace("BACKUP00", &backup);
     assert_eq!(lines(&buffer).join("\n"), expected);
+}
+
+/// A host on which every counter but the policies' and the guard's has counted.
+fn busy() -> Rates {
+    let mut looks = [facts(1_000, 10), facts(1_250, 11)];
+    for facts in &mut looks {
+        let interface = &mut facts.interfaces[0];
+        interface.sources = Some([812, 3]);
+        let counters = &mut interface.counters.as_mut().unwrap().total;
+        for counter in Counter::REASONS.into_iter().chain(Counter::OWN) {
+            counters.add(counter, 1);
+        }
+        let ports = &mut facts.drift.as_mut().unwrap().ours.ports;
+        let counters = ports[&443];
+        ports.extend((1..40).map(|port| (port, counters)));
+    }
+    let mut rates = Rates::default();
+    for facts in looks {
+        rates.push(facts, Duration::from_secs(1));
+    }
+    rates
+}
+
+#[test]
+fn a_tall_terminal_shows_every_reason_and_more_ports() {
+    let rates = busy();
+    let shown = |width, height| lines(&drawn(&COLOURS[1], &rates, width, height));
+    let tall = shown(120, 90).join("\n");
+    for reason in Counter::REASONS {
+        let name = reason.name().strip_prefix("Reason").unwrap();
+        let retransmission = reason == Counter::ReasonRetransmission;
+        assert_eq!(tall.contains(name), !retransmission, "{name}:\n{tall}");
+    }
+    assert!(
+        tall.contains("sources  812 kept  3 ask without using"),
+        "{tall}"
+    );
+    assert!(!tall.contains(" more"), "{tall}");
+    // On a lower terminal, the rows that are left out are counted.
+    let low = shown(80, 24).join("\n");
+    let more = low.lines().filter(|line| line.contains(" more"));
+    assert!(more.count() >= 2, "{low}");
+    assert!(low.contains("port      taken %"), "{low}");
+}
+
+#[test]
+fn numbers_are_never_cut() {
+    let rates = busy();
+    for width in [20, 40, 60, 79, 80, 200] {
+        let lines = lines(&drawn(&COLOURS[1], &rates, width, 40));
+        let share = lines.iter().find(|line| line.starts_with("Fast Open"));
+        let share = share.unwrap();
+        assert!(
+            share.contains(" %") && share.contains("98."),
+            "{width}: {share}"
+        );
+        let passive = lines.iter().find(|line| line.contains("OpenPassive "));
+        let cells: Vec<_> = passive
+            .iter()
+            .flat_map(|line| line.split_whitespace())
+            .collect();
+        let whole = ["TCPFastOpenPassive", "250", "1250", "0"];
+        assert!(
+            cells.iter().zip(whole).all(|(cell, whole)| *cell == whole),
+            "{width}: {cells:?}"
+        );
+    }
+}
+
+/// An interval without an attempt is blank; one in which no data was taken is a low bar.
+#[test]
+fn the_chart_tells_none_from_nothing() {
+    let mut rates = Rates::default();
+    for (used, bad) in [(10, 10), (20, 10), (20, 10), (20, 15)] {
+        rates.push(facts(used, bad), Duration::from_secs(1));
+    }
+    let shares: Vec<_> = rates
+        .history
+        .iter()
+        .map(|interval| interval.summary.taken_share().per_mille())
+        .collect();
+    assert_eq!(shares, [Some(0), None, Some(1000)]);
+    for (view, bars) in COLOURS.iter().zip([[" #", "# ."], [" █", "█ ▁"]]) {
+        let lines = lines(&drawn(view, &rates, 40, 24));
+        let row = |label| lines.iter().find(|line| line.starts_with(label)).unwrap();
+        assert!(row("taken 100 %").ends_with(bars[0]), "{lines:#?}");
+        assert!(row("        0 %").ends_with(bars[1]), "{lines:#?}");
+    }
 }
 
 #[test]
@@ -221,25 +311,26 @@ fn a_counter_that_falls_has_no_rate() {
 
 #[test]
 fn numbers_are_short() {
+    assert_eq!(tables::count(99_999_999_999), "99999999999");
+    assert_eq!(tables::count(u64::MAX), "18446744073709M");
     for (value, text) in [
-        (0.0, "0"),
-        (0.25, "0.2"),
-        (9.94, "9.9"),
-        (9.96, "10"),
-        (9_999.0, "9999"),
-        (10_000.0, "10.0k"),
-        (999_949.0, "999.9k"),
-        (1_234_567.0, "1.2M"),
+        (-999, "-999"),
+        (-1_000, "<-999"),
+        (9_999, "9999"),
+        (10_000, ">9999"),
     ] {
-        assert_eq!(rate(value), text);
+        assert_eq!(tables::signed(value), text);
     }
-    assert_eq!(count(u64::MAX), "18446744073709M");
-    for (seconds, text) in [
-        (119, "119 s"),
-        (120, "2 min"),
-        (86_400, "24 h"),
-        (172_800, "2 d"),
+}
+
+#[test]
+fn locales_name_their_encoding() {
+    for (locale, utf8) in [
+        ("en_GB.UTF-8", true),
+        ("C.utf8", true),
+        ("C", false),
+        ("de_DE", false),
     ] {
-        assert_eq!(span(Duration::from_secs(seconds)), text);
+        assert_eq!(is_utf8(locale), utf8, "{locale}");
     }
 }
