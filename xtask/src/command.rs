@@ -7,6 +7,8 @@ use std::{
     os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Command, ExitCode, ExitStatus},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -106,6 +108,26 @@ pub fn succeed(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Whether a command succeeds within `patience`; after that it is killed.
+pub(crate) fn succeeds_within(command: &mut Command, patience: Duration) -> bool {
+    let Ok(mut child) = command.spawn() else {
+        return false;
+    };
+    let deadline = Instant::now() + patience;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(50)),
+            _ => {
+                // Both fail only if it has ended by itself meanwhile.
+                let _ = child.kill();
+                let _ = child.wait();
+                return false;
+            }
+        }
+    }
+}
+
 /// The exit status to pass on for a program's: its own, or as a shell puts it if a signal ended it.
 pub fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status
@@ -150,5 +172,16 @@ mod tests {
         assert_eq!(failed.to_string(), "sh -c failed (exit status: 3)");
         let absent = succeed(&mut Command::new("no-such-program")).unwrap_err();
         assert_eq!(absent.to_string(), "cannot start no-such-program");
+    }
+
+    #[test]
+    fn patience_has_an_end() {
+        let second = Duration::from_secs(1);
+        assert!(succeeds_within(&mut Command::new("true"), second));
+        assert!(!succeeds_within(&mut Command::new("false"), second));
+        let start = Instant::now();
+        let mut slow = Command::new("sleep");
+        assert!(!succeeds_within(slow.arg("60"), second / 10));
+        assert!(start.elapsed() < 10 * second);
     }
 }

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use xtask::{
     bench,
     build::{self, Profile},
-    ci, demo, dist, fuzz, run, setup, test, vm,
+    ci, demo, dist, fuzz, lint, run, setup, test, vm,
 };
 
 /// Sets up, builds, runs, demonstrates and tests tfo.
@@ -79,7 +79,9 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Do all that a change has to pass: format, lints, docs, tests, demo
+    /// Check format, spelling, dependencies, lints and docs
+    Lint,
+    /// Run all that a change has to pass: lint, test, demo, and each feature on Linux 6.1
     Ci,
 }
 
@@ -113,6 +115,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             table,
         }),
         Task::Dist { check } => dist::dist(check).map(done),
+        Task::Lint => lint::lint().map(done),
         Task::Ci => ci::ci().map(done),
     }
 }

@@ -4,14 +4,13 @@ use std::{
     ops::RangeInclusive,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    command::{cargo, output, succeed},
+    command::{cargo, output, succeed, succeeds_within},
     toolchain::{self, CORE_SOURCE, DEBIAN, Linker, Toolchain, rustup},
 };
 
@@ -143,26 +142,6 @@ fn add_source(toolchain: &str) -> bool {
     added
 }
 
-/// Whether a command succeeds in time. If it takes longer it is ended.
-fn succeeds_within(command: &mut Command, patience: Duration) -> bool {
-    let Ok(mut child) = command.spawn() else {
-        return false;
-    };
-    let deadline = Instant::now() + patience;
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return status.success(),
-            Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(50)),
-            _ => {
-                // Both fail only if it has ended by itself meanwhile.
-                let _ = child.kill();
-                let _ = child.wait();
-                return false;
-            }
-        }
-    }
-}
-
 /// Debian's compiler with its source, linked into rustup.
 fn debian(apt: &mut Apt) -> Result<Toolchain> {
     let usable = |toolchain: &Toolchain| toolchain.has_core;
@@ -184,20 +163,4 @@ fn debian(apt: &mut Apt) -> Result<Toolchain> {
     Toolchain::inspect(DEBIAN).filter(usable).with_context(|| {
         format!("{DEBIAN_PREFIX}/bin/rustc is too old, or the source of its core is not beside it")
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patience_has_an_end() {
-        let second = Duration::from_secs(1);
-        assert!(succeeds_within(&mut Command::new("true"), second));
-        assert!(!succeeds_within(&mut Command::new("false"), second));
-        let start = Instant::now();
-        let mut slow = Command::new("sleep");
-        assert!(!succeeds_within(slow.arg("60"), second / 10));
-        assert!(start.elapsed() < 10 * second);
-    }
 }

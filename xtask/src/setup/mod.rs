@@ -1,11 +1,12 @@
 //! `cargo xtask setup`: what the build and the tests need, installed where it is missing.
 //!
 //! [`survey`] looks and changes nothing. [`apt`] installs packages, [`ebpf`] gets the toolchain and
-//! the linker of the eBPF program, [`prometheus`] what the tests of the metrics ask. The C compiler that
-//! links this very task must have been there before.
+//! the linker of the eBPF program, [`prometheus`] what the tests of the metrics ask, [`lints`] what only
+//! `cargo xtask lint` needs. The C compiler that links this very task must have been there before.
 
 mod apt;
 mod ebpf;
+mod lints;
 mod prometheus;
 mod survey;
 
@@ -15,6 +16,7 @@ use anyhow::Result;
 
 use crate::command::which;
 
+pub use self::lints::{cargo_deny, clippy};
 use self::{apt::Apt, survey::Survey};
 
 /// Prints what is there and what will be done, and does it.

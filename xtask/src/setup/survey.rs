@@ -16,7 +16,7 @@ struct Tool {
     packages: &'static [&'static str],
 }
 
-const TOOLS: [Tool; 11] = [
+const TOOLS: [Tool; 12] = [
     Tool {
         name: "C compiler",
         programs: &["cc"],
@@ -69,6 +69,11 @@ const TOOLS: [Tool; 11] = [
         name: "tshark",
         programs: &["tshark"],
         packages: &["tshark"],
+    },
+    Tool {
+        name: "codespell",
+        programs: &["codespell"],
+        packages: &["codespell"],
     },
     Tool {
         name: "ethtool",
