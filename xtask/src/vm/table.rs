@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 /// Between these lines of the README is the table.
 const START: &str = "<!-- kernels: `cargo xtask vm --table` writes this -->\n";
@@ -60,6 +60,12 @@ impl Features {
         Ok(features)
     }
 
+    /// The names of the features that this kernel has and `newer` does not report.
+    fn missing_in<'a>(&'a self, newer: &Self) -> Vec<&'a str> {
+        let names = self.found.iter().map(|(name, _)| name.as_str());
+        names.filter(|name| newer.get(name).is_empty()).collect()
+    }
+
     fn get(&self, name: &str) -> &str {
         let found = self.found.iter().find(|(own, _)| own == name);
         found.map_or("", |(_, what)| what)
@@ -85,8 +91,17 @@ fn table(kernels: &[Features]) -> String {
     lines
 }
 
-/// Puts the table of these kernels where the file has its marks.
+/// Puts the table of these kernels between the marks in a file. A later kernel that lacks a feature of one before it
+/// is an error.
 pub(super) fn write(kernels: &[Features], path: &Path) -> Result<()> {
+    for (old, new) in kernels.iter().zip(kernels.iter().skip(1)) {
+        let missing = old.missing_in(new).join(", ");
+        let (old, new) = (&old.release, &new.release);
+        ensure!(
+            missing.is_empty(),
+            "Linux {new} does not report what Linux {old} does: {missing}"
+        );
+    }
     let text = fs::read_to_string(path)?;
     let text = replaced(&text, &table(kernels))
         .with_context(|| format!("{} has no place for the table of kernels", path.display()))?;
@@ -112,6 +127,8 @@ mod tests {
         new.read("tfo: feature: traffic control: TCX link");
         new.read("tfo: feature: rotation: yes");
         new.read("test result: ok. 2 passed");
+        assert!(old.missing_in(&new).is_empty());
+        assert_eq!(new.missing_in(&old), ["rotation"]);
         let text = format!("a\n{START}old\n{END}b\n");
         let expected = format!(
             "a\n{START}\n| feature | 6.1 | 6.12 |\n|---|---|---|\n\
