@@ -1,4 +1,4 @@
-//! How the tasks start other programs: cargo as whoever runs the task, what needs it as root.
+//! Starting other programs: cargo as the user who runs the task, others as root where they need it.
 
 use std::{
     env,
@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// Where administrators' tools are, which an ordinary user's `PATH` lacks on Debian.
+/// Folders that an ordinary user's `PATH` lacks on Debian.
 const ADMIN_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /// The repository's top folder.
@@ -22,12 +22,12 @@ pub fn repository() -> &'static Path {
     own.parent().unwrap_or(own)
 }
 
-/// The cargo that runs this task, at work in the repository.
+/// The cargo that runs this task, with the repository as its working directory.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(repository());
-    // What `cargo run` tells this task of itself: ring's build script looks there, and would have all that
-    // depends on it built anew whenever plain cargo ran in between.
+    // `cargo run` sets these for this task. ring's build script reads them, so that ring and its dependents would
+    // be rebuilt each time a task runs after plain cargo or before it.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
@@ -39,11 +39,11 @@ pub fn cargo() -> Command {
 
 /// `program` as root: through sudo where this task does not run as root.
 ///
-/// The environment is handed on. Cargo itself never runs this way.
+/// The environment is kept. Cargo never runs as root this way.
 ///
 /// # Errors
 ///
-/// This is not root, and there is no sudo.
+/// This task does not run as root, and there is no sudo.
 pub fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
     let program = program.as_ref();
     if is_root() {
@@ -65,7 +65,7 @@ pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// Where `program` is, in `PATH` or among the administrators' tools.
+/// The path of `program`, from `PATH` or [`ADMIN_FOLDERS`].
 pub fn which(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -76,18 +76,18 @@ pub fn which(program: &str) -> Option<PathBuf> {
         })
 }
 
-/// What a command writes to its standard output, if it can be run and succeeds.
+/// The trimmed standard output of a command; `None` if it cannot start or fails.
 pub fn output(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
 }
 
-/// Runs a command in the foreground, to its end.
+/// Runs a command in the foreground.
 ///
 /// # Errors
 ///
-/// It could not be started.
+/// The command cannot be started.
 pub fn status(command: &mut Command) -> Result<ExitStatus> {
     let name = name(command);
     command
@@ -95,11 +95,11 @@ pub fn status(command: &mut Command) -> Result<ExitStatus> {
         .with_context(|| format!("cannot start {name}"))
 }
 
-/// Runs a command in the foreground, and insists on success.
+/// Runs a command in the foreground. Failure is an error.
 ///
 /// # Errors
 ///
-/// It could not be started, or it failed.
+/// The command cannot be started, or fails.
 pub fn succeed(command: &mut Command) -> Result<()> {
     let status = status(command)?;
     if !status.success() {
@@ -128,7 +128,7 @@ pub(crate) fn succeeds_within(command: &mut Command, patience: Duration) -> bool
     }
 }
 
-/// The exit status to pass on for a program's: its own, or as a shell puts it if a signal ended it.
+/// A program's exit status, to return as one's own: 128 + the signal's number if a signal ended it, as in a shell.
 pub fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status
         .code()
@@ -137,7 +137,7 @@ pub fn exit_code(status: ExitStatus) -> ExitCode {
         .map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// The program's file name and its first argument, as messages call it.
+/// The program's file name and its first argument, for messages.
 fn name(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let program = program.file_name().unwrap_or(program.as_os_str());

@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn features_are_read_from_the_manifest() {
-        let manifest = "[package]\nname = \"x\"\n\n[features]\n# Why.\na = [\"dep:y\"]\nb-c = []\n\n[lints]\nw = true\n";
+        let manifest = "[package]\nname = \"x\"\n[features]\n# Why.\na = [\"dep:y\"]\nb-c = []\n\n[lints]\nw = 1\n";
         assert_eq!(features_in(manifest), ["a", "b-c"]);
         assert!(features_in("[lints]\nworkspace = true\n").is_empty());
         assert!(

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     command::{cargo, output, succeed},
-    toolchain::{DEBIAN, Toolchain, rustup},
+    toolchain::{DEBIAN, OVERRIDE, Toolchain, rustup},
 };
 
 use super::{apt::Apt, progress};
@@ -29,8 +29,15 @@ pub fn clippy(toolchain: &Toolchain) -> Result<()> {
         return Apt::new().install(&["rust-web-clippy"]);
     }
     progress(&format!("rustup component add clippy, to {name}"));
-    succeed(&mut rustup(&["component", "add", "clippy", "--toolchain", name])).with_context(|| {
-        format!("the toolchain {name}, which builds the eBPF program, has no clippy: add it, or name another in TFO_EBPF_TOOLCHAIN")
+    succeed(&mut rustup(&[
+        "component",
+        "add",
+        "clippy",
+        "--toolchain",
+        name,
+    ]))
+    .with_context(|| {
+        format!("{name}, which builds the eBPF program, has no clippy: name another in {OVERRIDE}")
     })
 }
 

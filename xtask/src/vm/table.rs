@@ -1,22 +1,22 @@
-//! The README's table: kernel by feature, of what the runs said.
+//! The table of features by kernel, from the lines that the suites print.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Between these lines of the README is the table.
+/// The lines around the table.
 const START: &str = "<!-- kernels: `cargo xtask vm --table` writes this -->\n";
 const END: &str = "<!-- kernels end -->\n";
 
-/// How the suites begin to say what a feature comes to; its name and the word follow.
+/// The start of a line that reports a feature. `NAME: RESULT` follows.
 const FEATURE: &str = "tfo: feature: ";
 
-/// What one kernel said.
+/// The features of one kernel.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Features {
     /// As `uname -r` has it.
     release: String,
-    /// Names and what they come to, in the order in which they came.
+    /// Names and results, in the order of the run.
     found: Vec<(String, String)>,
 }
 
@@ -28,7 +28,7 @@ impl Features {
         }
     }
 
-    /// Takes in a line that a suite wrote.
+    /// Adds the feature in a line of a suite's output, if there is one.
     pub(super) fn read(&mut self, line: &str) {
         // The test's name may stand before it.
         let feature = line.split_once(FEATURE);
@@ -37,7 +37,7 @@ impl Features {
         }
     }
 
-    /// Keeps it for the table.
+    /// Writes the features to a file.
     pub(super) fn save(&self, path: &Path) -> Result<()> {
         let mut text = format!("{}\n", self.release);
         for (name, what) in &self.found {
@@ -46,13 +46,11 @@ impl Features {
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// What was kept of the last run that passed.
+    /// Reads a file of [`Features::save`].
     pub(super) fn saved(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| {
             let path = path.display();
-            format!(
-                "{path} is missing: run `cargo xtask vm` first, which keeps there what a run found"
-            )
+            format!("{path} is missing: run `cargo xtask vm`, which writes it")
         })?;
         let mut lines = text.lines();
         let mut features = Self::of(lines.next().unwrap_or_default());
@@ -72,7 +70,7 @@ impl Features {
     }
 }
 
-/// The table of these kernels, in the order of the last one's features.
+/// The table of these kernels. Rows are in the last kernel's order.
 fn table(kernels: &[Features]) -> String {
     let mut header = "| feature |".to_owned();
     let mut rule = "|---|".to_owned();
@@ -104,11 +102,11 @@ pub(super) fn write(kernels: &[Features], path: &Path) -> Result<()> {
     }
     let text = fs::read_to_string(path)?;
     let text = replaced(&text, &table(kernels))
-        .with_context(|| format!("{} has no place for the table of kernels", path.display()))?;
+        .with_context(|| format!("{} has no marks for the table of kernels", path.display()))?;
     Ok(fs::write(path, text)?)
 }
 
-/// The text with another table between the marks, if it has them.
+/// The text with `table` between the marks; `None` if it has no marks.
 fn replaced(text: &str, table: &str) -> Option<String> {
     let (before, rest) = text.split_once(START)?;
     let (_, after) = rest.split_once(END)?;
