@@ -20,5 +20,6 @@ pub mod guard;
 pub mod kernel;
 pub mod keys;
 pub mod metrics;
+pub mod model;
 pub mod policy;
 pub mod service;

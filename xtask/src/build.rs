@@ -1,6 +1,6 @@
 //! `cargo xtask build`: the `tfo` command, which holds the eBPF program.
 
-use std::{env, path::PathBuf};
+use std::{env, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 
@@ -51,8 +51,16 @@ pub fn build(profile: Profile) -> Result<()> {
 /// As [`build`].
 pub fn tfo(profile: Profile) -> Result<PathBuf> {
     toolchain::find()?;
-    binary("tfo-userspace", "tfo", profile)
+    let mut cargo = cargo();
+    cargo.args(["build", "--package", "tfo-userspace", "--bin", "tfo"]);
+    if profile == Profile::Dev {
+        cargo.args(["--features", TEST_HOOKS]);
+    }
+    built(cargo, "tfo", profile)
 }
+
+/// The feature of the suites' `tfo`. A released one is without it.
+const TEST_HOOKS: &str = "test-hooks";
 
 /// Builds one binary of a package and returns its path.
 ///
@@ -62,6 +70,11 @@ pub fn tfo(profile: Profile) -> Result<PathBuf> {
 pub fn binary(package: &str, name: &str, profile: Profile) -> Result<PathBuf> {
     let mut cargo = cargo();
     cargo.args(["build", "--package", package, "--bin", name]);
+    built(cargo, name, profile)
+}
+
+/// Runs the build, and gives the path of the binary.
+fn built(mut cargo: Command, name: &str, profile: Profile) -> Result<PathBuf> {
     if profile == Profile::Release {
         cargo.arg("--release");
     }

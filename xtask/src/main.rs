@@ -42,8 +42,12 @@ enum Task {
     Demo,
     /// Run the unit tests, then the kernel suites as root
     Test {
-        /// Arguments of the kernel suites, such as parts of test names
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        /// A suite, such as farm, guard or program, a test binary, or a package; else all
+        suite: Option<String>,
+        /// Part of the tests' names
+        filter: Option<String>,
+        /// Arguments of the test binaries, such as `--nocapture`
+        #[arg(last = true)]
         args: Vec<OsString>,
     },
     /// Measure the cost of the data path, as root
@@ -63,13 +67,13 @@ enum Task {
         /// Kernel series, such as 6.1 [default: 6.1 and 6.12]
         #[arg(value_name = "KERNEL")]
         series: Vec<String>,
-        /// Suite to run [default: each feature once]
+        /// Suite to run, as `cargo xtask test` names it [default: each feature once]
         #[arg(long = "suite", value_name = "NAME")]
         suites: Vec<String>,
         /// Time limit for each kernel
         #[arg(long, default_value_t = 30, value_name = "MINUTES")]
         limit: u64,
-        /// Write the README's table of kernels, this machine's included
+        /// Write the table of kernels in docs/reference.md, this machine's included
         #[arg(long, conflicts_with = "suites")]
         table: bool,
     },
@@ -100,7 +104,23 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Build { release } => build::build(Profile::of(release)).map(done),
         Task::Run { args } => run::run(&args),
         Task::Demo => demo::demo(),
-        Task::Test { args } => test::test(&args).map(done),
+        Task::Test {
+            suite,
+            filter,
+            args,
+        } => {
+            let selection = test::Selection {
+                suite,
+                filter,
+                args,
+            };
+            let report = test::test(&selection)?;
+            Ok(if report.is_success() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
         Task::Bench { args } => bench::bench(&args),
         Task::Fuzz { args } => fuzz::fuzz(&args),
         Task::Vm {
@@ -116,6 +136,6 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         }),
         Task::Dist { check } => dist::dist(check).map(done),
         Task::Lint => lint::lint().map(done),
-        Task::Ci => ci::ci().map(done),
+        Task::Ci => ci::ci(),
     }
 }

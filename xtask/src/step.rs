@@ -18,7 +18,7 @@ pub(crate) fn step(name: &'static str, step: impl FnOnce() -> Result<()>) -> Res
     let cpu = cpu_seconds();
     step().context(name)?;
     println!(
-        "tfo: {name} passed in {:.1} s, {:.1} s of CPU",
+        "tfo: {name}: {:.1} s, {:.1} s of CPU",
         start.elapsed().as_secs_f32(),
         cpu_seconds() - cpu
     );

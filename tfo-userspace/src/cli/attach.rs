@@ -1,6 +1,9 @@
 //! `tfo attach`.
 
-use tfo_userspace::datapath::{self, Namespace};
+use tfo_userspace::{
+    datapath::{self, Ensured, Namespace},
+    service::describe_attached,
+};
 
 use super::{
     ModeArgs,
@@ -25,14 +28,13 @@ pub(super) async fn run(args: &AttachArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     let (mode, settings) = (args.mode.mode.into(), args.mode.settings());
     for interface in &args.interfaces {
-        let text = if args.replace {
-            let ensured = datapath::ensure(&namespace, interface, mode, settings).await?;
-            ensured.describe(interface)
+        let ensured = if args.replace {
+            datapath::ensure(&namespace, interface, mode, settings).await?
         } else {
             let attached = datapath::attach(&namespace, interface, mode, settings).await?;
-            attached.describe(interface)
+            Ensured::Attached(attached)
         };
-        print(&text)?;
+        print(&describe_attached(interface, &ensured))?;
     }
     warn_if_off()
 }

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use serde_json::json;
-use tfo_common::cookie::Key;
+use tfo_common::fastopen::Key;
 use tfo_userspace::{
     datapath::Namespace,
     kernel::sysctl,
-    keys::{self, Fingerprint, KeyPair},
+    keys::{self, Fingerprint},
 };
 
 use super::output::{print, print_json};
@@ -16,11 +16,9 @@ pub(super) fn show(json: bool) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     let kernel = sysctl::key()?;
     let kernel: Option<Vec<Fingerprint>> = kernel.map(|pair| fingerprints(pair.keys()));
-    let data_path = match namespace.keys()? {
-        Some(store) => Some(fingerprints(store.get()?.keys().iter().copied())),
-        None => None,
-    };
-    let age = namespace.keys_age()?.map(|age| age.as_secs());
+    let data_path = namespace.keys().accepted()?;
+    let data_path = data_path.map(|set| fingerprints(set.keys().iter().copied()));
+    let age = namespace.keys().age()?.map(|age| age.as_secs());
     // It may accept more: the key that will be next.
     let agree = data_path.as_ref().map(|data_path| {
         let kernel = kernel.as_deref();
@@ -51,24 +49,19 @@ pub(super) fn show(json: bool) -> anyhow::Result<()> {
 }
 
 pub(super) fn rotate() -> anyhow::Result<()> {
-    let pair = Namespace::current()?.rotate_keys()?;
-    print(&format!("rotated: {}\n", describe(&pair)))
+    let pair = Namespace::current()?.keys().rotate()?;
+    print(&format!("rotated: {}\n", pair.describe()))
 }
 
 pub(super) fn import() -> anyhow::Result<()> {
-    let pair = Namespace::current()?.import_keys()?;
-    print(&format!("imported: {}\n", describe(&pair)))
+    let pair = Namespace::current()?.keys().import()?;
+    print(&format!("imported: {}\n", pair.describe()))
 }
 
 pub(super) fn set(file: &Path) -> anyhow::Result<()> {
-    let pair = keys::read_file(file)?;
-    Namespace::current()?.set_keys(&pair)?;
-    print(&format!("set: {}\n", describe(&pair)))
-}
-
-/// A pair's fingerprints, in words.
-pub(super) fn describe(pair: &KeyPair) -> String {
-    line(&fingerprints(pair.keys()))
+    let pair = keys::read_key_file(file)?;
+    Namespace::current()?.keys().set(&pair)?;
+    print(&format!("set: {}\n", pair.describe()))
 }
 
 pub(super) fn fingerprints(keys: impl IntoIterator<Item = Key>) -> Vec<Fingerprint> {

@@ -4,8 +4,8 @@ use std::{process::ExitCode, time::Duration};
 
 use serde_json::{Map, Value, json};
 use tfo_common::{
+    abi::sources::SourceCounts,
     counters::{Counter, Counters},
-    sources::SourceCounts,
 };
 use tfo_userspace::datapath::{Drift, Namespace};
 
@@ -57,7 +57,7 @@ async fn to_json(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<Valu
     };
     let mut interfaces = Map::new();
     for interface in namespace.interfaces().await? {
-        let counters = namespace.counters_of(interface.index)?.total;
+        let counters = namespace.counters_of(interface.index).read()?.total;
         interfaces.insert(interface.label(), counters_json(&counters));
     }
     let sources = namespace.sources()?;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tfo_userspace::{
     datapath::{
-        AttachedInterface, Build, Control, GuardState, Memory, Namespace, PolicySummary, PortState,
+        AttachedInterface, Build, ControllerLock, GuardState, Memory, Namespace, PolicySummary,
+        PortState,
     },
     farm::{self, FarmReport},
     kernel::sysctl::{self, Mode},
@@ -38,22 +39,22 @@ struct Status {
 impl Status {
     async fn read() -> anyhow::Result<Self> {
         let namespace = Namespace::current()?;
-        let keys = match namespace.keys()? {
-            Some(store) => fingerprints(store.get()?.keys().iter().copied()),
-            None => Vec::new(),
-        };
-        let controller = Control::of(&namespace);
+        let accepted = namespace.keys().accepted()?;
+        let keys = accepted.map_or(Vec::new(), |set| fingerprints(set.keys().iter().copied()));
+        let controller = ControllerLock::of(&namespace);
         let interfaces = namespace.interfaces().await?;
-        let guarded = interfaces.iter().filter(|it| namespace.has_guard(it.index));
+        let guarded = interfaces
+            .iter()
+            .filter(|it| namespace.guard().is_on(it.index));
         Ok(Self {
-            guard: namespace.guard()?,
+            guard: namespace.guard().state()?,
             guarded: guarded.map(AttachedInterface::label).collect(),
             interfaces,
             older: namespace.other_layouts()?,
             keys,
-            keys_age: namespace.keys_age()?,
+            keys_age: namespace.keys().age()?,
             memory: namespace.memory()?,
-            policy: namespace.policy_summary()?,
+            policy: namespace.policy().summary()?,
             controller,
             farm: controller.and_then(|_| farm::published(namespace.cookie())),
             mode: sysctl::mode()?,

@@ -1,4 +1,4 @@
-//! What bpf(2) says of a pinned link that aya does not pass on: which interface it is on.
+//! The interface of a pinned link: bpf(2) tells it, aya does not.
 
 use std::{
     ffi::CString,
@@ -13,24 +13,35 @@ use std::{
 /// `BPF_OBJ_GET` of `enum bpf_cmd`.
 const OBJ_GET: libc::c_long = 7;
 
-/// A pinned link, as its fdinfo shows it.
+/// The hook that a program runs at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    /// An XDP link.
+    Xdp,
+    /// A TCX link.
+    Tcx,
+    /// A clsact filter, which has no link.
+    Clsact,
+}
+
+/// A pinned link, as its fdinfo shows it, or the clsact filter in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkState {
-    /// Its program's id.
+    /// The program's id.
     pub program_id: u32,
-    /// Its interface's index; 0 where the link was detached or the interface is gone. It is the index in
-    /// the interface's own network namespace, which need not be the caller's.
+    /// The interface's index in its own network namespace, which need not be the caller's; 0 where the link
+    /// was detached or the interface is gone.
     pub index: u32,
-    /// In traffic control; otherwise XDP.
-    pub tcx: bool,
+    /// The hook.
+    pub kind: LinkKind,
 }
 
 impl LinkState {
-    /// Of the link that is pinned at `path`.
+    /// Reads the link pinned at `path`.
     ///
     /// # Errors
     ///
-    /// As open(2) has them, and where what is pinned there is no such link.
+    /// Those of open(2), and [`io::ErrorKind::InvalidData`] where the pin is no link of an interface.
     pub fn read(path: &Path) -> io::Result<Self> {
         let link = open_pinned(path)?;
         let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd()))?;
@@ -48,12 +59,14 @@ impl LinkState {
         Some(Self {
             program_id: value("prog_id")?.parse().ok()?,
             index: value("ifindex")?.parse().ok()?,
-            tcx: value("link_type")? == "tcx",
+            kind: match value("link_type")? {
+                "tcx" => LinkKind::Tcx,
+                _ => LinkKind::Xdp,
+            },
         })
     }
 }
 
-/// Opens what is pinned at `path`.
 fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
     /// The part of `union bpf_attr` that `BPF_OBJ_GET` reads; the kernel takes the rest as 0.
     #[repr(C)]
@@ -75,7 +88,7 @@ fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+    // SAFETY: the kernel has just made this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
@@ -88,11 +101,10 @@ mod tests {
         let text =
             "pos:\t0\nlink_type:\txdp\nlink_id:\t7\nprog_tag:\t00ff\nprog_id:\t41\nifindex:\t3\n";
         let state = LinkState::parse(text);
-        let (program_id, index, tcx) = (41, 3, false);
         let expected = LinkState {
-            program_id,
-            index,
-            tcx,
+            program_id: 41,
+            index: 3,
+            kind: LinkKind::Xdp,
         };
         assert_eq!(state, Some(expected));
         assert_eq!(LinkState::parse("link_type:\ttracing\nprog_id:\t4\n"), None);

@@ -1,24 +1,20 @@
-//! The clocks: the one on the wall, which someone may set, and the one that only goes forward.
+//! Clocks: the wall clock, which an administrator may set, and the monotonic ones.
 
-use std::{
-    env,
-    sync::LazyLock,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A moment by both clocks.
+/// One moment by two clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// Since 1970, as other hosts know it.
+    /// Wall clock, since 1970.
     pub wall: Duration,
-    /// Since the system was started, the time among it in which it was suspended.
+    /// `CLOCK_BOOTTIME`, since the system started, suspended time included.
     pub boot: Duration,
 }
 
 impl Now {
-    /// This moment.
+    /// Reads both clocks.
     pub fn read() -> Self {
         Self {
             wall: since_1970(),
@@ -26,46 +22,51 @@ impl Now {
         }
     }
 
-    /// What the clock on the wall would have shown when the other one showed `boot`.
+    /// The wall clock's time when `CLOCK_BOOTTIME` was `boot`.
     pub fn wall_at(self, boot: Duration) -> SystemTime {
         let wall = (self.wall + boot).saturating_sub(self.boot);
         UNIX_EPOCH + wall
     }
 }
 
-/// For tests alone: by how many seconds the clock on the wall is wrong. A time namespace moves the other
-/// clocks, not this one.
-const OFFSET: &str = "TFO_TEST_CLOCK_OFFSET";
-
-/// The time since 1970 by the clock on the wall; 0 before.
+/// The time since 1970 by the wall clock; 0 before 1970.
 pub fn since_1970() -> Duration {
-    static WRONG_BY: LazyLock<i64> = LazyLock::new(|| {
-        let set = env::var(OFFSET).ok();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    shift(now.unwrap_or_default())
+}
+
+#[cfg(not(feature = "test-hooks"))]
+const fn shift(wall: Duration) -> Duration {
+    wall
+}
+
+/// Shifts the wall clock by `TFO_TEST_CLOCK_OFFSET` seconds: a time namespace shifts the other clocks, not this
+/// one.
+#[cfg(feature = "test-hooks")]
+fn shift(wall: Duration) -> Duration {
+    static OFFSET: std::sync::LazyLock<i64> = std::sync::LazyLock::new(|| {
+        let set = std::env::var("TFO_TEST_CLOCK_OFFSET").ok();
         set.and_then(|seconds| seconds.parse().ok()).unwrap_or(0)
     });
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.unwrap_or_default();
-    let offset = Duration::from_secs(WRONG_BY.unsigned_abs());
-    if *WRONG_BY < 0 {
-        now.saturating_sub(offset)
+    let offset = Duration::from_secs(OFFSET.unsigned_abs());
+    if *OFFSET < 0 {
+        wall.saturating_sub(offset)
     } else {
-        now + offset
+        wall + offset
     }
 }
 
-/// The time since the system was started: `CLOCK_BOOTTIME`, which nobody sets and which goes on while
-/// the system is suspended.
+/// `CLOCK_BOOTTIME`: the time since the system started, suspended time included. It cannot be set.
 pub fn since_boot() -> Duration {
     read(ClockId::Boottime)
 }
 
-/// The clock of the data path's events: `CLOCK_MONOTONIC`, as of `bpf_ktime_get_ns`.
+/// `CLOCK_MONOTONIC`: `bpf_ktime_get_ns`, which stamps events.
 pub fn monotonic() -> Duration {
     read(ClockId::Monotonic)
 }
 
-/// The clock of the guard in the data path: `CLOCK_MONOTONIC` as of the last tick, as of
-/// `bpf_ktime_get_coarse_ns`.
+/// `CLOCK_MONOTONIC` as of the last tick: `bpf_ktime_get_coarse_ns`, the guard's clock.
 pub fn monotonic_coarse() -> Duration {
     read(ClockId::MonotonicCoarse)
 }

@@ -1,10 +1,10 @@
-//! The table of features by kernel, from the lines that the suites print.
+//! The table of kernels in docs/reference.md: features by kernel, from the lines that the suites print.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// The lines around the table.
+/// The lines around the table in docs/reference.md.
 const START: &str = "<!-- kernels: `cargo xtask vm --table` writes this -->\n";
 const END: &str = "<!-- kernels end -->\n";
 

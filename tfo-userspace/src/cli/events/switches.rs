@@ -31,7 +31,7 @@ impl<'a> Watch<'a> {
     /// What became of the ports since the last look, a line each. At the first one, those that are guarded.
     pub(super) fn look(&mut self, json: bool, since_boot: Duration) -> String {
         // Where it is being detached, the streams say so.
-        let Ok(state) = self.namespace.guard() else {
+        let Ok(state) = self.namespace.guard().state() else {
             return String::new();
         };
         let ports = state.map(|state| state.ports).unwrap_or_default();

@@ -3,9 +3,10 @@ use tfo_common::counters::Counters;
 use tfo_userspace::{
     datapath::{Mirror, PortState, Snapshot},
     guard::Guard,
-    kernel::{link::XdpMode, sysctl::Mode},
+    kernel::sysctl::Mode,
     keys::{Fingerprint, KeyPair},
     metrics::InterfaceFacts,
+    model::AttachMode,
 };
 
 use super::*;
@@ -54,7 +55,7 @@ fn facts(used: u64, bad: u64) -> NamespaceFacts {
     NamespaceFacts {
         interfaces: vec![InterfaceFacts {
             name: "eth0".to_owned(),
-            mode: Some(XdpMode::Native),
+            mode: Some(AttachMode::Native),
             mirror: Some(Mirror::Exact),
             counters: Some(ours.clone()),
             ..InterfaceFacts::default()
@@ -132,7 +133,7 @@ every 1 s; q quits";
 #[test]
 fn what_is_wrong_stands_out() {
     let mut facts = facts(1_000, 10);
-    facts.watch.netns = "blue".to_owned();
+    facts.target.netns = "blue".to_owned();
     facts.fast_open = Some(Mode(0x202));
     facts.keys_agree = Some(false);
     facts.interfaces[0].mode = None;

@@ -1,0 +1,104 @@
+//! Errors of attaching and detaching.
+
+use std::fmt;
+
+use crate::{
+    datapath::{error::DatapathError, namespace::NamespaceError, object::Build},
+    kernel::support::SupportError,
+    model::AttachMode,
+};
+
+/// An interface was not attached or detached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The kernel or the process lacks a prerequisite.
+    #[error(transparent)]
+    Support(#[from] SupportError),
+    /// The state of the namespace.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// `tfo` is attached already.
+    #[error(
+        "{interface}: tfo is attached already (program {program_id}, {mode}, {origin}): `tfo status` shows it, `tfo attach --replace {interface}` upgrades it in place, `tfo detach {interface}` removes it"
+    )]
+    AlreadyAttached {
+        /// The interface's name.
+        interface: String,
+        /// The attached program's id.
+        program_id: u32,
+        /// The mode in which it runs.
+        mode: AttachMode,
+        /// The build that attached it.
+        origin: ProgramOrigin,
+    },
+    /// Another XDP program is attached.
+    #[error(
+        "{interface}: another XDP program is attached: {name} (id {program_id}, {mode}): detach it with the tool that attached it, or `ip link set dev {interface} xdp off`, then attach again; or --mode tc runs beside it"
+    )]
+    Occupied {
+        /// The interface's name.
+        interface: String,
+        /// The program's name.
+        name: String,
+        /// The program's id.
+        program_id: u32,
+        /// The mode in which it runs.
+        mode: AttachMode,
+    },
+    /// The link layer is neither Ethernet nor none.
+    #[error(
+        "{interface}: its frames start with neither Ethernet nor IP (link layer {layer}), and tfo reads no others: attach to an interface that this one's packets go through"
+    )]
+    LinkLayer {
+        /// The interface's name.
+        interface: String,
+        /// The kernel's name of the link layer.
+        layer: String,
+    },
+    /// The kernel refused every mode that was tried.
+    #[error("{interface}: the kernel refused to attach in {mode} mode: {reason}{remedy}")]
+    Refused {
+        /// The interface's name.
+        interface: String,
+        /// The last mode that was tried.
+        mode: AttachMode,
+        /// The kernel's error.
+        reason: String,
+        /// The remedy; may be empty.
+        remedy: &'static str,
+    },
+    /// There is nothing to detach.
+    #[error("{interface}: tfo is not attached here: `tfo status` shows where it is")]
+    NotAttached {
+        /// The interface's name.
+        interface: String,
+    },
+}
+
+impl From<DatapathError> for AttachError {
+    fn from(error: DatapathError) -> Self {
+        Self::Namespace(error.into())
+    }
+}
+
+/// The build that attached a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProgramOrigin {
+    /// The running build.
+    Own,
+    /// Another build; `None` where it pinned none.
+    Other(Option<Build>),
+    /// A build of this other layout version.
+    OtherLayout(String),
+}
+
+impl fmt::Display for ProgramOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own => f.write_str("of this build"),
+            Self::Other(Some(build)) => write!(f, "of another build, {build}"),
+            Self::Other(None) => f.write_str("of an older build"),
+            Self::OtherLayout(version) => write!(f, "of a build with layout {version}"),
+        }
+    }
+}

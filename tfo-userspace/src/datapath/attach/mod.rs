@@ -1,0 +1,19 @@
+//! Putting programs on interfaces, replacing them in place, taking them off.
+
+mod clsact;
+mod detach;
+mod error;
+mod follow;
+mod guard_change;
+mod guard_programs;
+mod modes;
+mod outcome;
+mod sweep;
+mod transaction;
+
+pub use detach::{detach, detach_gone};
+pub use error::{AttachError, ProgramOrigin};
+pub use follow::{Change, Follower, Wanted};
+pub use guard_change::{GuardChange, GuardError, Unguarded};
+pub use outcome::{Attached, Ensured, Upgraded};
+pub use transaction::{attach, ensure};

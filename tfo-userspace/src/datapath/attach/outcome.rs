@@ -1,0 +1,54 @@
+//! Results of attaching.
+
+use super::error::ProgramOrigin;
+use crate::{
+    datapath::namespace::AttachedInterface,
+    model::{AttachMode, KeyPair, Mirror},
+};
+
+/// A program was attached where none was.
+#[derive(Debug)]
+pub struct Attached {
+    /// The mode in which it runs.
+    pub mode: AttachMode,
+    /// Why it is not native, where native was tried.
+    pub not_native: Option<String>,
+    /// Why it is a clsact filter and not a TCX link, where it is one.
+    pub not_tcx: Option<String>,
+    /// The mirror in effect.
+    pub mirror: Mirror,
+    /// Why the mirror is not exact, where it was to be.
+    pub not_exact: Option<String>,
+    /// The entry program's id.
+    pub program_id: u32,
+    /// The keys in force.
+    pub keys: KeyPair,
+}
+
+/// A program was replaced in place.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// The mode in which it runs, as the previous program did.
+    pub mode: AttachMode,
+    /// The mirror in effect.
+    pub mirror: Mirror,
+    /// Why the mirror is not exact, where it was to be.
+    pub not_exact: Option<String>,
+    /// The entry program's id.
+    pub program_id: u32,
+    /// The previous program's origin.
+    pub before: ProgramOrigin,
+    /// The capacity for sources, where another was asked for: an upgrade keeps the map.
+    pub kept_sources: Option<u32>,
+}
+
+/// The result of [`ensure`](super::ensure).
+#[derive(Debug)]
+pub enum Ensured {
+    /// Nothing was attached before.
+    Attached(Attached),
+    /// A program of another build, or with other settings, was replaced.
+    Upgraded(Upgraded),
+    /// This build's program was attached with these settings before.
+    Kept(AttachedInterface),
+}

@@ -1,0 +1,332 @@
+//! Attaching to an interface, or replacing the program there, as one transaction: nothing is left of one that
+//! failed.
+
+use std::path::Path;
+
+use super::{
+    error::{AttachError, ProgramOrigin},
+    guard_programs::attach_guard,
+    modes::{self, Running},
+    outcome::{Attached, Ensured, Upgraded},
+    sweep::{sweep, sweep_others},
+};
+use crate::{
+    datapath::{
+        error::DatapathError,
+        namespace::{AttachedInterface, Namespace, NamespaceError, attach_mode},
+        object::{Build, Datapath, write_build},
+        pins::{InterfacePins, Lock, OtherLayout, read_settings, write_settings},
+    },
+    kernel::{
+        link::{self, Interface},
+        support,
+    },
+    model::{AttachMode, ModeChoice, Settings},
+};
+
+/// Attaches the data path to the interface `name` of the calling thread's namespace, with the kernel's keys; where
+/// the kernel has none, both get a random one. Program, link and maps are pinned, and outlive the process.
+///
+/// # Errors
+///
+/// [`AttachError`]; nothing is left behind then.
+pub async fn attach(
+    namespace: &Namespace,
+    name: &str,
+    choice: ModeChoice,
+    settings: Settings,
+) -> Result<Attached, AttachError> {
+    let transaction = AttachTransaction::begin(namespace, name).await?;
+    transaction.end(match transaction.found() {
+        Some(found) => Err(transaction.already_attached(&found)),
+        None => transaction.attach(choice, settings),
+    })
+}
+
+/// As [`attach`], but where `tfo` is attached already, replaces a program of another build or with other settings.
+/// A replacement is one step: no packet goes uncounted, and mode, counters and keys stay. Only the counters of
+/// another layout version start at 0.
+///
+/// # Errors
+///
+/// [`AttachError`]; what was attached before stays attached.
+pub async fn ensure(
+    namespace: &Namespace,
+    name: &str,
+    choice: ModeChoice,
+    settings: Settings,
+) -> Result<Ensured, AttachError> {
+    let transaction = AttachTransaction::begin(namespace, name).await?;
+    transaction.end(match transaction.found() {
+        None => transaction.attach(choice, settings).map(Ensured::Attached),
+        Some(Found::Ours(ours, mode)) => transaction.keep_or_upgrade(ours, mode, settings),
+        Some(Found::Other(other, _, mode)) => {
+            let upgraded = transaction.migrate(other, mode, settings);
+            upgraded.map(Ensured::Upgraded)
+        }
+    })
+}
+
+/// A program of `tfo` that is attached to an interface.
+enum Found<'a> {
+    /// Of this layout version.
+    Ours(&'a AttachedInterface, AttachMode),
+    /// Of another layout version, with its program's id and mode.
+    Other(&'a OtherLayout, u32, AttachMode),
+}
+
+/// An attach in progress: holds the namespace's lock, with the leftovers of earlier ones removed.
+struct AttachTransaction<'a> {
+    namespace: &'a Namespace,
+    _lock: Lock,
+    interface: Interface,
+    pins: InterfacePins,
+    ours: Option<AttachedInterface>,
+    other: Option<OtherLayout>,
+}
+
+impl<'a> AttachTransaction<'a> {
+    async fn begin(namespace: &'a Namespace, name: &str) -> Result<Self, AttachError> {
+        support::check()?;
+        // Before anything is made.
+        link::find(name).await.map_err(NamespaceError::from)?;
+        // Leftovers elsewhere are no reason not to attach here.
+        let _ = sweep_others(namespace);
+        let lock = namespace.pins().lock_or_create()?;
+        let transaction = Self::inspect(namespace, lock, name).await;
+        if transaction.is_err() {
+            // The first error is the one to report.
+            let _ = namespace.pins().remove_if_unused();
+        }
+        transaction
+    }
+
+    async fn inspect(
+        namespace: &'a Namespace,
+        lock: Lock,
+        name: &str,
+    ) -> Result<Self, AttachError> {
+        let forgot = sweep(namespace)?;
+        let interface = link::find(name).await.map_err(NamespaceError::from)?;
+        let index = interface.index;
+        let pins = namespace.pins().interface(index);
+        let mut attached = namespace.interfaces().await?;
+        attached.retain(|each| each.index == index);
+        let ours = attached.pop().filter(|ours| ours.mode.is_some());
+        if ours.is_none() && pins.exists() {
+            // Pins of an interface that moved to another namespace and whose index was reused.
+            pins.retire()?.remove()?;
+        }
+        if forgot {
+            namespace.rebase()?;
+        }
+        let mut others = OtherLayout::all(namespace.cookie())?;
+        others.retain(|other| other.pins.index == index);
+        Ok(Self {
+            namespace,
+            _lock: lock,
+            interface,
+            pins,
+            ours,
+            other: others.pop(),
+        })
+    }
+
+    /// The attached program; `None` where there is none.
+    fn found(&self) -> Option<Found<'_>> {
+        if let Some(ours) = &self.ours {
+            return ours.mode.map(|mode| Found::Ours(ours, mode));
+        }
+        let other = self.other.as_ref()?;
+        let link = other.pins.link_state().ok()??;
+        let mode = attach_mode(link, &self.interface)?;
+        Some(Found::Other(other, link.program_id, mode))
+    }
+
+    fn already_attached(&self, found: &Found<'_>) -> AttachError {
+        let (program_id, mode, origin) = match found {
+            Found::Ours(ours, mode) => (ours.program_id, *mode, origin(ours)),
+            Found::Other(other, program_id, mode) => {
+                let version = other.version.clone();
+                (*program_id, *mode, ProgramOrigin::OtherLayout(version))
+            }
+        };
+        AttachError::AlreadyAttached {
+            interface: self.interface.name.clone(),
+            program_id,
+            mode,
+            origin,
+        }
+    }
+
+    /// Removes what was made, where `result` is an error.
+    fn end<T>(&self, result: Result<T, AttachError>) -> Result<T, AttachError> {
+        if result.is_err() {
+            // The first error is the one to report.
+            let swept = sweep(self.namespace);
+            let _ = self.namespace.pins().remove_if_unused();
+            if matches!(swept, Ok(true)) && self.namespace.pins().exists() {
+                let _ = self.namespace.rebase();
+            }
+        }
+        result
+    }
+
+    /// Attaches where no program of `tfo` is.
+    fn attach(&self, choice: ModeChoice, settings: Settings) -> Result<Attached, AttachError> {
+        if let Some(xdp) = self.interface.xdp
+            && matches!(choice, ModeChoice::Native | ModeChoice::Generic)
+        {
+            return Err(modes::occupied(&self.interface, xdp));
+        }
+        self.make(settings, |datapath, pins| {
+            modes::attach(datapath, &self.interface, choice, pins)
+        })
+    }
+
+    /// Replaces a program of another layout version, with new maps.
+    fn migrate(
+        &self,
+        other: &OtherLayout,
+        mode: AttachMode,
+        settings: Settings,
+    ) -> Result<Upgraded, AttachError> {
+        let attached = self.make(settings, |datapath, pins| {
+            let pins = [&other.pins, pins];
+            Ok(modes::replace(datapath, &self.interface, pins, mode)?)
+        })?;
+        // The new pin keeps the link.
+        other.remove()?;
+        Ok(Upgraded {
+            mode,
+            mirror: attached.mirror,
+            not_exact: attached.not_exact,
+            program_id: attached.program_id,
+            before: ProgramOrigin::OtherLayout(other.version.clone()),
+            kept_sources: None,
+        })
+    }
+
+    /// Creates maps, has `run` attach the program, and pins all of it.
+    fn make(
+        &self,
+        settings: Settings,
+        run: impl FnOnce(&mut Datapath, &InterfacePins) -> Result<Running, AttachError>,
+    ) -> Result<Attached, AttachError> {
+        let pins = self.pins.begin()?;
+        let mut datapath = self.load(settings, &pins)?;
+        let keys = self.namespace.keys().import_into(datapath.keys_mut())?;
+        let running = run(&mut datapath, &pins)?;
+        let (mode, program_id) = (running.mode, running.program_id);
+        datapath.pin_tail_calls(mode, &pins.tail_calls())?;
+        self.guard(mode, settings, &pins, &pins.tail_calls())?;
+        write_settings(&pins.info(), datapath.settings())?;
+        write_build(&pins.build())?;
+        self.namespace.rebase_with(|| datapath.counters())?;
+        if let Some(link) = running.link {
+            modes::pin_program(&mut datapath, mode, &pins.program())?;
+            let path = pins.link();
+            link.pin(&path).map_err(DatapathError::pin(&path))?;
+        }
+        self.pins.finish()?;
+        Ok(Attached {
+            mode,
+            not_native: running.not_native,
+            not_tcx: running.not_tcx,
+            mirror: datapath.settings().mirror,
+            not_exact: datapath.not_exact().map(str::to_owned),
+            program_id,
+            keys,
+        })
+    }
+
+    /// Loads the object onto the maps in `pins`.
+    fn load(&self, settings: Settings, pins: &InterfacePins) -> Result<Datapath, AttachError> {
+        let link = self.interface.link.clone();
+        let link = link.map_err(|layer| AttachError::LinkLayer {
+            interface: self.interface.name.clone(),
+            layer,
+        })?;
+        let namespace = self.namespace.pins();
+        #[cfg_attr(not(feature = "trace"), expect(unused_mut, reason = "for its log"))]
+        let mut datapath = Datapath::load_pinned(settings, link, namespace, pins)?;
+        #[cfg(feature = "trace")]
+        datapath
+            .forward_log()
+            .map_err(DatapathError::io(Path::new("the program's log")))?;
+        Ok(datapath)
+    }
+
+    /// Attaches the guard's programs, if there is a guard and the mode allows them.
+    fn guard(
+        &self,
+        mode: AttachMode,
+        settings: Settings,
+        pins: &InterfacePins,
+        tail_calls: &Path,
+    ) -> Result<(), AttachError> {
+        let Ok(link) = self.interface.link.clone() else {
+            return Ok(());
+        };
+        if mode == AttachMode::Tc || !self.namespace.guard().is_armed()? {
+            return Ok(());
+        }
+        let (name, namespace) = (&self.interface.name, self.namespace.pins());
+        Ok(attach_guard(
+            settings,
+            (name, link),
+            namespace,
+            pins,
+            tail_calls,
+        )?)
+    }
+
+    /// Replaces a program of this layout version, unless build and settings are equal.
+    fn keep_or_upgrade(
+        &self,
+        ours: &AttachedInterface,
+        mode: AttachMode,
+        mut settings: Settings,
+    ) -> Result<Ensured, AttachError> {
+        let present = read_settings(&self.pins.info())?;
+        let asked_for = std::mem::replace(&mut settings.sources.max, present.sources.max);
+        if origin(ours) == ProgramOrigin::Own && present == settings {
+            return Ok(Ensured::Kept(ours.clone()));
+        }
+        let mut datapath = self.load(settings, &self.pins)?;
+        if origin(ours) == ProgramOrigin::Own && present == datapath.settings() {
+            // The mirror cannot be exact, and was not before.
+            return Ok(Ensured::Kept(ours.clone()));
+        }
+        let (tail_calls, next) = (self.pins.tail_calls(), self.pins.next_tail_calls());
+        // Left by a killed process.
+        let _ = std::fs::remove_file(&next);
+        // Pinned before the new program runs; the old array stays until no run of the old program is left.
+        datapath.load_for(mode)?;
+        datapath.pin_tail_calls(mode, &next)?;
+        self.guard(mode, settings, &self.pins, &next)?;
+        let running = modes::replace(&mut datapath, &self.interface, [&self.pins; 2], mode)?;
+        std::fs::rename(&next, &tail_calls).map_err(DatapathError::io(&tail_calls))?;
+        // A process killed before the last of these leaves another build or other settings: the next upgrades again.
+        if running.link.is_some() {
+            modes::swap_program(&mut datapath, mode, &self.pins)?;
+        }
+        write_settings(&self.pins.info(), datapath.settings())?;
+        write_build(&self.pins.build())?;
+        Ok(Ensured::Upgraded(Upgraded {
+            mode,
+            mirror: datapath.settings().mirror,
+            not_exact: datapath.not_exact().map(str::to_owned),
+            program_id: running.program_id,
+            before: origin(ours),
+            kept_sources: (asked_for != settings.sources.max).then_some(settings.sources.max),
+        }))
+    }
+}
+
+fn origin(ours: &AttachedInterface) -> ProgramOrigin {
+    match &ours.build {
+        Some(build) if *build == Build::own() => ProgramOrigin::Own,
+        other => ProgramOrigin::Other(other.clone()),
+    }
+}

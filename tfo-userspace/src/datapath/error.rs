@@ -1,0 +1,93 @@
+//! Errors of loading, reading and writing the data path.
+
+use std::path::{Path, PathBuf};
+
+use tfo_common::abi::TC_GUARD;
+
+/// The data path could not be loaded, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// The kernel refused the object.
+    #[error("the kernel refused the data path (-v shows why)")]
+    Load(#[source] Box<aya::EbpfError>),
+    /// The kernel lacks the kfunc by which the guard opens connections.
+    #[error("this kernel cannot open connections for the guard: {0}")]
+    NoKfunc(String),
+    /// The object has this many placeholders for the kfunc call.
+    #[error(
+        "{TC_GUARD} has {0} kfunc calls to patch instead of 1: the object and the controller are of different builds"
+    )]
+    Placeholder(usize),
+    /// The kernel's verifier refused the program, or it could not be attached.
+    #[error("the kernel refused the program (-v shows why)")]
+    Program(#[source] Box<aya::programs::ProgramError>),
+    /// A map could not be read or written.
+    #[error("map {name}: {source}")]
+    Map {
+        /// The map's name.
+        name: &'static str,
+        /// The kernel's error.
+        source: Box<aya::maps::MapError>,
+    },
+    /// The object has no such map or program.
+    #[error(
+        "{0} is missing from the data path: the object and the controller are of different builds"
+    )]
+    Missing(&'static str),
+    /// Something could not be pinned.
+    #[error("cannot pin {path}: {source}", path = path.display())]
+    Pin {
+        /// The pin.
+        path: PathBuf,
+        /// The kernel's error.
+        source: Box<aya::pin::PinError>,
+    },
+    /// A file or directory could not be made, read or removed.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The kernel's error.
+        source: std::io::Error,
+    },
+}
+
+impl DatapathError {
+    /// A [`DatapathError::Map`] for the map of that name.
+    pub(super) fn map(name: &'static str) -> impl Fn(aya::maps::MapError) -> Self {
+        move |source| Self::Map {
+            name,
+            source: Box::new(source),
+        }
+    }
+
+    /// The error is that a map is not pinned.
+    pub(super) fn is_absence(&self) -> bool {
+        let Self::Map { source, .. } = self else {
+            return false;
+        };
+        matches!(&**source, aya::maps::MapError::SyscallError(call) if call.io_error.kind() == std::io::ErrorKind::NotFound)
+    }
+
+    /// A [`DatapathError::Pin`] at `path`.
+    pub(super) fn pin(path: &Path) -> impl FnOnce(aya::pin::PinError) -> Self {
+        move |source| Self::Pin {
+            path: path.to_owned(),
+            source: Box::new(source),
+        }
+    }
+
+    /// A [`DatapathError::Io`] at `path`.
+    pub(super) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+impl From<aya::programs::ProgramError> for DatapathError {
+    fn from(error: aya::programs::ProgramError) -> Self {
+        Self::Program(Box::new(error))
+    }
+}

@@ -1,0 +1,19 @@
+//! One map, or family of maps, per file: typed access for the controller.
+
+mod batch;
+mod counters;
+mod events;
+mod guard_store;
+mod key_store;
+mod policy_store;
+mod sources;
+
+pub use counters::Snapshot;
+pub(super) use counters::read_sizes;
+pub use events::{DEFAULT_RATE, EventFilter, EventStream, Lost, slug};
+pub use guard_store::GuardState;
+pub(super) use guard_store::GuardStore;
+pub(super) use key_store::KeyStore;
+pub(super) use policy_store::PolicyStore;
+pub use policy_store::PolicySummary;
+pub use sources::Sources;

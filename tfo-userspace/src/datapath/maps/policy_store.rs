@@ -1,0 +1,360 @@
+//! The policy in force.
+//!
+//! There are two slots of inner maps. A new policy is built in the slot that is not in force; one write to the
+//! head then selects it. The other slot is emptied once no running program can read it.
+
+use std::fs;
+
+use aya::{
+    Ebpf,
+    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
+};
+use aya_obj::generated::bpf_map_type;
+use tfo_common::{
+    abi::{DEFAULT_PORT, POLICY, POLICY_LIMITS, POLICY_LISTS, POLICY_RULES, POLICY_SLOTS},
+    policy::{Class, LimitKey, ListEntry, PolicyHead, PortRule},
+    wire::addresses::Address,
+};
+
+use crate::{
+    datapath::{
+        error::DatapathError,
+        pins::{NamespacePins, map_from_pin, remove_file},
+    },
+    model::{LimitedSources, Lists, Policy, PortPolicy, Prefix},
+};
+
+/// `BPF_F_NO_PREALLOC`: memory for present entries alone.
+const NO_PREALLOC: u32 = 1;
+
+type Outer = ArrayOfMaps<MapData, MapData>;
+type Rules<T> = HashMap<T, u32, PortRule>;
+type Trie<T> = LpmTrie<T, [u8; 16], u32>;
+
+/// Key figures of a policy, read without its lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicySummary {
+    /// Number of rules, the default rule among them.
+    pub rules: usize,
+    /// Number of rules that only count.
+    pub dry_run: usize,
+    /// Number of prefixes on the lists.
+    pub prefixes: u32,
+}
+
+/// The maps `POLICY`, `POLICY_RULES`, `POLICY_LISTS` and `POLICY_LIMITS`.
+pub(crate) struct PolicyStore {
+    head: Array<MapData, PolicyHead>,
+    rules: Outer,
+    lists: Outer,
+    limits: Outer,
+    /// Pins of the inner maps in force: reading them through the outer ones takes `CAP_SYS_ADMIN`. `None` where
+    /// nothing is pinned.
+    pins: Option<NamespacePins>,
+}
+
+/// The inner maps of one slot.
+struct Slot {
+    rules: MapData,
+    lists: MapData,
+    limits: MapData,
+}
+
+impl PolicyStore {
+    /// Takes the maps of an object that is not pinned.
+    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        Self::of(None, |name| {
+            ebpf.take_map(name).ok_or(DatapathError::Missing(name))
+        })
+    }
+
+    pub(crate) fn of(
+        pins: Option<NamespacePins>,
+        mut map: impl FnMut(&'static str) -> Result<Map, DatapathError>,
+    ) -> Result<Self, DatapathError> {
+        let mut outer = |name| map(name)?.try_into().map_err(DatapathError::map(name));
+        let (rules, lists, limits) = (
+            outer(POLICY_RULES)?,
+            outer(POLICY_LISTS)?,
+            outer(POLICY_LIMITS)?,
+        );
+        Ok(Self {
+            head: map(POLICY)?
+                .try_into()
+                .map_err(DatapathError::map(POLICY))?,
+            rules,
+            lists,
+            limits,
+            pins,
+        })
+    }
+
+    /// The policy in force; `None` where there is none, or the maps are not pinned.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where a map cannot be read.
+    pub(crate) fn get(&self) -> Result<Option<Policy>, DatapathError> {
+        let head = self.head.get(&0, 0).map_err(DatapathError::map(POLICY))?;
+        let Some(pins) = self.pins.as_ref().filter(|_| head.slot != 0) else {
+            return Ok(None);
+        };
+        let rules = rules_in_force(pins)?;
+        let lists: Trie<_> = map_from_pin(&pins.in_force(POLICY_LISTS), POLICY_LISTS)?
+            .try_into()
+            .map_err(DatapathError::map(POLICY_LISTS))?;
+        let most_sources = max_entries(pins, POLICY_LIMITS)?;
+        let mut policy = Policy {
+            lists: read_lists(&lists).map_err(DatapathError::map(POLICY_LISTS))?,
+            ..Policy::default()
+        };
+        for entry in &rules {
+            let (port, PortRule { rule, .. }) = entry.map_err(DatapathError::map(POLICY_RULES))?;
+            policy.sources = LimitedSources {
+                max: most_sources,
+                v4: rule.sources.v4_len(),
+                v6: rule.sources.v6_len(),
+            };
+            let rule = PortPolicy::of_rule(&rule);
+            match port {
+                DEFAULT_PORT => policy.default = rule,
+                port => drop(policy.ports.insert(port as u16, rule)),
+            }
+        }
+        Ok(Some(policy))
+    }
+
+    /// As [`Self::get`], but does not read the lists.
+    pub(crate) fn summary(&self) -> Result<Option<PolicySummary>, DatapathError> {
+        let head = self.head.get(&0, 0).map_err(DatapathError::map(POLICY))?;
+        let Some(pins) = self.pins.as_ref().filter(|_| head.slot != 0) else {
+            return Ok(None);
+        };
+        let mut summary = PolicySummary::default();
+        for entry in &rules_in_force(pins)? {
+            let (_, PortRule { rule, .. }) = entry.map_err(DatapathError::map(POLICY_RULES))?;
+            summary.rules += 1;
+            summary.dry_run += usize::from(rule.dry_run != 0);
+        }
+        // The trie is created for as many entries as the lists have.
+        if head.lists != 0 {
+            summary.prefixes = max_entries(pins, POLICY_LISTS)?;
+        }
+        Ok(Some(summary))
+    }
+
+    /// Puts a policy, or none, in force as a whole. Every limit starts with its full burst.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses it; the previous policy then stays in force.
+    pub(crate) fn set(&mut self, policy: Option<&Policy>) -> Result<(), DatapathError> {
+        let before = self.head.get(&0, 0).map_err(DatapathError::map(POLICY))?;
+        let Some(policy) = policy else {
+            self.select(PolicyHead::default())?;
+            self.clear(before)?;
+            return self.unpin();
+        };
+        let slot = before.slot as usize % POLICY_SLOTS;
+        let made = Slot::of(policy)?;
+        if let Some(pins) = &self.pins {
+            made.pin(pins)?;
+        }
+        self.put(slot, &made)?;
+        self.select(PolicyHead {
+            slot: slot as u32 + 1,
+            lists: u32::from(!policy.lists.is_empty()),
+        })?;
+        // Returns once no program runs that may have read the other slot (`maybe_wait_bpf_programs`).
+        self.put(slot, &made)?;
+        self.clear(before)?;
+        let Some(pins) = &self.pins else {
+            return Ok(());
+        };
+        // A process killed before this leaves the previous policy to be read until the next change.
+        for name in Slot::MAPS {
+            let path = pins.in_force(name);
+            fs::rename(pins.next(name), &path).map_err(DatapathError::io(&path))?;
+        }
+        Ok(())
+    }
+
+    fn select(&mut self, head: PolicyHead) -> Result<(), DatapathError> {
+        self.head
+            .set(0, head, 0)
+            .map_err(DatapathError::map(POLICY))
+    }
+
+    fn put(&mut self, slot: usize, maps: &Slot) -> Result<(), DatapathError> {
+        let slot = slot as u32;
+        for (outer, inner, name) in [
+            (&mut self.rules, &maps.rules, POLICY_RULES),
+            (&mut self.lists, &maps.lists, POLICY_LISTS),
+            (&mut self.limits, &maps.limits, POLICY_LIMITS),
+        ] {
+            outer
+                .set(slot, inner, 0)
+                .map_err(DatapathError::map(name))?;
+        }
+        Ok(())
+    }
+
+    /// Empties the slot that `head` selected, which is no longer in force.
+    fn clear(&mut self, head: PolicyHead) -> Result<(), DatapathError> {
+        match (head.slot as usize).checked_sub(1) {
+            Some(slot) => self.put(slot, &Slot::empty()?),
+            None => Ok(()),
+        }
+    }
+
+    fn unpin(&self) -> Result<(), DatapathError> {
+        let Some(pins) = &self.pins else {
+            return Ok(());
+        };
+        Slot::MAPS
+            .iter()
+            .try_for_each(|name| remove_file(&pins.in_force(name)))
+    }
+}
+
+impl Slot {
+    const MAPS: [&str; 3] = [POLICY_RULES, POLICY_LISTS, POLICY_LIMITS];
+
+    fn new(rules: u32, lists: u32, limits: u32) -> Result<Self, DatapathError> {
+        Ok(Self {
+            rules: create::<u32, PortRule>(
+                POLICY_RULES,
+                bpf_map_type::BPF_MAP_TYPE_HASH,
+                rules,
+                NO_PREALLOC,
+            )?,
+            lists: create::<Key<[u8; 16]>, u32>(
+                POLICY_LISTS,
+                bpf_map_type::BPF_MAP_TYPE_LPM_TRIE,
+                lists,
+                NO_PREALLOC,
+            )?,
+            limits: create::<LimitKey, u64>(
+                POLICY_LIMITS,
+                bpf_map_type::BPF_MAP_TYPE_LRU_HASH,
+                limits,
+                0,
+            )?,
+        })
+    }
+
+    /// Maps of the least memory.
+    fn empty() -> Result<Self, DatapathError> {
+        Self::new(1, 1, 1)
+    }
+
+    fn of(policy: &Policy) -> Result<Self, DatapathError> {
+        let lists = policy.lists.len().max(1) as u32;
+        let slot = Self::new(Policy::MAX_RULES, lists, policy.sources.max)?;
+        let mut map = Map::HashMap(slot.rules);
+        let mut rules: Rules<_> = (&mut map)
+            .try_into()
+            .map_err(DatapathError::map(POLICY_RULES))?;
+        for (port, rule) in policy.rules() {
+            let rule = PortRule {
+                rule,
+                buckets: [0; Class::ALL.len()],
+            };
+            rules
+                .insert(port, rule, 0)
+                .map_err(DatapathError::map(POLICY_RULES))?;
+        }
+        let Map::HashMap(rules) = map else {
+            return Err(DatapathError::Missing(POLICY_RULES));
+        };
+        let mut map = Map::LpmTrie(slot.lists);
+        let mut trie: Trie<_> = (&mut map)
+            .try_into()
+            .map_err(DatapathError::map(POLICY_LISTS))?;
+        for (prefixes, listed) in [
+            (&policy.lists.allow, ListEntry::Allow),
+            (&policy.lists.deny, ListEntry::Deny),
+        ] {
+            for prefix in prefixes {
+                let key = key_of(*prefix);
+                trie.insert(&key, listed as u32, 0)
+                    .map_err(DatapathError::map(POLICY_LISTS))?;
+            }
+        }
+        let Map::LpmTrie(lists) = map else {
+            return Err(DatapathError::Missing(POLICY_LISTS));
+        };
+        Ok(Self {
+            rules,
+            lists,
+            limits: slot.limits,
+        })
+    }
+
+    /// Pins the maps next to those in force.
+    fn pin(&self, pins: &NamespacePins) -> Result<(), DatapathError> {
+        for (map, name) in [
+            (&self.rules, POLICY_RULES),
+            (&self.lists, POLICY_LISTS),
+            (&self.limits, POLICY_LIMITS),
+        ] {
+            let path = pins.next(name);
+            // Left by a killed process.
+            remove_file(&path)?;
+            map.pin(&path).map_err(DatapathError::pin(&path))?;
+        }
+        Ok(())
+    }
+}
+
+fn create<K, V>(
+    name: &'static str,
+    kind: bpf_map_type,
+    entries: u32,
+    flags: u32,
+) -> Result<MapData, DatapathError> {
+    let (key, value) = (size_of::<K>() as u32, size_of::<V>() as u32);
+    let map = aya_obj::Map::new_from_params(kind as u32, key, value, entries, flags);
+    MapData::create(map, name, None).map_err(DatapathError::map(name))
+}
+
+fn rules_in_force(pins: &NamespacePins) -> Result<Rules<MapData>, DatapathError> {
+    map_from_pin(&pins.in_force(POLICY_RULES), POLICY_RULES)?
+        .try_into()
+        .map_err(DatapathError::map(POLICY_RULES))
+}
+
+fn max_entries(pins: &NamespacePins, name: &'static str) -> Result<u32, DatapathError> {
+    let map = MapData::from_pin(pins.in_force(name));
+    let info = map.and_then(|map| map.info());
+    Ok(info.map_err(DatapathError::map(name))?.max_entries())
+}
+
+/// The trie's key: IPv4 is mapped to `::ffff:a.b.c.d`.
+fn key_of(prefix: Prefix) -> Key<[u8; 16]> {
+    let (address, before) = match prefix.address {
+        std::net::IpAddr::V4(address) => (address.to_ipv6_mapped(), 96),
+        std::net::IpAddr::V6(address) => (address, 0),
+    };
+    Key::new(before + u32::from(prefix.len), address.octets())
+}
+
+fn read_lists(trie: &Trie<MapData>) -> Result<Lists, MapError> {
+    let mut lists = Lists::default();
+    for entry in trie {
+        let (key, listed) = entry?;
+        let address = Address::from_bytes(key.data()).ip();
+        let before = if address.is_ipv4() { 96 } else { 0 };
+        let prefix = Prefix {
+            address,
+            len: (key.prefix_len() - before) as u8,
+        };
+        match ListEntry::from_number(listed) {
+            ListEntry::Deny => lists.deny.push(prefix),
+            _ => lists.allow.push(prefix),
+        }
+    }
+    lists.allow.sort_unstable();
+    lists.deny.sort_unstable();
+    Ok(lists)
+}

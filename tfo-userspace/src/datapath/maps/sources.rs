@@ -1,0 +1,58 @@
+//! Counts by source prefix.
+
+use std::{collections::BTreeMap, io};
+
+use aya::maps::{Map, MapError};
+use tfo_common::{
+    abi::{SOURCES, sources::SourceCounts},
+    wire::addresses::Address,
+};
+
+use super::batch;
+use crate::{
+    datapath::error::DatapathError,
+    model::{Prefix, SourceLimits},
+};
+
+/// Counts of each source prefix that the map keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources(pub BTreeMap<Prefix, SourceCounts>);
+
+impl Sources {
+    /// Adds one interface's map. Packets change it during the read.
+    pub(crate) fn add(&mut self, map: &Map, limits: SourceLimits) -> Result<(), DatapathError> {
+        if limits.max == 0 {
+            return Ok(());
+        }
+        let error = |source: io::Error| DatapathError::map(SOURCES)(MapError::IoError(source));
+        let Map::LruHashMap(map) = map else {
+            return Err(error(io::Error::other("not an LRU hash")));
+        };
+        // Packets replace entries during the read, so it may return more than the map holds.
+        let most = 2 * limits.max as usize;
+        let entries = batch::entries::<Address, SourceCounts>(map, most).map_err(error)?;
+        for (key, counts) in entries {
+            let address = key.ip();
+            let len = if address.is_ipv4() {
+                limits.v4
+            } else {
+                limits.v6
+            };
+            *self.0.entry(Prefix { address, len }).or_default() += counts;
+        }
+        Ok(())
+    }
+
+    /// The `number` prefixes of the greatest [`SourceCounts::weight`], greatest first.
+    pub fn top(&self, number: usize) -> Vec<(Prefix, SourceCounts)> {
+        let mut all: Vec<_> = self.0.iter().map(|(prefix, it)| (*prefix, *it)).collect();
+        all.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.weight()));
+        all.truncate(number);
+        all
+    }
+
+    /// Number of prefixes that request cookies and never use one: [`SourceCounts::asks_without_using`].
+    pub fn ask_without_using(&self) -> usize {
+        self.0.values().filter(|it| it.asks_without_using()).count()
+    }
+}

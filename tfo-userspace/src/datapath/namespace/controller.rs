@@ -1,0 +1,156 @@
+//! The lock that a controller (`tfo run`) holds on its network namespace.
+//!
+//! Keys rotate for the whole namespace, so two controllers would rotate twice as often as either is told to. The
+//! lock is flock(2) on a file with the controller's process id: the kernel releases it when the process ends.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+
+use super::current::Namespace;
+
+/// Directory of the lock files. A BPF file system takes no ordinary files.
+const DIRECTORY: &str = "/run/tfo";
+/// Tries to take the lock or to read the process id, and the time between them. [`ControllerLock::of`] also holds
+/// the lock, for an instant.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A controller may not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// Another controller runs.
+    #[error(
+        "{interfaces}: another controller (process {pid}) runs in this network namespace, and keys rotate for all of it: end it first, or give it these interfaces",
+        pid = pid.map_or_else(|| "id unknown".to_owned(), |pid| pid.to_string())
+    )]
+    Taken {
+        /// The other's process id; `None` where it has not written it yet.
+        pid: Option<u32>,
+        /// The interfaces that this controller was to attach.
+        interfaces: String,
+    },
+    /// The lock file cannot be opened or written.
+    #[error(
+        "{path}: {source}: the lock file against a second controller: make {DIRECTORY} a directory that tfo may write to",
+        path = path.display()
+    )]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's error.
+        source: io::Error,
+    },
+}
+
+/// Locks other controllers out of a namespace until it is dropped.
+#[derive(Debug)]
+pub struct ControllerLock {
+    /// Holds the lock.
+    _file: File,
+    path: PathBuf,
+}
+
+impl ControllerLock {
+    /// Takes the lock of `namespace`; `interfaces` are for the error.
+    ///
+    /// # Errors
+    ///
+    /// [`ControllerError::Taken`], or [`ControllerError::Io`] where the file cannot be written.
+    pub fn take(namespace: &Namespace, interfaces: &[String]) -> Result<Self, ControllerError> {
+        let path = path(namespace.cookie());
+        let lock = || {
+            fs::create_dir_all(DIRECTORY)?;
+            lock(&path)
+        };
+        match lock() {
+            Ok(Some(file)) => Ok(Self { _file: file, path }),
+            Ok(None) => Err(ControllerError::Taken {
+                pid: wait_for_pid(&path),
+                interfaces: interfaces.join(", "),
+            }),
+            Err(source) => Err(ControllerError::Io { path, source }),
+        }
+    }
+
+    /// The process id of the namespace's controller; `None` where none runs or its id is not known.
+    pub fn of(namespace: &Namespace) -> Option<u32> {
+        let path = path(namespace.cookie());
+        is_held(&path).then(|| wait_for_pid(&path)).flatten()
+    }
+}
+
+impl Drop for ControllerLock {
+    fn drop(&mut self) {
+        // Before the lock is released: a process that waits for it sees that the file is gone, and makes another.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// A controller runs in the namespace of this cookie, as far as this process may know.
+pub(crate) fn is_controlled(cookie: u64) -> bool {
+    is_held(&path(cookie))
+}
+
+fn path(cookie: u64) -> PathBuf {
+    Path::new(DIRECTORY).join(format!("net{cookie}.lock"))
+}
+
+/// Locks the file and writes this process's id to it; `None` where another process has the lock.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    for _ in 0..TRIES {
+        // Closed to other users: to open the file is enough to lock it.
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)?;
+        match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => thread::sleep(PAUSE),
+            Err(error) => return Err(error.into()),
+            // The holder removed it since it was opened.
+            Ok(()) if file.metadata()?.nlink() == 0 => {}
+            Ok(()) => {
+                file.set_len(0)?;
+                writeln!(file, "{}", std::process::id())?;
+                return Ok(Some(file));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn is_held(path: &Path) -> bool {
+    // A shared lock, released at once: two readers do not block each other.
+    File::open(path).is_ok_and(|file| {
+        let locked = flock(file.as_fd(), FlockOperation::NonBlockingLockShared);
+        locked == Err(Errno::WOULDBLOCK)
+    })
+}
+
+/// The id in the file, which the holder writes just after it has locked it.
+fn wait_for_pid(path: &Path) -> Option<u32> {
+    (0..TRIES).find_map(|_| {
+        let text = fs::read_to_string(path).ok()?;
+        let pid = text.trim().parse().ok();
+        if pid.is_none() {
+            thread::sleep(PAUSE);
+        }
+        pid
+    })
+}

@@ -1,0 +1,45 @@
+//! The namespace itself: its cookie, its pins, its lock.
+
+use crate::{
+    datapath::{
+        error::DatapathError,
+        pins::{Lock, NamespacePins},
+    },
+    kernel::netns::{self, NetnsError},
+};
+
+/// The calling thread's network namespace.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    cookie: u64,
+    pins: NamespacePins,
+}
+
+impl Namespace {
+    /// Identifies the calling thread's namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`NetnsError::Cookie`] before Linux 5.14.
+    pub fn current() -> Result<Self, NetnsError> {
+        let cookie = netns::cookie()?;
+        Ok(Self {
+            cookie,
+            pins: NamespacePins::new(cookie),
+        })
+    }
+
+    /// `SO_NETNS_COOKIE`: unique until the next boot.
+    pub const fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    pub(crate) const fn pins(&self) -> &NamespacePins {
+        &self.pins
+    }
+
+    /// Locks out other processes; `None` where nothing is attached.
+    pub(crate) fn lock(&self) -> Result<Option<Lock>, DatapathError> {
+        self.pins.lock()
+    }
+}

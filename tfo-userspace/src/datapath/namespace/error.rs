@@ -1,0 +1,40 @@
+//! Errors of reading or changing a namespace.
+
+use super::key_change::InstallError;
+use crate::{
+    datapath::error::DatapathError,
+    kernel::{link::LinkError, netns::NetnsError, netstat::NetstatError, sysctl::SysctlError},
+};
+
+/// The state of a namespace could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum NamespaceError {
+    /// The namespace cannot be identified.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The data path.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// The kernel's counters.
+    #[error(transparent)]
+    Netstat(#[from] NetstatError),
+    /// The interfaces.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A key change.
+    #[error(transparent)]
+    Keys(#[from] InstallError<DatapathError>),
+    /// The kernel's keys.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// Nothing is attached.
+    #[error(
+        "nothing is attached here: `tfo attach IFACE` first (and --netns NAME for another network namespace)"
+    )]
+    NothingAttached,
+    /// Another process reads the events.
+    #[error(
+        "another `tfo events` is reading here, and each event goes to one reader: end it first"
+    )]
+    EventsTaken,
+}

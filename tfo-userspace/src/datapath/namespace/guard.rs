@@ -1,0 +1,67 @@
+//! The guard of a namespace, apart from its programs.
+
+use super::{current::Namespace, error::NamespaceError};
+use crate::datapath::{
+    error::DatapathError,
+    maps::{GuardState, GuardStore},
+    pins::{found_maps, map_from_pin},
+};
+
+/// The guard of a namespace; from [`Namespace::guard`].
+///
+/// [`GuardChange`](crate::datapath::GuardChange) changes it: that attaches or detaches programs.
+pub struct NamespaceGuard<'a>(&'a Namespace);
+
+impl Namespace {
+    /// Access to the guard.
+    pub const fn guard(&self) -> NamespaceGuard<'_> {
+        NamespaceGuard(self)
+    }
+}
+
+impl NamespaceGuard<'_> {
+    /// The guard's maps; [`NamespaceError::NothingAttached`] where nothing is attached.
+    pub(crate) fn store(&self) -> Result<GuardStore, NamespaceError> {
+        self.open()?.ok_or(NamespaceError::NothingAttached)
+    }
+
+    fn open(&self) -> Result<Option<GuardStore>, DatapathError> {
+        let pins = self.0.pins();
+        found_maps(GuardStore::of(|name| map_from_pin(&pins.map(name), name)))
+    }
+
+    /// Some port has a rule: interfaces that are attached need the guard's programs.
+    pub(crate) fn is_armed(&self) -> Result<bool, DatapathError> {
+        self.open()?.map_or(Ok(false), |store| store.is_armed())
+    }
+
+    /// The guard in force and its state; `None` where there is none, or nothing is attached.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where a map cannot be read.
+    pub fn state(&self) -> Result<Option<GuardState>, DatapathError> {
+        match self.open()? {
+            Some(store) => store.state(),
+            None => Ok(None),
+        }
+    }
+
+    /// The interface of this index has the guard's programs.
+    pub fn is_on(&self, index: u32) -> bool {
+        self.0.pins().interface(index).guard().exists()
+    }
+
+    /// Does what is due in every time slot: a new secret, and the host's window scale. Does nothing where there
+    /// is no guard.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses it.
+    pub fn refresh(&self) -> Result<(), DatapathError> {
+        match self.open()? {
+            Some(mut store) if store.is_armed()? => store.refresh(),
+            _ => Ok(()),
+        }
+    }
+}

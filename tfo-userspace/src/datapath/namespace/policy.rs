@@ -1,0 +1,89 @@
+//! The policy of a namespace.
+
+use super::{current::Namespace, error::NamespaceError};
+use crate::{
+    datapath::{
+        error::DatapathError,
+        maps::{PolicyStore, PolicySummary},
+        pins::{Lock, found_maps, map_from_pin},
+    },
+    model::Policy,
+};
+
+/// The policy of a namespace; from [`Namespace::policy`].
+pub struct NamespacePolicy<'a>(&'a Namespace);
+
+impl Namespace {
+    /// Access to the policy.
+    pub const fn policy(&self) -> NamespacePolicy<'_> {
+        NamespacePolicy(self)
+    }
+}
+
+impl NamespacePolicy<'_> {
+    fn store(&self) -> Result<Option<PolicyStore>, DatapathError> {
+        let pins = self.0.pins();
+        let open = |name| map_from_pin(&pins.map(name), name);
+        found_maps(PolicyStore::of(Some(pins.clone()), open))
+    }
+
+    /// The policy in force; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError::NothingAttached`], or where a map cannot be read.
+    pub fn get(&self) -> Result<Option<Policy>, NamespaceError> {
+        Ok(self.change()?.before)
+    }
+
+    /// The policy in force without its lists; `None` where there is none, or nothing is attached.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where a map cannot be read.
+    pub fn summary(&self) -> Result<Option<PolicySummary>, DatapathError> {
+        match self.store()? {
+            Some(store) => store.summary(),
+            None => Ok(None),
+        }
+    }
+
+    /// Begins a change: other processes wait until the change is applied or dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError::NothingAttached`], or where a map cannot be read.
+    pub fn change(&self) -> Result<PolicyChange, NamespaceError> {
+        let lock = self.0.lock()?;
+        let store = self.store()?.ok_or(NamespaceError::NothingAttached)?;
+        Ok(PolicyChange {
+            before: store.get()?,
+            store,
+            _lock: lock,
+        })
+    }
+}
+
+/// A change of the policy, which holds the namespace's lock.
+pub struct PolicyChange {
+    /// The policy in force; `None` where there is none.
+    pub before: Option<Policy>,
+    store: PolicyStore,
+    _lock: Option<Lock>,
+}
+
+impl PolicyChange {
+    /// Puts `policy`, or none, in force as a whole. Gives whether it differs from the one before; an equal one
+    /// keeps the state of its limits.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses it; the policy before then stays in force.
+    pub fn apply(mut self, policy: Option<&Policy>) -> Result<bool, DatapathError> {
+        let differs = policy != self.before.as_ref();
+        if differs {
+            self.store.set(policy)?;
+        }
+        Ok(differs)
+    }
+}

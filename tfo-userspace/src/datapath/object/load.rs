@@ -1,0 +1,317 @@
+//! The object, loaded into the kernel.
+
+use std::{borrow::Cow, path::Path};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::Map,
+    programs::{SchedClassifier, Xdp},
+};
+use tfo_common::{
+    abi::{
+        ASSIGN_PATCHED, BARE_PACKETS, COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, KEYS,
+        OF_INTERFACE, OF_NAMESPACE, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_MASK, SOURCES,
+        XDP_PROGRAM, sizes::Sizes,
+    },
+    fastopen::KeySet,
+    wire::Link,
+};
+
+use super::{constants::Constants, image::OBJECT, kfunc, programs};
+use crate::{
+    datapath::{
+        error::DatapathError,
+        maps::{
+            EventFilter, EventStream, GuardStore, KeyStore, PolicyStore, Snapshot, Sources,
+            read_sizes,
+        },
+        pins::{InterfacePins, NamespacePins},
+    },
+    model::{AttachMode, Guard, Mirror, Policy, Settings},
+};
+
+/// Pins that the loader takes maps from, and creates the missing ones at.
+#[derive(Clone, Copy)]
+struct PinnedMaps<'a> {
+    namespace: &'a NamespacePins,
+    interface: &'a InterfacePins,
+    /// Pin of the program array of tail calls; `None` for an array that is not pinned yet.
+    tail_calls: Option<&'a Path>,
+}
+
+/// The programs and maps in the kernel, not attached. Accepts no cookie until it is given keys.
+pub struct Datapath {
+    ebpf: Ebpf,
+    keys: KeyStore,
+    policies: PolicyStore,
+    /// Opened by the first [`Self::set_guard`].
+    guards: Option<GuardStore>,
+    settings: Settings,
+    not_exact: Option<String>,
+}
+
+impl Datapath {
+    /// Loads the XDP programs with maps of their own, unpinned.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses them.
+    pub fn load(settings: impl Into<Settings>) -> Result<Self, DatapathError> {
+        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, None, false)?;
+        datapath.xdp_mut()?;
+        Ok(datapath)
+    }
+
+    /// As [`Self::load`], with the guard's programs; the guard is off until [`Self::set_guard`].
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses them; [`DatapathError::NoKfunc`] before Linux 6.9.
+    pub fn load_guarding(settings: impl Into<Settings>) -> Result<Self, DatapathError> {
+        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, None, true)?;
+        datapath.xdp_mut()?;
+        datapath.guard_tc_mut()?;
+        datapath.load_guard_xdp()?;
+        Ok(datapath)
+    }
+
+    /// Loads the object onto pinned maps; creates and pins those that do not exist. Programs are loaded when
+    /// they are first asked for.
+    pub(crate) fn load_pinned(
+        settings: Settings,
+        link: Link,
+        namespace: &NamespacePins,
+        interface: &InterfacePins,
+    ) -> Result<Self, DatapathError> {
+        let pinned = PinnedMaps {
+            namespace,
+            interface,
+            tail_calls: None,
+        };
+        Self::load_with(settings, link, Some(pinned), false)
+    }
+
+    /// As [`Self::load_pinned`], for the guard's programs; `tail_calls` is the pin of the program array of the
+    /// attached ones.
+    pub(crate) fn load_guarded(
+        settings: Settings,
+        link: Link,
+        namespace: &NamespacePins,
+        interface: &InterfacePins,
+        tail_calls: &Path,
+    ) -> Result<Self, DatapathError> {
+        let pinned = PinnedMaps {
+            namespace,
+            interface,
+            tail_calls: Some(tail_calls),
+        };
+        Self::load_with(settings, link, Some(pinned), true)
+    }
+
+    fn load_with(
+        settings: Settings,
+        link: Link,
+        pinned: Option<PinnedMaps<'_>>,
+        guarded: bool,
+    ) -> Result<Self, DatapathError> {
+        let object: Cow<'_, [u8]> = if guarded {
+            kfunc::patch_kfunc(OBJECT)?.into()
+        } else {
+            OBJECT.into()
+        };
+        let constants = Constants::new(settings);
+        let mut loader = EbpfLoader::new();
+        if let Some(pins) = pinned {
+            for name in OF_NAMESPACE {
+                loader.map_pin_path(name, pins.namespace.map(name));
+            }
+            for name in OF_INTERFACE {
+                loader.map_pin_path(name, pins.interface.map(name));
+            }
+            if let Some(path) = pins.tail_calls {
+                loader.map_pin_path(programs::tail_calls(AttachMode::Native), path);
+            }
+        }
+        // A map has at least one entry, even if it is never used.
+        loader.map_max_entries(SOURCES, settings.sources.max.max(1));
+        let mut ebpf = loader
+            .override_global(SOCKET_OFFSETS, &constants.offsets, true)
+            .override_global(SOURCE_MASK, &constants.sources, true)
+            .override_global(BARE_PACKETS, &u32::from(link == Link::None), true)
+            .override_global(ASSIGN_PATCHED, &u32::from(guarded), true)
+            .load(&object)
+            .map_err(|error| DatapathError::Load(Box::new(error)))?;
+        let map = ebpf.take_map(KEYS).ok_or(DatapathError::Missing(KEYS))?;
+        let policies = PolicyStore::take(&mut ebpf)?;
+        Ok(Self {
+            ebpf,
+            policies,
+            guards: None,
+            keys: KeyStore::new(map, pinned.map(|pins| pins.namespace))?,
+            settings: constants.settings,
+            not_exact: constants.not_exact,
+        })
+    }
+
+    /// The mirror in effect.
+    pub const fn mirror(&self) -> Mirror {
+        self.settings.mirror
+    }
+
+    /// The settings in effect: [`Mirror::Packet`] where [`Mirror::Exact`] was not possible.
+    pub const fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// Why the mirror is not exact, where it was to be.
+    pub fn not_exact(&self) -> Option<&str> {
+        self.not_exact.as_deref()
+    }
+
+    /// The XDP entry program.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError::Missing`] where the object has none.
+    pub fn program(&self) -> Result<&Xdp, DatapathError> {
+        let program = self.ebpf.program(XDP_PROGRAM);
+        let program = program.ok_or(DatapathError::Missing(XDP_PROGRAM))?;
+        Ok(program.try_into()?)
+    }
+
+    /// The XDP entry program, loaded.
+    pub(crate) fn xdp_mut(&mut self) -> Result<&mut Xdp, DatapathError> {
+        programs::load_xdp(&mut self.ebpf)
+    }
+
+    /// The TC entry program, loaded.
+    pub(crate) fn classifier_mut(&mut self) -> Result<&mut SchedClassifier, DatapathError> {
+        programs::load_tc(&mut self.ebpf)
+    }
+
+    /// The guard's TC program, which it loads.
+    pub(crate) fn guard_tc_mut(&mut self) -> Result<&mut SchedClassifier, DatapathError> {
+        programs::load_guard_tc(&mut self.ebpf)
+    }
+
+    /// Loads the guard's XDP programs; the attached programs tail-call them from now on.
+    pub(crate) fn load_guard_xdp(&mut self) -> Result<(), DatapathError> {
+        programs::load_guard_xdp(&mut self.ebpf)
+    }
+
+    /// Loads the programs of `mode`, unless they are loaded.
+    pub(crate) fn load_for(&mut self, mode: AttachMode) -> Result<(), DatapathError> {
+        match mode {
+            AttachMode::Tc => self.classifier_mut().map(drop),
+            _ => self.xdp_mut().map(drop),
+        }
+    }
+
+    /// Pins the program array of tail calls: the kernel empties one that no process holds and no pin.
+    pub(crate) fn pin_tail_calls(
+        &self,
+        mode: AttachMode,
+        path: &Path,
+    ) -> Result<(), DatapathError> {
+        let map = self.map(programs::tail_calls(mode))?;
+        map.pin(path).map_err(DatapathError::pin(path))
+    }
+
+    /// Puts a key set in force as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses it.
+    pub fn set_keys(&mut self, keys: &KeySet) -> Result<(), DatapathError> {
+        self.keys.set(keys)
+    }
+
+    /// Puts a policy, or none, in force as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses it.
+    pub fn set_policy(&mut self, policy: Option<&Policy>) -> Result<(), DatapathError> {
+        self.policies.set(policy)
+    }
+
+    /// Puts a guard, or none, in force, where maps are not pinned.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses it.
+    pub fn set_guard(&mut self, guard: Option<&Guard>) -> Result<(), DatapathError> {
+        let mut store = match self.guards.take() {
+            Some(store) => store,
+            None => GuardStore::take(&mut self.ebpf)?,
+        };
+        let set = store.set(guard);
+        self.guards = Some(store);
+        set
+    }
+
+    /// Reads the counters.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where a map cannot be read.
+    pub fn counters(&self) -> Result<Snapshot, DatapathError> {
+        Snapshot::read(self.map(COUNTERS)?, self.map(SLOTS_TAKEN)?)
+    }
+
+    /// Reads the histogram of SYN data sizes.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the map cannot be read.
+    pub fn sizes(&self) -> Result<Sizes, DatapathError> {
+        read_sizes(self.map(SIZES)?)
+    }
+
+    /// Reads the counts by source prefix.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the map cannot be read.
+    pub fn sources(&self) -> Result<Sources, DatapathError> {
+        let mut sources = Sources::default();
+        sources.add(self.map(SOURCES)?, self.settings.sources)?;
+        Ok(sources)
+    }
+
+    /// Takes the event stream. The second call fails.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where it was taken, or a map cannot be read.
+    pub fn take_events(&mut self, filter: EventFilter) -> Result<EventStream, DatapathError> {
+        let mut take = |name| self.ebpf.take_map(name).ok_or(DatapathError::Missing(name));
+        let maps = [take(EVENTS)?, take(EVENT_GATE)?, take(EVENT_BUDGET)?];
+        EventStream::new(maps, filter, 1, None)
+    }
+
+    pub(crate) const fn keys_mut(&mut self) -> &mut KeyStore {
+        &mut self.keys
+    }
+
+    fn map(&self, name: &'static str) -> Result<&Map, DatapathError> {
+        self.ebpf.map(name).ok_or(DatapathError::Missing(name))
+    }
+
+    /// Forwards the program's log lines to this process's log, for as long as the runtime lives.
+    #[cfg(feature = "trace")]
+    pub(crate) fn forward_log(&mut self) -> std::io::Result<()> {
+        use tokio::io::{Interest, unix::AsyncFd};
+
+        let logger = aya_log::EbpfLogger::init(&mut self.ebpf).map_err(std::io::Error::other)?;
+        // SAFETY: the logger owns its map's descriptor, and is dropped only with the `AsyncFd`.
+        let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE)? };
+        tokio::spawn(async move {
+            while let Ok(mut ready) = logger.readable_mut().await {
+                ready.get_inner_mut().flush();
+                ready.clear_ready();
+            }
+        });
+        Ok(())
+    }
+}

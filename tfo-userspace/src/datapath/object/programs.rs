@@ -1,0 +1,88 @@
+//! The object's programs: loading them, and the program arrays of their tail calls.
+
+use aya::{
+    Ebpf,
+    maps::ProgramArray,
+    programs::{Program, ProgramError, ProgramFd, SchedClassifier, Xdp},
+};
+use tfo_common::abi::{
+    CHALLENGE_INDEX, GUARD_INDEX, POLICY_INDEX, TC_GUARD, TC_POLICY, TC_PROGRAM, TC_TAIL_CALLS,
+    XDP_CHALLENGE, XDP_GUARD, XDP_POLICY, XDP_PROGRAM, XDP_TAIL_CALLS,
+};
+
+use crate::{datapath::error::DatapathError, model::AttachMode};
+
+/// The program array that the entry program of `mode` tail-calls through.
+pub(super) const fn tail_calls(mode: AttachMode) -> &'static str {
+    match mode {
+        AttachMode::Tc => TC_TAIL_CALLS,
+        _ => XDP_TAIL_CALLS,
+    }
+}
+
+/// The XDP entry program; loads it and its policy program, unless they are loaded.
+pub(super) fn load_xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, DatapathError> {
+    if find::<Xdp>(ebpf, XDP_PROGRAM)?.fd().is_err() {
+        find::<Xdp>(ebpf, XDP_PROGRAM)?.load()?;
+        let policy = find::<Xdp>(ebpf, XDP_POLICY)?;
+        policy.load()?;
+        let policy = clone_fd(policy.fd()?)?;
+        set_tail_call(ebpf, XDP_TAIL_CALLS, POLICY_INDEX, &policy)?;
+    }
+    find(ebpf, XDP_PROGRAM)
+}
+
+/// The TC entry program; loads it and its policy program, unless they are loaded.
+pub(super) fn load_tc(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, DatapathError> {
+    if find::<SchedClassifier>(ebpf, TC_PROGRAM)?.fd().is_err() {
+        find::<SchedClassifier>(ebpf, TC_PROGRAM)?.load()?;
+        let policy = find::<SchedClassifier>(ebpf, TC_POLICY)?;
+        policy.load()?;
+        let policy = clone_fd(policy.fd()?)?;
+        set_tail_call(ebpf, TC_TAIL_CALLS, POLICY_INDEX, &policy)?;
+    }
+    find(ebpf, TC_PROGRAM)
+}
+
+/// Loads the guard's TC program, which validates ACKs.
+pub(super) fn load_guard_tc(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, DatapathError> {
+    let program = find::<SchedClassifier>(ebpf, TC_GUARD)?;
+    program.load()?;
+    Ok(program)
+}
+
+/// Loads the guard's XDP programs and enters them in the program array.
+pub(super) fn load_guard_xdp(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
+    // The challenge first: the guard tail-calls it.
+    for (index, name) in [(CHALLENGE_INDEX, XDP_CHALLENGE), (GUARD_INDEX, XDP_GUARD)] {
+        let program = find::<Xdp>(ebpf, name)?;
+        program.load()?;
+        let program = clone_fd(program.fd()?)?;
+        set_tail_call(ebpf, XDP_TAIL_CALLS, index, &program)?;
+    }
+    Ok(())
+}
+
+fn find<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, DatapathError>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or(DatapathError::Missing(name))?;
+    Ok(program.try_into()?)
+}
+
+fn clone_fd(program: &ProgramFd) -> Result<ProgramFd, ProgramError> {
+    program.try_clone().map_err(ProgramError::IOError)
+}
+
+fn set_tail_call(
+    ebpf: &mut Ebpf,
+    array: &'static str,
+    index: u32,
+    program: &ProgramFd,
+) -> Result<(), DatapathError> {
+    let map = ebpf.map_mut(array).ok_or(DatapathError::Missing(array))?;
+    let mut map: ProgramArray<_> = map.try_into().map_err(DatapathError::map(array))?;
+    map.set(index, program, 0)
+        .map_err(DatapathError::map(array))
+}

@@ -1,0 +1,41 @@
+//! Pins: the links, programs and maps that outlive the controller.
+//!
+//! ```text
+//! /sys/fs/bpf/tfo/v<LAYOUT_VERSION>/
+//!   net<COOKIE>/               a network namespace, by its SO_NETNS_COOKIE
+//!     keys                     outer map of the accepted key set
+//!     accepted                 inner map of the same: reading it through `keys` takes CAP_SYS_ADMIN
+//!     policy policy_rules policy_lists policy_limits
+//!     policy_<MAP>_in_force    inner maps of the policy in force, for the same reason
+//!     guard guard_ports guard_secrets guard_buckets
+//!     state primary_since      counter baseline; when the keys and the primary key changed
+//!     if<INDEX>/               an attached interface
+//!       info build             settings; version and digest of the build that attached it
+//!       link program           XDP or TCX link and its program, or:
+//!       filter                 the place of a clsact filter (before Linux 6.6)
+//!       tail_calls             program array of the tail calls: the kernel empties it once nobody holds it
+//!       guard                  TCX link of the guard's program, while there is a guard
+//!       case counters port_slots slots_taken sizes sources events event_gate event_budget
+//!     unfinished<INDEX>/       an interface being attached or detached
+//! ```
+//!
+//! An interface's directory is made as `unfinished<INDEX>`, renamed to `if<INDEX>` once complete, and renamed
+//! back before removal. So `if<INDEX>` is complete whenever a process died.
+
+mod clsact_filter;
+mod files;
+mod info;
+mod interface;
+mod lock;
+mod namespace;
+mod other_layout;
+mod value;
+
+pub(super) use clsact_filter::{CLSACT_HANDLE, ClsactFilter};
+pub(super) use files::{found_maps, remove_file};
+pub(super) use info::{read_settings, write_settings};
+pub(super) use interface::InterfacePins;
+pub(super) use lock::Lock;
+pub(super) use namespace::NamespacePins;
+pub(super) use other_layout::OtherLayout;
+pub(super) use value::{map_from_pin, read_value, write_value};

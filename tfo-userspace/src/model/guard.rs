@@ -1,0 +1,135 @@
+//! The guard: which ports are guarded, when, and the rates that one source gets.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tfo_common::{
+    abi::DEFAULT_PORT,
+    guard::{GuardMode, GuardPort, GuardRule},
+    rate::Rate,
+};
+
+/// A guard. The default guards no port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// Limit of SYN-ACKs to one source: an IPv4 address or an IPv6 /64.
+    pub replies: Rate,
+    /// Limit of SYNs with a valid cookie from one source; SYNs over it are challenged.
+    pub proven: Rate,
+    /// The rule of ports without one of their own; `None` where those are not guarded.
+    pub default: Option<PortGuard>,
+    /// Rules by port.
+    pub ports: BTreeMap<u16, PortGuard>,
+}
+
+/// A port's rule. The default never guards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortGuard {
+    /// Always, never, or during a flood.
+    pub mode: GuardMode,
+    /// With [`GuardMode::Auto`]: the rate of SYNs without a valid cookie above which the port is flooded.
+    pub above: Rate,
+    /// With [`GuardMode::Auto`]: time for which the port stays guarded after a flood.
+    pub quiet: Duration,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        let rate = Rate {
+            per_second: 100,
+            burst: 200,
+        };
+        Self {
+            replies: rate,
+            proven: rate,
+            default: None,
+            ports: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for PortGuard {
+    fn default() -> Self {
+        Self {
+            mode: GuardMode::Off,
+            above: Rate {
+                per_second: 1000,
+                burst: 1000,
+            },
+            quiet: Duration::from_secs(30),
+        }
+    }
+}
+
+impl PortGuard {
+    /// As `GUARD_PORTS` holds it.
+    pub(crate) fn rule(&self) -> GuardRule {
+        GuardRule {
+            mode: self.mode as u32,
+            reserved: 0,
+            above: self.above,
+            quiet: u64::try_from(self.quiet.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Reads it from `GUARD_PORTS`.
+    pub(crate) fn of_rule(rule: &GuardRule) -> Self {
+        Self {
+            mode: GuardMode::from_number(rule.mode),
+            above: rule.above,
+            quiet: Duration::from_nanos(rule.quiet),
+        }
+    }
+}
+
+impl Guard {
+    /// The rules by key of `GUARD_PORTS`, the default's among them.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = (u32, PortGuard)> {
+        let default = self.default.iter().map(|rule| (DEFAULT_PORT, *rule));
+        let ports = self
+            .ports
+            .iter()
+            .map(|(port, rule)| ((*port).into(), *rule));
+        default.chain(ports)
+    }
+
+    /// Inserts the rule of a key of `GUARD_PORTS`.
+    pub(crate) fn insert(&mut self, port: u32, rule: PortGuard) {
+        match port {
+            DEFAULT_PORT => self.default = Some(rule),
+            port => drop(self.ports.insert(port as u16, rule)),
+        }
+    }
+
+    /// No port has a rule.
+    pub fn is_empty(&self) -> bool {
+        self.default.is_none() && self.ports.is_empty()
+    }
+}
+
+/// The guard's state at a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortState {
+    /// 0 for all ports without a rule of their own.
+    pub port: u16,
+    /// The rule in force.
+    pub rule: PortGuard,
+    /// SYNs are challenged now.
+    pub on: bool,
+    /// Time since the port last came to be guarded; `None` where it never was.
+    pub since: Option<Duration>,
+    /// Number of times that the port came to be guarded.
+    pub switches: u64,
+}
+
+impl PortState {
+    pub(crate) fn of(port: u32, state: &GuardPort, now: u64) -> Self {
+        let since = (state.since != 0).then(|| now.saturating_sub(state.since));
+        Self {
+            port: port as u16,
+            rule: PortGuard::of_rule(&state.rule),
+            on: state.is_on(now),
+            since: since.map(Duration::from_nanos),
+            switches: state.switches,
+        }
+    }
+}

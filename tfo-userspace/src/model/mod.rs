@@ -1,0 +1,38 @@
+//! Values that people write and maps hold, with their text form: no system call, no file.
+//!
+//! Imports `tfo_common` and other crates alone; every other folder may import it.
+
+mod guard;
+mod key_pair;
+mod metrics;
+mod policy;
+mod prefix;
+mod rate;
+mod settings;
+
+pub use guard::{Guard, PortGuard, PortState};
+pub(crate) use key_pair::random_key;
+pub use key_pair::{Fingerprint, KeyPair, KeyTextError};
+pub use metrics::{ListenAddress, ListenAddressError, MAX_METRIC_PORTS};
+pub use policy::{LimitedSources, Lists, Policy, PortPolicy};
+pub use prefix::Prefix;
+pub use rate::{format_rate, parse_rate};
+pub use settings::{AttachMode, Mirror, ModeChoice, Settings, SourceLimits};
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use tfo_common::fastopen::Key;
+
+    use super::KeyPair;
+
+    pub(crate) fn key(n: u32) -> Key {
+        Key::from_groups([n, 0, 0, 1])
+    }
+
+    pub(crate) fn pair(primary: u32, backup: Option<u32>) -> KeyPair {
+        KeyPair {
+            primary: key(primary),
+            backup: backup.map(key),
+        }
+    }
+}

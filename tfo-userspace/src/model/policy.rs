@@ -1,0 +1,140 @@
+//! Policies: what is done to SYNs, by port and by [`Class`].
+
+use std::collections::BTreeMap;
+
+use tfo_common::{
+    abi::DEFAULT_PORT,
+    policy::{Action, Class, Limit, Rule},
+    wire::addresses::PrefixMask,
+};
+
+use super::Prefix;
+
+/// Ports that can have a rule of their own.
+const PORTS: u32 = 65_535;
+
+/// A policy. The default passes every SYN.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Prefix lengths and capacity of limits by source.
+    pub sources: LimitedSources,
+    /// The rule of ports without one of their own.
+    pub default: PortPolicy,
+    /// Rules by port. Such a port takes nothing from the default.
+    pub ports: BTreeMap<u16, PortPolicy>,
+    /// Allowed and denied prefixes.
+    pub lists: Lists,
+}
+
+/// Prefixes that stand above a policy's rules. The longest prefix that holds a source decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lists {
+    /// Exempt from every rule and limit. Sorted.
+    pub allow: Vec<Prefix>,
+    /// Subject to [`PortPolicy::denied`]. Sorted.
+    pub deny: Vec<Prefix>,
+}
+
+impl Lists {
+    /// Prefixes on both lists.
+    pub fn len(&self) -> usize {
+        self.allow.len() + self.deny.len()
+    }
+
+    /// Both lists are empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Prefix lengths and capacity of limits by source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitedSources {
+    /// Capacity in entries, one per prefix, port and class; the least recently used is evicted.
+    pub max: u32,
+    /// Bits of an IPv4 source's prefix, at most 32.
+    pub v4: u8,
+    /// Bits of an IPv6 source's prefix, at most 128.
+    pub v6: u8,
+}
+
+impl Default for LimitedSources {
+    fn default() -> Self {
+        Self {
+            max: 65_536,
+            v4: 32,
+            v6: 64,
+        }
+    }
+}
+
+/// A port's rule. The default passes every SYN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortPolicy {
+    /// Actions on SYNs within their limits, by [`Class`].
+    pub actions: [Action; Class::ALL.len()],
+    /// Limits, by [`Class`].
+    pub limits: [Limit; Class::ALL.len()],
+    /// Action on SYNs from the deny list.
+    pub denied: Action,
+    /// Replaces a rewriting action where the listener takes data without a cookie: pass or drop.
+    pub no_cookie: Action,
+    /// Count the actions instead of taking them.
+    pub dry_run: bool,
+}
+
+impl PortPolicy {
+    /// As `POLICY_RULES` holds it.
+    pub(crate) fn rule(&self, sources: LimitedSources) -> Rule {
+        Rule {
+            actions: self.actions.map(|action| action as u8),
+            denied: self.denied as u8,
+            no_cookie: self.no_cookie as u8,
+            dry_run: self.dry_run.into(),
+            sources: PrefixMask::new(sources.v4, sources.v6),
+            limits: self.limits,
+            ..Rule::PASS
+        }
+    }
+
+    /// Reads it from `POLICY_RULES`.
+    pub(crate) fn of_rule(rule: &Rule) -> Self {
+        Self {
+            actions: rule.actions.map(Action::from_number),
+            limits: rule.limits,
+            denied: Action::from_number(rule.denied),
+            no_cookie: Action::from_number(rule.no_cookie),
+            dry_run: rule.dry_run != 0,
+        }
+    }
+
+    /// Some SYN may have its option rewritten, which has no effect at a listener that needs no cookie. `denies`:
+    /// there is a deny list.
+    pub(crate) fn rewrites(&self, denies: bool) -> bool {
+        let rewriting = |action| matches!(action, Action::Reissue | Action::Fallback);
+        let limited = |class: Class| {
+            let Limit { source, port } = self.limits[class as usize];
+            !(source.is_unlimited() && port.is_unlimited())
+        };
+        let by_limit = |class: Class| limited(class) && rewriting(class.over_limit());
+        self.actions.into_iter().any(rewriting)
+            || Class::ALL.into_iter().any(by_limit)
+            || denies && rewriting(self.denied)
+    }
+}
+
+impl Policy {
+    /// The rules by key of `POLICY_RULES`, the default's first.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = (u32, Rule)> {
+        let default = (DEFAULT_PORT, &self.default);
+        let ports = self
+            .ports
+            .iter()
+            .map(|(port, rule)| (u32::from(*port), rule));
+        let all = std::iter::once(default).chain(ports);
+        all.map(|(port, rule)| (port, rule.rule(self.sources)))
+    }
+
+    /// One per port, and the default.
+    pub(crate) const MAX_RULES: u32 = PORTS + 1;
+}

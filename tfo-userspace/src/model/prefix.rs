@@ -1,0 +1,94 @@
+//! Address prefixes: `192.0.2.0/24`, `2001:db8::/32`.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+/// An address prefix. Sorts by address, then by length; IPv4 first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Prefix {
+    /// The first address.
+    pub address: IpAddr,
+    /// Bits: at most 32 for IPv4, 128 for IPv6.
+    pub len: u8,
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.len)
+    }
+}
+
+/// Reads `ADDRESS/LENGTH`, or `ADDRESS` for a single host. The error names the text and the remedy.
+impl FromStr for Prefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!("{text:?} is no prefix: write it as 192.0.2.0/24, 2001:db8::/32 or 192.0.2.7")
+        };
+        let (address, len) = match text.split_once('/') {
+            Some((address, len)) => (address, Some(len)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let (bits, most) = match address {
+            IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 32),
+            IpAddr::V6(address) => (address.to_bits(), 128),
+        };
+        let len = match len {
+            Some(len) => len
+                .parse()
+                .ok()
+                .filter(|len| *len <= most)
+                .ok_or_else(wrong)?,
+            None => most,
+        };
+        if bits.checked_shl(len.into()).unwrap_or(0) != 0 {
+            return Err(format!(
+                "{text:?} has host bits set below /{len}: clear them, or write a longer prefix"
+            ));
+        }
+        Ok(Self { address, len })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(text: &str) -> Result<Prefix, String> {
+        text.parse()
+    }
+
+    #[test]
+    fn prefixes_read_back() {
+        for text in [
+            "192.0.2.0/24",
+            "0.0.0.0/0",
+            "::/0",
+            "2001:db8::/32",
+            "192.0.2.7/32",
+            "::1/128",
+        ] {
+            assert_eq!(prefix(text).unwrap().to_string(), text);
+        }
+        assert_eq!(prefix("192.0.2.7"), prefix("192.0.2.7/32"));
+    }
+
+    #[test]
+    fn what_is_no_prefix_is_refused() {
+        for text in [
+            "",
+            "x",
+            "192.0.2.0/33",
+            "::/129",
+            "192.0.2/24",
+            "192.0.2.0/-1",
+            "192.0.2.0/",
+        ] {
+            assert!(prefix(text).unwrap_err().contains("is no prefix"), "{text}");
+        }
+        for text in ["192.0.2.1/24", "2001:db8::1/64", "128.0.0.0/0"] {
+            assert!(prefix(text).unwrap_err().contains("host bits"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The result of attaching, as lines for people.
+
+use crate::{
+    datapath::{Attached, Ensured, ProgramOrigin, Upgraded},
+    model::Fingerprint,
+};
+
+/// A line with the result, and one for each thing that is less than it could be.
+pub fn describe_attached(interface: &str, ensured: &Ensured) -> String {
+    let upgraded = match ensured {
+        Ensured::Attached(it) => return attached(interface, it),
+        Ensured::Kept(kept) => {
+            let mode = kept
+                .mode
+                .map_or_else(String::new, |mode| format!(", {mode} mode"));
+            let program = kept.program_id;
+            return format!("{interface}: taken over as it is: program {program}{mode}\n");
+        }
+        Ensured::Upgraded(upgraded) => upgraded,
+    };
+    let Upgraded {
+        mode,
+        mirror,
+        not_exact,
+        program_id,
+        before,
+        kept_sources,
+    } = upgraded;
+    let mut text = format!(
+        "{interface}: upgraded in place: program {program_id}, {mode} mode, {mirror} mirror; the one before was {before}\n"
+    );
+    if let ProgramOrigin::OtherLayout(version) = before {
+        text +=
+            &format!("{interface}: its counts start anew: they were kept in layout {version}\n");
+    }
+    if let Some(reason) = not_exact {
+        text += &format!("{interface}: packet-level mirror: {reason}\n");
+    }
+    if let Some(kept) = kept_sources {
+        text += &format!(
+            "{interface}: keeps at most {kept} sources, as an upgrade keeps their map: `tfo detach {interface}`, then attach, for another number\n"
+        );
+    }
+    text
+}
+
+fn attached(interface: &str, attached: &Attached) -> String {
+    let Attached {
+        mode,
+        not_native,
+        not_tcx,
+        mirror,
+        not_exact,
+        program_id,
+        keys,
+    } = attached;
+    let mut text = format!(
+        "{interface}: attached in {mode} mode (program {program_id}), {mirror} mirror, primary key {}\n",
+        Fingerprint::of(&keys.primary)
+    );
+    if let Some(reason) = not_exact {
+        text += &format!("{interface}: packet-level mirror: {reason}\n");
+    }
+    if let Some(reason) = not_tcx {
+        text += &format!("{interface}: a clsact filter, as the kernel has no TCX: {reason}\n");
+    }
+    if let Some(reason) = not_native {
+        text += &format!("{interface}: not native, which is faster: {reason}\n");
+    }
+    text
+}
