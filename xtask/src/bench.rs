@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what the data path costs, and what Fast Open saves.
+//! `cargo xtask bench`: the cost of the data path, and the time that Fast Open saves.
 
 use std::{ffi::OsString, fs, process::Command, process::ExitCode};
 
@@ -10,24 +10,24 @@ use crate::{
     setup,
 };
 
-/// What the data path is held against, and the packages of Debian that they come from.
+/// Programs that the benchmark compares with, and their Debian packages.
 const PEERS: [(&str, &str); 3] = [
     ("clang", "clang"),
     ("nft", "nftables"),
     ("xdp-filter", "xdp-tools"),
 ];
 
-/// Where the report goes; a quick one does not take the place of a whole one.
+/// The folders of a full and of a quick report.
 const REPORT: &str = "docs/bench";
 const QUICK_REPORT: &str = "target/bench";
 
-/// Builds with optimisations, and runs the benchmark as root.
+/// Builds the release profile and runs the benchmark as root.
 ///
 /// # Errors
 ///
-/// The build fails, or there is no way to be root.
+/// The build fails, or root cannot be had.
 pub fn bench(args: &[OsString]) -> Result<ExitCode> {
-    // Without them the report says what is missing.
+    // The benchmark runs without them, and its report names what is missing.
     for peer in PEERS {
         if let Err(error) = setup::programs(&[peer]) {
             eprintln!("tfo: {error:#}");
@@ -44,7 +44,7 @@ pub fn bench(args: &[OsString]) -> Result<ExitCode> {
     Ok(exit_code(status(&mut command)?))
 }
 
-/// The commit that was built, with a word where files have changed since.
+/// The commit that is built, with `-dirty` if files differ from it.
 fn commit() -> String {
     let mut git = Command::new("git");
     git.args(["describe", "--always", "--dirty", "--abbrev=12"])

@@ -9,12 +9,12 @@ use crate::{
     toolchain,
 };
 
-/// How to build.
+/// A cargo profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// Quick to build.
+    /// Fast to build.
     Dev,
-    /// Quick to run.
+    /// Optimised.
     Release,
 }
 
@@ -24,7 +24,7 @@ impl Profile {
         if release { Self::Release } else { Self::Dev }
     }
 
-    /// What cargo calls the profile's folder.
+    /// The profile's folder below the target folder.
     const fn folder(self) -> &'static str {
         match self {
             Self::Dev => "debug",
@@ -33,18 +33,18 @@ impl Profile {
     }
 }
 
-/// Builds `tfo`, and says where it is.
+/// Builds `tfo` and prints its path.
 ///
 /// # Errors
 ///
-/// A piece of the toolchain is missing, or the build fails.
+/// A tool is missing, or the build fails.
 pub fn build(profile: Profile) -> Result<()> {
     let path = tfo(profile)?;
     println!("tfo: built {}", path.display());
     Ok(())
 }
 
-/// Builds `tfo`, and gives its path.
+/// Builds `tfo` and returns its path.
 ///
 /// # Errors
 ///
@@ -62,7 +62,7 @@ pub fn tfo(profile: Profile) -> Result<PathBuf> {
 /// The feature of the suites' `tfo`. A released one is without it.
 const TEST_HOOKS: &str = "test-hooks";
 
-/// Builds one binary of the workspace, and gives its path.
+/// Builds one binary of a package and returns its path.
 ///
 /// # Errors
 ///
@@ -82,10 +82,12 @@ fn built(mut cargo: Command, name: &str, profile: Profile) -> Result<PathBuf> {
     let path = target()?.join(profile.folder()).join(name);
     path.is_file()
         .then_some(path)
-        .with_context(|| format!("cargo built {name} elsewhere than beside this task's folder"))
+        .with_context(|| {
+            format!("{name} is not in the target folder of this task: run it with the same target folder as cargo")
+        })
 }
 
-/// Builds an example of a package of the workspace, and gives its path.
+/// Builds an example of a package and returns its path.
 ///
 /// # Errors
 ///
@@ -95,13 +97,16 @@ pub fn example(package: &str, name: &str) -> Result<PathBuf> {
     Ok(target()?.join("debug/examples").join(name))
 }
 
-/// Cargo's target folder, wherever it is configured to be: this task was built into it as well.
+/// Cargo's target folder, as configured: this executable is in it.
 ///
 /// # Errors
 ///
-/// This task runs from nowhere.
+/// The path of this executable is unknown.
 pub fn target() -> Result<PathBuf> {
-    let own = env::current_exe().context("cannot find out where this task runs from")?;
-    let target = own.ancestors().nth(2).context("this task has no folder")?;
+    let own = env::current_exe().context("cannot find the path of this executable")?;
+    let target = own
+        .ancestors()
+        .nth(2)
+        .context("this executable is not in a target folder")?;
     Ok(target.to_owned())
 }

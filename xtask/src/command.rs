@@ -1,4 +1,4 @@
-//! How the tasks start other programs: cargo as whoever runs the task, what needs it as root.
+//! Starting other programs: cargo as the user who runs the task, others as root where they need it.
 
 use std::{
     env,
@@ -7,11 +7,13 @@ use std::{
     os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Command, ExitCode, ExitStatus},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 
-/// Where administrators' tools are, which an ordinary user's `PATH` lacks on Debian.
+/// Folders that an ordinary user's `PATH` lacks on Debian.
 const ADMIN_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /// The repository's top folder.
@@ -20,12 +22,12 @@ pub fn repository() -> &'static Path {
     own.parent().unwrap_or(own)
 }
 
-/// The cargo that runs this task, at work in the repository.
+/// The cargo that runs this task, with the repository as its working directory.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(repository());
-    // What `cargo run` tells this task of itself: ring's build script looks there, and would have all that
-    // depends on it built anew whenever plain cargo ran in between.
+    // `cargo run` sets these for this task. ring's build script reads them, so that ring and its dependents would
+    // be rebuilt each time a task runs after plain cargo or before it.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
@@ -37,11 +39,11 @@ pub fn cargo() -> Command {
 
 /// `program` as root: through sudo where this task does not run as root.
 ///
-/// The environment is handed on. Cargo itself never runs this way.
+/// The environment is kept. Cargo never runs as root this way.
 ///
 /// # Errors
 ///
-/// This is not root, and there is no sudo.
+/// This task does not run as root, and there is no sudo.
 pub fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
     let program = program.as_ref();
     if is_root() {
@@ -68,7 +70,7 @@ pub fn can_be_root() -> bool {
     which("sudo").is_some()
 }
 
-/// Where `program` is, in `PATH` or among the administrators' tools.
+/// The path of `program`, from `PATH` or [`ADMIN_FOLDERS`].
 pub fn which(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -79,18 +81,18 @@ pub fn which(program: &str) -> Option<PathBuf> {
         })
 }
 
-/// What a command writes to its standard output, if it can be run and succeeds.
+/// The trimmed standard output of a command; `None` if it cannot start or fails.
 pub fn output(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
 }
 
-/// Runs a command in the foreground, to its end.
+/// Runs a command in the foreground.
 ///
 /// # Errors
 ///
-/// It could not be started.
+/// The command cannot be started.
 pub fn status(command: &mut Command) -> Result<ExitStatus> {
     let name = name(command);
     command
@@ -98,11 +100,11 @@ pub fn status(command: &mut Command) -> Result<ExitStatus> {
         .with_context(|| format!("cannot start {name}"))
 }
 
-/// Runs a command in the foreground, and insists on success.
+/// Runs a command in the foreground. Failure is an error.
 ///
 /// # Errors
 ///
-/// It could not be started, or it failed.
+/// The command cannot be started, or fails.
 pub fn succeed(command: &mut Command) -> Result<()> {
     let status = status(command)?;
     if !status.success() {
@@ -111,7 +113,27 @@ pub fn succeed(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The exit status to pass on for a program's: its own, or as a shell puts it if a signal ended it.
+/// Whether a command succeeds within `patience`; after that it is killed.
+pub(crate) fn succeeds_within(command: &mut Command, patience: Duration) -> bool {
+    let Ok(mut child) = command.spawn() else {
+        return false;
+    };
+    let deadline = Instant::now() + patience;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(50)),
+            _ => {
+                // Both fail only if it has ended by itself meanwhile.
+                let _ = child.kill();
+                let _ = child.wait();
+                return false;
+            }
+        }
+    }
+}
+
+/// A program's exit status, to return as one's own: 128 + the signal's number if a signal ended it, as in a shell.
 pub fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status
         .code()
@@ -120,7 +142,7 @@ pub fn exit_code(status: ExitStatus) -> ExitCode {
         .map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// The program's file name and its first argument, as messages call it.
+/// The program's file name and its first argument, for messages.
 fn name(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let program = program.file_name().unwrap_or(program.as_os_str());
@@ -155,5 +177,16 @@ mod tests {
         assert_eq!(failed.to_string(), "sh -c failed (exit status: 3)");
         let absent = succeed(&mut Command::new("no-such-program")).unwrap_err();
         assert_eq!(absent.to_string(), "cannot start no-such-program");
+    }
+
+    #[test]
+    fn patience_has_an_end() {
+        let second = Duration::from_secs(1);
+        assert!(succeeds_within(&mut Command::new("true"), second));
+        assert!(!succeeds_within(&mut Command::new("false"), second));
+        let start = Instant::now();
+        let mut slow = Command::new("sleep");
+        assert!(!succeeds_within(slow.arg("60"), second / 10));
+        assert!(start.elapsed() < 10 * second);
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: from a bare clone to Fast Open at work, in one command.
+//! `cargo xtask demo`: the demonstration, from a bare clone on.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// Something is missing and cannot be installed, the build fails, or there is no way to be root.
+/// A tool is missing and cannot be installed, the build fails, or root cannot be had.
 pub fn demo() -> Result<ExitCode> {
     setup::ensure()?;
     println!("tfo: building; the first time takes a minute or two");

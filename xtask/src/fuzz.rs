@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: random SYNs to real listeners.
+//! `cargo xtask fuzz`: random SYNs to real listeners, every counter compared with the kernel's.
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -9,11 +9,11 @@ use crate::{
     command::{as_root, exit_code, status},
 };
 
-/// Builds with optimisations, and runs the fuzzer as root.
+/// Builds the release profile and runs the fuzzer as root.
 ///
 /// # Errors
 ///
-/// The build fails, or there is no way to be root.
+/// The build fails, or root cannot be had.
 pub fn fuzz(args: &[OsString]) -> Result<ExitCode> {
     build::tfo(Profile::Release)?;
     let fuzz = build::binary("tfo-testbed", "tfo-fuzz", Profile::Release)?;

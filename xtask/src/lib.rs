@@ -1,7 +1,7 @@
-//! The chores of this repository, one file each: `cargo xtask --help` lists them.
+//! The tasks of this repository, one file or folder each: `cargo xtask --help` lists them.
 //!
-//! [`toolchain`] also serves the controller's build script, which therefore gives the same answer to
-//! "what is missing?" as the tasks do. Everything else here only starts other programs.
+//! The controller's build script uses [`toolchain`] too, so that it names the same missing tools as the tasks do.
+//! Everything else here only starts other programs.
 
 pub mod bench;
 pub mod build;
@@ -10,8 +10,10 @@ pub mod command;
 pub mod demo;
 pub mod dist;
 pub mod fuzz;
+pub mod lint;
 pub mod run;
 pub mod setup;
+mod step;
 pub mod test;
 pub mod toolchain;
 pub mod vm;

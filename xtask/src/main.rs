@@ -1,4 +1,4 @@
-//! `cargo xtask`: parses the command line and hands over to the task's own module.
+//! `cargo xtask`: parses the command line and calls the task's module.
 
 use std::{ffi::OsString, process::ExitCode, time::Duration};
 
@@ -7,10 +7,10 @@ use clap::{Parser, Subcommand};
 use xtask::{
     bench,
     build::{self, Profile},
-    ci, demo, dist, fuzz, run, setup, test, vm,
+    ci, demo, dist, fuzz, lint, run, setup, test, vm,
 };
 
-/// Sets up, builds, runs, demonstrates and tests tfo.
+/// Sets up, builds, runs, tests and packages tfo.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 struct Arguments {
@@ -22,7 +22,7 @@ struct Arguments {
 enum Task {
     /// Install what the build and the tests need and this machine lacks
     Setup {
-        /// Only report; exit status 1 if something is missing
+        /// Only report what is missing; exit status 1 if anything is
         #[arg(long)]
         check: bool,
     },
@@ -38,7 +38,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Show tfo at work on this machine, in network namespaces of its own
+    /// Demonstrate tfo on this machine, in network namespaces of its own
     Demo,
     /// Run the unit tests, then the kernel suites as root
     Test {
@@ -50,40 +50,42 @@ enum Task {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
-    /// Measure what the data path costs, as root
+    /// Measure the cost of the data path, as root
     Bench {
         /// Arguments of the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Hold tfo against the kernel on random SYNs, as root
+    /// Send random SYNs and compare tfo's counters with the kernel's, as root
     Fuzz {
         /// Arguments of the fuzzer, such as `--syns 1000000` and `--seed 1`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Run the kernel suites on kernels of Debian's packages, in QEMU
+    /// Run the kernel suites on Debian's kernels, in QEMU
     Vm {
-        /// Series of kernels, such as 6.1; else 6.1 and 6.12
+        /// Kernel series, such as 6.1 [default: 6.1 and 6.12]
         #[arg(value_name = "KERNEL")]
         series: Vec<String>,
-        /// A suite to run, as `cargo xtask test` names it; else each feature once
+        /// Suite to run, as `cargo xtask test` names it [default: each feature once]
         #[arg(long = "suite", value_name = "NAME")]
         suites: Vec<String>,
-        /// Minutes that each kernel may take
+        /// Time limit for each kernel
         #[arg(long, default_value_t = 30, value_name = "MINUTES")]
         limit: u64,
-        /// Write the table of kernels in docs/reference.md, with this machine's own
+        /// Write the table of kernels in docs/reference.md, this machine's included
         #[arg(long, conflicts_with = "suites")]
         table: bool,
     },
     /// Make a Debian package, in target/dist
     Dist {
-        /// Hold it against lintian, systemd and a clean system, as root
+        /// Check it with lintian, systemd and a clean system, as root
         #[arg(long)]
         check: bool,
     },
-    /// Do all that a change has to pass: format, lints, docs, tests, demo
+    /// Check format, spelling, dependencies, lints and docs
+    Lint,
+    /// Run all that a change has to pass: lint, test, demo, and each feature on Linux 6.1
     Ci,
 }
 
@@ -133,6 +135,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             table,
         }),
         Task::Dist { check } => dist::dist(check).map(done),
+        Task::Lint => lint::lint().map(done),
         Task::Ci => ci::ci(),
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     command::as_root,
 };
 
-/// Builds `tfo`, and becomes `tfo ARGS`: its exit status and the signals it gets are its own.
+/// Builds `tfo` and replaces this process by `tfo ARGS`, so that signals and the exit status are `tfo`'s.
 ///
 /// # Errors
 ///

@@ -1,9 +1,8 @@
-//! How the eBPF program can be built on this machine.
+//! The toolchain and the linker that build the eBPF program.
 //!
-//! Rust ships no `core` for the BPF target, so its source is compiled along: any toolchain will do
-//! that has the source. rustup has it as the component `rust-src`, and Debian as `rust-web-src` to its
-//! `rustc-web`, which `cargo xtask setup` links into rustup as [`DEBIAN`]. The object is linked by
-//! bpf-linker, whose LLVM must be at least as new as the LLVM of the compiler.
+//! Rust ships no `core` for the BPF target, so that the build compiles it from source. The source is rustup's
+//! component `rust-src`, or Debian's package `rust-web-src` for its `rustc-web`, which `cargo xtask setup` links into
+//! rustup as [`DEBIAN`]. bpf-linker links the object: its LLVM must be at least as new as the compiler's.
 
 use std::{
     env, fs,
@@ -15,16 +14,16 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::command::{output, which};
 
-/// The environment variable that names the toolchain to take instead of looking for one.
+/// The environment variable that names the toolchain to use.
 pub const OVERRIDE: &str = "TFO_EBPF_TOOLCHAIN";
 
-/// What rustup calls Debian's compiler, once it is linked.
+/// The name under which Debian's compiler is linked into rustup.
 pub const DEBIAN: &str = "debian-web";
 
-/// Where a toolchain has the source of `core`, below its sysroot.
+/// The source of `core`, relative to a toolchain's sysroot.
 pub const CORE_SOURCE: &str = "lib/rustlib/src/rust/library/core/src/lib.rs";
 
-/// The remedy that every error names.
+/// The remedy in every error.
 const REMEDY: &str = "run `cargo xtask setup`";
 
 /// A toolchain as rustup knows it.
@@ -36,19 +35,20 @@ pub struct Toolchain {
     pub release: String,
     /// The major version of the compiler's LLVM.
     pub llvm: u32,
-    /// Whether the source of `core` is there.
+    /// Whether it has the source of `core`.
     pub has_core: bool,
 }
 
 impl Toolchain {
-    /// Asks the toolchain's compiler. Nothing, if rustup has no such toolchain or it is too old.
+    /// Runs the toolchain's compiler. `None` if rustup has no such toolchain or it is older than the workspace's
+    /// `rust-version`.
     pub fn inspect(name: &str) -> Option<Self> {
         let sysroot = output(rustc(name).args(["--print", "sysroot"]))?;
         let has_core = Path::new(&sysroot).join(CORE_SOURCE).is_file();
         Self::parse(name, has_core, &output(rustc(name).arg("-vV"))?)
     }
 
-    /// Reads what `rustc -vV` says.
+    /// Parses the output of `rustc -vV`.
     fn parse(name: &str, has_core: bool, version: &str) -> Option<Self> {
         let field = |name| version.lines().find_map(|line| line.strip_prefix(name));
         let release = field("release: ")?.to_owned();
@@ -65,16 +65,16 @@ impl Toolchain {
 /// The linker of BPF objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Linker {
-    /// Where it is.
+    /// Its executable.
     pub path: PathBuf,
-    /// Its version, as it says itself.
+    /// Its version, as it prints it.
     pub version: String,
-    /// The major version of the LLVM library that it loads; unknown if LLVM is linked into it.
+    /// The major version of the LLVM library that it loads; `None` if LLVM is linked statically.
     pub llvm: Option<u32>,
 }
 
 impl Linker {
-    /// Looks for the linker where rustc will, and tries whether it starts.
+    /// Finds the linker where rustc will, and runs it.
     pub fn find() -> Option<Self> {
         let path = which("bpf-linker").or_else(|| {
             let home = env::var_os("CARGO_HOME")
@@ -90,17 +90,17 @@ impl Linker {
         })
     }
 
-    /// Whether it can read what a compiler with this LLVM writes.
+    /// Whether it reads the bitcode of a compiler with this LLVM.
     pub fn reads(&self, llvm: u32) -> bool {
         self.llvm.is_none_or(|own| own >= llvm)
     }
 }
 
-/// The toolchain that the eBPF program is to be built with.
+/// The toolchain to build the eBPF program with.
 ///
 /// # Errors
 ///
-/// Something is missing: one line says what, and what to do.
+/// A tool is missing: one line names it and the remedy.
 pub fn find() -> Result<Toolchain> {
     let candidates = candidates()?;
     if !candidates.iter().any(|toolchain| toolchain.has_core) {
@@ -120,14 +120,14 @@ pub fn find() -> Result<Toolchain> {
     })
 }
 
-/// The first toolchain that has the source of `core` and that the linker can read from.
+/// The first toolchain with the source of `core` whose bitcode the linker reads.
 pub fn choose(candidates: Vec<Toolchain>, linker: &Linker) -> Option<Toolchain> {
     candidates
         .into_iter()
         .find(|toolchain| toolchain.has_core && linker.reads(toolchain.llvm))
 }
 
-/// The toolchains that come into question, the best first, with and without the source of `core`.
+/// The toolchains to choose from, best first, with and without the source of `core`.
 ///
 /// # Errors
 ///
@@ -151,18 +151,18 @@ pub fn candidates() -> Result<Vec<Toolchain>> {
         .collect())
 }
 
-/// The toolchain that [`OVERRIDE`] names.
+/// The toolchain that [`OVERRIDE`] names, if any.
 pub fn overridden() -> Option<String> {
     env::var(OVERRIDE).ok().filter(|name| !name.is_empty())
 }
 
-/// The toolchain that cargo runs with in this folder.
+/// rustup's active toolchain in this folder.
 pub fn active() -> Option<String> {
     let line = output(&mut rustup(&["show", "active-toolchain"]))?;
     line.split_whitespace().next().map(ToOwned::to_owned)
 }
 
-/// rustup, which is to ask for nothing and to install nothing on the way.
+/// rustup, without questions and without installing toolchains by itself.
 pub(crate) fn rustup(args: &[&str]) -> Command {
     let mut command = Command::new("rustup");
     command
@@ -175,7 +175,7 @@ pub(crate) fn rustup(args: &[&str]) -> Command {
 /// The compiler of one toolchain.
 fn rustc(toolchain: &str) -> Command {
     let mut command = rustup(&["run", toolchain, "rustc"]);
-    // A build script inherits these from its cargo.
+    // Cargo sets these for a build script.
     command.env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTC");
     command
 }
@@ -200,7 +200,7 @@ fn minor(version: &str) -> Option<u32> {
     leading_number(version.strip_prefix("1.")?)
 }
 
-/// The number that a text begins with.
+/// The decimal number at the start of a text.
 fn leading_number(text: &str) -> Option<u32> {
     let end = text.find(|c: char| !c.is_ascii_digit());
     text[..end.unwrap_or(text.len())].parse().ok()

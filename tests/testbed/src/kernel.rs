@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::util::KernelVersion;
 
 use crate::netns::Netns;
@@ -25,6 +25,32 @@ pub fn is_before(major: u8, minor: u8) -> Result<bool> {
 /// Says what a feature comes to on the running kernel. `cargo xtask vm` makes its table of such lines.
 pub fn feature(name: &str, what: &str) {
     println!("tfo: feature: {name}: {what}");
+}
+
+/// Reports a feature that Linux has since the release `since`: `present` says whether it was found on the running
+/// kernel, `forms` what it comes to with and without it.
+///
+/// # Errors
+///
+/// The running kernel is `since` or newer and lacks the feature, or is older and has it; or its version is unknown.
+pub fn feature_since(
+    name: &str,
+    since: (u8, u8),
+    present: bool,
+    [with, without]: [&str; 2],
+) -> Result<()> {
+    let (major, minor) = since;
+    let expected = !is_before(major, minor)?;
+    ensure!(
+        present || !expected,
+        "{name}: missing on the running kernel, though Linux has it since {major}.{minor}"
+    );
+    ensure!(
+        expected || !present,
+        "{name}: found on the running kernel, which is older than {major}.{minor}"
+    );
+    feature(name, if present { with } else { without });
+    Ok(())
 }
 
 /// The values of the `TcpExt` rows, by name.
@@ -85,6 +111,18 @@ impl TcpExt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_feature_missing_on_a_newer_kernel_is_an_error() {
+        // Linux 2.0 has it, and this kernel is newer; no kernel is 255.0 yet.
+        let check = |since, present| feature_since("x", since, present, ["with", "without"]);
+        assert!(check((2, 0), true).is_ok());
+        assert!(check((255, 0), false).is_ok());
+        let missing = check((2, 0), false).unwrap_err().to_string();
+        assert!(missing.contains("missing"), "{missing}");
+        let early = check((255, 0), true).unwrap_err().to_string();
+        assert!(early.contains("older than 255.0"), "{early}");
+    }
 
     #[test]
     fn reads_names_with_their_values() {

@@ -1,4 +1,4 @@
-//! The package in a clean system: `check.sh` beside this file says what is done there.
+//! Checks of the package: lintian, the unit's exposure, and `check.sh` beside this file in a clean system.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,33 +20,33 @@ const TOOLS: [(&str, &str); 4] = [
     ("systemd-analyze", "systemd"),
 ];
 
-/// The system that the package is installed in.
+/// The Debian release that the package is installed in.
 const SUITE: &str = "bookworm";
 
-/// The worst figure of `systemd-analyze security` that the unit may have, in tenths. What it comes to is what
-/// the work takes: root and `CAP_NET_ADMIN` (0.6), the host's network (0.8), `/proc/sys` (0.2), bpf(2) (0.3).
+/// The highest exposure in tenths that `systemd-analyze security` may give the unit. The unit needs root and
+/// `CAP_NET_ADMIN` (0.6), the host's network (0.8), `/proc/sys` (0.2) and bpf(2) (0.3).
 const EXPOSURE: u32 = 25;
 
-/// Holds the package against all of it.
-pub(super) fn check(package: &Path, place: &Path) -> Result<()> {
+/// Runs all checks of `package`. `folder` keeps the clean system.
+pub(super) fn check(package: &Path, folder: &Path) -> Result<()> {
     setup::programs(&TOOLS)?;
     succeed(
         Command::new("lintian")
             .args(["--fail-on", "error,warning", "--allow-root"])
-            // Debian's own archive asks for the bug that asked for the package.
+            // Only packages in Debian's archive need to close a bug.
             .args(["--suppress-tags", "initial-upload-closes-no-bugs"])
             .arg(package),
     )?;
-    println!("tfo: lintian found neither error nor warning");
+    println!("tfo: lintian found no error and no warning");
     let unit = repository().join("dist/tfo.service");
     exposure(&unit)?;
-    let base = clean_system(place)?;
+    let base = clean_system(folder)?;
     let start = Instant::now();
     let script = repository().join("xtask/src/dist/check.sh");
-    // Mounts, processes and the network are its own: whatever happens, nothing of it stays.
+    // Mounts, processes and the network are in namespaces, which end with the check.
     let mut check = as_root("unshare")?;
     check.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--"]);
-    succeed(check.arg(script).arg(package).args([place, &base, &unit]))?;
+    succeed(check.arg(script).arg(package).args([folder, &base, &unit]))?;
     println!(
         "tfo: installed, ran, removed and purged in a clean system, in {:.0} s",
         start.elapsed().as_secs_f32()
@@ -54,17 +54,17 @@ pub(super) fn check(package: &Path, place: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An archive of a clean system, in `place`; made the first time, which takes some minutes.
-fn clean_system(place: &Path) -> Result<PathBuf> {
-    let archive = place.join(format!("{SUITE}.tar"));
+/// An archive of a clean system, in `folder`. debootstrap makes it the first time, in some minutes.
+fn clean_system(folder: &Path) -> Result<PathBuf> {
+    let archive = folder.join(format!("{SUITE}.tar"));
     if archive.exists() {
         return Ok(archive);
     }
     println!("tfo: dist: debootstrap {SUITE}, the first time");
-    let root = place.join("fresh");
+    let root = folder.join("fresh");
     let mut remove = as_root("rm")?;
     succeed(remove.arg("-rf").arg(&root))?;
-    // What it mounts there is gone afterwards.
+    // Its mounts end with the namespace.
     let mut make = as_root("unshare")?;
     make.args(["--mount", "--pid", "--fork", "--kill-child", "--"]);
     make.args(["debootstrap", "--variant=minbase", SUITE]);
@@ -86,12 +86,12 @@ fn exposure(unit: &Path) -> Result<()> {
         .arg(unit);
     let said = output(analyze.env("LC_ALL", "C")).context("systemd-analyze security failed")?;
     let Some(figure) = figure(&said) else {
-        bail!("systemd-analyze security gave no figure: {said}");
+        bail!("systemd-analyze security printed no exposure level: {said}");
     };
     let tenths = |figure: u32| format!("{}.{}", figure / 10, figure % 10);
     ensure!(
         figure <= EXPOSURE,
-        "the unit's exposure is {}, over {}: `systemd-analyze security --offline=true dist/tfo.service` says why",
+        "the unit's exposure is {}, more than {}: `systemd-analyze security --offline=true dist/tfo.service` shows why",
         tenths(figure),
         tenths(EXPOSURE)
     );
@@ -103,7 +103,7 @@ fn exposure(unit: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The overall figure, in tenths.
+/// The overall exposure level, in tenths.
 fn figure(said: &str) -> Option<u32> {
     let line = said
         .lines()

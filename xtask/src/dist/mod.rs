@@ -1,8 +1,8 @@
 //! `cargo xtask dist`: a Debian package of `tfo`.
 //!
-//! [`tree`] lays the files out as a system has them, [`package`] makes a package of them with Debian's own
-//! tools, [`check`] installs, runs and purges it in a clean system. The package is the same, byte for byte,
-//! for the same commit, toolchain and folder.
+//! [`tree`] lays out the files as they are installed, [`package`] packs them with Debian's tools, [`check`] installs,
+//! runs and purges the package in a clean system. The package is reproducible: the same commit, toolchain and folder
+//! give the same bytes.
 
 mod check;
 mod package;
@@ -18,7 +18,7 @@ use crate::{
     setup,
 };
 
-/// The programs that packing takes, and the packages that have them.
+/// Programs that make a package, and their Debian packages.
 const TOOLS: [(&str, &str); 4] = [
     ("dpkg-deb", "dpkg"),
     ("dpkg-shlibdeps", "dpkg-dev"),
@@ -26,22 +26,22 @@ const TOOLS: [(&str, &str); 4] = [
     ("strip", "binutils"),
 ];
 
-/// Builds with optimisations, and makes `target/dist/tfo_VERSION_ARCHITECTURE.deb`. With `check`, holds the
-/// package against lintian, systemd and a clean system, as root.
+/// Builds the release profile and makes `target/dist/tfo_VERSION_ARCHITECTURE.deb`. With `check`, checks the package
+/// with lintian, systemd and a clean system, as root.
 ///
 /// # Errors
 ///
-/// A tool is missing and cannot be installed, the build fails, or the check finds something.
+/// A tool is missing and cannot be installed, the build fails, or a check does.
 pub fn dist(check: bool) -> Result<()> {
     setup::programs(&TOOLS)?;
     let binary = build::tfo(Profile::Release)?;
     let manpages = build::example("tfo-userspace", "manpages")?;
-    let place = build::target()?.join("dist");
-    fs::create_dir_all(&place)?;
+    let folder = build::target()?.join("dist");
+    fs::create_dir_all(&folder)?;
     let make = |name: &str| -> Result<PathBuf> {
-        let tree = place.join(name);
+        let tree = folder.join(name);
         tree::lay_out(&tree, &binary, &manpages)?;
-        package::make(&tree, &place)
+        package::make(&tree, &folder)
     };
     let package = make("tree")?;
     println!("tfo: made {}", package.display());
@@ -50,14 +50,14 @@ pub fn dist(check: bool) -> Result<()> {
         let again = make("again")?;
         anyhow::ensure!(
             fs::read(again)? == bytes,
-            "the same files gave another package: it is not reproducible"
+            "two packages of the same files differ: the package is not reproducible"
         );
-        check::check(&package, &place)?;
+        check::check(&package, &folder)?;
     }
     Ok(())
 }
 
-/// The time that the package's files bear, in seconds since 1970: `SOURCE_DATE_EPOCH`, or the commit's.
+/// The modification time of the package's files, in seconds since 1970: `SOURCE_DATE_EPOCH`, else the commit's time.
 fn epoch() -> Result<String> {
     if let Ok(epoch) = env::var("SOURCE_DATE_EPOCH") {
         return Ok(epoch);
@@ -65,5 +65,5 @@ fn epoch() -> Result<String> {
     let mut git = Command::new("git");
     git.args(["log", "-1", "--format=%ct"])
         .current_dir(repository());
-    output(&mut git).context("git does not tell the commit's time: set SOURCE_DATE_EPOCH")
+    output(&mut git).context("git cannot show the commit's time: set SOURCE_DATE_EPOCH")
 }

@@ -1,4 +1,4 @@
-//! A package of a tree of files, by `dpkg-shlibdeps` and `dpkg-deb`.
+//! Packs a tree of files with `dpkg-shlibdeps` and `dpkg-deb`.
 
 use std::{
     fs,
@@ -13,17 +13,17 @@ use crate::command::{output, repository, succeed};
 
 use super::{epoch, tree};
 
-/// The project's version, and the first revision of its package.
+/// The project's version and the package's revision.
 pub(super) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
-/// Adds the control files to `tree`, and packs it all into `place`.
-pub(super) fn make(tree: &Path, place: &Path) -> Result<PathBuf> {
+/// Adds the control files to `tree` and packs it into `folder`.
+pub(super) fn make(tree: &Path, folder: &Path) -> Result<PathBuf> {
     let mut architecture = Command::new("dpkg");
     let architecture = output(architecture.arg("--print-architecture"))
-        .context("dpkg does not tell this machine's architecture")?;
-    control(tree, place, &architecture)?;
-    let package = place.join(format!("tfo_{VERSION}_{architecture}.deb"));
+        .context("dpkg cannot print this machine's architecture")?;
+    control(tree, folder, &architecture)?;
+    let package = folder.join(format!("tfo_{VERSION}_{architecture}.deb"));
     let mut pack = Command::new("dpkg-deb");
     pack.args(["--root-owner-group", "-Zxz", "--build"]);
     succeed(
@@ -35,7 +35,7 @@ pub(super) fn make(tree: &Path, place: &Path) -> Result<PathBuf> {
     Ok(package)
 }
 
-fn control(tree: &Path, place: &Path, architecture: &str) -> Result<()> {
+fn control(tree: &Path, folder: &Path, architecture: &str) -> Result<()> {
     let files = tree::files(tree)?;
     let mut bytes = 0;
     let mut sums = String::new();
@@ -50,9 +50,9 @@ fn control(tree: &Path, place: &Path, architecture: &str) -> Result<()> {
             configuration += &format!("/{name}\n");
         }
     }
-    let folder = tree.join("DEBIAN");
-    fs::create_dir_all(&folder)?;
-    let depends = depends(&tree.join("usr/bin/tfo"), place)?;
+    let metadata = tree.join("DEBIAN");
+    fs::create_dir_all(&metadata)?;
+    let depends = depends(&tree.join("usr/bin/tfo"), folder)?;
     let text = fs::read_to_string(repository().join("dist/debian/control"))?
         .replace("@VERSION@", VERSION)
         .replace("@ARCHITECTURE@", architecture)
@@ -64,20 +64,20 @@ fn control(tree: &Path, place: &Path, architecture: &str) -> Result<()> {
         ("conffiles", configuration),
     ] {
         if !text.is_empty() {
-            write(&folder.join(name), &text, 0o644)?;
+            write(&metadata.join(name), &text, 0o644)?;
         }
     }
     for name in SCRIPTS {
         let text = fs::read_to_string(repository().join("dist/debian").join(name))?;
-        write(&folder.join(name), &text, 0o755)?;
+        write(&metadata.join(name), &text, 0o755)?;
     }
     Ok(())
 }
 
-/// The packages that have the libraries of a program.
-fn depends(program: &Path, place: &Path) -> Result<String> {
-    // It wants a source package around it.
-    let source = place.join("shlibdeps/debian");
+/// The value of `Depends`: the packages of the libraries that a program loads.
+fn depends(program: &Path, folder: &Path) -> Result<String> {
+    // dpkg-shlibdeps runs in a source package only.
+    let source = folder.join("shlibdeps/debian");
     fs::create_dir_all(&source)?;
     fs::write(
         source.join("control"),
@@ -87,12 +87,12 @@ fn depends(program: &Path, place: &Path) -> Result<String> {
     shlibdeps
         .arg("-O")
         .arg(program)
-        .current_dir(place.join("shlibdeps"));
+        .current_dir(folder.join("shlibdeps"));
     let said = output(&mut shlibdeps).context("dpkg-shlibdeps failed")?;
     let depends = said.strip_prefix("shlibs:Depends=");
     depends
         .map(str::to_owned)
-        .with_context(|| format!("dpkg-shlibdeps said {said:?}"))
+        .with_context(|| format!("dpkg-shlibdeps printed no dependencies: {said:?}"))
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The package's files, laid out as a system has them.
+//! The package's files, laid out as they are installed.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use super::{epoch, package::VERSION};
 const CONTROL: &str = include_str!("../../../dist/debian/control");
 const COPYRIGHT: &str = include_str!("../../../dist/debian/copyright");
 
-/// What is copied as it is, from the repository to the system.
+/// Files copied unchanged, as repository path and installed path.
 const FILES: [(&str, &str); 4] = [
     ("dist/tfo.service", "lib/systemd/system/tfo.service"),
     ("dist/tfo.toml", "etc/tfo/tfo.toml"),
@@ -27,14 +27,14 @@ const FILES: [(&str, &str); 4] = [
     ),
 ];
 
-/// Lays everything but the control files out in `tree`, which is made anew.
+/// Lays out all files but the control files in `tree`, which is emptied first.
 pub(super) fn lay_out(tree: &Path, binary: &Path, manpages: &Path) -> Result<()> {
     if tree.exists() {
         fs::remove_dir_all(tree)?;
     }
     let tfo = tree.join("usr/bin/tfo");
     copy(binary, &tfo)?;
-    // The eBPF object is data in it, and stays whole.
+    // The eBPF object inside is data, which strip leaves whole.
     succeed(Command::new("strip").arg("--strip-unneeded").arg(&tfo))?;
     for (from, to) in FILES {
         copy(&repository().join(from), &tree.join(to))?;
@@ -45,7 +45,7 @@ pub(super) fn lay_out(tree: &Path, binary: &Path, manpages: &Path) -> Result<()>
     for page in files(&share.join("man"))? {
         compress(&page)?;
     }
-    // Whatever the umask was; the programs first.
+    // Modes do not depend on the umask.
     for path in files(tree)? {
         let mode = if path == tfo { 0o755 } else { 0o644 };
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
@@ -60,14 +60,14 @@ pub(super) fn lay_out(tree: &Path, binary: &Path, manpages: &Path) -> Result<()>
     Ok(())
 }
 
-/// The licence, and both changelogs: the project's own and Debian's.
+/// The licence and both changelogs, the project's and Debian's.
 fn documents(doc: &Path) -> Result<()> {
     fs::create_dir_all(doc)?;
     let mit = fs::read_to_string(repository().join("LICENSE-MIT"))?;
-    // The licence itself, indented, with dots for empty lines.
+    // The copyright format 1.0 indents the text and has a dot for an empty line.
     let (_, terms) = mit
         .split_once("\n\nPermission")
-        .context("LICENSE-MIT has other words")?;
+        .context("LICENSE-MIT has no paragraph that starts with Permission")?;
     let terms: Vec<_> = format!("Permission{terms}")
         .lines()
         .map(|line| format!(" {}", if line.is_empty() { "." } else { line }))
@@ -88,7 +88,8 @@ fn documents(doc: &Path) -> Result<()> {
     let mut date = Command::new("date");
     date.args(["--utc", "--rfc-email", "--date", &at])
         .env("LC_ALL", "C");
-    let date = output(&mut date).with_context(|| format!("SOURCE_DATE_EPOCH: {at} is no time"))?;
+    let date =
+        output(&mut date).with_context(|| format!("SOURCE_DATE_EPOCH: {at} is not a time"))?;
     let debian = doc.join("changelog.Debian");
     let text = format!(
         "tfo ({VERSION}) unstable; urgency=medium\n\n  * What is new is in changelog.gz.\n\n -- {maintainer}  {date}\n"
@@ -97,7 +98,7 @@ fn documents(doc: &Path) -> Result<()> {
     compress(&debian)
 }
 
-/// Puts `.gz` in the file's place, without its time.
+/// Replaces the file by `.gz`, without name and time inside.
 fn compress(path: &Path) -> Result<()> {
     succeed(Command::new("gzip").args(["--best", "--no-name"]).arg(path))
 }
@@ -111,7 +112,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
 }
 
-/// All files below a folder, by name.
+/// All files below a folder, sorted by path.
 pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {

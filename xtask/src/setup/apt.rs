@@ -1,4 +1,4 @@
-//! Packages of Debian and its kin.
+//! Packages of Debian and its derivatives.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use crate::command::{as_root, output, succeed, which};
 
 use super::progress;
 
-/// apt-get, whose lists are brought up to date at most once, and only when they are needed.
+/// apt-get. Its package lists are updated at most once, before the first use.
 pub(super) struct Apt {
     refreshed: bool,
 }
@@ -27,7 +27,7 @@ impl Apt {
         which("apt-get").is_some()
     }
 
-    /// Whether the package can be installed. Nothing can where there is no apt-get.
+    /// Whether the package can be installed; false if there is no apt-get.
     pub(super) fn offers(&mut self, package: &str) -> Result<bool> {
         if !Self::present() {
             return Ok(false);
@@ -41,14 +41,14 @@ impl Apt {
         Ok(policy.is_some_and(|policy| has_candidate(&policy)))
     }
 
-    /// Installs packages, all in one go.
+    /// Installs packages in one run of apt-get.
     pub(super) fn install(&mut self, packages: &[&str]) -> Result<()> {
         if packages.is_empty() {
             return Ok(());
         }
         let packages = packages.join(" ");
         if !Self::present() {
-            bail!("there is no apt-get here: install by other means what Debian calls {packages}");
+            bail!("this system has no apt-get: install the equivalents of Debian's {packages}");
         }
         self.refresh()?;
         progress(&format!("apt-get install {packages}"));
@@ -56,13 +56,13 @@ impl Apt {
         succeed(&mut apt_get(&args)?).with_context(|| format!("apt-get cannot install {packages}"))
     }
 
-    /// Unpacks a package below `folder`, without its dependencies. Nothing is installed or started.
+    /// Downloads a package and unpacks it below `folder`, without its dependencies. Installs and starts nothing.
     pub(super) fn unpack(&mut self, package: &str, folder: &Path) -> Result<()> {
         if !self.offers(package)? {
-            bail!("this system has no package {package}: install what Debian calls so");
+            bail!("this system has no package {package}: install the equivalent of Debian's");
         }
         progress(&format!("unpack {package} in {}", folder.display()));
-        // Emptied first, so that the one package in it is the one to unpack.
+        // Emptied first, so that it holds this package alone.
         let download = folder.join("download");
         let _ = fs::remove_dir_all(&download);
         fs::create_dir_all(&download)?;
@@ -88,7 +88,7 @@ impl Apt {
     }
 }
 
-/// apt-get as root, with few words and no questions. It waits a while for another that is at work.
+/// apt-get as root, quiet and without questions. It waits up to 120 s for another apt-get.
 fn apt_get(args: &str) -> Result<Command> {
     let mut command = as_root("apt-get")?;
     command
@@ -100,7 +100,7 @@ fn apt_get(args: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Whether `apt-cache policy` names a version that can be installed.
+/// Whether the output of `apt-cache policy` names a version that can be installed.
 fn has_candidate(policy: &str) -> bool {
     policy
         .lines()
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_package_is_to_be_had_if_it_has_a_candidate() {
+    fn a_package_with_a_candidate_can_be_installed() {
         assert!(has_candidate(
             "curl:\n  Installed: (none)\n  Candidate: 7.88.1-10"
         ));

@@ -4,37 +4,36 @@ use std::{
     ops::RangeInclusive,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    command::{cargo, output, succeed},
+    command::{cargo, output, succeed, succeeds_within},
     toolchain::{self, CORE_SOURCE, DEBIAN, Linker, Toolchain, rustup},
 };
 
 use super::{apt::Apt, progress};
 
-/// What [`toolchain()`] does where no toolchain has the source of `core`.
+/// The survey's text for [`toolchain()`].
 pub(super) const TOOLCHAIN_PLAN: &str =
     "rustup component add rust-src, or else apt-get install rustc-web rust-web-src";
 
-/// What [`linker`] does.
+/// The survey's text for [`linker`].
 pub(super) const LINKER_PLAN: &str = "cargo install bpf-linker, with apt-get install llvm-*-dev";
 
-/// The linker's version that is installed, and the LLVM versions that it can be built with.
+/// The version of bpf-linker to install, and the LLVM versions that it can be built with.
 const LINKER_VERSION: &str = "0.13.0";
 const LINKER_LLVM: RangeInclusive<u32> = 21..=23;
 
-/// How long rustup may take. Without a way to its server it can try for many minutes.
+/// Time limit for rustup, which may try for many minutes to reach its server.
 const RUSTUP_PATIENCE: Duration = Duration::from_secs(45);
 
-/// Debian's compiler.
+/// The sysroot of Debian's compiler.
 const DEBIAN_PREFIX: &str = "/usr";
 
-/// A toolchain that can build the eBPF program, installed if there is none.
+/// Finds a toolchain that can build the eBPF program, or installs one.
 pub(super) fn toolchain(apt: &mut Apt) -> Result<Toolchain> {
     let candidates = toolchain::candidates()?;
     let linker = Linker::find();
@@ -58,7 +57,7 @@ pub(super) fn toolchain(apt: &mut Apt) -> Result<Toolchain> {
     debian(apt)
 }
 
-/// A linker that can read what the toolchain writes, installed if there is none.
+/// Makes sure of a linker that reads the toolchain's bitcode.
 pub(super) fn linker(apt: &mut Apt, toolchain: &Toolchain) -> Result<()> {
     if Linker::find().is_some_and(|linker| linker.reads(toolchain.llvm)) {
         return Ok(());
@@ -88,14 +87,14 @@ pub(super) fn linker(apt: &mut Apt, toolchain: &Toolchain) -> Result<()> {
     match Linker::find() {
         Some(found) if found.reads(toolchain.llvm) => Ok(()),
         Some(found) => bail!(
-            "{} hides the bpf-linker that was just installed: remove it",
+            "{} comes before the installed bpf-linker in PATH: remove it",
             found.path.display()
         ),
         None => bail!("bpf-linker was installed but does not start"),
     }
 }
 
-/// The LLVM to build the linker with: as new as the toolchain's, and here or to be had.
+/// The LLVM to build the linker with: at least as new as the toolchain's, and installed or available as a package.
 fn llvm_for(toolchain: &Toolchain, apt: &mut Apt) -> Result<Option<u32>> {
     for version in LINKER_LLVM.filter(|version| *version >= toolchain.llvm) {
         if llvm_prefix(version).is_some() || apt.offers(&llvm_package(version))? {
@@ -109,7 +108,7 @@ fn llvm_package(version: u32) -> String {
     format!("llvm-{version}-dev")
 }
 
-/// Where this version of LLVM is, complete with what a linker needs.
+/// The prefix of an installed LLVM of this version, if it has libLLVM.so.
 fn llvm_prefix(version: u32) -> Option<PathBuf> {
     let complete = |prefix: &Path| {
         ["lib", "lib64"]
@@ -126,8 +125,8 @@ fn llvm_prefix(version: u32) -> Option<PathBuf> {
     (config("--version")?.starts_with(&major) && complete(&prefix)).then_some(prefix)
 }
 
-/// Lets rustup add the source of `core` to a toolchain. Without a way to its server, it fails soon
-/// and silently.
+/// Lets rustup add the source of `core` to a toolchain. Failure, such as an unreachable server, is no error: Debian's
+/// toolchain is tried next.
 fn add_source(toolchain: &str) -> bool {
     progress(&format!("rustup component add rust-src, to {toolchain}"));
     let mut command = rustup(&["component", "add", "rust-src", "--toolchain", toolchain]);
@@ -143,27 +142,7 @@ fn add_source(toolchain: &str) -> bool {
     added
 }
 
-/// Whether a command succeeds in time. If it takes longer it is ended.
-fn succeeds_within(command: &mut Command, patience: Duration) -> bool {
-    let Ok(mut child) = command.spawn() else {
-        return false;
-    };
-    let deadline = Instant::now() + patience;
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return status.success(),
-            Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(50)),
-            _ => {
-                // Both fail only if it has ended by itself meanwhile.
-                let _ = child.kill();
-                let _ = child.wait();
-                return false;
-            }
-        }
-    }
-}
-
-/// Debian's compiler with its source, linked into rustup.
+/// Installs Debian's compiler with the source of `core`, and links it into rustup.
 fn debian(apt: &mut Apt) -> Result<Toolchain> {
     let usable = |toolchain: &Toolchain| toolchain.has_core;
     if let Some(found) = Toolchain::inspect(DEBIAN).filter(usable) {
@@ -173,8 +152,8 @@ fn debian(apt: &mut Apt) -> Result<Toolchain> {
     if !(prefix.join("bin/rustc").exists() && prefix.join(CORE_SOURCE).exists()) {
         if !apt.offers("rust-web-src")? {
             bail!(
-                "this system has no package rust-web-src: give rustup a way to \
-                 static.rust-lang.org, and run `rustup component add rust-src`"
+                "there is no package rust-web-src, and rustup cannot reach its server: \
+                 run `rustup component add rust-src` where it can"
             );
         }
         apt.install(&["rustc-web", "rust-web-src"])?;
@@ -184,20 +163,4 @@ fn debian(apt: &mut Apt) -> Result<Toolchain> {
     Toolchain::inspect(DEBIAN).filter(usable).with_context(|| {
         format!("{DEBIAN_PREFIX}/bin/rustc is too old, or the source of its core is not beside it")
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patience_has_an_end() {
-        let second = Duration::from_secs(1);
-        assert!(succeeds_within(&mut Command::new("true"), second));
-        assert!(!succeeds_within(&mut Command::new("false"), second));
-        let start = Instant::now();
-        let mut slow = Command::new("sleep");
-        assert!(!succeeds_within(slow.arg("60"), second / 10));
-        assert!(start.elapsed() < 10 * second);
-    }
 }

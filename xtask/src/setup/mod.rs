@@ -1,11 +1,12 @@
-//! `cargo xtask setup`: what the build and the tests need, installed where it is missing.
+//! `cargo xtask setup`: installs what the build and the tests need and this machine lacks.
 //!
-//! [`survey`] looks and changes nothing. [`apt`] installs packages, [`ebpf`] gets the toolchain and
-//! the linker of the eBPF program, [`prometheus`] what the tests of the metrics ask. The C compiler that
-//! links this very task must have been there before.
+//! [`survey`] finds out what is missing and changes nothing. [`apt`] installs packages, [`ebpf`] the toolchain and
+//! the linker of the eBPF program, [`prometheus`] the server that the tests of the metrics query, [`lints`] what only
+//! `cargo xtask lint` needs. A C compiler is needed earlier, to link this task itself.
 
 mod apt;
 mod ebpf;
+mod lints;
 mod prometheus;
 mod survey;
 
@@ -15,20 +16,21 @@ use anyhow::Result;
 
 use crate::command::which;
 
+pub use self::lints::{cargo_deny, clippy};
 use self::{apt::Apt, survey::Survey};
 
-/// Prints what is there and what will be done, and does it.
+/// Prints what is found and what is missing, and installs the latter.
 ///
 /// # Errors
 ///
-/// Something is missing and cannot be installed.
+/// A tool is missing and cannot be installed.
 pub fn setup() -> Result<()> {
     let survey = Survey::new()?;
     survey.print();
     install(&survey)
 }
 
-/// The same without a word where nothing is missing.
+/// As [`setup`], but prints nothing if nothing is missing.
 ///
 /// # Errors
 ///
@@ -42,11 +44,11 @@ pub fn ensure() -> Result<()> {
     Ok(())
 }
 
-/// Only prints what is there. The exit status is 1 if something is missing.
+/// Prints what is found and what is missing. The exit status is 1 if anything is missing.
 ///
 /// # Errors
 ///
-/// There is no rustup to ask.
+/// rustup is missing.
 pub fn check() -> Result<ExitCode> {
     let survey = Survey::new()?;
     survey.print();
@@ -59,11 +61,11 @@ pub fn check() -> Result<ExitCode> {
     }
 }
 
-/// Installs the packages of those programs that are not there, given as program and package.
+/// Installs the packages of missing programs. Each pair is a program and its package.
 ///
 /// # Errors
 ///
-/// One cannot be installed.
+/// A package cannot be installed.
 pub fn programs(wanted: &[(&str, &str)]) -> Result<()> {
     let missing = wanted
         .iter()
@@ -72,7 +74,7 @@ pub fn programs(wanted: &[(&str, &str)]) -> Result<()> {
     Apt::new().install(&packages)
 }
 
-/// Installs what the survey did not find.
+/// Installs what the survey found missing.
 fn install(survey: &Survey) -> Result<()> {
     if survey.complete() {
         println!("tfo: nothing is missing");
@@ -87,7 +89,7 @@ fn install(survey: &Survey) -> Result<()> {
     Ok(())
 }
 
-/// Says what is being done.
+/// Prints what is being done.
 fn progress(what: &str) {
     println!("tfo: {what}");
 }

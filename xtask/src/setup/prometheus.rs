@@ -1,7 +1,6 @@
-//! Prometheus and its promtool, which the tests of the metrics ask.
+//! Prometheus and promtool, for the tests of the metrics.
 //!
-//! Debian's package is unpacked, not installed: installed, it would start a server on this machine, and
-//! again at every boot.
+//! Debian's package is unpacked, not installed: an installed one starts a server, at every boot too.
 
 use std::path::PathBuf;
 
@@ -11,17 +10,17 @@ use crate::command::{repository, which};
 
 use super::apt::Apt;
 
-/// What [`install`] does.
+/// The survey's text for [`install`].
 pub(super) const PLAN: &str = "unpack Debian's prometheus in target/tools";
 
 const PROGRAMS: [&str; 2] = ["prometheus", "promtool"];
 
-/// Where the tests look first.
+/// The folder in which the tests look first.
 fn folder() -> PathBuf {
     repository().join("target/tools")
 }
 
-/// The folder with both programs: where they were unpacked, or the system's.
+/// The folder of both programs: the unpacked ones, else the system's.
 pub(super) fn find() -> Option<PathBuf> {
     let unpacked = folder().join("usr/bin");
     if PROGRAMS.iter().all(|name| unpacked.join(name).is_file()) {
@@ -31,7 +30,7 @@ pub(super) fn find() -> Option<PathBuf> {
     paths.and_then(|paths| Some(paths.first()?.parent()?.to_owned()))
 }
 
-/// Gets them where they are missing.
+/// Unpacks Debian's package if the programs are missing.
 pub(super) fn install(apt: &mut Apt) -> Result<()> {
     if find().is_some() {
         return Ok(());
@@ -39,6 +38,6 @@ pub(super) fn install(apt: &mut Apt) -> Result<()> {
     apt.unpack("prometheus", &folder())?;
     match find() {
         Some(_) => Ok(()),
-        None => bail!("Debian's prometheus was unpacked and has no promtool"),
+        None => bail!("Debian's package prometheus has no promtool"),
     }
 }

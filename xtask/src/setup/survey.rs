@@ -1,4 +1,4 @@
-//! What is on this machine already.
+//! The tools that the build and the tests need, and which of them this machine has.
 
 use anyhow::Result;
 
@@ -9,14 +9,14 @@ use crate::{
 
 use super::{ebpf, prometheus};
 
-/// Programs that the build and the tests start, and the Debian packages that have them.
+/// Programs that the build or the tests start, and their Debian packages.
 struct Tool {
     name: &'static str,
     programs: &'static [&'static str],
     packages: &'static [&'static str],
 }
 
-const TOOLS: [Tool; 11] = [
+const TOOLS: [Tool; 12] = [
     Tool {
         name: "C compiler",
         programs: &["cc"],
@@ -37,7 +37,7 @@ const TOOLS: [Tool; 11] = [
         programs: &["curl"],
         packages: &["curl"],
     },
-    // etcd-client makes its code from etcd's protocol.
+    // etcd-client generates its code from etcd's protocol.
     Tool {
         name: "protoc",
         programs: &["protoc"],
@@ -54,7 +54,7 @@ const TOOLS: [Tool; 11] = [
         programs: &["openssl"],
         packages: &["openssl"],
     },
-    // A server that the guard's tests ask.
+    // The server in the guard's tests.
     Tool {
         name: "nginx",
         programs: &["nginx"],
@@ -71,6 +71,11 @@ const TOOLS: [Tool; 11] = [
         packages: &["tshark"],
     },
     Tool {
+        name: "codespell",
+        programs: &["codespell"],
+        packages: &["codespell"],
+    },
+    Tool {
         name: "ethtool",
         programs: &["ethtool"],
         packages: &["ethtool"],
@@ -84,20 +89,20 @@ struct Row {
 }
 
 enum State {
-    /// Where or which.
+    /// Its path or version.
     Found(String),
-    /// What will be done about it.
+    /// The command that installs it.
     Missing(String),
 }
 
-/// What is there and what is not.
+/// The result: a row for each tool.
 pub(super) struct Survey {
     rows: Vec<Row>,
     missing_packages: Vec<&'static str>,
 }
 
 impl Survey {
-    /// Looks. Changes nothing.
+    /// Looks for every tool. Installs nothing.
     pub(super) fn new() -> Result<Self> {
         let mut survey = Self {
             rows: Vec::new(),
@@ -118,12 +123,12 @@ impl Survey {
             .all(|row| matches!(row.state, State::Found(_)))
     }
 
-    /// The packages of the programs that are not there.
+    /// The packages of the missing programs.
     pub(super) fn missing_packages(&self) -> Vec<&'static str> {
         self.missing_packages.clone()
     }
 
-    /// Prints a line for everything that was looked for.
+    /// Prints a line for each tool.
     pub(super) fn print(&self) {
         println!("tfo: what the build and the tests need:");
         for Row { name, state } in &self.rows {

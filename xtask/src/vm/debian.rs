@@ -7,8 +7,7 @@ use anyhow::{Context as _, Result};
 use super::Kernel;
 use crate::command::{output, succeed};
 
-/// The newest kernel of a series that the package lists have, under `folder`. What is there already is
-/// taken.
+/// The newest kernel of a series in the package lists, unpacked below `folder` unless it is there already.
 pub(super) fn kernel(series: &str, folder: &Path) -> Result<Kernel> {
     let package = package(series)?;
     let root = folder.join(&package);
@@ -28,7 +27,7 @@ pub(super) fn kernel(series: &str, folder: &Path) -> Result<Kernel> {
     })
 }
 
-/// The newest package of a series: for ordinary machines, not for clouds or real time.
+/// The newest package of a series, without the cloud and real-time flavours.
 fn package(series: &str) -> Result<String> {
     let mut search = Command::new("apt-cache");
     search.args([
@@ -54,7 +53,7 @@ fn is_ordinary(package: &str) -> bool {
             .any(|part| package.contains(part))
 }
 
-/// The numbers in a package's name, by which versions are in order.
+/// The numbers in a package's name, to sort versions by.
 fn numbers(package: &str) -> Vec<u32> {
     package
         .split(|c: char| !c.is_ascii_digit())
@@ -64,7 +63,7 @@ fn numbers(package: &str) -> Vec<u32> {
 
 fn unpack(package: &str, folder: &Path, root: &Path) -> Result<()> {
     println!("tfo: vm: getting {package}");
-    // Half of a package is not mistaken for a whole one.
+    // Renamed when complete, so that an interrupted run leaves no half of a kernel.
     let fresh = folder.join("fresh");
     let _ = fs::remove_dir_all(&fresh);
     fs::create_dir_all(&fresh)?;
@@ -75,7 +74,7 @@ fn unpack(package: &str, folder: &Path, root: &Path) -> Result<()> {
     )?;
     let archive = fs::read_dir(&fresh)?
         .next()
-        .context("apt-get downloaded nothing")??
+        .context("apt-get downloaded no package")??
         .path();
     let unpacked = fresh.join("root");
     succeed(

@@ -1,4 +1,4 @@
-//! A guest from its start to its verdict.
+//! One guest, from boot to verdict.
 
 use std::{
     fmt, fs,
@@ -14,12 +14,12 @@ use anyhow::{Context as _, Result};
 
 use super::Kernel;
 
-/// What the guest says before each suite, and behind the last.
+/// The lines that a guest prints before each suite, and after the last.
 pub(super) const SUITE: &str = "tfo: vm: suite";
 pub(super) const DONE: &str = "tfo: vm: done";
 
 const KVM: &str = "kvm";
-/// In emulation the kernel's check of the timer fails at times, which is why it is left out.
+/// Emulation. The guest boots with `no_timer_check`, as the kernel's check of the timer fails at times.
 const EMULATION: &str = "tcg,thread=multi";
 
 pub(super) struct Guest<'a> {
@@ -27,15 +27,15 @@ pub(super) struct Guest<'a> {
     pub(super) initramfs: &'a Path,
 }
 
-/// How long a guest that has nothing to do may take to start and to end under KVM.
+/// Time limit under KVM for a guest that only boots and shuts down.
 const TRIAL: Duration = Duration::from_secs(30);
 
-/// What the suites came to.
+/// The sum of the suites' results.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
     passed: u64,
     failed: u64,
-    /// All suites ran to their end.
+    /// All suites have ended.
     done: bool,
 }
 
@@ -44,7 +44,7 @@ impl Verdict {
         self.done && self.failed == 0 && self.passed > 0
     }
 
-    /// Takes in a line that the guest wrote.
+    /// Adds the result in a line of the guest's output, if there is one.
     fn read(&mut self, line: &str) {
         if line.trim_end() == DONE {
             self.done = true;
@@ -71,14 +71,14 @@ impl fmt::Display for Verdict {
         if self.done {
             Ok(())
         } else {
-            write!(f, ", and it did not come to an end")
+            write!(f, ", and not all suites ended")
         }
     }
 }
 
 impl Guest<'_> {
-    /// Runs `script` under KVM where that works, else emulated, shows what it writes, and ends it after
-    /// `limit`. `trial` is a script that does nothing; `hear` gets every line.
+    /// Runs `script` under KVM, or emulated if KVM does not work, and prints its output. Kills the guest after `limit`.
+    /// `trial` is an empty script, to try KVM with; `hear` is called with each line.
     pub(super) fn run(
         &self,
         script: &Path,
@@ -86,7 +86,7 @@ impl Guest<'_> {
         limit: Duration,
         mut hear: impl FnMut(&str),
     ) -> Result<Verdict> {
-        // That there is a device does not say that it works, as in a guest of others.
+        // The device may be there and not work, as in a virtual machine without nested virtualisation.
         let kvm = fs::metadata("/dev/kvm").is_ok() && self.boot(KVM, trial, TRIAL, |_| {})?.done;
         let accelerator = if kvm { KVM } else { EMULATION };
         self.boot(accelerator, script, limit, |line| {
@@ -151,7 +151,7 @@ impl Guest<'_> {
             script.display()
         );
         command.args(["-append", &line]);
-        // QEMU's own complaints are of interest only where it was to work.
+        // Without KVM, QEMU's errors explain a failure; with it, the trial may fail.
         let stderr = if accelerator == KVM {
             Stdio::null()
         } else {

@@ -1,4 +1,4 @@
-//! What a guest starts with: just enough to mount this machine's file system.
+//! The initramfs of a guest, which mounts this machine's file system.
 
 use std::{
     fs::{self, File},
@@ -12,12 +12,12 @@ use anyhow::{Context as _, Result};
 use super::Kernel;
 use crate::command::{output, succeed, which};
 
-/// What mounting takes: the bus, the file system and its transport, and the layer in memory above it.
+/// The modules to mount it: bus, file system, transport and overlay.
 const MODULES: [&str; 4] = ["virtio_pci", "9p", "9pnet_virtio", "overlay"];
 
 const INIT: &str = include_str!("init.sh");
 
-/// Makes it, under `folder`.
+/// Makes the archive below `folder`.
 pub(super) fn make(kernel: &Kernel, folder: &Path) -> Result<PathBuf> {
     let root = folder.join("initramfs");
     let _ = fs::remove_dir_all(&root);
@@ -28,7 +28,7 @@ pub(super) fn make(kernel: &Kernel, folder: &Path) -> Result<PathBuf> {
     }
     let busybox = which("busybox").context("busybox is missing: install busybox-static")?;
     fs::copy(busybox, root.join("bin/busybox"))?;
-    // In the order in which they need each other.
+    // In load order: a module comes after those that it needs.
     let mut order = Vec::new();
     for module in MODULES {
         for path in files(kernel, module) {
@@ -66,7 +66,7 @@ pub(super) fn make(kernel: &Kernel, folder: &Path) -> Result<PathBuf> {
     Ok(archive)
 }
 
-/// The files of a module and of those that it needs, these first. None where it is part of the kernel.
+/// The files of a module's dependencies and of the module, in load order; empty if it is built into the kernel.
 fn files(kernel: &Kernel, module: &str) -> Vec<PathBuf> {
     let mut command = Command::new("/usr/sbin/modprobe");
     command

@@ -1,7 +1,7 @@
-//! `cargo xtask vm`: the kernel suites on other kernels, those of Debian's packages, under QEMU.
+//! `cargo xtask vm`: the kernel suites on the kernels of Debian's packages, under QEMU.
 //!
-//! A guest has this machine's file system, read-only, with what it writes kept in memory: the tests and
-//! the tools they call are those of this machine, and only the kernel is another.
+//! A guest mounts this machine's file system read-only, with an overlay in memory: tests and tools are this machine's,
+//! and only the kernel differs.
 
 mod debian;
 mod guest;
@@ -147,11 +147,11 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
 
 /// The suites of these names, or those that are chosen.
 fn chosen(names: &[String]) -> Result<Vec<Suite>> {
-    let named: Vec<_> = names.iter().map(|name| (name.as_str(), None)).collect();
+    let selected: Vec<_> = names.iter().map(|name| (name.as_str(), None)).collect();
     let asked = if names.is_empty() {
         &CHOSEN
     } else {
-        &named[..]
+        &selected[..]
     };
     let mut suites = Vec::new();
     for (suite, filter) in asked {

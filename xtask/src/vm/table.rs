@@ -1,22 +1,22 @@
-//! The table of kernels in docs/reference.md: kernel by feature, of what the runs said.
+//! The table of kernels in docs/reference.md: features by kernel, from the lines that the suites print.
 
 use std::{fs, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
-/// Between these lines of docs/reference.md is the table.
+/// The lines around the table in docs/reference.md.
 const START: &str = "<!-- kernels: `cargo xtask vm --table` writes this -->\n";
 const END: &str = "<!-- kernels end -->\n";
 
-/// How the suites begin to say what a feature comes to; its name and the word follow.
+/// The start of a line that reports a feature. `NAME: RESULT` follows.
 const FEATURE: &str = "tfo: feature: ";
 
-/// What one kernel said.
+/// The features of one kernel.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Features {
     /// As `uname -r` has it.
     release: String,
-    /// Names and what they come to, in the order in which they came.
+    /// Names and results, in the order of the run.
     found: Vec<(String, String)>,
 }
 
@@ -28,7 +28,7 @@ impl Features {
         }
     }
 
-    /// Takes in a line that a suite wrote.
+    /// Adds the feature in a line of a suite's output, if there is one.
     pub(super) fn read(&mut self, line: &str) {
         // The test's name may stand before it.
         let feature = line.split_once(FEATURE);
@@ -37,7 +37,7 @@ impl Features {
         }
     }
 
-    /// Keeps it for the table.
+    /// Writes the features to a file.
     pub(super) fn save(&self, path: &Path) -> Result<()> {
         let mut text = format!("{}\n", self.release);
         for (name, what) in &self.found {
@@ -46,18 +46,22 @@ impl Features {
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// What was kept of the last run that passed.
+    /// Reads a file of [`Features::save`].
     pub(super) fn saved(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| {
             let path = path.display();
-            format!(
-                "{path} is missing: run `cargo xtask vm` first, which keeps there what a run found"
-            )
+            format!("{path} is missing: run `cargo xtask vm`, which writes it")
         })?;
         let mut lines = text.lines();
         let mut features = Self::of(lines.next().unwrap_or_default());
         lines.for_each(|line| features.read(line));
         Ok(features)
+    }
+
+    /// The names of the features that this kernel has and `newer` does not report.
+    fn missing_in<'a>(&'a self, newer: &Self) -> Vec<&'a str> {
+        let names = self.found.iter().map(|(name, _)| name.as_str());
+        names.filter(|name| newer.get(name).is_empty()).collect()
     }
 
     fn get(&self, name: &str) -> &str {
@@ -66,7 +70,7 @@ impl Features {
     }
 }
 
-/// The table of these kernels, in the order of the last one's features.
+/// The table of these kernels. Rows are in the last kernel's order.
 fn table(kernels: &[Features]) -> String {
     let mut header = "| feature |".to_owned();
     let mut rule = "|---|".to_owned();
@@ -85,15 +89,24 @@ fn table(kernels: &[Features]) -> String {
     lines
 }
 
-/// Puts the table of these kernels where the file has its marks.
+/// Puts the table of these kernels between the marks in a file. A later kernel that lacks a feature of one before it
+/// is an error.
 pub(super) fn write(kernels: &[Features], path: &Path) -> Result<()> {
+    for (old, new) in kernels.iter().zip(kernels.iter().skip(1)) {
+        let missing = old.missing_in(new).join(", ");
+        let (old, new) = (&old.release, &new.release);
+        ensure!(
+            missing.is_empty(),
+            "Linux {new} does not report what Linux {old} does: {missing}"
+        );
+    }
     let text = fs::read_to_string(path)?;
     let text = replaced(&text, &table(kernels))
-        .with_context(|| format!("{} has no place for the table of kernels", path.display()))?;
+        .with_context(|| format!("{} has no marks for the table of kernels", path.display()))?;
     Ok(fs::write(path, text)?)
 }
 
-/// The text with another table between the marks, if it has them.
+/// The text with `table` between the marks; `None` if it has no marks.
 fn replaced(text: &str, table: &str) -> Option<String> {
     let (before, rest) = text.split_once(START)?;
     let (_, after) = rest.split_once(END)?;
@@ -112,6 +125,8 @@ mod tests {
         new.read("tfo: feature: traffic control: TCX link");
         new.read("tfo: feature: rotation: yes");
         new.read("test result: ok. 2 passed");
+        assert!(old.missing_in(&new).is_empty());
+        assert_eq!(new.missing_in(&old), ["rotation"]);
         let text = format!("a\n{START}old\n{END}b\n");
         let expected = format!(
             "a\n{START}\n| feature | 6.1 | 6.12 |\n|---|---|---|\n\
