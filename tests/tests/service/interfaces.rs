@@ -44,10 +44,10 @@ fn interfaces_are_followed() -> Result<()> {
     let log = running.end()?.stderr;
     // It may have gone before the service first looked.
     ensure!(
-        log.contains("nic0: is gone") || log.contains("nic0: there is no such interface"),
+        log.contains("nic0: gone") || log.contains("nic0: no such interface"),
         "{log}"
     );
-    for said in ["nic0: is now called nic9", "lo: someone detached"] {
+    for said in ["nic0: renamed to nic9", "lo: another process detached"] {
         ensure!(log.contains(said), "{said}: {log}");
     }
     tfo.done(&["detach", "--all"])?;

@@ -1,4 +1,4 @@
-//! What a driver says of itself: `ethtool` by ioctl(2), which needs no privilege to ask.
+//! Driver queries: `SIOCETHTOOL` of ioctl(2), which takes no privilege.
 
 use std::{ffi::CStr, net::UdpSocket, os::fd::AsRawFd as _};
 
@@ -26,11 +26,11 @@ struct Value {
     data: u32,
 }
 
-/// A structure that the kernel fills in: it begins with the number of its command.
+/// A structure that begins with its command, and that the kernel fills in.
 ///
 /// # Safety
 ///
-/// It is `repr(C)`, and no smaller than what the kernel writes for that command.
+/// It is `repr(C)` and at least as large as what the kernel writes for that command.
 unsafe trait Request {}
 
 // SAFETY: field by field the kernel's `struct ethtool_drvinfo`.
@@ -38,7 +38,7 @@ unsafe impl Request for Driver {}
 // SAFETY: field by field the kernel's `struct ethtool_value`.
 unsafe impl Request for Value {}
 
-/// The name of an interface's driver; `None` where it has none or does not say.
+/// The name of the interface's driver; `None` where the driver does not tell.
 pub fn driver(interface: &str) -> Option<String> {
     let mut driver = Driver {
         command: GET_DRIVER,
@@ -55,7 +55,7 @@ pub fn driver(interface: &str) -> Option<String> {
     name.ok().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// Whether the device checks the checksums of what it receives; `None` where it does not say.
+/// Receive checksum offload is on; `None` where the driver does not tell.
 pub fn rx_checksum(interface: &str) -> Option<bool> {
     let mut value = Value {
         command: GET_RX_CHECKSUM,
@@ -71,7 +71,7 @@ fn ask<T: Request>(interface: &str, request: &mut T) -> Option<()> {
         .or_else(|_| UdpSocket::bind(("0.0.0.0", 0)))
         .ok()?;
     let mut name = [0; libc::IFNAMSIZ];
-    // The last byte stays 0.
+    // The last byte has to stay 0.
     if interface.len() >= name.len() {
         return None;
     }
@@ -84,8 +84,8 @@ fn ask<T: Request>(interface: &str, request: &mut T) -> Option<()> {
             ifru_data: std::ptr::from_mut(request).cast(),
         },
     };
-    // SAFETY: the socket is open, the name ends with a 0, and the kernel writes what the command at the
-    // head of `request` says, for which `Request` vouches.
+    // SAFETY: the socket is open, the name ends with a 0, and `Request` guarantees that the structure holds
+    // what the kernel writes for its command.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw const ifreq) };
     (result == 0).then_some(())
 }
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_has_no_driver() {
+    fn an_absent_interface_has_no_driver() {
         assert_eq!(driver("no-such-if0"), None);
         assert_eq!(driver("a-name-longer-than-any"), None);
         assert_eq!(rx_checksum("no-such-if0"), None);

@@ -1,4 +1,4 @@
-//! Network interfaces and the XDP programs that they have: rtnetlink's `RTM_GETLINK`.
+//! Network interfaces and their XDP programs: rtnetlink's `RTM_GETLINK`.
 
 use std::{io, pin::Pin};
 
@@ -16,25 +16,25 @@ use tfo_common::wire::Link;
 use super::netlink::ask;
 use crate::model::AttachMode;
 
-/// Of `if_link.h`.
+/// `linux/if_link.h`.
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
-/// Why interfaces could not be listed.
+/// Interfaces could not be listed.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// No netlink socket.
     #[error("cannot ask the kernel for its interfaces: {0}")]
     Socket(#[from] io::Error),
-    /// The kernel's word.
+    /// The kernel's error.
     #[error("cannot ask the kernel for its interfaces: {0}")]
     Netlink(#[from] rtnetlink::Error),
-    /// There is no such interface.
-    #[error("interface {name}: there is none of that name here: it has {have}", have = have.join(", "))]
+    /// No interface has this name.
+    #[error("interface {name}: no such interface here: there are {have}", have = have.join(", "))]
     Unknown {
         /// The name asked for.
         name: String,
-        /// The names that there are.
+        /// The names of the existing interfaces.
         have: Vec<String>,
     },
 }
@@ -44,32 +44,32 @@ pub enum LinkError {
 pub struct AttachedXdp {
     /// The program's id.
     pub program_id: u32,
-    /// How it runs.
+    /// The mode in which it runs.
     pub mode: AttachMode,
 }
 
 /// A network interface.
 #[derive(Clone, Debug)]
 pub struct Interface {
-    /// Its index, which stays when it is renamed.
+    /// Stays when the interface is renamed.
     pub index: u32,
-    /// Its name.
+    /// Unique within the namespace.
     pub name: String,
-    /// Whether it is administratively up.
+    /// Administratively up (`IFF_UP`).
     pub up: bool,
-    /// The most bytes of a packet, without what stands in front of it.
+    /// Bytes, without the link-layer header.
     pub mtu: u32,
-    /// Its XDP program. Where it has several, the driver's.
+    /// The XDP program; the native one where there are several.
     pub xdp: Option<AttachedXdp>,
-    /// What stands in front of its packets; as an error, a link layer that is not read.
+    /// The link layer; `Err` with its name where the data path cannot parse it.
     pub link: Result<Link, String>,
 }
 
-/// The interfaces of the calling thread's namespace.
+/// Lists the interfaces of the calling thread's namespace.
 ///
 /// # Errors
 ///
-/// [`LinkError`] where the kernel does not say.
+/// [`LinkError`] where rtnetlink fails.
 pub async fn list() -> Result<Vec<Interface>, LinkError> {
     let (connection, handle, _) = rtnetlink::new_connection()?;
     let connection = tokio::spawn(connection);
@@ -78,11 +78,11 @@ pub async fn list() -> Result<Vec<Interface>, LinkError> {
     Ok(links.into_iter().filter_map(interface).collect())
 }
 
-/// Takes the XDP program off an interface to which no link holds it.
+/// Detaches an XDP program that no link holds.
 ///
 /// # Errors
 ///
-/// The kernel's word.
+/// The kernel's error.
 pub fn remove_xdp(index: u32, mode: AttachMode) -> io::Result<()> {
     let flags = match mode {
         AttachMode::Generic => XDP_FLAGS_SKB_MODE,
@@ -96,7 +96,7 @@ pub fn remove_xdp(index: u32, mode: AttachMode) -> io::Result<()> {
     ask(request, NLM_F_REQUEST | NLM_F_ACK).map(drop)
 }
 
-/// Tells that interfaces of the calling thread's namespace came, changed or went: rtnetlink's group
+/// Notifies of interfaces that come, change or go in the calling thread's namespace: rtnetlink's group
 /// `RTNLGRP_LINK`.
 pub struct Monitor {
     messages: Pin<Box<dyn Stream<Item = ()> + Send>>,
@@ -104,7 +104,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Listens from now on.
+    /// Subscribes.
     ///
     /// # Errors
     ///
@@ -119,8 +119,8 @@ impl Monitor {
         })
     }
 
-    /// Waits for the next change; what else has changed by then is told with it. `false` where there will be
-    /// none any more, and another monitor is needed: the kernel had more to tell than the socket holds.
+    /// Waits for the next change, and merges the changes that are queued with it. `false` where the socket
+    /// overflowed: changes were lost, and a new monitor is needed.
     pub async fn changed(&mut self) -> bool {
         let mut more = self.messages.next().await.is_some();
         while let Some(next) = self.messages.next().now_or_never() {
@@ -139,11 +139,11 @@ impl Drop for Monitor {
     }
 }
 
-/// The interface of that name.
+/// Finds an interface by name.
 ///
 /// # Errors
 ///
-/// [`LinkError::Unknown`] where there is none.
+/// [`LinkError::Unknown`] where there is none; others where rtnetlink fails.
 pub async fn find(name: &str) -> Result<Interface, LinkError> {
     let mut interfaces = list().await?;
     match interfaces.iter().position(|each| each.name == name) {

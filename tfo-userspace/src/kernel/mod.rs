@@ -1,4 +1,4 @@
-//! What the running kernel says and takes: one file per interface of it.
+//! Interfaces of the running kernel that neither aya nor rustix covers: sysctls, procfs, netlink, BTF, ioctls.
 
 pub mod bpf;
 pub mod clock;

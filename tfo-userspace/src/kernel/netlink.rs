@@ -1,4 +1,4 @@
-//! Single requests to rtnetlink, for what rtnetlink's own requests do not cover.
+//! One request to rtnetlink at a time, for messages that the rtnetlink crate has no call for.
 
 use std::io;
 
@@ -8,11 +8,11 @@ use rtnetlink::{
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 
-/// Sends a request, and takes the answers until the last one.
+/// Sends a request and collects the replies up to `NLMSG_DONE` or an acknowledgement.
 ///
 /// # Errors
 ///
-/// The kernel's word, or that of socket(2), send(2) or recv(2).
+/// The kernel's error, or one of socket(2), send(2) or recv(2).
 pub(super) fn ask(
     request: RouteNetlinkMessage,
     flags: u16,
@@ -26,7 +26,7 @@ pub(super) fn ask(
     let mut bytes = vec![0; request.buffer_len()];
     request.serialize(&mut bytes);
     socket.send(&bytes, 0)?;
-    let mut answers = Vec::new();
+    let mut replies = Vec::new();
     loop {
         let (bytes, _) = socket.recv_from_full()?;
         let mut rest = bytes.as_slice();
@@ -34,8 +34,8 @@ pub(super) fn ask(
             let message = NetlinkMessage::deserialize(rest).map_err(io::Error::other)?;
             match message.payload {
                 NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(answers),
-                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(replies),
+                NetlinkPayload::InnerMessage(reply) => replies.push(reply),
                 _ => {}
             }
             let length = (message.header.length as usize).next_multiple_of(4);

@@ -1,4 +1,4 @@
-//! Network namespaces: entering one, and telling them apart.
+//! Network namespaces: entering one, and its cookie.
 
 use std::{
     fs::File,
@@ -9,41 +9,41 @@ use std::{
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Where `ip netns add` keeps the names.
+/// Directory of the namespaces that `ip netns add` makes.
 const NAMED: &str = "/run/netns";
 
-/// Why a namespace could not be entered.
+/// A namespace could not be entered or identified.
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
-    /// There is none of that name, or no file at that path.
-    #[error("network namespace {name}: there is none at {path}: `ip netns list` shows those that exist", path = path.display())]
+    /// No namespace of this name, or no file at this path.
+    #[error("network namespace {name}: {path} does not exist: `ip netns list` shows those that do", path = path.display())]
     Missing {
-        /// What the user called it.
+        /// As the user gave it.
         name: String,
-        /// Where it would be.
+        /// The file that does not exist.
         path: PathBuf,
     },
-    /// It is there, but cannot be entered.
+    /// Exists, but cannot be entered.
     #[error("network namespace {name}: cannot enter {path}: {source}", path = path.display())]
     Enter {
-        /// What the user called it.
+        /// As the user gave it.
         name: String,
         /// The file that was opened.
         path: PathBuf,
-        /// The kernel's word.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The current one cannot be told from others.
+    /// The calling thread's namespace cannot be identified.
     #[error("cannot identify the network namespace (SO_NETNS_COOKIE, Linux 5.14): {0}")]
     Cookie(io::Error),
 }
 
-/// Moves the calling thread into a namespace: one of `ip netns`, by name, or any, by the path of a
-/// file (`/proc/PID/ns/net`).
+/// Moves the calling thread into a namespace, by its `ip netns` name or by the path of a file
+/// (`/proc/PID/ns/net`).
 ///
 /// # Errors
 ///
-/// [`NetnsError`] where it does not exist or may not be entered.
+/// [`NetnsError::Missing`] or [`NetnsError::Enter`].
 pub fn enter(name: &str) -> Result<(), NetnsError> {
     let path = if name.contains('/') {
         PathBuf::from(name)
@@ -66,7 +66,7 @@ pub fn enter(name: &str) -> Result<(), NetnsError> {
         .map_err(|error| enter(error.into()))
 }
 
-/// A number that the calling thread's namespace has, and no other since the machine started.
+/// `SO_NETNS_COOKIE` of the calling thread's namespace: unique until the next boot.
 ///
 /// # Errors
 ///

@@ -4,30 +4,30 @@ use std::{collections::BTreeMap, fs, io};
 
 use tfo_common::counters::Counter;
 
-/// Of the calling thread's namespace; `/proc/net` would be the whole process's.
+/// The calling thread's namespace; `/proc/net` is that of the process's main thread.
 const PATH: &str = "/proc/thread-self/net/netstat";
 const GROUP: &str = "TcpExt:";
 
-/// Why the kernel's counters could not be read.
+/// The kernel's counters could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum NetstatError {
-    /// The file cannot be read.
+    /// The file is not readable.
     #[error("cannot read the kernel's counters from {PATH}: {0}")]
     Read(#[from] io::Error),
-    /// It has no such row, or not a number there.
+    /// No such counter, or not a number.
     #[error("{PATH} has no counter {0}: this kernel has no TCP Fast Open")]
     Missing(&'static str),
 }
 
-/// The kernel's value of every counter in [`Counter::MIRRORED`], in that order.
+/// The kernel's values of the counters in [`Counter::MIRRORED`], in that order.
 pub type KernelCounters = [u64; Counter::MIRRORED.len()];
 
-/// All rows of `TcpExt` at one time, by name.
+/// The counters of `TcpExt` by name, read at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TcpExt(BTreeMap<String, u64>);
 
 impl TcpExt {
-    /// Reads them for the calling thread's network namespace.
+    /// Reads the counters of the calling thread's network namespace.
     ///
     /// # Errors
     ///
@@ -36,7 +36,7 @@ impl TcpExt {
         Ok(Self::parse(&fs::read_to_string(PATH)?))
     }
 
-    /// The file holds pairs of lines: names, then values, both behind the group's name.
+    /// The file has pairs of lines: names, then values, each after the group's name.
     fn parse(text: &str) -> Self {
         let mut lines = text.lines().filter_map(|line| line.strip_prefix(GROUP));
         let names = lines.next().unwrap_or_default().split_whitespace();
@@ -48,12 +48,12 @@ impl TcpExt {
         )
     }
 
-    /// The value of a row; `None` where this kernel has none of that name.
+    /// A counter's value; `None` where this kernel has none of this name.
     pub fn get(&self, name: &str) -> Option<u64> {
         self.0.get(name).copied()
     }
 
-    /// Those that the data path mirrors.
+    /// The counters that the data path mirrors.
     ///
     /// # Errors
     ///
@@ -68,7 +68,7 @@ impl TcpExt {
     }
 }
 
-/// Reads those that the data path mirrors, for the calling thread's network namespace.
+/// Reads the counters that the data path mirrors, of the calling thread's network namespace.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Whether this kernel and this process can do what the data path needs.
+//! Prerequisites: capabilities, bpf(2), BTF, the BPF file system.
 
 use std::{io, path::Path};
 
@@ -10,16 +10,16 @@ use rustix::{
     thread::{CapabilitySet, capabilities},
 };
 
-/// Where the BPF file system is mounted.
+/// Mount point of the BPF file system.
 pub const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
-/// The kernel's own types.
+/// The kernel's BTF.
 pub const BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// What is missing.
+/// A prerequisite is missing.
 #[derive(Debug, thiserror::Error)]
 pub enum SupportError {
-    /// The process may not do it.
+    /// The process lacks a capability.
     #[error(
         "not permitted: tfo needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: run it as root, with sudo"
     )]
@@ -27,7 +27,7 @@ pub enum SupportError {
     /// bpf(2) does not work.
     #[error("this kernel has no BPF ({0}): it needs CONFIG_BPF_SYSCALL and Linux 6.1 or later")]
     Bpf(io::Error),
-    /// The kernel's types are not to be had.
+    /// The kernel has no BTF.
     #[error("this kernel has no BTF ({BTF} is missing): it needs CONFIG_DEBUG_INFO_BTF")]
     Btf,
     /// The BPF file system cannot be mounted.
@@ -37,11 +37,11 @@ pub enum SupportError {
     Bpffs(io::Error),
 }
 
-/// Checks that the process may load programs and that the kernel can take them.
+/// Checks all prerequisites, and mounts the BPF file system where it is not mounted.
 ///
 /// # Errors
 ///
-/// [`SupportError`], naming the first thing that is missing.
+/// [`SupportError`] for the first one that is missing.
 pub fn check() -> Result<(), SupportError> {
     privileges()?;
     if let Err(error) = is_map_supported(MapType::Array) {
@@ -53,7 +53,7 @@ pub fn check() -> Result<(), SupportError> {
     bpffs()
 }
 
-/// Checks the process's capabilities.
+/// Checks the capabilities of the process.
 ///
 /// # Errors
 ///
@@ -66,7 +66,7 @@ pub fn privileges() -> Result<(), SupportError> {
     }
 }
 
-/// The names of the capabilities that the process needs and does not have.
+/// The names of the needed capabilities that the process lacks.
 pub fn missing_capabilities() -> Vec<&'static str> {
     let has = effective();
     let needed = [
@@ -78,7 +78,7 @@ pub fn missing_capabilities() -> Vec<&'static str> {
     missing.map(|(name, _)| name).collect()
 }
 
-/// Whether the process may mount file systems.
+/// The process has `CAP_SYS_ADMIN`, and so may mount file systems.
 pub fn may_mount() -> bool {
     effective().contains(CapabilitySet::SYS_ADMIN)
 }
@@ -87,20 +87,20 @@ fn effective() -> CapabilitySet {
     capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective)
 }
 
-/// Mounts the BPF file system where it is not, as every BPF loader does.
+/// Mounts the BPF file system, as other BPF loaders do.
 fn bpffs() -> Result<(), SupportError> {
     if is_bpffs() {
         return Ok(());
     }
     match mount("bpf", BPFFS, "bpf", MountFlags::empty(), None) {
         Ok(()) => Ok(()),
-        // Another process was quicker.
+        // Another process mounted it.
         Err(Errno::BUSY) if is_bpffs() => Ok(()),
         Err(error) => Err(SupportError::Bpffs(error.into())),
     }
 }
 
-/// Whether the BPF file system is mounted.
+/// The BPF file system is mounted at [`BPFFS`].
 pub fn is_bpffs() -> bool {
     statfs(BPFFS).is_ok_and(|fs| fs.f_type == BPFFS_MAGIC)
 }

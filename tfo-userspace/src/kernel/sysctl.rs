@@ -14,44 +14,44 @@ const MODE: &str = "/proc/sys/net/ipv4/tcp_fastopen";
 const KEY: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
 const SYN_COOKIES: &str = "/proc/sys/net/ipv4/tcp_syncookies";
 
-/// Why a sysctl could not be read or written.
+/// A sysctl could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum SysctlError {
-    /// It cannot be read.
+    /// Not readable.
     #[error("cannot read {path}: {source}")]
     Read {
         /// The file.
         path: &'static str,
-        /// The kernel's word.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// It cannot be written.
+    /// Not writable.
     #[error("cannot write {path}: {source}")]
     Write {
         /// The file.
         path: &'static str,
-        /// The kernel's word.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// It does not hold what the kernel's documentation says.
+    /// Not a number.
     #[error("{path} holds {text:?}, not a number")]
     Number {
         /// The file.
         path: &'static str,
-        /// What it holds.
+        /// Its content.
         text: String,
     },
-    /// It does not hold a key.
+    /// Not a key pair.
     #[error("{KEY}: {0}")]
     Key(#[from] KeyTextError),
 }
 
-/// What `net.ipv4.tcp_fastopen` lets the host do.
+/// The bits of `net.ipv4.tcp_fastopen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mode(pub u32);
 
 impl Mode {
-    /// Listeners take Fast Open.
+    /// Bit 0x2: listeners take Fast Open.
     pub const fn server(self) -> bool {
         self.0 & SERVER != 0
     }
@@ -68,7 +68,7 @@ impl Mode {
         })
     }
 
-    /// Listeners take data from any SYN, without a cookie: also from a source that is not its sender.
+    /// Bits 0x2 and 0x200: listeners take data from any SYN without a cookie, also from a spoofed source.
     pub const fn no_cookie(self) -> bool {
         self.server() && self.0 & NO_COOKIE != 0
     }
@@ -83,7 +83,7 @@ pub fn mode() -> Result<Mode, SysctlError> {
     number(MODE).map(Mode)
 }
 
-/// Reads `net.ipv4.tcp_syncookies`: 0 for never, 1 while a SYN queue is full, 2 for always.
+/// Reads `net.ipv4.tcp_syncookies`: 0 never, 1 while a SYN queue is full, 2 always.
 ///
 /// # Errors
 ///
@@ -98,24 +98,22 @@ fn number(path: &'static str) -> Result<u32, SysctlError> {
     number.map_err(|_| SysctlError::Number { path, text })
 }
 
-/// Reads `net.ipv4.tcp_fastopen_key`; `None` where it is all zeros, which means that the kernel has
-/// no key yet.
+/// Reads `net.ipv4.tcp_fastopen_key`; `None` where it is all zeros: the kernel has no key yet.
 ///
 /// # Errors
 ///
-/// [`SysctlError`] where it cannot be read: it needs root.
+/// [`SysctlError`] where it cannot be read, which takes root.
 pub fn key() -> Result<Option<KeyPair>, SysctlError> {
     let text = fs::read_to_string(KEY).map_err(|source| SysctlError::Read { path: KEY, source })?;
     let pair = KeyPair::parse(&Zeroizing::new(text))?;
     Ok((!pair.is_zero()).then_some(pair))
 }
 
-/// Writes `net.ipv4.tcp_fastopen_key`. It is one write(2): the kernel takes both keys at once, or
-/// neither.
+/// Writes `net.ipv4.tcp_fastopen_key` in one write(2): the kernel takes both keys or neither.
 ///
 /// # Errors
 ///
-/// [`SysctlError`] where it cannot be written. The old keys are then still in force.
+/// [`SysctlError`] where it cannot be written; the previous keys then stay in force.
 pub fn set_key(pair: &KeyPair) -> Result<(), SysctlError> {
     let text = pair.to_text();
     let write = || {

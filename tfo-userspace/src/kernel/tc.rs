@@ -1,5 +1,5 @@
-//! Filters on the clsact qdisc, where traffic control takes programs before Linux 6.6: rtnetlink's
-//! `RTM_GETTFILTER` and its kin.
+//! Filters of the clsact qdisc, which TC programs use before Linux 6.6: rtnetlink's `RTM_GETTFILTER`,
+//! `RTM_DELTFILTER` and `RTM_DELQDISC`.
 
 use std::io;
 
@@ -13,28 +13,28 @@ use rtnetlink::{
 
 use super::netlink::ask;
 
-/// `TCA_BPF_ID`: a filter's program.
+/// `TCA_BPF_ID`: the id of a filter's program.
 const PROGRAM_ID: u16 = 11;
 
-/// A filter on what an interface receives.
+/// An ingress filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// Its place: lower ones come first.
+    /// Lower ones run first.
     pub priority: u16,
-    /// What tells it from others of that priority.
+    /// Unique within its priority.
     pub handle: u32,
-    /// Which classifier it is, such as `bpf` or `flower`.
+    /// The classifier, such as `bpf` or `flower`.
     pub kind: String,
-    /// Its program, if it is one.
+    /// The id of its program, for the classifier `bpf`.
     pub program_id: Option<u32>,
 }
 
-/// The filters on what the interface of that index receives, in the calling thread's namespace; none where
-/// there is no such interface, or no clsact qdisc on it.
+/// The ingress filters of the interface of this index in the calling thread's namespace; none where there is no
+/// such interface, or it has no clsact qdisc.
 ///
 /// # Errors
 ///
-/// As socket(2), send(2) and recv(2) have them.
+/// Those of socket(2), send(2) and recv(2).
 pub fn filters(index: u32) -> io::Result<Vec<Filter>> {
     let messages = dump(index, TcHandle::MIN_INGRESS)?;
     let filters = messages.iter().map(|message| Filter {
@@ -43,15 +43,15 @@ pub fn filters(index: u32) -> io::Result<Vec<Filter>> {
         kind: message.attributes.iter().find_map(kind).unwrap_or_default(),
         program_id: message.attributes.iter().find_map(program_id),
     });
-    // A priority of its own is told beside its filters, with the handle 0.
+    // The kernel also lists each priority, with the handle 0.
     Ok(filters.filter(|filter| filter.handle != 0).collect())
 }
 
-/// Removes a filter.
+/// Removes a filter of the interface of this index.
 ///
 /// # Errors
 ///
-/// The kernel's word.
+/// The kernel's error.
 pub fn remove_filter(index: u32, filter: &Filter) -> io::Result<()> {
     let mut message = on(index, TcHandle::MIN_INGRESS);
     message.header.handle = filter.handle.into();
@@ -61,11 +61,11 @@ pub fn remove_filter(index: u32, filter: &Filter) -> io::Result<()> {
     ask(request, NLM_F_REQUEST | NLM_F_ACK).map(drop)
 }
 
-/// Removes an interface's clsact qdisc, unless it has filters.
+/// Removes the interface's clsact qdisc, unless it has filters.
 ///
 /// # Errors
 ///
-/// The kernel's word.
+/// The kernel's error.
 pub fn remove_unused_clsact(index: u32) -> io::Result<()> {
     for minor in [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS] {
         if !dump(index, minor)?.is_empty() {
@@ -110,7 +110,7 @@ fn dump(index: u32, minor: u16) -> io::Result<Vec<TcMessage>> {
         .collect())
 }
 
-/// A message about what is below an interface's clsact qdisc.
+/// A message with the interface's clsact qdisc as the parent.
 fn on(index: u32, minor: u16) -> TcMessage {
     let mut message = TcMessage::default();
     message.header.index = index.cast_signed();

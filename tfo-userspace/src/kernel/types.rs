@@ -1,4 +1,4 @@
-//! Where the running kernel keeps its fields: its own BTF, `/sys/kernel/btf/vmlinux`.
+//! Offsets of the running kernel's structure fields, from its BTF (`/sys/kernel/btf/vmlinux`).
 
 use aya::util::KernelVersion;
 use btf::{Btf, FlattenedType, StructMember, Type};
@@ -6,37 +6,37 @@ use tfo_common::maps::SocketOffsets;
 
 use super::support::BTF;
 
-/// The kernel's reader of signatures, and the fewest bytes of options that it still looks at: what the
-/// shortest signature takes that it knows.
-const SIGNATURES_READER: &str = "tcp_do_parse_auth_options";
+/// The kernel's parser of TCP-MD5 and TCP-AO options, and the fewest option bytes that it looks at: the length of
+/// the shortest option it knows.
+const SIGNATURE_PARSER: &str = "tcp_do_parse_auth_options";
 const MD5_SIZE: u32 = 18;
 const AUTHENTICATION_MIN: u32 = 5;
 
-/// Why a field's place is not known.
+/// A field's offset is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum TypesError {
-    /// The BTF cannot be read.
+    /// The BTF is not readable.
     #[error("cannot read the kernel's types from {BTF}: {0}")]
     Read(#[source] btf::Error),
-    /// There is no such field.
+    /// The kernel has no such field.
     #[error("this kernel has no {0}")]
     Missing(String),
 }
 
-/// The kernel's types.
+/// The kernel's BTF.
 pub struct KernelTypes(Btf);
 
-/// A field's place in a structure.
+/// A field of a structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Field {
-    /// Bits from the structure's start.
+    /// Offset in bits.
     bits: u32,
-    /// Its type.
+    /// BTF id of the type.
     type_id: u32,
 }
 
 impl KernelTypes {
-    /// Reads them. It takes some tenths of a second.
+    /// Parses the BTF, which takes some tenths of a second.
     ///
     /// # Errors
     ///
@@ -45,23 +45,21 @@ impl KernelTypes {
         Ok(Self(Btf::from_file(BTF).map_err(TypesError::Read)?))
     }
 
-    /// Where the fields are that decide about Fast Open at a listener.
+    /// Offsets of the fields that decide on Fast Open and on the guard's SYN-ACKs.
     ///
     /// # Errors
     ///
-    /// [`TypesError::Missing`], naming the first one that this kernel does not have.
+    /// [`TypesError::Missing`] with the first field that this kernel lacks.
     pub fn socket_offsets(&self) -> Result<SocketOffsets, TypesError> {
         let no_cookie = self.field("tcp_sock", "fastopen_no_cookie")?;
         let accept = |path: &str| {
             let path = format!("icsk_accept_queue.{path}");
             self.byte("inet_connection_sock", &path)
         };
-        // The verifier of Linux 6.1 refuses to load an element of an array whose type has another name; that
-        // of 6.12 does not.
-        // Configured or not: CONFIG_TCP_MD5SIG, CONFIG_TCP_AO.
+        // Absent without CONFIG_TCP_MD5SIG and CONFIG_TCP_AO.
         let md5_keys = self.byte("tcp_sock", "md5sig_info").ok();
         let authentication_keys = self.byte("tcp_sock", "ao_info").ok();
-        let fault_from = match (self.has(SIGNATURES_READER), authentication_keys) {
+        let fault_from = match (self.has(SIGNATURE_PARSER), authentication_keys) {
             (false, _) => 0,
             (true, None) => MD5_SIZE,
             (true, Some(_)) => AUTHENTICATION_MIN,
@@ -98,7 +96,7 @@ impl KernelTypes {
             next: self.byte("inet_timewait_sock", "__tw_common.skc_tw_rcv_nxt")?,
             clock: self.byte("tcp_timewait_sock", "tw_ts_recent")?,
             clock_stamp: self.byte("tcp_timewait_sock", "tw_ts_recent_stamp")?,
-            // No type tells: the field that was to exempt it stayed.
+            // No field tells them apart: the one that exempts a socket is present in both.
             checks_reopened: is_before(6, 10).into(),
             state: self.byte("sock_common", "skc_state")?,
             family: self.byte("sock_common", "skc_family")?,
@@ -108,20 +106,20 @@ impl KernelTypes {
         })
     }
 
-    /// Whether there is a structure or a function of that name.
+    /// The kernel has a structure or a function of this name.
     pub fn has(&self, name: &str) -> bool {
         let named = |each: &&FlattenedType| each.name.as_deref() == Some(name);
         let mut types = self.0.get_types().iter().filter(named);
         types.any(|each| each.is_function || members(each).is_some())
     }
 
-    /// A field's byte.
+    /// A field's offset in bytes.
     fn byte(&self, structure: &str, path: &str) -> Result<u32, TypesError> {
         Ok(self.field(structure, path)?.bits / 8)
     }
 
-    /// A field's place, by the names on the way to it. A structure or union without a name is passed
-    /// through, as in C.
+    /// A field by its path, such as `icsk_accept_queue.qlen`. Anonymous structures and unions are transparent, as
+    /// in C.
     fn field(&self, structure: &str, path: &str) -> Result<Field, TypesError> {
         let missing = || TypesError::Missing(format!("struct {structure}, field {path}"));
         let found = self
@@ -162,7 +160,7 @@ impl KernelTypes {
     }
 }
 
-/// Whether the running kernel is older than that. One that does not tell is taken for old.
+/// The running kernel is older than this; `true` where its version is unknown.
 fn is_before(major: u8, minor: u8) -> bool {
     KernelVersion::current().map_or(true, |running| {
         running < KernelVersion::new(major, minor, 0)
@@ -180,7 +178,7 @@ fn members(of: &FlattenedType) -> Option<&[StructMember]> {
 mod tests {
     use super::*;
 
-    /// Places that no configuration of the kernel changes.
+    /// Offsets that do not depend on the kernel's configuration.
     #[test]
     fn finds_fields_by_name() {
         let types = KernelTypes::read().unwrap();

@@ -1,24 +1,24 @@
-//! The scale of the windows that the kernel will advertise.
+//! The window scale that the kernel advertises.
 
 use std::fs;
 
-const RECEIVE_BUFFERS: &str = "/proc/sys/net/ipv4/tcp_rmem";
-const MOST: &str = "/proc/sys/net/core/rmem_max";
-/// `net.core.rmem_max` where nobody set it, for a network namespace that does not show it.
-const USUAL_MOST: u32 = 212_992;
-/// What `net.ipv4.tcp_rmem` ends with where it cannot be read.
-const USUAL_BUFFER: u32 = 6_291_456;
+const TCP_RMEM: &str = "/proc/sys/net/ipv4/tcp_rmem";
+const RMEM_MAX: &str = "/proc/sys/net/core/rmem_max";
+/// Default of `net.core.rmem_max`, for a network namespace that does not show it.
+const DEFAULT_RMEM_MAX: u32 = 212_992;
+/// Default maximum of `net.ipv4.tcp_rmem`.
+const DEFAULT_TCP_RMEM: u32 = 6_291_456;
 
-/// The scale that the kernel chooses in the calling thread's namespace for listeners whose receive buffer has
-/// no size of its own (`tcp_select_initial_window`).
+/// The window scale in the calling thread's namespace, for listeners without `SO_RCVBUF`
+/// (`tcp_select_initial_window`).
 pub fn scale() -> u8 {
     let read = |path| {
         let text = fs::read_to_string(path).ok()?;
         text.split_whitespace().last()?.parse().ok()
     };
     of(
-        read(RECEIVE_BUFFERS).unwrap_or(USUAL_BUFFER),
-        read(MOST).unwrap_or(USUAL_MOST),
+        read(TCP_RMEM).unwrap_or(DEFAULT_TCP_RMEM),
+        read(RMEM_MAX).unwrap_or(DEFAULT_RMEM_MAX),
     )
 }
 
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn scales_are_the_kernels() {
-        // What Linux 6.18 advertised for these sysctls.
+        // As Linux 6.18 advertised for these sysctls.
         assert_eq!(of(6_291_456, 212_992), 7);
         assert_eq!(of(33_554_432, 4_194_304), 10);
         assert_eq!(of(4096, 212_992), 2);

@@ -1,47 +1,45 @@
-//! What XDP an interface's driver takes: the generic netlink family `netdev` (Linux 6.3), which tells it
-//! without attaching anything.
+//! XDP features of a driver: the generic netlink family `netdev` (Linux 6.3).
 
 use std::io;
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
 
-/// Of `linux/genetlink.h`: the family that knows the families.
+/// `linux/genetlink.h`: the control family, which resolves family names.
 const CONTROL: u16 = 16;
 const GET_FAMILY: u8 = 3;
 const FAMILY_ID: u16 = 1;
 const FAMILY_NAME: u16 = 2;
-/// Of `linux/netdev.h`.
+/// `linux/netdev.h`.
 const GET_DEVICE: u8 = 1;
 const IFINDEX: u16 = 1;
 const XDP_FEATURES: u16 = 3;
-/// Of `linux/netlink.h`.
+/// `linux/netlink.h`.
 const REQUEST: u16 = 1;
 const ERROR: u16 = 2;
 const HEADER: usize = 16;
 const GENERIC_HEADER: usize = 4;
 
-/// What a driver takes.
+/// `enum netdev_xdp_act`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct XdpFeatures(pub u64);
 
 impl XdpFeatures {
-    /// `NETDEV_XDP_ACT_BASIC`: a program runs in the driver.
+    /// `NETDEV_XDP_ACT_BASIC`: native XDP.
     pub const fn native(self) -> bool {
         self.0 & 1 != 0
     }
 
-    /// `NETDEV_XDP_ACT_RX_SG`: the program sees frames that are spread over several buffers, so that
-    /// their length has no bound.
+    /// `NETDEV_XDP_ACT_RX_SG`: native XDP with frames over several buffers, and so without a bound on the MTU.
     pub const fn several_buffers(self) -> bool {
         self.0 & 32 != 0
     }
 }
 
-/// Those of the interface with this index, in the calling thread's namespace.
+/// Reads the features of the interface of this index, in the calling thread's namespace.
 ///
 /// # Errors
 ///
-/// The kernel's word, such as "not found" before Linux 6.3.
+/// The kernel's error; [`io::ErrorKind::NotFound`] before Linux 6.3.
 pub fn read(index: u32) -> io::Result<XdpFeatures> {
     let mut socket = Socket::new(NETLINK_GENERIC)?;
     socket.bind_auto()?;
@@ -54,7 +52,7 @@ pub fn read(index: u32) -> io::Result<XdpFeatures> {
     Ok(XdpFeatures(u64::from_ne_bytes(features)))
 }
 
-/// Sends one request with one attribute, and gives the attributes of the reply.
+/// Sends a request with one attribute. Gives the attributes of the reply.
 fn ask(socket: &Socket, family: u16, command: u8, with: (u16, &[u8])) -> io::Result<Vec<u8>> {
     let (kind, value) = with;
     let mut attribute = Vec::new();
@@ -66,7 +64,7 @@ fn ask(socket: &Socket, family: u16, command: u8, with: (u16, &[u8])) -> io::Res
     request.extend(((HEADER + GENERIC_HEADER + attribute.len()) as u32).to_ne_bytes());
     request.extend(family.to_ne_bytes());
     request.extend(REQUEST.to_ne_bytes());
-    // Neither sequence number nor port: there is one question at a time.
+    // Sequence number and port id are 0: one request is in flight at a time.
     request.extend([0; 8]);
     request.extend([command, 1, 0, 0]);
     request.extend(attribute);
@@ -75,7 +73,7 @@ fn ask(socket: &Socket, family: u16, command: u8, with: (u16, &[u8])) -> io::Res
     attributes(reply)
 }
 
-/// What stands behind the headers of a reply; the kernel's refusal as the error that it is.
+/// The attributes of a reply; an `NLMSG_ERROR` as the error that it carries.
 fn attributes(mut reply: Vec<u8>) -> io::Result<Vec<u8>> {
     let short = || io::Error::from(io::ErrorKind::InvalidData);
     let kind = reply.get(4..6).ok_or_else(short)?;
@@ -92,7 +90,7 @@ fn attributes(mut reply: Vec<u8>) -> io::Result<Vec<u8>> {
     Ok(reply.split_off(HEADER + GENERIC_HEADER))
 }
 
-/// The first attribute of that kind, if it has this size.
+/// The first attribute of this type; `None` where it has another size.
 fn attribute<const N: usize>(mut attributes: &[u8], kind: u16) -> Option<[u8; N]> {
     loop {
         let (head, _) = attributes.split_first_chunk::<4>()?;
@@ -110,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attributes_are_found_behind_others() {
+    fn attributes_are_found_after_others() {
         let bytes = [
             &5_u16.to_ne_bytes()[..],
             &7_u16.to_ne_bytes(),

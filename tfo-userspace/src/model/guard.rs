@@ -8,27 +8,27 @@ use tfo_common::{
     policy::Rate,
 };
 
-/// Which ports are guarded. The default guards none.
+/// A guard. The default guards no port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guard {
-    /// SYN-ACKs that one source gets: an IPv4 address, or an IPv6 network of 64 bits.
+    /// Limit of SYN-ACKs to one source: an IPv4 address or an IPv6 /64.
     pub replies: Rate,
-    /// SYNs with a valid cookie that one source may send; those beyond are challenged.
+    /// Limit of SYNs with a valid cookie from one source; SYNs over it are challenged.
     pub proven: Rate,
-    /// Ports without a rule of their own; `None` for no guard there.
+    /// The rule of ports without one of their own; `None` where those are not guarded.
     pub default: Option<PortGuard>,
-    /// Ports by number.
+    /// Rules by port.
     pub ports: BTreeMap<u16, PortGuard>,
 }
 
-/// When a port is guarded.
+/// A port's rule. The default never guards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortGuard {
-    /// Always, never, or while it is flooded.
+    /// Always, never, or during a flood.
     pub mode: Mode,
-    /// It is flooded where SYNs without proof come faster.
+    /// With [`Mode::Auto`]: the rate of SYNs without a valid cookie above which the port is flooded.
     pub above: Rate,
-    /// How long it stays guarded after that.
+    /// With [`Mode::Auto`]: time for which the port stays guarded after a flood.
     pub quiet: Duration,
 }
 
@@ -61,7 +61,7 @@ impl Default for PortGuard {
 }
 
 impl PortGuard {
-    /// As the program reads it.
+    /// As `GUARD_PORTS` holds it.
     pub(crate) fn rule(&self) -> GuardRule {
         GuardRule {
             mode: self.mode as u32,
@@ -71,7 +71,7 @@ impl PortGuard {
         }
     }
 
-    /// Of what the program reads.
+    /// Reads it from `GUARD_PORTS`.
     pub(crate) fn of_rule(rule: &GuardRule) -> Self {
         Self {
             mode: Mode::from_number(rule.mode),
@@ -82,7 +82,7 @@ impl PortGuard {
 }
 
 impl Guard {
-    /// Every port's rule, with the port as the program's map has it.
+    /// The rules by key of `GUARD_PORTS`, the default's among them.
     pub(crate) fn rules(&self) -> impl Iterator<Item = (u32, PortGuard)> {
         let default = self.default.iter().map(|rule| (DEFAULT_PORT, *rule));
         let ports = self
@@ -92,7 +92,7 @@ impl Guard {
         default.chain(ports)
     }
 
-    /// Puts a rule where the program's map has it.
+    /// Inserts the rule of a key of `GUARD_PORTS`.
     pub(crate) fn insert(&mut self, port: u32, rule: PortGuard) {
         match port {
             DEFAULT_PORT => self.default = Some(rule),
@@ -106,18 +106,18 @@ impl Guard {
     }
 }
 
-/// What the guard does at a port.
+/// The guard's state at a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortState {
-    /// The port, or 0 for all that have no rule.
+    /// 0 for all ports without a rule of their own.
     pub port: u16,
-    /// What it goes by.
+    /// The rule in force.
     pub rule: PortGuard,
-    /// Whether the port is guarded.
+    /// SYNs are challenged now.
     pub on: bool,
-    /// How long it has been so, or how long ago it last came to be; `None` where it never was.
+    /// Time since the port last came to be guarded; `None` where it never was.
     pub since: Option<Duration>,
-    /// How often it came to be guarded.
+    /// Number of times that the port came to be guarded.
     pub switches: u64,
 }
 

@@ -1,5 +1,4 @@
-//! A primary key and, perhaps, a backup: what `net.ipv4.tcp_fastopen_key` holds, and how it is
-//! written.
+//! Key pairs: the content of `net.ipv4.tcp_fastopen_key` and its text.
 
 use std::fmt;
 
@@ -7,14 +6,14 @@ use blake2::{Blake2s256, Digest as _};
 use tfo_common::cookie::{Key, KeySet};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-/// Hexadecimal digits of a group, groups of a key.
+/// Hexadecimal digits per group, and groups per key.
 const DIGITS: usize = 8;
 const GROUPS: usize = 4;
 
-/// What is wrong with a key's text. It never holds the text itself: that may be a key.
+/// A key's text is wrong. Never holds the text itself, which may be a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyTextError {
-    /// It is empty.
+    /// No text.
     #[error(
         "no key: write four groups of 8 hexadecimal digits, as in 00112233-44556677-8899aabb-ccddeeff"
     )]
@@ -27,9 +26,9 @@ pub enum KeyTextError {
         "key {key} has {groups} groups: it takes four of 8 hexadecimal digits, with a hyphen between"
     )]
     Groups {
-        /// Which key, from 1.
+        /// The key's number, from 1.
         key: usize,
-        /// How many groups it has.
+        /// Number of its groups.
         groups: usize,
     },
     /// A group is not 8 hexadecimal digits.
@@ -37,9 +36,9 @@ pub enum KeyTextError {
         "key {key}, group {group} is not 8 hexadecimal digits (no 0x, no spaces, leading zeros written)"
     )]
     Group {
-        /// Which key, from 1.
+        /// The key's number, from 1.
         key: usize,
-        /// Which group, from 1.
+        /// The group's number, from 1.
         group: usize,
     },
     /// The backup equals the primary.
@@ -49,24 +48,24 @@ pub enum KeyTextError {
     Same,
 }
 
-/// What a listener issues cookies with, and what it accepts besides.
+/// A primary key and an optional backup.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct KeyPair {
-    /// Cookies are issued with this key, and accepted.
+    /// Issues cookies, and accepts its own.
     pub primary: Key,
-    /// Cookies of this key are accepted, too.
+    /// Accepts cookies that it issued before.
     pub backup: Option<Key>,
 }
 
 impl KeyPair {
-    /// The pair in `PRIMARY[,BACKUP]`, as the kernel prints it. A newline may end it.
+    /// Parses `PRIMARY[,BACKUP]`, as the kernel prints it, with an optional newline.
     ///
-    /// This is stricter than the kernel, which lets `0x`, short groups and trailing junk through and
-    /// then holds another key than the one that was meant.
+    /// Stricter than the kernel, which takes `0x`, short groups and trailing junk, and then holds another key than
+    /// was meant.
     ///
     /// # Errors
     ///
-    /// [`KeyTextError`], saying which part is wrong.
+    /// [`KeyTextError`] with the part that is wrong.
     pub fn parse(text: &str) -> Result<Self, KeyTextError> {
         let text = text.strip_suffix('\n').unwrap_or(text);
         if text.is_empty() {
@@ -85,7 +84,7 @@ impl KeyPair {
         Ok(Self { primary, backup })
     }
 
-    /// The pair as the kernel takes it.
+    /// The text that [`Self::parse`] and the kernel take.
     ///
     /// # Panics
     ///
@@ -95,7 +94,7 @@ impl KeyPair {
         for key in self.keys() {
             let [a, b, c, d] = key.to_groups();
             let comma = if text.is_empty() { "" } else { "," };
-            // Room for both was made above: no copy of a key stays behind in memory.
+            // The capacity suffices: no reallocation leaves a copy of a key in memory.
             fmt::Write::write_fmt(
                 &mut *text,
                 format_args!("{comma}{a:08x}-{b:08x}-{c:08x}-{d:08x}"),
@@ -110,7 +109,7 @@ impl KeyPair {
         std::iter::once(self.primary).chain(self.backup)
     }
 
-    /// The set that accepts these keys and no other.
+    /// The set of these keys.
     ///
     /// # Panics
     ///
@@ -128,13 +127,13 @@ impl KeyPair {
         }
     }
 
-    /// The kernel's way to say that there is no key yet.
+    /// All zeros: the kernel has no key yet.
     pub(crate) fn is_zero(&self) -> bool {
         self.primary == Key::ZERO
     }
 }
 
-/// Does not show the keys.
+/// Shows fingerprints.
 impl fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
@@ -169,12 +168,12 @@ fn parse_key(key: usize, text: &str) -> Result<Key, KeyTextError> {
     Ok(Key::from_groups(groups))
 }
 
-/// What may be shown of a key: 32 bits of a one-way digest.
+/// 32 bits of a BLAKE2s digest of a key, which may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(u32);
 
 impl Fingerprint {
-    /// The key's fingerprint. Equal keys have equal ones, on any host.
+    /// Equal on every host for equal keys.
     pub fn of(key: &Key) -> Self {
         let digest = Blake2s256::new()
             .chain_update("tfo key fingerprint")

@@ -10,19 +10,19 @@ use tfo_common::{
 
 use super::Prefix;
 
-/// Most ports that have rules of their own: every port there is.
+/// Ports that can have a rule of their own.
 const PORTS: u32 = 65_535;
 
-/// A policy. The default lets everything pass.
+/// A policy. The default passes every SYN.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// How sources are told apart for their limits, and how many are remembered.
+    /// Prefix lengths and capacity of limits by source.
     pub sources: LimitedSources,
-    /// What is done at ports without a rule of their own.
+    /// The rule of ports without one of their own.
     pub default: PortPolicy,
-    /// What is done at a port. Nothing of the default holds there.
+    /// Rules by port. Such a port takes nothing from the default.
     pub ports: BTreeMap<u16, PortPolicy>,
-    /// Sources for which other rules hold.
+    /// Allowed and denied prefixes.
     pub lists: Lists,
 }
 
@@ -47,10 +47,10 @@ impl Lists {
     }
 }
 
-/// How sources are told apart for their limits.
+/// Prefix lengths and capacity of limits by source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitedSources {
-    /// Most that are remembered, each by port and class; the one that was not seen for longest makes room.
+    /// Capacity in entries, one per prefix, port and class; the least recently used is evicted.
     pub max: u32,
     /// Bits of an IPv4 source's prefix, at most 32.
     pub v4: u8,
@@ -68,23 +68,23 @@ impl Default for LimitedSources {
     }
 }
 
-/// What is done at a port. The default lets everything pass.
+/// A port's rule. The default passes every SYN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortPolicy {
-    /// What is done to SYNs within their limits, by [`Class`].
+    /// Actions on SYNs within their limits, by [`Class`].
     pub actions: [Action; Class::ALL.len()],
-    /// How many may come, by [`Class`].
+    /// Limits, by [`Class`].
     pub limits: [Limit; Class::ALL.len()],
-    /// What is done to those whose source is denied.
+    /// Action on SYNs from the deny list.
     pub denied: Action,
-    /// What is done instead of a rewriting where the listener takes data without a cookie: pass or drop.
+    /// Replaces a rewriting action where the listener takes data without a cookie: pass or drop.
     pub no_cookie: Action,
-    /// Nothing is done, but counted.
+    /// Count the actions instead of taking them.
     pub dry_run: bool,
 }
 
 impl PortPolicy {
-    /// As the program reads it.
+    /// As `POLICY_RULES` holds it.
     pub(crate) fn rule(&self, sources: LimitedSources) -> Rule {
         Rule {
             actions: self.actions.map(|action| action as u8),
@@ -97,7 +97,7 @@ impl PortPolicy {
         }
     }
 
-    /// Of what the program reads.
+    /// Reads it from `POLICY_RULES`.
     pub(crate) fn of_rule(rule: &Rule) -> Self {
         Self {
             actions: rule.actions.map(Action::from_number),
@@ -108,8 +108,8 @@ impl PortPolicy {
         }
     }
 
-    /// Whether an option may be rewritten, which keeps no data out where no cookie is needed. `denies` says
-    /// whether there is a deny list.
+    /// Some SYN may have its option rewritten, which has no effect at a listener that needs no cookie. `denies`:
+    /// there is a deny list.
     pub(crate) fn rewrites(&self, denies: bool) -> bool {
         let rewriting = |action| matches!(action, Action::Reissue | Action::Fallback);
         let limited = |class: Class| {
@@ -124,7 +124,7 @@ impl PortPolicy {
 }
 
 impl Policy {
-    /// Every port's rule, the default's first, with the port as the program's map has it.
+    /// The rules by key of `POLICY_RULES`, the default's first.
     pub(crate) fn rules(&self) -> impl Iterator<Item = (u32, Rule)> {
         let default = (DEFAULT_PORT, &self.default);
         let ports = self
@@ -135,6 +135,6 @@ impl Policy {
         all.map(|(port, rule)| (port, rule.rule(self.sources)))
     }
 
-    /// How many rules there are at most.
+    /// One per port, and the default.
     pub(crate) const MAX_RULES: u32 = PORTS + 1;
 }

@@ -1,17 +1,17 @@
-//! What the program is told before it is loaded.
+//! Settings of an attached interface: mode, mirror, counting by source.
 
 use std::fmt;
 
 use tfo_common::{maps::DEFAULT_SOURCES, sources::SourceSettings};
 
-/// How closely the data path follows the kernel.
+/// The source of a SYN's outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mirror {
-    /// It asks the kernel's sockets what a SYN will meet, and counts as the kernel will.
+    /// From the kernel's sockets: counts exactly as the kernel does.
     #[default]
     Exact,
-    /// The packet and the keys decide alone.
+    /// From the packet and the keys alone.
     Packet,
 }
 
@@ -24,11 +24,11 @@ impl fmt::Display for Mirror {
     }
 }
 
-/// How SYNs are counted by source.
+/// Counting by source prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceLimits {
-    /// Most prefixes that are kept; the one that was not seen for longest makes room. 0 for none at
-    /// all, which costs nothing.
+    /// Capacity in prefixes; the least recently used is evicted. 0 turns the counting off, at no cost per
+    /// packet.
     pub max: u32,
     /// Bits of an IPv4 source's prefix, at most 32.
     pub v4: u8,
@@ -47,7 +47,7 @@ impl Default for SourceLimits {
 }
 
 impl SourceLimits {
-    /// The program's constant.
+    /// The constant `SOURCE_SETTINGS` of the programs.
     pub(crate) fn constant(self) -> SourceSettings {
         match self.max {
             0 => SourceSettings::OFF,
@@ -56,12 +56,12 @@ impl SourceLimits {
     }
 }
 
-/// All of it.
+/// Settings of the programs, fixed when they are loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// How closely it follows the kernel.
+    /// Exact or packet-level counting.
     pub mirror: Mirror,
-    /// How it counts by source.
+    /// Counting by source prefix.
     pub sources: SourceLimits,
 }
 
@@ -74,32 +74,32 @@ impl From<Mirror> for Settings {
     }
 }
 
-/// How the program is to run.
+/// The mode to attach in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModeChoice {
-    /// In the driver if it can, else in the stack, else in traffic control.
+    /// The first that works of native XDP, generic XDP and TC.
     #[default]
     Auto,
-    /// In the driver, or not at all.
+    /// Native XDP alone.
     Native,
-    /// In the stack.
+    /// Generic XDP alone.
     Generic,
-    /// In traffic control, beside any other programs.
+    /// TCX or clsact, next to other programs.
     Tc,
 }
 
-/// How the program runs.
+/// The mode in which a program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AttachMode {
-    /// In the driver.
+    /// XDP in the driver.
     Native,
-    /// In the stack, after the packet has become a socket buffer.
+    /// XDP in the stack, after the driver has allocated a socket buffer.
     Generic,
-    /// In the device.
+    /// XDP in the device.
     Offloaded,
-    /// Not XDP: in traffic control, after the stack has taken the packet.
+    /// A TC program at ingress: TCX, or clsact before Linux 6.6.
     Tc,
 }
 

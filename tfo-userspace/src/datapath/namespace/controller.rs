@@ -51,7 +51,7 @@ pub enum ControllerError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The kernel's word.
+        /// The kernel's error.
         source: io::Error,
     },
 }

@@ -7,7 +7,7 @@ use crate::{
     model::{Mirror, Settings},
 };
 
-/// What the object's constants are set to before it is loaded.
+/// Values of the object's constants, set before it is loaded.
 pub(super) struct Constants {
     /// Zeroed for [`Mirror::Packet`].
     pub(super) offsets: SocketOffsets,

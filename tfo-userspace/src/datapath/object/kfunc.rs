@@ -10,7 +10,7 @@ use crate::datapath::error::DatapathError;
 
 /// `src_reg` of a kfunc call.
 const BPF_PSEUDO_KFUNC_CALL: u8 = 2;
-/// Where the compiler puts functions that several programs call, or a program's body.
+/// The section of functions that programs call; the compiler may move a program's body there.
 const SUBPROGRAMS: &str = ".text";
 
 /// `object`, with the placeholder call in [`TC_GUARD`] replaced by a call of the kfunc [`ASSIGN`].

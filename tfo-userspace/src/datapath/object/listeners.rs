@@ -62,15 +62,15 @@ pub struct ListeningSocket {
     pub limit: u32,
     /// Pending Fast Open connections.
     pub queue: u32,
-    /// How many keys of its own it has; 0 where it uses the host's.
+    /// Number of keys of its own (`TCP_FASTOPEN_KEY`); 0 where it uses the host's.
     pub own_keys: u32,
-    /// Connections that wait for accept(2).
+    /// Connections waiting for accept(2).
     pub backlog: u32,
-    /// Most that may wait.
+    /// The limit of [`Self::backlog`].
     pub max_backlog: u32,
     /// `TCP_FASTOPEN_NO_COOKIE` is set.
     pub no_cookie: bool,
-    /// Whether it takes Fast Open.
+    /// Fast Open at this listener.
     pub state: FastOpenState,
 }
 

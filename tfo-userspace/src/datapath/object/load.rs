@@ -11,8 +11,7 @@ use tfo_common::{
     cookie::KeySet,
     maps::{
         BARE_PACKETS, COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, GUARD_PROVES, KEYS, OF_INTERFACE,
-        OF_NAMESPACE, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_SETTINGS, SOURCES, TC_GUARD,
-        XDP_PROGRAM,
+        OF_NAMESPACE, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_SETTINGS, SOURCES, XDP_PROGRAM,
     },
     sizes::Sizes,
     wire::Link,
@@ -249,17 +248,6 @@ impl Datapath {
         let set = store.set(guard);
         self.guards = Some(store);
         set
-    }
-
-    /// The guard's TC program, which validates ACKs.
-    ///
-    /// # Errors
-    ///
-    /// [`DatapathError::Missing`] where the object has none.
-    pub fn proof(&self) -> Result<&SchedClassifier, DatapathError> {
-        let program = self.ebpf.program(TC_GUARD);
-        let program = program.ok_or(DatapathError::Missing(TC_GUARD))?;
-        Ok(program.try_into()?)
     }
 
     /// Reads the counters.

@@ -14,7 +14,7 @@ const NAME: &str = "filter";
 /// The filter handle, in ASCII "tfo", by which it is told from other tools' filters.
 pub(crate) const CLSACT_HANDLE: u32 = 0x0074_666f;
 
-/// What is pinned of a filter.
+/// The pinned record of a filter.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct ClsactFilter {

@@ -108,7 +108,7 @@ impl NamespacePins {
         self.with_prefix("if")
     }
 
-    /// What an interrupted attach or detach left, by index.
+    /// Leftovers of killed attaches and detaches, by index.
     pub(crate) fn unfinished(&self) -> Result<Vec<InterfacePins>, DatapathError> {
         self.with_prefix(UNFINISHED)
     }
