@@ -1,16 +1,21 @@
-//! The controller's library: it loads the data path and attaches it, reads what it counts, and keeps
-//! the cookie keys of the data path and of the kernel in step.
+//! The controller's library: loads and attaches the data path, reads its counters, and keeps cookie keys, policies and
+//! guards in force.
 //!
-//! - [`config`]: what the service is to do: its file, and the flags that win over it.
-//! - [`datapath`]: the program, its maps, and where they are pinned.
-//! - [`doctor`]: what would keep Fast Open or the data path from working, and the remedy.
-//! - [`keys`]: key pairs, their text, and the order in which they change hands.
-//! - [`metrics`]: all of it as Prometheus metrics, over HTTP.
-//! - [`policy`]: what is done to SYNs, as an operator says it.
-//! - [`service`]: `tfo run`: network namespaces looked after, each by a thread of its own.
-//! - [`kernel`]: what the running kernel says: sysctls, counters, interfaces, abilities.
+//! Imports run one way, down this list:
 //!
-//! Everything acts in the network namespace of the calling thread.
+//! - [`service`]: `tfo run`: a thread for each network namespace.
+//! - [`config`]: the configuration file, and the flags that override it.
+//! - [`metrics`]: the facts of namespaces as Prometheus metrics, over HTTP.
+//! - [`doctor`]: checks of what prevents Fast Open or the data path from working.
+//! - [`farm`]: hosts that rotate the same keys together, by way of etcd; a source of keys.
+//! - [`keys`]: sources of cookie keys, their schedules, and the keeper that puts them in force.
+//! - [`policy`]: prefix lists, and the listeners that a policy must fit.
+//! - [`guard`]: when ports become guarded.
+//! - [`datapath`]: the programs, their maps and their pins.
+//! - [`kernel`]: sysctls, counters, interfaces, namespaces, BTF.
+//! - [`model`]: values that people write and maps hold, and their text.
+//!
+//! Functions act in the network namespace of the calling thread.
 
 pub mod config;
 pub mod datapath;

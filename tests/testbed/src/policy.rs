@@ -35,7 +35,7 @@ impl Testbed {
 ///
 /// Where the kernel refuses it.
 pub fn put_in_force(netns: &Netns, policy: Option<Policy>) -> Result<()> {
-    netns.run(|| {
+    netns.run(move || {
         let namespace = Namespace::current()?;
         namespace.policy().change()?.apply(policy.as_ref())?;
         Ok(())

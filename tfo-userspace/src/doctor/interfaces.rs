@@ -166,7 +166,11 @@ impl DeviceFacts {
         }
         let tcx = self.tcx.iter().filter(|id| Some(**id) != ours);
         others.extend(tcx.map(|id| format!("TCX program {id}")));
-        others.extend(self.filters.iter().map(|kind| format!("filters ({kind})")));
+        others.extend(
+            self.filters
+                .iter()
+                .map(|kind| format!("classifiers ({kind})")),
+        );
         if others.is_empty() {
             return None;
         }
@@ -308,7 +312,7 @@ mod tests {
             &tc,
             "other programs",
             Note,
-            "TCX program 8, filters (flower)",
+            "TCX program 8, classifiers (flower)",
         );
         let alone = with(|facts| {
             facts.ours = Some(ours(AttachMode::Native));

@@ -32,7 +32,7 @@ pub enum ListError {
         message: String,
     },
     /// The lists have too many prefixes.
-    #[error("list {path} makes it {number} prefixes: both lists together take at most {MAX_PREFIXES}", path = path.display())]
+    #[error("list {path}: {number} prefixes on both lists: the most is {MAX_PREFIXES}", path = path.display())]
     TooMany {
         /// The file.
         path: PathBuf,
@@ -52,7 +52,7 @@ impl Lists {
     ///
     /// # Errors
     ///
-    /// [`ListError`], with the line of what is wrong.
+    /// [`ListError`], with the line of the mistake.
     pub fn read(allow: Option<&Path>, deny: Option<&Path>) -> Result<Self, ListError> {
         Self::default().with(allow, deny)
     }
@@ -61,7 +61,7 @@ impl Lists {
     ///
     /// # Errors
     ///
-    /// As [`Lists::read`].
+    /// Those of [`Lists::read`].
     pub fn with(mut self, allow: Option<&Path>, deny: Option<&Path>) -> Result<Self, ListError> {
         if let Some(path) = allow {
             let others = if deny.is_some() { 0 } else { self.deny.len() };
