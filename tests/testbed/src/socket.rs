@@ -15,7 +15,11 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::event::PollFlags;
 use socket2::{Domain, Socket, Type};
 
-use crate::{netns::Netns, poll::any_ready, sockopt};
+use crate::{
+    netns::Netns,
+    poll::{Deadline, any_ready},
+    sockopt,
+};
 
 /// How long a socket waits for anything. Longer than two retries of a lost segment.
 pub const LIMIT: Duration = Duration::from_secs(8);
@@ -359,6 +363,15 @@ impl Connection {
         Ok(message)
     }
 
+    /// How many bytes are there to be read.
+    ///
+    /// # Errors
+    ///
+    /// As ioctl(2).
+    pub fn unread(&self) -> Result<u64> {
+        Ok(rustix::io::ioctl_fionread(&self.socket)?)
+    }
+
     /// Says that no more will be sent.
     ///
     /// # Errors
@@ -391,7 +404,7 @@ fn retry<T>(
 }
 
 fn wait(socket: &Socket, ready: PollFlags) -> io::Result<()> {
-    if any_ready(&[socket.as_fd()], ready, LIMIT)? {
+    if any_ready(&[socket.as_fd()], ready, Deadline::after(LIMIT))? {
         Ok(())
     } else {
         Err(io::ErrorKind::TimedOut.into())

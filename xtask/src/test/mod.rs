@@ -44,7 +44,7 @@ pub fn test(selection: &Selection) -> Result<Report> {
     build::tfo(Profile::Dev)?;
     let selected = suite::select(selection)?;
     let (privileged, mut run): (Vec<_>, Vec<_>) =
-        selected.into_iter().partition(|suite| suite.needs_root());
+        selected.into_iter().partition(Selected::needs_root);
     let mut report = Report::default();
     if is_root() || can_be_root() {
         run.extend(privileged);

@@ -147,11 +147,11 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
 
 /// The suites of these names, or those that are chosen.
 fn chosen(names: &[String]) -> Result<Vec<Suite>> {
-    let named: Vec<_> = names.iter().map(|name| (name.as_str(), None)).collect();
+    let whole: Vec<_> = names.iter().map(|name| (name.as_str(), None)).collect();
     let asked = if names.is_empty() {
         &CHOSEN
     } else {
-        &named[..]
+        &whole[..]
     };
     let mut suites = Vec::new();
     for (suite, filter) in asked {
