@@ -1,6 +1,6 @@
 //! The testbed itself, with no accelerator in it: what the kernel does when nobody else is there.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use tfo_common::cookie::Cookie;
@@ -8,9 +8,10 @@ use tfo_testbed::{
     kernel::TcpExt,
     keys,
     netns::Netns,
+    poll::eventually,
     process::ensure_says,
     raw::{Answer, RawClient, RawSyn},
-    socket::{Connection, Listener, Method},
+    socket::{Connection, LIMIT, Listener, Method},
     testbed::{Tally, exchange, request_cookie},
     veth::{Family, Pair, server_port},
 };
@@ -102,6 +103,30 @@ fn held_replies_leave_the_handshake_open() -> Result<()> {
             !ends[0].handshake_open && ends[1].syn_data_taken,
             "{family}: {ends:?}"
         );
+    }
+    Ok(())
+}
+
+/// Why a test must not take a client's cookie for granted: a SYN that is sent again has no option, and neither has a
+/// SYN-ACK that is.
+#[test]
+fn a_request_that_is_sent_again_brings_no_cookie() -> Result<()> {
+    for family in Family::BOTH {
+        let pair = Pair::new()?;
+        let listener = listen(&pair, family)?;
+        let held = pair.hold_replies(family)?;
+        let exchange = thread::scope(|scope| {
+            let client = scope.spawn(|| exchange(&pair, &listener, family, Method::SendTo));
+            let sent_again = || Ok(TcpExt::read(&pair.client)?.get("TCPSynRetrans") > 0);
+            let waited = eventually("the SYN is sent again", LIMIT, sent_again);
+            drop(held);
+            let exchange = client.join().expect("no panic");
+            waited.and(exchange)
+        })?;
+        ensure!(!exchange.in_syn, "{family}: {exchange:?}");
+        let cookie = pair.cached_cookie(family)?;
+        ensure!(cookie.is_none(), "{family}: {cookie:02x?}");
+        request_cookie(&pair, &listener, family)?;
     }
     Ok(())
 }
