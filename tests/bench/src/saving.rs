@@ -58,7 +58,7 @@ pub(crate) fn section(effort: &Effort) -> Result<Section> {
     }
     for family in Family::BOTH {
         // The client gets its cookie.
-        testbed.after_handshake(&listener, family, Method::SendTo)?;
+        testbed.request_cookie(&listener, family)?;
     }
     for round in 0..=effort.rounds {
         progress("saving", round, effort);

@@ -20,6 +20,7 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use crate::{
     link::{Frames, LinkSocket, wait},
     netns::{Netns, wait_until_up},
+    poll::Deadline,
 };
 
 const TO_CLIENT: &str = "to-client";
@@ -130,7 +131,7 @@ fn forward(ends: &[[LinkSocket; 2]], one_way: Duration, stop: &AtomicBool) -> io
             }
         }
         let next = held.front().map_or(TURN, |frame| frame.due - now);
-        if !wait(&sockets, next.min(TURN))? {
+        if !wait(&sockets, Deadline::at(now + next.min(TURN)))? {
             continue;
         }
         for (from, to) in [(0, 1), (1, 0)] {

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::netns::Netns;
+use crate::{netns::Netns, poll::scaled};
 
 /// How long an answer may take.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -33,10 +33,10 @@ pub struct Answer {
 /// Where nobody listens.
 pub fn connect(netns: &Netns, server: SocketAddr) -> Result<TcpStream> {
     let stream = netns
-        .run(|| TcpStream::connect_timeout(&server, LIMIT))
+        .run(|| TcpStream::connect_timeout(&server, scaled(LIMIT)))
         .with_context(|| format!("cannot connect to {server}"))?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
+    stream.set_read_timeout(Some(scaled(LIMIT)))?;
+    stream.set_write_timeout(Some(scaled(LIMIT)))?;
     Ok(stream)
 }
 
@@ -57,7 +57,7 @@ pub fn request(netns: &Netns, server: SocketAddr, method: &str, path: &str) -> R
 pub fn request_unix(socket: &Path, path: &str) -> Result<Answer> {
     let stream = UnixStream::connect(socket)
         .with_context(|| format!("cannot connect to {}", socket.display()))?;
-    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_read_timeout(Some(scaled(LIMIT)))?;
     ask(stream, "GET", path)
 }
 

@@ -1,6 +1,7 @@
 //! What the suites, the demo and the benchmark stand on: network namespaces joined by veth, real
 //! Fast Open sockets, crafted SYNs, random SYNs, the kernel's own counters, and the `tfo` command.
 
+mod barrier;
 pub mod clients;
 pub mod delay;
 pub mod fuzz;
@@ -17,6 +18,7 @@ pub mod program;
 pub mod prometheus;
 pub mod raw;
 pub mod returning;
+pub mod seed;
 pub mod socket;
 mod sockopt;
 pub mod syn_table;

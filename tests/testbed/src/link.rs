@@ -18,7 +18,11 @@ use rustix::{
     },
 };
 
-use crate::{netns::Netns, poll::any_ready, sockopt};
+use crate::{
+    netns::Netns,
+    poll::{Deadline, any_ready},
+    sockopt,
+};
 
 /// Most bytes of a frame, that of a segment not yet cut to the wire's size included.
 const FRAME_MAX: usize = 1 << 16;
@@ -33,6 +37,8 @@ pub enum Frames {
     Ipv4 = libc::ETH_P_IP as u16,
     /// Those that arrive with an IPv6 packet.
     Ipv6 = libc::ETH_P_IPV6 as u16,
+    /// Those that arrive with the marker of a barrier: an `EtherType` for local experiments (IEEE 802).
+    Marker = 0x88b5,
     /// All that arrive and all that leave.
     All = libc::ETH_P_ALL as u16,
 }
@@ -103,7 +109,12 @@ impl LinkSocket {
     ///
     /// As recv(2) and poll(2).
     pub fn receive(&self, limit: Duration) -> io::Result<Option<Vec<u8>>> {
-        if !wait(&[self], limit)? {
+        self.receive_before(Deadline::after(limit))
+    }
+
+    /// As [`Self::receive`], by a moment.
+    pub(crate) fn receive_before(&self, deadline: Deadline) -> io::Result<Option<Vec<u8>>> {
+        if !wait(&[self], deadline)? {
             return Ok(None);
         }
         let mut frame = vec![0; FRAME_MAX];
@@ -113,14 +124,10 @@ impl LinkSocket {
     }
 }
 
-/// Waits until one of `sockets` has a frame; `false` where none has after `limit`.
-///
-/// # Errors
-///
-/// As poll(2).
-pub fn wait(sockets: &[&LinkSocket], limit: Duration) -> io::Result<bool> {
+/// Waits until one of `sockets` has a frame; `false` where none has by then.
+pub(crate) fn wait(sockets: &[&LinkSocket], deadline: Deadline) -> io::Result<bool> {
     let sockets: Vec<_> = sockets.iter().map(|socket| socket.fd.as_fd()).collect();
-    any_ready(&sockets, PollFlags::IN, limit)
+    any_ready(&sockets, PollFlags::IN, deadline)
 }
 
 /// The part of a `sockaddr_ll` that bind(2) looks at.

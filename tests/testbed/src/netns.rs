@@ -16,13 +16,13 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::{poll::patient, process};
+use crate::{poll::wait_for, process};
 
 /// Begins the name of every namespace that is made here; the process's id follows.
 const PREFIX: &str = "tfo-t";
@@ -125,14 +125,14 @@ impl Netns {
             .stderr(Stdio::piped())
             .spawn()
             .context("cannot start ip")?;
-        let errors = process::collect(child.stderr.take());
+        let mut errors = process::Pipe::collect(child.stderr.take());
         if let Some(mut input) = child.stdin.take() {
             for command in commands {
                 writeln!(input, "{}", command.as_ref())?;
             }
         }
         let status = process::wait(&mut child, LIMIT)?;
-        let errors = errors.join().unwrap_or_default();
+        let errors = errors.whole();
         ensure!(status.success(), "ip in {}: {}", self.name, errors.trim());
         Ok(())
     }
@@ -185,17 +185,16 @@ impl Netns {
 pub fn wait_for_listener(netns: &Netns, port: u16) -> Result<()> {
     // Local address, any remote one, and the state LISTEN.
     let port = format!(":{port:04X} ");
-    let deadline = Instant::now() + patient(LIMIT);
-    while Instant::now() < deadline {
+    let what = format!("a listener on {port}in {}", netns.name());
+    wait_for(&what, LIMIT, || {
         for table in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
             let listens = |line: &str| line.contains(&port) && line.contains(":0000 0A ");
             if netns.read(Path::new(table))?.lines().any(listens) {
-                return Ok(());
+                return Ok(Some(()));
             }
         }
-        thread::sleep(Duration::from_millis(5));
-    }
-    bail!("no one listens on {port}in {}", netns.name())
+        Ok(None)
+    })
 }
 
 /// Waits until an interface of `netns` sends what it is given.
@@ -206,16 +205,13 @@ pub fn wait_for_listener(netns: &Netns, port: u16) -> Result<()> {
 ///
 /// Where it does not in time.
 pub fn wait_until_up(netns: &Netns, interface: &str) -> Result<()> {
-    let deadline = Instant::now() + patient(LIMIT);
-    while Instant::now() < deadline {
+    let what = format!("{interface} of {} comes up", netns.name());
+    wait_for(&what, LIMIT, || {
         let text = netns.ip(&["-json", "link", "show", interface])?;
         let links: serde_json::Value = serde_json::from_str(&text)?;
-        if links[0]["operstate"] == "UP" && links[0]["qdisc"] != "noop" {
-            return Ok(());
-        }
-        thread::sleep(Duration::from_millis(2));
-    }
-    bail!("{interface} of {} does not come up", netns.name())
+        let is_up = links[0]["operstate"] == "UP" && links[0]["qdisc"] != "noop";
+        Ok(is_up.then_some(()))
+    })
 }
 
 impl Drop for Netns {

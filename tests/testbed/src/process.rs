@@ -1,17 +1,18 @@
 //! Other programs, run to their end within a time limit.
 
 use std::{
-    io::Read,
+    io::{self, Read},
     os::unix::process::CommandExt as _,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::poll::patient;
+use crate::poll::{Deadline, eventually, scaled};
 
 /// How often a child is asked whether it has ended.
 const POLL: Duration = Duration::from_millis(2);
@@ -48,6 +49,18 @@ impl Output {
     }
 }
 
+/// Makes sure that `text` has all of these parts.
+///
+/// # Errors
+///
+/// Where it lacks one, with the text.
+pub fn ensure_says(text: &str, parts: &[&str]) -> Result<()> {
+    for part in parts {
+        ensure!(text.contains(part), "no {part:?} in {text}");
+    }
+    Ok(())
+}
+
 /// Runs `command` to its end and takes what it writes.
 ///
 /// # Errors
@@ -82,7 +95,8 @@ pub fn succeed(command: &mut Command, limit: Duration) -> Result<String> {
 pub struct Background {
     name: String,
     child: Child,
-    pipes: Option<[JoinHandle<String>; 2]>,
+    /// Standard output and standard error.
+    pipes: [Pipe; 2],
 }
 
 impl Background {
@@ -99,12 +113,11 @@ impl Background {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        let pipes = [collect(child.stdout.take()), collect(child.stderr.take())];
-        Ok(Self {
-            name,
-            child,
-            pipes: Some(pipes),
-        })
+        let pipes = [
+            Pipe::collect(child.stdout.take()),
+            Pipe::collect(child.stderr.take()),
+        ];
+        Ok(Self { name, child, pipes })
     }
 
     /// Its process id.
@@ -119,6 +132,32 @@ impl Background {
     /// As wait(2).
     pub fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// What it has written so far, to its standard output and its standard error.
+    pub fn written(&self) -> [String; 2] {
+        self.pipes.each_ref().map(Pipe::text)
+    }
+
+    /// Waits until it has written `text`, to either.
+    ///
+    /// # Errors
+    ///
+    /// Where it has not after `limit`, or has ended without: with what it wrote.
+    pub fn wait_for_text(&mut self, text: &str, limit: Duration) -> Result<()> {
+        let wrote = |pipes: &[Pipe; 2]| pipes.iter().any(|pipe| pipe.text().contains(text));
+        let waited = eventually(text, limit, || {
+            // Whatever it wrote before it ended is there once both pipes are at their end.
+            let ended = self.child.try_wait()?.is_some() && self.pipes.iter().all(Pipe::is_whole);
+            let wrote = wrote(&self.pipes);
+            ensure!(wrote || !ended, "it ended without {text:?}");
+            Ok(wrote)
+        });
+        let [stdout, stderr] = self.written();
+        waited.map(drop).with_context(|| {
+            let name = &self.name;
+            format!("{name}\nstdout: {stdout}\nstderr: {stderr}")
+        })
     }
 
     /// Sends it a signal.
@@ -152,10 +191,7 @@ impl Background {
         if status.is_err() {
             self.kill();
         }
-        let pipes = self.pipes.take().map(|pipes| pipes.map(JoinHandle::join));
-        let [stdout, stderr] = pipes
-            .map(|texts| texts.map(Result::unwrap_or_default))
-            .unwrap_or_default();
+        let [stdout, stderr] = self.pipes.each_mut().map(Pipe::whole);
         match status {
             Ok(status) => Ok(Output {
                 status,
@@ -183,25 +219,65 @@ impl Drop for Background {
 
 /// Waits for `child` to end by itself.
 pub(crate) fn wait(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
-    let deadline = Instant::now() + patient(limit);
+    let deadline = Deadline::after(limit);
     loop {
+        let is_over = deadline.is_over();
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        if Instant::now() >= deadline {
-            bail!("still running after {limit:?}");
+        if is_over {
+            bail!("still running after {:?}", scaled(limit));
         }
         thread::sleep(POLL);
     }
 }
 
-/// Reads `pipe` to its end beside the caller, so that a full pipe stops nobody.
-pub(crate) fn collect(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut pipe) = pipe {
-            drop(pipe.read_to_end(&mut bytes));
+/// What comes out of a pipe, which is read beside the caller, so that a full pipe stops nobody.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Pipe {
+    pub(crate) fn collect(pipe: Option<impl Read + Send + 'static>) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&bytes);
+        let reader = thread::spawn(move || {
+            let Some(mut pipe) = pipe else { return };
+            let mut some = [0; 4096];
+            loop {
+                match pipe.read(&mut some) {
+                    Ok(len @ 1..) => locked(&sink).extend_from_slice(&some[..len]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    _ => break,
+                }
+            }
+        });
+        Self {
+            bytes,
+            reader: Some(reader),
         }
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+    }
+
+    /// What came so far.
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&locked(&self.bytes)).into_owned()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.reader.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// All that comes, up to the end.
+    pub(crate) fn whole(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            drop(reader.join());
+        }
+        self.text()
+    }
+}
+
+fn locked(bytes: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
+    bytes.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::{
     http::{self, Answer},
     netns::{self, Netns},
+    poll::eventually,
     process::{self, Background},
     testbed::Testbed,
     tfo::Tfo,
@@ -97,11 +98,9 @@ impl Served {
         }
         let served = Self { run };
         // It listens before it is attached.
-        let deadline = Instant::now() + LIMIT;
-        while get(netns, "/healthz")?.status != 200 {
-            ensure!(Instant::now() < deadline, "{:?}", get(netns, "/healthz")?);
-            thread::sleep(Duration::from_millis(100));
-        }
+        eventually("it is healthy", LIMIT, || {
+            Ok(get(netns, "/healthz")?.status == 200)
+        })?;
         Ok(served)
     }
 }
@@ -180,12 +179,10 @@ impl<'a> Prometheus<'a> {
             netns,
         };
         netns::wait_for_listener(netns, PROMETHEUS.port())?;
-        let deadline = Instant::now() + LIMIT;
         let scrapes = "count_over_time(up{job=\"tfo\"}[1m])";
-        while !prometheus.value(scrapes).is_ok_and(|it| it >= 2.0) {
-            ensure!(Instant::now() < deadline, "{:?}", prometheus.query("up"));
-            thread::sleep(Duration::from_millis(200));
-        }
+        eventually("Prometheus has scraped twice", LIMIT, || {
+            Ok(prometheus.value(scrapes).is_ok_and(|it| it >= 2.0))
+        })?;
         Ok(prometheus)
     }
 

@@ -5,7 +5,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -14,7 +14,7 @@ use etherparse::{SlicedPacket, TcpSlice, TransportSlice};
 use crate::{
     link::{Frames, LinkSocket},
     packet::{self, Segment, flag},
-    poll::patient,
+    poll::Deadline,
     veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair},
 };
 
@@ -127,6 +127,29 @@ impl RawClient {
         Ok(answer.unwrap_or(Answer::Silence))
     }
 
+    /// As [`RawClient::send_again`], where there may be no answer: it is taken to be there once a barrier has come back.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawClient::send`] and [`Pair::barrier`].
+    pub fn send_again_in(&self, pair: &Pair, server: SocketAddr, syn: &RawSyn) -> Result<Answer> {
+        self.say(server, flag::SYN, (self.sequence, 0), syn)?;
+        pair.barrier()?;
+        let answer = |tcp: &TcpSlice<'_>| answer(tcp, self.sequence);
+        let answer = self.receive_before(Deadline::after(Duration::ZERO), server, answer)?;
+        Ok(answer.unwrap_or(Answer::Silence))
+    }
+
+    /// As [`RawClient::send_again_in`], from a port that was not used yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawClient::send_again_in`].
+    pub fn send_in(&mut self, pair: &Pair, server: SocketAddr, syn: &RawSyn) -> Result<Answer> {
+        self.port += 1;
+        self.send_again_in(pair, server, syn)
+    }
+
     /// Resets the connection of the last SYN, of whose data the server took `acked` bytes.
     ///
     /// # Errors
@@ -203,10 +226,17 @@ impl RawClient {
         server: SocketAddr,
         wanted: impl Fn(&TcpSlice<'_>) -> Option<T>,
     ) -> Result<Option<T>> {
-        let deadline = Instant::now() + patient(self.patience);
+        self.receive_before(Deadline::after(self.patience), server, wanted)
+    }
+
+    fn receive_before<T>(
+        &self,
+        deadline: Deadline,
+        server: SocketAddr,
+        wanted: impl Fn(&TcpSlice<'_>) -> Option<T>,
+    ) -> Result<Option<T>> {
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Some(frame) = self.link.receive(left)? else {
+            let Some(frame) = self.link.receive_before(deadline)? else {
                 return Ok(None);
             };
             let Ok(packet) = SlicedPacket::from_ethernet(&frame) else {

@@ -40,7 +40,7 @@ impl Clients {
     fn run(&self, testbed: &Testbed, index: usize) -> Result<()> {
         let family = Family::BOTH[index];
         let listener = testbed.listen(family)?;
-        testbed.after_handshake(&listener, family, Method::SendTo)?;
+        testbed.request_cookie(&listener, family)?;
         while !self.done.load(Ordering::Relaxed) {
             let exchange = exchange(&testbed.pair, &listener, family, Method::SendTo)?;
             if !exchange.in_syn {

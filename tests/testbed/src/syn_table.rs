@@ -1,5 +1,5 @@
 //! One table of SYNs, by their TCP options: what each says about Fast Open, as Linux reads it
-//! (`tcp_parse_options` and `tcp_parse_fastopen_option` in net/ipv4/tcp_input.c).
+//! (`tcp_parse_options` and `tcp_parse_fastopen_option` in `net/ipv4/tcp_input.c`).
 //!
 //! The parser (tfo-common/tests/options.rs, which includes this file), the program in the kernel (the suite
 //! `rows`) and the kernel itself (the suite `wire`) are all held against it.

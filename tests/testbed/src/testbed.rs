@@ -210,12 +210,23 @@ impl Testbed {
         exchange(&self.pair, listener, family, method)
     }
 
-    /// As [`Testbed::exchange`], with the request in the SYN.
+    /// As [`request_cookie`].
     ///
     /// # Errors
     ///
-    /// As [`exchange`], and where the request did not come in the SYN, with the figures.
+    /// As [`request_cookie`].
+    pub fn request_cookie(&self, listener: &Listener, family: Family) -> Result<()> {
+        request_cookie(&self.pair, listener, family)
+    }
+
+    /// As [`Testbed::exchange`], with the request in the SYN. The client must have a cookie.
+    ///
+    /// # Errors
+    ///
+    /// As [`exchange`], and where the client has no cookie, or the request did not come in the SYN, with the
+    /// figures.
     pub fn in_syn(&self, listener: &Listener, family: Family, method: Method) -> Result<()> {
+        self.pair.ensure_cookie(family)?;
         let exchange = self.exchange(listener, family, method)?;
         ensure!(
             exchange.in_syn,
@@ -265,6 +276,26 @@ pub struct Exchange {
     pub before_handshake: bool,
     /// From the client's first call until it had the reply.
     pub took: Duration,
+}
+
+/// Gets the client a cookie, by connections that ask for one, and makes sure that its kernel shows it.
+///
+/// One connection does, but where its SYN is sent again, because the machine stood still for a second: then it is
+/// sent without the option (`tcp_retransmit_skb`), and no cookie comes.
+///
+/// # Errors
+///
+/// Where no connection brings one, or one has its request in the SYN.
+pub fn request_cookie(pair: &Pair, listener: &Listener, family: Family) -> Result<()> {
+    const TRIES: usize = 5;
+    for _ in 0..TRIES {
+        let exchange = exchange(pair, listener, family, Method::SendTo)?;
+        ensure!(!exchange.in_syn, "the client had a {family} cookie before");
+        if pair.cached_cookie(family)?.is_some() {
+            return Ok(());
+        }
+    }
+    pair.ensure_cookie(family)
 }
 
 /// Connects the client to `listener`, sends a request, and sends it back as the reply.

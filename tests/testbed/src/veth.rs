@@ -228,6 +228,19 @@ impl Pair {
             .with_context(|| format!("no cookie of 8 bytes in {metrics:?}"))
     }
 
+    /// Makes sure that the client's kernel has a cookie for the server.
+    ///
+    /// # Errors
+    ///
+    /// Where it has none.
+    pub fn ensure_cookie(&self, family: Family) -> Result<()> {
+        let metrics = self.metrics(family)?;
+        let cookie = self.cached_cookie(family)?;
+        cookie
+            .map(drop)
+            .with_context(|| format!("the client has no {family} cookie: {metrics:?}"))
+    }
+
     /// What the client's kernel remembers of the server, in words of `ip`; empty for nothing.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, net::UdpSocket, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf,
     programs::{Xdp, XdpMode},
@@ -67,6 +67,39 @@ pub fn is_pinned(netns: &Netns) -> Result<bool> {
     Ok(versions
         .map(|version| version.path().join(format!("net{cookie}")))
         .any(|pins| Path::exists(&pins)))
+}
+
+/// Makes sure that `interface` has no XDP program.
+///
+/// # Errors
+///
+/// Where it has one, which the error tells; and as [`attached`].
+pub fn ensure_detached(netns: &Netns, interface: &str) -> Result<()> {
+    let program = attached(netns, interface)?;
+    ensure!(program.is_none(), "{interface} has {program:?}");
+    Ok(())
+}
+
+/// Makes sure that `interface` has an XDP program.
+///
+/// # Errors
+///
+/// Where it has none; and as [`attached`].
+pub fn ensure_attached(netns: &Netns, interface: &str) -> Result<()> {
+    let program = attached(netns, interface)?;
+    ensure!(program.is_some(), "{interface} has no program");
+    Ok(())
+}
+
+/// Makes sure that something is pinned for the namespace, or nothing.
+///
+/// # Errors
+///
+/// Where it is otherwise; and as [`is_pinned`].
+pub fn ensure_pinned(netns: &Netns, expected: bool) -> Result<()> {
+    let pinned = is_pinned(netns)?;
+    ensure!(pinned == expected, "pinned for {}: {pinned}", netns.name());
+    Ok(())
 }
 
 /// Another XDP program than the attached `tfo`'s, on the interface's driver until it is dropped.

@@ -58,7 +58,7 @@ fn an_unknown_interface_is_named_with_those_that_there_are() -> Result<()> {
         let output = tfo.run(&[command, "eth99"])?;
         ensure_refused(&output, &["eth99", SERVER_INTERFACE])?;
     }
-    ensure!(!xdp::is_pinned(&pair.server)?);
+    xdp::ensure_pinned(&pair.server, false)?;
     Ok(())
 }
 
@@ -177,7 +177,7 @@ fn another_xdp_program_is_named_with_its_id_and_left_alone() -> Result<()> {
     )?;
     let there = xdp::attached(&pair.server, SERVER_INTERFACE)?;
     ensure!(there.is_some_and(|(_, there)| there == u64::from(id)));
-    ensure!(!xdp::is_pinned(&pair.server)?);
+    xdp::ensure_pinned(&pair.server, false)?;
     Ok(())
 }
 
@@ -223,7 +223,7 @@ fn a_driver_that_cannot_is_named_and_generic_mode_taken_aloud() -> Result<()> {
     let (pair, tfo) = server()?;
     let output = tfo.run(&["attach", "lo", "--mode", "native"])?;
     ensure_refused(&output, &["lo", "native", "--mode generic"])?;
-    ensure!(!xdp::is_pinned(&pair.server)?);
+    xdp::ensure_pinned(&pair.server, false)?;
     let said = tfo.done(&["attach", "lo"])?;
     ensure!(
         said.contains("generic mode") && said.contains("not native"),

@@ -216,7 +216,7 @@ fn pins_of_an_interface_that_is_gone_are_named() -> Result<()> {
         "{finding:#}"
     );
     testbed.tfo.done(&["detach", "--all"])?;
-    ensure!(!xdp::is_pinned(&testbed.pair.server)?);
+    xdp::ensure_pinned(&testbed.pair.server, false)?;
     Ok(())
 }
 

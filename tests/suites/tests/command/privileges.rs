@@ -1,17 +1,11 @@
 //! `tfo` with the capabilities that the service's unit leaves it, and no other.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::Path,
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_testbed::{
     keys,
+    poll::eventually,
     process::{self, Background},
     socket::Method,
     testbed::Testbed,
@@ -46,7 +40,7 @@ fn three_capabilities_do() -> Result<()> {
         done(&testbed, &["attach", SERVER_INTERFACE, "--mode", mode])?;
         testbed.restart()?;
         let listener = testbed.listen(Family::V4)?;
-        testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+        testbed.request_cookie(&listener, Family::V4)?;
         let before = testbed.pair.server.sysctl(keys::SYSCTL)?;
         done(&testbed, &["keys", "rotate"])?;
         ensure!(
@@ -88,7 +82,7 @@ fn each_of_the_three_is_needed_and_named() -> Result<()> {
         let name = format!("lacks CAP_{}", absent.to_uppercase());
         ensure!(output.stdout.contains(&name), "{absent}: {output:?}");
     }
-    ensure!(!xdp::is_pinned(&pair.server)?);
+    xdp::ensure_pinned(&pair.server, false)?;
     Ok(())
 }
 
@@ -104,17 +98,15 @@ fn run_rotates_and_detaches_with_the_units_capabilities() -> Result<()> {
         "--detach-on-exit",
     ];
     let mut running = Background::start(&mut tfo_with(&testbed.pair, &unit()?, &arguments))?;
-    let start = Instant::now();
     let mut seen = BTreeSet::new();
-    // The one that it began with, and two more.
-    while seen.len() < 3 {
-        ensure!(running.is_running()?, "{:?}", running.wait(LIMIT)?);
-        ensure!(start.elapsed() < LIMIT, "{seen:?}");
+    eventually("two rotations", LIMIT, || {
+        ensure!(running.is_running()?, "it ended: {:?}", running.written());
         if xdp::attached(&testbed.pair.server, SERVER_INTERFACE)?.is_some() {
             seen.insert(testbed.pair.server.sysctl(keys::SYSCTL)?);
         }
-        thread::sleep(Duration::from_millis(20));
-    }
+        // The one that it began with, and two more.
+        Ok(seen.len() >= 3)
+    })?;
     let ended = running.terminate(LIMIT)?;
     ensure!(ended.status.success(), "{ended:?}");
     ensure!(

@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,7 +18,7 @@ use rustix::{
     termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
 };
 use tfo_testbed::{
-    socket::Method,
+    poll::{eventually, wait_for},
     testbed::Testbed,
     tfo,
     veth::{Family, SERVER_INTERFACE},
@@ -89,12 +89,9 @@ impl Terminal {
     }
 
     fn wait_for(&self, what: &str) -> Result<()> {
-        let deadline = Instant::now() + LIMIT;
-        while !self.text().contains(what) {
-            ensure!(Instant::now() < deadline, "no {what:?}: {:?}", self.text());
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
+        eventually(what, LIMIT, || Ok(self.text().contains(what)))
+            .map(drop)
+            .with_context(|| self.text())
     }
 
     /// Lines as they are typed, and shown as they are: not raw.
@@ -105,14 +102,8 @@ impl Terminal {
 
     /// It ends well, and leaves the terminal as it was.
     fn ensure_restored(&mut self) -> Result<()> {
-        let deadline = Instant::now() + LIMIT;
-        let status = loop {
-            if let Some(status) = self.child.try_wait()? {
-                break status;
-            }
-            ensure!(Instant::now() < deadline, "it goes on: {:?}", self.text());
-            thread::sleep(Duration::from_millis(5));
-        };
+        let ended = wait_for("it ends", LIMIT, || Ok(self.child.try_wait()?));
+        let status = ended.with_context(|| self.text())?;
         ensure!(status.success(), "{status}: {:?}", self.text());
         self.wait_for(LEAVE)?;
         ensure!(self.is_cooked()?, "the terminal is still raw");
@@ -136,7 +127,7 @@ impl Drop for Terminal {
 fn it_shows_what_happens_until_q() -> Result<()> {
     let testbed = Testbed::new()?;
     let listener = testbed.listen(Family::V4)?;
-    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    testbed.request_cookie(&listener, Family::V4)?;
     testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
     let mut top = Terminal::start(&testbed, &[])?;
     top.wait_for(SERVER_INTERFACE)?;

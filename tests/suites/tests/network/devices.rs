@@ -33,8 +33,8 @@ const TWO: Tally = Tally {
 fn two_of_each(testbed: &Testbed) -> Result<()> {
     let listener = testbed.listen(Family::V6)?;
     for family in Family::BOTH {
-        ensure!(!testbed.exchange(&listener, family, Method::SendTo)?.in_syn);
-        ensure!(testbed.exchange(&listener, family, Method::SendTo)?.in_syn);
+        testbed.request_cookie(&listener, family)?;
+        testbed.in_syn(&listener, family, Method::SendTo)?;
     }
     testbed.expect(TWO)?;
     Ok(())
@@ -50,12 +50,12 @@ fn ensure_mode(tfo: &Tfo, mode: &str) -> Result<()> {
 fn tc_counts_alike_and_leaves_nothing() -> Result<()> {
     let testbed = Testbed::attach(Pair::new()?, &["--mode", "tc"])?;
     ensure_mode(&testbed.tfo, "tc")?;
-    ensure!(xdp::attached(&testbed.pair.server, SERVER_INTERFACE)?.is_none());
+    xdp::ensure_detached(&testbed.pair.server, SERVER_INTERFACE)?;
     two_of_each(&testbed)?;
     let again = testbed.tfo.run(&["attach", SERVER_INTERFACE])?;
     ensure!(again.stderr.contains("attached already"), "{again:?}");
     testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
-    ensure!(!xdp::is_pinned(&testbed.pair.server)?);
+    xdp::ensure_pinned(&testbed.pair.server, false)?;
     let query = || SchedClassifier::query_tcx(SERVER_INTERFACE, TcAttachType::Ingress);
     let (_, programs) = testbed.pair.server.run(query)?;
     ensure!(programs.is_empty(), "{programs:?}");

@@ -4,10 +4,8 @@
 //! A failure names the seed and the shortest SYNs that show it; `TFO_SEED` gives the run again.
 //! `cargo xtask fuzz` sends more of them.
 
-use std::env;
-
-use anyhow::{Context as _, Result, ensure};
-use tfo_testbed::fuzz;
+use anyhow::{Result, ensure};
+use tfo_testbed::{fuzz, seed::seed};
 
 const SYNS: u64 = 20_000;
 
@@ -36,11 +34,8 @@ fn senders_at_once_differ_by_races_alone() -> Result<()> {
 
 #[test]
 fn random_syns_count_as_the_kernel_counts_them() -> Result<()> {
-    let seed = match env::var("TFO_SEED") {
-        Ok(seed) => seed.parse().context("TFO_SEED is not a number")?,
-        Err(_) => fastrand::u64(..1 << 32),
-    };
-    println!("TFO_SEED={seed}");
+    // Short enough to be typed again.
+    let seed = seed(fastrand::u64(..1 << 32))?;
     let report = fuzz::run(seed, SYNS, |_| {})?;
     if let Some(difference) = &report.difference {
         anyhow::bail!("{difference}");

@@ -1,10 +1,7 @@
 //! Each feature once, on whatever kernel runs: what `cargo xtask vm` runs on others, and makes its table of.
 //! Where kernels differ, the release decides what is expected.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::{
@@ -16,6 +13,7 @@ use tfo_testbed::{
     kernel::{feature, feature_since, is_before},
     keys,
     policy::{everywhere, rule},
+    poll::eventually,
     process::Background,
     raw::{Answer, RawClient, RawSyn},
     socket::{Listener, Method, Settings},
@@ -44,7 +42,7 @@ fn traffic(testbed: &Testbed, so_far: Tally) -> Result<Tally> {
     let listener = testbed.listen(Family::V6)?;
     testbed.pair.forget_cookies()?;
     for family in Family::BOTH {
-        testbed.after_handshake(&listener, family, Method::SendTo)?;
+        testbed.request_cookie(&listener, family)?;
         testbed.in_syn(&listener, family, Method::SendTo)?;
     }
     let tally = Tally {
@@ -115,7 +113,7 @@ fn rotation() -> Result<()> {
     let testbed = Testbed::new()?;
     let listener = testbed.listen(Family::V6)?;
     for family in Family::BOTH {
-        testbed.after_handshake(&listener, family, Method::SendTo)?;
+        testbed.request_cookie(&listener, family)?;
     }
     testbed.tfo.done(&["keys", "rotate"])?;
     for family in Family::BOTH {
@@ -170,7 +168,7 @@ fn keys_of_a_listener() -> Result<()> {
 fn listeners_and_sources() -> Result<()> {
     let testbed = Testbed::new()?;
     let listener = testbed.listen(Family::V4)?;
-    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    testbed.request_cookie(&listener, Family::V4)?;
     let shown = testbed.tfo.json(&["listeners"])?;
     let first = &shown["listeners"][0];
     ensure!(
@@ -202,12 +200,11 @@ fn policies_in(mode: &str, family: Family) -> Result<()> {
     let listener = testbed.listen(family)?;
     let server = server_port(family, listener.port());
     let mut client = RawClient::new(&testbed.pair, family, 0)?;
-    client.patience = Duration::from_millis(100);
     let key = keys::of_kernel(&testbed.pair.server)?[0];
     let cookie = keys::cookie(&key, client.address(), server.ip());
     let syn = RawSyn::fast_open(34, &cookie, b"data");
     let mut expect = |action| -> Result<()> {
-        let answer = client.send(server, &syn)?;
+        let answer = client.send_in(&testbed.pair, server, &syn)?;
         let told = is_answer_after(action, &answer);
         ensure!(told, "{mode}, {family}: {action:?}: {answer:?}");
         Ok(())
@@ -272,7 +269,7 @@ fn guard() -> Result<()> {
     let testbed = Testbed::attach(pair, &["--mode", "native"])?;
     let listener = testbed.listen(Family::V4)?;
     let said = testbed.tfo.run(&["guard", "set", "on"])?;
-    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    testbed.request_cookie(&listener, Family::V4)?;
     testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
     let counted = testbed.tfo.stats()?.counters;
     let counted =
@@ -345,9 +342,7 @@ fn service() -> Result<()> {
         let status = testbed.tfo.json(&["status"])?;
         Ok(status["interfaces"][0]["mode"] == "native")
     };
-    while !attached()? {
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    eventually("it is attached", LIMIT, attached)?;
     testbed.restart()?;
     traffic(&testbed, Tally::default())?;
     service.signal(rustix::process::Signal::TERM)?;

@@ -40,7 +40,7 @@ for_both_families! {
 fn a_request_then_data_in_the_syn(family: Family) -> Result<()> {
     let testbed = Testbed::new()?;
     let listener = testbed.listen(family)?;
-    testbed.after_handshake(&listener, family, Method::SendTo)?;
+    testbed.request_cookie(&listener, family)?;
     let mut tally = Tally {
         requests: 1,
         ..Tally::default()
@@ -61,8 +61,12 @@ fn a_request_then_data_in_the_syn(family: Family) -> Result<()> {
     // The retries that follow count nowhere.
     drop(held);
     accepted.send(b"late")?;
-    ensure!(client.receive()? == b"late" && client.info()?.syn_data_taken);
-    ensure!(!accepted.info()?.handshake_open);
+    ensure!(client.receive()? == b"late");
+    let ends = [client.info()?, accepted.info()?];
+    ensure!(
+        ends[0].syn_data_taken && !ends[1].handshake_open,
+        "{ends:?}"
+    );
     testbed.expect(tally)?;
     Ok(())
 }
@@ -70,7 +74,7 @@ fn a_request_then_data_in_the_syn(family: Family) -> Result<()> {
 fn rotation(family: Family) -> Result<()> {
     let testbed = Testbed::new()?;
     let listener = testbed.listen(family)?;
-    testbed.after_handshake(&listener, family, Method::SendTo)?;
+    testbed.request_cookie(&listener, family)?;
     let mut tally = Tally {
         requests: 1,
         ..Tally::default()
@@ -79,7 +83,9 @@ fn rotation(family: Family) -> Result<()> {
         let old = keys::of_kernel(&testbed.pair.server)?;
         testbed.tfo.done(&["keys", "rotate"])?;
         let new = keys::of_kernel(&testbed.pair.server)?;
-        ensure!(new.len() == 2 && new[1] == old[0] && new[0] != old[0]);
+        ensure!(new.len() == 2);
+        ensure!(new[1] == old[0]);
+        ensure!(new[0] != old[0]);
         keys::ensure_cached(&testbed.pair, family, &old[0])?;
 
         // The old key's cookie is taken, and the new key's comes back.
@@ -99,13 +105,13 @@ fn rotation(family: Family) -> Result<()> {
 fn a_lost_key(family: Family) -> Result<()> {
     let testbed = Testbed::new()?;
     let listener = testbed.listen(family)?;
-    testbed.after_handshake(&listener, family, Method::SendTo)?;
+    testbed.request_cookie(&listener, family)?;
     let file = KeyFile::new(keys::COUNTING)?;
     testbed.tfo.done(&["keys", "set", "--file", file.path()])?;
     ensure!(testbed.pair.server.sysctl(keys::SYSCTL)? == keys::COUNTING);
 
     // The connection stands, without its data in the SYN, and brings a new cookie.
-    testbed.after_handshake(&listener, family, Method::SendTo)?;
+    testbed.request_cookie(&listener, family)?;
     let mut tally = Tally {
         requests: 1,
         failed: 1,
@@ -169,7 +175,7 @@ fn an_ipv4_client_of_a_dual_stack_listener_has_an_ipv4_cookie() -> Result<()> {
     let testbed = Testbed::new()?;
     let listener = testbed.listen(Family::V6)?;
     for family in Family::BOTH {
-        testbed.after_handshake(&listener, family, Method::SendTo)?;
+        testbed.request_cookie(&listener, family)?;
         keys::ensure_cached(
             &testbed.pair,
             family,
@@ -193,7 +199,7 @@ fn every_port_has_its_own_counters() -> Result<()> {
     for _ in 0..3 {
         testbed.exchange(&one, Family::V4, Method::SendTo)?;
     }
-    testbed.after_handshake(&other, Family::V6, Method::SendTo)?;
+    testbed.request_cookie(&other, Family::V6)?;
     testbed.expect(Tally {
         requests: 2,
         passive: 2,
@@ -221,7 +227,7 @@ fn many_clients_at_once_lose_no_count() -> Result<()> {
     let testbed = Testbed::new()?;
     let listener = testbed.listen(Family::V6)?;
     for family in Family::BOTH {
-        testbed.after_handshake(&listener, family, Method::SendTo)?;
+        testbed.request_cookie(&listener, family)?;
     }
     std::thread::scope(|scope| -> Result<()> {
         let server = scope.spawn(|| -> Result<usize> {

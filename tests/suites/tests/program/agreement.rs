@@ -3,11 +3,12 @@
 //!
 //! The frames come from one seed, which a failure names; `TFO_SEED` gives it again.
 
-use std::env;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tfo_common::counters::{Counter, Counters};
-use tfo_testbed::fuzz::{Frames, run_frames};
+use tfo_testbed::{
+    fuzz::{Frames, run_frames},
+    seed::seed,
+};
 
 const FRAMES: usize = 100_000;
 
@@ -26,12 +27,7 @@ const OF_SOCKETS: [Counter; 10] = [
 ];
 
 fn check(frames: Frames) -> Result<Counters> {
-    let seed = match env::var("TFO_SEED") {
-        Ok(seed) => seed.parse().context("TFO_SEED is not a number")?,
-        Err(_) => fastrand::u64(..),
-    };
-    println!("TFO_SEED={seed}");
-    run_frames(frames, seed, FRAMES)
+    run_frames(frames, seed(fastrand::u64(..))?, FRAMES)
 }
 
 #[test]

@@ -57,7 +57,8 @@ fn tags_come_back_and_ip_options_do_not() -> Result<()> {
             let syn = || Segment::syn(client, server).options(&linux_options(&[]));
             let plain = syn().frame();
             let expected = answer(&plain)?;
-            ensure!(expected[..6] == plain[6..12] && expected[6..12] == plain[..6]);
+            ensure!(expected[..6] == plain[6..12]);
+            ensure!(expected[6..12] == plain[..6]);
 
             let one = syn().vlan(EtherType::VLAN_TAGGED_FRAME);
             let two = syn()

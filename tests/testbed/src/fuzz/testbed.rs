@@ -1,10 +1,6 @@
 //! Where batches are sent: a wire, `tfo`, and listeners of all sorts.
 
-use std::{
-    net::SocketAddr,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use anyhow::Result;
 use tfo_common::counters::Counter;
@@ -18,7 +14,7 @@ use crate::{
     keys,
     link::{Frames, LinkSocket},
     packet::{cookie, fast_open, flag},
-    poll::patient,
+    poll::Deadline,
     program::KeyBytes,
     socket::{Listener, Settings},
     testbed::{Tally, Testbed},
@@ -286,11 +282,11 @@ impl FuzzTestbed {
 
     /// Sends a frame, as soon as the wire has room for it.
     fn transmit(&self, frame: &[u8]) -> Result<()> {
-        let start = Instant::now();
+        let deadline = Deadline::after(SETTLED);
         loop {
             match self.link.send(frame) {
                 Err(error)
-                    if error.raw_os_error() == Some(libc::ENOBUFS) && start.elapsed() < SETTLED =>
+                    if error.raw_os_error() == Some(libc::ENOBUFS) && !deadline.is_over() =>
                 {
                     thread::sleep(POLL);
                 }
@@ -302,7 +298,7 @@ impl FuzzTestbed {
     /// Waits until `syns` more than `before` are counted on both sides.
     pub(super) fn settle(&self, before: Counted, syns: u64) -> Result<Counted> {
         let mut last = before;
-        let mut changed = Instant::now();
+        let mut settled = Deadline::after(SETTLED);
         loop {
             let now = self.counted()?;
             if now.syns - before.syns >= syns && now.drift == before.drift {
@@ -310,8 +306,8 @@ impl FuzzTestbed {
             }
             if (now.syns, now.drift) != (last.syns, last.drift) {
                 last = now;
-                changed = Instant::now();
-            } else if changed.elapsed() > patient(SETTLED) {
+                settled = Deadline::after(SETTLED);
+            } else if settled.is_over() {
                 return Ok(now);
             }
             thread::sleep(POLL);

@@ -64,7 +64,7 @@ fn traffic(testbed: &Testbed, key: &[u8; 16], round: i64) -> Result<()> {
     let [listener, crafted] = [testbed.listen(Family::V6)?, testbed.listen(Family::V6)?];
     for family in Family::BOTH {
         testbed.pair.forget_cookies()?;
-        testbed.after_handshake(&listener, family, Method::SendTo)?;
+        testbed.request_cookie(&listener, family)?;
         testbed.in_syn(&listener, family, Method::SendTo)?;
         let link = LinkSocket::open(&testbed.pair.client, CLIENT_INTERFACE, Frames::None)?;
         let server = SocketAddr::new(family.server(), crafted.port());
@@ -105,7 +105,7 @@ fn a_clsact_filter_counts_alike_is_upgraded_and_leaves_nothing() -> Result<()> {
         testbed.restart()?;
         let status = testbed.tfo.json(&["status"])?;
         ensure!(status["interfaces"][0]["mode"] == "tc", "{status}");
-        ensure!(xdp::attached(&testbed.pair.server, SERVER_INTERFACE)?.is_none());
+        xdp::ensure_detached(&testbed.pair.server, SERVER_INTERFACE)?;
         traffic(&testbed, &key, 1)?;
         let again = testbed.tfo.run(&["attach", SERVER_INTERFACE])?;
         ensure!(again.stderr.contains("attached already"), "{again:?}");
@@ -172,7 +172,7 @@ fn others_filters_and_their_qdisc_are_left_alone() -> Result<()> {
     testbed.tfo.done(&["detach", "--all"])?;
     let after = tc(&testbed, &["filter", "show"])?;
     ensure!(after == before, "{before}\n{after}");
-    ensure!(tc(&testbed, &["qdisc", "show"])?.contains("clsact"));
+    process::ensure_says(&tc(&testbed, &["qdisc", "show"])?, &["clsact"])?;
 
     // One that someone removed is not there any more, and can be attached again.
     without_tcx(&testbed, &["attach", SERVER_INTERFACE, "--mode", "tc"])?;
@@ -192,6 +192,6 @@ fn others_filters_and_their_qdisc_are_left_alone() -> Result<()> {
         Ok(status["interfaces"][0]["mode"].is_null().then_some(()))
     })?;
     without_tcx(&testbed, &["attach", SERVER_INTERFACE, "--mode", "tc"])?;
-    ensure!(tc(&testbed, &["filter", "show"])?.contains("tfo_tc"));
+    process::ensure_says(&tc(&testbed, &["filter", "show"])?, &["tfo_tc"])?;
     Ok(())
 }

@@ -34,7 +34,7 @@ fn whenever_a_process_is_killed_the_next_one_does_its_work() -> Result<()> {
     // On a busy machine it takes longer; most of the work is in the first part.
     let longest = start.elapsed().min(Duration::from_millis(800));
     let server = &testbed.pair.server;
-    let mut random = fastrand::Rng::with_seed(4);
+    let mut random = tfo_testbed::seed::rng_with(4)?;
     for kill in 1..=KILLS {
         let bits = random.u8(1..=32).to_string();
         let arguments = match random.u8(0..4) {
@@ -69,7 +69,7 @@ fn whenever_a_process_is_killed_the_next_one_does_its_work() -> Result<()> {
     // It counts, and from where the kernel does.
     testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
     let listener = testbed.listen(Family::V4)?;
-    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    testbed.request_cookie(&listener, Family::V4)?;
     testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
     let stats = testbed.tfo.stats()?;
     ensure!(
@@ -127,7 +127,7 @@ fn a_renamed_interface_stays_attached() -> Result<()> {
     let refused = testbed.tfo.run(&["attach", "nic.7"])?;
     refused.ensure_refused(&["nic.7", "attached already"])?;
     testbed.tfo.done(&["detach", "nic.7"])?;
-    ensure!(xdp::attached(server, "nic.7")?.is_none());
+    xdp::ensure_detached(server, "nic.7")?;
     Ok(())
 }
 

@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tfo_testbed::{
     process::Background,
-    socket::Method,
     testbed::Testbed,
     tfo,
     veth::{Family, Pair, SERVER_INTERFACE},
@@ -42,7 +41,7 @@ fn of_many_attaches_at_once_one_does() -> Result<()> {
     }
     ensure!(attached == 1, "{attached} attached");
     let listener = testbed.listen(Family::V4)?;
-    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    testbed.request_cookie(&listener, Family::V4)?;
     let stats = testbed.tfo.stats()?;
     ensure!(
         stats.drift.values().all(|drift| *drift == 0)
@@ -51,7 +50,7 @@ fn of_many_attaches_at_once_one_does() -> Result<()> {
     );
     testbed.tfo.done(&["detach", "--all"])?;
     ensure!(!is_pinned(cookie(&testbed.pair.server)?));
-    ensure!(xdp::attached(&testbed.pair.server, SERVER_INTERFACE)?.is_none());
+    xdp::ensure_detached(&testbed.pair.server, SERVER_INTERFACE)?;
     Ok(())
 }
 
@@ -67,7 +66,7 @@ fn controller(testbed: &Testbed) -> Result<u32> {
 fn a_second_controller_is_refused_with_the_pid_of_the_first() -> Result<()> {
     let testbed = Testbed::idle(Pair::new()?)?;
     let run = ["run", "-i", SERVER_INTERFACE, "--interval", "1h"];
-    ensure!(testbed.tfo.json(&["status"])?["controller"]["pid"].is_null());
+    ensure!(testbed.tfo.json(&["status"])?["controller"]["pid"] == serde_json::Value::Null);
     let first = testbed.tfo.start(&run)?;
     let pid = controller(&testbed)?;
     let second = testbed.tfo.run(&run)?;
@@ -91,11 +90,12 @@ fn a_second_controller_is_refused_with_the_pid_of_the_first() -> Result<()> {
     kill_process(process, Signal::KILL)?;
     let ended = first.wait(LIMIT)?;
     ensure!(!ended.status.success(), "{ended:?}");
-    ensure!(testbed.tfo.json(&["status"])?["controller"]["pid"].is_null());
+    ensure!(testbed.tfo.json(&["status"])?["controller"]["pid"] == serde_json::Value::Null);
     ensure!(xdp::attached(&testbed.pair.server, SERVER_INTERFACE)? == program);
     let third = testbed.tfo.start(&run)?;
     ensure!(controller(&testbed)? != pid);
-    ensure!(third.terminate(LIMIT)?.status.success());
+    let ended = third.terminate(LIMIT)?;
+    ensure!(ended.status.success(), "{ended:?}");
     ensure!(xdp::attached(&testbed.pair.server, SERVER_INTERFACE)? == program);
     let lock = format!("/run/tfo/net{}.lock", cookie(&testbed.pair.server)?);
     ensure!(!std::path::Path::new(&lock).exists(), "{lock} stays");
@@ -111,7 +111,7 @@ fn a_lock_that_cannot_be_written_is_named_with_its_remedy() -> Result<()> {
     );
     let output = tfo_testbed::process::output(&mut shell(&pair.server, &script), LIMIT)?;
     output.ensure_refused(&["/run/tfo/net", "Read-only", "make /run/tfo"])?;
-    ensure!(xdp::attached(&pair.server, SERVER_INTERFACE)?.is_none());
+    xdp::ensure_detached(&pair.server, SERVER_INTERFACE)?;
     // Without a controller nothing needs it.
     let mut status = Command::new(tfo::binary());
     status.args(["status", "--netns", pair.server.name()]);

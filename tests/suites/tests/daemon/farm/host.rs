@@ -6,17 +6,17 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     process::Command,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 use serde_json::Value;
 use tfo_testbed::{
     kernel::TcpExt,
     keys,
     netns::{Netns, wait_until_up},
-    poll::{self, patient},
+    poll,
     process::{Background, Output},
     prometheus::Scratch,
     tfo::{self, LIMIT, Tfo},
@@ -255,17 +255,17 @@ impl Farm {
 
     /// Waits until the farm is as it has to be.
     pub(crate) fn until(&self, what: &str, holds: impl Fn(&Value) -> Option<()>) -> Result<Value> {
-        let start = Instant::now();
         let mut last = Value::Null;
-        while start.elapsed() < patient(PATIENCE) {
+        let held = poll::wait_for(what, PATIENCE, || {
             match self.status() {
-                Ok(status) if holds(&status).is_some() => return Ok(status),
+                Ok(status) if holds(&status).is_some() => return Ok(Some(status)),
                 Ok(status) => last = status,
                 Err(error) => last = Value::String(format!("{error:#}")),
             }
             thread::sleep(Duration::from_millis(100));
-        }
-        bail!("not within {PATIENCE:?}: {what}: {last:#}")
+            Ok(None)
+        });
+        held.with_context(|| format!("{last:#}"))
     }
 }
 
@@ -311,13 +311,5 @@ fn connect(netns: &Netns, number: u8, clients: &Netns, etcd: Option<&Etcd>) -> R
 
 /// Waits until `holds`.
 pub(crate) fn eventually(what: &str, holds: impl FnMut() -> Result<bool>) -> Result<Duration> {
-    poll::eventually(what, patient(PATIENCE), holds)
-}
-
-/// Makes sure that `text` has all of these parts.
-pub(crate) fn ensure_says(text: &str, parts: &[&str]) -> Result<()> {
-    for part in parts {
-        ensure!(text.contains(part), "no {part:?} in {text}");
-    }
-    Ok(())
+    poll::eventually(what, PATIENCE, holds)
 }

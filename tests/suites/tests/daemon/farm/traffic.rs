@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 use socket2::{Domain, Socket, Type};
 use tfo_testbed::socket::Listener;
 
-use super::host::{FARM, Host, source};
+use super::host::{FARM, Host, eventually, source};
 
 const REQUEST: &[u8] = b"what is the time?";
 /// Addresses that clients come from, each with a thread. A kernel keeps cookies of some five addresses for one
@@ -31,6 +31,8 @@ struct Counts {
     stop: AtomicBool,
     connections: AtomicU64,
     failures: AtomicU64,
+    /// By client: how often it has come.
+    visits: [AtomicU64; SOURCES as usize],
 }
 
 /// Load on a farm, until it is stopped.
@@ -99,6 +101,7 @@ impl Traffic {
                         counts.failures.fetch_add(1, Ordering::Relaxed);
                         first_failure.get_or_insert(format!("{error:#}"));
                     }
+                    counts.visits[usize::from(number) - 1].fetch_add(1, Ordering::Relaxed);
                     thread::sleep(REST);
                 }
                 first_failure
@@ -110,6 +113,20 @@ impl Traffic {
             clients,
             servers,
         })
+    }
+
+    /// Waits until each client has come so many times more.
+    pub(crate) fn wait_for_all(&self, times: u64) -> Result<()> {
+        let visits = || {
+            let each = self.counts.visits.each_ref();
+            each.map(|visits| visits.load(Ordering::Relaxed))
+        };
+        let before = visits();
+        eventually("each client comes again", || {
+            let mut both = visits().into_iter().zip(before);
+            Ok(both.all(|(now, before)| now >= before + times))
+        })
+        .map(drop)
     }
 
     /// Ends it.

@@ -5,6 +5,8 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tfo_testbed::{
+    poll::eventually,
+    prometheus::LIMIT,
     prometheus::{Prometheus, Served, dist, promtool},
     testbed::Testbed,
 };
@@ -76,14 +78,14 @@ fn prometheus_scrapes_and_answers() -> Result<()> {
     let stats = testbed.equal()?;
     // What it scrapes from now on holds all of that: it starts later than an answer stays fresh.
     let prometheus = Prometheus::start(netns)?;
-    std::thread::sleep(std::time::Duration::from_secs(3));
     for name in ["TCPFastOpenPassive", "TCPFastOpenCookieReqd", "Syns"] {
         let sum = format!("sum(tfo_datapath_total{{job=\"tfo\",counter=\"{name}\"}})");
-        let value = prometheus.value(&sum)?;
-        ensure!(
-            value.to_string() == stats.counters[name].to_string(),
-            "{name}: {value}"
-        );
+        let expected = stats.counters[name].to_string();
+        eventually(&format!("{name} is {expected}"), LIMIT, || {
+            Ok(prometheus
+                .value(&sum)
+                .is_ok_and(|value| value.to_string() == expected))
+        })?;
     }
     ensure!(prometheus.value("sum(abs(tfo_drift))")?.to_string() == "0");
     let quantile = "histogram_quantile(0.5, sum by (le) (tfo_syn_data_bytes_bucket))";

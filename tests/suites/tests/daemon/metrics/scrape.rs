@@ -1,15 +1,11 @@
 //! The values of a scrape.
 
-use std::{
-    collections::BTreeSet,
-    path::Path,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::counters::Counter;
 use tfo_testbed::{
+    poll::eventually,
     prometheus::{Samples, Served, get, promtool, scrape},
     raw::{RawClient, RawSyn},
     socket::Method,
@@ -23,7 +19,7 @@ use tfo_userspace::metrics::{Kind, METRICS};
 pub(crate) fn traffic(testbed: &Testbed) -> Result<u16> {
     let listener = testbed.listen(Family::V6)?;
     for family in Family::BOTH {
-        testbed.after_handshake(&listener, family, Method::SendTo)?;
+        testbed.request_cookie(&listener, family)?;
         testbed.in_syn(&listener, family, Method::SendTo)?;
         testbed.in_syn(&listener, family, Method::SendTo)?;
     }
@@ -77,7 +73,8 @@ fn promtool_finds_nothing_wrong() -> Result<()> {
     )?;
     traffic(&testbed)?;
     let (text, samples) = scrape(&testbed)?;
-    ensure!(promtool(&["check", "metrics"], &text)?.is_empty());
+    let remarks = promtool(&["check", "metrics"], &text)?;
+    ensure!(remarks.is_empty(), "{remarks}");
     // It does find what is wrong.
     ensure!(promtool(&["check", "metrics"], "# TYPE a_total gauge\na_total 1\n").is_err());
 
@@ -215,7 +212,7 @@ fn policies_are_told_by_port_and_dry_runs_apart() -> Result<()> {
     let _served = Served::start(&testbed.tfo, &testbed.pair.server, &["--port", &port])?;
     let set = ["policy", "set", "--request", "fallback", "--port", &port];
     testbed.tfo.done(&[&set[..], &["--dry-run"]].concat())?;
-    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    testbed.request_cookie(&listener, Family::V4)?;
     let (_, samples) = scrape(&testbed)?;
     let value = |samples: &Samples, metric: &str, port: &str, label: &str, expected| {
         let rest = format!("{port}\",{label}");
@@ -252,7 +249,7 @@ fn policies_are_told_by_port_and_dry_runs_apart() -> Result<()> {
         .tfo
         .done(&[&set[..], &["--dry-run=false"]].concat())?;
     testbed.pair.forget_cookies()?;
-    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    testbed.request_cookie(&listener, Family::V4)?;
     let (_, samples) = scrape(&testbed)?;
     for (metric, label) in dry.iter().chain(&done).zip(labels.iter().cycle()) {
         value(&samples, metric, &port, label, 1)?;
@@ -289,11 +286,9 @@ fn what_is_wrong_is_told() -> Result<()> {
 
     // A part that cannot be read is told, and the others are there.
     server.configure(&["link set away0 name server0", "link set server0 up"])?;
-    let start = Instant::now();
-    while find(&scrape(&testbed)?.1, &attached)? < 1.0 {
-        ensure!(start.elapsed() < LIMIT, "not attached again");
-        thread::sleep(Duration::from_millis(100));
-    }
+    eventually("it is attached again", LIMIT, || {
+        Ok(find(&scrape(&testbed)?.1, &attached)? >= 1.0)
+    })?;
     let part = |name: &str| format!("tfo_scrape_error{{part=\"{name}\"}}");
     let (_, samples) = scrape(&testbed)?;
     same(find(&samples, &part("drift"))?, 0, "drift")?;

@@ -42,7 +42,7 @@ fn mistakes_are_refused_with_file_and_line() -> Result<()> {
             .contains("configuration file /nowhere.toml: No such file"),
         "{output:#?}"
     );
-    ensure!(!xdp::is_pinned(&testbed.pair.server)?);
+    xdp::ensure_pinned(&testbed.pair.server, false)?;
     Ok(())
 }
 
@@ -56,13 +56,13 @@ fn a_reload_changes_what_changed_and_nothing_for_a_bad_file() -> Result<()> {
     let before = xdp::attached(server, SERVER_INTERFACE)?;
     ensure!(before.is_some());
     let listener = testbed.listen(Family::V4)?;
-    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    testbed.request_cookie(&listener, Family::V4)?;
     let key = server.sysctl(keys::SYSCTL)?;
 
     // A bad file: all stays.
     file.replace("interfaces = ['lo'")?;
     running.reload()?;
-    ensure!(xdp::attached(server, "lo")?.is_none());
+    xdp::ensure_detached(server, "lo")?;
     ensure!(server.sysctl(keys::SYSCTL)? == key);
 
     // Another interface, and keys from a file. The client's cookie is good throughout.
@@ -77,7 +77,7 @@ fn a_reload_changes_what_changed_and_nothing_for_a_bad_file() -> Result<()> {
     let keys_section = format!("[keys]\nsource = 'file'\npath = '{}'", key_file.path());
     file.replace(&text("'server0', 'lo'", &keys_section))?;
     running.reload()?;
-    ensure!(xdp::attached(server, "lo")?.is_some());
+    xdp::ensure_attached(server, "lo")?;
     ensure!(xdp::attached(server, SERVER_INTERFACE)? == before);
     kernel_gets(server, &pair(1))?;
     ensure_accepted(&testbed.tfo)?;
@@ -86,12 +86,12 @@ fn a_reload_changes_what_changed_and_nothing_for_a_bad_file() -> Result<()> {
     // What someone detached is attached again.
     testbed.tfo.done(&["detach", "lo"])?;
     running.reload()?;
-    ensure!(xdp::attached(server, "lo")?.is_some());
+    xdp::ensure_attached(server, "lo")?;
 
     // One fewer, and random keys that change each second.
     file.replace(&text("'server0'", "[keys]\ninterval = '1s'"))?;
     running.reload()?;
-    ensure!(xdp::attached(server, "lo")?.is_none());
+    xdp::ensure_detached(server, "lo")?;
     ensure!(xdp::attached(server, SERVER_INTERFACE)? == before);
     eventually("a random key", || {
         Ok(server.sysctl(keys::SYSCTL)? != pair(1))
@@ -123,6 +123,6 @@ fn flags_do_without_a_file_and_win_over_one() -> Result<()> {
         "{attached:?}"
     );
     running.end()?;
-    ensure!(!xdp::is_pinned(&testbed.pair.server)?);
+    xdp::ensure_pinned(&testbed.pair.server, false)?;
     Ok(())
 }

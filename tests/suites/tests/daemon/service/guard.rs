@@ -1,11 +1,10 @@
 //! The guard of the configuration.
 
-use std::{thread, time::Duration};
-
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tfo_testbed::{
     keys::KeyFile,
+    process::ensure_says,
     prometheus::{METRICS, get},
     socket::Method,
     testbed::Testbed,
@@ -22,10 +21,10 @@ fn shown(testbed: &Testbed) -> Result<Value> {
     testbed.tfo.json(&["guard", "show"])
 }
 
-fn told(testbed: &Testbed, part: &str) -> Result<bool> {
-    // An answer is given again for a second.
-    thread::sleep(Duration::from_millis(1100));
-    Ok(get(&testbed.pair.server, "/metrics")?.body.contains(part))
+/// Waits until the metrics have `part`: an answer is given again for a second.
+fn told(testbed: &Testbed, part: &str) -> Result<()> {
+    let metrics = || get(&testbed.pair.server, "/metrics");
+    eventually(part, || Ok(metrics()?.body.contains(part))).map(drop)
 }
 
 #[test]
@@ -41,10 +40,7 @@ fn a_guard_is_in_force_for_as_long_as_its_section_stands() -> Result<()> {
     let mut running = Running::start(Some(&testbed.pair.server), &["-c", file.path()])?;
     let guard = shown(&testbed)?;
     ensure!(guard["ports"][0]["on"] == true, "{guard}");
-    ensure!(told(
-        &testbed,
-        "\ntfo_guard_on{port=\"443\",mode=\"on\"} 1\n"
-    )?);
+    told(&testbed, "\ntfo_guard_on{port=\"443\",mode=\"on\"} 1\n")?;
     let status = testbed.tfo.json(&["status"])?;
     ensure!(status["guard"]["ports_on"] == json!([443]), "{status}");
     ensure!(
@@ -74,7 +70,7 @@ fn a_guard_is_in_force_for_as_long_as_its_section_stands() -> Result<()> {
     file.replace(&text(""))?;
     running.reload()?;
     ensure!(shown(&testbed)? == json!({ "in_force": false }));
-    ensure!(told(&testbed, "\ntfo_guard_rules 0\n")?);
+    told(&testbed, "\ntfo_guard_rules 0\n")?;
     running.end_having_said(&[
         "guard: 1 rule in force",
         "\"maybe\" is no mode",
@@ -98,11 +94,7 @@ fn where_nothing_can_be_guarded_the_service_runs_on() -> Result<()> {
     let said =
         health.body.contains("guard not in force") && health.body.contains("traffic control");
     ensure!(health.status == 503 && said, "{health:?}");
-    ensure!(
-        get(server, "/metrics")?
-            .body
-            .contains("\ntfo_guard_refused 1\n")
-    );
+    ensure_says(&get(server, "/metrics")?.body, &["\ntfo_guard_refused 1\n"])?;
     ensure!(shown(&testbed)? == json!({ "in_force": false }));
     running.end().map(drop)
 }
@@ -154,13 +146,15 @@ fn three_capabilities_guard_renew_secrets_and_tell_of_switches() -> Result<()> {
     let count = |name: &str| counted.counters[name];
     let (challenged, accepted) = (count("GuardChallenged"), count("GuardAccepted"));
     ensure!(challenged >= 6 && accepted == challenged, "{counted:?}");
-    eventually("a look", || Ok(shown(&testbed)?["ports"][0]["on"] == false))?;
-    thread::sleep(Duration::from_secs(1));
+    let ends = format!("port {port}: not guarded any more, after");
+    eventually("the service tells of three ends", || {
+        Ok(running.log().matches(&ends).count() >= 3)
+    })?;
     let output = running.end()?;
     let log = output.stdout + &output.stderr;
     let lines = |part: &str| log.lines().filter(|line| line.contains(part)).count();
     let on = lines(&format!("port {port}: guarded from now on (auto)"));
-    let off = lines(&format!("port {port}: not guarded any more, after"));
+    let off = lines(&ends);
     ensure!((on, off) == (3, 3), "{log}");
     let sum: i64 = log.lines().filter_map(challenged_of).sum();
     ensure!(sum == challenged, "{challenged}: {log}");

@@ -77,15 +77,15 @@ fn a_reload_puts_new_settings_in_force_in_place() -> Result<()> {
     let file = KeyFile::new(&text("packet"))?;
     let mut running = Running::start(Some(&testbed.pair.server), &["-c", file.path()])?;
     let listener = testbed.listen(Family::V4)?;
-    testbed.after_handshake(&listener, Family::V4, tfo_testbed::socket::Method::SendTo)?;
+    testbed.request_cookie(&listener, Family::V4)?;
     let mirror = || -> Result<String> {
         let status = testbed.tfo.json(&["status"])?;
         Ok(status["interfaces"][0]["mirror"].to_string())
     };
-    ensure!(mirror()?.contains("packet"));
+    process::ensure_says(&mirror()?, &["packet"])?;
     file.replace(&text("exact"))?;
     running.reload()?;
-    ensure!(mirror()?.contains("exact"));
+    process::ensure_says(&mirror()?, &["exact"])?;
     // Counts went on.
     let stats = testbed.tfo.stats()?;
     ensure!(stats.counters["TCPFastOpenCookieReqd"] == 1, "{stats:?}");

@@ -34,7 +34,7 @@ fn each_has_keys_of_its_own_and_none_waits_for_another() -> Result<()> {
     let file = KeyFile::new(&text)?;
     let mut running = Running::start(None, &["-c", file.path()])?;
     kernel_gets(&one.pair.server, &numbered(1))?;
-    ensure!(!xdp::is_pinned(&other.pair.server)?);
+    xdp::ensure_pinned(&other.pair.server, false)?;
 
     // The other one appears.
     symlink(other.pair.server.path(), &late)?;
@@ -52,8 +52,8 @@ fn each_has_keys_of_its_own_and_none_waits_for_another() -> Result<()> {
     // A namespace that is no longer configured is let go.
     file.replace(&section(&late.display().to_string(), ""))?;
     running.reload()?;
-    ensure!(!xdp::is_pinned(&one.pair.server)?);
-    ensure!(xdp::is_pinned(&other.pair.server)?);
+    xdp::ensure_pinned(&one.pair.server, false)?;
+    xdp::ensure_pinned(&other.pair.server, true)?;
     let output = running.end()?;
     fs::remove_file(&late)?;
     let log = output.stdout + &output.stderr;

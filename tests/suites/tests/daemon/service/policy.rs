@@ -6,13 +6,14 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tfo_testbed::{
     keys::KeyFile,
+    process::ensure_says,
     prometheus::{METRICS, get},
     socket::{Listener, Settings},
     testbed::Testbed,
     veth::{Family, Pair, SERVER_INTERFACE},
 };
 
-use super::running::Running;
+use super::running::{Running, eventually};
 
 fn shown(testbed: &Testbed) -> Result<Value> {
     testbed.tfo.json(&["policy", "show"])
@@ -107,17 +108,17 @@ fn a_policy_that_cannot_hold_is_told_and_leaves_the_one_before() -> Result<()> {
     let health = get(server, "/healthz")?;
     let told = health.body.contains("[policy.default]") && health.body.contains("NO_COOKIE");
     ensure!(health.status == 503 && told, "{health:?}");
-    ensure!(
-        get(server, "/metrics")?
-            .body
-            .contains("\ntfo_policy_refused 1\n")
-    );
+    ensure_says(
+        &get(server, "/metrics")?.body,
+        &["\ntfo_policy_refused 1\n"],
+    )?;
 
     file.replace(&(text("reissue") + "no-cookie = 'drop'\n"))?;
     running.reload()?;
     ensure!(bad(&shown(&testbed)?) == "reissue");
     // An answer is given again for a second.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
-    ensure!(get(server, "/healthz")?.status == 200);
+    eventually("it is healthy", || {
+        Ok(get(server, "/healthz")?.status == 200)
+    })?;
     running.end_having_said(&["[policy.default]"])
 }

@@ -58,12 +58,12 @@ fn what_is_not_needed_any_more_is_dropped_for_good() -> Result<()> {
     eventually("a rotation", || Ok(server.sysctl(keys::SYSCTL)? != key))?;
     file.replace(&text("'server0', 'lo'"))?;
     running.reload()?;
-    ensure!(xdp::attached(server, "lo")?.is_some());
+    xdp::ensure_attached(server, "lo")?;
     file.replace(&text("'lo'"))?;
     running.reload()?;
-    ensure!(xdp::attached(server, SERVER_INTERFACE)?.is_none());
+    xdp::ensure_detached(server, SERVER_INTERFACE)?;
     let output = running.end()?;
-    ensure!(!xdp::is_pinned(server)?);
+    xdp::ensure_pinned(server, false)?;
     let log = output.stdout + &output.stderr;
     ensure!(
         log.contains("capabilities left: CAP_NET_ADMIN CAP_PERFMON CAP_BPF"),

@@ -6,11 +6,10 @@ use std::{
     path::PathBuf,
     process::{self, Command},
     sync::atomic::{AtomicU32, Ordering},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 use tfo_testbed::{
@@ -77,20 +76,28 @@ impl Running {
     /// Waits until it says something with `text` in it. Gives all of that message.
     pub(crate) fn wait_for(&mut self, text: &str) -> Result<String> {
         let mut buffer = [0; 4096];
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            match self.socket.recv(&mut buffer) {
-                Ok(len) => {
-                    let message = String::from_utf8_lossy(&buffer[..len]).into_owned();
-                    if message.contains(text) {
-                        return Ok(message);
-                    }
+        poll::wait_for(text, PATIENCE, || {
+            // Whatever it said before it ended is there when it has.
+            let running = self.process.is_running()?;
+            while let Ok(len) = self.socket.recv(&mut buffer) {
+                let message = String::from_utf8_lossy(&buffer[..len]).into_owned();
+                if message.contains(text) {
+                    return Ok(Some(message));
                 }
-                Err(_) if self.process.is_running()? => thread::sleep(Duration::from_millis(2)),
-                Err(_) => bail!("it ended before it said {text}"),
             }
-        }
-        bail!("it did not say {text}")
+            ensure!(running, "it ended before: {:?}", self.process.written());
+            Ok(None)
+        })
+    }
+
+    /// Waits until it has logged `text`.
+    pub(crate) fn wait_for_log(&mut self, text: &str) -> Result<()> {
+        self.process.wait_for_text(text, PATIENCE)
+    }
+
+    /// All that it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.written().concat()
     }
 
     /// Has it read its configuration again, and waits until it has.

@@ -36,7 +36,8 @@ fn systemd_is_told_of_the_whole_life() -> Result<()> {
     running.wait_for("READY=1")?;
     running.process.signal(rustix::process::Signal::TERM)?;
     running.wait_for("STOPPING=1")?;
-    ensure!(running.process.wait(LIMIT)?.status.success());
+    let ended = running.process.wait(LIMIT)?;
+    ensure!(ended.status.success(), "{ended:?}");
     Ok(())
 }
 

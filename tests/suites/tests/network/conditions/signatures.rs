@@ -43,7 +43,7 @@ fn check(family: Family) -> Result<()> {
         let before = base.equal()?.counters;
         let mut syn = RawSyn::fast_open(34, &[], b"data");
         syn.options.extend(*options);
-        let answer = client.send(server, &syn)?;
+        let answer = client.send_in(&base.pair, server, &syn)?;
         let silent = answer == Answer::Silence;
         ensure!(silent == reason.is_some(), "{family}: {name}: {answer:?}");
         tally.requests += i64::from(reason.is_none());

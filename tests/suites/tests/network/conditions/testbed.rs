@@ -21,8 +21,6 @@ use super::table::{Before, Condition, DEFAULTS, Each, KERNEL, Reply, Row, Syn};
 
 /// Long enough for a loaded machine to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Long enough to see an answer that is not to come.
-const SILENCE: Duration = Duration::from_millis(30);
 /// Nobody listens there.
 const CLOSED: u16 = 1;
 
@@ -121,10 +119,9 @@ impl ConditionTestbed {
             Before::Plain(count) => (Syn::Plain, count),
             Before::Accepted(count) => (Syn::Primary, count),
         };
-        self.client.patience = SILENCE;
         for _ in 0..*count {
             let syn = self.raw(syn, setup, &[])?;
-            self.client.send(setup.server, &syn)?;
+            self.client.send_in(&self.base.pair, setup.server, &syn)?;
         }
         Ok(())
     }
@@ -154,13 +151,14 @@ impl ConditionTestbed {
             }
         }
         let before = self.counted()?;
-        if row.reply == Reply::Silence {
-            self.client.patience = SILENCE;
-        }
         let raw = self.raw(syn, setup, data)?;
-        let answer = match condition.each {
-            Each::New => self.client.send(setup.server, &raw)?,
-            Each::Again(_) | Each::Reopening => self.client.send_again(setup.server, &raw)?,
+        if matches!(condition.each, Each::New) {
+            self.client.next_port();
+        }
+        let pair = &self.base.pair;
+        let answer = match row.reply {
+            Reply::Silence => self.client.send_again_in(pair, setup.server, &raw)?,
+            _ => self.client.send_again(setup.server, &raw)?,
         };
         let expected = self.answer(row.reply, setup, data);
         ensure!(answer == expected, "{answer:?}, expected {expected:?}");

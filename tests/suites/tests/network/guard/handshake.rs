@@ -169,7 +169,7 @@ fn cookies(mode: Mode, family: Family) -> Result<()> {
     let before = (testbed.counters()?, testbed.base.kernel()?);
     testbed
         .base
-        .after_handshake(guarded, family, Method::SendTo)
+        .request_cookie(guarded, family)
         .context("the request")?;
     keys::ensure_cached(pair, family, &keys::parse(keys::COUNTING)?[0])?;
     testbed

@@ -1,10 +1,6 @@
 //! Every sort of listener, guarded: who can take proof is, and who cannot is left as it was.
 
-use std::{
-    net::{IpAddr, SocketAddr, TcpListener},
-    thread,
-    time::Duration,
-};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -12,7 +8,7 @@ use tfo_common::counters::Counter::{self, *};
 use tfo_testbed::{
     poll::eventually,
     raw::RawSyn,
-    socket::{Connection, Listener, Method},
+    socket::{Connection, LIMIT, Listener, Method},
     veth::{Family, Pair, SERVER_INTERFACE, server_port},
     xdp::Mode,
 };
@@ -160,7 +156,7 @@ fn a_group_shares_its_connections() -> Result<()> {
             .map(|_| Connection::open(&yard.pair().client, server, Method::Plain, b"?"))
             .collect::<Result<_>>()?;
         let mut shares = [0; MEMBERS];
-        eventually("all are accepted", Duration::from_secs(4), || {
+        eventually("all are accepted", LIMIT, || {
             for (share, member) in shares.iter_mut().zip(&group) {
                 *share += member.reset_all()?;
             }
@@ -172,6 +168,12 @@ fn a_group_shares_its_connections() -> Result<()> {
         ensure!(accepted == CONNECTIONS as u64, "{accepted}");
         Ok(())
     })
+}
+
+/// Waits until there is something to be read.
+fn ensure_unread(connection: &Connection) -> Result<()> {
+    let arrived = || Ok(connection.unread()? > 0);
+    eventually("the data arrives", LIMIT, arrived).map(drop)
 }
 
 /// What was there before the guard, and what ends: neither is its business.
@@ -194,12 +196,12 @@ fn connections_go_on_and_end_as_ever() -> Result<()> {
         }
         // With data unread, closing resets the connection.
         old.client.send(b"unread")?;
-        thread::sleep(Duration::from_millis(20));
+        ensure_unread(&old.server)?;
         drop(old.server);
         let error = old.client.receive().err().context("no reset")?;
         ensure!(format!("{error:#}").contains("reset"), "{error:#}");
         new.server.send(b"unread")?;
-        thread::sleep(Duration::from_millis(20));
+        ensure_unread(&new.client)?;
         drop(new.client);
         let error = new.server.receive().err().context("no reset")?;
         ensure!(format!("{error:#}").contains("reset"), "{error:#}");

@@ -114,7 +114,8 @@ impl Ends {
         let came = server.receive()?;
         ensure!(came == REQUEST, "the server read {came:?}");
         server.send(b"a friend")?;
-        ensure!(client.receive()? == b"a friend");
+        let came = client.receive()?;
+        ensure!(came == b"a friend", "the client read {came:?}");
         Ok(Self { client, server })
     }
 

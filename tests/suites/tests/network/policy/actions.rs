@@ -1,6 +1,8 @@
 //! Every action, by its rule, by each limit and by the lists, on connections of the kernel's own client: the
 //! data arrives once and whole, `tfo` and the kernel count alike, and the client remembers what it is to.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::{
     counters::Counter,
@@ -23,6 +25,8 @@ const ONE: Rate = Rate {
     per_second: 1,
     burst: 1,
 };
+/// After that it has one more to give.
+const REFILLED: Duration = Duration::from_secs(1);
 
 fn rules(mode: &str, family: Family) -> Result<()> {
     let mut testbed = PolicyTestbed::new(mode, family)?;
@@ -126,9 +130,18 @@ fn limits(mode: &str, family: Family) -> Result<()> {
                 .check(has, policy.clone(), None, (Action::Pass, Cause::Rule))
                 .with_context(|| format!("{mode}, {family}: first {class:?}, {scope:?}"))?;
             let done = (class.over_limit(), Cause::Limit(class, scope));
-            testbed
-                .check(has, policy, Some(class), done)
-                .with_context(|| format!("{mode}, {family}: second {class:?}, {scope:?}"))?;
+            let mut tries = 0;
+            loop {
+                let start = Instant::now();
+                let second = testbed.check(has, policy.clone(), Some(class), done);
+                tries += 1;
+                if second.is_err() && start.elapsed() >= REFILLED && tries < 20 {
+                    // The machine was so slow that the limit had one more to give.
+                    continue;
+                }
+                second.with_context(|| format!("{mode}, {family}: second {class:?}, {scope:?}"))?;
+                break;
+            }
         }
     }
     Ok(())

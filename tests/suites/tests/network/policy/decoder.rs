@@ -15,7 +15,6 @@ use tfo_testbed::{
     netns::{Netns, wait_until_up},
     packet::{Segment, experimental, fast_open},
     policy::{everywhere, put_in_force, rule},
-    poll::patient,
     process,
     testbed::Testbed,
     tshark::{self, Decoded, Link},
@@ -230,7 +229,7 @@ fn segment(capture: &LinkSocket, link: usize, family: Family) -> Result<Vec<u8>>
     const TCP: u8 = 6;
     let protocol = link + if family == Family::V4 { 9 } else { 6 };
     loop {
-        let frame = capture.receive(patient(LIMIT))?.context("nothing came")?;
+        let frame = capture.receive(LIMIT)?.context("nothing came")?;
         if frame.get(protocol) == Some(&TCP) {
             return Ok(frame);
         }

@@ -111,14 +111,18 @@ impl PolicyTestbed {
         if has == Has::Nothing {
             return Ok(());
         }
-        self.exchange()?;
+        self.base.request_cookie(&self.listener, self.family)?;
         if has == Has::Stale {
             self.keys.reverse();
             self.set_key()?;
         }
         let [fresh, stale] = self.cookies()?;
         let expected = if has == Has::Stale { stale } else { fresh };
-        ensure!(self.base.pair.cached_cookie(self.family)? == Some(expected));
+        let cached = self.base.pair.cached_cookie(self.family)?;
+        ensure!(
+            cached == Some(expected),
+            "{cached:02x?}, not {expected:02x?}"
+        );
         Ok(())
     }
 

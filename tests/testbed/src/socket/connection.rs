@@ -1,0 +1,162 @@
+//! Ends of connections.
+
+use std::{
+    io::{self, Read as _},
+    net::{Shutdown, SocketAddr},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::event::PollFlags;
+use socket2::Socket;
+
+use super::{Info, MESSAGE_MAX, Method, Terms, retry, socket, wait};
+use crate::{netns::Netns, sockopt};
+
+/// One end of a connection.
+#[derive(Debug)]
+pub struct Connection {
+    pub(super) socket: Socket,
+}
+
+impl Connection {
+    /// Connects from `netns` to `server` and sends `request`.
+    ///
+    /// # Errors
+    ///
+    /// As sendto(2) and connect(2); also where the handshake does not end within [`LIMIT`].
+    pub fn open(netns: &Netns, server: SocketAddr, method: Method, request: &[u8]) -> Result<Self> {
+        let connection = netns.run(|| {
+            let socket = socket(server)?;
+            let started = match method {
+                Method::SendTo => {
+                    let flags = libc::MSG_FASTOPEN;
+                    socket.send_to_with_flags(request, &server.into(), flags)
+                }
+                Method::ConnectOption => {
+                    sockopt::set_fast_open_connect(&socket)?;
+                    // With a cookie this does nothing yet, and the SYN waits for the data.
+                    let started = socket.connect(&server.into());
+                    started.and_then(|()| socket.send(request))
+                }
+                Method::Plain => socket.connect(&server.into()).map(|()| 0),
+                Method::DataOnAck => {
+                    sockopt::set_defer_accept(&socket)?;
+                    socket.connect(&server.into()).map(|()| 0)
+                }
+            };
+            let sent = match started {
+                Ok(sent) => sent,
+                // A SYN without data is on its way.
+                Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => 0,
+                Err(error) => return Err(error),
+            };
+            wait(&socket, PollFlags::OUT)?;
+            if let Some(error) = socket.take_error()? {
+                return Err(error);
+            }
+            Ok((Self { socket }, sent))
+        });
+        let (connection, sent) =
+            connection.with_context(|| format!("cannot connect to {server} by {method:?}"))?;
+        connection.send(&request[sent..])?;
+        Ok(connection)
+    }
+
+    /// Sends a SYN to `server` with `request` in it, and does not wait for the SYN-ACK.
+    ///
+    /// # Errors
+    ///
+    /// As sendto(2). Without a cookie the kernel sends a SYN without data: `EINPROGRESS`.
+    pub fn open_without_waiting(netns: &Netns, server: SocketAddr, request: &[u8]) -> Result<Self> {
+        let connection = netns.run(|| {
+            let socket = socket(server)?;
+            let sent = socket.send_to_with_flags(request, &server.into(), libc::MSG_FASTOPEN)?;
+            Ok::<_, io::Error>((Self { socket }, sent))
+        });
+        let (connection, sent) =
+            connection.with_context(|| format!("the SYN to {server} took no data"))?;
+        ensure!(sent == request.len(), "the SYN took only {sent} bytes");
+        Ok(connection)
+    }
+
+    /// What the kernel says of it.
+    ///
+    /// # Errors
+    ///
+    /// As getsockopt(2).
+    pub fn info(&self) -> Result<Info> {
+        let info = sockopt::tcp_info(&self.socket)?;
+        Ok(Info {
+            handshake_open: info.state == sockopt::SYN_RECV,
+            syn_data_taken: info.options & sockopt::OPTION_SYN_DATA != 0,
+        })
+    }
+
+    /// What was agreed upon.
+    ///
+    /// # Errors
+    ///
+    /// As getsockopt(2).
+    pub fn terms(&self) -> Result<Terms> {
+        let info = sockopt::tcp_info(&self.socket)?;
+        let [timestamps, sack, scales, ecn] =
+            sockopt::OPTIONS_AGREED.map(|option| info.options & option != 0);
+        Ok(Terms {
+            timestamps,
+            sack,
+            ecn,
+            scales: scales.then_some((info.scales & 0xf, info.scales >> 4)),
+            segment_size: info.segment_size,
+            advertised_size: info.advertised_size,
+            path_mtu: info.path_mtu,
+        })
+    }
+
+    /// Sends `message`.
+    ///
+    /// # Errors
+    ///
+    /// As send(2).
+    pub fn send(&self, message: &[u8]) -> Result<()> {
+        let mut left = message;
+        while !left.is_empty() {
+            let sent = retry(&self.socket, PollFlags::OUT, || self.socket.send(left))
+                .context("cannot send")?;
+            left = &left[sent..];
+        }
+        Ok(())
+    }
+
+    /// What is there to be read: up to [`MESSAGE_MAX`] bytes, none at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// As recv(2); also where nothing comes within [`LIMIT`].
+    pub fn receive(&self) -> Result<Vec<u8>> {
+        let mut message = vec![0; MESSAGE_MAX];
+        let len = retry(&self.socket, PollFlags::IN, || {
+            (&self.socket).read(&mut message)
+        })
+        .context("nothing came")?;
+        message.truncate(len);
+        Ok(message)
+    }
+
+    /// How many bytes are there to be read.
+    ///
+    /// # Errors
+    ///
+    /// As ioctl(2).
+    pub fn unread(&self) -> Result<u64> {
+        Ok(rustix::io::ioctl_fionread(&self.socket)?)
+    }
+
+    /// Says that no more will be sent.
+    ///
+    /// # Errors
+    ///
+    /// As shutdown(2).
+    pub fn finish(&self) -> Result<()> {
+        Ok(self.socket.shutdown(Shutdown::Write)?)
+    }
+}
