@@ -1,10 +1,9 @@
-//! The one table of everything that is counted: name, meaning, and which of the kernel's counters it
-//! mirrors.
+//! The table of all counters: name, meaning, and the kernel counter that it mirrors.
 
-/// Makes [`Counter`] and its lists of the table's rows: name of the variant, name for readers, meaning.
+/// Declares [`Counter`] and its lists from rows of variant, name and meaning.
 macro_rules! counters {
     ($($(#[$doc:meta])* $list:ident { $($variant:ident $name:literal $help:literal,)* })*) => {
-        /// One thing that is counted. The discriminant is its index in [`Counters`].
+        /// A counter. The discriminant is its index in [`Counters`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
         pub enum Counter {
@@ -22,14 +21,14 @@ macro_rules! counters {
                 pub const $list: [Self; [$($name,)*].len()] = [$(Self::$variant,)*];
             )*
 
-            /// The counter's name. One that mirrors a row `TcpExt` of `/proc/net/netstat` bears its name.
+            /// The name; of a mirror, that of the row of `TcpExt` in `/proc/net/netstat`.
             pub const fn name(self) -> &'static str {
                 match self {
                     $($(Self::$variant => $name,)*)*
                 }
             }
 
-            /// What is counted, in one line for a reader of the CLI.
+            /// The meaning, in one line.
             pub const fn help(self) -> &'static str {
                 match self {
                     $($(Self::$variant => $help,)*)*
@@ -40,7 +39,7 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Those that mirror one of the kernel's.
+    /// Mirrors of kernel counters.
     MIRRORED {
         CookieReqd "TCPFastOpenCookieReqd" "SYNs that asked for a cookie",
         Passive "TCPFastOpenPassive" "SYNs whose data was taken",
@@ -48,20 +47,19 @@ counters! {
         PassiveAltKey "TCPFastOpenPassiveAltKey" "SYNs with a valid cookie of the backup key",
         ListenOverflow "TCPFastOpenListenOverflow" "SYNs that met a full Fast Open queue",
     }
-    /// Our own.
+    /// Counters of SYNs and frames.
     OWN {
         Syns "Syns" "SYNs seen",
         SynsWithData "SynsWithData" "SYNs that carried data",
         SynDataBytes "SynDataBytes" "bytes of data in SYNs",
         OptionsMalformed "OptionsMalformed" "SYNs with malformed options",
         OptionsExperimental "OptionsExperimental" "SYNs with the experimental option, kind 254",
-        Unparsed "Unparsed" "frames that may be a SYN and were passed without a look",
+        Unparsed "Unparsed" "frames that may be a SYN and were passed unread",
     }
-    /// What policies did, and why: first the actions, then the causes. Every SYN that a policy acted on
-    /// counts under one of each.
+    /// Actions of policies, then their causes. Every SYN that a policy acted on counts under one of each.
     POLICY {
-        PolicyReissue "PolicyReissue" "SYNs whose cookie was made a request for a new one",
-        PolicyFallback "PolicyFallback" "SYNs whose Fast Open option was taken out",
+        PolicyReissue "PolicyReissue" "SYNs whose cookie was rewritten to a request",
+        PolicyFallback "PolicyFallback" "SYNs whose Fast Open option was removed",
         PolicyDrop "PolicyDrop" "SYNs dropped",
         PolicyRule "PolicyRule" "the rule for such SYNs",
         PolicyDenied "PolicyDenied" "the source is on the deny list",
@@ -74,10 +72,10 @@ counters! {
         PolicyDataSource "PolicyDataSource" "too many SYNs with data of one source",
         PolicyDataPort "PolicyDataPort" "too many SYNs with data at the port",
     }
-    /// The same of dry runs, in the same order: what would have been done.
+    /// The same of dry runs, in the same order: actions that were only counted.
     DRY_RUN {
-        DryRunReissue "DryRunReissue" "SYNs whose cookie would have been made a request",
-        DryRunFallback "DryRunFallback" "SYNs whose Fast Open option would have been taken out",
+        DryRunReissue "DryRunReissue" "SYNs whose cookie would have been rewritten to a request",
+        DryRunFallback "DryRunFallback" "SYNs whose Fast Open option would have been removed",
         DryRunDrop "DryRunDrop" "SYNs that would have been dropped",
         DryRunRule "DryRunRule" "the rule for such SYNs",
         DryRunDenied "DryRunDenied" "the source is on the deny list",
@@ -90,29 +88,28 @@ counters! {
         DryRunDataSource "DryRunDataSource" "too many SYNs with data of one source",
         DryRunDataPort "DryRunDataPort" "too many SYNs with data at the port",
     }
-    /// What policies let pass against their own rules.
+    /// SYNs that a policy passed although its rule has an action for them.
     PASSED {
         PolicyAllowed "PolicyAllowed" "SYNs whose source is on the allow list",
-        PolicyUnfit "PolicyUnfit" "SYNs left as they are: the listener takes their data without any cookie",
+        PolicyUnfit "PolicyUnfit" "SYNs not rewritten: the listener takes their data without a cookie",
     }
-    /// What the guard did.
+    /// Actions of the guard.
     GUARD {
-        GuardProven "GuardProven" "SYNs let pass for their valid cookie",
+        GuardProven "GuardProven" "SYNs passed for their valid cookie",
         GuardChallenged "GuardChallenged" "SYNs answered with a challenge",
-        GuardCookies "GuardCookies" "challenges that handed out a Fast Open cookie",
-        GuardAccepted "GuardAccepted" "connections opened by an ACK that brought a challenge back",
-        GuardWrongAcks "GuardWrongAcks" "ACKs dropped: of no connection, and without a challenge's proof",
-        GuardCapped "GuardCapped" "SYNs dropped: their source has had its share of answers",
-        GuardMartian "GuardMartian" "SYNs dropped: nobody can be at their source",
-        GuardUnfit "GuardUnfit" "SYNs let pass that cannot be challenged: the listener takes no proof",
+        GuardCookies "GuardCookies" "challenges that carried a Fast Open cookie",
+        GuardAccepted "GuardAccepted" "connections opened by an ACK that answered a challenge",
+        GuardWrongAcks "GuardWrongAcks" "ACKs dropped: of no connection, and no answer to a challenge",
+        GuardCapped "GuardCapped" "SYNs dropped: their source exceeded its rate of answers",
+        GuardMartian "GuardMartian" "SYNs dropped: their source address is martian",
+        GuardUnfit "GuardUnfit" "SYNs passed: the listener cannot be guarded",
         GuardRefused "GuardRefused" "connections that the kernel refused to open",
-        GuardSwitchedOn "GuardSwitchedOn" "times that a port came to be guarded",
+        GuardSwitchedOn "GuardSwitchedOn" "times that the guard was switched on for a port",
     }
-    /// The reasons for which a SYN that asked for or carried Fast Open did not get it. Every such SYN
-    /// counts under exactly one.
+    /// Reasons for which a SYN that asked for Fast Open did not get it. Every such SYN counts under exactly one.
     REASONS {
-        ReasonOff "ReasonOff" "the host lets no listener take Fast Open",
-        ReasonListenerWithout "ReasonListenerWithout" "the listener does not take Fast Open",
+        ReasonOff "ReasonOff" "the server bit of the sysctl is off",
+        ReasonListenerWithout "ReasonListenerWithout" "the listener has not enabled Fast Open",
         ReasonQueueFull "ReasonQueueFull" "the listener's Fast Open queue is full",
         ReasonNoListener "ReasonNoListener" "nothing listens there",
         ReasonSynCookies "ReasonSynCookies" "the kernel is sending SYN cookies",
@@ -124,13 +121,12 @@ counters! {
         ReasonRetransmission "ReasonRetransmission" "the connection or its request exists already",
         ReasonSigned "ReasonSigned" "a TCP signature (MD5, AO) that the listener does not expect",
         ReasonPolicy "ReasonPolicy" "the port's policy: the cookie or the request was good",
-        ReasonGuard "ReasonGuard" "the guard: the sender has to prove first where it is",
+        ReasonGuard "ReasonGuard" "the guard: the sender's address is not proven yet",
     }
 }
 
 impl Counter {
-    /// How many of [`Self::POLICY`] and of [`Self::DRY_RUN`] are actions: the first of them. The others are
-    /// causes.
+    /// Length of the first part of [`Self::POLICY`] and of [`Self::DRY_RUN`], the actions; the rest are causes.
     pub const POLICY_ACTIONS: usize = 3;
 }
 
@@ -153,7 +149,7 @@ impl Counters {
         *value = value.wrapping_add(amount);
     }
 
-    /// As [`Self::add`] of 1 to the counter with an index; nothing where there is none.
+    /// Adds 1 to the counter with this index, if there is one.
     #[inline(always)]
     pub(crate) fn count(&mut self, index: usize) {
         if let Some(value) = self.0.get_mut(index) {

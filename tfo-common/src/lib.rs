@@ -1,27 +1,31 @@
 //! TCP Fast Open (RFC 7413) as Linux does it, in code that the kernel and the host both run.
 //!
-//! Everything here is `no_std`, allocates nothing and cannot panic on any packet. The eBPF program
-//! calls it on live frames, the controller uses the same types to read what the program wrote, and
-//! the tests hold the very same lines against the running kernel.
+//! Everything here is `no_std`, allocates nothing and cannot panic on any packet. The eBPF program runs it on live
+//! frames, the controller uses the same types to read what the program wrote, and the tests hold the very same lines
+//! against the running kernel.
 //!
-//! The way of a packet: [`wire`] reads one frame into a [`syn::Syn`], [`classify`] holds it against
-//! the [`cookie::KeySet`] and gives an [`classify::Outcome`], and [`counters`] says what that counts.
+//! A frame's path: [`wire`] parses it into a [`wire::syn::Syn`]; [`classify`] holds that against the socket and the
+//! [`fastopen::KeySet`]; [`guard`] and [`policy`] decide what to do with it; [`context::SynContext`] carries all of that,
+//! and [`count`] turns it into [`counters`]. [`abi`] names what the program and the controller share.
+//!
+//! Modules import only those before them: [`atomic`], [`rate`], [`counters`]; [`wire`]; [`fastopen`]; [`classify`];
+//! [`policy`], [`guard`]; [`context`]; [`count`], [`abi`].
 
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(test)]
 extern crate std;
 
+pub mod abi;
+pub mod atomic;
 pub mod classify;
-pub mod cookie;
+pub mod context;
+pub mod count;
 pub mod counters;
-pub mod events;
+pub mod fastopen;
 pub mod guard;
-pub mod judgement;
-pub mod maps;
+mod numbered;
 pub mod policy;
-pub mod sizes;
-pub mod socket;
-pub mod sources;
-pub mod syn;
+pub mod rate;
 pub mod wire;

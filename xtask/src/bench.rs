@@ -34,7 +34,7 @@ pub fn bench(args: &[OsString]) -> Result<ExitCode> {
         }
     }
     build::tfo(Profile::Release)?;
-    let bench = build::binary("tfo-tests", "tfo-bench", Profile::Release)?;
+    let bench = build::binary("tfo-bench", "tfo-bench", Profile::Release)?;
     let quick = args.iter().any(|arg| arg == "--quick");
     let out = repository().join(if quick { QUICK_REPORT } else { REPORT });
     fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;

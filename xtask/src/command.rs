@@ -63,6 +63,11 @@ pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
+/// Whether there is a sudo, for [`as_root`].
+pub fn can_be_root() -> bool {
+    which("sudo").is_some()
+}
+
 /// Where `program` is, in `PATH` or among the administrators' tools.
 pub fn which(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();

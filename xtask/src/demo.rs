@@ -19,6 +19,6 @@ pub fn demo() -> Result<ExitCode> {
     setup::ensure()?;
     println!("tfo: building; the first time takes a minute or two");
     build::tfo(Profile::Dev)?;
-    let demo = build::binary("tfo-tests", "tfo-demo", Profile::Dev)?;
+    let demo = build::binary("tfo-testbed", "tfo-demo", Profile::Dev)?;
     Ok(exit_code(status(&mut as_root(demo)?)?))
 }

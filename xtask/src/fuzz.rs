@@ -16,6 +16,6 @@ use crate::{
 /// The build fails, or there is no way to be root.
 pub fn fuzz(args: &[OsString]) -> Result<ExitCode> {
     build::tfo(Profile::Release)?;
-    let fuzz = build::binary("tfo-tests", "tfo-fuzz", Profile::Release)?;
+    let fuzz = build::binary("tfo-testbed", "tfo-fuzz", Profile::Release)?;
     Ok(exit_code(status(as_root(fuzz)?.args(args))?))
 }

@@ -42,8 +42,12 @@ enum Task {
     Demo,
     /// Run the unit tests, then the kernel suites as root
     Test {
-        /// Arguments of the kernel suites, such as parts of test names
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        /// A suite, such as farm, guard or program, a test binary, or a package; else all
+        suite: Option<String>,
+        /// Part of the tests' names
+        filter: Option<String>,
+        /// Arguments of the test binaries, such as `--nocapture`
+        #[arg(last = true)]
         args: Vec<OsString>,
     },
     /// Measure what the data path costs, as root
@@ -63,13 +67,13 @@ enum Task {
         /// Series of kernels, such as 6.1; else 6.1 and 6.12
         #[arg(value_name = "KERNEL")]
         series: Vec<String>,
-        /// A suite to run, by its name in tests/tests; else each feature once
+        /// A suite to run, as `cargo xtask test` names it; else each feature once
         #[arg(long = "suite", value_name = "NAME")]
         suites: Vec<String>,
         /// Minutes that each kernel may take
         #[arg(long, default_value_t = 30, value_name = "MINUTES")]
         limit: u64,
-        /// Write the README's table of kernels, with this machine's own
+        /// Write the table of kernels in docs/reference.md, with this machine's own
         #[arg(long, conflicts_with = "suites")]
         table: bool,
     },
@@ -98,7 +102,23 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Build { release } => build::build(Profile::of(release)).map(done),
         Task::Run { args } => run::run(&args),
         Task::Demo => demo::demo(),
-        Task::Test { args } => test::test(&args).map(done),
+        Task::Test {
+            suite,
+            filter,
+            args,
+        } => {
+            let selection = test::Selection {
+                suite,
+                filter,
+                args,
+            };
+            let report = test::test(&selection)?;
+            Ok(if report.is_success() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
         Task::Bench { args } => bench::bench(&args),
         Task::Fuzz { args } => fuzz::fuzz(&args),
         Task::Vm {
@@ -113,6 +133,6 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             table,
         }),
         Task::Dist { check } => dist::dist(check).map(done),
-        Task::Ci => ci::ci().map(done),
+        Task::Ci => ci::ci(),
     }
 }

@@ -1,109 +1,59 @@
-//! What a policy says about a port.
+//! The rule of a port, and what else a policy's maps hold.
 
-use super::{Action, Limit};
-use crate::{classify::Outcome, sources::SourceSettings, syn::Syn};
+use super::{class::Class, limit::Limit};
+use crate::{rate::Rate, wire::addresses::PrefixMask};
 
-/// What a SYN is to a policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Class {
-    /// With a cookie of one of the keys.
-    Valid,
-    /// With a cookie of no key, or of a length that is never issued.
-    Bad,
-    /// Asks for a cookie.
-    Request,
-    /// With data, but without an option that counts. The kernel takes it only where it needs no cookie.
-    Data,
-}
-
-impl Class {
-    /// Every class, in the order of its discriminant.
-    pub const ALL: [Self; 4] = [Self::Valid, Self::Bad, Self::Request, Self::Data];
-
-    /// The class's name, as operators write it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Valid => "valid",
-            Self::Bad => "bad",
-            Self::Request => "request",
-            Self::Data => "data",
-        }
-    }
-
-    /// The class of `syn`, whose option is worth `merit`; `None` where it has neither option nor data.
-    #[inline(always)]
-    pub const fn of(syn: &Syn, merit: Outcome) -> Option<Self> {
-        match merit {
-            Outcome::Primary | Outcome::Backup => Some(Self::Valid),
-            Outcome::BadCookie | Outcome::BadLength => Some(Self::Bad),
-            Outcome::Request => Some(Self::Request),
-            _ if syn.data_len > 0 => Some(Self::Data),
-            _ => None,
-        }
-    }
-
-    /// What becomes of a SYN that is one too many.
-    #[inline(always)]
-    pub const fn over_limit(self) -> Action {
-        match self {
-            Self::Bad => Action::Drop,
-            Self::Valid | Self::Request | Self::Data => Action::Fallback,
-        }
-    }
-}
-
-/// What a list says of a source.
+/// The entry of a source in a policy's lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Listed {
-    /// Nothing.
-    No,
-    /// No rule and no limit holds for it.
-    Allowed,
-    /// [`Rule::denied`] holds for it.
-    Denied,
+pub enum ListEntry {
+    /// On no list.
+    None,
+    /// On the allow list: no rule and no limit applies.
+    Allow,
+    /// On the deny list: [`Rule::denied`] applies.
+    Deny,
 }
 
-impl Listed {
-    /// What a map holds as this number.
+impl ListEntry {
+    /// The entry with this number in the map `POLICY_LISTS`.
     #[inline(always)]
     pub const fn from_number(number: u32) -> Self {
         match number {
-            1 => Self::Allowed,
-            2 => Self::Denied,
-            _ => Self::No,
+            1 => Self::Allow,
+            2 => Self::Deny,
+            _ => Self::None,
         }
     }
 }
 
-/// What is done at a port. All zeroes pass everything.
+/// The rule of a port, as operators set it. All zeroes pass everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Rule {
-    /// What is done to SYNs within their limits, by [`Class`]: an [`Action`]'s number each.
+    /// The [`super::Action`]'s number for SYNs within their limits, by [`Class`].
     pub actions: [u8; Class::ALL.len()],
-    /// What is done to those whose source is denied.
+    /// The [`super::Action`]'s number for sources on the deny list.
     pub denied: u8,
-    /// What is done in place of a rewriting, where the listener takes data without a cookie: pass or drop.
+    /// The number of the [`super::Action`] in place of a rewrite, where the listener takes data without a cookie: pass or drop.
     pub no_cookie: u8,
-    /// Not 0 where nothing is done, but counted.
+    /// Not 0: actions are counted, not taken.
     pub dry_run: u8,
     /// Zero.
     pub reserved: u8,
-    /// What a source is cut down to for its limits.
-    pub sources: SourceSettings,
-    /// How many may come, by [`Class`]. Those of [`Class::Data`] hold for all SYNs whose data would be taken.
+    /// The prefixes by which sources are limited.
+    pub sources: PrefixMask,
+    /// Limits by [`Class`]. That of [`Class::Data`] holds for all SYNs whose data would be taken.
     pub limits: [Limit; Class::ALL.len()],
 }
 
-/// A rule as it stands in the map.
+/// A value of the map `POLICY_RULES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct PortRule {
-    /// What is done.
+    /// The rule.
     pub rule: Rule,
-    /// The program's own: the buckets of the port's limits, by [`Class`]; 0 at first.
+    /// Buckets of the port's limits, by [`Class`]; 0 at first. The program changes them.
     pub buckets: [u64; Class::ALL.len()],
 }
 
@@ -112,28 +62,28 @@ pub struct PortRule {
 unsafe impl aya::Pod for PortRule {}
 
 impl Rule {
-    /// Everything passes.
+    /// Passes everything.
     pub const PASS: Self = Self {
         actions: [0; Class::ALL.len()],
         denied: 0,
         no_cookie: 0,
         dry_run: 0,
         reserved: 0,
-        sources: SourceSettings::OFF,
+        sources: PrefixMask::OFF,
         limits: [Limit {
-            source: super::Rate::UNLIMITED,
-            port: super::Rate::UNLIMITED,
+            source: Rate::UNLIMITED,
+            port: Rate::UNLIMITED,
         }; Class::ALL.len()],
     };
 }
 
-/// Which policy is in force. The program reads it at every SYN that has to do with Fast Open.
+/// The policy in force: the value of the map `POLICY`, read at every SYN with Fast Open or data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct PolicyHead {
-    /// 0 for none; else one more than the index of its maps in the maps of maps.
+    /// One more than the policy's index in the maps of maps; 0 for no policy.
     pub slot: u32,
-    /// Not 0 where it has lists.
+    /// Not 0 where the policy has lists.
     pub lists: u32,
 }
 

@@ -1,11 +1,12 @@
-//! TCP: a segment that acknowledges, as the last one of a handshake does. Linux: `cookie_v4_check`.
+//! A segment with ACK and without SYN and RST, as the last one of a handshake. Linux: `cookie_v4_check`.
 
 use super::{
-    Frame, Link, NotSyn, View as _, locate, network_addresses,
-    offer::{self, Clocks},
+    Frame, Link, NotSyn, View as _,
+    addresses::Addresses,
+    locate, network_addresses,
+    options::negotiated::{self, Timestamps},
     tcp::{ACK, DATA_OFFSET, FLAGS, MIN_HEADER_LEN, RST, SYN},
 };
-use crate::cookie::Addresses;
 
 /// A segment with ACK and without SYN and RST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,23 +15,23 @@ pub struct Ack {
     pub addresses: Addresses,
     /// Source then destination port as on the wire, in a little-endian word.
     pub ports: u32,
-    /// The sequence number.
+    /// Sequence number.
     pub sequence: u32,
-    /// The sequence number that it acknowledges.
+    /// Acknowledgement number.
     pub acknowledged: u32,
-    /// Its timestamp option.
-    pub clocks: Option<Clocks>,
+    /// The timestamps option.
+    pub timestamps: Option<Timestamps>,
 }
 
 impl Ack {
-    /// The port that it goes to.
+    /// The destination port.
     #[inline(always)]
     pub const fn destination_port(&self) -> u16 {
         ((self.ports >> 16) as u16).swap_bytes()
     }
 }
 
-/// Reads `frame`, if it is such a segment and `wanted` says so of its destination port.
+/// Reads `frame`, if it is such a segment and `wanted` accepts its destination port.
 ///
 /// # Errors
 ///
@@ -53,7 +54,7 @@ pub fn parse<F: Frame + ?Sized>(
         return Err(NotSyn::Unparsed);
     }
     let (first, second) = (header.word(0), header.word(8));
-    let clocks = offer::clocks(
+    let timestamps = negotiated::timestamps(
         frame,
         network.transport + MIN_HEADER_LEN,
         header_len - MIN_HEADER_LEN,
@@ -63,6 +64,6 @@ pub fn parse<F: Frame + ?Sized>(
         ports: first as u32,
         sequence: ((first >> 32) as u32).swap_bytes(),
         acknowledged: (second as u32).swap_bytes(),
-        clocks,
+        timestamps,
     })
 }

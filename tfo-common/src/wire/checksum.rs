@@ -1,27 +1,26 @@
-//! The Internet checksum, as far as a change in place needs it. Source: RFC 1071, RFC 1624 (equation 3).
+//! The Internet checksum of a packet that is changed in place. Source: RFC 1071, RFC 1624 (equation 3).
 
-use super::tcp;
-use crate::{cookie::Addresses, syn::Syn};
+use super::{addresses::Addresses, tcp};
 
-/// What a change of some bytes does to the checksum over them.
+/// The effect of changed bytes on the checksum over them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change(u32);
 
 impl Change {
-    /// One byte becomes another. `odd`: its offset from the first byte that the checksum covers is.
+    /// One byte changes. `odd`: its offset from the first byte that the checksum covers is odd.
     #[inline(always)]
     pub const fn byte(&mut self, old: u8, new: u8, odd: bool) {
         let shift = if odd { 0 } else { 8 };
         self.0 += (!((old as u32) << shift) & 0xffff) + ((new as u32) << shift);
     }
 
-    /// By how much it adds to the sum of all words, in the host's order.
+    /// The difference of the sums of all words, in the host's order.
     #[inline(always)]
     pub const fn sum(self) -> u16 {
         fold(self.0)
     }
 
-    /// The checksum after the change, both in the host's order. Of up to 32,000 bytes.
+    /// The checksum after the change, both in the host's order. At most 32,000 bytes may change.
     #[inline(always)]
     pub const fn apply(self, checksum: u16) -> u16 {
         !fold(self.0 + !checksum as u32)
@@ -36,15 +35,14 @@ pub const fn fold(mut sum: u32) -> u16 {
     sum as u16
 }
 
-/// The sum over a SYN's pseudo-header (RFC 9293 section 3.1, RFC 8200 section 8.1), in the host's order: what
-/// stands in the place of a checksum that is yet to be completed (`CHECKSUM_PARTIAL`).
+/// The sum over the pseudo-header of a segment of `len` bytes, header and data (RFC 9293 section 3.1, RFC 8200 section 8.1), in the host's order: the
+/// content of the checksum field of a packet whose checksum is unfinished (`CHECKSUM_PARTIAL`).
 #[inline(always)]
-pub const fn pseudo_header(syn: &Syn) -> u16 {
-    let words = match &syn.addresses {
+pub const fn pseudo_header(addresses: &Addresses, len: u32) -> u16 {
+    let words = match addresses {
         Addresses::V4(word) => [*word, 0, 0, 0],
         Addresses::V6(words) => *words,
     };
-    let len = syn.layout.header_len as u64 + syn.data_len as u64;
     let mut sum = 0_u64;
     let mut i = 0;
     while i < words.len() {
@@ -54,7 +52,7 @@ pub const fn pseudo_header(syn: &Syn) -> u16 {
     // Those are words as they are on the wire; of the others each has its value.
     sum = (sum & 0xffff_ffff) + (sum >> 32);
     let wire = fold((sum & 0xffff) as u32 + (sum >> 16 & 0xffff) as u32 + (sum >> 32) as u32);
-    let rest = tcp::PROTOCOL as u32 + (len & 0xffff) as u32 + (len >> 16) as u32;
+    let rest = tcp::PROTOCOL as u32 + (len & 0xffff) + (len >> 16);
     fold(u16::from_be(wire) as u32 + rest)
 }
 

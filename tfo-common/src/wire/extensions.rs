@@ -45,8 +45,8 @@ pub(super) fn pass_over<F: Frame + ?Sized>(
     let mut kind = u64::from(first);
     for round in 0..=MAX {
         // In the kernel, the verifier then takes every round for the one before.
-        at = frame.opaque(at) & OFFSET_MASK;
-        kind = frame.opaque(kind) & 0xff;
+        at = frame.barrier_var(at) & OFFSET_MASK;
+        kind = frame.barrier_var(kind) & 0xff;
         if kind as u8 == tcp::PROTOCOL {
             return Ok(at as usize);
         }

@@ -1,7 +1,6 @@
 //! IPv4 (RFC 791): what TCP needs of it. Linux: `ip_rcv_core`.
 
-use super::{Frame, Network, NotSyn, View as _};
-use crate::{cookie::Addresses, wire::tcp};
+use super::{Frame, Network, NotSyn, View as _, addresses::Addresses, tcp};
 
 const MIN_HEADER_LEN: usize = 20;
 const VERSION_IHL: usize = 0;

@@ -1,7 +1,6 @@
 //! IPv6 (RFC 8200): what TCP needs of it. Linux: `ip6_rcv_core`.
 
-use super::{Frame, Network, NotSyn, View as _, extensions};
-use crate::{cookie::Addresses, wire::tcp};
+use super::{Frame, Network, NotSyn, View as _, addresses::Addresses, extensions, tcp};
 
 const HEADER_LEN: usize = 40;
 const VERSION: usize = 0;

@@ -1,39 +1,42 @@
-//! A Fast Open option put out of force in place: the packet stays as long as it is.
+//! A Fast Open option rewritten in place: the packet keeps its length.
 
 use super::{
     checksum::Change,
-    options::{COOKIE_MAX, EXPERIMENTAL, EXPERIMENTAL_HEADER, HEADER, NO_OPERATION, Place},
+    options::{
+        EXPERIMENTAL, HEADER_LEN, NO_OPERATION,
+        fast_open::{COOKIE_MAX, EXPERIMENTAL_HEADER_LEN, OptionPlace},
+    },
 };
 
-/// Most bytes that a Fast Open option which counts has.
-pub const MAX_LEN: usize = EXPERIMENTAL_HEADER + COOKIE_MAX;
+/// Most bytes of a Fast Open option that counts.
+pub const MAX_LEN: usize = EXPERIMENTAL_HEADER_LEN + COOKIE_MAX;
 
-/// Room for an option, of whole words.
+/// Room for an option, in whole words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct OptionBytes(pub [u8; MAX_LEN.next_multiple_of(8)]);
 
-/// What an option becomes.
+/// The new content of the option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rewrite {
-    /// It asks for a cookie: its cookie becomes NOPs.
+    /// A cookie request: the cookie becomes NOPs.
     Request,
-    /// All of it becomes NOPs.
+    /// None: all of the option becomes NOPs.
     Absent,
 }
 
 impl Rewrite {
-    /// Rewrites `option`, the bytes at `place`, and gives what that does to the segment's checksum.
+    /// Rewrites `option`, the bytes at `place`. Returns the effect on the segment's checksum.
     #[inline(always)]
-    pub fn apply(self, OptionBytes(option): &mut OptionBytes, place: Place) -> Change {
+    pub fn apply(self, OptionBytes(option): &mut OptionBytes, place: OptionPlace) -> Change {
         let mut change = Change::default();
         let header = match self {
             Self::Absent => 0,
-            Self::Request if option[0] == EXPERIMENTAL => EXPERIMENTAL_HEADER,
-            Self::Request => HEADER,
+            Self::Request if option[0] == EXPERIMENTAL => EXPERIMENTAL_HEADER_LEN,
+            Self::Request => HEADER_LEN,
         };
-        // No option has less. Not said, the verifier of Linux 6.1 would go on with one of no bytes.
-        let len = HEADER.max(place.len as usize);
+        // No option is shorter. Without this, the verifier of Linux 6.1 goes on with an option of no bytes.
+        let len = HEADER_LEN.max(place.len as usize);
         for (at, byte) in option.iter_mut().enumerate() {
             if at >= len {
                 break;
@@ -56,7 +59,7 @@ impl Rewrite {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::options::{self, FastOpen};
+    use crate::wire::options::fast_open::{self, FastOpen};
 
     const LISTS: [&[u8]; 5] = [
         b"\x02\x04\x05\xb4\x22\x0abiscuits\x01\x01",
@@ -67,19 +70,19 @@ mod tests {
     ];
 
     #[test]
-    fn what_is_rewritten_says_what_it_is_to_say() {
+    fn a_rewritten_list_reads_as_it_should() {
         for list in LISTS {
             for (rewrite, says) in [
                 (Rewrite::Request, FastOpen::Request),
                 (Rewrite::Absent, FastOpen::Absent),
             ] {
-                let (before, place) = options::parse(list, 0, list.len(), true);
+                let (before, place) = fast_open::parse(list, 0, list.len(), true);
                 let (at, len) = (usize::from(place.at), usize::from(place.len));
                 let mut option = OptionBytes([0; 24]);
                 option.0[..len].copy_from_slice(&list[at..at + len]);
                 rewrite.apply(&mut option, place);
                 let after = [&list[..at], &option.0[..len], &list[at + len..]].concat();
-                let (after, place) = options::parse(&after[..], 0, after.len(), true);
+                let (after, place) = fast_open::parse(&after[..], 0, after.len(), true);
                 assert_eq!(after.fast_open, says, "{list:?}");
                 assert!(!after.malformed && place.sole);
                 assert_eq!(

@@ -3,7 +3,7 @@
 
 use super::{
     Frame, Network, NotSyn, View as _,
-    options::{self, Options, Place},
+    options::fast_open::{self, OptionPlace, SynOptions},
 };
 
 /// TCP's protocol number.
@@ -16,7 +16,7 @@ pub const CHECKSUM: usize = 16;
 pub(super) const DATA_OFFSET: usize = 12;
 pub(super) const FLAGS: usize = 13;
 
-/// Any number of bytes of data has no other bits.
+/// Mask of a number of bytes of data.
 const DATA_MASK: u64 = 0xffff;
 
 const FIN: u8 = 0x01;
@@ -50,13 +50,13 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<S
     if header.byte(FLAGS) & (FIN | SYN | RST | ACK) != SYN {
         return Err(NotSyn::Other);
     }
-    // Only a SYN's lengths matter: what does not open a connection has left by now.
+    // Only a SYN's lengths are checked: every other segment has returned by now.
     let header_len = usize::from(header.byte(DATA_OFFSET) >> 4) * 4;
     let data = network.transport + header_len;
     if header_len < MIN_HEADER_LEN || network.end < data {
         return Err(NotSyn::Unparsed);
     }
-    // The whole length is asked for where it can matter: in the kernel, that takes a call.
+    // The whole length is a helper call: it is asked for only where it can matter.
     if frame.len() < network.end && (frame.len() < data || frame.whole_len() < network.end) {
         return Err(NotSyn::Unparsed);
     }
@@ -66,8 +66,8 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<S
         sequence: ((word >> 32) as u32).swap_bytes(),
         options: network.transport + MIN_HEADER_LEN,
         options_len: header_len - MIN_HEADER_LEN,
-        // As in `options::parse`.
-        data_len: (frame.opaque((network.end - data) as u64) & DATA_MASK) as usize,
+        // The verifier then goes on once for all lengths.
+        data_len: (frame.barrier_var((network.end - data) as u64) & DATA_MASK) as usize,
     })
 }
 
@@ -78,9 +78,9 @@ impl Segment {
         MIN_HEADER_LEN + self.options_len
     }
 
-    /// What the options say, and where the one that counts stands.
+    /// The content of the options, and the place of the Fast Open option that counts.
     #[inline(always)]
-    pub(super) fn options<F: Frame + ?Sized>(&self, frame: &F) -> (Options, Place) {
-        options::parse(frame, self.options, self.options_len, self.data_len > 0)
+    pub(super) fn options<F: Frame + ?Sized>(&self, frame: &F) -> (SynOptions, OptionPlace) {
+        fast_open::parse(frame, self.options, self.options_len, self.data_len > 0)
     }
 }

@@ -2,12 +2,15 @@
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 use tfo_common::{
-    classify::Outcome,
-    cookie::{Addresses, Cookie, Key, KeySet},
+    classify::{Classification, Outcome, socket::Socket},
+    context::SynContext,
     counters::{Counter, Counters},
-    socket::Socket,
-    syn::{Layout, Syn},
-    wire::options::{FastOpen, Options},
+    fastopen::{Cookie, Key, KeySet},
+    wire::{
+        addresses::Addresses,
+        options::fast_open::{FastOpen, SynOptions},
+        syn::{Layout, Syn},
+    },
 };
 
 use crate::{generate, naive};
@@ -53,11 +56,11 @@ fn syn(keys: &[[u8; 16]], addresses: Addresses, draw: Draw, flags: (bool, bool))
         ports: 443_u32.swap_bytes(),
         sequence: 1,
         data_len: 0,
-        options: Options {
+        options: SynOptions {
             fast_open,
             experimental: flags.0 && fast_open != FastOpen::Absent,
             malformed: flags.1,
-            ..Options::NONE
+            ..SynOptions::NONE
         },
         layout: Layout::NONE,
     }
@@ -65,6 +68,11 @@ fn syn(keys: &[[u8; 16]], addresses: Addresses, draw: Draw, flags: (bool, bool))
 
 fn key_set(keys: &[[u8; 16]]) -> KeySet {
     KeySet::new(keys.iter().copied().map(Key::from_bytes)).unwrap()
+}
+
+/// The outcome where the socket is not known.
+fn outcome<'a>(syn: &Syn, keys: impl FnOnce() -> Option<&'a KeySet>) -> Outcome {
+    Classification::of(syn, &Socket::Unknown, keys).outcome(syn)
 }
 
 proptest! {
@@ -80,11 +88,15 @@ proptest! {
     ) {
         let syn = Syn { data_len, ..syn(&keys, addresses, draw, flags) };
         let set = key_set(&keys);
-        let outcome = Outcome::of(&syn, &Socket::Unknown, || Some(&set));
+        let context = SynContext {
+            classification: Classification::of(&syn, &Socket::Unknown, || Some(&set)),
+            ..SynContext::new(syn)
+        };
+        let outcome = context.outcome();
         prop_assert_eq!(outcome, naive::outcome(&syn, &keys));
 
         let mut counters = Counters::default();
-        outcome.count(&syn, &mut counters);
+        context.count(&mut counters);
         for counter in Counter::ALL {
             prop_assert_eq!(counters.get(counter), naive::counts(counter, &syn, outcome), "{}", counter.name());
         }
@@ -94,16 +106,16 @@ proptest! {
     #[test]
     fn no_set_is_an_empty_set(addresses in addresses(), draw in draw(), flags: (bool, bool)) {
         let syn = syn(&[[7; 16]], addresses, draw, flags);
-        prop_assert_eq!(Outcome::of(&syn, &Socket::Unknown, || None), naive::outcome(&syn, &[]));
-        prop_assert_eq!(Outcome::of(&syn, &Socket::Unknown, || Some(&KeySet::EMPTY)), naive::outcome(&syn, &[]));
+        prop_assert_eq!(outcome(&syn, || None), naive::outcome(&syn, &[]));
+        prop_assert_eq!(outcome(&syn, || Some(&KeySet::EMPTY)), naive::outcome(&syn, &[]));
     }
 
     /// From the bytes to the outcome.
     #[test]
     fn the_whole_way_agrees(frame in generate::spoiled_syn(), keys in vec(any::<[u8; 16]>(), 0..=KeySet::MAX)) {
         let set = key_set(&keys);
-        if let Ok(syn) = tfo_common::wire::parse(&frame[..]) {
-            prop_assert_eq!(Outcome::of(&syn, &Socket::Unknown, || Some(&set)), naive::outcome(&syn, &keys));
+        if let Ok(syn) = tfo_common::wire::syn::parse(&frame[..]) {
+            prop_assert_eq!(outcome(&syn, || Some(&set)), naive::outcome(&syn, &keys));
         }
     }
 }
@@ -114,6 +126,6 @@ fn keys_are_not_fetched_without_need() {
     let addresses = Addresses::v4([192, 0, 2, 1], [192, 168, 0, 1]);
     for said in [FastOpen::Absent, FastOpen::Request, FastOpen::BadLength] {
         let syn = syn(&[], addresses, Draw::Said(said), (false, false));
-        Outcome::of(&syn, &Socket::Unknown, || panic!("{said:?} needs no key"));
+        outcome(&syn, || panic!("{said:?} needs no key"));
     }
 }

@@ -10,44 +10,44 @@ proptest! {
 
     #[test]
     fn agree_on_a_syn(frame in generate::syn()) {
-        let syn = wire::parse(&frame.bytes[..]);
+        let syn = wire::syn::parse(&frame.bytes[..]);
         prop_assert!(syn.is_ok());
         prop_assert_eq!(syn, naive::frame(&frame.bytes));
     }
 
     #[test]
     fn agree_on_a_spoiled_syn(bytes in generate::spoiled_syn()) {
-        prop_assert_eq!(wire::parse(&bytes[..]), naive::frame(&bytes));
+        prop_assert_eq!(wire::syn::parse(&bytes[..]), naive::frame(&bytes));
     }
 
     /// Without an Ethernet header, a SYN is the same SYN, that much nearer to the first byte.
     #[test]
     fn agree_on_bare_packets(frame in generate::syn(), spoiled in generate::spoiled_syn()) {
         let packet = &frame.bytes[frame.packet..];
-        let read = wire::parse_behind(packet, Link::None);
+        let read = wire::syn::parse_behind(packet, Link::None);
         let shifted = read.map(|mut syn| {
             syn.layout.network += frame.packet as u8;
             syn.layout.tcp += frame.packet as u16;
             syn
         });
-        prop_assert_eq!(shifted, wire::parse(&frame.bytes[..]));
+        prop_assert_eq!(shifted, wire::syn::parse(&frame.bytes[..]));
         prop_assert_eq!(read, naive::bare(packet));
         let spoiled = spoiled.get(14..).unwrap_or_default();
-        prop_assert_eq!(wire::parse_behind(spoiled, Link::None), naive::bare(spoiled));
+        prop_assert_eq!(wire::syn::parse_behind(spoiled, Link::None), naive::bare(spoiled));
     }
 
     #[test]
     fn agree_on_noise(bytes in generate::noise()) {
-        prop_assert_eq!(wire::parse(&bytes[..]), naive::frame(&bytes));
+        prop_assert_eq!(wire::syn::parse(&bytes[..]), naive::frame(&bytes));
     }
 
     /// No part of a packet is taken for the whole; padding makes no difference.
     #[test]
     fn agree_on_a_syn_cut_at_every_length(frame in generate::syn()) {
-        let whole = wire::parse(&frame.bytes[..]);
+        let whole = wire::syn::parse(&frame.bytes[..]);
         for len in 0..=frame.bytes.len() {
             let cut = &frame.bytes[..len];
-            let read = wire::parse(cut);
+            let read = wire::syn::parse(cut);
             prop_assert_eq!(read, naive::frame(cut));
             prop_assert_eq!(read, if len < frame.end { Err(NotSyn::Unparsed) } else { whole });
         }
@@ -56,6 +56,6 @@ proptest! {
     #[test]
     fn agree_on_a_spoiled_syn_cut_anywhere(bytes in generate::spoiled_syn(), len: prop::sample::Index) {
         let cut = &bytes[..len.index(bytes.len())];
-        prop_assert_eq!(wire::parse(cut), naive::frame(cut));
+        prop_assert_eq!(wire::syn::parse(cut), naive::frame(cut));
     }
 }

@@ -6,13 +6,16 @@ use std::hash::Hasher as _;
 use siphasher::sip::SipHasher24;
 use tfo_common::{
     classify::Outcome,
-    cookie::{Addresses, Cookie},
     counters::Counter,
-    syn::{Layout, Syn},
+    fastopen::Cookie,
     wire::{
         NotSyn::{self, Other, Unparsed},
-        options::{FastOpen, Options, Place},
-        signature::Signatures,
+        addresses::Addresses,
+        options::{
+            fast_open::{FastOpen, OptionPlace, SynOptions},
+            signature::Signatures,
+        },
+        syn::{Layout, Syn},
     },
 };
 
@@ -56,13 +59,13 @@ fn cookie(option: &Raw) -> Option<(Vec<u8>, bool)> {
 }
 
 /// What the bytes of TCP options say in a SYN with or without data.
-pub(crate) fn options(bytes: &[u8], has_data: bool) -> Options {
+pub(crate) fn options(bytes: &[u8], has_data: bool) -> SynOptions {
     let (list, broken) = split(bytes);
     let cookies: Vec<_> = list.iter().filter_map(cookie).collect();
     let possible = |cookie: &[u8]| matches!(cookie.len(), 0 | 4 | 6 | 8 | 10 | 12 | 14 | 16);
     let last_even = cookies.iter().rfind(|(cookie, _)| cookie.len() % 2 == 0);
     let standing = last_even.filter(|(cookie, _)| possible(cookie));
-    Options {
+    SynOptions {
         fast_open: match standing.map(|(cookie, _)| cookie.as_slice()) {
             None => FastOpen::Absent,
             Some([]) => FastOpen::Request,
@@ -74,17 +77,17 @@ pub(crate) fn options(bytes: &[u8], has_data: bool) -> Options {
         experimental: standing.is_some_and(|(_, experimental)| *experimental),
         malformed: broken.is_some() || cookies.iter().any(|(cookie, _)| !possible(cookie)),
         signatures: signatures(&list, broken),
-        timestamp: timestamp(&list).filter(|_| has_data || standing.is_some()),
+        tsval: tsval(&list).filter(|_| has_data || standing.is_some()),
     }
 }
 
 /// All that the bytes of TCP options say.
-pub(crate) fn both(bytes: &[u8], has_data: bool) -> (Options, Place) {
+pub(crate) fn both(bytes: &[u8], has_data: bool) -> (SynOptions, OptionPlace) {
     (options(bytes, has_data), place(bytes))
 }
 
 /// Where the option that counts stands.
-pub(crate) fn place(bytes: &[u8]) -> Place {
+pub(crate) fn place(bytes: &[u8]) -> OptionPlace {
     let (list, _) = split(bytes);
     let even: Vec<_> = list
         .iter()
@@ -92,14 +95,14 @@ pub(crate) fn place(bytes: &[u8]) -> Place {
         .filter(|(_, len)| len % 2 == 0)
         .collect();
     match even.split_last() {
-        Some(((option, 0 | 4 | 6 | 8 | 10 | 12 | 14 | 16), before)) => Place {
+        Some(((option, 0 | 4 | 6 | 8 | 10 | 12 | 14 | 16), before)) => OptionPlace {
             at: bytes.len() as u8 - option.left,
             len: option.value.len() as u8 + 2,
             sole: before
                 .iter()
                 .all(|(_, len)| ![0, 4, 6, 8, 10, 12, 14, 16].contains(len)),
         },
-        _ => Place::NONE,
+        _ => OptionPlace::NONE,
     }
 }
 
@@ -120,12 +123,12 @@ fn signatures(list: &[Raw], broken: Option<u8>) -> Signatures {
             .max()
             .unwrap_or(0),
         md5: first(&[19]),
-        authentication: first(&[29]),
+        ao: first(&[29]),
     }
 }
 
 /// The sender's clock, by the last timestamp option.
-fn timestamp(list: &[Raw]) -> Option<u32> {
+fn tsval(list: &[Raw]) -> Option<u32> {
     let stamp = list
         .iter()
         .rfind(|option| option.kind == 8 && option.value.len() == 8)?;
@@ -232,7 +235,7 @@ fn ipv6(packet: &[u8]) -> Result<Syn, NotSyn> {
     Ok(at(syn, packet, rest))
 }
 
-/// TCP, or hop-by-hop options, routing, fragment, authentication, destination options, mobility.
+/// TCP, or hop-by-hop options, routing, fragment, ao, destination options, mobility.
 fn leads_on(kind: u8) -> bool {
     [6, 0, 43, 44, 51, 60, 135].contains(&kind)
 }
@@ -282,7 +285,7 @@ pub(crate) fn issue(key: &[u8; 16], addresses: &Addresses) -> [u8; 8] {
 
 /// What a SYN comes to at a listener with these keys, primary first.
 pub(crate) fn outcome(syn: &Syn, keys: &[[u8; 16]]) -> Outcome {
-    let Options {
+    let SynOptions {
         fast_open,
         malformed,
         ..

@@ -1,15 +1,15 @@
 //! Option lists: the parser against the second reading.
 
 use proptest::{collection::vec, prelude::*};
-use tfo_common::wire::options::{self, FastOpen, Options, Place};
+use tfo_common::wire::options::fast_open::{self, FastOpen, OptionPlace, SynOptions};
 
 use crate::{generate, naive};
 
 /// Reads options of a SYN with data that stand between other bytes, as they do in a frame.
-fn read(bytes: &[u8], around: [u8; 2]) -> (Options, Place) {
+fn read(bytes: &[u8], around: [u8; 2]) -> (SynOptions, OptionPlace) {
     let [before, behind] = around.map(|byte| [byte; 40]);
     let frame = [&before, bytes, &behind].concat();
-    options::parse(&frame[..], before.len(), bytes.len(), true)
+    fast_open::parse(&frame[..], before.len(), bytes.len(), true)
 }
 
 /// Every list of up to six of the bytes that mean something.
@@ -38,7 +38,7 @@ proptest! {
     #[test]
     fn agree(bytes in generate::options(), around: [u8; 2]) {
         prop_assert_eq!(read(&bytes, around), naive::both(&bytes, true));
-        prop_assert_eq!(options::parse(&bytes[..], 0, bytes.len(), false), naive::both(&bytes, false));
+        prop_assert_eq!(fast_open::parse(&bytes[..], 0, bytes.len(), false), naive::both(&bytes, false));
     }
 
     #[test]
@@ -51,7 +51,7 @@ proptest! {
     /// The caller's promises broken: a start and a length that the frame does not have.
     #[test]
     fn any_place_is_survived(frame in vec(any::<u8>(), 0..80), start in 0..100_usize, len: usize) {
-        options::parse(&frame[..], start, len, true);
+        fast_open::parse(&frame[..], start, len, true);
     }
 }
 
@@ -73,10 +73,10 @@ fn generated_lists_say_everything() {
         }] += 1;
         seen[4] += u32::from(options.experimental);
         seen[5] += u32::from(options.malformed && options.fast_open != FastOpen::Absent);
-        seen[6] += u32::from(options.timestamp.is_some());
+        seen[6] += u32::from(options.tsval.is_some());
         seen[7] += u32::from(options.signatures.fault > 18);
         seen[8] += u32::from(options.signatures.md5 > 0);
-        seen[9] += u32::from(options.signatures.authentication > 0);
+        seen[9] += u32::from(options.signatures.ao > 0);
         seen[10] += u32::from(!place.sole);
     }
     assert!(seen.iter().all(|count| *count > 50), "{seen:?}");

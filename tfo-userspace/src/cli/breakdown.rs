@@ -4,9 +4,11 @@ use std::io::{self, IsTerminal as _};
 
 use serde_json::{Map, Value, json};
 use tfo_common::{
+    abi::{
+        sizes::Sizes,
+        sources::{SourceCounter, SourceCounts},
+    },
     counters::{Counter, Counters},
-    sizes::Sizes,
-    sources::{Habit, SourceCounts},
 };
 use tfo_userspace::datapath::{Prefix, Snapshot, Sources};
 
@@ -121,9 +123,9 @@ pub(super) fn sources(sources: &Sources, top: usize) -> String {
         };
         rows.push(vec![
             prefix.to_string(),
-            number(Habit::Use),
-            number(Habit::Failure),
-            number(Habit::Request),
+            number(SourceCounter::Uses),
+            number(SourceCounter::Failures),
+            number(SourceCounter::Requests),
             counts.syns().to_string(),
             note.to_owned(),
         ]);
@@ -139,9 +141,9 @@ pub(super) fn sources_json(sources: &Sources, top: usize) -> Value {
     let object = |(prefix, counts): (Prefix, SourceCounts)| {
         json!({
             "source": prefix.to_string(),
-            "uses": counts.get(Habit::Use),
-            "failures": counts.get(Habit::Failure),
-            "requests": counts.get(Habit::Request),
+            "uses": counts.get(SourceCounter::Uses),
+            "failures": counts.get(SourceCounter::Failures),
+            "requests": counts.get(SourceCounter::Requests),
             "syns": counts.syns(),
             "asks_without_using": counts.asks_without_using(),
         })

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
-use tfo_common::{counters::Counter, events::Event, guard::Reaction};
+use tfo_common::{abi::events::Event, counters::Counter, guard::GuardAction};
 use tfo_userspace::{
     datapath::{EventFilter, EventStream, Lost, Namespace, slug},
     kernel::clock::monotonic,
@@ -129,17 +129,13 @@ fn line(event: &Event, since_boot: Duration) -> String {
     if let Some(reason) = event.reason() {
         text += &format!(": {}", reason.help());
     }
-    if let Some(counter) = event.reaction().counter() {
-        let issued = if event.issued() {
+    if let Some(counter) = event.guard().counter() {
+        let issued = if event.cookie_issued() {
             ", with a cookie"
         } else {
             ""
         };
-        text += &format!(
-            "  -> {}{issued}: {}",
-            event.reaction().name(),
-            counter.help()
-        );
+        text += &format!("  -> {}{issued}: {}", event.guard().name(), counter.help());
     }
     if let Some(((action, dry_run), cause)) = event.action().zip(event.cause()) {
         let dry_run = if dry_run { " (dry run)" } else { "" };
@@ -167,8 +163,8 @@ fn to_json(event: &Event, since_boot: Duration) -> serde_json::Value {
         "action": event.action().map(|(action, _)| action.name()),
         "cause": event.cause().map(slug),
         "dry_run": event.action().map(|(_, dry_run)| dry_run),
-        "guard": (event.reaction() != Reaction::None).then(|| event.reaction().name()),
-        "cookie_handed_out": event.issued(),
+        "guard": (event.guard() != GuardAction::None).then(|| event.guard().name()),
+        "cookie_handed_out": event.cookie_issued(),
     })
 }
 

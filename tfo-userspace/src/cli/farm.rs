@@ -10,10 +10,7 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use tfo_userspace::{
     config,
-    farm::{
-        control::{Control, FarmStatus, Origin, PATIENCE, Wish},
-        phase::Phase,
-    },
+    farm::{FarmClient, FarmStatus, KeyOrigin, LEADER_TIMEOUT, MemberStatus, Phase, Request},
     kernel::sysctl,
 };
 
@@ -74,8 +71,8 @@ enum FarmCommand {
 }
 
 pub(super) async fn run(args: &FarmArgs) -> anyhow::Result<ExitCode> {
-    let farm = config::farm(&args.config)?;
-    let mut control = Control::connect(&farm).await?;
+    let farm = config::load_farm(&args.config)?;
+    let mut control = FarmClient::connect(&farm).await?;
     match &args.command {
         FarmCommand::Status { json } => return status(&mut control, *json).await,
         FarmCommand::Rotate { now } => rotate(&mut control, *now).await?,
@@ -91,7 +88,7 @@ pub(super) async fn run(args: &FarmArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn status(control: &mut Control, json: bool) -> anyhow::Result<ExitCode> {
+async fn status(control: &mut FarmClient, json: bool) -> anyhow::Result<ExitCode> {
     let status = control.status().await?;
     let hosts = &status.hosts;
     let well = |host: &&_| is_well(host, &status);
@@ -108,7 +105,7 @@ async fn status(control: &mut Control, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn is_well(host: &tfo_userspace::farm::control::Member, status: &FarmStatus) -> bool {
+fn is_well(host: &MemberStatus, status: &FarmStatus) -> bool {
     let other_key = host.differs && status.document.phase == Phase::Steady;
     host.alive && !host.left_behind && !other_key && host.record.error.is_none()
 }
@@ -123,12 +120,12 @@ fn describe(status: &FarmStatus) -> String {
     let mut text = format!(
         "{}: {}, current key {}{backup}, written by {}\n",
         status.prefix,
-        document.place(),
+        document.position(),
         document.current,
         document.writer
     );
-    if let Some(wish) = status.request {
-        text += &format!("asked for: {}\n", name(wish));
+    if let Some(request) = status.request {
+        text += &format!("asked for: {}\n", name(request));
     }
     let heads = ["host", "version", "step", "key", "skew", ""];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
@@ -166,22 +163,22 @@ fn describe(status: &FarmStatus) -> String {
     text + &table(&rows)
 }
 
-const fn name(wish: Wish) -> &'static str {
-    match wish {
-        Wish::Rotate => {
+const fn name(request: Request) -> &'static str {
+    match request {
+        Request::Rotate => {
             "a rotation, once the key that it retires has been accepted for half an interval"
         }
-        Wish::RotateNow => "a rotation at once",
-        Wish::Revoke => "revocation",
+        Request::RotateNow => "a rotation at once",
+        Request::Revoke => "revocation",
     }
 }
 
-async fn rotate(control: &mut Control, now: bool) -> anyhow::Result<()> {
+async fn rotate(control: &mut FarmClient, now: bool) -> anyhow::Result<()> {
     let before = control.status().await?;
     if now {
-        begin(control, &before.prefix, Wish::RotateNow).await?;
+        begin(control, &before.prefix, Request::RotateNow).await?;
     } else {
-        control.ask(Wish::Rotate).await?;
+        control.request(Request::Rotate).await?;
         if wait(control, BEGIN, is_taken_up).await?.is_none() {
             return print(
                 "asked for: it begins when the key that it retires has been accepted for half an interval, or at once with --now\n",
@@ -191,7 +188,7 @@ async fn rotate(control: &mut Control, now: bool) -> anyhow::Result<()> {
     follow(control, before.document.epoch).await
 }
 
-async fn revoke(control: &mut Control, yes: bool) -> anyhow::Result<()> {
+async fn revoke(control: &mut FarmClient, yes: bool) -> anyhow::Result<()> {
     let before = control.status().await?;
     let away: Vec<_> = before.hosts.iter().filter(|host| !host.alive).collect();
     let away: Vec<_> = away.iter().map(|host| host.name.as_str()).collect();
@@ -213,17 +210,17 @@ async fn revoke(control: &mut Control, yes: bool) -> anyhow::Result<()> {
     if !yes {
         bail!("nothing is revoked yet: say --yes");
     }
-    begin(control, &before.prefix, Wish::Revoke).await?;
+    begin(control, &before.prefix, Request::Revoke).await?;
     follow(control, before.document.epoch).await
 }
 
 /// Asks for what is to begin at once, and waits until it has.
-async fn begin(control: &mut Control, prefix: &str, wish: Wish) -> anyhow::Result<()> {
-    control.ask(wish).await?;
-    if wait(control, PATIENCE, is_taken_up).await?.is_none() {
+async fn begin(control: &mut FarmClient, prefix: &str, request: Request) -> anyhow::Result<()> {
+    control.request(request).await?;
+    if wait(control, LEADER_TIMEOUT, is_taken_up).await?.is_none() {
         bail!(
             "{prefix}: nobody began within {} s, and the request stands: `tfo farm status` shows whether a host leads, and whom it waits for",
-            PATIENCE.as_secs()
+            LEADER_TIMEOUT.as_secs()
         );
     }
     Ok(())
@@ -234,7 +231,7 @@ const fn is_taken_up(status: &FarmStatus) -> bool {
 }
 
 /// Waits until all hosts issue the key of a later epoch, and says whom it is waiting for.
-async fn follow(control: &mut Control, before: u64) -> anyhow::Result<()> {
+async fn follow(control: &mut FarmClient, before: u64) -> anyhow::Result<()> {
     let start = Instant::now();
     loop {
         let after = |status: &FarmStatus| status.document.epoch > before && status.is_settled();
@@ -242,7 +239,7 @@ async fn follow(control: &mut Control, before: u64) -> anyhow::Result<()> {
             let left = status.hosts.iter().filter(|host| host.left_behind).count();
             print(&format!(
                 "{}: all of {} hosts issue {} after {:.1} s\n",
-                status.document.place(),
+                status.document.position(),
                 status.hosts.len() - left,
                 status.document.current,
                 start.elapsed().as_secs_f32()
@@ -259,7 +256,7 @@ async fn follow(control: &mut Control, before: u64) -> anyhow::Result<()> {
         let late: Vec<_> = late.map(|host| host.name.as_str()).collect();
         warn(&format!(
             "{}: still waiting for {}",
-            status.document.place(),
+            status.document.position(),
             if late.is_empty() {
                 "the leader".to_owned()
             } else {
@@ -271,7 +268,7 @@ async fn follow(control: &mut Control, before: u64) -> anyhow::Result<()> {
 
 /// Looks at the farm until it is as `wanted`; `None` where it is not in time.
 async fn wait(
-    control: &mut Control,
+    control: &mut FarmClient,
     limit: Duration,
     wanted: impl Fn(&FarmStatus) -> bool,
 ) -> anyhow::Result<Option<FarmStatus>> {
@@ -288,13 +285,13 @@ async fn wait(
     }
 }
 
-async fn init(control: &mut Control, config: &Path, replace: bool) -> anyhow::Result<()> {
+async fn init(control: &mut FarmClient, config: &Path, replace: bool) -> anyhow::Result<()> {
     let kernel = sysctl::key()?;
-    let Some((document, origin)) = control.found(kernel.as_ref(), replace).await? else {
+    let Some((document, origin)) = control.init(kernel.as_ref(), replace).await? else {
         let status = control.status().await;
         let what = status.map_or_else(
             |error| error.to_string(),
-            |it| it.document.place().to_string(),
+            |it| it.document.position().to_string(),
         );
         bail!(
             "the farm of {} exists ({what}): --replace puts another document in its place",
@@ -302,13 +299,13 @@ async fn init(control: &mut Control, config: &Path, replace: bool) -> anyhow::Re
         );
     };
     let origin = match origin {
-        Origin::Stored => "what this host has stored",
-        Origin::Kernel => "the keys of this host's kernel",
-        Origin::New => "a new key",
+        KeyOrigin::Stored => "what this host has stored",
+        KeyOrigin::Kernel => "the keys of this host's kernel",
+        KeyOrigin::New => "a new key",
     };
     print(&format!(
         "{}: founded with {origin}, {}\n",
-        document.place(),
+        document.position(),
         document.current
     ))
 }

@@ -5,12 +5,12 @@ use std::{fmt::Write as _, time::Duration};
 use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
-use tfo_common::{guard::Mode, policy::Rate};
+use tfo_common::{guard::GuardMode, rate::Rate};
 use tfo_userspace::{
-    config::interval,
+    config::{Parsed, parse_interval},
     datapath::{GuardChange, GuardState, Namespace, PortState, Unguarded},
     guard::{Guard, PortGuard},
-    policy::{Word, format_rate},
+    policy::format_rate,
 };
 
 use super::{
@@ -42,16 +42,16 @@ pub(super) struct SetArgs {
     ports: Vec<u16>,
     /// With auto: guard from that many SYNs without proof on, such as 1000/s; half as many keep it on
     #[arg(long, value_name = "RATE")]
-    above: Option<Word<Rate>>,
+    above: Option<Parsed<Rate>>,
     /// With auto: how long to stay on after that
-    #[arg(long, value_name = "TIME", value_parser = interval)]
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
     quiet: Option<Duration>,
     /// Most SYN-ACKs to one source, an IPv4 address or an IPv6 /64, at all ports
     #[arg(long, value_name = "RATE")]
-    replies: Option<Word<Rate>>,
+    replies: Option<Parsed<Rate>>,
     /// Most SYNs with a valid cookie of one source; others are challenged
     #[arg(long, value_name = "RATE")]
-    proven: Option<Word<Rate>>,
+    proven: Option<Parsed<Rate>>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -64,7 +64,7 @@ enum ModeArg {
     Auto,
 }
 
-impl From<ModeArg> for Mode {
+impl From<ModeArg> for GuardMode {
     fn from(mode: ModeArg) -> Self {
         match mode {
             ModeArg::Off => Self::Off,
@@ -122,13 +122,13 @@ impl SetArgs {
         if !of_port && !self.ports.is_empty() {
             bail!("--port goes with on, off, auto, --above or --quiet (tfo guard set --help)");
         }
-        let rate = |said: Option<Word<Rate>>, below| said.map_or(below, |word| word.0);
+        let rate = |said: Option<Parsed<Rate>>, below| said.map_or(below, |word| word.0);
         before.replies = rate(self.replies, before.replies);
         before.proven = rate(self.proven, before.proven);
         let over = |below: Option<PortGuard>| {
             let below = below.unwrap_or_default();
             PortGuard {
-                mode: self.mode.map_or(below.mode, Mode::from),
+                mode: self.mode.map_or(below.mode, GuardMode::from),
                 above: rate(self.above, below.above),
                 quiet: self.quiet.unwrap_or(below.quiet),
             }
@@ -172,7 +172,7 @@ fn text(state: &GuardState) -> String {
             switches,
             ..
         } = port;
-        let auto = rule.mode == Mode::Auto;
+        let auto = rule.mode == GuardMode::Auto;
         let of_auto = |text: String| if auto { text } else { "-".to_owned() };
         vec![
             name(port.port),

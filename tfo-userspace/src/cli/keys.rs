@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use serde_json::json;
-use tfo_common::cookie::Key;
+use tfo_common::fastopen::Key;
 use tfo_userspace::{
     datapath::Namespace,
     kernel::sysctl,
-    keys::{self, Fingerprint, KeyPair},
+    keys::{self, Fingerprint},
 };
 
 use super::output::{print, print_json};
@@ -50,23 +50,18 @@ pub(super) fn show(json: bool) -> anyhow::Result<()> {
 
 pub(super) fn rotate() -> anyhow::Result<()> {
     let pair = Namespace::current()?.keys().rotate()?;
-    print(&format!("rotated: {}\n", describe(&pair)))
+    print(&format!("rotated: {}\n", pair.describe()))
 }
 
 pub(super) fn import() -> anyhow::Result<()> {
     let pair = Namespace::current()?.keys().import()?;
-    print(&format!("imported: {}\n", describe(&pair)))
+    print(&format!("imported: {}\n", pair.describe()))
 }
 
 pub(super) fn set(file: &Path) -> anyhow::Result<()> {
-    let pair = keys::read_file(file)?;
+    let pair = keys::read_key_file(file)?;
     Namespace::current()?.keys().set(&pair)?;
-    print(&format!("set: {}\n", describe(&pair)))
-}
-
-/// A pair's fingerprints, in words.
-pub(super) fn describe(pair: &KeyPair) -> String {
-    line(&fingerprints(pair.keys()))
+    print(&format!("set: {}\n", pair.describe()))
 }
 
 pub(super) fn fingerprints(keys: impl IntoIterator<Item = Key>) -> Vec<Fingerprint> {

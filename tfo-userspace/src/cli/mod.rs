@@ -20,7 +20,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tfo_common::{counters::Counter, maps::DEFAULT_SOURCES};
+use tfo_common::{abi::DEFAULT_SOURCES, counters::Counter};
 use tfo_userspace::{
     datapath::{DEFAULT_RATE, Mirror, ModeChoice, Settings, SourceLimits},
     kernel::{netns, support},

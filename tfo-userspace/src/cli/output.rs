@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::json;
 use tfo_common::{
     counters::{Counter, Counters},
-    policy::Rate,
+    rate::Rate,
 };
 use tfo_userspace::kernel::sysctl;
 
@@ -56,14 +56,8 @@ pub(super) fn warn(text: &str) {
 
 /// Says so where the kernel takes no Fast Open at all.
 pub(super) fn warn_if_off() -> anyhow::Result<()> {
-    let mode = sysctl::mode()?;
-    if !mode.server() {
-        warn(&format!(
-            "TCP Fast Open is off for listeners here (net.ipv4.tcp_fastopen = {}): \
-             sysctl -w net.ipv4.tcp_fastopen={}",
-            mode.0,
-            mode.0 | 0x2
-        ));
+    if let Some(hint) = sysctl::mode()?.server_off_hint() {
+        warn(&hint);
     }
     Ok(())
 }

@@ -4,9 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use tfo_userspace::{
-    config::{self, Config, Flags, Layer, MAX_PORTS, SourceKind},
+    config::{self, Config, Flags, Layer, SourceKind},
     keys::OnForeignChange,
-    metrics::Listen,
+    model::{ListenAddress, MAX_METRIC_PORTS},
     service,
 };
 
@@ -45,13 +45,13 @@ pub(super) struct RunArgs {
     ports: Vec<u16>,
     /// Where cookie keys come from [default: random]
     #[arg(long, value_enum, value_name = "SOURCE")]
-    key_source: Option<KeySource>,
+    key_source: Option<KeySourceArg>,
     /// The file of the secret or of the keys, mode 0600
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// How long a key is primary: a number with s, m, h or d. A client may stay away for as long without
     /// losing its cookie [default: 24h]
-    #[arg(long, value_name = "TIME", value_parser = config::interval)]
+    #[arg(long, value_name = "TIME", value_parser = config::parse_interval)]
     interval: Option<Duration>,
     /// What to do where someone else changes the kernel's keys [default: restore]
     #[arg(long, value_enum, value_name = "ACTION")]
@@ -59,14 +59,14 @@ pub(super) struct RunArgs {
     /// Serve Prometheus metrics over HTTP: at a port of the loopback address, at another address, or at
     /// a unix socket, which its owner and group may use
     #[arg(long, value_name = "PORT|ADDRESS:PORT|unix:PATH", num_args = 0..=1, default_missing_value = "127.0.0.1:9733")]
-    metrics: Option<Listen>,
+    metrics: Option<ListenAddress>,
     /// Detach at the end; otherwise the data path stays, and goes on counting
     #[arg(long)]
     detach_on_exit: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum KeySource {
+enum KeySourceArg {
     /// Made here, for this host alone
     Random,
     /// Derived from a secret and the clock, as tofurkey does: the same on all hosts with the secret
@@ -98,11 +98,11 @@ impl RunArgs {
                 source_prefix_v4: self.source_prefix_v4,
                 source_prefix_v6: self.source_prefix_v6,
                 key_source: self.key_source.map(|source| match source {
-                    KeySource::Random => SourceKind::Random,
-                    KeySource::Secret => SourceKind::Secret,
-                    KeySource::File => SourceKind::File,
-                    KeySource::Etcd => SourceKind::Etcd,
-                    KeySource::Kernel => SourceKind::Kernel,
+                    KeySourceArg::Random => SourceKind::Random,
+                    KeySourceArg::Secret => SourceKind::Secret,
+                    KeySourceArg::File => SourceKind::File,
+                    KeySourceArg::Etcd => SourceKind::Etcd,
+                    KeySourceArg::Kernel => SourceKind::Kernel,
                 }),
                 interval: self.interval,
                 key_path: self.key_file.clone(),
@@ -112,7 +112,12 @@ impl RunArgs {
                 }),
                 farm: None,
             },
-            ports: self.ports.iter().copied().take(MAX_PORTS + 1).collect(),
+            ports: self
+                .ports
+                .iter()
+                .copied()
+                .take(MAX_METRIC_PORTS + 1)
+                .collect(),
             metrics: self.metrics.clone(),
             detach_on_exit: self.detach_on_exit,
         }

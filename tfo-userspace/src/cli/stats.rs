@@ -4,8 +4,8 @@ use std::{process::ExitCode, time::Duration};
 
 use serde_json::{Map, Value, json};
 use tfo_common::{
+    abi::sources::SourceCounts,
     counters::{Counter, Counters},
-    sources::SourceCounts,
 };
 use tfo_userspace::datapath::{Drift, Namespace};
 

@@ -16,7 +16,7 @@ use futures_util::StreamExt as _;
 use ratatui::DefaultTerminal;
 use tfo_userspace::{
     datapath::Namespace,
-    metrics::{self, Watch},
+    metrics::{self, ScrapeTarget},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -28,7 +28,7 @@ use self::{rates::Rates, view::View};
 #[derive(Args)]
 pub(super) struct TopArgs {
     /// How often to look: a number with s, m, h or d
-    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = tfo_userspace::config::interval)]
+    #[arg(long, default_value = "1s", value_name = "TIME", value_parser = tfo_userspace::config::parse_interval)]
     interval: Duration,
 }
 
@@ -39,9 +39,9 @@ pub(super) async fn run(args: &TopArgs, netns: Option<&str>) -> anyhow::Result<(
         );
     }
     let namespace = Namespace::current()?;
-    let watch = Watch {
+    let watch = ScrapeTarget {
         netns: netns.unwrap_or_default().to_owned(),
-        ..Watch::default()
+        ..ScrapeTarget::default()
     };
     let view = View {
         // https://no-color.org
@@ -58,7 +58,7 @@ pub(super) async fn run(args: &TopArgs, netns: Option<&str>) -> anyhow::Result<(
 async fn watch_until_quit(
     terminal: &mut DefaultTerminal,
     namespace: &Namespace,
-    watch: &Watch,
+    watch: &ScrapeTarget,
     view: &View,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,25 +1,24 @@
-//! The section of the file that says which farm this host is of.
+//! The section `[farm]`.
 
-use std::{ops::Range, path::PathBuf};
+use std::{ops::Range, path::PathBuf, time::Duration};
 
 use rustix::system::uname;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{DEFAULT_INTERVAL, file::Interval};
+use super::{layer::DEFAULT_INTERVAL, values::Parsed};
 use crate::farm::FarmConfig;
 
 const DEFAULT_PREFIX: &str = "/tfo/";
 const DEFAULT_STATE: &str = "/var/lib/tfo";
-/// How long a rotation waits for a host.
-const DEFAULT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(600);
-/// Characters of a host's name, at most.
-const MAX_NAME: usize = 128;
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(600);
+/// Most characters of a host's name.
+const MAX_HOST_LEN: usize = 128;
 
-/// The section, as it is written.
+/// `[farm]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Section {
+pub(super) struct FarmSection {
     endpoints: Spanned<Vec<String>>,
     prefix: Option<Spanned<String>>,
     host: Option<Spanned<String>>,
@@ -30,15 +29,15 @@ pub(super) struct Section {
     key: Option<Spanned<PathBuf>>,
     seal: Option<PathBuf>,
     state: Option<PathBuf>,
-    patience: Option<Interval>,
+    patience: Option<Parsed<Duration>>,
 }
 
-/// Where something is wrong, and what.
-type Mistake = (Range<usize>, String);
+/// The bytes of a mistake, and a message with its remedy.
+type SpannedMessage = (Range<usize>, String);
 
-impl Section {
-    /// What it says, or the first thing that is wrong.
-    pub(super) fn config(&self) -> Result<FarmConfig, Mistake> {
+impl FarmSection {
+    /// The farm, or the first mistake.
+    pub(super) fn config(&self) -> Result<FarmConfig, SpannedMessage> {
         let user = both(
             (self.user.as_ref(), "user"),
             (self.password.as_ref(), "password", "the file that holds it"),
@@ -61,7 +60,7 @@ impl Section {
         })
     }
 
-    fn endpoints(&self) -> Result<Vec<String>, Mistake> {
+    fn endpoints(&self) -> Result<Vec<String>, SpannedMessage> {
         let endpoints = self.endpoints.get_ref();
         let wrong = |message: String| Err((self.endpoints.span(), message));
         let schemes = ["https://", "http://"];
@@ -75,11 +74,11 @@ impl Section {
                 "{odd:?} is no endpoint of etcd: write https://HOST:PORT, as in \"https://192.0.2.5:2379\""
             ));
         }
-        // etcd-client takes certificates for all of them or for none.
+        // etcd-client uses TLS for all endpoints or for none.
         let alike = |scheme| endpoints.iter().all(|it| is(it, scheme));
         if endpoints.is_empty() || !schemes.into_iter().any(alike) {
             return wrong(
-                "name at least one endpoint of etcd, and all by https or all by http".to_owned(),
+                "name at least one endpoint of etcd; all by https, or all by http".to_owned(),
             );
         }
         let secrets = self.ca.is_some() || self.certificate.is_some();
@@ -89,49 +88,49 @@ impl Section {
         Ok(endpoints.clone())
     }
 
-    fn prefix(&self) -> Result<String, Mistake> {
+    fn prefix(&self) -> Result<String, SpannedMessage> {
         let Some(prefix) = &self.prefix else {
             return Ok(DEFAULT_PREFIX.to_owned());
         };
         let text = prefix.get_ref();
         if text.len() < 2 || !text.ends_with('/') || text.contains(char::is_whitespace) {
-            let message = format!("prefix {text:?} has to end in a slash, as in \"/tfo/\"");
+            let message =
+                format!("prefix {text:?} must end in a slash, and hold no space, as in \"/tfo/\"");
             return Err((prefix.span(), message));
         }
         Ok(text.clone())
     }
 
-    fn host(&self) -> Result<String, Mistake> {
+    fn host(&self) -> Result<String, SpannedMessage> {
         let Some(host) = &self.host else {
             return Ok(uname().nodename().to_string_lossy().into_owned());
         };
         let name = host.get_ref();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._@".contains(c);
         if name.is_empty()
-            || name.len() > MAX_NAME
+            || name.len() > MAX_HOST_LEN
             || !name.chars().all(plain)
             || name.starts_with('.')
         {
-            let message = format!(
-                "{name:?} cannot be a host's name: letters, digits, and - . _ @ between them"
-            );
+            let message =
+                format!("{name:?} cannot be a host's name: use letters, digits, and - . _ @");
             return Err((host.span(), message));
         }
         Ok(name.clone())
     }
 }
 
-/// Two things that are said together, or not at all.
+/// Two values that must be given together or not at all.
 fn both<A: Clone, B: Clone>(
     (one, name): (Option<&Spanned<A>>, &str),
-    (other, other_name, what): (Option<&Spanned<B>>, &str, &str),
-) -> Result<Option<(A, B)>, Mistake> {
+    (other, other_name, other_is): (Option<&Spanned<B>>, &str, &str),
+) -> Result<Option<(A, B)>, SpannedMessage> {
     match (one, other) {
         (Some(one), Some(other)) => Ok(Some((one.get_ref().clone(), other.get_ref().clone()))),
         (None, None) => Ok(None),
         (Some(one), None) => Err((
             one.span(),
-            format!("{name} goes with {other_name}, {what}: add it"),
+            format!("{name} goes with {other_name}, {other_is}: add it"),
         )),
         (None, Some(other)) => Err((
             other.span(),
@@ -140,8 +139,8 @@ fn both<A: Clone, B: Clone>(
     }
 }
 
-/// The name of a host in a network namespace that is not the service's own.
-pub(super) fn host_in(host: &str, netns: &str) -> String {
+/// The farm name of `host` in a namespace other than the service's own: `HOST@NAMESPACE`.
+pub(super) fn host_in_namespace(host: &str, netns: &str) -> String {
     let name = netns.rsplit('/').find(|part| !part.is_empty());
     format!("{host}@{}", name.unwrap_or(netns))
 }

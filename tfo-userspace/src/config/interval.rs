@@ -1,13 +1,13 @@
-//! Times as people write them.
+//! Times with a unit.
 
 use std::time::Duration;
 
-/// A time such as `30s`, `15m`, `24h` or `7d`.
+/// Reads a time such as `30s`, `15m`, `24h` or `7d`: from 1 s to 100 years.
 ///
 /// # Errors
 ///
-/// Where it is something else: what to write instead.
-pub fn interval(text: &str) -> Result<Duration, String> {
+/// The remedy.
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
     let error =
         || format!("write a whole number above 0 with s, m, h or d, such as 24h, not {text:?}");
     let (digits, seconds) = match text.char_indices().next_back() {
@@ -19,7 +19,7 @@ pub fn interval(text: &str) -> Result<Duration, String> {
     };
     let number: u64 = digits.parse().map_err(|_| error())?;
     let seconds = number.checked_mul(seconds).filter(|seconds| *seconds > 0);
-    // A century, so that no clock arithmetic overflows.
+    // At most a century: no clock arithmetic overflows.
     match seconds.filter(|seconds| *seconds <= 100 * 365 * 86_400) {
         Some(seconds) => Ok(Duration::from_secs(seconds)),
         None => Err(error()),
@@ -32,8 +32,8 @@ mod tests {
 
     #[test]
     fn intervals_are_a_number_and_a_unit() {
-        assert_eq!(interval("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(interval("24h"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(parse_interval("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_interval("24h"), Ok(Duration::from_secs(86_400)));
         for text in [
             "",
             "0s",
@@ -45,7 +45,7 @@ mod tests {
             "1w",
             "99999999999999999999d",
         ] {
-            let error = interval(text).unwrap_err();
+            let error = parse_interval(text).unwrap_err();
             assert!(error.contains("such as 24h"), "{text}: {error}");
         }
     }

@@ -1,20 +1,22 @@
-//! What a namespace can be told, by flags, by its own section of the file, or by the file's top: what the
-//! first of them says, holds.
+//! Settings of a namespace that may come from its section of the file, the flags or the file's top level. The first
+//! of them that sets a value wins.
 
 use std::{path::PathBuf, time::Duration};
 
+use super::key_source::KeySourceConfig;
 use crate::{
-    datapath::{Mirror, ModeChoice, Settings, SourceLimits},
     farm::FarmConfig,
-    keys::{OnForeignChange, SourceConfig},
+    keys::OnForeignChange,
+    model::{Mirror, ModeChoice, Settings, SourceLimits},
 };
 
-/// How long a key is primary, unless someone says so.
+/// The default time for which a key is primary.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(86_400);
-/// The shortest interval of keys that are derived from a secret, and the longest: tofurkey's.
-const SECRET_INTERVAL: [u64; 2] = [10, 604_800];
+/// Shortest and longest interval of keys derived from a secret, in seconds: those of tofurkey.
+const MIN_SECRET_INTERVAL: u64 = 10;
+const MAX_SECRET_INTERVAL: u64 = 604_800;
 
-/// What a source is called.
+/// The kind of a key source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceKind {
@@ -23,49 +25,49 @@ pub enum SourceKind {
     Random,
     /// Keys derived from a secret and the clock.
     Secret,
-    /// Keys that someone else writes into a file.
+    /// Keys that another program writes into a file.
     File,
     /// Keys of a farm, whose hosts rotate together by way of etcd.
     Etcd,
-    /// Keys that someone else writes into the kernel.
+    /// Keys that another program writes into the kernel.
     Kernel,
 }
 
-/// What may be said, or left to what stands below.
+/// The settings of one layer; `None` where it leaves a setting to the layer below.
 #[derive(Clone, Debug, Default)]
 pub struct Layer {
-    /// How to attach.
+    /// The attach mode.
     pub mode: Option<ModeChoice>,
-    /// How closely to follow the kernel.
+    /// Whether the program asks the kernel's sockets.
     pub mirror: Option<Mirror>,
-    /// Most sources to keep counts of.
+    /// Most sources that are counted.
     pub max_sources: Option<u32>,
-    /// Bits of an IPv4 source's prefix.
+    /// Prefix length by which IPv4 sources are counted.
     pub source_prefix_v4: Option<u8>,
-    /// Bits of an IPv6 source's prefix.
+    /// Prefix length by which IPv6 sources are counted.
     pub source_prefix_v6: Option<u8>,
-    /// Where keys come from.
+    /// The source of keys.
     pub key_source: Option<SourceKind>,
-    /// How long each is primary.
+    /// The time for which a key is primary.
     pub interval: Option<Duration>,
     /// The file of the secret or of the keys.
     pub key_path: Option<PathBuf>,
-    /// What to do where someone else changes the kernel's keys.
+    /// The reaction to a change of the kernel's keys by another process.
     pub on_foreign_change: Option<OnForeignChange>,
-    /// The farm that keys of etcd are for.
+    /// The farm of [`SourceKind::Etcd`].
     pub farm: Option<FarmConfig>,
 }
 
-/// What of a layer is wrong, so that its line can be found.
+/// A field of `[keys]`, for the line of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field {
+pub(super) enum KeyField {
     Interval,
     Path,
     Source,
 }
 
 impl Layer {
-    /// This one's word, else that of the one below.
+    /// The settings of this layer, and those of `below` where it has none.
     #[must_use]
     pub fn over(self, below: &Self) -> Self {
         Self {
@@ -82,7 +84,6 @@ impl Layer {
         }
     }
 
-    /// What the program is told.
     pub(super) fn settings(&self) -> Settings {
         let default = SourceLimits::default();
         Settings {
@@ -95,40 +96,41 @@ impl Layer {
         }
     }
 
-    /// Where keys come from; else what is wrong, and with which field.
-    pub(super) fn source(&self) -> Result<SourceConfig, (Field, String)> {
+    /// The key source, or the field of a mistake and a message with its remedy.
+    pub(super) fn source(&self) -> Result<KeySourceConfig, (KeyField, String)> {
         let interval = self.interval.unwrap_or(DEFAULT_INTERVAL);
         let path = |what: &str| {
             self.key_path.clone().ok_or_else(|| {
                 let name = format!("{what:?}");
                 (
-                    Field::Source,
+                    KeyField::Source,
                     format!("key source {name} reads a file: give its path"),
                 )
             })
         };
         Ok(match self.key_source.unwrap_or_default() {
-            SourceKind::Random => SourceConfig::Random { interval },
-            SourceKind::Kernel => SourceConfig::Kernel,
-            SourceKind::File => SourceConfig::File {
+            SourceKind::Random => KeySourceConfig::Random { interval },
+            SourceKind::Kernel => KeySourceConfig::Kernel,
+            SourceKind::File => KeySourceConfig::File {
                 path: path("file")?,
             },
-            SourceKind::Etcd => SourceConfig::Etcd(Box::new(FarmConfig {
+            SourceKind::Etcd => KeySourceConfig::Etcd(Box::new(FarmConfig {
                 interval,
                 ..self.farm()?
             })),
             SourceKind::Secret => {
-                let [least, most] = SECRET_INTERVAL;
                 let seconds = interval.as_secs();
-                if !(least..=most).contains(&seconds) || !seconds.is_multiple_of(2) {
+                if !(MIN_SECRET_INTERVAL..=MAX_SECRET_INTERVAL).contains(&seconds)
+                    || !seconds.is_multiple_of(2)
+                {
                     return Err((
-                        Field::Interval,
+                        KeyField::Interval,
                         format!(
-                            "interval of {seconds} s: with key source \"secret\" it is an even number of seconds from {least}s to 7d, the same on all hosts"
+                            "interval of {seconds} s: with key source \"secret\" it must be an even number of seconds from {MIN_SECRET_INTERVAL}s to 7d, the same on all hosts"
                         ),
                     ));
                 }
-                SourceConfig::Secret {
+                KeySourceConfig::Secret {
                     path: path("secret")?,
                     interval,
                 }
@@ -136,32 +138,32 @@ impl Layer {
         })
     }
 
-    /// The farm, which has to be known.
-    fn farm(&self) -> Result<FarmConfig, (Field, String)> {
-        let wrong = |message: &str| Err((Field::Source, message.to_owned()));
+    /// The farm of [`SourceKind::Etcd`].
+    fn farm(&self) -> Result<FarmConfig, (KeyField, String)> {
+        let wrong = |message: &str| Err((KeyField::Source, message.to_owned()));
         if self.on_foreign_change == Some(OnForeignChange::Follow) {
             return wrong(
-                "on-foreign-change = \"follow\" would have this host issue keys that its farm refuses: take it out where source is \"etcd\"",
+                "on-foreign-change = \"follow\" would have this host issue keys that its farm refuses: remove it, or choose another source than \"etcd\"",
             );
         }
         match &self.farm {
             Some(farm) => Ok(farm.clone()),
             None => wrong(
-                "key source \"etcd\" is for a farm: add a section [farm] with its endpoints to the file",
+                "key source \"etcd\" is for a farm: add a section [farm] with the endpoints of etcd to the file",
             ),
         }
     }
 
-    /// Refuses a path that nothing would read.
-    pub(super) fn check_path(&self) -> Result<(), (Field, String)> {
+    /// Refuses a path that the source does not read.
+    pub(super) fn check_path(&self) -> Result<(), (KeyField, String)> {
         let reads = matches!(
             self.key_source.unwrap_or_default(),
             SourceKind::Secret | SourceKind::File
         );
         if self.key_path.is_some() && !reads {
             return Err((
-                Field::Path,
-                "nothing reads this path: add source = \"secret\" or source = \"file\"".to_owned(),
+                KeyField::Path,
+                "nothing reads this path: add source = \"secret\" or source = \"file\", or remove it".to_owned(),
             ));
         }
         Ok(())

@@ -1,169 +1,230 @@
-//! What the service is to do in one network namespace.
+//! The configuration of one network namespace.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use toml::Spanned;
 
 use super::{
-    ConfigError, Flags, MAX_NAME, Places, farm,
-    file::File,
-    layer::{Field, Layer},
+    error::ConfigError,
+    farm::{FarmSection, host_in_namespace},
+    file::{File, NamespaceSection},
+    guard::GuardSection,
+    key_source::KeySourceConfig,
+    layer::{KeyField, Layer},
+    policy::PolicySection,
+    ports::SectionError,
+    text::ConfigText,
 };
 use crate::{
-    datapath::{ModeChoice, Settings},
-    guard::{Guard, Section as GuardSection},
-    keys::{OnForeignChange, SourceConfig},
-    policy::{ListError, Policy, Section},
+    farm::FarmConfig,
+    keys::OnForeignChange,
+    model::{Guard, ModeChoice, Policy, Settings},
+    policy::ListError,
 };
 
-/// What to do in one network namespace.
+/// Bytes of an interface's name, at most: `IFNAMSIZ` less the terminating zero.
+const MAX_NAME: usize = 15;
+
+/// The configuration of one network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceConfig {
-    /// The namespace; `None` for the one that the service was started in.
+    /// A name of `ip netns`, or a path; `None` for the service's own namespace.
     pub name: Option<String>,
-    /// Where to attach.
+    /// The interfaces to attach to.
     pub interfaces: Vec<String>,
-    /// In which mode.
+    /// The attach mode.
     pub mode: ModeChoice,
-    /// What the program is told.
+    /// The settings of the data path's program.
     pub settings: Settings,
-    /// Where keys come from.
-    pub source: SourceConfig,
-    /// What to do where someone else changes them.
+    /// The source of keys.
+    pub source: KeySourceConfig,
+    /// The reaction to a change of the kernel's keys by another process.
     pub on_foreign_change: OnForeignChange,
-    /// What is done to SYNs; `None` for what is in force already.
+    /// The policy; `None` to leave the one in force.
     pub policy: Option<Arc<Policy>>,
-    /// Which ports are guarded; `None` for what is in force already.
+    /// The guard; `None` to leave the one in force.
     pub guard: Option<Guard>,
-    /// The policy as it is written, with the names of its lists.
-    pub(super) section: Option<Section>,
-}
-
-impl Places<'_> {
-    pub(super) fn namespaces(
-        &self,
-        file: &File,
-        flags: &Flags,
-    ) -> Result<Vec<NamespaceConfig>, ConfigError> {
-        let mut top = flags.layer.clone().over(&file.layer());
-        top.farm = self.farm(file)?;
-        let at = |(field, message)| self.error(file.place(field), message);
-        top.check_path().map_err(at)?;
-        let mut namespaces = Vec::new();
-        let own = if flags.interfaces.is_empty() {
-            self.interfaces(&file.interfaces)?
-        } else {
-            flags.interfaces.clone()
-        };
-        let mut seen = BTreeSet::new();
-        if let Some(twice) = own.iter().find(|name| !seen.insert(*name)) {
-            return Err(self.error(None, format!("interface {twice} is named twice")));
-        }
-        if !own.is_empty() {
-            let own = namespace(None, own, &top).map_err(at)?;
-            namespaces.push(self.with_rules(own, file.policy.as_ref(), file.guard.as_ref())?);
-        }
-        let mut seen = BTreeSet::new();
-        for section in &file.namespace {
-            let name = section.name.get_ref();
-            let here = |message| Err(self.error(Some(section.name.span()), message));
-            if name.is_empty() {
-                return here("a namespace has a name of `ip netns`, or a path".to_owned());
-            }
-            if !seen.insert(name) {
-                return here(format!(
-                    "network namespace {name} has a section already: put all of its interfaces into one"
-                ));
-            }
-            let interfaces = self.interfaces(&section.interfaces)?;
-            if interfaces.is_empty() {
-                return here(format!(
-                    "network namespace {name} has no interfaces: name one, or leave the section out"
-                ));
-            }
-            let at = |(field, message): (Field, _)| self.error(Some(section.place(field)), message);
-            let own = section.layer();
-            let path = own.key_path.is_some();
-            let layer = own.over(&top);
-            if path {
-                layer.check_path().map_err(at)?;
-            }
-            let own = namespace(Some(name), interfaces, &layer).map_err(at)?;
-            let policy = section.policy.as_ref().or(file.policy.as_ref());
-            let guard = section.guard.as_ref().or(file.guard.as_ref());
-            namespaces.push(self.with_rules(own, policy, guard)?);
-        }
-        if namespaces.is_empty() {
-            let message =
-                "no interfaces: name one with -i, or in the file, as in interfaces = [\"eth0\"]";
-            return Err(self.error(None, message.to_owned()));
-        }
-        Ok(namespaces)
-    }
-
-    fn with_rules(
-        &self,
-        mut namespace: NamespaceConfig,
-        policy: Option<&Spanned<Section>>,
-        guard: Option<&Spanned<GuardSection>>,
-    ) -> Result<NamespaceConfig, ConfigError> {
-        if let Some(section) = policy {
-            namespace.policy = Some(Arc::new(self.policy(section)?));
-            namespace.section = Some(section.get_ref().clone());
-        }
-        if let Some(section) = guard {
-            namespace.guard = Some(self.guard(section)?);
-        }
-        Ok(namespace)
-    }
-
-    fn interfaces(&self, names: &[Spanned<String>]) -> Result<Vec<String>, ConfigError> {
-        let mut interfaces = Vec::new();
-        for spanned in names {
-            let name = spanned.get_ref();
-            let here = |message| Err(self.error(Some(spanned.span()), message));
-            let odd = |byte: u8| byte == b'/' || byte.is_ascii_whitespace();
-            if name.is_empty() || name.len() > MAX_NAME || name.bytes().any(odd) {
-                return here(format!(
-                    "{name:?} cannot be an interface's name: `ip link` shows those that there are"
-                ));
-            }
-            if interfaces.contains(name) {
-                return here(format!("interface {name} is named twice"));
-            }
-            interfaces.push(name.clone());
-        }
-        Ok(interfaces)
-    }
-}
-
-fn namespace(
-    name: Option<&String>,
-    interfaces: Vec<String>,
-    layer: &Layer,
-) -> Result<NamespaceConfig, (Field, String)> {
-    let mut source = layer.source()?;
-    if let (SourceConfig::Etcd(farm), Some(name)) = (&mut source, name) {
-        farm.host = farm::host_in(&farm.host, name);
-    }
-    Ok(NamespaceConfig {
-        name: name.cloned(),
-        interfaces,
-        mode: layer.mode.unwrap_or_default(),
-        settings: layer.settings(),
-        source,
-        on_foreign_change: layer.on_foreign_change.unwrap_or_default(),
-        policy: None,
-        guard: None,
-        section: None,
-    })
+    /// The section of `policy`, which names the files of its lists.
+    pub(super) policy_section: Option<PolicySection>,
 }
 
 impl NamespaceConfig {
+    /// Reads the files of the policy's lists.
     pub(super) fn read_lists(&mut self) -> Result<(), ListError> {
-        if let Some((policy, section)) = self.policy.as_mut().zip(self.section.as_ref()) {
+        if let Some((policy, section)) = self.policy.as_mut().zip(self.policy_section.as_ref()) {
             Arc::make_mut(policy).lists = section.lists()?;
         }
         Ok(())
     }
+
+    fn new(
+        name: Option<&String>,
+        interfaces: Vec<String>,
+        layer: &Layer,
+    ) -> Result<Self, (KeyField, String)> {
+        let mut source = layer.source()?;
+        if let (KeySourceConfig::Etcd(farm), Some(name)) = (&mut source, name) {
+            farm.host = host_in_namespace(&farm.host, name);
+        }
+        Ok(Self {
+            name: name.cloned(),
+            interfaces,
+            mode: layer.mode.unwrap_or_default(),
+            settings: layer.settings(),
+            source,
+            on_foreign_change: layer.on_foreign_change.unwrap_or_default(),
+            policy: None,
+            guard: None,
+            policy_section: None,
+        })
+    }
+
+    fn with_rules(
+        mut self,
+        text: &ConfigText<'_>,
+        policy_section: Option<&Spanned<PolicySection>>,
+        guard_section: Option<&Spanned<GuardSection>>,
+    ) -> Result<Self, ConfigError> {
+        if let Some(section) = policy_section {
+            self.policy = Some(Arc::new(policy(text, section)?));
+            self.policy_section = Some(section.get_ref().clone());
+        }
+        if let Some(section) = guard_section {
+            let guard = section.get_ref().guard();
+            self.guard = Some(guard.map_err(|error| section_error(text, section.span(), &error))?);
+        }
+        Ok(self)
+    }
+}
+
+/// The namespaces of `file`, with `flags` above its top level.
+pub(super) fn namespaces(
+    text: &ConfigText<'_>,
+    file: &File,
+    interface_flags: &[String],
+    flags: &Layer,
+) -> Result<Vec<NamespaceConfig>, ConfigError> {
+    let mut top = flags.clone().over(&file.layer());
+    top.farm = farm(text, file)?;
+    let mut namespaces = Vec::new();
+    namespaces.extend(own_namespace(text, file, interface_flags, &top)?);
+    let mut seen = BTreeSet::new();
+    for section in &file.namespace {
+        let name = section.name.get_ref();
+        if !seen.insert(name) {
+            let message = format!(
+                "network namespace {name} has a section already: put all of its interfaces into one"
+            );
+            return Err(text.error(Some(section.name.span()), message));
+        }
+        namespaces.push(other_namespace(text, file, section, &top)?);
+    }
+    if namespaces.is_empty() {
+        let message =
+            "no interfaces: name one with -i, or in the file, as in interfaces = [\"eth0\"]";
+        return Err(text.error(None, message.to_owned()));
+    }
+    Ok(namespaces)
+}
+
+/// The service's own namespace, where it has interfaces.
+fn own_namespace(
+    text: &ConfigText<'_>,
+    file: &File,
+    interface_flags: &[String],
+    top: &Layer,
+) -> Result<Option<NamespaceConfig>, ConfigError> {
+    let at = |(field, message)| text.error(file.span(field), message);
+    top.check_path().map_err(at)?;
+    let names = if interface_flags.is_empty() {
+        interfaces(text, &file.interfaces)?
+    } else {
+        interface_flags.to_owned()
+    };
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = names.iter().find(|name| !seen.insert(*name)) {
+        return Err(text.error(None, format!("interface {twice} is named twice")));
+    }
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let own = NamespaceConfig::new(None, names, top).map_err(at)?;
+    own.with_rules(text, file.policy.as_ref(), file.guard.as_ref())
+        .map(Some)
+}
+
+/// A `[[namespace]]`, which inherits from the top level.
+fn other_namespace(
+    text: &ConfigText<'_>,
+    file: &File,
+    section: &NamespaceSection,
+    top: &Layer,
+) -> Result<NamespaceConfig, ConfigError> {
+    let name = section.name.get_ref();
+    let here = |message| Err(text.error(Some(section.name.span()), message));
+    if name.is_empty() {
+        return here("name is empty: write a name of `ip netns`, or a path".to_owned());
+    }
+    let interfaces = interfaces(text, &section.interfaces)?;
+    if interfaces.is_empty() {
+        return here(format!(
+            "network namespace {name} has no interfaces: name one, or remove the section"
+        ));
+    }
+    let at = |(field, message): (KeyField, _)| text.error(Some(section.span(field)), message);
+    let own = section.layer();
+    let has_path = own.key_path.is_some();
+    let layer = own.over(top);
+    if has_path {
+        layer.check_path().map_err(at)?;
+    }
+    let namespace = NamespaceConfig::new(Some(name), interfaces, &layer).map_err(at)?;
+    let policy = section.policy.as_ref().or(file.policy.as_ref());
+    let guard = section.guard.as_ref().or(file.guard.as_ref());
+    namespace.with_rules(text, policy, guard)
+}
+
+fn interfaces(
+    text: &ConfigText<'_>,
+    names: &[Spanned<String>],
+) -> Result<Vec<String>, ConfigError> {
+    let mut interfaces = Vec::new();
+    for spanned in names {
+        let name = spanned.get_ref();
+        let here = |message| Err(text.error(Some(spanned.span()), message));
+        let invalid = |byte: u8| byte == b'/' || byte.is_ascii_whitespace();
+        if name.is_empty() || name.len() > MAX_NAME || name.bytes().any(invalid) {
+            return here(format!(
+                "{name:?} cannot be an interface's name: `ip link` lists the interfaces"
+            ));
+        }
+        if interfaces.contains(name) {
+            return here(format!("interface {name} is named twice"));
+        }
+        interfaces.push(name.clone());
+    }
+    Ok(interfaces)
+}
+
+/// The policy of a section, without its lists.
+pub(super) fn policy(
+    text: &ConfigText<'_>,
+    section: &Spanned<PolicySection>,
+) -> Result<Policy, ConfigError> {
+    let rules = section.get_ref().rules();
+    rules.map_err(|error| section_error(text, section.span(), &error))
+}
+
+/// The farm of the section `[farm]`.
+pub(super) fn farm(text: &ConfigText<'_>, file: &File) -> Result<Option<FarmConfig>, ConfigError> {
+    let farm = file.farm.as_ref().map(FarmSection::config).transpose();
+    farm.map_err(|(span, message)| text.error(Some(span), message))
+}
+
+fn section_error(
+    text: &ConfigText<'_>,
+    section: Range<usize>,
+    error: &SectionError,
+) -> ConfigError {
+    text.error(Some(error.at.clone().unwrap_or(section)), error.to_string())
 }

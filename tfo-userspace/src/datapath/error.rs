@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tfo_common::maps::TC_GUARD;
+use tfo_common::abi::TC_GUARD;
 
 /// The data path could not be loaded, read or written.
 #[derive(Debug, thiserror::Error)]

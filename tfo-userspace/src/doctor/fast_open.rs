@@ -1,81 +1,82 @@
-//! What the kernel is told about Fast Open, and what keeps it from doing it.
+//! The kernel's settings of Fast Open, and the conditions that turn it off.
 
 use std::{fs, io, time::Duration};
 
-use tfo_common::socket::{NO_COOKIE, SERVER};
+use tfo_common::classify::socket::{NO_COOKIE, SERVER};
 use tokio::time::{Instant, sleep_until};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::kernel::{netstat::TcpExt, support, sysctl};
 
 const SYN_COOKIES: &str = "/proc/sys/net/ipv4/tcp_syncookies";
 const BLACKHOLE: &str = "/proc/sys/net/ipv4/tcp_fastopen_blackhole_timeout_sec";
-/// The bits of `net.ipv4.tcp_fastopen` that [`SERVER`] and [`NO_COOKIE`] are not.
+/// Further bits of `net.ipv4.tcp_fastopen` beside [`SERVER`] and [`NO_COOKIE`].
 const CLIENT: u32 = 0x1;
 const CLIENT_NO_COOKIE: u32 = 0x4;
 const ALL_LISTENERS: u32 = 0x400;
-/// For how long SYN cookies are counted.
-const WATCH: Duration = Duration::from_millis(500);
+/// The time for which SYN cookies are counted.
+const COUNT_TIME: Duration = Duration::from_millis(500);
 
-/// How many SYN cookies the kernel had sent, and when.
-pub(super) struct CookieWatch {
+/// A count of the SYN cookies that the kernel sends from now on.
+pub(super) struct SynCookieCount {
+    /// The counter at the start.
     sent: Option<u64>,
     until: Instant,
 }
 
-impl CookieWatch {
+impl SynCookieCount {
     pub(super) fn start() -> Self {
         Self {
             sent: counter("SyncookiesSent"),
-            until: Instant::now() + WATCH,
+            until: Instant::now() + COUNT_TIME,
         }
     }
 
-    /// How many it has sent since.
+    /// Waits for the end of [`COUNT_TIME`]. Gives the number of SYN cookies since the start.
     async fn end(self) -> Option<u64> {
         sleep_until(self.until).await;
         Some(counter("SyncookiesSent")?.saturating_sub(self.sent?))
     }
 }
 
-/// The kernel's cookie keys, without them.
+/// Whether the kernel has Fast Open keys.
 #[derive(Clone, Debug)]
-enum Keys {
+enum KernelKeyState {
     Set,
     None,
-    /// It takes privileges that this process does not have.
+    /// This process lacks the privileges to read them.
     Hidden,
     Unreadable(String),
 }
 
 /// Facts about Fast Open in the namespace.
 #[derive(Clone, Debug)]
-pub(super) struct FastOpen {
+pub(super) struct FastOpenFacts {
     /// `net.ipv4.tcp_fastopen`.
     mode: Result<u32, String>,
-    keys: Keys,
+    keys: KernelKeyState,
     /// `net.ipv4.tcp_syncookies`.
     syn_cookies: Option<u32>,
-    /// SYN cookies that were sent while we looked.
+    /// SYN cookies that were sent in [`COUNT_TIME`].
     cookies_sent: Option<u64>,
-    /// How often Fast Open was stopped for connections of this host, as a client.
+    /// Times that this host, as a client, suspended Fast Open: `TCPFastOpenBlackhole`.
     blackholes: u64,
-    /// For how long, in seconds; 0 for not at all.
+    /// `tcp_fastopen_blackhole_timeout_sec`; 0 for no suspension.
     blackhole_timeout: u32,
 }
 
-impl FastOpen {
-    pub(super) async fn read(cookies: CookieWatch) -> Self {
+impl FastOpenFacts {
+    pub(super) async fn read(cookies: SynCookieCount) -> Self {
         let keys = match sysctl::key() {
-            Ok(Some(_)) => Keys::Set,
-            Ok(None) => Keys::None,
+            Ok(Some(_)) => KernelKeyState::Set,
+            Ok(None) => KernelKeyState::None,
             Err(sysctl::SysctlError::Read { source, .. })
                 if source.kind() == io::ErrorKind::PermissionDenied
                     && !support::missing_capabilities().is_empty() =>
             {
-                Keys::Hidden
+                KernelKeyState::Hidden
             }
-            Err(error) => Keys::Unreadable(error.to_string()),
+            Err(error) => KernelKeyState::Unreadable(error.to_string()),
         };
         Self {
             mode: sysctl::mode()
@@ -101,20 +102,20 @@ impl FastOpen {
         let mode = match &self.mode {
             Ok(mode) => *mode,
             Err(error) => {
-                let remedy = "a kernel with TCP Fast Open, and /proc mounted";
+                let remedy = "use a kernel with TCP Fast Open, and mount /proc";
                 return vec![Finding::problem(CHECK, error).remedy(remedy)];
             }
         };
         let set = |mode: u32| {
             format!(
-                "sysctl -w net.ipv4.tcp_fastopen={mode}; and in /etc/sysctl.d, for the next boot"
+                "sysctl -w net.ipv4.tcp_fastopen={mode}; also in /etc/sysctl.d, for the next boot"
             )
         };
         let is = format!("net.ipv4.tcp_fastopen = {mode}");
         let mut findings = vec![if mode & SERVER == 0 {
             Finding::problem(
                 CHECK,
-                format!("{is}, without bit 0x2: listeners take no Fast Open"),
+                format!("{is}, without bit 0x2: Fast Open is off for listeners"),
             )
             .remedy(set(mode | SERVER))
         } else {
@@ -129,16 +130,17 @@ impl FastOpen {
         }];
         if mode & SERVER != 0 && mode & NO_COOKIE != 0 {
             let found = format!(
-                "{is}, bit 0x200: NO COOKIE IS ASKED FOR. Listeners take data from any address, \
-                 spoofed ones as well, and can be made to flood others with their replies"
+                "{is}, bit 0x200: NO COOKIE IS REQUIRED. Listeners accept data from any address, \
+                 also a spoofed one, and can be abused to flood others with their replies"
             );
             findings.push(Finding::warning("no cookie", found).remedy(set(mode & !NO_COOKIE)));
         }
         if mode & SERVER != 0 && mode & ALL_LISTENERS != 0 {
-            let found =
-                format!("{is}, bit 0x400: every listener takes Fast Open, asked for or not");
+            let found = format!(
+                "{is}, bit 0x400: Fast Open is on for every listener, whether its application asked for it or not"
+            );
             findings.push(Finding::note("all listeners", found).remedy(
-                "make sure that each takes the same request twice without harm (RFC 7413, 2.1)",
+                "make sure that each application can take the same request twice (RFC 7413, 2.1)",
             ));
         }
         if mode & CLIENT_NO_COOKIE != 0 {
@@ -151,16 +153,16 @@ impl FastOpen {
     fn keys(&self) -> Finding {
         const CHECK: &str = "keys";
         match &self.keys {
-            Keys::Set => Finding::ok(CHECK, "the kernel has a cookie key"),
-            Keys::None => Finding::note(
+            KernelKeyState::Set => Finding::ok(CHECK, "the kernel has a cookie key"),
+            KernelKeyState::None => Finding::note(
                 CHECK,
-                "the kernel has no cookie key yet: `tfo attach` and the first listener with Fast Open make one",
+                "the kernel has no cookie key yet: `tfo attach` or the first listener with Fast Open creates one",
             ),
-            Keys::Hidden => {
-                Finding::unknown(CHECK, "it takes privileges to read net.ipv4.tcp_fastopen_key")
+            KernelKeyState::Hidden => {
+                Finding::unknown(CHECK, "reading net.ipv4.tcp_fastopen_key takes privileges")
             }
-            Keys::Unreadable(error) => Finding::problem(CHECK, error).remedy(
-                "in a container or a unit: /proc/sys has to be there, and writable where keys rotate",
+            KernelKeyState::Unreadable(error) => Finding::problem(CHECK, error).remedy(
+                "in a container or a unit, make /proc/sys available, and writable if keys are to rotate",
             ),
         }
     }
@@ -171,7 +173,7 @@ impl FastOpen {
         match self.syn_cookies {
             Some(2) => {
                 let found = format!(
-                    "net.ipv4.tcp_syncookies = 2: every SYN is answered by a SYN cookie, and Fast Open is off \
+                    "net.ipv4.tcp_syncookies = 2: every SYN is answered with a SYN cookie, and Fast Open is off \
                      ({sent} sent in the last half second)"
                 );
                 Finding::problem(CHECK, found).remedy("sysctl -w net.ipv4.tcp_syncookies=1")
@@ -181,13 +183,13 @@ impl FastOpen {
                     "the kernel is sending SYN cookies ({sent} in the last half second): Fast Open is off meanwhile"
                 );
                 Finding::warning(CHECK, found).remedy(
-                    "against a flood: filter it before it gets here; under real load: longer queues \
+                    "in a flood, filter it upstream, or see `tfo guard`; under real load, lengthen the queues \
                      (the backlog of listen(2), net.core.somaxconn)",
                 )
             }
             Some(0) => Finding::note(
                 CHECK,
-                "net.ipv4.tcp_syncookies = 0: with a full SYN queue, SYNs are dropped",
+                "net.ipv4.tcp_syncookies = 0: SYNs are dropped while a SYN queue is full",
             )
             .remedy("sysctl -w net.ipv4.tcp_syncookies=1"),
             Some(_) => Finding::ok(CHECK, "none is being sent"),
@@ -200,12 +202,12 @@ impl FastOpen {
             return None;
         }
         let found = format!(
-            "as a client, this host stopped using Fast Open {} times, each for {} s or more: \
-             something on the way swallowed the data",
+            "as a client, this host suspended Fast Open {} times, each for {} s or more: \
+             something on the path drops SYNs with data",
             self.blackholes, self.blackhole_timeout
         );
         Some(Finding::note("blackhole", found).remedy(
-            "find what drops SYNs with data; sysctl -w net.ipv4.tcp_fastopen_blackhole_timeout_sec=0 ends the pauses",
+            "find what drops SYNs with data; sysctl -w net.ipv4.tcp_fastopen_blackhole_timeout_sec=0 turns the suspension off",
         ))
     }
 }
@@ -226,10 +228,10 @@ mod tests {
         finding::testing::expect,
     };
 
-    fn with(change: impl FnOnce(&mut FastOpen)) -> Vec<Finding> {
-        let mut facts = FastOpen {
+    fn with(change: impl FnOnce(&mut FastOpenFacts)) -> Vec<Finding> {
+        let mut facts = FastOpenFacts {
             mode: Ok(0x3),
-            keys: Keys::Set,
+            keys: KernelKeyState::Set,
             syn_cookies: Some(1),
             cookies_sent: Some(0),
             blackholes: 0,
@@ -266,7 +268,7 @@ mod tests {
             "0x400",
         );
         expect(&with(|facts| facts.mode = Ok(0x7)), "client", Note, "0x4");
-        // Without the server's bit these two mean nothing.
+        // Without the server bit these two have no effect.
         assert_eq!(with(|facts| facts.mode = Ok(0x601)).len(), off.len());
         let none = with(|facts| facts.mode = Err("cannot read".into()));
         expect(&none, "tcp_fastopen", Problem, "cannot read");
@@ -275,18 +277,18 @@ mod tests {
     #[test]
     fn keys_that_are_not_there_or_not_seen_differ() {
         expect(
-            &with(|facts| facts.keys = Keys::None),
+            &with(|facts| facts.keys = KernelKeyState::None),
             "keys",
             Note,
             "no cookie key yet",
         );
         expect(
-            &with(|facts| facts.keys = Keys::Hidden),
+            &with(|facts| facts.keys = KernelKeyState::Hidden),
             "keys",
             Unknown,
             "privileges",
         );
-        let broken = with(|facts| facts.keys = Keys::Unreadable("read-only".into()));
+        let broken = with(|facts| facts.keys = KernelKeyState::Unreadable("read-only".into()));
         expect(&broken, "keys", Problem, "read-only");
     }
 

@@ -1,18 +1,18 @@
-//! What a check comes to.
+//! The findings of checks.
 
 use std::fmt;
 
-/// How bad it is, the best first.
+/// The severity of a finding, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// As it should be.
+    /// Nothing to do.
     Ok,
-    /// It could not be looked at; what was found says why.
+    /// The check could not run; the finding says why.
     Unknown,
-    /// Worth knowing.
+    /// Worth knowing; not a fault.
     Note,
-    /// Something works less well, or less safely, than it could.
+    /// Fast Open or `tfo` works, but worse or less safely than it could.
     Warning,
     /// Fast Open or `tfo` does not work.
     Problem,
@@ -30,18 +30,18 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What one check found.
+/// The finding of one check.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
-    /// What was looked at, such as `tcp_fastopen`.
+    /// The name of the check, such as `tcp_fastopen`.
     pub check: &'static str,
-    /// The interface, if it is about one.
+    /// The interface that was checked.
     pub interface: Option<String>,
-    /// How bad it is.
+    /// The severity.
     pub verdict: Verdict,
-    /// What is so.
+    /// The fact that was found.
     pub found: String,
-    /// What to do about it.
+    /// A command or setting that resolves it.
     pub remedy: Option<String>,
 }
 
@@ -91,7 +91,7 @@ impl Finding {
 pub(super) mod testing {
     use super::{Finding, Verdict};
 
-    /// The finding of that check; there must be one.
+    /// The finding of a check; panics unless there is exactly one.
     pub(in crate::doctor) fn find<'a>(findings: &'a [Finding], check: &str) -> &'a Finding {
         let mut found = findings.iter().filter(|each| each.check == check);
         let finding = found
@@ -101,7 +101,7 @@ pub(super) mod testing {
         finding
     }
 
-    /// The check came to that verdict, says so in these words, and has a remedy where it is bad.
+    /// Asserts that the check has this verdict and this text, and a remedy from [`Verdict::Warning`] on.
     pub(in crate::doctor) fn expect(
         findings: &[Finding],
         check: &str,

@@ -1,10 +1,10 @@
-//! The guard in force, and whether it can do what it says.
+//! The guard in force, and the conditions that limit it.
 
 use std::collections::BTreeMap;
 
 use tfo_common::counters::Counter;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::{
     datapath::{ControllerLock, GuardState, Namespace, NamespaceError, Snapshot},
     kernel::sysctl,
@@ -12,31 +12,31 @@ use crate::{
 };
 
 const CHECK: &str = "guard";
-/// How many ports a line names.
-const NAMED: usize = 4;
+/// Most ports that a finding names.
+const MAX_NAMED: usize = 4;
 
-/// Facts about a guard in force.
+/// Facts about the guard in force.
 #[derive(Debug)]
-struct Facts {
+struct GuardFacts {
     rules: usize,
-    /// The ports that are guarded now; 0 for those without a rule.
+    /// The ports that are guarded now; 0 for those of the default rule.
     on: Vec<u16>,
     /// `net.ipv4.tcp_syncookies`; `None` where it cannot be read.
     syn_cookies: Option<u32>,
-    /// Attached interfaces without it, and how they run.
+    /// Attached interfaces without the guard's programs, and their attach mode.
     without: Vec<(String, AttachMode)>,
-    /// SYNs that could not be challenged, by port; 0 for ports that are not counted apart.
+    /// SYNs that could not be challenged, by port; 0 for ports that are not counted separately.
     unfit: BTreeMap<u16, u64>,
-    /// Connections that the kernel refused to open.
+    /// Proven connections that the kernel refused to open.
     refused: u64,
-    /// Whether someone renews its secrets.
+    /// Whether a controller renews the secrets.
     controlled: bool,
 }
 
-/// Nothing where there is no guard.
+/// No findings where there is no guard.
 pub(super) async fn read_and_judge(privileged: bool) -> Vec<Finding> {
     if !privileged {
-        // What is attached is told as unknown already.
+        // The check of what is attached reports this.
         return Vec::new();
     }
     match read().await {
@@ -45,7 +45,7 @@ pub(super) async fn read_and_judge(privileged: bool) -> Vec<Finding> {
     }
 }
 
-async fn read() -> Result<Option<Facts>, NamespaceError> {
+async fn read() -> Result<Option<GuardFacts>, NamespaceError> {
     let namespace = Namespace::current()?;
     let Some(state) = namespace.guard().state()? else {
         return Ok(None);
@@ -53,16 +53,16 @@ async fn read() -> Result<Option<Facts>, NamespaceError> {
     let interfaces = namespace.interfaces().await?.into_iter();
     let without = interfaces.filter(|interface| !namespace.guard().is_on(interface.index));
     let without = without.filter_map(|it| Some((it.label(), it.mode?)));
-    let facts = Facts {
+    let facts = GuardFacts {
         syn_cookies: sysctl::syn_cookies().ok(),
         without: without.collect(),
         controlled: ControllerLock::of(&namespace).is_some(),
-        ..Facts::of(&state, &namespace.counters()?)
+        ..GuardFacts::of(&state, &namespace.counters()?)
     };
     Ok(Some(facts))
 }
 
-impl Facts {
+impl GuardFacts {
     fn of(state: &GuardState, counters: &Snapshot) -> Self {
         let ports = counters.ports.iter().map(|(port, counts)| (*port, counts));
         let all = ports.chain([(0, &counters.other)]);
@@ -86,34 +86,34 @@ impl Facts {
     fn judge(&self) -> Vec<Finding> {
         let mut findings = vec![self.general()];
         if self.syn_cookies == Some(0) {
-            let found = "net.ipv4.tcp_syncookies = 0: the kernel opens no connection on the guard's word, so nothing \
-                         is challenged";
+            let found = "net.ipv4.tcp_syncookies = 0: the kernel opens no connection for the guard, so no SYN is \
+                         challenged";
             let finding = Finding::warning("guard and SYN cookies", found);
             findings.push(finding.remedy("sysctl -w net.ipv4.tcp_syncookies=1"));
         }
         findings.extend(self.without.iter().map(|(name, mode)| without(name, *mode)));
         if !self.unfit.is_empty() {
             let found = format!(
-                "SYNs passed unchallenged, since nothing proves them there (a listener with MPTCP or signatures, or net.ipv4.tcp_syncookies was 0): {}",
+                "SYNs passed unchallenged where the guard cannot prove them (a listener with MPTCP or TCP signatures, or net.ipv4.tcp_syncookies was 0): {}",
                 self.unfit_ports()
             );
             findings.push(Finding::warning("guard and listeners", found).remedy(
-                "have the application listen without MPTCP (Go: GODEBUG=multipathtcp=0; nginx: no `multipath`); \
-                 `tfo policy` limits what reaches it meanwhile",
+                "configure the application to listen without MPTCP (Go: GODEBUG=multipathtcp=0; nginx: no `multipath`); \
+                 `tfo policy` can limit SYNs meanwhile",
             ));
         }
         if self.refused > 0 {
             let found = format!(
-                "the kernel refused {} connections that the guard had proof for",
+                "the kernel refused {} connections that the guard had proven",
                 self.refused
             );
             findings.push(Finding::warning("guard and kernel", found).remedy(
-                "accept faster, or with a larger backlog: `tfo listeners` shows queues; options that were switched off \
-                 by sysctl meanwhile (tcp_timestamps, tcp_sack, tcp_window_scaling) do it for a moment, too",
+                "accept faster, or raise the backlog: `tfo listeners` shows queues; turning off tcp_timestamps, tcp_sack or \
+                 tcp_window_scaling by sysctl also causes this for a moment",
             ));
         }
         if !self.controlled {
-            let found = "nobody renews the secrets of its challenges: they stay as they are";
+            let found = "no controller renews the secrets of its challenges";
             findings.push(Finding::note("guard's secrets", found).remedy("tfo run"));
         }
         findings
@@ -126,7 +126,8 @@ impl Facts {
             return Finding::ok(CHECK, format!("{rules}; no port is guarded now"));
         }
         let found = format!("{rules}; guarded now: {}", named(&self.on));
-        Finding::note(CHECK, found).remedy("nothing, if it is flooded: `tfo guard show`, `tfo top`")
+        Finding::note(CHECK, found)
+            .remedy("nothing, if the port is flooded: see `tfo guard show`, `tfo top`")
     }
 
     fn unfit_ports(&self) -> String {
@@ -134,29 +135,30 @@ impl Facts {
     }
 }
 
-/// An attached interface that has no guard.
+/// The finding for an attached interface without the guard.
 fn without(name: &str, mode: AttachMode) -> Finding {
     let check = "guard and interface";
     let finding = if mode == AttachMode::Tc {
-        let found = "it runs in traffic control, where no frame can be answered: every SYN meets the kernel";
+        let found = "it is attached in tc mode, in which the guard cannot send SYN-ACKs: no SYN is challenged (traffic control)";
         Finding::warning(check, found).remedy(format!(
             "tfo detach {name} && tfo attach {name} --mode native, or generic"
         ))
     } else {
-        let found = "it has no guard: every SYN meets the kernel";
-        let remedy = "tfo guard set again, which says what is in the way: it takes Linux 6.9";
+        let found = "it has no guard: no SYN is challenged";
+        let remedy =
+            "run `tfo guard set` again, which prints the reason; the guard needs Linux 6.9";
         Finding::warning(check, found).remedy(remedy)
     };
     finding.of(name)
 }
 
 fn named(ports: &[u16]) -> String {
-    let first = ports.iter().take(NAMED).map(|port| match port {
+    let first = ports.iter().take(MAX_NAMED).map(|port| match port {
         0 => "others".to_owned(),
         port => port.to_string(),
     });
     let first = first.collect::<Vec<_>>().join(", ");
-    match ports.len().saturating_sub(NAMED) {
+    match ports.len().saturating_sub(MAX_NAMED) {
         0 => first,
         more => format!("{first} and {more} more"),
     }
@@ -178,7 +180,7 @@ mod tests {
         guard::{Guard, PortGuard},
     };
 
-    fn judge(on: bool, change: impl FnOnce(&mut Facts)) -> Vec<Finding> {
+    fn judge(on: bool, change: impl FnOnce(&mut GuardFacts)) -> Vec<Finding> {
         let state = GuardState {
             guard: Guard::default(),
             ports: vec![PortState {
@@ -190,7 +192,7 @@ mod tests {
             }],
             slot: 0,
         };
-        let mut facts = Facts::of(&state, &Snapshot::default());
+        let mut facts = GuardFacts::of(&state, &Snapshot::default());
         facts.syn_cookies = Some(1);
         change(&mut facts);
         facts.judge()
@@ -222,7 +224,7 @@ mod tests {
         expect(&findings, "guard and interface", Warning, "traffic control");
         expect(&findings, "guard and listeners", Warning, "others, 443");
         expect(&findings, "guard and kernel", Warning, "refused 3");
-        expect(&findings, "guard's secrets", Note, "nobody renews");
+        expect(&findings, "guard's secrets", Note, "no controller renews");
         let findings = judge(false, |facts| {
             facts.without.push(("eth0".to_owned(), AttachMode::Native));
         });
@@ -242,7 +244,7 @@ mod tests {
             ports: Vec::new(),
             slot: 0,
         };
-        assert_eq!(Facts::of(&state, &snapshot).unfit, [(443, 2)].into());
+        assert_eq!(GuardFacts::of(&state, &snapshot).unfit, [(443, 2)].into());
         assert_eq!(named(&[0, 1, 2, 3, 4, 5]), "others, 1, 2, 3 and 2 more");
     }
 }

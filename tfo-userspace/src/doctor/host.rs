@@ -1,4 +1,4 @@
-//! The kernel, and what this process may do with it.
+//! The kernel's features, and the privileges of this process.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use rustix::{
     system::uname,
 };
 
-use super::Finding;
+use super::finding::Finding;
 use crate::kernel::{
     support::{self, BPFFS, BTF},
     types::KernelTypes,
@@ -18,36 +18,37 @@ const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
 
 /// Facts about the host.
 #[derive(Clone, Debug)]
-pub(super) struct Host {
-    /// As `uname -r` has it.
+pub(super) struct HostFacts {
+    /// `uname -r`.
     release: String,
-    /// Why bpf(2) does not work; `Ok(false)` where it may not be asked.
+    /// Whether bpf(2) works; `Ok(false)` where this process may not call it.
     bpf: Result<bool, String>,
-    /// What the kernel's types tell.
-    types: Result<Types, String>,
-    /// Capabilities that are not there.
+    /// Features that BTF shows.
+    btf: Result<BtfFacts, String>,
+    /// Capabilities that this process lacks.
     missing: Vec<&'static str>,
-    /// It may mount file systems.
+    /// Whether this process may mount file systems.
     may_mount: bool,
-    /// The BPF file system is mounted.
+    /// Whether the BPF file system is mounted.
     bpffs: bool,
-    /// `net.core.bpf_jit_enable`; the first namespace alone has it.
+    /// `net.core.bpf_jit_enable`; only the initial network namespace has it.
     jit: Option<String>,
     /// `RLIMIT_MEMLOCK` in bytes; `None` for unlimited.
     memlock: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
-struct Types {
-    /// Why the mirror cannot be exact.
+/// Features of the kernel, by its BTF.
+struct BtfFacts {
+    /// Whether the mirror can be exact, or why not.
     exact: Result<(), String>,
-    /// TCX is there (Linux 6.6).
+    /// Whether it has TCX (Linux 6.6).
     tcx: bool,
-    /// A program can answer SYNs with cookies of its own (Linux 6.9).
+    /// Whether it has `bpf_sk_assign_tcp_reqsk` (Linux 6.9).
     syn_cookies: bool,
 }
 
-impl Types {
+impl BtfFacts {
     fn read() -> Result<Self, String> {
         let types = KernelTypes::read().map_err(|error| error.to_string())?;
         let offsets = types.socket_offsets();
@@ -59,7 +60,7 @@ impl Types {
     }
 }
 
-impl Host {
+impl HostFacts {
     pub(super) fn read() -> Self {
         let missing = support::missing_capabilities();
         let bpf = match is_map_supported(MapType::Array) {
@@ -72,7 +73,7 @@ impl Host {
         Self {
             release: uname().release().to_string_lossy().into_owned(),
             bpf,
-            types: Types::read(),
+            btf: BtfFacts::read(),
             missing,
             may_mount: support::may_mount(),
             bpffs: support::is_bpffs(),
@@ -85,10 +86,10 @@ impl Host {
 
     pub(super) fn judge(&self) -> Vec<Finding> {
         let mut findings = vec![self.kernel(), self.privileges(), self.bpf()];
-        match &self.types {
-            Ok(types) => findings.extend([types.mirror(), types.features()]),
+        match &self.btf {
+            Ok(btf) => findings.extend([btf.mirror(), btf.features()]),
             Err(error) => findings.push(Finding::problem("BTF", error).remedy(format!(
-                "a kernel with CONFIG_DEBUG_INFO_BTF, which makes {BTF}: distributions' kernels have it"
+                "use a kernel with CONFIG_DEBUG_INFO_BTF, which provides {BTF}: kernels of distributions have it"
             ))),
         }
         findings.push(self.file_system());
@@ -102,31 +103,34 @@ impl Host {
         let found = format!("Linux {}", self.release);
         match version(&self.release) {
             Some(version) if version >= (6, 1) => Finding::ok(CHECK, found),
-            Some(_) => Finding::problem(CHECK, found).remedy("Linux 6.1 or later"),
-            None => Finding::unknown(CHECK, format!("{found}: no version that tfo can read")),
+            Some(_) => Finding::problem(CHECK, found).remedy("use Linux 6.1 or later"),
+            None => Finding::unknown(CHECK, format!("{found}: tfo cannot parse this version")),
         }
     }
 
     fn privileges(&self) -> Finding {
         const CHECK: &str = "privileges";
         if self.missing.is_empty() {
-            return Finding::ok(CHECK, "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are here");
+            return Finding::ok(
+                CHECK,
+                "this process has CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
+            );
         }
         let missing = self.missing.join(", ");
         Finding::warning(
             CHECK,
-            format!("this process lacks {missing}, and not all can be seen"),
+            format!("this process lacks {missing}, so some checks cannot run"),
         )
-        .remedy("run it as root, with sudo")
+        .remedy("run tfo as root")
     }
 
     fn bpf(&self) -> Finding {
         const CHECK: &str = "BPF";
         match &self.bpf {
             Ok(true) => Finding::ok(CHECK, "bpf(2) works"),
-            Ok(false) => Finding::unknown(CHECK, "it takes privileges to ask"),
+            Ok(false) => Finding::unknown(CHECK, "checking bpf(2) takes privileges"),
             Err(error) => Finding::problem(CHECK, format!("bpf(2) does not work: {error}"))
-                .remedy("a kernel with CONFIG_BPF_SYSCALL; in a container, a seccomp profile that allows bpf"),
+                .remedy("use a kernel with CONFIG_BPF_SYSCALL; in a container, a seccomp profile that allows bpf(2)"),
         }
     }
 
@@ -136,12 +140,12 @@ impl Host {
         if self.bpffs {
             Finding::ok(CHECK, format!("{BPFFS} is mounted"))
         } else if self.may_mount {
-            let found = format!("{BPFFS} is not mounted: `tfo attach` will do it");
+            let found = format!("{BPFFS} is not mounted: `tfo attach` will mount it");
             Finding::note(CHECK, found).remedy(mount)
         } else {
-            let found = format!("{BPFFS} is not mounted, and this process may not do it");
+            let found = format!("{BPFFS} is not mounted, and this process may not mount it");
             Finding::warning(CHECK, found)
-                .remedy(format!("{mount}, as root; systemd does it at boot"))
+                .remedy(format!("{mount}, as root; systemd mounts it at boot"))
         }
     }
 
@@ -150,30 +154,30 @@ impl Host {
         Some(match self.jit.as_deref()? {
             "0" => Finding::warning(
                 CHECK,
-                "net.core.bpf_jit_enable = 0: BPF programs are interpreted",
+                "net.core.bpf_jit_enable = 0: BPF programs are interpreted, which is slow",
             )
             .remedy("sysctl -w net.core.bpf_jit_enable=1, then detach and attach again"),
-            _ => Finding::ok(CHECK, "BPF programs are compiled"),
+            _ => Finding::ok(CHECK, "BPF programs are JIT-compiled"),
         })
     }
 
-    /// From 5.11 on BPF memory counts to the control group, and this limit does not matter.
+    /// From Linux 5.11 on, BPF memory is charged to the memory cgroup and not to this limit.
     fn memlock(&self) -> Option<Finding> {
         let counted = version(&self.release).is_some_and(|version| version < (5, 11));
         let limit = self.memlock.filter(|_| counted)?;
         let found =
-            format!("this kernel counts BPF maps against RLIMIT_MEMLOCK, {limit} bytes here");
+            format!("this kernel charges BPF maps to RLIMIT_MEMLOCK, which is {limit} bytes");
         Some(Finding::warning("memlock", found).remedy("ulimit -l unlimited"))
     }
 }
 
-impl Types {
+impl BtfFacts {
     fn mirror(&self) -> Finding {
         const CHECK: &str = "mirror";
         match &self.exact {
-            Ok(()) => Finding::ok(CHECK, "exact: the data path can ask the kernel's sockets"),
+            Ok(()) => Finding::ok(CHECK, "exact: the data path can look up the kernel's sockets"),
             Err(error) => Finding::warning(CHECK, format!("packet-level: {error}")).remedy(
-                "a kernel whose types have it; until then drift shows what the packet alone does not tell",
+                "use a kernel with that field; on this one, drift shows what packets alone do not tell",
             ),
         }
     }
@@ -198,7 +202,7 @@ impl Types {
     }
 }
 
-/// Major and minor.
+/// Major and minor number.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
@@ -209,11 +213,11 @@ mod tests {
     use super::*;
     use crate::doctor::{Verdict, finding::testing::expect};
 
-    fn healthy() -> Host {
-        Host {
+    fn healthy() -> HostFacts {
+        HostFacts {
             release: "6.18.44-amd64".into(),
             bpf: Ok(true),
-            types: Ok(Types {
+            btf: Ok(BtfFacts {
                 exact: Ok(()),
                 tcx: true,
                 syn_cookies: true,
@@ -227,7 +231,7 @@ mod tests {
     }
 
     /// The healthy host with one thing changed.
-    fn with(change: impl FnOnce(&mut Host)) -> Vec<Finding> {
+    fn with(change: impl FnOnce(&mut HostFacts)) -> Vec<Finding> {
         let mut host = healthy();
         change(&mut host);
         host.judge()
@@ -262,13 +266,13 @@ mod tests {
         expect(&user, "BPF", Unknown, "privileges");
         let none = with(|host| host.bpf = Err("Function not implemented".into()));
         expect(&none, "BPF", Problem, "not implemented");
-        let no_types = with(|host| host.types = Err("no such file".into()));
+        let no_types = with(|host| host.btf = Err("no such file".into()));
         expect(&no_types, "BTF", Problem, "no such file");
         expect(
             &with(|host| host.bpffs = false),
             "bpffs",
             Note,
-            "will do it",
+            "will mount it",
         );
         let no_mount = with(|host| (host.bpffs, host.may_mount) = (false, false));
         expect(&no_mount, "bpffs", Warning, "may not");
@@ -283,7 +287,7 @@ mod tests {
     #[test]
     fn the_kernels_types_decide_about_the_mirror() {
         let findings = with(|host| {
-            host.types = Ok(Types {
+            host.btf = Ok(BtfFacts {
                 exact: Err("this kernel has no struct sock, field x".into()),
                 tcx: false,
                 syn_cookies: false,

@@ -1,11 +1,11 @@
-//! The interfaces: what their drivers take, and who else is there.
+//! The interfaces: the XDP support of their drivers, and other programs on them.
 
 use std::collections::BTreeSet;
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use tfo_common::wire::Link;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::{
     kernel::{
         ethtool,
@@ -16,40 +16,40 @@ use crate::{
     model::AttachMode,
 };
 
-/// The longest packet that a driver without scattered buffers takes XDP for: a page of 4,096 bytes less
-/// XDP's headroom (256), the kernel's own structure behind the frame (320), and an Ethernet header with
-/// a VLAN tag (18). Some drivers keep more for themselves.
+/// The largest MTU at which a driver without multi-buffer support accepts XDP: a page of 4,096 bytes less
+/// `XDP_PACKET_HEADROOM` (256), `struct skb_shared_info` (320), and an Ethernet header with a VLAN tag (18). Some drivers
+/// reserve more.
 const ONE_PAGE_MTU: u32 = 4096 - 256 - 320 - 18;
 
-/// What `tfo` has on an interface.
+/// The program of `tfo` on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ours {
+pub(super) struct OurProgram {
     pub(super) program_id: u32,
-    /// `None` where it is no longer attached.
+    /// `None` where it was detached.
     pub(super) mode: Option<AttachMode>,
 }
 
 /// Facts about an interface.
 #[derive(Clone, Debug)]
-pub(super) struct Facts {
+pub(super) struct DeviceFacts {
     name: String,
     up: bool,
     mtu: u32,
     link: Result<Link, String>,
     xdp: Option<AttachedXdp>,
-    ours: Option<Ours>,
+    ours: Option<OurProgram>,
     driver: Option<String>,
-    /// `None` where the kernel does not tell.
+    /// `None` where the kernel does not report them (before Linux 6.3).
     features: Option<XdpFeatures>,
     rx_checksum: Option<bool>,
-    /// The ids of TCX programs at ingress, as far as they can be seen.
+    /// The ids of TCX programs at ingress, where this process may list them.
     tcx: Vec<u32>,
-    /// The kinds of classifiers at ingress.
+    /// The kinds of other filters at ingress.
     filters: Vec<String>,
 }
 
-impl Facts {
-    pub(super) fn read(interface: &Interface, ours: Option<Ours>) -> Self {
+impl DeviceFacts {
+    pub(super) fn read(interface: &Interface, ours: Option<OurProgram>) -> Self {
         let Interface { name, index, .. } = interface;
         let tcx = SchedClassifier::query_tcx(name, TcAttachType::Ingress);
         Self {
@@ -81,9 +81,12 @@ impl Facts {
             findings.push(Finding::note("state", "it is down").remedy(remedy));
         }
         if self.rx_checksum == Some(false) {
-            let found = "receive checksum offload is off: the CPU checks every packet, and none is \
-                         dropped before XDP sees it";
-            let remedy = format!("ethtool -K {} rx on, where the device can", self.name);
+            let found = "receive checksum offload is off: the CPU verifies every checksum, and the device drops \
+                         no corrupt packet before XDP";
+            let remedy = format!(
+                "ethtool -K {} rx on, where the device supports it",
+                self.name
+            );
             findings.push(Finding::note("checksums", found).remedy(remedy));
         }
         findings
@@ -96,7 +99,7 @@ impl Facts {
         self.features.map(XdpFeatures::native)
     }
 
-    /// What XDP it takes.
+    /// XDP support and attach mode.
     fn mode(&self) -> Finding {
         const CHECK: &str = "XDP";
         let driver = self.driver.as_deref().unwrap_or("unknown");
@@ -104,28 +107,30 @@ impl Facts {
         match (&self.link, self.takes_native()) {
             (Err(layer), _) => {
                 let found = found(&format!(
-                    "its frames start with {layer}, which tfo does not read"
+                    "its link layer is {layer}, which tfo does not parse"
                 ));
-                let remedy = "attach to an interface that this one's packets go through";
+                let remedy = "attach to another interface that its packets pass";
                 Finding::problem(CHECK, found).remedy(remedy)
             }
             (Ok(Link::None), _) => Finding::ok(CHECK, found("no Ethernet header: generic and tc")),
             (Ok(_), Some(true)) if self.is_ours(AttachMode::Generic) => Finding::note(
                 CHECK,
-                found("it takes native XDP, and tfo runs in generic mode, which is slower"),
+                found("supports native XDP, and tfo runs in generic mode, which is slower"),
             )
             .remedy(format!(
                 "tfo detach {0} && tfo attach {0} --mode native",
                 self.name
             )),
-            (Ok(_), Some(true)) => Finding::ok(CHECK, found("takes native XDP")),
+            (Ok(_), Some(true)) => Finding::ok(CHECK, found("supports native XDP")),
             (Ok(_), Some(false)) => Finding::note(
                 CHECK,
-                found("no native XDP as it is set up: generic and tc, which are slower"),
+                found(
+                    "no native XDP in its present configuration: generic and tc, which are slower",
+                ),
             ),
             (Ok(_), None) => Finding::unknown(
                 CHECK,
-                found("whether it takes native XDP shows when tfo attaches"),
+                found("native XDP support is not reported; tfo tries it when it attaches"),
             ),
         }
     }
@@ -142,17 +147,14 @@ impl Facts {
             return None;
         }
         let found = format!(
-            "MTU {}: this driver takes native XDP only where a frame fits into a page, up to about {ONE_PAGE_MTU}",
+            "MTU {}: this driver supports native XDP only where a frame fits into a page, up to about {ONE_PAGE_MTU}",
             self.mtu
         );
-        let remedy = format!(
-            "ip link set {} mtu {ONE_PAGE_MTU} or less, or --mode tc",
-            self.name
-        );
+        let remedy = format!("ip link set {} mtu {ONE_PAGE_MTU}, or --mode tc", self.name);
         Some(Finding::warning("MTU", found).remedy(remedy))
     }
 
-    /// Other programs that see the packets, too.
+    /// Programs of others on the interface.
     fn others(&self) -> Option<Finding> {
         let ours = self.ours.map(|ours| ours.program_id);
         let mut others = Vec::new();
@@ -164,30 +166,26 @@ impl Facts {
         }
         let tcx = self.tcx.iter().filter(|id| Some(**id) != ours);
         others.extend(tcx.map(|id| format!("TCX program {id}")));
-        others.extend(
-            self.filters
-                .iter()
-                .map(|kind| format!("classifiers ({kind})")),
-        );
+        others.extend(self.filters.iter().map(|kind| format!("filters ({kind})")));
         if others.is_empty() {
             return None;
         }
-        let found = format!("others are at work here: {}", others.join(", "));
-        let xdp = "; an XDP program leaves tfo --mode tc";
+        let found = format!("other programs see its packets: {}", others.join(", "));
+        let xdp = "; beside an XDP program, tfo needs --mode tc";
         let xdp = self
             .xdp
             .filter(|xdp| Some(xdp.program_id) != ours)
             .map_or("", |_| xdp);
         Some(Finding::note("other programs", found).remedy(format!(
-            "nothing, unless they drop or redirect SYNs, which then shows as drift{xdp}: \
+            "nothing, unless they drop or redirect SYNs, which shows as drift{xdp}: \
              `bpftool net show dev {}`",
             self.name
         )))
     }
 }
 
-/// The kinds of the filters at ingress that are not ours, each once. TCX programs are not among them.
-fn others(index: u32, ours: Option<&Ours>) -> Vec<String> {
+/// The kinds of filters at ingress that are not ours, without duplicates. TCX programs are not filters.
+fn others(index: u32, ours: Option<&OurProgram>) -> Vec<String> {
     let ours = ours.map(|ours| ours.program_id);
     let filters = tc::filters(index).unwrap_or_default().into_iter();
     let others = filters.filter(|filter| ours.is_none() || filter.program_id != ours);
@@ -206,8 +204,8 @@ mod tests {
     const NATIVE: u64 = 1;
     const SCATTERED: u64 = 32;
 
-    fn with(change: impl FnOnce(&mut Facts)) -> Vec<Finding> {
-        let mut facts = Facts {
+    fn with(change: impl FnOnce(&mut DeviceFacts)) -> Vec<Finding> {
+        let mut facts = DeviceFacts {
             name: "eth0".into(),
             up: true,
             mtu: 1500,
@@ -224,8 +222,8 @@ mod tests {
         facts.judge()
     }
 
-    fn ours(mode: AttachMode) -> Ours {
-        Ours {
+    fn ours(mode: AttachMode) -> OurProgram {
+        OurProgram {
             program_id: 7,
             mode: Some(mode),
         }
@@ -238,7 +236,7 @@ mod tests {
             &findings,
             "XDP",
             Fine,
-            "driver veth, MTU 1500: takes native",
+            "driver veth, MTU 1500: supports native",
         );
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].interface.as_deref(), Some("eth0"));
@@ -248,7 +246,7 @@ mod tests {
     fn the_modes_that_it_takes_are_told() {
         let of = |features| with(|facts| facts.features = features);
         expect(&of(Some(XdpFeatures(0))), "XDP", Note, "no native XDP");
-        expect(&of(None), "XDP", Unknown, "when tfo attaches");
+        expect(&of(None), "XDP", Unknown, "when it attaches");
         expect(
             &with(|facts| facts.link = Ok(Link::None)),
             "XDP",
@@ -310,7 +308,7 @@ mod tests {
             &tc,
             "other programs",
             Note,
-            "TCX program 8, classifiers (flower)",
+            "TCX program 8, filters (flower)",
         );
         let alone = with(|facts| {
             facts.ours = Some(ours(AttachMode::Native));

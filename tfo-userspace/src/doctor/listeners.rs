@@ -2,18 +2,18 @@
 
 use std::net::SocketAddr;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::datapath::{self, FastOpenState, ListeningSocket};
 
 const CHECK: &str = "listeners";
-/// A Fast Open queue of fewer places is full after that many clients in one round trip.
-const SMALL: u32 = 16;
-/// How many listeners a line names.
-const NAMED: usize = 4;
+/// Fast Open queues shorter than this are reported: so many new clients in one round trip fill them.
+const SMALL_QUEUE: u32 = 16;
+/// Most listeners that a finding names.
+const MAX_NAMED: usize = 4;
 
 pub(super) fn read_and_judge(privileged: bool) -> Vec<Finding> {
     if !privileged {
-        let why = "it takes privileges to see them";
+        let why = "listing listeners takes privileges";
         return vec![Finding::unknown(CHECK, why)];
     }
     match datapath::listeners() {
@@ -31,20 +31,20 @@ fn judge(sockets: &[ListeningSocket]) -> Vec<Finding> {
     if !full.is_empty() {
         let found = format!("the Fast Open queue is full: {}", names(&full));
         findings.push(Finding::warning("queue", found).remedy(
-            "a larger TCP_FASTOPEN (nginx: `fastopen=1024`); clients that never answer hold a place for a minute",
+            "raise TCP_FASTOPEN (nginx: `fastopen=1024`); a client that never answers holds a place for a minute",
         ));
     }
     let loud = in_state(sockets, FastOpenState::WithoutCookie);
     if !loud.is_empty() {
         let found = format!(
-            "NO COOKIE IS ASKED FOR at {}: data is taken from any address, spoofed ones as well",
+            "NO COOKIE IS REQUIRED at {}: data is accepted from any address, also a spoofed one",
             names(&loud)
         );
         findings.push(Finding::warning("listeners without cookie", found).remedy(
-            "have the application not set TCP_FASTOPEN_NO_COOKIE; clear bit 0x200 of net.ipv4.tcp_fastopen",
+            "configure the application not to set TCP_FASTOPEN_NO_COOKIE; clear bit 0x200 of net.ipv4.tcp_fastopen",
         ));
     }
-    let small = |socket: &&ListeningSocket| (1..SMALL).contains(&socket.limit);
+    let small = |socket: &&ListeningSocket| (1..SMALL_QUEUE).contains(&socket.limit);
     let small: Vec<_> = sockets
         .iter()
         .filter(small)
@@ -52,35 +52,35 @@ fn judge(sockets: &[ListeningSocket]) -> Vec<Finding> {
         .collect();
     if !small.is_empty() {
         let found = format!(
-            "room for fewer than {SMALL} pending Fast Open connections: {}",
+            "queues for fewer than {SMALL_QUEUE} pending Fast Open connections: {}",
             names(&small)
         );
         findings.push(Finding::note("small queues", found).remedy(
-            "a larger TCP_FASTOPEN and backlog: the kernel takes the least of both and net.core.somaxconn",
+            "raise TCP_FASTOPEN and the backlog: the kernel uses the least of both and net.core.somaxconn",
         ));
     }
     findings
 }
 
-/// Who takes Fast Open and who does not.
+/// The listeners with and without Fast Open.
 fn general(sockets: &[ListeningSocket]) -> Finding {
     let off: Vec<_> = sockets
         .iter()
         .filter(|each| each.limit == 0)
         .map(|each| each.address)
         .collect();
-    let how = "have the application set TCP_FASTOPEN before listen(2): nginx `listen 443 ssl \
+    let how = "configure the application to set TCP_FASTOPEN before listen(2): nginx `listen 443 ssl \
                fastopen=256`, HAProxy `bind :443 tfo`";
     if off.len() == sockets.len() {
-        let found = format!("none of {} takes Fast Open: {}", sockets.len(), names(&off));
+        let found = format!("none of {} has Fast Open: {}", sockets.len(), names(&off));
         return Finding::warning(CHECK, found).remedy(how);
     }
     let on = sockets.len() - off.len();
     if off.is_empty() {
-        return Finding::ok(CHECK, format!("all {on} take Fast Open"));
+        return Finding::ok(CHECK, format!("all {on} have Fast Open"));
     }
     let found = format!(
-        "{on} of {} take Fast Open; without: {}",
+        "{on} of {} have Fast Open; without: {}",
         sockets.len(),
         names(&off)
     );
@@ -95,10 +95,10 @@ fn in_state(sockets: &[ListeningSocket], state: FastOpenState) -> Vec<SocketAddr
 fn names(addresses: &[SocketAddr]) -> String {
     let first: Vec<_> = addresses
         .iter()
-        .take(NAMED)
+        .take(MAX_NAMED)
         .map(ToString::to_string)
         .collect();
-    match addresses.len().saturating_sub(NAMED) {
+    match addresses.len().saturating_sub(MAX_NAMED) {
         0 => first.join(", "),
         more => format!("{} and {more} more", first.join(", ")),
     }

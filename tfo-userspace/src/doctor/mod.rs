@@ -1,9 +1,9 @@
-//! What on this host keeps Fast Open, or the data path, from working, and what to do about it.
+//! Checks of this host: what prevents Fast Open or the data path from working, and the remedy.
 //!
-//! Each file looks at one side of it. It reads facts into a plain structure, which can fail in part, and
-//! judges them in functions that read nothing: what comes of each fault is a unit test.
+//! Each file has one subject. It reads facts into a plain structure, any of which may be missing, and judges them in
+//! functions that read nothing, so that each fault is a unit test.
 
-mod attached;
+mod data_path;
 mod fast_open;
 mod finding;
 mod guard;
@@ -16,26 +16,26 @@ pub use finding::{Finding, Verdict};
 
 use crate::kernel::link::{self, Interface, LinkError};
 
-/// Looks at everything, in the calling thread's namespace: at the interfaces of these names, or, where
-/// there are none, at all that are up. It takes about a second and changes nothing.
+/// Runs all checks in the calling thread's namespace, of the interfaces `names`, or of all that are up where `names` is
+/// empty. Takes about a second and changes nothing.
 ///
 /// # Errors
 ///
-/// [`LinkError`] where there is no such interface, or the kernel does not list them.
+/// [`LinkError`] where an interface does not exist, or the kernel does not list them.
 pub async fn examine(names: &[String]) -> Result<Vec<Finding>, LinkError> {
     let present = link::list().await?;
     let chosen = choose(names, &present).await?;
-    let cookies = fast_open::CookieWatch::start();
+    let syn_cookies = fast_open::SynCookieCount::start();
     let privileged = crate::kernel::support::missing_capabilities().is_empty();
-    let attached = attached::Attached::read(privileged).await;
-    let mut findings = host::Host::read().judge();
+    let data_path = data_path::DataPathFacts::read(privileged).await;
+    let mut findings = host::HostFacts::read().judge();
     for interface in chosen {
-        let facts = interfaces::Facts::read(interface, attached.on(interface.index));
+        let facts = interfaces::DeviceFacts::read(interface, data_path.on(interface.index));
         findings.extend(facts.judge());
     }
-    findings.extend(fast_open::FastOpen::read(cookies).await.judge());
+    findings.extend(fast_open::FastOpenFacts::read(syn_cookies).await.judge());
     findings.extend(listeners::read_and_judge(privileged));
-    findings.extend(attached.judge());
+    findings.extend(data_path.judge());
     findings.extend(policy::read_and_judge(privileged).await);
     findings.extend(guard::read_and_judge(privileged).await);
     Ok(findings)
@@ -55,7 +55,7 @@ async fn choose<'a>(
     for name in names {
         match present.iter().find(|each| each.name == *name) {
             Some(interface) => chosen.push(interface),
-            // Not there: this says which are.
+            // Its error lists the interfaces that exist.
             None => drop(link::find(name).await?),
         }
     }

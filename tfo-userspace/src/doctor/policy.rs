@@ -1,28 +1,30 @@
-//! The policy in force, and whether it can do what it says.
+//! The policy in force, and the conditions that limit it.
 
-use super::Finding;
+use super::finding::Finding;
 use crate::{
-    datapath::{Mirror, Namespace, NamespaceError},
-    policy::{NoCookieError, Policy},
+    datapath::{self, Namespace, NamespaceError},
+    kernel::sysctl,
+    model::{Mirror, Policy},
+    policy::NoCookieError,
 };
 
 const CHECK: &str = "policy";
 
-/// Facts about a policy in force.
+/// Facts about the policy in force.
 #[derive(Debug)]
-struct Facts {
+struct PolicyFacts {
     rules: usize,
-    /// Those that only count.
+    /// Rules in dry run.
     dry_run: usize,
     refused: Option<NoCookieError>,
-    /// Interfaces where the data path sees nothing but packets.
+    /// Interfaces with the packet mirror.
     packet: Vec<String>,
 }
 
-/// Nothing where there is no policy.
+/// No findings where there is no policy.
 pub(super) async fn read_and_judge(privileged: bool) -> Vec<Finding> {
     if !privileged {
-        // What is attached is told as unknown already.
+        // The check of what is attached reports this.
         return Vec::new();
     }
     match read().await {
@@ -32,7 +34,7 @@ pub(super) async fn read_and_judge(privileged: bool) -> Vec<Finding> {
     }
 }
 
-async fn read() -> Result<Option<Facts>, NamespaceError> {
+async fn read() -> Result<Option<PolicyFacts>, NamespaceError> {
     let namespace = Namespace::current()?;
     let Some(policy) = namespace.policy().get()? else {
         return Ok(None);
@@ -40,14 +42,24 @@ async fn read() -> Result<Option<Facts>, NamespaceError> {
     let interfaces = namespace.interfaces().await?.into_iter();
     let packet = interfaces.filter(|interface| interface.mirror == Mirror::Packet);
     let packet = packet.map(|interface| interface.label()).collect();
-    Ok(Some(Facts::of(
+    Ok(Some(PolicyFacts::of(
         &policy,
-        policy.check_listeners().err(),
+        check_listeners(&policy),
         packet,
     )))
 }
 
-impl Facts {
+/// Why a rule does not fit a listener. What cannot be read is not checked.
+fn check_listeners(policy: &Policy) -> Option<NoCookieError> {
+    if !policy.needs_cookies() {
+        return None;
+    }
+    let mode = sysctl::mode().unwrap_or(sysctl::Mode(0));
+    let listeners = datapath::listeners().unwrap_or_default();
+    policy.check_listeners(mode, &listeners).err()
+}
+
+impl PolicyFacts {
     fn of(policy: &Policy, refused: Option<NoCookieError>, packet: Vec<String>) -> Self {
         let rules = || std::iter::once(&policy.default).chain(policy.ports.values());
         Self {
@@ -64,16 +76,16 @@ impl Facts {
         let mut findings = vec![if *dry_run == 0 {
             Finding::ok(CHECK, format!("{rules} {noun} in force"))
         } else {
-            Finding::note(CHECK, format!("{dry_run} of {rules} rules only count what they would do"))
-                .remedy("tfo policy set [--port PORT] --dry-run=false, once `tfo stats` shows no honest client")
+            Finding::note(CHECK, format!("{dry_run} of {rules} rules are a dry run: they only count what they would do"))
+                .remedy("tfo policy set [--port PORT] --dry-run=false, once `tfo stats` shows that no honest client is affected")
         }];
         if let Some(refused) = &self.refused {
             let finding = Finding::warning("policy without cookies", refused.found());
             findings.push(finding.remedy(refused.remedy()));
         }
         findings.extend(self.packet.iter().map(|interface| {
-            let found = "a policy goes by the packet alone here: a listener's own keys are not seen, and their \
-                         cookies are bad ones to it";
+            let found = "with the packet mirror, the policy does not see the keys of listeners: cookies of a listener's own keys \
+                         count as bad";
             Finding::warning("policy and mirror", found)
                 .remedy(format!("tfo attach --replace {interface}, with the exact mirror"))
                 .of(interface)
@@ -99,14 +111,14 @@ mod tests {
     fn what_a_policy_cannot_do_is_named() {
         let mut policy = Policy::default();
         let judge = |policy: &Policy, packet| {
-            let refused = policy.check_against(Mode(0x203), &[]).err();
-            Facts::of(policy, refused, packet).judge()
+            let refused = policy.check_listeners(Mode(0x203), &[]).err();
+            PolicyFacts::of(policy, refused, packet).judge()
         };
         expect(&judge(&policy, Vec::new()), CHECK, Fine, "1 rule in force");
         policy.default.actions[Class::Bad as usize] = Action::Reissue;
         policy.default.dry_run = true;
         let findings = judge(&policy, vec!["eth0".to_owned()]);
-        expect(&findings, CHECK, Note, "1 of 1 rules only count");
+        expect(&findings, CHECK, Note, "1 of 1 rules are a dry run");
         expect(&findings, "policy without cookies", Warning, "0x200");
         expect(&findings, "policy and mirror", Warning, "own keys");
     }

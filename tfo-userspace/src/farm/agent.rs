@@ -1,100 +1,97 @@
-//! What a host of a farm does, for as long as its service runs: it takes documents from etcd, stores them,
-//! hands them to whoever keeps the keys, and acknowledges them once they are in force.
+//! The task of each host of a farm. It reads documents from etcd, stores them, offers them to the keeper of the
+//! keys, and acknowledges them once they are in force.
 //!
-//! Without etcd, the keys stay as they are, and nothing is decided by a clock.
+//! Without etcd the keys stay as they are: no clock changes them.
 
 use std::{future::pending, pin::pin, time::Duration};
 
-use tokio::{
-    sync::watch,
-    time::{Instant, MissedTickBehavior, interval, sleep},
-};
+use etcd_client::WatchResponse;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
 
 use super::{
-    FarmConfig, FarmError,
+    config::FarmConfig,
     document::Document,
-    etcd::{Candidate, LEASE, Record, Store, Stored},
-    leader::{Held, Leader},
-    part::InForce,
-    phase::Standing,
-    report::{Shared, millis},
-    state::StateFile,
+    error::FarmError,
+    etcd::{Candidate, HostRecord, LEASE_TIME, Store, Versioned},
+    leader::{HeldDocument, Leader},
+    report::{SharedReport, milliseconds},
+    source::AgentChannels,
+    state_file::StateFile,
 };
 use crate::{kernel::clock::Now, keys::Secret};
 
-/// How often the leader looks at the clock.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long etcd is left alone after an error, at first and at most.
-const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
+/// The interval at which the leader checks what is due, and the lease is kept alive.
+const TICK: Duration = Duration::from_secs(1);
+/// The pause before a new connection: the first, and the longest after repeated errors.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(5);
 
-/// What the task has.
+/// The state of the task.
 pub(super) struct Agent {
     config: FarmConfig,
     seal: Option<Secret>,
-    state: StateFile,
-    /// The document that this host goes by.
+    state_file: StateFile,
+    /// The stored document, which this host follows.
     held: Option<Document>,
-    /// When it was taken, by [`Now::boot`].
+    /// The time at which `held` was stored, by [`Now::boot`].
     since: Duration,
-    /// At which revision the document in etcd was written, where that is the one that is held.
-    stored: Option<i64>,
-    offer: watch::Sender<Option<Standing>>,
-    has: watch::Receiver<InForce>,
-    report: Shared,
+    /// The revision of the document in etcd, where that is `held`.
+    revision: Option<i64>,
+    channels: AgentChannels,
+    report: SharedReport,
 }
 
 impl Agent {
-    /// Goes on with what is stored, and speaks through these two channels.
+    /// `held` is the document in the state file.
     pub(super) fn new(
         config: FarmConfig,
         seal: Option<Secret>,
-        (state, held): (StateFile, Option<Document>),
-        (offer, has): (watch::Sender<Option<Standing>>, watch::Receiver<InForce>),
-        report: Shared,
+        (state_file, held): (StateFile, Option<Document>),
+        channels: AgentChannels,
+        report: SharedReport,
     ) -> Self {
         Self {
             config,
             seal,
-            state,
+            state_file,
             held,
             since: Now::read().boot,
-            stored: None,
-            offer,
-            has,
+            revision: None,
+            channels,
             report,
         }
     }
 
-    /// Goes from one session to the next.
+    /// Opens one session after the other, for ever.
     pub(super) async fn run(mut self) {
-        let [mut retry, most] = RETRY;
-        let mut told = None;
+        let mut retry = FIRST_RETRY;
+        let mut logged = None;
         loop {
             let start = Instant::now();
             let ended = self.session().await;
             self.report.change(|report| {
                 (report.leads, report.members, report.acknowledged) = (false, None, false);
             });
-            if start.elapsed() > LEASE {
-                (retry, told) = (RETRY[0], None);
+            if start.elapsed() > LEASE_TIME {
+                (retry, logged) = (FIRST_RETRY, None);
             }
-            if let Err(problem) = ended {
-                let text = problem.to_string();
-                self.unreachable(&text);
-                if told.as_ref() != Some(&text) {
+            if let Err(error) = ended {
+                let text = error.to_string();
+                self.report_unreachable(&text);
+                if logged.as_ref() != Some(&text) {
                     error!("farm: {text}; the keys stay as they are");
-                    told = Some(text);
+                    logged = Some(text);
                 }
             }
-            // A whole farm does not come back at one moment.
+            // Jitter: the hosts of a farm must not reconnect all at once.
             let share = getrandom::u32().unwrap_or(u32::MAX);
             sleep(retry.mul_f64(0.5 + 0.5 * f64::from(share) / f64::from(u32::MAX))).await;
-            retry = most.min(retry * 2);
+            retry = LAST_RETRY.min(retry * 2);
         }
     }
 
-    fn unreachable(&self, error: &str) {
+    fn report_unreachable(&self, error: &str) {
         self.report.change(|report| {
             if report.reachable || report.since.is_none() {
                 report.since = Some(Now::read().wall_at(Now::read().boot));
@@ -105,27 +102,27 @@ impl Agent {
         });
     }
 
-    /// One connection, until it breaks, or until this host's record has to be made anew.
+    /// One connection to etcd, until it breaks, or until this host has to register again.
     async fn session(&mut self) -> Result<(), FarmError> {
-        self.stored = None;
+        self.revision = None;
         let mut store = Store::connect(&self.config).await?;
-        self.ensure_alone(&mut store).await?;
+        self.ensure_unique_name(&mut store).await?;
         let mut lease = store.lease().await?;
         let Some(mut record) = self.register(&mut store).await? else {
             return Ok(());
         };
-        // After the record is there: whatever comes after this document waits for this host.
+        // Read after registration: the farm does not go past this document without this host.
         let (revision, document) = store.document().await?;
         let mut documents = store.watch("document", revision + 1).await?;
-        self.reachable();
-        self.consider(document, false);
-        let me = Candidate {
+        self.report_connected();
+        self.handle_document(document, false);
+        let candidate = Candidate {
             host: self.config.host.clone(),
         };
-        let mut campaign = pin!(store.clone().campaign(me, lease.id));
+        let mut campaign = pin!(store.clone().campaign(candidate, lease.id));
         let mut leader: Option<Leader> = None;
-        let mut look = interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if !self.acknowledge(&mut store, &mut record, lease.id).await? {
                 return Ok(());
@@ -134,7 +131,7 @@ impl Agent {
                 self.lead(&mut store, leader).await?;
             }
             let leads = leader.is_some();
-            let news = async {
+            let farm_changed = async {
                 match &mut leader {
                     Some(leader) => leader.changed(&store).await,
                     None => pending().await,
@@ -142,36 +139,43 @@ impl Agent {
             };
             tokio::select! {
                 message = documents.message() => {
-                    let message = store.next(message)?;
-                    let last = message.events().iter().rev().find_map(|event| event.kv());
-                    // Of a key that was removed, nothing is left.
-                    let document = last.filter(|it| it.version() > 0).map(|it| Stored {
-                        value: it.value().to_vec(),
-                        written: it.mod_revision(),
-                    });
-                    if last.is_some() {
-                        self.consider(document, true);
-                    }
+                    let message = store.next_message(message)?;
+                    self.handle_watch(&message);
                     if message.canceled() {
                         return Ok(());
                     }
                 }
-                _ = self.has.changed() => {}
-                news = news => news?,
+                _ = self.channels.in_force.changed() => {}
+                changed = farm_changed => changed?,
                 key = &mut campaign, if !leads => {
                     leader = Some(Leader::new(&mut store, &self.config, key?).await?);
                     self.report.change(|report| report.leads = true);
                 }
-                _ = look.tick() => lease.keep().await?,
-                answer = lease.answers.message() => lease.heard(store.next(answer)?.ttl())?,
+                _ = tick.tick() => lease.keep().await?,
+                answer = lease.answers.message() => {
+                    lease.handle_answer(store.next_message(answer)?.ttl())?;
+                }
             }
         }
     }
 
-    /// Makes sure that no other host has this one's name, and ends what a former session of this one left.
-    async fn ensure_alone(&self, store: &mut Store) -> Result<(), FarmError> {
+    /// Handles a message of the document's watch.
+    fn handle_watch(&mut self, message: &WatchResponse) {
+        let Some(last) = message.events().iter().rev().find_map(|event| event.kv()) else {
+            return;
+        };
+        // A removed key has version 0.
+        let document = (last.version() > 0).then(|| Versioned {
+            value: last.value().to_vec(),
+            revision: last.mod_revision(),
+        });
+        self.handle_document(document, true);
+    }
+
+    /// Fails where another live host has this host's name. Revokes the lease of this host's last session.
+    async fn ensure_unique_name(&self, store: &mut Store) -> Result<(), FarmError> {
         let found = store.record(&self.config.host).await?;
-        let Some(Record {
+        let Some(HostRecord {
             instance,
             lease: Some(lease),
             ..
@@ -179,38 +183,41 @@ impl Agent {
         else {
             return Ok(());
         };
-        if instance == self.state.instance {
-            store.end_lease(lease).await;
-        } else if store.is_alive(lease).await? {
+        if instance == self.state_file.instance {
+            store.revoke_lease(lease).await;
+        } else if store.is_lease_alive(lease).await? {
             return Err(FarmError::NameTaken(self.config.host.clone()));
         }
         Ok(())
     }
 
-    /// Finds this host's record, or makes one: from then on, rotations wait for it. `None` where someone
-    /// else is making one.
-    async fn register(&self, store: &mut Store) -> Result<Option<Stored<Record>>, FarmError> {
+    /// Finds or writes this host's record; from then on, rotations wait for it. `None` where the record changed
+    /// meanwhile.
+    async fn register(
+        &self,
+        store: &mut Store,
+    ) -> Result<Option<Versioned<HostRecord>>, FarmError> {
         let found = store.record(&self.config.host).await?;
-        let written = found.as_ref().map_or(0, |record| record.written);
-        let own = found.filter(|record| record.value.instance == self.state.instance);
+        let revision = found.as_ref().map_or(0, |record| record.revision);
+        let own = found.filter(|record| record.value.instance == self.state_file.instance);
         if let (Some(own), Some(_)) = (own, &self.held) {
             return Ok(Some(own));
         }
-        let record = Record {
-            instance: self.state.instance.clone(),
+        let record = HostRecord {
+            instance: self.state_file.instance.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..Record::default()
+            ..HostRecord::default()
         };
         let put = store
-            .put_record(&self.config.host, &record, written)
+            .put_record(&self.config.host, &record, revision)
             .await?;
-        Ok(put.map(|written| Stored {
+        Ok(put.map(|revision| Versioned {
             value: record,
-            written,
+            revision,
         }))
     }
 
-    fn reachable(&self) {
+    fn report_connected(&self) {
         let now = Now::read();
         self.report.change(|report| {
             if !report.reachable {
@@ -221,17 +228,17 @@ impl Agent {
         info!("farm: connected to etcd");
     }
 
-    /// Takes the document, if it is one and the next. `arrives` where it was written just now.
-    fn consider(&mut self, document: Option<Stored<Vec<u8>>>, arrives: bool) {
-        self.stored = None;
+    /// Accepts the document in etcd, or reports why not. `is_new` is whether it was written just now.
+    fn handle_document(&mut self, document: Option<Versioned<Vec<u8>>>, is_new: bool) {
+        self.revision = None;
         let result = match document {
             None => Err(FarmError::NoDocument(self.config.prefix.clone())),
-            Some(Stored { value, written }) => self
-                .take(&value, arrives)
-                .map(|()| self.stored = Some(written)),
+            Some(Versioned { value, revision }) => self
+                .accept(&value, is_new)
+                .map(|()| self.revision = Some(revision)),
         };
         let problem = result.err().map(|problem| problem.to_string());
-        let place = self.held.as_ref().map(|held| held.standing.place);
+        let position = self.held.as_ref().map(|held| held.state.position);
         self.report.change(|report| {
             if let Some(problem) = &problem
                 && report.error.as_ref() != Some(problem)
@@ -239,83 +246,86 @@ impl Agent {
                 error!("farm: {problem}; the keys stay as they are");
             }
             report.error = problem;
-            report.place = place;
+            report.position = position;
         });
     }
 
-    fn take(&mut self, text: &[u8], arrives: bool) -> Result<(), FarmError> {
+    /// Stores a document and offers its keys, unless it is the one that is held.
+    fn accept(&mut self, text: &[u8], is_new: bool) -> Result<(), FarmError> {
         let document = Document::read(text, self.seal.as_ref())
-            .map_err(|error| FarmError::document(&self.config, error))?;
+            .map_err(|error| FarmError::document(&self.config.prefix, error))?;
         let held = self.held.as_ref();
         if held.is_some_and(|held| held.head.farm != document.head.farm) {
             return Err(FarmError::OtherFarm {
                 prefix: self.config.prefix.clone(),
-                state: self.state.path().to_owned(),
+                state: self.state_file.path().to_owned(),
             });
         }
         let now = Now::read();
-        if arrives && document.head.writer != self.config.host {
-            let skew = millis(now.wall).cast_signed() - document.head.since.cast_signed();
+        if is_new && document.head.writer != self.config.host {
+            let skew = milliseconds(now.wall).cast_signed() - document.head.since.cast_signed();
             #[allow(
                 clippy::cast_precision_loss,
-                reason = "clocks are not apart by so much"
+                reason = "clocks differ by less than 2^53 ms"
             )]
             let skew = skew as f64 / 1000.0;
             self.report.change(|report| report.skew = Some(skew));
         }
         let replaces = document
-            .standing
-            .replaces(held.map(|held| &held.standing))
+            .state
+            .replaces(held.map(|held| &held.state))
             .map_err(|error| FarmError::OutOfSequence {
                 prefix: self.config.prefix.clone(),
                 error,
             })?;
         if replaces {
-            // Before it can be in force: what is acknowledged must not be forgotten.
+            // Versioned before it can come into force: an acknowledged document must survive a crash.
             let text = str::from_utf8(text).unwrap_or_default();
-            self.state.write(Some(text))?;
+            self.state_file.write(Some(text))?;
             self.since = now.boot;
-            self.offer.send_replace(Some(document.standing.clone()));
+            self.channels
+                .offer
+                .send_replace(Some(document.state.clone()));
             self.held = Some(document);
         }
         Ok(())
     }
 
-    /// Says what is in force. `false` where someone else changed this host's record.
+    /// Writes to this host's record what is in force. `false` where somebody else changed the record.
     async fn acknowledge(
         &mut self,
         store: &mut Store,
-        record: &mut Stored<Record>,
+        record: &mut Versioned<HostRecord>,
         lease: i64,
     ) -> Result<bool, FarmError> {
-        let has = self.has.borrow_and_update().clone();
-        let held = self.held.as_ref().filter(|_| self.stored.is_some());
-        let step = held.map(|held| held.standing.step());
-        let acknowledged = step.is_some() && has.step == step;
+        let in_force = self.channels.in_force.borrow_and_update().clone();
+        let held = self.held.as_ref().filter(|_| self.revision.is_some());
+        let step = held.map(|held| held.state.step());
+        let acknowledged = step.is_some() && in_force.step == step;
         let report = self.report.get();
-        let mut said = record.value.clone();
+        let mut new = record.value.clone();
         if acknowledged {
-            said.step = step;
+            new.step = step;
         }
-        env!("CARGO_PKG_VERSION").clone_into(&mut said.version);
-        said.lease = Some(lease);
-        said.primary = has.primary.map(|primary| primary.to_string());
-        said.error = has.error.or(report.error);
-        // Not a write of its own: it is told with the next acknowledgement.
-        if said != record.value {
-            said.skew = report.skew;
+        env!("CARGO_PKG_VERSION").clone_into(&mut new.version);
+        new.lease = Some(lease);
+        new.primary = in_force.primary.map(|primary| primary.to_string());
+        new.error = in_force.error.or(report.error);
+        // The skew differs every time: it is written along with other changes, not on its own.
+        if new != record.value {
+            new.skew = report.skew;
             let put = store
-                .put_record(&self.config.host, &said, record.written)
+                .put_record(&self.config.host, &new, record.revision)
                 .await?;
-            let Some(written) = put else {
+            let Some(revision) = put else {
                 warn!(
-                    "farm: a rotation went on without this host, or someone took it out: it joins again"
+                    "farm: this host was left behind by a rotation or removed from the farm: it registers again"
                 );
                 return Ok(false);
             };
-            *record = Stored {
-                value: said,
-                written,
+            *record = Versioned {
+                value: new,
+                revision,
             };
         }
         self.report
@@ -324,12 +334,12 @@ impl Agent {
     }
 
     async fn lead(&self, store: &mut Store, leader: &mut Leader) -> Result<(), FarmError> {
-        let (Some(document), Some(written)) = (&self.held, self.stored) else {
+        let (Some(document), Some(revision)) = (&self.held, self.revision) else {
             return Ok(());
         };
-        let held = Held {
+        let held = HeldDocument {
             document,
-            written,
+            revision,
             since: self.since,
         };
         let (config, seal) = (&self.config, self.seal.as_ref());

@@ -1,42 +1,44 @@
-//! What a host has to know to be one of a farm.
+//! The configuration of a host of a farm, and the files that it names.
 
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use crate::keys::{KeyFileError, Secret, read_private};
+use zeroize::Zeroizing;
 
-/// Bytes of a certificate's chain, of a private key or of a password, at most.
+use crate::keys::{KeyFileError, Secret, read_private_file};
+
+/// Most bytes of a private key or a password.
 const MAX_LEN: u64 = 1 << 16;
 
-/// A host's farm. Paths are of files that their owner alone may read, but for certificates.
+/// The farm of a host. All files but certificates must be readable by their owner alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FarmConfig {
-    /// Where etcd is: `http://` or `https://`, a host and a port.
+    /// The endpoints of etcd: `http://HOST:PORT` or `https://HOST:PORT`.
     pub endpoints: Vec<String>,
-    /// What the farm's keys in etcd begin with; it ends in `/`.
+    /// The prefix of the farm's keys in etcd; it ends in `/`.
     pub prefix: String,
-    /// What this host is called, as no other one of the farm is.
+    /// The host's name, unique in the farm.
     pub host: String,
-    /// Whom etcd knows, and the file of the password.
+    /// The user of etcd, and the file of the password.
     pub user: Option<(String, PathBuf)>,
-    /// The certificates that may have signed etcd's, in PEM.
+    /// The certificate authorities of etcd, in PEM.
     pub ca: Option<PathBuf>,
-    /// This host's certificate and its private key, in PEM.
+    /// The client certificate and its private key, in PEM.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// The farm's seal: 32 bytes, or 64 hexadecimal digits.
+    /// The secret that seals the farm's keys, in the format of [`Secret::parse`].
     pub seal: Option<PathBuf>,
-    /// The directory where hosts store what they have in force.
+    /// The directory of the state file.
     pub state: PathBuf,
-    /// How long each key is primary.
+    /// The time for which a key is primary.
     pub interval: Duration,
-    /// How long a host may be silent before a rotation goes on without it.
+    /// The time that a rotation waits for a host before it leaves the host behind.
     pub patience: Duration,
 }
 
 impl FarmConfig {
-    /// Makes sure that all files can be read.
+    /// Reads all files, to find errors early.
     ///
     /// # Errors
     ///
@@ -47,46 +49,37 @@ impl FarmConfig {
         self.key()?;
         let certificates = self.certificate.iter().map(|(path, _)| path);
         for path in certificates.chain(&self.ca) {
-            pem(path)?;
+            read_pem(path)?;
         }
         Ok(())
     }
 
-    /// What documents are sealed with, if they are.
+    /// The secret that seals documents.
     pub(super) fn seal(&self) -> Result<Option<Secret>, KeyFileError> {
         self.seal.as_deref().map(Secret::read).transpose()
     }
 
-    /// The password, without the line's end.
-    pub(super) fn password(&self) -> Result<Option<zeroize::Zeroizing<String>>, KeyFileError> {
+    /// The password, without trailing newlines.
+    pub(super) fn password(&self) -> Result<Option<Zeroizing<String>>, KeyFileError> {
         let Some((_, path)) = &self.user else {
             return Ok(None);
         };
-        let bytes = read_private(path, MAX_LEN)?;
-        let text = str::from_utf8(&bytes).map_err(|_| not_text(path))?;
-        Ok(Some(zeroize::Zeroizing::new(
-            text.trim_end_matches('\n').to_owned(),
-        )))
+        let bytes = read_private_file(path, MAX_LEN)?;
+        let text = str::from_utf8(&bytes).map_err(|_| KeyFileError::not_utf8(path))?;
+        Ok(Some(Zeroizing::new(text.trim_end_matches('\n').to_owned())))
     }
 
     /// The private key of this host's certificate.
-    pub(super) fn key(&self) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, KeyFileError> {
+    pub(super) fn key(&self) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
         let key = self.certificate.as_ref().map(|(_, key)| key);
-        key.map(|path| read_private(path, MAX_LEN)).transpose()
+        key.map(|path| read_private_file(path, MAX_LEN)).transpose()
     }
 }
 
-/// What is in a file that everyone may read.
-pub(super) fn pem(path: &Path) -> Result<Vec<u8>, KeyFileError> {
+/// Reads a certificate file, which any user may read.
+pub(super) fn read_pem(path: &Path) -> Result<Vec<u8>, KeyFileError> {
     std::fs::read(path).map_err(|source| KeyFileError::Read {
         path: path.to_owned(),
         source,
     })
-}
-
-fn not_text(path: &Path) -> KeyFileError {
-    KeyFileError::Read {
-        path: path.to_owned(),
-        source: std::io::Error::other("stream did not contain valid UTF-8"),
-    }
 }

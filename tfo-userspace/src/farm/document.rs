@@ -1,9 +1,8 @@
-//! The stored document: where a farm stands, for all of its hosts. It is the same text in etcd and on the
-//! disk of each host.
+//! The farm's document: its state, for all hosts. etcd and the disk of each host hold the same text.
 //!
-//! The head is there for everyone to read, and holds fingerprints alone. The keys are sealed with
-//! XChaCha20-Poly1305 under a key that the hosts have and etcd's operators do not; the head is bound to them,
-//! so nobody can pair it with other keys. Without a seal they stand there as they are.
+//! Anyone may read the head, which holds fingerprints and no key. The keys are sealed with XChaCha20-Poly1305 under
+//! a key that the hosts have and the operators of etcd do not; the head is the additional authenticated data, so
+//! that it cannot be combined with other keys. A farm without a seal stores the keys in the clear.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use chacha20poly1305::{
@@ -11,77 +10,80 @@ use chacha20poly1305::{
     aead::generic_array::typenum::Unsigned,
 };
 use serde::{Deserialize, Serialize};
-use tfo_common::cookie::Key;
+use tfo_common::fastopen::Key;
 use zeroize::Zeroizing;
 
-use super::phase::{Phase, Place, Standing};
-use crate::keys::{Fingerprint, Secret};
+use super::phase::{FarmState, Phase, Position};
+use crate::{keys::Secret, model::Fingerprint};
 
-/// The only form there is so far.
+/// The version of the format.
 const FORMAT: u32 = 1;
-/// Bytes of a nonce.
+/// Bytes of a nonce and of an authentication tag.
 const NONCE: usize = <XChaCha20Poly1305 as chacha20poly1305::AeadCore>::NonceSize::USIZE;
+const TAG: usize = 16;
 
-/// Why a document is of no use. It stays where it is, and the keys stay as they are.
+/// Why a document is refused. It is left alone, and the keys in force stay as they are.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    /// Something else stands there.
+    /// Not a document; the text says why.
     #[error(
-        "it is no farm's document ({0}): look at the prefix, or mend it by `tfo farm init --replace`"
+        "it is no farm's document ({0}): check the prefix, or replace it: `tfo farm init --replace`"
     )]
     Foreign(String),
-    /// Of a later tfo.
-    #[error("it has format {0}, and this tfo knows {FORMAT}: upgrade tfo here")]
+    /// A format of a later version of `tfo`.
+    #[error("it has format {0}, and this tfo reads format {FORMAT}: upgrade tfo on this host")]
     Format(u32),
-    /// Sealed, and there is nothing to open it with.
-    #[error("its keys are sealed: give the farm's seal, as in [farm] seal = \"/etc/tfo/seal\"")]
-    Sealed,
-    /// Not sealed, where it should be: anyone may have put it there.
+    /// The keys are sealed, and this host has no seal.
     #[error(
-        "its keys are not sealed, and this host has a seal: `tfo farm init --replace` seals them, or take the seal out of [farm]"
+        "its keys are sealed: configure the farm's seal, as in [farm] seal = \"/etc/tfo/seal\""
+    )]
+    Sealed,
+    /// The keys are not sealed although this host has a seal: anybody may have written them.
+    #[error(
+        "its keys are not sealed, and this host has a seal: seal them with `tfo farm init --replace`, or remove the seal from [farm]"
     )]
     NotSealed,
-    /// Another seal, or someone changed it.
+    /// The authentication of the keys and the head failed.
     #[error(
-        "its keys cannot be opened with this host's seal: it is another one than the farm's, or someone changed the document"
+        "its keys cannot be opened with this host's seal: the farm has another seal, or the document was changed"
     )]
     Seal,
-    /// Head and keys are not of one document.
+    /// The keys do not match the fingerprints in the head.
     #[error(
-        "its keys are not those of its fingerprints: someone changed it; mend it by `tfo farm init --replace`"
+        "its keys do not match its fingerprints: it was changed; replace it: `tfo farm init --replace`"
     )]
     Fingerprints,
-    /// No random numbers.
-    #[error("no random numbers from the kernel: {0}")]
+    /// getrandom(2) failed.
+    #[error("cannot make a nonce: getrandom(2): {0}")]
     Random(String),
 }
 
-/// What everyone may read of a document.
+/// The part of a document that anyone may read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Head {
-    /// The form of all of it.
+pub struct DocumentHead {
+    /// The version of the document's format.
     pub format: u32,
-    /// Tells this farm from all others.
+    /// A random identifier of the farm.
     pub farm: String,
     /// The number of the key that hosts issue.
     pub epoch: u64,
-    /// What is being done in it.
+    /// The phase of that epoch.
     pub phase: Phase,
-    /// Since when, in milliseconds since 1970 by the writer's clock.
+    /// The time of writing, in milliseconds since 1970 by the writer's clock.
     pub since: u64,
     /// The host that wrote it.
     pub writer: String,
     /// The fingerprint of the key that hosts issue.
     pub current: String,
-    /// And of the one that they accept besides.
+    /// The fingerprint of the key that they also accept.
     pub other: Option<String>,
 }
 
-impl Head {
-    /// How far the farm has come.
-    pub const fn place(&self) -> Place {
-        Place {
+impl DocumentHead {
+    /// Epoch and phase.
+    pub const fn position(&self) -> Position {
+        Position {
             epoch: self.epoch,
             phase: self.phase,
         }
@@ -90,8 +92,8 @@ impl Head {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Text {
-    head: Head,
+struct DocumentText {
+    head: DocumentHead,
     /// Nonce and ciphertext.
     #[serde(skip_serializing_if = "Option::is_none")]
     sealed: Option<String>,
@@ -102,32 +104,32 @@ struct Text {
 /// A document as its hosts read it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Document {
-    /// What everyone may read.
-    pub head: Head,
-    /// The same, with the keys.
-    pub standing: Standing,
+    /// The part that anyone may read.
+    pub head: DocumentHead,
+    /// Position and keys.
+    pub state: FarmState,
 }
 
 impl Document {
-    /// The document that says so.
-    pub fn new(farm: &str, standing: Standing, since: u64, writer: &str) -> Self {
+    /// A document for `state`. `since` is in milliseconds since 1970.
+    pub fn new(farm: &str, state: FarmState, since: u64, writer: &str) -> Self {
         let show = |key: &Key| Fingerprint::of(key).to_string();
         Self {
-            head: Head {
+            head: DocumentHead {
                 format: FORMAT,
                 farm: farm.to_owned(),
-                epoch: standing.place.epoch,
-                phase: standing.place.phase,
+                epoch: state.position.epoch,
+                phase: state.position.phase,
                 since,
                 writer: writer.to_owned(),
-                current: show(&standing.current),
-                other: standing.other.as_ref().map(show),
+                current: show(&state.current),
+                other: state.other.as_ref().map(show),
             },
-            standing,
+            state,
         }
     }
 
-    /// Its text, sealed if there is a seal.
+    /// The JSON text, with the keys sealed where there is a seal.
     ///
     /// # Errors
     ///
@@ -135,13 +137,13 @@ impl Document {
     ///
     /// # Panics
     ///
-    /// Never: so few bytes can be sealed, and all of it is JSON.
+    /// Never: the keys are shorter than the cipher's limit, and all fields have a JSON form.
     pub fn write(&self, seal: Option<&Secret>) -> Result<Zeroizing<String>, DocumentError> {
         let mut keys = Zeroizing::new(Vec::with_capacity(2 * Key::LEN));
-        for key in self.standing.pair().keys() {
+        for key in self.state.pair().keys() {
             keys.extend_from_slice(Zeroizing::new(key.to_bytes()).as_ref());
         }
-        let mut text = Text {
+        let mut text = DocumentText {
             head: self.head.clone(),
             sealed: None,
             keys: None,
@@ -153,10 +155,10 @@ impl Document {
             let tag = cipher(seal)
                 .encrypt_in_place_detached(
                     XNonce::from_slice(&bytes),
-                    &bound(&self.head),
+                    &associated_data(&self.head),
                     &mut keys,
                 )
-                .expect("so few bytes are not too long for it");
+                .expect("two keys are shorter than the cipher's limit");
             bytes.extend_from_slice(&tag);
             bytes.extend_from_slice(&keys);
             text.sealed = Some(BASE64.encode(bytes));
@@ -167,33 +169,33 @@ impl Document {
         Ok(Zeroizing::new(text))
     }
 
-    /// Reads what everyone may.
+    /// Reads the head alone, for which no seal is needed.
     ///
     /// # Errors
     ///
     /// [`DocumentError::Foreign`], [`DocumentError::Format`].
-    pub fn head(text: &[u8]) -> Result<Head, DocumentError> {
+    pub fn read_head(text: &[u8]) -> Result<DocumentHead, DocumentError> {
         Ok(parse(text)?.head)
     }
 
-    /// Reads all of it.
+    /// Reads head and keys.
     ///
     /// # Errors
     ///
     /// [`DocumentError`].
     pub fn read(text: &[u8], seal: Option<&Secret>) -> Result<Self, DocumentError> {
-        let Text { head, sealed, keys } = parse(text)?;
+        let DocumentText { head, sealed, keys } = parse(text)?;
         let foreign = |what: &str| DocumentError::Foreign(what.to_owned());
         let keys = match (sealed, keys, seal) {
             (Some(sealed), None, Some(seal)) => open(&sealed, &head, seal)?,
             (None, Some(keys), None) => Zeroizing::new(
                 BASE64
                     .decode(keys.as_bytes())
-                    .map_err(|_| foreign("its keys are not in base64"))?,
+                    .map_err(|_| foreign("its keys are not base64"))?,
             ),
             (Some(_), None, None) => return Err(DocumentError::Sealed),
             (None, Some(_), Some(_)) => return Err(DocumentError::NotSealed),
-            _ => return Err(foreign("it has no keys, or has them twice")),
+            _ => return Err(foreign("it has no keys, or both sealed and plain ones")),
         };
         let (keys, rest) = keys.as_chunks::<{ Key::LEN }>();
         let (&[current], &[]) = (keys.get(..1).unwrap_or_default(), rest) else {
@@ -204,12 +206,12 @@ impl Document {
             [_, other] => Some(Key::from_bytes(*other)),
             _ => return Err(foreign("it has more than two keys")),
         };
-        let standing = Standing {
-            place: head.place(),
+        let state = FarmState {
+            position: head.position(),
             current: Key::from_bytes(current),
             other,
         };
-        let document = Self::new(&head.farm, standing, head.since, &head.writer);
+        let document = Self::new(&head.farm, state, head.since, &head.writer);
         if document.head == head {
             Ok(document)
         } else {
@@ -218,8 +220,8 @@ impl Document {
     }
 }
 
-fn parse(text: &[u8]) -> Result<Text, DocumentError> {
-    /// The one thing that is where it is in every format.
+fn parse(text: &[u8]) -> Result<DocumentText, DocumentError> {
+    /// The one field that every format has in the same place.
     #[derive(Deserialize)]
     struct Any {
         head: AnyHead,
@@ -236,13 +238,17 @@ fn parse(text: &[u8]) -> Result<Text, DocumentError> {
     serde_json::from_slice(text).map_err(foreign)
 }
 
-fn open(sealed: &str, head: &Head, seal: &Secret) -> Result<Zeroizing<Vec<u8>>, DocumentError> {
+fn open(
+    sealed: &str,
+    head: &DocumentHead,
+    seal: &Secret,
+) -> Result<Zeroizing<Vec<u8>>, DocumentError> {
     let bytes = BASE64.decode(sealed).map_err(|_| DocumentError::Seal)?;
     let (nonce, rest) = bytes.split_at_checked(NONCE).ok_or(DocumentError::Seal)?;
-    let (tag, keys) = rest.split_at_checked(16).ok_or(DocumentError::Seal)?;
+    let (tag, keys) = rest.split_at_checked(TAG).ok_or(DocumentError::Seal)?;
     let mut keys = Zeroizing::new(keys.to_vec());
     cipher(seal)
-        .decrypt_in_place_detached(nonce.into(), &bound(head), &mut keys, tag.into())
+        .decrypt_in_place_detached(nonce.into(), &associated_data(head), &mut keys, tag.into())
         .map_err(|_| DocumentError::Seal)?;
     Ok(keys)
 }
@@ -251,26 +257,26 @@ fn cipher(seal: &Secret) -> XChaCha20Poly1305 {
     XChaCha20Poly1305::new(seal.bytes().into())
 }
 
-/// What is bound to the keys: the head, in the one way in which it is written.
-fn bound(head: &Head) -> Vec<u8> {
+/// The additional authenticated data of the sealed keys: the head's JSON text.
+fn associated_data(head: &DocumentHead) -> Vec<u8> {
     serde_json::to_vec(head).expect("strings and numbers are JSON")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::tests::key;
+    use crate::model::testing::key;
 
     fn document(other: Option<Key>) -> Document {
-        let standing = Standing {
-            place: Place {
+        let state = FarmState {
+            position: Position {
                 epoch: 7,
                 phase: Phase::Stage,
             },
             current: key(1),
             other,
         };
-        Document::new("f", standing, 1_700_000_000_123, "web-1")
+        Document::new("f", state, 1_700_000_000_123, "web-1")
     }
 
     fn seal(byte: u8) -> Secret {
@@ -285,7 +291,7 @@ mod tests {
                 let text = document.write(seal.as_ref()).unwrap();
                 let read = Document::read(text.as_bytes(), seal.as_ref());
                 assert!(read.ok().as_ref() == Some(&document), "{}", *text);
-                assert_eq!(Document::head(text.as_bytes()).unwrap(), document.head);
+                assert_eq!(Document::read_head(text.as_bytes()).unwrap(), document.head);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What the host that leads does besides: it writes the next document, when all have acknowledged the last.
+//! The task of the elected leader: writes the next document once every member has acknowledged the present one.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,42 +6,41 @@ use etcd_client::{EventType, WatchStream};
 use tracing::{info, warn};
 
 use super::{
-    FarmConfig, FarmError,
+    config::FarmConfig,
     document::Document,
-    etcd::{Basis, Snapshot, Store, Wish},
-    phase::{Phase, Standing},
-    report::{Shared, millis},
+    error::FarmError,
+    etcd::{FarmSnapshot, Preconditions, Request, Store},
+    phase::{FarmState, Phase},
+    report::{SharedReport, milliseconds},
 };
-use crate::{
-    kernel::clock::Now,
-    keys::{Secret, random_key},
-};
+use crate::{kernel::clock::Now, keys::Secret, model::random_key};
 
-/// How far the clocks of two hosts may be apart before a new leader, which goes by the time that the one
-/// before wrote, retires a key too early.
-const SKEW: Duration = Duration::from_secs(60);
+/// The clock skew between two hosts that retires no key early: a new leader relies on the time that the last leader
+/// wrote.
+const MAX_SKEW: Duration = Duration::from_secs(60);
 
-/// The document that this host goes by, where it is the one in etcd.
-pub(super) struct Held<'a> {
+/// The document that this host has stored, where it is the one in etcd.
+pub(super) struct HeldDocument<'a> {
     pub(super) document: &'a Document,
-    /// The revision at which it was written.
-    pub(super) written: i64,
-    /// When this host took it, by [`Now::boot`].
+    /// Its revision in etcd.
+    pub(super) revision: i64,
+    /// The time at which this host stored it, by [`Now::boot`].
     pub(super) since: Duration,
 }
 
-/// The farm, as the leader sees it.
+/// The leader's view of the farm.
 pub(super) struct Leader {
+    /// The key in etcd that exists for as long as this host leads.
     key: Vec<u8>,
     prefix: String,
-    view: Snapshot,
+    view: FarmSnapshot,
     watch: WatchStream,
-    /// Hosts that have not acknowledged a step, with that, and since when by [`Now::boot`].
+    /// Hosts that have not acknowledged a step: that step, and since when, by [`Now::boot`].
     late: BTreeMap<String, (u64, Duration)>,
 }
 
 impl Leader {
-    /// Begins, once the election is won. `key` is there for as long as it holds.
+    /// Reads the farm after the election. `key` exists in etcd for as long as this host leads.
     pub(super) async fn new(
         store: &mut Store,
         config: &FarmConfig,
@@ -59,12 +58,14 @@ impl Leader {
         })
     }
 
-    /// Waits until something changes in etcd. Nothing is lost where it is dropped.
+    /// Waits until a key of the farm changes. Cancel safe.
     pub(super) async fn changed(&mut self, store: &Store) -> Result<(), FarmError> {
         let message = self.watch.message().await;
-        let message = store.next(message)?;
+        let message = store.next_message(message)?;
         if message.canceled() {
-            return Err(store.next::<()>(Ok(None)).expect_err("there is no message"));
+            return Err(store
+                .next_message::<()>(Ok(None))
+                .expect_err("there is no message"));
         }
         for event in message.events() {
             let Some(pair) = event.kv() else { continue };
@@ -76,58 +77,59 @@ impl Leader {
         Ok(())
     }
 
-    /// Takes the farm one step further, if it is time.
+    /// Writes the next document where one is due; leaves late hosts behind.
     pub(super) async fn act(
         &mut self,
         store: &mut Store,
-        held: &Held<'_>,
+        held: &HeldDocument<'_>,
         config: &FarmConfig,
         seal: Option<&Secret>,
-        report: &Shared,
+        report: &SharedReport,
     ) -> Result<(), FarmError> {
-        let standing = &held.document.standing;
+        let state = &held.document.state;
         let now = Now::read();
-        self.note_late(standing.step(), now);
+        self.update_late(state.step(), now);
         let hosts = &self.view.hosts;
         report.change(|report| report.members = Some([hosts.len(), self.late.len()]));
-        // What was seen of the hosts has to be as new as the document.
-        let seen = self.view.document.as_ref().map(|document| document.written);
-        if seen != Some(held.written) || !hosts.contains_key(&config.host) {
+        // The view of the hosts must be as new as the document.
+        let seen = self.view.document.as_ref();
+        let is_current = seen.is_some_and(|document| document.revision == held.revision);
+        if !is_current || !hosts.contains_key(&config.host) {
             return Ok(());
         }
-        let basis = Basis {
-            document: held.written,
-            leader: &self.key,
+        let preconditions = Preconditions {
+            document: held.revision,
+            leader_key: &self.key,
         };
-        let request = self.view.request.as_ref();
-        let wish = request.map(|request| request.value);
-        let next = if wish == Some(Wish::Revoke) {
-            Some(standing.revoke(random_key()?))
+        let stored_request = self.view.request.as_ref();
+        let request = stored_request.map(|request| request.value);
+        let next = if request == Some(Request::Revoke) {
+            Some(state.revoke(random_key()?))
         } else {
             let steps = hosts.values().map(|record| record.value.step);
-            standing.advance(steps, due(held, wish, config.interval, now), random_key)?
+            let due = is_due(held, request, config.interval, now);
+            state.advance(steps, due, random_key)?
         };
         if let Some(next) = next {
-            let begins = next.place.phase == Phase::Stage || wish == Some(Wish::Revoke);
-            let fulfils = request.filter(|_| begins).map(|request| request.written);
+            let begins = next.position.phase == Phase::Stage || request == Some(Request::Revoke);
+            let fulfils = stored_request.filter(|_| begins).map(|it| it.revision);
             let farm = &held.document.head.farm;
-            let next = Document::new(farm, next, millis(now.wall), &config.host);
+            let next = Document::new(farm, next, milliseconds(now.wall), &config.host);
             let text = next
                 .write(seal)
-                .map_err(|error| FarmError::document(config, error))?;
-            if store.advance(&text, &basis, fulfils).await? {
-                info!("farm: {}", describe(&next.standing, wish));
+                .map_err(|error| FarmError::document(&config.prefix, error))?;
+            if store.advance(&text, &preconditions, fulfils).await? {
+                info!("farm: {}", describe(&next.state, request));
             }
             return Ok(());
         }
-        for (host, (_, since)) in &self.late {
-            if now.boot.saturating_sub(*since) > config.patience
-                && let Some(record) = hosts.get(host)
-                && store.leave(host, record, &basis).await?
+        for host in self.overdue(config.patience, now) {
+            if let Some(record) = hosts.get(host)
+                && store.leave_behind(host, record, &preconditions).await?
             {
                 warn!(
-                    "farm: host {host} has not acknowledged {} for {} s: going on without it; where it serves, it refuses cookies from the next step on",
-                    standing.place,
+                    "farm: host {host} has not acknowledged {} for {} s: going on without it; if it still serves, it refuses cookies of the next key",
+                    state.position,
                     config.patience.as_secs()
                 );
                 report.change(|report| report.left_behind += 1);
@@ -136,8 +138,15 @@ impl Leader {
         Ok(())
     }
 
-    /// Notes who has yet to acknowledge `step`.
-    fn note_late(&mut self, step: u64, now: Now) {
+    /// Hosts that have been late for longer than `patience`.
+    fn overdue(&self, patience: Duration, now: Now) -> impl Iterator<Item = &String> {
+        let late = self.late.iter();
+        let late = late.filter(move |(_, (_, since))| now.boot.saturating_sub(*since) > patience);
+        late.map(|(host, _)| host)
+    }
+
+    /// Updates `late` for `step`.
+    fn update_late(&mut self, step: u64, now: Now) {
         let hosts = &self.view.hosts;
         let is_late = |host: &String| {
             let record = hosts.get(host);
@@ -152,69 +161,69 @@ impl Leader {
     }
 }
 
-/// Whether a rotation is to begin, where none is under way.
-fn due(held: &Held<'_>, wish: Option<Wish>, interval: Duration, now: Now) -> bool {
-    let wanted = match wish {
-        Some(Wish::RotateNow) => return true,
-        // Nobody holds a cookie of a key that would be retired.
-        Some(Wish::Rotate) if held.document.standing.other.is_none() => return true,
-        Some(Wish::Rotate) => interval / 2,
-        Some(Wish::Revoke) | None => interval,
+/// Whether a rotation is to begin, where none is in progress.
+fn is_due(held: &HeldDocument<'_>, request: Option<Request>, interval: Duration, now: Now) -> bool {
+    let interval = match request {
+        Some(Request::RotateNow) => return true,
+        // There is no previous key, so none is retired.
+        Some(Request::Rotate) if held.document.state.other.is_none() => return true,
+        Some(Request::Rotate) => interval / 2,
+        Some(Request::Revoke) | None => interval,
     };
-    // A leader that has not seen the beginning goes by the clock of who did, and lets it be wrong.
+    // A leader that stored the document late relies on the writer's clock, less the skew.
     let written = Duration::from_millis(held.document.head.since);
-    let by_wall = now.wall.saturating_sub(written + SKEW);
-    now.boot.saturating_sub(held.since).max(by_wall) >= wanted
+    let by_wall = now.wall.saturating_sub(written + MAX_SKEW);
+    now.boot.saturating_sub(held.since).max(by_wall) >= interval
 }
 
-fn describe(next: &Standing, wish: Option<Wish>) -> String {
-    match (next.place.phase, wish) {
-        (Phase::Activate, Some(Wish::Revoke)) => {
-            format!("{}: revoked all keys before, as asked", next.place)
+fn describe(next: &FarmState, request: Option<Request>) -> String {
+    match (next.position.phase, request) {
+        (Phase::Activate, Some(Request::Revoke)) => {
+            format!("{}: revoked all earlier keys, as requested", next.position)
         }
         (Phase::Activate, _) => format!(
-            "{}: all accept the next key, which is issued now",
-            next.place
+            "{}: all hosts accept the next key; hosts start to issue it",
+            next.position
         ),
-        (Phase::Steady, _) => format!("{}: all issue the new key", next.place),
-        (Phase::Stage, _) => format!("{}: the next key is to be accepted", next.place),
+        (Phase::Steady, _) => format!("{}: all hosts issue the new key", next.position),
+        (Phase::Stage, _) => format!("{}: hosts start to accept the next key", next.position),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{farm::phase::Place, keys::tests::key};
+    use crate::{farm::phase::Position, model::testing::key};
 
     #[test]
     fn a_clock_that_is_wrong_retires_no_key_early() {
         let second = Duration::from_secs(1);
         let interval = 100 * second;
-        let standing = Standing {
-            place: Place {
+        let state = FarmState {
+            position: Position {
                 epoch: 2,
                 phase: Phase::Steady,
             },
             current: key(2),
             other: Some(key(1)),
         };
-        let document = Document::new("f", standing, 1_000_000, "web-1");
-        let held = Held {
+        let document = Document::new("f", state, 1_000_000, "web-1");
+        let held = HeldDocument {
             document: &document,
-            written: 1,
+            revision: 1,
             since: 50 * second,
         };
-        let due = |wish, wall: u32, boot: u32| {
+        let due = |request, wall: u32, boot: u32| {
             let now = Now {
                 wall: wall * second,
                 boot: boot * second,
             };
-            due(&held, wish, interval, now)
+            is_due(&held, request, interval, now)
         };
-        // By the clock that nobody sets, where this host has seen the beginning.
+        // By CLOCK_BOOTTIME, where this host stored the document early.
         assert!(!due(None, 0, 149) && due(None, 0, 150));
         assert!(!due(None, 1159, 50) && due(None, 1160, 50));
-        assert!(!due(Some(Wish::Rotate), 0, 99) && due(Some(Wish::Rotate), 0, 100));
-        assert!(due(Some(Wish::RotateNow), 0, 50));
+        assert!(!due(Some(Request::Rotate), 0, 99) && due(Some(Request::Rotate), 0, 100));
+        assert!(due(Some(Request::RotateNow), 0, 50));
     }
 }

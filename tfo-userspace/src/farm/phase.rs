@@ -1,35 +1,35 @@
-//! The phases of a farm's rotation: what a host has in force in each, and when the farm goes on to the next.
-//! There is no clock, no network and no file here; the simulation beside it drives these very lines.
+//! The protocol of a farm's rotation: which keys a host has in force in each phase, and when the farm enters the next.
+//! There is no clock, network or file here; the simulation runs these functions.
 //!
-//! A kernel has room for two keys, so two hosts agree as long as each accepts what the other issues:
+//! A kernel holds two keys, so two hosts agree as long as each accepts the key that the other issues:
 //!
-//! | step | phase | hosts issue | and accept besides |
+//! | step | phase | hosts issue | hosts also accept |
 //! |---|---|---|---|
 //! | 2e | activate, then steady | key e | key e-1 |
 //! | 2e+1 | stage | key e | key e+1 |
 //! | 2e+2 | activate, then steady | key e+1 | key e |
 //!
-//! Neighbouring steps accept what the other issues, and steps further apart do not. The rule that follows
-//! is the whole protocol: the farm goes from a step to the next only when every member has acknowledged that
-//! step. A key is retired by the step that stages the next but one.
+//! Hosts in neighbouring steps accept each other's cookies; hosts further apart do not. Hence the one rule of the
+//! protocol: the farm enters the next step only after every member has acknowledged the present one. A key is
+//! retired by the step that stages the next key but one.
 
 use std::{cmp::Ordering, fmt};
 
 use serde::{Deserialize, Serialize};
-use tfo_common::cookie::Key;
+use tfo_common::fastopen::Key;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::keys::KeyPair;
+use crate::model::KeyPair;
 
-/// What the farm is doing, in the order of an epoch.
+/// The phases of an epoch, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Hosts begin to issue the epoch's key, and accept the one before.
+    /// Hosts start to issue the epoch's key, and accept the previous one.
     Activate,
-    /// All of them do. The key before is accepted until the next is staged.
+    /// All hosts issue the epoch's key. The previous one is accepted until the next is staged.
     Steady,
-    /// The key before is retired, and hosts begin to accept the next one. Nobody issues it yet.
+    /// Hosts drop the previous key and start to accept the next one, which none issues yet.
     Stage,
 }
 
@@ -43,61 +43,61 @@ impl fmt::Display for Phase {
     }
 }
 
-/// How far the farm has come.
+/// The progress of a farm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Place {
-    /// The number of the key that is issued.
+pub struct Position {
+    /// The number of the key that hosts issue.
     pub epoch: u64,
-    /// What is being done in it.
+    /// The phase of that epoch.
     pub phase: Phase,
 }
 
-impl Place {
-    /// The number of what hosts have in force at this place; see the table above.
+impl Position {
+    /// The step in the table of this module: equal steps have the same keys in force.
     pub const fn step(self) -> u64 {
         2 * self.epoch + matches!(self.phase, Phase::Stage) as u64
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "epoch {}, {}", self.epoch, self.phase)
     }
 }
 
-/// How far the farm has come, and with which keys.
+/// The progress of a farm, and its keys.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct Standing {
-    /// How far.
+pub struct FarmState {
+    /// Epoch and phase.
     #[zeroize(skip)]
-    pub place: Place,
-    /// The key that hosts issue, or are about to.
+    pub position: Position,
+    /// The key that hosts issue.
     pub current: Key,
-    /// In [`Phase::Stage`] the key that comes next; else the one before, unless it was revoked.
+    /// In [`Phase::Stage`] the next key; otherwise the previous one, unless it was revoked.
     pub other: Option<Key>,
 }
 
-/// A document that would take a host out of the sequence.
+/// A state that does not follow the one that a host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutOfSequence {
-    /// Back to keys that the farm has left behind.
-    #[error("it is at {offered}, and this host has gone on to {held}")]
+    /// An earlier state, with keys that the farm has retired.
+    #[error("it is at {offered}, and this host is already at {held}")]
     Older {
-        /// Where the document is.
-        offered: Place,
-        /// Where this host is.
-        held: Place,
+        /// The offered state.
+        offered: Position,
+        /// The state of this host.
+        held: Position,
     },
-    /// To other keys at the same place.
+    /// Other keys at the same position.
     #[error("it has other keys at {0} than this host")]
-    Other(Place),
+    Other(Position),
 }
 
-impl Standing {
-    /// Where a farm begins: with the keys of a host that is in use, or with a new one.
+impl FarmState {
+    /// The first state of a farm, with the keys of one of its hosts.
     pub const fn first(pair: &KeyPair) -> Self {
         Self {
-            place: Place {
+            position: Position {
                 epoch: 1,
                 phase: Phase::Activate,
             },
@@ -106,7 +106,7 @@ impl Standing {
         }
     }
 
-    /// What every host is to have in force.
+    /// The pair that every host is to have in force.
     pub fn pair(&self) -> KeyPair {
         KeyPair {
             primary: self.current,
@@ -114,13 +114,13 @@ impl Standing {
         }
     }
 
-    /// See [`Place::step`].
+    /// See [`Position::step`].
     pub const fn step(&self) -> u64 {
-        self.place.step()
+        self.position.step()
     }
 
-    /// Where the farm goes from here, or `None` where it stays. `acknowledged` are the steps that the members
-    /// said they have in force, `due` whether a rotation is to begin, and `fresh` makes its key.
+    /// The next state, or `None` where the farm stays in this one. `acknowledged` has the step that each member
+    /// reports as in force, `due` is whether a rotation is to begin, and `fresh` makes its key.
     ///
     /// # Errors
     ///
@@ -135,10 +135,10 @@ impl Standing {
         if acknowledged.into_iter().any(|step| step != here) {
             return Ok(None);
         }
-        let Place { epoch, phase } = self.place;
+        let Position { epoch, phase } = self.position;
         let to = |epoch, phase, current, other| {
             Ok(Some(Self {
-                place: Place { epoch, phase },
+                position: Position { epoch, phase },
                 current,
                 other,
             }))
@@ -151,13 +151,13 @@ impl Standing {
         }
     }
 
-    /// Where the farm goes when its keys have leaked: to a key that nobody knew, which is issued at once and
-    /// accepted alone. Nobody is waited for.
+    /// The next state after the keys leaked: hosts issue `fresh` at once and accept no other key. No acknowledgement
+    /// is awaited.
     #[must_use]
     pub const fn revoke(&self, fresh: Key) -> Self {
         Self {
-            place: Place {
-                epoch: self.place.epoch + 1,
+            position: Position {
+                epoch: self.position.epoch + 1,
                 phase: Phase::Activate,
             },
             current: fresh,
@@ -165,19 +165,19 @@ impl Standing {
         }
     }
 
-    /// Whether a host that holds `held` is to take this; `false` where it has it already.
+    /// Whether a host whose state is `held` is to take this one; `false` where it has it already.
     ///
     /// # Errors
     ///
     /// [`OutOfSequence`].
     pub fn replaces(&self, held: Option<&Self>) -> Result<bool, OutOfSequence> {
         let Some(held) = held else { return Ok(true) };
-        match self.place.cmp(&held.place) {
+        match self.position.cmp(&held.position) {
             Ordering::Less => Err(OutOfSequence::Older {
-                offered: self.place,
-                held: held.place,
+                offered: self.position,
+                held: held.position,
             }),
-            Ordering::Equal if self != held => Err(OutOfSequence::Other(self.place)),
+            Ordering::Equal if self != held => Err(OutOfSequence::Other(self.position)),
             order => Ok(order.is_gt()),
         }
     }
@@ -193,42 +193,42 @@ mod tests {
         Key::from_groups([n, 0, 0, 0])
     }
 
-    /// Of the fourth epoch.
-    const fn standing(phase: Phase) -> Standing {
-        Standing {
-            place: Place { epoch: 4, phase },
+    /// A state of epoch 4.
+    const fn state(phase: Phase) -> FarmState {
+        FarmState {
+            position: Position { epoch: 4, phase },
             current: key(1),
             other: Some(key(2)),
         }
     }
 
-    fn advance(standing: &Standing, acknowledged: &[Option<u64>], due: bool) -> Option<Standing> {
+    fn advance(state: &FarmState, acknowledged: &[Option<u64>], due: bool) -> Option<FarmState> {
         let fresh = || Ok::<_, Infallible>(key(9));
-        let Ok(next) = standing.advance(acknowledged.iter().copied(), due, fresh);
+        let Ok(next) = state.advance(acknowledged.iter().copied(), due, fresh);
         next
     }
 
     #[test]
     fn a_rotation_has_three_phases() {
-        let first = Standing::first(&KeyPair {
+        let first = FarmState::first(&KeyPair {
             primary: key(1),
             backup: None,
         });
         let steady = advance(&first, &[Some(2), Some(2)], false).unwrap();
-        assert!(steady.pair() == first.pair() && steady.place.phase == Phase::Steady);
+        assert!(steady.pair() == first.pair() && steady.position.phase == Phase::Steady);
         assert!(advance(&steady, &[Some(2)], false).is_none());
         let stage = advance(&steady, &[Some(2)], true).unwrap();
         assert!(stage.pair().keys().eq([key(1), key(9)]));
         let activate = advance(&stage, &[Some(3)], false).unwrap();
         assert!(activate.pair().keys().eq([key(9), key(1)]));
-        let places = [first, steady, stage, activate].map(|it| (it.step(), it.place));
+        let places = [first, steady, stage, activate].map(|it| (it.step(), it.position));
         assert!(places.is_sorted());
         assert_eq!(places.map(|it| it.0), [2, 2, 3, 4]);
     }
 
     #[test]
     fn one_member_holds_up_all() {
-        let stage = standing(Phase::Stage);
+        let stage = state(Phase::Stage);
         for late in [None, Some(8), Some(10)] {
             assert!(advance(&stage, &[Some(9), late, Some(9)], true).is_none());
         }
@@ -237,20 +237,20 @@ mod tests {
 
     #[test]
     fn what_leaked_is_accepted_by_no_one() {
-        let steady = standing(Phase::Steady);
+        let steady = state(Phase::Steady);
         let revoked = steady.revoke(key(3));
         assert!(revoked.pair().keys().eq([key(3)]));
         assert_eq!(revoked.replaces(Some(&steady)), Ok(true));
         assert!(steady.replaces(Some(&revoked)).is_err());
         assert_eq!(steady.replaces(Some(&steady)), Ok(false));
-        let other = Standing {
+        let other = FarmState {
             current: key(5),
             ..steady.clone()
         };
-        let place = steady.place;
+        let position = steady.position;
         assert_eq!(
             other.replaces(Some(&steady)),
-            Err(OutOfSequence::Other(place))
+            Err(OutOfSequence::Other(position))
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What a host says of its farm, for logs, `tfo status`, `/healthz` and metrics. It holds no key.
+//! The farm as one host sees it, for logs, `tfo status`, `/healthz` and metrics.
 
 use std::{
     fmt, fs,
@@ -8,45 +8,46 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-
 use tracing::debug;
 
-use super::phase::Place;
+use super::phase::Position;
 
-/// The farm, as one of its hosts sees it.
+/// The farm as one of its hosts sees it. It holds no key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FarmReport {
-    /// What this host is called.
+    /// This host's name in the farm.
     pub host: String,
-    /// Where the farm's keys are in etcd.
+    /// The prefix of the farm's keys in etcd.
     pub prefix: String,
     /// Whether etcd answers.
     pub reachable: bool,
-    /// Since when it does, or does not.
+    /// The time at which `reachable` last changed.
     pub since: Option<SystemTime>,
-    /// How far the farm has come, by the document that this host goes by.
-    pub place: Option<Place>,
-    /// Whether this host has that in force and said so.
+    /// The progress of the farm, by the document that this host has stored.
+    #[serde(rename = "place")]
+    pub position: Option<Position>,
+    /// Whether this host has that in force and has told etcd so.
     pub acknowledged: bool,
-    /// This host's clock less that of the host which wrote the document, and how long it took to get here.
+    /// This host's clock minus the writer's time in the document, in seconds: the clock skew, and the delay of the
+    /// document.
     pub skew: Option<f64>,
-    /// Whether this host is the one that writes.
+    /// Whether this host is the leader.
     pub leads: bool,
-    /// Of the leader: how many members there are, and how many have yet to acknowledge.
+    /// On the leader: the number of members, and of those that have not acknowledged.
     pub members: Option<[usize; 2]>,
-    /// Hosts that this one, as the leader, left behind since its process began.
+    /// Hosts that this one left behind as the leader, since its process started.
     pub left_behind: u64,
-    /// Times that etcd could not be used, since the process began.
+    /// Sessions with etcd that failed since the process started.
     pub failures: u64,
-    /// What is wrong now.
+    /// The present error.
     pub error: Option<String>,
 }
 
 impl fmt::Display for FarmReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, prefix, .. } = self;
-        match self.place {
-            Some(place) => write!(f, "{host} of {prefix}, {place}")?,
+        match self.position {
+            Some(position) => write!(f, "{host} of {prefix}, {position}")?,
             None => write!(f, "{host} of {prefix}, no document yet")?,
         }
         let since = self.since.and_then(|since| since.elapsed().ok());
@@ -61,14 +62,14 @@ impl fmt::Display for FarmReport {
     }
 }
 
-/// The report of a network namespace's controller, for other processes. Gone when it is dropped.
-pub(crate) struct Published {
+/// The file by which a network namespace's controller shows its report to other processes. Removed on drop.
+pub(crate) struct PublishedReport {
     path: PathBuf,
     last: Option<FarmReport>,
 }
 
-impl Published {
-    /// That of the namespace with this cookie.
+impl PublishedReport {
+    /// `cookie` identifies the namespace: `SO_NETNS_COOKIE`.
     pub(crate) fn new(cookie: u64) -> Self {
         Self {
             path: path(cookie),
@@ -76,7 +77,7 @@ impl Published {
         }
     }
 
-    /// Says so, if it is something new.
+    /// Writes the report if it changed.
     pub(crate) fn publish(&mut self, report: FarmReport) {
         if self.last.as_ref() == Some(&report) {
             return;
@@ -93,13 +94,13 @@ impl Published {
     }
 }
 
-impl Drop for Published {
+impl Drop for PublishedReport {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// What the controller of the namespace with this cookie says of its farm; `None` where it has none.
+/// The report of the controller of the namespace with this cookie; `None` where it has no farm.
 pub fn published(cookie: u64) -> Option<FarmReport> {
     serde_json::from_slice(&fs::read(path(cookie)).ok()?).ok()
 }
@@ -108,11 +109,11 @@ fn path(cookie: u64) -> PathBuf {
     PathBuf::from(format!("/run/tfo/net{cookie}.farm"))
 }
 
-/// One for the task that writes it and those that read it.
+/// A report that the agent's task writes and others read.
 #[derive(Clone, Default)]
-pub(super) struct Shared(Arc<Mutex<FarmReport>>);
+pub(super) struct SharedReport(Arc<Mutex<FarmReport>>);
 
-impl Shared {
+impl SharedReport {
     pub(super) fn get(&self) -> FarmReport {
         self.lock().clone()
     }
@@ -126,7 +127,7 @@ impl Shared {
     }
 }
 
-/// Milliseconds since 1970.
-pub(super) fn millis(time: Duration) -> u64 {
+/// `time` in whole milliseconds.
+pub(super) fn milliseconds(time: Duration) -> u64 {
     time.as_millis() as u64
 }

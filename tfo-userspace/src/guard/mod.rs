@@ -1,10 +1,9 @@
-//! The guard: its section of a configuration file, and when ports come to be guarded.
+//! The guard: when ports become guarded, and when that ends.
+//!
+//! The guard itself is in [`crate::model`], its section of the configuration file in [`crate::config`].
 
-mod section;
 mod switch;
 
-pub use section::{PortSection, Section};
 pub use switch::{Switch, changes};
 
-// Until every importer names `model`.
 pub use crate::model::{Guard, PortGuard};

@@ -1,23 +1,23 @@
-//! When ports came to be guarded, and when that was over.
+//! Transitions of ports between guarded and not guarded, from two readings of their states.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::model::PortState;
 
-/// What became of a port between two looks.
+/// A transition of a port between two readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switch {
-    /// It came to be guarded.
+    /// The port became guarded.
     On,
-    /// It is not guarded any more.
+    /// The port is no longer guarded.
     Off {
-        /// How long it was.
+        /// The time for which it was guarded.
         after: Duration,
     },
 }
 
 impl Switch {
-    /// What became of `port`, for people.
+    /// A line for logs. `port` is the state after the transition.
     pub fn text(&self, port: &PortState) -> String {
         let name = match port.port {
             0 => "ports without a rule of their own".to_owned(),
@@ -32,7 +32,7 @@ impl Switch {
     }
 }
 
-/// What became of ports between two looks, also of those whose rule is gone: they are not guarded any more.
+/// The transitions of all ports between two readings. A port whose rule is gone is no longer guarded.
 pub fn changes(before: &BTreeMap<u16, PortState>, now: &[PortState]) -> Vec<(PortState, Switch)> {
     let has_rule = |port: u16| now.iter().any(|state| state.port == port);
     let gone = before.values().filter(|state| !has_rule(state.port));
@@ -47,8 +47,7 @@ pub fn changes(before: &BTreeMap<u16, PortState>, now: &[PortState]) -> Vec<(Por
     now.iter().copied().chain(gone).flat_map(of).collect()
 }
 
-/// What became of a port, in the order of time. One that is seen for the first time may just have come to be
-/// guarded.
+/// The transitions of one port, oldest first. A port that is read for the first time may have just become guarded.
 fn switches(before: Option<&PortState>, now: &PortState) -> Vec<Switch> {
     let (was_on, counted) = before.map_or((false, 0), |it| (it.on, it.switches));
     let again = now.switches > counted;
@@ -70,7 +69,7 @@ fn switches(before: Option<&PortState>, now: &PortState) -> Vec<Switch> {
 
 #[cfg(test)]
 mod tests {
-    use tfo_common::guard::Mode;
+    use tfo_common::guard::GuardMode;
 
     use super::*;
     use crate::model::PortGuard;
@@ -79,7 +78,7 @@ mod tests {
         PortState {
             port: 443,
             rule: PortGuard {
-                mode: Mode::Auto,
+                mode: GuardMode::Auto,
                 ..PortGuard::default()
             },
             on,

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
 };
 
-use tfo_common::socket::{NO_COOKIE, SERVER};
+use tfo_common::classify::socket::{NO_COOKIE, SERVER};
 use zeroize::Zeroizing;
 
 use crate::model::{KeyPair, KeyTextError};
@@ -54,6 +54,18 @@ impl Mode {
     /// Bit 0x2: listeners take Fast Open.
     pub const fn server(self) -> bool {
         self.0 & SERVER != 0
+    }
+
+    /// The warning for a host whose listeners have Fast Open turned off, with the remedy; `None` where it is on.
+    pub fn server_off_hint(self) -> Option<String> {
+        let value = self.0;
+        let remedy = value | SERVER;
+        (!self.server()).then(|| {
+            format!(
+                "TCP Fast Open is off for listeners here (net.ipv4.tcp_fastopen = {value}): \
+                 sysctl -w net.ipv4.tcp_fastopen={remedy}"
+            )
+        })
     }
 
     /// Bits 0x2 and 0x200: listeners take data from any SYN without a cookie, also from a spoofed source.

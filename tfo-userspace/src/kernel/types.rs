@@ -2,7 +2,7 @@
 
 use aya::util::KernelVersion;
 use btf::{Btf, FlattenedType, StructMember, Type};
-use tfo_common::maps::SocketOffsets;
+use tfo_common::abi::SocketOffsets;
 
 use super::support::BTF;
 
@@ -58,8 +58,8 @@ impl KernelTypes {
         };
         // Absent without CONFIG_TCP_MD5SIG and CONFIG_TCP_AO.
         let md5_keys = self.byte("tcp_sock", "md5sig_info").ok();
-        let authentication_keys = self.byte("tcp_sock", "ao_info").ok();
-        let fault_from = match (self.has(SIGNATURE_PARSER), authentication_keys) {
+        let ao_keys = self.byte("tcp_sock", "ao_info").ok();
+        let fault_from = match (self.has(SIGNATURE_PARSER), ao_keys) {
             (false, _) => 0,
             (true, None) => MD5_SIZE,
             (true, Some(_)) => AUTHENTICATION_MIN,
@@ -71,10 +71,10 @@ impl KernelTypes {
             net: self.byte("sock", "__sk_common.skc_net.net")?,
             sysctl_fastopen: self.byte("net", "ipv4.sysctl_tcp_fastopen")?,
             sysctl_syncookies: self.byte("net", "ipv4.sysctl_tcp_syncookies")?,
-            syn_queue: accept("qlen")?,
-            reset_head: accept("fastopenq.rskq_rst_head")?,
-            queue: accept("fastopenq.qlen")?,
-            queue_limit: accept("fastopenq.max_qlen")?,
+            syn_queue_len: accept("qlen")?,
+            rst_head: accept("fastopenq.rskq_rst_head")?,
+            fastopen_qlen: accept("fastopenq.qlen")?,
+            fastopen_max_qlen: accept("fastopenq.max_qlen")?,
             keys: accept("fastopenq.ctx")?,
             host_keys: self.byte("net", "ipv4.tcp_fastopen_ctx")?,
             context_key: self.byte("tcp_fastopen_context", "key")?,
@@ -84,7 +84,7 @@ impl KernelTypes {
             no_cookie: no_cookie.bits / 8,
             no_cookie_mask: 1 << (no_cookie.bits % 8),
             md5_keys: md5_keys.unwrap_or(0),
-            authentication_keys: authentication_keys.unwrap_or(0),
+            ao_keys: ao_keys.unwrap_or(0),
             fault_from,
             sysctl_timestamps: self.byte("net", "ipv4.sysctl_tcp_timestamps")?,
             sysctl_sack: self.byte("net", "ipv4.sysctl_tcp_sack")?,
@@ -92,10 +92,10 @@ impl KernelTypes {
             sysctl_ecn: self.byte("net", "ipv4.sysctl_tcp_ecn")?,
             receive_buffer: self.byte("sock", "sk_rcvbuf")?,
             mptcp: self.byte("tcp_sock", "is_mptcp").unwrap_or(0),
-            substate: self.byte("inet_timewait_sock", "tw_substate")?,
-            next: self.byte("inet_timewait_sock", "__tw_common.skc_tw_rcv_nxt")?,
-            clock: self.byte("tcp_timewait_sock", "tw_ts_recent")?,
-            clock_stamp: self.byte("tcp_timewait_sock", "tw_ts_recent_stamp")?,
+            tw_substate: self.byte("inet_timewait_sock", "tw_substate")?,
+            rcv_nxt: self.byte("inet_timewait_sock", "__tw_common.skc_tw_rcv_nxt")?,
+            ts_recent: self.byte("tcp_timewait_sock", "tw_ts_recent")?,
+            ts_recent_stamp: self.byte("tcp_timewait_sock", "tw_ts_recent_stamp")?,
             // No field tells them apart: the one that exempts a socket is present in both.
             checks_reopened: is_before(6, 10).into(),
             state: self.byte("sock_common", "skc_state")?,

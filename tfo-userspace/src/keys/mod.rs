@@ -1,19 +1,30 @@
-//! Cookie keys: where pairs come from, and when they change hands.
+//! Cookie keys: where they come from, when they change, and who changed them.
+//!
+//! The key pair itself is in [`crate::model`], the order in which kernel and data path take a new one in
+//! [`crate::datapath::key_change`].
 
+mod endpoints;
+mod error;
 mod keeper;
+mod private_file;
 mod report;
 mod schedule;
+mod secret;
 mod source;
+mod sources;
+mod watched_file;
 
-pub use keeper::{Found, Host, Keeper};
+pub use endpoints::KeyEndpoints;
+pub use error::{KeyFileError, SecretError};
+pub use keeper::{InitialKeys, Keeper, OnForeignChange};
+pub(crate) use private_file::read_private_file;
 pub use report::KeyReport;
-pub use schedule::{Plan, RandomSchedule, SecretSchedule};
-pub use source::{KeyFileError, OnForeignChange, Secret, SecretError, SourceConfig, read_file};
+pub use schedule::{KeyPlan, SecretSchedule};
+pub use secret::Secret;
+pub use source::{Authority, KeySource, SourceStart};
+pub use sources::{FileSource, KernelSource, RandomSource, SecretSource, read_key_file};
 
-// Until every importer names `model`.
-pub(crate) use crate::model::random_key;
 pub use crate::model::{Fingerprint, KeyPair, KeyTextError};
-pub(crate) use source::read_private;
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

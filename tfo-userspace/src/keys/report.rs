@@ -1,26 +1,26 @@
-//! What the controller says of the keys it looks after, for logs, `tfo top` and metrics.
+//! The state of a namespace's keys, for logs, `tfo top` and metrics.
 
 use std::time::SystemTime;
 
-use super::Fingerprint;
+use crate::model::Fingerprint;
 
-/// The state of one namespace's keys, as the process that rotates them sees it. It holds no key.
+/// The state of one namespace's keys, from the process that rotates them. It holds no key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct KeyReport {
-    /// Where keys come from: `random`, `secret`, `file` or `kernel`.
+    /// [`super::KeySource::name`] of the source.
     pub source: &'static str,
-    /// Of the key that cookies are issued with.
+    /// The key that the kernel issues cookies with.
     pub primary: Option<Fingerprint>,
-    /// When it became primary.
+    /// The time at which it became primary.
     pub since: Option<SystemTime>,
-    /// When the next change is due; `None` where the source decides.
+    /// The time of the next change; `None` where no clock decides.
     pub next: Option<SystemTime>,
-    /// Changes that came into force since the process began.
+    /// Changes since the process started.
     pub rotations: u64,
-    /// Changes that failed, and changed nothing.
+    /// Failed changes since the process started. Each left the keys as they were.
     pub failures: u64,
-    /// How often someone else changed the kernel's keys.
+    /// Changes of the kernel's keys by others since the process started.
     pub foreign_changes: u64,
-    /// Why the last change failed; `None` once one came into force again.
+    /// Why the last change failed; `None` after one succeeded.
     pub last_error: Option<String>,
 }

@@ -1,101 +1,129 @@
-//! Which keys are to be in force when. No system call is made here: the clocks and the random numbers
-//! come from the caller.
+//! Schedules of random keys and of keys derived from a secret. No system call is made here;
+//! the caller passes clocks and random keys.
 //!
-//! The kernel has room for two keys, and the data path for those of the change that comes next besides:
-//! a key is accepted there before anything issues cookies with it, and after.
+//! The kernel holds two keys. The data path also accepts the staged key, the one of the next change, so that it
+//! accepts every key before any host issues cookies with it.
 
 use std::time::Duration;
 
-use tfo_common::cookie::Key;
+use tfo_common::fastopen::{Key, KeySet};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::{KeyPair, Secret};
-use crate::kernel::clock::Now;
+use super::secret::Secret;
+use crate::{kernel::clock::Now, model::KeyPair};
 
-/// The keys that are to be in force at a moment.
+/// The keys that a source wants in force.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct Plan {
-    /// The kernel's.
+pub struct KeyPlan {
+    /// The kernel's pair; the data path accepts it too.
     pub pair: KeyPair,
-    /// Accepted by the data path besides: primary or backup after the next change.
+    /// A key that only the data path accepts yet: primary or backup after the next change.
     pub staged: Option<Key>,
 }
 
-/// Keys that are made here: each is staged for an interval, then primary for one, then the backup for one.
+impl KeyPlan {
+    /// The pair, with no key staged.
+    pub fn unstaged(pair: &KeyPair) -> Self {
+        Self {
+            pair: pair.clone(),
+            staged: None,
+        }
+    }
+
+    /// The plan that is in force where the data path accepts `accepted`: its first keys must be the kernel's
+    /// `pair`, and a single one more is the staged key.
+    pub(super) fn in_force(pair: Option<KeyPair>, accepted: Option<KeySet>) -> Option<Self> {
+        let pair = pair?;
+        let staged = accepted.and_then(|accepted| {
+            match accepted.keys().strip_prefix(pair.to_set().keys())? {
+                [staged] => Some(*staged),
+                _ => None,
+            }
+        });
+        Some(Self { pair, staged })
+    }
+}
+
+/// Random keys. Each is staged for one interval, then primary for one, then backup for one.
 ///
-/// It goes by the clock that nobody sets. A machine that was suspended for several intervals changes
-/// once, so that the key which was primary last is always the backup.
-pub struct RandomSchedule {
-    /// How long a key is primary.
-    pub interval: Duration,
-    now: Plan,
+/// The schedule follows `CLOCK_BOOTTIME`. After a suspension of several intervals the keys change once, so that
+/// the last primary key is always the backup.
+pub(super) struct RandomSchedule {
+    interval: Duration,
+    in_force: KeyPlan,
+    /// The time at which the primary key became primary, by [`Now::boot`].
     since: Duration,
 }
 
 impl RandomSchedule {
-    /// Goes on with what is in force since `since`, by [`Now::boot`].
-    pub const fn resume(interval: Duration, in_force: Plan, since: Duration) -> Self {
+    /// Resumes with `in_force`, whose primary key became primary at `since`, by [`Now::boot`].
+    pub(super) const fn resume(interval: Duration, in_force: KeyPlan, since: Duration) -> Self {
         Self {
             interval,
-            now: in_force,
+            in_force,
             since,
         }
     }
 
-    /// What is to be in force. `fresh` makes a key, where one is needed.
+    /// The plan for `now`. `fresh` makes a random key where one is to be staged.
     ///
     /// # Errors
     ///
     /// Those of `fresh`.
-    pub fn plan<E>(&self, now: Now, fresh: impl FnOnce() -> Result<Key, E>) -> Result<Plan, E> {
-        match self.now.staged {
-            Some(next) if now.boot >= self.due() => Ok(Plan {
+    pub(super) fn plan<E>(
+        &self,
+        now: Now,
+        fresh: impl FnOnce() -> Result<Key, E>,
+    ) -> Result<KeyPlan, E> {
+        let KeyPlan { pair, staged } = &self.in_force;
+        match staged {
+            Some(next) if now.boot >= self.due() => Ok(KeyPlan {
                 pair: KeyPair {
-                    primary: next,
-                    backup: Some(self.now.pair.primary),
+                    primary: *next,
+                    backup: Some(pair.primary),
                 },
                 staged: Some(fresh()?),
             }),
-            Some(_) => Ok(self.now.clone()),
-            None => Ok(Plan {
-                pair: self.now.pair.clone(),
+            Some(_) => Ok(self.in_force.clone()),
+            None => Ok(KeyPlan {
+                pair: pair.clone(),
                 staged: Some(fresh()?),
             }),
         }
     }
 
-    /// What was planned is in force now.
-    pub fn done(&mut self, plan: &Plan, now: Now) {
-        if plan.pair.primary != self.now.pair.primary {
+    /// Records that `plan` came into force.
+    pub(super) fn installed(&mut self, plan: &KeyPlan, now: Now) {
+        if plan.pair.primary != self.in_force.pair.primary {
             self.since = now.boot;
         }
-        self.now = plan.clone();
+        self.in_force = plan.clone();
     }
 
-    /// When the next key becomes primary, by [`Now::boot`].
-    pub fn due(&self) -> Duration {
+    /// The time at which the next key becomes primary, by [`Now::boot`].
+    pub(super) fn due(&self) -> Duration {
         self.since + self.interval
     }
 }
 
-/// Keys that follow from a secret and the clock on the wall, at the times at which tofurkey changes them:
-/// in the `n`th interval since 1970, key `n` is primary; in its first half key `n-1` is the backup, in
-/// its second half key `n+1`.
+/// Keys derived from a secret and the real-time clock, changed when tofurkey changes them: in the `n`th interval
+/// since 1970, key `n` is primary; key `n-1` is the backup in the first half of the interval, key `n+1` in the
+/// second.
 ///
-/// So a key stays accepted for half an interval after it was primary. Where the clock jumps, the one that
-/// was primary until then is the backup for as long; where it is out of that sequence, since the jump is a
-/// long one or the secret another, for a whole interval. What was primary later makes it give way.
+/// A key thus stays accepted for half an interval after it was primary. After a jump of the clock the last primary
+/// key becomes the backup: for half an interval where it is key `n-1` or `n+1`, and for a whole one where it is not,
+/// after a long jump or with another secret. A later primary key replaces it as the backup.
 pub struct SecretSchedule {
-    /// How long a key is primary, in seconds.
+    /// Seconds for which a key is primary.
     interval: u64,
-    /// The key that was primary last, and until when by [`Now::boot`].
+    /// The last primary key, and until when it was primary, by [`Now::boot`].
     last: Option<(Key, Duration)>,
-    /// The key that was primary before that one, and until when it has to be the backup.
+    /// The primary key before `last`, and until when it has to be the backup, by [`Now::boot`].
     held: Option<(Key, Duration)>,
 }
 
 impl SecretSchedule {
-    /// Begins. `last` has been primary until now, and clients hold its cookies.
+    /// `last` was primary until `now`, and clients hold cookies of it.
     pub fn new(interval: Duration, last: Option<Key>, now: Now) -> Self {
         Self {
             interval: interval.as_secs().max(1),
@@ -104,25 +132,25 @@ impl SecretSchedule {
         }
     }
 
-    /// What is to be in force.
-    pub fn plan(&self, secret: &Secret, now: Now) -> Plan {
+    /// The plan for `now`.
+    pub fn plan(&self, secret: &Secret, now: Now) -> KeyPlan {
         self.step(secret, now).0
     }
 
-    /// What was planned is in force now.
-    pub fn done(&mut self, secret: &Secret, now: Now) {
+    /// Records that the plan for `now` came into force.
+    pub fn installed(&mut self, secret: &Secret, now: Now) {
         let (plan, held) = self.step(secret, now);
         self.held = held;
         self.last = Some((plan.pair.primary, now.boot));
     }
 
-    /// The plan, and the key that it holds.
-    fn step(&self, secret: &Secret, now: Now) -> (Plan, Option<(Key, Duration)>) {
+    /// The plan for `now`, and the next value of `held`.
+    fn step(&self, secret: &Secret, now: Now) -> (KeyPlan, Option<(Key, Duration)>) {
         let mut plan = self.in_sequence(secret, now);
-        let Plan { pair, .. } = &mut plan;
+        let KeyPlan { pair, .. } = &mut plan;
         let held = match self.last {
             Some((last, until)) if last != pair.primary => {
-                let n = self.place(now).0;
+                let n = self.interval_at(now).0;
                 let neighbours = [secret.key(n.saturating_sub(1)), secret.key(n + 1)];
                 let whole = Duration::from_secs(self.interval);
                 let limit = if neighbours.contains(&last) {
@@ -141,16 +169,17 @@ impl SecretSchedule {
         (plan, held)
     }
 
-    fn in_sequence(&self, secret: &Secret, now: Now) -> Plan {
-        let (n, late) = self.place(now);
+    /// tofurkey's plan for `now`, with no regard to what was in force before.
+    fn in_sequence(&self, secret: &Secret, now: Now) -> KeyPlan {
+        let (n, second_half) = self.interval_at(now);
         let next = secret.key(n + 1);
-        let (backup, staged) = if late {
+        let (backup, staged) = if second_half {
             (next, None)
         } else {
             (secret.key(n.saturating_sub(1)), Some(next))
         };
         let primary = secret.key(n);
-        Plan {
+        KeyPlan {
             pair: KeyPair {
                 primary,
                 backup: (backup != primary).then_some(backup),
@@ -159,15 +188,15 @@ impl SecretSchedule {
         }
     }
 
-    /// The number of the interval, and whether it is in its second half.
-    const fn place(&self, now: Now) -> (u64, bool) {
+    /// The number of the interval since 1970, and whether `now` is in its second half.
+    const fn interval_at(&self, now: Now) -> (u64, bool) {
         let seconds = now.wall.as_secs();
         let into = seconds % self.interval;
         (seconds / self.interval, into >= self.interval / 2)
     }
 
-    /// How long it is until the next half begins.
-    pub fn next(&self, now: Now) -> Duration {
+    /// The time until the next half of an interval begins.
+    pub fn until_next(&self, now: Now) -> Duration {
         let half = Duration::from_secs((self.interval / 2).max(1));
         let into = now.wall.as_nanos() % half.as_nanos();
         half.saturating_sub(Duration::from_nanos(into as u64))

@@ -1,12 +1,12 @@
-//! What one network namespace says.
+//! The facts of one network namespace.
 
 use std::{
     collections::BTreeMap,
-    fmt::{self, Write as _},
+    fmt,
     time::{Duration, Instant},
 };
 
-use tfo_common::{counters::Counters, sizes::Sizes};
+use tfo_common::{abi::sizes::Sizes, counters::Counters};
 
 use crate::{
     datapath::{
@@ -22,10 +22,10 @@ use crate::{
     model::AttachMode,
 };
 
-/// Sources are not read where there may be more: they would take megabytes.
-const MOST_SOURCES: u32 = 65_536;
+/// A larger map of sources is not read: its entries would take megabytes.
+const MAX_SOURCES: u32 = 65_536;
 
-/// The parts of [`NamespaceFacts`] that are read apart, so that one that fails leaves the others.
+/// The parts of [`NamespaceFacts`]. Each is read on its own, so that one failure leaves the others.
 pub(super) const PARTS: [&str; 10] = [
     "interfaces",
     "counters",
@@ -39,92 +39,93 @@ pub(super) const PARTS: [&str; 10] = [
     "guard",
 ];
 
-/// What is asked of a namespace.
+/// The namespace, interfaces and ports to read.
 #[derive(Clone, Debug, Default)]
-pub struct Watch {
-    /// What to call the namespace; "" for the controller's own.
+pub struct ScrapeTarget {
+    /// The label of the namespace; "" for the controller's own.
     pub netns: String,
-    /// Interfaces that the program is to run on. One that has lost it, or is gone, is told as such.
+    /// Interfaces that the program is to run on. One that lacks it, or does not exist, is reported as not attached.
     pub interfaces: Vec<String>,
-    /// Ports whose counters are told one by one.
+    /// Ports whose counters are reported one by one.
     pub ports: Vec<u16>,
 }
 
-/// What an interface says.
+/// The facts of an interface.
 #[derive(Clone, Debug, Default)]
 pub struct InterfaceFacts {
     /// Its name.
     pub name: String,
-    /// How the program runs there; `None` where it does not.
+    /// The attach mode; `None` where the program is not attached.
     pub mode: Option<AttachMode>,
-    /// How closely it follows the kernel.
+    /// Whether the program asks the kernel's sockets.
     pub mirror: Option<Mirror>,
-    /// Whether it has the guard's programs.
+    /// Whether the guard's programs are attached.
     pub guarded: bool,
-    /// What it counted.
+    /// The counters.
     pub counters: Option<Snapshot>,
-    /// How much data SYNs had.
+    /// The histogram of data in SYNs.
     pub sizes: Option<Sizes>,
-    /// Events that were lost.
+    /// Lost events.
     pub lost: Option<Lost>,
-    /// Sources that are kept, and those of them that ask without using; `None` also where there may be
-    /// too many to read.
+    /// Sources in the map, and those of them that request cookies without using any; `None` also where the map is
+    /// too large to read.
     pub sources: Option<[usize; 2]>,
-    /// Most sources that are kept.
+    /// Entries that the map of sources has room for.
     pub max_sources: Option<u32>,
 }
 
-/// What a namespace says. A part that could not be read is `None` or empty, and is in `errors`.
+/// The facts of a namespace. A part that could not be read is `None` or empty, and has an entry in `errors`.
 #[derive(Clone, Debug, Default)]
 pub struct NamespaceFacts {
-    /// What was asked.
-    pub watch: Watch,
-    /// Its interfaces: those that have pins, and those that were asked for.
+    /// The target of the reading.
+    pub target: ScrapeTarget,
+    /// Interfaces with pins, and those of the target.
     pub interfaces: Vec<InterfaceFacts>,
-    /// The counters of all interfaces beside the kernel's, read at one time.
+    /// The sum of all interfaces' counters compared with the kernel's.
     pub drift: Option<Drift>,
-    /// The kernel's own counters, since the namespace was made.
+    /// The kernel's counters since the namespace was created.
     pub kernel: Option<TcpExt>,
-    /// Kernel memory of the maps.
+    /// Kernel memory of the maps, by map.
     pub memory: Memory,
     /// `net.ipv4.tcp_fastopen`.
     pub fast_open: Option<Mode>,
-    /// How long ago the keys last changed, as far as is known.
+    /// The time since the keys last changed, where it is known.
     pub keys_age: Option<Duration>,
-    /// Whether the data path accepts every key of the kernel's; `None` where nothing is attached.
+    /// Whether the data path accepts every key of the kernel; `None` where nothing is attached.
     pub keys_agree: Option<bool>,
-    /// Of the kernel's keys, the primary one first.
+    /// The kernel's keys, the primary one first.
     pub fingerprints: Vec<Fingerprint>,
-    /// What the process that looks after the keys says of them; whoever is that process puts it here.
+    /// The report of the keeper. Only the process that rotates the keys can fill this in.
     pub keys: Option<KeyReport>,
     /// The policy in force; the default where there is none.
     pub policy: Option<PolicySummary>,
-    /// Why the configured policy is not in force; whoever is to put it in force says so here.
+    /// Why the configured policy is not in force. Only the service can fill this in.
     pub policy_refused: Option<String>,
     /// The guard in force; `None` where there is none.
     pub guard: Option<GuardState>,
-    /// Why the configured guard is not in force; as above.
+    /// Why the configured guard is not in force. Only the service can fill this in.
     pub guard_refused: Option<String>,
-    /// What it says of the farm, where there is one; from whoever asks etcd, too.
+    /// The report of the farm. Only the service can fill this in.
     pub farm: Option<FarmReport>,
     /// Why a part could not be read, by the part's name.
     pub errors: BTreeMap<&'static str, String>,
-    /// How long all of this took.
+    /// The duration of the reading.
     pub took: Duration,
 }
 
-/// Asks the calling thread's network namespace. What cannot be read is told as such and stops nothing.
-pub async fn read(namespace: &Namespace, watch: &Watch) -> NamespaceFacts {
+/// Reads the facts of the calling thread's network namespace. A part that fails has an entry in
+/// [`NamespaceFacts::errors`].
+pub async fn read(namespace: &Namespace, target: &ScrapeTarget) -> NamespaceFacts {
     let start = Instant::now();
     let mut facts = NamespaceFacts {
-        watch: watch.clone(),
+        target: target.clone(),
         ..NamespaceFacts::default()
     };
     let attached = namespace.interfaces().await;
     let attached = facts.part("interfaces", attached).unwrap_or_default();
     facts.read_counters(namespace, &attached);
     for (at, interface) in attached.iter().enumerate() {
-        let sources = namespace.counters_of(interface.index).sources(MOST_SOURCES);
+        let sources = namespace.counters_of(interface.index).sources(MAX_SOURCES);
         if let Some((sources, max)) = facts.part("sources", sources) {
             let facts = &mut facts.interfaces[at];
             facts.max_sources = Some(max);
@@ -142,17 +143,17 @@ pub async fn read(namespace: &Namespace, watch: &Watch) -> NamespaceFacts {
     facts
 }
 
-/// What is told of a namespace that cannot be asked at all, because it is gone or its thread has died.
-pub fn unreadable(watch: &Watch, error: &impl fmt::Display) -> NamespaceFacts {
+/// The facts of a namespace that cannot be read at all, because it is gone or its thread has ended.
+pub fn unreadable(target: &ScrapeTarget, error: &impl fmt::Display) -> NamespaceFacts {
     NamespaceFacts {
-        watch: watch.clone(),
+        target: target.clone(),
         errors: PARTS.map(|part| (part, error.to_string())).into(),
         ..NamespaceFacts::default()
     }
 }
 
 impl NamespaceFacts {
-    /// The value of a part, or a note of why there is none.
+    /// The value of a part; an error goes to `errors`.
     fn part<T, E: fmt::Display>(&mut self, part: &'static str, value: Result<T, E>) -> Option<T> {
         debug_assert!(PARTS.contains(&part));
         value
@@ -160,8 +161,8 @@ impl NamespaceFacts {
             .ok()
     }
 
-    /// All counters in one go, ours before the kernel's: what is counted in between is seen there, not
-    /// here, for as short a time as can be.
+    /// Reads the counters, ours before the kernel's and with nothing in between: a SYN that arrives between the two
+    /// readings shows as drift.
     fn read_counters(&mut self, namespace: &Namespace, attached: &[AttachedInterface]) {
         let mut sum = Some(Snapshot::default());
         for interface in attached {
@@ -182,11 +183,9 @@ impl NamespaceFacts {
         }
         self.kernel = self.part("kernel", TcpExt::read());
         for (at, interface) in attached.iter().enumerate() {
-            let sizes = self.part("counters", namespace.counters_of(interface.index).sizes());
-            let lost = self.part(
-                "counters",
-                namespace.counters_of(interface.index).events_lost(),
-            );
+            let counters = namespace.counters_of(interface.index);
+            let sizes = self.part("counters", counters.sizes());
+            let lost = self.part("counters", counters.events_lost());
             let facts = &mut self.interfaces[at];
             (facts.sizes, facts.lost) = (sizes, lost);
         }
@@ -200,12 +199,12 @@ impl NamespaceFacts {
         }
     }
 
-    /// Those that were asked for and have no pins.
-    fn add_missing(&mut self) {
+    /// Adds the target's interfaces that have no pins.
+    pub(super) fn add_missing(&mut self) {
         if self.errors.contains_key("interfaces") {
             return;
         }
-        for name in &self.watch.interfaces {
+        for name in &self.target.interfaces {
             if !self.interfaces.iter().any(|each| each.name == *name) {
                 self.interfaces.push(InterfaceFacts {
                     name: name.clone(),
@@ -227,81 +226,9 @@ impl NamespaceFacts {
         self.fingerprints = keys.map(|key| Fingerprint::of(&key)).collect();
     }
 
-    /// What all interfaces counted, as far as it could be read.
+    /// The sum of all interfaces' counters, as far as they could be read.
     pub fn counters(&self) -> Counters {
         let counters = self.interfaces.iter().filter_map(|it| it.counters.as_ref());
         counters.map(|it| it.total).sum()
-    }
-}
-
-/// Whether all is as it should be.
-///
-/// # Errors
-///
-/// What is not, a line each: a part that cannot be read, an interface that has lost its program, keys that
-/// could not be changed.
-pub fn health(namespaces: &[NamespaceFacts]) -> Result<(), String> {
-    let mut wrong = String::new();
-    for facts in namespaces {
-        let place = match facts.watch.netns.as_str() {
-            "" => String::new(),
-            name => format!("netns {name}: "),
-        };
-        let mut line = |text: fmt::Arguments<'_>| {
-            // To a String, it cannot fail.
-            let _ = writeln!(wrong, "{place}{text}");
-        };
-        for (part, error) in &facts.errors {
-            line(format_args!("{part}: {error}"));
-        }
-        for interface in facts.interfaces.iter().filter(|it| it.mode.is_none()) {
-            line(format_args!(
-                "{}: not attached: `tfo attach` it again",
-                interface.name
-            ));
-        }
-        if let Some(error) = facts.keys.as_ref().and_then(|it| it.last_error.as_ref()) {
-            line(format_args!("keys: {error}"));
-        }
-        if let Some(error) = &facts.policy_refused {
-            line(format_args!("policy not in force: {error}"));
-        }
-        if let Some(error) = &facts.guard_refused {
-            line(format_args!("guard not in force: {error}"));
-        }
-        if let Some(error) = facts.farm.as_ref().and_then(|it| it.error.as_ref()) {
-            line(format_args!("farm: {error}"));
-        }
-    }
-    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn health_names_what_is_wrong() {
-        let well = NamespaceFacts::default();
-        assert_eq!(health(std::slice::from_ref(&well)), Ok(()));
-        let mut ill = NamespaceFacts::default();
-        ill.watch.netns = "blue".to_owned();
-        ill.watch.interfaces = vec!["eth0".to_owned()];
-        ill.add_missing();
-        ill.errors.insert("memory", "no".to_owned());
-        ill.keys = Some(KeyReport {
-            last_error: Some("sysctl is read-only".to_owned()),
-            ..KeyReport::default()
-        });
-        ill.policy_refused = Some("no".to_owned());
-        ill.guard_refused = Some("no".to_owned());
-        assert_eq!(
-            health(&[well, ill]).unwrap_err(),
-            "netns blue: memory: no\n\
-             netns blue: eth0: not attached: `tfo attach` it again\n\
-             netns blue: keys: sysctl is read-only\n\
-             netns blue: policy not in force: no\n\
-             netns blue: guard not in force: no\n"
-        );
     }
 }

@@ -1,4 +1,4 @@
-//! Samples on their way to Prometheus's text.
+//! Samples, and their encoding in Prometheus's text format.
 
 use std::{
     collections::BTreeMap,
@@ -13,28 +13,28 @@ use prometheus::{
         Bucket, Counter, Gauge, Histogram, LabelPair, Metric as Sample, MetricFamily, MetricType,
     },
 };
-use tfo_common::sizes::Sizes;
+use tfo_common::abi::sizes::Sizes;
 
 use super::table::{Kind, Metric};
 
-/// Samples by metric, in the order of the names.
+/// Samples by metric, sorted by name.
 #[derive(Default)]
 pub(super) struct Families(BTreeMap<&'static str, MetricFamily>);
 
 impl Families {
-    /// Adds a sample. `labels` are the values of the metric's labels, in its order; an empty one is left
-    /// out, which to Prometheus is the same.
-    pub(super) fn add(&mut self, metric: &Metric, labels: &[&str], value: impl Number) {
+    /// Adds a sample. `labels` has the values of the metric's labels, in their order. An empty one is left out, which
+    /// means the same to Prometheus.
+    pub(super) fn add(&mut self, metric: &Metric, labels: &[&str], value: impl SampleValue) {
         let mut sample = sample(metric, labels);
         match metric.kind {
             Kind::Counter => {
                 let mut counter = Counter::default();
-                counter.set_value(value.number());
+                counter.set_value(value.into_f64());
                 sample.set_counter(counter);
             }
             Kind::Gauge => {
                 let mut gauge = Gauge::default();
-                gauge.set_value(value.number());
+                gauge.set_value(value.into_f64());
                 sample.set_gauge(gauge);
             }
             Kind::Histogram => unreachable!("{} is a histogram", metric.name),
@@ -42,7 +42,7 @@ impl Families {
         self.push(metric, sample);
     }
 
-    /// Adds a histogram of sizes, which add up to `sum` bytes.
+    /// Adds a histogram of sizes; `sum` is their sum in bytes.
     pub(super) fn add_sizes(&mut self, metric: &Metric, labels: &[&str], sizes: &Sizes, sum: u64) {
         let mut sample = sample(metric, labels);
         let mut count = 0_u64;
@@ -56,7 +56,7 @@ impl Families {
         let mut histogram = Histogram::default();
         histogram.set_bucket(buckets.collect());
         histogram.set_sample_count(count);
-        histogram.set_sample_sum(sum.number());
+        histogram.set_sample_sum(sum.into_f64());
         sample.set_histogram(histogram);
         self.push(metric, sample);
     }
@@ -76,7 +76,7 @@ impl Families {
         family.mut_metric().push(sample);
     }
 
-    /// The text of all of it, and of the process's own metrics.
+    /// Encodes all samples and those of the process itself.
     pub(super) fn text(self) -> String {
         let mut families: Vec<_> = self.0.into_values().collect();
         families.extend(ProcessCollector::for_self().collect());
@@ -103,64 +103,64 @@ fn sample(metric: &Metric, labels: &[&str]) -> Sample {
     sample
 }
 
-/// What can be a sample's value: to Prometheus, all are floating-point numbers.
-pub(super) trait Number {
-    /// The value.
-    fn number(self) -> f64;
+/// A type of sample values. Prometheus's values are floating-point numbers.
+pub(super) trait SampleValue {
+    fn into_f64(self) -> f64;
 }
 
-impl Number for bool {
-    fn number(self) -> f64 {
+impl SampleValue for bool {
+    fn into_f64(self) -> f64 {
         f64::from(u8::from(self))
     }
 }
 
-impl Number for f64 {
-    fn number(self) -> f64 {
+impl SampleValue for f64 {
+    fn into_f64(self) -> f64 {
         self
     }
 }
 
-impl Number for u32 {
-    fn number(self) -> f64 {
+impl SampleValue for u32 {
+    fn into_f64(self) -> f64 {
         self.into()
     }
 }
 
-impl Number for usize {
-    fn number(self) -> f64 {
-        (self as u64).number()
+impl SampleValue for usize {
+    fn into_f64(self) -> f64 {
+        (self as u64).into_f64()
     }
 }
 
-impl Number for u64 {
+impl SampleValue for u64 {
     #[allow(
         clippy::cast_precision_loss,
-        reason = "exact up to 2^53; beyond it, Prometheus knows no better"
+        reason = "exact up to 2^53; larger values lose precision in Prometheus, too"
     )]
-    fn number(self) -> f64 {
+    fn into_f64(self) -> f64 {
         self as f64
     }
 }
 
-impl Number for i64 {
+impl SampleValue for i64 {
     #[allow(
         clippy::cast_precision_loss,
-        reason = "exact up to 2^53; beyond it, Prometheus knows no better"
+        reason = "exact up to 2^53; larger values lose precision in Prometheus, too"
     )]
-    fn number(self) -> f64 {
+    fn into_f64(self) -> f64 {
         self as f64
     }
 }
 
-impl Number for Duration {
-    fn number(self) -> f64 {
+impl SampleValue for Duration {
+    fn into_f64(self) -> f64 {
         self.as_secs_f64()
     }
 }
 
-impl Number for SystemTime {
-    fn number(self) -> f64 {
-        self.duration_since(UNIX_EPOCH).map_or(0.0, Number::number)
+impl SampleValue for SystemTime {
+    fn into_f64(self) -> f64 {
+        self.duration_since(UNIX_EPOCH)
+            .map_or(0.0, SampleValue::into_f64)
     }
 }

@@ -1,4 +1,4 @@
-//! What a host says of its farm, as metrics.
+//! Metrics of the farm.
 
 use super::{
     family::Families,
@@ -7,7 +7,7 @@ use super::{
         FARM_LEADER, FARM_LEFT, FARM_MEMBERS, FARM_PHASE, FARM_REACHABLE, FARM_SKEW,
     },
 };
-use crate::farm::{FarmReport, phase::Phase};
+use crate::farm::{FarmReport, Phase};
 
 const PHASES: [Phase; 3] = [Phase::Activate, Phase::Steady, Phase::Stage];
 
@@ -19,11 +19,11 @@ pub(super) fn add_farm(families: &mut Families, netns: &str, farm: &FarmReport) 
     families.add(&FARM_LEADER, &[netns], farm.leads);
     families.add(&FARM_LEFT, &[netns], farm.left_behind);
     families.add(&FARM_ACKNOWLEDGED, &[netns], farm.acknowledged);
-    if let Some(place) = farm.place {
-        families.add(&FARM_EPOCH, &[netns], place.epoch);
+    if let Some(position) = farm.position {
+        families.add(&FARM_EPOCH, &[netns], position.epoch);
         for phase in PHASES {
             let labels = [netns, &phase.to_string()];
-            families.add(&FARM_PHASE, &labels, place.phase == phase);
+            families.add(&FARM_PHASE, &labels, position.phase == phase);
         }
     }
     if let Some(skew) = farm.skew {
@@ -39,7 +39,7 @@ pub(super) fn add_farm(families: &mut Families, netns: &str, farm: &FarmReport) 
 mod tests {
     use super::*;
     use crate::{
-        farm::phase::Place,
+        farm::Position,
         metrics::{NamespaceFacts, health, render},
     };
 
@@ -50,7 +50,7 @@ mod tests {
                 host: "web-1".to_owned(),
                 prefix: "/tfo/".to_owned(),
                 reachable: true,
-                place: Some(Place {
+                position: Some(Position {
                     epoch: 7,
                     phase: Phase::Stage,
                 }),

@@ -1,25 +1,25 @@
-//! What the guard does, as metrics.
+//! Metrics of the guard.
 
 use std::time::Duration;
 
 use tfo_common::{
     counters::{Counter, Counters},
-    guard::Reaction,
+    guard::GuardAction,
 };
 
 use super::{
-    NamespaceFacts,
+    facts::NamespaceFacts,
     family::Families,
     table::{
         GUARD_COOKIES, GUARD_INTERFACE, GUARD_ON, GUARD_PROOFS, GUARD_REFUSED, GUARD_RULES,
         GUARD_SINCE, GUARD_SWITCHES, GUARD_SYNS,
     },
 };
-use crate::{config::MAX_PORTS, datapath::GuardState};
+use crate::{datapath::GuardState, model::MAX_METRIC_PORTS};
 
-/// What the guard goes by, and whether it is on.
+/// Adds the guard's rules and states.
 pub(super) fn add_guard(families: &mut Families, facts: &NamespaceFacts) {
-    let netns = facts.watch.netns.as_str();
+    let netns = facts.target.netns.as_str();
     families.add(&GUARD_REFUSED, &[netns], facts.guard_refused.is_some());
     if facts.errors.contains_key("guard") {
         return;
@@ -34,9 +34,11 @@ pub(super) fn add_guard(families: &mut Families, facts: &NamespaceFacts) {
     }
 }
 
-/// Rules by port. There may be one for every port: those that are too many are told as one.
+/// Adds the states by rule. There may be 65,536 rules: those beyond [`MAX_METRIC_PORTS`] are added as `other`.
 fn add_ports(families: &mut Families, netns: &str, state: &GuardState) {
-    let (named, others) = state.ports.split_at(state.ports.len().min(MAX_PORTS));
+    let (named, others) = state
+        .ports
+        .split_at(state.ports.len().min(MAX_METRIC_PORTS));
     let mut add = |port: &str, mode: &str, on: bool, switches: u64, since: Option<Duration>| {
         families.add(&GUARD_ON, &[netns, port, mode], on);
         families.add(&GUARD_SWITCHES, &[netns, port], switches);
@@ -65,13 +67,13 @@ fn add_ports(families: &mut Families, netns: &str, state: &GuardState) {
     }
 }
 
-/// What it did on an interface, at a port.
+/// Adds the guard's counters of one interface and port.
 pub(super) fn add_reactions(
     families: &mut Families,
     [netns, name, port]: [&str; 3],
     counts: &Counters,
 ) {
-    for reaction in Reaction::ALL {
+    for reaction in GuardAction::ALL {
         if let Some(counter) = reaction.counter() {
             let labels = [netns, name, port, reaction.name()];
             families.add(&GUARD_SYNS, &labels, counts.get(counter));
@@ -140,7 +142,7 @@ mod tests {
         }
         let many = (1..=70).map(|number| port(number, number == 70));
         let text = render(&[facts(many.collect())]);
-        assert_eq!(text.matches("tfo_guard_on{").count(), MAX_PORTS + 1);
+        assert_eq!(text.matches("tfo_guard_on{").count(), MAX_METRIC_PORTS + 1);
         for series in [
             "tfo_guard_on{port=\"other\"} 1",
             "tfo_guard_switches_total{port=\"other\"} 12",

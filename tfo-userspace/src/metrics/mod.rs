@@ -1,21 +1,22 @@
-//! What one or more network namespaces say, as Prometheus metrics.
+//! Prometheus metrics of one or more network namespaces.
 //!
-//! [`read`] asks one namespace, on a thread that is in it; [`render()`] makes the text of what several said;
-//! [`Server`] serves it. The table of all metrics is [`METRICS`]: one line there is all that a new metric
-//! needs beside its value.
+//! [`read`] reads the facts of one namespace, on a thread in it; [`render()`] makes Prometheus's text of them;
+//! [`Server`] serves it. [`METRICS`] is the table of all metrics: a new one is a line there, and its value.
 
 mod facts;
 mod family;
 mod farm;
 mod guard;
-mod listen;
-mod pages;
+mod handlers;
+mod health;
+mod listener;
 mod render;
 mod server;
 mod table;
 
-pub use facts::{InterfaceFacts, NamespaceFacts, Watch, health, read, unreadable};
-pub use listen::{Listen, ListenError};
+pub use facts::{InterfaceFacts, NamespaceFacts, ScrapeTarget, read, unreadable};
+pub use health::health;
+pub use listener::ListenError;
 pub use render::render;
 pub use server::Server;
 pub use table::{Kind, METRICS, Metric};

@@ -1,15 +1,14 @@
-//! What namespaces say, as metrics.
+//! Renders the facts of namespaces as metrics.
 
 use std::time::{Duration, SystemTime};
 
 use tfo_common::{
+    abi::{COUNTER_SLOTS, LAYOUT_VERSION},
     counters::{Counter, Counters},
-    maps::{COUNTER_SLOTS, LAYOUT_VERSION},
 };
 
 use super::{
-    InterfaceFacts, NamespaceFacts,
-    facts::PARTS,
+    facts::{InterfaceFacts, NamespaceFacts, PARTS},
     family::Families,
     farm::add_farm,
     guard::{add_guard, add_reactions},
@@ -23,9 +22,9 @@ use super::{
 };
 use crate::datapath::{Snapshot, slug};
 
-/// The kernel's counters that are told: those of Fast Open, those of the client's side too, and what
-/// keeps Fast Open from being taken.
-const OF_KERNEL: [&str; 15] = [
+/// The kernel's counters that are exported: those of Fast Open, as a server and as a client, and those of conditions
+/// that turn it off.
+const KERNEL_COUNTERS: [&str; 15] = [
     "TCPFastOpenActive",
     "TCPFastOpenActiveFail",
     "TCPFastOpenPassive",
@@ -43,7 +42,7 @@ const OF_KERNEL: [&str; 15] = [
     "TCPReqQFullDrop",
 ];
 
-/// Prometheus's text format, version 0.0.4, of what these namespaces say and of this process.
+/// The metrics of these namespaces and of this process, in Prometheus's text format, version 0.0.4.
 pub fn render(namespaces: &[NamespaceFacts]) -> String {
     let mut families = Families::default();
     let layout = LAYOUT_VERSION.to_string();
@@ -55,10 +54,10 @@ pub fn render(namespaces: &[NamespaceFacts]) -> String {
         add_policy(&mut families, facts);
         add_guard(&mut families, facts);
         if let Some(farm) = &facts.farm {
-            add_farm(&mut families, &facts.watch.netns, farm);
+            add_farm(&mut families, &facts.target.netns, farm);
         }
         for interface in &facts.interfaces {
-            add_interface(&mut families, &facts.watch.netns, interface);
+            add_interface(&mut families, &facts.target.netns, interface);
             if let Some(counters) = &interface.counters {
                 add_ports(&mut families, facts, &interface.name, counters);
             }
@@ -69,9 +68,9 @@ pub fn render(namespaces: &[NamespaceFacts]) -> String {
 }
 
 fn add_kernel(families: &mut Families, facts: &NamespaceFacts) {
-    let netns = facts.watch.netns.as_str();
-    for name in OF_KERNEL {
-        // A row that an older kernel lacks.
+    let netns = facts.target.netns.as_str();
+    for name in KERNEL_COUNTERS {
+        // An older kernel lacks some of them.
         if let Some(value) = facts.kernel.as_ref().and_then(|kernel| kernel.get(name)) {
             families.add(&KERNEL, &[netns, name], value);
         }
@@ -92,7 +91,7 @@ fn add_kernel(families: &mut Families, facts: &NamespaceFacts) {
 }
 
 fn add_keys(families: &mut Families, facts: &NamespaceFacts) {
-    let netns = facts.watch.netns.as_str();
+    let netns = facts.target.netns.as_str();
     let report = facts.keys.as_ref();
     let primary = report.and_then(|report| report.primary);
     let primary = primary.or(facts.fingerprints.first().copied());
@@ -100,7 +99,7 @@ fn add_keys(families: &mut Families, facts: &NamespaceFacts) {
     let source = report.map_or("", |report| report.source);
     families.add(&KEY_INFO, &[netns, source, &primary], true);
     let since = report.and_then(|report| report.since);
-    // A clock that was set back makes keys that are new, not ones of the future.
+    // After the clock was set back, the age is 0 and not negative.
     let age = since.map(|since| since.elapsed().unwrap_or(Duration::ZERO));
     if let Some(age) = age.or(facts.keys_age) {
         families.add(&KEY_AGE, &[netns], age);
@@ -118,7 +117,7 @@ fn add_keys(families: &mut Families, facts: &NamespaceFacts) {
 }
 
 fn add_policy(families: &mut Families, facts: &NamespaceFacts) {
-    let netns = facts.watch.netns.as_str();
+    let netns = facts.target.netns.as_str();
     if let Some(policy) = facts.policy {
         families.add(&POLICY_RULES, &[netns], policy.rules);
         families.add(&POLICY_DRY_RUN, &[netns], policy.dry_run);
@@ -135,7 +134,7 @@ fn add_interface(families: &mut Families, netns: &str, facts: &InterfaceFacts) {
         families.add(&INTERFACE, &[netns, name, &mode, &mirror], true);
     }
     if let Some(counters) = &facts.counters {
-        for counter in Counter::ALL.into_iter().filter(|it| !is_apart(*it)) {
+        for counter in Counter::ALL.into_iter().filter(|it| !has_own_family(*it)) {
             let metric = if Counter::REASONS.contains(&counter) {
                 &REASONS
             } else {
@@ -164,29 +163,30 @@ fn add_interface(families: &mut Families, netns: &str, facts: &InterfaceFacts) {
     }
 }
 
-/// The ports that were asked for, and the rest as one. Without any there is nothing to tell apart.
+/// Adds the counters of the target's ports, and of all others as `other`. Without any, adds those of all ports with no
+/// `port` label.
 fn add_ports(families: &mut Families, facts: &NamespaceFacts, name: &str, counters: &Snapshot) {
-    let watch = &facts.watch;
-    if watch.ports.is_empty() {
-        let labels = [&watch.netns, name, ""];
+    let target = &facts.target;
+    if target.ports.is_empty() {
+        let labels = [&target.netns, name, ""];
         add_actions(families, labels, &counters.total);
         return add_reactions(families, labels, &counters.total);
     }
     let mut add = |port: &str, counts: &Counters| {
-        add_actions(families, [&watch.netns, name, port], counts);
-        add_reactions(families, [&watch.netns, name, port], counts);
-        for counter in Counter::ALL.into_iter().filter(|it| !is_apart(*it)) {
-            let labels = [&watch.netns, name, port, counter.name()];
+        add_actions(families, [&target.netns, name, port], counts);
+        add_reactions(families, [&target.netns, name, port], counts);
+        for counter in Counter::ALL.into_iter().filter(|it| !has_own_family(*it)) {
+            let labels = [&target.netns, name, port, counter.name()];
             families.add(&PORT, &labels, counts.get(counter));
         }
     };
     let mut other = counters.other;
     for (port, counts) in &counters.ports {
-        if !watch.ports.contains(port) {
+        if !target.ports.contains(port) {
             other += *counts;
         }
     }
-    for port in &watch.ports {
+    for port in &target.ports {
         let none = Counters::default();
         let counts = counters.ports.get(port).unwrap_or(&none);
         add(&port.to_string(), counts);
@@ -194,14 +194,14 @@ fn add_ports(families: &mut Families, facts: &NamespaceFacts, name: &str, counte
     add("other", &other);
 }
 
-/// Families of their own tell these.
-fn is_apart(counter: Counter) -> bool {
+/// Whether a counter has a metric family of its own.
+fn has_own_family(counter: Counter) -> bool {
     Counter::POLICY.contains(&counter)
         || Counter::DRY_RUN.contains(&counter)
         || Counter::GUARD.contains(&counter)
 }
 
-/// What policies did, or would have done, and why.
+/// Adds the actions of policies and their causes, carried out and dry run.
 fn add_actions(families: &mut Families, [netns, name, port]: [&str; 3], counts: &Counters) {
     for (counters, actions, causes) in [
         (Counter::POLICY, &POLICY_ACTIONS, &POLICY_CAUSES),
@@ -220,7 +220,7 @@ fn add_actions(families: &mut Families, [netns, name, port]: [&str; 3], counts: 
 }
 
 fn add_scrape(families: &mut Families, facts: &NamespaceFacts) {
-    let netns = facts.watch.netns.as_str();
+    let netns = facts.target.netns.as_str();
     families.add(&READ_TIME, &[netns], facts.took);
     for part in PARTS {
         let failed = facts.errors.contains_key(part);
@@ -231,7 +231,7 @@ fn add_scrape(families: &mut Families, facts: &NamespaceFacts) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{keys::KeyReport, metrics::Watch};
+    use crate::{keys::KeyReport, metrics::ScrapeTarget};
 
     /// The value of a series in `text`.
     fn value<'a>(text: &'a str, series: &str) -> Option<&'a str> {
@@ -243,9 +243,9 @@ mod tests {
     fn what_the_keeper_of_the_keys_says_is_told() {
         let next = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
         let facts = NamespaceFacts {
-            watch: Watch {
+            target: ScrapeTarget {
                 netns: "blue".to_owned(),
-                ..Watch::default()
+                ..ScrapeTarget::default()
             },
             keys_age: Some(Duration::from_secs(7)),
             keys: Some(KeyReport {
@@ -269,14 +269,14 @@ mod tests {
                 r#"tfo_key_next_rotation_timestamp_seconds{netns="blue"}"#,
                 "2000000000",
             ),
-            // Of the other namespace, the controller's own.
+            // The other namespace, the controller's own, has no netns label.
             (r#"tfo_scrape_error{part="keys"}"#, "0"),
         ] {
             assert_eq!(value(&text, series), Some(expected), "{series}\n{text}");
         }
         assert_eq!(value(&text, "tfo_key_rotations_total"), None);
 
-        // What the keeper knows goes before what is pinned; a clock that was set back makes no negative age.
+        // The keeper's report takes precedence over the pinned age; a clock that was set back gives age 0.
         let mut facts = facts;
         if let Some(report) = &mut facts.keys {
             report.since = Some(SystemTime::now() + Duration::from_secs(60));

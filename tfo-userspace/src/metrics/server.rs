@@ -1,4 +1,4 @@
-//! The server of metrics: HTTP/1, bounded whatever clients do.
+//! The metrics server: HTTP/1, with bounds on connections, time and memory.
 
 use std::{collections::VecDeque, convert::Infallible, io, sync::Arc, time::Duration};
 
@@ -11,24 +11,25 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    Listen, ListenError, NamespaceFacts,
-    listen::{Listener, Stream},
-    pages::Pages,
+    facts::NamespaceFacts,
+    handlers::Handlers,
+    listener::{ListenError, Listener, Stream},
 };
+use crate::model::ListenAddress;
 
-/// Most connections at a time. Where there is one more, the oldest is closed: one that asks and reads is
-/// served in milliseconds, so that the oldest are those that do not.
-const MOST_CONNECTIONS: usize = 16;
-/// How long a client may take to send its request's head.
-const HEAD_LIMIT: Duration = Duration::from_secs(2);
-/// How long a connection may last. Each has one request.
-const LIMIT: Duration = Duration::from_secs(10);
-/// Most bytes of a request's head; it is the least that hyper takes.
-const HEAD_SIZE: usize = 8 << 10;
-/// How long to wait where a connection cannot be accepted, for want of descriptors or memory.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Most connections at a time. One more closes the oldest: a client that sends its request is served in
+/// milliseconds, so the oldest connections are idle ones.
+const MAX_CONNECTIONS: usize = 16;
+/// Time for a client to send the head of its request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for a connection, which carries one request.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most bytes of a request's head: the least that hyper allows.
+const MAX_HEAD_LEN: usize = 8 << 10;
+/// Pause after accept(2) failed for lack of descriptors or memory.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// A server that listens, and answers once [`Server::serve`] runs.
+/// A listening server. It answers requests once [`Server::serve`] runs.
 pub struct Server(Listener);
 
 impl Server {
@@ -36,59 +37,59 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ListenError`] where the address is taken, or may not be had.
-    pub async fn bind(listen: &Listen) -> Result<Self, ListenError> {
-        Listener::bind(listen).await.map(Self)
+    /// [`ListenError`] where the address is taken or cannot be bound.
+    pub async fn bind(address: &ListenAddress) -> Result<Self, ListenError> {
+        Listener::bind(address).await.map(Self)
     }
 
-    /// Where it listens; the port too, where 0 was asked for.
+    /// The address, with the port that the kernel chose where 0 was asked for.
     ///
     /// # Errors
     ///
-    /// As getsockname(2).
-    pub fn address(&self) -> io::Result<Listen> {
+    /// getsockname(2) failed.
+    pub fn address(&self) -> io::Result<ListenAddress> {
         self.0.address()
     }
 
-    /// Serves for ever what `facts` gives, which is asked at most once a second. Dropped, it closes all
-    /// connections, and removes the socket of a path.
+    /// Serves the facts that `facts` reads, at most once a second, for ever. Dropping the future closes all
+    /// connections and removes the file of a UNIX socket.
     pub async fn serve<F, R>(self, facts: F) -> Infallible
     where
         F: Fn() -> R + Send + Sync + 'static,
         R: Future<Output = Vec<NamespaceFacts>> + Send + 'static,
     {
-        let pages = Arc::new(Pages::new(facts));
+        let handlers = Arc::new(Handlers::new(facts));
         let mut connections = Connections::default();
         loop {
             match self.0.accept().await {
-                Ok(stream) => connections.add(connection(stream, Arc::clone(&pages))),
+                Ok(stream) => connections.add(connection(stream, Arc::clone(&handlers))),
                 Err(error) => {
                     warn!("metrics: cannot accept a connection: {error}");
-                    sleep(PAUSE).await;
+                    sleep(ACCEPT_RETRY).await;
                 }
             }
         }
     }
 }
 
-/// One request and its answer.
-async fn connection<F, R>(stream: Box<dyn Stream>, pages: Arc<Pages<F>>)
+/// Serves one request.
+async fn connection<F, R>(stream: Box<dyn Stream>, handlers: Arc<Handlers<F>>)
 where
     F: Fn() -> R,
     R: Future<Output = Vec<NamespaceFacts>>,
 {
-    let service = service_fn(|request| pages.answer(request));
+    let service = service_fn(|request| handlers.answer(request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
-        .max_buf_size(HEAD_SIZE)
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_LEN)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    // Whatever a client does wrong is its own affair: there is no one to tell.
-    drop(timeout(LIMIT, connection).await);
+    // A client's errors are not logged: it could fill the log with them.
+    drop(timeout(CONNECTION_TIMEOUT, connection).await);
 }
 
-/// The open ones, oldest first. Closed on drop.
+/// The open connections, oldest first. Closed on drop.
 #[derive(Default)]
 struct Connections {
     tasks: JoinSet<()>,
@@ -99,7 +100,7 @@ impl Connections {
     fn add(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
         while self.tasks.try_join_next().is_some() {}
         self.open.retain(|task| !task.is_finished());
-        while self.open.len() >= MOST_CONNECTIONS {
+        while self.open.len() >= MAX_CONNECTIONS {
             self.open.pop_front().inspect(AbortHandle::abort);
         }
         self.open.push_back(self.tasks.spawn(connection));

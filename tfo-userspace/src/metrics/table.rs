@@ -1,26 +1,26 @@
 //! The table of all metrics.
 
-/// What a metric's value is.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It grows, and begins anew at 0 now and then.
+    /// Monotonic, with resets to 0.
     Counter,
-    /// It is what it is now.
+    /// A value that may go up and down.
     Gauge,
-    /// Counts by size.
+    /// Counts by upper bound of the size.
     Histogram,
 }
 
-/// A metric, whatever its values.
+/// A metric family.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
-    /// Its name.
+    /// The family's name.
     pub name: &'static str,
-    /// What its value is.
+    /// The type of its values.
     pub kind: Kind,
-    /// Its labels. One that has no value for a sample is left out.
+    /// The names of its labels. A sample leaves out those without a value.
     pub labels: &'static [&'static str],
-    /// What it says, in one line.
+    /// The help text: one line, without a full stop.
     pub help: &'static str,
 }
 
@@ -33,13 +33,13 @@ macro_rules! metrics {
             help: $help,
         };)*
 
-        /// All metrics but those of the process itself, which bear the usual names (`process_...`).
+        /// All metrics but `process_...`, those of the process itself.
         pub const METRICS: &[Metric] = &[$($constant,)*];
     };
 }
 
-// The kernel's names are values of a label, not parts of names: Prometheus's own lint (`promtool check
-// metrics`) takes no capitals in names. `TCPFastOpenPassive` is found by grep either way.
+// The kernel's names are values of a label, not parts of metric names: Prometheus's lint (`promtool check metrics`)
+// allows no capitals there. `TCPFastOpenPassive` is found by grep either way.
 metrics! {
     BUILD_INFO Gauge "tfo_build_info" ["version" "layout"]
         "1; the version of tfo, and of the layout of what it pins",

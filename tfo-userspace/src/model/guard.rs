@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tfo_common::{
-    guard::{GuardPort, GuardRule, Mode},
-    maps::DEFAULT_PORT,
-    policy::Rate,
+    abi::DEFAULT_PORT,
+    guard::{GuardMode, GuardPort, GuardRule},
+    rate::Rate,
 };
 
 /// A guard. The default guards no port.
@@ -25,10 +25,10 @@ pub struct Guard {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortGuard {
     /// Always, never, or during a flood.
-    pub mode: Mode,
-    /// With [`Mode::Auto`]: the rate of SYNs without a valid cookie above which the port is flooded.
+    pub mode: GuardMode,
+    /// With [`GuardMode::Auto`]: the rate of SYNs without a valid cookie above which the port is flooded.
     pub above: Rate,
-    /// With [`Mode::Auto`]: time for which the port stays guarded after a flood.
+    /// With [`GuardMode::Auto`]: time for which the port stays guarded after a flood.
     pub quiet: Duration,
 }
 
@@ -50,7 +50,7 @@ impl Default for Guard {
 impl Default for PortGuard {
     fn default() -> Self {
         Self {
-            mode: Mode::Off,
+            mode: GuardMode::Off,
             above: Rate {
                 per_second: 1000,
                 burst: 1000,
@@ -74,7 +74,7 @@ impl PortGuard {
     /// Reads it from `GUARD_PORTS`.
     pub(crate) fn of_rule(rule: &GuardRule) -> Self {
         Self {
-            mode: Mode::from_number(rule.mode),
+            mode: GuardMode::from_number(rule.mode),
             above: rule.above,
             quiet: Duration::from_nanos(rule.quiet),
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use blake2::{Blake2s256, Digest as _};
-use tfo_common::cookie::{Key, KeySet};
+use tfo_common::fastopen::{Key, KeySet};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Hexadecimal digits per group, and groups per key.
@@ -116,6 +116,15 @@ impl KeyPair {
     /// Never: a set has room for two keys.
     pub fn to_set(&self) -> KeySet {
         KeySet::new(self.keys()).expect("a set has room for two keys")
+    }
+
+    /// The fingerprints of the pair: `primary 01234567, backup 89abcdef`.
+    pub fn describe(&self) -> String {
+        let primary = Fingerprint::of(&self.primary);
+        match &self.backup {
+            Some(backup) => format!("primary {primary}, backup {}", Fingerprint::of(backup)),
+            None => format!("primary {primary}"),
+        }
     }
 
     /// All zeros: the kernel has no key yet.

@@ -4,6 +4,7 @@
 
 mod guard;
 mod key_pair;
+mod metrics;
 mod policy;
 mod prefix;
 mod rate;
@@ -12,6 +13,7 @@ mod settings;
 pub use guard::{Guard, PortGuard, PortState};
 pub(crate) use key_pair::random_key;
 pub use key_pair::{Fingerprint, KeyPair, KeyTextError};
+pub use metrics::{ListenAddress, ListenAddressError, MAX_METRIC_PORTS};
 pub use policy::{LimitedSources, Lists, Policy, PortPolicy};
 pub use prefix::Prefix;
 pub use rate::{format_rate, parse_rate};
@@ -19,7 +21,7 @@ pub use settings::{AttachMode, Mirror, ModeChoice, Settings, SourceLimits};
 
 #[cfg(test)]
 pub(crate) mod testing {
-    use tfo_common::cookie::Key;
+    use tfo_common::fastopen::Key;
 
     use super::KeyPair;
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use tfo_common::{
-    maps::DEFAULT_PORT,
+    abi::DEFAULT_PORT,
     policy::{Action, Class, Limit, Rule},
-    sources::SourceSettings,
+    wire::addresses::PrefixMask,
 };
 
 use super::Prefix;
@@ -91,7 +91,7 @@ impl PortPolicy {
             denied: self.denied as u8,
             no_cookie: self.no_cookie as u8,
             dry_run: self.dry_run.into(),
-            sources: SourceSettings::new(sources.v4, sources.v6),
+            sources: PrefixMask::new(sources.v4, sources.v6),
             limits: self.limits,
             ..Rule::PASS
         }

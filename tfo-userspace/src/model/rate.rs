@@ -1,6 +1,6 @@
 //! Text of a [`Rate`]: `100/s`, `100/s burst 500`, `unlimited`.
 
-use tfo_common::policy::Rate;
+use tfo_common::rate::Rate;
 
 /// Most per second. [`Rate::take`] counts in whole nanoseconds between two SYNs: a greater rate would be unlimited.
 const MAX_PER_SECOND: u32 = 1_000_000_000;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tfo_common::{maps::DEFAULT_SOURCES, sources::SourceSettings};
+use tfo_common::{abi::DEFAULT_SOURCES, wire::addresses::PrefixMask};
 
 /// The source of a SYN's outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -47,11 +47,11 @@ impl Default for SourceLimits {
 }
 
 impl SourceLimits {
-    /// The constant `SOURCE_SETTINGS` of the programs.
-    pub(crate) fn constant(self) -> SourceSettings {
+    /// The constant `SOURCE_MASK` of the programs.
+    pub(crate) fn constant(self) -> PrefixMask {
         match self.max {
-            0 => SourceSettings::OFF,
-            _ => SourceSettings::new(self.v4, self.v6),
+            0 => PrefixMask::OFF,
+            _ => PrefixMask::new(self.v4, self.v6),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Sources by name: files of prefixes.
+//! The files of the allow list and the deny list.
 
 use std::{
     fs, io,
@@ -8,17 +8,17 @@ use std::{
 use crate::model::{Lists, Prefix};
 
 /// Most prefixes on both lists together.
-pub(crate) const MAX: usize = 1 << 20;
+const MAX_PREFIXES: usize = 1 << 20;
 
-/// Why a list was not taken.
+/// Why a list was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
-    /// The file cannot be read.
+    /// The file cannot be read, or is not UTF-8.
     #[error("list {path}: {source}", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// The kernel's word.
+        /// The cause.
         source: io::Error,
     },
     /// A line is no prefix.
@@ -26,21 +26,21 @@ pub enum ListError {
     Line {
         /// The file.
         path: PathBuf,
-        /// The line's number.
+        /// Its number, from 1.
         line: usize,
-        /// What is wrong, and what would be right.
+        /// The mistake and its remedy.
         message: String,
     },
-    /// There are too many.
-    #[error("list {path} makes it {number} prefixes: at most {MAX} can be kept", path = path.display())]
+    /// The lists have too many prefixes.
+    #[error("list {path} makes it {number} prefixes: both lists together take at most {MAX_PREFIXES}", path = path.display())]
     TooMany {
         /// The file.
         path: PathBuf,
-        /// How many there are.
+        /// Prefixes on both lists.
         number: usize,
     },
     /// A prefix is on both lists.
-    #[error("{prefix} is on the allow list and on the deny list: take it from one of them")]
+    #[error("{prefix} is on the allow list and on the deny list: remove it from one of them")]
     Both {
         /// The prefix.
         prefix: Prefix,
@@ -48,7 +48,7 @@ pub enum ListError {
 }
 
 impl Lists {
-    /// Reads the files: a prefix or an address on each line, `#` before what is not to be read.
+    /// Reads the files: a prefix or an address on each line; `#` begins a comment.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl Lists {
         Self::default().with(allow, deny)
     }
 
-    /// These, but for those of which there is a file.
+    /// These lists, with those replaced for which a file is given.
     ///
     /// # Errors
     ///
@@ -65,10 +65,10 @@ impl Lists {
     pub fn with(mut self, allow: Option<&Path>, deny: Option<&Path>) -> Result<Self, ListError> {
         if let Some(path) = allow {
             let others = if deny.is_some() { 0 } else { self.deny.len() };
-            self.allow = file(path, others)?;
+            self.allow = read_file(path, others)?;
         }
         if let Some(path) = deny {
-            self.deny = file(path, self.allow.len())?;
+            self.deny = read_file(path, self.allow.len())?;
         }
         let twice = |prefix: &&Prefix| self.allow.binary_search(prefix).is_ok();
         match self.deny.iter().find(twice) {
@@ -78,19 +78,19 @@ impl Lists {
     }
 }
 
-/// The prefixes of a file, each once, in order.
-fn file(path: &Path, others: usize) -> Result<Vec<Prefix>, ListError> {
-    let text = fs::read_to_string(path).map_err(|source| ListError::Read {
+/// Reads the prefixes of a file, sorted and without duplicates. `others` is the number on the other list.
+fn read_file(path: &Path, others: usize) -> Result<Vec<Prefix>, ListError> {
+    let content = fs::read_to_string(path).map_err(|source| ListError::Read {
         path: path.to_owned(),
         source,
     })?;
     let mut prefixes = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let said = line.split('#').next().unwrap_or_default().trim();
-        if said.is_empty() {
+    for (index, line) in content.lines().enumerate() {
+        let text = line.split('#').next().unwrap_or_default().trim();
+        if text.is_empty() {
             continue;
         }
-        prefixes.push(said.parse().map_err(|message| ListError::Line {
+        prefixes.push(text.parse().map_err(|message| ListError::Line {
             path: path.to_owned(),
             line: index + 1,
             message,
@@ -99,7 +99,7 @@ fn file(path: &Path, others: usize) -> Result<Vec<Prefix>, ListError> {
     prefixes.sort_unstable();
     prefixes.dedup();
     let number = prefixes.len() + others;
-    if number > MAX {
+    if number > MAX_PREFIXES {
         let path = path.to_owned();
         return Err(ListError::TooMany { path, number });
     }

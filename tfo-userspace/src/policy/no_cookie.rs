@@ -1,14 +1,15 @@
-//! Listeners that need no cookie: without its option, a SYN's data is taken there as it is with it.
+//! Rules that rewrite the option at listeners that accept data without a cookie: removing the option keeps no data out
+//! there.
 
 use tfo_common::policy::Action;
 
 use crate::{
-    datapath::{self, ListeningSocket},
-    kernel::sysctl,
+    datapath::ListeningSocket,
+    kernel::sysctl::Mode,
     model::{Policy, PortPolicy},
 };
 
-/// A rule rewrites options where that keeps no data out.
+/// A rule rewrites the Fast Open option where the listener accepts data without it.
 #[derive(Debug, thiserror::Error)]
 #[error("{}; {}", self.found(), self.remedy())]
 pub struct NoCookieError {
@@ -19,17 +20,17 @@ pub struct NoCookieError {
 }
 
 impl NoCookieError {
-    /// What is so.
+    /// The rule, and why it has no effect.
     pub fn found(&self) -> String {
         let rule = match self.port {
             Some(port) => format!("the rule of port {port}"),
             None => "the default rule".to_owned(),
         };
         let cause = &self.cause;
-        format!("{rule} rewrites Fast Open options, which keeps no data out there: {cause}")
+        format!("{rule} rewrites Fast Open options, which does not keep data out: {cause}")
     }
 
-    /// What to do about it.
+    /// The flag or the line of the file to add.
     pub fn remedy(&self) -> String {
         let section = match self.port {
             Some(port) => format!("port.{port}"),
@@ -43,25 +44,23 @@ impl NoCookieError {
 }
 
 impl Policy {
-    /// Refuses rules that rewrite where data is taken without a cookie, in the calling thread's namespace.
-    /// What the kernel does not show is held against nothing: the data path then leaves such SYNs as they are.
+    /// Whether any rule rewrites options, so that [`Self::check_listeners`] may fail. Listing the listeners loads a
+    /// program; a policy for which this is `false` does not need them.
+    pub fn needs_cookies(&self) -> bool {
+        let denies = !self.lists.deny.is_empty();
+        let mut rules = std::iter::once(&self.default).chain(self.ports.values());
+        rules.any(|rule| rule.needs_cookies(denies))
+    }
+
+    /// Refuses rules that rewrite options at listeners that accept data without a cookie: all of them with bit 0x200 of
+    /// `mode`, `net.ipv4.tcp_fastopen`; else those of `sockets` that have set `TCP_FASTOPEN_NO_COOKIE`.
     ///
     /// # Errors
     ///
-    /// [`NoCookieError`]
-    pub fn check_listeners(&self) -> Result<(), NoCookieError> {
-        let denies = !self.lists.deny.is_empty();
-        let all = std::iter::once(&self.default).chain(self.ports.values());
-        if !all.into_iter().any(|rule| rule.needs_cookies(denies)) {
-            return Ok(());
-        }
-        let mode = sysctl::mode().unwrap_or(sysctl::Mode(0));
-        self.check_against(mode, &datapath::listeners().unwrap_or_default())
-    }
-
-    pub(crate) fn check_against(
+    /// [`NoCookieError`] for the first such rule.
+    pub fn check_listeners(
         &self,
-        mode: sysctl::Mode,
+        mode: Mode,
         sockets: &[ListeningSocket],
     ) -> Result<(), NoCookieError> {
         let denies = !self.lists.deny.is_empty();
@@ -72,7 +71,7 @@ impl Policy {
                 return Err(NoCookieError {
                     port,
                     cause: format!(
-                        "net.ipv4.tcp_fastopen = {} has bit 0x200, so listeners take data without a cookie",
+                        "net.ipv4.tcp_fastopen = {} has bit 0x200, so listeners accept data without a cookie",
                         mode.0
                     ),
                     remedy: "clear the bit",
@@ -89,10 +88,10 @@ impl Policy {
                 return Err(NoCookieError {
                     port,
                     cause: format!(
-                        "the listener {} takes data without a cookie (TCP_FASTOPEN_NO_COOKIE)",
+                        "the listener {} accepts data without a cookie (TCP_FASTOPEN_NO_COOKIE)",
                         socket.address
                     ),
-                    remedy: "have the application not set it",
+                    remedy: "configure the application not to set it",
                 });
             }
         }
@@ -101,7 +100,7 @@ impl Policy {
 }
 
 impl PortPolicy {
-    /// Whether it rewrites, and says nothing of what to do where no cookie is needed.
+    /// Whether the rule rewrites options and does not drop in their place where no cookie is needed.
     fn needs_cookies(&self, denies: bool) -> bool {
         self.no_cookie != Action::Drop && self.rewrites(denies)
     }
@@ -109,10 +108,13 @@ impl PortPolicy {
 
 #[cfg(test)]
 mod tests {
-    use tfo_common::policy::{Class, Limit, Rate};
+    use tfo_common::{
+        policy::{Class, Limit},
+        rate::Rate,
+    };
 
     use super::*;
-    use crate::{datapath::FastOpenState, kernel::sysctl::Mode};
+    use crate::datapath::FastOpenState;
 
     const ORDINARY: Mode = Mode(0x3);
     const NO_COOKIE: Mode = Mode(0x203);
@@ -161,7 +163,7 @@ mod tests {
             (bad(Action::Drop), true),
             (bad(Action::Reissue), false),
             (bad(Action::Fallback), false),
-            // Those over the limit are dropped.
+            // SYNs over this limit are dropped.
             (limited(Class::Bad), true),
             (limited(Class::Valid), false),
             (limited(Class::Data), false),
@@ -169,21 +171,25 @@ mod tests {
             (rule(|rule| rule.denied = Action::Fallback), true),
         ] {
             let case = format!("{policy:?}");
-            assert!(policy.check_against(ORDINARY, &[]).is_ok(), "{case}");
-            assert_eq!(policy.check_against(NO_COOKIE, &[]).is_ok(), fits, "{case}");
+            assert!(policy.check_listeners(ORDINARY, &[]).is_ok(), "{case}");
+            assert_eq!(
+                policy.check_listeners(NO_COOKIE, &[]).is_ok(),
+                fits,
+                "{case}"
+            );
             let one = |port, no_cookie| [listener(port, no_cookie)];
             assert_eq!(
-                policy.check_against(ORDINARY, &one(443, true)).is_ok(),
+                policy.check_listeners(ORDINARY, &one(443, true)).is_ok(),
                 fits
             );
-            assert!(policy.check_against(ORDINARY, &one(443, false)).is_ok());
-            // The default rule is the one that holds there.
-            assert!(policy.check_against(ORDINARY, &one(80, true)).is_ok());
+            assert!(policy.check_listeners(ORDINARY, &one(443, false)).is_ok());
+            // The default rule applies there.
+            assert!(policy.check_listeners(ORDINARY, &one(80, true)).is_ok());
             let mut drops = policy;
             if let Some(rule) = drops.ports.get_mut(&443) {
                 rule.no_cookie = Action::Drop;
             }
-            assert!(drops.check_against(NO_COOKIE, &one(443, true)).is_ok());
+            assert!(drops.check_listeners(NO_COOKIE, &one(443, true)).is_ok());
         }
     }
 
@@ -191,7 +197,7 @@ mod tests {
     fn the_refusal_names_rule_cause_and_remedy() {
         let mut policy = rule(|rule| rule.actions[Class::Bad as usize] = Action::Reissue);
         let error = policy
-            .check_against(NO_COOKIE, &[])
+            .check_listeners(NO_COOKIE, &[])
             .unwrap_err()
             .to_string();
         for part in [
@@ -204,7 +210,7 @@ mod tests {
             assert!(error.contains(part), "{part}: {error}");
         }
         policy.default.actions[Class::Valid as usize] = Action::Fallback;
-        let error = policy.check_against(ORDINARY, &[listener(80, true)]);
+        let error = policy.check_listeners(ORDINARY, &[listener(80, true)]);
         let error = error.unwrap_err().to_string();
         for part in [
             "default rule",

@@ -1,4 +1,4 @@
-//! What the service may still do once it is attached.
+//! The capabilities of a thread after it has attached.
 
 use std::io;
 
@@ -8,26 +8,26 @@ use rustix::thread::{
     set_no_new_privs,
 };
 
-/// Rotating makes a map (`CAP_BPF`) and writes a sysctl of the namespace (`CAP_NET_ADMIN`); attaching to
-/// an interface that appears later, or that a reload adds, takes both and `CAP_PERFMON`, with which the
-/// verifier lets a program read the kernel's sockets.
+/// A rotation creates a map (`CAP_BPF`) and writes a sysctl of the namespace (`CAP_NET_ADMIN`). Attaching to an
+/// interface that appears later, or that a reload adds, takes both and `CAP_PERFMON`, which lets a program read the
+/// kernel's sockets.
 const KEPT: CapabilitySet = CapabilitySet::BPF
     .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::PERFMON);
 
-/// Drops all others from the calling thread, for good: also from what a program that it starts could get.
-/// Threads that it starts later have no more. Gives what is left.
+/// Drops all other capabilities of the calling thread for good, of programs that it starts and of threads that it starts
+/// later. Gives the names of those that are left.
 ///
 /// # Errors
 ///
-/// As capset(2) and prctl(2).
+/// capset(2) or prctl(2) failed.
 pub(super) fn drop_others() -> io::Result<Vec<String>> {
     clear_ambient_capability_set()?;
     let has = capabilities(None)?;
-    // Without CAP_SETPCAP the bounding set stays; no_new_privs makes it meaningless.
+    // Without CAP_SETPCAP the bounding set stays; no_new_privs makes it ineffective.
     if has.effective.contains(CapabilitySet::SETPCAP) {
         for each in CapabilitySet::all().difference(KEPT).iter() {
-            // A kernel may be older than the last of them.
+            // An older kernel lacks the last of them.
             if capability_is_in_bounding_set(each).unwrap_or(false) {
                 remove_capability_from_bounding_set(each)?;
             }

@@ -15,16 +15,16 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-/// Logs this program from `info` on, more with `-v`, and of the libraries only what goes wrong.
+/// Starts logging: of this program from `info` on, or more with `-v`; of libraries errors only.
 ///
-/// For the journal, lines bear their priority in front, as sd-daemon(3) says, and no time: it has its own.
+/// Lines to the journal begin with their priority, as in sd-daemon(3), and have no time: the journal adds its own.
 pub fn start(verbose: u8) {
     let level = match verbose {
         0 => LevelFilter::INFO,
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    // Also the library and the data path: "tfo" begins their names.
+    // A prefix: it covers the library and the data path, too.
     let targets = Targets::new()
         .with_default(LevelFilter::ERROR)
         .with_target("tfo", level);
@@ -39,7 +39,7 @@ pub fn start(verbose: u8) {
     tracing_subscriber::registry().with(lines).init();
 }
 
-/// Whether standard error goes to the journal: `JOURNAL_STREAM` holds its device and inode then.
+/// Whether standard error is the journal, whose device and inode systemd puts into `JOURNAL_STREAM`.
 fn is_journal() -> bool {
     let (Ok(stream), Ok(stderr)) = (env::var("JOURNAL_STREAM"), fstat(io::stderr())) else {
         return false;
@@ -47,7 +47,7 @@ fn is_journal() -> bool {
     stream == format!("{}:{}", stderr.st_dev, stderr.st_ino)
 }
 
-/// Writes lines with their priority.
+/// Writes lines with their priority in front.
 struct Journal;
 
 impl<'a> MakeWriter<'a> for Journal {

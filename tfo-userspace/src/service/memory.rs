@@ -1,10 +1,10 @@
-//! The service's own memory.
+//! The service's heap.
 
-/// Gives back to the system what loading took: the kernel's types alone are tens of megabytes for a moment,
-/// which the allocator would keep.
-pub(super) fn give_back() {
+/// Returns unused heap to the system. Loading parses the kernel's BTF, which takes tens of megabytes for a moment that
+/// glibc would keep.
+pub(super) fn release_unused() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it takes a number, and any thread may call it at any time.
+    // SAFETY: malloc_trim(3) is thread-safe and takes no pointer.
     unsafe {
         libc::malloc_trim(0);
     }

@@ -1,19 +1,21 @@
-//! The service's metrics: each namespace is asked in its own thread.
+//! The service's metrics. The facts of each namespace are read in its own thread.
 
 use std::sync::{Arc, Mutex};
 
 use tracing::{info, warn};
 
-use super::worker::{Inquiry, lock};
-use crate::metrics::{self, Listen, ListenError, NamespaceFacts, Server, Watch};
+use super::worker::{WorkerHandle, lock};
+use crate::{
+    metrics::{self, ListenError, NamespaceFacts, ScrapeTarget, Server},
+    model::ListenAddress,
+};
 
-/// Whom to ask, and for which ports. Empty until the service has started.
+/// The workers and ports that a scrape reads. Empty until the service has started.
 #[derive(Clone, Default)]
-pub(super) struct Asked(Arc<Mutex<(Vec<Inquiry>, Vec<u16>)>>);
+pub(super) struct ScrapeList(Arc<Mutex<(Vec<WorkerHandle>, Vec<u16>)>>);
 
-impl Asked {
-    /// Asks these from now on.
-    pub(super) fn set(&self, workers: Vec<Inquiry>, ports: &[u16]) {
+impl ScrapeList {
+    pub(super) fn set(&self, workers: Vec<WorkerHandle>, ports: &[u16]) {
         *lock(&self.0) = (workers, ports.to_owned());
     }
 
@@ -21,46 +23,48 @@ impl Asked {
         let (workers, ports) = lock(&self.0).clone();
         let mut facts = Vec::new();
         for worker in workers {
-            let watch = Watch {
+            let target = ScrapeTarget {
                 netns: worker.name.clone(),
                 interfaces: worker.interfaces(),
                 ports: ports.clone(),
             };
-            let asked = watch.clone();
-            let read = worker.run(move |site| {
+            let read_target = target.clone();
+            let read = worker.run(move |service| {
                 Box::pin(async move {
-                    let mut facts = metrics::read(site.namespace(), &asked).await;
-                    facts.keys = Some(site.keys());
-                    facts.policy_refused = site.policy_refused();
-                    facts.guard_refused = site.guard_refused();
-                    facts.farm = site.farm();
+                    let mut facts = metrics::read(service.namespace(), &read_target).await;
+                    facts.keys = Some(service.key_report());
+                    facts.policy_refused = service.policy_refused();
+                    facts.guard_refused = service.guard_refused();
+                    facts.farm = service.farm_report();
                     facts
                 })
             });
             facts.push(match read.await {
                 Some(facts) => facts,
-                None => metrics::unreadable(&watch, &"this network namespace is not there yet"),
+                None => metrics::unreadable(&target, &"the network namespace does not exist yet"),
             });
         }
         facts
     }
 }
 
-/// Serves them until the runtime ends, once [`Asked::set`] has said whom to ask.
+/// Serves metrics until the runtime ends. There is nothing to read before [`ScrapeList::set`].
 ///
 /// # Errors
 ///
 /// [`ListenError`].
-pub(super) async fn serve(listen: &Listen) -> Result<Asked, ListenError> {
-    let server = Server::bind(listen).await?;
+pub(super) async fn serve(address: &ListenAddress) -> Result<ScrapeList, ListenError> {
+    let server = Server::bind(address).await?;
     if let Ok(address) = server.address() {
         info!("metrics: serving at {address}");
         if address.is_public() {
-            warn!("metrics: whoever reaches {address} may read them; a firewall says who does");
+            warn!(
+                "metrics: anyone who can reach {address} can read them; restrict access with a firewall"
+            );
         }
     }
-    let asked = Asked::default();
-    let ask = asked.clone();
-    tokio::spawn(server.serve(move || ask.clone().facts()));
-    Ok(asked)
+    let list = ScrapeList::default();
+    let facts = list.clone();
+    tokio::spawn(server.serve(move || facts.clone().facts()));
+    Ok(list)
 }

@@ -1,23 +1,26 @@
-//! `tfo run`: attached, with the right keys in force, until it is told to end.
+//! `tfo run`: keeps the data path attached and the keys in force, until SIGTERM.
 //!
-//! Each network namespace has a thread of its own ([`Worker`]), which attaches and looks after the keys.
-//! The main thread waits for signals, reads the configuration again, and talks to systemd.
+//! Each network namespace has a thread ([`Worker`]), which attaches and keeps keys, policy and guard. The main thread
+//! handles signals, reloads the configuration, notifies systemd and serves metrics.
 
 mod attached;
 mod capabilities;
-mod guard;
+mod error;
+mod file_watch;
+mod guard_monitor;
+mod keys;
 pub mod log;
 mod memory;
 mod metrics;
+mod namespace;
 mod notify;
 mod policy;
-mod site;
-mod watch;
 mod worker;
 
 pub use attached::describe_attached;
+pub use error::{ServiceError, StartError};
 
-use std::{fmt::Write as _, io, time::Duration};
+use std::{fmt::Write as _, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -26,93 +29,38 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use self::{
-    metrics::Asked,
-    worker::{Registry, Worker, lock},
+    metrics::ScrapeList,
+    worker::{OWN_NAMESPACE, Registry, Worker, lock},
 };
-use crate::{
-    config::{Config, ConfigError, NamespaceConfig},
-    datapath::{AttachError, ControllerError, NamespaceError},
-    kernel::netns::NetnsError,
-    metrics::ListenError,
-};
+use crate::config::{Config, ConfigError, NamespaceConfig};
 
-/// How often systemd hears of the service, at least.
-const BEAT: Duration = Duration::from_secs(10);
+/// The longest interval between notifications to systemd.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Why a namespace is not looked after yet.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// It cannot be entered.
-    #[error(transparent)]
-    Netns(#[from] NetnsError),
-    /// Nothing could be attached.
-    #[error(transparent)]
-    Attach(#[from] AttachError),
-    /// Another controller looks after it.
-    #[error(transparent)]
-    Control(#[from] ControllerError),
-    /// Its keys cannot be read.
-    #[error(transparent)]
-    Namespace(#[from] NamespaceError),
-    /// It is looked after already, under another name.
-    #[error(
-        "network namespace {name} is the same as {other}: put all interfaces under one of the names"
-    )]
-    SameNamespace {
-        /// What it is called here.
-        name: String,
-        /// What it is called where it is looked after.
-        other: String,
-    },
-    /// Its thread ended.
-    #[error("the thread of network namespace {0} ended")]
-    Thread(String),
-}
-
-/// Why the service does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    /// The configuration.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Metrics cannot be served.
-    #[error(transparent)]
-    Metrics(#[from] ListenError),
-    /// No signals.
-    #[error("cannot wait for signals: {0}")]
-    Signals(io::Error),
-    /// No thread.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
-    /// Nothing could be attached anywhere.
-    #[error(transparent)]
-    Start(#[from] StartError),
-}
-
-/// The service: the namespaces that it looks after, and how.
+/// The main thread's state.
 struct Service {
     config: Config,
     workers: Vec<Worker>,
     registry: Registry,
-    asked: Asked,
+    scrape_list: ScrapeList,
+    /// The status line that systemd has.
     status: String,
 }
 
-/// Runs until SIGTERM or SIGINT. `load` reads the configuration: now, and again at SIGHUP.
+/// Runs until SIGTERM or SIGINT. `load` reads the configuration, at the start and at each SIGHUP.
 ///
 /// # Errors
 ///
-/// [`ServiceError`] where it cannot begin; once it runs, errors go to the log.
+/// [`ServiceError`] where the service does not start. Later errors are logged.
 pub async fn run(load: impl Fn() -> Result<Config, ConfigError>) -> Result<(), ServiceError> {
-    // Asked for before anything is attached, so that no signal comes in between.
+    // Installed before anything is attached: a signal in between would not detach it.
     let on = |kind: SignalKind| signal(kind).map_err(ServiceError::Signals);
     let mut terminate = on(SignalKind::terminate())?;
     let mut interrupt = on(SignalKind::interrupt())?;
     let mut hangup = on(SignalKind::hangup())?;
     let mut service = Service::start(load()?).await?;
-    match capabilities::drop_others() {
-        Ok(_) => {}
-        Err(error) => error!("cannot drop capabilities: {error}"),
+    if let Err(error) = capabilities::drop_others() {
+        error!("cannot drop capabilities: {error}");
     }
     notify::ready(&service.status);
     service
@@ -124,18 +72,18 @@ pub async fn run(load: impl Fn() -> Result<Config, ConfigError>) -> Result<(), S
 }
 
 impl Service {
-    /// Attaches everywhere. What does not work is tried again later, unless nothing does.
+    /// Attaches in all namespaces. Failures are tried again, unless all fail.
     async fn start(config: Config) -> Result<Self, ServiceError> {
-        // First of all: where the address is taken, nothing is attached.
-        let asked = match &config.metrics {
-            Some(listen) => metrics::serve(listen).await?,
-            None => Asked::default(),
+        // Before attaching: nothing is attached where the address is taken.
+        let scrape_list = match &config.metrics {
+            Some(address) => metrics::serve(address).await?,
+            None => ScrapeList::default(),
         };
         let mut service = Self {
             config: config.clone(),
             workers: Vec::new(),
             registry: Registry::default(),
-            asked,
+            scrape_list,
             status: String::new(),
         };
         let mut failed = Vec::new();
@@ -152,12 +100,12 @@ impl Service {
         for error in failed {
             error!("{error}");
         }
-        service.tell_whom_to_ask();
+        service.update_scrape_list();
         service.status = service.describe();
         Ok(service)
     }
 
-    /// Looks after another namespace. The inner result says whether it is attached yet.
+    /// Starts a worker. The inner result is that of its first attempt to attach.
     async fn add(
         &mut self,
         namespace: NamespaceConfig,
@@ -169,9 +117,9 @@ impl Service {
         Ok(started.await.unwrap_or(Err(StartError::Thread(name))))
     }
 
-    fn tell_whom_to_ask(&self) {
-        let workers = self.workers.iter().map(Worker::inquiry).collect();
-        self.asked.set(workers, &self.config.ports);
+    fn update_scrape_list(&self) {
+        let workers = self.workers.iter().map(Worker::handle).collect();
+        self.scrape_list.set(workers, &self.config.ports);
     }
 
     async fn serve(
@@ -181,38 +129,38 @@ impl Service {
         hangup: &mut Signal,
     ) {
         let watchdog = notify::watchdog();
-        // Twice within the time that systemd allows.
-        let mut beat = interval(watchdog.map_or(BEAT, |limit| BEAT.min(limit / 2)));
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Twice within the watchdog's timeout.
+        let mut heartbeat = interval(watchdog.map_or(HEARTBEAT, |limit| HEARTBEAT.min(limit / 2)));
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = terminate.recv() => return info!("SIGTERM"),
                 _ = interrupt.recv() => return info!("SIGINT"),
                 _ = hangup.recv() => self.reload(load()).await,
-                _ = beat.tick() => self.beat(watchdog),
+                _ = heartbeat.tick() => self.heartbeat(watchdog),
             }
         }
     }
 
-    /// Says that it is alive, where every thread is.
-    fn beat(&mut self, watchdog: Option<Duration>) {
+    /// Notifies systemd: of the status, and, where no thread hangs, that the service is alive.
+    fn heartbeat(&mut self, watchdog: Option<Duration>) {
         let status = self.describe();
         if status != self.status {
             notify::status(&status);
             self.status = status;
         }
         let Some(limit) = watchdog else { return };
-        let hangs = |worker: &&Worker| worker.state().at.elapsed() > limit.max(BEAT);
+        let hangs = |worker: &&Worker| worker.state().at.elapsed() > limit.max(HEARTBEAT);
         match self.workers.iter().find(hangs) {
             None => notify::alive(),
             Some(worker) => error!(
                 "the thread of network namespace {} hangs",
-                worker.name().unwrap_or("of the service")
+                worker.name().unwrap_or(OWN_NAMESPACE)
             ),
         }
     }
 
-    /// Goes over to another configuration, or keeps the one before as a whole.
+    /// Changes to another configuration, or keeps the present one as a whole.
     async fn reload(&mut self, loaded: Result<Config, ConfigError>) {
         notify::reloading();
         match loaded {
@@ -228,7 +176,7 @@ impl Service {
 
     async fn apply(&mut self, config: Config) {
         if config.metrics != self.config.metrics {
-            warn!("the address of the metrics changes at the next start");
+            warn!("the address of the metrics changes when the service is restarted");
         }
         let named = |worker: &Worker| {
             let mut namespaces = config.namespaces.iter();
@@ -237,10 +185,10 @@ impl Service {
         let (kept, gone): (Vec<_>, Vec<_>) = self.workers.drain(..).partition(named);
         self.workers = kept;
         for worker in gone {
-            // Its namespace may come back under another name.
-            let name = worker.name().unwrap_or("the service's own").to_owned();
+            // The namespace may be configured under another name.
+            let name = worker.name().unwrap_or(OWN_NAMESPACE).to_owned();
             worker.stop(true).await;
-            lock(&self.registry).retain(|_, called| *called != name);
+            lock(&self.registry).retain(|_, registered| *registered != name);
         }
         for namespace in &config.namespaces {
             let same = |worker: &&Worker| worker.name() == namespace.name.as_deref();
@@ -248,7 +196,7 @@ impl Service {
                 Some(worker) => worker.apply(namespace.clone()).await,
                 None => match self.add(namespace.clone()).await {
                     Ok(Err(StartError::Netns(error))) => error!(
-                        "{error}: entering a namespace takes CAP_SYS_ADMIN, which is dropped after the start: restart"
+                        "{error}: entering a namespace takes CAP_SYS_ADMIN, which is dropped after the start: restart the service"
                     ),
                     Ok(Err(error)) => error!("{error}"),
                     Ok(Ok(())) => {}
@@ -257,7 +205,7 @@ impl Service {
             }
         }
         self.config = config;
-        self.tell_whom_to_ask();
+        self.update_scrape_list();
     }
 
     async fn stop(self) {
@@ -270,7 +218,7 @@ impl Service {
         }
     }
 
-    /// A line for `systemctl status`.
+    /// The status line for `systemctl status`.
     fn describe(&self) -> String {
         let mut line = String::new();
         for worker in &self.workers {

@@ -1,4 +1,4 @@
-//! What systemd is told: `sd_notify(3)`. Without `NOTIFY_SOCKET` nothing is.
+//! Notifications to systemd: `sd_notify(3)`. Without `NOTIFY_SOCKET` they do nothing.
 
 use std::time::Duration;
 
@@ -6,35 +6,35 @@ use sd_notify::NotifyState;
 use tracing::debug;
 
 pub(super) fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
 pub(super) fn reloading() {
     let now = NotifyState::monotonic_usec_now();
     if let Ok(now) = now {
-        tell(&[NotifyState::Reloading, now]);
+        notify(&[NotifyState::Reloading, now]);
     }
 }
 
 pub(super) fn status(status: &str) {
-    tell(&[NotifyState::Status(status)]);
+    notify(&[NotifyState::Status(status)]);
 }
 
 pub(super) fn alive() {
-    tell(&[NotifyState::Watchdog]);
+    notify(&[NotifyState::Watchdog]);
 }
 
 pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-/// After which silence systemd takes the service for dead; `None` where it does not.
+/// The watchdog timeout; `None` where systemd has none set.
 pub(super) fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
-fn tell(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        debug!("cannot tell systemd: {error}");
+        debug!("cannot notify systemd: {error}");
     }
 }

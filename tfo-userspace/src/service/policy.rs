@@ -1,24 +1,26 @@
-//! The policy that the configuration has for a namespace.
+//! Puts the configured policy of a namespace in force.
 
 use tracing::{error, info, warn};
 
 use crate::{
     config::NamespaceConfig,
-    datapath::{Mirror, Namespace},
-    policy::Policy,
+    datapath::{self, Namespace},
+    kernel::sysctl,
+    model::{Mirror, Policy},
+    policy::NoCookieError,
 };
 
-/// Puts the configured policy in force, if there is one. Gives why that could not be done, which is in the
-/// log, too; what was in force before then still is.
+/// Puts the configured policy in force, if there is one. Logs and gives the reason of a failure, after which the
+/// previous policy stays in force.
 pub(super) fn apply(namespace: &Namespace, config: &NamespaceConfig) -> Option<String> {
     let policy = config.policy.as_deref()?;
     if config.settings.mirror == Mirror::Packet {
         warn!(
-            "policy: mirror = \"packet\" sees no listener's own keys, nor which listener needs no cookie"
+            "policy: mirror = \"packet\" does not see the keys of listeners, nor which listeners need no cookie"
         );
     }
-    let refused = policy.check_listeners().map_err(|error| error.to_string());
-    match refused.and_then(|()| change(namespace, Some(policy))) {
+    let checked = check_listeners(policy).map_err(|error| error.to_string());
+    match checked.and_then(|()| change(namespace, Some(policy))) {
         Ok(true) => info!("policy: {} rules in force", 1 + policy.ports.len()),
         Ok(false) => {}
         Err(error) => {
@@ -29,7 +31,7 @@ pub(super) fn apply(namespace: &Namespace, config: &NamespaceConfig) -> Option<S
     None
 }
 
-/// Removes the policy in force, which the configuration no longer has.
+/// Clears the policy in force, after its section was removed from the configuration.
 pub(super) fn clear(namespace: &Namespace) {
     match change(namespace, None) {
         Ok(true) => info!("policy: cleared"),
@@ -38,7 +40,17 @@ pub(super) fn clear(namespace: &Namespace) {
     }
 }
 
-/// Says whether it is another one now.
+/// Refuses a policy that rewrites options at listeners that need no cookie. What cannot be read is not checked: the data
+/// path passes such SYNs unchanged.
+fn check_listeners(policy: &Policy) -> Result<(), NoCookieError> {
+    if !policy.needs_cookies() {
+        return Ok(());
+    }
+    let mode = sysctl::mode().unwrap_or(sysctl::Mode(0));
+    policy.check_listeners(mode, &datapath::listeners().unwrap_or_default())
+}
+
+/// Puts `policy` in force. Gives whether it differs from the previous one.
 fn change(namespace: &Namespace, policy: Option<&Policy>) -> Result<bool, String> {
     let change = namespace.policy().change();
     let changed = change.and_then(|change| Ok(change.apply(policy)?));

@@ -1,5 +1,5 @@
-//! The thread of one network namespace. A namespace is a thread's, so whoever wants to know something of
-//! it has the thread find out.
+//! The thread of one network namespace. A thread is in one namespace, so other threads send it the work that has to
+//! run there.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -18,10 +18,7 @@ use tokio::{
 };
 use tracing::{error, info, info_span};
 
-use super::{
-    StartError, capabilities,
-    site::{RETRY, Site},
-};
+use super::{capabilities, error::StartError, namespace::NamespaceService};
 use crate::{
     config::NamespaceConfig,
     datapath::{ControllerLock, Namespace},
@@ -30,70 +27,78 @@ use crate::{
 };
 
 type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
-type Job = Box<dyn for<'a> FnOnce(&'a mut Site) -> LocalFuture<'a, ()> + Send>;
+/// Work for a namespace's thread.
+type Job = Box<dyn for<'a> FnOnce(&'a mut NamespaceService) -> LocalFuture<'a, ()> + Send>;
 
-/// The namespaces that have a worker, by cookie, and what they are called: two names may be of one.
+/// The pause before another attempt to enter a namespace.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The name of the service's own namespace in messages.
+pub(super) const OWN_NAMESPACE: &str = "the service's own";
+
+/// The names of namespaces that have a worker, by cookie: two names may be of one namespace.
 pub(super) type Registry = Arc<Mutex<BTreeMap<u64, String>>>;
 
-/// What a worker last said of its namespace.
+/// The state that a worker last published.
 #[derive(Clone, Debug)]
-pub(super) struct State {
-    /// Its keys.
+pub(super) struct WorkerState {
     pub(super) keys: KeyReport,
-    /// The interfaces that are attached.
+    /// The attached interfaces.
     pub(super) attached: Vec<String>,
-    /// The interfaces that should be attached and are not.
+    /// The configured interfaces that are not attached.
     pub(super) missing: Vec<String>,
-    /// When it said so.
+    /// The time of publication.
     pub(super) at: Instant,
 }
 
-struct Shared {
+/// State that the worker's thread shares with the main thread.
+struct WorkerShared {
     config: Mutex<NamespaceConfig>,
-    state: Mutex<State>,
+    state: Mutex<WorkerState>,
 }
 
-/// A thread that looks after a network namespace.
+/// A network namespace's thread, from the main thread's side.
 pub(super) struct Worker {
     name: Option<String>,
     jobs: mpsc::UnboundedSender<Job>,
-    shared: Arc<Shared>,
+    shared: Arc<WorkerShared>,
     thread: JoinHandle<()>,
 }
 
-/// A way to ask a worker while there is one. It keeps none alive.
+/// A handle to send work to a worker. It does not keep the worker alive.
 #[derive(Clone)]
-pub(super) struct Inquiry {
-    /// The namespace; empty for the one that the service was started in.
+pub(super) struct WorkerHandle {
+    /// The namespace's name; empty for the service's own.
     pub(super) name: String,
     jobs: mpsc::WeakUnboundedSender<Job>,
-    shared: Arc<Shared>,
+    shared: Arc<WorkerShared>,
 }
 
-impl Inquiry {
-    /// The interfaces that should be attached.
+impl WorkerHandle {
+    /// The configured interfaces.
     pub(super) fn interfaces(&self) -> Vec<String> {
         lock(&self.shared.config).interfaces.clone()
     }
 
-    /// Has the thread do `work` inside the namespace. `None` where it has not entered it yet, or ended.
+    /// Runs `work` on the thread. `None` where it has not entered the namespace yet, or ended.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        work: impl for<'a> FnOnce(&'a mut Site) -> LocalFuture<'a, T> + Send + 'static,
+        work: impl for<'a> FnOnce(&'a mut NamespaceService) -> LocalFuture<'a, T> + Send + 'static,
     ) -> Option<T> {
-        ask(&self.jobs.upgrade()?, work).await
+        run_on(&self.jobs.upgrade()?, work).await
     }
 }
 
-async fn ask<T: Send + 'static>(
+/// Sends `work` to the thread that receives `jobs`, and waits for its result.
+async fn run_on<T: Send + 'static>(
     jobs: &mpsc::UnboundedSender<Job>,
-    work: impl for<'a> FnOnce(&'a mut Site) -> LocalFuture<'a, T> + Send + 'static,
+    work: impl for<'a> FnOnce(&'a mut NamespaceService) -> LocalFuture<'a, T> + Send + 'static,
 ) -> Option<T> {
     let (sender, receiver) = oneshot::channel();
-    let job: Job = Box::new(move |site| {
+    let job: Job = Box::new(move |service| {
         Box::pin(async move {
-            // Who asked may not wait any more.
-            let _ = sender.send(work(site).await);
+            // The receiver may be gone.
+            let _ = sender.send(work(service).await);
         })
     });
     jobs.send(job).ok()?;
@@ -101,14 +106,14 @@ async fn ask<T: Send + 'static>(
 }
 
 impl Worker {
-    /// Starts one. What it gives besides is how the first attempt to attach went; it goes on trying.
+    /// Starts the thread. The receiver gets the result of the first attempt to attach; later attempts are logged.
     pub(super) fn start(
         config: NamespaceConfig,
         registry: Registry,
     ) -> io::Result<(Self, oneshot::Receiver<Result<(), StartError>>)> {
         let name = config.name.clone();
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
+        let shared = Arc::new(WorkerShared {
+            state: Mutex::new(WorkerState {
                 keys: KeyReport {
                     source: config.source.name(),
                     ..KeyReport::default()
@@ -124,7 +129,7 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let work = Work {
+        let thread = WorkerThread {
             shared: shared.clone(),
             jobs: received,
             started: Some(started),
@@ -134,9 +139,9 @@ impl Worker {
         let thread = thread::Builder::new()
             .name("tfo-namespace".to_owned())
             .spawn(move || {
-                let span = work.name().map(|name| info_span!("netns", name));
-                let _inside = span.as_ref().map(tracing::Span::enter);
-                runtime.block_on(work.run());
+                let span = thread.name().map(|name| info_span!("netns", name));
+                let _entered = span.as_ref().map(tracing::Span::enter);
+                runtime.block_on(thread.run());
             })?;
         let worker = Self {
             name,
@@ -147,35 +152,34 @@ impl Worker {
         Ok((worker, start))
     }
 
-    /// The namespace; `None` for the one that the service was started in.
+    /// The namespace's name; `None` for the service's own.
     pub(super) fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// What it last said: half a second ago at most, where all is well.
-    pub(super) fn state(&self) -> State {
+    /// The published state. The thread publishes at least twice a second.
+    pub(super) fn state(&self) -> WorkerState {
         lock(&self.shared.state).clone()
     }
 
-    /// A way to ask it.
-    pub(super) fn inquiry(&self) -> Inquiry {
-        Inquiry {
+    pub(super) fn handle(&self) -> WorkerHandle {
+        WorkerHandle {
             name: self.name.clone().unwrap_or_default(),
             jobs: self.jobs.downgrade(),
             shared: self.shared.clone(),
         }
     }
 
-    /// Goes over to another configuration.
+    /// Changes to another configuration.
     pub(super) async fn apply(&self, config: NamespaceConfig) {
         lock(&self.shared.config).clone_from(&config);
-        ask(&self.jobs, |site| Box::pin(site.apply(config))).await;
+        run_on(&self.jobs, |service| Box::pin(service.apply(config))).await;
     }
 
-    /// Ends it, and detaches first if it is to.
+    /// Ends the thread; with `detach`, detaches from all interfaces first.
     pub(super) async fn stop(self, detach: bool) {
         if detach {
-            ask(&self.jobs, |site| Box::pin(site.detach_all())).await;
+            run_on(&self.jobs, |service| Box::pin(service.detach_all())).await;
         }
         drop(self.jobs);
         if self.thread.join().is_err() {
@@ -184,17 +188,17 @@ impl Worker {
     }
 }
 
-/// What the thread has.
-struct Work {
-    shared: Arc<Shared>,
+/// The thread's side.
+struct WorkerThread {
+    shared: Arc<WorkerShared>,
     jobs: mpsc::UnboundedReceiver<Job>,
     started: Option<oneshot::Sender<Result<(), StartError>>>,
     registry: Registry,
-    /// That of the main thread.
+    /// The main thread's runtime.
     main: Handle,
 }
 
-impl Work {
+impl WorkerThread {
     fn name(&self) -> Option<String> {
         lock(&self.shared.config).name.clone()
     }
@@ -204,51 +208,51 @@ impl Work {
             return;
         };
         let config = lock(&self.shared.config).clone();
-        let mut site = Site::new(namespace, config, self.main.clone());
-        let attached = site.begin().await;
-        // From here on it takes no more than another namespace's thread, whether that worked or not.
+        let mut service = NamespaceService::new(namespace, config, self.main.clone());
+        let attached = service.begin().await;
+        // Dropped also where that failed: later attempts need no more capabilities than these.
         match capabilities::drop_others() {
             Ok(left) => info!("capabilities left: {}", left.join(" ")),
             Err(error) => error!("cannot drop capabilities: {error}"),
         }
-        self.publish(&site);
-        self.tell(attached);
+        self.publish(&service);
+        self.report_start(attached);
         let mut due = tokio::time::Instant::now();
         loop {
             tokio::select! {
                 biased;
                 job = self.jobs.recv() => match job {
-                    Some(job) => job(&mut site).await,
+                    Some(job) => job(&mut service).await,
                     None => return,
                 },
-                event = site.event() => site.take(event).await,
-                () = sleep_until(due) => due = tokio::time::Instant::now() + site.tick(),
+                event = service.next_event() => service.handle(event).await,
+                () = sleep_until(due) => due = tokio::time::Instant::now() + service.tick(),
             }
-            self.publish(&site);
+            self.publish(&service);
         }
     }
 
-    /// Enters the namespace, and waits for it where it is not there. `None` where the service ends.
+    /// Enters the namespace, and tries again until it exists. `None` where the service ends.
     async fn enter(&mut self) -> Option<(Namespace, ControllerLock)> {
-        let mut said = None;
+        let mut logged = None;
         loop {
             let error = match self.try_enter() {
                 Ok(entered) => return Some(entered),
                 Err(error) => error,
             };
             let text = error.to_string();
-            // Whoever waits for the start says the first one.
-            if said.as_ref() != Some(&text) && self.started.is_none() {
+            // The first error is reported to the main thread instead.
+            if logged.as_ref() != Some(&text) && self.started.is_none() {
                 error!("{text}");
             }
-            said = Some(text);
-            self.tell(Err(error));
+            logged = Some(text);
+            self.report_start(Err(error));
             lock(&self.shared.state).at = Instant::now();
             let retry = sleep(RETRY);
             tokio::pin!(retry);
             loop {
                 tokio::select! {
-                    // Dropped: who asked learns that the namespace is not there.
+                    // Dropping the job tells its sender that the namespace is not entered.
                     job = self.jobs.recv() => drop(job?),
                     () = &mut retry => break,
                 }
@@ -261,41 +265,42 @@ impl Work {
         if let Some(name) = &name {
             netns::enter(name)?;
         }
-        let called = name.unwrap_or_else(|| "the service's own".to_owned());
+        let name = name.unwrap_or_else(|| OWN_NAMESPACE.to_owned());
         let mut registry = lock(&self.registry);
-        let place = match registry.entry(netns::cookie()?) {
-            Entry::Vacant(place) => place,
+        let entry = match registry.entry(netns::cookie()?) {
+            Entry::Vacant(entry) => entry,
             Entry::Occupied(other) => {
                 return Err(StartError::SameNamespace {
-                    name: called,
+                    name,
                     other: other.get().clone(),
                 });
             }
         };
         let namespace = Namespace::current()?;
         let control = ControllerLock::take(&namespace, &lock(&self.shared.config).interfaces)?;
-        place.insert(called);
+        entry.insert(name);
         Ok((namespace, control))
     }
 
-    fn publish(&self, site: &Site) {
-        *lock(&self.shared.state) = State {
-            keys: site.keys(),
-            attached: site.interfaces().map(str::to_owned).collect(),
-            missing: site.missing().map(str::to_owned).collect(),
+    fn publish(&self, service: &NamespaceService) {
+        *lock(&self.shared.state) = WorkerState {
+            keys: service.key_report(),
+            attached: service.attached().map(str::to_owned).collect(),
+            missing: service.missing().map(str::to_owned).collect(),
             at: Instant::now(),
         };
     }
 
-    fn tell(&mut self, result: Result<(), StartError>) {
+    /// Reports the first attempt to the main thread.
+    fn report_start(&mut self, result: Result<(), StartError>) {
         if let Some(started) = self.started.take() {
-            // Who asked may not wait any more.
+            // The receiver may be gone.
             let _ = started.send(result);
         }
     }
 }
 
-/// Panics elsewhere leave plain values whole.
+/// Locks a mutex. Poisoning is ignored: the values are replaced as a whole.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

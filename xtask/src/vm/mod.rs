@@ -21,7 +21,8 @@ use self::{guest::Guest, table::Features};
 use crate::{
     build::{self, Profile},
     command::{as_root, output, repository},
-    setup, test,
+    setup,
+    test::{self, Selection},
 };
 
 /// The series that the suites are run on where none is named: Debian 12's own kernel, and its backport.
@@ -29,12 +30,10 @@ const SERIES: [&str; 2] = ["6.1", "6.12"];
 
 /// What is run where no suite is named: each feature once, and what kernels differ in. All suites would take
 /// hours where KVM does not work.
-const CHOSEN: [(&str, &[&str]); 2] = [
-    ("kernels", &[]),
-    (
-        "conditions",
-        &["dropped_before_the_listener", "where_kernels_differ"],
-    ),
+const CHOSEN: [(&str, Option<&str>); 3] = [
+    ("kernels", None),
+    ("conditions", Some("dropped_before_the_listener")),
+    ("conditions", Some("where_kernels_differ")),
 ];
 
 /// What preparing and running a guest takes: programs, and the packages that have them.
@@ -54,18 +53,18 @@ pub struct Plan {
     pub suites: Vec<String>,
     /// How long a guest may take.
     pub limit: Duration,
-    /// Write the README's table, with this machine's kernel beside the others.
+    /// Write the table in docs/reference.md, with this machine's kernel beside the others.
     pub table: bool,
 }
 
-/// An executable of tests, and which of them to run: all where there are none.
+/// The tests to run of an executable.
 struct Suite {
     executable: PathBuf,
-    tests: &'static [&'static str],
+    tests: Vec<String>,
 }
 
 /// What each executable is called with: what fails is told at once, for the guest may not come to its end.
-const ARGUMENTS: [&str; 3] = ["--test-threads", "1", "--nocapture"];
+const ARGUMENTS: [&str; 4] = ["--exact", "--test-threads", "1", "--nocapture"];
 
 /// Where a kernel's folder keeps what the suites said of it.
 const FEATURES: &str = "features";
@@ -134,7 +133,7 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
             kernels.push(Features::saved(&folder.join(FEATURES))?);
         }
         kernels.push(here);
-        table::write(&kernels, &repository().join("README.md"))?;
+        table::write(&kernels, &repository().join("docs/reference.md"))?;
     }
     let mut code = ExitCode::SUCCESS;
     for (release, verdict) in &verdicts {
@@ -148,18 +147,23 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
 
 /// The suites of these names, or those that are chosen.
 fn chosen(names: &[String]) -> Result<Vec<Suite>> {
-    if !names.is_empty() {
-        let whole = |executable| Suite {
-            executable,
-            tests: &[],
-        };
-        return Ok(test::suites(names)?.into_iter().map(whole).collect());
-    }
+    let named: Vec<_> = names.iter().map(|name| (name.as_str(), None)).collect();
+    let asked = if names.is_empty() {
+        &CHOSEN
+    } else {
+        &named[..]
+    };
     let mut suites = Vec::new();
-    for (name, tests) in CHOSEN {
-        for executable in test::suites(&[name.to_owned()])? {
-            suites.push(Suite { executable, tests });
-        }
+    for (suite, filter) in asked {
+        let selected = test::select(&Selection {
+            suite: Some((*suite).to_owned()),
+            filter: filter.map(str::to_owned),
+            ..Selection::default()
+        })?;
+        suites.extend(selected.into_iter().map(|selected| Suite {
+            executable: selected.executable().to_owned(),
+            tests: selected.tests().to_vec(),
+        }));
     }
     Ok(suites)
 }
@@ -172,9 +176,9 @@ fn here(suites: &[Suite]) -> Result<Features> {
     for suite in suites {
         let mut command = as_root(&suite.executable)?;
         command
-            .args(suite.tests)
+            .args(&suite.tests)
             .args(ARGUMENTS)
-            .current_dir(repository().join("tests"))
+            .current_dir(repository().join(test::KERNEL_SUITES))
             .stderr(Stdio::inherit());
         let ran = command.output().context("cannot start a suite")?;
         let said = String::from_utf8_lossy(&ran.stdout);
@@ -215,7 +219,7 @@ fn script(kernel: &Kernel, suites: &[Suite], path: PathBuf) -> Result<PathBuf> {
          cd {tests}\n",
         modules = kernel.modules().display(),
         release = kernel.release,
-        tests = repository().join("tests").display(),
+        tests = repository().join(test::KERNEL_SUITES).display(),
     );
     for suite in suites {
         let name = suite.executable.file_stem().unwrap_or_default().display();
@@ -223,7 +227,7 @@ fn script(kernel: &Kernel, suites: &[Suite], path: PathBuf) -> Result<PathBuf> {
             "echo '{} {name}'\n{} {}\n",
             guest::SUITE,
             suite.executable.display(),
-            [suite.tests, &ARGUMENTS].concat().join(" ")
+            [&suite.tests.join(" "), &ARGUMENTS.join(" ")[..]].join(" ")
         );
     }
     lines += &format!("echo '{}'\n", guest::DONE);

@@ -1,10 +1,10 @@
-//! The README's table: kernel by feature, of what the runs said.
+//! The table of kernels in docs/reference.md: kernel by feature, of what the runs said.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
-/// Between these lines of the README is the table.
+/// Between these lines of docs/reference.md is the table.
 const START: &str = "<!-- kernels: `cargo xtask vm --table` writes this -->\n";
 const END: &str = "<!-- kernels end -->\n";
 

@@ -6,11 +6,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use tfo_common::policy::{Action, Rate};
+use tfo_common::{policy::Action, rate::Rate};
 use tfo_userspace::{
-    config,
-    datapath::{Mirror, Namespace},
-    policy::{MAX_SOURCES, Policy, PortPolicy, PortSection, Word},
+    config::{self, MAX_LIMITED_SOURCES, Parsed, PortPolicySection},
+    datapath::{self, Mirror, Namespace},
+    kernel::sysctl,
+    policy::{NoCookieError, Policy, PortPolicy},
 };
 
 use super::{JsonArgs, output::warn};
@@ -49,47 +50,47 @@ pub(super) struct SetArgs {
 struct RuleArgs {
     /// What is done to SYNs with a valid cookie: pass, reissue, fallback or drop
     #[arg(long, value_name = "ACTION")]
-    valid: Option<Word<Action>>,
+    valid: Option<Parsed<Action>>,
     /// With a bad cookie
     #[arg(long, value_name = "ACTION")]
-    bad: Option<Word<Action>>,
+    bad: Option<Parsed<Action>>,
     /// To those that ask for a cookie: pass, fallback or drop
     #[arg(long, value_name = "ACTION")]
-    request: Option<Word<Action>>,
+    request: Option<Parsed<Action>>,
     /// To those with data and no option: pass or drop
     #[arg(long, value_name = "ACTION")]
-    data: Option<Word<Action>>,
+    data: Option<Parsed<Action>>,
     /// How many SYNs with a valid cookie may come from one source: 100/s, "100/s burst 500" or unlimited.
     /// Others fall back
     #[arg(long, value_name = "RATE")]
-    valid_per_source: Option<Word<Rate>>,
+    valid_per_source: Option<Parsed<Rate>>,
     /// From all sources
     #[arg(long, value_name = "RATE")]
-    valid_per_port: Option<Word<Rate>>,
+    valid_per_port: Option<Parsed<Rate>>,
     /// How many with a bad cookie may come from one source. Others are dropped
     #[arg(long, value_name = "RATE")]
-    bad_per_source: Option<Word<Rate>>,
+    bad_per_source: Option<Parsed<Rate>>,
     /// From all sources
     #[arg(long, value_name = "RATE")]
-    bad_per_port: Option<Word<Rate>>,
+    bad_per_port: Option<Parsed<Rate>>,
     /// How many that ask for a cookie may come from one source. Others fall back
     #[arg(long, value_name = "RATE")]
-    request_per_source: Option<Word<Rate>>,
+    request_per_source: Option<Parsed<Rate>>,
     /// From all sources
     #[arg(long, value_name = "RATE")]
-    request_per_port: Option<Word<Rate>>,
+    request_per_port: Option<Parsed<Rate>>,
     /// How many whose data would be taken may come from one source. Others fall back
     #[arg(long, value_name = "RATE")]
-    data_per_source: Option<Word<Rate>>,
+    data_per_source: Option<Parsed<Rate>>,
     /// From all sources
     #[arg(long, value_name = "RATE")]
-    data_per_port: Option<Word<Rate>>,
+    data_per_port: Option<Parsed<Rate>>,
     /// What is done to SYNs of sources on the deny list
     #[arg(long, value_name = "ACTION")]
-    denied: Option<Word<Action>>,
+    denied: Option<Parsed<Action>>,
     /// What is done in place of reissue and fallback where the listener takes data without a cookie: pass or drop
     #[arg(long, value_name = "ACTION")]
-    no_cookie: Option<Word<Action>>,
+    no_cookie: Option<Parsed<Action>>,
     /// Count what would be done, and do nothing
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     dry_run: Option<bool>,
@@ -105,7 +106,7 @@ struct PolicyArgs {
     #[arg(long, value_name = "FILE")]
     deny: Option<PathBuf>,
     /// Most sources that limits remember
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SOURCES)))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LIMITED_SOURCES)))]
     max_sources: Option<u32>,
     /// Bits of an IPv4 source's address that limits go by
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=32))]
@@ -124,10 +125,10 @@ pub(super) async fn set(args: &SetArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     let change = namespace.policy().change()?;
     let policy = match &args.file {
-        Some(path) => config::policy_of(path)?,
+        Some(path) => config::load_policy(path)?,
         None => args.over(change.before.clone().unwrap_or_default())?,
     };
-    policy.check_listeners()?;
+    check_listeners(&policy)?;
     change.apply(Some(&policy))?;
     for interface in namespace.interfaces().await? {
         if interface.mirror == Mirror::Packet {
@@ -168,8 +169,18 @@ fn without(before: Option<Policy>, ports: &[u16]) -> anyhow::Result<Option<Polic
         }
     }
     // The rule that holds there now may not fit its listener.
-    policy.check_listeners()?;
+    check_listeners(&policy)?;
     Ok(Some(policy))
+}
+
+/// Refuses a policy that rewrites options where a listener accepts data without a cookie. What cannot be read is not
+/// checked: the data path leaves such SYNs as they are.
+fn check_listeners(policy: &Policy) -> Result<(), NoCookieError> {
+    if !policy.needs_cookies() {
+        return Ok(());
+    }
+    let mode = sysctl::mode().unwrap_or(sysctl::Mode(0));
+    policy.check_listeners(mode, &datapath::listeners().unwrap_or_default())
 }
 
 impl SetArgs {
@@ -185,10 +196,10 @@ impl SetArgs {
         } = &self.policy;
         let says = allow.is_some() || deny.is_some() || max_sources.is_some();
         let says = says || prefix_v4.is_some() || prefix_v6.is_some();
-        if rule == PortSection::default() && !says {
+        if rule == PortPolicySection::default() && !says {
             bail!("nothing to set: name a rule's part, a list or a file (tfo policy set --help)");
         }
-        if rule == PortSection::default() && !self.ports.is_empty() {
+        if rule == PortPolicySection::default() && !self.ports.is_empty() {
             bail!(
                 "--port goes with a part of its rule, such as --bad drop (tfo policy set --help)"
             );
@@ -212,8 +223,8 @@ impl SetArgs {
 }
 
 impl RuleArgs {
-    fn section(&self) -> PortSection {
-        PortSection {
+    fn section(&self) -> PortPolicySection {
+        PortPolicySection {
             valid: self.valid,
             bad: self.bad,
             request: self.request,

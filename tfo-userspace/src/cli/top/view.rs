@@ -77,7 +77,7 @@ impl View {
     }
 
     fn title(&self, facts: &NamespaceFacts) -> Line<'static> {
-        let place = match facts.watch.netns.as_str() {
+        let place = match facts.target.netns.as_str() {
             "" => String::new(),
             name => format!("  netns {name}"),
         };

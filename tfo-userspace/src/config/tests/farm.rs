@@ -23,7 +23,7 @@ fn a_farm_has_a_name_for_each_namespace_of_a_host() {
     }
 }
 
-/// What is wrong with a farm, and what the one line says.
+/// Invalid `[farm]` sections, and parts of their error.
 const MISTAKES_OF_FARMS: &[(&str, &[&str])] = &[
     ("", &["tfo.toml:3: ", "add a section [farm]"]),
     ("[farm]", &["missing field `endpoints`"]),

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tfo_common::guard::Mode;
+use tfo_common::guard::GuardMode;
 
 use super::parse;
-use crate::guard::Guard;
+use crate::model::Guard;
 
 #[test]
 fn a_guard_is_a_namespaces_own_or_that_of_the_top() {
@@ -24,10 +24,10 @@ fn a_guard_is_a_namespaces_own_or_that_of_the_top() {
     let below = Guard::default();
     assert_eq!((own.replies.burst, own.proven), (7, below.proven));
     let rule = own.ports[&443];
-    assert_eq!((rule.mode, rule.above.burst), (Mode::Auto, 9));
+    assert_eq!((rule.mode, rule.above.burst), (GuardMode::Auto, 9));
     assert_eq!((rule.quiet, own.default), (Duration::from_secs(120), None));
     let red = red.guard.as_ref().unwrap();
-    assert!(red.ports.is_empty() && red.default.unwrap().mode == Mode::On);
+    assert!(red.ports.is_empty() && red.default.unwrap().mode == GuardMode::On);
     assert_eq!(red.replies, below.replies);
     let none = parse("interfaces = ['a']").unwrap();
     assert_eq!(none.namespaces[0].guard, None);

@@ -1,8 +1,8 @@
-//! What is refused, and how it is told.
+//! Invalid files and their errors.
 
 use super::ensure_refused;
 
-/// Files that are refused, and what the one line says.
+/// Invalid files, and parts of their error.
 const MISTAKES: &[(&str, &[&str])] = &[
     ("interfaces = ['a'\n", &["tfo.toml:"]),
     (
@@ -84,7 +84,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ),
     (
         "interfaces = ['a']\n[metrics]\nlisten = 'unix:m'",
-        &["tfo.toml:3: ", "whole path"],
+        &["tfo.toml:3: ", "absolute path"],
     ),
     ("", &["tfo.toml: ", "no interfaces", "-i"]),
     (

@@ -1,17 +1,18 @@
-//! What files and flags come to.
+//! The configuration that files and flags give.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use tfo_common::{
-    guard::Mode,
-    policy::{Action, Class, Rate},
+    guard::GuardMode,
+    policy::{Action, Class},
+    rate::Rate,
 };
 
-use super::*;
+use super::{namespace::farm as farm_section, text::ConfigText, *};
 use crate::{
-    datapath::{Mirror, ModeChoice, Settings, SourceLimits},
-    guard::PortGuard,
-    keys::{OnForeignChange, SourceConfig},
+    farm::FarmConfig,
+    keys::OnForeignChange,
+    model::{Guard, ListenAddress, Mirror, ModeChoice, PortGuard, Settings, SourceLimits},
 };
 
 mod farm;
@@ -31,13 +32,13 @@ fn eth0() -> NamespaceConfig {
         interfaces: vec!["eth0".to_owned()],
         mode: ModeChoice::Auto,
         settings: Settings::default(),
-        source: SourceConfig::Random {
+        source: KeySourceConfig::Random {
             interval: Duration::from_secs(86_400),
         },
         on_foreign_change: OnForeignChange::Restore,
         policy: None,
         guard: None,
-        section: None,
+        policy_section: None,
     }
 }
 
@@ -79,7 +80,7 @@ fn the_examples_samples_are_taken() {
         .map(|line| sample(line).unwrap_or_else(|| line.to_owned()))
         .collect();
     let config = parse(&text.join("\n")).unwrap();
-    assert_eq!(config.metrics, Some(Listen::DEFAULT));
+    assert_eq!(config.metrics, Some(ListenAddress::DEFAULT));
     let policy = config.namespaces[0].policy.as_ref().unwrap();
     let rule = &policy.ports[&443];
     assert!(policy.default.dry_run && !rule.dry_run);
@@ -92,7 +93,7 @@ fn the_examples_samples_are_taken() {
     // A sample is what holds where nothing is said.
     let guard = config.namespaces[0].guard.as_ref().unwrap();
     let rule = PortGuard {
-        mode: Mode::Auto,
+        mode: GuardMode::Auto,
         ..PortGuard::default()
     };
     let expected = Guard {
@@ -126,7 +127,7 @@ fn everything_can_be_said() {
     let [own, blue, red] = config.namespaces.as_slice() else {
         panic!("{config:?}")
     };
-    let secret = |hours: u64| SourceConfig::Secret {
+    let secret = |hours: u64| KeySourceConfig::Secret {
         path: "/s".into(),
         interval: Duration::from_secs(hours * 3600),
     };
@@ -146,13 +147,13 @@ fn everything_can_be_said() {
     assert_eq!((blue.mode, red.mode), (ModeChoice::Tc, ModeChoice::Tc));
     assert_eq!(red.settings.mirror, Mirror::Exact);
     let second = Duration::from_secs(1);
-    assert_eq!(red.source, SourceConfig::Random { interval: second });
+    assert_eq!(red.source, KeySourceConfig::Random { interval: second });
     assert!(config.detach_on_exit);
     assert_eq!(config.ports, [53, 443]);
-    assert_eq!(config.metrics, Some(Listen::Unix("/run/m".into())));
+    assert_eq!(config.metrics, Some(ListenAddress::Unix("/run/m".into())));
     assert_eq!(
         parse("interfaces = ['eth0']\n[metrics]").unwrap().metrics,
-        Some(Listen::DEFAULT)
+        Some(ListenAddress::DEFAULT)
     );
 }
 
@@ -168,14 +169,14 @@ fn flags_win_over_the_top_of_the_file() {
             ..Layer::default()
         },
         ports: vec![443],
-        metrics: Some(Listen::DEFAULT),
+        metrics: Some(ListenAddress::DEFAULT),
         detach_on_exit: true,
     };
     let config = Config::parse(text, Some(Path::new("f")), &flags).unwrap();
     let [own, blue] = config.namespaces.as_slice() else {
         panic!("{config:?}")
     };
-    let random = |seconds| SourceConfig::Random {
+    let random = |seconds| KeySourceConfig::Random {
         interval: Duration::from_secs(seconds),
     };
     assert_eq!(own.interfaces, ["eth9"]);
@@ -185,7 +186,7 @@ fn flags_win_over_the_top_of_the_file() {
         (ModeChoice::Generic, &random(3 * 3600))
     );
     assert_eq!((config.ports, config.detach_on_exit), (vec![443], true));
-    assert_eq!(config.metrics, Some(Listen::DEFAULT));
+    assert_eq!(config.metrics, Some(ListenAddress::DEFAULT));
 }
 
 #[test]
@@ -227,11 +228,11 @@ fn a_policy_is_a_namespaces_own_or_that_of_the_top() {
 }
 
 fn farm_in(text: &str) -> Result<Option<FarmConfig>, ConfigError> {
-    let places = Places {
+    let text = ConfigText {
         text,
         path: Some(Path::new("tfo.toml")),
     };
-    places.farm(&places.parse()?)
+    farm_section(&text, &text.parse()?)
 }
 
 fn ensure_refused(text: &str, parts: &[&str]) {

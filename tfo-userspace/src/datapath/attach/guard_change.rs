@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use tfo_common::guard::Mode;
+use tfo_common::guard::GuardMode;
 use tokio::time::sleep;
 
 use super::guard_programs::{attach_guard, detach_guard};
@@ -113,7 +113,7 @@ impl<'a> GuardChange<'a> {
     async fn clear(&mut self, interfaces: &[AttachedInterface]) -> Result<(), GuardError> {
         if let Some(mut guard) = self.store.get()? {
             let rules = guard.default.iter_mut().chain(guard.ports.values_mut());
-            rules.for_each(|rule| rule.mode = Mode::Off);
+            rules.for_each(|rule| rule.mode = GuardMode::Off);
             self.store.set(Some(&guard))?;
             sleep(DRAIN).await;
         }

@@ -12,7 +12,7 @@ use aya::{
     },
 };
 use tfo_common::{
-    maps::{CHALLENGE_STAGE, GUARD_STAGE, XDP_POLICY},
+    abi::{CHALLENGE_INDEX, GUARD_INDEX, XDP_TAIL_CALLS},
     wire::Link,
 };
 
@@ -62,10 +62,10 @@ pub(super) fn detach_guard(pins: &InterfacePins) -> Result<(), DatapathError> {
     if !pins.guard().exists() {
         return Ok(());
     }
-    let [_, name] = XDP_POLICY;
-    let map = map_from_pin(&pins.tail_calls(), name)?;
-    let mut tail_calls: ProgramArray<MapData> = map.try_into().map_err(DatapathError::map(name))?;
-    for index in [GUARD_STAGE, CHALLENGE_STAGE] {
+    let map = map_from_pin(&pins.tail_calls(), XDP_TAIL_CALLS)?;
+    let mut tail_calls: ProgramArray<MapData> =
+        map.try_into().map_err(DatapathError::map(XDP_TAIL_CALLS))?;
+    for index in [GUARD_INDEX, CHALLENGE_INDEX] {
         let _ = tail_calls.clear_index(&index);
     }
     // Closing the last reference detaches at once.

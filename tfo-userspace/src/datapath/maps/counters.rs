@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use aya::maps::{Array, Map, PerCpuArray};
 use tfo_common::{
+    abi::{COUNTERS, PortCounters, SIZES, SLOTS_TAKEN, sizes::Sizes},
     counters::Counters,
-    maps::{COUNTERS, PortCounters, SIZES, SLOTS_TAKEN},
-    sizes::Sizes,
 };
 
 use crate::datapath::error::DatapathError;

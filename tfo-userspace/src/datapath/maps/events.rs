@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
 use tfo_common::{
+    abi::{
+        EVENT_BUDGET, EVENT_GATE, EVENTS,
+        events::{Event, EventBudget, EventGate},
+    },
     classify::Outcome,
     counters::Counter,
-    events::{Event, EventBudget, EventGate},
-    maps::{EVENT_BUDGET, EVENT_GATE, EVENTS},
 };
 
 use crate::{

@@ -7,9 +7,9 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError},
 };
 use tfo_common::{
-    cookie::Key,
-    guard::{GuardHead, GuardPort, Mode, SECRETS, SLOT_SHIFT, secret_index},
-    maps::{GUARD, GUARD_PORTS, GUARD_SECRETS},
+    abi::{GUARD, GUARD_PORTS, GUARD_SECRETS},
+    fastopen::Key,
+    guard::{GuardHead, GuardMode, GuardPort, SECRETS, SLOT_SHIFT, secret_index},
 };
 use zeroize::Zeroizing;
 
@@ -202,16 +202,16 @@ fn slot_shift() -> u32 {
 fn next(before: Option<&GuardPort>, rule: &PortGuard, now: u64) -> GuardPort {
     let before = before.copied().unwrap_or_default();
     let on = before.is_on(now);
-    let rule_before = Mode::from_number(before.rule.mode);
+    let rule_before = GuardMode::from_number(before.rule.mode);
     let quiet = now.saturating_add(rule.rule().quiet);
     let until = match rule.mode {
-        Mode::On => u64::MAX,
-        Mode::Off => before.until.min(now),
+        GuardMode::On => u64::MAX,
+        GuardMode::Off => before.until.min(now),
         // The data path ends it where the port is not flooded.
-        Mode::Auto if rule_before == Mode::On => quiet,
-        Mode::Auto => before.until,
+        GuardMode::Auto if rule_before == GuardMode::On => quiet,
+        GuardMode::Auto => before.until,
     };
-    let switches_on = rule.mode == Mode::On && !on;
+    let switches_on = rule.mode == GuardMode::On && !on;
     GuardPort {
         rule: rule.rule(),
         until,
@@ -229,7 +229,7 @@ mod tests {
 
     const NOW: u64 = 1_000_000_000_000;
 
-    fn rule(mode: Mode) -> PortGuard {
+    fn rule(mode: GuardMode) -> PortGuard {
         PortGuard {
             mode,
             quiet: Duration::from_secs(10),
@@ -239,15 +239,15 @@ mod tests {
 
     #[test]
     fn a_port_that_is_guarded_stays_so() {
-        let on = next(None, &rule(Mode::On), NOW);
+        let on = next(None, &rule(GuardMode::On), NOW);
         assert!(on.is_on(u64::MAX - 1) && on.since == NOW && on.switches == 1);
-        let again = next(Some(&on), &rule(Mode::On), NOW + 5);
+        let again = next(Some(&on), &rule(GuardMode::On), NOW + 5);
         assert!(again == on);
-        let auto = next(Some(&on), &rule(Mode::Auto), NOW + 5);
+        let auto = next(Some(&on), &rule(GuardMode::Auto), NOW + 5);
         assert!(auto.is_on(NOW + 9_000_000_000) && !auto.is_on(NOW + 11_000_000_000));
-        let off = next(Some(&on), &rule(Mode::Off), NOW + 5);
+        let off = next(Some(&on), &rule(GuardMode::Off), NOW + 5);
         assert!(!off.is_on(NOW + 5) && off.until == NOW + 5, "{off:?}");
-        assert_eq!(next(None, &rule(Mode::Off), NOW).until, 0);
-        assert_eq!(next(None, &rule(Mode::Auto), NOW).until, 0);
+        assert_eq!(next(None, &rule(GuardMode::Off), NOW).until, 0);
+        assert_eq!(next(None, &rule(GuardMode::Auto), NOW).until, 0);
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError};
-use tfo_common::{cookie::KeySet, maps::KEYS};
+use tfo_common::{abi::KEYS, fastopen::KeySet};
 
 use crate::datapath::{
     error::DatapathError,

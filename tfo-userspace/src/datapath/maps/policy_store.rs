@@ -11,9 +11,9 @@ use aya::{
 };
 use aya_obj::generated::bpf_map_type;
 use tfo_common::{
-    maps::{DEFAULT_PORT, POLICY, POLICY_LIMITS, POLICY_LISTS, POLICY_RULES, POLICY_SLOTS},
-    policy::{Class, LimitKey, Listed, PolicyHead, PortRule},
-    sources::Address,
+    abi::{DEFAULT_PORT, POLICY, POLICY_LIMITS, POLICY_LISTS, POLICY_RULES, POLICY_SLOTS},
+    policy::{Class, LimitKey, ListEntry, PolicyHead, PortRule},
+    wire::addresses::Address,
 };
 
 use crate::{
@@ -272,8 +272,8 @@ impl Slot {
             .try_into()
             .map_err(DatapathError::map(POLICY_LISTS))?;
         for (prefixes, listed) in [
-            (&policy.lists.allow, Listed::Allowed),
-            (&policy.lists.deny, Listed::Denied),
+            (&policy.lists.allow, ListEntry::Allow),
+            (&policy.lists.deny, ListEntry::Deny),
         ] {
             for prefix in prefixes {
                 let key = key_of(*prefix);
@@ -349,8 +349,8 @@ fn read_lists(trie: &Trie<MapData>) -> Result<Lists, MapError> {
             address,
             len: (key.prefix_len() - before) as u8,
         };
-        match Listed::from_number(listed) {
-            Listed::Denied => lists.deny.push(prefix),
+        match ListEntry::from_number(listed) {
+            ListEntry::Deny => lists.deny.push(prefix),
             _ => lists.allow.push(prefix),
         }
     }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, io};
 
 use aya::maps::{Map, MapError};
 use tfo_common::{
-    maps::SOURCES,
-    sources::{Address, SourceCounts},
+    abi::{SOURCES, sources::SourceCounts},
+    wire::addresses::Address,
 };
 
 use super::batch;

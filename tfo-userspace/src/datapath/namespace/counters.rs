@@ -1,9 +1,6 @@
 //! Counters of one interface, and their sums over a namespace's.
 
-use tfo_common::{
-    maps::{COUNTERS, EVENT_BUDGET, SIZES, SLOTS_TAKEN, SOURCES},
-    sizes::Sizes,
-};
+use tfo_common::abi::{COUNTERS, EVENT_BUDGET, SIZES, SLOTS_TAKEN, SOURCES, sizes::Sizes};
 
 use super::current::Namespace;
 use crate::datapath::{

@@ -1,6 +1,6 @@
 //! The event streams of a namespace's interfaces.
 
-use tfo_common::maps::{EVENT_BUDGET, EVENT_GATE, EVENTS};
+use tfo_common::abi::{EVENT_BUDGET, EVENT_GATE, EVENTS};
 
 use super::{current::Namespace, error::NamespaceError};
 use crate::datapath::{

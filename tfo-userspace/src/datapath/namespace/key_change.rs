@@ -3,7 +3,7 @@
 //! Data path and kernel cannot switch at the same instant. So the data path accepts a key before the kernel
 //! issues cookies with it, and drops one after the kernel has; in between it accepts the keys of both pairs.
 
-use tfo_common::cookie::{Key, KeySet};
+use tfo_common::fastopen::{Key, KeySet};
 
 use crate::{
     kernel::sysctl::{self, SysctlError},

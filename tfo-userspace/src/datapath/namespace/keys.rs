@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tfo_common::{
-    cookie::{Key, KeySet},
-    maps::KEYS,
+    abi::KEYS,
+    fastopen::{Key, KeySet},
 };
 
 use super::{

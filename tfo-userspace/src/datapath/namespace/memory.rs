@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya::maps::MapData;
-use tfo_common::maps::{POLICY_LIMITS, POLICY_LISTS, POLICY_RULES};
+use tfo_common::abi::{POLICY_LIMITS, POLICY_LISTS, POLICY_RULES};
 
 use super::current::Namespace;
 use crate::datapath::error::DatapathError;

@@ -1,6 +1,6 @@
 //! The programs' constants.
 
-use tfo_common::{maps::SocketOffsets, sources::SourceSettings};
+use tfo_common::{abi::SocketOffsets, wire::addresses::PrefixMask};
 
 use crate::{
     kernel::types::KernelTypes,
@@ -11,7 +11,7 @@ use crate::{
 pub(super) struct Constants {
     /// Zeroed for [`Mirror::Packet`].
     pub(super) offsets: SocketOffsets,
-    pub(super) sources: SourceSettings,
+    pub(super) sources: PrefixMask,
     /// The settings in effect: [`Mirror::Packet`] where the kernel's types lack a field.
     pub(super) settings: Settings,
     /// Why the mirror is not exact, where it was to be.

@@ -4,7 +4,7 @@
 use aya::Btf;
 use aya_obj::btf::BtfKind;
 use object::{File, Object as _, ObjectSection as _, ObjectSymbol as _};
-use tfo_common::maps::{ASSIGN, ASSIGN_CALL, TC_GUARD};
+use tfo_common::abi::{ASSIGN_CALL, ASSIGN_KFUNC, TC_GUARD};
 
 use crate::datapath::error::DatapathError;
 
@@ -13,7 +13,7 @@ const BPF_PSEUDO_KFUNC_CALL: u8 = 2;
 /// The section of functions that programs call; the compiler may move a program's body there.
 const SUBPROGRAMS: &str = ".text";
 
-/// `object`, with the placeholder call in [`TC_GUARD`] replaced by a call of the kfunc [`ASSIGN`].
+/// `object`, with the placeholder call in [`TC_GUARD`] replaced by a call of the kfunc [`ASSIGN_KFUNC`].
 ///
 /// # Errors
 ///
@@ -23,8 +23,12 @@ pub(super) fn patch_kfunc(object: &[u8]) -> Result<Vec<u8>, DatapathError> {
     let no_kfunc = |cause: String| DatapathError::NoKfunc(cause);
     let types = Btf::from_sys_fs().map_err(|error| no_kfunc(error.to_string()))?;
     let id = types
-        .id_by_type_name_kind(ASSIGN, BtfKind::Func)
-        .map_err(|_| no_kfunc(format!("it has no {ASSIGN}, which Linux has since 6.9")))?;
+        .id_by_type_name_kind(ASSIGN_KFUNC, BtfKind::Func)
+        .map_err(|_| {
+            no_kfunc(format!(
+                "it has no {ASSIGN_KFUNC}, which Linux has since 6.9"
+            ))
+        })?;
     patch(object, id)
 }
 

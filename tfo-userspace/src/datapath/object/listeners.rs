@@ -8,8 +8,8 @@ use std::{
 
 use aya::{Btf, EbpfLoader, programs::Iter};
 use tfo_common::{
-    maps::{LISTENERS_PROGRAM, ListenerRecord, SOCKET_OFFSETS},
-    socket::{NO_COOKIE, SERVER},
+    abi::{LISTENERS_PROGRAM, ListenerRecord, SOCKET_OFFSETS},
+    classify::socket::{NO_COOKIE, SERVER},
 };
 
 use super::image::OBJECT;
@@ -121,8 +121,8 @@ fn socket(bytes: &[u8; size_of::<ListenerRecord>()]) -> ListeningSocket {
     ListeningSocket {
         address: SocketAddr::new(ip, record.port),
         uid: record.uid,
-        limit: record.limit,
-        queue: record.queue,
+        limit: record.max_qlen,
+        queue: record.qlen,
         own_keys: record.keys,
         backlog: record.backlog,
         max_backlog: record.max_backlog,
@@ -133,11 +133,11 @@ fn socket(bytes: &[u8; size_of::<ListenerRecord>()]) -> ListeningSocket {
 
 /// In the kernel's order: `tcp_try_fastopen`.
 fn state(record: &ListenerRecord) -> FastOpenState {
-    if record.limit == 0 {
+    if record.max_qlen == 0 {
         FastOpenState::Off
     } else if record.fast_open & SERVER == 0 {
         FastOpenState::OffByHost
-    } else if record.queue >= record.limit {
+    } else if record.qlen >= record.max_qlen {
         FastOpenState::QueueFull
     } else if record.no_cookie != 0 || record.fast_open & NO_COOKIE != 0 {
         FastOpenState::WithoutCookie
@@ -152,10 +152,10 @@ mod tests {
 
     #[test]
     fn a_listener_needs_the_host_a_queue_and_room_in_it() {
-        let record = |fast_open, limit, queue, no_cookie| ListenerRecord {
+        let record = |fast_open, max_qlen, qlen, no_cookie| ListenerRecord {
             fast_open,
-            limit,
-            queue,
+            max_qlen,
+            qlen,
             no_cookie,
             ..ListenerRecord::default()
         };

@@ -8,12 +8,12 @@ use aya::{
     programs::{SchedClassifier, Xdp},
 };
 use tfo_common::{
-    cookie::KeySet,
-    maps::{
-        BARE_PACKETS, COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, GUARD_PROVES, KEYS, OF_INTERFACE,
-        OF_NAMESPACE, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_SETTINGS, SOURCES, XDP_PROGRAM,
+    abi::{
+        ASSIGN_PATCHED, BARE_PACKETS, COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, KEYS,
+        OF_INTERFACE, OF_NAMESPACE, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_MASK, SOURCES,
+        XDP_PROGRAM, sizes::Sizes,
     },
-    sizes::Sizes,
+    fastopen::KeySet,
     wire::Link,
 };
 
@@ -136,9 +136,9 @@ impl Datapath {
         loader.map_max_entries(SOURCES, settings.sources.max.max(1));
         let mut ebpf = loader
             .override_global(SOCKET_OFFSETS, &constants.offsets, true)
-            .override_global(SOURCE_SETTINGS, &constants.sources, true)
+            .override_global(SOURCE_MASK, &constants.sources, true)
             .override_global(BARE_PACKETS, &u32::from(link == Link::None), true)
-            .override_global(GUARD_PROVES, &u32::from(guarded), true)
+            .override_global(ASSIGN_PATCHED, &u32::from(guarded), true)
             .load(&object)
             .map_err(|error| DatapathError::Load(Box::new(error)))?;
         let map = ebpf.take_map(KEYS).ok_or(DatapathError::Missing(KEYS))?;

@@ -5,31 +5,29 @@ use aya::{
     maps::ProgramArray,
     programs::{Program, ProgramError, ProgramFd, SchedClassifier, Xdp},
 };
-use tfo_common::maps::{
-    CHALLENGE_STAGE, GUARD_STAGE, POLICY_STAGE, TC_GUARD, TC_POLICY, TC_PROGRAM, XDP_CHALLENGE,
-    XDP_GUARD, XDP_POLICY, XDP_PROGRAM,
+use tfo_common::abi::{
+    CHALLENGE_INDEX, GUARD_INDEX, POLICY_INDEX, TC_GUARD, TC_POLICY, TC_PROGRAM, TC_TAIL_CALLS,
+    XDP_CHALLENGE, XDP_GUARD, XDP_POLICY, XDP_PROGRAM, XDP_TAIL_CALLS,
 };
 
 use crate::{datapath::error::DatapathError, model::AttachMode};
 
 /// The program array that the entry program of `mode` tail-calls through.
 pub(super) const fn tail_calls(mode: AttachMode) -> &'static str {
-    let [_, name] = match mode {
-        AttachMode::Tc => TC_POLICY,
-        _ => XDP_POLICY,
-    };
-    name
+    match mode {
+        AttachMode::Tc => TC_TAIL_CALLS,
+        _ => XDP_TAIL_CALLS,
+    }
 }
 
 /// The XDP entry program; loads it and its policy program, unless they are loaded.
 pub(super) fn load_xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, DatapathError> {
     if find::<Xdp>(ebpf, XDP_PROGRAM)?.fd().is_err() {
-        let [policy, array] = XDP_POLICY;
         find::<Xdp>(ebpf, XDP_PROGRAM)?.load()?;
-        let policy = find::<Xdp>(ebpf, policy)?;
+        let policy = find::<Xdp>(ebpf, XDP_POLICY)?;
         policy.load()?;
         let policy = clone_fd(policy.fd()?)?;
-        set_tail_call(ebpf, array, POLICY_STAGE, &policy)?;
+        set_tail_call(ebpf, XDP_TAIL_CALLS, POLICY_INDEX, &policy)?;
     }
     find(ebpf, XDP_PROGRAM)
 }
@@ -37,12 +35,11 @@ pub(super) fn load_xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, DatapathError> {
 /// The TC entry program; loads it and its policy program, unless they are loaded.
 pub(super) fn load_tc(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, DatapathError> {
     if find::<SchedClassifier>(ebpf, TC_PROGRAM)?.fd().is_err() {
-        let [policy, array] = TC_POLICY;
         find::<SchedClassifier>(ebpf, TC_PROGRAM)?.load()?;
-        let policy = find::<SchedClassifier>(ebpf, policy)?;
+        let policy = find::<SchedClassifier>(ebpf, TC_POLICY)?;
         policy.load()?;
         let policy = clone_fd(policy.fd()?)?;
-        set_tail_call(ebpf, array, POLICY_STAGE, &policy)?;
+        set_tail_call(ebpf, TC_TAIL_CALLS, POLICY_INDEX, &policy)?;
     }
     find(ebpf, TC_PROGRAM)
 }
@@ -57,11 +54,11 @@ pub(super) fn load_guard_tc(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, Dat
 /// Loads the guard's XDP programs and enters them in the program array.
 pub(super) fn load_guard_xdp(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
     // The challenge first: the guard tail-calls it.
-    for (index, name) in [(CHALLENGE_STAGE, XDP_CHALLENGE), (GUARD_STAGE, XDP_GUARD)] {
+    for (index, name) in [(CHALLENGE_INDEX, XDP_CHALLENGE), (GUARD_INDEX, XDP_GUARD)] {
         let program = find::<Xdp>(ebpf, name)?;
         program.load()?;
         let program = clone_fd(program.fd()?)?;
-        set_tail_call(ebpf, XDP_POLICY[1], index, &program)?;
+        set_tail_call(ebpf, XDP_TAIL_CALLS, index, &program)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tfo_common::maps::LAYOUT_VERSION;
+use tfo_common::abi::LAYOUT_VERSION;
 
 use crate::{datapath::error::DatapathError, kernel::support::BPFFS};
 

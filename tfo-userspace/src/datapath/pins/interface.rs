@@ -52,12 +52,12 @@ impl InterfacePins {
 
     /// The program array of the tail calls.
     pub(crate) fn tail_calls(&self) -> PathBuf {
-        self.dir.join("stages")
+        self.dir.join("tail_calls")
     }
 
     /// The program array that is to replace [`Self::tail_calls`].
     pub(crate) fn next_tail_calls(&self) -> PathBuf {
-        self.dir.join("stages-next")
+        self.dir.join("tail_calls-next")
     }
 
     /// The TCX link of the guard's program.

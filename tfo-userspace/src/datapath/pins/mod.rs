@@ -13,7 +13,7 @@
 //!       info build             settings; version and digest of the build that attached it
 //!       link program           XDP or TCX link and its program, or:
 //!       filter                 the place of a clsact filter (before Linux 6.6)
-//!       stages                 program array of the tail calls: the kernel empties it once nobody holds it
+//!       tail_calls             program array of the tail calls: the kernel empties it once nobody holds it
 //!       guard                  TCX link of the guard's program, while there is a guard
 //!       case counters port_slots slots_taken sizes sources events event_gate event_budget
 //!     unfinished<INDEX>/       an interface being attached or detached

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::PathBuf};
 
-use tfo_common::maps::{OF_INTERFACE, OF_NAMESPACE};
+use tfo_common::abi::{OF_INTERFACE, OF_NAMESPACE};
 
 use super::{
     files::{found, names, namespace_name, remove_dir_all, root, version_name},

@@ -1,21 +1,23 @@
-//! What etcd's word means, and what to do about it.
+//! etcd's errors, each with its remedy.
 
-use std::{fmt::Display, future::Future};
+use std::{fmt::Display, future::Future, time::Duration};
 
 use etcd_client::Error;
 
-use super::LIMIT;
-use crate::farm::FarmError;
+use crate::farm::error::FarmError;
 
-/// What etcd answers, where it does in time.
+/// Time for etcd to answer a call.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs a call, for at most [`TIMEOUT`].
 pub(super) async fn limited<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
-    match tokio::time::timeout(LIMIT, call).await {
+    match tokio::time::timeout(TIMEOUT, call).await {
         Ok(answer) => answer.map_err(|error| text(&error)),
-        Err(_) => Err(format!("no answer for {} s", LIMIT.as_secs())),
+        Err(_) => Err(format!("no answer for {} s", TIMEOUT.as_secs())),
     }
 }
 
-/// An error with its causes, as far as each says more than the one before.
+/// An error with its chain of causes on one line, without those that repeat the text before.
 pub(super) fn text(error: &Error) -> String {
     let (mut text, mut cause): (String, Option<&dyn std::error::Error>) = match error {
         Error::GRpcStatus(status) => (
@@ -35,9 +37,9 @@ pub(super) fn text(error: &Error) -> String {
     text.replace('\n', " ")
 }
 
-/// What etcd's word means, and what to do about it.
+/// Adds the endpoints and a remedy to etcd's message.
 pub(super) fn explain(
-    place: &str,
+    endpoints: &str,
     user: Option<&str>,
     prefix: &str,
     error: impl Display,
@@ -47,23 +49,23 @@ pub(super) fn explain(
     let remedy = if says("space exceeded") {
         "it is full: compact and defragment it, then `etcdctl alarm disarm`".to_owned()
     } else if says("authentication failed") {
-        "look at user and password in [farm]".to_owned()
+        "check user and password in [farm]".to_owned()
     } else if says("permission denied") {
         format!(
-            "let {} read and write what begins with {prefix}: `etcdctl role grant-permission --prefix=true ROLE readwrite {prefix}`",
+            "let {} read and write keys with the prefix {prefix}: `etcdctl role grant-permission --prefix=true ROLE readwrite {prefix}`",
             user.map_or("this host".to_owned(), |user| format!("user {user}"))
         )
     } else if says("user name is empty") || says("user name not found") {
-        "it wants to know who asks: give user and password in [farm]".to_owned()
+        "it requires authentication: set user and password in [farm]".to_owned()
     } else if says("Expired") || says("expired") {
-        "a certificate has expired: renew it, or set the clock right".to_owned()
+        "a certificate has expired: renew it, or set the clock".to_owned()
     } else if says("certificate") || says("Certificate") || says("UnknownIssuer") {
-        "look at ca, certificate and key in [farm], and at the certificate of etcd".to_owned()
+        "check ca, certificate and key in [farm], and etcd's certificate".to_owned()
     } else {
-        "look whether it runs and can be reached from here".to_owned()
+        "check that it runs and can be reached from here".to_owned()
     };
     FarmError::Etcd {
-        place: place.to_owned(),
+        endpoints: endpoints.to_owned(),
         error,
         remedy,
     }

@@ -1,14 +1,14 @@
-//! A lease, which etcd ends when it has not heard of this host for too long.
+//! The lease of a host's session. etcd expires it after [`LEASE_TIME`] without a keep-alive.
 
 use std::time::Duration;
 
 use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
 use tokio::time::Instant;
 
-use crate::farm::FarmError;
+use crate::farm::error::FarmError;
 
-/// How long a host may be silent until etcd takes it for dead, and another one leads.
-pub(in crate::farm) const LEASE: Duration = Duration::from_secs(15);
+/// Time to live of a lease. etcd then elects another leader.
+pub(in crate::farm) const LEASE_TIME: Duration = Duration::from_secs(15);
 
 /// A lease that has to be kept alive.
 pub(in crate::farm) struct Lease {
@@ -16,7 +16,7 @@ pub(in crate::farm) struct Lease {
     pub(in crate::farm) answers: LeaseKeepAliveStream,
     keeper: LeaseKeeper,
     asked: Instant,
-    heard: Instant,
+    answered: Instant,
 }
 
 impl Lease {
@@ -26,30 +26,30 @@ impl Lease {
             answers,
             keeper,
             asked: Instant::now(),
-            heard: Instant::now(),
+            answered: Instant::now(),
         }
     }
 
-    /// Asks for more time, when a third of it is over.
+    /// Sends a keep-alive where a third of the lease's time has passed since the last one.
     pub(in crate::farm) async fn keep(&mut self) -> Result<(), FarmError> {
-        if self.heard.elapsed() > LEASE {
-            return Err(FarmError::Lease);
+        if self.answered.elapsed() > LEASE_TIME {
+            return Err(FarmError::LeaseExpired);
         }
-        if self.asked.elapsed() >= LEASE / 3 {
+        if self.asked.elapsed() >= LEASE_TIME / 3 {
             self.asked = Instant::now();
             let asked = self.keeper.keep_alive().await;
-            asked.map_err(|_| FarmError::Lease)?;
+            asked.map_err(|_| FarmError::LeaseExpired)?;
         }
         Ok(())
     }
 
-    /// Takes an answer: the seconds that are left.
-    pub(in crate::farm) fn heard(&mut self, left: i64) -> Result<(), FarmError> {
-        self.heard = Instant::now();
+    /// Takes etcd's answer, the seconds that the lease has left.
+    pub(in crate::farm) fn handle_answer(&mut self, left: i64) -> Result<(), FarmError> {
+        self.answered = Instant::now();
         if left > 0 {
             Ok(())
         } else {
-            Err(FarmError::Lease)
+            Err(FarmError::LeaseExpired)
         }
     }
 }

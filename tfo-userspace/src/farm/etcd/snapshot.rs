@@ -1,95 +1,95 @@
-//! What a farm's keys in etcd hold.
+//! The values of a farm's keys in etcd, and all of them at one revision.
 
 use std::collections::BTreeMap;
 
 use etcd_client::KeyValue;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// What a host says of itself.
+/// The value of `hosts/NAME` and `left/NAME`: what a host reports of itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// Tells it from another host of the same name.
+pub struct HostRecord {
+    /// Random; distinguishes it from another host that was given the same name.
     pub instance: String,
-    /// Of its tfo.
+    /// The version of its `tfo`.
     pub version: String,
-    /// The lease of its present session with etcd.
+    /// The lease of its session with etcd.
     pub lease: Option<i64>,
-    /// The step that it has in force; see [`crate::farm::phase::Place::step`].
+    /// The step that it has in force; see [`crate::farm::Position::step`].
     pub step: Option<u64>,
-    /// The fingerprint of the key that its kernel issues.
+    /// The fingerprint of the key that its kernel issues cookies with.
     pub primary: Option<String>,
-    /// Its clock less that of who wrote the document, in seconds.
+    /// Its clock minus the clock of the host that wrote the document, in seconds.
     pub skew: Option<f64>,
-    /// What keeps it from going on.
+    /// Why it does not follow the farm.
     pub error: Option<String>,
 }
 
-/// A host that runs.
+/// The value of `election/LEASE`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::farm) struct Candidate {
     pub(in crate::farm) host: String,
 }
 
-/// What the leader is asked for.
+/// The value of `request`: what an operator asked the leader for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Wish {
-    /// A rotation, once no cookie is refused for it that is younger than half an interval.
+pub enum Request {
+    /// A rotation, as soon as the retired key has not been issued for half an interval.
     Rotate,
-    /// A rotation at once.
+    /// An immediate rotation.
     RotateNow,
-    /// New keys at once, and the old ones refused.
+    /// An immediate change to a new key; hosts refuse cookies of the old ones.
     Revoke,
 }
 
-/// A value, and the revision at which it was written.
+/// A value, and the revision of etcd at which it was written.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::farm) struct Stored<T> {
+pub(in crate::farm) struct Versioned<T> {
     pub(in crate::farm) value: T,
-    pub(in crate::farm) written: i64,
-}
-
-/// All of a farm, at one revision.
-#[derive(Clone, Debug, Default)]
-pub(in crate::farm) struct Snapshot {
     pub(in crate::farm) revision: i64,
-    pub(in crate::farm) document: Option<Stored<Vec<u8>>>,
-    pub(in crate::farm) hosts: BTreeMap<String, Stored<Record>>,
-    pub(in crate::farm) left: BTreeMap<String, Record>,
-    /// By the order in which they came: the first leads.
-    pub(in crate::farm) candidates: Vec<Stored<Candidate>>,
-    pub(in crate::farm) request: Option<Stored<Wish>>,
 }
 
-impl Snapshot {
-    /// A key was written.
+/// All keys of a farm at one revision.
+#[derive(Clone, Debug, Default)]
+pub(in crate::farm) struct FarmSnapshot {
+    pub(in crate::farm) revision: i64,
+    pub(in crate::farm) document: Option<Versioned<Vec<u8>>>,
+    pub(in crate::farm) hosts: BTreeMap<String, Versioned<HostRecord>>,
+    pub(in crate::farm) left_behind: BTreeMap<String, HostRecord>,
+    /// Oldest first: the first leads.
+    pub(in crate::farm) candidates: Vec<Versioned<Candidate>>,
+    pub(in crate::farm) request: Option<Versioned<Request>>,
+}
+
+impl FarmSnapshot {
+    /// Applies the write of a key.
     pub(in crate::farm) fn put(&mut self, prefix: &str, pair: &KeyValue) {
         let Some(name) = name(prefix, pair) else {
             return;
         };
         match name.split_once('/') {
             None if name == "document" => {
-                self.document = Some(Stored {
+                self.document = Some(Versioned {
                     value: pair.value().to_vec(),
-                    written: pair.mod_revision(),
+                    revision: pair.mod_revision(),
                 });
             }
-            None if name == "request" => self.request = stored(pair),
+            None if name == "request" => self.request = parse(pair),
             Some(("hosts", host)) => {
-                // Whatever it is, it is no acknowledgement.
-                let record = stored(pair).unwrap_or(Stored {
-                    value: Record::default(),
-                    written: pair.mod_revision(),
+                // A record that cannot be parsed acknowledges nothing.
+                let record = parse(pair).unwrap_or(Versioned {
+                    value: HostRecord::default(),
+                    revision: pair.mod_revision(),
                 });
                 self.hosts.insert(host.to_owned(), record);
             }
             Some(("left", host)) => {
-                let record = stored(pair).map(|it| it.value).unwrap_or_default();
-                self.left.insert(host.to_owned(), record);
+                let record = parse(pair).map(|it| it.value).unwrap_or_default();
+                self.left_behind.insert(host.to_owned(), record);
             }
             Some(("election", _)) => {
-                if let Some(mut candidate) = stored::<Candidate>(pair) {
-                    candidate.written = pair.create_revision();
+                if let Some(mut candidate) = parse::<Candidate>(pair) {
+                    candidate.revision = pair.create_revision();
                     self.candidates.push(candidate);
                 }
             }
@@ -97,7 +97,7 @@ impl Snapshot {
         }
     }
 
-    /// A key was removed.
+    /// Applies the removal of a key.
     pub(in crate::farm) fn delete(&mut self, prefix: &str, pair: &KeyValue) {
         let Some(name) = name(prefix, pair) else {
             return;
@@ -106,7 +106,7 @@ impl Snapshot {
             None if name == "document" => self.document = None,
             None if name == "request" => self.request = None,
             Some(("hosts", host)) => drop(self.hosts.remove(host)),
-            Some(("left", host)) => drop(self.left.remove(host)),
+            Some(("left", host)) => drop(self.left_behind.remove(host)),
             _ => {}
         }
     }
@@ -116,9 +116,9 @@ fn name<'a>(prefix: &str, pair: &'a KeyValue) -> Option<&'a str> {
     pair.key_str().ok()?.strip_prefix(prefix)
 }
 
-pub(super) fn stored<T: DeserializeOwned>(pair: &KeyValue) -> Option<Stored<T>> {
-    Some(Stored {
+pub(super) fn parse<T: DeserializeOwned>(pair: &KeyValue) -> Option<Versioned<T>> {
+    Some(Versioned {
         value: serde_json::from_slice(pair.value()).ok()?,
-        written: pair.mod_revision(),
+        revision: pair.mod_revision(),
     })
 }

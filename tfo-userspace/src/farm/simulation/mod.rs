@@ -1,13 +1,13 @@
-//! Every order of messages, delays, crashes and wipes for three hosts, through a rotation into the next.
+//! Model checking of the protocol: every order of messages, delays, crashes and disk losses for three hosts, from one
+//! rotation into the next.
 //!
-//! etcd is one place where writes are whole: the document, and a record for each member. Whatever a host
-//! reads may be old by the time it acts on it, whatever it writes may arrive late, after its process died and
-//! another was started, or never. Any host may lead at any time: that there is one leader is not what makes
-//! it safe. A process may be killed between any two steps, its machine may start anew, or lose its disk; the
-//! leader may leave behind whoever it likes.
+//! etcd is a set of atomic registers: the document, and a record for each member. A read may be stale when the host acts
+//! on it; a write may arrive late, after its process died and another started, or never. Any host may lead at any time:
+//! safety does not rest on there being one leader. A process may be killed between any two steps, its machine may
+//! reboot or lose its disk, and the leader may leave any host behind.
 //!
-//! In every state that can be reached, each member that serves accepts what every other one issues; and from
-//! every state the farm comes to rest with the same keys everywhere, once nothing more goes wrong.
+//! Safety: in every reachable state, each serving member accepts the cookies that every other one issues. Liveness: from
+//! every state, the farm reaches the same keys everywhere once no more faults happen.
 
 mod world;
 
@@ -16,98 +16,98 @@ use std::{
     convert::Infallible,
 };
 
-use self::world::{Host, Id, Message, Record, World, arrive, write_record};
-use super::phase::{Phase, Place, Standing};
-use crate::keys::{KeyPair, tests::key};
+use self::world::{Id, SimHost, SimMessage, SimRecord, World, arrive, write_record};
+use super::phase::{FarmState, Phase, Position};
+use crate::model::{KeyPair, testing::key};
 
-/// The most that goes wrong in one history.
+/// Most faults in one history.
 const FAULTS: u8 = 2;
 
-/// What the model does otherwise than the farm, to see that it is noticed.
+/// A deliberate deviation of the model from the protocol, which the exploration must detect.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mistake {
     None,
-    /// A leader that goes on without waiting.
+    /// The leader does not wait for acknowledgements.
     NoWait,
-    /// A host that acknowledges what it had before it came back.
+    /// A host acknowledges what it had before it registered again.
     NoConfirmation,
-    /// A host that acknowledges before it has stored.
+    /// A host acknowledges before it has stored.
     NoStore,
-    /// A message that is taken although the record changed.
+    /// A message is accepted although the record changed.
     NoCompare,
 }
 
-/// Takes one host of a world to another state.
-type Change<'a> = &'a mut dyn FnMut(&dyn Fn(&mut World, &mut Host));
+/// Applies a change to one host of a world.
+type HostChange<'a> = &'a mut dyn FnMut(&dyn Fn(&mut World, &mut SimHost));
 
 struct Model {
-    standings: Vec<Standing>,
+    states: Vec<FarmState>,
     mistake: Mistake,
 }
 
 impl Model {
-    /// From a farm that is about to stage its next key to one that has staged the one after.
+    /// The states from one that is about to stage its next key to one that has staged the key after it.
     fn new(mistake: Mistake) -> Self {
-        let mut standing = Standing {
-            place: Place {
+        let mut state = FarmState {
+            position: Position {
                 epoch: 1,
                 phase: Phase::Steady,
             },
             current: key(2),
             other: Some(key(1)),
         };
-        let mut standings = vec![standing.clone()];
+        let mut states = vec![state.clone()];
         for next in 3.. {
-            let step = Some(standing.step());
+            let step = Some(state.step());
             let fresh = || Ok::<_, Infallible>(key(next));
-            let Ok(Some(to)) = standing.advance([step], true, fresh) else {
-                unreachable!("it has all acknowledgements and is due")
+            let Ok(Some(to)) = state.advance([step], true, fresh) else {
+                unreachable!("all hosts have acknowledged and a rotation is due")
             };
-            standing = to;
-            standings.push(standing.clone());
-            if standing.place.epoch == 2 && standing.place.phase == Phase::Stage {
+            state = to;
+            states.push(state.clone());
+            if state.position.epoch == 2 && state.position.phase == Phase::Stage {
                 break;
             }
         }
-        Self { standings, mistake }
+        Self { states, mistake }
     }
 
     fn start() -> World {
-        let host = Host {
+        let host = SimHost {
             runs: true,
             disk: Some(0),
             kernel: Some(0),
             in_force: true,
             registered: true,
             confirmed: true,
-            record: Record::Acknowledges(0),
-            ..Host::default()
+            record: SimRecord::Acknowledges(0),
+            ..SimHost::default()
         };
         World {
             document: 0,
             decided: false,
             faults: FAULTS,
-            // The third one has yet to join.
-            hosts: [Host::default(), host, host],
+            // The first host has not joined yet.
+            hosts: [SimHost::default(), host, host],
         }
     }
 
-    fn standing(&self, id: Id) -> &Standing {
-        &self.standings[usize::from(id)]
+    fn state(&self, id: Id) -> &FarmState {
+        &self.states[usize::from(id)]
     }
 
-    /// Where the farm goes from `world`, by what a leader sees there.
+    /// Whether a leader that sees `world` decides on the next document.
     fn decide(&self, world: &World) -> bool {
         let records = world.hosts.iter().map(|host| host.record);
-        let records = records.filter(|record| *record != Record::None);
-        let steps = records.map(|it| it.acknowledged().map(|id| self.standing(id).step()));
-        let here = self.standing(world.document);
+        let records = records.filter(|record| *record != SimRecord::None);
+        let steps = records.map(|it| it.acknowledged().map(|id| self.state(id).step()));
+        let here = self.state(world.document);
         let steps: Vec<_> = match self.mistake {
             Mistake::NoWait => vec![Some(here.step())],
             _ => steps.collect(),
         };
-        // The key is the one that the chain has at that place: writes that etcd refuses are seen by nobody.
-        let Some(after) = self.standings.get(usize::from(world.document) + 1) else {
+        // The key is the one in `states`: nobody sees the key of a write that etcd refuses.
+        let Some(after) = self.states.get(usize::from(world.document) + 1) else {
             return false;
         };
         let fresh = || Ok::<_, Infallible>(after.other.unwrap_or(after.current));
@@ -116,7 +116,7 @@ impl Model {
         to.is_some()
     }
 
-    /// Everything that may happen next.
+    /// Calls `to` with every possible successor of `world`.
     fn next(&self, world: &World, mut to: impl FnMut(World)) {
         if world.decided {
             to(World {
@@ -137,7 +137,7 @@ impl Model {
 
     fn next_of(&self, world: &World, index: usize, to: &mut impl FnMut(World)) {
         let old = world.hosts[index];
-        let mut host = |change: &dyn Fn(&mut World, &mut Host)| {
+        let mut host = |change: &dyn Fn(&mut World, &mut SimHost)| {
             let mut world = *world;
             let mut host = old;
             change(&mut world, &mut host);
@@ -171,11 +171,11 @@ impl Model {
             });
         }
         let confirmed = old.confirmed || self.mistake == Mistake::NoConfirmation;
-        let step = |id: Option<Id>| id.map(|id| self.standing(id).step());
+        let step = |id: Option<Id>| id.map(|id| self.state(id).step());
         let news = step(old.record.acknowledged()) != step(old.kernel);
         if old.registered && confirmed && old.in_force && old.sent.is_none() && news {
             host(&|_, host| {
-                host.sent = host.kernel.map(|acknowledges| Message {
+                host.sent = host.kernel.map(|acknowledges| SimMessage {
                     acknowledges,
                     orphan: false,
                 });
@@ -183,8 +183,8 @@ impl Model {
         }
     }
 
-    fn faults_of(&self, old: Host, world: &World, host: Change<'_>) {
-        let mut fault = |change: &dyn Fn(&mut Host)| {
+    fn faults_of(&self, old: SimHost, world: &World, host: HostChange<'_>) {
+        let mut fault = |change: &dyn Fn(&mut SimHost)| {
             host(&|world, host| {
                 world.faults -= 1;
                 change(host);
@@ -196,14 +196,14 @@ impl Model {
                 host.unregister();
             });
         }
-        if old.record != Record::None && old.record != Record::Acknowledges(world.document) {
-            // Left behind.
-            fault(&|host| write_record(host, Record::None, self.mistake));
+        if old.record != SimRecord::None && old.record != SimRecord::Acknowledges(world.document) {
+            // The leader leaves the host behind.
+            fault(&|host| write_record(host, SimRecord::None, self.mistake));
         }
         if old.runs {
             fault(&|host| host.stop(false));
         }
-        // The machine is started anew; then without what it had stored.
+        // The machine reboots, with and without its disk.
         fault(&|host| host.stop(true));
         fault(&|host| {
             host.stop(true);
@@ -211,22 +211,22 @@ impl Model {
         });
     }
 
-    /// Finds its record, or makes one. Whoever has nothing stored says that it has acknowledged nothing.
-    fn register(&self, host: &mut Host) {
-        if host.record == Record::None || host.disk.is_none() {
-            write_record(host, Record::Silent, self.mistake);
+    /// Finds or writes the host's record. One with nothing stored acknowledges nothing.
+    fn register(&self, host: &mut SimHost) {
+        if host.record == SimRecord::None || host.disk.is_none() {
+            write_record(host, SimRecord::Silent, self.mistake);
         }
         host.registered = true;
         host.confirmed = false;
-        // What was read before does not count.
+        // Documents read before registration do not count.
         host.read = None;
     }
 
-    /// Stores what was read, if it is newer.
-    fn take(&self, host: &mut Host, id: Id) {
+    /// Stores the document that was read, if it is newer.
+    fn take(&self, host: &mut SimHost, id: Id) {
         host.read = None;
-        let held = host.disk.map(|id| self.standing(id));
-        match self.standing(id).replaces(held) {
+        let held = host.disk.map(|id| self.state(id));
+        match self.state(id).replaces(held) {
             Ok(true) => {
                 host.confirmed = true;
                 host.in_force = self.mistake == Mistake::NoStore;
@@ -241,11 +241,11 @@ impl Model {
         }
     }
 
-    /// Two members that serve, of which one refuses what the other issues.
-    fn refused(&self, world: &World) -> Option<(Place, Place)> {
-        let pair = |id: Id| -> (Place, KeyPair) {
-            let standing = self.standing(id);
-            (standing.place, standing.pair())
+    /// Two serving members, issuer and refuser, of which one refuses the other's cookies.
+    fn refused(&self, world: &World) -> Option<(Position, Position)> {
+        let pair = |id: Id| -> (Position, KeyPair) {
+            let state = self.state(id);
+            (state.position, state.pair())
         };
         let serving = world
             .hosts
@@ -254,12 +254,12 @@ impl Model {
         let serving: Vec<_> = serving.filter_map(|host| host.kernel).map(pair).collect();
         serving.iter().find_map(|(issuer, issued)| {
             let refuses =
-                |(_, pair): &&(Place, KeyPair)| !pair.keys().any(|it| it == issued.primary);
+                |(_, pair): &&(Position, KeyPair)| !pair.keys().any(|it| it == issued.primary);
             Some((*issuer, serving.iter().find(refuses)?.0))
         })
     }
 
-    /// Lets all go well from here, and gives what it comes to.
+    /// Runs `world` without further faults, and gives the final state.
     fn calm(&self, mut world: World) -> World {
         for _ in 0..100 {
             let before = world;
@@ -279,8 +279,10 @@ impl Model {
                 self.take(&mut host, world.document);
                 host.kernel = host.disk;
                 host.in_force = true;
-                // As an acknowledgement that arrives at once.
-                let record = host.kernel.map_or(Record::Silent, Record::Acknowledges);
+                // The acknowledgement arrives at once.
+                let record = host
+                    .kernel
+                    .map_or(SimRecord::Silent, SimRecord::Acknowledges);
                 write_record(&mut host, record, self.mistake);
                 host.registered = true;
                 world.hosts[index] = host;
@@ -292,8 +294,7 @@ impl Model {
         world
     }
 
-    /// Goes through all states. Gives their number, and the first in which someone is refused, if there is
-    /// one.
+    /// Explores all states. Gives their number, and a description of the first that violates safety.
     fn explore(&self) -> (usize, Option<String>) {
         let start = Self::start();
         let mut seen = HashSet::from([start.pack()]);
@@ -303,12 +304,12 @@ impl Model {
                 let story = format!("{issuer} is refused by {refuser}: {world:#?}");
                 return (seen.len(), Some(story));
             }
-            // That it ends well is tried from some of them.
+            // Liveness is checked from a sample of the states.
             if self.mistake == Mistake::None && seen.len().is_multiple_of(64) {
                 self.ensure_ends_well(world);
             }
             self.next(&world, |mut next| {
-                // Hosts are alike: their order tells nothing.
+                // Hosts are interchangeable.
                 next.hosts.sort_unstable();
                 if seen.insert(next.pack()) {
                     queue.push_back(next);
@@ -320,9 +321,9 @@ impl Model {
 
     fn ensure_ends_well(&self, world: World) {
         let calm = self.calm(world);
-        let rests = |host: &Host| host.kernel == Some(calm.document);
+        let rests = |host: &SimHost| host.kernel == Some(calm.document);
         assert!(
-            usize::from(calm.document) == self.standings.len() - 1 && calm.hosts.iter().all(rests),
+            usize::from(calm.document) == self.states.len() - 1 && calm.hosts.iter().all(rests),
             "{world:#?}\n{calm:#?}"
         );
     }

@@ -1,21 +1,21 @@
-//! What a simulated farm consists of.
+//! The state of a simulated farm.
 
 use super::Mistake;
 
-/// A standing, by its number in [`Model::standings`].
+/// A farm state, as an index into [`super::Model::states`].
 pub(super) type Id = u8;
 
 /// A host's record in etcd.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Record {
+pub(super) enum SimRecord {
     #[default]
     None,
-    /// It has acknowledged nothing yet.
+    /// Registered, and nothing acknowledged yet.
     Silent,
     Acknowledges(Id),
 }
 
-impl Record {
+impl SimRecord {
     pub(super) const fn acknowledged(self) -> Option<Id> {
         match self {
             Self::Acknowledges(id) => Some(id),
@@ -26,55 +26,55 @@ impl Record {
 
 #[allow(
     clippy::struct_excessive_bools,
-    reason = "what a host knows are facts of their own, in any combination"
+    reason = "independent facts, in any combination"
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Host {
-    /// Its process runs.
+pub(super) struct SimHost {
+    /// Whether its process runs.
     pub(super) runs: bool,
-    /// What is stored, and so what its process goes by.
+    /// The stored state.
     pub(super) disk: Option<Id>,
-    /// Whose pair its kernel has. It serves with it, whether its process runs or not.
+    /// The state whose pair the kernel has; it issues cookies with that whether the process runs or not.
     pub(super) kernel: Option<Id>,
-    /// The process has put in force what is stored.
+    /// Whether the process has put the stored state in force.
     pub(super) in_force: bool,
-    /// The process knows its record as it is, or as it was before the message that is on its way.
+    /// Whether the process knows its record as it is, or as it was before the message in flight.
     pub(super) registered: bool,
-    /// A document that was read and is not stored yet.
+    /// The state of a document that was read and is not stored yet.
     pub(super) read: Option<Id>,
-    /// The process has taken a document since it registered.
+    /// Whether the process has accepted a document since it registered.
     pub(super) confirmed: bool,
-    pub(super) record: Record,
-    /// An acknowledgement on its way. It is gone when the record changes: etcd would refuse it.
-    pub(super) sent: Option<Message>,
+    pub(super) record: SimRecord,
+    /// An acknowledgement in flight. Dropped when the record changes: etcd would refuse it.
+    pub(super) sent: Option<SimMessage>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Message {
+pub(super) struct SimMessage {
     pub(super) acknowledges: Id,
-    /// Who sent it does not wait for it any more.
+    /// Its sender no longer waits for the result.
     pub(super) orphan: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct World {
     pub(super) document: Id,
-    /// A leader has decided on the next one, by records as new as the document, and its write is on its way.
-    /// etcd takes it only if the document did not change meanwhile.
+    /// A leader has decided on the next document, by records as new as the present one, and its write is in flight.
+    /// etcd accepts it only if the document did not change meanwhile.
     pub(super) decided: bool,
-    pub(super) hosts: [Host; 3],
-    /// What may still go wrong in this history, beside delays: each of these is a crash, a wipe, a host that
-    /// is left behind, or a connection that breaks while an acknowledgement is on its way.
+    pub(super) hosts: [SimHost; 3],
+    /// Faults that may still happen in this history: a crash, a disk loss, a host that is left behind, or a connection
+    /// that breaks with an acknowledgement in flight. Delays do not count.
     pub(super) faults: u8,
 }
 
 impl World {
-    /// The same in 72 bits.
+    /// Packs the state into 72 bits.
     pub(super) fn pack(&self) -> u128 {
-        // From 0 for none; there are fewer than 7 standings.
+        // 0 for none; there are fewer than 7 states.
         let id = |id: Option<Id>| u128::from(id.map_or(0, |id| id + 1));
-        let record = |record: Record| match record {
-            Record::None => 7,
+        let record = |record: SimRecord| match record {
+            SimRecord::None => 7,
             record => id(record.acknowledged()),
         };
         let mut packed = u128::from(self.faults);
@@ -99,21 +99,20 @@ impl World {
     }
 }
 
-impl Host {
-    /// Its process does not know its record any more. What it was about to store, it has stored already, or
-    /// never will: to store changes nothing outside.
+impl SimHost {
+    /// The process no longer knows its record. A pending store is dropped: it would not be visible outside.
     pub(super) fn unregister(&mut self) {
         (self.registered, self.confirmed, self.read) = (false, false, None);
     }
 
-    /// Nobody waits for what is on its way any more.
+    /// Nobody waits for the message in flight any more.
     pub(super) fn orphan(&mut self) {
         if let Some(message) = &mut self.sent {
             message.orphan = true;
         }
     }
 
-    /// Its process ends; with its machine, if that is `cold`.
+    /// The process ends; `cold`, its machine too, and the kernel loses its keys.
     pub(super) fn stop(&mut self, cold: bool) {
         self.orphan();
         *self = Self {
@@ -126,8 +125,8 @@ impl Host {
     }
 }
 
-/// A record changes otherwise than by the message that is on its way.
-pub(super) fn write_record(host: &mut Host, record: Record, mistake: Mistake) {
+/// Changes a record by other means than the message in flight.
+pub(super) fn write_record(host: &mut SimHost, record: SimRecord, mistake: Mistake) {
     host.record = record;
     host.unregister();
     if mistake != Mistake::NoCompare {
@@ -135,9 +134,9 @@ pub(super) fn write_record(host: &mut Host, record: Record, mistake: Mistake) {
     }
 }
 
-pub(super) fn arrive(host: &mut Host, message: Message) {
+pub(super) fn arrive(host: &mut SimHost, message: SimMessage) {
     host.sent = None;
-    host.record = Record::Acknowledges(message.acknowledges);
+    host.record = SimRecord::Acknowledges(message.acknowledges);
     if message.orphan {
         host.unregister();
     }

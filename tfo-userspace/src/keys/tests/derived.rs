@@ -1,4 +1,4 @@
-//! Keys that follow from a secret and the clock.
+//! Keys derived from a secret and the clock.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn derived_keys_change_at_every_half() {
                 boot: time,
             };
             let plan = schedule.plan(&secret, now);
-            schedule.done(&secret, now);
+            schedule.installed(&secret, now);
             let backup = if half % 2 == 0 { n - 1 } else { n + 1 };
             assert!(plan.pair.keys().eq([secret.key(n), secret.key(backup)]));
             // What comes next is accepted before.
@@ -28,7 +28,7 @@ fn derived_keys_change_at_every_half() {
                     .chain(plan.pair.keys())
                     .any(|key| key == next)
             );
-            assert_eq!(schedule.next(now), SECOND * (50 - into) as u32);
+            assert_eq!(schedule.until_next(now), SECOND * (50 - into) as u32);
         }
     }
 }
@@ -37,7 +37,7 @@ fn derived_keys_change_at_every_half() {
 fn no_live_derived_key_is_lost_to_jumps() {
     let secret = Secret::parse(SECRET).unwrap();
     let mut dice = Dice(2);
-    let mut now = World::with(pair(1, None)).now;
+    let mut now = TestHost::with(pair(1, None)).now;
     let mut schedule = SecretSchedule::new(INTERVAL, None, now);
     // The key that was primary before, and until when it was.
     let mut before: Option<(Key, Duration)> = None;
@@ -54,7 +54,7 @@ fn no_live_derived_key_is_lost_to_jumps() {
             }
         }
         let plan = schedule.plan(&secret, now);
-        schedule.done(&secret, now);
+        schedule.installed(&secret, now);
         if let Some(last) = last.filter(|(key, _)| *key != plan.pair.primary) {
             before = Some(last);
         }
@@ -77,13 +77,13 @@ fn no_live_derived_key_is_lost_to_jumps() {
 #[test]
 fn a_key_out_of_the_sequence_is_held_for_an_interval() {
     let secret = Secret::parse(SECRET).unwrap();
-    let mut now = World::with(pair(1, None)).now;
+    let mut now = TestHost::with(pair(1, None)).now;
     assert_eq!(now.wall.as_secs() % 100, 0);
     let mut schedule = SecretSchedule::new(INTERVAL, Some(key(7)), now);
     let mut backups = Vec::new();
     for _ in 0..100 {
         let plan = schedule.plan(&secret, now);
-        schedule.done(&secret, now);
+        schedule.installed(&secret, now);
         backups.push(plan.pair.backup);
         now.wall += SECOND;
         now.boot += SECOND;

@@ -133,7 +133,7 @@ every 1 s; q quits";
 #[test]
 fn what_is_wrong_stands_out() {
     let mut facts = facts(1_000, 10);
-    facts.watch.netns = "blue".to_owned();
+    facts.target.netns = "blue".to_owned();
     facts.fast_open = Some(Mode(0x202));
     facts.keys_agree = Some(false);
     facts.interfaces[0].mode = None;

@@ -1,0 +1,180 @@
+//! What it costs to decide about a SYN.
+
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+use tfo_common::{
+    policy::{Action, Class, Limit},
+    rate::Rate,
+};
+use tfo_testbed::{
+    packet::{Segment, fast_open},
+    program::{PASS, Program},
+};
+use tfo_userspace::{
+    datapath::{Mirror, Prefix, Settings},
+    policy::{Lists, Policy, PortPolicy},
+};
+
+use crate::{
+    cases::{BACKUP, PORT, PRIMARY},
+    challenges,
+    measure::{Effort, on_first_cpu, progress, time_with},
+    peers::Restore,
+    report::{Plot, Report, Row, Sample, Section, Table},
+};
+
+/// `XDP_DROP`.
+const DROP: u32 = 1;
+/// More than any run takes, and so a limit that is kept.
+pub(crate) const MANY: Rate = Rate {
+    per_second: 1_000_000_000,
+    burst: 1_000_000_000,
+};
+
+/// A SYN with a bad cookie under a policy; `None` for no policy.
+struct Case {
+    name: &'static str,
+    policy: Option<Policy>,
+    verdict: u32,
+}
+
+impl Case {
+    fn new(name: &'static str, port: PortPolicy) -> Self {
+        let verdict = match port.actions[Class::Bad as usize] {
+            Action::Drop if !port.dry_run => DROP,
+            _ => PASS,
+        };
+        Self {
+            name,
+            policy: Some(Policy {
+                default: port,
+                ..Policy::default()
+            }),
+            verdict,
+        }
+    }
+
+    fn all() -> Vec<Self> {
+        let bad = |action| {
+            let mut port = PortPolicy::default();
+            port.actions[Class::Bad as usize] = action;
+            port
+        };
+        let limited = |limit| {
+            let mut port = PortPolicy::default();
+            port.limits[Class::Bad as usize] = limit;
+            port
+        };
+        let listed = (0..100_000_u32).map(|number| Prefix {
+            address: Ipv4Addr::from(0x0a00_0000 + 16 * number).into(),
+            len: 28,
+        });
+        let mut lists = Self::new("pass, 100,000 prefixes on the deny list", bad(Action::Pass));
+        if let Some(policy) = &mut lists.policy {
+            policy.lists = Lists {
+                allow: Vec::new(),
+                deny: listed.collect(),
+            };
+        }
+        vec![
+            Self {
+                name: "no policy",
+                policy: None,
+                verdict: PASS,
+            },
+            Self::new("pass", bad(Action::Pass)),
+            Self::new("reissue", bad(Action::Reissue)),
+            Self::new("fallback", bad(Action::Fallback)),
+            Self::new("drop", bad(Action::Drop)),
+            Self::new(
+                "drop, as a dry run",
+                PortPolicy {
+                    dry_run: true,
+                    ..bad(Action::Drop)
+                },
+            ),
+            Self::new(
+                "pass, within a limit of the source",
+                limited(Limit {
+                    source: MANY,
+                    port: Rate::UNLIMITED,
+                }),
+            ),
+            Self::new(
+                "pass, within a limit of the port",
+                limited(Limit {
+                    source: Rate::UNLIMITED,
+                    port: MANY,
+                }),
+            ),
+            lists,
+        ]
+    }
+}
+
+/// Every action on a SYN with data and a bad cookie; and what the guard does.
+pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
+    let mut section = on_first_cpu(|| policies(effort))?;
+    match challenges::table(effort) {
+        Ok(table) => {
+            section.plots.push(Plot {
+                file: "guard.svg".into(),
+                caption: format!("{}, beside an empty program (less is better)", table.name),
+                tables: vec![section.tables.len()],
+                over: None,
+            });
+            section.tables.push(table);
+        }
+        Err(error) => report.miss("what the guard costs", &error),
+    }
+    Ok(section)
+}
+
+fn policies(effort: &Effort) -> Result<Section> {
+    let mut settings = Settings::from(Mirror::Packet);
+    settings.sources.max = 0;
+    let mut tfo = Program::with_settings(settings, &[PRIMARY, BACKUP])?;
+    let (client, server) = ([192, 0, 2, 7], [198, 51, 100, 2]);
+    let frame = Segment::syn((client, 50_000).into(), (server, PORT).into())
+        .options(&fast_open(b"crumbles"))
+        .data(b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n")
+        .frame();
+    let mut restore = Restore::new(&frame)?;
+    let cases = Case::all();
+    let mut samples = vec![Vec::new(); cases.len()];
+    for round in 0..=effort.rounds {
+        progress("actions", round, effort);
+        for (case, samples) in cases.iter().zip(&mut samples) {
+            tfo.datapath().set_policy(case.policy.as_ref())?;
+            restore.jump_to_empty()?;
+            let yardstick = time_with(restore.xdp()?, &frame, effort.runs, PASS)?;
+            restore.jump_to(tfo.xdp()?)?;
+            let subject = time_with(restore.xdp()?, &frame, effort.runs, case.verdict)?;
+            if round > 0 {
+                samples.push(Sample { yardstick, subject });
+            }
+        }
+    }
+    let rows = cases.iter().zip(&samples);
+    let rows = rows.map(|(case, samples)| Row::paired(case.name, samples));
+    Ok(Section {
+        title: "What an action costs".into(),
+        about: vec![ABOUT.into()],
+        tables: vec![Table::beside_empty(
+            "A SYN with data and a bad cookie",
+            "action",
+            rows.collect(),
+        )],
+        plots: vec![Plot {
+            file: "actions.svg".into(),
+            caption: "What an action costs, beside an empty program (less is better)".into(),
+            tables: vec![0],
+            over: None,
+        }],
+    })
+}
+
+const ABOUT: &str = "As above, of a SYN of IPv4 with data and a cookie of no key, two keys tried, with `--mirror packet` and\n\
+    without counts by source. In front of both programs stands one that puts the frame back to what it was, since\n\
+    some actions change it: it is in both figures.";

@@ -1,0 +1,183 @@
+//! The frames that are measured.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use etherparse::{EtherType, PacketBuilder};
+use tfo_common::counters::Counter::{
+    self, CookieReqd, Passive, PassiveAltKey, PassiveFail, ReasonBadCookie,
+};
+use tfo_testbed::{
+    packet::{self, Segment, fast_open, flag, linux_options},
+    program::{Counted, KeyBytes},
+};
+
+use crate::{data_path::With, peers::PeerCounts, report::Sample};
+
+pub(crate) const PRIMARY: KeyBytes = *b"a primary key...";
+pub(crate) const BACKUP: KeyBytes = *b"a backup key....";
+const NO_KEY: KeyBytes = *b"not the server's";
+pub(crate) const PORT: u16 = 443;
+/// What a client sends with its cookie.
+const REQUEST: &[u8] = b"GET /index.html HTTP/1.1\r\nHost: www.example.com\r\nAccept: */*\r\n\r\n";
+
+/// A frame to measure.
+pub(crate) struct Case {
+    pub(crate) name: String,
+    /// Which program is measured.
+    pub(crate) with: With,
+    pub(crate) frame: Bytes,
+    /// What the program counts for it, which shows that it took the way that is measured.
+    pub(crate) counts: Counted,
+    /// What the C program counts for it.
+    pub(crate) peer: PeerCounts,
+    /// The empty program and ours.
+    pub(crate) samples: Vec<Sample>,
+    /// The C program and ours.
+    pub(crate) peer_samples: Vec<Sample>,
+}
+
+impl Case {
+    fn new(name: impl Into<String>, frame: impl Into<Bytes>, counts: Counted) -> Self {
+        Self {
+            name: name.into(),
+            with: With::Bare,
+            frame: frame.into(),
+            counts,
+            peer: PeerCounts::default(),
+            samples: Vec::new(),
+            peer_samples: Vec::new(),
+        }
+    }
+
+    /// Whether the C program is measured on it, too: it has no other settings, and no extension headers.
+    pub(crate) fn in_c(&self) -> bool {
+        self.with == With::Bare && !self.name.contains("extension header")
+    }
+
+    /// The same with a look-up of the listener.
+    fn exact(self) -> Self {
+        self.with(With::Exact, "exact")
+    }
+
+    /// The same in another program.
+    fn with(mut self, with: With, name: &str) -> Self {
+        self.name = format!("{}, {name}", self.name);
+        self.with = with;
+        self
+    }
+}
+
+/// All of them.
+pub(crate) fn cases() -> Vec<Case> {
+    let v4: [IpAddr; 2] = [[192, 0, 2, 7], [198, 51, 100, 2]].map(IpAddr::from);
+    let v6: [IpAddr; 2] = [
+        [0x2001, 0xdb8, 1, 2, 3, 4, 5, 6],
+        [0x2001, 0xdb8, 7, 8, 9, 0, 0, 1],
+    ]
+    .map(|segments: [u16; 8]| IpAddr::from(segments));
+    let mut cases = vec![Case::new("ARP", arp(), Counted::nothing())];
+    cases.extend(family("IPv4", v4));
+    cases.extend(family("IPv6", v6));
+    cases
+}
+
+/// The frames of one address family.
+fn family(family: &str, [client, server]: [IpAddr; 2]) -> Vec<Case> {
+    let segment = |flags| {
+        let client = SocketAddr::new(client, 50_000);
+        Segment::new(client, SocketAddr::new(server, PORT), flags)
+    };
+    let syn_in = |what: &str, segment: Segment, fast_open: &[u8], data: &[u8], counters: &[_]| {
+        let segment = segment.options(&linux_options(fast_open)).data(data);
+        let counts = Counted::syn(PORT, counters, data);
+        let case = Case::new(format!("{family} {what}"), segment.frame(), counts);
+        Case {
+            peer: PeerCounts::syn(counters, data),
+            ..case
+        }
+    };
+    let syn = |what: &str, fast_open: &[u8], data: &[u8], counters: &[Counter]| {
+        syn_in(what, segment(flag::SYN), fast_open, data, counters)
+    };
+    let cookie = |key: &KeyBytes| fast_open(&packet::cookie(key, client, server));
+    // An acknowledgement in the middle of a connection has timestamps.
+    let timestamps = b"\x01\x01\x08\x0a\x5c\x3f\x10\x9a\x10\x2b\x3c\x4d";
+    let ack = segment(flag::ACK).options(timestamps);
+    let tagged = |segment: Segment| segment.vlan(EtherType::VLAN_TAGGED_FRAME);
+    let (udp, nothing) = (udp(client, server), Counted::nothing);
+    let alt = &[Passive, PassiveAltKey];
+    let valid = || syn("SYN, valid cookie", &cookie(&PRIMARY), REQUEST, &[Passive]);
+    let bad = &[PassiveFail, ReasonBadCookie];
+    let (none, request, ours) = (b"", fast_open(b""), cookie(&PRIMARY));
+    let mut cases = vec![
+        Case::new(format!("{family} UDP"), udp, nothing()),
+        Case::new(format!("{family} TCP ACK"), ack.padded_frame(), nothing()),
+        Case::new(
+            format!("{family} TCP ACK, VLAN"),
+            tagged(ack.clone()).padded_frame(),
+            nothing(),
+        ),
+        syn("SYN, no Fast Open", none, none, &[]),
+        syn_in("SYN, VLAN", tagged(segment(flag::SYN)), none, none, &[]),
+        syn("SYN, cookie request", &request, none, &[CookieReqd]),
+        valid(),
+        syn("SYN, backup key's cookie", &cookie(&BACKUP), REQUEST, alt),
+        syn("SYN, invalid cookie", &cookie(&NO_KEY), REQUEST, bad),
+        syn("SYN, data alone", none, REQUEST, &[]),
+        syn("SYN, no Fast Open", none, none, &[]).exact(),
+        syn("SYN, cookie request", &request, none, &[CookieReqd]).exact(),
+        valid().exact(),
+        syn("SYN, invalid cookie", &cookie(&NO_KEY), REQUEST, bad).exact(),
+        syn("SYN, data alone", none, REQUEST, &[]).with(With::Sources, "by source"),
+        valid().with(With::Sources, "by source"),
+        valid().with(With::OverRate, "events over rate"),
+        valid().with(With::Told, "events told"),
+    ];
+    if client.is_ipv6() {
+        // Destination options: six bytes of padding.
+        let behind = |segment: Segment| segment.extension(60, &[1, 4, 0, 0, 0, 0]);
+        let syn = segment(flag::SYN);
+        cases.push(Case::new(
+            "IPv6 TCP ACK, extension header",
+            behind(ack).padded_frame(),
+            nothing(),
+        ));
+        cases.push(syn_in(
+            "SYN, extension header",
+            behind(syn.clone()),
+            none,
+            none,
+            &[],
+        ));
+        let name = "SYN, valid cookie, extension header";
+        cases.push(syn_in(name, behind(syn), &ours, REQUEST, &[Passive]));
+    }
+    cases
+}
+
+/// A question for an address, in a frame of Ethernet's least length.
+fn arp() -> Vec<u8> {
+    let mut frame = [&[0xff; 6][..], &[2; 6], &[0x08, 0x06]].concat();
+    frame.extend([0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.extend([
+        2, 2, 2, 2, 2, 2, 192, 0, 2, 7, 0, 0, 0, 0, 0, 0, 198, 51, 100, 2,
+    ]);
+    frame.resize(60, 0);
+    frame
+}
+
+fn udp(client: IpAddr, server: IpAddr) -> Vec<u8> {
+    let link = PacketBuilder::ethernet2([2; 6], [4; 6]);
+    let network = match (client, server) {
+        (IpAddr::V4(client), IpAddr::V4(server)) => link.ipv4(client.octets(), server.octets(), 64),
+        (IpAddr::V6(client), IpAddr::V6(server)) => link.ipv6(client.octets(), server.octets(), 64),
+        _ => unreachable!("both are of one family"),
+    };
+    let mut frame = Vec::new();
+    network
+        .udp(50_000, PORT)
+        .write(&mut frame, &[0; 100])
+        .expect("a vector takes it");
+    frame
+}

@@ -1,0 +1,152 @@
+//! What the guard costs a SYN.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use anyhow::Result;
+use tfo_common::guard::GuardMode;
+use tfo_testbed::{
+    keys,
+    netns::Netns,
+    packet::{Segment, cookie, fast_open},
+    program::{PASS, Program},
+    socket::Listener,
+};
+use tfo_userspace::{
+    datapath::{Mirror, Settings},
+    guard::{Guard, PortGuard},
+};
+
+use crate::{
+    actions::MANY,
+    cases::{BACKUP, PORT, PRIMARY},
+    field::USUAL_OPTIONS,
+    frames::text,
+    measure::{Effort, on_first_cpu, progress, time_with},
+    peers::Restore,
+    report::{Row, Sample, Table},
+};
+
+/// `XDP_TX`: the frame goes back.
+const BACK: u32 = 3;
+
+/// A frame, and what becomes of it.
+struct Case {
+    name: &'static str,
+    mode: Option<GuardMode>,
+    frame: Vec<u8>,
+    verdict: u32,
+}
+
+fn cases() -> Vec<Case> {
+    let v4 = (Ipv4Addr::new(192, 0, 2, 7), Ipv4Addr::new(198, 51, 100, 2));
+    let v6 = |n| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n);
+    let between = |from: SocketAddr, to: SocketAddr| Segment::syn(from, to);
+    let syn = || between((v4.0, 50_000).into(), (v4.1, PORT).into());
+    let valid = cookie(&PRIMARY, v4.0.into(), v4.1.into());
+    let of = |name, mode, segment: Segment, verdict| Case {
+        name,
+        mode,
+        frame: segment.frame().to_vec(),
+        verdict,
+    };
+    let plain = || syn().options(&USUAL_OPTIONS);
+    vec![
+        of("plain SYN, no guard", None, plain(), PASS),
+        of(
+            "plain SYN, guard of another port",
+            Some(GuardMode::Off),
+            plain(),
+            PASS,
+        ),
+        of("plain SYN, challenged", Some(GuardMode::On), plain(), BACK),
+        of(
+            "plain SYN of IPv6, challenged",
+            Some(GuardMode::On),
+            between((v6(7), 50_000).into(), (v6(2), PORT).into()).options(&USUAL_OPTIONS),
+            BACK,
+        ),
+        of(
+            "request, challenged and given a cookie",
+            Some(GuardMode::On),
+            syn().options(&[&USUAL_OPTIONS[..], &fast_open(&[])].concat()),
+            BACK,
+        ),
+        of(
+            "data and a bad cookie, challenged and given a cookie",
+            Some(GuardMode::On),
+            syn()
+                .options(&fast_open(b"crumbles"))
+                .data(b"GET / HTTP/1.1"),
+            BACK,
+        ),
+        of(
+            "data and a valid cookie, no guard",
+            None,
+            syn().options(&fast_open(&valid)).data(b"GET / HTTP/1.1"),
+            PASS,
+        ),
+        of(
+            "data and a valid cookie, proven",
+            Some(GuardMode::On),
+            syn().options(&fast_open(&valid)).data(b"GET / HTTP/1.1"),
+            PASS,
+        ),
+    ]
+}
+
+/// Every case, beside an empty program.
+pub(crate) fn table(effort: &Effort) -> Result<Table> {
+    // The guard asks for the listener.
+    let netns = Netns::new("guarded")?;
+    netns.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
+    netns.set_sysctl(keys::SYSCTL, &[PRIMARY, BACKUP].map(text).join(","))?;
+    let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT);
+    let _listener = Listener::fast_open(&netns, any)?;
+    netns.run(|| on_first_cpu(|| run(effort)))
+}
+
+fn run(effort: &Effort) -> Result<Table> {
+    let mut settings = Settings::from(Mirror::Exact);
+    settings.sources.max = 0;
+    let mut tfo = Program::guarding(settings, &[PRIMARY, BACKUP])?;
+    let cases = cases();
+    let mut samples = vec![Vec::new(); cases.len()];
+    for round in 0..=effort.rounds {
+        progress("the guard", round, effort);
+        for (case, samples) in cases.iter().zip(&mut samples) {
+            let guard = case.mode.map(|mode| {
+                let rule = PortGuard {
+                    mode: GuardMode::On,
+                    ..PortGuard::default()
+                };
+                let port = if mode == GuardMode::On {
+                    PORT
+                } else {
+                    PORT + 1
+                };
+                Guard {
+                    replies: MANY,
+                    proven: MANY,
+                    ports: [(port, rule)].into(),
+                    default: None,
+                }
+            });
+            tfo.datapath().set_guard(guard.as_ref())?;
+            let mut restore = Restore::new(&case.frame)?;
+            restore.jump_to_empty()?;
+            let yardstick = time_with(restore.xdp()?, &case.frame, effort.runs, PASS)?;
+            restore.jump_to(tfo.xdp()?)?;
+            let subject = time_with(restore.xdp()?, &case.frame, effort.runs, case.verdict)?;
+            if round > 0 {
+                samples.push(Sample { yardstick, subject });
+            }
+        }
+    }
+    let rows = cases.iter().zip(&samples);
+    let rows = rows.map(|(case, samples)| Row::paired(case.name, samples));
+    Ok(Table::beside_empty(
+        "A SYN and the guard",
+        "SYN",
+        rows.collect(),
+    ))
+}

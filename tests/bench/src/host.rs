@@ -1,0 +1,355 @@
+//! What the whole host does with a program on its interface: traffic over veth.
+
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::programs::{XdpMode, xdp::XdpLinkId};
+use socket2::SockRef;
+use tfo_testbed::{
+    netns::Netns,
+    testbed::Testbed,
+    veth::{Family, Pair, SERVER_INTERFACE, server_port},
+};
+
+use crate::{
+    cases::{BACKUP, PRIMARY},
+    measure::{Effort, progress, stay_on},
+    peers::Peer,
+    report::{Plot, Report, Row, Sample, Section, Table},
+};
+
+/// How long one end may keep the other waiting.
+const LIMIT: Duration = Duration::from_secs(20);
+/// A frame of 60 bytes.
+const SMALL: &[u8] = &[0; 18];
+
+/// What is on the server's interface.
+enum OnInterface {
+    Nothing,
+    Xdp(Box<Peer>, Option<XdpLinkId>),
+    Tfo,
+    Nftables,
+    XdpFilter,
+}
+
+impl OnInterface {
+    fn attach(&mut self, testbed: &Testbed) -> Result<()> {
+        let server = &testbed.pair.server;
+        match self {
+            Self::Nothing => {}
+            Self::Xdp(peer, link) => {
+                let program = peer.xdp_mut()?;
+                let attached = server.run(|| program.attach(SERVER_INTERFACE, XdpMode::Driver))?;
+                *link = Some(attached);
+            }
+            Self::Tfo => {
+                let attach = ["attach", SERVER_INTERFACE, "--mode", "native"];
+                testbed.tfo.done(&attach).map(drop)?;
+            }
+            Self::Nftables => {
+                server.done("nft", &[NFTABLES])?;
+            }
+            Self::XdpFilter => {
+                let load = ["load", "-m", "native", SERVER_INTERFACE];
+                server.done("xdp-filter", &load)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn detach(&mut self, testbed: &Testbed) -> Result<()> {
+        let server = &testbed.pair.server;
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Xdp(peer, link) => match link.take() {
+                Some(link) => Ok(peer.xdp_mut()?.detach(link)?),
+                None => Ok(()),
+            },
+            Self::Tfo => testbed.tfo.done(&["detach", "--all"]).map(drop),
+            Self::Nftables => server.done("nft", &["delete table inet bench"]).map(drop),
+            Self::XdpFilter => server
+                .done("xdp-filter", &["unload", SERVER_INTERFACE])
+                .map(drop),
+        }
+    }
+}
+
+/// Counts SYNs with Fast Open's option by port, as far as nftables can: it knows no cookies.
+const NFTABLES: &str = "table inet bench {\n\
+    chain c { type filter hook prerouting priority raw; policy accept;\n\
+    tcp flags & (syn | ack) == syn tcp option fastopen exists tcp dport 443 counter\n\
+    tcp flags & (syn | ack) == syn tcp option fastopen exists counter\n\
+    tcp flags & (syn | ack) == syn counter\n\
+    }\n}";
+
+/// A load of the server, and what of it arrives in a second.
+struct Load {
+    name: &'static str,
+    unit: &'static str,
+    offer: fn(&Pair, Duration) -> Result<f64>,
+}
+
+const LOADS: [Load; 3] = [
+    Load {
+        name: "UDP flood of small packets",
+        unit: "packets received in a second",
+        offer: udp_flood,
+    },
+    Load {
+        name: "TCP stream",
+        unit: "megabytes received in a second",
+        offer: tcp_stream,
+    },
+    Load {
+        name: "TCP connections",
+        unit: "connections accepted in a second",
+        offer: connections,
+    },
+];
+
+/// Every load on everything that can be attached.
+pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let mut subjects = subjects(&testbed, report)?;
+    let mut figures = vec![vec![Vec::new(); subjects.len()]; LOADS.len()];
+    for round in 0..=effort.rounds {
+        progress("whole host", round, effort);
+        for index in 0..subjects.len() {
+            let index = (index + round) % subjects.len();
+            let (name, subject) = &mut subjects[index];
+            subject
+                .attach(&testbed)
+                .with_context(|| format!("cannot attach: {name}"))?;
+            for (load, figures) in LOADS.iter().zip(&mut figures) {
+                let figure = (load.offer)(&testbed.pair, effort.load);
+                let figure = figure.with_context(|| format!("{} with {name}", load.name))?;
+                if round > 0 {
+                    figures[index].push(figure);
+                }
+            }
+            subject.detach(&testbed)?;
+        }
+    }
+    let names: Vec<_> = subjects.iter().map(|(name, _)| *name).collect();
+    let tables: Vec<_> = LOADS
+        .iter()
+        .zip(&figures)
+        .map(|(load, figures)| table(load, &names, figures))
+        .collect();
+    Ok(Section {
+        title: "The whole host".into(),
+        about: vec![ABOUT.into()],
+        tables,
+        plots: vec![
+            plot(0, "udp.svg"),
+            plot(1, "stream.svg"),
+            plot(2, "connections.svg"),
+        ],
+    })
+}
+
+const ABOUT: &str = "Two namespaces, joined by veth; programs are on the receiving interface, as native XDP. Sender and receiver\n\
+    share one CPU, so the figures are of all that it does for a packet, not of the program alone.\n\
+    veth builds an XDP frame of every packet once any program is attached: that is the step from `no program` to\n\
+    the empty one. `nftables` has no program, and matches `tcp option fastopen` in a prerouting chain; it knows\n\
+    no cookies. `xdp-filter` has no rules, and passes everything. `tfo` is as `tfo attach` leaves it. The UDP\n\
+    flood is counted where UDP takes or drops it; connections are made one after another, each reset by the\n\
+    server as it accepts it.";
+
+fn plot(table: usize, file: &str) -> Plot {
+    Plot {
+        file: file.into(),
+        caption: format!(
+            "{}, beside an empty program (more is better)",
+            LOADS[table].name
+        ),
+        tables: vec![table],
+        over: None,
+    }
+}
+
+/// The first of the subjects is the yardstick.
+fn table(load: &Load, names: &[&str], figures: &[Vec<f64>]) -> Table {
+    let others = names.iter().zip(figures).skip(1);
+    let rows = others.map(|(name, subject)| {
+        let rounds = figures[0].iter().zip(subject);
+        let samples = rounds.map(|(yardstick, subject)| Sample {
+            yardstick: *yardstick,
+            subject: *subject,
+        });
+        Row::paired(*name, &samples.collect::<Vec<_>>())
+    });
+    Table {
+        name: load.name.into(),
+        of: "on the interface".into(),
+        unit: load.unit.into(),
+        yardstick: Some("empty program".into()),
+        subject: "with it".into(),
+        more_is_better: true,
+        rows: rows.collect(),
+    }
+}
+
+/// All that can be attached here, the empty program first.
+fn subjects(testbed: &Testbed, report: &mut Report) -> Result<Vec<(&'static str, OnInterface)>> {
+    let xdp = |peer| OnInterface::Xdp(Box::new(peer), None);
+    let mut subjects = vec![
+        ("empty program", xdp(Peer::empty()?)),
+        ("no program", OnInterface::Nothing),
+        ("tfo", OnInterface::Tfo),
+    ];
+    let c = Peer::c(&[PRIMARY, BACKUP]).map(xdp);
+    for (name, subject) in [
+        ("C", c),
+        ("nftables", Ok(OnInterface::Nftables)),
+        ("xdp-filter", Ok(OnInterface::XdpFilter)),
+    ] {
+        let usable = subject.and_then(|mut subject| {
+            subject.attach(testbed)?;
+            subject.detach(testbed)?;
+            Ok(subject)
+        });
+        match usable {
+            Ok(subject) => subjects.push((name, subject)),
+            Err(error) => {
+                let why = format!("{error:#}").replace('\n', " ");
+                report
+                    .missing
+                    .push((format!("{name} on the whole host"), why));
+            }
+        }
+    }
+    Ok(subjects)
+}
+
+fn udp_flood(pair: &Pair, time: Duration) -> Result<f64> {
+    let server = server_port(Family::V4, 9);
+    // Nobody reads it: the socket is full at once, and the kernel counts what it drops there.
+    let socket = pair
+        .server
+        .run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, server.port())))?;
+    let before = udp_arrived(&pair.server)?;
+    let took = pair.client.run(|| -> Result<_> {
+        stay_on(0)?;
+        let client = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        client.connect(server)?;
+        let start = Instant::now();
+        while start.elapsed() < time {
+            for _ in 0..256 {
+                client.send(SMALL)?;
+            }
+        }
+        Ok(start.elapsed())
+    })?;
+    let arrived = udp_arrived(&pair.server)? - before;
+    drop(socket);
+    Ok(arrived as f64 / took.as_secs_f64())
+}
+
+/// How many datagrams UDP has had: taken into a socket or dropped there.
+fn udp_arrived(netns: &Netns) -> Result<u64> {
+    let snmp = netns.read(Path::new("/proc/thread-self/net/snmp"))?;
+    let mut lines = snmp.lines().filter(|line| line.starts_with("Udp:"));
+    let names = lines.next().context("no UDP in /proc/net/snmp")?;
+    let values = lines.next().context("no UDP in /proc/net/snmp")?;
+    let counters = names.split(' ').zip(values.split(' '));
+    let counted = counters.filter(|(name, _)| ["InDatagrams", "InErrors"].contains(name));
+    counted.map(|(_, value)| Ok(value.parse::<u64>()?)).sum()
+}
+
+/// Serves `work` with one connection after another until `client` is done.
+fn serve<T: Send>(
+    pair: &Pair,
+    work: impl Fn(TcpStream) -> Result<()> + Sync,
+    client: impl FnOnce(SocketAddr) -> Result<T> + Send,
+) -> Result<T> {
+    let any = (Ipv4Addr::UNSPECIFIED, 0);
+    let listener = pair.server.run(|| TcpListener::bind(any))?;
+    let address = server_port(Family::V4, listener.local_addr()?.port());
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let server = scope.spawn(|| -> Result<()> {
+            // On the sender's CPU: to wake another one takes longer than to serve, and not always as long.
+            stay_on(0)?;
+            loop {
+                let (stream, _) = listener.accept()?;
+                if done.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                work(stream)?;
+            }
+        });
+        let result = pair.client.run(|| {
+            let result = stay_on(0).and_then(|()| client(address));
+            done.store(true, Ordering::Relaxed);
+            // Wakes the server.
+            drop(TcpStream::connect(address));
+            result
+        });
+        let ended = server.join();
+        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        result
+    })
+}
+
+fn tcp_stream(pair: &Pair, time: Duration) -> Result<f64> {
+    let read = |mut stream: TcpStream| {
+        let mut buffer = vec![0; 1 << 17];
+        let mut sum = 0_u64;
+        loop {
+            match stream.read(&mut buffer)? {
+                0 => break Ok(stream.write_all(&sum.to_le_bytes())?),
+                len => sum += len as u64,
+            }
+        }
+    };
+    serve(pair, read, |address| {
+        let mut stream = TcpStream::connect(address)?;
+        // A server that failed reads no more.
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_write_timeout(Some(LIMIT))?;
+        let buffer = vec![0; 1 << 17];
+        let start = Instant::now();
+        while start.elapsed() < time {
+            stream.write_all(&buffer)?;
+        }
+        stream.shutdown(std::net::Shutdown::Write)?;
+        let mut received = [0; 8];
+        stream.read_exact(&mut received)?;
+        let seconds = start.elapsed().as_secs_f64();
+        Ok(u64::from_le_bytes(received) as f64 / 1e6 / seconds)
+    })
+}
+
+fn connections(pair: &Pair, time: Duration) -> Result<f64> {
+    let reset = |stream: TcpStream| {
+        // No port stays in TIME_WAIT.
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        Ok(())
+    };
+    serve(pair, reset, |address| {
+        let start = Instant::now();
+        let mut count = 0_u32;
+        // One at a time: where the accept queue is full, a SYN is lost for a second.
+        let connect = || {
+            let mut stream = TcpStream::connect(address)?;
+            stream.set_read_timeout(Some(LIMIT))?;
+            stream.read(&mut [0])
+        };
+        while start.elapsed() < time {
+            match connect() {
+                // Perhaps before connect(2) has returned.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => count += 1,
+                other => bail!("the server did not reset: {other:?}"),
+            }
+        }
+        Ok(f64::from(count) / start.elapsed().as_secs_f64())
+    })
+}

@@ -1,0 +1,216 @@
+//! What the data path is held against: an empty program, and an equal one in C.
+
+use std::{fs, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    maps::{Array, PerCpuArray, ProgramArray},
+    programs::{TestRun as _, TestRunOptions, Xdp},
+};
+use object::{
+    Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
+    write::{Object, Symbol, SymbolSection},
+};
+use tfo_common::counters::Counter;
+use tfo_testbed::{process, program::KeyBytes, prometheus::Scratch};
+
+/// What they include.
+const HEADER: &str = include_str!("bpf.h");
+const PEER: &str = include_str!("peer.c");
+const FLOOD: &str = include_str!("flood.c");
+const RESTORE: &str = include_str!("restore.c");
+/// How long the compiler may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A program that is not ours, loaded.
+pub(crate) struct Peer {
+    ebpf: Ebpf,
+    name: &'static str,
+}
+
+/// What the C program counted at a port, in the order of its `struct counters`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PeerCounts([u64; 8]);
+
+impl PeerCounts {
+    /// What a SYN comes to.
+    pub(crate) fn syn(counters: &[Counter], data: &[u8]) -> Self {
+        let has = |counter| u64::from(counters.contains(&counter));
+        Self([
+            1,
+            u64::from(!data.is_empty()),
+            data.len() as u64,
+            has(Counter::CookieReqd),
+            has(Counter::Passive),
+            has(Counter::PassiveAltKey),
+            has(Counter::PassiveFail),
+            0,
+        ])
+    }
+}
+
+impl Peer {
+    /// The least XDP program that there is.
+    pub(crate) fn empty() -> Result<Self> {
+        Self::load(&empty_object()?, "empty")
+    }
+
+    /// The C program, compiled now, with these keys.
+    pub(crate) fn c(keys: &[KeyBytes]) -> Result<Self> {
+        let mut peer = Self::load(&compile(PEER)?, "peer")?;
+        let map = peer.ebpf.map_mut("KEYS").context("no KEYS in peer.c")?;
+        let mut words = [0; 9];
+        words[0] = keys.len() as u64;
+        for (word, bytes) in words[1..].iter_mut().zip(keys.as_flattened().as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        Array::<_, [u64; 9]>::try_from(map)?.set(0, words, 0)?;
+        Ok(peer)
+    }
+
+    /// The flood's generator, compiled now.
+    pub(crate) fn flood() -> Result<Self> {
+        Self::load(&compile(FLOOD)?, "flood")
+    }
+
+    /// The generator sends `frame` out of the interface of that index, with `cookies` or without.
+    pub(crate) fn send_from(&mut self, interface: u32, cookies: bool, frame: &[u8]) -> Result<()> {
+        self.put_back(frame)?;
+        let map = self.ebpf.map_mut("SETTINGS");
+        let map = map.context("no SETTINGS in flood.c")?;
+        let settings = [interface, cookies.into()];
+        Ok(Array::<_, [u32; 2]>::try_from(map)?.set(0, settings, 0)?)
+    }
+
+    fn load(object: &[u8], name: &'static str) -> Result<Self> {
+        let mut peer = Self {
+            ebpf: Ebpf::load(object)?,
+            name,
+        };
+        let loaded = peer.xdp_mut()?.load();
+        loaded.with_context(|| format!("cannot load the {name} program; it takes root"))?;
+        Ok(peer)
+    }
+
+    /// The program.
+    pub(crate) fn xdp(&self) -> Result<&Xdp> {
+        let program = self.ebpf.program(self.name).context("no program")?;
+        Ok(program.try_into()?)
+    }
+
+    /// The program, to attach it.
+    pub(crate) fn xdp_mut(&mut self) -> Result<&mut Xdp> {
+        let program = self.ebpf.program_mut(self.name).context("no program")?;
+        Ok(program.try_into()?)
+    }
+
+    /// Has it put frames back to this one.
+    fn put_back(&mut self, frame: &[u8]) -> Result<()> {
+        /// Most words that it puts back.
+        const WORDS: usize = 16;
+        /// What comes before them: length, words, last word.
+        const HEAD: usize = 3;
+        let mut words = [0; HEAD + WORDS];
+        let bytes = frame.as_chunks::<8>().0.iter().take(WORDS);
+        let last = frame.last_chunk().context("a frame of less than a word")?;
+        words[..HEAD].copy_from_slice(&[
+            frame.len() as u64,
+            bytes.len() as u64,
+            u64::from_ne_bytes(*last),
+        ]);
+        for (word, bytes) in words[HEAD..].iter_mut().zip(bytes) {
+            *word = u64::from_ne_bytes(*bytes);
+        }
+        let map = self.ebpf.map_mut("FRAME").context("no FRAME")?;
+        Ok(Array::<_, [u64; HEAD + WORDS]>::try_from(map)?.set(0, words, 0)?)
+    }
+
+    /// What the C program counts at `port` for a frame.
+    pub(crate) fn count(&self, frame: &[u8], port: u16) -> Result<PeerCounts> {
+        let before = self.counts(port)?;
+        self.xdp()?.test_run(TestRunOptions {
+            data_in: Some(frame),
+            ..TestRunOptions::default()
+        })?;
+        let after = self.counts(port)?;
+        let difference = |index: usize| after.0[index] - before.0[index];
+        Ok(PeerCounts(std::array::from_fn(difference)))
+    }
+
+    fn counts(&self, port: u16) -> Result<PeerCounts> {
+        let map = self.ebpf.map("COUNTERS").context("no COUNTERS in peer.c")?;
+        let counters = PerCpuArray::<_, [u64; 8]>::try_from(map)?.get(&port.into(), 0)?;
+        let sum = |index: usize| counters.iter().map(|of_cpu| of_cpu[index]).sum();
+        Ok(PeerCounts(std::array::from_fn(sum)))
+    }
+}
+
+/// A program that puts a frame back to what it was, and jumps to another.
+pub(crate) struct Restore(Peer);
+
+impl Restore {
+    /// For this frame.
+    pub(crate) fn new(frame: &[u8]) -> Result<Self> {
+        let mut peer = Peer::load(&compile(RESTORE)?, "restore")?;
+        peer.put_back(frame)?;
+        let empty: &mut Xdp = peer.ebpf.program_mut("empty").context("none")?.try_into()?;
+        empty.load()?;
+        Ok(Self(peer))
+    }
+
+    /// The program.
+    pub(crate) fn xdp(&self) -> Result<&Xdp> {
+        self.0.xdp()
+    }
+
+    /// It is to jump to this one.
+    pub(crate) fn jump_to(&mut self, program: &Xdp) -> Result<()> {
+        let map = self.0.ebpf.map_mut("MEASURED").context("no MEASURED")?;
+        Ok(ProgramArray::try_from(map)?.set(0, program.fd()?, 0)?)
+    }
+
+    /// It is to jump to one that does nothing.
+    pub(crate) fn jump_to_empty(&mut self) -> Result<()> {
+        let empty: &Xdp = self.0.ebpf.program("empty").context("none")?.try_into()?;
+        let empty = empty.fd()?.try_clone()?;
+        let map = self.0.ebpf.map_mut("MEASURED").context("no MEASURED")?;
+        Ok(ProgramArray::try_from(map)?.set(0, &empty, 0)?)
+    }
+}
+
+/// The object of a C program.
+fn compile(text: &str) -> Result<Vec<u8>> {
+    let folder = Scratch::new()?;
+    let [header, source, object] =
+        ["bpf.h", "program.c", "program.o"].map(|name| folder.path().join(name));
+    fs::write(header, HEADER)?;
+    fs::write(&source, text)?;
+    let mut clang = Command::new("clang");
+    clang
+        .args(["-O2", "-target", "bpf", "-mcpu=v3", "-c"])
+        .arg(&source)
+        .arg("-o")
+        .arg(&object);
+    process::succeed(&mut clang, LIMIT).context("clang cannot compile the C program")?;
+    Ok(fs::read(object)?)
+}
+
+/// An object with `r0 = XDP_PASS; exit`.
+fn empty_object() -> Result<Vec<u8>> {
+    let code = [[0xb7, 0, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
+    let section = object.add_section(Vec::new(), b"xdp".to_vec(), SectionKind::Text);
+    object.append_section_data(section, &code, 8);
+    object.add_symbol(Symbol {
+        name: b"empty".to_vec(),
+        value: 0,
+        size: code.len() as u64,
+        kind: SymbolKind::Text,
+        scope: SymbolScope::Dynamic,
+        weak: false,
+        section: SymbolSection::Section(section),
+        flags: SymbolFlags::None,
+    });
+    object.write().context("cannot write the empty program")
+}

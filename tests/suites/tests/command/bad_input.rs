@@ -1,0 +1,353 @@
+//! Bad input and missing abilities: each is one line on standard error that names the thing, the
+//! cause and the remedy, has its exit status, and changes nothing.
+
+use std::{
+    fs, os::unix::fs::PermissionsExt as _, os::unix::process::CommandExt as _, process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    Ebpf,
+    programs::{Xdp, XdpMode},
+};
+use tfo_common::abi::XDP_PROGRAM;
+use tfo_testbed::{
+    keys::{self, KeyFile},
+    netns::Netns,
+    process::{self, Output},
+    tfo::{self, LIMIT, Tfo},
+    veth::{Pair, SERVER_INTERFACE},
+    xdp,
+};
+use tfo_userspace::datapath::OBJECT;
+
+const FAILED: i32 = 1;
+const USAGE: i32 = 2;
+
+const KEY: &str = "7b1d0f2e-90a4c3b8-5e6d7f10-2a3b4c5d";
+
+/// Makes sure that a run failed as it should: with status 1 and one line that has all of `parts`.
+fn ensure_refused(output: &Output, parts: &[&str]) -> Result<()> {
+    output.ensure_refused(&["tfo: "])?;
+    output.ensure_refused(parts)
+}
+
+/// A server's namespace and the `tfo` that acts in it.
+fn server() -> Result<(Pair, Tfo)> {
+    let pair = Pair::new()?;
+    let tfo = Tfo::new(&pair.server);
+    Ok((pair, tfo))
+}
+
+/// Runs `tfo` in a mount namespace of its own, after `before`, a shell command.
+fn run_after(before: &str, netns: &Netns, arguments: &[&str]) -> Result<Output> {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-ec"])
+        .arg(format!("{before}\nexec \"$0\" \"$@\""))
+        .arg(tfo::binary())
+        .args(arguments)
+        .args(["--netns", netns.name()]);
+    process::output(&mut command, LIMIT)
+}
+
+#[test]
+fn an_unknown_interface_is_named_with_those_that_there_are() -> Result<()> {
+    let (pair, tfo) = server()?;
+    for command in ["attach", "detach"] {
+        let output = tfo.run(&[command, "eth99"])?;
+        ensure_refused(&output, &["eth99", SERVER_INTERFACE])?;
+    }
+    ensure!(!xdp::is_pinned(&pair.server)?);
+    Ok(())
+}
+
+#[test]
+fn an_unknown_namespace_is_named_with_where_it_would_be() -> Result<()> {
+    for name in ["tfo-nowhere", "/proc/self/ns/tfo-nowhere"] {
+        let mut command = Command::new(tfo::binary());
+        command.args(["status", "--netns", name]);
+        let output = process::output(&mut command, LIMIT)?;
+        ensure_refused(&output, &[name, "there is none", "ip netns list"])?;
+    }
+    // A file that is no namespace.
+    let file = KeyFile::new(KEY)?;
+    let mut command = Command::new(tfo::binary());
+    command.args(["status", "--netns", file.path()]);
+    let output = process::output(&mut command, LIMIT)?;
+    ensure_refused(&output, &[file.path(), "cannot enter"])
+}
+
+#[test]
+fn who_is_not_root_is_told_what_it_takes() -> Result<()> {
+    // The build's directory may be closed to others.
+    let directory = std::env::temp_dir().join(format!("tfo-t{}-bin", std::process::id()));
+    fs::create_dir_all(&directory)?;
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
+    let binary = directory.join("tfo");
+    fs::copy(tfo::binary(), &binary)?;
+    let result = [
+        &["attach", "lo"] as &[_],
+        &["status"],
+        &["stats"],
+        &["keys", "rotate"],
+    ]
+    .into_iter()
+    .try_for_each(|arguments| {
+        let mut command = Command::new(&binary);
+        command.args(arguments).uid(65_534).gid(65_534);
+        let output = process::output(&mut command, LIMIT)?;
+        ensure_refused(&output, &["not permitted", "CAP_BPF", "root"])
+    });
+    fs::remove_dir_all(&directory)?;
+    result
+}
+
+#[test]
+fn a_kernel_without_bpf_is_told_from_one_without_rights() -> Result<()> {
+    let (pair, _tfo) = server()?;
+    let mut command = Command::new(tfo::binary());
+    command.args(["attach", SERVER_INTERFACE, "--netns", pair.server.name()]);
+    without_bpf(&mut command)?;
+    let output = process::output(&mut command, LIMIT)?;
+    ensure_refused(&output, &["no BPF", "CONFIG_BPF_SYSCALL"])
+}
+
+/// Has the kernel answer bpf(2) as one that was built without it: ENOSYS.
+fn without_bpf(command: &mut Command) -> Result<()> {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
+    let filter = SeccompFilter::new(
+        [(libc::SYS_bpf, Vec::new())].into_iter().collect(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::ENOSYS.cast_unsigned()),
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    let filter: BpfProgram = filter.try_into()?;
+    // SAFETY: between fork and exec it makes two system calls and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            seccompiler::apply_filter(&filter).map_err(|_| std::io::ErrorKind::Other.into())
+        });
+    }
+    Ok(())
+}
+
+#[test]
+fn a_kernel_without_btf_is_told() -> Result<()> {
+    let (pair, _tfo) = server()?;
+    let output = run_after(
+        "mount -t tmpfs none /sys/kernel/btf",
+        &pair.server,
+        &["attach", SERVER_INTERFACE],
+    )?;
+    ensure_refused(&output, &["no BTF", "CONFIG_DEBUG_INFO_BTF"])
+}
+
+#[test]
+fn the_bpf_file_system_is_mounted_where_it_can_be() -> Result<()> {
+    let (pair, _tfo) = server()?;
+    // What is mounted here goes with the mount namespace, and what is pinned there with it.
+    let fresh = "umount /sys/fs/bpf 2>/dev/null || true";
+    let output = run_after(fresh, &pair.server, &["attach", SERVER_INTERFACE])?;
+    ensure!(output.status.success(), "{output:#?}");
+    let hidden = "mount -t tmpfs none /sys/fs";
+    let output = run_after(hidden, &pair.server, &["attach", SERVER_INTERFACE])?;
+    ensure_refused(&output, &["/sys/fs/bpf", "mount -t bpf"])
+}
+
+#[test]
+fn another_xdp_program_is_named_with_its_id_and_left_alone() -> Result<()> {
+    let (pair, tfo) = server()?;
+    let mut other = Ebpf::load(OBJECT)?;
+    let program: &mut Xdp = other
+        .program_mut(XDP_PROGRAM)
+        .context("no program")?
+        .try_into()?;
+    program.load()?;
+    pair.server
+        .run(|| program.attach(SERVER_INTERFACE, XdpMode::Driver).map(drop))?;
+    let id = program.info()?.id();
+
+    let output = tfo.run(&["attach", SERVER_INTERFACE, "--mode", "native"])?;
+    let shown = format!("{XDP_PROGRAM} (id {id}, native)");
+    ensure_refused(
+        &output,
+        &[SERVER_INTERFACE, "another XDP program", &shown, "xdp off"],
+    )?;
+    let there = xdp::attached(&pair.server, SERVER_INTERFACE)?;
+    ensure!(there.is_some_and(|(_, there)| there == u64::from(id)));
+    ensure!(!xdp::is_pinned(&pair.server)?);
+    Ok(())
+}
+
+#[test]
+fn a_second_attach_is_refused_and_loses_nothing() -> Result<()> {
+    let (pair, tfo) = server()?;
+    tfo.done(&["attach", SERVER_INTERFACE])?;
+    let before = xdp::attached(&pair.server, SERVER_INTERFACE)?;
+    let output = tfo.run(&["attach", SERVER_INTERFACE])?;
+    ensure_refused(
+        &output,
+        &[SERVER_INTERFACE, "attached already", "tfo detach"],
+    )?;
+    ensure!(xdp::attached(&pair.server, SERVER_INTERFACE)? == before);
+    tfo.stats()?;
+    Ok(())
+}
+
+#[test]
+fn what_is_not_attached_cannot_be_detached_read_or_rotated() -> Result<()> {
+    let (pair, tfo) = server()?;
+    pair.server.set_sysctl("net.ipv4.tcp_fastopen_key", KEY)?;
+    let output = tfo.run(&["detach", SERVER_INTERFACE])?;
+    ensure_refused(&output, &[SERVER_INTERFACE, "not attached", "tfo status"])?;
+    let file = KeyFile::new(KEY)?;
+    for arguments in [
+        &["stats"] as &[_],
+        &["stats", "--json"],
+        &["keys", "rotate"],
+        &["keys", "import"],
+        &["keys", "set", "--file", file.path()],
+    ] {
+        let output = tfo.run(arguments)?;
+        ensure_refused(&output, &["nothing is attached", "tfo attach"])?;
+    }
+    ensure!(pair.server.sysctl("net.ipv4.tcp_fastopen_key")? == KEY);
+    tfo.done(&["detach", "--all"])?;
+    Ok(())
+}
+
+#[test]
+fn a_driver_that_cannot_is_named_and_generic_mode_taken_aloud() -> Result<()> {
+    let (pair, tfo) = server()?;
+    let output = tfo.run(&["attach", "lo", "--mode", "native"])?;
+    ensure_refused(&output, &["lo", "native", "--mode generic"])?;
+    ensure!(!xdp::is_pinned(&pair.server)?);
+    let said = tfo.done(&["attach", "lo"])?;
+    ensure!(
+        said.contains("generic mode") && said.contains("not native"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[test]
+fn malformed_keys_change_nothing_and_are_not_shown() -> Result<()> {
+    let (pair, tfo) = server()?;
+    tfo.done(&["attach", SERVER_INTERFACE])?;
+    let before = keys::of_kernel(&pair.server)?;
+    for (text, part) in [
+        ("", "no key"),
+        ("1-2-3", "3 groups"),
+        ("1-2-3-4", "group 1 is not 8"),
+        ("0x1d0f2e-90a4c3b8-5e6d7f10-2a3b4c5d", "group 1"),
+        ("7b1d0f2e-90a4c3b8-5e6d7f10-2a3b4c5d trailing", "group 4"),
+        ("7b1d0f2e-90a4c3b8-5e6d7f10-2a3b4c5d,", "key 2"),
+        ("7b1d0f2e-90a4c3b8-5e6d7f10-2a3b4c5d,5-6", "key 2"),
+        ("1-1-1-1,2-2-2-2,3-3-3-3", "group 1"),
+    ] {
+        let file = KeyFile::new(text)?;
+        let output = tfo.run(&["keys", "set", "--file", file.path()])?;
+        ensure_refused(&output, &[file.path(), part])?;
+        ensure!(!output.stderr.contains("90a4c3b8"), "{output:#?}");
+    }
+    ensure!(keys::of_kernel(&pair.server)? == before);
+    ensure!(tfo.json(&["keys", "show"])?["agree"] == true);
+    Ok(())
+}
+
+#[test]
+fn key_files_that_others_can_read_or_that_are_none_are_refused() -> Result<()> {
+    let (pair, tfo) = server()?;
+    tfo.done(&["attach", SERVER_INTERFACE])?;
+    let before = keys::of_kernel(&pair.server)?;
+    let file = KeyFile::new(KEY)?;
+    for mode in [0o644, 0o640, 0o604] {
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(mode))?;
+        let output = tfo.run(&["keys", "set", "--file", file.path()])?;
+        let shown = format!("mode 0{mode:o}");
+        ensure_refused(&output, &[file.path(), &shown, "chmod 0600"])?;
+    }
+    for (path, part) in [
+        ("/nonexistent/key", "No such file"),
+        ("/tmp", "not a regular file"),
+    ] {
+        let output = tfo.run(&["keys", "set", "--file", path])?;
+        ensure_refused(&output, &[path, part])?;
+    }
+    ensure!(keys::of_kernel(&pair.server)? == before);
+    Ok(())
+}
+
+#[test]
+fn a_sysctl_that_cannot_be_written_leaves_both_sides_as_they_were() -> Result<()> {
+    let (pair, tfo) = server()?;
+    tfo.done(&["attach", SERVER_INTERFACE])?;
+    let before = keys::of_kernel(&pair.server)?;
+    let read_only = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys";
+    let output = run_after(read_only, &pair.server, &["keys", "rotate"])?;
+    ensure_refused(
+        &output,
+        &["keys not changed", "tcp_fastopen_key", "Read-only"],
+    )?;
+    ensure!(keys::of_kernel(&pair.server)? == before);
+    ensure!(tfo.json(&["keys", "show"])?["agree"] == true);
+    Ok(())
+}
+
+#[test]
+fn fast_open_that_is_off_is_a_warning_with_its_remedy() -> Result<()> {
+    let (pair, tfo) = server()?;
+    pair.server.set_sysctl("net.ipv4.tcp_fastopen", "1")?;
+    for arguments in [&["attach", SERVER_INTERFACE] as &[_], &["status"]] {
+        let output = tfo.run(arguments)?;
+        ensure!(output.status.success(), "{output:#?}");
+        ensure!(
+            output.stderr.contains("warning: TCP Fast Open is off")
+                && output.stderr.contains("sysctl -w net.ipv4.tcp_fastopen=3"),
+            "{output:#?}"
+        );
+    }
+    pair.server.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
+    let output = tfo.run(&["status"])?;
+    ensure!(output.stderr.is_empty(), "{output:#?}");
+    Ok(())
+}
+
+#[test]
+fn usage_errors_have_their_own_status() -> Result<()> {
+    let (_pair, tfo) = server()?;
+    for arguments in [
+        &["attach"] as &[_],
+        &["detach"],
+        &["detach", "--all", SERVER_INTERFACE],
+        &["attach", SERVER_INTERFACE, "--mode", "fast"],
+        &["run", "-i", SERVER_INTERFACE, "--interval", "0s"],
+        &["run", "-i", SERVER_INTERFACE, "--interval", "soon"],
+        &["stats", "--watch", "0"],
+        &["keys", "set"],
+        &["stats", "--by", "colour"],
+        &["dance"],
+    ] {
+        let output = tfo.run(arguments)?;
+        ensure!(output.status.code() == Some(USAGE), "{output:#?}");
+        ensure!(
+            !output.stderr.is_empty() && output.stdout.is_empty(),
+            "{output:#?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn verbose_shows_the_causes() -> Result<()> {
+    let (_pair, tfo) = server()?;
+    let output = tfo.run(&["attach", "eth99", "-v"])?;
+    ensure!(output.status.code() == Some(FAILED), "{output:#?}");
+    ensure!(
+        output.stderr.starts_with("tfo: interface eth99"),
+        "{output:#?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,389 @@
+//! What an operator does with policies, and sees of them.
+
+use std::{
+    fmt::Write as _,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tfo_testbed::{
+    keys::KeyFile,
+    poll,
+    socket::{Listener, Method, Settings},
+    testbed::Testbed,
+    tfo::LIMIT,
+    veth::{Family, Pair, SERVER_INTERFACE},
+};
+
+fn refuses(testbed: &Testbed, arguments: &[&str], parts: &[&str]) -> Result<()> {
+    testbed.tfo.run(arguments)?.ensure_refused(parts)
+}
+
+fn shown(testbed: &Testbed) -> Result<Value> {
+    testbed.tfo.json(&["policy", "show"])
+}
+
+#[test]
+fn a_policy_is_shown_changed_and_cleared() -> Result<()> {
+    let testbed = Testbed::new()?;
+    ensure!(shown(&testbed)? == json!({ "in_force": false }));
+    ensure!(testbed.tfo.done(&["policy", "show"])?.contains("no policy"));
+    ensure!(testbed.tfo.json(&["status"])?["policy"].is_null());
+
+    let said = testbed.tfo.done(&[
+        "policy",
+        "set",
+        "--port",
+        "443",
+        "--port",
+        "80",
+        "--bad",
+        "reissue",
+        "--bad-per-source",
+        "10/s burst 50",
+        "--dry-run",
+    ])?;
+    for part in ["reissue", "dry run", "10/s burst 50", "443", "80"] {
+        ensure!(said.contains(part), "no {part} in {said}");
+    }
+    let bad = json!({ "source": { "per_second": 10, "burst": 50 }, "port": null });
+    let policy = shown(&testbed)?;
+    for port in ["443", "80"] {
+        let rule = &policy["ports"][port];
+        ensure!(
+            rule["limits"]["bad"] == bad && rule["dry_run"] == true,
+            "{rule}"
+        );
+        ensure!(rule["actions"]["bad"] == "reissue" && rule["actions"]["valid"] == "pass");
+    }
+    ensure!(policy["default"]["actions"]["bad"] == "pass");
+
+    // What is not named stays.
+    testbed.tfo.done(&[
+        "policy",
+        "set",
+        "--port",
+        "443",
+        "--dry-run=false",
+        "--data-per-port",
+        "7/s",
+    ])?;
+    testbed.tfo.done(&[
+        "policy",
+        "set",
+        "--valid",
+        "fallback",
+        "--max-sources",
+        "99",
+        "--prefix-v4",
+        "24",
+    ])?;
+    let policy = shown(&testbed)?;
+    let rule = &policy["ports"]["443"];
+    ensure!(
+        rule["limits"]["bad"] == bad && rule["dry_run"] == false,
+        "{rule}"
+    );
+    ensure!(rule["limits"]["data"]["port"]["per_second"] == 7, "{rule}");
+    ensure!(policy["ports"]["80"]["dry_run"] == true);
+    ensure!(policy["default"]["actions"]["valid"] == "fallback");
+    ensure!(policy["sources"] == json!({ "max": 99, "prefix_v4": 24, "prefix_v6": 64 }));
+    let status = &testbed.tfo.json(&["status"])?["policy"];
+    ensure!(
+        *status == json!({ "rules": 3, "dry_run_rules": 1, "list_prefixes": 0 }),
+        "{status}"
+    );
+    let said = testbed.tfo.done(&["status"])?;
+    ensure!(
+        said.contains("policy: 3 rules in force, 1 as a dry run\n"),
+        "{said}"
+    );
+
+    // It outlives an upgrade.
+    let replace = [
+        "attach",
+        "--replace",
+        SERVER_INTERFACE,
+        "--source-prefix-v4",
+        "24",
+    ];
+    ensure!(testbed.tfo.done(&replace)?.contains("upgraded in place"));
+    ensure!(shown(&testbed)? == policy);
+
+    testbed.tfo.done(&["policy", "clear", "--port", "80"])?;
+    ensure!(
+        shown(&testbed)?["ports"]
+            .as_object()
+            .context("ports")?
+            .len()
+            == 1
+    );
+    testbed.tfo.done(&["policy", "clear"])?;
+    ensure!(shown(&testbed)? == json!({ "in_force": false }));
+    Ok(())
+}
+
+#[test]
+fn a_file_replaces_all_that_is_in_force() -> Result<()> {
+    let testbed = Testbed::new()?;
+    testbed
+        .tfo
+        .done(&["policy", "set", "--port", "9", "--bad", "drop"])?;
+    let list = KeyFile::new("192.0.2.0/24 # documentation\n\n2001:db8::/32\n192.0.2.0/24\n")?;
+    let text = format!(
+        "nothing-of-ours = true\n[policy]\ndeny = '{}'\n[policy.port.443]\nrequest-per-port = '5/s'\n",
+        list.path()
+    );
+    let file = KeyFile::new(&text)?;
+    testbed
+        .tfo
+        .done(&["policy", "set", "--file", file.path()])?;
+    let policy = shown(&testbed)?;
+    ensure!(policy["ports"].get("9").is_none(), "{policy}");
+    ensure!(
+        policy["lists"] == json!({ "allow": 0, "deny": 2 }),
+        "{policy}"
+    );
+    ensure!(policy["ports"]["443"]["denied"] == "fallback", "{policy}");
+
+    // A mistake changes nothing.
+    for (text, parts) in [
+        ("[policy.port.443]\nbad = 'sink'", vec![":2: ", "no action"]),
+        (
+            "[policy]\nallow = '/nowhere'",
+            vec!["/nowhere", "No such file"],
+        ),
+        ("interfaces = ['eth0']", vec!["no section [policy]"]),
+    ] {
+        file.replace(text)?;
+        refuses(&testbed, &["policy", "set", "--file", file.path()], &parts)?;
+    }
+    list.replace("192.0.2.0/24\n192.0.2.1/24\n")?;
+    refuses(
+        &testbed,
+        &["policy", "set", "--allow", list.path()],
+        &["line 2", "host bits"],
+    )?;
+    list.replace("2001:db8::/32\n")?;
+    refuses(
+        &testbed,
+        &["policy", "set", "--allow", list.path()],
+        &["2001:db8::/32", "deny list"],
+    )?;
+    ensure!(shown(&testbed)? == policy);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_is_refused() -> Result<()> {
+    let testbed = Testbed::idle(Pair::new()?)?;
+    refuses(
+        &testbed,
+        &["policy", "set", "--bad", "drop"],
+        &["nothing is attached", "tfo attach"],
+    )?;
+    refuses(&testbed, &["policy", "clear"], &["nothing is attached"])?;
+    testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
+    refuses(&testbed, &["policy", "set"], &["nothing to set"])?;
+    refuses(
+        &testbed,
+        &["policy", "set", "--port", "1", "--max-sources", "5"],
+        &["--port goes with"],
+    )?;
+    refuses(
+        &testbed,
+        &["policy", "set", "--data", "reissue"],
+        &["data", "pass or drop"],
+    )?;
+    testbed
+        .tfo
+        .done(&["policy", "set", "--port", "1", "--bad", "drop"])?;
+    refuses(
+        &testbed,
+        &["policy", "clear", "--port", "2"],
+        &["port 2 has no rule"],
+    )?;
+    testbed.tfo.done(&["policy", "clear"])?;
+
+    // A listener that needs no cookie, and the host that needs none.
+    let server = &testbed.pair.server;
+    let settings = Settings {
+        no_cookie: true,
+        ..Settings::FAST_OPEN
+    };
+    let address = SocketAddr::new(Family::V4.unspecified(), 0);
+    let listener = Listener::with(server, address, &settings)?;
+    let port = listener.port().to_string();
+    let set = ["policy", "set", "--port", &port];
+    let at = format!("0.0.0.0:{port}");
+    let parts = [&*at, "TCP_FASTOPEN_NO_COOKIE", "--no-cookie drop", &port];
+    refuses(
+        &testbed,
+        &[&set[..], &["--bad", "reissue"]].concat(),
+        &parts,
+    )?;
+    refuses(
+        &testbed,
+        &[&set[..], &["--valid-per-source", "1/s"]].concat(),
+        &parts,
+    )?;
+    refuses(
+        &testbed,
+        &["policy", "set", "--bad", "fallback"],
+        &["default rule", &at],
+    )?;
+    ensure!(shown(&testbed)? == json!({ "in_force": false }));
+    testbed.tfo.done(&[&set[..], &["--bad", "drop"]].concat())?;
+    testbed
+        .tfo
+        .done(&[&set[..], &["--bad", "reissue", "--no-cookie", "drop"]].concat())?;
+    testbed.tfo.done(&["policy", "set", "--bad", "fallback"])?;
+    // Without its rule, the default's would hold there.
+    refuses(
+        &testbed,
+        &["policy", "clear", "--port", &port],
+        &["default rule", &at],
+    )?;
+    server.set_sysctl("net.ipv4.tcp_fastopen", "515")?;
+    refuses(
+        &testbed,
+        &["policy", "set", "--valid", "fallback"],
+        &["515", "0x200"],
+    )?;
+    let doctor = testbed.tfo.run(&["doctor", SERVER_INTERFACE])?.stdout;
+    ensure!(
+        doctor.contains("policy without cookies") && doctor.contains("--no-cookie drop"),
+        "{doctor}"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_packet_level_mirror_is_warned_of() -> Result<()> {
+    let testbed = Testbed::attach(Pair::new()?, &["--mirror", "packet"])?;
+    let output = testbed.tfo.run(&["policy", "set", "--bad", "drop"])?;
+    ensure!(output.status.success(), "{output:#?}");
+    let warned = output.stderr.contains("warning") && output.stderr.contains("own keys");
+    ensure!(warned, "{output:#?}");
+    let doctor = testbed.tfo.run(&["doctor", SERVER_INTERFACE])?.stdout;
+    ensure!(doctor.contains("policy and mirror"), "{doctor}");
+    Ok(())
+}
+
+/// The bound is on a machine that has nothing else to do.
+#[test]
+fn a_hundred_thousand_prefixes_load_within_a_second() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let mut text = String::new();
+    for number in 0..100_000_u32 {
+        let [_, a, b, c] = number.to_be_bytes();
+        writeln!(text, "{}.{b}.{c}.0/24", 10 + a)?;
+    }
+    let list = KeyFile::new(&text)?;
+    let mut best = None;
+    for bits in ["31", "32", "30"] {
+        // Nothing that is in force is to be read first.
+        testbed.tfo.done(&["policy", "clear"])?;
+        let start = Instant::now();
+        let arguments = ["policy", "set", "--deny", list.path(), "--prefix-v4", bits];
+        testbed
+            .tfo
+            .done(&[&arguments[..], &["--denied", "drop"]].concat())?;
+        let took = start.elapsed();
+        best = Some(best.map_or(took, |best| took.min(best)));
+    }
+    let best = best.context("no round")?;
+    println!("100,000 prefixes: {best:?}");
+    ensure!(shown(&testbed)?["lists"]["deny"] == 100_000);
+    let status = testbed.tfo.json(&["status"])?;
+    ensure!(status["policy"]["list_prefixes"] == 100_000);
+    let memory = status["memory"]["maps"]["policy_lists_in_force"].as_u64();
+    println!(
+        "in {} KiB of the kernel's",
+        memory.context("no memory")? / 1024
+    );
+    ensure!(best < poll::patient(Duration::from_secs(1)), "{best:?}");
+    Ok(())
+}
+
+#[test]
+fn what_a_policy_does_is_told() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    let port = listener.port().to_string();
+    let connect = || testbed.after_handshake(&listener, Family::V4, Method::SendTo);
+    let set = |more: &[&str]| {
+        let arguments = ["policy", "set", "--port", &port, "--request", "fallback"];
+        testbed.tfo.done(&[&arguments[..], more].concat())
+    };
+    // The event of a connection that asks for a cookie.
+    let event = |filter: &[&str]| -> Result<Value> {
+        let arguments = ["events", "--json", "--count", "1"];
+        let mut reader = testbed.tfo.start(&[&arguments[..], filter].concat())?;
+        let deadline = Instant::now() + LIMIT;
+        while reader.is_running()? && Instant::now() < deadline {
+            testbed.pair.forget_cookies()?;
+            connect()?;
+        }
+        Ok(serde_json::from_str(reader.wait(LIMIT)?.stdout.trim())?)
+    };
+
+    set(&["--dry-run"])?;
+    testbed.pair.forget_cookies()?;
+    connect()?;
+    // The client was given a cookie.
+    ensure!(testbed.pair.cached_cookie(Family::V4)?.is_some());
+    let stats = testbed.equal()?.counters;
+    ensure!(
+        stats["DryRunFallback"] == 1 && stats["DryRunRule"] == 1,
+        "{stats:?}"
+    );
+    let told = event(&[])?;
+    ensure!(
+        told["action"] == "fallback" && told["cause"] == "rule",
+        "{told}"
+    );
+    ensure!(
+        told["dry_run"] == true && told["reason"].is_null(),
+        "{told}"
+    );
+
+    set(&["--dry-run=false"])?;
+    testbed.pair.forget_cookies()?;
+    connect()?;
+    ensure!(testbed.pair.cached_cookie(Family::V4)?.is_none());
+    let stats = testbed.equal()?.counters;
+    for counter in ["PolicyFallback", "PolicyRule", "ReasonPolicy"] {
+        ensure!(stats[counter] == 1, "{counter}: {stats:?}");
+    }
+    let dry = stats["DryRunFallback"];
+    let text = testbed.tfo.done(&["stats"])?;
+    for part in [
+        "\nwhat policies did\n  1  SYNs whose Fast Open option was taken out (PolicyFallback)\n",
+        "\nwhy\n  1  the rule for such SYNs (PolicyRule)\n",
+        "(ReasonPolicy)",
+        &format!("(dry run)\n  {dry}  SYNs whose Fast Open option would have been taken out"),
+    ] {
+        ensure!(text.contains(part), "no {part:?} in {text}");
+    }
+    ensure!(!text.contains("PolicyDrop"), "{text}");
+    let by_port = testbed.tfo.done(&["stats", "--by", "port"])?;
+    let head = by_port.lines().next().unwrap_or_default();
+    ensure!(
+        head.contains("fell back") && head.contains("dry fallback"),
+        "{by_port}"
+    );
+    ensure!(!head.contains("dropped"), "{by_port}");
+    let told = event(&["--reason", "policy"])?;
+    ensure!(
+        told["reason"] == "policy" && told["outcome"] == "request",
+        "{told}"
+    );
+    ensure!(
+        told["action"] == "fallback" && told["dry_run"] == false,
+        "{told}"
+    );
+    Ok(())
+}

@@ -1,0 +1,313 @@
+//! What `tfo stats`, `tfo status` and `tfo events` tell of real connections.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tfo_testbed::{
+    process::{Background, Output},
+    raw::{Answer, RawClient, RawSyn},
+    socket::{Listener, Method},
+    testbed::{REQUEST, Testbed},
+    veth::{Family, Pair, SERVER_INTERFACE, server_port},
+};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// One connection for a cookie, and two that use it.
+fn ask_and_use_twice(testbed: &Testbed, listener: &Listener, family: Family) -> Result<()> {
+    testbed.after_handshake(listener, family, Method::SendTo)?;
+    for _ in 0..2 {
+        testbed.in_syn(listener, family, Method::SendTo)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn sizes_and_sources_of_real_connections() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V6)?;
+    for family in Family::BOTH {
+        ask_and_use_twice(&testbed, &listener, family)?;
+    }
+    let stats = testbed.tfo.json(&["stats", "--by", "size"])?;
+    let bucket = 1 << REQUEST.len().ilog2();
+    let sizes = stats["sizes"].as_object().context("no sizes")?;
+    ensure!(sizes.len() == 16, "{stats}");
+    for (least, count) in sizes {
+        let expected = if *least == format!("{bucket}") { 4 } else { 0 };
+        ensure!(count == expected, "{least}: {stats}");
+    }
+    let text = testbed.tfo.done(&["stats", "--by", "size"])?;
+    ensure!(text == "bytes  SYNs\n16-31     4\n", "{text}");
+
+    let stats = testbed.tfo.json(&["stats", "--by", "source"])?;
+    let row = |source: &str| {
+        json!({
+            "source": source, "uses": 2, "failures": 0, "requests": 1, "syns": 3,
+            "asks_without_using": false,
+        })
+    };
+    let (v4, v6) = (Family::V4.client(), Family::V6.client());
+    let expected = json!([row(&format!("{v4}/32")), row("fd77::/64")]);
+    ensure!(stats["sources"] == expected, "{stats}, {v6}");
+    ensure!(stats["ask_without_using"] == 0, "{stats}");
+    let stats = testbed
+        .tfo
+        .json(&["stats", "--by", "source", "--top", "1"])?;
+    ensure!(stats["sources"] == json!([expected[0]]), "{stats}");
+    let text = testbed.tfo.done(&["stats", "--by", "source"])?;
+    ensure!(text.contains("fd77::/64"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn sources_are_kept_as_they_were_asked_for_at_attach() -> Result<()> {
+    let lengths = ["--source-prefix-v4", "24", "--source-prefix-v6", "48"];
+    let testbed = Testbed::attach(Pair::new()?, &lengths)?;
+    let listener = testbed.listen(Family::V6)?;
+    for family in Family::BOTH {
+        ask_and_use_twice(&testbed, &listener, family)?;
+    }
+    let stats = testbed.tfo.json(&["stats", "--by", "source"])?;
+    let prefix = |at: usize| stats["sources"][at]["source"].clone();
+    ensure!((prefix(0), prefix(1)) == (json!("10.77.0.0/24"), json!("fd77::/48")));
+
+    let testbed = Testbed::attach(Pair::new()?, &["--max-sources", "0"])?;
+    let listener = testbed.listen(Family::V4)?;
+    ask_and_use_twice(&testbed, &listener, Family::V4)?;
+    let stats = testbed.tfo.json(&["stats", "--by", "source"])?;
+    ensure!(stats["sources"] == json!([]), "{stats}");
+    ensure!(stats["counters"]["TCPFastOpenPassive"] == 2, "{stats}");
+    Ok(())
+}
+
+/// A client on a path that loses its cookies: it is answered every time, and asks every time.
+#[test]
+fn who_asks_and_never_uses_is_counted() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    let server = server_port(Family::V4, listener.port());
+    let mut client = RawClient::new(&testbed.pair, Family::V4, 0)?;
+    for asked in 1..=4 {
+        let answer = client.send(server, &RawSyn::fast_open(34, &[], &[]))?;
+        ensure!(matches!(
+            answer,
+            Answer::SynAck {
+                cookie: Some(_),
+                ..
+            }
+        ));
+        let stats = testbed.tfo.json(&["stats"])?;
+        ensure!(
+            stats["ask_without_using"] == u64::from(asked >= 3),
+            "{stats}"
+        );
+    }
+    let text = testbed.tfo.done(&["stats"])?;
+    ensure!(text.contains("ask without using   1 "), "{text}");
+    Ok(())
+}
+
+#[test]
+fn stats_tell_why_fast_open_was_not_used() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let closed = server_port(Family::V4, 1);
+    ensure!(!testbed.tfo.done(&["stats"])?.contains("why Fast Open"));
+    let mut client = RawClient::new(&testbed.pair, Family::V4, 0)?;
+    client.send(closed, &RawSyn::fast_open(34, &[], &[]))?;
+    let text = testbed.tfo.done(&["stats"])?;
+    let block = text.split_once("why Fast Open was not used\n");
+    let (counters, block) = block.with_context(|| text.clone())?;
+    ensure!(counters.contains("Syns"), "{text}");
+    let reasons = block
+        .split_once("\n\n")
+        .map_or(block, |(reasons, _)| reasons);
+    ensure!(
+        reasons == "  1  nothing listens there (ReasonNoListener)",
+        "{text}"
+    );
+    Ok(())
+}
+
+#[test]
+fn check_ends_with_3_where_there_is_drift() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let check = |arguments: &[&str]| {
+        testbed
+            .tfo
+            .run(&[&["stats", "--check"], arguments].concat())
+    };
+    let ended = |output: &Output, code| output.status.code() == Some(code);
+    let output = check(&[])?;
+    ensure!(
+        ended(&output, 0) && output.stdout.starts_with("no drift"),
+        "{output:?}"
+    );
+    ensure!(ended(&check(&["--json"])?, 0));
+
+    // The packet alone does not tell that nothing listens.
+    testbed.tfo.done(&["detach", "--all"])?;
+    let packet = ["attach", SERVER_INTERFACE, "--mirror", "packet"];
+    testbed.tfo.done(&packet)?;
+    let closed = server_port(Family::V4, 1);
+    let mut client = RawClient::new(&testbed.pair, Family::V4, 0)?;
+    client.send(closed, &RawSyn::fast_open(34, &[], &[]))?;
+    let output = check(&[])?;
+    ensure!(
+        ended(&output, 3)
+            && output.stdout == "TCPFastOpenCookieReqd: tfo 1, kernel 0, drift 1\n"
+            && output.stderr.is_empty(),
+        "{output:?}"
+    );
+    let output = check(&["--json"])?;
+    let value: Value = serde_json::from_str(&output.stdout)?;
+    let drifting = json!(["TCPFastOpenCookieReqd"]);
+    ensure!(
+        ended(&output, 3) && value["drifting"] == drifting,
+        "{value}"
+    );
+    Ok(())
+}
+
+#[test]
+fn status_tells_the_memory_of_the_maps() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let status = testbed.tfo.json(&["status"])?;
+    let memory = &status["memory"];
+    let maps = memory["maps"].as_object().context("no maps")?;
+    let bytes = |name: &str| maps.get(name).and_then(Value::as_u64).unwrap_or(0);
+    ensure!(bytes("port_slots") >= 512 << 10, "{status}");
+    ensure!(bytes("sources") >= 16_384 * 48, "{status}");
+    ensure!(bytes("events") >= 256 << 10, "{status}");
+    ensure!(
+        maps.len() == 23 && maps.values().all(|it| it.as_u64() > Some(0)),
+        "{status}"
+    );
+    let sum: u64 = maps.keys().map(|name| bytes(name)).sum();
+    ensure!(memory["total"] == sum, "{status}");
+    let text = testbed.tfo.done(&["status"])?;
+    ensure!(text.contains("kernel memory of the maps: "), "{text}");
+    Ok(())
+}
+
+/// Opens connections until `reader` has seen enough.
+fn feed(testbed: &Testbed, listener: &Listener, mut reader: Background) -> Result<Output> {
+    let start = Instant::now();
+    while reader.is_running()? {
+        ensure!(start.elapsed() < LIMIT, "{:?}", reader.terminate(LIMIT)?);
+        testbed.exchange(listener, Family::V4, Method::SendTo)?;
+    }
+    reader.wait(LIMIT)
+}
+
+#[test]
+fn events_tell_single_syns() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let reader = testbed.tfo.start(&["events", "--json", "--count", "3"])?;
+    let output = feed(&testbed, &listener, reader)?;
+    ensure!(output.status.success(), "{output:?}");
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    ensure!(lines.len() == 3, "{output:?}");
+    for line in lines {
+        let event: Value = serde_json::from_str(line)?;
+        ensure!(
+            event["source"] == json!(Family::V4.client())
+                && event["destination"] == json!(server_port(Family::V4, 1).ip())
+                && event["destination_port"] == listener.port()
+                && event["data_len"] == REQUEST.len()
+                && event["event"] == "syn"
+                && event["outcome"] == "primary cookie"
+                && event["reason"].is_null()
+                && event["time"]
+                    .as_str()
+                    .is_some_and(|time| time.ends_with('Z')),
+            "{event}"
+        );
+    }
+    ensure!(output.stderr == "tfo: 3 events, none lost\n", "{output:?}");
+
+    // Text, and filters that let nothing pass but what they name.
+    let closed = server_port(Family::V4, 1);
+    let mut client = RawClient::new(&testbed.pair, Family::V4, 0)?;
+    let filters = ["--port", "1", "--reason", "no-listener", "--count", "1"];
+    let mut reader = testbed.tfo.start(&[&["events"][..], &filters].concat())?;
+    while reader.is_running()? {
+        testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
+        client.send(closed, &RawSyn::fast_open(34, &[], b"abc"))?;
+    }
+    let output = reader.wait(LIMIT)?;
+    let line = output.stdout.lines().next().context("no line")?;
+    ensure!(
+        output.stdout.lines().count() == 1
+            && line.ends_with(&format!(
+                " > {closed}  3 bytes  no listener: nothing listens there"
+            )),
+        "{output:?}"
+    );
+    ensure!(testbed.tfo.json(&["stats"])?["events_lost"] == 0);
+    Ok(())
+}
+
+/// Of two readers one is refused; when one is killed, the next is not.
+#[test]
+fn events_have_one_reader_at_a_time() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    // Never ends by itself: nothing listens on that port.
+    let start = || testbed.tfo.start(&["events", "--port", "9"]);
+    let mut readers = [start()?, start()?];
+    let begun = Instant::now();
+    let refused = loop {
+        let ended = [readers[0].is_running()?, readers[1].is_running()?];
+        if let Some(at) = ended.iter().position(|running| !running) {
+            break at;
+        }
+        ensure!(begun.elapsed() < LIMIT, "none was refused");
+        thread::sleep(Duration::from_millis(5));
+    };
+    let [first, second] = readers;
+    let (refused, reads) = if refused == 0 {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    let refused = refused.wait(LIMIT)?;
+    ensure!(
+        refused.status.code() == Some(1) && refused.stderr.contains("another `tfo events`"),
+        "{refused:?}"
+    );
+    // Dropped is killed.
+    drop(reads);
+    let reader = testbed.tfo.start(&["events", "--count", "1"])?;
+    let output = feed(&testbed, &listener, reader)?;
+    ensure!(output.status.success(), "{output:?}");
+
+    // Detached, there is nothing more to tell.
+    let reader = start()?;
+    thread::sleep(Duration::from_millis(300));
+    testbed.tfo.done(&["detach", "--all"])?;
+    let output = reader.wait(LIMIT)?;
+    ensure!(
+        output.status.code() == Some(1) && output.stderr.contains("detached meanwhile"),
+        "{output:?}"
+    );
+    testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
+
+    // A signal ends it as it should.
+    let reader = start()?;
+    thread::sleep(Duration::from_millis(300));
+    let output = reader.terminate(LIMIT)?;
+    ensure!(
+        output.status.success() && output.stderr == "tfo: 0 events, none lost\n",
+        "{output:?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! `tfo top` on a terminal of its own.
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    os::fd::{AsFd as _, OwnedFd},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    process::{Pid, Signal, kill_process},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
+};
+use tfo_testbed::{
+    socket::Method,
+    testbed::Testbed,
+    tfo,
+    veth::{Family, SERVER_INTERFACE},
+};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What begins and what ends the alternate screen.
+const ENTER: &str = "\x1b[?1049h";
+const LEAVE: &str = "\x1b[?1049l";
+
+/// A `tfo top` on a terminal of 80 by 24, and what it has written there. It is killed on drop.
+struct Terminal {
+    master: File,
+    /// Held open, so that its settings can be read when the command has ended.
+    slave: OwnedFd,
+    child: Child,
+    written: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Terminal {
+    fn start(testbed: &Testbed, environment: &[(&str, &str)]) -> Result<Self> {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+        grantpt(&master)?;
+        unlockpt(&master)?;
+        let name = ptsname(&master, Vec::new())?;
+        let slave = open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty())?;
+        tcsetwinsize(
+            &slave,
+            Winsize {
+                ws_row: 24,
+                ws_col: 80,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            },
+        )?;
+        let end = || Ok::<_, anyhow::Error>(Stdio::from(slave.try_clone()?));
+        let child = Command::new(tfo::binary())
+            .args(["top", "--netns", testbed.pair.server.name()])
+            .env("TERM", "xterm-256color")
+            .env_remove("NO_COLOR")
+            .envs(environment.iter().copied())
+            .stdin(end()?)
+            .stdout(end()?)
+            .stderr(end()?)
+            .spawn()?;
+        let master = File::from(master);
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let (mut reader, sink) = (master.try_clone()?, Arc::clone(&written));
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(len @ 1..) = reader.read(&mut bytes) {
+                let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
+                sink.extend_from_slice(&bytes[..len]);
+            }
+        });
+        Ok(Self {
+            master,
+            slave,
+            child,
+            written,
+        })
+    }
+
+    fn text(&self) -> String {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&written).into_owned()
+    }
+
+    fn wait_for(&self, what: &str) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        while !self.text().contains(what) {
+            ensure!(Instant::now() < deadline, "no {what:?}: {:?}", self.text());
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Lines as they are typed, and shown as they are: not raw.
+    fn is_cooked(&self) -> Result<bool> {
+        let modes = tcgetattr(self.slave.as_fd())?.local_modes;
+        Ok(modes.contains(LocalModes::ICANON | LocalModes::ECHO))
+    }
+
+    /// It ends well, and leaves the terminal as it was.
+    fn ensure_restored(&mut self) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        let status = loop {
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            ensure!(Instant::now() < deadline, "it goes on: {:?}", self.text());
+            thread::sleep(Duration::from_millis(5));
+        };
+        ensure!(status.success(), "{status}: {:?}", self.text());
+        self.wait_for(LEAVE)?;
+        ensure!(self.is_cooked()?, "the terminal is still raw");
+        let text = self.text();
+        ensure!(
+            text.contains(ENTER) && text.ends_with("\x1b[?25h"),
+            "{text:?}"
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn it_shows_what_happens_until_q() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let mut top = Terminal::start(&testbed, &[])?;
+    top.wait_for(SERVER_INTERFACE)?;
+    top.wait_for("TCPFastOpenPassive")?;
+    top.wait_for("quits")?;
+    ensure!(!top.is_cooked()?);
+    // The port has no row of its own before it has counted something that is seen here.
+    top.wait_for(&listener.port().to_string())?;
+    // Colour is what follows ESC [ 3.
+    ensure!(top.text().contains("\x1b[38;5;"), "{:?}", top.text());
+    top.master.write_all(b"q")?;
+    top.ensure_restored()
+}
+
+#[test]
+fn signals_restore_the_terminal() -> Result<()> {
+    let testbed = Testbed::new()?;
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut top = Terminal::start(&testbed, &[("NO_COLOR", "1")])?;
+        top.wait_for("quits")?;
+        ensure!(!top.text().contains("\x1b[38;5;"), "{:?}", top.text());
+        let pid = Pid::from_raw(top.child.id().cast_signed()).context("a process id")?;
+        kill_process(pid, signal)?;
+        top.ensure_restored()
+            .with_context(|| format!("{signal:?}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn it_wants_a_terminal() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let output = testbed.tfo.run(&["top"])?;
+    output.ensure_refused(&["tfo stats --watch"])?;
+    ensure!(testbed.tfo.run(&["top", "--interval", "0s"])?.status.code() == Some(2));
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Clients that come again and again to any host, with the request in the SYN where they have a cookie.
+
+use std::{
+    fmt,
+    io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use socket2::{Domain, Socket, Type};
+use tfo_testbed::socket::Listener;
+
+use super::host::{FARM, Host, source};
+
+const REQUEST: &[u8] = b"what is the time?";
+/// Addresses that clients come from, each with a thread. A kernel keeps cookies of some five addresses for one
+/// server (`TCP_METRICS_RECLAIM_DEPTH`), and forgets the oldest where there are more.
+const SOURCES: u8 = 5;
+/// How long a client rests.
+const REST: Duration = Duration::from_millis(8);
+const LIMIT: Duration = Duration::from_secs(8);
+
+#[derive(Default)]
+struct Counts {
+    stop: AtomicBool,
+    connections: AtomicU64,
+    failures: AtomicU64,
+}
+
+/// Load on a farm, until it is stopped.
+pub(crate) struct Traffic {
+    counts: Arc<Counts>,
+    clients: Vec<JoinHandle<Option<String>>>,
+    servers: Vec<JoinHandle<()>>,
+}
+
+/// What came of it.
+pub(crate) struct Came {
+    pub(crate) connections: u64,
+    pub(crate) failures: u64,
+    first_failure: Option<String>,
+}
+
+impl fmt::Display for Came {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} connections, {} failed",
+            self.connections, self.failures
+        )?;
+        match &self.first_failure {
+            Some(failure) => write!(f, ": {failure}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Traffic {
+    /// Listens on every host, and has clients come.
+    pub(crate) fn start(hosts: &[Host], clients: &tfo_testbed::netns::Netns) -> Result<Self> {
+        let counts = Arc::new(Counts::default());
+        let mut servers = Vec::new();
+        for host in hosts {
+            let listener = Arc::new(Listener::fast_open(&host.netns, FARM)?);
+            for _ in 0..2 {
+                let (listener, counts) = (listener.clone(), counts.clone());
+                servers.push(thread::spawn(move || {
+                    while !counts.stop.load(Ordering::Relaxed) {
+                        // None came, or the client gave up: it counts that.
+                        let _ = answer(&listener);
+                    }
+                }));
+            }
+        }
+        let path = clients.path();
+        let start = |number: u8| {
+            let (counts, path) = (counts.clone(), path.clone());
+            thread::spawn(move || {
+                let entered = std::fs::File::open(path).map_err(anyhow::Error::from);
+                let entered = entered.and_then(|netns| {
+                    let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+                    let netns = std::os::fd::AsFd::as_fd(&netns);
+                    Ok(rustix::thread::move_into_link_name_space(netns, kind)?)
+                });
+                if let Err(error) = entered {
+                    counts.failures.fetch_add(1, Ordering::Relaxed);
+                    return Some(format!("{error:#}"));
+                }
+                let mut first_failure = None;
+                while !counts.stop.load(Ordering::Relaxed) {
+                    counts.connections.fetch_add(1, Ordering::Relaxed);
+                    if let Err(error) = ask(number) {
+                        counts.failures.fetch_add(1, Ordering::Relaxed);
+                        first_failure.get_or_insert(format!("{error:#}"));
+                    }
+                    thread::sleep(REST);
+                }
+                first_failure
+            })
+        };
+        let clients = (1..=SOURCES).map(start).collect();
+        Ok(Self {
+            counts,
+            clients,
+            servers,
+        })
+    }
+
+    /// Ends it.
+    pub(crate) fn stop(self) -> Came {
+        self.counts.stop.store(true, Ordering::Relaxed);
+        let mut first_failure = None;
+        for client in self.clients {
+            first_failure = first_failure.or(client.join().ok().flatten());
+        }
+        for server in self.servers {
+            drop(server.join());
+        }
+        Came {
+            connections: self.counts.connections.load(Ordering::Relaxed),
+            failures: self.counts.failures.load(Ordering::Relaxed),
+            first_failure,
+        }
+    }
+}
+
+fn answer(listener: &Listener) -> Result<()> {
+    let accepted = listener.accept()?;
+    let request = accepted.receive()?;
+    accepted.send(&request)
+}
+
+/// One connection.
+fn ask(number: u8) -> Result<()> {
+    let mut socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_read_timeout(Some(LIMIT))?;
+    socket.set_write_timeout(Some(LIMIT))?;
+    let from = SocketAddr::new(IpAddr::V4(source(number)), 0);
+    socket.bind(&from.into())?;
+    let flags = libc::MSG_FASTOPEN;
+    let sent = socket.send_to_with_flags(REQUEST, &FARM.into(), flags);
+    let sent = sent.context("cannot connect")?;
+    socket.write_all(&REQUEST[sent..]).context("cannot send")?;
+    let mut reply = [0; REQUEST.len()];
+    socket.read_exact(&mut reply).context("no reply")?;
+    anyhow::ensure!(reply == REQUEST, "another reply");
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! The guard of the configuration.
+
+use std::{thread, time::Duration};
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use tfo_testbed::{
+    keys::KeyFile,
+    prometheus::{METRICS, get},
+    socket::Method,
+    testbed::Testbed,
+    tfo,
+    veth::{Family, Pair, SERVER_INTERFACE},
+};
+
+use super::running::{Running, eventually};
+
+/// Slots of time of 1.07 seconds.
+const SHORT_SLOTS: [&str; 2] = ["TFO_TEST_GUARD_SLOT_SHIFT", "30"];
+
+fn shown(testbed: &Testbed) -> Result<Value> {
+    testbed.tfo.json(&["guard", "show"])
+}
+
+fn told(testbed: &Testbed, part: &str) -> Result<bool> {
+    // An answer is given again for a second.
+    thread::sleep(Duration::from_millis(1100));
+    Ok(get(&testbed.pair.server, "/metrics")?.body.contains(part))
+}
+
+#[test]
+fn a_guard_is_in_force_for_as_long_as_its_section_stands() -> Result<()> {
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let text = |guard: &str| {
+        format!(
+            "interfaces = ['{SERVER_INTERFACE}']\nmode = 'generic'\n[metrics]\nlisten = '{METRICS}'\n{guard}"
+        )
+    };
+    let on = "[guard.port.443]\nmode = 'on'\n";
+    let file = KeyFile::new(&text(on))?;
+    let mut running = Running::start(Some(&testbed.pair.server), &["-c", file.path()])?;
+    let guard = shown(&testbed)?;
+    ensure!(guard["ports"][0]["on"] == true, "{guard}");
+    ensure!(told(
+        &testbed,
+        "\ntfo_guard_on{port=\"443\",mode=\"on\"} 1\n"
+    )?);
+    let status = testbed.tfo.json(&["status"])?;
+    ensure!(status["guard"]["ports_on"] == json!([443]), "{status}");
+    ensure!(
+        status["guard"]["interfaces"] == json!([SERVER_INTERFACE]),
+        "{status}"
+    );
+
+    // A mistake changes nothing.
+    file.replace(&text("[guard.port.443]\nmode = 'maybe'\n"))?;
+    running.reload()?;
+    ensure!(shown(&testbed)?["ports"][0]["on"] == true);
+
+    // What someone else did is put right.
+    testbed.tfo.done(&["guard", "set", "off", "--port", "80"])?;
+    file.replace(&text(
+        "[guard]\nreplies = '7/s'\n[guard.port.443]\nmode = 'on'\n",
+    ))?;
+    running.reload()?;
+    let guard = shown(&testbed)?;
+    let ports = guard["ports"].as_array().map(Vec::len);
+    ensure!(
+        ports == Some(1) && guard["replies"]["burst"] == 7,
+        "{guard}"
+    );
+
+    // It goes with its section.
+    file.replace(&text(""))?;
+    running.reload()?;
+    ensure!(shown(&testbed)? == json!({ "in_force": false }));
+    ensure!(told(&testbed, "\ntfo_guard_rules 0\n")?);
+    running.end_having_said(&[
+        "guard: 1 rule in force",
+        "\"maybe\" is no mode",
+        "port 443: guarded from now on (on)",
+        "guard: cleared",
+        "port 443: not guarded any more, after",
+    ])?;
+    Ok(())
+}
+
+#[test]
+fn where_nothing_can_be_guarded_the_service_runs_on() -> Result<()> {
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let server = &testbed.pair.server;
+    let text = format!(
+        "interfaces = ['{SERVER_INTERFACE}']\nmode = 'tc'\n[metrics]\nlisten = '{METRICS}'\n[guard.default]\nmode = 'on'\n"
+    );
+    let file = KeyFile::new(&text)?;
+    let running = Running::start(Some(server), &["-c", file.path()])?;
+    let health = get(server, "/healthz")?;
+    let said =
+        health.body.contains("guard not in force") && health.body.contains("traffic control");
+    ensure!(health.status == 503 && said, "{health:?}");
+    ensure!(
+        get(server, "/metrics")?
+            .body
+            .contains("\ntfo_guard_refused 1\n")
+    );
+    ensure!(shown(&testbed)? == json!({ "in_force": false }));
+    running.end().map(drop)
+}
+
+/// Everything with the capabilities that the service keeps, and no others.
+#[test]
+fn three_capabilities_guard_renew_secrets_and_tell_of_switches() -> Result<()> {
+    // The file system of the pins is mounted by whoever comes first, who may.
+    let testbed = Testbed::new()?;
+    let server = &testbed.pair.server;
+    testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
+    let listener = testbed.listen(Family::V4)?;
+    let port = listener.port();
+    let text = |interfaces: &str, guard: &str| {
+        format!("interfaces = [{interfaces}]\nmode = 'generic'\n{guard}")
+    };
+    let own = format!("'{SERVER_INTERFACE}'");
+    let both = format!("{own}, 'lo'");
+    let rule = format!("[guard.port.{port}]\nmode = 'auto'\nabove = '1/s'\nquiet = '2s'\n");
+    let file = KeyFile::new(&text(&own, ""))?;
+    let mut command = server.command("setpriv");
+    command
+        .env(SHORT_SLOTS[0], SHORT_SLOTS[1])
+        .args([
+            "--bounding-set=-all,+bpf,+net_admin,+perfmon",
+            "--inh-caps=-all",
+        ])
+        .arg(tfo::binary());
+    let mut running = Running::launch(command, None, &["-c", file.path()])?;
+    running.wait_for("READY=1")?;
+    file.replace(&text(&own, &rule))?;
+    running.reload()?;
+    file.replace(&text(&both, &rule))?;
+    running.reload()?;
+    let status = testbed.tfo.json(&["status"])?;
+    let guarded = status["guard"]["interfaces"].as_array().map(Vec::len);
+    ensure!(guarded == Some(2), "{status}");
+
+    let on = || -> Result<bool> { Ok(shown(&testbed)?["ports"][0]["on"] == true) };
+    // Longer than all secrets that there were.
+    for _ in 0..3 {
+        for _ in 0..4 {
+            testbed.after_handshake(&listener, Family::V4, Method::Plain)?;
+        }
+        ensure!(on()?, "not guarded");
+        eventually("a quiet time", || Ok(!on()?))?;
+    }
+    let counted = testbed.tfo.stats()?;
+    let count = |name: &str| counted.counters[name];
+    let (challenged, accepted) = (count("GuardChallenged"), count("GuardAccepted"));
+    ensure!(challenged >= 6 && accepted == challenged, "{counted:?}");
+    eventually("a look", || Ok(shown(&testbed)?["ports"][0]["on"] == false))?;
+    thread::sleep(Duration::from_secs(1));
+    let output = running.end()?;
+    let log = output.stdout + &output.stderr;
+    let lines = |part: &str| log.lines().filter(|line| line.contains(part)).count();
+    let on = lines(&format!("port {port}: guarded from now on (auto)"));
+    let off = lines(&format!("port {port}: not guarded any more, after"));
+    ensure!((on, off) == (3, 3), "{log}");
+    let sum: i64 = log.lines().filter_map(challenged_of).sum();
+    ensure!(sum == challenged, "{challenged}: {log}");
+    ensure!(!log.contains("ERROR"), "{log}");
+    Ok(())
+}
+
+/// How many SYNs a line says were challenged.
+fn challenged_of(line: &str) -> Option<i64> {
+    let (rest, _) = line.split_once(" SYNs were challenged")?;
+    rest.rsplit(' ').next()?.parse().ok()
+}

@@ -1,0 +1,126 @@
+//! Interfaces that come, go, are renamed and lose the program, and namespaces, seen by a running service.
+
+use anyhow::{Result, ensure};
+use tfo_testbed::{
+    keys::KeyFile,
+    netns::Netns,
+    process,
+    testbed::Testbed,
+    tfo::{LIMIT, Tfo},
+    veth::{Family, Pair, SERVER_INTERFACE},
+    xdp,
+};
+
+use super::running::{Running, eventually};
+
+#[test]
+fn interfaces_are_followed() -> Result<()> {
+    let netns = Netns::new("followed")?;
+    let make = ["link add nic0 type veth peer name nic1", "link set nic0 up"];
+    netns.configure(&make)?;
+    netns.configure(&["link set lo up"])?;
+    let running = Running::start(Some(&netns), &["-i", "lo", "-i", "nic0"])?;
+    let attached = |name: &str| xdp::attached(&netns, name);
+    ensure!(attached("nic0")?.is_some());
+
+    netns.configure(&["link del nic0"])?;
+    netns.configure(&make)?;
+    eventually("attached when it comes again", || {
+        Ok(attached("nic0")?.is_some())
+    })?;
+
+    let before = attached("nic0")?;
+    netns.configure(&["link set nic0 down", "link set nic0 name nic9"])?;
+    ensure!(
+        attached("nic9")? == before,
+        "not attached under its new name"
+    );
+
+    let tfo = Tfo::new(&netns);
+    tfo.done(&["detach", "lo"])?;
+    eventually("attached again where someone detached it", || {
+        Ok(attached("lo")?.is_some())
+    })?;
+    let log = running.end()?.stderr;
+    // It may have gone before the service first looked.
+    ensure!(
+        log.contains("nic0: gone") || log.contains("nic0: no such interface"),
+        "{log}"
+    );
+    for said in ["nic0: renamed to nic9", "lo: another process detached"] {
+        ensure!(log.contains(said), "{said}: {log}");
+    }
+    tfo.done(&["detach", "--all"])?;
+    Ok(())
+}
+
+#[test]
+fn a_second_service_is_refused_with_the_first_ones_pid() -> Result<()> {
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let running = Running::start(Some(&testbed.pair.server), &["-i", SERVER_INTERFACE])?;
+    let output = testbed.tfo.run(&["run", "-i", SERVER_INTERFACE])?;
+    let pid = format!("process {}", running.process.id());
+    ensure!(
+        output.status.code() == Some(1) && output.stderr.contains(&pid),
+        "{pid}: {output:?}"
+    );
+    running.end()?;
+    // The lock went with it.
+    Running::start(Some(&testbed.pair.server), &["-i", SERVER_INTERFACE])?.end()?;
+    Ok(())
+}
+
+#[test]
+fn a_reload_puts_new_settings_in_force_in_place() -> Result<()> {
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let text = |mirror: &str| format!("interfaces = ['{SERVER_INTERFACE}']\nmirror = '{mirror}'\n");
+    let file = KeyFile::new(&text("packet"))?;
+    let mut running = Running::start(Some(&testbed.pair.server), &["-c", file.path()])?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.after_handshake(&listener, Family::V4, tfo_testbed::socket::Method::SendTo)?;
+    let mirror = || -> Result<String> {
+        let status = testbed.tfo.json(&["status"])?;
+        Ok(status["interfaces"][0]["mirror"].to_string())
+    };
+    ensure!(mirror()?.contains("packet"));
+    file.replace(&text("exact"))?;
+    running.reload()?;
+    ensure!(mirror()?.contains("exact"));
+    // Counts went on.
+    let stats = testbed.tfo.stats()?;
+    ensure!(stats.counters["TCPFastOpenCookieReqd"] == 1, "{stats:?}");
+    running.end()?;
+    Ok(())
+}
+
+#[test]
+fn one_scrape_tells_of_every_namespace() -> Result<()> {
+    let beds = [Testbed::idle(Pair::new()?)?, Testbed::idle(Pair::new()?)?];
+    let [one, other] = beds
+        .each_ref()
+        .map(|testbed| testbed.pair.server.name().to_owned());
+    let socket = std::env::temp_dir().join(format!("tfo-t{}.sock", std::process::id()));
+    let section = |name: &str| {
+        format!("[[namespace]]\nname = '{name}'\ninterfaces = ['{SERVER_INTERFACE}']\n")
+    };
+    let listen = format!("[metrics]\nlisten = 'unix:{}'\n", socket.display());
+    let file = KeyFile::new(&[listen, section(&one), section(&other)].concat())?;
+    let running = Running::start(None, &["-c", file.path()])?;
+    let mut curl = std::process::Command::new("curl");
+    curl.args(["--silent", "--show-error", "--unix-socket"]);
+    curl.arg(&socket).arg("http://tfo/metrics");
+    let text = process::succeed(&mut curl, LIMIT)?;
+    for name in [&one, &other] {
+        for line in [
+            format!(
+                "tfo_interface_attached{{netns=\"{name}\",interface=\"{SERVER_INTERFACE}\"}} 1"
+            ),
+            format!("tfo_keys_agree{{netns=\"{name}\"}} 1"),
+        ] {
+            ensure!(text.contains(&line), "{line}: {text}");
+        }
+    }
+    let ended = running.end()?;
+    ensure!(!socket.exists(), "{ended:?}");
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Several network namespaces, looked after by one process.
+
+use std::{env, fs, os::unix::fs::symlink, process};
+
+use anyhow::{Result, ensure};
+use tfo_testbed::{
+    keys::{self, KeyFile},
+    process as programs,
+    testbed::Testbed,
+    tfo::{self, LIMIT},
+    veth::{Pair, SERVER_INTERFACE},
+    xdp,
+};
+
+use super::running::{Running, eventually, kernel_gets, numbered};
+
+fn section(name: &str, more: &str) -> String {
+    format!("[[namespace]]\nname = '{name}'\ninterfaces = ['{SERVER_INTERFACE}']\n{more}\n")
+}
+
+#[test]
+fn each_has_keys_of_its_own_and_none_waits_for_another() -> Result<()> {
+    let (one, other) = (Testbed::idle(Pair::new()?)?, Testbed::idle(Pair::new()?)?);
+    let key_file = KeyFile::new(&numbered(1))?;
+    let late = env::temp_dir().join(format!("tfo-t{}.netns", process::id()));
+    let text = [
+        section(
+            one.pair.server.name(),
+            &format!("keys = {{ source = 'file', path = '{}' }}", key_file.path()),
+        ),
+        section(&late.display().to_string(), "keys = { interval = '1s' }"),
+    ]
+    .concat();
+    let file = KeyFile::new(&text)?;
+    let mut running = Running::start(None, &["-c", file.path()])?;
+    kernel_gets(&one.pair.server, &numbered(1))?;
+    ensure!(!xdp::is_pinned(&other.pair.server)?);
+
+    // The other one appears.
+    symlink(other.pair.server.path(), &late)?;
+    eventually("it is attached there, too", || {
+        Ok(xdp::attached(&other.pair.server, SERVER_INTERFACE)?.is_some())
+    })?;
+    let key = other.pair.server.sysctl(keys::SYSCTL)?;
+    eventually("a rotation", || {
+        Ok(other.pair.server.sysctl(keys::SYSCTL)? != key)
+    })?;
+    ensure!(one.pair.server.sysctl(keys::SYSCTL)? == numbered(1));
+    one.tfo.stats()?;
+    other.tfo.stats()?;
+
+    // A namespace that is no longer configured is let go.
+    file.replace(&section(&late.display().to_string(), ""))?;
+    running.reload()?;
+    ensure!(!xdp::is_pinned(&one.pair.server)?);
+    ensure!(xdp::is_pinned(&other.pair.server)?);
+    let output = running.end()?;
+    fs::remove_file(&late)?;
+    let log = output.stdout + &output.stderr;
+    ensure!(log.contains("does not exist"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn where_none_can_be_attached_it_ends() -> Result<()> {
+    let file = KeyFile::new(&section("tfo-nowhere", ""))?;
+    let mut command = process::Command::new(tfo::binary());
+    command.args(["run", "-c", file.path()]);
+    let output = programs::output(&mut command, LIMIT)?;
+    output.ensure_refused(&["tfo: network namespace tfo-nowhere: there is none"])
+}
+
+#[test]
+fn two_names_of_one_namespace_are_told() -> Result<()> {
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let server = &testbed.pair.server;
+    let path = server.path().display().to_string();
+    let file = KeyFile::new(&[section(server.name(), ""), section(&path, "")].concat())?;
+    let running = Running::start(None, &["-c", file.path()])?;
+    let output = running.end()?;
+    let log = output.stdout + &output.stderr;
+    ensure!(log.contains("is the same as"), "{log}");
+    Ok(())
+}

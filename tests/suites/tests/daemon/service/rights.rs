@@ -1,0 +1,132 @@
+//! What the service may do once it is attached, and what it takes of the machine.
+
+use std::{fs, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use tfo_testbed::{
+    keys::{self, KeyFile},
+    testbed::Testbed,
+    tfo,
+    veth::{Pair, SERVER_INTERFACE},
+    xdp,
+};
+
+use super::running::{Running, ensure_accepted, eventually};
+
+/// `CAP_NET_ADMIN` (12), `CAP_PERFMON` (38), `CAP_BPF` (39).
+const KEPT: u64 = 1 << 12 | 1 << 38 | 1 << 39;
+
+/// The values of `name` in the status of every thread.
+fn of_threads(pid: u32, name: &str) -> Result<Vec<u64>> {
+    let mut values = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let status = fs::read_to_string(thread?.path().join("status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let value = line.with_context(|| format!("no {name}"))?;
+        values.push(u64::from_str_radix(value.trim(), 16)?);
+    }
+    Ok(values)
+}
+
+#[test]
+fn what_is_not_needed_any_more_is_dropped_for_good() -> Result<()> {
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let server = &testbed.pair.server;
+    let text = |interfaces: &str| {
+        format!("interfaces = [{interfaces}]\ndetach-on-exit = true\n[keys]\ninterval = '1s'\n")
+    };
+    let file = KeyFile::new(&text("'server0'"))?;
+    let mut running = Running::start(Some(server), &["-c", file.path()])?;
+    let pid = running.process.id();
+    for (name, kept) in [
+        ("CapEff:", KEPT),
+        ("CapPrm:", KEPT),
+        ("CapBnd:", KEPT),
+        ("CapInh:", 0),
+        ("CapAmb:", 0),
+        ("NoNewPrivs:", 1),
+    ] {
+        let threads = of_threads(pid, name)?;
+        println!("{name} {threads:x?}");
+        ensure!(
+            threads.len() >= 2 && threads.iter().all(|value| *value == kept),
+            "{name} {threads:x?}"
+        );
+    }
+    // It still rotates, reads, attaches and detaches.
+    let key = server.sysctl(keys::SYSCTL)?;
+    eventually("a rotation", || Ok(server.sysctl(keys::SYSCTL)? != key))?;
+    file.replace(&text("'server0', 'lo'"))?;
+    running.reload()?;
+    ensure!(xdp::attached(server, "lo")?.is_some());
+    file.replace(&text("'lo'"))?;
+    running.reload()?;
+    ensure!(xdp::attached(server, SERVER_INTERFACE)?.is_none());
+    let output = running.end()?;
+    ensure!(!xdp::is_pinned(server)?);
+    let log = output.stdout + &output.stderr;
+    ensure!(
+        log.contains("capabilities left: CAP_NET_ADMIN CAP_PERFMON CAP_BPF"),
+        "{log}"
+    );
+    ensure!(!log.contains("ERROR"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn three_capabilities_are_enough() -> Result<()> {
+    // The file system of the pins is mounted by whoever comes first, who may.
+    let testbed = Testbed::new()?;
+    let server = &testbed.pair.server;
+    testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
+    for taken_over in [false, true] {
+        let mut command = server.command("setpriv");
+        command
+            .args([
+                "--bounding-set=-all,+bpf,+net_admin,+perfmon",
+                "--inh-caps=-all",
+            ])
+            .arg(tfo::binary());
+        let arguments = ["-i", SERVER_INTERFACE, "--interval", "1s"];
+        let mut running = Running::launch(command, None, &arguments)?;
+        running.wait_for("READY=1")?;
+        let key = server.sysctl(keys::SYSCTL)?;
+        eventually("a rotation", || Ok(server.sysctl(keys::SYSCTL)? != key))?;
+        ensure_accepted(&testbed.tfo)?;
+        let output = running.end()?;
+        let log = output.stdout + &output.stderr;
+        ensure!(log.contains("taken over as it is") == taken_over, "{log}");
+        ensure!(!log.contains("ERROR"), "{log}");
+    }
+    Ok(())
+}
+
+#[test]
+fn it_is_small_and_sleeps() -> Result<()> {
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let running = Running::start(Some(&testbed.pair.server), &["-i", SERVER_INTERFACE])?;
+    let proc = format!("/proc/{}", running.process.id());
+    let cpu = || -> Result<u64> {
+        // The first figure: nanoseconds on a CPU.
+        let mut sum = 0;
+        for thread in fs::read_dir(format!("{proc}/task"))? {
+            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+            sum += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
+        }
+        Ok(sum)
+    };
+    let before = cpu()?;
+    let seconds = 10;
+    thread::sleep(Duration::from_secs(seconds));
+    let micros = (cpu()? - before) / 1000 / seconds;
+    let status = fs::read_to_string(format!("{proc}/status"))?;
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let rss: u64 = rss
+        .and_then(|text| text.split_whitespace().next())
+        .context("no VmRSS")?
+        .parse()?;
+    println!("resident: {rss} KiB; idle: {micros} microseconds of CPU a second");
+    ensure!(rss < 20 << 10, "{rss} KiB");
+    ensure!(micros < 10_000, "{micros} microseconds of CPU a second");
+    running.end().map(drop)
+}

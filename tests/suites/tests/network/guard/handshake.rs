@@ -1,0 +1,214 @@
+//! What a client and a listener agree upon with the guard between them is what they agree upon without it, as both
+//! kernels say.
+
+use anyhow::{Context as _, Result, ensure};
+use tfo_common::{
+    counters::Counter::{self, *},
+    guard::challenge::MSS_TABLE,
+};
+use tfo_testbed::{
+    keys,
+    socket::{Listener, Method, Terms},
+    veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE},
+    xdp::Mode,
+};
+
+use super::testbed::{Ends, GuardTestbed, grown};
+
+/// A host's settings: timestamps, selective acknowledgements, window scaling, ECN.
+const SETTINGS: [&str; 4] = [
+    "net.ipv4.tcp_timestamps",
+    "net.ipv4.tcp_sack",
+    "net.ipv4.tcp_window_scaling",
+    "net.ipv4.tcp_ecn",
+];
+
+/// Two listeners that differ in the guard alone.
+struct Comparison {
+    testbed: GuardTestbed,
+    family: Family,
+    plain: Listener,
+    guarded: Listener,
+}
+
+impl Comparison {
+    fn new(mode: Mode, family: Family) -> Result<Self> {
+        let pair = Pair::new()?;
+        pair.server.set_sysctl(keys::SYSCTL, keys::COUNTING)?;
+        let testbed = GuardTestbed::on(pair, mode)?;
+        let (plain, guarded) = (testbed.base.listen(family)?, testbed.base.listen(family)?);
+        testbed.guard(guarded.port(), "on", &[])?;
+        Ok(Self {
+            testbed,
+            family,
+            plain,
+            guarded,
+        })
+    }
+
+    /// Sets the lowest bits of `settings` at one end.
+    fn configure(&self, server: bool, settings: u8) -> Result<()> {
+        let pair = &self.testbed.base.pair;
+        let host = if server { &pair.server } else { &pair.client };
+        SETTINGS.iter().enumerate().try_for_each(|(bit, key)| {
+            let value = if settings & 1 << bit == 0 { "0" } else { "1" };
+            host.set_sysctl(key, value)
+        })
+    }
+
+    fn connect(&self, listener: &Listener, method: Method) -> Result<Ends> {
+        Ends::connect(&self.testbed.base.pair, listener, self.family, method)
+    }
+
+    /// Connects to both listeners, and holds what was agreed upon against each other.
+    fn compare(&self, method: Method) -> Result<[Terms; 2]> {
+        let without = self.connect(&self.plain, method)?.terms()?;
+        let before = self.testbed.counters()?;
+        let with = self.connect(&self.guarded, method)?.terms()?;
+        let grown = grown(&before, &self.testbed.counters()?);
+        ensure!(
+            grown == [(GuardChallenged, 1), (GuardAccepted, 1)],
+            "{grown:?}"
+        );
+        let [client, mut server] = without;
+        if !server.timestamps {
+            // There is room for some sizes only.
+            server.segment_size = rounded(server.segment_size);
+        }
+        ensure!(
+            with == [client, server],
+            "without {without:#?}\nwith {with:#?}"
+        );
+        Ok(with)
+    }
+}
+
+fn rounded(size: u32) -> u32 {
+    let sizes = MSS_TABLE.map(u32::from);
+    let fit = sizes.into_iter().filter(|known| *known <= size);
+    fit.max().unwrap_or(size)
+}
+
+/// Timestamps, selective acknowledgements, window scaling and ECN, on and off at either end.
+fn options(mode: Mode, family: Family) -> Result<()> {
+    const ALL: u8 = 0xf;
+    let comparison = Comparison::new(mode, family)?;
+    for settings in 0..=ALL {
+        for server in [false, true] {
+            comparison.configure(server, settings)?;
+            comparison.configure(!server, ALL)?;
+            let ends = comparison.compare(Method::Plain).with_context(|| {
+                let end = if server { "server" } else { "client" };
+                format!("{mode}, {family}: {settings:04b} at the {end}")
+            })?;
+            for end in ends {
+                let of_end = [end.timestamps, end.sack, end.scales.is_some(), end.ecn];
+                let expected = [1, 2, 4, 8].map(|bit| settings & bit != 0);
+                ensure!(of_end == expected, "{settings:04b}: {end:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Packets from the smallest that the family knows to jumbo frames, the same at both ends or not.
+fn segment_sizes(mode: Mode, family: Family) -> Result<()> {
+    let comparison = Comparison::new(mode, family)?;
+    let pair = &comparison.testbed.base.pair;
+    let (smallest, headers) = match family {
+        // The fewest bytes that the kernel opens a connection for with the guard's function: 536.
+        Family::V4 => (576, 40),
+        Family::V6 => (1280, 60),
+    };
+    // From great to small and back, since IPv6 is gone for good below 1280.
+    for (client, server) in [
+        (9000, 9000),
+        (1500, 9000),
+        (9000, 1500),
+        (1500, 1500),
+        (1492, 1500),
+        (1400, 1500),
+        (1280, 1280),
+        (smallest, smallest),
+    ] {
+        for (netns, interface, mtu) in [
+            (&pair.client, CLIENT_INTERFACE, client),
+            (&pair.server, SERVER_INTERFACE, server),
+        ] {
+            netns.configure(&[format!("link set {interface} mtu {mtu}")])?;
+        }
+        pair.forget_cookies()?;
+        for timestamps in ["1", "0"] {
+            pair.client.set_sysctl(SETTINGS[0], timestamps)?;
+            let [_, end] = comparison
+                .compare(Method::Plain)
+                .with_context(|| format!("{mode}, {family}: MTU {client}, {server}"))?;
+            let clocks = if end.timestamps { 12 } else { 0 };
+            ensure!(end.advertised_size == server - headers - clocks, "{end:?}");
+        }
+    }
+    Ok(())
+}
+
+/// The first data comes with the ACK that is the proof.
+fn data_on_the_ack(mode: Mode, family: Family) -> Result<()> {
+    let comparison = Comparison::new(mode, family)?;
+    for _ in 0..10 {
+        comparison.compare(Method::DataOnAck)?;
+    }
+    Ok(())
+}
+
+/// A client that asks for a cookie has it with the challenge, and its next SYN's data is taken from there.
+fn cookies(mode: Mode, family: Family) -> Result<()> {
+    let comparison = Comparison::new(mode, family)?;
+    let Comparison {
+        testbed, guarded, ..
+    } = &comparison;
+    let pair = &testbed.base.pair;
+    let before = (testbed.counters()?, testbed.base.kernel()?);
+    testbed
+        .base
+        .after_handshake(guarded, family, Method::SendTo)
+        .context("the request")?;
+    keys::ensure_cached(pair, family, &keys::parse(keys::COUNTING)?[0])?;
+    testbed
+        .base
+        .in_syn(guarded, family, Method::SendTo)
+        .context("the cookie")?;
+    let grown = grown(&before.0, &testbed.counters()?);
+    let expected: &[(Counter, u64)] = &[
+        (GuardProven, 1),
+        (GuardChallenged, 1),
+        (GuardCookies, 1),
+        (GuardAccepted, 1),
+    ];
+    ensure!(grown == expected, "{grown:?}");
+    let kernel = testbed.base.kernel()?.since(&before.1);
+    // It never heard of the request.
+    let counted = [CookieReqd, Passive].map(|counter| kernel.get(counter.name()));
+    ensure!(counted == [0, 1], "{kernel:?}");
+    Ok(())
+}
+
+/// Generates a test for each way in which XDP runs.
+macro_rules! in_both_modes {
+    ($($test:ident => $native:ident, $generic:ident;)*) => {$(
+        #[test]
+        fn $native() -> Result<()> {
+            Family::BOTH.into_iter().try_for_each(|family| $test(Mode::Native, family))
+        }
+
+        #[test]
+        fn $generic() -> Result<()> {
+            Family::BOTH.into_iter().try_for_each(|family| $test(Mode::Generic, family))
+        }
+    )*};
+}
+
+in_both_modes! {
+    options => options_native, options_generic;
+    segment_sizes => segment_sizes_native, segment_sizes_generic;
+    data_on_the_ack => data_on_the_ack_native, data_on_the_ack_generic;
+    cookies => cookies_native, cookies_generic;
+}

@@ -1,0 +1,234 @@
+//! What the guard does for one source, and no more; and what it leaves to a policy.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tfo_common::{
+    counters::Counter::*,
+    policy::{Action, Class},
+};
+use tfo_testbed::{
+    kernel::TcpExt,
+    link::{Frames, LinkSocket},
+    packet::{Segment, flag, linux_options},
+    policy::{everywhere, rule},
+    socket::{Listener, Method},
+    veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, server_port},
+    xdp::Mode,
+};
+
+use super::testbed::{GuardTestbed, grown};
+
+/// Long enough for an answer that is to come, and for one that is not.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// Sends these SYNs, and counts the SYN-ACKs that come of them, with their bytes.
+fn answers(pair: &Pair, syns: &[Segment]) -> Result<Vec<usize>> {
+    let link = LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::All)?;
+    let mut lengths = Vec::new();
+    for (number, syn) in syns.iter().enumerate() {
+        link.send(&syn.frame())?;
+        let last = number + 1 == syns.len();
+        let limit = if last { MOMENT } else { Duration::ZERO };
+        while let Some(frame) = link.receive(limit)? {
+            if is_syn_ack(&frame) {
+                lengths.push(frame.len());
+            }
+        }
+    }
+    Ok(lengths)
+}
+
+fn is_syn_ack(frame: &[u8]) -> bool {
+    let tcp = match frame.get(12..14) {
+        Some([0x08, 0x00]) => 34,
+        _ => 54,
+    };
+    let both = flag::SYN | flag::ACK;
+    frame
+        .get(tcp + 13)
+        .is_some_and(|flags| flags & both == both)
+}
+
+fn syn(source: IpAddr, port: u16, family: Family, to: u16) -> Segment {
+    let source = SocketAddr::new(source, port);
+    Segment::syn(source, server_port(family, to)).options(&linux_options(&[]))
+}
+
+/// Whoever sends SYNs in someone else's name has the other one get no more than the rate, and no longer frames.
+#[test]
+fn one_source_gets_no_more_answers_than_its_rate() -> Result<()> {
+    const SYNS: u16 = 500;
+    for (family, mode) in [
+        (Family::V4, Mode::Native),
+        (Family::V4, Mode::Generic),
+        (Family::V6, Mode::Native),
+        (Family::V6, Mode::Generic),
+    ] {
+        let testbed = GuardTestbed::new(mode)?;
+        let pair = &testbed.base.pair;
+        let listener = testbed.base.listen(family)?;
+        let port = listener.port();
+        testbed.guard(port, "on", &["--replies", "10/s burst 20"])?;
+        let before = testbed.counters()?;
+        // Of an IPv6 network, each address is the same source.
+        let victim = |n: u16| match family {
+            Family::V4 => family.spare(0),
+            Family::V6 => family.spare((n % 200) as u8),
+        };
+        let syns: Vec<_> = (0..SYNS)
+            .map(|n| syn(victim(n), 20_000 + n, family, port))
+            .collect();
+        let start = Instant::now();
+        let lengths = answers(pair, &syns)?;
+        let most = 20 + 10 * start.elapsed().as_secs() + 10;
+        let came = lengths.len() as u64;
+        ensure!((20..=most).contains(&came), "{family}: {came} answers");
+        let longest = lengths.into_iter().max().unwrap_or(0);
+        ensure!(longest <= syns[0].frame().len(), "{longest} bytes");
+        let grown = grown(&before, &testbed.counters()?);
+        let capped = u64::from(SYNS) - came;
+        ensure!(
+            grown == [(GuardChallenged, came), (GuardCapped, capped)],
+            "{came}: {grown:?}"
+        );
+        // Another source has its own share.
+        if family == Family::V4 {
+            let other = syn(family.spare(1), 20_000, family, port);
+            ensure!(answers(pair, &[other])?.len() == 1, "{mode}: another one");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn nobody_answers_where_nobody_can_be() -> Result<()> {
+    let testbed = GuardTestbed::new(Mode::Generic)?;
+    let pair = &testbed.base.pair;
+    for (family, sources) in [
+        (
+            Family::V4,
+            [
+                "0.0.0.0",
+                "127.0.0.1",
+                "224.0.0.1",
+                "239.255.255.250",
+                "255.255.255.255",
+                "10.77.0.1",
+            ],
+        ),
+        (
+            Family::V6,
+            [
+                "::",
+                "::1",
+                "ff02::1",
+                "ff0e::1",
+                "::ffff:10.77.0.2",
+                "fd77::1",
+            ],
+        ),
+    ] {
+        let listener = testbed.base.listen(family)?;
+        let port = listener.port();
+        testbed.guard(port, "on", &[])?;
+        let before = testbed.counters()?;
+        let syns = sources.map(|source| syn(source.parse().unwrap(), 20_000, family, port));
+        let came = answers(pair, &syns)?;
+        let grown = grown(&before, &testbed.counters()?);
+        ensure!(
+            came.is_empty() && grown == [(GuardMartian, syns.len() as u64)],
+            "{family}: {came:?}, {grown:?}"
+        );
+        // The network's own neighbours are none.
+        let neighbour = syn(family.spare(0), 20_000, family, port);
+        pair.set_neighbour(family.spare(0), NOBODYS_MAC)?;
+        ensure!(answers(pair, &[neighbour])?.len() == 1);
+    }
+    Ok(())
+}
+
+/// A client that has a cookie of the server's.
+fn with_cookie(testbed: &GuardTestbed, family: Family) -> Result<Listener> {
+    let listener = testbed.base.listen(family)?;
+    testbed
+        .base
+        .after_handshake(&listener, family, Method::SendTo)?;
+    Ok(listener)
+}
+
+#[test]
+fn cookies_beyond_their_rate_are_challenged() -> Result<()> {
+    const CONNECTIONS: u64 = 10;
+    for family in Family::BOTH {
+        let testbed = GuardTestbed::new(Mode::Native)?;
+        let listener = with_cookie(&testbed, family)?;
+        testbed.guard(listener.port(), "on", &["--proven", "1/s burst 3"])?;
+        let before = testbed.counters()?;
+        let start = Instant::now();
+        let mut in_syn = 0;
+        for _ in 0..CONNECTIONS {
+            let exchange = testbed.base.exchange(&listener, family, Method::SendTo)?;
+            in_syn += u64::from(exchange.in_syn);
+        }
+        let most = 3 + start.elapsed().as_secs() + 1;
+        ensure!((3..=most).contains(&in_syn), "{family}: {in_syn}");
+        let grown = grown(&before, &testbed.counters()?);
+        let challenged = CONNECTIONS - in_syn;
+        let expected = [
+            (GuardProven, in_syn),
+            (GuardChallenged, challenged),
+            (GuardAccepted, challenged),
+        ];
+        ensure!(grown == expected, "{family}: {grown:?}");
+        let stats = testbed.base.equal().with_context(|| format!("{family}"))?;
+        let for_it = stats.counters["ReasonGuard"];
+        ensure!(for_it.cast_unsigned() == challenged, "{stats:?}");
+        let kernel = TcpExt::read(&testbed.base.pair.client)?;
+        ensure!(kernel.get("TCPSynRetrans") == 0, "{kernel:?}");
+    }
+    Ok(())
+}
+
+/// A SYN that has proved itself goes on to the policy; one that is challenged is not its business.
+#[test]
+fn a_policy_acts_behind_it() -> Result<()> {
+    for mode in [Mode::Native, Mode::Generic] {
+        for family in Family::BOTH {
+            let testbed = GuardTestbed::new(mode)?;
+            let listener = with_cookie(&testbed, family)?;
+            testbed.guard(listener.port(), "on", &[])?;
+            let policy = everywhere(rule(Class::Valid, Action::Fallback));
+            testbed.base.set_policy(Some(policy))?;
+            let before = testbed.counters()?;
+            testbed
+                .base
+                .after_handshake(&listener, family, Method::SendTo)?;
+            thread::sleep(MOMENT);
+            let after = testbed.counters()?;
+            let grown = grown(&before, &after);
+            let fallbacks = after.get(PolicyFallback) - before.get(PolicyFallback);
+            ensure!(
+                grown == [(GuardProven, 1)] && fallbacks == 1,
+                "{mode}, {family}: {fallbacks}, {grown:?}"
+            );
+            testbed.base.pair.forget_cookies()?;
+            testbed
+                .base
+                .after_handshake(&listener, family, Method::SendTo)?;
+            let asked = testbed.counters()?;
+            ensure!(
+                asked.get(GuardCookies) == after.get(GuardCookies) + 1
+                    && asked.get(PolicyFallback) == after.get(PolicyFallback),
+                "{mode}, {family}: {asked:?}"
+            );
+            testbed.base.set_policy(None)?;
+            testbed.base.in_syn(&listener, family, Method::SendTo)?;
+        }
+    }
+    Ok(())
+}

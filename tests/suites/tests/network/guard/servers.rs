@@ -1,0 +1,184 @@
+//! Servers that know nothing of the guard, asked by curl; and how fast data goes through it.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use tfo_common::counters::Counter::*;
+use tfo_testbed::{
+    kernel::TcpExt,
+    netns::wait_for_listener,
+    process::{self, Background},
+    socket::Listener,
+    veth::{Family, server_port},
+    xdp::Mode,
+};
+
+use super::testbed::{GuardTestbed, grown};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const PORT: u16 = 8080;
+/// What a server has under `/`, among other things.
+const PAGE: &str = "a page of ours";
+
+/// A directory of its own, which goes with its value.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("tfo-guard-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    fn file(&self, name: &str, text: &str) -> Result<String> {
+        let path = self.0.join(name);
+        fs::write(&path, text)?;
+        Ok(path.display().to_string())
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Has curl ask the server five times by each family, the last ones with a cookie.
+fn ask(testbed: &GuardTestbed) -> Result<()> {
+    const TIMES: u64 = 5;
+    for family in Family::BOTH {
+        let url = format!("http://{}/page", server_port(family, PORT));
+        let before = testbed.counters()?;
+        for _ in 0..TIMES {
+            let mut curl = testbed.base.pair.client.command("curl");
+            curl.args([
+                "--silent",
+                "--show-error",
+                "--fail",
+                "--globoff",
+                "--tcp-fastopen",
+            ]);
+            curl.args(["--max-time", "15", "--noproxy", "*", &url]);
+            let page = process::succeed(&mut curl, LIMIT)?;
+            ensure!(page == PAGE, "{page:?}");
+        }
+        let after = testbed.counters()?;
+        let grown = grown(&before, &after);
+        let of = |counter| after.get(counter) - before.get(counter);
+        ensure!(
+            of(GuardAccepted) == of(GuardChallenged)
+                && of(GuardAccepted) + of(GuardProven) == TIMES
+                && of(GuardAccepted) > 0,
+            "{family}: {grown:?}"
+        );
+    }
+    let client = TcpExt::read(&testbed.base.pair.client)?;
+    ensure!(client.get("TCPSynRetrans") == 0, "{client:?}");
+    Ok(())
+}
+
+fn serve(program: &str, arguments: &[&str]) -> Result<()> {
+    let testbed = GuardTestbed::new(Mode::Native)?;
+    testbed.guard(PORT, "on", &[])?;
+    let mut server = testbed.base.pair.server.command(program);
+    let _server = Background::start(server.args(arguments))?;
+    wait_for_listener(&testbed.base.pair.server, PORT)?;
+    ask(&testbed)
+}
+
+#[test]
+fn nginx() -> Result<()> {
+    let directory = Directory::new("nginx")?;
+    let at = directory.0.display();
+    directory.file("page", PAGE)?;
+    let config = directory.file(
+        "nginx.conf",
+        &format!(
+            "daemon off; master_process off; user root; pid {at}/pid; error_log stderr;
+             events {{}}
+             http {{
+                 access_log off;
+                 server {{
+                     listen 0.0.0.0:{PORT} fastopen=16;
+                     listen [::]:{PORT} fastopen=16;
+                     root {at};
+                 }}
+             }}"
+        ),
+    )?;
+    serve("nginx", &["-c", &config])
+}
+
+#[test]
+fn pythons_http_server() -> Result<()> {
+    let directory = Directory::new("python")?;
+    directory.file("page", PAGE)?;
+    let (port, at) = (PORT.to_string(), directory.0.display().to_string());
+    let module = ["-m", "http.server", "--bind", "::", "--directory"];
+    serve("python3", &[&module[..], &[&at, &port]].concat())
+}
+
+/// Sends as much to `listener` as goes in a second, and gives how much that was.
+fn pour(testbed: &GuardTestbed, family: Family, listener: &TcpListener, port: u16) -> Result<u64> {
+    const TIME: Duration = Duration::from_secs(1);
+    thread::scope(|scope| {
+        let drain = scope.spawn(|| -> Result<u64> {
+            let (mut connection, _) = listener.accept()?;
+            let mut buffer = vec![0; 1 << 18];
+            let mut sum = 0;
+            loop {
+                match connection.read(&mut buffer)? {
+                    0 => return Ok(sum),
+                    len => sum += len as u64,
+                }
+            }
+        });
+        let server = server_port(family, port);
+        let client = &testbed.base.pair.client;
+        let mut stream = client.run(|| TcpStream::connect_timeout(&server, LIMIT))?;
+        let data = vec![7; 1 << 18];
+        let start = Instant::now();
+        while start.elapsed() < TIME {
+            stream.write_all(&data)?;
+        }
+        drop(stream);
+        drain.join().expect("no panic")
+    })
+}
+
+/// Once a connection is open, what was agreed upon through the guard is as good as what the kernel agreed upon.
+#[test]
+fn data_goes_as_fast_as_without_it() -> Result<()> {
+    // Each way's best counts, and on a busy machine it takes a while until both had a good moment.
+    const ROUNDS: u64 = 20;
+    let testbed = GuardTestbed::new(Mode::Generic)?;
+    for family in Family::BOTH {
+        let listeners = [testbed.base.listen(family)?, testbed.base.listen(family)?];
+        let ports = listeners.each_ref().map(Listener::port);
+        testbed.guard(ports[1], "on", &[])?;
+        let [plain, guarded] = listeners.map(Listener::blocking);
+        let listeners = [plain?, guarded?];
+        let before = testbed.counters()?.get(GuardAccepted);
+        let mut best = [0; 2];
+        let mut rounds = 0;
+        while rounds < 3 || best[1] * 10 < best[0] * 9 {
+            ensure!(rounds < ROUNDS, "{family}: {best:?} bytes a second");
+            for ((best, listener), port) in best.iter_mut().zip(&listeners).zip(ports) {
+                *best = pour(&testbed, family, listener, port)?.max(*best);
+            }
+            rounds += 1;
+        }
+        let [without, with] = best;
+        println!("{family}: {without} bytes a second without the guard, {with} with it");
+        let accepted = testbed.counters()?.get(GuardAccepted) - before;
+        ensure!(accepted == rounds, "{accepted} through the guard");
+    }
+    Ok(())
+}

@@ -1,0 +1,369 @@
+//! Each feature once, on whatever kernel runs: what `cargo xtask vm` runs on others, and makes its table of.
+//! Where kernels differ, the release decides what is expected.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tfo_common::{
+    fastopen::Key,
+    policy::{Action, Class, Limit},
+    rate::Rate,
+};
+use tfo_testbed::{
+    kernel::{feature, is_before},
+    keys,
+    policy::{everywhere, rule},
+    process::Background,
+    raw::{Answer, RawClient, RawSyn},
+    socket::{Listener, Method, Settings},
+    testbed::{Tally, Testbed},
+    tfo::{LIMIT, binary},
+    veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE, server_port},
+    xdp::Other,
+};
+use tfo_userspace::{
+    datapath::Prefix,
+    policy::{Lists, Policy, PortPolicy},
+};
+
+/// Attaches with these arguments, and gives what `tfo` said.
+fn attach(testbed: &mut Testbed, arguments: &[&str]) -> Result<String> {
+    // Other machines' refusals are told with their causes.
+    let said = testbed
+        .tfo
+        .done(&[&["attach", "-v", SERVER_INTERFACE], arguments].concat())?;
+    testbed.restart()?;
+    Ok(said)
+}
+
+/// In each family a request, and the cookie that came of it.
+fn traffic(testbed: &Testbed, so_far: Tally) -> Result<Tally> {
+    let listener = testbed.listen(Family::V6)?;
+    testbed.pair.forget_cookies()?;
+    for family in Family::BOTH {
+        testbed.after_handshake(&listener, family, Method::SendTo)?;
+        testbed.in_syn(&listener, family, Method::SendTo)?;
+    }
+    let tally = Tally {
+        requests: so_far.requests + 2,
+        passive: so_far.passive + 2,
+        ..so_far
+    };
+    testbed.expect(tally)?;
+    Ok(tally)
+}
+
+#[test]
+fn xdp_native_and_generic() -> Result<()> {
+    let mut testbed = Testbed::idle(Pair::new()?)?;
+    for mode in ["native", "generic"] {
+        let said = attach(&mut testbed, &["--mode", mode])?;
+        ensure!(
+            said.contains(&format!("{mode} mode")) && said.contains("exact mirror"),
+            "{said}"
+        );
+        traffic(&testbed, Tally::default())?;
+        testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
+        feature(&format!("XDP, {mode}"), "yes");
+    }
+    feature("exact mirror", "yes");
+    Ok(())
+}
+
+#[test]
+fn traffic_control() -> Result<()> {
+    let mut testbed = Testbed::idle(Pair::new()?)?;
+    let said = attach(&mut testbed, &["--mode", "tc"])?;
+    let filter = is_before(6, 6)?;
+    ensure!(
+        said.contains("tc mode") && said.contains("clsact") == filter,
+        "{said}"
+    );
+    traffic(&testbed, Tally::default())?;
+    testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
+    let mut tc = testbed.pair.server.command("tc");
+    tc.args(["qdisc", "show", "dev", SERVER_INTERFACE]);
+    let left = tfo_testbed::process::succeed(&mut tc, LIMIT)?;
+    ensure!(!left.contains("clsact"), "{left}");
+    let how = if filter { "clsact filter" } else { "TCX link" };
+    feature("traffic control", how);
+    Ok(())
+}
+
+#[test]
+fn upgrades() -> Result<()> {
+    for mode in ["native", "tc"] {
+        let mut testbed = Testbed::idle(Pair::new()?)?;
+        attach(&mut testbed, &["--mode", mode])?;
+        let tally = traffic(&testbed, Tally::default())?;
+        let said = testbed.tfo.done(&[
+            "attach",
+            "--replace",
+            SERVER_INTERFACE,
+            "--source-prefix-v4",
+            "24",
+        ])?;
+        ensure!(said.contains("upgraded in place"), "{said}");
+        // What was counted before is still there.
+        traffic(&testbed, tally)?;
+    }
+    feature("upgrade in place", "yes");
+    Ok(())
+}
+
+#[test]
+fn rotation() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V6)?;
+    for family in Family::BOTH {
+        testbed.after_handshake(&listener, family, Method::SendTo)?;
+    }
+    testbed.tfo.done(&["keys", "rotate"])?;
+    for family in Family::BOTH {
+        // The old key's cookie, and the new one's that came in its place.
+        testbed.in_syn(&listener, family, Method::SendTo)?;
+        testbed.in_syn(&listener, family, Method::SendTo)?;
+    }
+    testbed.expect(Tally {
+        requests: 2,
+        passive: 4,
+        alt_key: 2,
+        ..Tally::default()
+    })?;
+    feature("rotation", "yes");
+    Ok(())
+}
+
+#[test]
+fn keys_of_a_listener() -> Result<()> {
+    const OWN: &[u8; Key::LEN] = b"a listener's key";
+    let testbed = Testbed::new()?;
+    let settings = Settings {
+        keys: OWN,
+        ..Settings::FAST_OPEN
+    };
+    let any = SocketAddr::new(Family::V4.unspecified(), 0);
+    let listener = Listener::with(&testbed.pair.server, any, &settings)?;
+    let server = server_port(Family::V4, listener.port());
+    let mut client = RawClient::new(&testbed.pair, Family::V4, 0)?;
+    let own = keys::cookie(&Key::from_bytes(*OWN), client.address(), server.ip());
+    for (cookie, acked) in [(own, 4), (*b"no one's", 0)] {
+        let answer = client.send(server, &RawSyn::fast_open(34, &cookie, b"data"))?;
+        let taken = matches!(answer, Answer::SynAck { acked: taken, .. } if taken == acked);
+        ensure!(taken, "{answer:?}");
+    }
+    testbed.expect(Tally {
+        passive: 1,
+        failed: 1,
+        ..Tally::default()
+    })?;
+    // The verifier of older kernels loads no key from the kernel's own context.
+    let how = if is_before(6, 12)? {
+        "copied by a helper"
+    } else {
+        "loaded"
+    };
+    feature("the kernel's own keys", how);
+    Ok(())
+}
+
+#[test]
+fn listeners_and_sources() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    let shown = testbed.tfo.json(&["listeners"])?;
+    let first = &shown["listeners"][0];
+    ensure!(
+        first["port"] == listener.port() && first["fast_open"] == "on",
+        "{shown}"
+    );
+    feature("`tfo listeners`", "yes");
+    let sources = testbed.tfo.done(&["stats", "--by", "source"])?;
+    let client = format!("{}/32", Family::V4.client());
+    ensure!(sources.contains(&client), "{sources}");
+    feature("counts by source", "yes");
+    Ok(())
+}
+
+/// What a SYN with a good cookie and 4 bytes of data is answered after that was done to it.
+fn is_answer_after(action: Action, answer: &Answer) -> bool {
+    match (action, answer) {
+        (Action::Drop, Answer::Silence) => true,
+        (Action::Pass, Answer::SynAck { acked, cookie }) => *acked == 4 && cookie.is_none(),
+        (Action::Reissue, Answer::SynAck { acked, cookie }) => *acked == 0 && cookie.is_some(),
+        (Action::Fallback, Answer::SynAck { acked, cookie }) => *acked == 0 && cookie.is_none(),
+        _ => false,
+    }
+}
+
+/// What rules, a list and a limit say is done to SYNs with a good cookie.
+fn policies_in(mode: &str, family: Family) -> Result<()> {
+    let testbed = Testbed::attach(Pair::new()?, &["--mode", mode])?;
+    let listener = testbed.listen(family)?;
+    let server = server_port(family, listener.port());
+    let mut client = RawClient::new(&testbed.pair, family, 0)?;
+    client.patience = Duration::from_millis(100);
+    let key = keys::of_kernel(&testbed.pair.server)?[0];
+    let cookie = keys::cookie(&key, client.address(), server.ip());
+    let syn = RawSyn::fast_open(34, &cookie, b"data");
+    let mut expect = |action| -> Result<()> {
+        let answer = client.send(server, &syn)?;
+        let told = is_answer_after(action, &answer);
+        ensure!(told, "{mode}, {family}: {action:?}: {answer:?}");
+        Ok(())
+    };
+    for action in Action::ALL {
+        testbed.set_policy(Some(everywhere(rule(Class::Valid, action))))?;
+        expect(action)?;
+    }
+    let (allow, deny) = (prefix(family.spare(0)), prefix(family.client()));
+    let denied = PortPolicy {
+        denied: Action::Fallback,
+        ..rule(Class::Valid, Action::Drop)
+    };
+    for (lists, action) in [
+        ([allow, deny], Action::Pass),
+        ([deny, allow], Action::Fallback),
+    ] {
+        let [allow, deny] = lists.map(|prefix| vec![prefix]);
+        testbed.set_policy(Some(Policy {
+            lists: Lists { allow, deny },
+            ..everywhere(denied)
+        }))?;
+        expect(action)?;
+    }
+    let one = Rate {
+        per_second: 1,
+        burst: 1,
+    };
+    for (source, port) in [(one, Rate::UNLIMITED), (Rate::UNLIMITED, one)] {
+        let mut limited = PortPolicy::default();
+        limited.limits[Class::Valid as usize] = Limit { source, port };
+        testbed.set_policy(Some(everywhere(limited)))?;
+        expect(Action::Pass)?;
+        // On a slow machine the next may come a second later.
+        let limited = (0..5).any(|_| expect(Action::Fallback).is_ok());
+        ensure!(limited, "{mode}, {family}: more than one a second");
+    }
+    testbed.equal().map(drop)
+}
+
+/// The prefix of that address alone.
+fn prefix(address: IpAddr) -> Prefix {
+    let len = if address.is_ipv4() { 32 } else { 128 };
+    Prefix { address, len }
+}
+
+#[test]
+fn policies() -> Result<()> {
+    policies_in("native", Family::V4)?;
+    policies_in("tc", Family::V6)?;
+    feature("policies", "rules, lists, limits: yes");
+    Ok(())
+}
+
+/// A client that asks for a cookie is challenged, and handed one; with that it has proven itself. A kernel that opens
+/// no connection on the guard's word has none, and nothing else changes.
+#[test]
+fn guard() -> Result<()> {
+    let pair = Pair::new()?;
+    // What native XDP sends back arrives only where XDP receives, too.
+    let _client = Other::attach(&pair.client, CLIENT_INTERFACE)?;
+    let testbed = Testbed::attach(pair, &["--mode", "native"])?;
+    let listener = testbed.listen(Family::V4)?;
+    let said = testbed.tfo.run(&["guard", "set", "on"])?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
+    let counted = testbed.tfo.stats()?.counters;
+    let counted =
+        ["GuardChallenged", "GuardAccepted", "GuardProven"].map(|counter| counted[counter]);
+    if is_before(6, 9)? {
+        let because = [
+            "cannot open connections for the guard",
+            "limit SYNs by `tfo policy`",
+        ];
+        let refused = because.iter().all(|part| said.stderr.contains(part));
+        ensure!(said.status.code() == Some(1) && refused, "{said:?}");
+        ensure!(counted == [0; 3], "{counted:?}");
+        feature("guard", "refused; limits by policies");
+        return Ok(());
+    }
+    ensure!(said.status.success(), "{said:?}");
+    ensure!(counted == [1; 3], "{counted:?}");
+    feature("guard", "yes");
+    Ok(())
+}
+
+#[test]
+fn events() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    let mut reader = testbed.tfo.start(&["events", "--json", "--count", "1"])?;
+    // It does not tell when it listens: what it missed is sent again.
+    while reader.is_running()? {
+        testbed.pair.forget_cookies()?;
+        testbed.exchange(&listener, Family::V4, Method::SendTo)?;
+    }
+    let said = reader.wait(LIMIT)?;
+    let event: serde_json::Value =
+        serde_json::from_str(said.stdout.trim()).with_context(|| format!("{said:?}"))?;
+    ensure!(
+        event["reason"].is_null() && said.status.success(),
+        "{said:?}"
+    );
+    feature("`tfo events`", "yes");
+    Ok(())
+}
+
+#[test]
+fn doctor() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let _listener = testbed.listen(Family::V4)?;
+    let output = testbed.tfo.run(&["doctor", SERVER_INTERFACE, "--json"])?;
+    let found: serde_json::Value = serde_json::from_str(&output.stdout)?;
+    ensure!(
+        output.status.code() == Some(0) && found["verdict"] != "problem",
+        "{found:#}"
+    );
+    // Before Linux 6.3 no driver says what it can do.
+    let findings = found["findings"].as_array().context("no findings")?;
+    let xdp = findings.iter().find(|each| each["check"] == "XDP");
+    let xdp = xdp.context("nothing of XDP")?;
+    let how = xdp["verdict"].as_str().context("no verdict")?;
+    let expected = if is_before(6, 3)? { "unknown" } else { "ok" };
+    ensure!(how == expected, "{xdp:#}");
+    feature(
+        "what the driver can do",
+        if how == "ok" { "told" } else { "not told" },
+    );
+    Ok(())
+}
+
+/// A service takes a server from nothing to a rotation, and leaves the data path behind.
+#[test]
+fn service() -> Result<()> {
+    let mut testbed = Testbed::idle(Pair::new()?)?;
+    let mut command = std::process::Command::new(binary());
+    command.args(["run", "-i", SERVER_INTERFACE, "--interval", "24h"]);
+    command.args(["--netns", testbed.pair.server.name()]);
+    let service = Background::start(&mut command)?;
+    let attached = || -> Result<bool> {
+        let status = testbed.tfo.json(&["status"])?;
+        Ok(status["interfaces"][0]["mode"] == "native")
+    };
+    while !attached()? {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    testbed.restart()?;
+    traffic(&testbed, Tally::default())?;
+    service.signal(rustix::process::Signal::TERM)?;
+    let output = service.wait(LIMIT)?;
+    ensure!(output.status.success(), "{output:?}");
+    testbed.equal()?;
+    feature("`tfo run`", "yes");
+    Ok(())
+}

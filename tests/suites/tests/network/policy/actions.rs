@@ -1,0 +1,161 @@
+//! Every action, by its rule, by each limit and by the lists, on connections of the kernel's own client: the
+//! data arrives once and whole, `tfo` and the kernel count alike, and the client remembers what it is to.
+
+use anyhow::{Context as _, Result, ensure};
+use tfo_common::{
+    counters::Counter,
+    policy::{Action, Cause, Class, Limit, Scope},
+    rate::Rate,
+};
+use tfo_testbed::{
+    policy::{everywhere, rule},
+    veth::Family,
+};
+use tfo_userspace::{
+    datapath::Prefix,
+    policy::{LimitedSources, Lists, Policy, PortPolicy},
+};
+
+use super::testbed::{Has, PolicyTestbed};
+
+/// One a second, and one at once: who comes next within the second is one too many.
+const ONE: Rate = Rate {
+    per_second: 1,
+    burst: 1,
+};
+
+fn rules(mode: &str, family: Family) -> Result<()> {
+    let mut testbed = PolicyTestbed::new(mode, family)?;
+    for has in [Has::Valid, Has::Stale, Has::Nothing] {
+        for action in Action::ALL {
+            if (has, action) == (Has::Nothing, Action::Reissue) {
+                continue;
+            }
+            let policy = everywhere(rule(has.class(), action));
+            testbed
+                .check(has, policy, None, (action, Cause::Rule))
+                .with_context(|| format!("{mode}, {family}: {action:?} of {has:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The network that the client is in.
+fn network(family: Family) -> Prefix {
+    let (address, len) = match family {
+        Family::V4 => ([10, 77, 0, 0].into(), 24),
+        Family::V6 => ([0xfd77, 0, 0, 0, 0, 0, 0, 0].into(), 64),
+    };
+    Prefix { address, len }
+}
+
+fn lists(mode: &str, family: Family) -> Result<()> {
+    let mut testbed = PolicyTestbed::new(mode, family)?;
+    let client = Prefix {
+        address: family.client(),
+        len: if family == Family::V4 { 32 } else { 128 },
+    };
+    for action in Action::ALL {
+        let denied = PortPolicy {
+            denied: action,
+            ..PortPolicy::default()
+        };
+        let policy = Policy {
+            lists: Lists {
+                allow: Vec::new(),
+                deny: vec![network(family)],
+            },
+            ..everywhere(denied)
+        };
+        testbed
+            .check(Has::Valid, policy.clone(), None, (action, Cause::Denied))
+            .with_context(|| format!("{mode}, {family}: denied, {action:?}"))?;
+
+        // The longer prefix counts: this client is allowed, whatever the rule.
+        testbed.prepare(Has::Valid)?;
+        testbed.base.set_policy(Some(Policy {
+            default: PortPolicy {
+                denied: action,
+                ..rule(Class::Valid, Action::Drop)
+            },
+            lists: Lists {
+                allow: vec![client],
+                ..policy.lists
+            },
+            ..policy
+        }))?;
+        let came = testbed.connect()?;
+        ensure!(
+            came.exchange.in_syn && came.policy == [(Counter::PolicyAllowed, 1)],
+            "{mode}, {family}: allowed: {came:?}"
+        );
+    }
+    Ok(())
+}
+
+fn limits(mode: &str, family: Family) -> Result<()> {
+    let mut testbed = PolicyTestbed::new(mode, family)?;
+    for class in Class::ALL {
+        let has = match class {
+            Class::Valid | Class::Data => Has::Valid,
+            Class::Bad => Has::Stale,
+            Class::Request => Has::Nothing,
+        };
+        for scope in [Scope::Source, Scope::Port] {
+            let mut limited = PortPolicy::default();
+            limited.limits[class as usize] = match scope {
+                Scope::Source => Limit {
+                    source: ONE,
+                    port: Rate::UNLIMITED,
+                },
+                Scope::Port => Limit {
+                    source: Rate::UNLIMITED,
+                    port: ONE,
+                },
+            };
+            let policy = Policy {
+                // The client shares its prefix with whoever takes the one.
+                sources: LimitedSources {
+                    v4: 24,
+                    ..LimitedSources::default()
+                },
+                ..everywhere(limited)
+            };
+            // The first of a prefix passes.
+            testbed
+                .check(has, policy.clone(), None, (Action::Pass, Cause::Rule))
+                .with_context(|| format!("{mode}, {family}: first {class:?}, {scope:?}"))?;
+            let done = (class.over_limit(), Cause::Limit(class, scope));
+            testbed
+                .check(has, policy, Some(class), done)
+                .with_context(|| format!("{mode}, {family}: second {class:?}, {scope:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Generates a test for each way in which a program is attached.
+macro_rules! in_every_mode {
+    ($($test:ident => $native:ident, $generic:ident, $tc:ident;)*) => {$(
+        #[test]
+        fn $native() -> Result<()> {
+            Family::BOTH.into_iter().try_for_each(|family| $test("native", family))
+        }
+
+        #[test]
+        fn $generic() -> Result<()> {
+            Family::BOTH.into_iter().try_for_each(|family| $test("generic", family))
+        }
+
+        #[test]
+        fn $tc() -> Result<()> {
+            Family::BOTH.into_iter().try_for_each(|family| $test("tc", family))
+        }
+    )*};
+}
+
+in_every_mode! {
+    rules => rules_native, rules_generic, rules_tc;
+    lists => lists_native, lists_generic, lists_tc;
+    limits => limits_native, limits_generic, limits_tc;
+}

@@ -1,0 +1,215 @@
+//! A million sources, each with a bad cookie, against limits by source: clients that have a good one are
+//! served as ever, and no map grows.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tfo_common::{
+    counters::Counter,
+    policy::{Action, Class, Limit},
+    rate::Rate,
+};
+use tfo_testbed::{
+    link::{Frames, LinkSocket},
+    packet::{Segment, fast_open, linux_options},
+    policy::{everywhere, rule},
+    poll::patient,
+    socket::Method,
+    testbed::Testbed,
+    veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, SERVER_INTERFACE},
+};
+use tfo_userspace::{
+    datapath::{Memory, Namespace},
+    policy::{LimitedSources, Policy},
+};
+
+const SOURCES: u64 = 1_000_000;
+/// How long they may take.
+const LIMIT: Duration = Duration::from_secs(90);
+/// How many sources the limits remember.
+const REMEMBERED: u32 = 4096;
+
+/// A SYN of which the source can be changed without a new checksum: what it adds to one, the source port (and
+/// the identification in IPv4's header, which has a checksum of its own) takes away.
+struct Frame {
+    bytes: Vec<u8>,
+    /// Where the part of the address is that changes, and its length.
+    address: (usize, usize),
+    /// Where the words are that make up for it.
+    balance: Vec<usize>,
+}
+
+impl Frame {
+    fn new(family: Family, port: u16) -> Self {
+        let source = match family {
+            Family::V4 => Ipv4Addr::new(11, 0, 0, 0).into(),
+            Family::V6 => Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, 0).into(),
+        };
+        let syn = Segment::syn(
+            SocketAddr::new(source, 40_000),
+            SocketAddr::new(family.server(), port),
+        );
+        let syn = syn.options(&linux_options(&fast_open(b"no good.")));
+        let bytes = syn.data(b"what is the time?").frame().to_vec();
+        let (address, balance) = match family {
+            Family::V4 => ((28, 2), vec![18, 34]),
+            Family::V6 => ((24, 6), vec![54]),
+        };
+        Self {
+            bytes,
+            address,
+            balance,
+        }
+    }
+
+    fn word(&mut self, at: usize) -> &mut [u8; 2] {
+        self.bytes[at..].first_chunk_mut().expect("inside")
+    }
+
+    /// Gives it another source.
+    fn randomize(&mut self, random: &mut fastrand::Rng) {
+        let (at, len) = self.address;
+        for at in (at..at + len).step_by(2) {
+            let new = random.u16(..);
+            let word = self.word(at);
+            let old = u16::from_be_bytes(*word);
+            *word = new.to_be_bytes();
+            for place in self.balance.clone() {
+                // In ones' complement: less the new word, and the old one back.
+                let word = self.word(place);
+                let sum = u32::from(u16::from_be_bytes(*word)) + u32::from(!new) + u32::from(old);
+                let sum = (sum & 0xffff) + (sum >> 16);
+                *word = (((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes();
+            }
+        }
+    }
+}
+
+fn seen(testbed: &Testbed) -> Result<u64> {
+    Ok(testbed.drift()?.ours.total.get(Counter::SynsWithData))
+}
+
+/// Sends until the data path has seen all of them.
+fn flood(testbed: &Testbed, port: u16) -> Result<()> {
+    let link = LinkSocket::open(&testbed.pair.client, CLIENT_INTERFACE, Frames::None)?;
+    let mut frames = Family::BOTH.map(|family| Frame::new(family, port));
+    let mut random = fastrand::Rng::new();
+    let deadline = Instant::now() + patient(LIMIT);
+    while seen(testbed)? < SOURCES {
+        ensure!(Instant::now() < deadline, "{} SYNs only", seen(testbed)?);
+        for _ in 0..10_000 {
+            for frame in &mut frames {
+                frame.randomize(&mut random);
+                match link.send(&frame.bytes) {
+                    // The wire is full.
+                    Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                        thread::yield_now();
+                    }
+                    sent => sent?,
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn policy() -> Policy {
+    let limit = |source, port| Limit {
+        source: Rate {
+            per_second: source,
+            burst: source,
+        },
+        port: Rate {
+            per_second: port,
+            burst: port,
+        },
+    };
+    let mut port = rule(Class::Bad, Action::Reissue);
+    port.limits = [
+        limit(1000, 10_000),
+        // A handful of honest clients may have stale cookies; each of the others is new.
+        limit(1, 5),
+        limit(1000, 1000),
+        Limit::default(),
+    ];
+    Policy {
+        sources: LimitedSources {
+            max: REMEMBERED,
+            v6: 128,
+            ..LimitedSources::default()
+        },
+        ..everywhere(port)
+    }
+}
+
+fn memory(testbed: &Testbed) -> Result<Memory> {
+    testbed
+        .pair
+        .server
+        .run(|| Ok(Namespace::current()?.memory()?))
+}
+
+#[test]
+fn a_million_sources_leave_honest_clients_served() -> Result<()> {
+    let testbed = Testbed::new()?;
+    // Whoever answers them speaks to nobody.
+    for family in Family::BOTH {
+        testbed.pair.set_neighbour(family.spare(0), NOBODYS_MAC)?;
+        let route = format!(
+            "route add default via {} dev {SERVER_INTERFACE}",
+            family.spare(0)
+        );
+        testbed.pair.server.configure(&[route])?;
+    }
+    let listeners = [testbed.listen(Family::V4)?, testbed.listen(Family::V6)?];
+    let flooded = testbed.listen(Family::V6)?;
+    for (family, listener) in Family::BOTH.into_iter().zip(&listeners) {
+        testbed.after_handshake(listener, family, Method::SendTo)?;
+    }
+    testbed.set_policy(Some(policy()))?;
+    let before = memory(&testbed)?;
+    let done = AtomicBool::new(false);
+    let start = Instant::now();
+    let (in_syn, connections) = thread::scope(|scope| -> Result<_> {
+        let honest = scope.spawn(|| -> Result<_> {
+            let (mut in_syn, mut connections) = (0_u32, 0_u32);
+            while !done.load(Ordering::Relaxed) {
+                for (family, listener) in Family::BOTH.into_iter().zip(&listeners) {
+                    let exchange = testbed.exchange(listener, family, Method::SendTo);
+                    let exchange = exchange.with_context(|| format!("{family}"))?;
+                    in_syn += u32::from(exchange.in_syn);
+                    connections += 1;
+                }
+            }
+            Ok((in_syn, connections))
+        });
+        let flooded = flood(&testbed, flooded.port());
+        done.store(true, Ordering::Relaxed);
+        let honest = honest.join().expect("no panic");
+        flooded?;
+        honest
+    })?;
+    let took = start.elapsed();
+    let stats = testbed.equal()?;
+    println!("{in_syn} of {connections} connections in the SYN, {took:?}: {stats:?}");
+    // A SYN that the full wire loses is sent again as an ordinary one.
+    ensure!(connections > 20 && in_syn * 10 >= connections * 9);
+    let count = |counter: Counter| stats.counters.get(counter.name()).copied().unwrap_or(0);
+    ensure!(
+        count(Counter::PolicyBadPort) > 900_000 && count(Counter::PolicyFallback) == 0,
+        "{stats:?}"
+    );
+    let after = memory(&testbed)?;
+    println!("{after:?}");
+    ensure!(after == before, "before {before:?}\nafter {after:?}");
+    ensure!(
+        after.contains_key("policy_limits_in_force"),
+        "the limits are not among {after:?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! One policy put in the other's place while clients connect.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tfo_common::{
+    counters::Counter,
+    policy::{Action, Class},
+};
+use tfo_testbed::{
+    policy::{everywhere, rule},
+    socket::Method,
+    testbed::Testbed,
+    veth::Family,
+};
+
+const SWAPS: usize = 200;
+
+#[test]
+fn no_connection_is_lost_to_two_hundred_swaps() -> Result<()> {
+    let testbed = Testbed::new()?;
+    for family in Family::BOTH {
+        testbed.exchange(&testbed.listen(family)?, family, Method::SendTo)?;
+    }
+    let policies =
+        [Action::Reissue, Action::Fallback].map(|action| everywhere(rule(Class::Valid, action)));
+    let done = AtomicBool::new(false);
+    let connections = thread::scope(|scope| -> Result<usize> {
+        let clients = Family::BOTH.map(|family| {
+            let (testbed, done) = (&testbed, &done);
+            scope.spawn(move || -> Result<usize> {
+                let listener = testbed.listen(family)?;
+                let mut connections = 0;
+                while !done.load(Ordering::Relaxed) {
+                    testbed
+                        .exchange(&listener, family, Method::SendTo)
+                        .with_context(|| format!("{family}, connection {connections}"))?;
+                    connections += 1;
+                }
+                Ok(connections)
+            })
+        });
+        let swapped = policies
+            .iter()
+            .cycle()
+            .take(SWAPS)
+            .try_for_each(|policy| testbed.set_policy(Some(policy.clone())));
+        done.store(true, Ordering::Relaxed);
+        let connections = clients.map(|client| client.join().expect("no panic"));
+        swapped?;
+        let [v4, v6] = connections;
+        Ok(v4? + v6?)
+    })?;
+    let stats = testbed.equal()?;
+    println!("{SWAPS} swaps, {connections} connections: {stats:?}");
+    let count = |counter: Counter| stats.counters.get(counter.name()).copied().unwrap_or(0);
+    // Each met one of the two, and never neither, but for those that came before the first.
+    let met = count(Counter::PolicyReissue) + count(Counter::PolicyFallback);
+    ensure!(
+        count(Counter::PolicyReissue) > 20 && count(Counter::PolicyFallback) > 20,
+        "{stats:?}"
+    );
+    ensure!(
+        met + count(Counter::Passive) == i64::try_from(connections)?
+            && count(Counter::Syns) == i64::try_from(connections)? + 2,
+        "{connections} connections: {stats:?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Many frames that nobody thought of: the program in the kernel counts what the same code counts on
+//! the host, and lets every one go on.
+//!
+//! The frames come from one seed, which a failure names; `TFO_SEED` gives it again.
+
+use std::env;
+
+use anyhow::{Context as _, Result};
+use tfo_common::counters::{Counter, Counters};
+use tfo_testbed::fuzz::{Frames, run_frames};
+
+const FRAMES: usize = 100_000;
+
+/// What no packet decides without the socket that it meets.
+const OF_SOCKETS: [Counter; 10] = [
+    Counter::ListenOverflow,
+    Counter::ReasonOff,
+    Counter::ReasonListenerWithout,
+    Counter::ReasonQueueFull,
+    Counter::ReasonNoListener,
+    Counter::ReasonSynCookies,
+    Counter::ReasonSynQueueFull,
+    Counter::ReasonAcceptQueueFull,
+    Counter::ReasonRetransmission,
+    Counter::ReasonSigned,
+];
+
+fn check(frames: Frames) -> Result<Counters> {
+    let seed = match env::var("TFO_SEED") {
+        Ok(seed) => seed.parse().context("TFO_SEED is not a number")?,
+        Err(_) => fastrand::u64(..),
+    };
+    println!("TFO_SEED={seed}");
+    run_frames(frames, seed, FRAMES)
+}
+
+#[test]
+fn on_noise() -> Result<()> {
+    let counted = check(Frames::Noise)?;
+    assert!(counted.get(Counter::Syns) > 1000, "{counted:?}");
+    assert!(counted.get(Counter::Unparsed) > 10_000, "{counted:?}");
+    Ok(())
+}
+
+#[test]
+fn on_spoiled_syns() -> Result<()> {
+    let counted = check(Frames::SpoiledSyns)?;
+    let of_policy = [&Counter::POLICY[..], &Counter::DRY_RUN, &Counter::PASSED].concat();
+    for counter in Counter::ALL {
+        let count = counted.get(counter);
+        if OF_SOCKETS.contains(&counter) {
+            assert_eq!(count, 0, "{}: no socket was looked up", counter.name());
+        } else if of_policy.contains(&counter) || counter == Counter::ReasonPolicy {
+            assert_eq!(count, 0, "{}: there is no policy", counter.name());
+        } else if Counter::GUARD.contains(&counter) || counter == Counter::ReasonGuard {
+            assert_eq!(count, 0, "{}: there is no guard", counter.name());
+        } else {
+            assert!(count > 500, "{}: {counted:?}", counter.name());
+        }
+    }
+    Ok(())
+}

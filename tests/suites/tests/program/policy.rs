@@ -1,0 +1,381 @@
+//! What policies do to SYNs: random policies and random SYNs, beside a plain reading of the rules.
+//!
+//! All of it comes from one seed, which a failure names; `TFO_SEED` gives it again.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use fastrand::Rng;
+use tfo_common::{
+    counters::Counter,
+    policy::{Action, Class, Limit},
+    rate::Rate,
+};
+use tfo_testbed::{
+    packet::{Segment, cookie, experimental, fast_open},
+    program::{Changes, KeyBytes, PASS, Program},
+};
+use tfo_userspace::{
+    datapath::Prefix,
+    policy::{LimitedSources, Lists, Policy, PortPolicy},
+};
+
+use crate::{
+    flow::{BACKUP, PRIMARY},
+    policy_model::{Decision, Model},
+};
+
+const POLICIES: usize = 150;
+const SYNS: usize = 120;
+/// After a second, each limit has one more to give: the plain reading knows of no time.
+const LIMITS_REST: Duration = Duration::from_millis(950);
+/// The verdict that ends a frame: `XDP_DROP`.
+const DROP: u32 = 1;
+
+const CLIENTS: [&str; 8] = [
+    "192.0.2.7",
+    "192.0.2.8",
+    "192.0.3.7",
+    "10.1.2.3",
+    "2001:db8::1",
+    "2001:db8::2",
+    "2001:db8:0:1::1",
+    "fd00::1",
+];
+const SERVERS: [&str; 2] = ["198.51.100.2", "fd77::1"];
+/// Two with a rule of their own, perhaps, and one without.
+const PORTS: [u16; 3] = [443, 8443, 80];
+
+/// A SYN, by what decides about it.
+pub(crate) struct Case {
+    pub(crate) client: IpAddr,
+    pub(crate) port: u16,
+    /// The option's cookie, and its class; none without an option.
+    option: Option<(Vec<u8>, Class)>,
+    experimental: bool,
+    /// A request stands before it.
+    twice: bool,
+    /// Options before it, and their bytes behind it.
+    before: Vec<u8>,
+    behind: usize,
+    pub(crate) data: usize,
+}
+
+impl Case {
+    fn random(random: &mut Rng) -> Self {
+        let client: IpAddr = CLIENTS[random.usize(..CLIENTS.len())].parse().unwrap();
+        let server = server_of(client);
+        let option = match random.u8(..9) {
+            0 => None,
+            1 | 2 => Some((vec![], Class::Request)),
+            3 => Some((
+                vec![7; *random.choice(&[4, 6, 10, 16]).unwrap()],
+                Class::Bad,
+            )),
+            4 | 5 => Some((random.u64(..).to_le_bytes().to_vec(), Class::Bad)),
+            key => {
+                let key: KeyBytes = if key == 6 { BACKUP } else { PRIMARY };
+                Some((cookie(&key, client, server).to_vec(), Class::Valid))
+            }
+        };
+        let mut before = vec![1; random.usize(..4)];
+        if random.bool() {
+            before.extend_from_slice(b"\x02\x04\x05\xb4");
+        }
+        Self {
+            client,
+            port: PORTS[random.usize(..PORTS.len())],
+            option,
+            experimental: random.bool(),
+            twice: random.u8(..10) == 0,
+            before,
+            behind: random.usize(..4),
+            data: *random.choice(&[0, 1, 100, 1000]).unwrap(),
+        }
+    }
+
+    pub(crate) fn class(&self) -> Option<Class> {
+        match &self.option {
+            Some((_, class)) => Some(*class),
+            None if self.data > 0 => Some(Class::Data),
+            None => None,
+        }
+    }
+
+    pub(crate) fn several(&self) -> bool {
+        self.twice && self.option.is_some()
+    }
+
+    /// The frame, if its option is what `action` makes of it.
+    fn frame(&self, action: Action) -> Vec<u8> {
+        let mut options = self.before.clone();
+        if let Some((cookie, _)) = &self.option {
+            if self.twice {
+                options.extend_from_slice(&fast_open(b""));
+            }
+            let option = |cookie: &[u8]| {
+                if self.experimental {
+                    experimental(cookie)
+                } else {
+                    fast_open(cookie)
+                }
+            };
+            let whole = option(cookie);
+            let kept = match action {
+                Action::Reissue => option(b""),
+                Action::Fallback => bytes::Bytes::new(),
+                Action::Pass | Action::Drop => whole.clone(),
+            };
+            options.extend_from_slice(&kept);
+            options.resize(options.len() + whole.len() - kept.len(), 1);
+        }
+        options.resize(options.len() + self.behind, 1);
+        let from = SocketAddr::new(self.client, 50_000);
+        let to = SocketAddr::new(server_of(self.client), self.port);
+        Segment::syn(from, to)
+            .options(&options)
+            .data(&vec![b'x'; self.data])
+            .frame()
+            .to_vec()
+    }
+}
+
+fn server_of(client: IpAddr) -> IpAddr {
+    SERVERS[usize::from(client.is_ipv6())].parse().unwrap()
+}
+
+/// Whether the checksum could as well be a pseudo-header's sum that waits to be completed: XDP then leaves it.
+fn seems_partial(frame: &[u8]) -> bool {
+    let v6 = frame[12] == 0x86;
+    let (addresses, tcp) = if v6 { (22..54, 54) } else { (26..34, 34) };
+    let len = (frame.len() - tcp) as u32;
+    let words = frame[addresses].chunks(2);
+    let sum: u32 = words
+        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]))
+        .sum();
+    let sum = sum + 6 + len;
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    frame[tcp + 16..tcp + 18] == (sum as u16).to_be_bytes()
+}
+
+fn random_policy(random: &mut Rng) -> Policy {
+    let port = |random: &mut Rng| PortPolicy {
+        actions: [
+            action(random),
+            action(random),
+            action(random),
+            action(random),
+        ],
+        limits: std::array::from_fn(|_| Limit {
+            source: rate(random),
+            port: rate(random),
+        }),
+        denied: action(random),
+        no_cookie: Action::Pass,
+        dry_run: random.bool(),
+    };
+    let mut ports = BTreeMap::new();
+    for number in &PORTS[..2] {
+        if random.bool() {
+            ports.insert(*number, port(random));
+        }
+    }
+    let mut prefixes: Vec<Prefix> = [
+        ("192.0.2.0", 24),
+        ("192.0.2.7", 32),
+        ("192.0.0.0", 8),
+        ("2001:db8::", 32),
+        ("2001:db8::", 64),
+        ("2001:db8::1", 128),
+        ("0.0.0.0", 0),
+    ]
+    .map(|(address, len)| Prefix {
+        address: address.parse().unwrap(),
+        len,
+    })
+    .into();
+    random.shuffle(&mut prefixes);
+    prefixes.truncate(random.usize(..5));
+    let deny = prefixes.split_off(prefixes.len() / 2);
+    Policy {
+        sources: LimitedSources {
+            max: 1024,
+            v4: *random.choice(&[0, 24, 32]).unwrap(),
+            v6: *random.choice(&[48, 64, 128]).unwrap(),
+        },
+        default: port(random),
+        ports,
+        lists: Lists {
+            allow: prefixes,
+            deny,
+        },
+    }
+}
+
+fn action(random: &mut Rng) -> Action {
+    Action::ALL[random.usize(..Action::ALL.len())]
+}
+
+fn rate(random: &mut Rng) -> Rate {
+    if random.bool() {
+        Rate {
+            per_second: 1,
+            burst: random.u32(1..6),
+        }
+    } else {
+        Rate::UNLIMITED
+    }
+}
+
+fn action_title(action: Action) -> &'static str {
+    match action {
+        Action::Pass => "Pass",
+        Action::Reissue => "Reissue",
+        Action::Fallback => "Fallback",
+        Action::Drop => "Drop",
+    }
+}
+
+/// What is counted, of the counters that a policy has a part in.
+fn expected_counts(case: &Case, decision: &Decision) -> Changes {
+    let mut names = Vec::new();
+    let class = case.class();
+    let done = match decision {
+        Decision::Done(action, _, false) => *action,
+        _ => Action::Pass,
+    };
+    if let Decision::Done(action, cause, dry_run) = decision {
+        let begin = if *dry_run { "DryRun" } else { "Policy" };
+        names.extend([
+            format!("{begin}{}", action_title(*action)),
+            format!("{begin}{cause}"),
+        ]);
+    }
+    if *decision == Decision::Allowed {
+        names.push("PolicyAllowed".to_owned());
+    }
+    match (done, class) {
+        (Action::Pass, Some(Class::Bad)) => names.push("TCPFastOpenPassiveFail".to_owned()),
+        (Action::Pass, Some(Class::Valid)) => names.push("TCPFastOpenPassive".to_owned()),
+        (Action::Pass, Some(Class::Request)) | (Action::Reissue, _) => {
+            names.push("TCPFastOpenCookieReqd".to_owned());
+        }
+        _ => {}
+    }
+    if done != Action::Pass && matches!(class, Some(Class::Valid | Class::Request)) {
+        names.push("ReasonPolicy".to_owned());
+    }
+    let all = Counter::ALL.iter().map(|counter| counter.name());
+    let counted = all.map(|name| (name, u64::from(names.iter().any(|each| each == name))));
+    counted.filter(|(_, count)| *count != 0).collect()
+}
+
+/// Of those that [`expected_counts`] has a word on.
+fn is_of_policy(name: &str) -> bool {
+    name != "TCPFastOpenPassiveAltKey"
+        && (name.starts_with("TCPFastOpen")
+            || name.starts_with("Policy")
+            || name.starts_with("DryRun")
+            || name == "ReasonPolicy")
+}
+
+#[test]
+fn policies_do_what_their_rules_say() -> Result<()> {
+    let seed = match env::var("TFO_SEED") {
+        Ok(seed) => seed.parse().context("TFO_SEED is not a number")?,
+        Err(_) => fastrand::u64(..),
+    };
+    println!("TFO_SEED={seed}");
+    let mut random = Rng::with_seed(seed);
+    let mut program = Program::with_keys(&[PRIMARY, BACKUP])?;
+    let mut tally = BTreeMap::<String, usize>::new();
+    for _ in 0..POLICIES {
+        let policy = random_policy(&mut random);
+        program.datapath().set_policy(Some(&policy))?;
+        let mut model = Model::new(&policy);
+        let since = Instant::now();
+        for _ in 0..SYNS {
+            let syn = Case::random(&mut random);
+            let decision = model.decide(&syn);
+            let done = match decision {
+                Decision::Done(action, cause, dry_run) => {
+                    *tally
+                        .entry(format!("{action:?} {cause} {dry_run}"))
+                        .or_default() += 1;
+                    if dry_run { Action::Pass } else { action }
+                }
+                _ => Action::Pass,
+            };
+            let frame = syn.frame(Action::Pass);
+            let (verdict, out, counted) = program.run(&frame)?;
+            if since.elapsed() > LIMITS_REST {
+                break;
+            }
+            let context = || format!("{decision:?} of {frame:02x?} by {policy:#?}");
+            let drops = done == Action::Drop;
+            ensure!(
+                verdict == if drops { DROP } else { PASS },
+                "{verdict}: {}",
+                context()
+            );
+            let mut counts = counted.total;
+            counts.retain(|name, _| is_of_policy(name));
+            ensure!(
+                counts == expected_counts(&syn, &decision),
+                "{counts:?}: {}",
+                context()
+            );
+            let mut expected = syn.frame(done);
+            if seems_partial(&frame) {
+                let tcp = if frame[12] == 0x86 { 54 } else { 34 };
+                expected[tcp + 16..tcp + 18].copy_from_slice(&frame[tcp + 16..tcp + 18]);
+            }
+            ensure!(drops || out == expected, "{out:02x?}: {}", context());
+        }
+    }
+    // Each action, and each cause that there is, really came up, in earnest and as if.
+    println!("{tally:#?}");
+    for dry_run in [false, true] {
+        for counter in &Counter::POLICY[3..] {
+            let end = format!(" {} {dry_run}", &counter.name()["Policy".len()..]);
+            assert!(tally.keys().any(|key| key.ends_with(&end)), "none of{end}");
+        }
+    }
+    Ok(())
+}
+
+/// Without a policy, or with none any more, every frame goes on as it came.
+#[test]
+fn a_policy_that_is_cleared_does_nothing() -> Result<()> {
+    let mut program = Program::with_keys(&[PRIMARY])?;
+    let drop = Policy {
+        default: PortPolicy {
+            actions: [Action::Drop; 4],
+            ..PortPolicy::default()
+        },
+        ..Policy::default()
+    };
+    let mut random = Rng::with_seed(1);
+    for _ in 0..5 {
+        program.datapath().set_policy(None)?;
+        for _ in 0..50 {
+            program.pass(&Case::random(&mut random).frame(Action::Pass))?;
+        }
+        program.datapath().set_policy(Some(&drop))?;
+        let mut dropped = 0;
+        for _ in 0..50 {
+            let case = Case::random(&mut random);
+            let (verdict, ..) = program.run(&case.frame(Action::Pass))?;
+            assert_eq!(verdict == DROP, case.class().is_some());
+            dropped += u32::from(verdict == DROP);
+        }
+        assert!(dropped > 10, "{dropped}");
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! What a policy says of a SYN: the plain reading of its rules, which knows of no time.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use tfo_common::{
+    counters::Counter,
+    policy::{Action, Class, Limit},
+    rate::Rate,
+};
+use tfo_userspace::{
+    datapath::Prefix,
+    policy::{LimitedSources, Policy, PortPolicy},
+};
+
+use crate::policy::Case;
+
+/// A bucket's owner: the rule's port, or none for the default's; the class; the source and the port asked for,
+/// where it is a source's.
+type Owner = (Option<u16>, usize, Option<(u128, bool, u16)>);
+
+/// The plain reading.
+pub(crate) struct Model<'a> {
+    policy: &'a Policy,
+    taken: HashMap<Owner, u32>,
+}
+
+/// What is done, why, and whether only as if.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Decision {
+    Nothing,
+    Allowed,
+    Done(Action, &'static str, bool),
+}
+
+impl<'a> Model<'a> {
+    pub(crate) fn new(policy: &'a Policy) -> Self {
+        Self {
+            policy,
+            taken: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn decide(&mut self, syn: &Case) -> Decision {
+        let Some(class) = syn.class() else {
+            return Decision::Nothing;
+        };
+        let own = self.policy.ports.get(&syn.port);
+        let rule = *own.unwrap_or(&self.policy.default);
+        let named = own.map(|_| syn.port);
+        let longest = |prefixes: &[Prefix]| {
+            let holding = prefixes.iter().filter(|prefix| holds(**prefix, syn.client));
+            holding.map(|prefix| prefix.len).max()
+        };
+        let lists = &self.policy.lists;
+        let (allowed, denied) = (longest(&lists.allow), longest(&lists.deny));
+        let (action, cause) = if allowed.is_some() && allowed > denied {
+            return Decision::Allowed;
+        } else if denied.is_some() {
+            (rule.denied, "Denied".to_owned())
+        } else if let Some((class, scope)) = self.over_limit(syn, class, &rule, named) {
+            let action = match class {
+                Class::Bad => Action::Drop,
+                _ => Action::Fallback,
+            };
+            (action, format!("{}{scope}", title(class)))
+        } else {
+            (rule.actions[class as usize], "Rule".to_owned())
+        };
+        let action = match (action, class) {
+            (Action::Pass, _)
+            | (Action::Reissue | Action::Fallback, Class::Data)
+            | (Action::Reissue, Class::Request) => return Decision::Nothing,
+            (Action::Reissue | Action::Fallback, _) if syn.several() => Action::Drop,
+            (action, _) => action,
+        };
+        let cause = Counter::POLICY
+            .iter()
+            .find(|counter| counter.name() == format!("Policy{cause}"));
+        Decision::Done(
+            action,
+            &cause.unwrap().name()["Policy".len()..],
+            rule.dry_run,
+        )
+    }
+
+    fn over_limit(
+        &mut self,
+        case: &Case,
+        class: Class,
+        rule: &PortPolicy,
+        named: Option<u16>,
+    ) -> Option<(Class, &'static str)> {
+        let mut limits = vec![class];
+        // Of those here, the data of valid cookies is all that is taken.
+        if class == Class::Valid && case.data > 0 {
+            limits.push(Class::Data);
+        }
+        for class in limits {
+            let Limit { source, port } = rule.limits[class as usize];
+            let prefix = self.prefix(case.client);
+            let of_source = (named, class as usize, Some((prefix.0, prefix.1, case.port)));
+            if !self.take(of_source, source) {
+                return Some((class, "Source"));
+            }
+            if !self.take((named, class as usize, None), port) {
+                return Some((class, "Port"));
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, owner: Owner, rate: Rate) -> bool {
+        if rate.is_unlimited() {
+            return true;
+        }
+        let taken = self.taken.entry(owner).or_default();
+        *taken += 1;
+        *taken <= rate.burst
+    }
+
+    fn prefix(&self, client: IpAddr) -> (u128, bool) {
+        let LimitedSources { v4, v6, .. } = self.policy.sources;
+        match client {
+            IpAddr::V4(address) => {
+                let bits = u128::from(address.to_bits());
+                (bits.checked_shr(32 - u32::from(v4)).unwrap_or(0), true)
+            }
+            IpAddr::V6(address) => {
+                let gone = 128 - u32::from(v6);
+                (address.to_bits().checked_shr(gone).unwrap_or(0), false)
+            }
+        }
+    }
+}
+
+fn holds(prefix: Prefix, client: IpAddr) -> bool {
+    let len = u32::from(prefix.len);
+    match (prefix.address, client) {
+        (IpAddr::V4(prefix), IpAddr::V4(client)) => {
+            (prefix.to_bits() ^ client.to_bits()).leading_zeros() >= len
+        }
+        (IpAddr::V6(prefix), IpAddr::V6(client)) => {
+            (prefix.to_bits() ^ client.to_bits()).leading_zeros() >= len
+        }
+        _ => false,
+    }
+}
+
+fn title(class: Class) -> &'static str {
+    match class {
+        Class::Valid => "Valid",
+        Class::Bad => "Bad",
+        Class::Request => "Request",
+        Class::Data => "Data",
+    }
+}

@@ -1,0 +1,74 @@
+//! The fewest and shortest SYNs that still differ.
+
+use anyhow::Result;
+
+use super::{Batch, Difference, testbed::FuzzTestbed};
+use crate::testbed::Tally;
+
+/// Cuts `batch` down; `None` where it does not differ when its SYNs are sent one at a time.
+pub(super) fn shrink(
+    testbed: &mut FuzzTestbed,
+    batch: &Batch,
+    seed: u64,
+) -> Result<Option<Difference>> {
+    let mut batch = batch.clone();
+    let Some(index) = testbed.first_difference(&batch)? else {
+        return Ok(None);
+    };
+    batch.steps.truncate(index + 1);
+    let mut without = batch.clone();
+    without.host.policy = None;
+    if differs(testbed, &without)? {
+        batch = without;
+    }
+    remove_steps(testbed, &mut batch)?;
+    simplify_steps(testbed, &mut batch)?;
+    let (drift, options) = testbed.play_slowly(&batch)?;
+    Ok(Some(Difference {
+        seed,
+        batch,
+        options,
+        drift,
+    }))
+}
+
+fn differs(testbed: &mut FuzzTestbed, batch: &Batch) -> Result<bool> {
+    Ok(testbed.play_slowly(batch)?.0 != Tally::default())
+}
+
+/// Leaves out what can be left out before the last SYN: halves first, then ever smaller parts.
+fn remove_steps(testbed: &mut FuzzTestbed, batch: &mut Batch) -> Result<()> {
+    let mut part = batch.steps.len();
+    while part > 0 {
+        let mut end = batch.steps.len() - 1;
+        while end > 0 {
+            let start = end.saturating_sub(part);
+            let mut smaller = batch.clone();
+            smaller.steps.drain(start..end);
+            if differs(testbed, &smaller)? {
+                *batch = smaller;
+            }
+            end = start;
+        }
+        part /= 2;
+    }
+    Ok(())
+}
+
+/// Simplifies every SYN as far as it goes.
+fn simplify_steps(testbed: &mut FuzzTestbed, batch: &mut Batch) -> Result<()> {
+    for index in 0..batch.steps.len() {
+        'again: loop {
+            for step in batch.steps[index].simpler() {
+                let mut simpler = batch.clone();
+                simpler.steps[index] = step;
+                if differs(testbed, &simpler)? {
+                    *batch = simpler;
+                    continue 'again;
+                }
+            }
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! Clients that come back with their cookies without a pause, while keys change.
+
+use std::{
+    panic::resume_unwind,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    thread::{self, ScopedJoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+
+use crate::{
+    poll::eventually,
+    socket::Method,
+    testbed::{Testbed, exchange},
+    veth::Family,
+};
+
+/// How long a client may take for two connections.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What a client of each family came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Visits {
+    /// Connections with a cookie.
+    pub connections: u32,
+    /// Those whose cookie was refused, as the clients saw.
+    pub refused: u32,
+}
+
+/// A client of each family, which connects until it is told to stop.
+#[derive(Default)]
+struct Clients {
+    connections: [AtomicU32; 2],
+    refused: AtomicU32,
+    done: AtomicBool,
+}
+
+impl Clients {
+    fn run(&self, testbed: &Testbed, index: usize) -> Result<()> {
+        let family = Family::BOTH[index];
+        let listener = testbed.listen(family)?;
+        testbed.after_handshake(&listener, family, Method::SendTo)?;
+        while !self.done.load(Ordering::Relaxed) {
+            let exchange = exchange(&testbed.pair, &listener, family, Method::SendTo)?;
+            if !exchange.in_syn {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+            }
+            self.connections[index].fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn connections(&self) -> [u32; 2] {
+        [0, 1].map(|index: usize| self.connections[index].load(Ordering::Relaxed))
+    }
+
+    fn wait(&self, ended: impl Fn() -> bool) -> Result<()> {
+        let before = self.connections();
+        eventually("every client connected twice", LIMIT, || {
+            ensure!(!ended(), "a client ended");
+            let mut grown = self.connections().into_iter().zip(before);
+            Ok(grown.all(|(now, before)| now >= before + 2))
+        })
+        .map(drop)
+    }
+}
+
+/// Does `work` while a client of each family connects to `testbed`, with the cookie that it asked for at first.
+///
+/// `work` is given what waits until each client came twice: one that stays away for two changes of keys
+/// loses its cookie by design.
+///
+/// # Errors
+///
+/// Those of `work`, and where a client cannot connect.
+pub fn while_clients_return(
+    testbed: &Testbed,
+    work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,
+) -> Result<Visits> {
+    let clients = Clients::default();
+    thread::scope(|scope| -> Result<()> {
+        let threads = [0, 1].map(|index| {
+            let clients = &clients;
+            scope.spawn(move || clients.run(testbed, index))
+        });
+        let done = work(&|| clients.wait(|| threads.iter().any(ScopedJoinHandle::is_finished)));
+        clients.done.store(true, Ordering::Relaxed);
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        }
+        done
+    })?;
+    Ok(Visits {
+        connections: clients.connections().iter().sum(),
+        refused: clients.refused.into_inner(),
+    })
+}

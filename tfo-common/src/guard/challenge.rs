@@ -1,0 +1,245 @@
+//! The challenge: a SYN cookie that holds the negotiated options and a MAC.
+//!
+//! Challenges are stateless. ISN and `TSval` of the SYN-ACK encode the negotiated options and a SipHash-2-4 over them,
+//! both addresses, both ports, the client's sequence number and the time slot, under a secret; the client's ACK brings
+//! all of it back. Source: RFC 4987 section 3.6 for the idea.
+//!
+//! | | ISN | `TSval` |
+//! |---|---|---|
+//! | with timestamps | 32 bits of the MAC | 10 bits of the MAC, 22 of the options |
+//! | without | 23 bits of the MAC, an MSS of [`MSS_TABLE`], window scale, SACK, ECN | |
+//!
+//! A random ACK is accepted once in 2^41 with timestamps, once in 2^22 without: two time slots, and in the latter case
+//! 2^9 sets of options, each have one right answer. (Linux' SYN cookies: once in 2^29.)
+
+use super::listener::ListenerFlags;
+use crate::{
+    fastopen::Key,
+    wire::{ack::Ack, addresses::Addresses, options::negotiated::TcpOptions},
+};
+
+/// The MSS values of a challenge without timestamps; others are rounded down to one of them, which costs a few bytes in
+/// each segment and nothing else.
+pub const MSS_TABLE: [u16; 8] = [536, 1220, 1360, 1400, 1440, 1452, 1460, 8940];
+
+/// The handshake that a challenge belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshake<'a> {
+    /// Client's address, then the server's.
+    pub addresses: &'a Addresses,
+    /// Client's port, then the server's, as on the wire, in a little-endian word.
+    pub ports: u32,
+    /// Sequence number of the client's SYN.
+    pub sequence: u32,
+}
+
+/// The fields of a SYN-ACK that hold a challenge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    /// ISN.
+    pub isn: u32,
+    /// `TSval`, if it has timestamps.
+    pub tsval: u32,
+    /// The negotiated options: the client's, as far as the challenge has room for them.
+    pub options: TcpOptions,
+}
+
+/// Shifts and mask of an ISN without timestamps: window scale, SACK and ECN, then the MSS, then the MAC.
+const MSS: u32 = 6;
+const MAC: u32 = 9;
+const OPTIONS_MASK: u32 = (1 << MSS) - 1;
+
+impl Challenge {
+    /// The challenge for a handshake with `options` in a time slot.
+    #[inline(always)]
+    pub fn issue(secret: &Key, handshake: Handshake<'_>, options: TcpOptions, slot: u64) -> Self {
+        if options.timestamps() {
+            let mac = mac(secret, handshake, options, slot);
+            return Self {
+                isn: mac as u32,
+                tsval: options.bits() | ((mac >> 32) as u32) << TcpOptions::BITS,
+                options,
+            };
+        }
+        let index = mss_index(options.mss());
+        let options = options.with_mss(mss_at(index));
+        let mac = mac(secret, handshake, options, slot);
+        // Window scale, SACK and ECN are the bits above the MSS.
+        let rest = options.bits() >> u16::BITS;
+        Self {
+            isn: (mac as u32) << MAC | index << MSS | rest,
+            tsval: 0,
+            options,
+        }
+    }
+
+    /// The options negotiated with the sender of `ack`, if that answers a challenge of this time slot.
+    #[inline(always)]
+    pub fn check(secret: &Key, ack: &Ack, slot: u64) -> Option<TcpOptions> {
+        let isn = ack.acknowledged.wrapping_sub(1);
+        let options = match &ack.timestamps {
+            Some(timestamps) => TcpOptions::from_bits(timestamps.tsecr, true),
+            None => TcpOptions::from_bits((isn & OPTIONS_MASK) << u16::BITS, false)
+                .with_mss(mss_at(isn >> MSS)),
+        };
+        let handshake = Handshake {
+            addresses: &ack.addresses,
+            ports: ack.ports,
+            sequence: ack.sequence.wrapping_sub(1),
+        };
+        let mac = mac(secret, handshake, options, slot);
+        let difference = match &ack.timestamps {
+            Some(timestamps) => {
+                let high = ((mac >> 32) as u32) << TcpOptions::BITS;
+                (mac as u32 ^ isn) | (high ^ timestamps.tsecr) >> TcpOptions::BITS
+            }
+            None => ((mac as u32) << MAC ^ isn) >> MAC,
+        };
+        (difference == 0).then_some(options)
+    }
+}
+
+#[inline(always)]
+fn mac(secret: &Key, handshake: Handshake<'_>, options: TcpOptions, slot: u64) -> u64 {
+    let ports = u64::from(handshake.ports) | u64::from(handshake.sequence) << 32;
+    let rest = slot << 32 | u64::from(options.word());
+    match handshake.addresses {
+        Addresses::V4(word) => secret.siphash(&[*word, ports, rest]),
+        Addresses::V6([a, b, c, d]) => secret.siphash(&[*a, *b, *c, *d, ports, rest]),
+    }
+}
+
+/// Index of the greatest of [`MSS_TABLE`] that is not greater than `mss`; 0 where all are.
+#[inline(always)]
+const fn mss_index(mss: u16) -> u32 {
+    let (mut index, mut at) = (0, 1);
+    while at < MSS_TABLE.len() {
+        if MSS_TABLE[at] <= mss {
+            index = at as u32;
+        }
+        at += 1;
+    }
+    index
+}
+
+/// The MSS with this index, modulo 8. Written so that the program needs no table.
+#[inline(always)]
+const fn mss_at(index: u32) -> u16 {
+    match index & 7 {
+        0 => MSS_TABLE[0],
+        1 => MSS_TABLE[1],
+        2 => MSS_TABLE[2],
+        3 => MSS_TABLE[3],
+        4 => MSS_TABLE[4],
+        5 => MSS_TABLE[5],
+        6 => MSS_TABLE[6],
+        _ => MSS_TABLE[7],
+    }
+}
+
+/// Bytes that a timestamps option takes of each segment, with its padding.
+const TIMESTAMPS_LEN: u16 = 12;
+
+/// The window of the SYN-ACK, in bytes, unscaled: whole segments of half the receive buffer, as the kernel's would be
+/// (`tcp_select_initial_window`). `mss` is the host's.
+#[inline(always)]
+pub fn initial_window(listener: ListenerFlags, mss: u16, timestamps: bool) -> u16 {
+    let space = (listener.receive_buffer() / 2).min(u16::MAX.into()) as u16;
+    let segment = mss.saturating_sub(if timestamps { TIMESTAMPS_LEN } else { 0 });
+    match space.checked_rem(segment) {
+        Some(rest) if segment < space => space - rest,
+        _ => space,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::options::negotiated::Timestamps;
+
+    const SECRET: Key = Key::from_groups([1, 2, 3, 4]);
+
+    fn addresses() -> impl Strategy<Value = Addresses> {
+        prop_oneof![
+            any::<u64>().prop_map(Addresses::V4),
+            any::<[u64; 4]>().prop_map(Addresses::V6)
+        ]
+    }
+
+    /// The ACK of a client to this challenge.
+    fn answer(addresses: Addresses, ports: u32, sequence: u32, challenge: Challenge) -> Ack {
+        Ack {
+            addresses,
+            ports,
+            sequence: sequence.wrapping_add(1),
+            acknowledged: challenge.isn.wrapping_add(1),
+            timestamps: challenge.options.timestamps().then_some(Timestamps {
+                tsval: 5,
+                tsecr: challenge.tsval,
+            }),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_ack_brings_the_options_back(
+            addresses in addresses(), ports: u32, sequence: u32, bits: u32, timestamps: bool, slot in 0_u64..1 << 30,
+        ) {
+            let offered = TcpOptions::from_bits(bits, timestamps);
+            let handshake = Handshake { addresses: &addresses, ports, sequence };
+            let challenge = Challenge::issue(&SECRET, handshake, offered, slot);
+            if timestamps {
+                prop_assert_eq!(challenge.options, offered);
+            } else {
+                let mss = challenge.options.mss();
+                prop_assert!(mss <= offered.mss() || mss == MSS_TABLE[0]);
+                prop_assert_eq!(challenge.options, offered.with_mss(mss));
+            }
+            let ack = answer(addresses, ports, sequence, challenge);
+            prop_assert_eq!(Challenge::check(&SECRET, &ack, slot), Some(challenge.options));
+        }
+
+        #[test]
+        fn nothing_else_passes(
+            addresses in addresses(), ports: u32, sequence: u32, bits: u32, slot in 1_u64..1 << 30, flip in 0_u32..32,
+        ) {
+            let offered = TcpOptions::from_bits(bits, true);
+            let handshake = Handshake { addresses: &addresses, ports, sequence };
+            let challenge = Challenge::issue(&SECRET, handshake, offered, slot);
+            let ack = answer(addresses, ports, sequence, challenge);
+            let tsecr = ack.timestamps.unwrap().tsecr;
+            let bit = 1 << flip;
+            let other_stamps = Some(Timestamps { tsval: 5, tsecr: tsecr ^ bit });
+            for other in [
+                Ack { sequence: ack.sequence ^ bit, ..ack },
+                Ack { acknowledged: ack.acknowledged ^ bit, ..ack },
+                Ack { ports: ack.ports ^ bit, ..ack },
+                Ack { timestamps: other_stamps, ..ack },
+                Ack { timestamps: None, ..ack },
+            ] {
+                prop_assert_eq!(Challenge::check(&SECRET, &other, slot), None);
+            }
+            prop_assert_eq!(Challenge::check(&SECRET, &ack, slot - 1), None);
+            prop_assert_eq!(Challenge::check(&Key::from_groups([1, 2, 3, 5]), &ack, slot), None);
+        }
+    }
+
+    #[test]
+    fn an_mss_is_rounded_down() {
+        for (offered, agreed) in [
+            (0, 536),
+            (536, 536),
+            (1219, 536),
+            (1220, 1220),
+            (1459, 1452),
+            (1460, 1460),
+            (8939, 1460),
+            (8940, 8940),
+            (65_535, 8940),
+        ] {
+            assert_eq!(mss_at(mss_index(offered)), agreed, "{offered}");
+        }
+    }
+}

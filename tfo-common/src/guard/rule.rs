@@ -1,0 +1,220 @@
+//! The rule of a port, its state, and the settings of a namespace: the values of the guard's maps.
+
+use core::mem::offset_of;
+
+use crate::{atomic::AtomicWord, numbered::numbered, rate::Rate};
+
+numbered! {
+    /// When a port is guarded.
+    #[derive(Default)]
+    pub enum GuardMode: u32 else Off {
+        /// Never. Answers to earlier challenges are still accepted.
+        #[default]
+        Off = "off",
+        /// Always.
+        On = "on",
+        /// During a flood.
+        Auto = "auto",
+    }
+}
+
+/// The rule of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct GuardRule {
+    /// The [`GuardMode`]'s number.
+    pub mode: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Rate of SYNs without a valid cookie that switches the guard on; half of it keeps it on.
+    pub above: Rate,
+    /// Nanoseconds for which the guard stays on after the flood.
+    pub quiet: u64,
+}
+
+impl GuardRule {
+    /// From the words of the map's value.
+    #[inline(always)]
+    pub const fn from_words([mode, above, quiet]: [u64; 3]) -> Self {
+        Self {
+            mode: mode as u32,
+            reserved: 0,
+            above: rate_from_word(above),
+            quiet,
+        }
+    }
+
+    /// The mode.
+    #[inline(always)]
+    pub const fn mode(&self) -> GuardMode {
+        GuardMode::from_number(self.mode)
+    }
+
+    /// Takes one token for a SYN without a valid cookie at `now`, in nanoseconds, while the guard is on or off. `None`
+    /// where the bucket is empty: the port is flooded.
+    #[inline(always)]
+    pub const fn take(&self, on: bool, state: u64, now: u64) -> Option<u64> {
+        let mut rate = self.above;
+        if on {
+            // Half the rate keeps the guard on, so that it does not oscillate.
+            rate.per_second = rate.per_second.div_ceil(2);
+        }
+        rate.take(state, now)
+    }
+}
+
+/// A value of the map `GUARD_PORTS`. The program changes all but the rule, as a [`PortState`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct GuardPort {
+    /// The rule.
+    pub rule: GuardRule,
+    /// End of the guarded time, in nanoseconds of `CLOCK_MONOTONIC`; 0 where the port was never guarded.
+    pub until: u64,
+    /// Start of the guarded time, this one or the last; 0 where the port was never guarded.
+    pub since: u64,
+    /// Bucket of SYNs without a valid cookie.
+    pub bucket: u64,
+    /// Number of times that the guard was switched on.
+    pub switches: u64,
+}
+
+// SAFETY: `repr(C)`, two u32, a `Rate` and u64: no padding, and any bytes are a port.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for GuardPort {}
+
+impl GuardPort {
+    /// `true` if the port is guarded at `now`.
+    #[inline(always)]
+    pub const fn is_on(&self, now: u64) -> bool {
+        now < self.until
+    }
+}
+
+/// The state of a port as the program changes it: the fields of [`GuardPort`] behind the rule.
+#[repr(C)]
+#[derive(Default)]
+pub struct PortState {
+    /// See [`GuardPort::until`].
+    pub until: AtomicWord,
+    /// See [`GuardPort::since`].
+    pub since: AtomicWord,
+    /// See [`GuardPort::bucket`].
+    pub bucket: AtomicWord,
+    /// See [`GuardPort::switches`].
+    pub switches: AtomicWord,
+}
+
+impl PortState {
+    /// Offset of the state in a [`GuardPort`].
+    pub const OFFSET: usize = offset_of!(GuardPort, until);
+}
+
+const _: () = {
+    assert!(PortState::OFFSET + offset_of!(PortState, since) == offset_of!(GuardPort, since));
+    assert!(PortState::OFFSET + offset_of!(PortState, bucket) == offset_of!(GuardPort, bucket));
+    assert!(PortState::OFFSET + offset_of!(PortState, switches) == offset_of!(GuardPort, switches));
+    assert!(PortState::OFFSET + size_of::<PortState>() == size_of::<GuardPort>());
+};
+
+/// Settings for all guarded ports of a namespace: the value of the map `GUARD`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct GuardHead {
+    /// 1 where any port has a rule, else 0. A host without a guard loads only this.
+    pub armed: u32,
+    /// log2 of a time slot's nanoseconds: [`SLOT_SHIFT`], but in tests.
+    pub slot_shift: u32,
+    /// Window scale that the kernel advertises: `tcp_select_initial_window`.
+    pub window_scale: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Rate of challenges per source: an IPv4 address, or the first 64 bits of an IPv6 address.
+    pub replies: Rate,
+    /// Rate of SYNs with a valid cookie per source; those beyond are challenged.
+    pub proven: Rate,
+}
+
+// SAFETY: `repr(C)`, four u32 and two pairs of them: no padding, and any bytes are a head.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for GuardHead {}
+
+/// log2 of a time slot's nanoseconds: 68.7 seconds. A challenge is good in its slot and in the next one.
+pub const SLOT_SHIFT: u32 = 36;
+/// Number of secrets, one per time slot in turn. The one of the slot after the next can be replaced while packets are
+/// checked against the others.
+pub const SECRETS: usize = 4;
+
+impl GuardHead {
+    /// From the words of the map's value.
+    #[inline(always)]
+    pub const fn from_words([switches, scale, replies, proven]: [u64; 4]) -> Self {
+        Self {
+            armed: switches as u32,
+            slot_shift: (switches >> 32) as u32,
+            window_scale: scale as u32,
+            reserved: 0,
+            replies: rate_from_word(replies),
+            proven: rate_from_word(proven),
+        }
+    }
+
+    /// The time slot of `now`, in nanoseconds.
+    #[inline(always)]
+    pub const fn slot(&self, now: u64) -> u64 {
+        now >> (self.slot_shift % u64::BITS)
+    }
+
+    /// Nanoseconds for which a challenge is good at least.
+    #[inline(always)]
+    pub const fn validity(&self) -> u64 {
+        2 << (self.slot_shift % u64::BITS)
+    }
+}
+
+/// Index of the secret of a time slot.
+#[inline(always)]
+pub const fn secret_index(slot: u64) -> u32 {
+    slot as u32 % SECRETS as u32
+}
+
+/// A rate as a little-endian word of a map's value.
+#[inline(always)]
+const fn rate_from_word(word: u64) -> Rate {
+    Rate {
+        per_second: word as u32,
+        burst: (word >> 32) as u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// `true` if SYNs at `rate` for 10 seconds are a flood.
+    fn floods(on: bool, rate: u64) -> bool {
+        let rule = GuardRule {
+            above: Rate {
+                per_second: 1000,
+                burst: 100,
+            },
+            ..GuardRule::default()
+        };
+        let mut state = 0;
+        (0..10 * rate).any(|n| match rule.take(on, state, SECOND + n * SECOND / rate) {
+            Some(next) => {
+                state = next;
+                false
+            }
+            None => true,
+        })
+    }
+
+    #[test]
+    fn a_guarded_port_stays_so_at_half_the_rate() {
+        assert!(!floods(false, 990) && floods(false, 1100));
+        assert!(!floods(true, 490) && floods(true, 550));
+    }
+}

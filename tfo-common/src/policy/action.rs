@@ -1,0 +1,31 @@
+//! The actions of a policy.
+
+use crate::{numbered::numbered, wire::rewrite::Rewrite};
+
+numbered! {
+    /// What a policy does to a SYN.
+    #[derive(Default)]
+    pub enum Action: u8 else Pass {
+        /// Nothing.
+        #[default]
+        Pass = "pass",
+        /// The cookie becomes a request: the kernel takes no data, and issues a cookie of its primary key.
+        Reissue = "reissue",
+        /// The Fast Open option becomes NOPs: an ordinary handshake.
+        Fallback = "fallback",
+        /// The SYN is dropped.
+        Drop = "drop",
+    }
+}
+
+impl Action {
+    /// The rewrite of the SYN's option, if the action is one.
+    #[inline(always)]
+    pub const fn rewrite(self) -> Option<Rewrite> {
+        match self {
+            Self::Reissue => Some(Rewrite::Request),
+            Self::Fallback => Some(Rewrite::Absent),
+            Self::Pass | Self::Drop => None,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! A SYN, as a listener sees it.
+
+use super::{
+    Frame, Link, NotSyn,
+    addresses::Addresses,
+    ethernet, locate, network_addresses,
+    options::fast_open::{FastOpen, OptionPlace, SynOptions},
+    tcp,
+};
+
+/// A TCP segment that opens a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Syn {
+    /// Source and destination address.
+    pub addresses: Addresses,
+    /// Source then destination port as on the wire, in a little-endian word.
+    pub ports: u32,
+    /// Sequence number.
+    pub sequence: u32,
+    /// Bytes of data behind the TCP header, without the padding of a short frame.
+    pub data_len: u32,
+    /// The options, as far as Fast Open depends on them.
+    pub options: SynOptions,
+    /// Offsets in the frame.
+    pub layout: Layout,
+}
+
+/// Offsets in a frame that a change of its Fast Open option touches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Offset of the network header from the frame's first byte.
+    pub network: u8,
+    /// Offset of the TCP header from the frame's first byte.
+    pub tcp: u16,
+    /// Bytes of the TCP header, with its options.
+    pub header_len: u8,
+    /// Place of the Fast Open option that counts, within the options.
+    pub option: OptionPlace,
+}
+
+impl Layout {
+    /// A header without options at the frame's first byte.
+    pub const NONE: Self = Self {
+        network: 0,
+        tcp: 0,
+        header_len: 20,
+        option: OptionPlace::NONE,
+    };
+}
+
+impl Syn {
+    /// The destination port.
+    #[inline(always)]
+    pub const fn destination_port(&self) -> u16 {
+        ((self.ports >> 16) as u16).swap_bytes()
+    }
+
+    /// `true` if a Fast Open option counts.
+    #[inline(always)]
+    pub const fn has_fast_open(&self) -> bool {
+        !matches!(self.options.fast_open, FastOpen::Absent)
+    }
+
+    /// `true` if the SYN asked for Fast Open, even with an option that the kernel ignores.
+    #[inline(always)]
+    pub const fn asks_for_fast_open(&self) -> bool {
+        self.options.malformed || self.has_fast_open()
+    }
+
+    /// `true` if the outcome depends on the socket that the SYN meets: only then is it looked up.
+    #[inline(always)]
+    pub const fn concerns_fast_open(&self) -> bool {
+        self.has_fast_open() || self.data_len > 0
+    }
+}
+
+/// Reads `frame`, which starts with an Ethernet header, down to its TCP options, if it is a SYN.
+///
+/// # Errors
+///
+/// [`NotSyn`] for every other frame.
+#[inline(always)]
+pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Syn, NotSyn> {
+    parse_behind(frame, Link::Ethernet)
+}
+
+/// Reads `frame`, which starts with the header that `link` names, down to its TCP options, if it is a SYN.
+///
+/// # Errors
+///
+/// [`NotSyn`] for every other frame.
+#[inline(always)]
+pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Syn, NotSyn> {
+    let (at, version, network) = locate(frame, link)?;
+    let segment = tcp::parse(frame, &network)?;
+    // The verifier then goes on once, not once for each sum of header lengths.
+    let at = (frame.barrier_var(at as u64) & ethernet::LEN_MASK) as usize;
+    let header_len = segment.header_len() as u64;
+    let layout = frame.barrier_var(network.transport as u64 | header_len << u16::BITS);
+    let (options, option) = segment.options(frame);
+    // The addresses come last, so that they take no registers meanwhile.
+    let addresses = network_addresses(frame, at, &version)?;
+    Ok(Syn {
+        addresses,
+        ports: segment.ports,
+        sequence: segment.sequence,
+        data_len: segment.data_len as u32,
+        options,
+        layout: Layout {
+            network: at as u8,
+            tcp: layout as u16,
+            header_len: (layout >> u16::BITS) as u8,
+            option,
+        },
+    })
+}

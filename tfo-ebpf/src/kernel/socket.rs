@@ -1,0 +1,207 @@
+//! The look-up of sockets in the kernel's own tables.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{bpf_sock, bpf_sock_tuple},
+    helpers::{
+        bpf_sk_release, bpf_skc_lookup_tcp, bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock,
+    },
+};
+use tfo_common::{
+    classify::socket::{Socket, TimeWait},
+    fastopen::Key,
+    guard::ListenerFlags,
+    wire::{ack::Ack, addresses::Addresses, syn::Syn},
+};
+
+use super::{
+    listener::{is_unfit, read_flags, read_listener},
+    offsets::{load, offset},
+};
+
+/// Mask of the source port in a pair of ports.
+const SOURCE_PORT: u32 = 0xffff;
+
+/// The network namespace of the interface: `BPF_F_CURRENT_NETNS`.
+const CURRENT_NETNS: u64 = u64::MAX;
+
+// States of a socket: include/net/tcp_states.h.
+const FIN_WAIT2: u8 = 5;
+const TIME_WAIT: u32 = 6;
+pub(crate) const LISTEN: u32 = 10;
+
+/// What else is read of a listener, besides [`Listener`][tfo_common::classify::socket::Listener].
+pub(crate) trait Observer: Copy {
+    /// `false` if nothing else is read.
+    const OBSERVES: bool;
+
+    /// Takes the fields on which the guard depends.
+    fn set_listener(self, listener: ListenerFlags);
+
+    /// Takes the key with which the listener issues cookies, if it issues any.
+    fn set_key(self, key: Option<&Key>);
+}
+
+impl Observer for () {
+    const OBSERVES: bool = false;
+
+    #[inline(always)]
+    fn set_listener(self, _: ListenerFlags) {}
+
+    #[inline(always)]
+    fn set_key(self, _: Option<&Key>) {}
+}
+
+/// A socket that was looked up, and has to be released.
+struct Found {
+    socket: *mut bpf_sock,
+    state: u32,
+}
+
+impl Found {
+    /// Looks up the socket of these addresses and ports, as on the wire.
+    #[inline(always)]
+    fn look_up(ctx: &impl EbpfContext, addresses: &Addresses, ports: u32) -> Option<Self> {
+        let ports = ports.into();
+        let (mut words, len) = match addresses {
+            Addresses::V4(word) => ([*word, ports, 0, 0, 0], 12),
+            Addresses::V6([a, b, c, d]) => ([*a, *b, *c, *d, ports], 36),
+        };
+        let tuple = words.as_mut_ptr().cast::<bpf_sock_tuple>();
+        // SAFETY: the context is the kernel's own, and the tuple has `len` bytes.
+        let socket = unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), tuple, len, CURRENT_NETNS, 0) };
+        if socket.is_null() {
+            return None;
+        }
+        // SAFETY: not null, and not released yet.
+        let state = unsafe { (*socket).state };
+        Some(Self { socket, state })
+    }
+
+    #[inline(always)]
+    fn release(self) {
+        // SAFETY: the socket was looked up, is not null, and is not used after this.
+        unsafe { bpf_sk_release(self.socket.cast()) };
+    }
+}
+
+/// Looks up the socket that the SYN will meet. With an observer, nothing else is read for an ordinary SYN, the most
+/// frequent one in a flood.
+#[inline(always)]
+pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn, observer: impl Observer) -> Socket {
+    observer.set_listener(ListenerFlags::NONE);
+    observer.set_key(None);
+    if offset!(known) == 0 {
+        return Socket::Unknown;
+    }
+    let Some(mut found) = Found::look_up(ctx, &syn.addresses, syn.ports) else {
+        return Socket::None;
+    };
+    let reopens = found.state == TIME_WAIT;
+    if reopens {
+        let opens = time_wait(found.socket.cast()).is_none_or(|old| old.reopens(syn));
+        found.release();
+        if !opens {
+            return Socket::Existing;
+        }
+        // The kernel reopens the connection at the listener. No connection has the source port 0, so this look-up finds
+        // the listener.
+        let ports = syn.ports & !SOURCE_PORT;
+        let Some(listener) = Found::look_up(ctx, &syn.addresses, ports) else {
+            return Socket::None;
+        };
+        found = listener;
+    }
+    let socket = if found.state == LISTEN {
+        match tcp_sock(found.socket.cast()) {
+            Some(tcp) => read(tcp, syn, reopens, observer),
+            None => Socket::Unknown,
+        }
+    } else {
+        Socket::Existing
+    };
+    found.release();
+    socket
+}
+
+/// Reads the listener `tcp`, which gets `syn`.
+#[inline(always)]
+fn read<O: Observer>(tcp: usize, syn: &Syn, reopens: bool, observer: O) -> Socket {
+    if O::OBSERVES && !reopens {
+        observer.set_listener(read_flags(tcp));
+    }
+    if O::OBSERVES && !syn.concerns_fast_open() {
+        return Socket::Unknown;
+    }
+    let exempt = reopens && offset!(checks_reopened) == 0;
+    let listener = read_listener(tcp, exempt);
+    if O::OBSERVES && listener.issues_cookies() {
+        observer.set_key(listener.keys.first());
+    }
+    Socket::Listener(listener)
+}
+
+/// Reads the connection in `TIME_WAIT` that `socket` is.
+#[inline(always)]
+fn time_wait(socket: *mut c_void) -> Option<TimeWait> {
+    // SAFETY: the kernel gave the socket, and it is not null.
+    let old = unsafe { bpf_skc_to_tcp_timewait_sock(socket) } as usize;
+    if old == 0 {
+        return None;
+    }
+    let net: usize = load(old + offset!(net));
+    let timestamps = load::<u8>(net + offset!(sysctl_timestamps)) != 0
+        && load::<u32>(old + offset!(ts_recent_stamp)) != 0;
+    let ts_recent = load(old + offset!(ts_recent));
+    Some(TimeWait {
+        half_closed: load::<u8>(old + offset!(tw_substate)) == FIN_WAIT2,
+        rcv_nxt: load(old + offset!(rcv_nxt)),
+        ts_recent: timestamps.then_some(ts_recent),
+    })
+}
+
+/// The kernel's `struct tcp_sock`; `None` for any other socket.
+#[inline(always)]
+pub(crate) fn tcp_sock(socket: *mut c_void) -> Option<usize> {
+    // SAFETY: the kernel gave the socket, and it is not null.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(socket) } as usize;
+    (tcp != 0).then_some(tcp)
+}
+
+/// The listener that gets an ACK of no connection. It has to be released.
+pub(crate) struct AckListener {
+    found: Found,
+    /// The kernel's `struct tcp_sock`.
+    pub(crate) tcp: usize,
+    /// The kernel opens no connection there by an ACK.
+    pub(crate) unfit: bool,
+}
+
+impl AckListener {
+    /// Looks it up; `None` if a connection gets the ACK, or nobody.
+    #[inline(always)]
+    pub(crate) fn look_up(ctx: &impl EbpfContext, ack: &Ack) -> Option<Self> {
+        if offset!(known) == 0 {
+            return None;
+        }
+        let found = Found::look_up(ctx, &ack.addresses, ack.ports)?;
+        match tcp_sock(found.socket.cast()) {
+            Some(tcp) if found.state == LISTEN => Some(Self {
+                found,
+                tcp,
+                unfit: is_unfit(tcp),
+            }),
+            _ => {
+                found.release();
+                None
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn release(self) {
+        self.found.release();
+    }
+}

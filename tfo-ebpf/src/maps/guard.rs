@@ -1,0 +1,203 @@
+//! The guard's maps: settings, rules and states of ports, secrets, the sources' buckets, and a scratch value.
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{Array, HashMap, PerCpuArray},
+    macros::btf_map,
+};
+use tfo_common::{
+    abi::{DEFAULT_PORT, MAX_GUARDED},
+    atomic::AtomicWord,
+    fastopen::Key,
+    guard::{
+        GuardHead, GuardPort, GuardRule, ListenerFlags, PortState, SECRETS,
+        ack::GuardedTime,
+        secret_index,
+        source::{BUCKETS, Bucket, bucket_index},
+    },
+    rate::Rate,
+    wire::addresses::Addresses,
+};
+
+use crate::kernel::socket::Observer;
+
+#[btf_map]
+static GUARD: Array<GuardHead, 1> = Array::new();
+
+#[btf_map]
+static GUARD_PORTS: HashMap<
+    u32,
+    GuardPort,
+    { MAX_GUARDED as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+#[btf_map]
+static GUARD_SECRETS: Array<Key, SECRETS> = Array::new();
+
+#[btf_map]
+static GUARD_BUCKETS: Array<AtomicWord, BUCKETS> = Array::new();
+
+/// `true` if any port has a rule. Without a guard, this load is its whole cost.
+#[inline(always)]
+pub(crate) fn is_armed() -> bool {
+    match GUARD.get_ptr(0) {
+        // SAFETY: the kernel gave the pointer; `armed` is the first field.
+        Some(head) => unsafe { ptr::read_volatile(head.cast::<u32>()) != 0 },
+        None => false,
+    }
+}
+
+/// Copies `N` words that the controller may replace meanwhile, each at once.
+///
+/// # Safety
+///
+/// `N` aligned words are at `from`.
+#[inline(always)]
+unsafe fn copy<const N: usize>(from: *const u64) -> [u64; N] {
+    let mut words = [0; N];
+    for (index, word) in words.iter_mut().enumerate() {
+        let from = from.wrapping_add(index);
+        // SAFETY: the caller's.
+        *word = unsafe { ptr::read_volatile(from) };
+    }
+    words
+}
+
+/// The settings of the namespace.
+#[inline(always)]
+pub(crate) fn head() -> Option<GuardHead> {
+    let head = GUARD.get_ptr(0)?;
+    // SAFETY: a value of the map is 4 words.
+    Some(GuardHead::from_words(unsafe { copy(head.cast()) }))
+}
+
+/// The secret of a time slot.
+#[inline(always)]
+pub(crate) fn secret(slot: u64) -> Option<Key> {
+    let key = GUARD_SECRETS.get_ptr(secret_index(slot))?;
+    // SAFETY: a value of the map is 2 words.
+    let [k0, k1] = unsafe { copy(key.cast()) };
+    Some(Key::from_words(k0, k1))
+}
+
+/// A port with a rule.
+#[derive(Clone, Copy)]
+pub(crate) struct Port(*mut GuardPort);
+
+impl Port {
+    /// The entry of a port: its own, or that of the default rule.
+    #[inline(always)]
+    pub(crate) fn of(port: u16) -> Option<Self> {
+        match GUARD_PORTS.get_ptr_mut(u32::from(port)) {
+            Some(found) => Some(Self(found)),
+            None => GUARD_PORTS.get_ptr_mut(DEFAULT_PORT).map(Self),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn rule(self) -> GuardRule {
+        // SAFETY: the rule is the first 3 words of the map's value.
+        GuardRule::from_words(unsafe { copy(self.0.cast()) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn state<'a>(self) -> &'a PortState {
+        let state = self.0.wrapping_byte_add(PortState::OFFSET).cast();
+        // SAFETY: a part of the map's value, which the kernel keeps until the program returns, and which is accessed
+        // atomically on both sides.
+        unsafe { &*state }
+    }
+
+    /// The port's guarded time.
+    #[inline(always)]
+    pub(crate) fn guarded_time(self) -> GuardedTime {
+        let state = self.state();
+        GuardedTime {
+            until: state.until.load(),
+            since: state.since.load(),
+        }
+    }
+}
+
+/// Takes one token of a source; `false` if none is left.
+#[inline(always)]
+pub(crate) fn take(
+    secret: &Key,
+    addresses: &Addresses,
+    bucket: Bucket,
+    rate: Rate,
+    now: u64,
+) -> bool {
+    match GUARD_BUCKETS.get(bucket_index(secret, addresses, bucket)) {
+        Some(bucket) => rate.take_shared(bucket, now),
+        None => true,
+    }
+}
+
+const SCRATCH_WORDS: usize = 4;
+
+#[btf_map]
+static GUARD_SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], 1> = PerCpuArray::new();
+
+/// The listener as the guard needs it, from the look-up of a SYN to its answer. It lives in a map: of a value that comes
+/// from there the verifier knows nothing, and so does not follow each way to it.
+#[derive(Clone, Copy)]
+pub(crate) struct GuardScratch(*mut u64);
+
+impl GuardScratch {
+    const LISTENER: usize = 0;
+    const ISSUES_COOKIES: usize = 1;
+    const KEY: usize = 2;
+
+    /// This CPU's.
+    #[inline(always)]
+    pub(crate) fn get() -> Option<Self> {
+        GUARD_SCRATCH.get_ptr_mut(0).map(|words| Self(words.cast()))
+    }
+
+    #[inline(always)]
+    fn store(self, index: usize, word: u64) {
+        let place = self.0.wrapping_add(index);
+        // SAFETY: one of the value's words, this CPU's own. Volatile, or LLVM would keep it in a register.
+        unsafe { ptr::write_volatile(place, word) };
+    }
+
+    #[inline(always)]
+    fn load(self, index: usize) -> u64 {
+        let place = self.0.wrapping_add(index);
+        // SAFETY: one of the value's words, this CPU's own.
+        unsafe { ptr::read_volatile(place) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn listener(self) -> ListenerFlags {
+        ListenerFlags::from_word(self.load(Self::LISTENER))
+    }
+
+    /// The key with which the listener issues cookies.
+    #[inline(always)]
+    pub(crate) fn key(self) -> Option<Key> {
+        let key = Key::from_words(self.load(Self::KEY), self.load(Self::KEY + 1));
+        (self.load(Self::ISSUES_COOKIES) != 0).then_some(key)
+    }
+}
+
+impl Observer for GuardScratch {
+    const OBSERVES: bool = true;
+
+    #[inline(always)]
+    fn set_listener(self, listener: ListenerFlags) {
+        self.store(Self::LISTENER, listener.word());
+    }
+
+    #[inline(always)]
+    fn set_key(self, key: Option<&Key>) {
+        let [a, b] = key.map_or([0; 2], Key::words);
+        self.store(Self::ISSUES_COOKIES, key.is_some().into());
+        self.store(Self::KEY, a);
+        self.store(Self::KEY + 1, b);
+    }
+}

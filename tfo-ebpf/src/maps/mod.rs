@@ -1,0 +1,12 @@
+//! The maps: each file owns one, or a family of them, and gives the only access to it.
+
+pub(crate) mod counters;
+pub(crate) mod events;
+pub(crate) mod guard;
+pub(crate) mod just_accepted;
+pub(crate) mod keys;
+mod nested;
+pub(crate) mod policy;
+pub(crate) mod sources;
+pub(crate) mod syn_ack;
+pub(crate) mod syn_context;

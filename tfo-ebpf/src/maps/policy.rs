@@ -1,0 +1,189 @@
+//! The maps of policies, and the verdict of the one in force.
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::{
+        BPF_F_NO_PREALLOC, BPF_NOEXIST,
+        bpf_map_type::{BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_LRU_HASH},
+    },
+    btf_maps::Array,
+    helpers::bpf_map_update_elem,
+    macros::btf_map,
+};
+use tfo_common::{
+    abi::{DEFAULT_PORT, POLICY_SLOTS},
+    atomic::AtomicWord,
+    classify::Classification,
+    policy::{Class, LimitKey, ListEntry, PolicyHead, PolicyState, PortRule, Rule, Scope, Verdict},
+    rate::Rate,
+    wire::{addresses::Address, syn::Syn},
+};
+
+use super::nested::{self, Inner, Nested};
+use crate::kernel::{barrier::barrier_var, clock};
+
+const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
+
+type Rules = Inner<
+    { BPF_MAP_TYPE_HASH as usize },
+    { size_of::<u32>() },
+    { size_of::<PortRule>() },
+    NO_PREALLOC,
+>;
+type Lists = Inner<
+    { BPF_MAP_TYPE_LPM_TRIE as usize },
+    { size_of::<Prefix>() },
+    { size_of::<u32>() },
+    NO_PREALLOC,
+>;
+type Limits =
+    Inner<{ BPF_MAP_TYPE_LRU_HASH as usize }, { size_of::<LimitKey>() }, { size_of::<u64>() }, 0>;
+
+#[btf_map]
+static POLICY: Array<PolicyHead, 1> = Array::new();
+
+#[btf_map]
+static POLICY_RULES: Nested<Rules, POLICY_SLOTS> = Nested::new();
+
+#[btf_map]
+static POLICY_LISTS: Nested<Lists, POLICY_SLOTS> = Nested::new();
+
+#[btf_map]
+static POLICY_LIMITS: Nested<Limits, POLICY_SLOTS> = Nested::new();
+
+/// Key of a trie.
+#[repr(C)]
+struct Prefix {
+    len: u32,
+    address: [u32; 4],
+}
+
+/// The policy in force, a [`PolicyHead`] in one word; 0 for none. Without a policy, this load is its whole cost.
+#[inline(always)]
+pub(crate) fn head() -> u64 {
+    match POLICY.get_ptr(0) {
+        // SAFETY: the kernel gave the pointer. Both halves are read at once, as the controller writes them.
+        Some(head) => unsafe { ptr::read_volatile(head.cast()) },
+        None => 0,
+    }
+}
+
+/// The verdict of the policy with this [`head`] on `syn`.
+#[inline(always)]
+pub(crate) fn verdict(head: u64, syn: &Syn, classification: Classification) -> Verdict {
+    let slot = (head as u32).wrapping_sub(1);
+    let rules = POLICY_RULES.get(slot);
+    let port = syn.destination_port();
+    // SAFETY: the map's keys and values are these.
+    let mut rule = unsafe { nested::look_up::<u32, PortRule>(rules, &port.into()) };
+    if rule.is_null() {
+        // SAFETY: as above.
+        rule = unsafe { nested::look_up::<u32, PortRule>(rules, &DEFAULT_PORT) };
+    }
+    if rule.is_null() {
+        return Verdict::NONE;
+    }
+    // SAFETY: a value of the map.
+    let buckets = unsafe { &raw mut (*rule).buckets };
+    // SAFETY: a value of the map. The controller fills a slot before it is in force, and nobody writes this part after.
+    let rule = unsafe { &(*rule).rule };
+    let state = State {
+        slot,
+        lists: head >> 32 != 0,
+        rule,
+        buckets: buckets.cast(),
+        syn,
+        port,
+    };
+    // The verifier then goes on once, not once for each verdict.
+    Verdict::of(syn, classification, rule, &state).barrier_var(|word| state.barrier_var(word))
+}
+
+/// The maps on which the verdict on one SYN depends.
+struct State<'a> {
+    slot: u32,
+    lists: bool,
+    rule: &'a Rule,
+    /// One for each class.
+    buckets: *const AtomicWord,
+    syn: &'a Syn,
+    port: u16,
+}
+
+impl PolicyState for State<'_> {
+    #[inline(always)]
+    fn list_entry(&self) -> ListEntry {
+        if !self.lists {
+            return ListEntry::None;
+        }
+        let Address([a, b]) = Address::source(&self.syn.addresses);
+        let key = Prefix {
+            len: 128,
+            address: [a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32],
+        };
+        // SAFETY: the map's keys and values are these.
+        let listed = unsafe { nested::look_up::<Prefix, u32>(POLICY_LISTS.get(self.slot), &key) };
+        // SAFETY: null, or a value of the map.
+        match unsafe { listed.as_ref() } {
+            Some(number) => ListEntry::from_number(*number),
+            None => ListEntry::None,
+        }
+    }
+
+    #[inline(always)]
+    fn barrier_var(&self, value: u64) -> u64 {
+        barrier_var(value, self.syn.sequence.into())
+    }
+
+    #[inline(always)]
+    fn take(&self, class: Class, scope: Scope, rate: Rate) -> bool {
+        if rate.is_unlimited() {
+            return true;
+        }
+        let now = clock::now();
+        let taken = match scope {
+            Scope::Source => self.take_of_source(class, rate, now),
+            Scope::Port => {
+                // SAFETY: one of the rule's buckets.
+                let bucket = unsafe { self.buckets.add(self.index(class)) };
+                // SAFETY: a value of the map, which is only ever accessed so.
+                rate.take_shared(unsafe { &*bucket }, now)
+            }
+        };
+        self.barrier_var(taken.into()) != 0
+    }
+}
+
+impl State<'_> {
+    #[inline(always)]
+    fn take_of_source(&self, class: Class, rate: Rate, now: u64) -> bool {
+        let map = POLICY_LIMITS.get(self.slot);
+        if map.is_null() {
+            return true;
+        }
+        let source = self.rule.sources.prefix(&self.syn.addresses);
+        let key = LimitKey::new(source, self.port, class);
+        // SAFETY: the map's keys and values are these.
+        let bucket = unsafe { nested::look_up::<LimitKey, AtomicWord>(map, &key) };
+        // SAFETY: null, or a value of the map. The kernel may give it to another prefix meanwhile, which then has one token
+        // less.
+        if let Some(bucket) = unsafe { bucket.as_ref() } {
+            return rate.take_shared(bucket, now);
+        }
+        // The first SYN of a source never exceeds its limit.
+        if let Some(first) = rate.take(0, now) {
+            // SAFETY: the map, with a key and a value of its sizes. If another CPU was first, or there is no room, this SYN
+            // takes no token.
+            unsafe {
+                bpf_map_update_elem(
+                    map,
+                    ptr::from_ref(&key).cast(),
+                    ptr::from_ref(&first).cast(),
+                    BPF_NOEXIST.into(),
+                );
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,241 @@
+//! The only reader of packet memory.
+
+use core::ptr;
+
+use aya_ebpf::{
+    helpers::{bpf_skb_pull_data, bpf_xdp_get_buff_len},
+    programs::{TcContext, XdpContext},
+};
+use tfo_common::wire::{Frame, Link, View, ethernet};
+
+use super::unaligned::{load_half, load_word};
+use crate::kernel::barrier::barrier_var;
+
+/// Set by the controller before the program is loaded: not 0 where the interface carries bare packets. Without a section
+/// of its own, LLVM merges it with other constants 0, such as a map's key, which would then change with it.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
+static BARE_PACKETS: u32 = 0;
+
+/// The header in front of the interface's packets.
+#[inline(always)]
+fn link() -> Link {
+    // Volatile, or LLVM would take the value above for granted. The verifier knows the real one, and removes dead code.
+    // SAFETY: a live constant.
+    match unsafe { ptr::read_volatile(&raw const BARE_PACKETS) } {
+        0 => Link::Ethernet,
+        _ => Link::None,
+    }
+}
+
+/// Bytes of a socket buffer that are made readable, as TCP itself does a little later: Ethernet, IPv6 and TCP take at most
+/// 118 without extension headers.
+const HEADERS: u32 = 128;
+
+/// A program's context: a frame, of which some first part can be read directly.
+pub(crate) trait Packet {
+    /// The address of the frame's first byte.
+    fn start(&self) -> usize;
+
+    /// The address behind the last readable byte.
+    fn end(&self) -> usize;
+
+    /// Bytes of the frame, in all of its buffers.
+    fn whole_len(&self) -> usize;
+
+    /// The header in front of the network header.
+    fn link(&self) -> Link {
+        link()
+    }
+
+    /// Makes the frame's headers readable, as far as that is possible.
+    fn pull(&self) {}
+}
+
+/// Reads a bound of the packet from the context. Volatile, so that it is reread for every access: otherwise what the
+/// verifier knows of the bounds makes every path to an option a separate one, and there are too many.
+#[inline(always)]
+fn bound(field: &u32) -> usize {
+    // SAFETY: a reference.
+    unsafe { ptr::read_volatile(field) as usize }
+}
+
+impl Packet for XdpContext {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        // SAFETY: the context is the kernel's own.
+        bound(unsafe { &(*self.ctx).data })
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        // SAFETY: the context is the kernel's own.
+        bound(unsafe { &(*self.ctx).data_end })
+    }
+
+    #[inline(always)]
+    fn whole_len(&self) -> usize {
+        // SAFETY: the context is the kernel's own.
+        unsafe { bpf_xdp_get_buff_len(self.ctx) as usize }
+    }
+}
+
+impl Packet for TcContext {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        // SAFETY: the context is the kernel's own.
+        bound(unsafe { &(*self.skb.skb).data })
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        // SAFETY: the context is the kernel's own.
+        bound(unsafe { &(*self.skb.skb).data_end })
+    }
+
+    #[inline(always)]
+    fn whole_len(&self) -> usize {
+        self.len() as usize
+    }
+
+    #[inline(always)]
+    fn link(&self) -> Link {
+        // If generic XDP made the kernel copy the packet, the copy lost the length of its Ethernet header
+        // (`skb_pp_cow_data`), and the packet starts behind it.
+        const TYPE: usize = ethernet::HEADER_LEN - 2;
+        // SAFETY: the context is the kernel's own.
+        let protocol = u16::from_be(unsafe { (*self.skb.skb).protocol } as u16);
+        match PacketFrame::new(self).view::<{ ethernet::HEADER_LEN }>(0) {
+            Some(header) if header.half(TYPE) != protocol => {
+                match (protocol, header.byte(0) >> 4) {
+                    (ethernet::IPV4, 4) | (ethernet::IPV6, 6) => Link::None,
+                    _ => link(),
+                }
+            }
+            _ => link(),
+        }
+    }
+
+    #[inline(always)]
+    fn pull(&self) {
+        let headers = self.len().min(HEADERS);
+        if self.end() - self.start() < headers as usize {
+            // SAFETY: the context is the kernel's own, and nothing of the packet has been read yet. If it fails, less can
+            // be read.
+            let _ = unsafe { bpf_skb_pull_data(self.skb.skb, headers) };
+        }
+    }
+}
+
+/// The frame of one run of a program.
+pub(crate) struct PacketFrame<'a, P> {
+    packet: &'a P,
+}
+
+impl<'a, P: Packet> PacketFrame<'a, P> {
+    pub(crate) const fn new(packet: &'a P) -> Self {
+        Self { packet }
+    }
+
+    /// The address of the `len` bytes from offset `at`, if they can be read.
+    #[inline(always)]
+    fn address(&self, at: usize, len: usize) -> Option<usize> {
+        let start = self.packet.start() + at;
+        #[cfg_attr(
+            not(target_arch = "bpf"),
+            expect(unused_mut, reason = "the instruction below is BPF's")
+        )]
+        let mut end = start + len;
+        // LLVM would turn a check for one byte into `start >= data_end`, from which the verifier learns nothing. It cannot
+        // see through this instruction.
+        #[cfg(target_arch = "bpf")]
+        // SAFETY: a register copied to itself.
+        unsafe {
+            core::arch::asm!("{0} = {0}", inout(reg) end, options(pure, nomem, nostack));
+        }
+        if end > self.packet.end() {
+            return None;
+        }
+        Some(start)
+    }
+}
+
+impl<P: Packet> Frame for PacketFrame<'_, P> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.packet.end() - self.packet.start()
+    }
+
+    #[inline(always)]
+    fn whole_len(&self) -> usize {
+        self.packet.whole_len()
+    }
+
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let address = self.address(at, N)? as *const [u8; N];
+        // SAFETY: `address` checked that these N bytes lie within the packet, as the kernel's
+        // verifier proves again at load; bytes have no alignment.
+        Some(unsafe { ptr::read(address) })
+    }
+
+    #[inline(always)]
+    fn view<const N: usize>(&self, at: usize) -> Option<impl View> {
+        Some(PacketView::<N>(self.address(at, N)?))
+    }
+
+    #[inline(always)]
+    fn words<const N: usize>(&self, at: usize) -> Option<[u64; N]> {
+        let address = self.address(at, 8 * N)?;
+        let mut words = [0; N];
+        for (i, word) in words.iter_mut().enumerate() {
+            // SAFETY: `address` checked that N words lie within the packet.
+            *word = unsafe { load_word(address + 8 * i) };
+        }
+        Some(words)
+    }
+
+    #[inline(always)]
+    fn barrier_var(&self, value: u64) -> u64 {
+        // The verifier does not know the frame's length.
+        barrier_var(value, self.len() as u64)
+    }
+}
+
+/// The address of `N` bytes within the packet.
+struct PacketView<const N: usize>(usize);
+
+impl<const N: usize> PacketView<N> {
+    /// The address of `len` bytes from offset `at`, both constants, if they lie within the `N` bytes.
+    #[inline(always)]
+    const fn address(&self, at: usize, len: usize) -> Option<usize> {
+        if at + len <= N {
+            Some(self.0 + at)
+        } else {
+            None
+        }
+    }
+}
+
+impl<const N: usize> View for PacketView<N> {
+    #[inline(always)]
+    fn byte(&self, at: usize) -> u8 {
+        // SAFETY: within the packet.
+        self.address(at, 1)
+            .map_or(0, |address| unsafe { ptr::read(address as *const u8) })
+    }
+
+    #[inline(always)]
+    fn half(&self, at: usize) -> u16 {
+        // SAFETY: within the packet.
+        self.address(at, 2)
+            .map_or(0, |address| unsafe { load_half(address) }.swap_bytes())
+    }
+
+    #[inline(always)]
+    fn word(&self, at: usize) -> u64 {
+        // SAFETY: within the packet.
+        self.address(at, 8)
+            .map_or(0, |address| unsafe { load_word(address) })
+    }
+}

@@ -1,0 +1,201 @@
+//! The only writer of packet memory: an option rewritten in place, and a frame that becomes a SYN-ACK.
+
+use core::{mem::MaybeUninit, ptr};
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{
+        bpf_check_mtu, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes,
+        bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+    },
+    programs::{TcContext, XdpContext},
+};
+use tfo_common::wire::{
+    Link,
+    addresses::Addresses,
+    checksum::{self, Change},
+    options::HEADER_LEN,
+    rewrite::{MAX_LEN, OptionBytes, Rewrite},
+    syn::Syn,
+    syn_ack::SynAck,
+    tcp::{CHECKSUM, MIN_HEADER_LEN},
+};
+
+use super::{
+    read::Packet as _,
+    unaligned::{load_half, store_half},
+};
+
+/// A frame whose options can be rewritten.
+pub(crate) trait WritePacket {
+    /// Reads the first `len` bytes of `bytes` from offset `at`; `false` on failure.
+    fn load(&self, at: u32, bytes: &mut OptionBytes, len: u32) -> bool;
+
+    /// Writes the first `len` bytes of `bytes` at offset `at`; `false` on failure.
+    fn store(&self, at: u32, bytes: &OptionBytes, len: u32) -> bool;
+
+    /// Updates the checksum of `syn`, at offset `at`.
+    fn update_checksum(&self, at: u32, change: Change, syn: &Syn);
+}
+
+/// Rewrites the Fast Open option of `syn`, the SYN of this frame. `false` if that is not possible; the frame is unchanged
+/// then.
+#[inline(always)]
+pub(crate) fn rewrite(frame: &impl WritePacket, syn: &Syn, rewrite: Rewrite) -> bool {
+    let place = syn.layout.option;
+    let len = u32::from(place.len);
+    // The verifier does not know the bounds of an option; before Linux 6.8 it learns nothing from `len != 0`.
+    if len < HEADER_LEN as u32 || len > MAX_LEN as u32 {
+        return false;
+    }
+    let tcp = u32::from(syn.layout.tcp);
+    let at = tcp + MIN_HEADER_LEN as u32 + u32::from(place.at);
+    let mut option = MaybeUninit::uninit();
+    let option = clear(&mut option);
+    if !frame.load(at, option, len) {
+        return false;
+    }
+    let change = rewrite.apply(option, place);
+    if !frame.store(at, option, len) {
+        return false;
+    }
+    // This cannot fail: the header is writable.
+    frame.update_checksum(tcp + CHECKSUM as u32, change, syn);
+    true
+}
+
+/// Zeroes it with volatile writes of words: LLVM would call `memset`, which works byte by byte, and which libbpf's loader
+/// refuses.
+#[inline(always)]
+fn clear(option: &mut MaybeUninit<OptionBytes>) -> &mut OptionBytes {
+    let words = option.as_mut_ptr().cast::<u64>();
+    for index in 0..size_of::<OptionBytes>() / size_of::<u64>() {
+        // SAFETY: one of its words.
+        let word = unsafe { words.add(index) };
+        // SAFETY: as above.
+        unsafe { ptr::write_volatile(word, 0) };
+    }
+    // SAFETY: all of its words were written, and any bytes are an option's.
+    unsafe { option.assume_init_mut() }
+}
+
+impl WritePacket for XdpContext {
+    #[inline(always)]
+    fn load(&self, at: u32, bytes: &mut OptionBytes, len: u32) -> bool {
+        // SAFETY: the context is the kernel's own, and `len` is no more than there is room for.
+        unsafe { bpf_xdp_load_bytes(self.ctx, at, bytes.0.as_mut_ptr().cast(), len) == 0 }
+    }
+
+    #[inline(always)]
+    fn store(&self, at: u32, bytes: &OptionBytes, len: u32) -> bool {
+        let bytes = bytes.0.as_ptr().cast_mut().cast();
+        // SAFETY: as above.
+        unsafe { bpf_xdp_store_bytes(self.ctx, at, bytes, len) == 0 }
+    }
+
+    #[inline(always)]
+    fn update_checksum(&self, at: u32, change: Change, syn: &Syn) {
+        let mut field = [0; 2];
+        // SAFETY: the context is the kernel's own, and the field has 2 bytes.
+        if unsafe { bpf_xdp_load_bytes(self.ctx, at, field.as_mut_ptr().cast(), 2) } != 0 {
+            return;
+        }
+        let checksum = u16::from_be_bytes(field);
+        // An unfinished checksum (`CHECKSUM_PARTIAL`) is the sum of the pseudo-header; the next device completes it. XDP is
+        // not told. A finished one has the same value once in 65,536 times: such a SYN is lost, and sent again.
+        let len = u32::from(syn.layout.header_len) + syn.data_len;
+        if checksum == checksum::pseudo_header(&syn.addresses, len) {
+            return;
+        }
+        let field = change.apply(checksum).to_be_bytes();
+        // SAFETY: as above.
+        unsafe { bpf_xdp_store_bytes(self.ctx, at, field.as_ptr().cast_mut().cast(), 2) };
+    }
+}
+
+impl WritePacket for TcContext {
+    #[inline(always)]
+    fn load(&self, at: u32, bytes: &mut OptionBytes, len: u32) -> bool {
+        // SAFETY: the context is the kernel's own, and `len` is no more than there is room for.
+        unsafe {
+            bpf_skb_load_bytes(self.skb.skb.cast(), at, bytes.0.as_mut_ptr().cast(), len) == 0
+        }
+    }
+
+    #[inline(always)]
+    fn store(&self, at: u32, bytes: &OptionBytes, len: u32) -> bool {
+        let bytes = bytes.0.as_ptr().cast();
+        // SAFETY: as above.
+        unsafe { bpf_skb_store_bytes(self.skb.skb, at, bytes, len, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn update_checksum(&self, at: u32, change: Change, _: &Syn) {
+        // The kernel knows whether the checksum is finished. The change is that of a word from 0.
+        let change = u64::from(change.sum().to_be());
+        // SAFETY: the context is the kernel's own.
+        unsafe { bpf_l4_csum_replace(self.skb.skb, at, 0, change, 0) };
+    }
+}
+
+/// The interface's MTU in bytes, or Ethernet's where the kernel does not say.
+#[inline(always)]
+pub(crate) fn mtu(ctx: &XdpContext) -> u16 {
+    const ETHERNET: u32 = 1500;
+    let mut mtu = 0;
+    // SAFETY: the context is the kernel's own, and it writes a u32. The result tells whether the packet fits, which does
+    // not matter here.
+    unsafe { bpf_check_mtu(ctx.as_ptr(), 0, &raw mut mtu, 0, 0) };
+    let mtu = if mtu == 0 { ETHERNET } else { mtu };
+    mtu.min(u16::MAX.into()) as u16
+}
+
+/// Replaces the packet of `syn` by the `len` bytes of `syn_ack`, and swaps the MAC addresses. `false` on failure.
+#[inline(always)]
+pub(crate) fn send_back(ctx: &XdpContext, syn: &Syn, syn_ack: &SynAck, len: u16) -> bool {
+    let at = u32::from(syn.layout.network);
+    let present = (ctx.whole_len() as u32).cast_signed();
+    let wanted = (at + u32::from(len)).cast_signed();
+    // Mostly it is as long as the SYN.
+    // SAFETY: the context is the kernel's own, and nothing that was read of the packet is used after this.
+    if wanted != present && unsafe { bpf_xdp_adjust_tail(ctx.ctx, wanted - present) } != 0 {
+        return false;
+    }
+    if ctx.link() == Link::Ethernet && !swap_mac_addresses(ctx) {
+        return false;
+    }
+    let words = syn_ack.0.as_ptr();
+    // At least an IPv4 and a TCP header, as the verifier has to know.
+    let len = u32::from(len).clamp(40, 100);
+    let first = match syn.addresses {
+        Addresses::V4(_) => SynAck::V4 / size_of::<u32>(),
+        Addresses::V6(_) => 0,
+    };
+    // SAFETY: one of its words.
+    let words = unsafe { words.add(first) };
+    // SAFETY: the context is the kernel's own, and the SYN-ACK has that many bytes from there on.
+    unsafe { bpf_xdp_store_bytes(ctx.ctx, at, words.cast_mut().cast(), len) == 0 }
+}
+
+/// Swaps the Ethernet header's addresses.
+#[inline(always)]
+fn swap_mac_addresses(ctx: &XdpContext) -> bool {
+    const HALVES: usize = 3;
+    const LEN: usize = 2 * HALVES;
+    let start = ctx.start();
+    if start + 2 * LEN > ctx.end() {
+        return false;
+    }
+    for half in 0..HALVES {
+        let (to, from) = (start + 2 * half, start + LEN + 2 * half);
+        // SAFETY: within the packet, as was just checked.
+        let old_to = unsafe { load_half(to) };
+        // SAFETY: as above.
+        let old_from = unsafe { load_half(from) };
+        // SAFETY: as above.
+        unsafe { store_half(to, old_from) };
+        // SAFETY: as above.
+        unsafe { store_half(from, old_to) };
+    }
+    true
+}

@@ -1,0 +1,58 @@
+//! The last step: the only one that counts and reports.
+
+use aya_ebpf::EbpfContext;
+use tfo_common::{context::SynContext, counters::Counter};
+
+use super::Step;
+use crate::maps::{counters, events, sources};
+
+/// Counts and reports the SYN of `context`, which ends with `step`.
+#[cfg_attr(
+    not(feature = "trace"),
+    expect(unused_variables, reason = "the log's context")
+)]
+#[inline(always)]
+pub(super) fn finish(ctx: &impl EbpfContext, context: &SynContext, step: Step) -> Step {
+    counters::count(context);
+    let blocked = context.guard.action().blocks();
+    // An ordinary SYN that goes on costs nothing more.
+    if blocked || context.syn.concerns_fast_open() || context.syn.options.malformed {
+        if !blocked {
+            // Nobody proved the source of a blocked SYN.
+            sources::count(&context.syn, context.outcome());
+        }
+        events::report(context);
+        #[cfg(feature = "trace")]
+        trace(ctx, context);
+    }
+    step
+}
+
+/// Counts a frame that may be a SYN and was not read.
+#[inline(always)]
+pub(super) fn unparsed() -> Step {
+    counters::count_unparsed();
+    Step::Pass
+}
+
+/// Counts an ACK at a guarded port, which ends with `step`.
+#[inline(always)]
+pub(super) fn ack(port: u16, counter: Counter, step: Step) -> Step {
+    counters::count_at(port, counter);
+    step
+}
+
+/// Logs a SYN that asked for Fast Open.
+#[cfg(feature = "trace")]
+#[inline(always)]
+fn trace(ctx: &impl EbpfContext, context: &SynContext) {
+    if context.syn.asks_for_fast_open() {
+        aya_log_ebpf::info!(
+            ctx,
+            "SYN to port {} with {} bytes of data: {}",
+            context.syn.destination_port(),
+            context.syn.data_len,
+            context.outcome().name()
+        );
+    }
+}

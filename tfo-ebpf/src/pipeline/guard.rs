@@ -1,0 +1,55 @@
+//! Step: the guard's decision about a SYN.
+
+use aya_ebpf::programs::XdpContext;
+use tfo_common::{
+    context::SynContext,
+    guard::{GuardAction, GuardMode, decision::Situation},
+};
+
+use super::{Step, classify::classify_in_full, tail_call::TailCall};
+use crate::{
+    kernel::{barrier::barrier_var, clock},
+    maps::guard::{self, GuardScratch, Port},
+};
+
+/// `true` if the SYN's port has a guard.
+#[inline(always)]
+pub(super) fn applies<C: TailCall>(_: &C, context: &SynContext) -> bool {
+    C::ANSWERS
+        && guard::is_armed()
+        && Port::of(context.syn.destination_port())
+            .is_some_and(|port| !matches!(port.rule().mode(), GuardMode::Off))
+}
+
+/// Classifies the SYN and decides. `Transmit`: the SYN is to be challenged.
+#[inline(always)]
+pub(super) fn guard(ctx: &XdpContext, context: &mut SynContext, scratch: GuardScratch) -> Step {
+    let syn = &context.syn;
+    context.classification = classify_in_full(ctx, syn, scratch);
+    let (Some(port), Some(head)) = (Port::of(syn.destination_port()), guard::head()) else {
+        return Step::Continue;
+    };
+    // Slot 0: a source keeps its buckets while time slots go by.
+    let Some(secret) = guard::secret(0) else {
+        return Step::Continue;
+    };
+    let now = clock::now();
+    let decision = Situation {
+        rule: &port.rule(),
+        state: port.state(),
+        head: &head,
+        listener: scratch.listener(),
+        classification: context.classification,
+        addresses: &syn.addresses,
+        now,
+    }
+    .decide(|bucket, rate| guard::take(&secret, &syn.addresses, bucket, rate, now))
+    // The verifier then goes on once, not once for each decision.
+    .barrier_var(|word| barrier_var(word, syn.sequence.into()));
+    context.guard = decision;
+    match decision.action() {
+        GuardAction::None | GuardAction::Proven | GuardAction::Unfit => Step::Continue,
+        GuardAction::Challenged => Step::Transmit,
+        GuardAction::Capped | GuardAction::Martian => Step::Drop,
+    }
+}

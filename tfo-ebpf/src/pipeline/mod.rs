@@ -1,0 +1,118 @@
+//! The path of a SYN, on one page. Each program is a function here; each step is a file.
+//!
+//! ```text
+//! ingress    parse -> tail call to guard, to policy, or: classify -> finish
+//! guard      classify -> decide -> tail call to challenge, to policy, or: finish
+//! challenge  the frame becomes a SYN-ACK -> finish
+//! policy     classify, if nobody did -> verdict, rewrite -> finish
+//! ack        the answer to a challenge opens a connection, in traffic control
+//! ```
+//!
+//! A SYN is classified once and counted once, whatever programs it passes: [`SynContext`] carries the results, and
+//! [`finish`] alone counts and reports. In one program the steps would be too much for the verifier and the stack, and
+//! every SYN with an option would cost 25 ns more; a host without guard and policy pays for one load each.
+
+mod ack;
+mod challenge;
+mod classify;
+mod finish;
+mod guard;
+mod policy;
+mod tail_call;
+
+pub(crate) use ack::ack;
+
+use aya_ebpf::{EbpfContext, programs::XdpContext};
+use tfo_common::{
+    context::SynContext,
+    guard::{Decision, GuardAction},
+    wire::{NotSyn, syn},
+};
+
+use self::{
+    finish::finish,
+    tail_call::{Program, TailCall},
+};
+use crate::{
+    maps::{guard::GuardScratch, syn_context},
+    packet::{
+        read::{Packet, PacketFrame},
+        write::WritePacket,
+    },
+};
+
+/// The result of a step, and of a program.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The next step decides.
+    Continue,
+    /// The frame goes on to the kernel.
+    Pass,
+    /// The frame is dropped.
+    Drop,
+    /// The frame leaves by the interface that it came from.
+    Transmit,
+}
+
+/// The first program. No failure here costs a frame.
+#[inline(always)]
+pub(crate) fn ingress(ctx: &(impl EbpfContext + Packet + TailCall)) -> Step {
+    ctx.pull();
+    let syn = match syn::parse_behind(&PacketFrame::new(ctx), ctx.link()) {
+        Ok(syn) => syn,
+        Err(NotSyn::Unparsed) => return finish::unparsed(),
+        Err(NotSyn::Other) => return Step::Pass,
+    };
+    let mut context = SynContext::new(syn);
+    if guard::applies(ctx, &context) && syn_context::save(&context) {
+        ctx.tail_call(Program::Guard); // returns only if that program is missing
+    }
+    if policy::applies(&context) && syn_context::save(&context) {
+        ctx.tail_call(Program::Policy); // returns only if that program is missing
+    }
+    context.classification = classify::classify(ctx, &context.syn);
+    finish(ctx, &context, Step::Pass)
+}
+
+/// The program of a port with a guard.
+#[inline(always)]
+pub(crate) fn guard(ctx: &XdpContext) -> Step {
+    let (Some(context), Some(scratch)) = (syn_context::saved(), GuardScratch::get()) else {
+        return Step::Pass;
+    };
+    match guard::guard(ctx, context, scratch) {
+        Step::Transmit => {
+            ctx.tail_call(Program::Challenge); // returns only if that program is missing
+            context.guard = Decision::new(GuardAction::None, context.guard.switched_on());
+        }
+        Step::Drop => return finish(ctx, context, Step::Drop),
+        Step::Continue | Step::Pass => {}
+    }
+    if policy::applies(context) {
+        ctx.tail_call(Program::Policy); // returns only if that program is missing
+    }
+    finish(ctx, context, Step::Pass)
+}
+
+/// The program that answers a SYN with a challenge.
+#[inline(always)]
+pub(crate) fn challenge(ctx: &XdpContext) -> Step {
+    let (Some(context), Some(scratch)) = (syn_context::saved(), GuardScratch::get()) else {
+        return Step::Pass;
+    };
+    let step = challenge::challenge(ctx, context, scratch);
+    finish(ctx, context, step)
+}
+
+/// The program of a namespace with a policy.
+#[inline(always)]
+pub(crate) fn policy(ctx: &(impl EbpfContext + WritePacket)) -> Step {
+    let Some(context) = syn_context::saved() else {
+        return Step::Pass;
+    };
+    if !context.classification.is_done() {
+        context.classification = classify::classify_in_full(ctx, &context.syn, ());
+    }
+    let step = policy::policy(ctx, context);
+    finish(ctx, context, step)
+}

@@ -1,0 +1,288 @@
+//! The data path in the kernel: attached programs, keys and drift.
+
+use tfo_common::counters::Counter;
+
+use super::{finding::Finding, interfaces::OurProgram};
+use crate::{
+    datapath::{DatapathError, Namespace, NamespaceError},
+    kernel::sysctl,
+    model::{AttachMode, Fingerprint, KeyPair},
+};
+
+const CHECK: &str = "attached";
+
+/// Facts about the data path of the namespace.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DataPathFacts {
+    interfaces: Vec<AttachedProgram>,
+    /// Programs of other layout versions: the version, and the interface's index.
+    other_layouts: Vec<(String, u32)>,
+    keys: Option<KeyFingerprints>,
+    /// Counters with lasting drift, and the difference.
+    drift: Vec<(Counter, i64)>,
+    /// Why parts could not be read.
+    unread: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct AttachedProgram {
+    index: u32,
+    /// `None` where the interface no longer exists.
+    name: Option<String>,
+    program_id: u32,
+    /// `None` where the program was detached.
+    mode: Option<AttachMode>,
+}
+
+/// Fingerprints of the kernel's keys and of those that the data path accepts.
+#[derive(Clone, Debug)]
+struct KeyFingerprints {
+    kernel: Vec<Fingerprint>,
+    data_path: Vec<Fingerprint>,
+}
+
+impl DataPathFacts {
+    pub(super) async fn read(privileged: bool) -> Self {
+        let mut facts = Self::default();
+        if !privileged {
+            facts
+                .unread
+                .push("seeing what is attached takes privileges".into());
+            return facts;
+        }
+        if let Err(error) = facts.read_namespace().await {
+            facts.unread.push(error.to_string());
+        }
+        facts
+    }
+
+    async fn read_namespace(&mut self) -> Result<(), NamespaceError> {
+        let namespace = Namespace::current()?;
+        self.other_layouts = namespace.other_layouts()?;
+        for interface in namespace.interfaces().await? {
+            self.interfaces.push(AttachedProgram {
+                index: interface.index,
+                program_id: interface.program_id,
+                mode: interface.mode,
+                name: interface.name,
+            });
+        }
+        if self.interfaces.is_empty() {
+            return Ok(());
+        }
+        match KeyFingerprints::read(&namespace) {
+            Ok(keys) => self.keys = keys,
+            Err(error) => self.unread.push(error.to_string()),
+        }
+        let (drift, lasting) = namespace.lasting_drift().await?;
+        let all = Counter::MIRRORED.into_iter().zip(drift.drift());
+        self.drift = all
+            .filter(|(counter, _)| lasting.contains(counter))
+            .collect();
+        Ok(())
+    }
+
+    /// The program on the interface with this index.
+    pub(super) fn on(&self, index: u32) -> Option<OurProgram> {
+        let found = self.interfaces.iter().find(|each| each.index == index)?;
+        Some(OurProgram {
+            program_id: found.program_id,
+            mode: found.mode,
+        })
+    }
+
+    pub(super) fn judge(&self) -> Vec<Finding> {
+        let mut findings: Vec<_> = self
+            .unread
+            .iter()
+            .map(|why| Finding::unknown(CHECK, why))
+            .collect();
+        findings.extend(self.other_layouts.iter().map(|(layout, index)| {
+            let found = format!(
+                "the interface with index {index} has a program of layout {layout}, whose counters this tfo does not read"
+            );
+            Finding::problem("other version", found)
+                .remedy("tfo attach IFACE, which replaces it; or tfo detach --all")
+        }));
+        if self.interfaces.is_empty() {
+            if self.unread.is_empty() {
+                let found = "tfo is not attached to any interface here";
+                findings.push(Finding::note(CHECK, found).remedy("tfo attach IFACE"));
+            }
+            return findings;
+        }
+        findings.extend(self.interfaces.iter().map(AttachedProgram::judge));
+        findings.extend(self.keys.as_ref().and_then(KeyFingerprints::judge));
+        findings.push(self.drift());
+        findings
+    }
+
+    fn drift(&self) -> Finding {
+        const CHECK: &str = "drift";
+        if self.drift.is_empty() {
+            return Finding::ok(CHECK, "tfo counted what the kernel counted");
+        }
+        let figures = self
+            .drift
+            .iter()
+            .map(|(counter, by)| format!("{} {by:+}", counter.name()));
+        let found = format!(
+            "tfo's counters less the kernel's: {}",
+            figures.collect::<Vec<_>>().join(", ")
+        );
+        Finding::warning(CHECK, found).remedy(
+            "attach to every interface that clients arrive at, and make sure that nothing behind tfo drops SYNs; \
+             `tfo detach` and `tfo attach` restart the comparison",
+        )
+    }
+}
+
+impl AttachedProgram {
+    fn judge(&self) -> Finding {
+        match (&self.name, self.mode) {
+            (Some(name), Some(mode)) => {
+                let found = format!("program {} in {mode} mode", self.program_id);
+                Finding::ok(CHECK, found).of(name)
+            }
+            (Some(name), None) => {
+                let found = "another program detached it: nothing is counted";
+                Finding::problem(CHECK, found)
+                    .remedy(format!("tfo attach {name}"))
+                    .of(name)
+            }
+            (None, _) => {
+                let found = format!(
+                    "interface {} is gone, and its counters are still pinned",
+                    self.index
+                );
+                Finding::warning("stale pins", found)
+                    .remedy("tfo detach --all, then attach again to the interfaces to keep")
+            }
+        }
+    }
+}
+
+impl KeyFingerprints {
+    /// `None` where the kernel's keys cannot be read, which is a finding of its own.
+    fn read(namespace: &Namespace) -> Result<Option<Self>, DatapathError> {
+        let (Some(accepted), Ok(kernel)) = (namespace.keys().accepted()?, sysctl::key()) else {
+            return Ok(None);
+        };
+        let of_pair = |pair: &KeyPair| pair.keys().map(|key| Fingerprint::of(&key)).collect();
+        Ok(Some(Self {
+            kernel: kernel.as_ref().map_or(Vec::new(), of_pair),
+            data_path: accepted.keys().iter().map(Fingerprint::of).collect(),
+        }))
+    }
+
+    /// The data path must accept every key of the kernel. It may accept more during a rotation.
+    fn judge(&self) -> Option<Finding> {
+        const CHECK: &str = "keys of the data path";
+        let missing: Vec<_> = self
+            .kernel
+            .iter()
+            .filter(|key| !self.data_path.contains(key))
+            .collect();
+        if self.kernel.is_empty() {
+            return None;
+        }
+        if missing.is_empty() {
+            return Some(Finding::ok(CHECK, "the keys of the kernel are among them"));
+        }
+        let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+        let found = format!(
+            "the kernel has keys that the data path does not accept ({}): someone else changed net.ipv4.tcp_fastopen_key",
+            missing.join(", ")
+        );
+        Some(Finding::warning(CHECK, found).remedy("tfo keys import"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tfo_common::fastopen::Key;
+
+    use super::*;
+    use crate::doctor::{
+        Verdict::{self, Note, Ok as Fine, Problem, Unknown, Warning},
+        finding::testing::expect,
+    };
+
+    fn fingerprints(numbers: &[u32]) -> Vec<Fingerprint> {
+        let key = |number: &u32| Fingerprint::of(&Key::from_groups([*number; 4]));
+        numbers.iter().map(key).collect()
+    }
+
+    fn with(change: impl FnOnce(&mut DataPathFacts)) -> Vec<Finding> {
+        let mut facts = DataPathFacts {
+            interfaces: vec![AttachedProgram {
+                index: 2,
+                name: Some("eth0".into()),
+                program_id: 7,
+                mode: Some(AttachMode::Native),
+            }],
+            keys: Some(KeyFingerprints {
+                kernel: fingerprints(&[1, 2]),
+                // A staged key.
+                data_path: fingerprints(&[1, 2, 3]),
+            }),
+            ..DataPathFacts::default()
+        };
+        change(&mut facts);
+        facts.judge()
+    }
+
+    #[test]
+    fn what_runs_is_fine() {
+        let findings = with(|_| ());
+        assert!(
+            findings.iter().all(|each| each.verdict == Verdict::Ok),
+            "{findings:?}"
+        );
+        expect(&findings, CHECK, Fine, "program 7 in native mode");
+    }
+
+    #[test]
+    fn what_is_lost_is_named() {
+        expect(
+            &with(|facts| facts.interfaces.clear()),
+            CHECK,
+            Note,
+            "not attached",
+        );
+        let lost = with(|facts| facts.interfaces[0].mode = None);
+        expect(&lost, CHECK, Problem, "detached");
+        let gone = with(|facts| facts.interfaces[0].name = None);
+        expect(&gone, "stale pins", Warning, "interface 2 is gone");
+        let old = with(|facts| facts.other_layouts.push(("v0".into(), 2)));
+        expect(&old, "other version", Problem, "layout v0");
+        let unread = with(|facts| {
+            facts.interfaces.clear();
+            facts.unread.push("takes privileges".into());
+        });
+        expect(&unread, CHECK, Unknown, "privileges");
+    }
+
+    #[test]
+    fn keys_that_the_data_path_lacks_are_named_by_fingerprint() {
+        let findings = with(|facts| {
+            facts.keys = Some(KeyFingerprints {
+                kernel: fingerprints(&[1, 4]),
+                data_path: fingerprints(&[1, 2]),
+            });
+        });
+        let [four] = fingerprints(&[4]).try_into().unwrap();
+        expect(
+            &findings,
+            "keys of the data path",
+            Warning,
+            &format!("({four})"),
+        );
+    }
+
+    #[test]
+    fn drift_comes_with_its_figures() {
+        let findings = with(|facts| facts.drift = vec![(Counter::Passive, -3)]);
+        expect(&findings, "drift", Warning, "TCPFastOpenPassive -3");
+    }
+}

@@ -1,0 +1,323 @@
+//! Reads and transactions on a farm's keys in etcd.
+
+use std::{fmt::Display, time::Duration};
+
+use etcd_client::{
+    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, Identity,
+    ResponseHeader, TlsOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+};
+use serde::Serialize;
+
+use super::{
+    error::{TIMEOUT, explain, limited, text},
+    lease::{LEASE_TIME, Lease},
+    snapshot::{Candidate, FarmSnapshot, HostRecord, Request, Versioned, parse},
+};
+use crate::farm::{
+    config::{FarmConfig, read_pem},
+    error::FarmError,
+};
+
+/// Keys per range request: etcd limits the size of an answer.
+const PAGE: i64 = 1000;
+/// HTTP/2 keep-alive: the interval of pings, and how long their answer may take.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A connection to etcd, for the keys of one farm.
+#[derive(Clone)]
+pub(in crate::farm) struct Store {
+    client: Client,
+    prefix: String,
+    /// For error messages.
+    endpoints: String,
+    /// For error messages.
+    user: Option<String>,
+}
+
+impl Store {
+    /// Connects and authenticates.
+    pub(in crate::farm) async fn connect(config: &FarmConfig) -> Result<Self, FarmError> {
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(TIMEOUT)
+            .with_keep_alive(KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT)
+            .with_keep_alive_while_idle(true)
+            .with_require_leader(true);
+        if let (Some((user, _)), Some(password)) = (&config.user, config.password()?) {
+            options = options.with_user(user, password.as_str());
+        }
+        let mut tls = TlsOptions::new();
+        if let Some(ca) = &config.ca {
+            tls = tls.ca_certificate(Certificate::from_pem(read_pem(ca)?));
+        }
+        if let (Some((certificate, _)), Some(key)) = (&config.certificate, config.key()?) {
+            tls = tls.identity(Identity::from_pem(read_pem(certificate)?, &*key));
+        }
+        if config.endpoints.iter().any(|it| it.starts_with("https:")) {
+            options = options.with_tls(tls);
+        }
+        let endpoints = config.endpoints.join(", ");
+        let user = config.user.as_ref().map(|(user, _)| user.clone());
+        let explain = |error| explain(&endpoints, user.as_deref(), &config.prefix, error);
+        let client = Client::connect(&config.endpoints, Some(options));
+        let client = limited(client).await.map_err(explain)?;
+        Ok(Self {
+            client,
+            prefix: config.prefix.clone(),
+            endpoints,
+            user,
+        })
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn error(&self, error: impl Display) -> FarmError {
+        explain(&self.endpoints, self.user.as_deref(), &self.prefix, error)
+    }
+
+    /// Reads all keys of the farm, at one revision.
+    pub(in crate::farm) async fn read(&mut self) -> Result<FarmSnapshot, FarmError> {
+        let mut snapshot = FarmSnapshot::default();
+        let mut from = self.prefix.clone().into_bytes();
+        // The prefix ends in a slash, so its successor ends in the byte after that.
+        let mut end = from.clone();
+        end.pop();
+        end.push(b'/' + 1);
+        loop {
+            // Revision 0 asks for the newest; later pages are of the same one.
+            let page = GetOptions::new()
+                .with_range(end.as_slice())
+                .with_limit(PAGE)
+                .with_revision(snapshot.revision);
+            let answer = limited(self.client.get(from, Some(page))).await;
+            let answer = answer.map_err(|error| self.error(error))?;
+            if snapshot.revision == 0 {
+                snapshot.revision = answer.header().map_or(0, ResponseHeader::revision);
+            }
+            for pair in answer.kvs() {
+                snapshot.put(&self.prefix, pair);
+            }
+            match answer.kvs().last() {
+                Some(last) if answer.more() => from = [last.key(), &[0]].concat(),
+                _ => break,
+            }
+        }
+        snapshot.candidates.sort_by_key(|it| it.revision);
+        Ok(snapshot)
+    }
+
+    /// Reads the document. Gives the revision of the read, too.
+    pub(in crate::farm) async fn document(
+        &mut self,
+    ) -> Result<(i64, Option<Versioned<Vec<u8>>>), FarmError> {
+        let answer = limited(self.client.get(self.key("document"), None)).await;
+        let answer = answer.map_err(|error| self.error(error))?;
+        let revision = answer.header().map_or(0, ResponseHeader::revision);
+        let document = answer.kvs().first().map(|pair| Versioned {
+            value: pair.value().to_vec(),
+            revision: pair.mod_revision(),
+        });
+        Ok((revision, document))
+    }
+
+    /// Watches a key from `revision` on; all keys of the farm where `name` is empty.
+    pub(in crate::farm) async fn watch(
+        &mut self,
+        name: &str,
+        revision: i64,
+    ) -> Result<WatchStream, FarmError> {
+        let mut options = WatchOptions::new().with_start_revision(revision);
+        if name.is_empty() {
+            options = options.with_prefix();
+        }
+        let key = self.key(name);
+        let watch = limited(self.client.watch(key, Some(options))).await;
+        Ok(watch.map_err(|error| self.error(error))?.1)
+    }
+
+    /// Reads a host's record.
+    pub(in crate::farm) async fn record(
+        &mut self,
+        host: &str,
+    ) -> Result<Option<Versioned<HostRecord>>, FarmError> {
+        let key = self.key(&format!("hosts/{host}"));
+        let answer = limited(self.client.get(key, None)).await;
+        let answer = answer.map_err(|error| self.error(error))?;
+        Ok(answer.kvs().first().and_then(parse))
+    }
+
+    /// Writes a host's record if its revision is still `revision` (0 where there was none). Gives the revision of
+    /// the new record; `None` where the record changed.
+    pub(in crate::farm) async fn put_record(
+        &mut self,
+        host: &str,
+        record: &HostRecord,
+        revision: i64,
+    ) -> Result<Option<i64>, FarmError> {
+        let key = self.key(&format!("hosts/{host}"));
+        let same = Compare::mod_revision(key.as_str(), CompareOp::Equal, revision);
+        let put = [
+            TxnOp::put(key, json(record), None),
+            TxnOp::delete(self.key(&format!("left/{host}")), None),
+        ];
+        self.commit(vec![same], put.to_vec()).await
+    }
+
+    /// Commits `then` if all of `when` hold. Gives the revision of the commit; `None` where one does not hold.
+    async fn commit(
+        &mut self,
+        when: Vec<Compare>,
+        then: Vec<TxnOp>,
+    ) -> Result<Option<i64>, FarmError> {
+        let change = Txn::new().when(when).and_then(then);
+        let answer = limited(self.client.txn(change)).await;
+        let answer = answer.map_err(|error| self.error(error))?;
+        let revision = answer.header().map_or(0, ResponseHeader::revision);
+        Ok(answer.succeeded().then_some(revision))
+    }
+
+    /// Writes the first document; with `replace`, in place of any other. `false` where there is one.
+    pub(in crate::farm) async fn create_document(
+        &mut self,
+        text: &str,
+        replace: bool,
+    ) -> Result<bool, FarmError> {
+        let key = self.key("document");
+        let none = Compare::create_revision(key.as_str(), CompareOp::Equal, 0);
+        let when = if replace { Vec::new() } else { vec![none] };
+        let put = TxnOp::put(key, text, None);
+        Ok(self.commit(when, vec![put]).await?.is_some())
+    }
+
+    /// As the leader, writes the next document if `preconditions` hold and the request that it fulfils, of the
+    /// revision `fulfils`, is still the same. `false` where something changed.
+    pub(in crate::farm) async fn advance(
+        &mut self,
+        text: &str,
+        preconditions: &Preconditions<'_>,
+        fulfils: Option<i64>,
+    ) -> Result<bool, FarmError> {
+        let mut when = self.compares(preconditions);
+        let mut then = vec![TxnOp::put(self.key("document"), text, None)];
+        if let Some(revision) = fulfils {
+            let key = self.key("request");
+            when.push(Compare::mod_revision(
+                key.as_str(),
+                CompareOp::Equal,
+                revision,
+            ));
+            then.push(TxnOp::delete(key, None));
+        }
+        Ok(self.commit(when, then).await?.is_some())
+    }
+
+    /// As the leader, removes a host from the members, if its record did not change. `false` where it did.
+    pub(in crate::farm) async fn leave_behind(
+        &mut self,
+        host: &str,
+        record: &Versioned<HostRecord>,
+        preconditions: &Preconditions<'_>,
+    ) -> Result<bool, FarmError> {
+        let key = self.key(&format!("hosts/{host}"));
+        let mut when = self.compares(preconditions);
+        when.push(Compare::mod_revision(
+            key.as_str(),
+            CompareOp::Equal,
+            record.revision,
+        ));
+        let then = vec![
+            TxnOp::delete(key, None),
+            TxnOp::put(self.key(&format!("left/{host}")), json(&record.value), None),
+        ];
+        Ok(self.commit(when, then).await?.is_some())
+    }
+
+    fn compares(&self, preconditions: &Preconditions<'_>) -> Vec<Compare> {
+        let document = self.key("document");
+        vec![
+            Compare::mod_revision(document, CompareOp::Equal, preconditions.document),
+            Compare::create_revision(preconditions.leader_key, CompareOp::Greater, 0),
+        ]
+    }
+
+    /// Removes a host, so that no rotation waits for it. `false` where there is none of that name.
+    pub(in crate::farm) async fn forget(&mut self, host: &str) -> Result<bool, FarmError> {
+        let [member, left] = ["hosts", "left"].map(|it| self.key(&format!("{it}/{host}")));
+        let delete = [member, left].map(|key| TxnOp::delete(key, None));
+        let change = limited(self.client.txn(Txn::new().and_then(delete.to_vec()))).await;
+        let change = change.map_err(|error| self.error(error))?;
+        let deleted = change.op_responses().into_iter().map(|it| match it {
+            TxnOpResponse::Delete(it) => it.deleted(),
+            _ => 0,
+        });
+        Ok(deleted.sum::<i64>() > 0)
+    }
+
+    /// Leaves a request for the leader.
+    pub(in crate::farm) async fn request(&mut self, request: Request) -> Result<i64, FarmError> {
+        let put = limited(self.client.put(self.key("request"), json(&request), None)).await;
+        let put = put.map_err(|error| self.error(error))?;
+        Ok(put.header().map_or(0, ResponseHeader::revision))
+    }
+
+    /// Grants a lease and opens its keep-alive stream.
+    pub(in crate::farm) async fn lease(&mut self) -> Result<Lease, FarmError> {
+        let granted = self
+            .client
+            .lease_grant(LEASE_TIME.as_secs().cast_signed(), None);
+        let granted = limited(granted).await.map_err(|error| self.error(error))?;
+        let id = granted.id();
+        let kept = limited(self.client.lease_keep_alive(id)).await;
+        let (keeper, answers) = kept.map_err(|error| self.error(error))?;
+        Ok(Lease::new(id, keeper, answers))
+    }
+
+    /// Whether a lease has not expired.
+    pub(in crate::farm) async fn is_lease_alive(&mut self, lease: i64) -> Result<bool, FarmError> {
+        let left = limited(self.client.lease_time_to_live(lease, None)).await;
+        let left = left.map_err(|error| self.error(error))?;
+        Ok(left.ttl() > 0)
+    }
+
+    /// Revokes a lease of an earlier session.
+    pub(in crate::farm) async fn revoke_lease(&mut self, id: i64) {
+        // It may have expired.
+        let _ = limited(self.client.lease_revoke(id)).await;
+    }
+
+    /// Waits until this host is elected. Gives the key that exists for as long as it leads.
+    pub(in crate::farm) async fn campaign(
+        mut self,
+        candidate: Candidate,
+        lease: i64,
+    ) -> Result<Vec<u8>, FarmError> {
+        let name = self.key("election");
+        let won = self.client.campaign(name, json(&candidate), lease).await;
+        let won = won.map_err(|error| self.error(text(&error)))?;
+        let key = won.leader().map(|leader| leader.key().to_vec());
+        key.ok_or_else(|| self.error("an election without a winner"))
+    }
+
+    /// The message that a stream gave, or why there is none.
+    pub(in crate::farm) fn next_message<T>(
+        &self,
+        message: Result<Option<T>, Error>,
+    ) -> Result<T, FarmError> {
+        let message = message.map_err(|error| self.error(text(&error)))?;
+        message.ok_or_else(|| self.error("it closed the connection"))
+    }
+}
+
+/// Conditions that must still hold when a leader's write reaches etcd.
+pub(in crate::farm) struct Preconditions<'a> {
+    /// The revision of the document.
+    pub(in crate::farm) document: i64,
+    /// The key that exists for as long as this host leads.
+    pub(in crate::farm) leader_key: &'a [u8],
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("strings and numbers are JSON")
+}

@@ -1,0 +1,82 @@
+//! `/healthz`: the errors in the facts of all namespaces.
+
+use std::fmt::{self, Write as _};
+
+use super::facts::NamespaceFacts;
+
+/// Whether no namespace has an error.
+///
+/// # Errors
+///
+/// One line for each error: a part that cannot be read, an interface without the program, keys that could not be
+/// changed, a policy or a guard that was refused, a farm that cannot be followed.
+pub fn health(namespaces: &[NamespaceFacts]) -> Result<(), String> {
+    let mut errors = String::new();
+    for facts in namespaces {
+        let place = match facts.target.netns.as_str() {
+            "" => String::new(),
+            name => format!("netns {name}: "),
+        };
+        let mut line = |text: fmt::Arguments<'_>| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(errors, "{place}{text}");
+        };
+        for (part, error) in &facts.errors {
+            line(format_args!("{part}: {error}"));
+        }
+        for interface in facts.interfaces.iter().filter(|it| it.mode.is_none()) {
+            line(format_args!(
+                "{0}: not attached: `tfo attach {0}`",
+                interface.name
+            ));
+        }
+        if let Some(error) = facts.keys.as_ref().and_then(|it| it.last_error.as_ref()) {
+            line(format_args!("keys: {error}"));
+        }
+        if let Some(error) = &facts.policy_refused {
+            line(format_args!("policy not in force: {error}"));
+        }
+        if let Some(error) = &facts.guard_refused {
+            line(format_args!("guard not in force: {error}"));
+        }
+        if let Some(error) = facts.farm.as_ref().and_then(|it| it.error.as_ref()) {
+            line(format_args!("farm: {error}"));
+        }
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::KeyReport;
+
+    #[test]
+    fn health_names_what_is_wrong() {
+        let well = NamespaceFacts::default();
+        assert_eq!(health(std::slice::from_ref(&well)), Ok(()));
+        let mut ill = NamespaceFacts::default();
+        ill.target.netns = "blue".to_owned();
+        ill.target.interfaces = vec!["eth0".to_owned()];
+        ill.add_missing();
+        ill.errors.insert("memory", "no".to_owned());
+        ill.keys = Some(KeyReport {
+            last_error: Some("sysctl is read-only".to_owned()),
+            ..KeyReport::default()
+        });
+        ill.policy_refused = Some("no".to_owned());
+        ill.guard_refused = Some("no".to_owned());
+        assert_eq!(
+            health(&[well, ill]).unwrap_err(),
+            "netns blue: memory: no\n\
+             netns blue: eth0: not attached: `tfo attach eth0`\n\
+             netns blue: keys: sysctl is read-only\n\
+             netns blue: policy not in force: no\n\
+             netns blue: guard not in force: no\n"
+        );
+    }
+}

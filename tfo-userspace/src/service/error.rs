@@ -1,0 +1,60 @@
+//! Why the service, or its control of one namespace, did not start.
+
+use std::io;
+
+use crate::{
+    config::ConfigError,
+    datapath::{AttachError, ControllerError, NamespaceError},
+    kernel::netns::NetnsError,
+    metrics::ListenError,
+};
+
+/// Why a namespace is not under control yet.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The thread cannot enter the namespace.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The data path was attached to no interface.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// Another controller has the namespace.
+    #[error(transparent)]
+    Control(#[from] ControllerError),
+    /// The namespace's pins or keys cannot be read.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// Two names in the configuration are of one namespace.
+    #[error(
+        "network namespace {name} is the same as {other}: put all interfaces under one of the names"
+    )]
+    SameNamespace {
+        /// The name that was refused.
+        name: String,
+        /// The name that is already under control.
+        other: String,
+    },
+    /// The namespace's thread ended.
+    #[error("the thread of network namespace {0} ended")]
+    Thread(String),
+}
+
+/// Why the service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The configuration was refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] ListenError),
+    /// Signal handlers cannot be installed.
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// No namespace could be controlled; the first error.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}

@@ -1,0 +1,182 @@
+//! The guard of a namespace: puts the configured one in force, renews a secret in each time slot, and logs when ports
+//! become guarded.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
+
+use tfo_common::counters::Counter;
+use tracing::{error, info, warn};
+
+use crate::{
+    config::NamespaceConfig,
+    datapath::{DatapathError, GuardChange, GuardError, Namespace, Snapshot, Unguarded},
+    guard::{Switch, changes},
+    model::{Guard, PortState},
+};
+
+/// Monitors the guard of a namespace.
+#[derive(Default)]
+pub(super) struct GuardMonitor {
+    /// Why the configured guard is not in force.
+    refused: Option<String>,
+    /// The interfaces without the guard that were logged last.
+    unguarded: Vec<Unguarded>,
+    /// The time slot in which a secret was last renewed.
+    slot: Option<u64>,
+    /// The states of all ports with a rule, at the last tick.
+    ports: BTreeMap<u16, PortState>,
+    /// The count of challenged SYNs when each port was last not guarded.
+    challenged: BTreeMap<u16, u64>,
+    /// The error of the last tick, which was logged.
+    last_error: Option<String>,
+}
+
+impl GuardMonitor {
+    /// Why the configured guard is not in force.
+    pub(super) fn refused(&self) -> Option<String> {
+        self.refused.clone()
+    }
+
+    /// Puts the configured guard in force, if there is one. After a failure the previous one stays.
+    pub(super) async fn apply(&mut self, namespace: &Namespace, config: &NamespaceConfig) {
+        let Some(guard) = &config.guard else {
+            self.refused = None;
+            return;
+        };
+        self.refused = match change(namespace, Some(guard)).await {
+            Ok((changed, unguarded)) => {
+                if changed {
+                    let rules = guard.rules().count();
+                    let noun = if rules == 1 { "rule" } else { "rules" };
+                    info!("guard: {rules} {noun} in force");
+                }
+                if unguarded != self.unguarded {
+                    for each in &unguarded {
+                        warn!("not guarded: {each}");
+                    }
+                    self.unguarded = unguarded;
+                }
+                None
+            }
+            Err(error) => {
+                error!("guard: {error}");
+                Some(error.to_string())
+            }
+        };
+    }
+
+    /// Clears the guard in force, after its section was removed from the configuration.
+    pub(super) async fn clear(&mut self, namespace: &Namespace) {
+        self.unguarded.clear();
+        match change(namespace, None).await {
+            Ok((true, _)) => info!("guard: cleared"),
+            Ok((false, _)) => {}
+            Err(error) => error!("guard: {error}"),
+        }
+    }
+
+    /// Renews a secret where a time slot began, and logs changes of ports, whoever set the guard. To be called about
+    /// twice a second.
+    pub(super) fn tick(&mut self, namespace: &Namespace) {
+        let error = self.check(namespace).err().map(|error| error.to_string());
+        if let Some(text) = error.as_ref().filter(|_| error != self.last_error) {
+            error!("guard: {text}");
+        }
+        self.last_error = error;
+    }
+
+    fn check(&mut self, namespace: &Namespace) -> Result<(), DatapathError> {
+        let state = namespace.guard().state()?;
+        let slot = state.as_ref().map(|state| state.slot);
+        if slot.is_some() && slot != self.slot {
+            namespace.guard().refresh()?;
+        }
+        self.slot = slot;
+        let ports = state.map(|state| state.ports).unwrap_or_default();
+        if ports.len() != self.ports.len() || !ports.iter().all(|port| self.is_unchanged(port)) {
+            self.update(ports, &namespace.counters()?);
+        }
+        Ok(())
+    }
+
+    /// Whether the port has had no transition since the last tick.
+    fn is_unchanged(&self, port: &PortState) -> bool {
+        let seen = self.ports.get(&port.port);
+        seen.is_some_and(|seen| (seen.on, seen.switches) == (port.on, port.switches))
+    }
+
+    /// Logs the transitions and records the new states.
+    fn update(&mut self, ports: Vec<PortState>, counters: &Snapshot) {
+        let now = ports.iter().map(|port| port.port);
+        let ruled: BTreeSet<_> = self.ports.keys().copied().chain(now).collect();
+        let total = |port| challenged(port, &ruled, counters);
+        for (port, switch) in changes(&self.ports, &ports) {
+            let text = switch.text(&port);
+            if switch == Switch::On {
+                info!("guard: {text}");
+                continue;
+            }
+            let total = total(port.port);
+            let before = self.challenged.insert(port.port, total);
+            // The counters may have restarted at 0.
+            let since = total.checked_sub(before.unwrap_or_default());
+            let since = since.map(|since| format!("; {since} SYNs were challenged"));
+            info!("guard: {text}{}", since.unwrap_or_default());
+        }
+        let before = mem::take(&mut self.challenged);
+        let of = |port: &PortState| {
+            let before = before.get(&port.port).filter(|_| port.on).copied();
+            (port.port, before.unwrap_or_else(|| total(port.port)))
+        };
+        self.challenged = ports.iter().map(of).collect();
+        self.ports = ports.into_iter().map(|port| (port.port, port)).collect();
+    }
+}
+
+/// SYNs challenged under a port's rule. Port 0 is the default rule, which applies to all ports not in `ruled`.
+fn challenged(port: u16, ruled: &BTreeSet<u16>, counters: &Snapshot) -> u64 {
+    let count = Counter::GuardChallenged;
+    if port != 0 {
+        return counters.ports.get(&port).map_or(0, |it| it.get(count));
+    }
+    let others = counters.ports.iter();
+    let others = others.filter(|(port, _)| !ruled.contains(port));
+    counters.other.get(count) + others.map(|(_, it)| it.get(count)).sum::<u64>()
+}
+
+/// Puts `guard` in force. Gives whether it differs from the previous one, and the interfaces that cannot have it.
+async fn change(
+    namespace: &Namespace,
+    guard: Option<&Guard>,
+) -> Result<(bool, Vec<Unguarded>), GuardError> {
+    let change = GuardChange::begin(namespace)?;
+    let differs = change.before.as_ref() != guard;
+    Ok((differs, change.apply(guard).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use tfo_common::counters::Counters;
+
+    use super::*;
+
+    #[test]
+    fn the_default_rule_has_what_no_other_has() {
+        let counters = |challenged| {
+            let mut counters = Counters::default();
+            counters.add(Counter::GuardChallenged, challenged);
+            counters
+        };
+        let snapshot = Snapshot {
+            ports: [(443, counters(1)), (80, counters(2))].into(),
+            other: counters(4),
+            ..Snapshot::default()
+        };
+        let ruled = [0, 443].into();
+        assert_eq!(challenged(443, &ruled, &snapshot), 1);
+        assert_eq!(challenged(8443, &ruled, &snapshot), 0);
+        assert_eq!(challenged(0, &ruled, &snapshot), 2 + 4);
+    }
+}

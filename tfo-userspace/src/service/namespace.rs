@@ -1,0 +1,284 @@
+//! The service of one network namespace: what is attached there, its rules and its keys. It runs in the namespace's own
+//! thread.
+
+use std::{collections::BTreeSet, future::pending, time::Duration};
+
+use tokio::runtime::Handle;
+use tracing::{error, info, warn};
+
+use super::{
+    attached::describe_attached, error::StartError, guard_monitor::GuardMonitor, keys::KeyService,
+    memory, policy,
+};
+use crate::{
+    config::NamespaceConfig,
+    datapath::{self, AttachError, Change, Ensured, Follower, Namespace, NamespaceError, Wanted},
+    farm::FarmReport,
+    kernel::link,
+    keys::KeyReport,
+};
+
+/// The interval at which keys and guard are checked.
+const TICK: Duration = Duration::from_millis(500);
+
+/// An event in a namespace.
+pub(super) enum Event {
+    /// The key source may have other keys.
+    Keys,
+    /// An interface changed, or rtnetlink failed.
+    Interface(Result<Change, NamespaceError>),
+}
+
+/// The service of one network namespace.
+pub(super) struct NamespaceService {
+    namespace: Namespace,
+    config: NamespaceConfig,
+    attached: BTreeSet<String>,
+    /// Configured interfaces that are not attached.
+    missing: BTreeSet<String>,
+    /// Follows interfaces; `None` before [`Self::begin`].
+    follower: Option<Follower>,
+    /// Whether an interface was attached before the service started.
+    taken_over: bool,
+    keys: KeyService,
+    /// Why the configured policy is not in force.
+    policy_refused: Option<String>,
+    guard: GuardMonitor,
+}
+
+impl NamespaceService {
+    /// `namespace` is the calling thread's. Nothing is attached yet.
+    pub(super) fn new(namespace: Namespace, config: NamespaceConfig, runtime: Handle) -> Self {
+        Self {
+            keys: KeyService::new(&config, runtime),
+            namespace,
+            config,
+            attached: BTreeSet::new(),
+            missing: BTreeSet::new(),
+            follower: None,
+            taken_over: false,
+            policy_refused: None,
+            guard: GuardMonitor::default(),
+        }
+    }
+
+    pub(super) const fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    pub(super) fn key_report(&self) -> KeyReport {
+        self.keys.report()
+    }
+
+    pub(super) fn farm_report(&self) -> Option<FarmReport> {
+        self.keys.farm_report()
+    }
+
+    /// Why the configured policy is not in force.
+    pub(super) fn policy_refused(&self) -> Option<String> {
+        self.policy_refused.clone()
+    }
+
+    /// Why the configured guard is not in force.
+    pub(super) fn guard_refused(&self) -> Option<String> {
+        self.guard.refused()
+    }
+
+    /// The attached interfaces.
+    pub(super) fn attached(&self) -> impl Iterator<Item = &str> {
+        self.attached.iter().map(String::as_str)
+    }
+
+    /// The configured interfaces that are not attached.
+    pub(super) fn missing(&self) -> impl Iterator<Item = &str> {
+        self.missing.iter().map(String::as_str)
+    }
+
+    /// Attaches to the interfaces that exist, and follows those that appear. Failures are tried again.
+    ///
+    /// # Errors
+    ///
+    /// The first failure, not logged, where nothing is attached.
+    pub(super) async fn begin(&mut self) -> Result<(), StartError> {
+        let mut failed = self.attach_all().await;
+        let first = (self.attached.is_empty() && !failed.is_empty()).then(|| failed.remove(0));
+        for error in failed {
+            error!("{error}");
+        }
+        self.start_keys()?;
+        self.apply_rules().await;
+        self.follower = Some(Follower::start(Namespace::current()?, self.wanted())?);
+        first.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Attaches to every configured interface, or upgrades what is attached. Gives the failures.
+    async fn attach_all(&mut self) -> Vec<AttachError> {
+        let mut failed = Vec::new();
+        for wanted in self.wanted() {
+            let (choice, settings) = (wanted.choice, wanted.settings);
+            match datapath::ensure(&self.namespace, &wanted.name, choice, settings).await {
+                Ok(ensured) => self.record_attached(wanted.name, &ensured),
+                Err(error) => {
+                    self.attached.remove(&wanted.name);
+                    self.missing.insert(wanted.name);
+                    failed.push(error);
+                }
+            }
+        }
+        failed
+    }
+
+    fn wanted(&self) -> Vec<Wanted> {
+        let NamespaceConfig { mode, settings, .. } = self.config;
+        let wanted = |name: &String| Wanted {
+            name: name.clone(),
+            choice: mode,
+            settings,
+        };
+        self.config.interfaces.iter().map(wanted).collect()
+    }
+
+    fn record_attached(&mut self, name: String, ensured: &Ensured) {
+        if self.attached.contains(&name) && matches!(ensured, Ensured::Kept(_)) {
+            return;
+        }
+        self.taken_over |= !matches!(ensured, Ensured::Attached(_));
+        for line in describe_attached(&name, ensured).lines() {
+            info!("{line}");
+        }
+        self.missing.remove(&name);
+        self.attached.insert(name);
+        memory::release_unused();
+    }
+
+    /// Waits for an event. Attaches to configured interfaces that appear. Cancel safe.
+    pub(super) async fn next_event(&mut self) -> Event {
+        let change = async {
+            match &mut self.follower {
+                Some(follower) => follower.next().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.keys.changed() => Event::Keys,
+            change = change => Event::Interface(change),
+        }
+    }
+
+    /// Handles an event.
+    pub(super) async fn handle(&mut self, event: Event) {
+        match event {
+            Event::Keys => self.keys.tick(&mut self.namespace),
+            Event::Interface(Ok(change)) => self.handle_change(change).await,
+            Event::Interface(Err(error)) => error!("{error}"),
+        }
+    }
+
+    async fn handle_change(&mut self, change: Change) {
+        match change {
+            Change::Attached { name, ensured } => {
+                self.record_attached(name, &ensured);
+                // Policy and guard are lost with the last attached interface.
+                self.apply_rules().await;
+            }
+            Change::Renamed { ref from, ref to } => {
+                info!("{change}");
+                if self.attached.remove(from) {
+                    self.attached.insert(to.clone());
+                }
+            }
+            Change::Failed { ref name, .. }
+            | Change::Missing { ref name }
+            | Change::Vanished { ref name }
+            | Change::Lost { ref name } => {
+                warn!("{change}");
+                self.attached.remove(name);
+                self.missing.insert(name.clone());
+            }
+        }
+        if let Err(error) = self.start_keys() {
+            error!("{error}");
+        }
+    }
+
+    /// Puts the configured policy and guard in force, where an interface is attached.
+    async fn apply_rules(&mut self) {
+        if !self.attached.is_empty() {
+            self.policy_refused = policy::apply(&self.namespace, &self.config);
+            self.guard.apply(&self.namespace, &self.config).await;
+        }
+    }
+
+    fn start_keys(&mut self) -> Result<(), NamespaceError> {
+        if self.attached.is_empty() {
+            return Ok(());
+        }
+        self.keys.start(&mut self.namespace, self.taken_over)
+    }
+
+    /// Does what is due. Gives the time until the next call.
+    pub(super) fn tick(&mut self) -> Duration {
+        self.keys.tick(&mut self.namespace);
+        self.guard.tick(&self.namespace);
+        self.keys.until_next().map_or(TICK, |next| next.min(TICK))
+    }
+
+    /// Changes to another configuration of the same namespace. What both have in common goes on undisturbed.
+    pub(super) async fn apply(&mut self, config: NamespaceConfig) {
+        let old = std::mem::replace(&mut self.config, config);
+        let new = self.config.clone();
+        for name in &old.interfaces {
+            if !new.interfaces.contains(name) {
+                self.missing.remove(name);
+                self.detach(name).await;
+            }
+        }
+        if old.mode != new.mode {
+            for name in &self.attached {
+                warn!(
+                    "{name}: keeps its mode until it is attached again: `tfo detach {name}`, and the service attaches it in the new mode"
+                );
+            }
+        }
+        if self.keys.configure(&new) {
+            info!("keys: source {}", new.source.name());
+        }
+        // Interfaces with other settings are upgraded in place.
+        for error in self.attach_all().await {
+            error!("{error}");
+        }
+        if old.policy.is_some() && new.policy.is_none() && !self.attached.is_empty() {
+            policy::clear(&self.namespace);
+        }
+        if old.guard.is_some() && new.guard.is_none() && !self.attached.is_empty() {
+            self.guard.clear(&self.namespace).await;
+        }
+        self.apply_rules().await;
+        let wanted = self.wanted();
+        if let Some(follower) = &mut self.follower {
+            follower.want(wanted);
+        }
+        self.keys.tick(&mut self.namespace);
+    }
+
+    /// Detaches from all interfaces.
+    pub(super) async fn detach_all(&mut self) {
+        for name in self.attached.clone() {
+            self.detach(&name).await;
+        }
+    }
+
+    async fn detach(&mut self, name: &str) {
+        if !self.attached.remove(name) {
+            return;
+        }
+        let detached = match link::find(name).await {
+            Ok(interface) => datapath::detach(&self.namespace, interface.index, name),
+            Err(error) => Err(NamespaceError::from(error).into()),
+        };
+        match detached {
+            Ok(()) => info!("{name}: detached"),
+            Err(error) => error!("{error}"),
+        }
+    }
+}
