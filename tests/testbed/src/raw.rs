@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use etherparse::{SlicedPacket, TcpSlice, TransportSlice};
+use etherparse::{NetSlice, SlicedPacket, TcpSlice, TransportSlice};
 
 use crate::{
     link::{Frames, LinkSocket},
@@ -242,7 +242,9 @@ impl RawClient {
             let Ok(packet) = SlicedPacket::from_ethernet(&frame) else {
                 continue;
             };
-            if let Some(TransportSlice::Tcp(tcp)) = packet.transport
+            // Another client may have the same port.
+            if destination(&packet) == Some(self.address)
+                && let Some(TransportSlice::Tcp(tcp)) = packet.transport
                 && (tcp.source_port(), tcp.destination_port()) == (server.port(), self.port)
                 && let Some(found) = wanted(&tcp)
             {
@@ -273,6 +275,15 @@ impl RawClient {
     pub fn transmit(&self, segment: &Segment) -> Result<()> {
         let sent = self.link.send(&segment.frame());
         sent.context("cannot send a segment")
+    }
+}
+
+/// Whom a packet is for.
+fn destination(packet: &SlicedPacket<'_>) -> Option<IpAddr> {
+    match packet.net.as_ref()? {
+        NetSlice::Ipv4(packet) => Some(packet.header().destination_addr().into()),
+        NetSlice::Ipv6(packet) => Some(packet.header().destination_addr().into()),
+        NetSlice::Arp(_) => None,
     }
 }
 
