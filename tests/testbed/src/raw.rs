@@ -302,16 +302,15 @@ fn answer(tcp: &TcpSlice<'_>, sequence: u32) -> Option<Answer> {
 fn cookie(tcp: &TcpSlice<'_>) -> Option<(u8, Vec<u8>)> {
     let mut options = tcp.options();
     while let [kind, rest @ ..] = options {
-        let (size, body) = match (kind, rest) {
-            (0, _) => return None,
-            (1, _) => (1, None),
-            (_, [size, ..]) => (usize::from(*size), options.get(2..usize::from(*size))),
-            _ => return None,
+        let size = match kind {
+            0 => return None,
+            1 => 1,
+            _ => usize::from(*rest.first()?),
         };
-        match (kind, body?) {
-            (34, cookie) => return Some((34, cookie.to_owned())),
-            (254, [0xf9, 0x89, cookie @ ..]) => return Some((254, cookie.to_owned())),
-            _ => options = options.get(size..)?,
+        match (kind, options.get(..size)?) {
+            (34, [_, _, cookie @ ..]) => return Some((34, cookie.to_owned())),
+            (254, [_, _, 0xf9, 0x89, cookie @ ..]) => return Some((254, cookie.to_owned())),
+            _ => options = &options[size.max(1)..],
         }
     }
     None
