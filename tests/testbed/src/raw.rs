@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use etherparse::{SlicedPacket, TcpSlice, TransportSlice};
+use etherparse::{NetSlice, SlicedPacket, TcpSlice, TransportSlice};
 
 use crate::{
     link::{Frames, LinkSocket},
@@ -242,7 +242,9 @@ impl RawClient {
             let Ok(packet) = SlicedPacket::from_ethernet(&frame) else {
                 continue;
             };
-            if let Some(TransportSlice::Tcp(tcp)) = packet.transport
+            // Another client may have the same port.
+            if destination(&packet) == Some(self.address)
+                && let Some(TransportSlice::Tcp(tcp)) = packet.transport
                 && (tcp.source_port(), tcp.destination_port()) == (server.port(), self.port)
                 && let Some(found) = wanted(&tcp)
             {
@@ -276,6 +278,15 @@ impl RawClient {
     }
 }
 
+/// Whom a packet is for.
+fn destination(packet: &SlicedPacket<'_>) -> Option<IpAddr> {
+    match packet.net.as_ref()? {
+        NetSlice::Ipv4(packet) => Some(packet.header().destination_addr().into()),
+        NetSlice::Ipv6(packet) => Some(packet.header().destination_addr().into()),
+        NetSlice::Arp(_) => None,
+    }
+}
+
 /// What a segment answers to the SYN with that sequence number.
 fn answer(tcp: &TcpSlice<'_>, sequence: u32) -> Option<Answer> {
     if tcp.rst() {
@@ -291,16 +302,15 @@ fn answer(tcp: &TcpSlice<'_>, sequence: u32) -> Option<Answer> {
 fn cookie(tcp: &TcpSlice<'_>) -> Option<(u8, Vec<u8>)> {
     let mut options = tcp.options();
     while let [kind, rest @ ..] = options {
-        let (size, body) = match (kind, rest) {
-            (0, _) => return None,
-            (1, _) => (1, None),
-            (_, [size, ..]) => (usize::from(*size), options.get(2..usize::from(*size))),
-            _ => return None,
+        let size = match kind {
+            0 => return None,
+            1 => 1,
+            _ => usize::from(*rest.first()?),
         };
-        match (kind, body?) {
-            (34, cookie) => return Some((34, cookie.to_owned())),
-            (254, [0xf9, 0x89, cookie @ ..]) => return Some((254, cookie.to_owned())),
-            _ => options = options.get(size..)?,
+        match (kind, options.get(..size)?) {
+            (34, [_, _, cookie @ ..]) => return Some((34, cookie.to_owned())),
+            (254, [_, _, 0xf9, 0x89, cookie @ ..]) => return Some((254, cookie.to_owned())),
+            _ => options = &options[size.max(1)..],
         }
     }
     None

@@ -65,9 +65,12 @@ impl Selected {
 impl fmt::Display for Selected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Binary { name, folder, .. } = &self.binary;
-        let count = self.tests.len();
         let package = folder.file_name().unwrap_or_default().display();
-        write!(f, "{count} tests of {package}, {name}")?;
+        let (count, plural) = match self.tests.len() {
+            1 => (1, ""),
+            count => (count, "s"),
+        };
+        write!(f, "{package}, {name}: {count} test{plural}")?;
         f.write_str(if self.needs_root() { ", as root" } else { "" })
     }
 }

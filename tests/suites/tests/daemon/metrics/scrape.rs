@@ -249,7 +249,7 @@ fn policies_are_told_by_port_and_dry_runs_apart() -> Result<()> {
         .tfo
         .done(&[&set[..], &["--dry-run=false"]].concat())?;
     testbed.pair.forget_cookies()?;
-    testbed.request_cookie(&listener, Family::V4)?;
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
     let (_, samples) = scrape(&testbed)?;
     for (metric, label) in dry.iter().chain(&done).zip(labels.iter().cycle()) {
         value(&samples, metric, &port, label, 1)?;
