@@ -157,7 +157,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::options::negotiated::Timestamps;
+    use crate::wire::options::negotiated::{HostOptions, Timestamps};
 
     const SECRET: Key = Key::from_groups([1, 2, 3, 4]);
 
@@ -223,6 +223,32 @@ mod tests {
             }
             prop_assert_eq!(Challenge::check(&SECRET, &ack, slot - 1), None);
             prop_assert_eq!(Challenge::check(&Key::from_groups([1, 2, 3, 5]), &ack, slot), None);
+        }
+    }
+
+    /// Linux advertises 65,160 bytes to a client on Ethernet with timestamps.
+    #[test]
+    fn the_first_window_is_whole_segments_of_half_the_buffer() {
+        let host = HostOptions {
+            window_scaling: true,
+            sack: true,
+            ecn: false,
+            timestamps: true,
+        };
+        for (buffer, mss, timestamps, window) in [
+            (131_072, 1460, true, 65_160),
+            (131_072, 1440, true, 64_260),
+            (131_072, 1460, false, 64_240),
+            (65_536, 1460, true, 31_856),
+            // Less than a segment.
+            (2048, 1460, true, 1024),
+            (0, 1460, true, 0),
+            // No segment at all.
+            (131_072, 8, true, 65_535),
+        ] {
+            let listener = ListenerFlags::new(buffer, host);
+            let found = initial_window(listener, mss, timestamps);
+            assert_eq!(found, window, "{buffer} {mss} {timestamps}");
         }
     }
 

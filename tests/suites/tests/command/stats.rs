@@ -287,9 +287,9 @@ fn check_ends_with_3_where_there_is_drift() -> Result<()> {
 /// The maps of a namespace, by their pins' names.
 #[rustfmt::skip]
 const MAPS: &[&str] = &[
-    "accepted", "case", "counters", "event_budget", "event_gate", "events", "guard", "guard_buckets", "guard_ports",
+    "accepted", "counters", "event_budget", "event_gate", "events", "guard", "guard_buckets", "guard_ports",
     "guard_secrets", "info", "keys", "policy", "policy_limits", "policy_lists", "policy_rules", "port_slots",
-    "primary_since", "sizes", "slots_taken", "sources", "stages", "state",
+    "primary_since", "sizes", "slots_taken", "sources", "state", "syn_context", "tail_calls",
 ];
 
 #[test]

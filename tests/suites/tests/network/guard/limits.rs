@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 use tfo_common::{
     counters::Counter::*,
     policy::{Action, Class},
@@ -14,6 +15,7 @@ use tfo_testbed::{
     link::{Frames, LinkSocket},
     packet::{Segment, flag, linux_options},
     policy::{everywhere, rule},
+    poll::eventually,
     socket::{Listener, Method},
     veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, server_port},
     xdp::Mode,
@@ -187,6 +189,42 @@ fn cookies_beyond_their_rate_are_challenged() -> Result<()> {
         let stats = testbed.base.equal().with_context(|| format!("{family}"))?;
         let for_it = stats.counters["ReasonGuard"];
         ensure!(for_it.cast_unsigned() == challenged, "{stats:?}");
+    }
+    Ok(())
+}
+
+/// The event of a SYN has the guard's action and the policy's, whichever program wrote it.
+#[test]
+fn an_event_has_both_actions() -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(20);
+    let testbed = GuardTestbed::new(Mode::Generic)?;
+    let listener = with_cookie(&testbed, Family::V4)?;
+    testbed.guard(listener.port(), "on", &[])?;
+    for (policy, action) in [
+        (None, Value::Null),
+        (Some(Action::Fallback), json!("fallback")),
+    ] {
+        let policy = policy.map(|action| everywhere(rule(Class::Valid, action)));
+        testbed.base.set_policy(policy)?;
+        let arguments = ["events", "--json", "--count", "1"];
+        let mut reader = testbed.base.tfo.start(&arguments)?;
+        eventually("the reader has its event", LIMIT, || {
+            testbed
+                .base
+                .exchange(&listener, Family::V4, Method::SendTo)?;
+            Ok(!reader.is_running()?)
+        })?;
+        let output = reader.wait(LIMIT)?;
+        let lines = output.stdout.lines().map(serde_json::from_str);
+        let events: Vec<Value> = lines.collect::<Result<_, _>>()?;
+        let event = events.iter().find(|event| event["event"] == "syn");
+        let event = event.with_context(|| format!("{output:?}"))?;
+        ensure!(
+            event["outcome"] == "primary cookie"
+                && event["guard"] == "proven"
+                && event["action"] == action,
+            "{event}"
+        );
     }
     Ok(())
 }
