@@ -11,10 +11,7 @@ use tfo_testbed::{
     packet::{Segment, fast_open},
     program::{PASS, Program},
 };
-use tfo_userspace::{
-    datapath::{Mirror, Prefix, Settings},
-    policy::{Lists, Policy, PortPolicy},
-};
+use tfo_userspace::model::{Lists, Mirror, Policy, PortPolicy, Prefix, Settings};
 
 use crate::{
     cases::{BACKUP, PORT, PRIMARY},

@@ -11,10 +11,7 @@ use tfo_testbed::{
     program::{PASS, Program},
     socket::Listener,
 };
-use tfo_userspace::{
-    datapath::{Mirror, Settings},
-    guard::{Guard, PortGuard},
-};
+use tfo_userspace::model::{Guard, Mirror, PortGuard, Settings};
 
 use crate::{
     actions::MANY,

@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 use tfo_testbed::program::Program;
-use tfo_userspace::datapath::{EventFilter, EventStream, Mirror, Settings};
+use tfo_userspace::{
+    datapath::{EventFilter, EventStream},
+    model::{Mirror, Settings},
+};
 
 use crate::cases::{BACKUP, PRIMARY};
 

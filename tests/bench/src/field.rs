@@ -17,7 +17,7 @@ use tfo_testbed::{
 };
 use tfo_userspace::{
     datapath::Namespace,
-    policy::{Policy, PortPolicy},
+    model::{Policy, PortPolicy},
 };
 
 use crate::peers::Peer;

@@ -11,10 +11,7 @@ use tfo_testbed::{
     program::{KeyBytes, Program},
     socket::Listener,
 };
-use tfo_userspace::{
-    datapath::{Mirror, Prefix, Settings},
-    policy::{Lists, Policy, PortPolicy},
-};
+use tfo_userspace::model::{Lists, Mirror, Policy, PortPolicy, Prefix, Settings};
 
 use crate::{
     cases::PORT,

@@ -4,7 +4,7 @@ use anyhow::Result;
 use tfo_common::policy::{Action, Class};
 use tfo_userspace::{
     datapath::{Drift, Namespace},
-    policy::{Policy, PortPolicy},
+    model::{Policy, PortPolicy},
 };
 
 use crate::{netns::Netns, testbed::Testbed};

@@ -10,7 +10,10 @@ use tfo_common::{
     counters::{Counter, Counters},
     fastopen::{Key, KeySet},
 };
-use tfo_userspace::datapath::{Datapath, Mirror, Settings, Snapshot};
+use tfo_userspace::{
+    datapath::{Datapath, Snapshot},
+    model::{Mirror, Settings},
+};
 
 /// The bytes of a cookie key.
 pub type KeyBytes = [u8; Key::LEN];

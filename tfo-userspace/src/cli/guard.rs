@@ -8,9 +8,8 @@ use serde_json::{Value, json};
 use tfo_common::{guard::GuardMode, rate::Rate};
 use tfo_userspace::{
     config::{Parsed, parse_interval},
-    datapath::{GuardChange, GuardState, Namespace, PortState, Unguarded},
-    guard::{Guard, PortGuard},
-    policy::format_rate,
+    datapath::{GuardChange, GuardState, Namespace, Unguarded},
+    model::{Guard, PortGuard, PortState, format_rate},
 };
 
 use super::{

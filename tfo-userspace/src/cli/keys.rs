@@ -5,11 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::json;
 use tfo_common::fastopen::Key;
-use tfo_userspace::{
-    datapath::Namespace,
-    kernel::sysctl,
-    keys::{self, Fingerprint},
-};
+use tfo_userspace::{datapath::Namespace, kernel::sysctl, keys, model::Fingerprint};
 
 use super::{
     JsonArgs,

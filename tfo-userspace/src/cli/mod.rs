@@ -22,8 +22,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use tfo_userspace::{
-    datapath::{Mirror, ModeChoice},
     kernel::{netns, support},
+    model::{Mirror, ModeChoice},
 };
 
 /// The exit status of a check that found something.

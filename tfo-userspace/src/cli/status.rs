@@ -7,11 +7,11 @@ use tfo_common::counters::Counter;
 use tfo_userspace::{
     datapath::{
         AttachedInterface, Build, ControllerLock, Drift, GuardState, Memory, Namespace,
-        PolicySummary, PortState,
+        PolicySummary,
     },
     farm::{self, FarmReport},
     kernel::sysctl::{self, Mode},
-    keys::Fingerprint,
+    model::{Fingerprint, PortState},
 };
 
 use super::{

@@ -32,6 +32,3 @@ pub use namespace::{
     Namespace, NamespaceError, NamespaceGuard, NamespaceKeys, NamespacePolicy, PolicyChange,
     key_change,
 };
-
-// Until every importer names `model`.
-pub use crate::model::{Mirror, ModeChoice, PortState, Prefix, Settings, SourceLimits};

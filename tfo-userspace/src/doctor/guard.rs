@@ -172,12 +172,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        datapath::PortState,
         doctor::{
             Verdict::{Note, Ok as Fine, Warning},
             finding::testing::expect,
         },
-        guard::{Guard, PortGuard},
+        model::{Guard, PortGuard, PortState},
     };
 
     fn judge(on: bool, change: impl FnOnce(&mut GuardFacts)) -> Vec<Finding> {

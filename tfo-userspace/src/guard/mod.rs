@@ -5,5 +5,3 @@
 mod switch;
 
 pub use switch::{Switch, changes};
-
-pub use crate::model::{Guard, PortGuard};

@@ -24,7 +24,5 @@ pub use secret::Secret;
 pub use source::{Authority, KeySource, SourceStart};
 pub use sources::{FileSource, KernelSource, RandomSource, SecretSource, read_key_file};
 
-pub use crate::model::{Fingerprint, KeyPair, KeyTextError};
-
 #[cfg(test)]
 mod tests;

@@ -10,16 +10,15 @@ use tfo_common::{abi::sizes::Sizes, counters::Counters};
 
 use crate::{
     datapath::{
-        AttachedInterface, Drift, GuardState, Lost, Memory, Mirror, Namespace, PolicySummary,
-        Snapshot,
+        AttachedInterface, Drift, GuardState, Lost, Memory, Namespace, PolicySummary, Snapshot,
     },
     farm::FarmReport,
     kernel::{
         netstat::TcpExt,
         sysctl::{self, Mode},
     },
-    keys::{Fingerprint, KeyPair, KeyReport},
-    model::AttachMode,
+    keys::KeyReport,
+    model::{AttachMode, Fingerprint, KeyPair, Mirror},
 };
 
 /// A larger map of sources is not read: its entries would take megabytes.

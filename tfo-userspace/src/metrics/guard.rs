@@ -95,9 +95,8 @@ pub(super) fn add_reactions(
 mod tests {
     use super::*;
     use crate::{
-        datapath::PortState,
-        guard::{Guard, PortGuard},
         metrics::{InterfaceFacts, render},
+        model::{Guard, PortGuard, PortState},
     };
 
     fn facts(ports: Vec<PortState>) -> NamespaceFacts {

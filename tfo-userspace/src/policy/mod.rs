@@ -8,5 +8,3 @@ mod no_cookie;
 
 pub use lists::ListError;
 pub use no_cookie::NoCookieError;
-
-pub use crate::model::{LimitedSources, Lists, Policy, PortPolicy, format_rate, parse_rate};

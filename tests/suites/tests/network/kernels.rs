@@ -22,10 +22,7 @@ use tfo_testbed::{
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE, server_port},
     xdp::Other,
 };
-use tfo_userspace::{
-    datapath::Prefix,
-    policy::{Lists, Policy, PortPolicy},
-};
+use tfo_userspace::model::{Lists, Policy, PortPolicy, Prefix};
 
 /// Attaches with these arguments, and gives what `tfo` said.
 fn attach(testbed: &mut Testbed, arguments: &[&str]) -> Result<String> {

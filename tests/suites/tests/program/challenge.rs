@@ -11,10 +11,7 @@ use tfo_testbed::{
     program::Program,
     socket::Listener,
 };
-use tfo_userspace::{
-    datapath::{Mirror, Settings},
-    guard::{Guard, PortGuard},
-};
+use tfo_userspace::model::{Guard, Mirror, PortGuard, Settings};
 
 const PORT: u16 = 443;
 /// `XDP_TX`.

@@ -20,10 +20,7 @@ use tfo_testbed::{
     program::{Changes, KeyBytes, PASS, Program},
     seed::{rng, rng_with},
 };
-use tfo_userspace::{
-    datapath::Prefix,
-    policy::{LimitedSources, Lists, Policy, PortPolicy},
-};
+use tfo_userspace::model::{LimitedSources, Lists, Policy, PortPolicy, Prefix};
 
 use crate::{
     flow::{BACKUP, PRIMARY},

@@ -7,10 +7,7 @@ use tfo_common::{
     policy::{Action, Class, Limit},
     rate::Rate,
 };
-use tfo_userspace::{
-    datapath::Prefix,
-    policy::{LimitedSources, Policy, PortPolicy},
-};
+use tfo_userspace::model::{LimitedSources, Policy, PortPolicy, Prefix};
 
 use crate::policy::Case;
 

@@ -8,7 +8,7 @@ use tfo_testbed::{
     packet::{Segment, cookie, fast_open},
     program::{KeyBytes, Program},
 };
-use tfo_userspace::datapath::{Mirror, Settings, SourceLimits};
+use tfo_userspace::model::{Mirror, Settings, SourceLimits};
 
 const KEY: KeyBytes = *b"the one key here";
 const SERVERS: [&str; 2] = ["198.51.100.2", "2001:db8:7::2"];

@@ -6,10 +6,7 @@ use tfo_common::{
     policy::{Action, Class, Limit},
     rate::Rate,
 };
-use tfo_userspace::{
-    datapath::Prefix,
-    policy::{LimitedSources, Lists, Policy, PortPolicy},
-};
+use tfo_userspace::model::{LimitedSources, Lists, Policy, PortPolicy, Prefix};
 
 /// Any policy, and such as no operator can write. Clients are of 10.78.0.0/16 and `fd78::/64`, and the next ones of a batch
 /// have the next addresses.

@@ -1,6 +1,6 @@
 //! The SYNs of a batch, in words: addresses, ports and cookies are found when they are sent.
 
-use tfo_userspace::policy::Policy;
+use tfo_userspace::model::Policy;
 
 use super::rules;
 use crate::veth::Family;

@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 use tfo_userspace::{
-    datapath::{Namespace, PortState},
+    datapath::Namespace,
     guard::{Switch, changes},
     kernel::clock::monotonic,
+    model::PortState,
 };
 
 use super::time;

@@ -9,9 +9,10 @@ use clap::{Args, Subcommand};
 use tfo_common::{policy::Action, rate::Rate};
 use tfo_userspace::{
     config::{self, MAX_LIMITED_SOURCES, Parsed, PortPolicySection},
-    datapath::{self, Mirror, Namespace},
+    datapath::{self, Namespace},
     kernel::sysctl,
-    policy::{NoCookieError, Policy, PortPolicy},
+    model::{Mirror, Policy, PortPolicy},
+    policy::NoCookieError,
 };
 
 use super::{JsonArgs, output::warn};

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use tfo_common::policy::{Class, Limit};
-use tfo_userspace::policy::{LimitedSources, Policy, PortPolicy, format_rate};
+use tfo_userspace::model::{LimitedSources, Policy, PortPolicy, format_rate};
 
 use crate::cli::output::{self, print_json, rate_json, table};
 

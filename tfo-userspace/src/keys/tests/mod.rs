@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     datapath::key_change::{AcceptKeys, InstallError, IssueKeys, install, rotate},
     kernel::{clock::Now, sysctl::SysctlError},
+    model::KeyPair,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

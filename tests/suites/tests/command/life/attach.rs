@@ -17,7 +17,7 @@ use tfo_testbed::{
     veth::{Family, Pair, SERVER_INTERFACE},
     xdp::{self, Mode},
 };
-use tfo_userspace::{datapath::Namespace, keys::Fingerprint};
+use tfo_userspace::{datapath::Namespace, model::Fingerprint};
 
 const ZERO: &str = "00000000-00000000-00000000-00000000";
 const LIMIT: Duration = Duration::from_secs(60);

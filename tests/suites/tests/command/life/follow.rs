@@ -9,8 +9,9 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use tfo_testbed::{netns::Netns, tfo::Tfo, xdp};
 use tfo_userspace::{
-    datapath::{Change, Ensured, Follower, ModeChoice, Namespace, Settings, Wanted},
+    datapath::{Change, Ensured, Follower, Namespace, Wanted},
     kernel::netns,
+    model::{ModeChoice, Settings},
 };
 
 use super::LIMIT;

@@ -20,7 +20,7 @@ use tfo_testbed::{
     tfo::{self, LIMIT, Tfo},
     veth::SERVER_INTERFACE,
 };
-use tfo_userspace::keys::Fingerprint;
+use tfo_userspace::model::Fingerprint;
 
 /// How long a state that has to come may take to come; the machine may have other work.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -12,7 +12,10 @@ use tfo_testbed::{
     veth::{CLIENT_INTERFACE, Family, Pair, server_port},
     xdp::{Mode, Other},
 };
-use tfo_userspace::datapath::{Namespace, NamespaceError, PortState};
+use tfo_userspace::{
+    datapath::{Namespace, NamespaceError},
+    model::PortState,
+};
 
 /// What no test exceeds without meaning to.
 pub(crate) const PLENTY: &str = "1000000/s";

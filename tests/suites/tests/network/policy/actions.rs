@@ -13,10 +13,7 @@ use tfo_testbed::{
     policy::{everywhere, rule},
     veth::Family,
 };
-use tfo_userspace::{
-    datapath::Prefix,
-    policy::{LimitedSources, Lists, Policy, PortPolicy},
-};
+use tfo_userspace::model::{LimitedSources, Lists, Policy, PortPolicy, Prefix};
 
 use super::testbed::{Has, PolicyTestbed};
 

@@ -27,7 +27,7 @@ use tfo_testbed::{
 };
 use tfo_userspace::{
     datapath::{Memory, Namespace},
-    policy::{LimitedSources, Policy},
+    model::{LimitedSources, Policy},
 };
 
 const SOURCES: u64 = 1_000_000;

@@ -10,7 +10,7 @@ use tfo_testbed::{
     socket::{Listener, Settings},
     veth::Family,
 };
-use tfo_userspace::policy::PortPolicy;
+use tfo_userspace::model::PortPolicy;
 
 use super::testbed::{Has, PolicyTestbed};
 

@@ -14,7 +14,7 @@ use tfo_testbed::{
     testbed::{Exchange, Tally, Testbed, exchange},
     veth::{Family, Pair, server_port},
 };
-use tfo_userspace::policy::Policy;
+use tfo_userspace::model::Policy;
 
 /// What the client knows when it connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

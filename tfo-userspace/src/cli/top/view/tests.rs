@@ -1,12 +1,10 @@
 use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
 use tfo_common::counters::{Counter, Counters};
 use tfo_userspace::{
-    datapath::{Drift, GuardState, Mirror, PortState, Snapshot},
-    guard::Guard,
+    datapath::{Drift, GuardState, Snapshot},
     kernel::sysctl::Mode,
-    keys::{Fingerprint, KeyPair},
     metrics::{InterfaceFacts, NamespaceFacts},
-    model::AttachMode,
+    model::{AttachMode, Fingerprint, Guard, KeyPair, Mirror, PortState},
 };
 
 use super::*;
@@ -253,7 +251,7 @@ fn a_guard_has_a_line_that_stands_out_while_it_is_on() {
         let mut facts = facts(1_000, 10);
         let port = |port: &u16| PortState {
             port: *port,
-            rule: tfo_userspace::guard::PortGuard::default(),
+            rule: tfo_userspace::model::PortGuard::default(),
             on: true,
             since: Some(Duration::from_secs(12)),
             switches: 1,
