@@ -16,7 +16,7 @@ const NAMED: &str = "/run/netns";
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
     /// No namespace of this name, or no file at this path.
-    #[error("network namespace {name}: {path} does not exist: `ip netns list` shows those that do", path = path.display())]
+    #[error("network namespace {name}: there is none at {path}: `ip netns list` shows those that exist", path = path.display())]
     Missing {
         /// As the user gave it.
         name: String,

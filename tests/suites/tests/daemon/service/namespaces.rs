@@ -57,7 +57,7 @@ fn each_has_keys_of_its_own_and_none_waits_for_another() -> Result<()> {
     let output = running.end()?;
     fs::remove_file(&late)?;
     let log = output.stdout + &output.stderr;
-    ensure!(log.contains("does not exist"), "{log}");
+    ensure!(log.contains("there is none at"), "{log}");
     Ok(())
 }
 
