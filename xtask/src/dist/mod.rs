@@ -10,7 +10,7 @@ mod tree;
 
 use std::{env, fs, path::PathBuf, process::Command};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     build::{self, Profile},
@@ -35,6 +35,11 @@ const TOOLS: [(&str, &str); 4] = [
 pub fn dist(check: bool) -> Result<()> {
     setup::programs(&TOOLS)?;
     let binary = build::tfo(Profile::Release)?;
+    ensure!(
+        !has_test_hooks(&fs::read(&binary)?),
+        "{} heeds the environment variables of tests: it was built with the feature test-hooks",
+        binary.display()
+    );
     let manpages = build::example("tfo-userspace", "manpages")?;
     let folder = build::target()?.join("dist");
     fs::create_dir_all(&folder)?;
@@ -48,13 +53,19 @@ pub fn dist(check: bool) -> Result<()> {
     if check {
         let bytes = fs::read(&package)?;
         let again = make("again")?;
-        anyhow::ensure!(
+        ensure!(
             fs::read(again)? == bytes,
             "two packages of the same files differ: the package is not reproducible"
         );
         check::check(&package, &folder)?;
     }
     Ok(())
+}
+
+/// `true` if a binary names an environment variable of the suites.
+fn has_test_hooks(binary: &[u8]) -> bool {
+    let prefix = b"TFO_TEST_";
+    binary.windows(prefix.len()).any(|bytes| bytes == prefix)
 }
 
 /// The modification time of the package's files, in seconds since 1970: `SOURCE_DATE_EPOCH`, else the commit's time.
