@@ -19,6 +19,7 @@ use rustix::{
 };
 use tfo_testbed::{
     poll::{eventually, wait_for},
+    socket::Method,
     testbed::Testbed,
     tfo,
     veth::{Family, SERVER_INTERFACE},
