@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya_build::{Package, Toolchain};
 
-/// What the program is made of beside its own folder, which aya-build watches.
+/// Inputs of the program outside its own folder, which aya-build watches.
 const SOURCES: [&str; 4] = [
     "../tfo-common/src",
     "../tfo-common/Cargo.toml",
@@ -20,7 +20,7 @@ const SOURCES: [&str; 4] = [
     "../Cargo.lock",
 ];
 
-/// What cargo, clippy, wrappers and users set for the outer build.
+/// Variables that cargo, clippy, wrappers and users set for the outer build.
 const OUTER: [&str; 9] = [
     "CARGO_BUILD_RUSTC",
     "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",

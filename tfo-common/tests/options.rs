@@ -1,5 +1,5 @@
-//! The rules by which Linux reads TCP options for Fast Open, one row each: `tcp_parse_options` and
-//! `tcp_parse_fastopen_option`, as observed on a live kernel.
+//! Linux's rules for TCP options of Fast Open SYNs, one row each: `tcp_parse_options` and
+//! `tcp_parse_fastopen_option`, checked on a live kernel.
 
 use tfo_common::{
     fastopen::Cookie,
@@ -15,7 +15,7 @@ mod syn_table;
 
 use syn_table::{Row, Says};
 
-/// What the parser makes of a row.
+/// The expected result for a row.
 const fn expected(row: &Row) -> SynOptions {
     SynOptions {
         fast_open: match row.says {
@@ -32,7 +32,7 @@ const fn expected(row: &Row) -> SynOptions {
     }
 }
 
-/// Reads options of a SYN with data that stand between `around`, as they do between a header and data.
+/// Parses options of a SYN with data. `around` is the header before and the data behind them.
 fn read(bytes: &[u8], around: &[u8]) -> SynOptions {
     let frame = [around, bytes, around].concat();
     fast_open::parse(&frame[..], around.len(), bytes.len(), true).0
@@ -52,7 +52,7 @@ fn check(rows: &[Row]) {
     }
 }
 
-/// How much is left at the first fault, TCP-MD5 signature and TCP-AO signature.
+/// Bytes left at the first malformed option, the TCP-MD5 signature and the TCP-AO signature.
 type Left = (u8, u8, u8);
 
 #[rustfmt::skip]
@@ -85,7 +85,7 @@ fn signatures() {
     }
 }
 
-/// What the kernel drops, by what it knows: Linux 6.7 and later without TCP-AO and with it, and earlier.
+/// Drops by kernel: Linux 6.7 and later without TCP-AO and with it, and earlier releases.
 #[test]
 fn refusals() {
     let rules = |fault_from, refuses_ao| SignatureRules {
@@ -116,7 +116,7 @@ fn refusals() {
     assert_eq!(of(18, 36, 0), [broken, broken, unexpected]);
 }
 
-/// The last one counts, if it has its size.
+/// The last timestamp option of the right length is used.
 #[test]
 fn timestamps() {
     let says = |bytes: &[u8]| read(bytes, b"\x08\x0a").tsval;
@@ -152,7 +152,7 @@ fn other_options_around() {
     check(syn_table::NEIGHBOURS);
 }
 
-/// A row means the same with the zeros that fill a header up.
+/// Padding the header with zeros does not change a row's result.
 #[test]
 fn rows_in_a_header() {
     for row in syn_table::rows() {

@@ -73,7 +73,7 @@ pub fn binary(package: &str, name: &str, profile: Profile) -> Result<PathBuf> {
     built(cargo, name, profile)
 }
 
-/// Runs the build, and gives the path of the binary.
+/// Runs the build, and returns the path of the binary.
 fn built(mut cargo: Command, name: &str, profile: Profile) -> Result<PathBuf> {
     if profile == Profile::Release {
         cargo.arg("--release");

@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: all that a change has to pass.
+//! `cargo xtask ci`: all checks that a change must pass.
 
 use std::{
     process::ExitCode,
@@ -14,10 +14,10 @@ use crate::{
     vm::{self, Plan},
 };
 
-/// The oldest kernel that is supported; and the suite that has each feature once.
+/// The oldest supported kernel, and the suite with each feature once.
 const OLDEST: &str = "6.1";
 const FEATURES: &str = "kernels";
-/// A guest's time: some 5 minutes without KVM, on a machine that does nothing else.
+/// Time limit of a guest: about 5 minutes without KVM on an idle machine.
 const LIMIT: Duration = Duration::from_secs(12 * 60);
 
 /// Lints, tests, the demonstration and the oldest kernel.
@@ -38,11 +38,11 @@ pub fn ci() -> Result<ExitCode> {
     })?;
     step("demo", || {
         if demo::demo()? != ExitCode::SUCCESS {
-            bail!("the demonstration found a fault: the lines above say which");
+            bail!("the demonstration failed: see the lines above");
         }
         Ok(())
     })?;
-    // Guests are x86_64 machines, and run what was built for this one.
+    // Guests are x86_64 machines, and run binaries built for this one.
     if cfg!(target_arch = "x86_64") {
         step("Linux 6.1", oldest_kernel)?;
     }
@@ -66,7 +66,7 @@ fn oldest_kernel() -> Result<()> {
         table: false,
     };
     if vm::vm(&plan)? != ExitCode::SUCCESS {
-        bail!("a feature does not work there: the lines above say which");
+        bail!("a feature fails on the oldest kernel: see the lines above");
     }
     Ok(())
 }

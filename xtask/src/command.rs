@@ -1,4 +1,4 @@
-//! Starting other programs: cargo as the user who runs the task, others as root where they need it.
+//! Starts other programs: cargo as the calling user, others as root where they need it.
 
 use std::{
     env,
@@ -26,8 +26,8 @@ pub fn repository() -> &'static Path {
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(repository());
-    // `cargo run` sets these for this task. ring's build script reads them, so that ring and its dependents would
-    // be rebuilt each time a task runs after plain cargo or before it.
+    // `cargo run` sets these for this task. ring's build script reads them: ring and its dependents would be rebuilt
+    // whenever a task runs after plain cargo or before it.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
@@ -60,12 +60,12 @@ pub fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
     Ok(command)
 }
 
-/// Whether this task runs as root.
+/// `true` if this task runs as root.
 pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// Whether there is a sudo, for [`as_root`].
+/// `true` if there is a sudo, which [`as_root`] needs.
 pub fn can_be_root() -> bool {
     which("sudo").is_some()
 }
@@ -113,7 +113,7 @@ pub fn succeed(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Whether a command succeeds within `patience`; after that it is killed.
+/// `true` if the command succeeds within `patience`; a slower one is killed.
 pub(crate) fn succeeds_within(command: &mut Command, patience: Duration) -> bool {
     let Ok(mut child) = command.spawn() else {
         return false;
@@ -124,7 +124,7 @@ pub(crate) fn succeeds_within(command: &mut Command, patience: Duration) -> bool
             Ok(Some(status)) => return status.success(),
             Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(50)),
             _ => {
-                // Both fail only if it has ended by itself meanwhile.
+                // Both fail only if the process has ended meanwhile.
                 let _ = child.kill();
                 let _ = child.wait();
                 return false;

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the demonstration, from a bare clone on.
+//! `cargo xtask demo`: the demonstration, from a fresh clone.
 
 use std::process::ExitCode;
 

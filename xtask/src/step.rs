@@ -1,4 +1,4 @@
-//! The steps of a long task, each with the time that it took.
+//! The steps of a long task, with the time of each.
 
 use std::{fs, time::Instant};
 

@@ -1,8 +1,8 @@
 //! The toolchain and the linker that build the eBPF program.
 //!
-//! Rust ships no `core` for the BPF target, so that the build compiles it from source. The source is rustup's
-//! component `rust-src`, or Debian's package `rust-web-src` for its `rustc-web`, which `cargo xtask setup` links into
-//! rustup as [`DEBIAN`]. bpf-linker links the object: its LLVM must be at least as new as the compiler's.
+//! Rust ships no `core` for the BPF target: the build compiles it from source. The source is rustup's component
+//! `rust-src`, or Debian's package `rust-web-src` for its `rustc-web`, which `cargo xtask setup` links into rustup as
+//! [`DEBIAN`]. bpf-linker links the object: its LLVM must be at least as new as the compiler's.
 
 use std::{
     env, fs,
@@ -35,7 +35,7 @@ pub struct Toolchain {
     pub release: String,
     /// The major version of the compiler's LLVM.
     pub llvm: u32,
-    /// Whether it has the source of `core`.
+    /// `true` with the source of `core`.
     pub has_core: bool,
 }
 
@@ -90,7 +90,7 @@ impl Linker {
         })
     }
 
-    /// Whether it reads the bitcode of a compiler with this LLVM.
+    /// `true` if the linker reads the bitcode of a compiler with this major version of LLVM.
     pub fn reads(&self, llvm: u32) -> bool {
         self.llvm.is_none_or(|own| own >= llvm)
     }
@@ -162,7 +162,7 @@ pub fn active() -> Option<String> {
     line.split_whitespace().next().map(ToOwned::to_owned)
 }
 
-/// rustup, without questions and without installing toolchains by itself.
+/// rustup, without prompts and without automatic installation of toolchains.
 pub(crate) fn rustup(args: &[&str]) -> Command {
     let mut command = Command::new("rustup");
     command

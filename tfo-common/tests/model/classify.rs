@@ -1,4 +1,4 @@
-//! Outcomes and what they count: the classifier against the second reading.
+//! Outcomes and their counters: the classifier against the second implementation.
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 use tfo_common::{
@@ -22,11 +22,11 @@ fn addresses() -> impl Strategy<Value = Addresses> {
     ]
 }
 
-/// What stands in the place of the cookie that was drawn.
+/// The cookie of a generated SYN.
 #[derive(Clone, Copy, Debug)]
 enum Draw {
     Said(FastOpen),
-    /// A cookie of one of the keys, with these bits flipped.
+    /// A cookie under one of the keys, with these bits flipped.
     Issued(Index, u64),
 }
 
@@ -70,7 +70,7 @@ fn key_set(keys: &[[u8; 16]]) -> KeySet {
     KeySet::new(keys.iter().copied().map(Key::from_bytes)).unwrap()
 }
 
-/// The outcome where the socket is not known.
+/// The outcome without a socket.
 fn outcome<'a>(syn: &Syn, keys: impl FnOnce() -> Option<&'a KeySet>) -> Outcome {
     Classification::of(syn, &Socket::Unknown, keys).outcome(syn)
 }
@@ -102,7 +102,7 @@ proptest! {
         }
     }
 
-    /// A missing map entry accepts nothing; it is as if there were no key.
+    /// A missing map entry accepts nothing, as an empty set does.
     #[test]
     fn no_set_is_an_empty_set(addresses in addresses(), draw in draw(), flags: (bool, bool)) {
         let syn = syn(&[[7; 16]], addresses, draw, flags);
@@ -110,7 +110,7 @@ proptest! {
         prop_assert_eq!(outcome(&syn, || Some(&KeySet::EMPTY)), naive::outcome(&syn, &[]));
     }
 
-    /// From the bytes to the outcome.
+    /// From frame bytes to outcome.
     #[test]
     fn the_whole_way_agrees(frame in generate::spoiled_syn(), keys in vec(any::<[u8; 16]>(), 0..=KeySet::MAX)) {
         let set = key_set(&keys);
@@ -120,7 +120,7 @@ proptest! {
     }
 }
 
-/// Keys are asked for only where a cookie is to be checked.
+/// The key set is fetched only to check a cookie.
 #[test]
 fn keys_are_not_fetched_without_need() {
     let addresses = Addresses::v4([192, 0, 2, 1], [192, 168, 0, 1]);

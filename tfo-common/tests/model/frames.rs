@@ -1,4 +1,4 @@
-//! Frames: the parser against the second reading.
+//! Frames: the parser against the second implementation.
 
 use proptest::prelude::*;
 use tfo_common::wire::{self, Link, NotSyn};
@@ -20,7 +20,7 @@ proptest! {
         prop_assert_eq!(wire::syn::parse(&bytes[..]), naive::frame(&bytes));
     }
 
-    /// Without an Ethernet header, a SYN is the same SYN, that much nearer to the first byte.
+    /// A SYN without the Ethernet header parses to the same SYN, with offsets reduced by the header's length.
     #[test]
     fn agree_on_bare_packets(frame in generate::syn(), spoiled in generate::spoiled_syn()) {
         let packet = &frame.bytes[frame.packet..];
@@ -41,7 +41,7 @@ proptest! {
         prop_assert_eq!(wire::syn::parse(&bytes[..]), naive::frame(&bytes));
     }
 
-    /// No part of a packet is taken for the whole; padding makes no difference.
+    /// A truncated packet is never a SYN; padding has no effect.
     #[test]
     fn agree_on_a_syn_cut_at_every_length(frame in generate::syn()) {
         let whole = wire::syn::parse(&frame.bytes[..]);

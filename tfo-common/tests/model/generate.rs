@@ -1,5 +1,4 @@
-//! What the properties are tried on: option lists and frames that look real enough to get deep into
-//! the parser, and the ways in which they are spoiled.
+//! Generators of option lists and frames that are valid enough to reach deep into the parser, and of corruptions.
 
 use std::ops::Range;
 
@@ -7,13 +6,13 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 
 const MAX_OPTIONS: usize = 40;
 
-/// An option with the size byte that its value needs.
+/// An option with the length that its value needs.
 fn option(kind: u8, value: &[u8]) -> Vec<u8> {
     let size = 2 + value.len() as u8;
     [&[kind, size], value].concat()
 }
 
-/// One option as a client may send it, or nearly.
+/// An option as a client may send it, or nearly.
 fn any_option() -> impl Strategy<Value = Vec<u8>> {
     let value = |lengths: Range<usize>| vec(any::<u8>(), lengths);
     prop_oneof![
@@ -31,13 +30,13 @@ fn any_option() -> impl Strategy<Value = Vec<u8>> {
         1 => value(15..18).prop_map(|v| option(19, &v)),
         1 => value(2..8).prop_map(|v| option(29, &v)),
         1 => (any::<u8>(), value(0..12)).prop_map(|(kind, v)| option(kind, &v)),
-        // A size that is a lie.
+        // A wrong length.
         1 => (prop_oneof![Just(34_u8), Just(254), any::<u8>()], 0..42_u8).prop_map(|(k, s)| vec![k, s]),
         1 => any::<u8>().prop_map(|kind| vec![kind]),
     ]
 }
 
-/// What Linux begins its lists with, which the parser knows as a whole, or nearly that.
+/// Linux's usual first options, for which the parser has a fast path, or nearly those.
 fn linux() -> impl Strategy<Value = Vec<u8>> {
     let spoiled = prop::option::of((any::<Index>(), any::<u8>()));
     (any::<[u8; 11]>(), spoiled).prop_map(|(v, spoiled)| {
@@ -58,7 +57,7 @@ fn linux() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// A list of options, cut off where the header is full.
+/// A list of options, truncated at the header's maximum.
 pub(crate) fn options() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         9 => vec(any_option(), 0..8).prop_map(|list| list.concat()),
@@ -71,17 +70,16 @@ pub(crate) fn options() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// A SYN's frame, right in every length.
+/// A SYN's frame with correct lengths.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
     pub(crate) bytes: Vec<u8>,
-    /// Where the packet begins.
+    /// Offset of the packet.
     pub(crate) packet: usize,
-    /// Where the packet ends and the padding begins.
+    /// Offset of the packet's end, where padding begins.
     pub(crate) end: usize,
 }
 
-/// A SYN with any options.
 pub(crate) fn syn() -> impl Strategy<Value = Frame> {
     let data = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..80)];
     let padding = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..20)];
@@ -112,7 +110,7 @@ pub(crate) fn syn() -> impl Strategy<Value = Frame> {
         )
 }
 
-/// VLAN tags, none or up to two, without the `EtherType` behind them.
+/// Up to two VLAN tags, without the `EtherType` behind them.
 fn tags() -> impl Strategy<Value = Vec<u8>> {
     let tag = (
         prop_oneof![Just([0x81, 0]), Just([0x88, 0xa8])],
@@ -123,7 +121,7 @@ fn tags() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![3 => Just(Vec::new()), 1 => tags]
 }
 
-/// IPv6 extension headers that are passed over: their kinds, and what is behind kind and length.
+/// IPv6 extension headers that the parser skips: kind, and the bytes behind kind and length.
 fn extensions() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
     let filled = |units: Range<usize>| units.prop_flat_map(|units| vec(any::<u8>(), units * 8 + 6));
     let routing = (filled(0..4), prop_oneof![Just(0), Just(1), 5..=255_u8]);
@@ -138,7 +136,7 @@ fn extensions() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
     (first, others).prop_map(|(first, others)| first.into_iter().chain(others).collect())
 }
 
-/// What differs between the headers in front of TCP.
+/// Kinds of IP header and what varies in them.
 #[derive(Clone, Debug)]
 enum Network {
     V4 {
@@ -159,7 +157,7 @@ impl Network {
         }
     }
 
-    /// The IP header, in front of `payload` bytes.
+    /// The IP header for `payload` bytes.
     fn header(&self, payload: usize) -> Vec<u8> {
         match self {
             Self::V4 { addresses, options } => {
@@ -209,7 +207,7 @@ fn network() -> impl Strategy<Value = Network> {
     ]
 }
 
-/// A SYN of which a few bytes are not what they were, most of them in the headers.
+/// A SYN with a few corrupted bytes, mostly in the headers.
 pub(crate) fn spoiled_syn() -> impl Strategy<Value = Vec<u8>> {
     let at = prop_oneof![1 => any::<Index>().prop_map(Ok), 3 => (12..80_usize).prop_map(Err)];
     let change = prop_oneof![
@@ -226,7 +224,7 @@ pub(crate) fn spoiled_syn() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Any bytes at all, but mostly with an `EtherType` that is looked behind.
+/// Random bytes, mostly with an `EtherType` that the parser knows.
 pub(crate) fn noise() -> impl Strategy<Value = Vec<u8>> {
     let ether_type = prop_oneof![
         4 => Just([0x08, 0x00]),

@@ -1,5 +1,5 @@
-//! tfo-common held against a second reading of the kernel's rules: slow, on vectors and slices, and
-//! of another shape, so that the two do not share a mistake.
+//! tfo-common against a second implementation of the kernel's rules: slow, on vectors and slices, and structured
+//! differently, so that both do not share a bug.
 
 mod classify;
 mod frames;

@@ -1,5 +1,5 @@
-//! The second reading. Linux: `tcp_parse_options`, `tcp_parse_fastopen_option`, `ip_rcv_core`,
-//! `ip6_rcv_core`, `tcp_v4_rcv`, `tcp_fastopen_cookie_gen_check`.
+//! The second implementation. Linux: `tcp_parse_options`, `tcp_parse_fastopen_option`, `ip_rcv_core`, `ip6_rcv_core`,
+//! `tcp_v4_rcv`, `tcp_fastopen_cookie_gen_check`.
 
 use std::hash::Hasher as _;
 
@@ -19,16 +19,15 @@ use tfo_common::{
     },
 };
 
-/// An option with a value, as bytes.
+/// An option with a value.
 struct Raw {
     kind: u8,
     value: Vec<u8>,
-    /// Bytes of the list from this option's first on.
+    /// Length of the list from this option on, in bytes.
     left: u8,
 }
 
-/// Every option but end-of-list and no-operation, and how many bytes were left where the list is broken
-/// off.
+/// All options but end-of-list and no-operation, and the bytes left where the list is malformed.
 fn split(mut rest: &[u8]) -> (Vec<Raw>, Option<u8>) {
     let mut list = Vec::new();
     loop {
@@ -49,7 +48,7 @@ fn split(mut rest: &[u8]) -> (Vec<Raw>, Option<u8>) {
     }
 }
 
-/// The cookie that a Fast Open option holds, and whether the option has the experimental form.
+/// The cookie of a Fast Open option; `true` for the experimental form.
 fn cookie(option: &Raw) -> Option<(Vec<u8>, bool)> {
     match (option.kind, option.value.as_slice()) {
         (34, cookie) => Some((cookie.to_vec(), false)),
@@ -58,7 +57,7 @@ fn cookie(option: &Raw) -> Option<(Vec<u8>, bool)> {
     }
 }
 
-/// What the bytes of TCP options say in a SYN with or without data.
+/// Parses TCP options of a SYN with or without data.
 pub(crate) fn options(bytes: &[u8], has_data: bool) -> SynOptions {
     let (list, broken) = split(bytes);
     let cookies: Vec<_> = list.iter().filter_map(cookie).collect();
@@ -81,12 +80,11 @@ pub(crate) fn options(bytes: &[u8], has_data: bool) -> SynOptions {
     }
 }
 
-/// All that the bytes of TCP options say.
 pub(crate) fn both(bytes: &[u8], has_data: bool) -> (SynOptions, OptionPlace) {
     (options(bytes, has_data), place(bytes))
 }
 
-/// Where the option that counts stands.
+/// The place of the Fast Open option that the kernel uses.
 pub(crate) fn place(bytes: &[u8]) -> OptionPlace {
     let (list, _) = split(bytes);
     let even: Vec<_> = list
@@ -127,7 +125,7 @@ fn signatures(list: &[Raw], broken: Option<u8>) -> Signatures {
     }
 }
 
-/// The sender's clock, by the last timestamp option.
+/// The `TSval` of the last timestamp option.
 fn tsval(list: &[Raw]) -> Option<u32> {
     let stamp = list
         .iter()
@@ -135,7 +133,7 @@ fn tsval(list: &[Raw]) -> Option<u32> {
     Some(big_endian(&stamp.value[..4]) as u32)
 }
 
-/// What a frame is, from its first byte to its last.
+/// Parses a frame from its first byte to its last.
 pub(crate) fn frame(frame: &[u8]) -> Result<Syn, NotSyn> {
     let mut rest = frame.get(12..).ok_or(Unparsed)?;
     for tags in 0.. {
@@ -151,19 +149,19 @@ pub(crate) fn frame(frame: &[u8]) -> Result<Syn, NotSyn> {
     unreachable!("the third round returns")
 }
 
-/// `syn`, whose TCP header is where it is in `packet`, the end of `frame`.
+/// `syn` with the offset of its TCP header; `packet` is the end of `frame`.
 fn at(mut syn: Syn, frame: &[u8], packet: &[u8]) -> Syn {
     syn.layout.tcp += (frame.len() - packet.len()) as u16;
     syn
 }
 
-/// As [`at`], where `packet` begins with the network header.
+/// As [`at`], for a `packet` that begins with the network header.
 fn in_frame(mut syn: Syn, frame: &[u8], packet: &[u8]) -> Syn {
     syn.layout.network = (frame.len() - packet.len()) as u8;
     at(syn, frame, packet)
 }
 
-/// What a packet is that has nothing in front of it.
+/// Parses a packet without a link-layer header.
 pub(crate) fn bare(packet: &[u8]) -> Result<Syn, NotSyn> {
     match packet.first().map(|first| first / 16) {
         None => Err(Unparsed),
@@ -218,7 +216,7 @@ fn ipv6(packet: &[u8]) -> Result<Syn, NotSyn> {
             43 if start[3] == 0 && ![2, 3, 4].contains(&start[2]) => size,
             44 if big_endian(&start[2..4]) / 8 == 0 && start[3] % 2 == 0 => 8,
             44 if !leads_on(next) => return Err(Other),
-            // A home address takes 18 bytes behind the first two.
+            // A home address option has 18 bytes behind type and length.
             60 if size <= 16 => size,
             _ => return Err(Unparsed),
         };
@@ -235,13 +233,13 @@ fn ipv6(packet: &[u8]) -> Result<Syn, NotSyn> {
     Ok(at(syn, packet, rest))
 }
 
-/// TCP, or hop-by-hop options, routing, fragment, ao, destination options, mobility.
+/// TCP, or hop-by-hop options, routing, fragment, AH, destination options, mobility.
 fn leads_on(kind: u8) -> bool {
     [6, 0, 43, 44, 51, 60, 135].contains(&kind)
 }
 
-/// The segment of `length` bytes at the start of `bytes`, which may go on with a frame's padding. No
-/// length: the packet ends before the segment begins.
+/// Parses the segment of `length` bytes at the start of `bytes`; padding may follow. `None`: the packet ends before
+/// the segment.
 fn tcp(bytes: &[u8], length: Option<usize>, addresses: Addresses) -> Result<Syn, NotSyn> {
     let fixed = bytes.get(..20).ok_or(Unparsed)?;
     let flag = |bit: u8| fixed[13] >> bit & 1 == 1;
@@ -264,7 +262,7 @@ fn tcp(bytes: &[u8], length: Option<usize>, addresses: Addresses) -> Result<Syn,
         data_len,
         options: options(&bytes[20..header], data_len > 0),
         layout: Layout {
-            // Set by whoever knows the whole frame.
+            // Set by the caller, which has the whole frame.
             network: 0,
             tcp: 0,
             header_len: header as u8,
@@ -273,7 +271,7 @@ fn tcp(bytes: &[u8], length: Option<usize>, addresses: Addresses) -> Result<Syn,
     })
 }
 
-/// The cookie that a server with `key` gives the client of these addresses.
+/// The cookie under `key` for these addresses.
 pub(crate) fn issue(key: &[u8; 16], addresses: &Addresses) -> [u8; 8] {
     let mut hasher = SipHasher24::new_with_key(key);
     match addresses {
@@ -283,7 +281,7 @@ pub(crate) fn issue(key: &[u8; 16], addresses: &Addresses) -> [u8; 8] {
     hasher.finish().to_le_bytes()
 }
 
-/// What a SYN comes to at a listener with these keys, primary first.
+/// The outcome of a SYN at a listener with these keys, primary first.
 pub(crate) fn outcome(syn: &Syn, keys: &[[u8; 16]]) -> Outcome {
     let SynOptions {
         fast_open,
@@ -307,7 +305,7 @@ pub(crate) fn outcome(syn: &Syn, keys: &[[u8; 16]]) -> Outcome {
     }
 }
 
-/// By how much `counter` goes up for a SYN that came to `outcome`.
+/// The increase of `counter` for a SYN with this outcome.
 pub(crate) fn counts(counter: Counter, syn: &Syn, outcome: Outcome) -> u64 {
     match counter {
         Counter::CookieReqd => (outcome == Outcome::Request).into(),
@@ -322,7 +320,7 @@ pub(crate) fn counts(counter: Counter, syn: &Syn, outcome: Outcome) -> u64 {
         Counter::ReasonMalformed => (outcome == Outcome::Malformed).into(),
         Counter::ReasonBadCookie => (outcome == Outcome::BadCookie).into(),
         Counter::ReasonBadLength => (outcome == Outcome::BadLength).into(),
-        // Without a socket no other reason is known.
+        // Other reasons depend on the socket.
         _ => 0,
     }
 }

@@ -1,18 +1,18 @@
-//! Option lists: the parser against the second reading.
+//! Option lists: the parser against the second implementation.
 
 use proptest::{collection::vec, prelude::*};
 use tfo_common::wire::options::fast_open::{self, FastOpen, OptionPlace, SynOptions};
 
 use crate::{generate, naive};
 
-/// Reads options of a SYN with data that stand between other bytes, as they do in a frame.
+/// Parses options of a SYN with data. `around` is the byte before and the byte behind them.
 fn read(bytes: &[u8], around: [u8; 2]) -> (SynOptions, OptionPlace) {
     let [before, behind] = around.map(|byte| [byte; 40]);
     let frame = [&before, bytes, &behind].concat();
     fast_open::parse(&frame[..], before.len(), bytes.len(), true)
 }
 
-/// Every list of up to six of the bytes that mean something.
+/// All lists of up to six meaningful bytes.
 #[test]
 fn agree_on_every_short_list() {
     let alphabet = [0, 1, 2, 3, 4, 6, 34, 254, 0xf9, 0x89];
@@ -48,14 +48,14 @@ proptest! {
         }
     }
 
-    /// The caller's promises broken: a start and a length that the frame does not have.
+    /// The caller's preconditions violated: offset and length outside the frame.
     #[test]
     fn any_place_is_survived(frame in vec(any::<u8>(), 0..80), start in 0..100_usize, len: usize) {
         fast_open::parse(&frame[..], start, len, true);
     }
 }
 
-/// The lists that are generated do reach the parser's branches.
+/// The generated lists reach every branch of the parser.
 #[test]
 fn generated_lists_say_everything() {
     use proptest::{strategy::ValueTree as _, test_runner::TestRunner};

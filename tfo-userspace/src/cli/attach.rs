@@ -18,10 +18,10 @@ pub(super) struct AttachArgs {
     /// Network interfaces
     #[arg(required = true, value_name = "IFACE")]
     interfaces: Vec<String>,
-    /// Where the program runs
+    /// Mode of attachment
     #[arg(long, value_enum, default_value_t = Mode::Auto)]
     mode: Mode,
-    /// How a SYN's outcome is found: exactly as the kernel decides, or faster
+    /// Lookup of a SYN's outcome: exact, as the kernel decides, or faster, by the packet alone
     #[arg(long, value_enum, default_value_t = MirrorArg::Exact)]
     mirror: MirrorArg,
     /// Count IPv4 sources by prefixes of this many bits, 0 to 32

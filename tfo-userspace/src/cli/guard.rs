@@ -33,7 +33,7 @@ pub(super) enum GuardCommand {
 
 #[derive(Args)]
 pub(super) struct SetArgs {
-    /// When the port is guarded [default: unchanged, at first off]
+    /// Condition under which the port is guarded [default: unchanged, at first off]
     #[arg(value_enum)]
     mode: Option<ModeArg>,
     /// Change this port's rule instead of the default rule; may be given several times

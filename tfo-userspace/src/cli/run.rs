@@ -25,10 +25,10 @@ pub(super) struct RunArgs {
         value_name = "IFACE"
     )]
     interfaces: Vec<String>,
-    /// Where the program runs [default: auto]
+    /// Mode of attachment [default: auto]
     #[arg(long, value_enum)]
     mode: Option<Mode>,
-    /// How a SYN's outcome is found: exactly as the kernel decides, or faster [default: exact]
+    /// Lookup of a SYN's outcome: exact, as the kernel decides, or faster, by the packet alone [default: exact]
     #[arg(long, value_enum)]
     mirror: Option<MirrorArg>,
     /// Count IPv4 sources by prefixes of this many bits, 0 to 32 [default: 32]
@@ -44,7 +44,7 @@ pub(super) struct RunArgs {
     /// Destination port with metrics of its own; may be given several times [default: none]
     #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     ports: Vec<u16>,
-    /// Where cookie keys come from [default: random]
+    /// Source of the cookie keys [default: random]
     #[arg(long, value_enum, value_name = "SOURCE")]
     key_source: Option<KeySourceArg>,
     /// File of the secret or of the keys, mode 0600, for the key sources secret and file

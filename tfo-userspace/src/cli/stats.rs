@@ -55,7 +55,7 @@ pub(super) struct StatsArgs {
 enum Breakdown {
     /// By destination port, the busiest first
     Port,
-    /// By source prefix: who uses Fast Open, who fails, who asks for cookies
+    /// By source prefix: accepted cookies, refused cookies, cookie requests
     Source,
     /// By bytes of data in the SYN
     Size,

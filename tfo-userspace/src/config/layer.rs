@@ -38,7 +38,7 @@ pub enum SourceKind {
 pub struct Layer {
     /// The attach mode.
     pub mode: Option<ModeChoice>,
-    /// Whether the program asks the kernel's sockets.
+    /// Socket lookup: exact, or by the packet alone.
     pub mirror: Option<Mirror>,
     /// Most sources that are counted.
     pub max_sources: Option<u32>,

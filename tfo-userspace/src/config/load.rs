@@ -27,7 +27,7 @@ pub struct Flags {
     pub ports: Vec<u16>,
     /// The address at which metrics are served.
     pub metrics: Option<ListenAddress>,
-    /// Whether to detach when the service stops.
+    /// Detach when the service stops.
     pub detach_on_exit: bool,
 }
 
@@ -36,7 +36,7 @@ pub struct Flags {
 pub struct Config {
     /// The network namespaces to control; at least one.
     pub namespaces: Vec<NamespaceConfig>,
-    /// Whether to detach when the service stops.
+    /// Detach when the service stops.
     pub detach_on_exit: bool,
     /// The ports that metrics name one by one; at most [`MAX_METRIC_PORTS`].
     pub ports: Vec<u16>,

@@ -39,7 +39,7 @@ impl SynCookieCount {
     }
 }
 
-/// Whether the kernel has Fast Open keys.
+/// Presence of the kernel's Fast Open keys.
 #[derive(Clone, Debug)]
 enum KernelKeyState {
     Set,

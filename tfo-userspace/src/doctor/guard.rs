@@ -29,7 +29,7 @@ struct GuardFacts {
     unfit: BTreeMap<u16, u64>,
     /// Proven connections that the kernel refused to open.
     refused: u64,
-    /// Whether a controller renews the secrets.
+    /// A running controller renews the secrets.
     controlled: bool,
 }
 

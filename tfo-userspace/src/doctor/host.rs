@@ -21,15 +21,15 @@ const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
 pub(super) struct HostFacts {
     /// `uname -r`.
     release: String,
-    /// Whether bpf(2) works; `Ok(false)` where this process may not call it.
+    /// `Ok(true)` if bpf(2) works, `Ok(false)` if this process may not call it.
     bpf: Result<bool, String>,
     /// Features that BTF shows.
     btf: Result<BtfFacts, String>,
     /// Capabilities that this process lacks.
     missing: Vec<&'static str>,
-    /// Whether this process may mount file systems.
+    /// This process may mount file systems.
     may_mount: bool,
-    /// Whether the BPF file system is mounted.
+    /// The BPF file system is mounted.
     bpffs: bool,
     /// `net.core.bpf_jit_enable`; only the initial network namespace has it.
     jit: Option<String>,
@@ -37,14 +37,14 @@ pub(super) struct HostFacts {
     memlock: Option<u64>,
 }
 
-#[derive(Clone, Debug)]
 /// Features of the kernel, by its BTF.
+#[derive(Clone, Debug)]
 struct BtfFacts {
-    /// Whether the mirror can be exact, or why not.
+    /// `Ok` if the exact mirror is possible; else the reason.
     exact: Result<(), String>,
-    /// Whether it has TCX (Linux 6.6).
+    /// TCX (Linux 6.6).
     tcx: bool,
-    /// Whether it has `bpf_sk_assign_tcp_reqsk` (Linux 6.9).
+    /// `bpf_sk_assign_tcp_reqsk` (Linux 6.9).
     syn_cookies: bool,
 }
 

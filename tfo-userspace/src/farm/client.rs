@@ -32,15 +32,15 @@ pub const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct MemberStatus {
     /// Its name in the farm.
     pub name: String,
-    /// Whether its session with etcd is alive.
+    /// Its session with etcd is alive.
     pub alive: bool,
-    /// Whether it is the leader.
+    /// `true` for the leader.
     pub leads: bool,
-    /// Whether a rotation left it behind.
+    /// A rotation went on without it.
     pub left_behind: bool,
-    /// Whether it has acknowledged the present document.
+    /// It has acknowledged the present document.
     pub acknowledged: bool,
-    /// Whether its kernel issues another key than the document says.
+    /// Its kernel issues another key than the document's.
     pub differs: bool,
     /// Its own report.
     #[serde(flatten)]
@@ -63,7 +63,7 @@ pub struct FarmStatus {
 }
 
 impl FarmStatus {
-    /// Whether no rotation is in progress or requested, and all hosts have acknowledged the document.
+    /// `true` if no rotation is in progress or requested, and all hosts have acknowledged the document.
     pub fn is_settled(&self) -> bool {
         self.document.phase == Phase::Steady
             && self.request.is_none()

@@ -161,7 +161,7 @@ impl Leader {
     }
 }
 
-/// Whether a rotation is to begin, where none is in progress.
+/// `true` if a rotation is due, given that none is in progress.
 fn is_due(held: &HeldDocument<'_>, request: Option<Request>, interval: Duration, now: Now) -> bool {
     let interval = match request {
         Some(Request::RotateNow) => return true,

@@ -165,7 +165,7 @@ impl FarmState {
         }
     }
 
-    /// Whether a host whose state is `held` is to take this one; `false` where it has it already.
+    /// `true` if a host in state `held` must take this state; `false` if it already has it.
     ///
     /// # Errors
     ///

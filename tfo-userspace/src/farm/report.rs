@@ -19,19 +19,19 @@ pub struct FarmReport {
     pub host: String,
     /// The prefix of the farm's keys in etcd.
     pub prefix: String,
-    /// Whether etcd answers.
+    /// etcd answers.
     pub reachable: bool,
     /// The time at which `reachable` last changed.
     pub since: Option<SystemTime>,
     /// The progress of the farm, by the document that this host has stored.
     #[serde(rename = "place")]
     pub position: Option<Position>,
-    /// Whether this host has that in force and has told etcd so.
+    /// This host has that document in force and has told etcd so.
     pub acknowledged: bool,
     /// This host's clock minus the writer's time in the document, in seconds: the clock skew, and the delay of the
     /// document.
     pub skew: Option<f64>,
-    /// Whether this host is the leader.
+    /// This host is the leader.
     pub leads: bool,
     /// On the leader: the number of members, and of those that have not acknowledged.
     pub members: Option<[usize; 2]>,

@@ -56,9 +56,9 @@ pub struct InterfaceFacts {
     pub name: String,
     /// The attach mode; `None` where the program is not attached.
     pub mode: Option<AttachMode>,
-    /// Whether the program asks the kernel's sockets.
+    /// Socket lookup: exact, or by the packet alone.
     pub mirror: Option<Mirror>,
-    /// Whether the guard's programs are attached.
+    /// The guard's programs are attached.
     pub guarded: bool,
     /// The counters.
     pub counters: Option<Snapshot>,
@@ -90,7 +90,7 @@ pub struct NamespaceFacts {
     pub fast_open: Option<Mode>,
     /// The time since the keys last changed, where it is known.
     pub keys_age: Option<Duration>,
-    /// Whether the data path accepts every key of the kernel; `None` where nothing is attached.
+    /// `true` if the data path accepts every key of the kernel; `None` if nothing is attached.
     pub keys_agree: Option<bool>,
     /// The kernel's keys, the primary one first.
     pub fingerprints: Vec<Fingerprint>,

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::facts::NamespaceFacts;
 
-/// Whether no namespace has an error.
+/// `Ok` if no namespace has an error.
 ///
 /// # Errors
 ///

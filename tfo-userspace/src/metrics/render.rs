@@ -194,7 +194,7 @@ fn add_ports(families: &mut Families, facts: &NamespaceFacts, name: &str, counte
     add("other", &other);
 }
 
-/// Whether a counter has a metric family of its own.
+/// `true` for a counter with a metric family of its own.
 fn has_own_family(counter: Counter) -> bool {
     Counter::POLICY.contains(&counter)
         || Counter::DRY_RUN.contains(&counter)

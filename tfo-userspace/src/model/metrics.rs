@@ -59,7 +59,7 @@ impl ListenAddress {
     /// `127.0.0.1:9733`.
     pub const DEFAULT: Self = Self::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9733));
 
-    /// Whether other hosts may be able to connect.
+    /// `true` if other hosts may be able to connect.
     pub fn is_public(&self) -> bool {
         match self {
             Self::Tcp(address) => match address.ip() {

@@ -44,8 +44,8 @@ impl NoCookieError {
 }
 
 impl Policy {
-    /// Whether any rule rewrites options, so that [`Self::check_listeners`] may fail. Listing the listeners loads a
-    /// program; a policy for which this is `false` does not need them.
+    /// `true` if a rule rewrites options, so that [`Self::check_listeners`] may fail. Other policies need no list of
+    /// listeners, for which a program must be loaded.
     pub fn needs_cookies(&self) -> bool {
         let denies = !self.lists.deny.is_empty();
         let mut rules = std::iter::once(&self.default).chain(self.ports.values());
@@ -100,7 +100,7 @@ impl Policy {
 }
 
 impl PortPolicy {
-    /// Whether the rule rewrites options and does not drop in their place where no cookie is needed.
+    /// `true` if the rule rewrites options, and does not drop instead where the listener needs no cookie.
     fn needs_cookies(&self, denies: bool) -> bool {
         self.no_cookie != Action::Drop && self.rewrites(denies)
     }

@@ -101,7 +101,7 @@ impl GuardMonitor {
         Ok(())
     }
 
-    /// Whether the port has had no transition since the last tick.
+    /// `true` if the port has had no transition since the last tick.
     fn is_unchanged(&self, port: &PortState) -> bool {
         let seen = self.ports.get(&port.port);
         seen.is_some_and(|seen| (seen.on, seen.switches) == (port.on, port.switches))

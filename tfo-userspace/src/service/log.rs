@@ -39,7 +39,7 @@ pub fn start(verbose: u8) {
     tracing_subscriber::registry().with(lines).init();
 }
 
-/// Whether standard error is the journal, whose device and inode systemd puts into `JOURNAL_STREAM`.
+/// `true` if standard error is the journal, whose device and inode systemd puts into `JOURNAL_STREAM`.
 fn is_journal() -> bool {
     let (Ok(stream), Ok(stderr)) = (env::var("JOURNAL_STREAM"), fstat(io::stderr())) else {
         return false;

@@ -38,7 +38,7 @@ pub(super) struct NamespaceService {
     missing: BTreeSet<String>,
     /// Follows interfaces; `None` before [`Self::begin`].
     follower: Option<Follower>,
-    /// Whether an interface was attached before the service started.
+    /// An interface was attached before the service started.
     taken_over: bool,
     keys: KeyService,
     /// Why the configured policy is not in force.

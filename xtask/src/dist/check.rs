@@ -1,4 +1,4 @@
-//! Checks of the package: lintian, the unit's exposure, and `check.sh` beside this file in a clean system.
+//! Checks of the package: lintian, the unit's exposure, and `check.sh` in a clean system.
 
 use std::{
     path::{Path, PathBuf},
@@ -33,7 +33,7 @@ pub(super) fn check(package: &Path, folder: &Path) -> Result<()> {
     succeed(
         Command::new("lintian")
             .args(["--fail-on", "error,warning", "--allow-root"])
-            // Only packages in Debian's archive need to close a bug.
+            // Only packages in Debian's archive must close a bug.
             .args(["--suppress-tags", "initial-upload-closes-no-bugs"])
             .arg(package),
     )?;
@@ -43,7 +43,7 @@ pub(super) fn check(package: &Path, folder: &Path) -> Result<()> {
     let base = clean_system(folder)?;
     let start = Instant::now();
     let script = repository().join("xtask/src/dist/check.sh");
-    // Mounts, processes and the network are in namespaces, which end with the check.
+    // Mounts, processes and the network have namespaces of their own, which end with the check.
     let mut check = as_root("unshare")?;
     check.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--"]);
     succeed(check.arg(script).arg(package).args([folder, &base, &unit]))?;
@@ -54,7 +54,7 @@ pub(super) fn check(package: &Path, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An archive of a clean system, in `folder`. debootstrap makes it the first time, in some minutes.
+/// The archive of a clean system, in `folder`. The first call makes it with debootstrap, in some minutes.
 fn clean_system(folder: &Path) -> Result<PathBuf> {
     let archive = folder.join(format!("{SUITE}.tar"));
     if archive.exists() {

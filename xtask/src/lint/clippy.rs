@@ -29,7 +29,7 @@ pub(super) fn features() -> Result<()> {
     Ok(())
 }
 
-/// Lints what runs in the kernel with the toolchain that builds it, with each set of its features.
+/// Lints the code for the BPF target with the toolchain that builds it, with each set of its features.
 pub(super) fn bpf() -> Result<()> {
     let toolchain = toolchain::find()?;
     setup::clippy(&toolchain)?;
@@ -55,7 +55,7 @@ fn bpf_clippy(toolchain: &Toolchain) -> Result<Command> {
     command.args(["--target", TARGET, "-Z", "build-std=core"]);
     // `-Z build-std` is unstable, and the toolchain need not be a nightly.
     command.env("RUSTC_BOOTSTRAP", "1");
-    // The build of the object keeps its dependencies there, too.
+    // The object's build keeps its dependencies in the same folder.
     command.env("CARGO_TARGET_DIR", target()?.join("ebpf"));
     for outer in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "RUSTFLAGS"] {
         command.env_remove(outer);

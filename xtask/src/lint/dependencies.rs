@@ -12,10 +12,10 @@ use crate::{
     setup,
 };
 
-/// A machine without a way to the database may take minutes to find that out.
+/// A machine without network access may take minutes to fail.
 const FETCH_PATIENCE: Duration = Duration::from_secs(45);
 
-/// Checks them. A warning is an error, so that no exception in deny.toml outlives its reason.
+/// Runs `cargo deny check`. A warning is an error, so that no exception in deny.toml outlives its reason.
 pub(super) fn check() -> Result<()> {
     setup::cargo_deny()?;
     let mut deny = cargo();

@@ -31,11 +31,11 @@ pub fn lint() -> Result<()> {
     step("docs", || succeed(&mut doc()))
 }
 
-/// codespell knows common misspellings, not all words: the project needs no dictionary of its own. `.codespellrc`
-/// says what it skips.
+/// codespell looks for common misspellings, so that the project needs no dictionary. `.codespellrc` has its
+/// exceptions.
 fn spelling() -> Result<()> {
     succeed(Command::new("codespell").current_dir(repository()))
-        .context("mend the words above, or add them to .codespellrc where they are right")
+        .context("correct the words above, or add them to .codespellrc if they are right")
 }
 
 /// The docs as contributors read them, with private items. A broken link is an error.

@@ -22,12 +22,12 @@ impl Apt {
         Self { refreshed: false }
     }
 
-    /// Whether this system has apt-get.
+    /// `true` if this system has apt-get.
     pub(super) fn present() -> bool {
         which("apt-get").is_some()
     }
 
-    /// Whether the package can be installed; false if there is no apt-get.
+    /// `true` if apt-get can install the package.
     pub(super) fn offers(&mut self, package: &str) -> Result<bool> {
         if !Self::present() {
             return Ok(false);
@@ -62,7 +62,7 @@ impl Apt {
             bail!("this system has no package {package}: install the equivalent of Debian's");
         }
         progress(&format!("unpack {package} in {}", folder.display()));
-        // Emptied first, so that it holds this package alone.
+        // Emptied first, so that it contains this package only.
         let download = folder.join("download");
         let _ = fs::remove_dir_all(&download);
         fs::create_dir_all(&download)?;
@@ -100,7 +100,7 @@ fn apt_get(args: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Whether the output of `apt-cache policy` names a version that can be installed.
+/// `true` if the output of `apt-cache policy` has an installable version.
 fn has_candidate(policy: &str) -> bool {
     policy
         .lines()

@@ -57,7 +57,7 @@ pub(super) fn toolchain(apt: &mut Apt) -> Result<Toolchain> {
     debian(apt)
 }
 
-/// Makes sure of a linker that reads the toolchain's bitcode.
+/// Ensures a linker that reads the toolchain's bitcode.
 pub(super) fn linker(apt: &mut Apt, toolchain: &Toolchain) -> Result<()> {
     if Linker::find().is_some_and(|linker| linker.reads(toolchain.llvm)) {
         return Ok(());

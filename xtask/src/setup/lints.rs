@@ -1,4 +1,4 @@
-//! The tools of `cargo xtask lint` that a build and the tests do without.
+//! Tools that only `cargo xtask lint` needs.
 
 use std::process::Stdio;
 
@@ -14,7 +14,7 @@ use super::{apt::Apt, progress};
 /// cargo-deny, of which Debian 12 has no package.
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
-/// Gives a toolchain its clippy, where it has none.
+/// Installs clippy for a toolchain that lacks it.
 ///
 /// # Errors
 ///
@@ -41,9 +41,9 @@ pub fn clippy(toolchain: &Toolchain) -> Result<()> {
     })
 }
 
-/// Builds cargo-deny, where it is missing.
+/// Builds cargo-deny if it is missing.
 ///
-/// Unoptimised it takes 130 s of CPU, and a check of this workspace a second.
+/// The unoptimised build takes 130 s of CPU; a check of this workspace takes 1 s.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
-//! `cargo xtask setup`: installs what the build and the tests need and this machine lacks.
+//! `cargo xtask setup`: installs missing tools that the build and the tests need.
 //!
-//! [`survey`] finds out what is missing and changes nothing. [`apt`] installs packages, [`ebpf`] the toolchain and
-//! the linker of the eBPF program, [`prometheus`] the server that the tests of the metrics query, [`lints`] what only
+//! [`survey`] finds missing tools and changes nothing. [`apt`] installs packages, [`ebpf`] the toolchain and the
+//! linker of the eBPF program, [`prometheus`] the server for the tests of the metrics, [`lints`] the tools that only
 //! `cargo xtask lint` needs. A C compiler is needed earlier, to link this task itself.
 
 mod apt;
@@ -19,7 +19,7 @@ use crate::command::which;
 pub use self::lints::{cargo_deny, clippy};
 use self::{apt::Apt, survey::Survey};
 
-/// Prints what is found and what is missing, and installs the latter.
+/// Prints the tools found and missing, and installs the missing ones.
 ///
 /// # Errors
 ///
@@ -44,7 +44,7 @@ pub fn ensure() -> Result<()> {
     Ok(())
 }
 
-/// Prints what is found and what is missing. The exit status is 1 if anything is missing.
+/// Prints the tools found and missing. The exit status is 1 if any is missing.
 ///
 /// # Errors
 ///
@@ -89,7 +89,7 @@ fn install(survey: &Survey) -> Result<()> {
     Ok(())
 }
 
-/// Prints what is being done.
+/// Prints the present action.
 fn progress(what: &str) {
     println!("tfo: {what}");
 }

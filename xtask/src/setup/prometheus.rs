@@ -1,6 +1,6 @@
 //! Prometheus and promtool, for the tests of the metrics.
 //!
-//! Debian's package is unpacked, not installed: an installed one starts a server, at every boot too.
+//! Debian's package is unpacked, not installed: its installation would start a server, also at every boot.
 
 use std::path::PathBuf;
 

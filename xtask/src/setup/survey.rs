@@ -1,4 +1,4 @@
-//! The tools that the build and the tests need, and which of them this machine has.
+//! Tools that the build and the tests need, found or missing.
 
 use anyhow::Result;
 
@@ -48,13 +48,13 @@ const TOOLS: [Tool; 12] = [
         programs: &["etcd", "etcdctl"],
         packages: &["etcd-server", "etcd-client"],
     },
-    // The certificates of the farm's tests.
+    // Certificates for the farm's tests.
     Tool {
         name: "openssl",
         programs: &["openssl"],
         packages: &["openssl"],
     },
-    // The server in the guard's tests.
+    // A server for the guard's tests.
     Tool {
         name: "nginx",
         programs: &["nginx"],
@@ -116,7 +116,7 @@ impl Survey {
         Ok(survey)
     }
 
-    /// Whether nothing is missing.
+    /// `true` if no tool is missing.
     pub(super) fn complete(&self) -> bool {
         self.rows
             .iter()

@@ -1,8 +1,8 @@
-//! `cargo xtask test`: the unit tests as whoever asks, the kernel suites as root.
+//! `cargo xtask test`: the unit tests as the calling user, the kernel suites as root.
 //!
-//! [`suite`] builds and lists the tests and selects those to run, [`run`] runs one executable and reads what it
-//! writes, [`report`] is the summary. Cargo builds; the executables are started from here, so that only they run
-//! under sudo, and all of them run to their end.
+//! [`suite`] builds the tests, lists them and selects those to run, [`run`] runs one executable and parses its
+//! output, [`report`] is the summary. Cargo only builds: the tasks start the executables, so that only these run
+//! under sudo, and all run to their end.
 
 mod report;
 mod run;
@@ -22,22 +22,22 @@ use crate::{
     setup,
 };
 
-/// What to run.
+/// The tests to run.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// A package, a test binary, or a top-level module of a kernel suite's binary; all of them without it.
+    /// A package, a test binary, or a top-level module of a kernel suite's binary; all if `None`.
     pub suite: Option<String>,
-    /// Part of the tests' names.
+    /// A part of the tests' names.
     pub filter: Option<String>,
     /// Arguments of the test binaries, such as `--nocapture` and `--ignored`.
     pub args: Vec<OsString>,
 }
 
-/// Runs the tests, and prints the report. A test that fails is in the report, and no error.
+/// Runs the tests and prints the report. A test that fails is in the report, not an error.
 ///
 /// # Errors
 ///
-/// Something is missing and cannot be installed, the build fails, or there are no such tests.
+/// A tool is missing and cannot be installed, the build fails, or no test matches.
 pub fn test(selection: &Selection) -> Result<Report> {
     setup::ensure()?;
     let start = Instant::now();

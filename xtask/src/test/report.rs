@@ -1,4 +1,4 @@
-//! What a run of tests came to.
+//! The results of a test run.
 
 use std::{fmt, time::Duration};
 
@@ -7,15 +7,15 @@ use super::suite::Selected;
 /// The counts of a run, and each test that failed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// How many tests passed.
+    /// Number of tests that passed.
     pub passed: u64,
-    /// How many were ignored or left out.
+    /// Number of tests that were ignored or left out.
     pub skipped: u64,
     /// The tests that failed.
     pub failures: Vec<Failure>,
     /// The binaries that were left out because they need root.
     pub left_out: Vec<String>,
-    /// The whole run, the build included.
+    /// Duration of the whole run, including the build.
     pub took: Duration,
 }
 
@@ -26,7 +26,7 @@ pub struct Failure {
     pub suite: String,
     /// The test's name in the suite.
     pub test: String,
-    /// How long it took, if the test binary told.
+    /// Duration in seconds, if the test binary printed it.
     pub seconds: Option<f64>,
     /// The first line of its error.
     pub error: String,
@@ -38,7 +38,7 @@ impl Report {
         self.failures.is_empty()
     }
 
-    /// Takes the report of another binary in.
+    /// Adds the results of another binary.
     pub(super) fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.skipped += other.skipped;
@@ -54,7 +54,7 @@ impl Report {
     }
 }
 
-/// A table of the tests that failed, what was left out, and as the last line the counts.
+/// A table of the tests that failed, the binaries left out, and the counts on the last line.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |of: fn(&Failure) -> &str, least: usize| {

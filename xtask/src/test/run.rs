@@ -1,4 +1,4 @@
-//! One test binary, run to its end, and what it wrote about its tests.
+//! Runs one test binary and parses its output.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use super::{
 use crate::command::as_root;
 
 impl Selected {
-    /// Runs the tests, with `args` more, shows what they write, and reports them.
+    /// Runs the tests with additional `args`, prints their output, and returns their results.
     ///
     /// # Errors
     ///
@@ -27,7 +27,7 @@ impl Selected {
         } else {
             Command::new(self.executable())
         };
-        // How long a test took is an unstable output of libtest, which this lets a stable one have.
+        // Durations are an unstable output of libtest. This variable allows them with a stable toolchain.
         command.env("RUSTC_BOOTSTRAP", "1");
         command.args(["-Z", "unstable-options", "--report-time"]);
         command.arg("--exact").args(self.tests()).args(args);
@@ -50,32 +50,32 @@ impl Selected {
     }
 }
 
-/// What a test binary wrote, as far as it is read.
+/// The parsed output of a test binary.
 #[derive(Debug, Default)]
 struct Output {
     passed: u64,
     ignored: u64,
-    /// The line with the counts came.
+    /// The line with the counts was there.
     ended: bool,
     seconds: BTreeMap<String, f64>,
     /// The first line of each error, by test.
     errors: BTreeMap<String, String>,
-    /// The names in the closing list of failures.
+    /// The names in the final list of failures.
     failed: Vec<String>,
     section: Section,
 }
 
-/// Where in the output a line stands.
+/// The part of the output that a line belongs to.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Section {
-    /// Among the lines that tell how each test ended.
+    /// Results, one test a line.
     #[default]
     Tests,
-    /// Behind the heading of the failures.
+    /// The list of failures, behind its heading.
     Failures,
-    /// In what a test wrote that failed.
+    /// The captured output of a test that failed.
     Captured(String),
-    /// Behind the line that tells where it panicked.
+    /// The lines behind the place of a panic.
     Panic(String),
 }
 
@@ -158,7 +158,7 @@ fn captured(line: &str) -> Option<&str> {
     line.strip_prefix("---- ")?.strip_suffix(" stdout ----")
 }
 
-/// The test in a line that tells how it ended, and its seconds.
+/// The test and its seconds in a line with its result.
 fn timed(line: &str) -> Option<(&str, f64)> {
     let (test, end) = line.strip_prefix("test ")?.split_once(" ... ")?;
     let (_, seconds) = end.rsplit_once(" <")?;

@@ -1,4 +1,4 @@
-//! Test binaries, the tests in them, and which of them were asked for.
+//! Test binaries, the tests in them, and the selection.
 
 use std::{
     collections::BTreeSet,
@@ -13,10 +13,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::Selection;
 use crate::command::cargo;
 
-/// The package of the kernel suites. Their binaries need root; a suite is a module at the top of one.
+/// The package of the kernel suites. Its binaries need root; a suite is a top-level module of one.
 pub const KERNEL_SUITES: &str = "tests/suites";
 
-/// A test binary, and what to run of it.
+/// A test binary with the selected tests.
 #[derive(Clone, Debug)]
 pub struct Selected {
     binary: Binary,
@@ -50,7 +50,7 @@ impl Selected {
         &self.tests
     }
 
-    /// Whether the tests need root: those that run against the running kernel do.
+    /// `true` if the tests need root: those in [`KERNEL_SUITES`].
     pub fn needs_root(&self) -> bool {
         self.binary.is_privileged()
     }
@@ -85,7 +85,7 @@ impl Binary {
         folder.unwrap_or_default()
     }
 
-    /// Those of `tests` that belong to the suite of this name.
+    /// The tests that belong to the suite of this name.
     fn select<'a>(&self, suite: &str, tests: &'a [String]) -> Vec<&'a String> {
         if suite == self.name || suite == self.package() {
             return tests.iter().collect();
@@ -99,7 +99,7 @@ impl Binary {
         tests.iter().filter(belongs).collect()
     }
 
-    /// The names by which its tests can be asked for.
+    /// The names that select tests of this binary.
     fn suites(&self, tests: &[String]) -> BTreeSet<String> {
         let own = if self.is_privileged() {
             &self.name
@@ -115,7 +115,7 @@ impl Binary {
             .collect()
     }
 
-    /// All its tests; with `--ignored` among the arguments, those that are ignored.
+    /// All tests; with `--ignored` in the arguments, the ignored ones.
     fn list(&self, args: &[OsString]) -> Result<Vec<String>> {
         let mut command = Command::new(&self.executable);
         command.args(["--list", "--format", "terse"]).args(args);
@@ -132,11 +132,11 @@ impl Binary {
     }
 }
 
-/// Builds all tests, and selects those that are asked for.
+/// Builds all tests, and selects the requested ones.
 ///
 /// # Errors
 ///
-/// The build fails, or there are no such tests: the error then names all suites.
+/// The build fails, or no test matches: the error then names all suites.
 pub fn select(selection: &Selection) -> Result<Vec<Selected>> {
     let mut suites = BTreeSet::new();
     let mut selected = Vec::new();
@@ -166,10 +166,10 @@ pub fn select(selection: &Selection) -> Result<Vec<Selected>> {
     Ok(selected)
 }
 
-/// Builds all tests: those that need no root come first.
+/// Builds all tests. Binaries that need no root come first.
 fn build() -> Result<Vec<Binary>> {
     let mut command = cargo();
-    // Always all of them, so that no dependency is built twice with two sets of features.
+    // Always all packages, so that no dependency is built for two sets of features.
     command.args(["test", "--no-run"]);
     command.args(["--message-format", "json-render-diagnostics"]);
     let built = command
@@ -183,7 +183,7 @@ fn build() -> Result<Vec<Binary>> {
     Ok(binaries)
 }
 
-/// The test binary in one of cargo's messages, if it tells of one.
+/// The test binary in one of cargo's messages, if there is one.
 fn binary(message: &str) -> Option<Binary> {
     let text = |from: &str, field: &str| {
         let (_, value) = from.split_once(&format!("\"{field}\":\""))?;

@@ -1,4 +1,4 @@
-//! One guest, from boot to verdict.
+//! One guest, from boot to result.
 
 use std::{
     fmt, fs,
@@ -77,8 +77,8 @@ impl fmt::Display for Verdict {
 }
 
 impl Guest<'_> {
-    /// Runs `script` under KVM, or emulated if KVM does not work, and prints its output. Kills the guest after `limit`.
-    /// `trial` is an empty script, to try KVM with; `hear` is called with each line.
+    /// Runs `script` under KVM, or emulated if KVM does not work, and prints its output. Kills the guest after
+    /// `limit`. `trial` is an empty script that tests KVM; `hear` is called with each line.
     pub(super) fn run(
         &self,
         script: &Path,
@@ -86,7 +86,7 @@ impl Guest<'_> {
         limit: Duration,
         mut hear: impl FnMut(&str),
     ) -> Result<Verdict> {
-        // The device may be there and not work, as in a virtual machine without nested virtualisation.
+        // The device may exist and not work, as in a virtual machine without nested virtualisation.
         let kvm = fs::metadata("/dev/kvm").is_ok() && self.boot(KVM, trial, TRIAL, |_| {})?.done;
         let accelerator = if kvm { KVM } else { EMULATION };
         self.boot(accelerator, script, limit, |line| {

@@ -1,7 +1,7 @@
-//! `cargo xtask vm`: the kernel suites on the kernels of Debian's packages, under QEMU.
+//! `cargo xtask vm`: the kernel suites on Debian's kernels, under QEMU.
 //!
-//! A guest mounts this machine's file system read-only, with an overlay in memory: tests and tools are this machine's,
-//! and only the kernel differs.
+//! A guest mounts this machine's file system read-only, with an overlay in memory: tests and tools are the same, only
+//! the kernel differs.
 
 mod debian;
 mod guest;
@@ -25,18 +25,17 @@ use crate::{
     test::{self, Selection},
 };
 
-/// The series that the suites are run on where none is named: Debian 12's own kernel, and its backport.
+/// The default series: Debian 12's kernel and its backport.
 const SERIES: [&str; 2] = ["6.1", "6.12"];
 
-/// What is run where no suite is named: each feature once, and what kernels differ in. All suites would take
-/// hours where KVM does not work.
+/// The default suites: each feature once, and differences between kernels. All suites would take hours without KVM.
 const CHOSEN: [(&str, Option<&str>); 3] = [
     ("kernels", None),
     ("conditions", Some("dropped_before_the_listener")),
     ("conditions", Some("where_kernels_differ")),
 ];
 
-/// What preparing and running a guest takes: programs, and the packages that have them.
+/// Programs that prepare and run a guest, and their Debian packages.
 const PROGRAMS: [(&str, &str); 5] = [
     ("busybox", "busybox-static"),
     ("cpio", "cpio"),
@@ -45,33 +44,33 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("xz", "xz-utils"),
 ];
 
-/// What to run, and where.
+/// Kernels and suites of a run.
 pub struct Plan {
-    /// Series of kernels, such as `6.1`; those of [`SERIES`] where there are none.
+    /// Series of kernels, such as `6.1`; [`SERIES`] if empty.
     pub series: Vec<String>,
-    /// The suites, by name; what [`CHOSEN`] has where there are none.
+    /// Suites by name; [`CHOSEN`] if empty.
     pub suites: Vec<String>,
-    /// How long a guest may take.
+    /// Time limit of a guest.
     pub limit: Duration,
-    /// Write the table in docs/reference.md, with this machine's kernel beside the others.
+    /// Write the table in docs/reference.md, including this machine's kernel.
     pub table: bool,
 }
 
-/// The tests to run of an executable.
+/// An executable and the tests to run.
 struct Suite {
     executable: PathBuf,
     tests: Vec<String>,
 }
 
-/// What each executable is called with: what fails is told at once, for the guest may not come to its end.
+/// Arguments of each executable: failures are printed at once, since the guest may not complete.
 const ARGUMENTS: [&str; 4] = ["--exact", "--test-threads", "1", "--nocapture"];
 
-/// Where a kernel's folder keeps what the suites said of it.
+/// The file in a kernel's folder with the features that the suites have reported.
 const FEATURES: &str = "features";
 
 /// A kernel, unpacked.
 struct Kernel {
-    /// As `uname -r` has it.
+    /// The output of `uname -r`.
     release: String,
     image: PathBuf,
     /// The folder with `lib/modules`.
@@ -84,11 +83,11 @@ impl Kernel {
     }
 }
 
-/// Runs the suites on each kernel, and ends with what each had to say.
+/// Runs the suites on each kernel, and prints the results last.
 ///
 /// # Errors
 ///
-/// Something is missing and cannot be installed, or the build fails.
+/// A tool is missing and cannot be installed, or the build fails.
 pub fn vm(plan: &Plan) -> Result<ExitCode> {
     ensure!(
         cfg!(target_arch = "x86_64"),
@@ -145,7 +144,7 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
     Ok(code)
 }
 
-/// The suites of these names, or those that are chosen.
+/// The suites of these names, or those of [`CHOSEN`].
 fn chosen(names: &[String]) -> Result<Vec<Suite>> {
     let selected: Vec<_> = names.iter().map(|name| (name.as_str(), None)).collect();
     let asked = if names.is_empty() {
@@ -168,7 +167,7 @@ fn chosen(names: &[String]) -> Result<Vec<Suite>> {
     Ok(suites)
 }
 
-/// What the suites say of this machine's own kernel.
+/// The features of this machine's own kernel.
 fn here(suites: &[Suite]) -> Result<Features> {
     let release = output(Command::new("uname").arg("-r")).context("uname does not work")?;
     println!("tfo: vm: this machine's Linux {release}");
@@ -192,7 +191,7 @@ fn here(suites: &[Suite]) -> Result<Features> {
     Ok(features)
 }
 
-/// Copies of the executables, which stay what they are while a guest runs, whatever is built meanwhile.
+/// Copies of the executables, so that a build does not change them while a guest runs.
 fn copies(tfo: &Path, mut suites: Vec<Suite>, into: &Path) -> Result<Vec<Suite>> {
     let _ = fs::remove_dir_all(into);
     fs::create_dir_all(into)?;
@@ -201,7 +200,7 @@ fn copies(tfo: &Path, mut suites: Vec<Suite>, into: &Path) -> Result<Vec<Suite>>
         fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
         Ok(to)
     };
-    // The suites look for it beside themselves.
+    // The suites look for `tfo` in their own folder.
     copy(tfo)?;
     for suite in &mut suites {
         suite.executable = copy(&suite.executable)?;
@@ -209,7 +208,7 @@ fn copies(tfo: &Path, mut suites: Vec<Suite>, into: &Path) -> Result<Vec<Suite>>
     Ok(suites)
 }
 
-/// What the guest does once it is up: every suite, one test at a time, since it is slow.
+/// The guest's script: every suite, one test at a time, since it is slow.
 fn script(kernel: &Kernel, suites: &[Suite], path: PathBuf) -> Result<PathBuf> {
     let mut lines = format!(
         "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TFO_PATIENCE=20\n\

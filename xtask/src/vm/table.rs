@@ -1,4 +1,4 @@
-//! The table of kernels in docs/reference.md: features by kernel, from the lines that the suites print.
+//! The table of kernels in docs/reference.md: features by kernel, as the suites report them.
 
 use std::{fs, path::Path};
 
@@ -14,7 +14,7 @@ const FEATURE: &str = "tfo: feature: ";
 /// The features of one kernel.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Features {
-    /// As `uname -r` has it.
+    /// The output of `uname -r`.
     release: String,
     /// Names and results, in the order of the run.
     found: Vec<(String, String)>,
@@ -30,7 +30,7 @@ impl Features {
 
     /// Adds the feature in a line of a suite's output, if there is one.
     pub(super) fn read(&mut self, line: &str) {
-        // The test's name may stand before it.
+        // The test's name may precede it.
         let feature = line.split_once(FEATURE);
         if let Some((name, what)) = feature.and_then(|(_, feature)| feature.split_once(": ")) {
             self.found.push((name.into(), what.trim_end().into()));
@@ -89,8 +89,7 @@ fn table(kernels: &[Features]) -> String {
     lines
 }
 
-/// Puts the table of these kernels between the marks in a file. A later kernel that lacks a feature of one before it
-/// is an error.
+/// Replaces the table between the marks in a file. A later kernel without a feature of an earlier one is an error.
 pub(super) fn write(kernels: &[Features], path: &Path) -> Result<()> {
     for (old, new) in kernels.iter().zip(kernels.iter().skip(1)) {
         let missing = old.missing_in(new).join(", ");

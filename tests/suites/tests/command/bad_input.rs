@@ -1,5 +1,5 @@
-//! Bad input and missing abilities: each is one line on standard error that names the thing, the
-//! cause and the remedy, has its exit status, and changes nothing.
+//! Invalid input and missing kernel features: `tfo` prints one line on standard error with the thing, the cause and
+//! the remedy, exits with the documented status, and changes nothing.
 
 use std::{
     fs, os::unix::fs::PermissionsExt as _, os::unix::process::CommandExt as _, process::Command,
@@ -26,20 +26,20 @@ const USAGE: i32 = 2;
 
 const KEY: &str = "7b1d0f2e-90a4c3b8-5e6d7f10-2a3b4c5d";
 
-/// Makes sure that a run failed as it should: with status 1 and one line that has all of `parts`.
+/// Fails unless `tfo` exited with status 1 and one line that contains all of `parts`.
 fn ensure_refused(output: &Output, parts: &[&str]) -> Result<()> {
     output.ensure_refused(&["tfo: "])?;
     output.ensure_refused(parts)
 }
 
-/// A server's namespace and the `tfo` that acts in it.
+/// A namespace pair and a `tfo` that runs in the server's namespace.
 fn server() -> Result<(Pair, Tfo)> {
     let pair = Pair::new()?;
     let tfo = Tfo::new(&pair.server);
     Ok((pair, tfo))
 }
 
-/// Runs `tfo` in a mount namespace of its own, after `before`, a shell command.
+/// Runs `tfo` in a new mount namespace, after the shell command `before`.
 fn run_after(before: &str, netns: &Netns, arguments: &[&str]) -> Result<Output> {
     let mut command = Command::new("unshare");
     command
@@ -70,7 +70,7 @@ fn an_unknown_namespace_is_named_with_where_it_would_be() -> Result<()> {
         let output = process::output(&mut command, LIMIT)?;
         ensure_refused(&output, &[name, "there is none", "ip netns list"])?;
     }
-    // A file that is no namespace.
+    // A regular file, not a namespace.
     let file = KeyFile::new(KEY)?;
     let mut command = Command::new(tfo::binary());
     command.args(["status", "--netns", file.path()]);
@@ -80,7 +80,7 @@ fn an_unknown_namespace_is_named_with_where_it_would_be() -> Result<()> {
 
 #[test]
 fn who_is_not_root_is_told_what_it_takes() -> Result<()> {
-    // The build's directory may be closed to others.
+    // Other users may have no access to the build directory.
     let directory = std::env::temp_dir().join(format!("tfo-t{}-bin", std::process::id()));
     fs::create_dir_all(&directory)?;
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
@@ -113,7 +113,7 @@ fn a_kernel_without_bpf_is_told_from_one_without_rights() -> Result<()> {
     ensure_refused(&output, &["no BPF", "CONFIG_BPF_SYSCALL"])
 }
 
-/// Has the kernel answer bpf(2) as one that was built without it: ENOSYS.
+/// Makes bpf(2) fail with ENOSYS, as on a kernel without it.
 fn without_bpf(command: &mut Command) -> Result<()> {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
@@ -124,7 +124,7 @@ fn without_bpf(command: &mut Command) -> Result<()> {
         std::env::consts::ARCH.try_into()?,
     )?;
     let filter: BpfProgram = filter.try_into()?;
-    // SAFETY: between fork and exec it makes two system calls and allocates nothing.
+    // SAFETY: between fork and exec, the closure makes two system calls and allocates no memory.
     unsafe {
         command.pre_exec(move || {
             seccompiler::apply_filter(&filter).map_err(|_| std::io::ErrorKind::Other.into())
@@ -147,7 +147,7 @@ fn a_kernel_without_btf_is_told() -> Result<()> {
 #[test]
 fn the_bpf_file_system_is_mounted_where_it_can_be() -> Result<()> {
     let (pair, _tfo) = server()?;
-    // What is mounted here goes with the mount namespace, and what is pinned there with it.
+    // Mounts and pins made here end with the mount namespace.
     let fresh = "umount /sys/fs/bpf 2>/dev/null || true";
     let output = run_after(fresh, &pair.server, &["attach", SERVER_INTERFACE])?;
     ensure!(output.status.success(), "{output:#?}");

@@ -1,4 +1,4 @@
-//! The object is not for our own loader alone: bpftool takes it, too, and shows its source.
+//! bpftool can load the object, and shows its source lines.
 
 use std::{env, fs, process::Command};
 
@@ -7,8 +7,7 @@ use tfo_common::abi::{KEYS, LISTENERS_PROGRAM, OF_INTERFACE, XDP_PROGRAM};
 use tfo_testbed::{process, tfo::LIMIT};
 use tfo_userspace::datapath::OBJECT;
 
-/// Loads the object, shows the program with its source lines, and its maps. What is pinned on the way
-/// goes with the mount namespace.
+/// Loads the object, then shows the program with its source lines, and its maps. Pins end with the mount namespace.
 const SCRIPT: &str = "
     mount -t bpf bpf /sys/fs/bpf
     mkdir /sys/fs/bpf/programs
@@ -28,7 +27,7 @@ fn bpftool_loads_the_object_and_shows_its_source() -> Result<()> {
     let shown = shown?;
     let parts = [KEYS, XDP_PROGRAM, LISTENERS_PROGRAM];
     for part in parts.iter().chain(&OF_INTERFACE).chain(&[
-        // Lines of the program's own and of what the host runs, too, with their places.
+        // Source lines of the program and of the code that it shares with the host.
         "tfo-ebpf/src/frame.rs",
         "tfo-common/src/wire/options.rs",
         "tfo-common/src/counters.rs",

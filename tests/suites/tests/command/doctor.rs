@@ -1,4 +1,4 @@
-//! `tfo doctor` in namespaces that have something wrong with them.
+//! `tfo doctor` on misconfigured hosts.
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Command};
 
@@ -13,15 +13,15 @@ use tfo_testbed::{
     xdp,
 };
 
-/// Runs the doctor on the server's interface: its status, and what it found.
+/// Runs `tfo doctor` on the server's interface. Returns the exit status and the JSON output.
 fn examine(tfo: &Tfo) -> Result<(i32, Value)> {
     let output = tfo.run(&["doctor", SERVER_INTERFACE, "--json"])?;
-    let status = output.status.code().context("a signal")?;
+    let status = output.status.code().context("ended by a signal")?;
     let value = serde_json::from_str(&output.stdout);
     Ok((status, value.with_context(|| format!("{output:?}"))?))
 }
 
-/// How sure the doctor is that veth takes native XDP: no driver says so before Linux 6.3.
+/// Expected verdict and text for native XDP on veth: drivers report XDP features since Linux 6.3.
 fn of_the_driver() -> Result<(&'static str, &'static str)> {
     Ok(if kernel::is_before(6, 3)? {
         (
@@ -33,7 +33,6 @@ fn of_the_driver() -> Result<(&'static str, &'static str)> {
     })
 }
 
-/// The finding of one check.
 fn finding<'a>(found: &'a Value, check: &str) -> Result<&'a Value> {
     let mut findings = found["findings"].as_array().context("no findings")?.iter();
     findings
@@ -41,7 +40,7 @@ fn finding<'a>(found: &'a Value, check: &str) -> Result<&'a Value> {
         .with_context(|| format!("no {check} in {found:#}"))
 }
 
-/// The doctor finds this, and ends with the status that goes with it.
+/// Fails unless the doctor has this finding and the exit status that follows from it.
 fn ensure_found(tfo: &Tfo, check: &str, verdict: &str, says: &str) -> Result<()> {
     let (status, found) = examine(tfo)?;
     let finding = finding(&found, check)?;
@@ -92,7 +91,7 @@ fn a_healthy_server_passes() -> Result<()> {
         verdict,
         &format!("driver veth, MTU 1500: {says}"),
     )?;
-    // For people, and not on a terminal: no colour.
+    // Text output, not to a terminal: no colour.
     let text = testbed.tfo.done(&["doctor", SERVER_INTERFACE])?;
     ensure!(
         text.contains("0 problems, 0 warnings") && !text.contains('\x1b'),
@@ -134,7 +133,7 @@ fn settings_that_keep_fast_open_from_working_are_named() -> Result<()> {
         pair.server.set_sysctl(&name, &before)?;
     }
     pair.server.configure(&["link set server0 mtu 9000"])?;
-    // This driver scatters, so that the length of a frame does not matter to it.
+    // veth receives multi-buffer frames: native XDP works at any MTU.
     let (verdict, says) = of_the_driver()?;
     ensure_found(&tfo, "XDP", verdict, &format!("MTU 9000: {says}"))?;
     let _plain = pair.server.run(|| TcpListener::bind("127.0.0.1:0"))?;
@@ -171,7 +170,7 @@ fn keys_that_differ_are_named_and_the_remedy_helps() -> Result<()> {
     testbed.pair.server.set_sysctl(keys::SYSCTL, keys::OTHER)?;
     let check = "keys of the data path";
     ensure_found(&testbed.tfo, check, "warning", "someone else changed")?;
-    // The kernel takes its cookie, the data path does not know the key.
+    // The kernel accepts the cookie; the data path does not have the key.
     for _ in 0..2 {
         testbed.exchange(&listener, Family::V4, Method::SendTo)?;
     }
@@ -241,7 +240,7 @@ fn other_programs_are_named() -> Result<()> {
         process::succeed(command.args(tc.split(' ')), LIMIT)?;
     }
     ensure_found(&testbed.tfo, check, "note", "classifiers (u32)")?;
-    // In traffic control beside it, ours is not another's.
+    // A tfo program at TC is not reported as another program.
     testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
     ensure_found(&testbed.tfo, "attached", "ok", "tc mode")?;
     let (_, found) = examine(&testbed.tfo)?;
@@ -254,7 +253,7 @@ fn other_programs_are_named() -> Result<()> {
 
 #[test]
 fn who_is_not_root_is_told_what_was_not_seen() -> Result<()> {
-    // The build's directory may be closed to others.
+    // Other users may have no access to the build directory.
     let directory = std::env::temp_dir().join(format!("tfo-t{}-doctor", std::process::id()));
     fs::create_dir_all(&directory)?;
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;

@@ -1,19 +1,19 @@
-//! The `tfo` command, as a user calls it: what it prints, changes, leaves behind and refuses. These suites need
-//! root; `bpftool` is looked for as `cargo xtask setup` installs it.
+//! The `tfo` command: output, effects, leftovers and errors. These suites need root; `cargo xtask setup` installs
+//! bpftool.
 
-// Errors: one line that names the thing, the cause and the remedy.
+// Error messages: one line with the thing, the cause and the remedy.
 mod bad_input;
-// The object as bpftool loads it.
+// The object, loaded by bpftool.
 mod bpftool;
-// `tfo doctor` where something is wrong.
+// `tfo doctor` on misconfigured hosts.
 mod doctor;
-// Attach and detach, upgrades, killed processes, vanished interfaces, locks.
+// Attach, detach, upgrade, killed processes, deleted interfaces, locks.
 mod life;
-// `tfo policy`.
+// `tfo policy`: set, show, errors.
 mod policy_cli;
-// `tfo` with the capabilities of its unit.
+// `tfo` with only the capabilities of its systemd unit.
 mod privileges;
-// `tfo stats`, `tfo status`, `tfo events`.
+// Output of `tfo stats`, `tfo status` and `tfo events`.
 mod stats;
-// `tfo top` on a terminal.
+// `tfo top` on a pseudo-terminal.
 mod top;

@@ -1,4 +1,4 @@
-//! What an operator does with policies, and sees of them.
+//! `tfo policy`: set, show, clear, and its output in the other commands.
 
 use std::{fmt::Write as _, net::SocketAddr, time::Instant};
 
@@ -58,7 +58,7 @@ fn a_policy_is_shown_changed_and_cleared() -> Result<()> {
     }
     ensure!(policy["default"]["actions"]["bad"] == "pass");
 
-    // What is not named stays.
+    // Settings that are not named keep their values.
     testbed.tfo.done(&[
         "policy",
         "set",
@@ -99,7 +99,7 @@ fn a_policy_is_shown_changed_and_cleared() -> Result<()> {
         "{said}"
     );
 
-    // It outlives an upgrade.
+    // The policy survives an upgrade.
     let replace = [
         "attach",
         "--replace",
@@ -146,7 +146,7 @@ fn a_file_replaces_all_that_is_in_force() -> Result<()> {
     );
     ensure!(policy["ports"]["443"]["denied"] == "fallback", "{policy}");
 
-    // A mistake changes nothing.
+    // An invalid policy changes nothing.
     for (text, parts) in [
         ("[policy.port.443]\nbad = 'sink'", vec![":2: ", "no action"]),
         (
@@ -205,7 +205,7 @@ fn what_cannot_be_is_refused() -> Result<()> {
     )?;
     testbed.tfo.done(&["policy", "clear"])?;
 
-    // A listener that needs no cookie, and the host that needs none.
+    // A listener, then a host, that needs no cookie.
     let server = &testbed.pair.server;
     let settings = Settings {
         no_cookie: true,
@@ -238,7 +238,7 @@ fn what_cannot_be_is_refused() -> Result<()> {
         .tfo
         .done(&[&set[..], &["--bad", "reissue", "--no-cookie", "drop"]].concat())?;
     testbed.tfo.done(&["policy", "set", "--bad", "fallback"])?;
-    // Without its rule, the default's would hold there.
+    // Without a rule for the port, the default rule applies.
     refuses(
         &testbed,
         &["policy", "clear", "--port", &port],
@@ -304,7 +304,7 @@ fn what_a_policy_does_is_told() -> Result<()> {
         let arguments = ["policy", "set", "--port", &port, "--request", "fallback"];
         testbed.tfo.done(&[&arguments[..], more].concat())
     };
-    // The event of a connection that asks for a cookie.
+    // The event of a connection that requests a cookie.
     let event = |filter: &[&str]| -> Result<Value> {
         let arguments = ["events", "--json", "--count", "1"];
         let mut reader = testbed.tfo.start(&[&arguments[..], filter].concat())?;
@@ -319,7 +319,6 @@ fn what_a_policy_does_is_told() -> Result<()> {
     set(&["--dry-run"])?;
     testbed.pair.forget_cookies()?;
     connect()?;
-    // The client was given a cookie.
     testbed.pair.ensure_cookie(Family::V4)?;
     let stats = testbed.equal()?.counters;
     ensure!(

@@ -1,4 +1,4 @@
-//! `tfo` with the capabilities that the service's unit leaves it, and no other.
+//! `tfo` with only the capabilities that its systemd unit keeps.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -16,7 +16,7 @@ use tfo_testbed::{
 
 const CAPABILITIES: [&str; 3] = ["bpf", "net_admin", "perfmon"];
 
-/// `tfo` in the server's namespace, as root with these capabilities alone, also after an exec.
+/// A command for `tfo` as root in the server's namespace, with these capabilities only, kept across exec.
 fn tfo_with(pair: &Pair, capabilities: &[&str], arguments: &[&str]) -> Command {
     let mut command = pair.server.command("setpriv");
     command
@@ -100,11 +100,11 @@ fn run_rotates_and_detaches_with_the_units_capabilities() -> Result<()> {
     let mut running = Background::start(&mut tfo_with(&testbed.pair, &unit()?, &arguments))?;
     let mut seen = BTreeSet::new();
     eventually("two rotations", LIMIT, || {
-        ensure!(running.is_running()?, "it ended: {:?}", running.written());
+        ensure!(running.is_running()?, "tfo ended: {:?}", running.written());
         if xdp::attached(&testbed.pair.server, SERVER_INTERFACE)?.is_some() {
             seen.insert(testbed.pair.server.sysctl(keys::SYSCTL)?);
         }
-        // The one that it began with, and two more.
+        // The first key and two rotations.
         Ok(seen.len() >= 3)
     })?;
     let ended = running.terminate(LIMIT)?;
@@ -117,7 +117,7 @@ fn run_rotates_and_detaches_with_the_units_capabilities() -> Result<()> {
     Ok(())
 }
 
-/// Those of `CapabilityBoundingSet` in the unit, as setpriv(1) names them.
+/// The unit's `CapabilityBoundingSet`, in the notation of setpriv(1).
 fn unit() -> Result<Vec<&'static str>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/tfo.service");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;

@@ -1,4 +1,4 @@
-//! What `tfo stats`, `tfo status` and `tfo events` tell of real connections.
+//! `tfo stats`, `tfo status` and `tfo events` on real connections.
 
 use std::{
     io::{BufRead as _, BufReader, Lines},
@@ -21,7 +21,7 @@ use tfo_testbed::{
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// One connection for a cookie, and two that use it.
+/// Makes one connection that requests a cookie, and two that use it.
 fn ask_and_use_twice(testbed: &Testbed, listener: &Listener, family: Family) -> Result<()> {
     testbed.request_cookie(listener, family)?;
     for _ in 0..2 {
@@ -89,7 +89,7 @@ fn sources_are_kept_as_they_were_asked_for_at_attach() -> Result<()> {
     Ok(())
 }
 
-/// A client on a path that loses its cookies: it is answered every time, and asks every time.
+/// A client whose path strips cookies requests one at every connection.
 #[test]
 fn who_asks_and_never_uses_is_counted() -> Result<()> {
     let testbed = Testbed::new()?;
@@ -173,10 +173,10 @@ fn the_share_of_data_taken_comes_first() -> Result<()> {
     Ok(())
 }
 
-/// A `tfo stats --watch` that is killed on drop, and what it writes.
+/// A running `tfo stats --watch`. It is killed on drop.
 struct Watching {
     child: Child,
-    /// `None` once nobody reads any more.
+    /// `None` once the reader's end of the pipe is closed.
     lines: Option<Lines<BufReader<ChildStdout>>>,
 }
 
@@ -215,20 +215,20 @@ fn watching_tells_the_time_and_rates() -> Result<()> {
     ensure!(time.ends_with('Z') && time.contains('T'), "{time}");
     let figure = watching.line()?;
     ensure!(figure.starts_with("Fast Open: "), "{figure}");
-    // The first block has no rates, the second one has.
+    // The first block has no rates, the second does.
     while !watching.line()?.starts_with("in the last ") {}
     let refused = testbed.tfo.run(&["stats", "--watch", "1", "--json"])?;
     ensure!(refused.status.code() == Some(2), "{refused:?}");
     Ok(())
 }
 
-/// Also while it has nothing to write for a day.
+/// The watcher ends even if its next output is a day away.
 #[test]
 fn watching_ends_with_its_reader() -> Result<()> {
     let testbed = Testbed::new()?;
     let mut watching = Watching::start(&testbed, "86400")?;
     watching.line()?;
-    // The reader's end of the pipe is closed.
+    // Closes the reader's end of the pipe.
     watching.lines = None;
     let start = Instant::now();
     loop {
@@ -236,7 +236,7 @@ fn watching_ends_with_its_reader() -> Result<()> {
             ensure!(status.success(), "{status}");
             return Ok(());
         }
-        ensure!(start.elapsed() < LIMIT, "it goes on without a reader");
+        ensure!(start.elapsed() < LIMIT, "tfo goes on without a reader");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -260,7 +260,7 @@ fn check_ends_with_3_where_there_is_drift() -> Result<()> {
     let output = check(&["--json"])?;
     ensure!(ended(&output, 0), "{output:?}");
 
-    // The packet alone does not tell that nothing listens.
+    // From the packet alone, a missing listener cannot be known.
     testbed.tfo.done(&["detach", "--all"])?;
     let packet = ["attach", SERVER_INTERFACE, "--mirror", "packet"];
     testbed.tfo.done(&packet)?;
@@ -284,7 +284,7 @@ fn check_ends_with_3_where_there_is_drift() -> Result<()> {
     Ok(())
 }
 
-/// The maps of a namespace, by their pins' names.
+/// Names of a namespace's pinned maps.
 #[rustfmt::skip]
 const MAPS: &[&str] = &[
     "accepted", "counters", "event_budget", "event_gate", "events", "guard", "guard_buckets", "guard_ports",
@@ -324,11 +324,11 @@ fn status_tells_the_memory_of_the_maps() -> Result<()> {
     Ok(())
 }
 
-/// A reader that has told of a connection.
+/// Starts an event reader, and waits until it has printed a connection.
 fn reading(testbed: &Testbed, listener: &Listener) -> Result<Background> {
     let mut reader = testbed.tfo.start(&["events"])?;
     eventually("it tells of a connection", LIMIT, || {
-        ensure!(reader.is_running()?, "it ended: {:?}", reader.written());
+        ensure!(reader.is_running()?, "tfo ended: {:?}", reader.written());
         testbed.exchange(listener, Family::V4, Method::SendTo)?;
         let [told, _] = reader.written();
         Ok(!told.is_empty())
@@ -336,7 +336,7 @@ fn reading(testbed: &Testbed, listener: &Listener) -> Result<Background> {
     Ok(reader)
 }
 
-/// Opens connections until `reader` has seen enough.
+/// Opens connections until `reader` has ended.
 fn feed(testbed: &Testbed, listener: &Listener, mut reader: Background) -> Result<Output> {
     eventually("the reader has seen enough", LIMIT, || {
         testbed.exchange(listener, Family::V4, Method::SendTo)?;
@@ -373,7 +373,7 @@ fn events_tell_single_syns() -> Result<()> {
     }
     ensure!(output.stderr == "tfo: 3 events, none lost\n", "{output:?}");
 
-    // Text, and filters that let nothing pass but what they name.
+    // Text output, and filters.
     let closed = server_port(Family::V4, 1);
     let mut client = RawClient::new(&testbed.pair, Family::V4, 0)?;
     let filters = ["--port", "1", "--reason", "no-listener", "--count", "1"];
@@ -396,12 +396,12 @@ fn events_tell_single_syns() -> Result<()> {
     Ok(())
 }
 
-/// Of two readers one is refused; when one is killed, the next is not.
+/// Only one event reader is allowed; after a reader is killed, the next one can start.
 #[test]
 fn events_have_one_reader_at_a_time() -> Result<()> {
     let testbed = Testbed::new()?;
     let listener = testbed.listen(Family::V4)?;
-    // Never ends by itself: nothing listens on that port.
+    // This reader never ends by itself: nothing listens on port 9.
     let start = || testbed.tfo.start(&["events", "--port", "9"]);
     let mut readers = [start()?, start()?];
     let refused = wait_for("one is refused", LIMIT, || {
@@ -419,13 +419,13 @@ fn events_have_one_reader_at_a_time() -> Result<()> {
         refused.status.code() == Some(1) && refused.stderr.contains("another `tfo events`"),
         "{refused:?}"
     );
-    // Dropped is killed.
+    // Drop kills the reader.
     drop(reads);
     let reader = testbed.tfo.start(&["events", "--count", "1"])?;
     let output = feed(&testbed, &listener, reader)?;
     ensure!(output.status.success(), "{output:?}");
 
-    // Detached, there is nothing more to tell.
+    // Detach ends the reader.
     let reader = reading(&testbed, &listener)?;
     testbed.tfo.done(&["detach", "--all"])?;
     let output = reader.wait(LIMIT)?;
@@ -435,7 +435,7 @@ fn events_have_one_reader_at_a_time() -> Result<()> {
     );
     testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
 
-    // A signal ends it as it should.
+    // SIGTERM ends the reader with success.
     let reader = reading(&testbed, &listener)?;
     let output = reader.terminate(LIMIT)?;
     ensure!(

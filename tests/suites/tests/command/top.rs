@@ -1,4 +1,4 @@
-//! `tfo top` on a terminal of its own.
+//! `tfo top` on a pseudo-terminal.
 
 use std::{
     fs::File,
@@ -27,14 +27,14 @@ use tfo_testbed::{
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// What begins and what ends the alternate screen.
+/// Escape sequences that enter and leave the alternate screen.
 const ENTER: &str = "\x1b[?1049h";
 const LEAVE: &str = "\x1b[?1049l";
 
-/// A `tfo top` on a terminal of 80 by 24, and what it has written there. It is killed on drop.
+/// A running `tfo top` on a terminal of 80 by 24 characters, and its output. It is killed on drop.
 struct Terminal {
     master: File,
-    /// Held open, so that its settings can be read when the command has ended.
+    /// Kept open so that the terminal settings can be read after `tfo top` has ended.
     slave: OwnedFd,
     child: Child,
     written: Arc<Mutex<Vec<u8>>>,
@@ -95,13 +95,13 @@ impl Terminal {
             .with_context(|| self.text())
     }
 
-    /// Lines as they are typed, and shown as they are: not raw.
+    /// `true` in canonical mode with echo: the terminal is not raw.
     fn is_cooked(&self) -> Result<bool> {
         let modes = tcgetattr(self.slave.as_fd())?.local_modes;
         Ok(modes.contains(LocalModes::ICANON | LocalModes::ECHO))
     }
 
-    /// It ends well, and leaves the terminal as it was.
+    /// Fails unless `tfo top` ends with success and restores the terminal.
     fn ensure_restored(&mut self) -> Result<()> {
         let ended = wait_for("it ends", LIMIT, || Ok(self.child.try_wait()?));
         let status = ended.with_context(|| self.text())?;
@@ -136,9 +136,9 @@ fn it_shows_what_happens_until_q() -> Result<()> {
     top.wait_for("TCPFastOpenPassive")?;
     top.wait_for("quits")?;
     ensure!(!top.is_cooked()?);
-    // The port has no row of its own before it has counted something that is seen here.
+    // A port gets its row with the first count.
     top.wait_for(&listener.port().to_string())?;
-    // Colour is what follows ESC [ 3.
+    // ESC [ 3 starts a foreground colour.
     ensure!(top.text().contains("\x1b[38;5;"), "{:?}", top.text());
     top.master.write_all(b"q")?;
     top.ensure_restored()

@@ -1,9 +1,9 @@
-//! `tfo run` and the programs beside it: systemd, Prometheus, etcd. These suites need root, and what `cargo xtask
-//! setup` installs.
+//! `tfo run` with systemd, Prometheus and etcd. These suites need root and the tools that `cargo xtask setup`
+//! installs.
 
-// Hosts that share keys through etcd.
+// Farms: hosts that share keys through etcd.
 mod farm;
-// What `tfo run --metrics` serves, and Prometheus.
+// `tfo run --metrics`: values, HTTP clients, and Prometheus's queries.
 mod metrics;
-// Configuration, key sources, rights, faults, systemd.
+// `tfo run` as a service: configuration, key sources, privileges, faults, systemd.
 mod service;

@@ -1,4 +1,4 @@
-//! Clients and servers that know nothing of `tfo`: Python's plainest, and curl.
+//! Fast Open clients and servers in Python and curl, which do not use `tfo`'s code.
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_testbed::{
@@ -43,7 +43,7 @@ fn curl(family: Family) -> Result<()> {
     let listener = testbed.listen(family)?;
     clients::curl(&testbed.pair, &listener, family)?;
     testbed.expect(THREE_CONNECTIONS)?;
-    // The client's kernel saw its data acknowledged in the SYN-ACK.
+    // The SYN-ACK acknowledged the data in the SYN.
     ensure!(TcpExt::read(&testbed.pair.client)?.get("TCPFastOpenActive") == 2);
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The ways in which packets come in other than one Ethernet interface with XDP: a device without
-//! Ethernet header, traffic control, several interfaces.
+//! Other receive paths than one Ethernet interface with XDP: a device without Ethernet headers, TC, several
+//! interfaces.
 
 use std::net::SocketAddr;
 
@@ -29,7 +29,7 @@ const TWO: Tally = Tally {
     overflows: 0,
 };
 
-/// A request and a cookie in each family.
+/// Sends a cookie request and a valid cookie in each family.
 fn two_of_each(testbed: &Testbed) -> Result<()> {
     let listener = testbed.listen(Family::V6)?;
     for family in Family::BOTH {
@@ -62,7 +62,7 @@ fn tc_counts_alike_and_leaves_nothing() -> Result<()> {
     Ok(())
 }
 
-/// In front of a program and behind it, for ours goes first whoever came first.
+/// The other program is attached before tfo's or after it: tfo's runs first in both cases.
 #[test]
 fn tc_runs_beside_another_tc_program() -> Result<()> {
     let pair = Pair::new()?;
@@ -102,7 +102,7 @@ fn auto_goes_beside_another_xdp_program() -> Result<()> {
     two_of_each(&testbed)
 }
 
-/// A tag of VLAN 0, and an extension header: the kernel takes such SYNs as it takes others.
+/// The kernel accepts SYNs with a tag of VLAN 0 or an extension header as it does others.
 #[test]
 fn tags_and_extension_headers_count_alike() -> Result<()> {
     for mode in ["native", "generic", "tc"] {
@@ -193,10 +193,10 @@ fn a_tun_device_counts_alike() -> Result<()> {
     Ok(())
 }
 
-/// A second wire to the same server: the client's and the server's interface.
+/// A second veth pair to the same server: the client's and the server's interface.
 const SECOND: [&str; 2] = ["client1", "server1"];
 
-/// Sends a request for a cookie over the second wire.
+/// Sends a cookie request over the second veth pair.
 fn request_by_second(pair: &Pair, listener: &Listener, port: u16) -> Result<()> {
     use tfo_testbed::link::{Frames, LinkSocket};
     let client = SocketAddr::new([10, 78, 0, 2].into(), port);
@@ -246,7 +246,7 @@ fn several_interfaces_add_up() -> Result<()> {
         Ok(())
     };
 
-    // Without tfo on the second wire its SYNs are drift, until it comes: then both start level.
+    // Without tfo on the second interface, its SYNs are drift. Attach resets the drift to zero.
     testbed.exchange(&listener, Family::V4, Method::SendTo)?;
     interfaces(&[(SERVER_INTERFACE, 1)])?;
     request_by_second(&testbed.pair, &listener, 40_000)?;
@@ -260,7 +260,7 @@ fn several_interfaces_add_up() -> Result<()> {
     testbed.exchange(&listener, Family::V4, Method::SendTo)?;
     interfaces(&[(SERVER_INTERFACE, 2), (at_server, 3)])?;
 
-    // What the one that goes has counted goes with it, on both sides.
+    // Detach removes an interface's counts on both sides.
     testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
     interfaces(&[(at_server, 3)])?;
     request_by_second(&testbed.pair, &listener, 40_004)?;

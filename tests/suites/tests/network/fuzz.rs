@@ -1,19 +1,18 @@
-//! Random SYNs to real listeners, half of them under random policies: every mirrored counter equals the kernel's,
-//! whatever came and whatever was done to it.
+//! Random SYNs to live listeners, half of them under random policies: every mirrored counter must equal the kernel's.
 //!
-//! A failure names the seed and the shortest SYNs that show it; `TFO_SEED` gives the run again.
-//! `cargo xtask fuzz` sends more of them.
+//! A failure prints the seed and the shortest sequence of SYNs that reproduces it; `TFO_SEED` repeats the run. `cargo
+//! xtask fuzz` sends more SYNs.
 
 use anyhow::{Result, ensure};
 use tfo_testbed::{fuzz, seed::seed};
 
 const SYNS: u64 = 20_000;
 
-/// How many batches of the about 150 may be disturbed by what else the machine does.
+/// Upper bound of batches with a race, of about 150.
 const RACES: u64 = 15;
 
-/// A SYN with a good cookie is taken or meets a full queue; which of the two, data path and kernel may
-/// see differently where the queue changes between their looks. Nothing else may differ.
+/// With concurrent senders, the data path and the kernel may see different queue lengths, so that a valid cookie is
+/// counted as accepted or as a full queue. Nothing else may differ.
 #[test]
 fn senders_at_once_differ_by_races_alone() -> Result<()> {
     const SENDERS: u16 = 4;
@@ -27,21 +26,21 @@ fn senders_at_once_differ_by_races_alone() -> Result<()> {
         (drift.requests, drift.failed, drift.alt_key) == (0, 0, 0),
         "{load:?}"
     );
-    // The kernel looks at most some frames later than the data path.
+    // The kernel sees the queue at most a few frames later than the data path.
     ensure!(drift.passive.unsigned_abs() * 10 < load.syns, "{load:?}");
     Ok(())
 }
 
 #[test]
 fn random_syns_count_as_the_kernel_counts_them() -> Result<()> {
-    // Short enough to be typed again.
+    // A seed short enough to type.
     let seed = seed(fastrand::u64(..1 << 32))?;
     let report = fuzz::run(seed, SYNS, |_| {})?;
     if let Some(difference) = &report.difference {
         anyhow::bail!("{difference}");
     }
     ensure!(report.races <= RACES, "TFO_SEED={seed}: {report:?}");
-    // The SYNs were not all alike.
+    // The SYNs covered every outcome.
     let kernel = report.kernel;
     for (name, count) in [
         ("requests", kernel.requests),

@@ -1,5 +1,5 @@
-//! Each feature once, on whatever kernel runs: what `cargo xtask vm` runs on others, and makes its table of.
-//! Where kernels differ, the release decides what is expected.
+//! Each feature once on the running kernel. `cargo xtask vm` runs this suite on other kernels and makes its table of
+//! it. Expectations depend on the release where kernels differ.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -24,9 +24,9 @@ use tfo_testbed::{
 };
 use tfo_userspace::model::{Lists, Policy, PortPolicy, Prefix};
 
-/// Attaches with these arguments, and gives what `tfo` said.
+/// Attaches with these arguments. Returns the output of `tfo`.
 fn attach(testbed: &mut Testbed, arguments: &[&str]) -> Result<String> {
-    // Other machines' refusals are told with their causes.
+    // The error has the whole output: on other machines it is all there is to see.
     let said = testbed
         .tfo
         .done(&[&["attach", "-v", SERVER_INTERFACE], arguments].concat())?;
@@ -34,7 +34,7 @@ fn attach(testbed: &mut Testbed, arguments: &[&str]) -> Result<String> {
     Ok(said)
 }
 
-/// In each family a request, and the cookie that came of it.
+/// A cookie request in each family, and a connection that uses the cookie.
 fn traffic(testbed: &Testbed, so_far: Tally) -> Result<Tally> {
     let listener = testbed.listen(Family::V6)?;
     testbed.pair.forget_cookies()?;
@@ -98,7 +98,7 @@ fn upgrades() -> Result<()> {
             "24",
         ])?;
         ensure!(said.contains("upgraded in place"), "{said}");
-        // What was counted before is still there.
+        // The earlier counts are still there.
         traffic(&testbed, tally)?;
     }
     feature("upgrade in place", "yes");
@@ -114,7 +114,7 @@ fn rotation() -> Result<()> {
     }
     testbed.tfo.done(&["keys", "rotate"])?;
     for family in Family::BOTH {
-        // The old key's cookie, and the new one's that came in its place.
+        // The old key's cookie, then the new key's that replaced it.
         testbed.in_syn(&listener, family, Method::SendTo)?;
         testbed.in_syn(&listener, family, Method::SendTo)?;
     }
@@ -151,7 +151,7 @@ fn keys_of_a_listener() -> Result<()> {
         failed: 1,
         ..Tally::default()
     })?;
-    // The verifier of older kernels loads no key from the kernel's own context.
+    // The verifier of older kernels cannot load a key from kernel context.
     let how = if is_before(6, 12)? {
         "copied by a helper"
     } else {
@@ -180,7 +180,7 @@ fn listeners_and_sources() -> Result<()> {
     Ok(())
 }
 
-/// What a SYN with a good cookie and 4 bytes of data is answered after that was done to it.
+/// `true` if a SYN with a valid cookie and 4 bytes of data gets this answer after `action`.
 fn is_answer_after(action: Action, answer: &Answer) -> bool {
     match (action, answer) {
         (Action::Drop, Answer::Silence) => true,
@@ -191,7 +191,7 @@ fn is_answer_after(action: Action, answer: &Answer) -> bool {
     }
 }
 
-/// What rules, a list and a limit say is done to SYNs with a good cookie.
+/// Valid cookies under rules, a list and a limit.
 fn policies_in(mode: &str, family: Family) -> Result<()> {
     let testbed = Testbed::attach(Pair::new()?, &["--mode", mode])?;
     let listener = testbed.listen(family)?;
@@ -235,14 +235,14 @@ fn policies_in(mode: &str, family: Family) -> Result<()> {
         limited.limits[Class::Valid as usize] = Limit { source, port };
         testbed.set_policy(Some(everywhere(limited)))?;
         expect(Action::Pass)?;
-        // On a slow machine the next may come a second later.
+        // On a slow machine, the limit may allow a SYN again a second later.
         let limited = (0..5).any(|_| expect(Action::Fallback).is_ok());
         ensure!(limited, "{mode}, {family}: more than one a second");
     }
     testbed.equal().map(drop)
 }
 
-/// The prefix of that address alone.
+/// The prefix of this address alone.
 fn prefix(address: IpAddr) -> Prefix {
     let len = if address.is_ipv4() { 32 } else { 128 };
     Prefix { address, len }
@@ -256,12 +256,12 @@ fn policies() -> Result<()> {
     Ok(())
 }
 
-/// A client that asks for a cookie is challenged, and handed one; with that it has proven itself. A kernel that opens
-/// no connection on the guard's word has none, and nothing else changes.
+/// A client that requests a cookie is challenged and gets one, which then proves its address. Without the kfunc the
+/// kernel has no guard, and nothing else changes.
 #[test]
 fn guard() -> Result<()> {
     let pair = Pair::new()?;
-    // What native XDP sends back arrives only where XDP receives, too.
+    // With native XDP, veth delivers `XDP_TX` frames only if the peer has an XDP program, too.
     let _client = Other::attach(&pair.client, CLIENT_INTERFACE)?;
     let testbed = Testbed::attach(pair, &["--mode", "native"])?;
     let listener = testbed.listen(Family::V4)?;
@@ -291,7 +291,7 @@ fn events() -> Result<()> {
     let testbed = Testbed::new()?;
     let listener = testbed.listen(Family::V4)?;
     let mut reader = testbed.tfo.start(&["events", "--json", "--count", "1"])?;
-    // It does not tell when it listens: what it missed is sent again.
+    // The reader does not report when it has started: connect until it has an event.
     while reader.is_running()? {
         testbed.pair.forget_cookies()?;
         testbed.exchange(&listener, Family::V4, Method::SendTo)?;
@@ -317,17 +317,17 @@ fn doctor() -> Result<()> {
         output.status.code() == Some(0) && found["verdict"] != "problem",
         "{found:#}"
     );
-    // Before Linux 6.3 no driver says what it can do.
+    // Before Linux 6.3, drivers do not report XDP features.
     let findings = found["findings"].as_array().context("no findings")?;
     let xdp = findings.iter().find(|each| each["check"] == "XDP");
-    let xdp = xdp.context("nothing of XDP")?;
+    let xdp = xdp.context("no finding about XDP")?;
     let how = xdp["verdict"].as_str().context("no verdict")?;
     ensure!(["ok", "unknown"].contains(&how), "{xdp:#}");
     let forms = ["told", "not told"];
     feature_since("what the driver can do", (6, 3), how == "ok", forms)
 }
 
-/// A service takes a server from nothing to a rotation, and leaves the data path behind.
+/// A service starts on a server without prior state, rotates keys, and leaves the data path attached.
 #[test]
 fn service() -> Result<()> {
     let mut testbed = Testbed::idle(Pair::new()?)?;

@@ -1,4 +1,4 @@
-//! `tfo listeners` beside real sockets of every sort.
+//! `tfo listeners` with every kind of listening socket.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use tfo_testbed::{
     veth::{Family, Pair},
 };
 
-/// The plainest listeners there are: address family, address, port, and what each sets before listen(2).
+/// Address family, address, port and options of each listener; the options are set before listen(2).
 const SOCKETS: &str = "
 import socket, time
 FASTOPEN, KEY, NO_COOKIE = 23, 33, 34
@@ -43,7 +43,7 @@ fn start(netns: &Netns) -> Result<Background> {
     Ok(python)
 }
 
-/// The listener on `port`, as `tfo listeners --json` shows it.
+/// The entry of `tfo listeners --json` for `port`.
 fn shown(tfo: &Tfo, port: u16) -> Result<Value> {
     let value = tfo.json(&["listeners"])?;
     let listeners = value["listeners"].as_array().context("no listeners")?;
@@ -72,7 +72,7 @@ fn every_sort_of_listener_is_shown_as_it_is() -> Result<()> {
         row(1005, "::1", "without-cookie", 5, 0, 11),
         row(1006, "0.0.0.0", "off", 0, 0, 12),
     ];
-    // The sockets of this namespace, in order, and no other's; nothing has to be attached for it.
+    // The sockets of this namespace only, sorted. No program need be attached.
     ensure!(tfo.json(&["listeners"])? == json!({ "listeners": rows }));
     let text = tfo.done(&["listeners"])?;
     ensure!(
@@ -109,7 +109,7 @@ fn a_pending_connection_stands_in_the_queue() -> Result<()> {
         .first()
         .context("no key")?;
     let cookie = keys::cookie(&key, client.address(), server.ip());
-    // Its handshake never ends.
+    // A handshake that never completes.
     client.send(server, &RawSyn::fast_open(34, &cookie, b"data"))?;
     let shown = shown(&testbed.tfo, listener.port())?;
     ensure!(shown["queue"] == 1 && shown["backlog"] == 1, "{shown}");

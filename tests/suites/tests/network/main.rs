@@ -1,25 +1,25 @@
-//! Frames and connections between two network namespaces: the kernel decides what each counts, and what a
-//! client gets; `tfo` has to count the same. These suites need root, `ip` and veth.
+//! Frames and connections between two network namespaces: `tfo` must count what the kernel counts. These suites need
+//! root, `ip` and veth.
 
-// Python and curl, which know nothing of `tfo`.
+// Python and curl as Fast Open clients and servers.
 mod clients;
-// Each condition between a SYN and Fast Open, as a table.
+// Conditions under which Fast Open is not applied, as a table.
 mod conditions;
-// TUN, traffic control, several interfaces.
+// TUN devices, TC, several interfaces.
 mod devices;
 // Random SYNs, half of them under random policies.
 mod fuzz;
 // The guard: challenges, proofs, limits.
 mod guard;
-// Each feature once; what `cargo xtask vm` runs on other kernels.
+// Each feature once; `cargo xtask vm` runs this suite on other kernels.
 mod kernels;
-// `tfo listeners` beside real sockets of every sort.
+// `tfo listeners` with every kind of listening socket.
 mod listeners;
-// Policies: actions, limits, times, swaps, floods.
+// Policies: actions, limits, latency, atomic swaps, floods.
 mod policy;
-// The testbed itself, without `tfo`.
+// The test environment itself, without `tfo`.
 mod testbed;
-// Real connections, cookies, rotations, lost keys.
+// Fast Open over veth: requests, cookies, rotations, lost keys.
 mod veth;
-// Each form of the Fast Open option, as a table.
+// Forms of the Fast Open option, as a table.
 mod wire;

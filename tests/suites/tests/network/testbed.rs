@@ -1,4 +1,4 @@
-//! The testbed itself, with no accelerator in it: what the kernel does when nobody else is there.
+//! The test environment itself, without `tfo`: the kernel's own behaviour.
 
 use std::{path::Path, thread, time::Duration};
 
@@ -60,10 +60,10 @@ fn the_second_connection_has_data_in_its_syn() -> Result<()> {
             let listener = listen(&pair, family)?;
             let in_syn =
                 |method| -> Result<bool> { Ok(exchange(&pair, &listener, family, method)?.in_syn) };
-            ensure!(!in_syn(method)?, "the first one, by {method:?}");
+            ensure!(!in_syn(method)?, "first connection, by {method:?}");
             keys::ensure_cached(&pair, family, &keys::parse(keys::COUNTING)?[0])?;
-            ensure!(in_syn(method)?, "the second one, by {method:?}");
-            ensure!(!in_syn(Method::Plain)?, "a plain one");
+            ensure!(in_syn(method)?, "second connection, by {method:?}");
+            ensure!(!in_syn(Method::Plain)?, "plain connection");
             pair.forget_cookies()?;
             let cookie = pair.cached_cookie(family)?;
             ensure!(cookie.is_none(), "{cookie:02x?}");
@@ -107,8 +107,7 @@ fn held_replies_leave_the_handshake_open() -> Result<()> {
     Ok(())
 }
 
-/// Why a test must not take a client's cookie for granted: a SYN that is sent again has no option, and neither has a
-/// SYN-ACK that is.
+/// A retransmitted SYN or SYN-ACK has no Fast Open option: a request may bring no cookie, which tests must check.
 #[test]
 fn a_request_that_is_sent_again_brings_no_cookie() -> Result<()> {
     for family in Family::BOTH {
@@ -203,7 +202,7 @@ fn a_delayed_wire_shows_the_round_trip_saved() -> Result<()> {
         let request = exchange(&pair, &listener, family, Method::SendTo)?;
         pair.ensure_cookie(family)?;
         let fast = exchange(&pair, &listener, family, Method::SendTo)?;
-        // How much longer it takes is up to the machine, how much shorter is not.
+        // A busy machine may take longer, never less.
         for (exchange, saved) in [(plain, false), (request, false), (fast, true)] {
             let trips = if saved { 2 } else { 4 };
             let saves = exchange.in_syn == saved && exchange.before_handshake == saved;

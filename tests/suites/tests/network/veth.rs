@@ -1,8 +1,7 @@
-//! `tfo` beside the kernel, on real connections over veth: both count the same, through requests,
-//! cookies, rotations and lost keys.
+//! Fast Open over veth: `tfo` and the kernel count the same for requests, cookies, rotations and lost keys.
 //!
-//! Every test ends in [`Testbed::expect`]: the data path's counters, the kernel's as `tfo` tells them and
-//! the kernel's as read here are equal, and what was to be expected.
+//! Every test ends in [`Testbed::expect`]: the data path's counters, the kernel's as `tfo` prints them, and the
+//! kernel's as the test reads them must be equal to the expected counts.
 
 use std::net::SocketAddr;
 
@@ -47,7 +46,7 @@ fn a_request_then_data_in_the_syn(family: Family) -> Result<()> {
     };
     testbed.expect(tally)?;
 
-    // No reply reaches the client, so what the server reads came in the SYN.
+    // No reply reaches the client, so the server's first data was in the SYN.
     let held = testbed.pair.hold_replies(family)?;
     let server = server_port(family, listener.port());
     let client = Connection::open_without_waiting(&testbed.pair.client, server, b"early")?;
@@ -58,7 +57,7 @@ fn a_request_then_data_in_the_syn(family: Family) -> Result<()> {
     tally.passive += 1;
     testbed.expect(tally)?;
 
-    // The retries that follow count nowhere.
+    // Retransmissions are not counted.
     drop(held);
     accepted.send(b"late")?;
     ensure!(client.receive()? == b"late");
@@ -88,7 +87,7 @@ fn rotation(family: Family) -> Result<()> {
         ensure!(new[0] != old[0]);
         keys::ensure_cached(&testbed.pair, family, &old[0])?;
 
-        // The old key's cookie is taken, and the new key's comes back.
+        // A cookie of the old key is accepted, and answered with one of the new key.
         testbed.in_syn(&listener, family, Method::SendTo)?;
         tally.passive += 1;
         tally.alt_key += 1;
@@ -110,7 +109,7 @@ fn a_lost_key(family: Family) -> Result<()> {
     testbed.tfo.done(&["keys", "set", "--file", file.path()])?;
     ensure!(testbed.pair.server.sysctl(keys::SYSCTL)? == keys::COUNTING);
 
-    // The connection stands, without its data in the SYN, and brings a new cookie.
+    // The connection succeeds without its data in the SYN, and brings a new cookie.
     testbed.request_cookie(&listener, family)?;
     let mut tally = Tally {
         requests: 1,
@@ -139,7 +138,7 @@ fn connect_option(family: Family) -> Result<()> {
     full_cycle(&Testbed::new()?, family, Method::ConnectOption)
 }
 
-/// Request, cookie, backup key, lost key, cookie again.
+/// Request, cookie, backup key, lost key, and a cookie again.
 fn full_cycle(testbed: &Testbed, family: Family, method: Method) -> Result<()> {
     let listener = testbed.listen(family)?;
     testbed.after_handshake(&listener, family, method)?;
@@ -157,7 +156,7 @@ fn full_cycle(testbed: &Testbed, family: Family, method: Method) -> Result<()> {
         alt_key: 1,
         ..Tally::default()
     })?;
-    // Four of the five SYNs had a cookie, and so brought their data along.
+    // Four of the five SYNs had a cookie and therefore data.
     let request = i64::try_from(REQUEST.len())?;
     let own = |name: &str| stats.counters.get(name).copied();
     ensure!(

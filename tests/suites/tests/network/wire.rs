@@ -1,5 +1,5 @@
-//! The SYN table, row by row to a real listener, with `tfo` on the interface. The kernel decides what each row
-//! counts and answers; `tfo` has to count the same.
+//! The SYN table on a live listener with `tfo` on the interface: the kernel confirms each row's counts and answer,
+//! and `tfo` must count the same.
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_testbed::{
@@ -13,7 +13,7 @@ use tfo_testbed::{
 
 const DATA: &[u8] = b"0123456789";
 
-/// What the kernel counts of a row.
+/// The kernel's counts for a row.
 fn counts(row: &Row) -> Tally {
     let none = Tally::default();
     match row.says {
@@ -32,10 +32,10 @@ fn counts(row: &Row) -> Tally {
     }
 }
 
-/// How the kernel answers a row with `data` in the SYN, for a client whose cookie of the primary key is `primary`.
+/// The kernel's answer to a row with `data` in the SYN. `primary` is the client's cookie of the primary key.
 fn answer(row: &Row, data: &[u8], primary: [u8; 8]) -> Answer {
     let taken = matches!(row.says, Says::Primary | Says::Backup);
-    // A new cookie comes in the form that the client's option had.
+    // A new cookie is sent in the form of the client's option.
     let kind = if row.experimental { 254 } else { 34 };
     let issues = !matches!(row.says, Says::Nothing | Says::Primary);
     Answer::SynAck {

@@ -1,7 +1,6 @@
-//! Many frames that nobody thought of: the program in the kernel counts what the same code counts on
-//! the host, and lets every one go on.
+//! Random frames: the program in the kernel counts what the same code counts on the host, and passes every frame.
 //!
-//! The frames come from one seed, which a failure names; `TFO_SEED` gives it again.
+//! A failure prints the seed of the frames; `TFO_SEED` repeats it.
 
 use anyhow::Result;
 use tfo_common::counters::{Counter, Counters};
@@ -12,7 +11,7 @@ use tfo_testbed::{
 
 const FRAMES: usize = 100_000;
 
-/// What no packet decides without the socket that it meets.
+/// Counters that need a socket lookup.
 const OF_SOCKETS: [Counter; 10] = [
     Counter::ListenOverflow,
     Counter::ReasonOff,

@@ -1,4 +1,4 @@
-//! What the guard answers to SYNs in frames that no wire between two namespaces carries here.
+//! The guard's answers to frames that veth does not deliver, such as tagged ones.
 
 use std::net::{Ipv6Addr, SocketAddr};
 
@@ -16,7 +16,7 @@ use tfo_userspace::model::{Guard, Mirror, PortGuard, Settings};
 const PORT: u16 = 443;
 /// `XDP_TX`.
 const BACK: u32 = 3;
-/// Both addresses of Ethernet.
+/// Bytes of both Ethernet addresses.
 const ADDRESSES: usize = 12;
 const TAG: usize = 4;
 
@@ -32,7 +32,7 @@ fn guard() -> Guard {
     }
 }
 
-/// The answer has the SYN's tags, and nothing else that stood around its TCP header.
+/// The answer keeps VLAN tags, and drops IP options and extension headers.
 #[test]
 fn tags_come_back_and_ip_options_do_not() -> Result<()> {
     let netns = Netns::new("frames")?;

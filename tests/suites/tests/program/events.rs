@@ -1,4 +1,4 @@
-//! What is told of single SYNs.
+//! SYN events: content, filters, rate and loss.
 
 use std::{net::SocketAddr, thread, time::Duration};
 
@@ -94,7 +94,7 @@ fn filters_are_the_programs() -> Result<()> {
             EventFilter {
                 port: Some(443),
                 reason: Some(Counter::ReasonBadCookie),
-                // What is filtered out takes nothing of the rate.
+                // Filtered SYNs do not count against the rate.
                 rate: 1,
             },
             1,
@@ -114,7 +114,7 @@ fn filters_are_the_programs() -> Result<()> {
     Ok(())
 }
 
-/// Before anyone listens, after they stop, and some time after they were killed, nothing is told.
+/// Without a reader no event is sent: before the first, after one has stopped, and some time after one was killed.
 #[test]
 fn nothing_is_told_to_nobody() -> Result<()> {
     let (client, server) = addresses()[0];
@@ -128,7 +128,7 @@ fn nothing_is_told_to_nobody() -> Result<()> {
     stream.listen()?;
     program.pass(&frame)?;
     ensure!(all(&mut stream).len() == 1);
-    // Not heard of any more.
+    // The time after which a reader that was killed expires.
     thread::sleep(Duration::from_millis(3100));
     program.pass(&frame)?;
     ensure!(all(&mut stream).is_empty());
@@ -139,7 +139,7 @@ fn nothing_is_told_to_nobody() -> Result<()> {
     Ok(())
 }
 
-/// What is over the rate and what the ring has no room for is lost, and counted.
+/// SYNs above the rate, and events that do not fit into the ring buffer, are counted as lost.
 #[test]
 fn floods_are_bounded_and_counted() -> Result<()> {
     const SYNS: u64 = 20_000;
@@ -159,7 +159,10 @@ fn floods_are_bounded_and_counted() -> Result<()> {
             program.pass(&frame)?;
         }
         let told = all(&mut stream).len();
-        Ok((u64::try_from(told).context("so many")?, stream.lost()?))
+        Ok((
+            u64::try_from(told).context("too many events")?,
+            stream.lost()?,
+        ))
     };
     let (told, lost) = flood(10)?;
     assert_eq!(told + lost.total(), SYNS);
@@ -168,7 +171,7 @@ fn floods_are_bounded_and_counted() -> Result<()> {
 
     let (told, lost) = flood(u32::MAX)?;
     assert_eq!(told + lost.total(), SYNS);
-    // 56 bytes and a header of 8.
+    // An event of 56 bytes, and the ring buffer's header of 8.
     assert!((4095..=4096).contains(&told), "{told}");
     assert_eq!(lost.over_rate, 0);
     Ok(())

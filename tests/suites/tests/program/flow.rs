@@ -1,4 +1,4 @@
-//! The connection attempts that the tests are made of.
+//! Clients, servers and keys of the tests.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -8,14 +8,14 @@ use tfo_testbed::{
     program::{Counted, KeyBytes},
 };
 
-/// The server's keys.
+/// The server's primary and backup key.
 pub(crate) const PRIMARY: KeyBytes = *b"a primary key...";
 pub(crate) const BACKUP: KeyBytes = *b"a backup key....";
 
 pub(crate) const SERVER_PORT: u16 = 443;
 const CLIENT_PORT: u16 = 50_000;
 
-/// Who connects to whom.
+/// A client and a server address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flow {
     pub(crate) client: IpAddr,
@@ -35,7 +35,7 @@ pub(crate) const V6: Flow = Flow {
 pub(crate) const FLOWS: [Flow; 2] = [V4, V6];
 
 impl Flow {
-    /// Both ends' addresses with ports.
+    /// The addresses and ports of client and server.
     pub(crate) fn ends(self, port: u16) -> (SocketAddr, SocketAddr) {
         let client = SocketAddr::new(self.client, CLIENT_PORT);
         (client, SocketAddr::new(self.server, port))
@@ -47,24 +47,24 @@ impl Flow {
         Segment::syn(client, server)
     }
 
-    /// Another segment to the server's port.
+    /// A segment with these flags to the server's port.
     pub(crate) fn segment(self, flags: u8) -> Segment {
         let (client, server) = self.ends(SERVER_PORT);
         Segment::new(client, server, flags)
     }
 
-    /// The cookie that the server gives the client under `key`.
+    /// The client's cookie under `key`.
     pub(crate) fn cookie(self, key: &KeyBytes) -> [u8; 8] {
         packet::cookie(key, self.client, self.server)
     }
 }
 
-/// What a SYN to the server's port counts: these once each, itself, and its data.
+/// Expected counts of a SYN to the server's port: `counters`, the SYN and its data.
 pub(crate) fn syn_counts(counters: &[Counter], data: &[u8]) -> Counted {
     Counted::syn(SERVER_PORT, counters, data)
 }
 
-/// What a frame that was not read counts.
+/// Expected counts of a frame that is not parsed.
 pub(crate) fn unparsed() -> Counted {
     Counted::at_no_port(&[(Counter::Unparsed, 1)])
 }

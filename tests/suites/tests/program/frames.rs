@@ -1,4 +1,4 @@
-//! What is a SYN, and what is not: flags, headers, and frames that are not read.
+//! Frames that are SYNs, frames that are not, and frames that are not parsed.
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use crate::flow::{FLOWS, Flow, PRIMARY, V4, V6, syn_counts, unparsed};
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;
 const IPV6: usize = 40;
-/// The flags and the header's length in a TCP header.
+/// Offset of data offset and flags in the TCP header.
 const TCP_OFFSET: usize = 12;
 
 const DATA: &[u8] = b"GET /";
@@ -23,19 +23,19 @@ fn program() -> Result<Program> {
     Program::with_keys(&[PRIMARY])
 }
 
-/// A SYN with a good cookie and data.
+/// A SYN with a valid cookie and data.
 fn good(flow: Flow) -> Segment {
     flow.syn()
         .options(&linux_options(&fast_open(&flow.cookie(&PRIMARY))))
         .data(DATA)
 }
 
-/// Where the TCP header starts.
+/// Offset of the TCP header in the frame.
 fn tcp(flow: Flow) -> usize {
     ETHERNET + if flow.client.is_ipv4() { IPV4 } else { IPV6 }
 }
 
-/// The frame with other bytes from offset `at`.
+/// A copy of the frame with `bytes` at offset `at`.
 fn with(frame: &Bytes, at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     frame[at..at + bytes.len()].copy_from_slice(bytes);
@@ -61,7 +61,7 @@ fn a_syn_is_one_without_fin_rst_and_ack() -> Result<()> {
     Ok(())
 }
 
-/// Bit 8 of the flags, in the byte of the header's length: the old nonce sum, today accurate ECN.
+/// Bit 8 of the flags, in the byte of the data offset: the nonce sum in the past, accurate ECN today.
 #[test]
 fn reserved_bits_do_not_matter() -> Result<()> {
     let program = program()?;
@@ -123,7 +123,7 @@ fn vlan_tags_are_passed_over() -> Result<()> {
     Ok(())
 }
 
-/// Extension headers of each kind that is passed over.
+/// Extension headers that the parser skips.
 const HOP_BY_HOP: (u8, &[u8]) = (0, &[1, 4, 0, 0, 0, 0]);
 const ROUTING: (u8, &[u8]) = (43, &[0; 6]);
 const ATOMIC: (u8, &[u8]) = (44, &[0, 6, 1, 2, 3, 4]);
@@ -154,7 +154,7 @@ fn extension_headers_are_passed_over() -> Result<()> {
     Ok(())
 }
 
-/// Each of these may be a SYN that the kernel will see; the program says that it did not look.
+/// Frames that may be SYNs to the kernel: the program counts them as not parsed.
 #[test]
 fn frames_that_are_not_read() -> Result<()> {
     let program = program()?;
@@ -173,7 +173,7 @@ fn frames_that_are_not_read() -> Result<()> {
         ("a hop to go", extended(&[(43, &[0, 1, 0, 0, 0, 0])])),
         ("mobile routing", extended(&[(43, &[2, 0, 0, 0, 0, 0])])),
         ("segment routing", extended(&[(43, &[4, 0, 0, 0, 0, 0])])),
-        // PadN, and behind it the option that has the source address.
+        // PadN, then the home address option.
         (
             "home address",
             extended(&[(
@@ -203,7 +203,7 @@ fn extension_headers_before_other_protocols_count_nothing() -> Result<()> {
     const UDP: u8 = 17;
     let program = program()?;
     for (headers, protocol) in [
-        // As multicast listener reports are.
+        // Headers of a multicast listener report.
         (&[HOP_BY_HOP][..], ICMPV6),
         (&[DESTINATION, ROUTING], NOTHING),
         (&[(44, &[0, 8, 0, 0, 0, 0])], UDP),
@@ -236,7 +236,7 @@ fn frames_cut_short_are_not_read() -> Result<()> {
     Ok(())
 }
 
-/// The kernel drops these: `ip_rcv_core`, `ip6_rcv_core`, `tcp_v4_rcv`.
+/// The kernel drops these frames: `ip_rcv_core`, `ip6_rcv_core`, `tcp_v4_rcv`.
 #[test]
 fn headers_that_contradict_themselves_are_not_read() -> Result<()> {
     let program = program()?;
@@ -337,8 +337,7 @@ fn port_0_counts_at_no_port() -> Result<()> {
     Ok(())
 }
 
-/// A driver puts a frame that is larger than a page into several buffers, of which the program reads
-/// the first.
+/// Drivers use several buffers for frames larger than a page. The program reads the first buffer.
 #[test]
 fn a_frame_in_several_buffers_is_read() -> Result<()> {
     let program = program()?;
@@ -346,7 +345,7 @@ fn a_frame_in_several_buffers_is_read() -> Result<()> {
         let data = [b'+'; 8000];
         let frame = good(flow).data(&data).frame();
         assert_eq!(program.count(&frame)?, syn_counts(&[Passive], &data));
-        // Shorter than it says, in several buffers as in one.
+        // A frame shorter than its IP length is rejected, in one buffer and in several.
         let cut = &frame[..frame.len() - 1];
         assert_eq!(program.count(cut)?, unparsed());
     }

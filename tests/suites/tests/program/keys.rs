@@ -1,4 +1,4 @@
-//! Which keys' cookies are accepted, while keys change.
+//! Accepted cookies before, during and after key changes.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -22,10 +22,10 @@ use crate::flow::{BACKUP, FLOWS, Flow, PRIMARY, V4, V6, syn_counts};
 
 const DATA: &[u8] = b"GET /";
 
-/// What a cookie of no key counts.
+/// Expected counts of a cookie under no key.
 const BAD: &[Counter] = &[PassiveFail, ReasonBadCookie];
 
-/// A SYN with this cookie; an empty one is a request.
+/// A SYN with this cookie; a request if it is empty.
 fn syn(flow: Flow, cookie: &[u8]) -> bytes::Bytes {
     flow.syn().options(&fast_open(cookie)).data(DATA).frame()
 }
@@ -40,7 +40,7 @@ fn without_a_key_set_no_cookie_is_good() -> Result<()> {
         for flow in FLOWS {
             let request = program.count(&syn(flow, b""))?;
             assert_eq!(request, syn_counts(&[CookieReqd], DATA));
-            // The zero key is not a key that happens to be there.
+            // The zero key is not accepted unless it is in the set.
             for key in [PRIMARY, [0; 16]] {
                 let cookie = program.count(&syn(flow, &flow.cookie(&key)))?;
                 assert_eq!(cookie, syn_counts(BAD, DATA));
@@ -60,7 +60,7 @@ fn the_zero_key_is_a_key() -> Result<()> {
     Ok(())
 }
 
-/// A rotation as a server goes through it: each step's set, and what the old key's cookie counts.
+/// The steps of a rotation: the set of keys at each step, and the expected counts of the old key's cookie.
 #[test]
 fn a_cookie_lives_as_long_as_its_key() -> Result<()> {
     const OLD: KeyBytes = PRIMARY;
@@ -141,12 +141,12 @@ fn every_bit_of_a_cookie_counts() -> Result<()> {
     Ok(())
 }
 
-/// While two sets with one key in common take turns, no packet sees neither of them, nor half of one:
-/// a cookie of that key is good every time.
+/// Two sets with one key in common replace each other. A cookie of that key is valid at any moment: no packet sees an
+/// empty or partial set.
 #[test]
 fn a_set_is_swapped_whole() -> Result<()> {
-    // Some 50 ms: longer than a swap, which waits for the kernel's readers, as the start of a test run
-    // does. Shorter ones fall into step with the swaps, and meet the same set each time.
+    // About 50 ms: longer than a replacement, which waits for an RCU grace period, as the start of a test run does.
+    // Shorter runs synchronize with the replacements and see the same set each time.
     const RUNS: u32 = 500_000;
     let sets: [&[KeyBytes]; 2] = [&[PRIMARY, BACKUP], &[[1; 16], [2; 16], [3; 16], PRIMARY]];
     let mut program = Program::with_keys(sets[0])?;
@@ -175,7 +175,7 @@ fn a_set_is_swapped_whole() -> Result<()> {
     assert_eq!(total.get(Syns), runs);
     assert_eq!(total.get(Passive), runs);
     assert_eq!(total.get(PassiveFail), 0);
-    // Both sets were met.
+    // The runs used both sets.
     let alt_key = total.get(PassiveAltKey);
     assert!((1..runs).contains(&alt_key), "{alt_key} of {runs}");
     Ok(())

@@ -1,5 +1,5 @@
-//! The object's code, as the verifier of Linux 6.1 wants it: a loop closes by a jump, and no instruction falls
-//! from its end into its head (`push_insn` in kernel/bpf/verifier.c).
+//! Code layout for the verifier of Linux 6.1: a loop must close with a jump, and no instruction may fall through from
+//! its end into its head (`push_insn` in kernel/bpf/verifier.c).
 
 use std::collections::HashSet;
 
@@ -7,17 +7,17 @@ use anyhow::{Result, ensure};
 use aya_obj::{Object, generated::bpf_insn};
 use tfo_userspace::datapath::OBJECT;
 
-// Of an instruction's code: its class, and the jumps that differ from others.
+// Parts of an opcode: the class, and the jumps that differ from others.
 const CLASS: u8 = 0x07;
 const JUMP: u8 = 0x05;
 const JUMP_32: u8 = 0x06;
 const GO: u8 = 0x05;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
-/// The first half of an instruction that takes two.
+/// The first half of a 16-byte instruction.
 const WIDE: u8 = 0x18;
 
-/// Where it can go on from `at`, in the verifier's order, and whether by a jump.
+/// Successors of the instruction `at`, in the verifier's order; `true` for a jump.
 fn followers(code: &[bpf_insn], at: usize) -> Vec<(usize, bool)> {
     let instruction = &code[at];
     let target = (at + 1).wrapping_add_signed(instruction.off.into());
@@ -31,7 +31,7 @@ fn followers(code: &[bpf_insn], at: usize) -> Vec<(usize, bool)> {
     }
 }
 
-/// The heads that something falls into from their loop's end.
+/// Loop heads reached by fall-through from the loop's end.
 fn fallen_into(code: &[bpf_insn]) -> Vec<usize> {
     let mut heads = Vec::new();
     let (mut seen, mut open) = (HashSet::from([0]), HashSet::from([0]));
@@ -65,7 +65,7 @@ fn no_loop_is_closed_by_falling() -> Result<()> {
             .filter(|at| followers(code, *at).iter().any(|(next, _)| next <= at))
             .count();
     }
-    ensure!(loops > 0, "the walk over options is a loop");
+    ensure!(loops > 0, "no loops: the option parser has one");
     Ok(())
 }
 
@@ -80,7 +80,7 @@ fn a_fall_into_a_loops_head_is_seen() {
         off,
         imm: 0,
     };
-    // Into the head first; its branch leads to the body, which stands before it.
+    // Fall-through into the head; a jump leads to the body, which precedes it.
     let code = [
         instruction(GO, 1),
         instruction(MOVE, 0),

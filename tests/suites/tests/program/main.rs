@@ -1,28 +1,29 @@
-//! The program in the kernel, run on crafted frames one at a time by `BPF_PROG_TEST_RUN`: what each is counted as,
-//! and that every frame goes on as it came, unless a policy says otherwise. These suites need root.
+//! The program in the kernel, one crafted frame at a time (`BPF_PROG_TEST_RUN`): counts are exact, and every frame
+//! passes unchanged unless a policy applies. These suites need root.
 
-// Random frames: the program counts what its code counts on the host.
+// Random frames: kernel and host count the same.
 mod agreement;
-// The guard's SYN-ACKs for frames that no veth carries.
+// The guard's SYN-ACKs for frames that veth does not deliver.
 mod challenge;
-// SYN events.
+// SYN events: filters, rate, loss.
 mod events;
-// Addresses, ports and keys that the other modules use.
+// Shared addresses, ports and keys.
 mod flow;
-// Headers and flags: what is a SYN.
+// Header parsing: frames that are SYNs, and frames that are not.
 mod frames;
-// Cookies under keys that change.
+// Accepted cookies while keys change.
 mod keys;
-// The machine code, as the verifier of Linux 6.1 wants it.
+// Code layout for the verifier of Linux 6.1.
 mod layout;
-// Random policies and SYNs, beside `policy_model`.
+// Random policies and SYNs, compared with `policy_model`.
 mod policy;
+// The model of policies for `policy`.
 mod policy_model;
 // Counters by port.
 mod ports;
-// Each form of the Fast Open option, as a table.
+// Forms of the Fast Open option, as a table.
 mod rows;
-// Bytes of data in SYNs.
+// Histogram of data bytes in SYNs.
 mod sizes;
 // Counters by source.
 mod sources;

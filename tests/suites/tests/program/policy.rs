@@ -1,6 +1,6 @@
-//! What policies do to SYNs: random policies and random SYNs, beside a plain reading of the rules.
+//! Policies: random policies and random SYNs, compared with a simple model of the rules.
 //!
-//! All of it comes from one seed, which a failure names; `TFO_SEED` gives it again.
+//! A failure prints the seed; `TFO_SEED` repeats it.
 
 use std::{
     collections::BTreeMap,
@@ -29,9 +29,9 @@ use crate::{
 
 const POLICIES: usize = 150;
 const SYNS: usize = 120;
-/// After a second, each limit has one more to give: the plain reading knows of no time.
+/// Limits refill after a second: a policy is replaced before that, since the model has no clock.
 const LIMITS_REST: Duration = Duration::from_millis(950);
-/// The verdict that ends a frame: `XDP_DROP`.
+/// `XDP_DROP`.
 const DROP: u32 = 1;
 
 const CLIENTS: [&str; 8] = [
@@ -45,19 +45,19 @@ const CLIENTS: [&str; 8] = [
     "fd00::1",
 ];
 const SERVERS: [&str; 2] = ["198.51.100.2", "fd77::1"];
-/// Two with a rule of their own, perhaps, and one without.
+/// Two ports that may have a rule, and one without.
 const PORTS: [u16; 3] = [443, 8443, 80];
 
-/// A SYN, by what decides about it.
+/// A SYN, by the fields that policies match.
 pub(crate) struct Case {
     pub(crate) client: IpAddr,
     pub(crate) port: u16,
-    /// The option's cookie, and its class; none without an option.
+    /// The option's cookie and class; `None` without an option.
     option: Option<(Vec<u8>, Class)>,
     experimental: bool,
-    /// A request stands before it.
+    /// A cookie request precedes the option.
     twice: bool,
-    /// Options before it, and their bytes behind it.
+    /// Options before the Fast Open option, and their bytes behind it.
     before: Vec<u8>,
     behind: usize,
     pub(crate) data: usize,
@@ -108,7 +108,7 @@ impl Case {
         self.twice && self.option.is_some()
     }
 
-    /// The frame, if its option is what `action` makes of it.
+    /// The frame after `action` on its option.
     fn frame(&self, action: Action) -> Vec<u8> {
         let mut options = self.before.clone();
         if let Some((cookie, _)) = &self.option {
@@ -146,7 +146,7 @@ fn server_of(client: IpAddr) -> IpAddr {
     SERVERS[usize::from(client.is_ipv6())].parse().unwrap()
 }
 
-/// Whether the checksum could as well be a pseudo-header's sum that waits to be completed: XDP then leaves it.
+/// `true` if the checksum may be a pseudo-header's sum that the card is to complete: XDP then leaves the SYN alone.
 fn seems_partial(frame: &[u8]) -> bool {
     let v6 = frame[12] == 0x86;
     let (addresses, tcp) = if v6 { (22..54, 54) } else { (26..34, 34) };
@@ -239,7 +239,7 @@ fn action_title(action: Action) -> &'static str {
     }
 }
 
-/// What is counted, of the counters that a policy has a part in.
+/// Expected increases of the counters that depend on a policy.
 fn expected_counts(case: &Case, decision: &Decision) -> Changes {
     let mut names = Vec::new();
     let class = case.class();
@@ -273,7 +273,7 @@ fn expected_counts(case: &Case, decision: &Decision) -> Changes {
     counted.filter(|(_, count)| *count != 0).collect()
 }
 
-/// Of those that [`expected_counts`] has a word on.
+/// `true` for a counter of [`expected_counts`].
 fn is_of_policy(name: &str) -> bool {
     name != "TCPFastOpenPassiveAltKey"
         && (name.starts_with("TCPFastOpen")
@@ -288,7 +288,7 @@ fn policies_do_what_their_rules_say() -> Result<()> {
     let mut program = Program::with_keys(&[PRIMARY, BACKUP])?;
     let mut tally = BTreeMap::<String, usize>::new();
     let mut policies = 0;
-    // A slow machine holds fewer SYNs against each policy, and so needs more of them.
+    // A slow machine tests fewer SYNs per policy, and needs more policies.
     while policies < POLICIES || policies < 10 * POLICIES && !missing(&tally).is_empty() {
         policies += 1;
         let policy = random_policy(&mut random);
@@ -333,7 +333,7 @@ fn policies_do_what_their_rules_say() -> Result<()> {
             ensure!(drops || out == expected, "{out:02x?}: {}", context());
         }
     }
-    // Each action, and each cause that there is, really came up, in earnest and as if.
+    // Every action and every cause has occurred, enforced and in dry runs.
     println!("{tally:#?}");
     let missing = missing(&tally);
     ensure!(
@@ -343,7 +343,7 @@ fn policies_do_what_their_rules_say() -> Result<()> {
     Ok(())
 }
 
-/// The causes that have not come up, in earnest (`false`) or as a dry run.
+/// Causes that have not occurred, enforced (`false`) or in a dry run (`true`).
 fn missing(tally: &BTreeMap<String, usize>) -> Vec<String> {
     let causes = Counter::POLICY[3..].iter();
     let causes = causes.flat_map(|counter| {
@@ -355,7 +355,7 @@ fn missing(tally: &BTreeMap<String, usize>) -> Vec<String> {
         .collect()
 }
 
-/// Without a policy, or with none any more, every frame goes on as it came.
+/// Without a policy, from the start or after a clear, every frame passes unchanged.
 #[test]
 fn a_policy_that_is_cleared_does_nothing() -> Result<()> {
     let mut program = Program::with_keys(&[PRIMARY])?;

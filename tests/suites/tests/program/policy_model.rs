@@ -1,4 +1,4 @@
-//! What a policy says of a SYN: the plain reading of its rules, which knows of no time.
+//! A simple model of policies, without time: limits do not refill.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -11,17 +11,17 @@ use tfo_userspace::model::{LimitedSources, Policy, PortPolicy, Prefix};
 
 use crate::policy::Case;
 
-/// A bucket's owner: the rule's port, or none for the default's; the class; the source and the port asked for,
-/// where it is a source's.
+/// The owner of a token bucket: the rule's port, `None` for the default rule; the class; for limits by source, the
+/// source and the destination port.
 type Owner = (Option<u16>, usize, Option<(u128, bool, u16)>);
 
-/// The plain reading.
+/// The model's state: the policy, and the SYNs that each bucket has passed.
 pub(crate) struct Model<'a> {
     policy: &'a Policy,
     taken: HashMap<Owner, u32>,
 }
 
-/// What is done, why, and whether only as if.
+/// The action and its cause, enforced or in a dry run.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Decision {
     Nothing,
@@ -88,7 +88,7 @@ impl<'a> Model<'a> {
         named: Option<u16>,
     ) -> Option<(Class, &'static str)> {
         let mut limits = vec![class];
-        // Of those here, the data of valid cookies is all that is taken.
+        // The data limit applies to valid cookies only: no other SYN has its data accepted here.
         if class == Class::Valid && case.data > 0 {
             limits.push(Class::Data);
         }

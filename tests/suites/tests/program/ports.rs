@@ -1,4 +1,4 @@
-//! Counts by port, and what happens when there are more ports than slots for them.
+//! Counters by port, and ports beyond the available slots.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::flow::V4;
 
 /// Slots for ports: all but the one of no port.
 const SLOTS: u16 = COUNTER_SLOTS as u16 - 1;
-/// How many of them plain SYNs may take.
+/// Slots that SYNs without Fast Open may use.
 const PLAIN_SLOTS: u16 = COUNTER_SLOTS as u16 / 2;
 
 fn syn(port: u16, options: &[u8]) -> bytes::Bytes {
@@ -42,8 +42,8 @@ fn each_port_counts_for_itself() -> Result<()> {
     Ok(())
 }
 
-/// A scan of all ports leaves half of the slots to the ports that speak Fast Open; when they are
-/// taken too, the rest counts at no port. Nothing is lost, and whoever has a slot keeps it.
+/// A scan of all ports leaves half of the slots to ports that use Fast Open. Beyond them, SYNs are counted without a
+/// port: none is lost, and ports keep their slots.
 #[test]
 fn more_ports_than_slots() -> Result<()> {
     let program = Program::with_keys(&[])?;

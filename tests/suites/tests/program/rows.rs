@@ -1,4 +1,4 @@
-//! The SYN table, as the program in the kernel counts it.
+//! The SYN table in the kernel's program.
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use tfo_testbed::{
 
 use crate::flow::{BACKUP, FLOWS, PRIMARY, syn_counts};
 
-/// What a row counts, beside the SYN itself and its data.
+/// Expected counters of a row, beside those of the SYN and its data.
 fn counters(row: &Row) -> Vec<Counter> {
     let mut counters = match row.says {
         Says::Nothing if row.malformed => vec![Counter::ReasonMalformed],
@@ -31,8 +31,8 @@ fn counters(row: &Row) -> Vec<Counter> {
     counters
 }
 
-/// Runs the program on the SYN of each row, with and without data, over IPv4 and IPv6. `shape` makes a header's
-/// options of a row's, or passes the row over.
+/// Runs the program on the SYN of each row, with and without data, over IPv4 and IPv6. `shape` makes the header's
+/// options from the row's, or skips the row.
 fn check(shape: impl Fn(Bytes) -> Option<Bytes>) -> Result<()> {
     let program = Program::with_keys(&[PRIMARY, BACKUP])?;
     for row in rows() {
@@ -63,7 +63,7 @@ fn options_alone() -> Result<()> {
     check(Some)
 }
 
-/// Behind the options that a Linux client has in every SYN, which leave 20 bytes.
+/// The row's options follow those of a Linux client's SYN, which leave 20 bytes.
 #[test]
 fn options_where_linux_puts_them() -> Result<()> {
     check(|options| (options.len() <= 20).then(|| linux_options(&options)))

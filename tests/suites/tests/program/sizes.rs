@@ -1,11 +1,11 @@
-//! How much data SYNs carry.
+//! The histogram of data bytes in SYNs.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::Result;
 use tfo_testbed::{packet::Segment, program::Program};
 
-/// Every SYN with data is in the bucket of its size, with or without Fast Open; no other frame is.
+/// Every SYN with data is counted in its bucket, with or without Fast Open. No other frame is.
 #[test]
 fn each_size_in_its_bucket() -> Result<()> {
     let mut program = Program::with_keys(&[])?;

@@ -1,4 +1,4 @@
-//! What came from whom.
+//! Counters by source.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -28,7 +28,7 @@ fn syn(source: &str) -> Segment {
     Segment::syn((source, 2000).into(), SocketAddr::new(server, 443))
 }
 
-/// A SYN with the cookie that the server gave to `source`.
+/// A SYN with the valid cookie of `source`.
 fn valid(source: &str) -> Segment {
     let [v4, v6] = SERVERS;
     let server = if source.contains(':') { v6 } else { v4 };
@@ -36,7 +36,7 @@ fn valid(source: &str) -> Segment {
     syn(source).options(&fast_open(&cookie(&KEY, parse(source), parse(server))))
 }
 
-/// All that is kept: prefix, uses, failures, requests, SYNs.
+/// All entries: prefix, accepted cookies, rejected cookies, requests, SYNs.
 fn kept(program: &mut Program) -> Result<Vec<(String, [u64; 4])>> {
     let row = |counts: SourceCounts| {
         [
@@ -62,7 +62,7 @@ fn each_source_counts_for_itself() -> Result<()> {
         ("192.0.2.7", "192.0.2.8"),
         ("2001:db8:1:2::7", "2001:db8:1:3::7"),
     ] {
-        // Not a word of Fast Open: not kept.
+        // SYNs without a Fast Open option have no entry.
         program.pass(&syn(other).frame())?;
         program.pass(&syn(source).frame())?;
         program.pass(&syn(source).data(b"x").frame())?;
@@ -121,7 +121,7 @@ fn prefixes_are_as_long_as_asked_for() -> Result<()> {
     Ok(())
 }
 
-/// However many come, no more are kept than were asked for; who comes often stays.
+/// The number of entries is bounded; active sources keep theirs.
 #[test]
 fn the_bound_holds() -> Result<()> {
     const MAX: u32 = 2048;
@@ -149,7 +149,7 @@ fn none_are_kept_where_none_are_wanted() -> Result<()> {
     Ok(())
 }
 
-/// A client whose cookies get lost on the way asks for ever; three times are enough to see it.
+/// A client whose cookies are lost requests one at every connection. Three requests identify it.
 #[test]
 fn who_asks_and_never_uses() -> Result<()> {
     let mut program = program(1000, 32, 64)?;

@@ -1,4 +1,4 @@
-//! What `tfo stats --by` shows.
+//! `tfo stats --by`: counts by port, source or size.
 
 use std::{
     cmp::Reverse,

@@ -274,7 +274,7 @@ impl Store {
         Ok(Lease::new(id, keeper, answers))
     }
 
-    /// Whether a lease has not expired.
+    /// `true` while the lease has not expired.
     pub(in crate::farm) async fn is_lease_alive(&mut self, lease: i64) -> Result<bool, FarmError> {
         let left = limited(self.client.lease_time_to_live(lease, None)).await;
         let left = left.map_err(|error| self.error(error))?;

@@ -96,7 +96,7 @@ impl Model {
         &self.states[usize::from(id)]
     }
 
-    /// Whether a leader that sees `world` decides on the next document.
+    /// `true` if a leader that sees `world` decides on the next document.
     fn decide(&self, world: &World) -> bool {
         let records = world.hosts.iter().map(|host| host.record);
         let records = records.filter(|record| *record != SimRecord::None);

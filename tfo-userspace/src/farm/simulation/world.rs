@@ -30,19 +30,19 @@ impl SimRecord {
 )]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SimHost {
-    /// Whether its process runs.
+    /// The process runs.
     pub(super) runs: bool,
     /// The stored state.
     pub(super) disk: Option<Id>,
     /// The state whose pair the kernel has; it issues cookies with that whether the process runs or not.
     pub(super) kernel: Option<Id>,
-    /// Whether the process has put the stored state in force.
+    /// The process has put the stored state in force.
     pub(super) in_force: bool,
-    /// Whether the process knows its record as it is, or as it was before the message in flight.
+    /// The process knows its record, as it is or as it was before the message in flight.
     pub(super) registered: bool,
     /// The state of a document that was read and is not stored yet.
     pub(super) read: Option<Id>,
-    /// Whether the process has accepted a document since it registered.
+    /// The process has accepted a document since it registered.
     pub(super) confirmed: bool,
     pub(super) record: SimRecord,
     /// An acknowledgement in flight. Dropped when the record changes: etcd would refuse it.

@@ -1,4 +1,4 @@
-//! Coming and going: what `tfo` finds, what it leaves, and who has which keys in between.
+//! Attach and detach: prior state, state left behind, and the keys on both sides.
 
 use std::{
     panic::resume_unwind,
@@ -22,7 +22,7 @@ use tfo_userspace::{datapath::Namespace, model::Fingerprint};
 const ZERO: &str = "00000000-00000000-00000000-00000000";
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Nothing of `tfo` is left in the server's namespace.
+/// Fails if a program or pin of `tfo` is left in the server's namespace.
 fn ensure_gone(testbed: &Testbed) -> Result<()> {
     let server = &testbed.pair.server;
     let program = xdp::attached(server, SERVER_INTERFACE)?;
@@ -31,7 +31,7 @@ fn ensure_gone(testbed: &Testbed) -> Result<()> {
     Ok(())
 }
 
-/// The kernel has these keys, and the data path accepts them, as `tfo keys show` tells, and the kernel's own file.
+/// Fails unless the kernel has these keys and the data path accepts them, by `tfo keys show` and the sysctl.
 fn ensure_keys(testbed: &Testbed, text: &str) -> Result<()> {
     ensure!(
         testbed.pair.server.sysctl(keys::SYSCTL)? == text,
@@ -42,7 +42,7 @@ fn ensure_keys(testbed: &Testbed, text: &str) -> Result<()> {
         .iter()
         .map(|key| Fingerprint::of(key).to_string())
         .collect();
-    // It may accept the key that `tfo run` takes next, too.
+    // The data path may also accept the next key of `tfo run`.
     let staged = shown["data_path"].as_array().and_then(|accepted| {
         let expected = fingerprints.as_array()?;
         accepted.strip_prefix(expected.as_slice())
@@ -91,7 +91,7 @@ fn detach_leaves_nothing() -> Result<()> {
             .run(&["stats"])?
             .ensure_refused(&["tfo attach"])?;
 
-        // The server goes on without it, and what it counted meanwhile is not taken for drift.
+        // After detach the kernel still accepts cookies. Its counts while detached are not drift.
         testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
         testbed
             .tfo
@@ -135,7 +135,7 @@ fn attach_makes_a_key_where_there_is_none() -> Result<()> {
     let made = testbed.pair.server.sysctl(keys::SYSCTL)?;
     ensure!(made != ZERO && !made.contains(','), "not one random key");
     ensure_keys(&testbed, &made)?;
-    // The kernel makes one at the first listener, if it has none.
+    // The kernel generates a key at the first listener if it has none.
     let listener = testbed.listen(Family::V4)?;
     ensure_keys(&testbed, &made)?;
     testbed.request_cookie(&listener, Family::V4)?;
@@ -189,7 +189,7 @@ fn a_key_that_changed_elsewhere_shows_as_drift_unless_the_mirror_is_exact() -> R
         testbed.pair.server.set_sysctl(keys::SYSCTL, keys::OTHER)?;
         testbed.request_cookie(&listener, Family::V4)?;
         testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
-        // The kernel knows the cookie; the data path's own keys do not.
+        // The kernel accepts the cookie; the data path's own keys do not.
         let stats = testbed.tfo.stats()?;
         let drift = Tally::of(|name| stats.drift.get(name).copied().unwrap_or(0));
         ensure!(
@@ -212,14 +212,14 @@ fn run_rotates_and_refuses_no_cookie() -> Result<()> {
         }
         let mut running = testbed.tfo.start(&arguments)?;
         eventually("it is attached", LIMIT, || {
-            ensure!(running.is_running()?, "it ended: {:?}", running.written());
+            ensure!(running.is_running()?, "tfo ended: {:?}", running.written());
             Ok(xdp::attached(&testbed.pair.server, SERVER_INTERFACE)?.is_some())
         })?;
         let listener = testbed.listen(Family::V6)?;
         for family in Family::BOTH {
             testbed.request_cookie(&listener, family)?;
         }
-        // Clients come often enough for every key, so that none is ever refused.
+        // Clients connect often enough to see every key, so that no cookie is refused.
         let mut seen = vec![testbed.pair.server.sysctl(keys::SYSCTL)?];
         let mut passive = 0;
         eventually("the keys rotated", LIMIT, || {
@@ -233,7 +233,7 @@ fn run_rotates_and_refuses_no_cookie() -> Result<()> {
             }
             Ok(seen.len() > usize::from(ROTATIONS))
         })?;
-        ensure!(running.is_running()?, "it ended: {:?}", running.written());
+        ensure!(running.is_running()?, "tfo ended: {:?}", running.written());
         let ended = running.terminate(LIMIT)?;
         ensure!(ended.status.success(), "{ended:?}");
         for group in seen.iter().flat_map(|keys| keys.split([',', '-'])) {
@@ -255,9 +255,8 @@ fn run_rotates_and_refuses_no_cookie() -> Result<()> {
             told == own && ours.less(own) == drift,
             "{ours}, {told}, {own}, {drift}"
         );
-        // Each client met each new key once, but perhaps the last. The data path reads the keys where the
-        // kernel does: only a SYN between its look and the kernel's may meet its key as primary here and as
-        // backup there.
+        // Each client meets each new key once, except perhaps the last. The data path and the kernel read the keys at
+        // different times: a SYN that arrives in between meets its key as primary in one and as backup in the other.
         let rotations = i64::from(2 * ROTATIONS);
         ensure!(
             own.requests == 2
@@ -288,7 +287,7 @@ fn run_takes_over_what_is_attached() -> Result<()> {
         .tfo
         .start(&["run", "-i", SERVER_INTERFACE, "--interval", "1s"])?;
     eventually("a rotation", LIMIT, || {
-        ensure!(running.is_running()?, "it ended: {:?}", running.written());
+        ensure!(running.is_running()?, "tfo ended: {:?}", running.written());
         Ok(testbed.pair.server.sysctl(keys::SYSCTL)? != key)
     })?;
     let ended = running.terminate(LIMIT)?;
@@ -316,11 +315,11 @@ fn namespaces_have_nothing_in_common() -> Result<()> {
     Ok(())
 }
 
-/// Who looks while maps are made, or go, one after another, sees all of them or none.
+/// A reader during attach or detach sees all maps or none, although they are created and removed one by one.
 #[test]
 fn who_looks_amid_an_attach_or_a_detach_is_told_no_error() -> Result<()> {
     const ROUNDS: u32 = 5;
-    // However slow the machine is, so many looks come amid the rounds.
+    // The rounds continue until this many reads were made, on a slow machine too.
     const LOOKS: u32 = 1000;
     let testbed = Testbed::idle(Pair::new()?)?;
     let done = AtomicBool::new(false);

@@ -1,4 +1,4 @@
-//! Traffic control before Linux 6.6: a kernel that knows no TCX links is made by a filter of system calls.
+//! TC before Linux 6.6: a seccomp filter emulates a kernel without TCX links.
 
 use std::{net::SocketAddr, os::unix::process::CommandExt as _, process::Command};
 
@@ -24,7 +24,7 @@ use super::{LIMIT, cookie as cookie_of, is_pinned, upgrade};
 /// `BPF_LINK_CREATE` of `enum bpf_cmd`.
 const LINK_CREATE: u64 = 28;
 
-/// Runs `tfo` for the server, in a kernel that answers as one before Linux 6.6: EINVAL.
+/// Runs `tfo` for the server with TCX links refused as before Linux 6.6: EINVAL.
 fn without_tcx(testbed: &Testbed, arguments: &[&str]) -> Result<String> {
     let condition =
         SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, LINK_CREATE)?;
@@ -40,7 +40,7 @@ fn without_tcx(testbed: &Testbed, arguments: &[&str]) -> Result<String> {
     command
         .args(arguments)
         .args(["--netns", testbed.pair.server.name()]);
-    // SAFETY: between fork and exec it makes two system calls and allocates nothing.
+    // SAFETY: between fork and exec, the closure makes two system calls and allocates no memory.
     unsafe {
         command
             .pre_exec(move || apply_filter(&filter).map_err(|_| std::io::ErrorKind::Other.into()));
@@ -48,7 +48,7 @@ fn without_tcx(testbed: &Testbed, arguments: &[&str]) -> Result<String> {
     process::succeed(&mut command, LIMIT)
 }
 
-/// What `tc` shows of the server's interface.
+/// Output of `tc` in the server's namespace.
 fn tc(testbed: &Testbed, arguments: &[&str]) -> Result<String> {
     let mut command = testbed.pair.server.command("tc");
     command.args(arguments).args(["dev", SERVER_INTERFACE]);
@@ -58,9 +58,9 @@ fn tc(testbed: &Testbed, arguments: &[&str]) -> Result<String> {
     process::succeed(&mut command, LIMIT)
 }
 
-/// A request and a cookie in each family, and a stale cookie.
+/// Sends a cookie request and a valid cookie in each family, and a stale cookie.
 fn traffic(testbed: &Testbed, key: &[u8; 16], round: i64) -> Result<()> {
-    // What the second one has in its queue stays there.
+    // The second listener never accepts: its queue keeps the crafted connections.
     let [listener, crafted] = [testbed.listen(Family::V6)?, testbed.listen(Family::V6)?];
     for family in Family::BOTH {
         testbed.pair.forget_cookies()?;
@@ -174,7 +174,7 @@ fn others_filters_and_their_qdisc_are_left_alone() -> Result<()> {
     ensure!(after == before, "{before}\n{after}");
     process::ensure_says(&tc(&testbed, &["qdisc", "show"])?, &["clsact"])?;
 
-    // One that someone removed is not there any more, and can be attached again.
+    // A filter that was removed with `tc` is reported as absent, and can be attached again.
     without_tcx(&testbed, &["attach", SERVER_INTERFACE, "--mode", "tc"])?;
     let mut remove = testbed.pair.server.command("tc");
     remove.args([

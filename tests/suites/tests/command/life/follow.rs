@@ -1,4 +1,4 @@
-//! Interfaces that come and go under a controller.
+//! Interfaces that appear, disappear and change name while a controller runs.
 
 use std::{
     sync::mpsc::{self, Receiver, RecvTimeoutError},
@@ -16,10 +16,10 @@ use tfo_userspace::{
 
 use super::LIMIT;
 
-/// Nothing more happens for so long: longer than a look at the links takes to come round.
+/// Time without a change: longer than the follower's poll interval.
 const QUIET: Duration = Duration::from_millis(2500);
 
-/// A follower in a thread of its own, in another namespace; it ends with this.
+/// A follower in its own thread and namespace. It stops on drop.
 struct Following {
     changes: Receiver<Change>,
     stop: tokio::sync::oneshot::Sender<()>,
@@ -59,10 +59,10 @@ impl Following {
     }
 
     fn next(&self) -> Result<Change> {
-        self.changes.recv_timeout(LIMIT).context("nothing changed")
+        self.changes.recv_timeout(LIMIT).context("no change")
     }
 
-    /// The next change, which is that `name` was attached.
+    /// The next change, which must be the attachment of `name`.
     fn attached(&self, name: &str) -> Result<Ensured> {
         match self.next()? {
             Change::Attached { name: it, ensured } if it == name => Ok(*ensured),
@@ -104,7 +104,7 @@ fn what_comes_goes_and_is_renamed_is_followed() -> Result<()> {
     make(&server, "nic1")?;
     ensure!(matches!(following.attached("nic1")?, Ensured::Attached(_)));
 
-    // The one that is renamed stays attached, and the name is free for the next.
+    // A renamed interface stays attached, and a new interface can take its old name.
     let rename = ["link set nic0 down", "link set nic0 name nic9"];
     server.configure(&rename)?;
     server.configure(&["link set nic0-peer name nic9-peer"])?;
@@ -147,7 +147,7 @@ fn a_program_that_someone_detached_is_attached_again() -> Result<()> {
             "{again:?}"
         );
     }
-    // What is attached by hand in between is taken over, and no change.
+    // An interface attached by hand is taken over without a change event.
     tfo.done(&["attach", "--replace", "nic0"])?;
     following.quiet()?;
     following.end()?;

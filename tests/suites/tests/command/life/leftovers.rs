@@ -1,4 +1,4 @@
-//! What processes, interfaces and namespaces leave when they end at any moment.
+//! Leftovers of killed processes, deleted interfaces and deleted namespaces.
 
 use std::{
     process::Command,
@@ -19,19 +19,19 @@ use tfo_testbed::{
 
 use super::{LIMIT, cookie, is_pinned, shell, wait_for};
 
-/// Processes that are killed.
+/// Number of kills.
 const KILLS: usize = 200;
-/// After so many of them, all must be well.
+/// The state is checked after each this many kills.
 const LOOKS: usize = 20;
 
-/// Attaching, upgrading and detaching, killed at random times again and again.
+/// Attach, upgrade and detach are each killed at random times.
 #[test]
 fn whenever_a_process_is_killed_the_next_one_does_its_work() -> Result<()> {
     let testbed = Testbed::idle(Pair::new()?)?;
     let attach = ["attach", "--replace", SERVER_INTERFACE];
     let start = Instant::now();
     testbed.tfo.done(&attach)?;
-    // On a busy machine it takes longer; most of the work is in the first part.
+    // An upper bound for busy machines: most of the work is in the first part.
     let longest = start.elapsed().min(Duration::from_millis(800));
     let server = &testbed.pair.server;
     let mut random = tfo_testbed::seed::rng_with(4)?;
@@ -49,7 +49,7 @@ fn whenever_a_process_is_killed_the_next_one_does_its_work() -> Result<()> {
         };
         let victim = testbed.tfo.start(&arguments)?;
         thread::sleep(limit.mul_f64(random.f64()));
-        // Dropping kills it, unless it has ended.
+        // Drop kills the process, if it still runs.
         drop(victim);
         if kill % LOOKS == 0 {
             testbed.tfo.done(&attach)?;
@@ -66,7 +66,7 @@ fn whenever_a_process_is_killed_the_next_one_does_its_work() -> Result<()> {
             ensure!(program.is_none(), "after {kill}: {program:?}");
         }
     }
-    // It counts, and from where the kernel does.
+    // Counters work, and start level with the kernel's.
     testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
     let listener = testbed.listen(Family::V4)?;
     testbed.request_cookie(&listener, Family::V4)?;
@@ -86,7 +86,7 @@ fn an_interface_that_is_gone_is_shown_and_makes_room_for_the_next() -> Result<()
     server.configure(&["link set lo up"])?;
     let tfo = Tfo::new(&server);
     let make = ["link add nic0 type veth peer name nic1", "link set nic0 up"];
-    // A namespace in which nothing lives is swept by whoever attaches elsewhere.
+    // Any attach elsewhere sweeps the pins of a dead namespace.
     tfo.done(&["attach", "lo"])?;
     for command in [&["attach", "nic0"][..], &["detach", "--all"]] {
         server.configure(&make)?;
@@ -145,7 +145,7 @@ fn the_pins_of_a_namespace_that_is_gone_are_swept_and_no_others() -> Result<()> 
     };
     ensure!(is_pinned(gone));
     let tfo = Tfo::new(&here);
-    // The kernel takes a namespace down some time after its name.
+    // The kernel destroys a namespace some time after its name is deleted.
     wait_for("the pins to be swept", || {
         tfo.done(&["detach", "--all"])?;
         Ok((!is_pinned(gone)).then_some(()))

@@ -1,4 +1,4 @@
-//! Several processes that want the same interface.
+//! Concurrent processes on one interface.
 
 use std::process::Command;
 
@@ -20,7 +20,7 @@ const AT_ONCE: usize = 50;
 fn of_many_attaches_at_once_one_does() -> Result<()> {
     let testbed = Testbed::idle(Pair::new()?)?;
     let attach = ["attach", SERVER_INTERFACE];
-    // Every fifth fails, and removes what it made.
+    // Every fifth attach fails, and removes its pins.
     let fails = ["attach", "lo", "--mode", "native"];
     let started = (0..AT_ONCE)
         .map(|number| {
@@ -39,7 +39,7 @@ fn of_many_attaches_at_once_one_does() -> Result<()> {
             output.ensure_refused(&[SERVER_INTERFACE, "attached already"])?;
         }
     }
-    ensure!(attached == 1, "{attached} attached");
+    ensure!(attached == 1, "{attached} of the processes attached");
     let listener = testbed.listen(Family::V4)?;
     testbed.request_cookie(&listener, Family::V4)?;
     let stats = testbed.tfo.stats()?;
@@ -54,7 +54,7 @@ fn of_many_attaches_at_once_one_does() -> Result<()> {
     Ok(())
 }
 
-/// Waits until a controller runs, and gives its process id.
+/// Waits for a controller, and returns its process id.
 fn controller(testbed: &Testbed) -> Result<u32> {
     wait_for("a controller", || {
         let pid = testbed.tfo.json(&["status"])?["controller"]["pid"].as_u64();
@@ -82,7 +82,7 @@ fn a_second_controller_is_refused_with_the_pid_of_the_first() -> Result<()> {
         Ok(status["interfaces"][0]["mode"].as_str().map(|_| ()))
     })?;
     let program = xdp::attached(&testbed.pair.server, SERVER_INTERFACE)?;
-    // By hand it can be worked beside the controller.
+    // Manual changes are possible beside the controller.
     testbed.tfo.done(&["keys", "rotate"])?;
 
     let raw = i32::try_from(pid)?;
@@ -98,7 +98,10 @@ fn a_second_controller_is_refused_with_the_pid_of_the_first() -> Result<()> {
     ensure!(ended.status.success(), "{ended:?}");
     ensure!(xdp::attached(&testbed.pair.server, SERVER_INTERFACE)? == program);
     let lock = format!("/run/tfo/net{}.lock", cookie(&testbed.pair.server)?);
-    ensure!(!std::path::Path::new(&lock).exists(), "{lock} stays");
+    ensure!(
+        !std::path::Path::new(&lock).exists(),
+        "{lock} was not removed"
+    );
     Ok(())
 }
 
@@ -112,7 +115,7 @@ fn a_lock_that_cannot_be_written_is_named_with_its_remedy() -> Result<()> {
     let output = tfo_testbed::process::output(&mut shell(&pair.server, &script), LIMIT)?;
     output.ensure_refused(&["/run/tfo/net", "Read-only", "make /run/tfo"])?;
     xdp::ensure_detached(&pair.server, SERVER_INTERFACE)?;
-    // Without a controller nothing needs it.
+    // Without a controller, the lock is not needed.
     let mut status = Command::new(tfo::binary());
     status.args(["status", "--netns", pair.server.name()]);
     tfo_testbed::process::succeed(&mut status, LIMIT)?;

@@ -1,5 +1,4 @@
-//! Life and death of the data path: what happens to it, to its counts and to its keys when programs are
-//! upgraded, processes are killed, interfaces vanish, and several want the same.
+//! Lifecycle of the data path: attach, upgrade, killed processes, deleted interfaces, and locks.
 
 mod attach;
 mod clsact;
@@ -13,16 +12,15 @@ use std::{path::Path, process::Command, time::Duration};
 use anyhow::{Context as _, Result};
 use tfo_testbed::{netns::Netns, poll, tfo};
 
-/// How long anything may take that is waited for, on a busy machine.
+/// Time limit of every wait.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Asks again and again until `found` gives something.
+/// Polls `found` until it returns a value.
 fn wait_for<T>(what: &str, found: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     poll::wait_for(what, LIMIT, found).with_context(|| what.to_owned())
 }
 
-/// A shell that runs `script` in a mount namespace of its own, with `$tfo` and `$net`, the arguments that
-/// have it act in `netns`.
+/// A shell that runs `script` in a new mount namespace, with `$tfo` and `$net`, the arguments that select `netns`.
 fn shell(netns: &Netns, script: &str) -> Command {
     let mut command = Command::new("unshare");
     command
@@ -32,7 +30,7 @@ fn shell(netns: &Netns, script: &str) -> Command {
     command
 }
 
-/// Whether a directory of pins is there.
+/// `true` if the namespace with this cookie has pins.
 fn is_pinned(cookie: u64) -> bool {
     let pins = format!(
         "/sys/fs/bpf/tfo/v{}/net{cookie}",
@@ -41,7 +39,7 @@ fn is_pinned(cookie: u64) -> bool {
     Path::new(&pins).exists()
 }
 
-/// What tells a namespace from others.
+/// The namespace's cookie (`SO_NETNS_COOKIE`), which names its pins.
 fn cookie(netns: &Netns) -> Result<u64> {
     Ok(netns.run(tfo_userspace::kernel::netns::cookie)?)
 }

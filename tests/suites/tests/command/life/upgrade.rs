@@ -1,4 +1,4 @@
-//! Upgrades in place.
+//! Upgrades in place (`attach --replace`).
 
 use std::{
     sync::atomic::{AtomicBool, AtomicI64, Ordering},
@@ -17,10 +17,10 @@ use tfo_testbed::{
 
 use super::{LIMIT, cookie, shell};
 
-/// In a round.
+/// Upgrades in one round.
 const UPGRADES: usize = 10;
 
-/// Upgrades while connections come in: to the packet, we count what the kernel counts, and no client is
+/// Upgrades the program while clients connect: every packet is counted as the kernel counts it, and no client is
 /// refused.
 pub(super) fn under_load(
     testbed: &Testbed,
@@ -49,7 +49,7 @@ pub(super) fn under_load(
                 .map(|(listener, family)| scope.spawn(move || load(listener, family)))
                 .collect();
             let upgraded = (0..UPGRADES).try_for_each(|upgrade| {
-                // Other settings are another program.
+                // Changed settings need another program.
                 let bits = if upgrade % 2 == 0 { "24" } else { "32" };
                 let arguments = ["attach", "--replace", SERVER_INTERFACE];
                 let said = tfo(&[&arguments[..], &["--source-prefix-v4", bits]].concat())?;
@@ -86,7 +86,7 @@ pub(super) fn under_load(
     Ok(())
 }
 
-/// The id of the program that runs, which is the pinned one.
+/// The id of the attached program, which must be the pinned one.
 fn program(testbed: &Testbed) -> Result<u64> {
     let status = testbed.tfo.json(&["status"])?;
     let interface = &status["interfaces"][0];
@@ -96,7 +96,7 @@ fn program(testbed: &Testbed) -> Result<u64> {
         ensure!(attached == id, "{attached} is attached: {status}");
     }
     let path = pins(testbed)?.join("program");
-    // A filter has none.
+    // A TC filter has no link pin.
     if path.exists() {
         let pinned = aya::programs::ProgramInfo::from_pin(path)?.id();
         ensure!(u64::from(pinned) == id, "{pinned} is pinned: {status}");
@@ -104,7 +104,6 @@ fn program(testbed: &Testbed) -> Result<u64> {
     Ok(id)
 }
 
-/// The directory of the interface's pins.
 fn pins(testbed: &Testbed) -> Result<std::path::PathBuf> {
     let status = testbed.tfo.json(&["status"])?;
     let index = status["interfaces"][0]["index"]
@@ -144,7 +143,7 @@ fn another_build_is_upgraded_and_the_same_is_kept() -> Result<()> {
         "{said}"
     );
 
-    // What another build would have written: its first word is the object's digest.
+    // Another build's pin: its first word is the digest of the object.
     let map = Map::from_map_data(MapData::from_pin(pins(&testbed)?.join("build"))?)?;
     let mut map: Array<MapData, [u64; 4]> = map.try_into()?;
     let mut stored = map.get(&0, 0)?;
@@ -162,7 +161,7 @@ fn another_build_is_upgraded_and_the_same_is_kept() -> Result<()> {
     ensure!(program(&testbed)? != first);
     ensure!(build(&testbed)? == own);
 
-    // A build that said nothing of itself.
+    // A data path without the pin `build`.
     std::fs::remove_file(pins(&testbed)?.join("build"))?;
     let said = testbed.tfo.done(&replace)?;
     ensure!(
@@ -190,8 +189,8 @@ fn the_number_of_sources_stays_and_is_said() -> Result<()> {
     Ok(())
 }
 
-/// Another layout version's pins are where this one's would be, but for the version; here they are made by
-/// moving them, in a BPF file system that nobody else has.
+/// Pins of another layout version differ from this version's in the path only. The test moves them, in a BPF file
+/// system of its own.
 #[test]
 fn another_layout_is_replaced_without_a_gap_and_its_counts_start_anew() -> Result<()> {
     let pair = Pair::new()?;

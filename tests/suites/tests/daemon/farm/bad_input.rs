@@ -1,4 +1,4 @@
-//! What a farm makes of documents, certificates and an etcd that are no good: it says so, and keeps its keys.
+//! Invalid documents, certificates and etcd errors: a host reports them and keeps its keys.
 
 use std::{fs, path::Path, process::Command};
 
@@ -63,7 +63,7 @@ fn a_document_that_is_none_changes_no_key() -> Result<()> {
         Ok(shown.contains("tfo farm init"))
     })?;
     ensure!(farm.hosts[1].keys()? == keys);
-    // A host that has the farm's document stored puts it back, and all goes on.
+    // A host that has the farm's document in its state file can restore it.
     let said = farm.control(&["init"])?;
     ensure_says(&said, &["what this host has stored"])?;
     farm.control(&["rotate", "--now"])?;
@@ -78,7 +78,7 @@ fn a_document_that_is_none_changes_no_key() -> Result<()> {
 #[test]
 fn a_wrong_prefix_and_a_taken_name_are_told() -> Result<()> {
     let mut farm = Farm::new(2, "24h", "prefix = \"/web/\"")?;
-    // Both with one name.
+    // Both hosts have the same name.
     let [one, other] = ["web-1", "web-2"].map(|it| farm.scratch.path().join(format!("{it}.toml")));
     let text = fs::read_to_string(&one)?;
     fs::write(&other, text.replace("/state", "/other"))?;
@@ -103,7 +103,7 @@ fn a_wrong_prefix_and_a_taken_name_are_told() -> Result<()> {
     Ok(())
 }
 
-/// Certificates of an authority of our own, by openssl.
+/// Writes a CA and the certificates that it signs, with openssl.
 fn certificates(directory: &Path, days: &str) -> Result<()> {
     let script = format!(
         "set -e; cd '{}'\n\
@@ -117,7 +117,7 @@ fn certificates(directory: &Path, days: &str) -> Result<()> {
     process::succeed(Command::new("sh").args(["-c", &script]), LIMIT).map(drop)
 }
 
-/// Asks for the status of a farm whose section is this.
+/// Runs `tfo farm status` with this `[farm]` section.
 fn status(etcd: &Etcd, scratch: &Scratch, section: &str) -> Result<String> {
     let path = scratch.path().join("tfo.toml");
     let text = format!(
@@ -136,7 +136,7 @@ fn status(etcd: &Etcd, scratch: &Scratch, section: &str) -> Result<String> {
 fn tls_and_users_are_looked_at() -> Result<()> {
     let scratch = Scratch::new()?;
     let place = scratch.path().display();
-    // One that ends a day before it begins has expired.
+    // A validity of -1 days makes a certificate that has expired.
     for (days, says) in [
         ("30", "no document /tfo/document"),
         ("-1", "a certificate has expired"),
@@ -192,19 +192,19 @@ fn a_wrong_password_and_a_full_etcd_are_told() -> Result<()> {
         &status(&etcd, &scratch, &(user("tfo") + "\nprefix = \"/other/\""))?,
         &["no document /other/document"],
     )?;
-    // Full: nothing more can be written.
+    // Fills etcd to its quota.
     let value = "x".repeat(100_000);
     let filled = (0..40).find_map(|number| {
         let key = format!("/fill/{number}");
         etcd.ctl(&["--user=root:root", "put", &key, &value]).err()
     });
-    let filled = filled.context("it never got full")?;
+    let filled = filled.context("etcd did not get full")?;
     ensure_says(&format!("{filled:#}"), &["space exceeded"])?;
     let path = scratch.path().join("tfo.toml").display().to_string();
     let output = Tfo::new(&etcd.netns).run(&["farm", "-c", &path, "init"])?;
     ensure_says(&output.stderr, &["it is full: compact and defragment it"])?;
     drop(etcd);
-    // And nobody there at all.
+    // No etcd listens at this address.
     let etcd = Etcd::start(scratch.path(), "http", &[])?;
     let gone = etcd.url().replace(&PORT.to_string(), "2999");
     fs::write(

@@ -1,4 +1,4 @@
-//! etcd, as Debian has it, in a namespace of its own.
+//! Debian's etcd in its own network namespace.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use tfo_testbed::{
     tfo::LIMIT,
 };
 
-/// Where it listens, on the wire to all hosts.
+/// etcd's address on the network that connects it with all hosts.
 pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 254);
 pub(crate) const PORT: u16 = 2379;
 
@@ -29,7 +29,7 @@ pub(crate) struct Etcd {
 }
 
 impl Etcd {
-    /// Starts one that keeps its data in `directory`, with these arguments more.
+    /// Starts etcd with its data in `directory`, and `more` arguments.
     pub(crate) fn start(directory: &Path, scheme: &'static str, more: &[&str]) -> Result<Self> {
         let netns = Netns::new("etcd")?;
         netns.configure(&[
@@ -43,7 +43,7 @@ impl Etcd {
             data,
             format!("--listen-client-urls={url}"),
             format!("--advertise-client-urls={url}"),
-            // Of one member, heard by nobody.
+            // One member: the peer address is not used.
             "--listen-peer-urls=http://127.0.0.1:2380".to_owned(),
         ];
         arguments.extend(more.iter().map(|it| (*it).to_owned()));
@@ -57,12 +57,11 @@ impl Etcd {
         Ok(etcd)
     }
 
-    /// Where clients find it.
+    /// The client URL.
     pub(crate) fn url(&self) -> String {
         format!("{}://{ADDRESS}:{PORT}", self.scheme)
     }
 
-    /// Kills it.
     pub(crate) fn kill(&mut self) -> Result<()> {
         if let Some(process) = self.process.take() {
             process.signal(Signal::KILL)?;
@@ -71,7 +70,7 @@ impl Etcd {
         Ok(())
     }
 
-    /// Starts it again, with the data that it had.
+    /// Restarts etcd with its data.
     pub(crate) fn restart(&mut self) -> Result<()> {
         self.kill()?;
         let mut command = self.netns.command("etcd");
@@ -79,7 +78,7 @@ impl Etcd {
         netns::wait_for_listener(&self.netns, PORT)
     }
 
-    /// What `etcdctl` prints for these arguments.
+    /// Runs `etcdctl` and returns its output.
     pub(crate) fn ctl(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.netns.command("etcdctl");
         command.env("ETCDCTL_API", "3");
@@ -87,18 +86,18 @@ impl Etcd {
         process::succeed(command.args(arguments), LIMIT)
     }
 
-    /// Puts a value that may begin with anything.
+    /// Writes a value, which may start with `-`.
     pub(crate) fn put(&self, key: &str, value: &str) -> Result<()> {
         self.ctl(&["put", "--", key, value]).map(drop)
     }
 
-    /// Waits until it answers.
+    /// Waits until etcd answers.
     pub(crate) fn wait(&self) -> Result<()> {
         let answers = || Ok(self.ctl(&["get", "x"]).is_ok());
         eventually("etcd answers", LIMIT, answers).map(drop)
     }
 
-    /// Its own metrics.
+    /// etcd's own metrics, by series.
     pub(crate) fn metrics(&self) -> Result<BTreeMap<String, f64>> {
         let address = SocketAddr::new(IpAddr::V4(ADDRESS), PORT);
         let stream = http::connect(&self.netns, address)?;

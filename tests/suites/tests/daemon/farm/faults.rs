@@ -1,5 +1,4 @@
-//! Fifty rotations under load while hosts, the leader and etcd are killed, stopped and cut off: no cookie is
-//! refused.
+//! Rotations under load while hosts, the leader and etcd are killed, stopped and disconnected: no cookie is refused.
 
 use std::{
     collections::BTreeMap,
@@ -18,16 +17,16 @@ use super::{
 };
 
 const HOSTS: usize = 5;
-/// How long a key is primary at least. A client that comes within it is not refused.
+/// The rotation interval: the shortest time for which a key is primary. Clients that return sooner are never refused.
 const INTERVAL: &str = "3s";
 
-/// How many rotations; `TFO_FARM_ROTATIONS` says otherwise.
+/// Number of rotations: `TFO_FARM_ROTATIONS`, else 12.
 fn rotations() -> u64 {
     let set = env::var("TFO_FARM_ROTATIONS").ok();
     set.and_then(|number| number.parse().ok()).unwrap_or(12)
 }
 
-/// One thing that goes wrong, and is mended. Gives what it was.
+/// Injects one fault and repairs it. Returns its name.
 fn fault(farm: &mut Farm, random: &mut fastrand::Rng, number: u64) -> Result<&'static str> {
     let leader = farm.leader()?;
     let host = match leader {
@@ -37,7 +36,7 @@ fn fault(farm: &mut Farm, random: &mut fastrand::Rng, number: u64) -> Result<&'s
     let rest = |most: u64, random: &mut fastrand::Rng| {
         thread::sleep(Duration::from_millis(random.u64(..most)));
     };
-    // Long enough for etcd to take the leader for dead now and then.
+    // Long enough for the leader's lease to expire in some rounds.
     let dead = if number.is_multiple_of(4) {
         18_000
     } else {
@@ -108,7 +107,7 @@ fn no_cookie_is_refused_whatever_goes_wrong() -> Result<()> {
         let what = fault(&mut farm, &mut random, number)?;
         *faults.entry(what).or_default() += 1;
         number += 1;
-        // Calm weather for a rotation or two, so that there is something to disturb.
+        // One or two rotations without a fault, so that the next fault has connections to disturb.
         let next = epoch + 1;
         eventually("the farm rotates", || {
             let refused = farm.count("TCPFastOpenPassiveFail")?;
@@ -158,7 +157,10 @@ fn without_etcd_nothing_rotates_and_a_restart_loses_nothing() -> Result<()> {
     thread::sleep(Duration::from_millis(500));
     let keys = farm.hosts[1].keys()?;
     thread::sleep(Duration::from_secs(5));
-    ensure!(farm.hosts[1].keys()? == keys, "it rotated without etcd");
+    ensure!(
+        farm.hosts[1].keys()? == keys,
+        "the keys changed without etcd"
+    );
     let shown = farm.hosts[1].tfo.done(&["status"])?;
     ensure_says(
         &shown,
@@ -168,7 +170,7 @@ fn without_etcd_nothing_rotates_and_a_restart_loses_nothing() -> Result<()> {
             "10.99.0.254",
         ],
     )?;
-    // As after a reboot: the kernel has other keys, and only the disk knows.
+    // As after a reboot: the kernel has other keys, and only the state file has the farm's.
     farm.hosts[1].kill()?;
     farm.hosts[1]
         .netns

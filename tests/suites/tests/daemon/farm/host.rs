@@ -1,5 +1,5 @@
-//! Hosts behind one address. The clients' kernel spreads connections over them by their ports (ECMP); each
-//! host has a wire of its own to etcd, which can be cut while it serves.
+//! Hosts behind one address. The clients' kernel spreads connections over them by port (ECMP). Each host has its own
+//! link to etcd, which can be cut while the host serves clients.
 
 use std::{
     fs,
@@ -24,22 +24,22 @@ use tfo_testbed::{
 
 use super::etcd::Etcd;
 
-/// The address of all hosts, and where they listen.
+/// The address and port of all hosts.
 pub(crate) const FARM: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 88, 0, 1)), 8080);
-/// How long a state that has to come may take.
+/// Time limit of every wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const INTERFACE: &str = "server0";
 
-/// An address that clients come from.
+/// The address of a client.
 pub(crate) fn source(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 88, 200, number)
 }
 
-/// One host.
+/// A host of the farm.
 pub(crate) struct Host {
     pub(crate) name: String,
     number: u8,
-    /// By how many seconds its clock is wrong.
+    /// Seconds that its clock is ahead.
     offset: i64,
     config: String,
     pub(crate) run: Option<Background>,
@@ -48,7 +48,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Starts its service.
+    /// Starts the host's service.
     pub(crate) fn start(&mut self) -> Result<()> {
         let mut command = Command::new(tfo::binary());
         command
@@ -58,7 +58,7 @@ impl Host {
         Ok(())
     }
 
-    /// Kills its service. What is attached goes on, and so does its kernel, with the keys that it has.
+    /// Kills the host's service. The data path stays attached, and the kernel keeps its keys.
     pub(crate) fn kill(&mut self) -> Result<()> {
         let Some(run) = self.run.take() else {
             return Ok(());
@@ -67,35 +67,38 @@ impl Host {
         run.wait(LIMIT).map(drop)
     }
 
-    /// Ends its service. Gives what it logged.
+    /// Stops the host's service. Returns its output.
     pub(crate) fn end(&mut self) -> Result<Output> {
-        let run = self.run.take().context("it does not run")?;
-        // It may be stopped.
+        let run = self.run.take().context("the service does not run")?;
+        // The process may be stopped by SIGSTOP.
         run.signal(Signal::CONT)?;
         run.terminate(LIMIT)
     }
 
-    /// Says by how many seconds its clock is to be wrong, from its next start on.
+    /// Sets the clock offset in seconds, from the next start on.
     pub(crate) const fn offset_is(&mut self, seconds: i64) {
         self.offset = seconds;
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        self.run.as_ref().context("it does not run")?.signal(signal)
+        self.run
+            .as_ref()
+            .context("the service does not run")?
+            .signal(signal)
     }
 
-    /// Its kernel's keys.
+    /// The kernel's keys, in the sysctl's format.
     pub(crate) fn keys(&self) -> Result<String> {
         self.netns.sysctl(keys::SYSCTL)
     }
 
-    /// The key that its kernel issues.
+    /// The kernel's primary key.
     pub(crate) fn primary(&self) -> Result<String> {
         let keys = self.keys()?;
         Ok(keys.split(',').next().unwrap_or_default().to_owned())
     }
 
-    /// Cuts its wire to etcd, or mends it.
+    /// Sets the link to etcd up or down.
     pub(crate) fn connect(&self, etcd: &Etcd, up: bool) -> Result<()> {
         let state = if up { "up" } else { "down" };
         etcd.netns
@@ -103,7 +106,7 @@ impl Host {
     }
 }
 
-/// A farm.
+/// A farm of hosts, their clients and etcd.
 pub(crate) struct Farm {
     pub(crate) hosts: Vec<Host>,
     pub(crate) clients: Netns,
@@ -113,15 +116,15 @@ pub(crate) struct Farm {
 }
 
 impl Farm {
-    /// `count` hosts that do not run yet, wrong by up to 30 seconds, and an etcd without a document.
-    /// `section` is what their configuration has besides.
+    /// Makes `count` hosts, not started, with clocks off by up to 30 seconds, and an etcd without a document.
+    /// `section` is added to the hosts' `[farm]` section.
     pub(crate) fn new(count: usize, interval: &str, section: &str) -> Result<Self> {
         let scratch = Scratch::new()?;
         let etcd = Etcd::start(scratch.path(), "http", &[])?;
         let keys = format!("source = \"etcd\"\ninterval = \"{interval}\"");
         let seal = scratch.path().join("seal");
         keys::KeyFile::new(&"5c".repeat(32)).and_then(|file| {
-            // Copied with its mode.
+            // The copy keeps the file's mode.
             fs::copy(file.path(), &seal)?;
             Ok(())
         })?;
@@ -143,7 +146,7 @@ impl Farm {
         })
     }
 
-    /// Hosts and clients, with these configurations.
+    /// Makes hosts with these configurations, and their clients.
     pub(crate) fn join(
         count: usize,
         scratch: &Scratch,
@@ -162,7 +165,7 @@ impl Farm {
             let name = format!("web-{number}");
             let path = scratch.path().join(format!("{name}.toml"));
             fs::write(&path, config(&name))?;
-            // From 30 seconds behind to 30 seconds ahead.
+            // Offsets from -30 to +30 seconds.
             let offset = match number {
                 1 => 0,
                 2 => -30,
@@ -187,7 +190,7 @@ impl Farm {
         Ok((hosts, clients))
     }
 
-    /// Founds the farm, starts all hosts, and waits until all have joined.
+    /// Creates the farm's document, starts all hosts, and waits until all have joined.
     pub(crate) fn begin(&mut self) -> Result<()> {
         self.control(&["init"])?;
         for host in &mut self.hosts {
@@ -197,14 +200,14 @@ impl Farm {
         self.forget_counts()
     }
 
-    /// Begins to count anew.
+    /// Resets the base of [`Self::count`].
     pub(crate) fn forget_counts(&mut self) -> Result<()> {
         let read = self.hosts.iter().map(|host| TcpExt::read(&host.netns));
         self.before = read.collect::<Result<_>>()?;
         Ok(())
     }
 
-    /// What a counter of the kernel's came to, on all hosts together.
+    /// Increase of a kernel counter, summed over all hosts.
     pub(crate) fn count(&self, counter: &str) -> Result<u64> {
         let mut sum = 0;
         for (host, before) in self.hosts.iter().zip(&self.before) {
@@ -213,14 +216,14 @@ impl Farm {
         Ok(sum)
     }
 
-    /// `tfo farm` beside etcd.
+    /// Runs `tfo farm` in etcd's namespace.
     pub(crate) fn control(&self, arguments: &[&str]) -> Result<String> {
         let config = self.hosts[0].config.as_str();
         let farm = ["farm", "-c", config];
         Tfo::new(&self.etcd.netns).done(&[&farm, arguments].concat())
     }
 
-    /// `tfo farm status`, whatever it finds.
+    /// The output of `tfo farm status --json`, whatever its exit status.
     pub(crate) fn status(&self) -> Result<Value> {
         let config = self.hosts[0].config.as_str();
         let arguments = ["farm", "-c", config, "status", "--json"];
@@ -228,13 +231,13 @@ impl Farm {
         serde_json::from_str(&output.stdout).with_context(|| format!("{output:?}"))
     }
 
-    /// The number of the key that the farm issues.
+    /// The epoch of the document.
     pub(crate) fn epoch(&self) -> Result<u64> {
         let status = self.status()?;
         status["document"]["epoch"].as_u64().context("no epoch")
     }
 
-    /// Which host leads, if one does.
+    /// The index of the leader, if there is one.
     pub(crate) fn leader(&self) -> Result<Option<usize>> {
         let status = self.status()?;
         let hosts = status["hosts"].as_array().context("no hosts")?;
@@ -243,7 +246,7 @@ impl Farm {
         Ok(name.and_then(|name| self.hosts.iter().position(|host| host.name == name)))
     }
 
-    /// Waits until all hosts have in force what the document says, in the steady phase.
+    /// Waits until all hosts have acknowledged the document and its phase is steady.
     pub(crate) fn settle(&self) -> Result<Value> {
         self.until("all hosts have acknowledged", |status| {
             let hosts = status["hosts"].as_array()?;
@@ -253,7 +256,7 @@ impl Farm {
         })
     }
 
-    /// Waits until the farm is as it has to be.
+    /// Waits until the farm's status satisfies `holds`. Returns that status.
     pub(crate) fn until(&self, what: &str, holds: impl Fn(&Value) -> Option<()>) -> Result<Value> {
         let mut last = Value::Null;
         let held = poll::wait_for(what, PATIENCE, || {
@@ -269,7 +272,7 @@ impl Farm {
     }
 }
 
-/// Joins a host to the clients, and to etcd if there is one.
+/// Connects a host with the clients, and with etcd if there is one.
 fn connect(netns: &Netns, number: u8, clients: &Netns, etcd: Option<&Etcd>) -> Result<()> {
     for (key, value) in [
         ("net.ipv4.tcp_fastopen", "3"),
@@ -309,7 +312,7 @@ fn connect(netns: &Netns, number: u8, clients: &Netns, etcd: Option<&Etcd>) -> R
     wait_until_up(netns, "mgmt")
 }
 
-/// Waits until `holds`.
+/// Waits until `holds`. `what` names the condition in the error.
 pub(crate) fn eventually(what: &str, holds: impl FnMut() -> Result<bool>) -> Result<Duration> {
     poll::eventually(what, PATIENCE, holds)
 }

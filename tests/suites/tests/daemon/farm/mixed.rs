@@ -1,5 +1,5 @@
-//! A farm without a service: hosts that derive their keys from a secret and the clock, some by `tfo run`, some
-//! by an implementation of the schedule that shares no line with it.
+//! A farm without etcd: hosts derive their keys from a secret and the clock, some with `tfo run`, some with an
+//! independent implementation of the schedule.
 
 use std::{thread, time::Duration};
 
@@ -11,7 +11,7 @@ use super::{
     traffic::Traffic,
 };
 
-/// tofurkey's schedule, which writes the sysctl of its namespace five times a second.
+/// tofurkey's schedule. It writes the sysctl of its namespace five times a second.
 const FOLLOW: &str = r#"
 import hashlib, struct, sys, time
 secret, interval = bytes.fromhex(sys.argv[1]), int(sys.argv[2])
@@ -61,7 +61,7 @@ fn hosts_that_derive_their_keys_agree_whoever_derives_them() -> Result<()> {
     }
     let agree = |hosts: &[Host]| -> Result<Option<String>> {
         let keys: Vec<_> = hosts.iter().map(Host::keys).collect::<Result<_>>()?;
-        // A kernel that has no keys yet shows one of zeros.
+        // A kernel without keys shows one key of zeros.
         let same = |it: &String| *it == keys[0] && it.contains(',');
         Ok(keys.iter().all(same).then(|| keys[0].clone()))
     };

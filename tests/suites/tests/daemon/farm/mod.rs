@@ -1,5 +1,5 @@
-//! A farm of real parts: hosts in namespaces behind one address, each with its own `tfo run`, a real etcd, and
-//! clients of Fast Open that come to any of them.
+//! Farms of real processes: hosts in namespaces behind one address, each with its own `tfo run`, etcd, and Fast Open
+//! clients that reach any host.
 
 mod bad_input;
 mod etcd;

@@ -1,4 +1,4 @@
-//! Rotations of a farm in good weather: how long they take, what they cost etcd, and what revoking does.
+//! Rotations without faults: their duration, their cost for etcd, and revocation.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -19,7 +19,7 @@ fn all_hosts_issue_the_next_key_soon_and_at_little_cost() -> Result<()> {
     farm.begin()?;
     let rotations: u32 = 10;
     let mut times = Vec::new();
-    // The first one may have to wait for a leader.
+    // The first rotation may have to wait for a leader.
     farm.control(&["rotate", "--now"])?;
     let before = farm.etcd.metrics()?;
     let start = Instant::now();
@@ -60,7 +60,7 @@ fn all_hosts_issue_the_next_key_soon_and_at_little_cost() -> Result<()> {
     Ok(())
 }
 
-/// What of etcd's own counters grew, and says what it had to do.
+/// Increase of etcd's counters that measure its load, by series.
 fn growth(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> Vec<(String, f64)> {
     let telling = |name: &str| {
         let call = name.starts_with("grpc_server_handled_total") && name.contains("\"OK\"");
@@ -88,8 +88,11 @@ fn a_leaked_key_goes_at_once_and_everywhere() -> Result<()> {
     })?;
     let leaked = farm.hosts[0].keys()?;
     ensure!(farm.count("TCPFastOpenPassiveFail")? == 0);
-    // What it costs is said first, and nothing is done without a yes.
-    let refused = farm.control(&["revoke"]).err().context("it was done")?;
+    // Without `--yes`, the command prints the cost and changes nothing.
+    let refused = farm
+        .control(&["revoke"])
+        .err()
+        .context("revoke without --yes succeeded")?;
     ensure_says(
         &format!("{refused:#}"),
         &["TCPFastOpenPassiveFail rises", "say --yes"],
@@ -111,7 +114,7 @@ fn a_leaked_key_goes_at_once_and_everywhere() -> Result<()> {
             host.name
         );
     }
-    // Clients get new cookies, and are refused no more.
+    // Clients get new cookies, which are accepted.
     traffic.wait_for_all(2)?;
     let refused = farm.count("TCPFastOpenPassiveFail")?;
     traffic.wait_for_all(20)?;

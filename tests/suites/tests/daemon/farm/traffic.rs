@@ -1,4 +1,4 @@
-//! Clients that come again and again to any host, with the request in the SYN where they have a cookie.
+//! Clients that connect repeatedly to any host, with the request in the SYN if they have a cookie.
 
 use std::{
     fmt,
@@ -19,10 +19,10 @@ use tfo_testbed::socket::Listener;
 use super::host::{FARM, Host, eventually, source};
 
 const REQUEST: &[u8] = b"what is the time?";
-/// Addresses that clients come from, each with a thread. A kernel keeps cookies of some five addresses for one
-/// server (`TCP_METRICS_RECLAIM_DEPTH`), and forgets the oldest where there are more.
+/// Number of client addresses, each with a thread. A kernel keeps cookies of about five addresses for one server
+/// (`TCP_METRICS_RECLAIM_DEPTH`), and drops the oldest above that.
 const SOURCES: u8 = 5;
-/// How long a client rests.
+/// Pause between two connections of a client.
 const REST: Duration = Duration::from_millis(8);
 const LIMIT: Duration = Duration::from_secs(8);
 
@@ -31,18 +31,18 @@ struct Counts {
     stop: AtomicBool,
     connections: AtomicU64,
     failures: AtomicU64,
-    /// By client: how often it has come.
+    /// Connections by client.
     visits: [AtomicU64; SOURCES as usize],
 }
 
-/// Load on a farm, until it is stopped.
+/// Load on a farm, until [`Self::stop`].
 pub(crate) struct Traffic {
     counts: Arc<Counts>,
     clients: Vec<JoinHandle<Option<String>>>,
     servers: Vec<JoinHandle<()>>,
 }
 
-/// What came of it.
+/// Results of [`Traffic`].
 pub(crate) struct Came {
     pub(crate) connections: u64,
     pub(crate) failures: u64,
@@ -64,7 +64,7 @@ impl fmt::Display for Came {
 }
 
 impl Traffic {
-    /// Listens on every host, and has clients come.
+    /// Listens on every host, and starts the clients.
     pub(crate) fn start(hosts: &[Host], clients: &tfo_testbed::netns::Netns) -> Result<Self> {
         let counts = Arc::new(Counts::default());
         let mut servers = Vec::new();
@@ -74,7 +74,7 @@ impl Traffic {
                 let (listener, counts) = (listener.clone(), counts.clone());
                 servers.push(thread::spawn(move || {
                     while !counts.stop.load(Ordering::Relaxed) {
-                        // None came, or the client gave up: it counts that.
+                        // A timeout, or a client that gave up, which the client counts.
                         let _ = answer(&listener);
                     }
                 }));
@@ -115,7 +115,7 @@ impl Traffic {
         })
     }
 
-    /// Waits until each client has come so many times more.
+    /// Waits until each client has connected `times` more times.
     pub(crate) fn wait_for_all(&self, times: u64) -> Result<()> {
         let visits = || {
             let each = self.counts.visits.each_ref();
@@ -129,7 +129,7 @@ impl Traffic {
         .map(drop)
     }
 
-    /// Ends it.
+    /// Stops clients and servers.
     pub(crate) fn stop(self) -> Came {
         self.counts.stop.store(true, Ordering::Relaxed);
         let mut first_failure = None;
@@ -153,7 +153,7 @@ fn answer(listener: &Listener) -> Result<()> {
     accepted.send(&request)
 }
 
-/// One connection.
+/// Makes one connection and checks the reply.
 fn ask(number: u8) -> Result<()> {
     let mut socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_read_timeout(Some(LIMIT))?;
@@ -166,6 +166,6 @@ fn ask(number: u8) -> Result<()> {
     socket.write_all(&REQUEST[sent..]).context("cannot send")?;
     let mut reply = [0; REQUEST.len()];
     socket.read_exact(&mut reply).context("no reply")?;
-    anyhow::ensure!(reply == REQUEST, "another reply");
+    anyhow::ensure!(reply == REQUEST, "wrong reply");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Clients as they should be, and clients as they should not.
+//! Well-behaved and misbehaving HTTP clients.
 
 use std::{
     fs,
@@ -27,7 +27,7 @@ fn memory(process: u32) -> Result<u64> {
     Ok(value.context("no VmRSS")?.parse()?)
 }
 
-/// A scrape works.
+/// Fails unless a scrape succeeds.
 fn ensure_serving(netns: &Netns) -> Result<()> {
     let answer = get(netns, "/metrics")?;
     ensure!(
@@ -37,7 +37,7 @@ fn ensure_serving(netns: &Netns) -> Result<()> {
     Ok(())
 }
 
-/// Whether the server has closed a connection, which it does in time.
+/// Fails unless the server closes the connection before the read times out. Returns the rest of the answer.
 fn ensure_closed(mut stream: TcpStream) -> Result<String> {
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
@@ -93,8 +93,7 @@ fn pages_and_methods() -> Result<()> {
     Ok(())
 }
 
-/// Serves, and afterwards makes sure that what `work` did has cost it no memory to speak of, and that it
-/// ends as it should.
+/// Starts the server, runs `work`, and checks that the server's memory stays bounded and that it stops with success.
 fn in_spite_of(work: impl FnOnce(&Netns, u32) -> Result<()>) -> Result<()> {
     let testbed = Testbed::new()?;
     let netns = &testbed.pair.server;
@@ -107,7 +106,7 @@ fn in_spite_of(work: impl FnOnce(&Netns, u32) -> Result<()>) -> Result<()> {
     ensure_serving(netns)?;
     let after = memory(served.run.id())?;
     println!("resident: {before} KiB before, {after} KiB after");
-    // As many pages at once as there may be connections, and what the allocator keeps of them.
+    // Room for one page for each of the allowed connections, and for memory that the allocator keeps.
     ensure!(after < before + 4096, "{before} KiB grew to {after} KiB");
     ensure!(after < 20 << 10, "{after} KiB");
     let ended = served.run.terminate(LIMIT)?;
@@ -115,7 +114,7 @@ fn in_spite_of(work: impl FnOnce(&Netns, u32) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// A hundred that send a byte now and then, and never a whole request.
+/// 100 clients send a byte at a time, and never a whole request.
 #[test]
 fn slow_clients_harm_nobody() -> Result<()> {
     in_spite_of(|netns, process| {
@@ -127,7 +126,7 @@ fn slow_clients_harm_nobody() -> Result<()> {
         }
         for _ in 0..5 {
             for stream in &mut slow {
-                // Most are closed by now.
+                // The server has closed most of them.
                 drop(stream.write_all(b"r"));
             }
             ensure_serving(netns)?;
@@ -142,7 +141,7 @@ fn slow_clients_harm_nobody() -> Result<()> {
     })
 }
 
-/// A hundred that ask and never read, or leave.
+/// 100 clients send a request and never read the answer, or disconnect.
 #[test]
 fn deaf_clients_harm_nobody() -> Result<()> {
     in_spite_of(|netns, _| {
@@ -178,7 +177,7 @@ fn nonsense_harms_nobody() -> Result<()> {
             }
         }
         ensure_closed(stream)?;
-        // One that is too long.
+        // A head above the size limit.
         let mut stream = http::connect(netns, METRICS)?;
         let long = "a".repeat(9_000);
         drop(write!(stream, "GET / HTTP/1.1\r\nA: {long}\r\n\r\n"));
@@ -187,7 +186,7 @@ fn nonsense_harms_nobody() -> Result<()> {
             answer.is_empty() || answer.starts_with("HTTP/1.1 431"),
             "{answer}"
         );
-        // A body that nobody asked for.
+        // A body with a GET request.
         let mut stream = http::connect(netns, METRICS)?;
         drop(stream.write_all(b"GET / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\nabc"));
         ensure_closed(stream)?;
@@ -222,7 +221,7 @@ fn unix_socket() -> Result<()> {
         "{second:?}"
     );
     serving()?;
-    // Killed, it leaves its socket behind, and the next takes its place.
+    // A killed server leaves its socket file, which the next one replaces.
     drop(first);
     ensure!(path.exists());
     ensure!(http::request_unix(&path, "/").is_err());
@@ -230,7 +229,7 @@ fn unix_socket() -> Result<()> {
     serving()?;
     let ended = next.terminate(LIMIT)?;
     ensure!(ended.status.success() && !path.exists(), "{ended:?}");
-    // What is no socket is left alone.
+    // A regular file at the socket's path is not replaced.
     fs::write(&path, "precious")?;
     let refused = start()?.wait(LIMIT)?;
     ensure!(

@@ -1,5 +1,4 @@
-//! What `tfo run --metrics` serves: right values, to well-behaved clients and in spite of others, and what
-//! Prometheus makes of them.
+//! `tfo run --metrics`: values, HTTP clients good and bad, and Prometheus's queries.
 
 mod clients;
 mod prometheus;

@@ -1,4 +1,4 @@
-//! What Prometheus makes of the metrics, of the alerts and of the dashboard.
+//! Prometheus on tfo's metrics, alert rules and dashboard.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ fn alerts_fire_when_they_should_and_not_else() -> Result<()> {
     let tests = fs::read_to_string(rules("tfo.rules.test.yml"))?;
     for line in text.lines() {
         if let Some(alert) = line.trim().strip_prefix("- alert: ") {
-            // Once for the healthy host, once where it fires.
+            // At least one test of each alert for a healthy host, and one where it fires.
             let named = tests.matches(&format!("alertname: {alert}\n")).count();
             ensure!(named >= 2, "{alert} is not tested");
         }
@@ -35,7 +35,7 @@ fn alerts_fire_when_they_should_and_not_else() -> Result<()> {
     ensure_known(&text)
 }
 
-/// Every name of a metric in `text` is one that is served.
+/// Fails if `text` names a metric that is not in [`METRICS`].
 fn ensure_known(text: &str) -> Result<()> {
     let words = text.split(|it: char| !(it.is_ascii_alphanumeric() || it == '_'));
     for word in words.filter(|word| word.starts_with("tfo_")) {
@@ -49,7 +49,7 @@ fn ensure_known(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// The expressions of the dashboard, as Grafana asks them when all hosts are chosen.
+/// The dashboard's queries, as Grafana sends them with all hosts selected.
 fn dashboard() -> Result<Vec<String>> {
     let text = fs::read_to_string(dist("grafana/tfo.json"))?;
     let dashboard: Value = serde_json::from_str(&text)?;
@@ -76,7 +76,7 @@ fn prometheus_scrapes_and_answers() -> Result<()> {
     let _served = Served::start(&testbed.tfo, netns, &["--port", "80"])?;
     traffic(&testbed)?;
     let stats = testbed.equal()?;
-    // What it scrapes from now on holds all of that: it starts later than an answer stays fresh.
+    // Prometheus starts after cached answers have expired, so that every scrape has these values.
     let prometheus = Prometheus::start(netns)?;
     for name in ["TCPFastOpenPassive", "TCPFastOpenCookieReqd", "Syns"] {
         let sum = format!("sum(tfo_datapath_total{{job=\"tfo\",counter=\"{name}\"}})");
@@ -89,7 +89,7 @@ fn prometheus_scrapes_and_answers() -> Result<()> {
     }
     ensure!(prometheus.value("sum(abs(tfo_drift))")?.to_string() == "0");
     let quantile = "histogram_quantile(0.5, sum by (le) (tfo_syn_data_bytes_bucket))";
-    // Each request has 17 bytes: the bucket above 15, up to 31.
+    // Each request has 17 bytes: the bucket from 16 to 31.
     let median = prometheus.value(quantile)?;
     ensure!((15.0..=31.0).contains(&median), "{median}");
 

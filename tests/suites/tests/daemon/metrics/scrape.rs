@@ -1,4 +1,4 @@
-//! The values of a scrape.
+//! Values of a scrape.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -15,7 +15,7 @@ use tfo_testbed::{
 };
 use tfo_userspace::metrics::{Kind, METRICS};
 
-/// Real connections of both families, and a SYN that gets no Fast Open.
+/// Makes Fast Open connections in both families, and sends a SYN to a closed port. Returns the listener's port.
 pub(crate) fn traffic(testbed: &Testbed) -> Result<u16> {
     let listener = testbed.listen(Family::V6)?;
     for family in Family::BOTH {
@@ -29,14 +29,14 @@ pub(crate) fn traffic(testbed: &Testbed) -> Result<u16> {
     Ok(listener.port())
 }
 
-/// A sample of the server's interface.
+/// The sample of the server's interface with this label.
 fn of_interface(samples: &Samples, metric: &str, label: &str, value: &str) -> Result<f64> {
     let series = format!("{metric}{{interface=\"{SERVER_INTERFACE}\",{label}=\"{value}\"}}");
     find(samples, &series)
 }
 
 fn find(samples: &Samples, series: &str) -> Result<f64> {
-    // The order of labels is the writer's own affair.
+    // The order of labels is not specified.
     let sorted = |text: &str| -> Option<(String, BTreeSet<String>)> {
         let (name, labels) = text.trim_end_matches('}').split_once('{')?;
         Some((
@@ -75,11 +75,11 @@ fn promtool_finds_nothing_wrong() -> Result<()> {
     let (text, samples) = scrape(&testbed)?;
     let remarks = promtool(&["check", "metrics"], &text)?;
     ensure!(remarks.is_empty(), "{remarks}");
-    // It does find what is wrong.
+    // promtool does detect errors.
     ensure!(promtool(&["check", "metrics"], "# TYPE a_total gauge\na_total 1\n").is_err());
 
-    // What is there is in the table of metrics, and the other way round, but for what a process says
-    // that has a schedule, a farm or a guard.
+    // The metrics served and the table of metrics are the same, except for metrics that need a schedule, a farm or a
+    // guard.
     for metric in METRICS {
         let count = match metric.kind {
             Kind::Histogram => format!("{}_count{{", metric.name),
@@ -97,7 +97,10 @@ fn promtool_finds_nothing_wrong() -> Result<()> {
         ensure!(known || name.starts_with("process_"), "{name}");
     }
     for address in ["10.77.", "fd77"] {
-        ensure!(!text.contains(address), "an address: {text}");
+        ensure!(
+            !text.contains(address),
+            "the metrics have an address: {text}"
+        );
     }
     Ok(())
 }
@@ -163,7 +166,7 @@ fn keys_and_maps_are_those_that_other_commands_show() -> Result<()> {
     same(find(&samples, &key)?, 1, "key")?;
     same(find(&samples, "tfo_keys_agree")?, 1, "agreement")?;
     let entries = |map: &str| of_interface(&samples, "tfo_map_entries", "map", map);
-    // Two clients, and the one whose SYN found no listener; the ports of both.
+    // Two clients, and the source of the SYN to the closed port; the ports of both.
     same(entries("sources")?, 3, "sources")?;
     same(entries("ports")?, 2, "ports")?;
     let shown = testbed.tfo.json(&["status"])?;
@@ -269,7 +272,7 @@ fn what_is_wrong_is_told() -> Result<()> {
     ensure!(get(server, "/healthz")?.body == "ok\n");
 
     server.set_sysctl("net.ipv4.tcp_fastopen", "514")?;
-    // No interface of that name is there any more.
+    // The interface is renamed: no interface has the configured name.
     let away = ["link set server0 down", "link set server0 name away0"];
     server.configure(&away)?;
     testbed.tfo.done(&["detach", "away0"])?;
@@ -284,7 +287,7 @@ fn what_is_wrong_is_told() -> Result<()> {
         "{health:?}"
     );
 
-    // A part that cannot be read is told, and the others are there.
+    // A part of the scrape that fails is reported, and the rest is served.
     server.configure(&["link set away0 name server0", "link set server0 up"])?;
     eventually("it is attached again", LIMIT, || {
         Ok(find(&scrape(&testbed)?.1, &attached)? >= 1.0)
@@ -305,7 +308,7 @@ fn what_is_wrong_is_told() -> Result<()> {
     Ok(())
 }
 
-/// Where the pins of the server's namespace are.
+/// The server namespace's pin directory.
 fn pins(testbed: &Testbed) -> Result<std::path::PathBuf> {
     let cookie = testbed
         .pair

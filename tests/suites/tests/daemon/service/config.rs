@@ -1,4 +1,4 @@
-//! The configuration file: what is refused, and what a reload changes.
+//! The configuration file: errors, and changes by a reload.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
@@ -59,13 +59,13 @@ fn a_reload_changes_what_changed_and_nothing_for_a_bad_file() -> Result<()> {
     testbed.request_cookie(&listener, Family::V4)?;
     let key = server.sysctl(keys::SYSCTL)?;
 
-    // A bad file: all stays.
+    // An invalid file changes nothing.
     file.replace("interfaces = ['lo'")?;
     running.reload()?;
     xdp::ensure_detached(server, "lo")?;
     ensure!(server.sysctl(keys::SYSCTL)? == key);
 
-    // Another interface, and keys from a file. The client's cookie is good throughout.
+    // Another interface, and keys from a file. The client's cookie stays valid throughout.
     let pair = |n| {
         format!(
             "{},{}",
@@ -83,12 +83,12 @@ fn a_reload_changes_what_changed_and_nothing_for_a_bad_file() -> Result<()> {
     ensure_accepted(&testbed.tfo)?;
     testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
 
-    // What someone detached is attached again.
+    // A reload attaches an interface that was detached by hand.
     testbed.tfo.done(&["detach", "lo"])?;
     running.reload()?;
     xdp::ensure_attached(server, "lo")?;
 
-    // One fewer, and random keys that change each second.
+    // One interface fewer, and random keys that change each second.
     file.replace(&text("'server0'", "[keys]\ninterval = '1s'"))?;
     running.reload()?;
     xdp::ensure_detached(server, "lo")?;

@@ -1,4 +1,4 @@
-//! A kernel that does not let keys be changed, and a service that is told to end at a bad moment.
+//! A read-only sysctl, and a service that is stopped during a key change.
 
 use std::{process::Command, thread, time::Duration};
 
@@ -29,7 +29,7 @@ fn a_sysctl_that_cannot_be_written_is_said_once() -> Result<()> {
     running.wait_for("READY=1")?;
     let listener = testbed.listen(Family::V4)?;
     testbed.request_cookie(&listener, Family::V4)?;
-    // For three more tries, of which it says nothing.
+    // Time for three more attempts, which are not logged.
     thread::sleep(Duration::from_millis(3500));
     ensure!(server.sysctl(keys::SYSCTL)? == numbered(1));
     testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
@@ -65,13 +65,13 @@ fn a_service_that_ends_amid_a_change_ends_whole() -> Result<()> {
         let running = Running::start(Some(server), &arguments)?;
         let pair = format!("{},{}", numbered(round), numbered(round - 1));
         file.replace(&pair)?;
-        // Where the machine is too slow for any change, it gets more time.
+        // On a machine too slow for any change, each round gives more time.
         let most = if changed == 0 { 1000 * round } else { 1000 };
         thread::sleep(Duration::from_micros(random.u64(..u64::from(most))));
         running.end()?;
         let keys = server.sysctl(keys::SYSCTL)?;
         changed += u32::from(keys == pair);
-        // What was begun was ended: both sides agree to the last key.
+        // A change that was started is completed: the kernel and the data path have the same keys.
         let [kernel, accepted] = super::running::fingerprints(&testbed.tfo)?;
         ensure!(kernel == accepted, "{kernel:?}, {accepted:?}");
     }

@@ -1,4 +1,4 @@
-//! The guard of the configuration.
+//! The `[guard]` section of the configuration.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -14,14 +14,14 @@ use tfo_testbed::{
 
 use super::running::{Running, eventually};
 
-/// Slots of time of 1.07 seconds.
+/// Time slots of 2^30 ns, 1.07 seconds.
 const SHORT_SLOTS: [&str; 2] = ["TFO_TEST_GUARD_SLOT_SHIFT", "30"];
 
 fn shown(testbed: &Testbed) -> Result<Value> {
     testbed.tfo.json(&["guard", "show"])
 }
 
-/// Waits until the metrics have `part`: an answer is given again for a second.
+/// Waits until the metrics contain `part`. Answers are cached for a second.
 fn told(testbed: &Testbed, part: &str) -> Result<()> {
     let metrics = || get(&testbed.pair.server, "/metrics");
     eventually(part, || Ok(metrics()?.body.contains(part))).map(drop)
@@ -48,12 +48,12 @@ fn a_guard_is_in_force_for_as_long_as_its_section_stands() -> Result<()> {
         "{status}"
     );
 
-    // A mistake changes nothing.
+    // An invalid section changes nothing.
     file.replace(&text("[guard.port.443]\nmode = 'maybe'\n"))?;
     running.reload()?;
     ensure!(shown(&testbed)?["ports"][0]["on"] == true);
 
-    // What someone else did is put right.
+    // A reload reverts a manual change.
     testbed.tfo.done(&["guard", "set", "off", "--port", "80"])?;
     file.replace(&text(
         "[guard]\nreplies = '7/s'\n[guard.port.443]\nmode = 'on'\n",
@@ -66,7 +66,7 @@ fn a_guard_is_in_force_for_as_long_as_its_section_stands() -> Result<()> {
         "{guard}"
     );
 
-    // It goes with its section.
+    // Without its section, the guard is removed.
     file.replace(&text(""))?;
     running.reload()?;
     ensure!(shown(&testbed)? == json!({ "in_force": false }));
@@ -99,10 +99,10 @@ fn where_nothing_can_be_guarded_the_service_runs_on() -> Result<()> {
     running.end().map(drop)
 }
 
-/// Everything with the capabilities that the service keeps, and no others.
+/// The capabilities that the service keeps are sufficient for the guard.
 #[test]
 fn three_capabilities_guard_renew_secrets_and_tell_of_switches() -> Result<()> {
-    // The file system of the pins is mounted by whoever comes first, who may.
+    // `Testbed` mounts the BPF file system, which the service's capabilities do not allow.
     let testbed = Testbed::new()?;
     let server = &testbed.pair.server;
     testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
@@ -134,7 +134,7 @@ fn three_capabilities_guard_renew_secrets_and_tell_of_switches() -> Result<()> {
     ensure!(guarded == Some(2), "{status}");
 
     let on = || -> Result<bool> { Ok(shown(&testbed)?["ports"][0]["on"] == true) };
-    // Longer than all secrets that there were.
+    // Longer than the lifetime of the first secrets.
     for _ in 0..3 {
         for _ in 0..4 {
             testbed.after_handshake(&listener, Family::V4, Method::Plain)?;
@@ -162,7 +162,7 @@ fn three_capabilities_guard_renew_secrets_and_tell_of_switches() -> Result<()> {
     Ok(())
 }
 
-/// How many SYNs a line says were challenged.
+/// The number of challenged SYNs in a log line.
 fn challenged_of(line: &str) -> Option<i64> {
     let (rest, _) = line.split_once(" SYNs were challenged")?;
     rest.rsplit(' ').next()?.parse().ok()

@@ -1,4 +1,4 @@
-//! Interfaces that come, go, are renamed and lose the program, and namespaces, seen by a running service.
+//! Interfaces that appear, disappear or change name under a running service; reloads; scrapes of all namespaces.
 
 use anyhow::{Result, ensure};
 use tfo_testbed::{
@@ -42,7 +42,7 @@ fn interfaces_are_followed() -> Result<()> {
         Ok(attached("lo")?.is_some())
     })?;
     let log = running.end()?.stderr;
-    // It may have gone before the service first looked.
+    // The interface may be deleted before the service's first look.
     ensure!(
         log.contains("nic0: gone") || log.contains("nic0: no such interface"),
         "{log}"
@@ -65,7 +65,7 @@ fn a_second_service_is_refused_with_the_first_ones_pid() -> Result<()> {
         "{pid}: {output:?}"
     );
     running.end()?;
-    // The lock went with it.
+    // The lock is released with the interface.
     Running::start(Some(&testbed.pair.server), &["-i", SERVER_INTERFACE])?.end()?;
     Ok(())
 }
@@ -86,7 +86,7 @@ fn a_reload_puts_new_settings_in_force_in_place() -> Result<()> {
     file.replace(&text("exact"))?;
     running.reload()?;
     process::ensure_says(&mirror()?, &["exact"])?;
-    // Counts went on.
+    // Counters continue.
     let stats = testbed.tfo.stats()?;
     ensure!(stats.counters["TCPFastOpenCookieReqd"] == 1, "{stats:?}");
     running.end()?;

@@ -1,4 +1,4 @@
-//! Changes of keys while clients connect: a thousand of them, and two hundred that kill(2) cuts short.
+//! Key changes while clients connect: 1,000 rotations, and 200 that SIGKILL interrupts.
 
 use std::{
     collections::BTreeMap,
@@ -34,7 +34,7 @@ fn a_kill_at_any_point_of_a_change_refuses_no_cookie() -> Result<()> {
     testbed.request_cookie(&listener, Family::V4)?;
     let mut random = rng_with(5)?;
     let mut points: BTreeMap<&str, u32> = BTreeMap::new();
-    // Kills come as long after a change has begun as it takes, on this machine and now.
+    // The time from a change of the file to the kill: up to the longest time that a change has taken.
     let mut longest = Duration::from_millis(15);
     let start = Instant::now();
     for n in 2..2 + KILLS {
@@ -54,7 +54,7 @@ fn a_kill_at_any_point_of_a_change_refuses_no_cookie() -> Result<()> {
             (true, _) => "after all of it",
         };
         *points.entry(point).or_default() += 1;
-        // The key before is good with either pair.
+        // The previous key is in both the old and the new pair.
         testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
         running = Running::start(Some(server), &arguments)?;
         let took = kernel_gets(server, &pair(n))?;
@@ -62,7 +62,7 @@ fn a_kill_at_any_point_of_a_change_refuses_no_cookie() -> Result<()> {
         testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
     }
     running.end()?;
-    // Kills that all come too early or too late would prove nothing.
+    // The kills must hit more than one point of the change.
     ensure!(points.len() > 1, "{points:?}");
     println!(
         "{KILLS} kills in {:.1} s: {points:#?}",
@@ -98,12 +98,12 @@ fn a_thousand_rotations_under_load_refuse_no_cookie() -> Result<()> {
     ensure_none_failed(&testbed, connections, ROTATIONS)
 }
 
-/// The kernel took as many cookies and refused none, and `tfo` counted the same.
+/// Fails unless the kernel accepted `connections` cookies, refused none, and `tfo` counted the same.
 fn ensure_none_failed(testbed: &Testbed, connections: u32, rotations: u32) -> Result<()> {
     let (_, [ours, told, own, drift]) = testbed.compare()?;
     println!("tfo        {ours}\nthe kernel {own}");
-    // A SYN may meet a key as the primary in the data path, and a moment later as the backup in the kernel: 5 times
-    // in 1,000 rotations on an idle host, 17 times on a busy one.
+    // A SYN may meet a key as primary in the data path and as backup in the kernel: 5 times in 1,000 rotations on an
+    // idle host, 17 times on a busy one.
     let apart = drift.alt_key.abs();
     ensure!(apart * 20 <= i64::from(rotations), "{ours}, {own}");
     let but_for_the_key = |tally: Tally| Tally {

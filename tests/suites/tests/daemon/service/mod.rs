@@ -1,5 +1,4 @@
-//! `tfo run` as a service: its configuration, where its keys come from, what it may do, and what it makes
-//! of faults.
+//! `tfo run` as a service: configuration, key sources, privileges and faults.
 
 mod config;
 mod faults;

@@ -1,4 +1,4 @@
-//! Several network namespaces, looked after by one process.
+//! One process that controls several network namespaces.
 
 use std::{env, fs, os::unix::fs::symlink, process};
 
@@ -36,7 +36,7 @@ fn each_has_keys_of_its_own_and_none_waits_for_another() -> Result<()> {
     kernel_gets(&one.pair.server, &numbered(1))?;
     xdp::ensure_pinned(&other.pair.server, false)?;
 
-    // The other one appears.
+    // The second namespace appears.
     symlink(other.pair.server.path(), &late)?;
     eventually("it is attached there, too", || {
         Ok(xdp::attached(&other.pair.server, SERVER_INTERFACE)?.is_some())
@@ -49,7 +49,7 @@ fn each_has_keys_of_its_own_and_none_waits_for_another() -> Result<()> {
     one.tfo.stats()?;
     other.tfo.stats()?;
 
-    // A namespace that is no longer configured is let go.
+    // A namespace that is removed from the configuration is released.
     file.replace(&section(&late.display().to_string(), ""))?;
     running.reload()?;
     xdp::ensure_pinned(&one.pair.server, false)?;

@@ -1,4 +1,4 @@
-//! The policy of the configuration.
+//! The `[policy]` section of the configuration.
 
 use std::net::SocketAddr;
 
@@ -32,7 +32,7 @@ fn a_section_is_in_force_for_as_long_as_it_stands() -> Result<()> {
     testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
     testbed.tfo.done(&["policy", "set", "--bad", "fallback"])?;
     let mut running = Running::start(Some(&testbed.pair.server), &["-c", file.path()])?;
-    // Without a section, what is in force stays.
+    // Without a section, the policy in force stays.
     ensure!(bad(&shown(&testbed)?) == "fallback");
     running.reload()?;
     ensure!(bad(&shown(&testbed)?) == "fallback");
@@ -50,14 +50,14 @@ fn a_section_is_in_force_for_as_long_as_it_stands() -> Result<()> {
         "{policy}"
     );
 
-    // A mistake, in a list too, changes nothing.
+    // An error, in a list file too, changes nothing.
     list.replace("192.0.2.0/24\nx\n")?;
     running.reload()?;
     file.replace(&text("[policy.default]\nbad = 'sink'"))?;
     running.reload()?;
     ensure!(shown(&testbed)? == policy);
 
-    // What someone else did is put right, and a list is read anew.
+    // A reload reverts a manual change, and reads the lists again.
     list.replace("192.0.2.0/24\n198.51.100.0/24\n")?;
     file.replace(&text(&section))?;
     testbed.tfo.done(&["policy", "clear"])?;
@@ -68,7 +68,7 @@ fn a_section_is_in_force_for_as_long_as_it_stands() -> Result<()> {
         "{policy}"
     );
 
-    // It goes with its section, and comes with it at a start.
+    // Without its section, the policy is removed. A start with the section sets it.
     file.replace(&text(""))?;
     running.reload()?;
     ensure!(shown(&testbed)? == json!({ "in_force": false }));
@@ -116,7 +116,7 @@ fn a_policy_that_cannot_hold_is_told_and_leaves_the_one_before() -> Result<()> {
     file.replace(&(text("reissue") + "no-cookie = 'drop'\n"))?;
     running.reload()?;
     ensure!(bad(&shown(&testbed)?) == "reissue");
-    // An answer is given again for a second.
+    // Answers are cached for a second.
     eventually("it is healthy", || {
         Ok(get(server, "/healthz")?.status == 200)
     })?;

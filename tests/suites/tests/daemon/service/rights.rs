@@ -1,4 +1,4 @@
-//! What the service may do once it is attached, and what it takes of the machine.
+//! Privileges of the service after attach, and its use of CPU and memory.
 
 use std::{fs, thread, time::Duration};
 
@@ -16,7 +16,7 @@ use super::running::{Running, ensure_accepted, eventually};
 /// `CAP_NET_ADMIN` (12), `CAP_PERFMON` (38), `CAP_BPF` (39).
 const KEPT: u64 = 1 << 12 | 1 << 38 | 1 << 39;
 
-/// The values of `name` in the status of every thread.
+/// The field `name` of `/proc/PID/task/*/status`, hexadecimal, for every thread.
 fn of_threads(pid: u32, name: &str) -> Result<Vec<u64>> {
     let mut values = Vec::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -53,7 +53,7 @@ fn what_is_not_needed_any_more_is_dropped_for_good() -> Result<()> {
             "{name} {threads:x?}"
         );
     }
-    // It still rotates, reads, attaches and detaches.
+    // The service can still rotate keys, read maps, attach and detach.
     let key = server.sysctl(keys::SYSCTL)?;
     eventually("a rotation", || Ok(server.sysctl(keys::SYSCTL)? != key))?;
     file.replace(&text("'server0', 'lo'"))?;
@@ -75,7 +75,7 @@ fn what_is_not_needed_any_more_is_dropped_for_good() -> Result<()> {
 
 #[test]
 fn three_capabilities_are_enough() -> Result<()> {
-    // The file system of the pins is mounted by whoever comes first, who may.
+    // `Testbed` mounts the BPF file system, which the service's capabilities do not allow.
     let testbed = Testbed::new()?;
     let server = &testbed.pair.server;
     testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
@@ -107,7 +107,7 @@ fn it_is_small_and_sleeps() -> Result<()> {
     let running = Running::start(Some(&testbed.pair.server), &["-i", SERVER_INTERFACE])?;
     let proc = format!("/proc/{}", running.process.id());
     let cpu = || -> Result<u64> {
-        // The first figure: nanoseconds on a CPU.
+        // The first field: nanoseconds on a CPU.
         let mut sum = 0;
         for thread in fs::read_dir(format!("{proc}/task"))? {
             let text = fs::read_to_string(thread?.path().join("schedstat"))?;

@@ -1,4 +1,4 @@
-//! A service under test, which tells the test what it would tell systemd.
+//! A service under test. It notifies the test as it would notify systemd.
 
 use std::{
     env, fs,
@@ -22,10 +22,10 @@ use tfo_testbed::{
 };
 use tfo_userspace::model::Fingerprint;
 
-/// How long a state that has to come may take to come; the machine may have other work.
+/// Time limit of every wait; the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where the service finds the test. Removed on drop.
+/// Path of the notification socket. Removed on drop.
 struct SocketPath(PathBuf);
 
 impl Drop for SocketPath {
@@ -34,7 +34,7 @@ impl Drop for SocketPath {
     }
 }
 
-/// A `tfo run`.
+/// A running `tfo run`.
 pub(crate) struct Running {
     pub(crate) process: Background,
     socket: UnixDatagram,
@@ -42,7 +42,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts one in `netns`, if it is to be in one, and waits until it is ready.
+    /// Starts `tfo run`, in `netns` if there is one, and waits until it is ready.
     pub(crate) fn start(netns: Option<&Netns>, arguments: &[&str]) -> Result<Self> {
         let mut running = Self::launch(Command::new(tfo::binary()), netns, arguments)?;
         running.wait_for("READY=1")?;
@@ -73,11 +73,11 @@ impl Running {
         })
     }
 
-    /// Waits until it says something with `text` in it. Gives all of that message.
+    /// Waits for a notification that contains `text`. Returns the whole notification.
     pub(crate) fn wait_for(&mut self, text: &str) -> Result<String> {
         let mut buffer = [0; 4096];
         poll::wait_for(text, PATIENCE, || {
-            // Whatever it said before it ended is there when it has.
+            // Checked before the socket is read, so that no message from before the end is missed.
             let running = self.process.is_running()?;
             while let Ok(len) = self.socket.recv(&mut buffer) {
                 let message = String::from_utf8_lossy(&buffer[..len]).into_owned();
@@ -85,36 +85,36 @@ impl Running {
                     return Ok(Some(message));
                 }
             }
-            ensure!(running, "it ended before: {:?}", self.process.written());
+            ensure!(running, "tfo ended before: {:?}", self.process.written());
             Ok(None)
         })
     }
 
-    /// Waits until it has logged `text`.
+    /// Waits until the log contains `text`.
     pub(crate) fn wait_for_log(&mut self, text: &str) -> Result<()> {
         self.process.wait_for_text(text, PATIENCE)
     }
 
-    /// All that it has logged so far.
+    /// The log so far, of both streams.
     pub(crate) fn log(&self) -> String {
         self.process.written().concat()
     }
 
-    /// Has it read its configuration again, and waits until it has.
+    /// Reloads the configuration, and waits until that is done.
     pub(crate) fn reload(&mut self) -> Result<()> {
         self.process.signal(Signal::HUP)?;
         self.wait_for("RELOADING=1")?;
         self.wait_for("READY=1").map(drop)
     }
 
-    /// Asks it to end.
+    /// Stops the service with SIGTERM, and waits for its end.
     pub(crate) fn end(self) -> Result<Output> {
         let output = self.process.terminate(LIMIT)?;
         ensure!(output.status.success(), "{output:#?}");
         Ok(output)
     }
 
-    /// Ends it; its log must have had all of these.
+    /// Stops the service. Fails unless its log contains all of `parts`.
     pub(crate) fn end_having_said(self, parts: &[&str]) -> Result<()> {
         let output = self.end()?;
         let log = output.stdout + &output.stderr;
@@ -124,14 +124,14 @@ impl Running {
         Ok(())
     }
 
-    /// Kills it.
+    /// Kills the service with SIGKILL.
     pub(crate) fn kill(self) -> Result<()> {
         self.process.signal(Signal::KILL)?;
         self.process.wait(LIMIT).map(drop)
     }
 }
 
-/// Arguments that take the keys from `file`.
+/// Arguments of `tfo run` for keys from `file`.
 pub(crate) fn by_file(file: &KeyFile) -> [&str; 6] {
     let interface = SERVER_INTERFACE;
     [
@@ -144,7 +144,7 @@ pub(crate) fn by_file(file: &KeyFile) -> [&str; 6] {
     ]
 }
 
-/// Waits until `holds`; `what` is said where it does not come to that.
+/// Waits until `holds`. `what` names the condition in the error.
 pub(crate) fn eventually(what: &str, holds: impl FnMut() -> Result<bool>) -> Result<Duration> {
     poll::eventually(what, PATIENCE, holds)
 }
@@ -156,7 +156,7 @@ pub(crate) fn kernel_gets(netns: &Netns, keys: &str) -> Result<Duration> {
     })
 }
 
-/// What the kernel has and what the data path accepts, as `tfo keys show` tells.
+/// Fingerprints of the kernel's keys and of the data path's, as `tfo keys show` prints them.
 pub(crate) fn fingerprints(tfo: &Tfo) -> Result<[Vec<String>; 2]> {
     let shown = tfo.json(&["keys", "show"])?;
     let list = |name: &str| {
@@ -172,7 +172,7 @@ pub(crate) fn fingerprints(tfo: &Tfo) -> Result<[Vec<String>; 2]> {
     Ok([list("kernel")?, list("data_path")?])
 }
 
-/// Makes sure that the data path accepts whatever the kernel does.
+/// Fails unless the data path accepts every key of the kernel.
 pub(crate) fn ensure_accepted(tfo: &Tfo) -> Result<()> {
     let [kernel, accepted] = fingerprints(tfo)?;
     ensure!(
@@ -182,7 +182,7 @@ pub(crate) fn ensure_accepted(tfo: &Tfo) -> Result<()> {
     Ok(())
 }
 
-/// The fingerprints of a kernel's text.
+/// Fingerprints of keys in the sysctl's format.
 pub(crate) fn fingerprints_of(text: &str) -> Result<Vec<String>> {
     let keys = keys::parse(text)?;
     Ok(keys
@@ -191,12 +191,12 @@ pub(crate) fn fingerprints_of(text: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// The `n`th of many keys, in the kernel's text.
+/// The `n`th of many keys, in the sysctl's format.
 pub(crate) fn numbered(n: u32) -> String {
     format!("{n:08x}-0badcafe-00000000-{:08x}", !n)
 }
 
-/// How often `part` is in `text`.
+/// The number of occurrences of `part` in `text`.
 pub(crate) fn count(text: &str, part: &str) -> usize {
     text.matches(part).count()
 }

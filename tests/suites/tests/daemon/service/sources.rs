@@ -1,4 +1,4 @@
-//! Where keys come from, and who else may change them.
+//! Key sources, and key changes by other processes.
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ use super::running::{
     kernel_gets, numbered,
 };
 
-/// Python's word on which keys follow from a secret, an interval and a time, a line each.
+/// A Python implementation of the key schedule: prints the key pair of each secret, interval and time, one a line.
 const DERIVE: &str = r#"
 import hashlib, struct, sys
 for line in sys.argv[1].split("\n"):
@@ -77,13 +77,13 @@ fn derived_keys_are_those_that_python_derives() -> Result<()> {
     Ok(())
 }
 
-/// What Python derives for the present, which changes at most once between the two looks at the clock.
+/// The key pair that Python derives for the present time.
 fn derived_now(secret: &str, interval: u64) -> Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     Ok(derived(&format!("{secret} {interval} {now}"))?.swap_remove(0))
 }
 
-/// The shortest interval: tests do not wait for long.
+/// The shortest interval allowed, to keep the tests short.
 const INTERVAL: u64 = 10;
 
 fn by_secret(server: &Netns, file: &KeyFile) -> Result<Running> {
@@ -95,7 +95,7 @@ fn by_secret(server: &Netns, file: &KeyFile) -> Result<Running> {
     )
 }
 
-/// Waits until the kernel has the keys of the present.
+/// Waits until the kernel has the present keys.
 fn kernel_gets_derived(server: &Netns, secret: &str) -> Result<()> {
     eventually("the kernel has the derived keys", || {
         Ok(server.sysctl(keys::SYSCTL)? == derived_now(secret, INTERVAL)?)
@@ -124,7 +124,7 @@ fn a_secret_gives_keys_even_after_its_file_has_become_useless() -> Result<()> {
             Ok(server.sysctl(keys::SYSCTL)? != before)
         })?;
         kernel_gets_derived(server, &secret)?;
-        // A client that comes once in half an interval always has a good cookie.
+        // A client that connects at least once in half an interval always has a valid cookie.
         testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
     }
     ensure_accepted(&testbed.tfo)?;
@@ -141,7 +141,7 @@ fn a_secret_gives_keys_even_after_its_file_has_become_useless() -> Result<()> {
     Ok(())
 }
 
-/// Waits, if need be, until the primary key does not change for some seconds.
+/// Waits until the primary key will not change for some seconds.
 fn wait_for_quiet() -> Result<()> {
     const QUIET: Duration = Duration::from_secs(4);
     let interval = Duration::from_secs(INTERVAL).as_nanos();
@@ -160,7 +160,7 @@ fn another_secret_refuses_no_cookie_of_the_one_before() -> Result<()> {
     let [secret, other] = ["5c", "a7"].map(|byte| byte.repeat(32));
     let file = KeyFile::new(&secret)?;
     let running = by_secret(server, &file)?;
-    // The next primary key would make the other secret's last one give way.
+    // A change of the primary key would replace the other secret's last key.
     wait_for_quiet()?;
     kernel_gets_derived(server, &secret)?;
     let listener = testbed.listen(Family::V4)?;
@@ -255,7 +255,7 @@ fn a_foreign_change_is_noticed() -> Result<()> {
         server.set_sysctl(keys::SYSCTL, &numbered(8))?;
         let expected = if followed { numbered(8) } else { numbered(1) };
         let theirs = fingerprints_of(&expected)?;
-        // Half a second, and what the machine has to do besides.
+        // Half a second, more on a busy machine.
         let took = eventually("both sides have the keys", || {
             let [kernel, accepted] = fingerprints(&testbed.tfo)?;
             Ok(kernel == theirs && accepted.starts_with(&theirs))
@@ -281,7 +281,7 @@ fn an_operators_rotation_is_not_foreign() -> Result<()> {
     let running = Running::start(Some(&testbed.pair.server), &["-i", SERVER_INTERFACE])?;
     testbed.tfo.done(&["keys", "rotate"])?;
     let rotated = testbed.pair.server.sysctl(keys::SYSCTL)?;
-    // Time for the service to notice; it stages the next key beside them.
+    // After it has noticed, the service stages the next key: the data path accepts three.
     eventually("the service goes on from there", || {
         Ok(fingerprints(&testbed.tfo)?[1].len() == 3)
     })?;

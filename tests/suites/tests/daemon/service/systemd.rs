@@ -1,4 +1,4 @@
-//! What systemd and its journal are told.
+//! Notifications to systemd, and messages to the journal.
 
 use std::{
     env, fs,

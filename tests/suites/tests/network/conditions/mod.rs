@@ -1,6 +1,5 @@
-//! What stands between a SYN and Fast Open, condition by condition on the wire: crafted SYNs to real
-//! listeners, with `tfo` on the interface. [`table`] says what the kernel counts and answers; `tfo` has
-//! to count the same, and to name one reason.
+//! Conditions under which Fast Open is not applied, each with crafted SYNs on a live listener. [`table`] has the
+//! kernel's counters and answers, and the one reason that `tfo` must count.
 
 mod testbed;
 #[rustfmt::skip]
@@ -24,7 +23,7 @@ use tfo_testbed::{
 
 use self::{table::TABLE, testbed::ConditionTestbed};
 
-/// A wire with `tfo`, a listener with Fast Open, and a client made of frames.
+/// A testbed with `tfo`, a Fast Open listener and a raw client.
 struct RawTestbed {
     base: Testbed,
     listener: Listener,
@@ -78,7 +77,7 @@ fn conditions_v4_to_a_dual_stack_listener() -> Result<()> {
     check(Family::V4, Family::V6)
 }
 
-/// The conditions that do not come to the same on all kernels.
+/// Conditions whose result depends on the kernel's release.
 #[test]
 fn where_kernels_differ() -> Result<()> {
     let mut testbed = ConditionTestbed::new(Family::V4, Family::V4)?;
@@ -94,7 +93,8 @@ fn where_kernels_differ() -> Result<()> {
     Ok(())
 }
 
-/// The slot of an accepted connection that its client resets stays taken for a minute; then the next SYN gets it.
+/// If a client resets a connection that was accepted, its slot stays taken for a minute. The next SYN gets it after
+/// that.
 #[test]
 #[ignore = "it waits for a minute"]
 fn a_reset_connection_holds_its_slot_for_a_minute() -> Result<()> {
@@ -128,7 +128,7 @@ fn a_reset_connection_holds_its_slot_for_a_minute() -> Result<()> {
             cookie: None,
         };
         ensure!(answer == expected, "{answer:?} after {pause:?}");
-        // A connection that was never accepted would free its slot at once.
+        // A connection that was not accepted would free its slot at once.
         accepted.extend(taken.then(|| listener.accept()).transpose()?);
         client.reset(server, acked)?;
         tally.passive += i64::from(taken);

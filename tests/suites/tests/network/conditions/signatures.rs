@@ -1,5 +1,5 @@
-//! SYNs that the kernel drops before a listener sees them: with a signature that nobody asked for, or
-//! with a list of options that breaks off (`tcp_inbound_hash`).
+//! SYNs that the kernel drops before they reach a listener: with an unexpected MD5 or AO signature, or with a
+//! truncated option list (`tcp_inbound_hash`).
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::counters::Counter;
@@ -12,8 +12,8 @@ use tfo_testbed::{
 
 use super::RawTestbed;
 
-/// What follows a request, and why the kernel drops the SYN; `None` where it does not. Before Linux 6.7 the
-/// kernel minds no broken list.
+/// Options behind a cookie request, and the reason for the drop; `None` if the SYN is accepted. Before Linux 6.7 the
+/// kernel accepts truncated lists.
 const ROWS: &[(&str, &[u8], Option<Counter>)] = &[
     ("nothing", b"", None),
     ("TCP-MD5", b"\x13\x12................", Some(Counter::ReasonSigned)),

@@ -1,84 +1,84 @@
-//! The conditions.
+//! The table of conditions.
 
 use tfo_common::counters::Counter::{self, ReasonAcceptQueueFull, ReasonBadCookie, ReasonBadLength, ReasonListenerWithout, ReasonNoListener, ReasonOff, ReasonQueueFull, ReasonRetransmission, ReasonSynCookies, ReasonSynQueueFull};
 use tfo_testbed::socket::Settings;
 
 use Syn::{Backup, Bad, BadLength, Data, OfTheHost, Plain, Primary, Request};
 
-/// One condition: how it comes about, and what each SYN comes to.
+/// A condition: setup, and the expected result of each SYN.
 pub(crate) struct Condition {
     pub(crate) name: &'static str,
-    /// Sysctls of the server, beside [`DEFAULTS`].
+    /// Sysctls of the server, added to [`DEFAULTS`].
     pub(crate) host: &'static [(&'static str, &'static str)],
-    /// `None`: nobody listens.
+    /// `None`: no listener.
     pub(crate) listener: Option<Settings>,
     pub(crate) before: Before,
     pub(crate) each: Each,
     pub(crate) rows: &'static [Row],
-    /// The rows on a kernel before that release of Linux, where they were others.
+    /// Other rows for kernels before this release of Linux.
     pub(crate) older: Option<((u8, u8), &'static [Row])>,
 }
 
-/// What these SYNs come to, with and without data.
+/// The expected result of these SYNs, with and without data.
 pub(crate) struct Row {
     pub(crate) syns: &'static [Syn],
-    /// The counters among [`KERNEL`] that go up by one.
+    /// Counters of [`KERNEL`] that increase by one.
     pub(crate) counts: &'static [&'static str],
     pub(crate) reply: Reply,
     pub(crate) reason: Option<Counter>,
 }
 
-/// A SYN in a word.
+/// Kinds of SYN.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Syn {
-    /// Nothing of Fast Open, no data.
+    /// No Fast Open option, no data.
     Plain,
-    /// Nothing of Fast Open, data.
+    /// No Fast Open option, data.
     Data,
-    /// It asks for a cookie.
+    /// A cookie request.
     Request,
-    /// A cookie of the first key that the listener goes by.
+    /// A cookie of the listener's primary key.
     Primary,
-    /// A cookie of its second key; of the host's second key where it has one key of its own.
+    /// A cookie of the listener's backup key; of the host's backup key if the listener has one key of its own.
     Backup,
-    /// A cookie of the host's first key.
+    /// A cookie of the host's primary key.
     OfTheHost,
-    /// Eight bytes that are no cookie.
+    /// Eight bytes that are not a valid cookie.
     Bad,
-    /// Six bytes.
+    /// A cookie of six bytes, which is too short.
     BadLength,
 }
 
-/// What fills the listener's queues before the rows are sent.
+/// Connections that fill the listener's queues before the rows are sent.
 pub(crate) enum Before {
     Nothing,
-    /// So many SYNs that wait for the handshake's end.
+    /// Number of SYNs whose handshakes do not complete.
     Plain(usize),
-    /// So many SYNs that are accepted with their cookie.
+    /// Number of SYNs that are accepted by their cookie.
     Accepted(usize),
 }
 
-/// What goes before each single SYN.
+/// Segments sent before each SYN.
 #[derive(Clone, Copy)]
 pub(crate) enum Each {
-    /// Nothing.
+    /// None.
     New,
-    /// This SYN from the same port: the row's is a retransmission.
+    /// This SYN from the same port: the row's SYN is a retransmission.
     Again(Syn),
-    /// A connection from the same port, of which the server's end is in `TIME_WAIT`.
+    /// A connection from the same port, which the server holds in `TIME_WAIT`.
     Reopening,
 }
 
-/// How the server answers.
+/// The server's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// With a SYN-ACK for the SYN alone.
+    /// A SYN-ACK that acknowledges the SYN only.
     Plain,
-    /// The same with the primary cookie.
+    /// As `Plain`, with a primary cookie.
     Cookie,
-    /// With a SYN-ACK for the data, too.
+    /// A SYN-ACK that acknowledges the data.
     Taken,
-    /// The same with the primary cookie.
+    /// As `Taken`, with a primary cookie.
     TakenAndCookie,
     Reset,
     Silence,
@@ -94,13 +94,14 @@ const SYN_FULL: &str = "TCPReqQFullDrop";
 const ACCEPT_FULL: &str = "ListenOverflows";
 const DROPPED: &str = "ListenDrops";
 
-/// The kernel's counters that a row has to name, if they go up: rows `TcpExt` of `/proc/net/netstat`.
+/// The kernel counters compared: every one that increases must be in the row. Names of `TcpExt` in
+/// `/proc/net/netstat`.
 pub(crate) const KERNEL: &[&str] = &[R, P, PF, A, LO, COOKIES, SYN_FULL, ACCEPT_FULL, DROPPED];
 
 const FAST_OPEN: &str = "net.ipv4.tcp_fastopen";
 const SYN_COOKIES: &str = "net.ipv4.tcp_syncookies";
 
-/// What holds where a condition says nothing else.
+/// Sysctls of the server unless the condition sets them.
 pub(crate) const DEFAULTS: &[(&str, &str)] = &[(FAST_OPEN, "3"), (SYN_COOKIES, "1")];
 
 const LISTENER: Settings = Settings::FAST_OPEN;
@@ -113,7 +114,7 @@ const NO_COOKIE: Settings = Settings { no_cookie: true, ..LISTENER };
 const ONE_KEY: Settings = Settings { keys: b"a listener's key", ..LISTENER };
 const TWO_KEYS: Settings = Settings { keys: b"a listener's keyanother of its..", ..LISTENER };
 
-/// A condition of a new SYN to a listener.
+/// A condition for first SYNs to a listener.
 const fn new(name: &'static str, host: &'static [(&'static str, &'static str)], listener: Settings, before: Before, rows: &'static [Row]) -> Condition {
     Condition { name, host, listener: Some(listener), before, each: Each::New, rows, older: None }
 }
@@ -124,7 +125,7 @@ const fn row(syns: &'static [Syn], counts: &'static [&'static str], reply: Reply
 
 const ALL: &[Syn] = &[Plain, Data, Request, Primary, Backup, Bad, BadLength];
 
-/// Fast Open as it is meant to be.
+/// Fast Open without an obstacle.
 const FREE: &[Row] = &[
     row(&[Plain, Data], &[], Reply::Plain, None),
     row(&[Request], &[R], Reply::Cookie, None),
@@ -159,11 +160,11 @@ const QUEUE_FULL: &[Row] = &[
 const SYN_COOKIE: &[Row] = &[row(ALL, &[COOKIES], Reply::Plain, Some(ReasonSynCookies))];
 const SYN_QUEUE_FULL: &[Row] = &[row(ALL, &[SYN_FULL, DROPPED], Reply::Silence, Some(ReasonSynQueueFull))];
 const ACCEPT_QUEUE_FULL: &[Row] = &[row(ALL, &[ACCEPT_FULL, DROPPED], Reply::Silence, Some(ReasonAcceptQueueFull))];
-/// The SYN cookie is decided on first, but not sent any more.
+/// The kernel decides to send a SYN cookie, then drops the SYN.
 const BOTH_FULL: &[Row] = &[row(ALL, &[COOKIES, ACCEPT_FULL, DROPPED], Reply::Silence, Some(ReasonAcceptQueueFull))];
 const CLOSED: &[Row] = &[row(ALL, &[], Reply::Reset, Some(ReasonNoListener))];
 
-/// The answer is to the first SYN, of which the request takes no data and the child takes all.
+/// The answer repeats the SYN-ACK of the first SYN: a request accepts no data, an accepted cookie accepts all.
 const OF_A_REQUEST: &[Row] = &[row(ALL, &[], Reply::Plain, Some(ReasonRetransmission))];
 const OF_A_CHILD: &[Row] = &[row(ALL, &[], Reply::Taken, Some(ReasonRetransmission))];
 

@@ -1,4 +1,4 @@
-//! One wire on which the conditions are set up one after the other.
+//! A testbed that sets up one condition after the other.
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
@@ -19,23 +19,23 @@ use tfo_testbed::{
 
 use super::table::{Before, Condition, DEFAULTS, Each, KERNEL, Reply, Row, Syn};
 
-/// Long enough for a loaded machine to answer.
+/// Time limit of every wait.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Nobody listens there.
+/// A port without a listener.
 const CLOSED: u16 = 1;
 
 const DATA: &[u8] = b"0123456789";
 
-/// A server, its `tfo`, and a client made of frames.
+/// A server with `tfo`, and a raw client.
 pub(crate) struct ConditionTestbed {
     base: Testbed,
     client: RawClient,
     family: Family,
-    /// The family of the listeners' addresses; an IPv6 one is dual-stack.
+    /// The family of the listeners' addresses; IPv6 listeners are dual-stack.
     listeners: Family,
 }
 
-/// A condition that is set up: where the listener is, and whose cookies it takes.
+/// A condition in force: the listener's address, and the keys of its cookies.
 struct Setup {
     listener: Option<Listener>,
     server: SocketAddr,
@@ -57,9 +57,9 @@ impl ConditionTestbed {
         })
     }
 
-    /// Sets a condition up and sends each of its rows' SYNs, with and without data.
+    /// Sets up a condition, and sends the SYNs of its rows with and without data.
     pub(crate) fn check(&mut self, condition: &Condition) -> Result<()> {
-        // Some settings matter to listen(2), others would keep the queues empty.
+        // Before the listener: some settings matter to listen(2), others would keep the queues empty.
         self.configure(condition.host)?;
         let setup = self.set_up(condition)?;
         self.configure(&[])?;
@@ -166,7 +166,7 @@ impl ConditionTestbed {
         Self::compare(row, syn, [&before, &after])
     }
 
-    /// The SYN in bytes.
+    /// Makes the SYN as bytes.
     fn raw(&self, syn: Syn, setup: &Setup, data: &[u8]) -> Result<RawSyn> {
         let host = keys::parse(keys::COUNTING)?[0];
         let cookie = |key| keys::cookie(key, self.client.address(), setup.server.ip());
@@ -200,7 +200,7 @@ impl ConditionTestbed {
         Answer::SynAck { acked, cookie }
     }
 
-    /// What `tfo` has counted, and the kernel.
+    /// The counters of `tfo` and of the kernel.
     fn counted(&self) -> Result<(Named, TcpExt)> {
         Ok((self.base.equal()?.counters, self.base.kernel()?))
     }
@@ -230,7 +230,7 @@ impl ConditionTestbed {
             .filter(|c| grew(c))
             .map(|c| c.name())
             .collect();
-        // What asks for nothing is refused nothing.
+        // A SYN without a Fast Open option has no reason.
         let reason = row
             .reason
             .filter(|_| !matches!(syn, Syn::Plain | Syn::Data));

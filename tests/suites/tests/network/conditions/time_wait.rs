@@ -1,5 +1,5 @@
-//! SYNs to a connection that the server remembers in `TIME_WAIT`: which of them open it anew
-//! (`tcp_timewait_state_process`), by their sequence number and their clock.
+//! SYNs to a connection in `TIME_WAIT`: sequence number and timestamp decide whether they reopen it
+//! (`tcp_timewait_state_process`).
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_testbed::{
@@ -11,19 +11,19 @@ use tfo_testbed::{
 
 use super::RawTestbed;
 
-/// The client's clock when it opens the first connection.
+/// The `TSval` of the first connection.
 const CLOCK: u32 = 1_000_000;
 
-/// An earlier connection, the SYN that follows, and whether it opens a new one.
+/// An earlier connection, the SYN that follows, and whether it opens a new connection.
 struct Row {
     name: &'static str,
-    /// The first connection's clock.
+    /// The first connection's `TSval`; `None` without timestamps.
     before: Option<u32>,
-    /// The client has closed its end.
+    /// The client closed its end.
     closed: bool,
-    /// `net.ipv4.tcp_timestamps` when the SYN comes.
+    /// `net.ipv4.tcp_timestamps` when the SYN arrives.
     timestamps: bool,
-    /// By how much its sequence number is ahead of the one that is due.
+    /// The SYN's sequence number, relative to the expected one.
     ahead: i32,
     clock: Option<u32>,
     reopens: bool,
@@ -85,7 +85,7 @@ fn play(row: &Row, testbed: &mut RawTestbed) -> Result<()> {
     let opening = with_clock(RawSyn::plain(&[]), row.before);
     client.time_wait(*server, &opening, row.closed, || listener.accept().map(drop))?;
     timestamps(row.timestamps)?;
-    // What is due comes behind the SYN and, where there was one, the FIN.
+    // The expected sequence number follows the SYN and the FIN, if there was one.
     let due = 1 + u32::from(row.closed);
     client.advance(due.wrapping_add_signed(row.ahead));
     let key = keys::parse(keys::COUNTING)?[0];
@@ -100,7 +100,7 @@ fn play(row: &Row, testbed: &mut RawTestbed) -> Result<()> {
     Ok(())
 }
 
-/// The SYN with a timestamp.
+/// Adds a timestamp option with this `TSval`.
 fn with_clock(mut syn: RawSyn, clock: Option<u32>) -> RawSyn {
     if let Some(clock) = clock {
         syn.options.extend([8, 10]);

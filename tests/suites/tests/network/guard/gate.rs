@@ -1,4 +1,5 @@
-//! When a port is guarded. No `tfo` runs meanwhile but where a test says so: the data path decides by itself.
+//! Conditions that switch the guard on and off. The data path decides alone: no controller runs unless a test starts
+//! one.
 
 use std::{
     net::SocketAddr,
@@ -26,13 +27,13 @@ use tfo_testbed::{
 
 use super::testbed::{Ends, GuardTestbed};
 
-/// What a port may take, and how long it is guarded after it took more.
+/// Rate of a port's SYNs that switches the guard on, and the quiet time that switches it off.
 const ABOVE: [&str; 4] = ["--above", "1000/s burst 200", "--quiet", "2s"];
 const QUIET: Duration = Duration::from_secs(2);
-/// How long a state that has to come may take to come.
+/// Time limit of every wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// SYNs of many sources that nobody is at.
+/// SYNs from many sources that do not exist.
 struct Flood {
     link: LinkSocket,
     frames: Vec<Vec<u8>>,
@@ -64,7 +65,7 @@ impl Flood {
         Ok(())
     }
 
-    /// Sends until the port is guarded, and says how long that took.
+    /// Sends until the guard is on. Returns the time that it took.
     fn until_on(&mut self, testbed: &GuardTestbed, port: u16) -> Result<Duration> {
         eventually("the port is guarded", PATIENCE, || {
             self.send(50)?;
@@ -73,7 +74,7 @@ impl Flood {
     }
 }
 
-/// How long it takes until the port is not guarded.
+/// Waits until the guard is off. Returns the time that it took.
 fn until_off(testbed: &GuardTestbed, port: u16) -> Result<Duration> {
     let is_off = || Ok(!testbed.state(port)?.on);
     eventually("the port is not guarded", QUIET + PATIENCE, is_off)
@@ -95,7 +96,7 @@ fn a_flood_switches_it_on_and_quiet_switches_it_off() -> Result<()> {
             let accepted = testbed.counters()?.get(GuardAccepted);
 
             let mut flood = Flood::new(pair, family, port)?;
-            // It is not quiet before this.
+            // The quiet time starts after this.
             let start = Instant::now();
             let took = flood.until_on(&testbed, port)?;
             println!("{family}: guarded after {took:?}");
@@ -116,9 +117,9 @@ fn a_flood_switches_it_on_and_quiet_switches_it_off() -> Result<()> {
             println!("{family}: not guarded any more after {took:?}");
             ensure!(took >= QUIET, "{took:?}");
             eventually("the reader tells that it is not guarded", PATIENCE, || {
-                ensure!(reader.is_running()?, "it ended: {:?}", reader.written());
+                ensure!(reader.is_running()?, "tfo ended: {:?}", reader.written());
                 let [text, _] = reader.written();
-                // The last line may still be on its way.
+                // The last line may be incomplete.
                 let whole = text.rfind('\n').map_or("", |end| &text[..end]);
                 Ok(told(whole, port)?.len() as u64 == 2 * round)
             })?;
@@ -129,7 +130,7 @@ fn a_flood_switches_it_on_and_quiet_switches_it_off() -> Result<()> {
     Ok(())
 }
 
-/// What `tfo events` said of the port: that it came to be guarded, or that it is not any more.
+/// The guard's transitions at the port, by `tfo events`: `true` for on.
 fn told(lines: &str, port: u16) -> Result<Vec<bool>> {
     let mut told = Vec::new();
     for line in lines.lines() {
@@ -142,12 +143,12 @@ fn told(lines: &str, port: u16) -> Result<Vec<bool>> {
     Ok(told)
 }
 
-/// Below its rate it stays off, and on until it has been quiet for as long as it is to be.
+/// Below the rate the guard stays off; once on, it stays on for the quiet time.
 #[test]
 fn it_does_not_go_on_and_off_at_the_edge() -> Result<()> {
     const SYNS: usize = 400;
     let pair = Pair::new()?;
-    // The SYNs alone are not to fill half of the queue.
+    // A backlog so large that the SYNs do not fill half of it.
     pair.server.set_sysctl("net.core.somaxconn", "65535")?;
     let settings = Settings {
         backlog: 65_535,
@@ -159,7 +160,7 @@ fn it_does_not_go_on_and_off_at_the_edge() -> Result<()> {
     let testbed = GuardTestbed::on(pair, Mode::Native)?;
     let mut flood = Flood::new(&testbed.base.pair, Family::V4, port)?;
     let guard = |above| testbed.guard(port, "auto", &["--above", above, "--quiet", "10m"]);
-    // As slow as this machine may be, it is no faster.
+    // A rate above that of any machine.
     guard("1000000/s burst 1000000")?;
     flood.send(SYNS)?;
     testbed.base.pair.barrier()?;
@@ -182,7 +183,7 @@ fn it_does_not_go_on_and_off_at_the_edge() -> Result<()> {
     Ok(())
 }
 
-/// Handshakes that do not end, slowly.
+/// Handshakes that never complete fill the queue at a low rate.
 #[test]
 fn a_syn_queue_half_full_switches_it_on() -> Result<()> {
     const BACKLOG: u32 = 16;
@@ -215,8 +216,8 @@ fn a_syn_queue_half_full_switches_it_on() -> Result<()> {
     Ok(())
 }
 
-/// Connects again and again while `work` is done: every connection has to come about, and every SYN that is sent to
-/// be seen. `work` is given what waits until each client has connected a few times more.
+/// Connects repeatedly while `work` runs: every connection must succeed, and every SYN must be counted. `work` gets a
+/// function that waits until each client has connected a few more times.
 fn under_load(
     testbed: &GuardTestbed,
     work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,
@@ -279,7 +280,7 @@ fn under_load(
     Ok(())
 }
 
-/// On, off, upgraded: whoever connects meanwhile does not see it.
+/// Clients that connect during a switch or an upgrade are not affected.
 #[test]
 fn changes_cost_no_connection() -> Result<()> {
     let testbed = GuardTestbed::new(Mode::Native)?;
@@ -316,7 +317,7 @@ fn an_upgrade_keeps_it() -> Result<()> {
     })?;
     let after = testbed.state(0)?;
     ensure!(after.on && after.switches == before.switches, "{after:?}");
-    // And it is at work still.
+    // The guard still works.
     let listener = testbed.base.listen(Family::V4)?;
     let accepted = testbed.counters()?.get(GuardAccepted);
     Ends::connect(&testbed.base.pair, &listener, Family::V4, Method::Plain)?;

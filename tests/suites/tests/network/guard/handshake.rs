@@ -1,5 +1,4 @@
-//! What a client and a listener agree upon with the guard between them is what they agree upon without it, as both
-//! kernels say.
+//! Client and listener negotiate the same parameters with and without the guard, by both kernels' reports.
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::{
@@ -15,7 +14,7 @@ use tfo_testbed::{
 
 use super::testbed::{Ends, GuardTestbed, grown};
 
-/// A host's settings: timestamps, selective acknowledgements, window scaling, ECN.
+/// Sysctls for timestamps, SACK, window scaling and ECN.
 const SETTINGS: [&str; 4] = [
     "net.ipv4.tcp_timestamps",
     "net.ipv4.tcp_sack",
@@ -23,7 +22,7 @@ const SETTINGS: [&str; 4] = [
     "net.ipv4.tcp_ecn",
 ];
 
-/// Two listeners that differ in the guard alone.
+/// Two listeners, with and without the guard.
 struct Comparison {
     testbed: GuardTestbed,
     family: Family,
@@ -46,7 +45,7 @@ impl Comparison {
         })
     }
 
-    /// Sets the lowest bits of `settings` at one end.
+    /// Sets the client's or the server's [`SETTINGS`] from the low bits of `settings`.
     fn configure(&self, server: bool, settings: u8) -> Result<()> {
         let pair = &self.testbed.base.pair;
         let host = if server { &pair.server } else { &pair.client };
@@ -60,7 +59,7 @@ impl Comparison {
         Ends::connect(&self.testbed.base.pair, listener, self.family, method)
     }
 
-    /// Connects to both listeners, and holds what was agreed upon against each other.
+    /// Connects to both listeners, and compares the negotiated parameters.
     fn compare(&self, method: Method) -> Result<[Terms; 2]> {
         let without = self.connect(&self.plain, method)?.terms()?;
         let before = self.testbed.counters()?;
@@ -72,7 +71,7 @@ impl Comparison {
         );
         let [client, mut server] = without;
         if !server.timestamps {
-            // There is room for some sizes only.
+            // Without timestamps, a challenge encodes a few segment sizes only.
             server.segment_size = rounded(server.segment_size);
         }
         ensure!(
@@ -89,7 +88,7 @@ fn rounded(size: u32) -> u32 {
     fit.max().unwrap_or(size)
 }
 
-/// Timestamps, selective acknowledgements, window scaling and ECN, on and off at either end.
+/// All combinations of timestamps, SACK, window scaling and ECN at both ends.
 fn options(mode: Mode, family: Family) -> Result<()> {
     const ALL: u8 = 0xf;
     let comparison = Comparison::new(mode, family)?;
@@ -111,16 +110,16 @@ fn options(mode: Mode, family: Family) -> Result<()> {
     Ok(())
 }
 
-/// Packets from the smallest that the family knows to jumbo frames, the same at both ends or not.
+/// MTUs from the family's minimum to jumbo frames, equal and different at the two ends.
 fn segment_sizes(mode: Mode, family: Family) -> Result<()> {
     let comparison = Comparison::new(mode, family)?;
     let pair = &comparison.testbed.base.pair;
     let (smallest, headers) = match family {
-        // The fewest bytes that the kernel opens a connection for with the guard's function: 536.
+        // The MTU of the smallest segment size, 536, for which the guard's kfunc opens a connection.
         Family::V4 => (576, 40),
         Family::V6 => (1280, 60),
     };
-    // From great to small and back, since IPv6 is gone for good below 1280.
+    // In descending order first: an MTU below 1280 removes IPv6 from the interface for good.
     for (client, server) in [
         (9000, 9000),
         (1500, 9000),
@@ -150,7 +149,7 @@ fn segment_sizes(mode: Mode, family: Family) -> Result<()> {
     Ok(())
 }
 
-/// The first data comes with the ACK that is the proof.
+/// The ACK that answers the challenge carries data.
 fn data_on_the_ack(mode: Mode, family: Family) -> Result<()> {
     let comparison = Comparison::new(mode, family)?;
     for _ in 0..10 {
@@ -159,7 +158,7 @@ fn data_on_the_ack(mode: Mode, family: Family) -> Result<()> {
     Ok(())
 }
 
-/// A client that asks for a cookie has it with the challenge, and its next SYN's data is taken from there.
+/// A client that requests a cookie gets it with the challenge. The next SYN's data is accepted.
 fn cookies(mode: Mode, family: Family) -> Result<()> {
     let comparison = Comparison::new(mode, family)?;
     let Comparison {
@@ -185,13 +184,13 @@ fn cookies(mode: Mode, family: Family) -> Result<()> {
     ];
     ensure!(grown == expected, "{grown:?}");
     let kernel = testbed.base.kernel()?.since(&before.1);
-    // It never heard of the request.
+    // The kernel did not see the cookie request.
     let counted = [CookieReqd, Passive].map(|counter| kernel.get(counter.name()));
     ensure!(counted == [0, 1], "{kernel:?}");
     Ok(())
 }
 
-/// Generates a test for each way in which XDP runs.
+/// Generates a test for native and one for generic XDP.
 macro_rules! in_both_modes {
     ($($test:ident => $native:ident, $generic:ident;)*) => {$(
         #[test]

@@ -1,4 +1,4 @@
-//! What the guard does for one source, and no more; and what it leaves to a policy.
+//! The guard's limits by source, and its order with the policy.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -23,7 +23,7 @@ use tfo_testbed::{
 
 use super::testbed::{GuardTestbed, grown};
 
-/// Sends these SYNs, and counts the SYN-ACKs that come of them, with their bytes.
+/// Sends these SYNs. Returns the lengths in bytes of the SYN-ACKs that answer them.
 fn answers(pair: &Pair, syns: &[Segment]) -> Result<Vec<usize>> {
     let link = LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::All)?;
     let mut lengths = Vec::new();
@@ -60,7 +60,7 @@ fn syn(source: IpAddr, port: u16, family: Family, to: u16) -> Segment {
     Segment::syn(source, server_port(family, to)).options(&linux_options(&[]))
 }
 
-/// Whoever sends SYNs in someone else's name has the other one get no more than the rate, and no longer frames.
+/// A spoofed source gets answers within its rate only, no longer than the SYNs: no amplification.
 #[test]
 fn one_source_gets_no_more_answers_than_its_rate() -> Result<()> {
     const SYNS: u16 = 500;
@@ -76,7 +76,7 @@ fn one_source_gets_no_more_answers_than_its_rate() -> Result<()> {
         let port = listener.port();
         testbed.guard(port, "on", &["--replies", "10/s burst 20"])?;
         let before = testbed.counters()?;
-        // Of an IPv6 network, each address is the same source.
+        // All addresses of an IPv6 prefix are one source.
         let victim = |n: u16| match family {
             Family::V4 => family.spare(0),
             Family::V6 => family.spare((n % 200) as u8),
@@ -97,11 +97,11 @@ fn one_source_gets_no_more_answers_than_its_rate() -> Result<()> {
             grown == [(GuardChallenged, came), (GuardCapped, capped)],
             "{came}: {grown:?}"
         );
-        // Another source has its own share.
+        // Another source has a budget of its own.
         if family == Family::V4 {
             let other = syn(family.spare(1), 20_000, family, port);
             let came = answers(pair, &[other])?;
-            ensure!(came.len() == 1, "{mode}: another one: {came:?}");
+            ensure!(came.len() == 1, "{mode}: another source: {came:?}");
         }
     }
     Ok(())
@@ -146,7 +146,7 @@ fn nobody_answers_where_nobody_can_be() -> Result<()> {
             came.is_empty() && grown == [(GuardMartian, syns.len() as u64)],
             "{family}: {came:?}, {grown:?}"
         );
-        // The network's own neighbours are none.
+        // A neighbour on the same network is not a martian.
         let neighbour = syn(family.spare(0), 20_000, family, port);
         pair.set_neighbour(family.spare(0), NOBODYS_MAC)?;
         let came = answers(pair, &[neighbour])?;
@@ -155,7 +155,7 @@ fn nobody_answers_where_nobody_can_be() -> Result<()> {
     Ok(())
 }
 
-/// A client that has a cookie of the server's.
+/// A listener for which the client has a valid cookie.
 fn with_cookie(testbed: &GuardTestbed, family: Family) -> Result<Listener> {
     let listener = testbed.base.listen(family)?;
     testbed.base.request_cookie(&listener, family)?;
@@ -229,7 +229,7 @@ fn an_event_has_both_actions() -> Result<()> {
     Ok(())
 }
 
-/// A SYN that has proved itself goes on to the policy; one that is challenged is not its business.
+/// The policy applies to SYNs with a proof, not to SYNs that are challenged.
 #[test]
 fn a_policy_acts_behind_it() -> Result<()> {
     for mode in [Mode::Native, Mode::Generic] {

@@ -1,4 +1,4 @@
-//! Every sort of listener, guarded: who can take proof is, and who cannot is left as it was.
+//! The guard with every kind of listener: it challenges for those that accept a proof, and leaves the others alone.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
@@ -20,7 +20,7 @@ use super::{
 
 const CHALLENGED: [(Counter, u64); 2] = [(GuardChallenged, 1), (GuardAccepted, 1)];
 
-/// Every port is guarded.
+/// A server with the guard on at every port.
 struct Yard {
     testbed: GuardTestbed,
     family: Family,
@@ -38,7 +38,7 @@ impl Yard {
         &self.testbed.base.pair
     }
 
-    /// A socket of the server, bound to `address` once `with` has set what it is to have.
+    /// A listener of the server at `address`. `with` sets socket options before bind(2).
     fn listen(
         &self,
         address: SocketAddr,
@@ -54,12 +54,12 @@ impl Yard {
         })
     }
 
-    /// Anywhere.
+    /// The wildcard address, with any port.
     fn any(&self) -> SocketAddr {
         SocketAddr::new(self.family.unspecified(), 0)
     }
 
-    /// Connects to `listener`, of which the guard counts this.
+    /// Connects to `listener`, and checks the increase of the guard's counters.
     fn visit(&self, listener: &Listener, expected: &[(Counter, u64)]) -> Result<Ends> {
         let before = self.testbed.counters()?;
         let ends = Ends::connect(self.pair(), listener, self.family, Method::Plain)?;
@@ -68,12 +68,12 @@ impl Yard {
         Ok(ends)
     }
 
-    /// Nobody who listens on `port` is reached: the client is refused, and the guard has no part in it.
+    /// Fails unless the client is refused at `port` and the guard counts nothing.
     fn ensure_closed(&self, port: u16) -> Result<()> {
         let before = self.testbed.counters()?;
         let server = server_port(self.family, port);
         let refused = Connection::open(&self.pair().client, server, Method::Plain, b"?");
-        let error = refused.err().context("it was let in")?;
+        let error = refused.err().context("the client was not refused")?;
         ensure!(format!("{error:#}").contains("refused"), "{error:#}");
         let grown = grown(&before, &self.testbed.counters()?);
         ensure!(grown.is_empty(), "{grown:?}");
@@ -99,7 +99,7 @@ fn who_takes_no_proof_is_left_alone() -> Result<()> {
         yard.visit(&signed, &CHALLENGED).context("unsigned")?;
         signed.expect_signatures(yard.family.spare(1))?;
         yard.visit(&signed, &unfit).context("TCP-MD5")?;
-        // The kernel's function wants SYN cookies.
+        // The kfunc requires SYN cookies.
         let server = &yard.pair().server;
         server.set_sysctl("net.ipv4.tcp_syncookies", "0")?;
         let plain = yard.listen(yard.any(), Protocol::TCP, |_| Ok(()))?;
@@ -116,14 +116,14 @@ fn a_listener_is_found_wherever_it_is_bound() -> Result<()> {
         let device =
             |name: &'static str| move |socket: &Socket| socket.bind_device(Some(name.as_bytes()));
         let here = yard.listen(yard.any(), tcp, device(SERVER_INTERFACE))?;
-        yard.visit(&here, &CHALLENGED).context("its device")?;
+        yard.visit(&here, &CHALLENGED).context("own device")?;
         let elsewhere = yard.listen(yard.any(), tcp, device("lo"))?;
         yard.ensure_closed(elsewhere.port())
             .context("another device")?;
 
         let address = SocketAddr::new(yard.family.server(), 0);
         let one = yard.listen(address, tcp, |_| Ok(()))?;
-        yard.visit(&one, &CHALLENGED).context("its address")?;
+        yard.visit(&one, &CHALLENGED).context("own address")?;
         let loopback: IpAddr = match yard.family {
             Family::V4 => [127, 0, 0, 1].into(),
             Family::V6 => [0, 0, 0, 0, 0, 0, 0, 1_u16].into(),
@@ -162,7 +162,7 @@ fn a_group_shares_its_connections() -> Result<()> {
             }
             Ok(shares.iter().sum::<usize>() == clients.len())
         })?;
-        // By chance one has none once in 10^7 runs.
+        // A listener gets no connection by chance once in 10^7 runs.
         ensure!(!shares.contains(&0), "{shares:?}");
         let accepted = yard.testbed.counters()?.get(GuardAccepted);
         ensure!(accepted == CONNECTIONS as u64, "{accepted}");
@@ -170,13 +170,13 @@ fn a_group_shares_its_connections() -> Result<()> {
     })
 }
 
-/// Waits until there is something to be read.
+/// Waits until the connection has unread data.
 fn ensure_unread(connection: &Connection) -> Result<()> {
     let arrived = || Ok(connection.unread()? > 0);
     eventually("the data arrives", LIMIT, arrived).map(drop)
 }
 
-/// What was there before the guard, and what ends: neither is its business.
+/// The guard leaves connections alone that existed before it, and segments that end connections.
 #[test]
 fn connections_go_on_and_end_as_ever() -> Result<()> {
     each(|yard| {
@@ -194,7 +194,7 @@ fn connections_go_on_and_end_as_ever() -> Result<()> {
             server.send(b"yes")?;
             ensure!(client.receive()? == b"yes");
         }
-        // With data unread, closing resets the connection.
+        // close(2) with unread data resets the connection.
         old.client.send(b"unread")?;
         ensure_unread(&old.server)?;
         drop(old.server);
@@ -211,7 +211,7 @@ fn connections_go_on_and_end_as_ever() -> Result<()> {
     })
 }
 
-/// A client comes again from a port whose last connection is in `TIME_WAIT` here.
+/// A client reuses a port whose last connection is in `TIME_WAIT` at the server.
 #[test]
 fn a_port_comes_again_out_of_time_wait() -> Result<()> {
     each(|yard| {
@@ -231,7 +231,7 @@ fn a_port_comes_again_out_of_time_wait() -> Result<()> {
     })
 }
 
-/// The second one comes when the guard is there already.
+/// The second interface is attached after the guard was set.
 #[test]
 fn each_of_two_interfaces_is_guarded() -> Result<()> {
     let yard = Yard::new(Mode::Generic, Family::V4)?;
@@ -250,19 +250,19 @@ fn each_of_two_interfaces_is_guarded() -> Result<()> {
     tfo.done(&["attach", "server1", "--mode", "generic"])?;
     let listener = yard.listen(yard.any(), Protocol::TCP, |_| Ok(()))?;
     yard.visit(&listener, &CHALLENGED)
-        .context("the first one")?;
+        .context("first interface")?;
     let before = yard.testbed.counters()?;
     let second = SocketAddr::new([10, 78, 0, 1].into(), listener.port());
     let client = Connection::open(&pair.client, second, Method::Plain, b"who goes there?")?;
     let server = listener.accept()?;
     ensure!(server.receive()? == b"who goes there?");
     let grown = grown(&before, &yard.testbed.counters()?);
-    ensure!(grown == CHALLENGED, "the second one: {grown:?}");
+    ensure!(grown == CHALLENGED, "second interface: {grown:?}");
     drop(client);
     Ok(())
 }
 
-/// Rust's own listener knows nothing of all this.
+/// Rust's `TcpListener` sets no special option.
 #[test]
 fn rusts_listener() -> Result<()> {
     let yard = Yard::new(Mode::Native, Family::V4)?;

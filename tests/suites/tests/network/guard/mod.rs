@@ -1,5 +1,5 @@
-//! The guard on the wire: real clients and real listeners agree upon the same as without it, and whoever proves
-//! nothing gets nowhere.
+//! The guard on live connections: clients and listeners negotiate the same as without it, and SYNs without a proof
+//! have no effect.
 
 mod gate;
 mod handshake;

@@ -1,4 +1,4 @@
-//! Who brings a challenge back is let in, once and whatever the wire does to the handshake; nobody else is.
+//! A client that answers a challenge is accepted once, despite loss and retransmission; nobody else is.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -26,7 +26,7 @@ use super::{
 
 const DATA: &[u8] = b"it is I";
 
-/// A guarded listener, at which ACKs without proof get nowhere any more.
+/// A listener with the guard on, past the grace period: ACKs without a proof are dropped.
 struct Gate {
     testbed: GuardTestbed,
     family: Family,
@@ -38,7 +38,7 @@ impl Gate {
         Self::with_slots(family, None)
     }
 
-    /// Slots of time are 2 to the power of `shift` nanoseconds.
+    /// Sets time slots of 2^`shift` ns.
     fn with_slots(family: Family, shift: Option<u32>) -> Result<Self> {
         let testbed = GuardTestbed::new(Mode::Generic)?;
         let listener = testbed.base.listen(family)?;
@@ -60,7 +60,7 @@ impl Gate {
         )
     }
 
-    /// The connection that brings [`DATA`].
+    /// Accepts the connection that carries [`DATA`].
     fn accept(&self) -> Result<Connection> {
         let connection = self.listener.accept()?;
         let came = connection.receive()?;
@@ -68,7 +68,7 @@ impl Gate {
         Ok(connection)
     }
 
-    /// What the guard counts while `work` is done.
+    /// Runs `work`, and checks the increase of the guard's counters.
     fn counting<T>(
         &self,
         work: impl FnOnce() -> Result<T>,
@@ -84,12 +84,12 @@ impl Gate {
 
     fn ensure_nobody(&self) -> Result<()> {
         self.testbed.base.pair.barrier()?;
-        ensure!(self.listener.reset_all()? == 0, "someone was let in");
+        ensure!(self.listener.reset_all()? == 0, "a connection was accepted");
         Ok(())
     }
 }
 
-/// Both families, with timestamps and without.
+/// Runs `check` for both families, with and without timestamps.
 fn each(check: impl Fn(&Gate, Stranger) -> Result<()> + Sync) -> Result<()> {
     in_each_family(|family| {
         let gate = Gate::new(family)?;
@@ -99,7 +99,7 @@ fn each(check: impl Fn(&Gate, Stranger) -> Result<()> + Sync) -> Result<()> {
     })
 }
 
-/// Both families at once, since each gate takes some seconds to be one.
+/// Runs `check` for both families in parallel, since the grace period takes some seconds.
 fn in_each_family(check: impl Fn(Family) -> Result<()> + Sync) -> Result<()> {
     thread::scope(|scope| {
         let check = &check;
@@ -113,7 +113,7 @@ fn in_each_family(check: impl Fn(Family) -> Result<()> + Sync) -> Result<()> {
 #[test]
 fn a_syn_that_is_sent_again_has_the_same_answer() -> Result<()> {
     each(|gate, mut stranger| {
-        // A slot of time may end just now, but not twice.
+        // A time slot may end between the two SYNs, but not twice in a row.
         let same = |stranger: &mut Stranger| -> Result<_> {
             let first = stranger.knock()?;
             Ok((first, stranger.knock_again()?))
@@ -128,14 +128,14 @@ fn a_syn_that_is_sent_again_has_the_same_answer() -> Result<()> {
     })
 }
 
-/// The first SYN-ACK is lost, or the first ACK: what is sent again does as well.
+/// The first SYN-ACK or the first ACK is lost, and a retransmission replaces it.
 #[test]
 fn what_is_lost_is_made_up_for() -> Result<()> {
     each(|gate, mut stranger| {
         stranger.raw.next_port();
         stranger.syn()?;
         let again = stranger.knock_again()?;
-        // Data follows an ACK that never came.
+        // Data that follows a lost ACK.
         gate.counting(|| stranger.prove(&again, DATA), &[(GuardAccepted, 1)])?;
         gate.accept().map(drop)
     })
@@ -158,7 +158,7 @@ fn an_ack_that_comes_again_opens_nothing_more() -> Result<()> {
     })
 }
 
-/// As with the kernel's SYN cookies: nothing is kept of a proof.
+/// Proofs are stateless, as with the kernel's SYN cookies.
 #[test]
 fn after_the_end_it_opens_another_connection() -> Result<()> {
     each(|gate, mut stranger| {
@@ -172,7 +172,7 @@ fn after_the_end_it_opens_another_connection() -> Result<()> {
     })
 }
 
-/// Of another client, or with any other number than those of the challenge.
+/// A challenge does not prove another client, and any changed number invalidates it.
 #[test]
 fn a_challenge_is_good_for_its_own_handshake_alone() -> Result<()> {
     each(|gate, mut stranger| {
@@ -209,7 +209,7 @@ fn a_challenge_is_good_for_its_own_handshake_alone() -> Result<()> {
     })
 }
 
-/// The slot of time at this moment.
+/// The present time slot.
 fn slot(shift: u32) -> u64 {
     monotonic_coarse().as_nanos() as u64 >> shift
 }
@@ -220,7 +220,7 @@ fn wait_for_slot(wanted: u64, shift: u32) {
     }
 }
 
-/// A challenge is good in its slot of time and the next one, whatever becomes of the secrets meanwhile.
+/// A challenge is valid in its time slot and the next one, also if secrets change.
 #[test]
 fn a_challenge_expires() -> Result<()> {
     in_each_family(|family| {
@@ -235,21 +235,17 @@ fn a_challenge_expires() -> Result<()> {
             let mut tries = 0;
             while !expires(&gate, &mut stranger, later, expected)? {
                 tries += 1;
-                ensure!(
-                    tries < 20,
-                    "the machine stands still for whole slots of time"
-                );
+                ensure!(tries < 20, "the machine is too slow for the time slots");
             }
         }
         Ok(())
     })
 }
 
-/// Slots of 2.1 seconds.
+/// Time slots of 2^31 ns, 2.1 seconds.
 const EXPIRY_SHIFT: u32 = 31;
 
-/// Brings a challenge back so many slots later. `false` where a slot ended before that was done, so that it shows
-/// nothing.
+/// Answers a challenge `later` slots after it. `false` if a slot ended too early, so that the try is inconclusive.
 fn expires(gate: &Gate, stranger: &mut Stranger, later: u64, expected: Counter) -> Result<bool> {
     let shift = EXPIRY_SHIFT;
     wait_for_slot(slot(shift) + 1, shift);
@@ -277,7 +273,7 @@ fn expires(gate: &Gate, stranger: &mut Stranger, later: u64, expected: Counter) 
     Ok(true)
 }
 
-/// Connections go on while slots of two seconds go by, and secrets with them.
+/// Connections succeed while time slots and secrets change.
 #[test]
 fn renewed_secrets_cost_no_connection() -> Result<()> {
     const SLOTS: u64 = 4;
@@ -299,7 +295,7 @@ fn renewed_secrets_cost_no_connection() -> Result<()> {
     Ok(())
 }
 
-/// As many forged ACKs as good ones, and from the good ones' own network: each good one gets through.
+/// As many forged ACKs as valid ones, from the same network: every client connects.
 #[test]
 fn forged_acks_are_in_nobodys_way() -> Result<()> {
     const CONNECTIONS: u64 = 200;
@@ -325,7 +321,7 @@ fn forged_acks_are_in_nobodys_way() -> Result<()> {
     })
 }
 
-/// An ACK of no connection.
+/// An ACK without a connection.
 fn forged(random: &mut fastrand::Rng, family: Family, port: u16) -> Segment {
     let source: IpAddr = family.spare(random.u8(..200));
     let source = SocketAddr::new(source, random.u16(1024..));
@@ -336,7 +332,7 @@ fn forged(random: &mut fastrand::Rng, family: Family, port: u16) -> Segment {
         .options(&options)
 }
 
-/// Many at once, so that an ACK and the data behind it come in one batch: each opens one connection.
+/// Concurrent clients, so that an ACK and its data arrive in one batch: each client opens one connection.
 fn at_once(mode: Mode) -> Result<()> {
     const CLIENTS: u64 = 16;
     const EACH: u64 = 60;
@@ -380,8 +376,8 @@ fn at_once(mode: Mode) -> Result<()> {
         CLIENTS * EACH,
         start.elapsed()
     );
-    // How much is sent twice is up to the machine. What is accepted is not, nor that no data behind a proof is
-    // taken for a proof that is wrong.
+    // The number of retransmissions depends on the machine. The number of accepted proofs does not, and data behind a
+    // proof is never counted as a wrong ACK.
     let counters = testbed.counters()?;
     let counted = [GuardAccepted, GuardWrongAcks].map(|counter| counters.get(counter));
     ensure!(counted == [CLIENTS * EACH, 0], "{counted:?}");

@@ -1,4 +1,4 @@
-//! ACKs that are made up never pass as proof, however many there are.
+//! Forged ACKs are never accepted.
 
 use std::{env, net::SocketAddr};
 
@@ -18,12 +18,12 @@ use super::{
     testbed::{GuardTestbed, grown},
 };
 
-/// How many are made up; `TFO_ACKS` says otherwise, such as the 10,000,000 that take a minute on an idle machine.
+/// Number of ACKs: `TFO_ACKS`, else this. 10,000,000 take a minute on an idle machine.
 const ACKS: u64 = 1_000_000;
-/// The verdict that ends a packet: `TCX_DROP`.
+/// `TCX_DROP`.
 const DROP: u32 = 2;
 
-/// The program that takes proof, run on one frame at a time.
+/// The TC program that checks proofs, run on one frame at a time.
 struct Program(SchedClassifier);
 
 impl Program {
@@ -47,12 +47,11 @@ impl Program {
     }
 }
 
-/// ACKs of one client to the listener, whose numbers are changed without a new checksum: nobody looks at it before
-/// TCP does.
+/// Forges ACKs from one client to the listener. The checksum is not updated: TCP checks it after the guard.
 struct Forger {
     frame: Vec<u8>,
     tcp: usize,
-    /// Where the timestamps stand, if it has any.
+    /// Offset of the timestamp option, if there is one.
     timestamps: Option<usize>,
 }
 
@@ -73,7 +72,7 @@ impl Forger {
         }
     }
 
-    /// Random ports, sequence numbers and timestamps.
+    /// The next ACK, with random port, sequence numbers and timestamps.
     fn next(&mut self, random: &mut Rng) -> &[u8] {
         let port = random.u16(1024..).to_be_bytes();
         self.frame[self.tcp..][..2].copy_from_slice(&port);
@@ -116,7 +115,7 @@ fn none_of_a_million_acks_passes() -> Result<()> {
         "{counted:?}, not {wrong}"
     );
 
-    // One that is true passes: the kernel opens no connection for a packet that never arrived, and says so.
+    // A valid proof passes the check. The kernel then opens no connection in a test run, which the counters show.
     for family in Family::BOTH {
         let stranger = |number| Stranger::new(&testbed.base.pair, family, number, listener.port());
         for mut stranger in [stranger(0)?, stranger(1)?.without_timestamps()] {

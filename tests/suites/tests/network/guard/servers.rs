@@ -1,4 +1,4 @@
-//! Servers that know nothing of the guard, asked by curl; and how fast data goes through it.
+//! Unmodified servers behind the guard, with curl as client; and bulk transfer.
 
 use std::{
     fs,
@@ -24,10 +24,10 @@ use super::testbed::{GuardTestbed, grown};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const PORT: u16 = 8080;
-/// What a server has under `/`, among other things.
+/// A part of the page that the server has under `/`.
 const PAGE: &str = "a page of ours";
 
-/// A directory of its own, which goes with its value.
+/// A temporary directory. Removed on drop.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -50,7 +50,7 @@ impl Drop for Directory {
     }
 }
 
-/// Has curl ask the server five times by each family, the last ones with a cookie.
+/// Runs curl five times in each family; the last requests have a cookie.
 fn ask(testbed: &GuardTestbed) -> Result<()> {
     const TIMES: u64 = 5;
     for family in Family::BOTH {
@@ -125,7 +125,7 @@ fn pythons_http_server() -> Result<()> {
     serve("python3", &[&module[..], &[&at, &port]].concat())
 }
 
-/// Sends 64 MiB to `listener`, and gives how many bytes came.
+/// Sends 64 MiB to `listener`. Returns the number of bytes received.
 fn pour(testbed: &GuardTestbed, family: Family, listener: &TcpListener, port: u16) -> Result<u64> {
     thread::scope(|scope| {
         let drain = scope.spawn(|| -> Result<u64> {
@@ -153,7 +153,7 @@ fn pour(testbed: &GuardTestbed, family: Family, listener: &TcpListener, port: u1
 
 const POURED: u64 = 64 << 20;
 
-/// Much data goes over a connection that came about through the guard; how fast is up to the machine.
+/// Bulk data over connections that the guard has accepted. Prints the throughput, which depends on the machine.
 #[test]
 fn much_data_goes_through_it() -> Result<()> {
     const ROUNDS: u64 = 3;

@@ -1,4 +1,4 @@
-//! A client made of frames, which does with a challenge whatever it likes.
+//! A raw client that can answer a challenge in any way.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,10 +10,10 @@ use tfo_testbed::{
     veth::{Family, Pair, server_port},
 };
 
-/// Its clock: what its segments have as `TSval`.
+/// The `TSval` of its segments.
 const CLOCK: u32 = 0x5c3f_109a;
 
-/// A SYN-ACK, as far as the next segment repeats it.
+/// The fields of a SYN-ACK that the next segment repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Challenge {
     pub(crate) sequence: u32,
@@ -28,7 +28,7 @@ pub(crate) struct Stranger {
 }
 
 impl Stranger {
-    /// One with the spare address of that `number`, for the server's `port`.
+    /// A client at the spare address `number`, for the server's `port`.
     pub(crate) fn new(pair: &Pair, family: Family, number: u8, port: u16) -> Result<Self> {
         let mut raw = RawClient::new(pair, family, number)?;
         raw.patience = Duration::from_secs(2);
@@ -44,7 +44,7 @@ impl Stranger {
         self
     }
 
-    /// Sends a SYN from another port.
+    /// Sends a SYN from the next port.
     pub(crate) fn knock(&mut self) -> Result<Challenge> {
         self.raw.next_port();
         self.knock_again()
@@ -56,15 +56,15 @@ impl Stranger {
         let challenge = self.raw.receive(self.server, |tcp| {
             (tcp.syn() && tcp.ack()).then(|| Challenge::of(tcp))
         })?;
-        challenge.context("no SYN-ACK came")
+        challenge.context("no SYN-ACK arrived")
     }
 
-    /// Sends the last SYN again, and does not wait for what comes.
+    /// Sends the last SYN again, without waiting for the answer.
     pub(crate) fn syn(&self) -> Result<()> {
         let options = if self.timestamps {
             packet::linux_options(&[]).to_vec()
         } else {
-            // Segment size, window scale.
+            // Segment size and window scale.
             b"\x02\x04\x05\xb4\x01\x03\x03\x07".to_vec()
         };
         let client = SocketAddr::new(self.raw.address(), self.raw.port());
@@ -72,7 +72,7 @@ impl Stranger {
         self.raw.transmit(&syn.options(&options))
     }
 
-    /// The ACK that brings `challenge` back, with this data.
+    /// The ACK that answers `challenge`, with this data.
     pub(crate) fn proof(&self, challenge: &Challenge, data: &[u8]) -> Segment {
         let mut options = Vec::new();
         if let Some(clock) = challenge.clock {

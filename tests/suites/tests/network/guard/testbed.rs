@@ -1,4 +1,4 @@
-//! A server that is guarded, and its client.
+//! A guarded server and its client.
 
 use std::{process::Command, thread, time::Duration};
 
@@ -17,13 +17,13 @@ use tfo_userspace::{
     model::PortState,
 };
 
-/// What no test exceeds without meaning to.
+/// A rate above that of any test.
 pub(crate) const PLENTY: &str = "1000000/s";
 
-/// A wire, with `tfo` in XDP at the server's end.
+/// A testbed with `tfo` as an XDP program on the server's interface.
 pub(crate) struct GuardTestbed {
     pub(crate) base: Testbed,
-    /// veth hands frames that native XDP sends back only to an end that has a program, too.
+    /// With native XDP, veth delivers `XDP_TX` frames only if the peer has an XDP program, too.
     _client: Option<Other>,
 }
 
@@ -42,7 +42,7 @@ impl GuardTestbed {
         })
     }
 
-    /// `tfo guard set` for this port, with rates that one client does not exceed; `rates` win.
+    /// Runs `tfo guard set` for this port with rates that one client does not exceed. `rates` override them.
     pub(crate) fn guard(&self, port: u16, mode: &str, rates: &[&str]) -> Result<()> {
         let port = port.to_string();
         let mut arguments = vec!["guard", "set", mode, "--port", &port];
@@ -55,7 +55,7 @@ impl GuardTestbed {
         self.base.tfo.done(&arguments).map(drop)
     }
 
-    /// As [`Self::guard`], on, with slots of time of 2 to the power of `shift` nanoseconds.
+    /// As [`Self::guard`] with mode `on`, and time slots of 2^`shift` ns.
     pub(crate) fn guard_with_slots(&self, port: u16, shift: Option<u32>) -> Result<()> {
         let server = &self.base.pair.server;
         let mut command = Command::new(tfo::binary());
@@ -66,20 +66,23 @@ impl GuardTestbed {
         process::succeed(&mut command, tfo::LIMIT).map(drop)
     }
 
-    /// Waits until the port has been guarded for so long that the kernel's own SYN cookies are no excuse any more.
+    /// Waits for the end of the grace period, in which the kernel's own SYN cookies are still accepted.
     pub(crate) fn past_grace(&self, port: u16) -> Result<()> {
         const GRACE: Duration = Duration::from_millis(3100);
-        let since = self.state(port)?.since.context("it never was guarded")?;
+        let since = self
+            .state(port)?
+            .since
+            .context("the port was never guarded")?;
         thread::sleep(GRACE.saturating_sub(since));
         Ok(())
     }
 
-    /// What the data path has counted.
+    /// The data path's counters.
     pub(crate) fn counters(&self) -> Result<Counters> {
         Ok(self.base.drift()?.ours.total)
     }
 
-    /// What the guard does at the port.
+    /// The guard's state at the port.
     pub(crate) fn state(&self, port: u16) -> Result<PortState> {
         let server = &self.base.pair.server;
         let state =
@@ -90,14 +93,14 @@ impl GuardTestbed {
     }
 }
 
-/// By how much counters grew, of those that belong to the guard.
+/// Increases of the guard's counters.
 pub(crate) fn grown(before: &Counters, after: &Counters) -> Vec<(Counter, u64)> {
     let of = |counter| (counter, after.get(counter) - before.get(counter));
     let changes = Counter::GUARD.into_iter().map(of);
     changes.filter(|(_, count)| *count > 0).collect()
 }
 
-/// A connection from the client to `listener`, over which a request and its reply went.
+/// A connection from the client to `listener`, after a request and its reply.
 pub(crate) struct Ends {
     pub(crate) client: Connection,
     pub(crate) server: Connection,
@@ -122,7 +125,7 @@ impl Ends {
         Ok(Self { client, server })
     }
 
-    /// What the client's kernel and the server's say of it.
+    /// The negotiated parameters, by the client's kernel and by the server's.
     pub(crate) fn terms(&self) -> Result<[Terms; 2]> {
         Ok([self.client.terms()?, self.server.terms()?])
     }

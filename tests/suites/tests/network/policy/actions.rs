@@ -1,5 +1,5 @@
-//! Every action, by its rule, by each limit and by the lists, on connections of the kernel's own client: the
-//! data arrives once and whole, `tfo` and the kernel count alike, and the client remembers what it is to.
+//! Every action by rule, by limit and by list, with the kernel's own client: data arrives once and whole, `tfo` and
+//! the kernel count the same, and the client caches the expected cookie.
 
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,12 @@ use tfo_userspace::model::{LimitedSources, Lists, Policy, PortPolicy, Prefix};
 
 use super::testbed::{Has, PolicyTestbed};
 
-/// One a second, and one at once: who comes next within the second is one too many.
+/// One a second, without a burst: a second SYN within the second exceeds it.
 const ONE: Rate = Rate {
     per_second: 1,
     burst: 1,
 };
-/// After that it has one more to give.
+/// Time after which the limit allows one more.
 const REFILLED: Duration = Duration::from_secs(1);
 
 fn rules(mode: &str, family: Family) -> Result<()> {
@@ -41,7 +41,7 @@ fn rules(mode: &str, family: Family) -> Result<()> {
     Ok(())
 }
 
-/// The network that the client is in.
+/// The network of the client.
 fn network(family: Family) -> Prefix {
     let (address, len) = match family {
         Family::V4 => ([10, 77, 0, 0].into(), 24),
@@ -72,7 +72,7 @@ fn lists(mode: &str, family: Family) -> Result<()> {
             .check(Has::Valid, policy.clone(), None, (action, Cause::Denied))
             .with_context(|| format!("{mode}, {family}: denied, {action:?}"))?;
 
-        // The longer prefix counts: this client is allowed, whatever the rule.
+        // The longer prefix decides: this client is allowed despite the rule.
         testbed.prepare(Has::Valid)?;
         testbed.base.set_policy(Some(Policy {
             default: PortPolicy {
@@ -115,14 +115,14 @@ fn limits(mode: &str, family: Family) -> Result<()> {
                 },
             };
             let policy = Policy {
-                // The client shares its prefix with whoever takes the one.
+                // The client shares its source prefix with the address that uses up the limit.
                 sources: LimitedSources {
                     v4: 24,
                     ..LimitedSources::default()
                 },
                 ..everywhere(limited)
             };
-            // The first of a prefix passes.
+            // The first SYN of a prefix passes.
             testbed
                 .check(has, policy.clone(), None, (Action::Pass, Cause::Rule))
                 .with_context(|| format!("{mode}, {family}: first {class:?}, {scope:?}"))?;
@@ -133,7 +133,7 @@ fn limits(mode: &str, family: Family) -> Result<()> {
                 let second = testbed.check(has, policy.clone(), Some(class), done);
                 tries += 1;
                 if second.is_err() && start.elapsed() >= REFILLED && tries < 20 {
-                    // The machine was so slow that the limit had one more to give.
+                    // The machine was so slow that the limit was refilled.
                     continue;
                 }
                 second.with_context(|| format!("{mode}, {family}: second {class:?}, {scope:?}"))?;
@@ -144,7 +144,7 @@ fn limits(mode: &str, family: Family) -> Result<()> {
     Ok(())
 }
 
-/// Generates a test for each way in which a program is attached.
+/// Generates a test for each attach mode.
 macro_rules! in_every_mode {
     ($($test:ident => $native:ident, $generic:ident, $tc:ident;)*) => {$(
         #[test]

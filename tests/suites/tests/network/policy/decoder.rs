@@ -1,6 +1,5 @@
-//! What a rewritten SYN looks like to a decoder that shares nothing with `tfo`: its checksums are right, and its
-//! options say what they are to say. With offloads on, where the card is yet to complete the checksum, the field
-//! still holds the pseudo-header's sum.
+//! Rewritten SYNs in an independent decoder: checksums are valid, and the options are the expected ones. With
+//! checksum offload, the field still has the pseudo-header's sum.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -27,13 +26,13 @@ const COOKIE: &[u8] = b"no good.";
 const ETHERNET: usize = 14;
 const CHECKSUM: usize = 16;
 
-/// A SYN that is to be rewritten.
+/// A SYN to rewrite.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     action: Action,
     family: Family,
     kind: u8,
-    /// No-operations before the option.
+    /// Number of no-operations before the option.
     before: usize,
 }
 
@@ -64,14 +63,14 @@ impl Case {
         options.resize(4 + self.before, 1);
         options.extend(&option);
         options.resize(options.len().next_multiple_of(4), 1);
-        // An odd number of bytes: the last is half a word.
+        // Data of an odd length: the checksum pads the last word.
         Segment::syn(source, server)
             .options(&options)
             .data(b"crumb")
     }
 
     fn expected(self) -> Decoded {
-        // The padding and, where it is gone or shorter, what the option was.
+        // No-operations replace what the action removes, and pad the list.
         let (option, cookie) = match self.kind {
             34 => (2, COOKIE.len()),
             _ => (4, COOKIE.len()),
@@ -109,7 +108,7 @@ const fn ip_header(family: Family) -> usize {
     }
 }
 
-/// The sum of words, in ones' complement.
+/// The ones' complement sum of 16-bit words.
 fn sum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|word| {
         let low = word.get(1).copied().unwrap_or(0);
@@ -122,7 +121,7 @@ fn sum(bytes: &[u8]) -> u16 {
     sum as u16
 }
 
-/// The sum of the pseudo-header of a packet without options or extension headers.
+/// The sum of the pseudo-header, for a packet without IP options or extension headers.
 fn pseudo_header(packet: &[u8], family: Family) -> u16 {
     let addresses = match family {
         Family::V4 => &packet[12..20],
@@ -132,13 +131,13 @@ fn pseudo_header(packet: &[u8], family: Family) -> u16 {
     sum(&[addresses, &[0, 6], &len.to_be_bytes()].concat())
 }
 
-/// A wire behind which someone looks at what the program made of a SYN.
+/// A testbed that captures rewritten SYNs.
 struct Lookout {
     testbed: Testbed,
-    /// By family, as IPv4 and IPv6.
+    /// Capture sockets for IPv4 and IPv6.
     captures: [LinkSocket; 2],
     server: [SocketAddr; 2],
-    /// Where packets go on to; it outlives the captures.
+    /// The host to which the server forwards. It must outlive the captures.
     _sink: Option<Netns>,
     _listener: Option<tfo_testbed::socket::Listener>,
 }
@@ -151,7 +150,7 @@ fn captures(netns: &Netns, interface: &str) -> Result<[LinkSocket; 2]> {
 }
 
 impl Lookout {
-    /// At the server's own interface: XDP comes before whoever captures there.
+    /// Captures at the server's own interface, which XDP precedes.
     fn at_the_server(mode: &str) -> Result<Self> {
         let testbed = Testbed::attach(Pair::new()?, &["--mode", mode])?;
         let listener = testbed.listen(Family::V6)?;
@@ -165,7 +164,7 @@ impl Lookout {
         })
     }
 
-    /// Behind the server, which forwards: who captures at its interface comes before TC.
+    /// Captures behind the server, which forwards: a capture at its interface would precede TC.
     fn behind_the_server() -> Result<Self> {
         let testbed = Testbed::attach(Pair::new()?, &["--mode", "tc", "--mirror", "packet"])?;
         let sink = behind(&testbed.pair.server)?;
@@ -178,7 +177,7 @@ impl Lookout {
         })
     }
 
-    /// Sends every case's SYN, with the checksum left to the card or not, and gives what comes out.
+    /// Sends the SYN of every case, with or without checksum offload. Returns the captured frames.
     fn look(&self, cases: &[Case], offload: bool) -> Result<Vec<Vec<u8>>> {
         let switch = if offload { "on" } else { "off" };
         let client = &self.testbed.pair.client;
@@ -193,7 +192,7 @@ impl Lookout {
             let family = case.family as usize;
             let source = case.family.spare(1);
             self.testbed.pair.set_neighbour(source, NOBODYS_MAC)?;
-            // Each from a port of its own: one that is known already is left alone.
+            // Each from its own port: retransmissions are not rewritten.
             let port = u16::try_from(index)? + if offload { 41_000 } else { 40_000 };
             let syn = case.segment(SocketAddr::new(source, port), self.server[family]);
             let mut frame = syn.frame().to_vec();
@@ -224,20 +223,20 @@ impl Lookout {
     }
 }
 
-/// The next TCP segment, `link` bytes into its frame. Hosts that forward speak of neighbours and groups, too.
+/// The next TCP segment, with `link` bytes of link-layer header. Skips neighbour discovery and multicast reports.
 fn segment(capture: &LinkSocket, link: usize, family: Family) -> Result<Vec<u8>> {
     const TCP: u8 = 6;
     let protocol = link + if family == Family::V4 { 9 } else { 6 };
     loop {
-        let frame = capture.receive(LIMIT)?.context("nothing came")?;
+        let frame = capture.receive(LIMIT)?.context("no segment arrived")?;
         if frame.get(protocol) == Some(&TCP) {
             return Ok(frame);
         }
     }
 }
 
-/// Completes the checksum as a card does: over the segment, with what stands in the field, which must be the sum
-/// of the pseudo-header still.
+/// Completes the checksum as a network card does: over the segment, including the field, which must have the sum of
+/// the pseudo-header.
 fn complete(frame: &mut [u8], case: Case) -> Result<()> {
     let tcp = ETHERNET + ip_header(case.family);
     let partial = pseudo_header(&frame[ETHERNET..], case.family);
@@ -251,7 +250,7 @@ fn complete(frame: &mut [u8], case: Case) -> Result<()> {
     Ok(())
 }
 
-/// Holds what the decoder says of the frames against what it is to say; and of one that is spoiled, that it is.
+/// Compares the decoded frames with the expected ones, and checks that the decoder detects a corrupted frame.
 fn check(link: Link, cases: &[Case], mut frames: Vec<Vec<u8>>) -> Result<()> {
     let mut spoiled = frames.first().context("no frame")?.clone();
     *spoiled.last_mut().context("no byte")? ^= 1;
@@ -272,7 +271,7 @@ fn check(link: Link, cases: &[Case], mut frames: Vec<Vec<u8>>) -> Result<()> {
     Ok(())
 }
 
-/// How many segments the kernel dropped for their checksum.
+/// Segments that the kernel dropped for their checksum (`InCsumErrors`).
 fn checksum_errors(netns: &Netns) -> Result<u64> {
     let text = netns.read(Path::new("/proc/thread-self/net/snmp"))?;
     let mut rows = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
@@ -282,7 +281,7 @@ fn checksum_errors(netns: &Netns) -> Result<u64> {
     Ok(row.context("no InCsumErrors")?.1.parse()?)
 }
 
-/// An interface behind the server, and addresses there.
+/// An interface behind the server, and the addresses there.
 const SINK: &str = "sink0";
 const BEHIND: [IpAddr; 2] = [
     IpAddr::V4(std::net::Ipv4Addr::new(10, 79, 0, 2)),
@@ -327,8 +326,8 @@ fn traffic_control() -> Result<()> {
     Lookout::behind_the_server()?.check()
 }
 
-/// A TUN device: whole packets without Ethernet header, seen behind generic XDP where they came in, and behind
-/// TC where they go on.
+/// A TUN device, which has no Ethernet headers: captured behind generic XDP at ingress, and behind TC after
+/// forwarding.
 #[test]
 fn tun() -> Result<()> {
     for mode in ["tc", "generic"] {

@@ -1,5 +1,5 @@
-//! A million sources, each with a bad cookie, against limits by source: clients that have a good one are
-//! served as ever, and no map grows.
+//! A million sources with bad cookies against limits by source: clients with a valid cookie are served, and no map
+//! grows.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -31,18 +31,18 @@ use tfo_userspace::{
 };
 
 const SOURCES: u64 = 1_000_000;
-/// How long they may take.
+/// Time limit of the flood.
 const LIMIT: Duration = Duration::from_secs(90);
-/// How many sources the limits remember.
+/// Number of sources that the limits track.
 const REMEMBERED: u32 = 4096;
 
-/// A SYN of which the source can be changed without a new checksum: what it adds to one, the source port (and
-/// the identification in IPv4's header, which has a checksum of its own) takes away.
+/// A SYN whose source changes without a new checksum: the source port (and the identification field for the IPv4
+/// header's own checksum) compensates for it.
 struct Frame {
     bytes: Vec<u8>,
-    /// Where the part of the address is that changes, and its length.
+    /// Offset and length of the part of the address that changes.
     address: (usize, usize),
-    /// Where the words are that make up for it.
+    /// Offsets of the words that compensate.
     balance: Vec<usize>,
 }
 
@@ -73,7 +73,7 @@ impl Frame {
         self.bytes[at..].first_chunk_mut().expect("inside")
     }
 
-    /// Gives it another source.
+    /// Sets a random source.
     fn randomize(&mut self, random: &mut fastrand::Rng) {
         let (at, len) = self.address;
         for at in (at..at + len).step_by(2) {
@@ -82,7 +82,7 @@ impl Frame {
             let old = u16::from_be_bytes(*word);
             *word = new.to_be_bytes();
             for place in self.balance.clone() {
-                // In ones' complement: less the new word, and the old one back.
+                // Ones' complement: subtract the new word, add the old one.
                 let word = self.word(place);
                 let sum = u32::from(u16::from_be_bytes(*word)) + u32::from(!new) + u32::from(old);
                 let sum = (sum & 0xffff) + (sum >> 16);
@@ -96,7 +96,7 @@ fn seen(testbed: &Testbed) -> Result<u64> {
     Ok(testbed.drift()?.ours.total.get(Counter::SynsWithData))
 }
 
-/// Sends until the data path has seen all of them.
+/// Sends until the data path has counted all SYNs.
 fn flood(testbed: &Testbed, port: u16) -> Result<()> {
     let link = LinkSocket::open(&testbed.pair.client, CLIENT_INTERFACE, Frames::None)?;
     let mut frames = Family::BOTH.map(|family| Frame::new(family, port));
@@ -106,7 +106,7 @@ fn flood(testbed: &Testbed, port: u16) -> Result<()> {
             for frame in &mut frames {
                 frame.randomize(&mut random);
                 match link.send(&frame.bytes) {
-                    // The wire is full.
+                    // The queue of the interface is full.
                     Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                         thread::yield_now();
                     }
@@ -133,7 +133,7 @@ fn policy() -> Policy {
     let mut port = rule(Class::Bad, Action::Reissue);
     port.limits = [
         limit(1000, 10_000),
-        // A handful of honest clients may have stale cookies; each of the others is new.
+        // A few legitimate clients may have stale cookies; all other sources are new.
         limit(1, 5),
         limit(1000, 1000),
         Limit::default(),
@@ -158,7 +158,7 @@ fn memory(testbed: &Testbed) -> Result<Memory> {
 #[test]
 fn a_million_sources_leave_honest_clients_served() -> Result<()> {
     let testbed = Testbed::new()?;
-    // Whoever answers them speaks to nobody.
+    // Answers to the flood go to an unused MAC address.
     for family in Family::BOTH {
         testbed.pair.set_neighbour(family.spare(0), NOBODYS_MAC)?;
         let route = format!(
@@ -199,7 +199,7 @@ fn a_million_sources_leave_honest_clients_served() -> Result<()> {
     let took = start.elapsed();
     let stats = testbed.equal()?;
     println!("{in_syn} of {connections} connections in the SYN, {took:?}: {stats:?}");
-    // A SYN that the full wire loses is sent again as an ordinary one, and none other is.
+    // A SYN lost to a full queue is retransmitted without Fast Open; no other SYN is.
     let client = TcpExt::read(&testbed.pair.client)?.since(&client);
     let sent_again = client.get("TCPSynRetrans");
     ensure!(

@@ -1,5 +1,4 @@
-//! Policies on the wire: what they do to real clients, and to SYNs that no client sends; and whether the
-//! kernel still counts what `tfo` counts.
+//! Policies on live connections and crafted SYNs: effects on clients, and equal counters of `tfo` and the kernel.
 
 mod actions;
 mod decoder;

@@ -1,4 +1,4 @@
-//! Listeners that take data without any cookie: a rewriting would not keep it out, and is not done.
+//! Listeners that accept data without a cookie: rewriting the option cannot keep the data out, and is not done.
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::{
@@ -14,7 +14,7 @@ use tfo_userspace::model::PortPolicy;
 
 use super::testbed::{Has, PolicyTestbed};
 
-/// By `net.ipv4.tcp_fastopen`, or by `TCP_FASTOPEN_NO_COOKIE`.
+/// The sysctl `net.ipv4.tcp_fastopen`, or the socket option `TCP_FASTOPEN_NO_COOKIE`.
 #[derive(Clone, Copy, Debug)]
 enum By {
     Host,
@@ -22,7 +22,7 @@ enum By {
 }
 
 impl By {
-    /// Has the server take data without a cookie, or not.
+    /// Makes the server accept data without a cookie, or not.
     fn set(self, testbed: &mut PolicyTestbed, family: Family, on: bool) -> Result<()> {
         match self {
             Self::Host => {
@@ -78,7 +78,7 @@ fn check(by: By, mode: &str, family: Family) -> Result<()> {
     Ok(())
 }
 
-/// The client sends data without any option.
+/// The client sends data without a Fast Open option.
 fn data_alone(by: By, mode: &str, family: Family) -> Result<()> {
     let mut testbed = PolicyTestbed::new(mode, family)?;
     by.set(&mut testbed, family, true)?;

@@ -1,4 +1,4 @@
-//! Every action on clients that know nothing of it: curl and Python, three connections each.
+//! Every action with unmodified clients: curl and Python, three connections each.
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::policy::{Action, Class};
@@ -10,7 +10,7 @@ use tfo_testbed::{
     veth::{Family, Pair},
 };
 
-/// A request for a cookie, and twice the cookie.
+/// Connects three times: with a request, then twice with the cookie.
 fn check(family: Family, client: impl Fn(&Testbed) -> Result<()>) -> Result<()> {
     for action in Action::ALL {
         let testbed = Testbed::attach(Pair::new()?, &[])?;

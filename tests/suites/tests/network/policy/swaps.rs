@@ -1,4 +1,4 @@
-//! One policy put in the other's place while clients connect.
+//! Atomic replacement of a policy while clients connect.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -43,7 +43,7 @@ fn no_connection_is_lost_to_two_hundred_swaps() -> Result<()> {
                 Ok(connections)
             })
         });
-        // However slow the machine is, some meet the one policy, and some the other.
+        // Each policy must apply to some connections, however slow the machine is.
         let enough = || -> Result<bool> {
             let total = testbed.drift()?.ours.total;
             let met = [Counter::PolicyReissue, Counter::PolicyFallback];
@@ -68,7 +68,7 @@ fn no_connection_is_lost_to_two_hundred_swaps() -> Result<()> {
     let stats = testbed.equal()?;
     println!("{SWAPS} swaps, {connections} connections: {stats:?}");
     let count = |counter: Counter| stats.counters.get(counter.name()).copied().unwrap_or(0);
-    // Each met one of the two, and never neither, but for those that came before the first.
+    // Exactly one policy applied to each SYN, except those before the first policy.
     let met = count(Counter::PolicyReissue) + count(Counter::PolicyFallback);
     ensure!(
         count(Counter::PolicyReissue) > 20 && count(Counter::PolicyFallback) > 20,

@@ -1,4 +1,4 @@
-//! A wire on which one connection after the other is made under one policy after the other.
+//! A testbed for single connections under changing policies.
 
 use anyhow::{Result, ensure};
 use tfo_common::{
@@ -16,19 +16,19 @@ use tfo_testbed::{
 };
 use tfo_userspace::model::Policy;
 
-/// What the client knows when it connects.
+/// The client's cached cookie before it connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Has {
     /// A cookie of the server's key.
     Valid,
-    /// A cookie of a key that the server has no more.
+    /// A cookie of a key that the server no longer has.
     Stale,
-    /// No cookie: it asks for one.
+    /// No cookie: the client requests one.
     Nothing,
 }
 
 impl Has {
-    /// What its SYN is to a policy.
+    /// The class of its SYN in a policy.
     pub(crate) const fn class(self) -> Class {
         match self {
             Self::Valid => Class::Valid,
@@ -38,27 +38,27 @@ impl Has {
     }
 }
 
-/// What one connection came to.
+/// Results of one connection.
 #[derive(Debug)]
 pub(crate) struct Came {
     pub(crate) exchange: Exchange,
-    /// What the kernel counted, and `tfo`.
+    /// The increase of the counters of the kernel and of `tfo`.
     pub(crate) tally: Tally,
-    /// What the policy counted.
+    /// The increase of the policy's counters.
     pub(crate) policy: Vec<(Counter, u64)>,
-    /// How many SYNs the client sent once more.
+    /// Number of SYNs that the client retransmitted.
     pub(crate) retransmitted: u64,
-    /// The cookie that the client holds afterwards.
+    /// The client's cached cookie after the connection.
     pub(crate) cookie: Option<[u8; 8]>,
 }
 
-/// A client, a server, and the policy between them.
+/// A client, a server and a policy.
 pub(crate) struct PolicyTestbed {
     pub(crate) base: Testbed,
     pub(crate) listener: Listener,
     raw: RawClient,
     family: Family,
-    /// The server's key, and the one before.
+    /// The server's present key and the previous one.
     keys: [&'static str; 2],
 }
 
@@ -90,7 +90,7 @@ impl PolicyTestbed {
         Ok(keys::parse(self.keys[index])?[0])
     }
 
-    /// The client's cookie of the server's key, and of the key before.
+    /// The client's cookie under the present key, and under the previous one.
     pub(crate) fn cookies(&self) -> Result<[[u8; 8]; 2]> {
         let cookie = |index| -> Result<_> {
             let (client, server) = (self.family.client(), self.family.server());
@@ -99,12 +99,12 @@ impl PolicyTestbed {
         Ok([cookie(0)?, cookie(1)?])
     }
 
-    /// What the client's kernel remembers of the server.
+    /// The client's TCP metrics of the server.
     pub(crate) fn metrics(&self) -> Result<String> {
         self.base.pair.metrics(self.family)
     }
 
-    /// Sees to it that the client knows just that. No policy is in force then.
+    /// Gives the client this cookie, without a policy in force.
     pub(crate) fn prepare(&mut self, has: Has) -> Result<()> {
         self.base.set_policy(None)?;
         self.base.pair.forget_cookies()?;
@@ -126,7 +126,7 @@ impl PolicyTestbed {
         Ok(())
     }
 
-    /// Takes what a limit of one leaves to a class, from the prefix that the client is in.
+    /// Uses up a class's limit of one with another SYN from the client's prefix.
     pub(crate) fn drain(&mut self, class: Class) -> Result<()> {
         let server = server_port(self.family, self.listener.port());
         let valid = keys::cookie(&self.key(0)?, self.raw.address(), server.ip());
@@ -147,7 +147,7 @@ impl PolicyTestbed {
         exchange(&self.base.pair, &self.listener, self.family, Method::SendTo)
     }
 
-    /// Has the client connect, and says what came of it: `tfo` and the kernel must agree.
+    /// Connects, and returns the result. `tfo` and the kernel must count the same.
     pub(crate) fn connect(&self) -> Result<Came> {
         let before = self.counted()?;
         let exchange = self.exchange()?;
@@ -192,8 +192,8 @@ impl PolicyTestbed {
         })
     }
 
-    /// Has a client that knows `has` connect under `policy`, and makes sure that `action` was taken for
-    /// `cause`: data arrived once and whole, and both ends remember what they are to.
+    /// Prepares a client with `has`, connects under `policy`, and checks that `action` was taken for `cause`: data
+    /// arrives once and whole, and both ends have the expected state.
     pub(crate) fn check(
         &mut self,
         has: Has,
@@ -235,7 +235,7 @@ struct Counted {
     retransmitted: u64,
 }
 
-/// What the kernel counts of a SYN to which that was done.
+/// The kernel's expected counts for a SYN after `action`.
 fn tally(has: Has, action: Action) -> Tally {
     let mut tally = Tally::default();
     match (has, action) {
@@ -247,7 +247,7 @@ fn tally(has: Has, action: Action) -> Tally {
     tally
 }
 
-/// What the policy counts of it.
+/// The policy's expected counts for a SYN after `action`.
 fn counted(action: Action, cause: Cause) -> Vec<(Counter, u64)> {
     let action = match action {
         Action::Pass => return Vec::new(),

@@ -1,5 +1,5 @@
-//! How long a reply takes over a line with a length, one connection after the other, and whether a client
-//! with a stale cookie comes to a fresh one.
+//! Latency of replies over a link with delay, for consecutive connections, and recovery of clients with a stale
+//! cookie.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use tfo_testbed::{
 use super::testbed::{Has, PolicyTestbed};
 
 const ONE_WAY: Duration = Duration::from_millis(150);
-/// The kernel's first retransmission timeout.
+/// The kernel's initial retransmission timeout.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a connection took, and what the client holds afterwards.
+/// The duration of a connection, and the client's cookie after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Took {
-    /// SYNs sent again, each a timeout after the last.
+    /// Number of SYN retransmissions, each after a timeout.
     timeouts: u64,
-    /// Round trips until the reply beside that: with the request in the SYN one, else two.
+    /// Number of round trips without them until the reply: 1 with the request in the SYN, else 2.
     rounds: u32,
-    /// The cookie that the client holds is the server's.
+    /// The client's cached cookie is valid.
     fresh: bool,
 }
 
@@ -35,7 +35,7 @@ const fn took(timeouts: u64, rounds: u32, fresh: bool) -> Took {
     }
 }
 
-/// What three connections in a row take.
+/// Expected results of three consecutive connections.
 const fn expected(has: Has, action: Action) -> [Took; 3] {
     let zero = took(0, 1, true);
     let one = took(0, 2, true);
@@ -58,7 +58,7 @@ fn measure(testbed: &PolicyTestbed) -> Result<Took> {
         rounds: if came.exchange.in_syn { 1 } else { 2 },
         fresh: came.cookie == Some(fresh),
     };
-    // A loaded machine may take longer than it should, but never shorter.
+    // A busy machine may take longer, never less.
     let least = 2 * ONE_WAY * took.rounds + TIMEOUT * u32::try_from(took.timeouts)?;
     ensure!(
         came.exchange.took >= least,
@@ -100,8 +100,8 @@ fn a_reply_takes_as_many_round_trips_as_it_should_v6() -> Result<()> {
     times(Family::V6)
 }
 
-/// A request that is not answered has the client ask by the experimental option next, and then again as
-/// before; a dropped one costs a timeout each time.
+/// A request without an answer makes the client try the experimental option next, then the standard one again. A
+/// dropped SYN costs a timeout each time.
 #[test]
 fn what_becomes_of_requests_that_never_arrive() -> Result<()> {
     for action in [Action::Fallback, Action::Drop] {
@@ -125,7 +125,7 @@ fn what_becomes_of_requests_that_never_arrive() -> Result<()> {
             _ => [0; 4],
         };
         ensure!(experimental == expected, "{action:?}: {experimental:?}");
-        // Once the policy is gone, the client gets its cookie and uses it.
+        // Without the policy, the client gets its cookie and uses it.
         testbed.base.set_policy(None)?;
         let asked = testbed.connect()?;
         ensure!(asked.tally.requests == 1, "{action:?}: {asked:?}");
