@@ -34,7 +34,7 @@ fn a_document_that_is_none_changes_no_key() -> Result<()> {
         ("who wrote this?".to_owned(), "no farm's document"),
         (
             good.replace("\"format\":1", "\"format\":2"),
-            "it has format 2, and this tfo knows 1: upgrade",
+            "it has format 2, and this tfo reads format 1: upgrade",
         ),
         (
             good.replace("\"writer\":\"", "\"writer\":\"x"),
@@ -42,7 +42,7 @@ fn a_document_that_is_none_changes_no_key() -> Result<()> {
         ),
         (
             early.trim_end().to_owned(),
-            "this host has gone on to epoch 2",
+            "this host is already at epoch 2",
         ),
         (
             good.replace("\"sealed\":\"", "\"keys\":\""),
@@ -92,13 +92,13 @@ fn a_wrong_prefix_and_a_taken_name_are_told() -> Result<()> {
     };
     expect(&farm, 0, "web-1 of /web/, epoch 1, steady")?;
     farm.hosts[1].start()?;
-    expect(&farm, 1, "another host of the farm is called web-1, too")?;
+    expect(&farm, 1, "another host of the farm is named web-1, too")?;
     farm.hosts[1].kill()?;
     let elsewhere = text.replace("/web/", "/wab/").replace("web-1", "web-2");
     fs::write(&other, elsewhere)?;
     let keys = farm.hosts[1].keys()?;
     farm.hosts[1].start()?;
-    expect(&farm, 1, "no document /wab/document: look at the prefix")?;
+    expect(&farm, 1, "no document /wab/document: check the prefix")?;
     ensure!(farm.hosts[1].keys()? == keys);
     Ok(())
 }

@@ -130,7 +130,7 @@ fn a_secret_gives_keys_even_after_its_file_has_become_useless() -> Result<()> {
     ensure_accepted(&testbed.tfo)?;
     fs::write(file.path(), &secret)?;
     fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600))?;
-    running.wait_for_log("all is well again")?;
+    running.wait_for_log("the last error is resolved")?;
     let output = running.end()?;
     let log = output.stdout + &output.stderr;
     for fault in ["mode 0640", "No such file", "the last error is resolved"] {
