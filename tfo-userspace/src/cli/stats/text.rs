@@ -283,7 +283,7 @@ mod tests {
              Syns                    502\n"
         );
         let guard =
-            "\nwhat the guard did\n  5  SYNs let pass for their valid cookie (GuardProven)\n";
+            "\nwhat the guard did\n  5  SYNs passed for their valid cookie (GuardProven)\n";
         assert_eq!(figures.sections(), guard);
         figures.all = true;
         let all = figures.summary() + &figures.counters(&drift) + &figures.sections();

@@ -19,7 +19,7 @@ fn interfaces_are_followed() -> Result<()> {
     let make = ["link add nic0 type veth peer name nic1", "link set nic0 up"];
     netns.configure(&make)?;
     netns.configure(&["link set lo up"])?;
-    let running = Running::start(Some(&netns), &["-i", "lo", "-i", "nic0"])?;
+    let mut running = Running::start(Some(&netns), &["-i", "lo", "-i", "nic0"])?;
     let attached = |name: &str| xdp::attached(&netns, name);
     ensure!(attached("nic0")?.is_some());
 
@@ -41,15 +41,15 @@ fn interfaces_are_followed() -> Result<()> {
     eventually("attached again where someone detached it", || {
         Ok(attached("lo")?.is_some())
     })?;
+    for line in ["nic0: renamed to nic9", "lo: another process detached"] {
+        running.wait_for_log(line)?;
+    }
     let log = running.end()?.stderr;
     // The interface may be deleted before the service's first look.
     ensure!(
         log.contains("nic0: gone") || log.contains("nic0: no such interface"),
         "{log}"
     );
-    for said in ["nic0: renamed to nic9", "lo: another process detached"] {
-        ensure!(log.contains(said), "{said}: {log}");
-    }
     tfo.done(&["detach", "--all"])?;
     Ok(())
 }
