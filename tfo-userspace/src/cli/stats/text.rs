@@ -282,8 +282,7 @@ mod tests {
              TCPFastOpenPassiveFail    7       6      1\n\
              Syns                    502\n"
         );
-        let guard =
-            "\nwhat the guard did\n  5  SYNs passed for their valid cookie (GuardProven)\n";
+        let guard = "\nwhat the guard did\n  5  SYNs passed for their valid cookie (GuardProven)\n";
         assert_eq!(figures.sections(), guard);
         figures.all = true;
         let all = figures.summary() + &figures.counters(&drift) + &figures.sections();

@@ -43,29 +43,7 @@ pub(super) fn attach(
     choice: ModeChoice,
     pins: &InterfacePins,
 ) -> Result<Running, AttachError> {
-    let refused = |mode, error: &ProgramError, remedy| AttachError::Refused {
-        interface: interface.name.clone(),
-        mode,
-        reason: kernel_error(error),
-        remedy,
-    };
-    let mut not_native = None;
-    let xdp: &[_] = match (choice, interface.xdp) {
-        (ModeChoice::Native, _) => &[(AyaMode::Driver, AttachMode::Native)],
-        (ModeChoice::Generic, _) => &[(AyaMode::Skb, AttachMode::Generic)],
-        (ModeChoice::Tc, _) => &[],
-        (ModeChoice::Auto, None) => &[
-            (AyaMode::Driver, AttachMode::Native),
-            (AyaMode::Skb, AttachMode::Generic),
-        ],
-        (ModeChoice::Auto, Some(other)) => {
-            not_native = Some(format!(
-                "another XDP program is attached (id {})",
-                other.program_id
-            ));
-            &[]
-        }
-    };
+    let (xdp, mut not_native) = xdp_modes(choice, interface);
     for (attach_as, mode) in xdp.iter().copied() {
         let error = match attach_in(datapath, interface.index, (attach_as, mode))? {
             Ok(link) => {
@@ -82,10 +60,10 @@ pub(super) fn attach(
         };
         if choice == ModeChoice::Native {
             let remedy = ": --mode generic works on any interface, more slowly";
-            return Err(refused(mode, &error, remedy));
+            return Err(refused(interface, mode, &error, remedy));
         }
         if choice == ModeChoice::Generic {
-            return Err(refused(mode, &error, ""));
+            return Err(refused(interface, mode, &error, ""));
         }
         not_native.get_or_insert_with(|| format!("the driver refuses: {}", kernel_error(&error)));
     }
@@ -97,7 +75,7 @@ pub(super) fn attach(
                 Ok(program_id) => (None, program_id, Some(not_tcx)),
                 Err(error) => {
                     let remedy = ": it takes TCX, which Linux has since 6.6, or a clsact filter (CONFIG_NET_CLS_BPF, CONFIG_NET_SCH_INGRESS)";
-                    return Err(refused(AttachMode::Tc, &error, remedy));
+                    return Err(refused(interface, AttachMode::Tc, &error, remedy));
                 }
             }
         }
@@ -109,6 +87,44 @@ pub(super) fn attach(
         not_native,
         not_tcx,
     })
+}
+
+/// The XDP modes to try, in this order, and the reason if native mode is not to be tried.
+fn xdp_modes(
+    choice: ModeChoice,
+    interface: &Interface,
+) -> (&'static [(AyaMode, AttachMode)], Option<String>) {
+    match (choice, interface.xdp) {
+        (ModeChoice::Native, _) => (&[(AyaMode::Driver, AttachMode::Native)], None),
+        (ModeChoice::Generic, _) => (&[(AyaMode::Skb, AttachMode::Generic)], None),
+        (ModeChoice::Tc, _) => (&[], None),
+        (ModeChoice::Auto, None) => (
+            &[
+                (AyaMode::Driver, AttachMode::Native),
+                (AyaMode::Skb, AttachMode::Generic),
+            ],
+            None,
+        ),
+        (ModeChoice::Auto, Some(other)) => {
+            let id = other.program_id;
+            let reason = format!("another XDP program is attached (id {id})");
+            (&[], Some(reason))
+        }
+    }
+}
+
+fn refused(
+    interface: &Interface,
+    mode: AttachMode,
+    error: &ProgramError,
+    remedy: &'static str,
+) -> AttachError {
+    AttachError::Refused {
+        interface: interface.name.clone(),
+        mode,
+        reason: kernel_error(error),
+        remedy,
+    }
 }
 
 /// Replaces the program that the pins `from` hold on the interface, in one step: every packet meets exactly one of
