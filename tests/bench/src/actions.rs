@@ -1,4 +1,4 @@
-//! What it costs to decide about a SYN.
+//! Cost of a policy's verdict per SYN.
 
 use std::net::Ipv4Addr;
 
@@ -23,13 +23,13 @@ use crate::{
 
 /// `XDP_DROP`.
 const DROP: u32 = 1;
-/// More than any run takes, and so a limit that is kept.
+/// A limit that no run exceeds.
 pub(crate) const MANY: Rate = Rate {
     per_second: 1_000_000_000,
     burst: 1_000_000_000,
 };
 
-/// A SYN with a bad cookie under a policy; `None` for no policy.
+/// A policy for a SYN with an invalid cookie, and the expected XDP verdict.
 struct Case {
     name: &'static str,
     policy: Option<Policy>,
@@ -110,20 +110,23 @@ impl Case {
     }
 }
 
-/// Every action on a SYN with data and a bad cookie; and what the guard does.
+/// Measures every action on a SYN with data and an invalid cookie, then the guard.
 pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
     let mut section = on_first_cpu(|| policies(effort))?;
     match challenges::table(effort) {
         Ok(table) => {
             section.plots.push(Plot {
                 file: "guard.svg".into(),
-                caption: format!("{}, beside an empty program (less is better)", table.name),
+                caption: format!(
+                    "{}, relative to an empty program (lower is better)",
+                    table.name
+                ),
                 tables: vec![section.tables.len()],
                 over: None,
             });
             section.tables.push(table);
         }
-        Err(error) => report.miss("what the guard costs", &error),
+        Err(error) => report.miss("cost of the guard", &error),
     }
     Ok(section)
 }
@@ -165,13 +168,13 @@ fn policies(effort: &Effort) -> Result<Section> {
         )],
         plots: vec![Plot {
             file: "actions.svg".into(),
-            caption: "What an action costs, beside an empty program (less is better)".into(),
+            caption: "Cost of an action, relative to an empty program (lower is better)".into(),
             tables: vec![0],
             over: None,
         }],
     })
 }
 
-const ABOUT: &str = "As above, of a SYN of IPv4 with data and a cookie of no key, two keys tried, with `--mirror packet` and\n\
-    without counts by source. In front of both programs stands one that puts the frame back to what it was, since\n\
-    some actions change it: it is in both figures.";
+const ABOUT: &str = "Measured as above, with an IPv4 SYN that carries data and an invalid cookie. The program checks it against two\n\
+    keys; `--mirror packet`, no counters by source. Some actions rewrite the frame, so a program that restores it\n\
+    runs before both programs and is part of both times.";

@@ -1,4 +1,4 @@
-//! The frames that are measured.
+//! Frames to measure.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,22 +18,22 @@ pub(crate) const PRIMARY: KeyBytes = *b"a primary key...";
 pub(crate) const BACKUP: KeyBytes = *b"a backup key....";
 const NO_KEY: KeyBytes = *b"not the server's";
 pub(crate) const PORT: u16 = 443;
-/// What a client sends with its cookie.
+/// Data of a SYN with a cookie.
 const REQUEST: &[u8] = b"GET /index.html HTTP/1.1\r\nHost: www.example.com\r\nAccept: */*\r\n\r\n";
 
-/// A frame to measure.
+/// A frame, the program that runs on it, and its times.
 pub(crate) struct Case {
     pub(crate) name: String,
-    /// Which program is measured.
+    /// Configuration of the data path.
     pub(crate) with: With,
     pub(crate) frame: Bytes,
-    /// What the program counts for it, which shows that it took the way that is measured.
+    /// Expected counter changes: they prove which code path the frame took.
     pub(crate) counts: Counted,
-    /// What the C program counts for it.
+    /// Expected counter changes in the C program.
     pub(crate) peer: PeerCounts,
-    /// The empty program and ours.
+    /// Times of the empty program and of the data path.
     pub(crate) samples: Vec<Sample>,
-    /// The C program and ours.
+    /// Times of the C program and of the data path.
     pub(crate) peer_samples: Vec<Sample>,
 }
 
@@ -50,17 +50,17 @@ impl Case {
         }
     }
 
-    /// Whether the C program is measured on it, too: it has no other settings, and no extension headers.
+    /// `true` if the C program supports the frame: it has one configuration, and parses no extension headers.
     pub(crate) fn in_c(&self) -> bool {
         self.with == With::Bare && !self.name.contains("extension header")
     }
 
-    /// The same with a look-up of the listener.
+    /// The same frame with a listener lookup.
     fn exact(self) -> Self {
         self.with(With::Exact, "exact")
     }
 
-    /// The same in another program.
+    /// The same frame in another configuration.
     fn with(mut self, with: With, name: &str) -> Self {
         self.name = format!("{}, {name}", self.name);
         self.with = with;
@@ -68,7 +68,6 @@ impl Case {
     }
 }
 
-/// All of them.
 pub(crate) fn cases() -> Vec<Case> {
     let v4: [IpAddr; 2] = [[192, 0, 2, 7], [198, 51, 100, 2]].map(IpAddr::from);
     let v6: [IpAddr; 2] = [
@@ -101,7 +100,7 @@ fn family(family: &str, [client, server]: [IpAddr; 2]) -> Vec<Case> {
         syn_in(what, segment(flag::SYN), fast_open, data, counters)
     };
     let cookie = |key: &KeyBytes| fast_open(&packet::cookie(key, client, server));
-    // An acknowledgement in the middle of a connection has timestamps.
+    // An ACK of an established connection has timestamps.
     let timestamps = b"\x01\x01\x08\x0a\x5c\x3f\x10\x9a\x10\x2b\x3c\x4d";
     let ack = segment(flag::ACK).options(timestamps);
     let tagged = |segment: Segment| segment.vlan(EtherType::VLAN_TAGGED_FRAME);
@@ -135,7 +134,7 @@ fn family(family: &str, [client, server]: [IpAddr; 2]) -> Vec<Case> {
         valid().with(With::Told, "events told"),
     ];
     if client.is_ipv6() {
-        // Destination options: six bytes of padding.
+        // Destination options header with six bytes of padding.
         let behind = |segment: Segment| segment.extension(60, &[1, 4, 0, 0, 0, 0]);
         let syn = segment(flag::SYN);
         cases.push(Case::new(
@@ -156,7 +155,7 @@ fn family(family: &str, [client, server]: [IpAddr; 2]) -> Vec<Case> {
     cases
 }
 
-/// A question for an address, in a frame of Ethernet's least length.
+/// An ARP request, padded to Ethernet's minimum length.
 fn arp() -> Vec<u8> {
     let mut frame = [&[0xff; 6][..], &[2; 6], &[0x08, 0x06]].concat();
     frame.extend([0, 1, 8, 0, 6, 4, 0, 1]);
@@ -172,12 +171,12 @@ fn udp(client: IpAddr, server: IpAddr) -> Vec<u8> {
     let network = match (client, server) {
         (IpAddr::V4(client), IpAddr::V4(server)) => link.ipv4(client.octets(), server.octets(), 64),
         (IpAddr::V6(client), IpAddr::V6(server)) => link.ipv6(client.octets(), server.octets(), 64),
-        _ => unreachable!("both are of one family"),
+        _ => unreachable!("client and server have the same address family"),
     };
     let mut frame = Vec::new();
     network
         .udp(50_000, PORT)
         .write(&mut frame, &[0; 100])
-        .expect("a vector takes it");
+        .expect("writing to a Vec does not fail");
     frame
 }

@@ -1,4 +1,4 @@
-//! What the guard costs a SYN.
+//! Cost of the guard per SYN.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -23,10 +23,10 @@ use crate::{
     report::{Row, Sample, Table},
 };
 
-/// `XDP_TX`: the frame goes back.
+/// `XDP_TX`.
 const BACK: u32 = 3;
 
-/// A frame, and what becomes of it.
+/// A frame, the guard's mode, and the expected XDP verdict.
 struct Case {
     name: &'static str,
     mode: Option<GuardMode>,
@@ -91,9 +91,9 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Every case, beside an empty program.
+/// Times of every case and of an empty program.
 pub(crate) fn table(effort: &Effort) -> Result<Table> {
-    // The guard asks for the listener.
+    // The guard looks up the listener.
     let netns = Netns::new("guarded")?;
     netns.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
     netns.set_sysctl(keys::SYSCTL, &[PRIMARY, BACKUP].map(text).join(","))?;

@@ -1,23 +1,23 @@
-//! Whether something got slower since an earlier run.
+//! Regressions since an earlier report.
 
 use std::collections::BTreeMap;
 
 use crate::report::{Report, Row};
 
-/// By how much a ratio may worsen: machines are not that steady.
+/// Relative change of a ratio that counts as noise.
 const TOLERANCE: f64 = 0.1;
 
-/// A ratio that got worse.
+/// A ratio that regressed.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Slower {
-    /// Section, table and row.
+    /// `section: table: row`.
     pub(crate) name: String,
     pub(crate) before: f64,
     pub(crate) now: f64,
 }
 
-/// What got slower from `old` to `new` by more than the tolerance. Ratios alone are compared, for the
-/// figures themselves are the machine's; what only one of them has is passed over.
+/// Ratios that regressed from `old` to `new` by more than [`TOLERANCE`]. Absolute values depend on the machine and
+/// are not compared; neither are rows that only one report has.
 pub(crate) fn slower(old: &Report, new: &Report) -> Vec<Slower> {
     let before = ratios(old);
     let worse = ratios(new).into_iter().filter_map(|(name, (now, more))| {
@@ -28,7 +28,7 @@ pub(crate) fn slower(old: &Report, new: &Report) -> Vec<Slower> {
     worse.collect()
 }
 
-/// The medians of all ratios by name, and whether more is better.
+/// The median of every ratio by name, and its table's `more_is_better`.
 fn ratios(report: &Report) -> BTreeMap<String, (f64, bool)> {
     let mut ratios = BTreeMap::new();
     for section in &report.sections {

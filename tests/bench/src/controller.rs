@@ -1,4 +1,4 @@
-//! What the controller costs.
+//! Start-up time, scrape time, memory and idle CPU time of the controller.
 
 use std::{
     env, fs,
@@ -25,7 +25,7 @@ use crate::{
 
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9469);
 
-/// Figures of all rounds.
+/// Values of all rounds: milliseconds; `resident` in KiB; `idle` in microseconds of CPU time per second.
 #[derive(Default)]
 struct Figures {
     attach: Vec<f64>,
@@ -35,7 +35,7 @@ struct Figures {
     idle: Vec<f64>,
 }
 
-/// Memory, time to be ready, time of a scrape, and what it does while nothing happens.
+/// Measures start-up, scrapes, memory and idle CPU time.
 pub(crate) fn section(effort: &Effort) -> Result<Section> {
     let testbed = Testbed::idle(Pair::new()?)?;
     let mut figures = Figures::default();
@@ -55,7 +55,7 @@ pub(crate) fn section(effort: &Effort) -> Result<Section> {
     ];
     let table = |name: &str, unit: &str, rows| Table {
         name: name.into(),
-        of: "what".into(),
+        of: "measurement".into(),
         unit: unit.into(),
         rows,
         ..Table::default()
@@ -67,18 +67,18 @@ pub(crate) fn section(effort: &Effort) -> Result<Section> {
         about: vec![ABOUT.into()],
         tables: vec![
             table("Time", "milliseconds", times),
-            table("Memory", "KiB resident", resident),
-            table("CPU", "microseconds of CPU in a second", idle),
+            table("Memory", "KiB of resident memory", resident),
+            table("CPU", "microseconds of CPU time per second", idle),
         ],
         plots: Vec::new(),
     })
 }
 
-const ABOUT: &str = "`tfo run` with one interface and metrics, beside no traffic. It is ready when it tells the service manager\n\
-    so: attached, keys in force. These figures are the machine's, and have no yardstick.";
+const ABOUT: &str = "`tfo run` with one interface and metrics, without traffic. It is ready when it notifies the service manager:\n\
+    attached, keys in force. The values have no baseline and hold only for this machine.";
 
 impl Figures {
-    /// Starts a controller, and looks at it.
+    /// Starts a controller, measures it, and stops it.
     fn watch(&mut self, testbed: &Testbed, idle: Duration) -> Result<()> {
         let path = env::temp_dir().join(format!("tfo-t{}.notify", process::id()));
         let socket = UnixDatagram::bind(&path)?;
@@ -131,7 +131,7 @@ fn wait_until_ready(socket: &UnixDatagram) -> Result<()> {
     }
 }
 
-/// Nanoseconds that a process's threads have been on a CPU.
+/// CPU time of all threads of a process, in nanoseconds.
 fn cpu_time(process: u32) -> Result<u64> {
     let mut sum = 0;
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
@@ -141,7 +141,7 @@ fn cpu_time(process: u32) -> Result<u64> {
     Ok(sum)
 }
 
-/// KiB.
+/// Resident memory of a process, in KiB.
 fn resident(process: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

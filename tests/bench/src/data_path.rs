@@ -1,4 +1,4 @@
-//! The data paths that are measured.
+//! Configurations of the data path.
 
 use anyhow::Result;
 use tfo_testbed::program::Program;
@@ -9,19 +9,19 @@ use tfo_userspace::{
 
 use crate::cases::{BACKUP, PRIMARY};
 
-/// How the data path is set up. But for [`With::Exact`], the packet and the keys decide alone.
+/// A configuration. All but [`With::Exact`] use [`Mirror::Packet`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum With {
-    /// Without all of the below.
+    /// None of the features below.
     Bare,
-    /// It looks up the listener.
+    /// [`Mirror::Exact`]: looks up the listener.
     Exact,
-    /// It counts by source.
+    /// Counts by source prefix.
     Sources,
-    /// Someone listens to events, at the default rate: almost all are over it.
+    /// A reader of events at the default rate limit: almost all events exceed it.
     OverRate,
-    /// Someone listens to events, and there is no limit. It runs in small chunks, and so does the empty
-    /// program beside it: the system calls are then most of both.
+    /// A reader of events without a rate limit. Both this and the empty program run in small chunks, so system calls
+    /// are most of both times.
     Told,
 }
 
@@ -34,10 +34,10 @@ impl With {
         Self::Told,
     ];
 
-    /// Fewer events than a ring has room for.
+    /// Events that fit in the ring buffer.
     const RING: u32 = 4000;
 
-    /// Runs after which the ring is emptied, which is not measured.
+    /// Runs between two drains of the ring buffer; draining is not timed.
     pub(crate) fn chunk(self, runs: u32) -> u32 {
         if self == Self::Told {
             runs.min(Self::RING)
@@ -47,7 +47,7 @@ impl With {
     }
 }
 
-/// A data path that is set up.
+/// A loaded and configured data path.
 pub(crate) struct Tfo {
     pub(crate) program: Program,
     events: Option<EventStream>,
@@ -75,7 +75,7 @@ impl Tfo {
         Ok(Self { program, events })
     }
 
-    /// Listens anew, and forgets what was told.
+    /// Subscribes again and drains the ring buffer.
     pub(crate) fn listen(&mut self) -> Result<()> {
         if let Some(events) = &mut self.events {
             events.listen()?;

@@ -1,4 +1,4 @@
-//! Where floods are tried, and what stands against them.
+//! Topology of the flood benchmark, and the defences it compares.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -22,22 +22,22 @@ use tfo_userspace::{
 
 use crate::peers::Peer;
 
-/// The generator's end of its wire, and the server's.
+/// The generator's end of its veth pair, and the server's.
 const GENERATOR: &str = "flood0";
 const FLOODED: &str = "server1";
 const GENERATOR_ADDRESS: &str = "10.78.0.2";
-/// As many as a SYN queue can bear: each stays in it for a minute.
+/// A rate that a SYN queue sustains: each entry stays for a minute.
 const FEW: Rate = Rate {
     per_second: 10,
     burst: 10,
 };
 
-/// What the flood is made of.
+/// The SYNs of a flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flood {
     /// SYNs with data and a random cookie.
     Cookies,
-    /// Ordinary SYNs.
+    /// SYNs without a Fast Open option.
     Plain,
 }
 
@@ -51,7 +51,7 @@ impl Flood {
         }
     }
 
-    /// What is tried against it.
+    /// Defences to measure against it.
     pub(crate) const fn defences(self) -> &'static [Defence] {
         match self {
             Self::Plain => &[
@@ -71,7 +71,7 @@ impl Flood {
         }
     }
 
-    /// The frame that it is made of.
+    /// The template that the generator modifies.
     fn frame(self, port: u16) -> Vec<u8> {
         let from: SocketAddr = (Ipv4Addr::new(198, 18, 0, 0), 1024).into();
         let segment = Segment::syn(from, server_port(Family::V4, port));
@@ -84,21 +84,21 @@ impl Flood {
     }
 }
 
-/// The most segment size, SACK, a timestamp and the window's scale, as Linux has them.
+/// MSS, SACK permitted, timestamps and window scale in Linux's order.
 pub(crate) const USUAL_OPTIONS: [u8; 20] = [
     2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7,
 ];
 
-/// What stands against the flood.
+/// A defence against a flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Defence {
-    /// There is no flood.
+    /// No flood: the baseline.
     NoFlood,
     Kernel,
     Nftables,
-    /// nftables answers SYNs in the place of the kernel.
+    /// nftables' `synproxy`.
     Synproxy,
-    /// What `tfo` does with bad cookies, and how many of them it lets pass so.
+    /// A `tfo` policy for invalid cookies: the action, and its limit per port.
     Tfo(Action, Rate),
     /// `tfo guard`.
     Guard,
@@ -123,16 +123,16 @@ impl Defence {
             Self::NoFlood | Self::Kernel => Ok(()),
             Self::Nftables => server.done("nft", &[NFTABLES]).map(drop),
             Self::Synproxy => {
-                // Or the ACK that brings the cookie back would pass for one of a connection under way.
+                // Otherwise conntrack takes the ACK that returns the SYN cookie for an established connection.
                 server.set_sysctl("net.netfilter.nf_conntrack_tcp_loose", "0")?;
                 server.done("nft", &[SYNPROXY]).map(drop)
             }
             Self::Guard => {
                 field.tfo.done(&["attach", SERVER_INTERFACE, FLOODED])?;
-                // What XDP sends back arrives only where XDP receives, too. At other times, it would keep the
-                // flood from a server without XDP.
+                // veth drops an XDP_TX frame unless the peer has an XDP program. With the other defences, a program
+                // here would keep the flood from a server without XDP.
                 field.receiving.done(&["attach", GENERATOR])?;
-                // All honest clients are one source here.
+                // All legitimate clients share one source address.
                 let rates = ["--replies", "1000000/s", "--proven", "1000000/s"];
                 let set = [&["guard", "set", "on"][..], &rates].concat();
                 field.tfo.done(&set).map(drop)
@@ -155,7 +155,7 @@ impl Defence {
         }
     }
 
-    /// Makes sure that it met the flood: nearly all of the `sent` SYNs, where it can tell.
+    /// Checks that `tfo` saw at least 90 % of the `sent` SYNs. The other defences have no counter to check.
     pub(crate) fn met(self, field: &Field, sent: u64) -> Result<()> {
         let counter = match self {
             Self::NoFlood | Self::Kernel | Self::Nftables | Self::Synproxy => return Ok(()),
@@ -165,7 +165,7 @@ impl Defence {
         let met = field.tfo.stats()?.counters.get(counter).copied();
         ensure!(
             met.is_some_and(|met| met as f64 >= 0.9 * sent as f64),
-            "{counter} is {met:?} after a flood of {sent} SYNs: they are not what they ought to be, or are lost on the way"
+            "{counter} is {met:?} after a flood of {sent} SYNs: the SYNs are malformed or lost on the veth pair"
         );
         Ok(())
     }
@@ -185,15 +185,14 @@ impl Defence {
     }
 }
 
-/// It knows no cookies: all that it can do is to let few such SYNs pass.
+/// nftables does not verify cookies, so it can only limit the rate of such SYNs.
 const NFTABLES: &str = "table inet bench {\n\
     chain c { type filter hook prerouting priority raw; policy accept;\n\
     tcp flags & (syn | ack) == syn tcp option fastopen exists limit rate over 10000/second drop\n\
     }\n}";
 
-/// SYNs that nobody tracks are answered with a SYN cookie of nftables, which then opens the connection itself. Without
-/// timestamps: with them, about one connection in a hundred to a server on the same host stalls for 1.6 seconds on
-/// Linux 6.18, flood or none.
+/// Answers untracked SYNs with a SYN cookie, then opens the connection to the server. Timestamps are off: with them,
+/// about 1 % of connections to a server on the same host stall for 1.6 seconds on Linux 6.18, even without a flood.
 const SYNPROXY: &str = "table inet bench {\n\
     synproxy s {\n mss 1460\n wscale 7\n sack-perm\n}\n\
     chain p { type filter hook prerouting priority raw; policy accept; tcp flags syn notrack; }\n\
@@ -202,17 +201,17 @@ const SYNPROXY: &str = "table inet bench {\n\
     meta l4proto tcp ct state invalid drop\n\
     }\n}";
 
-/// A server, its honest client, and a wire that a flood comes by.
+/// A server, a legitimate client, and a generator on a second veth pair.
 pub(crate) struct Field {
-    // They go before their namespaces, or they would find nothing to detach from.
+    // Declared, and so dropped, before the namespaces that they detach from.
     tfo: Tfo,
-    /// The generator's.
+    /// `tfo` in the generator's namespace.
     receiving: Tfo,
     pub(crate) testbed: Testbed,
     pub(crate) generator: Netns,
     pub(crate) flood: Peer,
     index: u32,
-    /// At the client: a frame that XDP sends back arrives only where XDP receives, too.
+    /// An empty program on the client's interface: veth drops an `XDP_TX` frame unless the peer has an XDP program.
     _receiver: Peer,
 }
 
@@ -231,7 +230,7 @@ impl Field {
             format!("link set {GENERATOR} up"),
         ])?;
         server.configure(&[
-            // That of the other interface, to which frames are made out.
+            // Frames are addressed to the other interface's MAC address.
             format!("link set {FLOODED} address 02:00:00:00:00:01"),
             format!("link set {FLOODED} up"),
             format!("addr add 10.78.0.1/24 dev {FLOODED}"),
@@ -242,7 +241,7 @@ impl Field {
         for interface in ["all", FLOODED] {
             server.set_sysctl(&format!("net.ipv4.conf.{interface}.rp_filter"), "0")?;
         }
-        // veth takes frames of other programs where it polls, as it does with GRO or a program of its own.
+        // veth accepts redirected frames only with NAPI, which GRO or an XDP program enables.
         server.done("ethtool", &["-K", FLOODED, "gro", "on"])?;
         let index = generator.ip(&["-o", "link", "show", GENERATOR])?;
         let index = index.split(':').next().unwrap_or_default().trim();
@@ -260,7 +259,7 @@ impl Field {
         })
     }
 
-    /// Has the generator make that flood of SYNs to `port`, and gives the frame to run it with.
+    /// Configures the generator to flood `port`. Returns the frame to run it on.
     pub(crate) fn prepare(&mut self, flood: Flood, port: u16) -> Result<Vec<u8>> {
         let mut frame = flood.frame(port);
         self.flood
@@ -270,11 +269,11 @@ impl Field {
     }
 }
 
-/// Puts a program on an interface, as long as it lives.
+/// Attaches a program in driver mode; it is detached on drop.
 fn attach(program: &mut Peer, netns: &Netns, interface: &str) -> Result<()> {
     let xdp = program.xdp_mut()?;
     netns
         .run(|| xdp.attach(interface, XdpMode::Driver))
-        .with_context(|| format!("{interface} takes no XDP program in its driver"))?;
+        .with_context(|| format!("cannot attach an XDP program to {interface} in driver mode"))?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What becomes of honest clients while SYNs flood in from everywhere: plain ones, or with data and bad cookies.
+//! Legitimate clients during a SYN flood from random sources: plain SYNs, or SYNs with data and invalid cookies.
 
 use std::{
     panic::resume_unwind,
@@ -23,30 +23,30 @@ use crate::{
     report::{Plot, Report, Row, Sample, Section, Table},
 };
 
-/// Frames of one system call.
+/// Frames per `BPF_PROG_TEST_RUN`.
 const BURST: u32 = 16_384;
-/// Frames that are sent at once.
+/// Frames per batch (`batch_size`).
 const BATCH: u32 = 64;
 
-/// What happened within one second.
+/// Rates and latencies of one measurement; rates are per second.
 #[derive(Clone, Debug)]
 struct Second {
-    /// Honest connections whose data was taken from the SYN.
+    /// Legitimate connections whose SYN data was accepted.
     in_syn: f64,
-    /// Honest connections that asked for no Fast Open.
+    /// Legitimate connections without Fast Open.
     plain: f64,
-    /// Milliseconds until such a connection was open: half of them, and 99 of 100, were not slower. Those that
-    /// never were are left out.
+    /// Median and 99th percentile of connect(2) without Fast Open, in milliseconds. Failed connections are not
+    /// included.
     connects: [f64; 2],
-    /// What the kernel counted as `TCPFastOpenPassive`.
+    /// `TCPFastOpenPassive` of the kernel.
     passive: f64,
-    /// SYNs of the flood.
+    /// SYNs that the generator sent.
     flood: f64,
-    /// How much of all CPUs was used, in percent.
+    /// Utilization of all CPUs, in percent.
     busy: f64,
 }
 
-/// Every defence, against either flood.
+/// Measures every defence against both floods.
 pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
     let mut field = match Field::new() {
         Ok(field) => field,
@@ -68,7 +68,7 @@ pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
     Ok(section)
 }
 
-/// Every defence against a flood, in turns.
+/// Measures every defence against one flood, in turns.
 fn against(flood: Flood, field: &mut Field, effort: &Effort) -> Result<Vec<Vec<Second>>> {
     let defences = flood.defences();
     let mut seconds = vec![Vec::new(); defences.len()];
@@ -96,16 +96,16 @@ fn against(flood: Flood, field: &mut Field, effort: &Effort) -> Result<Vec<Vec<S
 }
 
 fn measure(field: &mut Field, flood: Flood, defence: Defence, time: Duration) -> Result<Second> {
-    // Another one each time: what the flood left in its queues is not to meet the next defence.
+    // A new listener each time: SYNs left in the queues must not affect the next defence.
     let listener = &field.testbed.listen(Family::V4)?;
     let frame = field.prepare(flood, listener.port())?;
     let (field, pair) = (&*field, &field.testbed.pair);
     let done = AtomicBool::new(false);
     let sent = &AtomicU64::new(0);
     thread::scope(|scope| {
-        // On the client's CPU, flooded or not: to wake another one takes longer than to serve.
+        // On the client's CPU: a cross-CPU wakeup takes longer than serving the request.
         let server = scope.spawn(|| stay_on(last_cpu()).map(|()| serve(listener, &done)));
-        // The client has a cookie before it begins.
+        // The client obtains its cookie before the flood starts.
         let prepared = client(pair, listener.port(), Method::SendTo);
         let generator = (defence != Defence::NoFlood).then(|| {
             scope.spawn(|| {
@@ -115,7 +115,7 @@ fn measure(field: &mut Field, flood: Flood, defence: Defence, time: Duration) ->
             })
         });
         let port = listener.port();
-        // A thread of its own, for it stays on a CPU.
+        // Its own thread, since it is pinned to a CPU.
         let watched = scope.spawn(move || {
             prepared?;
             watch(field, port, sent, time)
@@ -124,7 +124,7 @@ fn measure(field: &mut Field, flood: Flood, defence: Defence, time: Duration) ->
         done.store(true, Ordering::Relaxed);
         let generated =
             generator.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        // Wakes the server.
+        // Unblocks the server's accept(2).
         let _ = Connection::open(
             &pair.client,
             server_port(Family::V4, listener.port()),
@@ -138,17 +138,17 @@ fn measure(field: &mut Field, flood: Flood, defence: Defence, time: Duration) ->
     })
 }
 
-/// What the client, the kernel and the CPUs do while the flood goes on.
+/// Measures the client, the kernel's counters and CPU utilization during the flood.
 fn watch(field: &Field, port: u16, sent: &AtomicU64, time: Duration) -> Result<Second> {
-    // The generator, and what it sets off, have the first.
+    // The generator and the softirqs it causes run on the first CPU.
     stay_on(last_cpu())?;
     let pair = &field.testbed.pair;
-    // The flood's beginning is no part of it.
+    // Skips the start of the flood.
     thread::sleep(time / 4);
     let passive = || Ok::<_, anyhow::Error>(field.testbed.kernel()?.get("TCPFastOpenPassive"));
     let begun = Instant::now();
     let (taken, flooded, used) = (passive()?, sent.load(Ordering::Relaxed), cpu(pair)?);
-    // One after the other: where the first kind is served slowly, the second need not be.
+    // One kind after the other, so that slow connections of one kind do not delay the other.
     let fast_open = Honest::come(pair, port, Method::SendTo, time / 2);
     let passive = passive()? - taken;
     let plain = Honest::come(pair, port, Method::Plain, time / 2);
@@ -170,21 +170,21 @@ fn watch(field: &Field, port: u16, sent: &AtomicU64, time: Duration) -> Result<S
     })
 }
 
-/// Honest connections of one kind.
+/// Legitimate connections of one kind.
 struct Honest {
-    /// Those that were served.
+    /// Successful connections.
     served: Vec<Served>,
-    /// For how long they came.
+    /// Duration of the measurement.
     seconds: f64,
 }
 
 impl Honest {
-    /// One after another, for that long.
+    /// Opens one connection after another for `time`.
     fn come(pair: &Pair, port: u16, method: Method, time: Duration) -> Self {
         let begun = Instant::now();
         let mut served = Vec::new();
         while begun.elapsed() < time {
-            // One that takes too long is one that was not served.
+            // A connection that times out is not counted.
             served.extend(client(pair, port, method));
         }
         Self {
@@ -194,11 +194,11 @@ impl Honest {
     }
 }
 
-/// An honest connection that was served.
+/// A successful legitimate connection.
 struct Served {
-    /// Its data was taken from the SYN.
+    /// The server accepted the SYN data.
     in_syn: bool,
-    /// How long it took to open.
+    /// Duration of connect(2).
     connect: Duration,
 }
 
@@ -207,13 +207,13 @@ fn client(pair: &Pair, port: u16, method: Method) -> Result<Served> {
     let start = Instant::now();
     let connection = Connection::open(&pair.client, server, method, REQUEST)?;
     let connect = start.elapsed();
-    ensure!(connection.receive()? == REQUEST, "another reply");
+    ensure!(connection.receive()? == REQUEST, "unexpected reply");
     let in_syn = connection.info()?.syn_data_taken;
     connection.finish()?;
     Ok(Served { in_syn, connect })
 }
 
-/// That many of a hundred are not greater; 0 of none.
+/// The given percentile; 0 for an empty slice.
 fn percentile(numbers: &mut [f64], percent: usize) -> f64 {
     numbers.sort_by(f64::total_cmp);
     let last = numbers.len().saturating_sub(1);
@@ -221,10 +221,10 @@ fn percentile(numbers: &mut [f64], percent: usize) -> f64 {
     numbers.get(at).copied().unwrap_or_default()
 }
 
-/// Answers whoever comes until it is enough.
+/// Echoes the request of every connection until `done`.
 fn serve(listener: &Listener, done: &AtomicBool) {
     while !done.load(Ordering::Relaxed) {
-        // One that went away meanwhile is none of the server's business.
+        // A client may have timed out and closed its connection.
         if let Ok(connection) = listener.accept()
             && let Ok(request) = connection.receive()
         {
@@ -233,7 +233,7 @@ fn serve(listener: &Listener, done: &AtomicBool) {
     }
 }
 
-/// Sends the flood, as fast as one CPU can.
+/// Sends the flood from the first CPU at full speed until `done`.
 fn generate(flood: &Peer, frame: &[u8], done: &AtomicBool, sent: &AtomicU64) -> Result<()> {
     stay_on(0)?;
     while !done.load(Ordering::Relaxed) {
@@ -248,7 +248,7 @@ fn generate(flood: &Peer, frame: &[u8], done: &AtomicBool, sent: &AtomicU64) -> 
     Ok(())
 }
 
-/// How long all CPUs worked, and how long they were there, in ticks.
+/// Busy time and total time of all CPUs, in ticks.
 fn cpu(pair: &Pair) -> Result<(u64, u64)> {
     let stat = pair.server.read(Path::new("/proc/stat"))?;
     let line = stat.lines().next().context("/proc/stat is empty")?;
@@ -259,19 +259,19 @@ fn cpu(pair: &Pair) -> Result<(u64, u64)> {
         .map(str::parse)
         .collect::<Result<_, _>>()?;
     let all = ticks.iter().sum::<u64>();
-    // Idle, and waiting for a disk.
+    // idle and iowait.
     let idle: u64 = ticks.iter().skip(3).take(2).sum();
     Ok((all - idle, all))
 }
 
-const ABOUT: &str = "Three namespaces: an honest client, the server, and a generator on another interface of the server. A flood is of plain\n\
-    SYNs, or of SYNs with data and a random cookie, from random addresses of 198.18.0.0/15, as fast as one CPU can make\n\
-    them (`BPF_F_TEST_XDP_LIVE_FRAMES`); what the server does with them runs on the same CPU. The client connects, sends\n\
-    its request, and reads the reply, one connection after another, on the other CPU: half of the time with Fast Open, half\n\
-    of it without.\n\
-    `net.ipv4.tcp_syncookies` is 1. nftables knows no cookies: it lets 10,000 SYNs with the option pass in a second, or\n\
-    answers all SYNs itself (`synproxy`). `tfo` is attached to both interfaces, with the guard on; or with a policy for\n\
-    bad cookies: all are dropped, or 10 a second are made requests, and the others dropped.";
+const ABOUT: &str = "Three namespaces: a legitimate client, the server, and a generator on a second interface of the server. A flood\n\
+    has plain SYNs, or SYNs with data and a random cookie, from random addresses in 198.18.0.0/15, at the full speed\n\
+    of one CPU (`BPF_F_TEST_XDP_LIVE_FRAMES`); the server's receive path runs on the same CPU. The client connects,\n\
+    sends a request and reads the reply, one connection after another, on the other CPU: half of the time with Fast\n\
+    Open, half without.\n\
+    `net.ipv4.tcp_syncookies` is 1. nftables does not verify cookies: it passes 10,000 SYNs with the option per\n\
+    second, or answers all SYNs itself (`synproxy`). `tfo` is attached to both interfaces, with the guard on, or with\n\
+    a policy for invalid cookies: drop all, or turn 10 per second into cookie requests and drop the rest.";
 
 fn tables(flood: Flood, seconds: &[Vec<Second>]) -> Vec<Table> {
     let names: Vec<_> = flood
@@ -298,7 +298,7 @@ fn tables(flood: Flood, seconds: &[Vec<Second>]) -> Vec<Table> {
     };
     let table = |name: &str, unit: &str, rows| Table {
         name: format!("{}: {name}", flood.name()),
-        of: "against the flood".into(),
+        of: "defence".into(),
         unit: unit.into(),
         subject: "with it".into(),
         more_is_better: true,
@@ -317,12 +317,12 @@ fn tables(flood: Flood, seconds: &[Vec<Second>]) -> Vec<Table> {
     vec![
         with_yardstick(table(
             "honest connections with data taken from the SYN",
-            "a second",
+            "per second",
             beside(|second| second.in_syn),
         )),
         with_yardstick(table(
             "honest connections without Fast Open",
-            "a second",
+            "per second",
             beside(|second| second.plain),
         )),
         less_is_better(table(
@@ -337,46 +337,46 @@ fn tables(flood: Flood, seconds: &[Vec<Second>]) -> Vec<Table> {
         )),
         table(
             "TCPFastOpenPassive",
-            "a second",
+            "per second",
             alone(|second| second.passive),
         ),
         table(
             "SYNs of the flood",
-            "a second",
+            "per second",
             alone(|second| second.flood),
         ),
         less_is_better(table(
             "CPUs in use",
-            "percent of all",
+            "percent of all CPU time",
             alone(|second| second.busy),
         )),
     ]
 }
 
-/// Tables of each flood.
+/// Tables per flood.
 const TABLES: usize = 7;
 
 fn plots() -> Vec<Plot> {
     let plot = |file: &str, what: &str, table| Plot {
         file: file.into(),
-        caption: format!("{what}, beside no flood (more is better)"),
+        caption: format!("{what}, relative to no flood (higher is better)"),
         tables: vec![table],
         over: None,
     };
     vec![
         plot(
             "flood-plain-in-syn.svg",
-            "A flood of plain SYNs: honest connections with data taken from the SYN",
+            "Flood of plain SYNs: connections whose SYN data is accepted",
             0,
         ),
         plot(
             "flood-plain-plain.svg",
-            "A flood of plain SYNs: honest connections without Fast Open",
+            "Flood of plain SYNs: connections without Fast Open",
             1,
         ),
         plot(
             "flood-cookies-in-syn.svg",
-            "A flood of bad cookies: honest connections with data taken from the SYN",
+            "Flood of invalid cookies: connections whose SYN data is accepted",
             TABLES,
         ),
     ]

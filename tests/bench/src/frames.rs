@@ -1,4 +1,4 @@
-//! What a frame costs.
+//! Cost of the data path per frame.
 
 use std::net::{Ipv6Addr, SocketAddr};
 
@@ -15,18 +15,18 @@ use crate::{
     sizes,
 };
 
-/// Every frame, in every setting.
+/// Measures every frame in every configuration.
 pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
-    // The listener that the exact mirror finds.
+    // `Mirror::Exact` looks up this listener.
     let netns = Netns::new("bench")?;
     netns.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
-    // It holds cookies against the kernel's keys.
+    // The listener's keys are the kernel's.
     netns.set_sysctl(keys::SYSCTL, &[PRIMARY, BACKUP].map(text).join(","))?;
     let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT);
     let _listener = Listener::fast_open(&netns, any)?;
     let c = Peer::c(&[PRIMARY, BACKUP]);
     if let Err(error) = &c {
-        report.miss("the equal C program", error);
+        report.miss("the equivalent C program", error);
     }
     netns.run(|| run(effort, c.ok().as_ref()))
 }
@@ -42,7 +42,7 @@ fn run(effort: &Effort, c: Option<&Peer>) -> Result<Section> {
     for case in &cases {
         check(case, &data_paths, c)?;
     }
-    // The first round warms up, and is not kept.
+    // Round 0 is warm-up.
     for round in 0..=effort.rounds {
         progress("frames", round, effort);
         for index in 0..cases.len() {
@@ -76,22 +76,22 @@ fn run(effort: &Effort, c: Option<&Peer>) -> Result<Section> {
         tables,
         plots: vec![Plot {
             file: "frames.svg".into(),
-            caption: "What a frame costs, beside an empty program (less is better)".into(),
+            caption: "Cost per frame, relative to an empty program (lower is better)".into(),
             tables: vec![0],
             over: None,
         }],
     })
 }
 
-const ABOUT: &str = "One frame at a time, under `BPF_PROG_TEST_RUN`, in one process and on one CPU. A time is the CPU time of\n\
-    the system call over its runs, and so contains what the kernel does around each run: that is most of\n\
-    the empty program's. The frame is the same in all runs, so caches are warm. Options are a Linux client's.";
-const SETTINGS: &str = "Counting per port and by size is in all figures. `exact` looks up the listener, as `tfo attach` does unless\n\
-    told `--mirror packet`; `by source` counts by source prefix too; `events over rate` and `events told` have\n\
-    a reader of events, at the default rate and without a limit. The rest is without these three. `events told`\n\
-    runs in chunks that the ring has room for, and so does the empty program beside it.";
+const ABOUT: &str = "One frame at a time with `BPF_PROG_TEST_RUN`, in one process and on one CPU. A time is the CPU time of the\n\
+    system call divided by its runs. It includes the kernel's overhead per run, which is most of the empty\n\
+    program's time. All runs use the same frame, so caches are warm. TCP options are those of a Linux client.";
+const SETTINGS: &str = "Counters by port and by size are always on. `exact` looks up the listener, the default of `tfo attach`; other\n\
+    rows use `--mirror packet`. `by source` also counts by source prefix. `events over rate` and `events told`\n\
+    have a reader of events, at the default rate limit and without a limit. `events told` and its empty program\n\
+    run in chunks that fit in the ring buffer.";
 
-/// The programs take the ways that are to be measured.
+/// Checks by the counters that each program takes the intended code path.
 fn check(case: &Case, data_paths: &[Tfo], c: Option<&Peer>) -> Result<()> {
     let counted = data_paths[case.with as usize].program.count(&case.frame)?;
     ensure!(counted == case.counts, "{}: {counted:?}", case.name);
@@ -102,7 +102,7 @@ fn check(case: &Case, data_paths: &[Tfo], c: Option<&Peer>) -> Result<()> {
     Ok(())
 }
 
-/// A key as the sysctl has it: four words, each as the machine would print it.
+/// A key in the format of `net.ipv4.tcp_fastopen_key`: four little-endian words in hex, joined by `-`.
 pub(crate) fn text(key: KeyBytes) -> String {
     let (words, _) = key.as_chunks::<4>();
     let words = words.iter().map(|word| u32::from_le_bytes(*word));
@@ -112,7 +112,7 @@ pub(crate) fn text(key: KeyBytes) -> String {
         .join("-")
 }
 
-/// The empty program and ours on a frame.
+/// Times of the empty program and of the data path.
 fn measure(empty: &Xdp, tfo: &mut Tfo, case: &Case, runs: u32, round: usize) -> Result<Sample> {
     let chunk = case.with.chunk(runs);
     if chunk == runs {
@@ -142,14 +142,14 @@ fn frames(cases: &[Case]) -> Table {
     )
 }
 
-/// What Rust costs: the C program does not do more, and is written for this alone.
+/// Cost relative to C: `peer.c` does the same work, and has no other features.
 fn beside_c(cases: &[Case]) -> Table {
     let measured = cases.iter().filter(|case| case.in_c());
     Table {
         name: "Beside an equal program in C".into(),
         of: "frame".into(),
-        unit: "nanoseconds for a packet".into(),
-        yardstick: Some("C, by Debian's clang".into()),
+        unit: "nanoseconds per packet".into(),
+        yardstick: Some("C, Debian's clang".into()),
         subject: "tfo".into(),
         more_is_better: false,
         rows: measured

@@ -1,4 +1,4 @@
-//! What a frame costs where there are many ports, sources, listeners, prefixes, rules and keys.
+//! Cost per frame against the number of ports, sources, listeners, prefixes, rules and keys.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -20,32 +20,32 @@ use crate::{
     report::{Plot, Row, Sample, Section, Spread, Table},
 };
 
-/// Where a frame's IPv4 source and its destination port are.
+/// Offsets of the IPv4 source address and of the destination port.
 const SOURCE_AT: usize = 14 + 12;
 const PORT_AT: usize = 14 + 20 + 2;
 
-/// How many times what few cost many may cost where a curve is called flat.
+/// Ratio of the largest size's cost to the smallest's up to which a curve counts as flat.
 const FLAT: f64 = 1.1;
 
-/// One kind of growth.
+/// One quantity, at several sizes.
 struct Growth {
     name: &'static str,
-    /// Why it is not flat, where it is not meant to be.
+    /// Reason for an expected increase.
     because: Option<&'static str>,
     steps: Vec<Step>,
 }
 
-/// The data path at one size.
+/// A data path filled to one size.
 struct Step {
     size: u32,
     program: Program,
     frame: Vec<u8>,
-    /// Where sockets are looked up.
+    /// Namespace and listeners of the socket lookup.
     netns: Option<(Netns, Vec<Listener>)>,
     samples: Vec<Sample>,
 }
 
-/// All kinds of growth.
+/// Measures every quantity at every size.
 pub(crate) fn section(effort: &Effort) -> Result<Section> {
     println!("growth: filling maps, opening listeners");
     let mut growths = [
@@ -81,13 +81,13 @@ pub(crate) fn section(effort: &Effort) -> Result<Section> {
         plots: vec![
             plot(
                 "growth.svg",
-                "A SYN against many",
+                "Cost of a SYN by number of entries",
                 vec![0, 1, 2, 3, 4],
-                "how many",
+                "entries",
             ),
             plot(
                 "keys.svg",
-                "An invalid cookie against keys",
+                "Cost of an invalid cookie by number of keys",
                 vec![5],
                 "keys",
             ),
@@ -95,9 +95,9 @@ pub(crate) fn section(effort: &Effort) -> Result<Section> {
     })
 }
 
-const ABOUT: &str = "The same frame, measured as above, while the data path knows more and more. Frames of other ports and\n\
-    sources fill the maps first. Since the frame stays the same, caches stay warm: what a larger map costs in\n\
-    cache misses under mixed traffic is not in these figures.";
+const ABOUT: &str = "The same frame, measured as above, with more and more entries in the maps. Frames of other ports and sources\n\
+    fill them first. All runs use the same frame, so caches are warm: the times do not include the cache misses\n\
+    of a large map under mixed traffic.";
 
 impl Step {
     fn new(size: u32, program: Program, frame: Vec<u8>) -> Self {
@@ -125,10 +125,10 @@ impl Step {
 impl Growth {
     fn table(&self) -> Table {
         let row = |step: &Step| Row::paired(step.size.to_string(), &step.samples);
-        Table::beside_empty(self.name, "how many", self.steps.iter().map(row).collect())
+        Table::beside_empty(self.name, "entries", self.steps.iter().map(row).collect())
     }
 
-    /// Whether the most cost what the fewest do.
+    /// A sentence that compares the largest size with the smallest.
     fn verdict(&self) -> String {
         let (Some(few), Some(many)) = (self.steps.first(), self.steps.last()) else {
             return String::new();
@@ -141,7 +141,7 @@ impl Growth {
             least,
             most,
         } = times;
-        // Noise has some rounds cheaper with many.
+        // With noise, some rounds are cheaper at the largest size.
         let word = if median <= FLAT || least <= 1.0 {
             "flat"
         } else {
@@ -150,12 +150,12 @@ impl Growth {
         let because = self.because.map_or(String::new(), |why| format!(" {why}"));
         let (name, few, many) = (self.name, few.size, many.size);
         format!(
-            "{name}: {word}. With {many} a SYN costs {median:.2} ({least:.2} to {most:.2}) times what it does with {few}.{because}"
+            "{name}: {word}. With {many}, a SYN costs {median:.2} ({least:.2} to {most:.2}) times as much as with {few}.{because}"
         )
     }
 }
 
-/// An IPv4 SYN that asks for a cookie.
+/// An IPv4 SYN with a cookie request.
 fn request() -> Vec<u8> {
     syn(&fast_open(b""))
 }
@@ -167,7 +167,7 @@ fn syn(option: &[u8]) -> Vec<u8> {
     segment.frame().to_vec()
 }
 
-/// Neither a look-up nor counting by source.
+/// [`Mirror::Packet`], no counters by source.
 fn bare() -> Settings {
     let mut settings = Settings::from(Mirror::Packet);
     settings.sources.max = 0;
@@ -307,13 +307,13 @@ fn keys() -> Result<Growth> {
     Ok(Growth {
         name: "Keys that an invalid cookie is held against",
         because: Some(
-            "Each key is a SipHash; the first that fits ends the search, and 2 to 3 are in force.",
+            "Each key costs one SipHash; the search ends at the first match, and 2 to 3 keys are usual.",
         ),
         steps,
     })
 }
 
-/// A thousand listeners are as many files.
+/// Raises the soft limit of open files to the hard limit: each listener is a file.
 fn raise_open_files() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {

@@ -1,4 +1,4 @@
-//! What the whole host does with a program on its interface: traffic over veth.
+//! Throughput of the whole host over veth, with a program on the receiving interface.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -25,12 +25,12 @@ use crate::{
     report::{Plot, Report, Row, Sample, Section, Table},
 };
 
-/// How long one end may keep the other waiting.
+/// Read and write timeout of each end.
 const LIMIT: Duration = Duration::from_secs(20);
-/// A frame of 60 bytes.
+/// UDP payload of a 60-byte frame.
 const SMALL: &[u8] = &[0; 18];
 
-/// What is on the server's interface.
+/// A program or ruleset on the server's interface.
 enum OnInterface {
     Nothing,
     Xdp(Box<Peer>, Option<XdpLinkId>),
@@ -81,7 +81,7 @@ impl OnInterface {
     }
 }
 
-/// Counts SYNs with Fast Open's option by port, as far as nftables can: it knows no cookies.
+/// Counts SYNs with a Fast Open option by port. nftables does not verify cookies.
 const NFTABLES: &str = "table inet bench {\n\
     chain c { type filter hook prerouting priority raw; policy accept;\n\
     tcp flags & (syn | ack) == syn tcp option fastopen exists tcp dport 443 counter\n\
@@ -89,7 +89,7 @@ const NFTABLES: &str = "table inet bench {\n\
     tcp flags & (syn | ack) == syn counter\n\
     }\n}";
 
-/// A load of the server, and what of it arrives in a second.
+/// A load. `offer` returns its throughput in `unit`.
 struct Load {
     name: &'static str,
     unit: &'static str,
@@ -99,22 +99,22 @@ struct Load {
 const LOADS: [Load; 3] = [
     Load {
         name: "UDP flood of small packets",
-        unit: "packets received in a second",
+        unit: "packets received per second",
         offer: udp_flood,
     },
     Load {
         name: "TCP stream",
-        unit: "megabytes received in a second",
+        unit: "megabytes received per second",
         offer: tcp_stream,
     },
     Load {
         name: "TCP connections",
-        unit: "connections accepted in a second",
+        unit: "connections accepted per second",
         offer: connections,
     },
 ];
 
-/// Every load on everything that can be attached.
+/// Measures every load with every program that can be attached.
 pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
     let testbed = Testbed::idle(Pair::new()?)?;
     let mut subjects = subjects(&testbed, report)?;
@@ -155,19 +155,19 @@ pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
     })
 }
 
-const ABOUT: &str = "Two namespaces, joined by veth; programs are on the receiving interface, as native XDP. Sender and receiver\n\
-    share one CPU, so the figures are of all that it does for a packet, not of the program alone.\n\
-    veth builds an XDP frame of every packet once any program is attached: that is the step from `no program` to\n\
-    the empty one. `nftables` has no program, and matches `tcp option fastopen` in a prerouting chain; it knows\n\
-    no cookies. `xdp-filter` has no rules, and passes everything. `tfo` is as `tfo attach` leaves it. The UDP\n\
-    flood is counted where UDP takes or drops it; connections are made one after another, each reset by the\n\
-    server as it accepts it.";
+const ABOUT: &str = "Two namespaces joined by veth; programs run in native XDP mode on the receiving interface. Sender and receiver\n\
+    share one CPU, so the throughput includes the whole stack, not the program alone.\n\
+    With any program attached, veth converts every packet to an XDP frame: the difference between `no program` and\n\
+    the empty one. `nftables` has no program: it matches `tcp option fastopen` in a prerouting chain and does not\n\
+    verify cookies. `xdp-filter` has no rules and passes everything. `tfo` has the defaults of `tfo attach`. The\n\
+    UDP flood is counted at the UDP socket, received or dropped. TCP connections are opened one after another; the\n\
+    server resets each on accept.";
 
 fn plot(table: usize, file: &str) -> Plot {
     Plot {
         file: file.into(),
         caption: format!(
-            "{}, beside an empty program (more is better)",
+            "{}, relative to an empty program (higher is better)",
             LOADS[table].name
         ),
         tables: vec![table],
@@ -175,7 +175,7 @@ fn plot(table: usize, file: &str) -> Plot {
     }
 }
 
-/// The first of the subjects is the yardstick.
+/// The first subject is the baseline.
 fn table(load: &Load, names: &[&str], figures: &[Vec<f64>]) -> Table {
     let others = names.iter().zip(figures).skip(1);
     let rows = others.map(|(name, subject)| {
@@ -188,16 +188,16 @@ fn table(load: &Load, names: &[&str], figures: &[Vec<f64>]) -> Table {
     });
     Table {
         name: load.name.into(),
-        of: "on the interface".into(),
+        of: "program".into(),
         unit: load.unit.into(),
         yardstick: Some("empty program".into()),
-        subject: "with it".into(),
+        subject: "attached".into(),
         more_is_better: true,
         rows: rows.collect(),
     }
 }
 
-/// All that can be attached here, the empty program first.
+/// Everything that can be attached on this machine, the empty program first.
 fn subjects(testbed: &Testbed, report: &mut Report) -> Result<Vec<(&'static str, OnInterface)>> {
     let xdp = |peer| OnInterface::Xdp(Box::new(peer), None);
     let mut subjects = vec![
@@ -220,9 +220,7 @@ fn subjects(testbed: &Testbed, report: &mut Report) -> Result<Vec<(&'static str,
             Ok(subject) => subjects.push((name, subject)),
             Err(error) => {
                 let why = format!("{error:#}").replace('\n', " ");
-                report
-                    .missing
-                    .push((format!("{name} on the whole host"), why));
+                report.missing.push((format!("{name}, whole host"), why));
             }
         }
     }
@@ -231,7 +229,7 @@ fn subjects(testbed: &Testbed, report: &mut Report) -> Result<Vec<(&'static str,
 
 fn udp_flood(pair: &Pair, time: Duration) -> Result<f64> {
     let server = server_port(Family::V4, 9);
-    // Nobody reads it: the socket is full at once, and the kernel counts what it drops there.
+    // Nobody reads: the receive buffer fills at once, and the kernel counts the drops.
     let socket = pair
         .server
         .run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, server.port())))?;
@@ -253,7 +251,7 @@ fn udp_flood(pair: &Pair, time: Duration) -> Result<f64> {
     Ok(arrived as f64 / took.as_secs_f64())
 }
 
-/// How many datagrams UDP has had: taken into a socket or dropped there.
+/// Datagrams that reached UDP: `InDatagrams` plus `InErrors`.
 fn udp_arrived(netns: &Netns) -> Result<u64> {
     let snmp = netns.read(Path::new("/proc/thread-self/net/snmp"))?;
     let mut lines = snmp.lines().filter(|line| line.starts_with("Udp:"));
@@ -264,7 +262,7 @@ fn udp_arrived(netns: &Netns) -> Result<u64> {
     counted.map(|(_, value)| Ok(value.parse::<u64>()?)).sum()
 }
 
-/// Serves `work` with one connection after another until `client` is done.
+/// Runs `work` on one accepted connection after another until `client` returns.
 fn serve<T: Send>(
     pair: &Pair,
     work: impl Fn(TcpStream) -> Result<()> + Sync,
@@ -276,7 +274,7 @@ fn serve<T: Send>(
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let server = scope.spawn(|| -> Result<()> {
-            // On the sender's CPU: to wake another one takes longer than to serve, and not always as long.
+            // On the sender's CPU: a cross-CPU wakeup takes longer than serving, and its duration varies.
             stay_on(0)?;
             loop {
                 let (stream, _) = listener.accept()?;
@@ -289,7 +287,7 @@ fn serve<T: Send>(
         let result = pair.client.run(|| {
             let result = stay_on(0).and_then(|()| client(address));
             done.store(true, Ordering::Relaxed);
-            // Wakes the server.
+            // Unblocks the server's accept(2).
             drop(TcpStream::connect(address));
             result
         });
@@ -312,7 +310,7 @@ fn tcp_stream(pair: &Pair, time: Duration) -> Result<f64> {
     };
     serve(pair, read, |address| {
         let mut stream = TcpStream::connect(address)?;
-        // A server that failed reads no more.
+        // Do not hang if the server has failed.
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_write_timeout(Some(LIMIT))?;
         let buffer = vec![0; 1 << 17];
@@ -330,14 +328,14 @@ fn tcp_stream(pair: &Pair, time: Duration) -> Result<f64> {
 
 fn connections(pair: &Pair, time: Duration) -> Result<f64> {
     let reset = |stream: TcpStream| {
-        // No port stays in TIME_WAIT.
+        // Reset on close, so that no port stays in TIME_WAIT.
         SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         Ok(())
     };
     serve(pair, reset, |address| {
         let start = Instant::now();
         let mut count = 0_u32;
-        // One at a time: where the accept queue is full, a SYN is lost for a second.
+        // One at a time: with a full accept queue, a SYN is dropped and retransmitted after a second.
         let connect = || {
             let mut stream = TcpStream::connect(address)?;
             stream.set_read_timeout(Some(LIMIT))?;
@@ -345,7 +343,7 @@ fn connections(pair: &Pair, time: Duration) -> Result<f64> {
         };
         while start.elapsed() < time {
             match connect() {
-                // Perhaps before connect(2) has returned.
+                // The reset may arrive before connect(2) returns.
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => count += 1,
                 other => bail!("the server did not reset: {other:?}"),
             }

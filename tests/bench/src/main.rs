@@ -1,11 +1,12 @@
-//! What the data path costs and what Fast Open saves: `report.json`, `report.md` and plots.
+//! Measures the cost of the data path and the latency that TCP Fast Open saves. Writes `report.json`, `report.md` and
+//! plots.
 //!
-//! Whatever is compared runs in turns, round by round, so that what else the machine does falls on both;
-//! a ratio is taken within a round.
+//! Baseline and subject run in turns, round by round, so that other load on the machine affects both. Ratios are taken
+//! within a round.
 
 #![expect(
     clippy::cast_precision_loss,
-    reason = "what a run counts is far below 2^52"
+    reason = "counts of a run are far below 2^52"
 )]
 
 mod actions;
@@ -39,50 +40,50 @@ use crate::{
     report::{Report, Section},
 };
 
-/// Measures the data path, and writes a report. Needs root.
+/// Measure the data path and write a report. Needs root.
 #[derive(Parser)]
 struct Arguments {
-    /// Finish in two minutes: fewer and shorter rounds
+    /// Run fewer and shorter rounds: two minutes in total
     #[arg(long)]
     quick: bool,
-    /// Say what got slower since that report, and end with status 3 where a ratio worsened by more than 10 %
+    /// Compare with an earlier report; exit with status 3 if a ratio worsened by more than 10 %
     #[arg(long, value_name = "OLD.json")]
     compare: Option<PathBuf>,
-    /// Where the report goes
+    /// Directory for the report
     #[arg(long, value_name = "DIRECTORY")]
     out: PathBuf,
-    /// Measure only this part, and write nothing
+    /// Measure only this part; print the report instead of writing it
     #[arg(long = "part", value_name = "PART")]
     parts: Vec<Part>,
-    /// Rounds that are kept; at most 5 of the parts whose rounds take long
+    /// Measured rounds, without warm-up; at most 5 for parts with long rounds
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// What was built
+    /// Commit to name in the report
     #[arg(long, default_value = "unknown")]
     commit: String,
-    /// Today
+    /// Date to name in the report
     #[arg(long, default_value = "unknown")]
     date: String,
 }
 
-/// What is measured.
+/// A part of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// What a frame costs
+    /// Cost per frame
     Frames,
-    /// What it costs to decide about a SYN
+    /// Cost of a policy's verdict and of the guard per SYN
     Actions,
-    /// The same where there are many ports, sources, listeners and keys
+    /// Cost per SYN with many ports, sources, listeners, prefixes, rules and keys
     Growth,
-    /// Traffic over veth
+    /// Throughput over veth
     Host,
-    /// What Fast Open saves
+    /// Latency that TCP Fast Open saves
     Saving,
-    /// Rotation of keys under load
+    /// Key rotation under load
     Rotation,
-    /// Honest clients in a flood of bad cookies
+    /// Legitimate clients during SYN floods
     Floods,
-    /// Memory and times of the controller
+    /// Memory, CPU time and start-up time of the controller
     Controller,
 }
 
@@ -135,7 +136,7 @@ impl Arguments {
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     output::ensure_undisturbed()?;
-    // Read first: the new report may take its place.
+    // Read first: the new report may overwrite it.
     let old = arguments.compare.as_ref().map(read).transpose()?;
     let mut report = Report {
         machine: output::machine(&arguments.commit, &arguments.date, arguments.quick)?,
@@ -161,7 +162,7 @@ fn main() -> Result<ExitCode> {
     };
     let slower = compare::slower(&old, &report);
     if slower.is_empty() {
-        println!("nothing got slower by more than 10 %");
+        println!("no ratio worsened by more than 10 %");
         return Ok(ExitCode::SUCCESS);
     }
     for compare::Slower { name, before, now } in slower {
@@ -170,11 +171,11 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::from(3))
 }
 
-/// An earlier report.
+/// Reads an earlier `report.json`.
 fn read(path: &PathBuf) -> Result<Report> {
     let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| {
         let path = path.display();
-        format!("{path} is no report of this benchmark: make one with `cargo xtask bench`")
+        format!("{path} is not a report of this benchmark: create one with `cargo xtask bench`")
     })
 }

@@ -1,4 +1,4 @@
-//! The report as Markdown.
+//! `report.md`.
 
 use std::fmt::Write as _;
 
@@ -8,19 +8,19 @@ use crate::report::{Plot, Report, Row, Section, Spread, Table};
 pub(crate) fn page(report: &Report) -> String {
     let machine = &report.machine;
     let mut page = format!(
-        "# What tfo costs, and what it saves\n\n\
+        "# Benchmark of tfo: cost and savings\n\n\
          Written by `cargo xtask bench{}`: {} with {} cores, Linux {}, {}; commit {}, {}.\n\n\
-         Every ratio is of two figures of one round, measured one after the other. A figure is the median of\n\
-         all rounds, with the least and the most in brackets. The ratios are what holds on other machines.\n\
-         `report.json` has the same figures.\n",
+         Every ratio compares two values of one round, measured one after the other. A value is the median of\n\
+         all rounds, with minimum and maximum in parentheses. Only the ratios carry over to other machines.\n\
+         `report.json` has the same values.\n",
         if machine.quick { " --quick" } else { "" },
         machine.cpu,
         machine.cores,
         machine.kernel,
         if machine.compiled {
-            "programs compiled by the kernel"
+            "BPF JIT on"
         } else {
-            "programs interpreted by the kernel"
+            "BPF JIT off"
         },
         machine.commit,
         machine.date,
@@ -29,9 +29,9 @@ pub(crate) fn page(report: &Report) -> String {
         page += &section(part);
     }
     if !report.missing.is_empty() {
-        page += "\n## What could not be measured\n\n";
+        page += "\n## Not measured\n\n";
         for (what, why) in &report.missing {
-            writeln!(page, "- {what}: {why}").expect("a string takes it");
+            writeln!(page, "- {what}: {why}").expect("writing to a String does not fail");
         }
     }
     page
@@ -51,7 +51,7 @@ fn section(section: &Section) -> String {
     text
 }
 
-/// A table with its name above it.
+/// A table with its name as heading.
 pub(crate) fn table(table: &Table) -> String {
     let Table {
         name,
@@ -63,7 +63,7 @@ pub(crate) fn table(table: &Table) -> String {
         ..
     } = table;
     let better = if table.more_is_better {
-        "; more is better"
+        "; higher is better"
     } else {
         ""
     };
@@ -95,7 +95,7 @@ fn line(row: &Row) -> String {
     line + "\n"
 }
 
-/// The median, and the spread where there is one.
+/// `median (min to max)`, or the median alone if all values are equal.
 fn show(spread: &Spread, number: fn(f64) -> String) -> String {
     let [median, least, most] = [spread.median, spread.least, spread.most].map(number);
     if least == most {
@@ -105,7 +105,7 @@ fn show(spread: &Spread, number: fn(f64) -> String) -> String {
     }
 }
 
-/// A figure with three digits or more, thousands set apart.
+/// One decimal place below 1000; above, an integer with thousands separators.
 fn figure(value: f64) -> String {
     if value < 1000.0 {
         let text = format!("{value:.1}");
@@ -151,7 +151,7 @@ mod tests {
         part.rows = vec![Row::single("UDP", [1_234_567.0])];
         assert_eq!(
             table(&part),
-            "\n### Frames\n\n| frame | ns; more is better |\n|---|---|\n| UDP | 1,234,567 |\n"
+            "\n### Frames\n\n| frame | ns; higher is better |\n|---|---|\n| UDP | 1,234,567 |\n"
         );
     }
 

@@ -1,8 +1,7 @@
-//! The time of a program, under `BPF_PROG_TEST_RUN`.
+//! Run time of a program, by `BPF_PROG_TEST_RUN`.
 //!
-//! It is the CPU time of the whole system call over its runs: the kernel's own figure is cut to whole
-//! nanoseconds, and counts what other processes do meanwhile. It contains what the kernel does around
-//! each run, which is most of the empty program's time.
+//! CPU time of the system call divided by its runs. The kernel's own `duration` is truncated to whole nanoseconds and
+//! includes preemption. The result includes the kernel's overhead per run, which is most of the empty program's time.
 
 use std::{panic::resume_unwind, thread, time::Duration};
 
@@ -16,27 +15,27 @@ use tfo_testbed::program::PASS;
 
 use crate::report::Sample;
 
-/// How long everything is measured.
+/// Rounds, runs and durations.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
-    /// Rounds that are kept.
+    /// Rounds, without warm-up.
     pub(crate) rounds: usize,
-    /// As many of a part whose rounds take long: see [`Effort::of_long_rounds`].
+    /// Rounds of a part with long rounds: see [`Effort::of_long_rounds`].
     pub(crate) long_rounds: usize,
-    /// Runs of each program on each frame in a round.
+    /// Runs of each program per frame and round.
     pub(crate) runs: u32,
-    /// How long each load of the whole host lasts in a round.
+    /// Duration of each load or flood per round.
     pub(crate) load: Duration,
-    /// Rounds of floods, which take long.
+    /// Maximum of rounds for floods.
     pub(crate) floods: usize,
-    /// How often keys are rotated.
+    /// Key rotations.
     pub(crate) rotations: u32,
-    /// How long the idle controller is watched in a round.
+    /// Observation time of the idle controller per round.
     pub(crate) idle: Duration,
 }
 
 impl Effort {
-    /// The same for a part whose rounds take long.
+    /// The same with `long_rounds` as `rounds`.
     pub(crate) fn of_long_rounds(self) -> Self {
         Self {
             rounds: self.long_rounds,
@@ -45,7 +44,7 @@ impl Effort {
     }
 }
 
-/// Nanoseconds for one run of each program on a frame; the second one goes first in every other round.
+/// Nanoseconds per run of both programs (baseline, subject). The order alternates between rounds.
 pub(crate) fn pair(programs: [&Xdp; 2], frame: &[u8], runs: u32, round: usize) -> Result<Sample> {
     let [yardstick, subject] = programs;
     let before = round
@@ -57,12 +56,12 @@ pub(crate) fn pair(programs: [&Xdp; 2], frame: &[u8], runs: u32, round: usize) -
     Ok(Sample { yardstick, subject })
 }
 
-/// Nanoseconds for one run of a program.
+/// Nanoseconds per run of a program that returns `XDP_PASS`.
 pub(crate) fn time(program: &Xdp, frame: &[u8], runs: u32) -> Result<f64> {
     time_with(program, frame, runs, PASS)
 }
 
-/// As [`time`], of a program that ends with this verdict.
+/// As [`time`], for a program that returns the verdict `ends`.
 pub(crate) fn time_with(program: &Xdp, frame: &[u8], runs: u32, ends: u32) -> Result<f64> {
     let start = cpu_time()?;
     let result = program.test_run(TestRunOptions {
@@ -72,42 +71,34 @@ pub(crate) fn time_with(program: &Xdp, frame: &[u8], runs: u32, ends: u32) -> Re
     })?;
     let took = cpu_time()?.saturating_sub(start);
     let verdict = result.return_value;
-    ensure!(verdict == ends, "verdict {verdict}");
+    ensure!(verdict == ends, "XDP verdict {verdict} instead of {ends}");
     Ok(took.as_secs_f64() * 1e9 / f64::from(runs))
 }
 
-/// The time that a CPU has worked for this thread.
+/// CPU time of the calling thread.
 fn cpu_time() -> Result<Duration> {
     Ok(clock_gettime(ClockId::ThreadCPUTime).try_into()?)
 }
 
-/// Keeps the calling thread on one CPU.
-///
-/// # Errors
-///
-/// Where there is no such CPU.
+/// Pins the calling thread to a CPU.
 pub(crate) fn stay_on(cpu: usize) -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(cpu);
-    sched_setaffinity(None, &cpus).context("cannot stay on one CPU")
+    sched_setaffinity(None, &cpus).with_context(|| format!("cannot pin the thread to CPU {cpu}"))
 }
 
-/// The last CPU.
+/// Index of the last CPU.
 pub(crate) fn last_cpu() -> usize {
     thread::available_parallelism().map_or(0, |cores| cores.get() - 1)
 }
 
-/// Does `work` in a thread of its own that stays on the first CPU: whoever calls this stays on none.
-///
-/// # Errors
-///
-/// As `work`.
+/// Runs `work` in a thread pinned to the first CPU; the caller's affinity does not change.
 pub(crate) fn on_first_cpu<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let thread = || stay_on(0).and_then(|()| work());
     thread::scope(|scope| scope.spawn(thread).join()).unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// Says what is being done.
+/// Prints the current round.
 pub(crate) fn progress(what: &str, round: usize, effort: &Effort) {
     match round {
         0 => println!("{what}: warming up"),

@@ -1,4 +1,4 @@
-//! The report's files.
+//! Output files.
 
 use std::{
     fs,
@@ -14,25 +14,24 @@ use crate::{
     report::{Machine, Report},
 };
 
-/// Makes sure that the kernel does not read the clock around every run of a program, which costs more than most
-/// programs do.
+/// Checks that `kernel.bpf_stats_enabled` is off: reading the clock around every run costs more than most programs.
 pub(crate) fn ensure_undisturbed() -> Result<()> {
     let enabled = fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").unwrap_or_default();
     ensure!(
         enabled.trim() != "1",
-        "kernel.bpf_stats_enabled is 1, and the kernel reads the clock around every run of a program: \
-         sysctl -w kernel.bpf_stats_enabled=0"
+        "kernel.bpf_stats_enabled is 1, which adds two clock reads to every run of a program: \
+                 sysctl -w kernel.bpf_stats_enabled=0"
     );
     Ok(())
 }
 
-/// Where this runs.
+/// Reads the machine's description from `/proc`.
 pub(crate) fn machine(commit: &str, date: &str, quick: bool) -> Result<Machine> {
     let cpu = fs::read_to_string("/proc/cpuinfo")?;
     let cpu = cpu
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("an unnamed CPU", |(_, name)| name);
+        .map_or("unknown CPU", |(_, name)| name);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let jit = fs::read_to_string("/proc/sys/net/core/bpf_jit_enable");
     Ok(Machine {
@@ -46,7 +45,7 @@ pub(crate) fn machine(commit: &str, date: &str, quick: bool) -> Result<Machine> 
     })
 }
 
-/// Writes all files into `folder`. They belong to whoever the folder belongs to.
+/// Writes all files into `folder`, owned by the folder's owner.
 pub(crate) fn write(report: &Report, folder: &Path) -> Result<()> {
     let owner = fs::metadata(folder);
     let owner = owner.with_context(|| format!("cannot write into {}", folder.display()))?;
@@ -64,7 +63,7 @@ pub(crate) fn write(report: &Report, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Draws all plots, and gives their names.
+/// Draws all plots. Returns their file names.
 fn plots(report: &Report, folder: &Path) -> Result<Vec<String>> {
     let mut files = Vec::new();
     for section in &report.sections {

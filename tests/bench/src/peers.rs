@@ -1,4 +1,4 @@
-//! What the data path is held against: an empty program, and an equal one in C.
+//! Baseline programs: an empty one, and an equivalent of the data path in C.
 
 use std::{fs, process::Command, time::Duration};
 
@@ -15,26 +15,26 @@ use object::{
 use tfo_common::counters::Counter;
 use tfo_testbed::{process, program::KeyBytes, prometheus::Scratch};
 
-/// What they include.
+/// Header that the C sources include.
 const HEADER: &str = include_str!("bpf.h");
 const PEER: &str = include_str!("peer.c");
 const FLOOD: &str = include_str!("flood.c");
 const RESTORE: &str = include_str!("restore.c");
-/// How long the compiler may take.
+/// Timeout of the compiler.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A program that is not ours, loaded.
+/// A loaded program that is not part of `tfo`.
 pub(crate) struct Peer {
     ebpf: Ebpf,
     name: &'static str,
 }
 
-/// What the C program counted at a port, in the order of its `struct counters`.
+/// Counters of the C program at one port, in the order of its `struct counters`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PeerCounts([u64; 8]);
 
 impl PeerCounts {
-    /// What a SYN comes to.
+    /// Expected counters of one SYN.
     pub(crate) fn syn(counters: &[Counter], data: &[u8]) -> Self {
         let has = |counter| u64::from(counters.contains(&counter));
         Self([
@@ -51,12 +51,12 @@ impl PeerCounts {
 }
 
 impl Peer {
-    /// The least XDP program that there is.
+    /// `return XDP_PASS`.
     pub(crate) fn empty() -> Result<Self> {
         Self::load(&empty_object()?, "empty")
     }
 
-    /// The C program, compiled now, with these keys.
+    /// Compiles and loads `peer.c` with these keys.
     pub(crate) fn c(keys: &[KeyBytes]) -> Result<Self> {
         let mut peer = Self::load(&compile(PEER)?, "peer")?;
         let map = peer.ebpf.map_mut("KEYS").context("no KEYS in peer.c")?;
@@ -69,12 +69,12 @@ impl Peer {
         Ok(peer)
     }
 
-    /// The flood's generator, compiled now.
+    /// Compiles and loads `flood.c`, the generator.
     pub(crate) fn flood() -> Result<Self> {
         Self::load(&compile(FLOOD)?, "flood")
     }
 
-    /// The generator sends `frame` out of the interface of that index, with `cookies` or without.
+    /// Configures the generator: output interface by index, random `cookies`, template `frame`.
     pub(crate) fn send_from(&mut self, interface: u32, cookies: bool, frame: &[u8]) -> Result<()> {
         self.put_back(frame)?;
         let map = self.ebpf.map_mut("SETTINGS");
@@ -93,27 +93,25 @@ impl Peer {
         Ok(peer)
     }
 
-    /// The program.
     pub(crate) fn xdp(&self) -> Result<&Xdp> {
         let program = self.ebpf.program(self.name).context("no program")?;
         Ok(program.try_into()?)
     }
 
-    /// The program, to attach it.
     pub(crate) fn xdp_mut(&mut self) -> Result<&mut Xdp> {
         let program = self.ebpf.program_mut(self.name).context("no program")?;
         Ok(program.try_into()?)
     }
 
-    /// Has it put frames back to this one.
+    /// Sets the frame that the program restores before each run.
     fn put_back(&mut self, frame: &[u8]) -> Result<()> {
-        /// Most words that it puts back.
+        /// Maximum of restored words.
         const WORDS: usize = 16;
-        /// What comes before them: length, words, last word.
+        /// Leading fields: length, number of words, last word.
         const HEAD: usize = 3;
         let mut words = [0; HEAD + WORDS];
         let bytes = frame.as_chunks::<8>().0.iter().take(WORDS);
-        let last = frame.last_chunk().context("a frame of less than a word")?;
+        let last = frame.last_chunk().context("a frame of less than 8 bytes")?;
         words[..HEAD].copy_from_slice(&[
             frame.len() as u64,
             bytes.len() as u64,
@@ -126,7 +124,7 @@ impl Peer {
         Ok(Array::<_, [u64; HEAD + WORDS]>::try_from(map)?.set(0, words, 0)?)
     }
 
-    /// What the C program counts at `port` for a frame.
+    /// Runs the C program once. Returns the counter changes at `port`.
     pub(crate) fn count(&self, frame: &[u8], port: u16) -> Result<PeerCounts> {
         let before = self.counts(port)?;
         self.xdp()?.test_run(TestRunOptions {
@@ -146,11 +144,11 @@ impl Peer {
     }
 }
 
-/// A program that puts a frame back to what it was, and jumps to another.
+/// A program that restores the frame, then tail-calls the measured program.
 pub(crate) struct Restore(Peer);
 
 impl Restore {
-    /// For this frame.
+    /// Compiles and loads `restore.c` for `frame`.
     pub(crate) fn new(frame: &[u8]) -> Result<Self> {
         let mut peer = Peer::load(&compile(RESTORE)?, "restore")?;
         peer.put_back(frame)?;
@@ -159,18 +157,17 @@ impl Restore {
         Ok(Self(peer))
     }
 
-    /// The program.
     pub(crate) fn xdp(&self) -> Result<&Xdp> {
         self.0.xdp()
     }
 
-    /// It is to jump to this one.
+    /// Sets the measured program.
     pub(crate) fn jump_to(&mut self, program: &Xdp) -> Result<()> {
         let map = self.0.ebpf.map_mut("MEASURED").context("no MEASURED")?;
         Ok(ProgramArray::try_from(map)?.set(0, program.fd()?, 0)?)
     }
 
-    /// It is to jump to one that does nothing.
+    /// Sets an empty program as the measured one.
     pub(crate) fn jump_to_empty(&mut self) -> Result<()> {
         let empty: &Xdp = self.0.ebpf.program("empty").context("none")?.try_into()?;
         let empty = empty.fd()?.try_clone()?;
@@ -179,7 +176,7 @@ impl Restore {
     }
 }
 
-/// The object of a C program.
+/// Compiles C source to a BPF object with clang.
 fn compile(text: &str) -> Result<Vec<u8>> {
     let folder = Scratch::new()?;
     let [header, source, object] =
@@ -196,7 +193,7 @@ fn compile(text: &str) -> Result<Vec<u8>> {
     Ok(fs::read(object)?)
 }
 
-/// An object with `r0 = XDP_PASS; exit`.
+/// A BPF object with `r0 = XDP_PASS; exit`.
 fn empty_object() -> Result<Vec<u8>> {
     let code = [[0xb7, 0, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]].concat();
     let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);

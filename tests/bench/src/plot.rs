@@ -1,4 +1,4 @@
-//! The report's plots, as SVG.
+//! SVG plots.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ const WIDTH: u32 = 900;
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-/// Draws a plot of a section with these tables.
+/// Draws `plot` from its section's `tables`.
 pub(crate) fn draw(file: &Path, plot: &Plot, tables: &[Table]) -> Result<()> {
     let mut shown = plot.tables.iter().filter_map(|index| tables.get(*index));
     let drawn = match &plot.over {
@@ -29,14 +29,14 @@ pub(crate) fn draw(file: &Path, plot: &Plot, tables: &[Table]) -> Result<()> {
     drawn.map_err(|error| anyhow!("cannot draw {}: {error}", file.display()))
 }
 
-/// The ratios of a table whose rows are numbers.
+/// Row names as x, median ratios as y; rows whose name is not a number are skipped.
 fn points(table: &Table) -> Vec<(f64, f64)> {
     let rows = table.rows.iter();
     rows.filter_map(|row| Some((row.name.parse().ok()?, row.ratio?.median)))
         .collect()
 }
 
-/// A curve for each table, over a logarithmic axis.
+/// One curve per table, with a logarithmic x axis.
 fn curves(file: &Path, caption: &str, over: &str, tables: &[&Table]) -> Drawn {
     let all: Vec<_> = tables.iter().flat_map(|table| points(table)).collect();
     let right = all.iter().map(|(x, _)| *x).fold(1.0, f64::max);
@@ -52,7 +52,7 @@ fn curves(file: &Path, caption: &str, over: &str, tables: &[&Table]) -> Drawn {
     chart
         .configure_mesh()
         .x_desc(over)
-        .y_desc("times an empty program")
+        .y_desc("ratio to an empty program")
         .label_style(FONT)
         .x_label_formatter(&|x| format!("{x:.0}"))
         .light_line_style(TRANSPARENT)
@@ -76,7 +76,7 @@ fn curves(file: &Path, caption: &str, over: &str, tables: &[&Table]) -> Drawn {
     Ok(())
 }
 
-/// The ratios of a table: a bar and a number for the median, a line from the least to the most.
+/// Ratios of a table: bar and number for the median, line from minimum to maximum.
 fn bars(file: &Path, caption: &str, table: &Table) -> Drawn {
     let rows: Vec<_> = table
         .rows
@@ -93,7 +93,7 @@ fn bars(file: &Path, caption: &str, table: &Table) -> Drawn {
         .x_label_area_size(35)
         .y_label_area_size(290)
         .build_cartesian_2d(0.0..right, (0..rows.len()).into_segmented())?;
-    // The first row stands on top.
+    // The first row is at the top.
     let name = |at: &SegmentValue<usize>| match at {
         SegmentValue::CenterOf(at) | SegmentValue::Exact(at) => rows
             .iter()
@@ -107,7 +107,7 @@ fn bars(file: &Path, caption: &str, table: &Table) -> Drawn {
         .disable_y_mesh()
         .light_line_style(TRANSPARENT)
         .x_desc(format!(
-            "1 is as much as: {}; lines are from the least to the most of all rounds",
+            "ratio to: {}; lines show minimum and maximum of all rounds",
             table.yardstick.as_deref().unwrap_or_default()
         ))
         .y_labels(rows.len())

@@ -1,76 +1,76 @@
-//! What a run found: the figures, and in which tables they stand.
+//! Data model of `report.json`.
 
 use serde::{Deserialize, Serialize};
 
-/// All of it, as `report.json` has it.
+/// The whole report.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) sections: Vec<Section>,
-    /// What was to be measured and could not be: its name, and why.
+    /// Measurements that failed: name and error.
     pub(crate) missing: Vec<(String, String)>,
 }
 
-/// Where, when and of what the figures are.
+/// Machine, commit and date.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
     pub(crate) cores: usize,
     pub(crate) kernel: String,
-    /// `false` where the kernel interprets programs.
+    /// BPF JIT is on.
     pub(crate) compiled: bool,
     pub(crate) commit: String,
     pub(crate) date: String,
-    /// Fewer and shorter rounds.
+    /// Run with `--quick`.
     pub(crate) quick: bool,
 }
 
-/// Tables that belong together.
+/// Tables and plots of one part.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Section {
     pub(crate) title: String,
-    /// How it was measured, and what it shows; a paragraph each.
+    /// Method and results, one paragraph each.
     pub(crate) about: Vec<String>,
     pub(crate) tables: Vec<Table>,
     pub(crate) plots: Vec<Plot>,
 }
 
-/// An SVG file beside the report, drawn from the section's tables.
+/// An SVG file, drawn from the section's tables.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Plot {
     pub(crate) file: String,
     pub(crate) caption: String,
-    /// By their places in the section.
+    /// Indices into the section's tables.
     pub(crate) tables: Vec<usize>,
-    /// Curves over what the rows' names are numbers of; else bars of the one table.
+    /// Label of the x axis of curves, whose row names are numbers; `None` for bars of one table.
     pub(crate) over: Option<String>,
 }
 
-/// Figures of one kind.
+/// Values of one unit.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Table {
     pub(crate) name: String,
-    /// What a row is.
+    /// Heading of the first column.
     pub(crate) of: String,
     pub(crate) unit: String,
-    /// What the figures are held against, if against anything.
+    /// Heading of the baseline's column, if there is one.
     pub(crate) yardstick: Option<String>,
     pub(crate) subject: String,
     pub(crate) more_is_better: bool,
     pub(crate) rows: Vec<Row>,
 }
 
-/// One figure.
+/// One measurement.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) yardstick: Option<Spread>,
     pub(crate) subject: Spread,
-    /// The subject in yardsticks, each taken within a round.
+    /// Subject divided by baseline, within each round.
     pub(crate) ratio: Option<Spread>,
 }
 
-/// A figure of several rounds.
+/// Median, minimum and maximum over the rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -78,7 +78,7 @@ pub(crate) struct Spread {
     pub(crate) most: f64,
 }
 
-/// Both figures of one round.
+/// Baseline and subject of one round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) yardstick: f64,
@@ -86,7 +86,7 @@ pub(crate) struct Sample {
 }
 
 impl Report {
-    /// That could not be measured.
+    /// Records a measurement that failed.
     pub(crate) fn miss(&mut self, what: &str, error: &anyhow::Error) {
         let why = format!("{error:#}").replace('\n', " ");
         self.missing.push((what.to_owned(), why));
@@ -94,12 +94,12 @@ impl Report {
 }
 
 impl Table {
-    /// Nanoseconds of `tfo` beside an empty program's.
+    /// A table in nanoseconds with an empty program as baseline.
     pub(crate) fn beside_empty(name: &str, of: &str, rows: Vec<Row>) -> Self {
         Self {
             name: name.into(),
             of: of.into(),
-            unit: "nanoseconds for a packet".into(),
+            unit: "nanoseconds per packet".into(),
             yardstick: Some("empty program".into()),
             subject: "tfo".into(),
             rows,
@@ -111,7 +111,7 @@ impl Table {
 impl Spread {
     /// # Panics
     ///
-    /// Where there are no figures.
+    /// `figures` is empty.
     pub(crate) fn of(figures: impl IntoIterator<Item = f64>) -> Self {
         let mut figures: Vec<f64> = figures.into_iter().collect();
         figures.sort_by(f64::total_cmp);
@@ -125,7 +125,7 @@ impl Spread {
 }
 
 impl Row {
-    /// A figure beside its yardstick.
+    /// A row with a baseline.
     pub(crate) fn paired(name: impl Into<String>, samples: &[Sample]) -> Self {
         let spread = |figure: fn(&Sample) -> f64| Spread::of(samples.iter().map(figure));
         Self {
@@ -136,7 +136,7 @@ impl Row {
         }
     }
 
-    /// A figure that stands alone.
+    /// A row without a baseline.
     pub(crate) fn single(name: impl Into<String>, figures: impl IntoIterator<Item = f64>) -> Self {
         Self {
             name: name.into(),

@@ -1,4 +1,4 @@
-//! What it costs clients that keys change.
+//! Refused cookies and time of `tfo keys rotate` under load.
 
 use std::time::Instant;
 
@@ -50,12 +50,12 @@ pub(crate) fn section(effort: &Effort) -> Result<Section> {
         title: "Rotation of keys".into(),
         about: vec![ABOUT.into()],
         tables: vec![
-            table("Under load", "what", "number", counts.into()),
+            table("Under load", "event", "count", counts.into()),
             table("Time", "command", "milliseconds", rows),
         ],
         plots: Vec::new(),
     })
 }
 
-const ABOUT: &str = "Two clients, of IPv4 and IPv6, connect with their cookies without a pause, each at least twice between any\n\
-    two rotations. The time is that of the whole command, under that load.";
+const ABOUT: &str = "An IPv4 and an IPv6 client connect with their cookies in a loop, each at least twice between two rotations. The\n\
+    time is that of the whole command under this load.";

@@ -1,4 +1,4 @@
-//! What Fast Open saves, and that the data path takes nothing of it away.
+//! Latency that TCP Fast Open saves, with and without the data path attached.
 
 use std::{
     net::TcpStream,
@@ -17,19 +17,19 @@ use crate::{
     report::{Plot, Row, Sample, Section, Table},
 };
 
-/// How long the line holds a frame.
+/// One-way delay of the line.
 const ONE_WAY: Duration = Duration::from_millis(20);
 
-/// How often a connection is tried that is not to fail.
+/// Attempts per connection.
 const TRIES: usize = 3;
 
-/// How a client connects.
+/// Methods to compare, by row name.
 const METHODS: [(&str, Method); 2] = [
     ("no Fast Open", Method::Plain),
     ("Fast Open", Method::SendTo),
 ];
 
-/// Connections of one kind.
+/// One row: family, method, and data path attached or not.
 struct Way<'a> {
     name: String,
     family: Family,
@@ -39,7 +39,7 @@ struct Way<'a> {
     samples: Vec<Sample>,
 }
 
-/// The time from connecting to the reply, in round trips.
+/// Measures the time from connect to reply, in round trips.
 pub(crate) fn section(effort: &Effort) -> Result<Section> {
     let testbed = Testbed::idle(Pair::delayed(ONE_WAY)?)?;
     let listener = testbed.listen(Family::V6)?;
@@ -57,7 +57,7 @@ pub(crate) fn section(effort: &Effort) -> Result<Section> {
         }
     }
     for family in Family::BOTH {
-        // The client gets its cookie.
+        // The client obtains its cookie.
         testbed.request_cookie(&listener, family)?;
     }
     for round in 0..=effort.rounds {
@@ -84,28 +84,28 @@ pub(crate) fn section(effort: &Effort) -> Result<Section> {
             name: "Request and reply, in round trips".into(),
             of: "connection".into(),
             unit: "milliseconds".into(),
-            yardstick: Some("a round trip: connect(2)".into()),
-            subject: "from connecting to the reply".into(),
+            yardstick: Some("one round trip: connect(2)".into()),
+            subject: "connect to reply".into(),
             more_is_better: false,
             rows,
         }],
         plots: vec![Plot {
             file: "saving.svg".into(),
-            caption: "From connecting to the reply, in round trips (less is better)".into(),
+            caption: "Time from connect to reply, in round trips (lower is better)".into(),
             tables: vec![0],
             over: None,
         }],
     })
 }
 
-const ABOUT: &str = "A client, a server, and between them a line that holds every frame for 20 ms each way. It is a forwarder in\n\
-    user space, in a namespace of its own, so a round trip is a little longer than 40 ms; what it really is, a\n\
-    plain connect(2) right before shows, and that is the yardstick. A client without Fast Open has its reply after\n\
-    two round trips, one with a cookie after one. The client has its cookie already.";
+const ABOUT: &str = "A client, a server, and a forwarder in user space between them that delays every frame by 20 ms each way. It adds\n\
+    some latency, so a round trip takes a little longer than 40 ms: a plain connect(2) right before each measurement\n\
+    is the baseline. A reply takes two round trips without Fast Open, and one with a cookie. The client has its\n\
+    cookie already.";
 
 impl Way<'_> {
-    /// A machine that stalls for a second has SYNs sent again, without option and data: such a connection is
-    /// none of this kind, and another one is made.
+    /// If the machine stalls for a second, the kernel retransmits the SYN without option and data. Such a connection
+    /// does not count and is repeated.
     fn measure(&self, testbed: &Testbed) -> Result<Sample> {
         let mut sample = self.sample(testbed);
         for _ in 1..TRIES {
@@ -128,7 +128,7 @@ impl Way<'_> {
     }
 }
 
-/// How long a handshake takes the client, in milliseconds.
+/// Duration of the client's connect(2), in milliseconds.
 fn round_trip(testbed: &Testbed, listener: &Listener, family: Family) -> Result<f64> {
     let server = server_port(family, listener.port());
     let (stream, took) = testbed.pair.client.run(|| -> Result<_> {

@@ -1,4 +1,4 @@
-//! How large programs are, for the verifier and for the CPU.
+//! Size of the programs: verified instructions and machine code.
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
@@ -13,7 +13,7 @@ use tfo_userspace::{datapath::OBJECT, kernel::types::KernelTypes};
 
 use crate::report::{Row, Table};
 
-/// Our programs and those that they are held against.
+/// Sizes of the data path's programs and of `peers`.
 pub(crate) fn tables(peers: &[(&str, &Xdp)]) -> Result<[Table; 2]> {
     let mut programs = Vec::new();
     for (name, program) in peers {
@@ -47,7 +47,7 @@ pub(crate) fn tables(peers: &[(&str, &Xdp)]) -> Result<[Table; 2]> {
     Ok([
         table(
             "For the verifier",
-            "instructions followed at load",
+            "instructions verified at load",
             |info| info.verified_instruction_count().unwrap_or_default(),
         ),
         table(
@@ -58,7 +58,7 @@ pub(crate) fn tables(peers: &[(&str, &Xdp)]) -> Result<[Table; 2]> {
     ])
 }
 
-/// What the kernel says of a program of ours, which it forgets again.
+/// Loads a program of the data path for its [`ProgramInfo`], then unloads it.
 fn load(name: &str, offsets: &SocketOffsets) -> Result<ProgramInfo> {
     let mut loader = EbpfLoader::new();
     let mut ebpf = loader

@@ -1,8 +1,8 @@
-//! "Nothing came", without a pause: a marker is sent behind what was sent before, and its arrival shows that all of
-//! that has been through.
+//! Barrier frames: they prove that all earlier frames have been processed, so that a test can assert silence without
+//! sleeping.
 //!
-//! The kernel keeps frames in order from one CPU to an interface. Whoever sent before may have run on any CPU, so a
-//! marker goes from each.
+//! The kernel keeps the order of frames only per sending CPU. Earlier frames may come from any CPU, so each CPU sends
+//! one barrier frame.
 
 use std::{io, thread, time::Duration};
 
@@ -18,12 +18,12 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(20);
 
 impl Pair {
-    /// Returns when all that was sent before, and what answers it at once, has been through the other end: first a
-    /// marker from the client to the server, then one back.
+    /// Waits until both ends have processed all earlier frames and their immediate replies: one barrier from the client
+    /// to the server, then one back.
     ///
     /// # Errors
     ///
-    /// Where a marker does not come.
+    /// A barrier frame does not arrive within 20 seconds.
     pub fn barrier(&self) -> Result<()> {
         let client = (&self.client, CLIENT_INTERFACE, CLIENT_MAC);
         let server = (&self.server, SERVER_INTERFACE, SERVER_MAC);
@@ -52,7 +52,7 @@ fn through(from: End<'_>, to: End<'_>) -> Result<()> {
             sched_setaffinity(None, &own)?;
             source.send(&frame)
         };
-        // A thread of its own keeps the caller where it may run.
+        // In its own thread, so that the caller's affinity does not change.
         thread::scope(|scope| scope.spawn(send).join().expect("no panic"))?;
     }
     for _ in &cpus {

@@ -1,5 +1,4 @@
-//! Clients and servers that know nothing of `tfo`: Python's plainest, and curl. Each client connects three
-//! times, and says the same every time.
+//! Unmodified clients and servers: Python, curl.
 
 use std::{thread, time::Duration};
 
@@ -12,15 +11,15 @@ use crate::{
     veth::{Family, Pair},
 };
 
-/// How many connections a client makes.
+/// Connections per client.
 pub const CONNECTIONS: usize = 3;
 
-/// Where Python's server listens.
+/// Port of the Python server.
 pub const PYTHON_PORT: u16 = 12345;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Takes three connections and says what came, to the end of each.
+/// Accepts three connections and prints what each sent.
 const PYTHON_SERVER: &str = r#"
 import socket, sys
 s = socket.socket(getattr(socket, sys.argv[1]))
@@ -37,7 +36,7 @@ for _ in range(3):
     connection.close()
 "#;
 
-/// Connects three times, each time with one call.
+/// Connects three times by `sendto` with `MSG_FASTOPEN`.
 const PYTHON_CLIENT: &str = r#"
 import socket, sys
 for number in range(3):
@@ -49,11 +48,11 @@ for number in range(3):
     s.close()
 "#;
 
-/// Has Python talk to Python.
+/// Opens [`CONNECTIONS`] connections from a Python client to a Python server, both with Fast Open.
 ///
 /// # Errors
 ///
-/// Where what the server reads is not what the client said, once and whole.
+/// A program fails, or the server does not read each message exactly once.
 pub fn python(pair: &Pair, family: Family) -> Result<()> {
     let python_family = match family {
         Family::V4 => "AF_INET",
@@ -74,15 +73,15 @@ pub fn python(pair: &Pair, family: Family) -> Result<()> {
     Ok(())
 }
 
-/// Has curl ask a server with Fast Open.
+/// Sends [`CONNECTIONS`] requests by `curl --tcp-fastopen` to an HTTP server on `listener`.
 ///
 /// # Errors
 ///
-/// Where it does not get its page each time.
+/// curl does not receive the page, or the server does not read exactly one request per connection.
 ///
 /// # Panics
 ///
-/// Where the server does.
+/// The server thread panics.
 pub fn curl(pair: &Pair, listener: &Listener, family: Family) -> Result<()> {
     let url = match family {
         Family::V4 => format!("http://{}:{}/", family.server(), listener.port()),
@@ -108,7 +107,7 @@ pub fn curl(pair: &Pair, listener: &Listener, family: Family) -> Result<()> {
     })
 }
 
-/// Answers the requests of HTTP/1.1, each on its own connection.
+/// Answers one HTTP/1.1 request per connection.
 fn respond(listener: &Listener) -> Result<()> {
     const REPLY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
     for _ in 0..CONNECTIONS {
@@ -116,7 +115,7 @@ fn respond(listener: &Listener) -> Result<()> {
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {
             let more = connection.receive()?;
-            ensure!(!more.is_empty(), "the request broke off");
+            ensure!(!more.is_empty(), "the request is truncated");
             request.extend(more);
         }
         let heads = request.windows(4).filter(|end| end == b"\r\n\r\n").count();

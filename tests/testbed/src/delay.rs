@@ -1,7 +1,7 @@
-//! A wire with a length: a forwarder in user space that holds every frame for a while.
+//! A forwarder in user space that delays frames.
 //!
-//! It stands in a namespace of its own between two veth pairs. A veth frame may carry a checksum that
-//! is left to the network card; the line is the card here, and writes it.
+//! The forwarder runs in its own namespace between two veth pairs. A frame from veth may have a partial checksum
+//! (`CHECKSUM_PARTIAL`), which the forwarder completes as a NIC would.
 
 use std::{
     collections::VecDeque,
@@ -25,25 +25,25 @@ use crate::{
 
 const TO_CLIENT: &str = "to-client";
 const TO_SERVER: &str = "to-server";
-/// How often the forwarder looks whether it is to end.
+/// Interval at which the forwarder checks its stop flag.
 const TURN: Duration = Duration::from_millis(50);
 
-/// A line between two hosts. It stops on drop.
+/// A delay line between two hosts, for IPv4 and IPv6 frames. Stops on drop.
 #[derive(Debug)]
 pub struct Line {
     one_way: Duration,
     stop: Arc<AtomicBool>,
     forwarder: Option<JoinHandle<()>>,
-    /// The namespace that the line stands in.
+    /// The forwarder's namespace.
     netns: Netns,
 }
 
 impl Line {
-    /// Makes both interfaces, each in its namespace, and the line between them.
+    /// Creates one interface in each namespace, and the line between them with a delay of `one_way`.
     ///
     /// # Errors
     ///
-    /// Where the caller may not, or `ip` is not installed.
+    /// The caller lacks privileges, or `ip` is not installed.
     pub fn between(
         (client, client_interface): (&Netns, &str),
         (server, server_interface): (&Netns, &str),
@@ -61,7 +61,7 @@ impl Line {
                 format!("link add {end} type veth peer name {interface} netns {peer}"),
                 format!("link set {end} up"),
             ])?;
-            // Each takes what arrives, and not what the line itself sends there.
+            // Sockets of one protocol receive incoming frames only, so not the line's own.
             ends.push([
                 LinkSocket::open(&netns, end, Frames::Ipv4)?,
                 LinkSocket::open(&netns, end, Frames::Ipv6)?,
@@ -71,7 +71,7 @@ impl Line {
         let stopped = Arc::clone(&stop);
         let forwarder = thread::spawn(move || {
             if let Err(error) = forward(&ends, one_way, &stopped) {
-                eprintln!("the delay line broke: {error}");
+                eprintln!("the delay line stopped: {error}");
             }
         });
         Ok(Self {
@@ -82,7 +82,7 @@ impl Line {
         })
     }
 
-    /// Waits until both ends send what they are given.
+    /// Waits until both ends can send.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ impl Line {
         wait_until_up(&self.netns, TO_SERVER)
     }
 
-    /// How long it holds a frame.
+    /// Delay per frame and direction.
     pub const fn one_way(&self) -> Duration {
         self.one_way
     }
@@ -107,26 +107,26 @@ impl Drop for Line {
     }
 }
 
-/// A frame on its way.
+/// A delayed frame.
 struct Held<'a> {
     due: Instant,
     to: &'a LinkSocket,
     bytes: Vec<u8>,
 }
 
-/// Carries frames between the two `ends` until told to stop.
+/// Forwards frames between the two `ends` until `stop`.
 fn forward(ends: &[[LinkSocket; 2]], one_way: Duration, stop: &AtomicBool) -> io::Result<()> {
     let sockets: Vec<_> = ends.iter().flatten().collect();
     let mut held = VecDeque::new();
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
-        // Every frame is held equally long, so the first in is the first due.
+        // The delay is constant, so frames are due in order of arrival.
         while held
             .front()
             .is_some_and(|frame: &Held<'_>| frame.due <= now)
         {
             if let Some(Held { to, bytes, .. }) = held.pop_front() {
-                // A host that is going away takes no frames: they are lost, as on any wire.
+                // Errors are frame loss: the host's interface may be gone.
                 drop(to.send(&bytes));
             }
         }
@@ -151,7 +151,7 @@ fn forward(ends: &[[LinkSocket; 2]], one_way: Duration, stop: &AtomicBool) -> io
     Ok(())
 }
 
-/// A frame that is there already. An interface that went down has none.
+/// A queued frame, without waiting; `None` also if the interface is down.
 fn receive(socket: &LinkSocket) -> io::Result<Option<Vec<u8>>> {
     match socket.receive(Duration::ZERO) {
         Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => Ok(None),
@@ -159,7 +159,7 @@ fn receive(socket: &LinkSocket) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Writes a TCP segment's checksum, which the sender may have left to the network card.
+/// Completes a TCP checksum that the sender left to checksum offload.
 fn complete_checksum(frame: &mut [u8]) {
     if let Some((at, checksum)) = checksum(frame)
         && let Some(field) = frame.get_mut(at..at + 2)
@@ -168,7 +168,7 @@ fn complete_checksum(frame: &mut [u8]) {
     }
 }
 
-/// Where the checksum of the TCP segment in `frame` belongs, and what it is.
+/// Offset and value of the TCP checksum of `frame`.
 fn checksum(frame: &[u8]) -> Option<(usize, u16)> {
     const CHECKSUM: usize = 16;
     let packet = SlicedPacket::from_ethernet(frame).ok()?;

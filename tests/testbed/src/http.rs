@@ -1,4 +1,4 @@
-//! A client of HTTP/1, plain enough to misbehave.
+//! A minimal HTTP/1.1 client on a raw stream, so that tests can also send malformed requests.
 
 use std::{
     io::{Read, Write},
@@ -12,25 +12,25 @@ use anyhow::{Context as _, Result};
 
 use crate::{netns::Netns, poll::scaled};
 
-/// How long an answer may take.
+/// Timeout of connect, read and write.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
-/// What a server answered.
+/// An HTTP response.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The status, such as 200.
+    /// Status code.
     pub status: u16,
-    /// The header lines, in small letters.
+    /// Header lines, in lower case.
     pub headers: String,
-    /// What follows them.
+    /// Body, until the end of the connection.
     pub body: String,
 }
 
-/// A connection to a server in `netns`.
+/// Connects to a server in `netns`.
 ///
 /// # Errors
 ///
-/// Where nobody listens.
+/// As connect(2), or no connection within [`LIMIT`].
 pub fn connect(netns: &Netns, server: SocketAddr) -> Result<TcpStream> {
     let stream = netns
         .run(|| TcpStream::connect_timeout(&server, scaled(LIMIT)))
@@ -40,16 +40,16 @@ pub fn connect(netns: &Netns, server: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Asks a server in `netns`.
+/// Sends a request without body to a server in `netns`.
 ///
 /// # Errors
 ///
-/// Where it does not answer in time, or not in HTTP.
+/// No response within [`LIMIT`], or the response is not HTTP.
 pub fn request(netns: &Netns, server: SocketAddr, method: &str, path: &str) -> Result<Answer> {
     ask(connect(netns, server)?, method, path)
 }
 
-/// Asks a server at a unix socket.
+/// Sends a GET request to a server at a Unix socket.
 ///
 /// # Errors
 ///
@@ -66,19 +66,19 @@ fn ask(mut stream: impl Read + Write, method: &str, path: &str) -> Result<Answer
     read_answer(stream)
 }
 
-/// Reads an answer, up to the end of the connection.
+/// Reads a response until the end of the connection. Chunked bodies are not decoded.
 ///
 /// # Errors
 ///
-/// Where it does not end in time, or is not HTTP.
+/// The connection stays open beyond its timeout, or the response is not HTTP.
 pub fn read_answer(mut stream: impl Read) -> Result<Answer> {
     let mut text = String::new();
     stream
         .read_to_string(&mut text)
-        .with_context(|| format!("the answer breaks off: {text:?}"))?;
+        .with_context(|| format!("the response is truncated: {text:?}"))?;
     let (head, body) = text
         .split_once("\r\n\r\n")
-        .with_context(|| format!("no HTTP: {text:?}"))?;
+        .with_context(|| format!("not an HTTP response: {text:?}"))?;
     let (status, headers) = head.split_once("\r\n").unwrap_or((head, ""));
     let status = status.split(' ').nth(1).context("no status")?;
     Ok(Answer {

@@ -1,7 +1,6 @@
-//! What the running kernel is, and its own count of TCP Fast Open: the `TcpExt` rows of `/proc/net/netstat`.
+//! Version of the running kernel, and its TCP Fast Open counters: the `TcpExt` rows of `/proc/net/netstat`.
 //!
-//! It is read here once more, apart from the reader in `tfo`, so that the two can be held against
-//! each other.
+//! This parser shares no code with that of `tfo`, so that tests can compare the two.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -10,25 +9,25 @@ use aya::util::KernelVersion;
 
 use crate::netns::Netns;
 
-/// `/proc/net` is the thread group leader's; this is the reading thread's.
+/// Shows the calling thread's namespace; `/proc/net` shows the thread group leader's.
 const NETSTAT: &str = "/proc/thread-self/net/netstat";
 
-/// Whether the running kernel is older than that release of Linux.
+/// `true` if the running kernel is older than Linux `major`.`minor`.
 ///
 /// # Errors
 ///
-/// Where it does not tell its version.
+/// The kernel's version cannot be read.
 pub fn is_before(major: u8, minor: u8) -> Result<bool> {
     Ok(KernelVersion::current()? < KernelVersion::new(major, minor, 0))
 }
 
-/// Says what a feature comes to on the running kernel. `cargo xtask vm` makes its table of such lines.
+/// Prints the form of a feature on the running kernel. `cargo xtask vm` collects these lines in a table.
 pub fn feature(name: &str, what: &str) {
     println!("tfo: feature: {name}: {what}");
 }
 
-/// Reports a feature that Linux has since the release `since`: `present` says whether it was found on the running
-/// kernel, `forms` what it comes to with and without it.
+/// Prints a feature that Linux has had since `since` (major, minor). `present` is the result of probing the running
+/// kernel; `with` or `without` is printed accordingly.
 ///
 /// # Errors
 ///
@@ -53,16 +52,16 @@ pub fn feature_since(
     Ok(())
 }
 
-/// The values of the `TcpExt` rows, by name.
+/// Values of the `TcpExt` rows by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TcpExt(BTreeMap<String, u64>);
 
 impl TcpExt {
-    /// What the namespace's kernel has counted so far.
+    /// Reads the counters of a namespace.
     ///
     /// # Errors
     ///
-    /// Where the file cannot be read or is not as expected.
+    /// `/proc/thread-self/net/netstat` cannot be read or parsed.
     pub fn read(netns: &Netns) -> Result<Self> {
         Self::parse(&netns.read(Path::new(NETSTAT))?)
     }
@@ -86,12 +85,12 @@ impl TcpExt {
             .with_context(|| format!("cannot read the TcpExt rows of {NETSTAT}"))
     }
 
-    /// One value; 0 where this kernel has no such row.
+    /// One value; 0 if this kernel has no such counter.
     pub fn get(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or(0)
     }
 
-    /// How much every value grew since `before`.
+    /// Increase of every value since `before`, modulo 2^64.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         let growth =
@@ -99,7 +98,7 @@ impl TcpExt {
         Self(self.0.iter().map(growth).collect())
     }
 
-    /// The names and values that are not 0.
+    /// Names and values of all counters other than 0.
     pub fn nonzero(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0
             .iter()

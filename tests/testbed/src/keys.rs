@@ -1,4 +1,4 @@
-//! Cookie keys in tests: files that hold them, and the cookies that they make.
+//! Cookie keys: the sysctl, key files, and cookies computed from keys.
 
 use std::{
     env, fs,
@@ -21,22 +21,20 @@ use crate::{
     veth::{Family, Pair},
 };
 
-/// Where the kernel shows its keys.
+/// The sysctl with the kernel's keys.
 pub const SYSCTL: &str = "net.ipv4.tcp_fastopen_key";
 
-/// A key that no kernel makes by itself.
+/// A fixed key.
 pub const COUNTING: &str = "00112233-44556677-8899aabb-ccddeeff";
 
-/// Another one.
+/// A second fixed key.
 pub const OTHER: &str = "a1b2c3d4-00000000-00000001-deadbeef";
 
-/// The keys in a kernel's text, primary first.
-///
-/// This reads by itself what `tfo` reads, too, so that a mistake there shows.
+/// Parses the format of [`SYSCTL`]: one or two keys, primary first. Shares no code with the parser of `tfo`.
 ///
 /// # Errors
 ///
-/// Where it is not the kernel's text.
+/// A key is not four groups of hexadecimal digits.
 pub fn parse(text: &str) -> Result<Vec<Key>> {
     text.trim()
         .split(',')
@@ -53,20 +51,20 @@ pub fn parse(text: &str) -> Result<Vec<Key>> {
         .collect()
 }
 
-/// The keys that a namespace's kernel holds now, primary first.
+/// Reads the keys of a namespace, primary first.
 ///
 /// # Errors
 ///
-/// Where they cannot be read.
+/// [`SYSCTL`] cannot be read or parsed.
 pub fn of_kernel(netns: &Netns) -> Result<Vec<Key>> {
     parse(&netns.sysctl(SYSCTL)?)
 }
 
-/// The cookie that a server with `key` hands to `client`.
+/// The cookie that a server with `key` issues to `client`.
 ///
 /// # Panics
 ///
-/// Where the addresses are of two families.
+/// The addresses differ in family.
 pub fn cookie(key: &Key, client: IpAddr, server: IpAddr) -> [u8; Cookie::LEN] {
     let addresses = match (client, server) {
         (IpAddr::V4(client), IpAddr::V4(server)) => Addresses::v4(client.octets(), server.octets()),
@@ -76,33 +74,33 @@ pub fn cookie(key: &Key, client: IpAddr, server: IpAddr) -> [u8; Cookie::LEN] {
     key.cookie(&addresses).to_bytes()
 }
 
-/// Makes sure that the client's kernel has the cookie of `key` for the server.
+/// Checks that the client's kernel caches the cookie of `key` for the server.
 ///
 /// # Errors
 ///
-/// Where it has another one or none.
+/// The client caches another cookie or none.
 pub fn ensure_cached(pair: &Pair, family: Family, key: &Key) -> Result<()> {
     let cached = pair.cached_cookie(family)?;
     let expected = cookie(key, family.client(), family.server());
     ensure!(
         cached == Some(expected),
-        "the client holds {cached:02x?}, the server's key makes {expected:02x?}"
+        "the client caches {cached:02x?}; the cookie of the server's key is {expected:02x?}"
     );
     Ok(())
 }
 
-/// A file that holds keys, readable by its owner alone. Removed on drop.
+/// A key file with mode 0600. Removed on drop.
 #[derive(Debug)]
 pub struct KeyFile {
     path: PathBuf,
 }
 
 impl KeyFile {
-    /// A file with this text.
+    /// Writes `text` to a new temporary file.
     ///
     /// # Errors
     ///
-    /// Where it cannot be written.
+    /// The file cannot be created or written.
     pub fn new(text: &str) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -119,23 +117,23 @@ impl KeyFile {
         Ok(this)
     }
 
-    /// Puts another file with this text in its place, by rename.
+    /// Replaces the file atomically, by rename(2).
     ///
     /// # Errors
     ///
-    /// Where it cannot be written.
+    /// The new file cannot be created, written or renamed.
     pub fn replace(&self, text: &str) -> Result<()> {
         let next = Self::new(text)?;
         fs::rename(&next.path, &self.path).context("cannot rename")
     }
 
-    /// Its path, as an argument.
+    /// The path as an argument.
     ///
     /// # Panics
     ///
-    /// Where the directory for temporary files has a name that is no text.
+    /// The path is not UTF-8.
     pub fn path(&self) -> &str {
-        self.path.to_str().expect("a path that is text")
+        self.path.to_str().expect("the path is UTF-8")
     }
 }
 

@@ -1,5 +1,5 @@
-//! What the suites, the demo and the benchmark stand on: network namespaces joined by veth, real
-//! Fast Open sockets, crafted SYNs, random SYNs, the kernel's own counters, and the `tfo` command.
+//! Testbed of the suites, the demo and the benchmark: network namespaces joined by veth, kernel sockets with TCP Fast
+//! Open, crafted and random SYNs, the kernel's counters, and the `tfo` command.
 
 mod barrier;
 pub mod clients;

@@ -1,4 +1,4 @@
-//! Whole Ethernet frames, in and out of one interface: packet(7).
+//! Packet sockets: Ethernet frames of one interface. See packet(7).
 
 use std::{
     io,
@@ -24,41 +24,41 @@ use crate::{
     sockopt,
 };
 
-/// Most bytes of a frame, that of a segment not yet cut to the wire's size included.
+/// Maximum of bytes in a frame; a GSO frame may exceed the MTU.
 const FRAME_MAX: usize = 1 << 16;
 
-/// Which frames a [`LinkSocket`] gives.
+/// Frames that a [`LinkSocket`] receives: its `sll_protocol`, in host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Frames {
-    /// None: it only sends.
+    /// None: the socket only sends.
     None = 0,
-    /// Those that arrive with an IPv4 packet.
+    /// Incoming frames with an IPv4 packet.
     Ipv4 = libc::ETH_P_IP as u16,
-    /// Those that arrive with an IPv6 packet.
+    /// Incoming frames with an IPv6 packet.
     Ipv6 = libc::ETH_P_IPV6 as u16,
-    /// Those that arrive with the marker of a barrier: an `EtherType` for local experiments (IEEE 802).
+    /// Incoming barrier frames: `EtherType` 0x88b5, for local experiments (IEEE 802).
     Marker = 0x88b5,
-    /// All that arrive and all that leave.
+    /// All incoming and outgoing frames.
     All = libc::ETH_P_ALL as u16,
 }
 
-/// A socket for one interface's frames.
+/// A packet socket bound to one interface.
 #[derive(Debug)]
 pub struct LinkSocket {
     fd: OwnedFd,
 }
 
 impl LinkSocket {
-    /// Opens the frames of `interface`, from now on.
+    /// Opens a socket in `netns` and binds it to `interface`. Earlier frames are not received.
     ///
     /// # Errors
     ///
-    /// Where the caller may not, or there is no such interface.
+    /// The caller lacks `CAP_NET_RAW`, or the interface does not exist.
     pub fn open(netns: &Netns, interface: &str, frames: Frames) -> Result<Self> {
         netns
             .run(|| {
-                // Without a protocol it takes nothing until it is bound.
+                // With protocol 0, the socket receives nothing before bind(2).
                 let flags = SocketFlags::CLOEXEC;
                 let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
                 let address = LinkAddress {
@@ -68,10 +68,10 @@ impl LinkSocket {
                 bind(&fd, &address)?;
                 Ok::<_, io::Error>(Self { fd })
             })
-            .with_context(|| format!("cannot open the frames of {interface}"))
+            .with_context(|| format!("cannot open a packet socket on {interface}"))
     }
 
-    /// Sends one frame, which starts with its Ethernet header.
+    /// Sends one frame, from its Ethernet header on.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl LinkSocket {
         Ok(())
     }
 
-    /// Has it only send frames of which the TCP checksum is left to the network card, by [`Self::send_partial`].
+    /// Sets `PACKET_VNET_HDR`. From then on, only [`Self::send_partial`] may be used to send.
     ///
     /// # Errors
     ///
@@ -90,7 +90,8 @@ impl LinkSocket {
         sockopt::set_vnet_header(&self.fd)
     }
 
-    /// Sends a frame with the TCP header at `tcp`, whose checksum is the sum of the pseudo-header alone.
+    /// Sends a frame with a partial TCP checksum (`CHECKSUM_PARTIAL`): the field holds the sum of the pseudo-header.
+    /// `tcp` is the offset of the TCP header.
     ///
     /// # Errors
     ///
@@ -98,12 +99,12 @@ impl LinkSocket {
     pub fn send_partial(&self, frame: &[u8], tcp: u16) -> io::Result<()> {
         const NEEDS_CHECKSUM: u16 = 1;
         const CHECKSUM: u16 = 16;
-        // `virtio_net_hdr`: flags and kind of segmentation in a byte each, then words of the host's order.
+        // `struct virtio_net_hdr`: flags and GSO type in a byte each, then words in host byte order.
         let header = [NEEDS_CHECKSUM.to_le(), 0, 0, tcp, CHECKSUM].map(u16::to_ne_bytes);
         self.send(&[&header.concat(), frame].concat())
     }
 
-    /// The next frame, or `None` where none comes within `limit`.
+    /// The next frame; `None` if none arrives within `limit`.
     ///
     /// # Errors
     ///
@@ -112,7 +113,7 @@ impl LinkSocket {
         self.receive_before(Deadline::after(limit))
     }
 
-    /// As [`Self::receive`], by a moment.
+    /// As [`Self::receive`], with a deadline.
     pub(crate) fn receive_before(&self, deadline: Deadline) -> io::Result<Option<Vec<u8>>> {
         if !wait(&[self], deadline)? {
             return Ok(None);
@@ -124,19 +125,19 @@ impl LinkSocket {
     }
 }
 
-/// Waits until one of `sockets` has a frame; `false` where none has by then.
+/// Waits until one of `sockets` has a frame; `false` if none has by the deadline.
 pub(crate) fn wait(sockets: &[&LinkSocket], deadline: Deadline) -> io::Result<bool> {
     let sockets: Vec<_> = sockets.iter().map(|socket| socket.fd.as_fd()).collect();
     any_ready(&sockets, PollFlags::IN, deadline)
 }
 
-/// The part of a `sockaddr_ll` that bind(2) looks at.
+/// The fields of `struct sockaddr_ll` that bind(2) reads.
 struct LinkAddress {
     protocol: u16,
     index: u32,
 }
 
-// SAFETY: `f` gets a pointer to a whole `sockaddr_ll` on the stack, with its size.
+// SAFETY: `f` receives a pointer to a complete `sockaddr_ll` on the stack, and its size.
 unsafe impl SocketAddrArg for LinkAddress {
     unsafe fn with_sockaddr<R>(
         &self,

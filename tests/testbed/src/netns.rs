@@ -1,8 +1,8 @@
-//! Network namespaces that live as long as their value.
+//! Network namespaces, removed on drop.
 //!
-//! Each has a name under `/run/netns`, so that `ip -n` and `tfo --netns` find it. A namespace is a
-//! thread's, not the process's: work is done inside by a thread that enters first. What a socket or a
-//! file of `/proc/sys/net` belongs to is settled when it is opened, so both may leave the thread.
+//! Each is named under `/run/netns`, for `ip -n` and `tfo --netns`. setns(2) affects one thread, so a new thread enters
+//! the namespace for each piece of work. Sockets and files of `/proc/sys/net` keep the namespace in which they were
+//! opened, so they may leave that thread.
 
 use std::{
     fs::{self, File},
@@ -24,18 +24,18 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{poll::wait_for, process};
 
-/// Begins the name of every namespace that is made here; the process's id follows.
+/// Prefix of all namespace names; the process id follows.
 const PREFIX: &str = "tfo-t";
 const DIRECTORY: &str = "/run/netns";
-/// How long a program that sets something up may take.
+/// Timeout of configuration commands.
 const LIMIT: Duration = Duration::from_secs(20);
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 static SWEPT: Once = Once::new();
-/// Names of the namespaces of this process that are still there.
+/// Existing namespaces of this process.
 static LIVE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// A network namespace, removed on drop.
+/// A named network namespace, removed on drop.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
@@ -43,11 +43,12 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Makes a namespace with a name of its own, which ends in `label`; its loopback is up.
+    /// Creates a namespace with a unique name that ends in `label`, and sets its loopback interface up. The first call
+    /// also removes namespaces of dead processes.
     ///
     /// # Errors
     ///
-    /// Where the caller may not, or `ip` is not installed.
+    /// The caller lacks privileges, or `ip` is not installed.
     pub fn new(label: &str) -> Result<Self> {
         SWEPT.call_once(remove_abandoned);
         let pid = std::process::id();
@@ -64,21 +65,21 @@ impl Netns {
         Ok(netns)
     }
 
-    /// The name that `ip -n` and `tfo --netns` take.
+    /// Name for `ip -n` and `tfo --netns`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where the namespace's file is.
+    /// `/run/netns/NAME`.
     pub fn path(&self) -> PathBuf {
         Path::new(DIRECTORY).join(&self.name)
     }
 
-    /// Does `work` in a thread inside the namespace, and waits for it. It panics as `work` does.
+    /// Runs `work` in a new thread inside the namespace, and waits for it.
     ///
     /// # Panics
     ///
-    /// Also where the thread cannot enter.
+    /// `work` panics, or setns(2) fails.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
@@ -93,7 +94,7 @@ impl Netns {
         })
     }
 
-    /// A command that will run inside the namespace, with the file systems of the outside.
+    /// A command inside the network namespace; the mount namespace stays the caller's.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command
@@ -103,20 +104,20 @@ impl Netns {
         command
     }
 
-    /// Runs a program inside, which must do, and gives what it wrote.
+    /// Runs a program inside the namespace. Returns its standard output.
     ///
     /// # Errors
     ///
-    /// Where it fails, or does not end in time.
+    /// The program fails, or does not exit within 20 seconds.
     pub fn done(&self, program: &str, arguments: &[&str]) -> Result<String> {
         process::succeed(self.command(program).args(arguments), LIMIT)
     }
 
-    /// Carries out commands of `ip` inside the namespace, all by one call.
+    /// Runs `ip -batch` inside the namespace with one command per item.
     ///
     /// # Errors
     ///
-    /// Where one fails: those before it stand.
+    /// A command fails; earlier ones stay in effect.
     pub fn configure(&self, commands: &[impl AsRef<str>]) -> Result<()> {
         let mut ip = Command::new("ip");
         ip.args(["-n", &self.name, "-batch", "-"]).process_group(0);
@@ -137,39 +138,39 @@ impl Netns {
         Ok(())
     }
 
-    /// Asks `ip` inside the namespace.
+    /// Runs `ip` inside the namespace. Returns its standard output.
     ///
     /// # Errors
     ///
-    /// Where it fails.
+    /// `ip` fails.
     pub fn ip(&self, arguments: &[&str]) -> Result<String> {
         ip(&[&["-n", &self.name], arguments].concat())
     }
 
-    /// The value of a sysctl, such as `net.ipv4.tcp_fastopen`.
+    /// Reads a sysctl, such as `net.ipv4.tcp_fastopen`.
     ///
     /// # Errors
     ///
-    /// Where it cannot be read.
+    /// The sysctl cannot be read.
     pub fn sysctl(&self, key: &str) -> Result<String> {
         self.read(&sysctl_path(key))
     }
 
-    /// Sets a sysctl.
+    /// Writes a sysctl.
     ///
     /// # Errors
     ///
-    /// Where it cannot be written. The value, which may be a key, stays out of the error.
+    /// The sysctl cannot be written. The error does not contain the value, which may be a key.
     pub fn set_sysctl(&self, key: &str, value: &str) -> Result<()> {
         self.run(|| fs::write(sysctl_path(key), value))
             .with_context(|| format!("cannot write {key} in {}", self.name))
     }
 
-    /// The text of a file that shows the namespace of who opens it, without the last line's end.
+    /// Reads a file whose content depends on the reader's namespace; trailing whitespace is removed.
     ///
     /// # Errors
     ///
-    /// Where it cannot be read.
+    /// The file cannot be read.
     pub fn read(&self, path: &Path) -> Result<String> {
         self.run(|| fs::read_to_string(path))
             .map(|text| text.trim_end().to_owned())
@@ -177,13 +178,13 @@ impl Netns {
     }
 }
 
-/// Waits until a program in `netns` listens on a TCP port.
+/// Waits until a socket in `netns` listens on a TCP port.
 ///
 /// # Errors
 ///
-/// Where none does in time.
+/// No listener within 20 seconds.
 pub fn wait_for_listener(netns: &Netns, port: u16) -> Result<()> {
-    // Local address, any remote one, and the state LISTEN.
+    // Local port; remote port 0 and state 0A (TCP_LISTEN).
     let port = format!(":{port:04X} ");
     let what = format!("a listener on {port}in {}", netns.name());
     wait_for(&what, LIMIT, || {
@@ -197,15 +198,15 @@ pub fn wait_for_listener(netns: &Netns, port: u16) -> Result<()> {
     })
 }
 
-/// Waits until an interface of `netns` sends what it is given.
+/// Waits until an interface of `netns` can send.
 ///
-/// The kernel gives it a queue some time after it has come up, and drops frames until then.
+/// The kernel attaches a qdisc some time after the interface is set up, and drops frames until then.
 ///
 /// # Errors
 ///
-/// Where it does not in time.
+/// The interface is not up, or has no qdisc, within 20 seconds.
 pub fn wait_until_up(netns: &Netns, interface: &str) -> Result<()> {
-    let what = format!("{interface} of {} comes up", netns.name());
+    let what = format!("{interface} in {} is up", netns.name());
     wait_for(&what, LIMIT, || {
         let text = netns.ip(&["-json", "link", "show", interface])?;
         let links: serde_json::Value = serde_json::from_str(&text)?;
@@ -220,7 +221,7 @@ impl Drop for Netns {
     }
 }
 
-/// Removes every namespace of this process: for who ends it without unwinding.
+/// Removes every namespace of this process; for an exit without unwinding.
 pub fn remove_all() {
     for name in live(|names| names.clone()) {
         remove(&name);
@@ -230,7 +231,7 @@ pub fn remove_all() {
 fn remove(name: &str) {
     live(|names| names.retain(|live| live != name));
     if let Err(error) = ip(&["netns", "del", name]) {
-        eprintln!("namespace {name} stays: {error:#}");
+        eprintln!("cannot remove namespace {name}: {error:#}");
     }
 }
 
@@ -238,7 +239,7 @@ fn live<T>(work: impl FnOnce(&mut Vec<String>) -> T) -> T {
     work(&mut LIVE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Removes what a killed process left.
+/// Removes namespaces of processes that no longer exist.
 fn remove_abandoned() {
     let Ok(entries) = fs::read_dir(DIRECTORY) else {
         return;

@@ -1,5 +1,5 @@
-//! TCP segments as raw frames, and Fast Open's options and cookies: written with etherparse and
-//! siphasher, so that they share no line with what they test.
+//! TCP segments as Ethernet frames, Fast Open options and cookies. Built with etherparse and siphasher, so that they
+//! share no code with the data path.
 
 use std::{
     hash::Hasher as _,
@@ -18,9 +18,9 @@ use crate::{
     veth::{NOBODYS_MAC, SERVER_MAC},
 };
 
-/// TCP's flags.
+/// TCP flags (RFC 9293, section 3.1).
 pub mod flag {
-    #![expect(missing_docs, reason = "RFC 9293 says what they mean")]
+    #![expect(missing_docs, reason = "RFC 9293 defines them")]
     pub const FIN: u8 = 0x01;
     pub const SYN: u8 = 0x02;
     pub const RST: u8 = 0x04;
@@ -31,16 +31,16 @@ pub mod flag {
     pub const CWR: u8 = 0x80;
 }
 
-/// The shortest Ethernet frame, without its check sequence. Shorter packets are padded to it.
+/// Minimum length of an Ethernet frame, without FCS.
 const MIN_FRAME_LEN: usize = 60;
 
 const HOP_LIMIT: u8 = 64;
 const SEQUENCE: u32 = 0x1234_5678;
 const WINDOW: u16 = 64_240;
-/// What padding is made of: a SYN's reader that takes it for data or options trips over it.
+/// Padding byte: not 0, so that a parser that reads padding as options or data produces a wrong result.
 const PADDING: u8 = 0x22;
 
-/// A TCP segment, from the parts that matter to Fast Open.
+/// Builder of a TCP segment and its frame.
 #[derive(Clone, Debug)]
 pub struct Segment {
     source: SocketAddr,
@@ -61,7 +61,7 @@ impl Segment {
     ///
     /// # Panics
     ///
-    /// Where the addresses are of two families.
+    /// The addresses differ in family.
     pub fn new(source: SocketAddr, destination: SocketAddr, flags: u8) -> Self {
         assert_eq!(source.is_ipv4(), destination.is_ipv4(), "one family");
         Self {
@@ -84,7 +84,7 @@ impl Segment {
         Self::new(source, destination, flag::SYN)
     }
 
-    /// With this sequence number, and this acknowledgement number.
+    /// Sets the sequence and acknowledgement numbers.
     #[must_use]
     pub const fn numbers(mut self, sequence: u32, acknowledges: u32) -> Self {
         self.sequence = sequence;
@@ -92,55 +92,54 @@ impl Segment {
         self
     }
 
-    /// With these bytes as TCP options, filled up with zeros to a multiple of four.
+    /// Sets the TCP options: at most 40 bytes, padded with zeros to a multiple of 4.
     #[must_use]
     pub fn options(mut self, options: &[u8]) -> Self {
         self.options = Bytes::copy_from_slice(options);
         self
     }
 
-    /// With data.
+    /// Sets the data.
     #[must_use]
     pub fn data(mut self, data: &[u8]) -> Self {
         self.data = Bytes::copy_from_slice(data);
         self
     }
 
-    /// In a frame with a VLAN tag of this `EtherType` behind those that it has. All are of VLAN 0, which
-    /// is none: the tag tells only the priority.
+    /// Adds an inner VLAN tag with this `EtherType`, such as 0x8100. The VLAN id is 0 (priority tag), so the kernel
+    /// accepts the frame without a VLAN interface.
     #[must_use]
     pub fn vlan(mut self, tag: EtherType) -> Self {
         self.tags.push(tag);
         self
     }
 
-    /// With no-operations as options of IP: in IPv4's header, or in a hop-by-hop header of IPv6.
+    /// Adds 8 bytes of padding: NOP options in IPv4, a hop-by-hop header in IPv6.
     #[must_use]
     pub fn ip_options(mut self) -> Self {
         if self.source.is_ipv4() {
             self.ip_options = Bytes::from_static(&[1; 8]);
             return self;
         }
-        // PadN over the 6 bytes behind next header and length.
+        // PadN, 6 bytes after next header and length.
         self.extension(0, &[1, 4, 0, 0, 0, 0])
     }
 
-    /// With an extension header of IPv6 behind those that it has: its kind, and what stands behind next
-    /// header and length.
+    /// Adds an inner IPv6 extension header: protocol number, and content after next header and length.
     #[must_use]
     pub fn extension(mut self, kind: u8, value: &[u8]) -> Self {
         self.extensions.push((kind, Bytes::copy_from_slice(value)));
         self
     }
 
-    /// As the IPv4 fragment at `offset` (in 8 bytes), whether or not `more` follow.
+    /// Makes it an IPv4 fragment: `offset` in units of 8 bytes, and the more-fragments flag.
     #[must_use]
     pub fn fragment(mut self, offset: u16, more: bool) -> Self {
         self.fragment = Some((offset, more));
         self
     }
 
-    /// The frame that takes it to the server of a [`Pair`](crate::veth::Pair), as long as the packet needs.
+    /// The frame, addressed to the server of a [`Pair`](crate::veth::Pair), without padding.
     pub fn frame(&self) -> Bytes {
         let packet = self.packet();
         let ether_type = if self.source.is_ipv4() {
@@ -168,7 +167,7 @@ impl Segment {
         frame.freeze()
     }
 
-    /// The frame, padded to Ethernet's shortest.
+    /// The frame, padded to 60 bytes.
     pub fn padded_frame(&self) -> Bytes {
         let mut frame = BytesMut::from(self.frame());
         if frame.len() < MIN_FRAME_LEN {
@@ -177,7 +176,7 @@ impl Segment {
         frame.freeze()
     }
 
-    /// The packet from its IP header on.
+    /// The packet, from its IP header on.
     pub fn packet(&self) -> Bytes {
         match (self.source.ip(), self.destination.ip()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -186,7 +185,7 @@ impl Segment {
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 self.ipv6(source.octets(), destination.octets())
             }
-            _ => unreachable!("`new` takes one family"),
+            _ => unreachable!("`new` rejects different families"),
         }
     }
 
@@ -213,7 +212,7 @@ impl Segment {
         let kinds = [&kinds[..], &[IpNumber::TCP.0]].concat();
         let mut extensions = BytesMut::new();
         for ((kind, value), next) in self.extensions.iter().zip(&kinds[1..]) {
-            // A fragment header has no length.
+            // A fragment header has a reserved byte instead of a length.
             let units = if *kind == 44 { 0 } else { value.len() / 8 };
             extensions.put_slice(&[*next, units as u8]);
             extensions.put_slice(value);
@@ -231,7 +230,7 @@ impl Segment {
         [&header.to_bytes()[..], &extensions, &tcp].concat().into()
     }
 
-    /// The segment, with the checksum that `sum` gives.
+    /// The TCP segment, with a checksum from `sum`.
     fn tcp<E: std::fmt::Debug>(&self, sum: impl Fn(&TcpHeader, &[u8]) -> Result<u16, E>) -> Bytes {
         let (source, destination) = (self.source.port(), self.destination.port());
         let has = |flag| self.flags & flag != 0;
@@ -255,20 +254,20 @@ impl Segment {
     }
 }
 
-/// Fast Open's option, kind 34, with this cookie; an empty one is a request.
+/// A Fast Open option, kind 34 (RFC 7413); an empty cookie is a cookie request.
 ///
 /// # Panics
 ///
-/// Where the cookie is longer than an option can say.
+/// The option is longer than 255 bytes.
 pub fn fast_open(cookie: &[u8]) -> Bytes {
     option(34, cookie)
 }
 
-/// The experimental form of the option, kind 254.
+/// The experimental Fast Open option: kind 254, magic number 0xf989 (RFC 6994).
 ///
 /// # Panics
 ///
-/// Where the cookie is longer than an option can say.
+/// The option is longer than 255 bytes.
 pub fn experimental(cookie: &[u8]) -> Bytes {
     option(254, &[&[0xf9, 0x89], cookie].concat())
 }
@@ -278,8 +277,8 @@ fn option(kind: u8, value: &[u8]) -> Bytes {
     [&[kind, size], value].concat().into()
 }
 
-/// The options of a Linux client's SYN, in its order: segment size, selective acknowledgements,
-/// timestamps, window scale, and behind them `fast_open` with no-operations up to a whole word.
+/// TCP options of a Linux client's SYN: MSS, SACK permitted, timestamps, window scale, then `fast_open`, padded with
+/// NOPs to a multiple of 4.
 pub fn linux_options(fast_open: &[u8]) -> Bytes {
     let mut options = BytesMut::from(
         b"\x02\x04\x05\xb4\x04\x02\x08\x0a\x5c\x3f\x10\x9a\0\0\0\0\x01\x03\x03\x07".as_slice(),
@@ -289,8 +288,8 @@ pub fn linux_options(fast_open: &[u8]) -> Bytes {
     options.freeze()
 }
 
-/// The cookie that a server with `key` gives to the client of a segment from `source` to
-/// `destination`.
+/// The cookie of `key` for a segment from `source` to `destination`: SipHash-2-4 over both addresses
+/// (`__tcp_fastopen_cookie_gen_cipher`).
 pub fn cookie(key: &[u8; 16], source: IpAddr, destination: IpAddr) -> [u8; 8] {
     let mut hasher = SipHasher24::new_with_key(key);
     for address in [source, destination] {
@@ -302,7 +301,7 @@ pub fn cookie(key: &[u8; 16], source: IpAddr, destination: IpAddr) -> [u8; 8] {
     hasher.finish().to_le_bytes()
 }
 
-/// The options of a row with these cookies in the place of their stand-ins.
+/// The options of a row, with these cookies in place of [`PRIMARY`] and [`BACKUP`].
 pub fn row_options(row: &Row, primary: &[u8; 8], backup: &[u8; 8]) -> Bytes {
     let byte = |own: &u8| {
         let cookie_byte = |stand_in: [u8; 8], cookie: &[u8; 8]| {
@@ -321,7 +320,7 @@ mod tests {
 
     use super::*;
 
-    /// What Linux 6.18 issued under `a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4`.
+    /// Cookies that Linux 6.18 issued with the key `a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4`.
     #[test]
     fn cookies_are_linuxs() {
         let key = [0xa1a1_a1a1, 0xb2b2_b2b2, 0xc3c3_c3c3, 0xd4d4_d4d4].map(u32::to_le_bytes);

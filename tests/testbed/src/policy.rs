@@ -1,4 +1,4 @@
-//! Policies in force at a testbed's server, and what they counted.
+//! Policies and drift of a testbed's server, through the library instead of the `tfo` command.
 
 use anyhow::Result;
 use tfo_common::policy::{Action, Class};
@@ -10,30 +10,30 @@ use tfo_userspace::{
 use crate::{netns::Netns, testbed::Testbed};
 
 impl Testbed {
-    /// Puts a policy in force at the server; `None` for none.
+    /// Sets the server's policy; `None` removes it.
     ///
     /// # Errors
     ///
-    /// Where the kernel refuses it.
+    /// The kernel refuses it.
     pub fn set_policy(&self, policy: Option<Policy>) -> Result<()> {
         put_in_force(&self.pair.server, policy)
     }
 
-    /// What the data path and the server's kernel have counted, without starting `tfo`.
+    /// Counters of the data path and of the server's kernel.
     ///
     /// # Errors
     ///
-    /// Where it cannot be read.
+    /// The pinned maps or the kernel's counters cannot be read.
     pub fn drift(&self) -> Result<Drift> {
         Ok(self.pair.server.run(|| Namespace::current()?.drift())?)
     }
 }
 
-/// Puts a policy in force in a namespace; `None` for none.
+/// Sets the policy of a namespace; `None` removes it.
 ///
 /// # Errors
 ///
-/// Where the kernel refuses it.
+/// The kernel refuses it.
 pub fn put_in_force(netns: &Netns, policy: Option<Policy>) -> Result<()> {
     netns.run(move || {
         let namespace = Namespace::current()?;
@@ -42,7 +42,7 @@ pub fn put_in_force(netns: &Netns, policy: Option<Policy>) -> Result<()> {
     })
 }
 
-/// The same at every port.
+/// A policy with one rule for every port.
 pub fn everywhere(default: PortPolicy) -> Policy {
     Policy {
         default,
@@ -50,7 +50,7 @@ pub fn everywhere(default: PortPolicy) -> Policy {
     }
 }
 
-/// `action` for SYNs of `class`; all others pass.
+/// A rule with `action` for SYNs of `class`; other classes pass.
 pub fn rule(class: Class, action: Action) -> PortPolicy {
     let mut rule = PortPolicy::default();
     rule.actions[class as usize] = action;

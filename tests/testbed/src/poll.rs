@@ -1,4 +1,4 @@
-//! Waiting, and for how long. Every limit of the testbed is multiplied by `TFO_PATIENCE` here and nowhere else.
+//! Polling with deadlines. All time limits of the testbed are multiplied by `TFO_PATIENCE`, here and nowhere else.
 
 use std::{
     env, io,
@@ -14,28 +14,28 @@ use rustix::{
     io::Errno,
 };
 
-/// By what all limits are multiplied: `TFO_PATIENCE`, for a machine that is emulated and slow.
+/// Factor of all time limits, from `TFO_PATIENCE`; for slow, emulated machines.
 static PATIENCE: LazyLock<u32> = LazyLock::new(|| {
     let set = env::var("TFO_PATIENCE").ok();
     set.and_then(|number| number.parse().ok()).unwrap_or(1)
 });
 
-/// A moment after which waiting is over.
+/// End of a wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Instant);
 
 impl Deadline {
-    /// The moment that is `limit` away, on a machine that is idle and fast.
+    /// `limit` from now, multiplied by `TFO_PATIENCE`.
     pub(crate) fn after(limit: Duration) -> Self {
         Self(Instant::now() + scaled(limit))
     }
 
-    /// This very moment, however slow the machine is.
+    /// Exactly `moment`, not multiplied.
     pub(crate) const fn at(moment: Instant) -> Self {
         Self(moment)
     }
 
-    /// How much time is left.
+    /// Remaining time.
     pub(crate) fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
@@ -45,16 +45,16 @@ impl Deadline {
     }
 }
 
-/// The limit for this machine: for a time limit that another program or the kernel keeps.
+/// `limit` multiplied by `TFO_PATIENCE`; for timeouts that the kernel or another program enforces.
 pub(crate) fn scaled(limit: Duration) -> Duration {
     limit * *PATIENCE
 }
 
-/// Asks every few milliseconds until `found` gives something.
+/// Polls `found` every 2 ms until it returns a value.
 ///
 /// # Errors
 ///
-/// Those of `found`; or `what`, where it gives nothing within `limit`.
+/// Those of `found`, or no value within `limit`; the error then names `what`.
 pub fn wait_for<T>(
     what: &str,
     limit: Duration,
@@ -62,7 +62,7 @@ pub fn wait_for<T>(
 ) -> Result<T> {
     let deadline = Deadline::after(limit);
     loop {
-        // What has come about when time is up is not too late: this thread may have been kept waiting.
+        // Check once more after the deadline: this thread may not have been scheduled.
         let is_over = deadline.is_over();
         if let Some(found) = found()? {
             return Ok(found);
@@ -74,11 +74,11 @@ pub fn wait_for<T>(
     }
 }
 
-/// Asks every few milliseconds until `holds`, and gives how long that took.
+/// Polls `holds` every 2 ms until it is `true`. Returns the time it took.
 ///
 /// # Errors
 ///
-/// Those of `holds`; or `what`, where it does not come to that within `limit`.
+/// Those of `holds`, or it stays `false` for `limit`; the error then names `what`.
 pub fn eventually(
     what: &str,
     limit: Duration,
@@ -88,9 +88,9 @@ pub fn eventually(
     wait_for(what, limit, || Ok(holds()?.then(|| start.elapsed())))
 }
 
-/// Waits until one of `sockets` is `ready`, or has failed; `false` where none is by then.
+/// Waits until one of `sockets` is `ready` or has an error; `false` if none is by the deadline.
 ///
-/// A signal does not end it: a process that starts others gets many.
+/// Restarts after `EINTR`: `SIGCHLD` is frequent in a process with children.
 pub(crate) fn any_ready(
     sockets: &[BorrowedFd<'_>],
     ready: PollFlags,

@@ -1,4 +1,4 @@
-//! Other programs, run to their end within a time limit.
+//! Child processes with a time limit.
 
 use std::{
     io::{self, Read},
@@ -14,33 +14,32 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::poll::{Deadline, eventually, scaled};
 
-/// How often a child is asked whether it has ended.
+/// Interval of waitpid(2).
 const POLL: Duration = Duration::from_millis(2);
 
-/// What a program left behind.
+/// Exit status and output of a program.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// How it ended.
+    /// Exit status.
     pub status: ExitStatus,
-    /// What it wrote to its standard output.
+    /// Standard output.
     pub stdout: String,
-    /// What it wrote to its standard error.
+    /// Standard error.
     pub stderr: String,
 }
 
 impl Output {
-    /// Makes sure that it is a refusal: status 1, nothing on standard output, and one line on standard error
-    /// that has all of `parts`.
+    /// Checks for a refusal: status 1, empty standard output, and one line on standard error that contains all `parts`.
     ///
     /// # Errors
     ///
-    /// Where it is not, with what it is.
+    /// The output differs; the error contains it.
     pub fn ensure_refused(&self, parts: &[&str]) -> Result<()> {
         ensure!(
             self.status.code() == Some(1)
                 && self.stdout.is_empty()
                 && self.stderr.lines().count() == 1,
-            "not one line and status 1: {self:#?}"
+            "expected status 1 and one line on standard error: {self:#?}"
         );
         for part in parts {
             ensure!(self.stderr.contains(part), "no {part:?} in {self:#?}");
@@ -49,11 +48,11 @@ impl Output {
     }
 }
 
-/// Makes sure that `text` has all of these parts.
+/// Checks that `text` contains all `parts`.
 ///
 /// # Errors
 ///
-/// Where it lacks one, with the text.
+/// A part is missing; the error contains the text.
 pub fn ensure_says(text: &str, parts: &[&str]) -> Result<()> {
     for part in parts {
         ensure!(text.contains(part), "no {part:?} in {text}");
@@ -61,22 +60,21 @@ pub fn ensure_says(text: &str, parts: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Runs `command` to its end and takes what it writes.
+/// Runs `command` and captures its output.
 ///
 /// # Errors
 ///
-/// Where it cannot be started, or has not ended after `limit`: it is killed then, and the error tells
-/// what it had written.
+/// The command cannot be started, or has not exited after `limit`: it is killed, and the error contains its output.
 pub fn output(command: &mut Command, limit: Duration) -> Result<Output> {
-    // Ctrl-C is for this process, which then still has to clean up with commands such as this one.
+    // Its own process group, so that Ctrl-C does not reach it: this process cleans up with such commands.
     Background::start(command.process_group(0))?.wait(limit)
 }
 
-/// As [`output`], but a status other than 0 is an error that tells what the program wrote.
+/// As [`output`], for a program that must succeed. Returns its standard output.
 ///
 /// # Errors
 ///
-/// As [`output`], and where the program fails.
+/// As [`output`], or a status other than 0; the error contains the output.
 pub fn succeed(command: &mut Command, limit: Duration) -> Result<String> {
     let output = output(command, limit)?;
     if !output.status.success() {
@@ -90,7 +88,7 @@ pub fn succeed(command: &mut Command, limit: Duration) -> Result<String> {
     Ok(output.stdout)
 }
 
-/// A program that runs beside the test. It is killed on drop.
+/// A program in the background. Killed on drop.
 #[derive(Debug)]
 pub struct Background {
     name: String,
@@ -100,11 +98,11 @@ pub struct Background {
 }
 
 impl Background {
-    /// Starts `command`, and takes what it writes from the start.
+    /// Starts `command` and captures its output.
     ///
     /// # Errors
     ///
-    /// Where it cannot be started.
+    /// The command cannot be started.
     pub fn start(command: &mut Command) -> Result<Self> {
         let name = format!("{command:?}");
         let mut child = command
@@ -120,12 +118,12 @@ impl Background {
         Ok(Self { name, child, pipes })
     }
 
-    /// Its process id.
+    /// Process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// `true` where it has not ended.
+    /// `true` if it has not exited.
     ///
     /// # Errors
     ///
@@ -134,23 +132,23 @@ impl Background {
         Ok(self.child.try_wait()?.is_none())
     }
 
-    /// What it has written so far, to its standard output and its standard error.
+    /// Standard output and standard error so far.
     pub fn written(&self) -> [String; 2] {
         self.pipes.each_ref().map(Pipe::text)
     }
 
-    /// Waits until it has written `text`, to either.
+    /// Waits until standard output or standard error contains `text`.
     ///
     /// # Errors
     ///
-    /// Where it has not after `limit`, or has ended without: with what it wrote.
+    /// `text` is missing after `limit` or at exit; the error contains the output.
     pub fn wait_for_text(&mut self, text: &str, limit: Duration) -> Result<()> {
         let wrote = |pipes: &[Pipe; 2]| pipes.iter().any(|pipe| pipe.text().contains(text));
         let waited = eventually(text, limit, || {
-            // Whatever it wrote before it ended is there once both pipes are at their end.
+            // The output is complete once both pipes are at EOF.
             let ended = self.child.try_wait()?.is_some() && self.pipes.iter().all(Pipe::is_whole);
             let wrote = wrote(&self.pipes);
-            ensure!(wrote || !ended, "it ended without {text:?}");
+            ensure!(wrote || !ended, "the program exited without {text:?}");
             Ok(wrote)
         });
         let [stdout, stderr] = self.written();
@@ -160,7 +158,7 @@ impl Background {
         })
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     ///
     /// # Errors
     ///
@@ -170,7 +168,7 @@ impl Background {
             .with_context(|| format!("cannot signal {}", self.name))
     }
 
-    /// Asks it to end, by SIGTERM, and waits until it has.
+    /// Sends SIGTERM and waits for the exit.
     ///
     /// # Errors
     ///
@@ -180,12 +178,11 @@ impl Background {
         self.wait(limit)
     }
 
-    /// Waits until it ends by itself.
+    /// Waits for the exit.
     ///
     /// # Errors
     ///
-    /// Where it has not ended after `limit`: it is killed then, and the error tells what it had
-    /// written.
+    /// The program has not exited after `limit`: it is killed, and the error contains its output.
     pub fn wait(mut self, limit: Duration) -> Result<Output> {
         let status = wait(&mut self.child, limit);
         if status.is_err() {
@@ -217,7 +214,7 @@ impl Drop for Background {
     }
 }
 
-/// Waits for `child` to end by itself.
+/// Waits for `child` to exit.
 pub(crate) fn wait(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
     let deadline = Deadline::after(limit);
     loop {
@@ -232,7 +229,7 @@ pub(crate) fn wait(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
     }
 }
 
-/// What comes out of a pipe, which is read beside the caller, so that a full pipe stops nobody.
+/// A pipe that a thread reads, so that the writer never blocks.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     bytes: Arc<Mutex<Vec<u8>>>,
@@ -260,7 +257,7 @@ impl Pipe {
         }
     }
 
-    /// What came so far.
+    /// The content so far.
     fn text(&self) -> String {
         String::from_utf8_lossy(&locked(&self.bytes)).into_owned()
     }
@@ -269,7 +266,7 @@ impl Pipe {
         self.reader.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// All that comes, up to the end.
+    /// The content up to EOF; waits for it.
     pub(crate) fn whole(&mut self) -> String {
         if let Some(reader) = self.reader.take() {
             drop(reader.join());

@@ -1,5 +1,4 @@
-//! The data path's program in the kernel, run on one frame at a time by `BPF_PROG_TEST_RUN`: it is
-//! not attached to anything.
+//! The data path's XDP program under `BPF_PROG_TEST_RUN`, one frame at a time, not attached.
 
 use std::collections::BTreeMap;
 
@@ -18,39 +17,38 @@ use tfo_userspace::{
 /// The bytes of a cookie key.
 pub type KeyBytes = [u8; Key::LEN];
 
-/// The verdict that lets a frame go on: `XDP_PASS`.
+/// `XDP_PASS`.
 pub const PASS: u32 = 2;
 
-/// The program and its maps.
+/// The loaded program and its maps.
 pub struct Program(Datapath);
 
 impl Program {
-    /// Loads it; the packet and the keys decide alone. It has no key set yet, not even an empty one.
+    /// Loads it with [`Mirror::Packet`] and no key set, not even an empty one.
     ///
     /// # Errors
     ///
-    /// Where the kernel refuses it.
+    /// The kernel refuses it.
     pub fn load() -> Result<Self> {
         Self::load_as(Mirror::Packet)
     }
 
-    /// Loads it to follow the kernel as closely as `mirror` says. Sockets are looked up in the calling
-    /// thread's namespace.
+    /// Loads it with this mirror mode. Sockets are looked up in the calling thread's network namespace.
     ///
     /// # Errors
     ///
-    /// Where the kernel refuses it.
+    /// The kernel refuses it.
     pub fn load_as(mirror: Mirror) -> Result<Self> {
-        let datapath = Datapath::load(mirror).context("cannot load the program; it takes root")?;
+        let datapath = Datapath::load(mirror).context("cannot load the program: run as root")?;
         ensure!(datapath.mirror() == mirror, "{:?}", datapath.not_exact());
         Ok(Self(datapath))
     }
 
-    /// Loads it with other settings than [`Program::load`] has, and these keys, primary first.
+    /// Loads it with these settings and keys, primary first.
     ///
     /// # Errors
     ///
-    /// Where the kernel refuses it, or there are too many keys.
+    /// The kernel refuses it, or `keys` has more than [`KeySet::MAX`].
     pub fn with_settings(settings: Settings, keys: &[KeyBytes]) -> Result<Self> {
         let datapath = Datapath::load(settings).context("cannot load the program")?;
         let mut program = Self(datapath);
@@ -58,22 +56,22 @@ impl Program {
         Ok(program)
     }
 
-    /// Loads it with these keys, primary first.
+    /// As [`Program::load`], with these keys, primary first.
     ///
     /// # Errors
     ///
-    /// Where the kernel refuses it, or there are too many keys.
+    /// The kernel refuses it, or `keys` has more than [`KeySet::MAX`].
     pub fn with_keys(keys: &[KeyBytes]) -> Result<Self> {
         let mut program = Self::load()?;
         program.set_keys(keys)?;
         Ok(program)
     }
 
-    /// Loads it with a guard, which is off until it is set.
+    /// As [`Program::with_settings`], with the guard's program; the guard is off until it is set.
     ///
     /// # Errors
     ///
-    /// Where the kernel refuses it, or there are too many keys.
+    /// The kernel refuses it, or `keys` has more than [`KeySet::MAX`].
     pub fn guarding(settings: Settings, keys: &[KeyBytes]) -> Result<Self> {
         let datapath = Datapath::load_guarding(settings).context("cannot load the guard")?;
         let mut program = Self(datapath);
@@ -81,33 +79,33 @@ impl Program {
         Ok(program)
     }
 
-    /// Puts other keys in force, primary first.
+    /// Replaces the keys, primary first.
     ///
     /// # Errors
     ///
-    /// Where the kernel refuses it, or there are too many keys.
+    /// The kernel refuses it, or `keys` has more than [`KeySet::MAX`].
     pub fn set_keys(&mut self, keys: &[KeyBytes]) -> Result<()> {
         self.0.set_keys(&key_set(keys)?)?;
         Ok(())
     }
 
-    /// Runs it on a frame, once. It must let the frame go on as it is.
+    /// Runs it once on a frame, which must pass unchanged.
     ///
     /// # Errors
     ///
-    /// Where it cannot be run, gives another verdict, or changes the frame.
+    /// The program cannot be run, returns another verdict than [`PASS`], or modifies the frame.
     pub fn pass(&self, frame: &[u8]) -> Result<()> {
         let (verdict, out) = self.once(frame)?;
-        ensure!(verdict == PASS, "verdict {verdict} for {frame:02x?}");
-        ensure!(out == frame, "it made {out:02x?} of {frame:02x?}");
+        ensure!(verdict == PASS, "XDP verdict {verdict} for {frame:02x?}");
+        ensure!(out == frame, "{frame:02x?} was modified to {out:02x?}");
         Ok(())
     }
 
-    /// Runs it on a frame, once: its verdict, the frame that goes on, and what it counted.
+    /// Runs it once on a frame. Returns the XDP verdict, the resulting frame and the counter changes.
     ///
     /// # Errors
     ///
-    /// Where it cannot be run, or the counters cannot be read.
+    /// The program cannot be run, or the counters cannot be read.
     pub fn run(&self, frame: &[u8]) -> Result<(u32, Vec<u8>, Counted)> {
         let before = self.counters()?;
         let (verdict, out) = self.once(frame)?;
@@ -116,7 +114,7 @@ impl Program {
     }
 
     fn once(&self, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
-        // Room for a frame that has grown, so that this shows too.
+        // Room for a longer frame, so that growth is noticed.
         let mut out = vec![0; frame.len() + 64];
         let result = self.xdp()?.test_run(TestRunOptions {
             data_in: Some(frame),
@@ -127,31 +125,31 @@ impl Program {
         Ok((result.return_value, out))
     }
 
-    /// Runs it on a frame and says what it counted.
+    /// As [`Program::pass`]. Returns the counter changes.
     ///
     /// # Errors
     ///
-    /// As [`Program::pass`], or where the counters cannot be read.
+    /// As [`Program::pass`], or the counters cannot be read.
     pub fn count(&self, frame: &[u8]) -> Result<Counted> {
         let before = self.counters()?;
         self.pass(frame)?;
         Ok(Counted::between(&before, &self.counters()?))
     }
 
-    /// The program itself.
+    /// The XDP program's handle.
     ///
     /// # Errors
     ///
-    /// Where the object has none.
+    /// The object has no such program.
     pub fn xdp(&self) -> Result<&Xdp> {
         Ok(self.0.program()?)
     }
 
-    /// The same program once more, to run it while its keys are changed.
+    /// A second handle of the same program, to run it while `self` is borrowed mutably.
     ///
     /// # Errors
     ///
-    /// Where the kernel does not give it.
+    /// The kernel returns no file descriptor for the program's id.
     pub fn another_handle(&self) -> Result<Xdp> {
         let info = self.xdp()?.info()?;
         Ok(Xdp::from_program_info(
@@ -161,49 +159,49 @@ impl Program {
         )?)
     }
 
-    /// What else it tells.
+    /// The underlying [`Datapath`].
     pub const fn datapath(&mut self) -> &mut Datapath {
         &mut self.0
     }
 
-    /// All that it has counted.
+    /// All counters since load.
     ///
     /// # Errors
     ///
-    /// Where a map cannot be read.
+    /// A map cannot be read.
     pub fn counters(&self) -> Result<Snapshot> {
         Ok(self.0.counters()?)
     }
 }
 
-/// The set of these keys, primary first.
+/// A key set, primary first.
 ///
 /// # Errors
 ///
-/// Where there are too many.
+/// `keys` has more than [`KeySet::MAX`].
 pub fn key_set(keys: &[KeyBytes]) -> Result<KeySet> {
     KeySet::new(keys.iter().copied().map(Key::from_bytes)).context("too many keys")
 }
 
-/// By how much each counter that went up did, by name.
+/// Increase of each changed counter, by name.
 pub type Changes = BTreeMap<&'static str, u64>;
 
-/// By how much counters went up.
+/// Counter changes: in total, by port, and of frames without a port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// At all ports and none.
+    /// Sum over all ports and of frames without a port.
     pub total: Changes,
     ports: BTreeMap<u16, Changes>,
     other: Changes,
 }
 
 impl Counted {
-    /// Nothing at all.
+    /// No changes.
     pub fn nothing() -> Self {
         Self::default()
     }
 
-    /// These, at a port.
+    /// These changes at one port.
     pub fn at_port(port: u16, amounts: &[(Counter, u64)]) -> Self {
         let changes = changes(amounts.iter().copied());
         Self {
@@ -213,7 +211,7 @@ impl Counted {
         }
     }
 
-    /// What a SYN to a port counts: each of these once, beside itself and its data.
+    /// Changes of one SYN at a port: each of `counters` once, `Syns`, and the counters of its `data`.
     pub fn syn(port: u16, counters: &[Counter], data: &[u8]) -> Self {
         let mut amounts: Vec<_> = counters.iter().map(|counter| (*counter, 1)).collect();
         amounts.push((Counter::Syns, 1));
@@ -222,7 +220,7 @@ impl Counted {
         Self::at_port(port, &amounts)
     }
 
-    /// These, at no port.
+    /// These changes of frames without a port.
     pub fn at_no_port(amounts: &[(Counter, u64)]) -> Self {
         let changes = changes(amounts.iter().copied());
         Self {
@@ -245,7 +243,7 @@ impl Counted {
     }
 }
 
-/// What went up from `before` to `after`. A counter that went down shows as a huge number.
+/// Changes from `before` to `after`, modulo 2^64.
 fn difference(before: &Counters, after: &Counters) -> Changes {
     changes(Counter::ALL.map(|counter| {
         let amount = after.get(counter).wrapping_sub(before.get(counter));

@@ -1,4 +1,4 @@
-//! Prometheus and its tool, as Debian has them, and the metrics that `tfo run` serves.
+//! Prometheus, promtool, and the metrics endpoint of `tfo run`.
 
 use std::{
     collections::BTreeMap,
@@ -23,25 +23,25 @@ use crate::{
     veth::SERVER_INTERFACE,
 };
 
-/// How long a program may take.
+/// Time limit of each step.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Where metrics are served in these tests, each in its own namespace.
+/// Address of the metrics endpoint; every test has its own namespace.
 pub const METRICS: SocketAddr = loopback(9469);
-/// Where Prometheus listens.
+/// Listening address of Prometheus.
 const PROMETHEUS: SocketAddr = loopback(9090);
 
 const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
-/// The project's file of that name.
+/// Path of a file in the project's `dist` directory.
 pub fn dist(file: &str) -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     tests.join("../../dist").join(file)
 }
 
-/// `prometheus` or `promtool`: as `cargo xtask setup` unpacks it, or as the system has it.
+/// Path of `prometheus` or `promtool`: from `cargo xtask setup`, else the name alone, for `PATH`.
 pub fn program(name: &str) -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let unpacked = tests.join("../../target/tools/usr/bin").join(name);
@@ -52,11 +52,11 @@ pub fn program(name: &str) -> PathBuf {
     }
 }
 
-/// Runs promtool, which must find nothing wrong and have no remark on standard error.
+/// Runs promtool with `input` on standard input. Returns its standard output.
 ///
 /// # Errors
 ///
-/// What it found.
+/// promtool fails or writes to standard error; the error contains its output.
 pub fn promtool(arguments: &[&str], input: &str) -> Result<String> {
     let file = Scratch::new()?;
     let path = file.path().join("input");
@@ -75,19 +75,19 @@ pub fn promtool(arguments: &[&str], input: &str) -> Result<String> {
     Ok(output.stdout)
 }
 
-/// A `tfo run` that serves metrics.
+/// A running `tfo run --metrics`.
 #[derive(Debug)]
 pub struct Served {
-    /// The command.
+    /// The process.
     pub run: Background,
 }
 
 impl Served {
-    /// Starts it for the server's interface, and waits until it listens.
+    /// Starts it for the server's interface with additional `arguments`, and waits until `/healthz` returns 200.
     ///
     /// # Errors
     ///
-    /// Where it does not.
+    /// `tfo run` exits, or is not healthy within [`LIMIT`].
     pub fn start(tfo: &Tfo, netns: &Netns, arguments: &[&str]) -> Result<Self> {
         let address = METRICS.to_string();
         let run = ["run", "-i", SERVER_INTERFACE, "--metrics", &address];
@@ -97,31 +97,32 @@ impl Served {
             return Err(error.context(format!("{ended}: {:?}", run.terminate(LIMIT)?)));
         }
         let served = Self { run };
-        // It listens before it is attached.
-        eventually("it is healthy", LIMIT, || {
+        // The endpoint listens before the program is attached.
+        eventually("/healthz returns 200", LIMIT, || {
             Ok(get(netns, "/healthz")?.status == 200)
         })?;
         Ok(served)
     }
 }
 
-/// Asks what serves metrics.
+/// Sends a GET request to [`METRICS`].
 ///
 /// # Errors
 ///
-/// Where it does not answer.
+/// As [`http::request`].
 pub fn get(netns: &Netns, path: &str) -> Result<Answer> {
     http::request(netns, METRICS, "GET", path)
 }
 
-/// The samples of a scrape, by what stands before the value.
+/// Samples of a scrape, by series (name and labels).
 pub type Samples = BTreeMap<String, f64>;
 
-/// A scrape that holds whatever happened before the call: what is given again is a second old at most.
+/// Scrapes `/metrics` after 1.1 seconds, since `tfo run` caches a scrape for one second. Returns the body and its
+/// samples.
 ///
 /// # Errors
 ///
-/// Where it cannot be had or read.
+/// The status is not 200, the content type is not the text format 0.0.4, or a line cannot be parsed.
 pub fn scrape(testbed: &Testbed) -> Result<(String, Samples)> {
     thread::sleep(Duration::from_millis(1100));
     let answer = get(&testbed.pair.server, "/metrics")?;
@@ -141,7 +142,7 @@ pub fn scrape(testbed: &Testbed) -> Result<(String, Samples)> {
     Ok((answer.body, samples))
 }
 
-/// A Prometheus that scrapes [`METRICS`] every second. It is killed, and its data removed, on drop.
+/// A Prometheus that scrapes [`METRICS`] every second. Killed on drop, and its data removed.
 #[derive(Debug)]
 pub struct Prometheus<'a> {
     _process: Background,
@@ -150,11 +151,11 @@ pub struct Prometheus<'a> {
 }
 
 impl<'a> Prometheus<'a> {
-    /// Starts it in `netns`, with the project's rules, and waits until it has scraped twice.
+    /// Starts it in `netns` with the project's rules, and waits for two scrapes.
     ///
     /// # Errors
     ///
-    /// Where it does not.
+    /// Prometheus does not start, or has not scraped twice within [`LIMIT`].
     pub fn start(netns: &'a Netns) -> Result<Self> {
         let data = Scratch::new()?;
         let config = data.path().join("prometheus.yml");
@@ -186,13 +187,13 @@ impl<'a> Prometheus<'a> {
         Ok(prometheus)
     }
 
-    /// What it answers at a path of its API, where that is no error.
+    /// The `data` of an API response.
     ///
     /// # Errors
     ///
-    /// Its own.
+    /// The `status` of the response is not `success`.
     pub fn api(&self, path: &str) -> Result<Value> {
-        // HTTP/1.0, so that the body comes without chunks.
+        // HTTP/1.0, so that the body is not chunked.
         let stream = http::connect(self.netns, PROMETHEUS)?;
         std::io::Write::write_all(
             &mut &stream,
@@ -204,11 +205,11 @@ impl<'a> Prometheus<'a> {
         Ok(value["data"].clone())
     }
 
-    /// The result of an expression.
+    /// The `result` of an instant query.
     ///
     /// # Errors
     ///
-    /// Where it is none.
+    /// Prometheus rejects the expression.
     pub fn query(&self, expression: &str) -> Result<Value> {
         let mut encoded = String::new();
         for byte in expression.bytes() {
@@ -218,11 +219,11 @@ impl<'a> Prometheus<'a> {
         Ok(data["result"].clone())
     }
 
-    /// The value of an expression that has one.
+    /// The value of an expression with exactly one sample.
     ///
     /// # Errors
     ///
-    /// Where it has none, or several.
+    /// The result has no or several samples.
     pub fn value(&self, expression: &str) -> Result<f64> {
         let result = self.query(expression)?;
         let one = result.as_array().is_some_and(|it| it.len() == 1);
@@ -232,16 +233,16 @@ impl<'a> Prometheus<'a> {
     }
 }
 
-/// A folder of its own, removed on drop.
+/// A temporary directory, removed on drop.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// An empty one.
+    /// Creates an empty directory.
     ///
     /// # Errors
     ///
-    /// Where it cannot be made.
+    /// As mkdir(2).
     pub fn new() -> Result<Self> {
         use std::sync::atomic::{AtomicU32, Ordering};
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -251,7 +252,7 @@ impl Scratch {
         Ok(Self(path))
     }
 
-    /// Where it is.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.0
     }

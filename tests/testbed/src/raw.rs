@@ -1,7 +1,7 @@
-//! Clients that exist only as frames: any SYN can be sent, and the answer be caught.
+//! Clients on packet sockets: they send arbitrary SYNs and capture the replies.
 //!
-//! Such a client has an address and an Ethernet address that no host has. The client's host passes its
-//! answers over, so no reset follows a SYN-ACK that nobody asked for; a packet socket sees them.
+//! Such a client has an IP and a MAC address that no host has. The client's kernel ignores replies to it, so no reset
+//! follows an unexpected SYN-ACK; the packet socket receives the replies.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -18,20 +18,20 @@ use crate::{
     veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair},
 };
 
-/// How long an answer may take. Longer than a listener takes, shorter than it takes to try again.
+/// Timeout of a reply: shorter than the SYN-ACK retransmission timeout of one second.
 const LIMIT: Duration = Duration::from_millis(500);
 
-/// A SYN, from the parts that matter to Fast Open.
+/// TCP options and data of a SYN.
 #[derive(Clone, Debug)]
 pub struct RawSyn {
-    /// The TCP options; at most 40 bytes, padded to a multiple of 4.
+    /// TCP options: at most 40 bytes, padded with zeros to a multiple of 4.
     pub options: Vec<u8>,
-    /// The data behind the header.
+    /// Data after the TCP header.
     pub data: Vec<u8>,
 }
 
 impl RawSyn {
-    /// A SYN with a Fast Open option of `kind` 34 or 254 that holds `cookie`, empty for a request.
+    /// A SYN with a Fast Open option of `kind` 34 or 254; an empty `cookie` is a cookie request.
     pub fn fast_open(kind: u8, cookie: &[u8], data: &[u8]) -> Self {
         let option = match kind {
             254 => packet::experimental(cookie),
@@ -43,7 +43,7 @@ impl RawSyn {
         }
     }
 
-    /// An ordinary SYN.
+    /// A SYN without options.
     pub fn plain(data: &[u8]) -> Self {
         Self {
             options: Vec::new(),
@@ -52,41 +52,41 @@ impl RawSyn {
     }
 }
 
-/// How a listener answered a SYN.
+/// Reply to a SYN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// With a SYN-ACK.
+    /// A SYN-ACK.
     SynAck {
-        /// How many bytes of the SYN's data it acknowledges.
+        /// Acknowledged bytes of the SYN's data.
         acked: u32,
-        /// The kind of its Fast Open option, and the cookie in it.
+        /// Kind and cookie of its Fast Open option.
         cookie: Option<(u8, Vec<u8>)>,
     },
-    /// With a reset.
+    /// A reset.
     Reset,
-    /// Not at all.
+    /// No reply.
     Silence,
 }
 
-/// A client of one address family, made of frames.
+/// A client of one address family, on a packet socket.
 #[derive(Debug)]
 pub struct RawClient {
     link: LinkSocket,
     address: IpAddr,
-    /// The port of the last SYN.
+    /// Source port of the last SYN.
     port: u16,
-    /// Where its numbers begin; a connection that is opened anew has higher ones.
+    /// Initial sequence number; must be higher to reopen a connection in `TIME_WAIT`.
     sequence: u32,
-    /// How long it waits for an answer.
+    /// Timeout of a reply.
     pub patience: Duration,
 }
 
 impl RawClient {
-    /// A client with the spare address of that `number`; see [`Family::spare`].
+    /// Creates a client with the address [`Family::spare`] of `number`, and adds it to the server's neighbour table.
     ///
     /// # Errors
     ///
-    /// Where the caller may not send frames, or `ip` fails.
+    /// The caller lacks `CAP_NET_RAW`, or `ip` fails.
     pub fn new(pair: &Pair, family: Family, number: u8) -> Result<Self> {
         let address = family.spare(number);
         pair.set_neighbour(address, NOBODYS_MAC)?;
@@ -99,24 +99,24 @@ impl RawClient {
         })
     }
 
-    /// Its address.
+    /// IP address.
     pub const fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// Sends `syn` to `server` from a port that was not used yet, and waits for the answer.
+    /// Sends `syn` to `server` from the next port, and waits for the reply.
     ///
-    /// The handshake is never ended, so the listener keeps a slot for it for about a minute.
+    /// The handshake is never completed, so it occupies a slot of the listener's queue for about a minute.
     ///
     /// # Errors
     ///
-    /// Where the frame cannot be made or sent.
+    /// The frame cannot be sent.
     pub fn send(&mut self, server: SocketAddr, syn: &RawSyn) -> Result<Answer> {
         self.port += 1;
         self.send_again(server, syn)
     }
 
-    /// Sends `syn` from the port of the last one, with the same sequence number.
+    /// As [`RawClient::send`], from the port of the last SYN and with its sequence number.
     ///
     /// # Errors
     ///
@@ -127,7 +127,8 @@ impl RawClient {
         Ok(answer.unwrap_or(Answer::Silence))
     }
 
-    /// As [`RawClient::send_again`], where there may be no answer: it is taken to be there once a barrier has come back.
+    /// As [`RawClient::send_again`], but waits for [`Pair::barrier`] instead of a timeout: a missing reply is reported
+    /// at once.
     ///
     /// # Errors
     ///
@@ -140,7 +141,7 @@ impl RawClient {
         Ok(answer.unwrap_or(Answer::Silence))
     }
 
-    /// As [`RawClient::send_again_in`], from a port that was not used yet.
+    /// As [`RawClient::send_again_in`], from the next port.
     ///
     /// # Errors
     ///
@@ -150,7 +151,7 @@ impl RawClient {
         self.send_again_in(pair, server, syn)
     }
 
-    /// Resets the connection of the last SYN, of whose data the server took `acked` bytes.
+    /// Resets the connection of the last SYN, of whose data the server acknowledged `acked` bytes.
     ///
     /// # Errors
     ///
@@ -160,13 +161,13 @@ impl RawClient {
         self.say(server, flag::RST, (sequence, 0), &RawSyn::plain(&[]))
     }
 
-    /// Opens a connection with `opening`, a SYN without data, that the server closes first, by `close`: its
-    /// end is in `TIME_WAIT` then, for [`RawClient::send_again`]. Where this end is not `closed`, too, it
-    /// waits for that.
+    /// Opens a connection with `opening`, a SYN without data, and has the server close it first by `close`. The
+    /// server's end is then in `TIME_WAIT`, or in `FIN_WAIT2` if this end is not `closed`. [`RawClient::send_again`]
+    /// reuses the connection's addresses and ports.
     ///
     /// # Errors
     ///
-    /// Where the server does not play its part.
+    /// The server does not reply as expected, or `close` fails.
     pub fn time_wait(
         &mut self,
         server: SocketAddr,
@@ -196,31 +197,32 @@ impl RawClient {
         Ok(())
     }
 
-    /// Has the sequence numbers of the next SYNs go on by so much.
+    /// Adds `by` to the sequence number of later SYNs.
     pub const fn advance(&mut self, by: u32) {
         self.sequence = self.sequence.wrapping_add(by);
     }
 
-    /// The port of the last SYN.
+    /// Source port of the last SYN.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// The sequence number of its SYNs.
+    /// Sequence number of the next SYN.
     pub const fn sequence(&self) -> u32 {
         self.sequence
     }
 
-    /// Has the next SYN come from a port that was not used yet.
+    /// Selects the next source port, for [`RawClient::send_again`].
     pub const fn next_port(&mut self) {
         self.port += 1;
     }
 
-    /// The first thing in what the server sends to the port of the last SYN that is `wanted`.
+    /// Passes segments from `server` to the port of the last SYN to `wanted` until it returns a value; `None` after
+    /// [`RawClient::patience`].
     ///
     /// # Errors
     ///
-    /// Where frames cannot be received.
+    /// As recv(2) and poll(2).
     pub fn receive<T>(
         &self,
         server: SocketAddr,
@@ -242,7 +244,7 @@ impl RawClient {
             let Ok(packet) = SlicedPacket::from_ethernet(&frame) else {
                 continue;
             };
-            // Another client may have the same port.
+            // Another client may use the same port.
             if destination(&packet) == Some(self.address)
                 && let Some(TransportSlice::Tcp(tcp)) = packet.transport
                 && (tcp.source_port(), tcp.destination_port()) == (server.port(), self.port)
@@ -278,7 +280,7 @@ impl RawClient {
     }
 }
 
-/// Whom a packet is for.
+/// Destination address of a packet.
 fn destination(packet: &SlicedPacket<'_>) -> Option<IpAddr> {
     match packet.net.as_ref()? {
         NetSlice::Ipv4(packet) => Some(packet.header().destination_addr().into()),
@@ -287,7 +289,7 @@ fn destination(packet: &SlicedPacket<'_>) -> Option<IpAddr> {
     }
 }
 
-/// What a segment answers to the SYN with that sequence number.
+/// The reply to the SYN with this sequence number; `None` if the segment is neither a reset nor a SYN-ACK.
 fn answer(tcp: &TcpSlice<'_>, sequence: u32) -> Option<Answer> {
     if tcp.rst() {
         return Some(Answer::Reset);
@@ -298,7 +300,7 @@ fn answer(tcp: &TcpSlice<'_>, sequence: u32) -> Option<Answer> {
     })
 }
 
-/// The Fast Open option of a SYN-ACK: its kind and its cookie.
+/// Kind and cookie of a SYN-ACK's Fast Open option.
 fn cookie(tcp: &TcpSlice<'_>) -> Option<(u8, Vec<u8>)> {
     let mut options = tcp.options();
     while let [kind, rest @ ..] = options {

@@ -1,4 +1,4 @@
-//! Clients that come back with their cookies without a pause, while keys change.
+//! Clients that reconnect with their cookies in a loop while keys are rotated.
 
 use std::{
     panic::resume_unwind,
@@ -16,19 +16,19 @@ use crate::{
     veth::Family,
 };
 
-/// How long a client may take for two connections.
+/// Time limit of two connections.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What a client of each family came to.
+/// Connections of all clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Visits {
     /// Connections with a cookie.
     pub connections: u32,
-    /// Those whose cookie was refused, as the clients saw.
+    /// Connections whose cookie was refused, according to `TCP_INFO`.
     pub refused: u32,
 }
 
-/// A client of each family, which connects until it is told to stop.
+/// State of the two clients, one per address family.
 #[derive(Default)]
 struct Clients {
     connections: [AtomicU32; 2],
@@ -66,14 +66,14 @@ impl Clients {
     }
 }
 
-/// Does `work` while a client of each family connects to `testbed`, with the cookie that it asked for at first.
+/// Runs `work` while one client per address family connects to `testbed` in a loop, with a cookie requested before.
 ///
-/// `work` is given what waits until each client came twice: one that stays away for two changes of keys
-/// loses its cookie by design.
+/// `work` receives a function that waits until each client has connected twice: a client that does not connect between
+/// two rotations loses its cookie by design.
 ///
 /// # Errors
 ///
-/// Those of `work`, and where a client cannot connect.
+/// Those of `work`, or a client cannot connect.
 pub fn while_clients_return(
     testbed: &Testbed,
     work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,

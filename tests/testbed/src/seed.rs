@@ -1,21 +1,20 @@
-//! Random numbers that one seed gives again.
+//! Reproducible random numbers.
 
 use std::env;
 
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
 
-/// A generator with the seed `TFO_SEED`, or any; the seed is printed, and a test that fails shows what it printed.
+/// A generator with the seed `TFO_SEED`, or a random one. Prints the seed, so that a failed test shows it.
 ///
 /// # Errors
 ///
-/// Where `TFO_SEED` is not a number.
+/// `TFO_SEED` is not a number.
 pub fn rng() -> Result<Rng> {
     seed(fastrand::u64(..)).map(Rng::with_seed)
 }
 
-/// A generator with the seed `TFO_SEED`, or this one: for a test that takes long, and whose course is to be the same
-/// each time.
+/// A generator with the seed `TFO_SEED`, or `default`; for long tests whose course must not vary.
 ///
 /// # Errors
 ///
@@ -24,7 +23,7 @@ pub fn rng_with(default: u64) -> Result<Rng> {
     seed(default).map(Rng::with_seed)
 }
 
-/// `TFO_SEED`, or `default`; it is printed.
+/// `TFO_SEED`, or `default`. Prints it.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! The socket options that no safe crate has: those of tcp(7) about Fast Open, and the namespace's number.
+//! Socket options that no safe crate supports: Fast Open and others of tcp(7), and `SO_NETNS_COOKIE`.
 
 use std::{
     io,
@@ -8,7 +8,7 @@ use std::{
     ptr,
 };
 
-/// `tcpi_state` of a connection whose handshake has not ended, on the server's side.
+/// `TCP_SYN_RECV`, a value of `tcpi_state`.
 pub(crate) const SYN_RECV: u8 = 3;
 
 /// `TCPI_OPT_SYN_DATA` of `tcpi_options`: the SYN-ACK acknowledged data in the SYN.
@@ -27,7 +27,7 @@ pub(crate) struct TcpInfo {
     probes: u8,
     backoff: u8,
     pub(crate) options: u8,
-    /// The peer's in the lower four bits, ours in the upper ones.
+    /// `tcpi_snd_wscale` (the peer's) in the lower four bits, `tcpi_rcv_wscale` in the upper four.
     pub(crate) scales: u8,
     flags: u8,
     timeouts: [u32; 2],
@@ -38,41 +38,41 @@ pub(crate) struct TcpInfo {
     pub(crate) advertised_size: u32,
 }
 
-/// Turns Fast Open on for a listener, with a queue of this length.
+/// `TCP_FASTOPEN`: enables Fast Open on a listener, with a queue of this length.
 pub(crate) fn set_fast_open(socket: &impl AsFd, queue: u32) -> io::Result<()> {
     set(socket, libc::TCP_FASTOPEN, queue.cast_signed())
 }
 
-/// Gives a listener cookie keys of its own: 16 bytes, or 32 with a backup key.
+/// `TCP_FASTOPEN_KEY`: 16 bytes, or 32 with a backup key.
 pub(crate) fn set_fast_open_keys(socket: &impl AsFd, keys: &[u8]) -> io::Result<()> {
     set_bytes(socket, libc::TCP_FASTOPEN_KEY, keys)
 }
 
-/// Makes a listener take data from any SYN.
+/// `TCP_FASTOPEN_NO_COOKIE`: the listener accepts data from any SYN.
 pub(crate) fn set_fast_open_no_cookie(socket: &impl AsFd) -> io::Result<()> {
     set(socket, libc::TCP_FASTOPEN_NO_COOKIE, 1)
 }
 
-/// Makes `connect` wait for the first data, and take it into the SYN.
+/// `TCP_FASTOPEN_CONNECT`: with a cookie, `connect` defers the SYN until there is data.
 pub(crate) fn set_fast_open_connect(socket: &impl AsFd) -> io::Result<()> {
     set(socket, libc::TCP_FASTOPEN_CONNECT, 1)
 }
 
-/// Has a packet socket take a `virtio_net_hdr` before each frame: packet(7).
+/// `PACKET_VNET_HDR`: each frame starts with a `struct virtio_net_hdr`.
 pub(crate) fn set_vnet_header(socket: &impl AsFd) -> io::Result<()> {
-    /// `PACKET_VNET_HDR` of `linux/if_packet.h`.
+    /// From `linux/if_packet.h`.
     const VNET_HEADER: libc::c_int = 15;
     set_at(socket, libc::SOL_PACKET, VNET_HEADER, &1_i32.to_ne_bytes())
 }
 
-/// Holds the ACK that ends a client's handshake back until there is data for it.
+/// `TCP_DEFER_ACCEPT`: a client delays the ACK that completes the handshake until there is data.
 pub(crate) fn set_defer_accept(socket: &impl AsFd) -> io::Result<()> {
     set(socket, libc::TCP_DEFER_ACCEPT, 1)
 }
 
-/// Has a listener expect signatures of `peer`: `TCP_MD5SIG`.
+/// `TCP_MD5SIG`: the listener requires signatures from `peer`.
 pub(crate) fn set_signed(socket: &impl AsFd, peer: IpAddr) -> io::Result<()> {
-    // `struct tcp_md5sig`: the peer as a `sockaddr_storage`, the key's length at 130, the key at 136.
+    // `struct tcp_md5sig`: `sockaddr_storage` of the peer, key length at offset 130, key at offset 136.
     let mut bytes = [0; 216];
     let family = match peer {
         IpAddr::V4(peer) => {
@@ -90,21 +90,21 @@ pub(crate) fn set_signed(socket: &impl AsFd, peer: IpAddr) -> io::Result<()> {
     set_bytes(socket, libc::TCP_MD5SIG, &bytes)
 }
 
-/// What the kernel says of a connection.
+/// `TCP_INFO`.
 pub(crate) fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
     let mut info = TcpInfo::default();
     get(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
     Ok(info)
 }
 
-/// A number that the socket's network namespace has, and no other since the machine started.
+/// `SO_NETNS_COOKIE`: a number of the socket's network namespace, unique since boot.
 pub(crate) fn netns_cookie(socket: &impl AsFd) -> io::Result<u64> {
     let mut cookie = 0_u64;
     get(socket, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, &mut cookie)?;
     Ok(cookie)
 }
 
-/// A type that any bytes are a value of, padding apart.
+/// A type for which any bit pattern is valid.
 trait Plain {}
 impl Plain for TcpInfo {}
 impl Plain for u64 {}
@@ -116,8 +116,7 @@ fn get<T: Plain>(
     value: &mut T,
 ) -> io::Result<()> {
     let mut len = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `len` bytes to `value`, which has as many, any of which are
-    // a value.
+    // SAFETY: the kernel writes at most `len` bytes, the size of `value`, and any bit pattern is valid for `T`.
     let result = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),
@@ -144,7 +143,7 @@ fn set_at(
     option: libc::c_int,
     value: &[u8],
 ) -> io::Result<()> {
-    // SAFETY: the kernel reads as many bytes as `value` has.
+    // SAFETY: the kernel reads `value.len()` bytes from `value`.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),

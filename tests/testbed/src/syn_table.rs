@@ -1,25 +1,25 @@
-//! One table of SYNs, by their TCP options: what each says about Fast Open, as Linux reads it
-//! (`tcp_parse_options` and `tcp_parse_fastopen_option` in `net/ipv4/tcp_input.c`).
+//! A table of TCP options of SYNs and the Fast Open option that Linux finds in them (`tcp_parse_options` and
+//! `tcp_parse_fastopen_option` in `net/ipv4/tcp_input.c`).
 //!
-//! The parser (tfo-common/tests/options.rs, which includes this file), the program in the kernel (the suite
-//! `rows`) and the kernel itself (the suite `wire`) are all held against it.
+//! The parser (tfo-common/tests/options.rs, which includes this file), the XDP program (suite `rows`) and the kernel
+//! itself (suite `wire`) are tested against it.
 //!
-//! A row means the same with up to three zero bytes behind it, which fill a TCP header up. No row has 18 bytes or
-//! more left behind a broken option: Linux 6.7 and later drop such a SYN when TCP signatures are in use.
+//! Up to three zero bytes of padding do not change a row's meaning. No row has 18 bytes or more after a malformed
+//! option: Linux 6.7 and later drop such a SYN when TCP signatures are in use.
 
 use Says::{Backup, BadCookie, BadLength, Nothing, Primary, Request};
 
-/// Stands in a row's options for the cookie of the primary key.
+/// Placeholder in a row's options for the cookie of the primary key.
 pub const PRIMARY: [u8; 8] = *b"ABCDEFGH";
-/// Stands in a row's options for the cookie of the backup key.
+/// Placeholder in a row's options for the cookie of the backup key.
 pub const BACKUP: [u8; 8] = *b"abcdefgh";
-/// A cookie of no key.
+/// A cookie that no key issues.
 pub const BAD: [u8; 8] = *b"********";
 
-/// What a SYN says about Fast Open.
+/// Fast Open content of a SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Says {
-    /// No option, or none of a valid form.
+    /// No valid Fast Open option.
     Nothing,
     /// A cookie request.
     Request,
@@ -27,24 +27,24 @@ pub enum Says {
     Primary,
     /// The cookie of the backup key.
     Backup,
-    /// A cookie of no key.
+    /// A cookie that no key issues.
     BadCookie,
-    /// A cookie that has a valid length, but not the 8 bytes that Linux issues.
+    /// A cookie of a valid length (4 to 16 bytes, even) other than the 8 bytes that Linux issues.
     BadLength,
 }
 
-/// A SYN's options, and what Linux makes of them.
+/// TCP options of a SYN, and Linux's interpretation.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// The rule that the row shows.
+    /// The rule that the row tests.
     pub rule: &'static str,
-    /// The options; at most 40 bytes. [`PRIMARY`] and [`BACKUP`] stand for cookies, whole or cut short.
+    /// At most 40 bytes. Bytes of [`PRIMARY`] and [`BACKUP`] are placeholders for those of cookies.
     pub options: &'static [u8],
-    /// What counts of them.
+    /// The Fast Open option in effect.
     pub says: Says,
-    /// What counts has the form of RFC 6994: kind 254 with the magic number 0xf989.
+    /// The option in effect is experimental: kind 254 with the magic number 0xf989 (RFC 6994).
     pub experimental: bool,
-    /// The list, or a Fast Open option in it, breaks its format's rules.
+    /// The option list or a Fast Open option is malformed.
     pub malformed: bool,
 }
 
@@ -64,7 +64,7 @@ impl Row {
     }
 }
 
-/// All rows.
+/// The rows of all tables.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
     [LENGTHS, EXPERIMENTAL, REPEATS, ENDS, NEIGHBOURS]
         .into_iter()
@@ -81,7 +81,7 @@ const fn row(rule: &'static str, options: &'static [u8], says: Says) -> Row {
     }
 }
 
-/// One option of kind 34, of each length.
+/// One option of kind 34, by cookie length.
 #[rustfmt::skip]
 pub const LENGTHS: &[Row] = &[
     row("no options", b"", Nothing),
@@ -108,7 +108,7 @@ pub const LENGTHS: &[Row] = &[
     row("length 38 is too long", b"\x22\x28ABCDEFGH++++++++++++++++++++++++++++++", Nothing).malformed(),
 ];
 
-/// One option of kind 254.
+/// One option of kind 254, by cookie length and magic number.
 #[rustfmt::skip]
 pub const EXPERIMENTAL: &[Row] = &[
     row("kind 254, length 0 is a request", b"\xfe\x04\xf9\x89", Request).experimental(),
@@ -138,7 +138,7 @@ pub const EXPERIMENTAL: &[Row] = &[
     row("kind 253, empty", b"\xfd\x04\xf9\x89", Nothing),
 ];
 
-/// Several Fast Open options: the last one of a valid form counts.
+/// Several Fast Open options: the last valid one takes effect.
 #[rustfmt::skip]
 pub const REPEATS: &[Row] = &[
     row("the last cookie counts: primary", b"\x22\x0a********\x22\x0aABCDEFGH", Primary),
@@ -164,7 +164,7 @@ pub const REPEATS: &[Row] = &[
           \x22\x02\x22\x02\x22\x02\x22\x02\x22\x02\x22\x02\x22\x02\x22\x02\x22\x02\x22\x02", Request),
 ];
 
-/// Where a list ends before its last byte.
+/// Lists that end before their last byte.
 #[rustfmt::skip]
 pub const ENDS: &[Row] = &[
     row("an end of list hides what follows", b"\0\x22\x0aABCDEFGH", Nothing),
@@ -188,7 +188,7 @@ pub const ENDS: &[Row] = &[
     row("a no-operation may be the last byte", b"\x01\x22\x0aABCDEFGH\x01", Primary),
 ];
 
-/// Other options before and behind.
+/// Other options before and after a Fast Open option.
 #[rustfmt::skip]
 pub const NEIGHBOURS: &[Row] = &[
     row("an unknown option is skipped", b"\x4e\x04\x22\x02\x22\x0aABCDEFGH", Primary),

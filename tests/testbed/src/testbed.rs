@@ -1,4 +1,4 @@
-//! A server with the accelerator on its interface, and the question whether both count alike.
+//! A client and a server with `tfo` attached, and comparisons of its counters with the kernel's.
 
 use std::{
     fmt,
@@ -18,7 +18,7 @@ use crate::{
     veth::{Family, Pair, SERVER_INTERFACE, server_port},
 };
 
-/// What the mirrored counters have come to.
+/// Values of the mirrored counters, or differences of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// `TCPFastOpenCookieReqd`.
@@ -34,7 +34,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Takes the value of every mirrored counter from `value`.
+    /// Calls `value` with the name of every mirrored counter.
     pub fn of(value: impl Fn(&str) -> i64) -> Self {
         let value = |counter: Counter| value(counter.name());
         Self {
@@ -48,7 +48,7 @@ impl Tally {
 }
 
 impl Tally {
-    /// How much each grew since `before`.
+    /// `self - before`, for each counter.
     #[must_use]
     pub const fn less(self, before: Self) -> Self {
         Self {
@@ -71,32 +71,32 @@ impl fmt::Display for Tally {
     }
 }
 
-/// A wire, with `tfo` at the server's end.
+/// A [`Pair`] with `tfo` on the server's interface.
 #[derive(Debug)]
 pub struct Testbed {
-    /// Detaches on drop, while the namespaces are still there.
+    /// Declared first: detaches on drop, before the namespaces are removed.
     pub tfo: Tfo,
-    /// The wire and both hosts.
+    /// Client and server.
     pub pair: Pair,
-    /// What the server's kernel had counted before `tfo` was attached.
+    /// The kernel's counters before `tfo` was attached.
     before: TcpExt,
 }
 
 impl Testbed {
-    /// Makes a wire and attaches `tfo` to the server's interface, as it attaches by default.
+    /// Creates a [`Pair`] and attaches `tfo` to the server's interface with its defaults.
     ///
     /// # Errors
     ///
-    /// Where either fails.
+    /// As [`Pair::new`], or `tfo attach` fails.
     pub fn new() -> Result<Self> {
         Self::attach(Pair::new()?, &[])
     }
 
-    /// Attaches `tfo` to the server's interface, with these arguments more.
+    /// Attaches `tfo` to the server's interface, with additional `arguments`.
     ///
     /// # Errors
     ///
-    /// Where it fails.
+    /// `tfo attach` fails, or the kernel's counters cannot be read.
     pub fn attach(pair: Pair, arguments: &[&str]) -> Result<Self> {
         let testbed = Self::idle(pair)?;
         testbed
@@ -105,11 +105,11 @@ impl Testbed {
         Ok(testbed)
     }
 
-    /// A wire with a `tfo` that is attached to nothing yet.
+    /// A testbed with `tfo` not attached.
     ///
     /// # Errors
     ///
-    /// Where the kernel's counters cannot be read.
+    /// The kernel's counters cannot be read.
     pub fn idle(pair: Pair) -> Result<Self> {
         Ok(Self {
             tfo: Tfo::new(&pair.server),
@@ -118,20 +118,20 @@ impl Testbed {
         })
     }
 
-    /// What the server's kernel has counted since `tfo` was attached, by its own file.
+    /// The server's kernel counters since `tfo` was attached, from `/proc/net/netstat`.
     ///
     /// # Errors
     ///
-    /// Where it cannot be read.
+    /// As [`TcpExt::read`].
     pub fn kernel(&self) -> Result<TcpExt> {
         Ok(TcpExt::read(&self.pair.server)?.since(&self.before))
     }
 
-    /// What `tfo` has counted, after making sure that every mirrored counter equals the kernel's.
+    /// Checks that every mirrored counter of `tfo` equals the kernel's. Returns the statistics of `tfo`.
     ///
     /// # Errors
     ///
-    /// Where one does not, with the figures.
+    /// A counter differs; the error contains the values.
     pub fn equal(&self) -> Result<Stats> {
         let (stats, [ours, told, own, drift]) = self.compare()?;
         ensure!(
@@ -141,12 +141,12 @@ impl Testbed {
         Ok(stats)
     }
 
-    /// What `tfo` has counted, and all mirrored counters: as `tfo` counted them, as `tfo` says that
-    /// the kernel did, as the kernel's own file says, and how far apart they are according to `tfo`.
+    /// The statistics of `tfo`, and four tallies: counters of `tfo`, the kernel's counters according to `tfo`, the
+    /// kernel's counters from `/proc/net/netstat`, and the drift according to `tfo`.
     ///
     /// # Errors
     ///
-    /// Where one cannot be read.
+    /// `tfo stats` fails, or the kernel's counters cannot be read.
     pub fn compare(&self) -> Result<(Stats, [Tally; 4])> {
         let stats = self.tfo.stats()?;
         let kernel = self.kernel()?;
@@ -160,11 +160,11 @@ impl Testbed {
         Ok((stats, tallies))
     }
 
-    /// Makes sure that `tfo` and the kernel both came to `expected`.
+    /// Checks that the counters of `tfo` and of the kernel are `expected`.
     ///
     /// # Errors
     ///
-    /// Where one did not, with the figures.
+    /// A counter differs; the error contains the values.
     pub fn expect(&self, expected: Tally) -> Result<Stats> {
         let stats = self.equal()?;
         let tally = Tally::of(|name| stats.counters.get(name).copied().unwrap_or(-1));
@@ -176,17 +176,17 @@ impl Testbed {
         Ok(stats)
     }
 
-    /// Forgets what the kernel has counted so far, as `tfo` does when it is attached.
+    /// Takes the kernel's current counters as the new start, as `tfo attach` does.
     ///
     /// # Errors
     ///
-    /// Where the kernel's counters cannot be read.
+    /// The kernel's counters cannot be read.
     pub fn restart(&mut self) -> Result<()> {
         self.before = TcpExt::read(&self.pair.server)?;
         Ok(())
     }
 
-    /// A listener of the server with Fast Open, on every address of a family.
+    /// A Fast Open listener of the server, on the family's unspecified address and a free port.
     ///
     /// # Errors
     ///
@@ -196,7 +196,7 @@ impl Testbed {
         Listener::fast_open(&self.pair.server, address)
     }
 
-    /// One connection of the client; see [`exchange`].
+    /// As the function [`exchange`].
     ///
     /// # Errors
     ///
@@ -210,7 +210,7 @@ impl Testbed {
         exchange(&self.pair, listener, family, method)
     }
 
-    /// As [`request_cookie`].
+    /// As the function [`request_cookie`].
     ///
     /// # Errors
     ///
@@ -219,12 +219,11 @@ impl Testbed {
         request_cookie(&self.pair, listener, family)
     }
 
-    /// As [`Testbed::exchange`], with the request in the SYN. The client must have a cookie.
+    /// As [`Testbed::exchange`]; the client must have a cookie, and the request must be in the SYN.
     ///
     /// # Errors
     ///
-    /// As [`exchange`], and where the client has no cookie, or the request did not come in the SYN, with the
-    /// figures.
+    /// As [`exchange`]; the client has no cookie; or the request was not in the SYN: the error contains the counters.
     pub fn in_syn(&self, listener: &Listener, family: Family, method: Method) -> Result<()> {
         self.pair.ensure_cookie(family)?;
         let exchange = self.exchange(listener, family, method)?;
@@ -236,11 +235,11 @@ impl Testbed {
         Ok(())
     }
 
-    /// As [`Testbed::exchange`], with the request after the handshake.
+    /// As [`Testbed::exchange`]; the request must follow the handshake.
     ///
     /// # Errors
     ///
-    /// As [`exchange`], and where the request came in the SYN, with the figures.
+    /// As [`exchange`], or the request was in the SYN: the error contains the counters.
     pub fn after_handshake(
         &self,
         listener: &Listener,
@@ -252,7 +251,7 @@ impl Testbed {
         Ok(())
     }
 
-    /// What may tell why a connection did not go as expected.
+    /// The exchange and the counters of both kernels, for an error.
     fn figures(&self, exchange: Exchange) -> Result<String> {
         let client = TcpExt::read(&self.pair.client)?;
         Ok(format!(
@@ -263,29 +262,29 @@ impl Testbed {
     }
 }
 
-/// What a client sends in an [`exchange`].
+/// Request of an [`exchange`].
 pub const REQUEST: &[u8] = b"what is the time?";
 
-/// How a request and its reply went.
+/// Result of [`exchange`].
 #[derive(Clone, Copy, Debug)]
 pub struct Exchange {
-    /// The request went in the SYN, and both ends say that it was taken from there.
+    /// `TCPI_OPT_SYN_DATA` at both ends: the request was in the SYN and was accepted.
     pub in_syn: bool,
-    /// The server had read the request before the client ended the handshake. That it had not proves
-    /// nothing where the wire is short.
+    /// The server read the request in the state `SYN_RECV`. `false` proves nothing without a delay line: the ACK may
+    /// have arrived first.
     pub before_handshake: bool,
-    /// From the client's first call until it had the reply.
+    /// Time from the client's first call to the reply.
     pub took: Duration,
 }
 
-/// Gets the client a cookie, by connections that ask for one, and makes sure that its kernel shows it.
+/// Obtains a cookie for the client by up to five connections, and checks that its kernel caches the cookie.
 ///
-/// One connection does, but where its SYN is sent again, because the machine stood still for a second: then it is
-/// sent without the option (`tcp_retransmit_skb`), and no cookie comes.
+/// One connection is enough unless the machine stalls for a second: the kernel retransmits the SYN without the option
+/// (`tcp_retransmit_skb`).
 ///
 /// # Errors
 ///
-/// Where no connection brings one, or one has its request in the SYN.
+/// As [`exchange`]; no connection yields a cookie; or the client had one before.
 pub fn request_cookie(pair: &Pair, listener: &Listener, family: Family) -> Result<()> {
     const TRIES: usize = 5;
     for _ in 0..TRIES {
@@ -298,13 +297,13 @@ pub fn request_cookie(pair: &Pair, listener: &Listener, family: Family) -> Resul
     pair.ensure_cookie(family)
 }
 
-/// Connects the client to `listener`, sends a request, and sends it back as the reply.
+/// Connects the client to `listener`, sends [`REQUEST`], and receives it as the reply.
 ///
-/// When it returns, both ends are closed and no frame is on its way that would be counted.
+/// On return, both ends are closed, and no frame that changes a counter is in flight.
 ///
 /// # Errors
 ///
-/// Where a step fails, or the ends disagree.
+/// A step fails, or `TCPI_OPT_SYN_DATA` differs between the ends.
 pub fn exchange(
     pair: &Pair,
     listener: &Listener,
@@ -339,7 +338,7 @@ pub fn exchange(
     let (taken, before_handshake) = accepted.unwrap_or_else(|panic| resume_unwind(panic))?;
     ensure!(
         in_syn == taken,
-        "data taken from the SYN: {in_syn} by the client, {taken} by the server"
+        "TCPI_OPT_SYN_DATA is {in_syn} at the client, {taken} at the server"
     );
     Ok(Exchange {
         in_syn,

@@ -10,24 +10,24 @@ use crate::{
     process::{self, Background, Output},
 };
 
-/// How long one call may take.
+/// Timeout of one call.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// Counters by name, as `tfo` prints them.
 pub type Named = BTreeMap<String, i64>;
 
-/// What `tfo stats --json` prints.
+/// Output of `tfo stats --json`.
 #[derive(Clone, Debug)]
 pub struct Stats {
-    /// What the data path counted.
+    /// Counters of the data path.
     pub counters: Named,
-    /// What the kernel counted in the same time.
+    /// The kernel's counters since attach.
     pub kernel: Named,
-    /// How far the two are apart.
+    /// `counters` minus `kernel`.
     pub drift: Named,
 }
 
-/// Runs `tfo` for one network namespace. On drop it detaches everything there.
+/// The `tfo` command for one network namespace. Runs `tfo detach --all` on drop.
 #[derive(Debug)]
 pub struct Tfo {
     binary: PathBuf,
@@ -35,11 +35,11 @@ pub struct Tfo {
 }
 
 impl Tfo {
-    /// The `tfo` beside this executable, to act in `netns`.
+    /// Uses [`binary`] with `--netns` of `netns`.
     ///
     /// # Panics
     ///
-    /// Where there is none.
+    /// As [`binary`].
     pub fn new(netns: &Netns) -> Self {
         Self {
             binary: binary(),
@@ -47,29 +47,29 @@ impl Tfo {
         }
     }
 
-    /// Runs `tfo` with these arguments, however it ends.
+    /// Runs `tfo` with these arguments. Any exit status is accepted.
     ///
     /// # Errors
     ///
-    /// Where it does not end in time.
+    /// `tfo` cannot be started, or does not exit within [`LIMIT`].
     pub fn run(&self, arguments: &[&str]) -> Result<Output> {
         process::output(&mut self.command(arguments), LIMIT)
     }
 
-    /// Runs `tfo` with these arguments, which must do.
+    /// Runs `tfo` with these arguments, which must succeed. Returns its standard output.
     ///
     /// # Errors
     ///
-    /// Where it fails; the error tells what it wrote.
+    /// `tfo` fails; the error contains its output.
     pub fn done(&self, arguments: &[&str]) -> Result<String> {
         process::succeed(&mut self.command(arguments), LIMIT)
     }
 
-    /// The one JSON object that `tfo` prints for these arguments and `--json`.
+    /// The JSON object that `tfo` prints with these arguments and `--json`.
     ///
     /// # Errors
     ///
-    /// Where it fails or prints something else.
+    /// `tfo` fails, or prints anything else.
     pub fn json(&self, arguments: &[&str]) -> Result<Value> {
         let text = self.done(&[arguments, &["--json"]].concat())?;
         let value: Value =
@@ -78,11 +78,11 @@ impl Tfo {
         Ok(value)
     }
 
-    /// What `tfo stats --json` prints.
+    /// Runs `tfo stats --json`.
     ///
     /// # Errors
     ///
-    /// Where it fails or prints something else.
+    /// `tfo` fails, or prints anything else.
     pub fn stats(&self) -> Result<Stats> {
         let value = self.json(&["stats"])?;
         let object = |name: &str| {
@@ -95,11 +95,11 @@ impl Tfo {
         })
     }
 
-    /// What `tfo stats --by port --json` prints for each port.
+    /// Runs `tfo stats --by port --json`. Returns the counters by port.
     ///
     /// # Errors
     ///
-    /// Where it fails or prints something else.
+    /// `tfo` fails, or prints anything else.
     pub fn stats_by_port(&self) -> Result<BTreeMap<u16, Named>> {
         let value = self.json(&["stats", "--by", "port"])?;
         let ports = value["ports"].as_object();
@@ -110,11 +110,11 @@ impl Tfo {
             .collect()
     }
 
-    /// Starts a `tfo` that stays in the foreground.
+    /// Starts a long-running `tfo`, such as `tfo run`.
     ///
     /// # Errors
     ///
-    /// Where it cannot be started.
+    /// `tfo` cannot be started.
     pub fn start(&self, arguments: &[&str]) -> Result<Background> {
         Background::start(&mut self.command(arguments))
     }
@@ -129,14 +129,14 @@ impl Tfo {
 impl Drop for Tfo {
     fn drop(&mut self) {
         if let Err(error) = self.done(&["detach", "--all"]) {
-            eprintln!("the data path in {} stays: {error:#}", self.netns);
+            eprintln!("cannot detach in {}: {error:#}", self.netns);
         }
     }
 }
 
-/// An object from name to integer.
+/// Parses an object of integers.
 fn named(value: &Value) -> Result<Named> {
-    let object = value.as_object().context("no object")?;
+    let object = value.as_object().context("not an object")?;
     object
         .iter()
         .map(|(name, value)| {
@@ -146,13 +146,13 @@ fn named(value: &Value) -> Result<Named> {
         .collect()
 }
 
-/// `tfo` of the profile that this executable was built in.
+/// Path of the `tfo` executable in the target directory of this executable's profile.
 ///
 /// # Panics
 ///
-/// Where there is none.
+/// `tfo` is not built.
 pub fn binary() -> PathBuf {
-    let this = env::current_exe().expect("an executable knows where it is");
+    let this = env::current_exe().expect("/proc/self/exe is readable");
     let found = this
         .ancestors()
         .skip(1)

@@ -1,4 +1,4 @@
-//! What Wireshark's `tshark`, which shares nothing with `tfo`, makes of frames.
+//! Decoding of frames by Wireshark's `tshark`, independent of `tfo`.
 
 use std::{env, fs, path::PathBuf, process, process::Command, time::Duration};
 
@@ -8,41 +8,41 @@ use crate::process::succeed;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What a capture's frames begin with: `LINKTYPE_` of pcap-linktype(7).
+/// Link-layer type of a capture: `LINKTYPE_` of pcap-linktype(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Link {
-    /// An Ethernet header.
+    /// `LINKTYPE_ETHERNET`.
     Ethernet = 1,
-    /// An IP header.
+    /// `LINKTYPE_RAW`: frames start with the IP header.
     Raw = 101,
 }
 
-/// A TCP segment as `tshark` sees it.
+/// A TCP segment as decoded by `tshark`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoded {
-    /// IPv4's checksum is right; IPv6 has none.
+    /// The IPv4 header checksum is correct; always `true` for IPv6.
     pub ip_checksum: bool,
-    /// TCP's checksum is right.
+    /// The TCP checksum is correct.
     pub checksum: bool,
-    /// A Fast Open option asks for a cookie.
+    /// A Fast Open option is a cookie request.
     pub request: bool,
-    /// The cookie in a Fast Open option, in hexadecimal digits.
+    /// Cookie of a Fast Open option, in hex; empty if there is none.
     pub cookie: String,
-    /// The kinds of all options.
+    /// Kinds of all TCP options, in order.
     pub kinds: Vec<u8>,
-    /// What it takes for an error, a malformed packet among that.
+    /// Expert messages of severity error, such as malformed packets.
     pub errors: Vec<String>,
 }
 
-/// The severity from which on it is one (`PI_ERROR`).
+/// Lowest severity of an error (`PI_ERROR`).
 const ERROR: u32 = 0x0080_0000;
 
-/// Has `tshark` decode frames.
+/// Decodes frames, in order.
 ///
 /// # Errors
 ///
-/// Where it is not installed, or says something else than expected.
+/// `tshark` is not installed or fails, or its output is not understood.
 pub fn decode(link: Link, frames: &[Vec<u8>]) -> Result<Vec<Decoded>> {
     let capture = Capture::new(link, frames)?;
     let mut command = Command::new("tshark");
@@ -68,9 +68,9 @@ pub fn decode(link: Link, frames: &[Vec<u8>]) -> Result<Vec<Decoded>> {
     let text = succeed(&mut command, LIMIT)?;
     let decoded = text
         .lines()
-        .map(|line| parse(line).with_context(|| format!("tshark says {line:?}")));
+        .map(|line| parse(line).with_context(|| format!("tshark printed {line:?}")));
     let decoded: Vec<_> = decoded.collect::<Result<_>>()?;
-    ensure!(decoded.len() == frames.len(), "tshark says {text:?}");
+    ensure!(decoded.len() == frames.len(), "tshark printed {text:?}");
     Ok(decoded)
 }
 
@@ -98,7 +98,7 @@ fn parse(line: &str) -> Result<Decoded> {
     })
 }
 
-/// A file of frames, removed on drop.
+/// A pcap file, removed on drop.
 struct Capture(PathBuf);
 
 impl Capture {
@@ -109,8 +109,8 @@ impl Capture {
             fastrand::u64(..)
         );
         let this = Self(env::temp_dir().join(name));
-        // pcap-savefile(5): the header with its magic, version 2.4, and the most bytes of a frame; before each
-        // frame the time, and its length twice.
+        // pcap-savefile(5): file header with magic, version 2.4 and snapshot length; before each frame a timestamp, the
+        // captured and the original length.
         let header = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 0xffff, link as u32];
         let mut bytes = header.map(u32::to_ne_bytes).concat();
         for frame in frames {

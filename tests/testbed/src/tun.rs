@@ -1,4 +1,4 @@
-//! A TUN device: packets without Ethernet header, in and out of a file. Linux: tun(4).
+//! TUN devices: packets without an Ethernet header. See `Documentation/networking/tuntap.rst`.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,29 +10,29 @@ use anyhow::{Context as _, Result};
 
 use crate::netns::Netns;
 
-/// A TUN device, which goes with its value.
+/// A TUN device, removed on drop.
 #[derive(Debug)]
 pub struct Tun(File);
 
 impl Tun {
-    /// Makes a device of that name, which is down.
+    /// Creates a device with this name in `netns`; it is down.
     ///
     /// # Errors
     ///
-    /// Where the kernel has no TUN devices, or the caller may not.
+    /// `/dev/net/tun` is missing, or the caller lacks `CAP_NET_ADMIN`.
     pub fn new(netns: &Netns, name: &str) -> Result<Self> {
         let make = || {
             let file = OpenOptions::new()
                 .read(true)
                 .write(true)
                 .open("/dev/net/tun")?;
-            // SAFETY: zeros are a value of it.
+            // SAFETY: all zeros is a valid `ifreq`.
             let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
             for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
                 *to = from.cast_signed();
             }
             request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as i16;
-            // SAFETY: the request is a whole one, and lives until the call returns.
+            // SAFETY: `request` is a complete `ifreq` that outlives the call.
             let result =
                 unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
             match result {
@@ -40,10 +40,10 @@ impl Tun {
                 _ => Err(io::Error::last_os_error()),
             }
         };
-        netns.run(make).context("cannot make a TUN device")
+        netns.run(make).context("cannot create a TUN device")
     }
 
-    /// Has the device receive a packet.
+    /// Injects a packet as received by the device.
     ///
     /// # Errors
     ///

@@ -1,7 +1,6 @@
-//! Two hosts and a wire: a client's and a server's namespace, joined by veth.
+//! A client's and a server's network namespace, joined by veth.
 //!
-//! Nothing on the wire is left to chance: addresses are usable at once, neighbours are known for good,
-//! and no host speaks of its own accord, so what is counted is what a test sent.
+//! Only a test's own frames are sent: no duplicate address detection, permanent neighbours, no link-local addresses.
 
 use std::{
     fmt,
@@ -16,55 +15,54 @@ use crate::{
     netns::{Netns, wait_until_up},
 };
 
-/// An Ethernet address.
+/// A MAC address.
 pub type Mac = [u8; 6];
 
-/// The client's interface, in its namespace.
+/// Interface of the client.
 pub const CLIENT_INTERFACE: &str = "client0";
-/// The server's interface, in its namespace: where the accelerator goes.
+/// Interface of the server, to which `tfo` is attached.
 pub const SERVER_INTERFACE: &str = "server0";
-/// The client's Ethernet address.
+/// MAC address of the client.
 pub const CLIENT_MAC: Mac = [2, 0, 0, 0, 0, 2];
-/// The server's Ethernet address.
+/// MAC address of the server.
 pub const SERVER_MAC: Mac = [2, 0, 0, 0, 0, 1];
-/// An Ethernet address that no host has: hosts pass over frames for it, packet sockets see them.
+/// MAC address of no host: kernels ignore frames for it, packet sockets receive them.
 pub const NOBODYS_MAC: Mac = [2, 0, 0, 0, 0, 0x99];
 
-/// IPv4 or IPv6.
+/// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// IPv4.
+    /// 10.77.0.0/24.
     V4,
-    /// IPv6.
+    /// `fd77::/64`.
     V6,
 }
 
 impl Family {
-    /// Both.
+    /// All values, for loops.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
-    /// The server's address.
+    /// Address of the server.
     pub const fn server(self) -> IpAddr {
         self.host(1)
     }
 
-    /// The client's address.
+    /// Address of the client.
     pub const fn client(self) -> IpAddr {
         self.host(2)
     }
 
-    /// An address on the wire's network that no host has, for a crafted client; the same for the same
-    /// `number`.
+    /// An unused address in the same network, for a client on a packet socket.
     ///
     /// # Panics
     ///
-    /// Where `number` is over 199.
+    /// `number` is over 199.
     pub const fn spare(self, number: u8) -> IpAddr {
         assert!(number < 200, "the network has 200 spare addresses");
         self.host(50 + number)
     }
 
-    /// Any local address, to listen on.
+    /// 0.0.0.0 or `::`.
     pub const fn unspecified(self) -> IpAddr {
         match self {
             Self::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -89,14 +87,14 @@ impl fmt::Display for Family {
     }
 }
 
-/// A client and a server, joined by a wire.
+/// A client and a server, joined by veth or by a delay line.
 #[derive(Debug)]
 pub struct Pair {
-    /// Stops first, as its threads use the namespaces.
+    /// Declared first, since its thread uses the namespaces.
     line: Option<Line>,
-    /// The client's host.
+    /// Namespace of the client.
     pub client: Netns,
-    /// The server's host.
+    /// Namespace of the server.
     pub server: Netns,
 }
 
@@ -105,7 +103,7 @@ impl Pair {
     ///
     /// # Errors
     ///
-    /// Where the caller may not, or `ip` is not installed.
+    /// The caller lacks privileges, or `ip` is not installed.
     pub fn new() -> Result<Self> {
         let (client, server) = (host("client")?, host("server")?);
         client.configure(&[format!(
@@ -115,7 +113,7 @@ impl Pair {
         Self::join(client, server, None)
     }
 
-    /// Joins a client and a server by a line that holds every frame for `one_way`.
+    /// Joins a client and a server by a [`Line`] that delays every frame by `one_way`.
     ///
     /// # Errors
     ///
@@ -127,7 +125,7 @@ impl Pair {
             (&server, SERVER_INTERFACE),
             one_way,
         )?;
-        // The line carries frames as they are, so no host may send one that is yet to be cut in pieces.
+        // The line does not segment, so no host may send GSO frames.
         for (netns, interface) in [(&client, CLIENT_INTERFACE), (&server, SERVER_INTERFACE)] {
             netns.configure(&[format!("link set {interface} gso_max_segs 1")])?;
         }
@@ -179,16 +177,16 @@ impl Pair {
         })
     }
 
-    /// How long the wire holds a frame, beside what the kernel takes.
+    /// One-way delay of the line; zero without one.
     pub fn one_way(&self) -> Duration {
         self.line.as_ref().map_or(Duration::ZERO, Line::one_way)
     }
 
-    /// Makes the server send frames for `address` to `mac`.
+    /// Adds a permanent neighbour to the server.
     ///
     /// # Errors
     ///
-    /// Where `ip` fails.
+    /// `ip` fails.
     pub fn set_neighbour(&self, address: IpAddr, mac: Mac) -> Result<()> {
         self.server.configure(&[format!(
             "neigh replace {address} lladdr {} dev {SERVER_INTERFACE} nud permanent",
@@ -196,24 +194,24 @@ impl Pair {
         )])
     }
 
-    /// Keeps the server's replies from the client until the value is dropped.
+    /// Diverts the server's replies to [`NOBODYS_MAC`] until the value is dropped.
     ///
-    /// They leave for a host that does not exist. So no handshake ends meanwhile, and whatever the
-    /// server has by then came in the SYN. Both sides try again after about a second.
+    /// No handshake completes meanwhile, so any data that the server has came in a SYN. Both sides retransmit after
+    /// about a second.
     ///
     /// # Errors
     ///
-    /// Where `ip` fails.
+    /// `ip` fails.
     pub fn hold_replies(&self, family: Family) -> Result<HeldReplies<'_>> {
         self.set_neighbour(family.client(), NOBODYS_MAC)?;
         Ok(HeldReplies { pair: self, family })
     }
 
-    /// The cookie that the client would present to the server.
+    /// The cookie that the client's kernel caches for the server (`ip tcp_metrics`).
     ///
     /// # Errors
     ///
-    /// Where `ip` fails or shows something else than expected.
+    /// `ip` fails, or its output is not understood.
     pub fn cached_cookie(&self, family: Family) -> Result<Option<[u8; 8]>> {
         let metrics = self.metrics(family)?;
         let mut words = metrics.split_whitespace();
@@ -228,11 +226,11 @@ impl Pair {
             .with_context(|| format!("no cookie of 8 bytes in {metrics:?}"))
     }
 
-    /// Makes sure that the client's kernel has a cookie for the server.
+    /// Checks that the client's kernel caches a cookie for the server.
     ///
     /// # Errors
     ///
-    /// Where it has none.
+    /// The client has no cookie, or `ip` fails.
     pub fn ensure_cookie(&self, family: Family) -> Result<()> {
         let metrics = self.metrics(family)?;
         let cookie = self.cached_cookie(family)?;
@@ -241,11 +239,11 @@ impl Pair {
             .with_context(|| format!("the client has no {family} cookie: {metrics:?}"))
     }
 
-    /// What the client's kernel remembers of the server, in words of `ip`; empty for nothing.
+    /// The client's line of `ip tcp_metrics show` for the server; empty if there is none.
     ///
     /// # Errors
     ///
-    /// Where `ip` fails.
+    /// `ip` fails.
     pub fn metrics(&self, family: Family) -> Result<String> {
         let metrics = self.client.ip(&["tcp_metrics", "show"])?;
         let server = family.server().to_string();
@@ -254,19 +252,19 @@ impl Pair {
         Ok(line.unwrap_or_default().to_owned())
     }
 
-    /// Makes the client forget its cookies, and what it learnt about the path.
+    /// Flushes the client's TCP metrics, cookies included.
     ///
     /// # Errors
     ///
-    /// Where `ip` fails.
+    /// `ip` fails.
     pub fn forget_cookies(&self) -> Result<()> {
         self.client.ip(&["tcp_metrics", "flush"]).map(drop)
     }
 }
 
-/// Keeps the server's replies from the client; see [`Pair::hold_replies`].
+/// Guard of [`Pair::hold_replies`].
 #[derive(Debug)]
-#[must_use = "replies pass again when it is dropped"]
+#[must_use = "replies reach the client again when it is dropped"]
 pub struct HeldReplies<'a> {
     pair: &'a Pair,
     family: Family,
@@ -276,27 +274,27 @@ impl Drop for HeldReplies<'_> {
     fn drop(&mut self) {
         let client = self.family.client();
         if let Err(error) = self.pair.set_neighbour(client, CLIENT_MAC) {
-            eprintln!("replies to {client} stay held: {error:#}");
+            eprintln!("cannot restore the neighbour {client}: {error:#}");
         }
     }
 }
 
-/// The socket address of `port` on the server.
+/// Socket address of `port` on the server.
 pub const fn server_port(family: Family, port: u16) -> SocketAddr {
     SocketAddr::new(family.server(), port)
 }
 
-/// A namespace whose host speaks only when asked to, and speaks Fast Open.
+/// A namespace with Fast Open on and without unsolicited traffic.
 fn host(label: &str) -> Result<Netns> {
     let netns = Netns::new(label)?;
     for (key, value) in [
-        // Fast Open, as client and as server.
+        // Fast Open as client and as server.
         ("net.ipv4.tcp_fastopen", "3"),
-        // A connection that fails does not make the client do without for an hour.
+        // Otherwise a failed connection disables Fast Open at the client for an hour.
         ("net.ipv4.tcp_fastopen_blackhole_timeout_sec", "0"),
-        // No link-local addresses, and so no router solicitations and listener reports.
+        // No link-local addresses, and so no router solicitations and MLD reports.
         ("net.ipv6.conf.default.addr_gen_mode", "1"),
-        // One listener report when the address is added, and no repetition.
+        // One MLD report when the address is added, and no repetition.
         (
             "net.ipv6.conf.default.mldv2_unsolicited_report_interval",
             "100000000",

@@ -1,4 +1,4 @@
-//! What the kernel says of the XDP program on an interface, and what is pinned.
+//! XDP programs on interfaces, and pinned objects.
 
 use std::{fmt, fs, net::UdpSocket, path::Path};
 
@@ -13,15 +13,15 @@ use tfo_userspace::datapath::OBJECT;
 
 use crate::{netns::Netns, sockopt::netns_cookie};
 
-/// Where `tfo` pins.
+/// Directory of pinned objects.
 const PINS: &str = "/sys/fs/bpf/tfo";
 
-/// How an interface runs its XDP program.
+/// XDP mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// In the driver.
+    /// `XDP_ATTACHED_DRV`.
     Native,
-    /// In the stack.
+    /// `XDP_ATTACHED_SKB`.
     Generic,
 }
 
@@ -34,11 +34,11 @@ impl fmt::Display for Mode {
     }
 }
 
-/// The XDP program of `interface`: how it runs, and its id.
+/// Mode and id of the XDP program on `interface`.
 ///
 /// # Errors
 ///
-/// Where `ip` fails or shows something else than expected.
+/// `ip` fails, or its output is not understood.
 pub fn attached(netns: &Netns, interface: &str) -> Result<Option<(Mode, u64)>> {
     let text = netns.ip(&["-json", "link", "show", interface])?;
     let links: Value = serde_json::from_str(&text)?;
@@ -53,14 +53,14 @@ pub fn attached(netns: &Netns, interface: &str) -> Result<Option<(Mode, u64)>> {
     };
     mode.zip(xdp["prog"]["id"].as_u64())
         .map(Some)
-        .with_context(|| format!("what is {xdp}?"))
+        .with_context(|| format!("ip shows an unknown XDP mode: {xdp}"))
 }
 
-/// `true` where anything is pinned for the namespace.
+/// `true` if `tfo` has pinned objects for the namespace.
 ///
 /// # Errors
 ///
-/// Where the namespace cannot be told from others.
+/// The kernel lacks `SO_NETNS_COOKIE` (Linux 5.14).
 pub fn is_pinned(netns: &Netns) -> Result<bool> {
     let cookie = netns.run(|| netns_cookie(&UdpSocket::bind(("127.0.0.1", 0))?))?;
     let versions = fs::read_dir(PINS).into_iter().flatten().flatten();
@@ -69,51 +69,54 @@ pub fn is_pinned(netns: &Netns) -> Result<bool> {
         .any(|pins| Path::exists(&pins)))
 }
 
-/// Makes sure that `interface` has no XDP program.
+/// Checks that `interface` has no XDP program.
 ///
 /// # Errors
 ///
-/// Where it has one, which the error tells; and as [`attached`].
+/// The interface has one; and as [`attached`].
 pub fn ensure_detached(netns: &Netns, interface: &str) -> Result<()> {
     let program = attached(netns, interface)?;
-    ensure!(program.is_none(), "{interface} has {program:?}");
+    ensure!(
+        program.is_none(),
+        "{interface} has the XDP program {program:?}"
+    );
     Ok(())
 }
 
-/// Makes sure that `interface` has an XDP program.
+/// Checks that `interface` has an XDP program.
 ///
 /// # Errors
 ///
-/// Where it has none; and as [`attached`].
+/// The interface has none; and as [`attached`].
 pub fn ensure_attached(netns: &Netns, interface: &str) -> Result<()> {
     let program = attached(netns, interface)?;
-    ensure!(program.is_some(), "{interface} has no program");
+    ensure!(program.is_some(), "{interface} has no XDP program");
     Ok(())
 }
 
-/// Makes sure that something is pinned for the namespace, or nothing.
+/// Checks that [`is_pinned`] returns `expected`.
 ///
 /// # Errors
 ///
-/// Where it is otherwise; and as [`is_pinned`].
+/// [`is_pinned`] returns the opposite, or fails.
 pub fn ensure_pinned(netns: &Netns, expected: bool) -> Result<()> {
     let pinned = is_pinned(netns)?;
     ensure!(pinned == expected, "pinned for {}: {pinned}", netns.name());
     Ok(())
 }
 
-/// Another XDP program than the attached `tfo`'s, on the interface's driver until it is dropped.
+/// A foreign XDP program: a second copy of the data path, in native mode. Detached on drop.
 #[derive(Debug)]
 pub struct Other {
     object: Ebpf,
 }
 
 impl Other {
-    /// Attaches it.
+    /// Loads it and attaches it to `interface` of `netns`.
     ///
     /// # Errors
     ///
-    /// Where the kernel refuses it.
+    /// The kernel refuses it.
     pub fn attach(netns: &Netns, interface: &str) -> Result<Self> {
         let mut other = Self {
             object: Ebpf::load(OBJECT)?,
@@ -124,11 +127,11 @@ impl Other {
         Ok(other)
     }
 
-    /// Its id.
+    /// Program id.
     ///
     /// # Errors
     ///
-    /// As the kernel has them.
+    /// As `BPF_OBJ_GET_INFO_BY_FD`.
     pub fn id(&mut self) -> Result<u32> {
         Ok(self.program()?.info()?.id())
     }

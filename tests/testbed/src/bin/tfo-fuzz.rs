@@ -1,4 +1,4 @@
-//! Random SYNs over veth to real listeners: does `tfo` count what the kernel counts?
+//! Differential fuzzer: random SYNs over veth to kernel listeners; compares the counters of `tfo` with the kernel's.
 
 use std::{
     process::ExitCode,
@@ -10,27 +10,27 @@ use clap::Parser;
 use tfo_common::counters::Counter;
 use tfo_testbed::fuzz::{self, Frames, run_frames};
 
-/// Sends random SYNs to real listeners and holds what tfo counts against the kernel. Needs root.
+/// Send random SYNs to listeners and compare the counters of tfo with the kernel's. Needs root.
 #[derive(Parser)]
 struct Arguments {
-    /// How many SYNs to send.
+    /// Number of SYNs to send.
     #[arg(long, default_value_t = 100_000)]
     syns: u64,
-    /// The seed of the first batch; the next batch has the next one. Any, if it is not given.
+    /// Seed of the first batch; each further batch adds one. Random by default.
     #[arg(long)]
     seed: Option<u64>,
-    /// Run the program on so many random frames by itself instead, half of them noise and half spoiled
+    /// Instead, run the program alone with `BPF_PROG_TEST_RUN` on this many random frames: half noise, half corrupted
     /// SYNs.
     #[arg(long, conflicts_with = "syns")]
     frames: Option<usize>,
 }
 
-/// How often to say how far it is.
+/// Interval of progress messages.
 const PROGRESS: Duration = Duration::from_secs(10);
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    // Short enough to be typed again.
+    // 32 bits, short enough to retype.
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
     println!("tfo-fuzz: seed {seed}");
     let start = Instant::now();
@@ -71,7 +71,7 @@ fn main() -> Result<ExitCode> {
     };
     println!("tfo-fuzz: DIFFERENCE: {difference}");
     println!(
-        "tfo-fuzz: again: tfo-fuzz --seed {} --syns 1",
+        "tfo-fuzz: reproduce: tfo-fuzz --seed {} --syns 1",
         difference.seed
     );
     Ok(ExitCode::FAILURE)

@@ -1,4 +1,4 @@
-//! Frames that nobody thought of, for the program in the kernel and for the same code on the host.
+//! Random frames, run through the XDP program and through the same code on the host.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -19,7 +19,7 @@ use crate::{
 const PRIMARY: KeyBytes = *b"a primary key...";
 const BACKUP: KeyBytes = *b"a backup key....";
 const KEYS: [KeyBytes; 2] = [PRIMARY, BACKUP];
-/// After so many frames the counters are compared.
+/// Frames between two comparisons of the counters.
 const CHUNK: usize = 1000;
 /// The shortest frame that `BPF_PROG_TEST_RUN` takes: an Ethernet header.
 const MIN_LEN: usize = 14;
@@ -44,12 +44,12 @@ const FLOWS: [Flow; 2] = [
     ),
 ];
 
-/// Which frames.
+/// Kind of random frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frames {
-    /// Any bytes, of which a few are often as in a SYN.
+    /// Random bytes, in which most fields that identify a SYN are set.
     Noise,
-    /// SYNs, often spoiled.
+    /// SYNs with random corruption.
     SpoiledSyns,
 }
 
@@ -62,12 +62,12 @@ impl Frames {
     }
 }
 
-/// Runs the program on at least so many frames of a seed, and makes sure that it lets each go on as it
-/// is and counts what the same code counts on the host: that is the result.
+/// Runs the program on at least `count` random frames. Each must pass unchanged, and the counters must equal those of
+/// the same code on the host, which are returned.
 ///
 /// # Errors
 ///
-/// Where it does not, or the program cannot be run.
+/// The verdict, the frame or a counter differs, or the program cannot be run.
 pub fn run_frames(frames: Frames, seed: u64, count: usize) -> Result<Counters> {
     let mut random = fastrand::Rng::with_seed(seed);
     let program = Program::with_keys(&KEYS)?;
@@ -89,13 +89,13 @@ pub fn run_frames(frames: Frames, seed: u64, count: usize) -> Result<Counters> {
         let sum: Counters = [ports, counters.other].into_iter().sum();
         ensure!(
             sum == expected,
-            "seed {seed}: the ports are not all: {sum:?}"
+            "seed {seed}: the counters by port do not add up to the total: {sum:?}"
         );
     }
     Ok(expected)
 }
 
-/// Runs the frames again, one at a time, and names the one that differs.
+/// Repeats the frames one at a time. The error names the first frame that differs.
 fn find_disagreement(frames: &[Vec<u8>], keys: &KeySet, seed: u64) -> Result<Counters> {
     let program = Program::with_keys(&KEYS)?;
     let mut expected = Counters::default();
@@ -108,10 +108,10 @@ fn find_disagreement(frames: &[Vec<u8>], keys: &KeySet, seed: u64) -> Result<Cou
             "seed {seed}, {frame:02x?}: {counted:?}, on the host {expected:?}"
         );
     }
-    bail!("seed {seed}: the counters differ, but for no single frame")
+    bail!("seed {seed}: the counters differ, but not for any single frame")
 }
 
-/// What the code of the program counts for a frame when it runs on the host.
+/// Counts a frame with the data path's code, on the host.
 fn on_the_host(frame: &[u8], keys: &KeySet) -> Counters {
     let mut counters = Counters::default();
     match syn::parse(frame) {
@@ -126,7 +126,7 @@ fn on_the_host(frame: &[u8], keys: &KeySet) -> Counters {
     counters
 }
 
-/// Any bytes, of which a few are often as in a SYN, so that the rest of them is looked at.
+/// Random bytes. Most fields that identify a SYN are set, so that the parser reads on.
 fn noise(random: &mut fastrand::Rng) -> Vec<u8> {
     let mut frame = vec![0; random.usize(MIN_LEN..200)];
     random.fill(&mut frame);
@@ -162,7 +162,7 @@ fn noise(random: &mut fastrand::Rng) -> Vec<u8> {
     };
     let is_syn = [(tcp + 13, 0xc2), (tcp + 12, random.u8(0x40..))];
     for (at, byte) in is.iter().chain(&is_syn) {
-        // Each of them is left out now and then.
+        // 1 in 30 is left random.
         if let Some(place) = frame.get_mut(*at).filter(|_| random.u8(..30) != 0) {
             *place = *byte;
         }
@@ -170,7 +170,7 @@ fn noise(random: &mut fastrand::Rng) -> Vec<u8> {
     frame
 }
 
-/// A list of options like a client's, of which some are Fast Open's.
+/// Up to four random TCP options, some of them Fast Open.
 fn options(random: &mut fastrand::Rng, flow: Flow) -> Vec<u8> {
     let mut options = Vec::new();
     for _ in 0..random.usize(0..5) {
@@ -193,7 +193,7 @@ fn options(random: &mut fastrand::Rng, flow: Flow) -> Vec<u8> {
     options
 }
 
-/// A SYN, often spoiled: bytes changed, mostly in its headers, or the end cut off.
+/// A SYN with up to three corrupted bytes, mostly in its headers; sometimes truncated.
 fn spoiled_syn(random: &mut fastrand::Rng) -> Vec<u8> {
     let flow = random.choice(FLOWS).expect("two to choose from");
     let options = options(random, flow);

@@ -1,5 +1,5 @@
-//! Many senders at once against a small Fast Open queue: how far the data path and the kernel come
-//! apart where the queue fills between the look of one and that of the other.
+//! Concurrent senders against a small Fast Open queue: measures the drift that arises when the queue's length changes
+//! between the data path's read and the kernel's.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -11,27 +11,27 @@ use anyhow::Result;
 use super::testbed::{FuzzTestbed, SMALL_QUEUE};
 use crate::{socket::Listener, testbed::Tally, veth::Family};
 
-/// What a load came to.
+/// Result of [`load`].
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// The SYNs that the data path saw.
+    /// SYNs that the data path saw.
     pub syns: u64,
-    /// What the kernel counted.
+    /// The kernel's counters.
     pub kernel: Tally,
-    /// By how much `tfo` counted more than the kernel.
+    /// Counters of `tfo` minus the kernel's.
     pub drift: Tally,
 }
 
-/// Sends SYNs with a good cookie from so many threads at once, `each` from each, to a listener with a
-/// queue of three, while another thread accepts and resets what got through.
+/// Sends `each` SYNs with a valid cookie from each of `senders` threads to a listener with a Fast Open queue of 3,
+/// while another thread accepts and resets connections.
 ///
 /// # Errors
 ///
-/// Where the wire, the listener or `tfo` fail.
+/// The veth pair, the listener or `tfo` fails.
 ///
 /// # Panics
 ///
-/// Where a sender does.
+/// A sender panics.
 pub fn load(senders: u16, each: u16) -> Result<Load> {
     let testbed = FuzzTestbed::new()?;
     let before = testbed.counted()?;

@@ -1,10 +1,8 @@
-//! Random SYNs to real listeners, with `tfo` on the interface: whatever they are, every mirrored
-//! counter has to equal the kernel's.
+//! Random SYNs to kernel listeners, with `tfo` on the interface: every mirrored counter must equal the kernel's.
 //!
-//! SYNs go in batches, each of which a seed of its own gives again, and which starts with empty queues.
-//! Where a batch differs, its SYNs are sent once more, one at a time; what then still differs is cut
-//! down to the fewest and shortest SYNs. What does not differ again was a race: between the data path's
-//! look at a queue and the kernel's, other SYNs of the batch came in.
+//! SYNs are sent in batches. Each batch has its own seed and starts with empty queues. If counters differ after a
+//! batch, its SYNs are sent again, one at a time. A difference that persists is shrunk to a minimal batch. A difference
+//! that disappears was a race: other SYNs arrived between the data path's read of a queue and the kernel's.
 
 mod frames;
 mod load;
@@ -26,37 +24,37 @@ pub use self::{
 use self::{shrink::shrink, testbed::FuzzTestbed};
 use crate::testbed::Tally;
 
-/// What a run came to.
+/// Result of [`run`].
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// The SYNs that the data path saw; the few frames with other flags are not among them.
+    /// SYNs that the data path saw, without the few frames with other flags.
     pub syns: u64,
-    /// SYNs that the wire lost before the data path.
+    /// SYNs lost on the veth pair, before the data path.
     pub lost: u64,
-    /// Batches that differed when they were sent at speed, and not when sent slowly.
+    /// Batches that differed at full speed, but not one SYN at a time.
     pub races: u64,
-    /// What the kernel counted.
+    /// The kernel's counters.
     pub kernel: Tally,
-    /// The first batch that differs.
+    /// The first batch that differs one SYN at a time, shrunk.
     pub difference: Option<Difference>,
 }
 
-/// A batch on which `tfo` and the kernel differ.
+/// A minimal batch for which the counters of `tfo` and of the kernel differ.
 #[derive(Clone, Debug)]
 pub struct Difference {
-    /// The seed that gives the batch as a run's first.
+    /// Seed that reproduces the whole batch as the first one of [`run`].
     pub seed: u64,
-    /// The settings and the SYNs that are left of it.
+    /// The shrunk batch.
     pub batch: Batch,
-    /// The options of each SYN, as sent.
+    /// TCP options of each SYN, as sent.
     pub options: Vec<Vec<u8>>,
-    /// By how much `tfo` counts more than the kernel.
+    /// Counters of `tfo` minus the kernel's.
     pub drift: Tally,
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {}: tfo counts more by {}", self.seed, self.drift)?;
+        writeln!(f, "seed {}: tfo minus kernel: {}", self.seed, self.drift)?;
         writeln!(f, "{:?}", self.batch.host)?;
         for (step, options) in self.batch.steps.iter().zip(&self.options) {
             writeln!(f, "{step:?}, options {options:02x?}")?;
@@ -65,12 +63,12 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Sends at least so many SYNs, from batches of `seed`, `seed + 1` and so on. It ends at the first
-/// difference. `progress` is called after every batch, with what there is so far.
+/// Sends at least `syns` SYNs, in batches with the seeds `seed`, `seed + 1` and so on. Stops at the first difference.
+/// Calls `progress` after every batch.
 ///
 /// # Errors
 ///
-/// Where the wire, the listeners or `tfo` fail.
+/// The veth pair, a listener or `tfo` fails.
 pub fn run(seed: u64, syns: u64, mut progress: impl FnMut(&Report)) -> Result<Report> {
     let mut testbed = FuzzTestbed::new()?;
     let mut report = Report::default();

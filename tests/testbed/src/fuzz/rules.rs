@@ -8,8 +8,8 @@ use tfo_common::{
 };
 use tfo_userspace::model::{LimitedSources, Lists, Policy, PortPolicy, Prefix};
 
-/// Any policy, and such as no operator can write. Clients are of 10.78.0.0/16 and `fd78::/64`, and the next ones of a batch
-/// have the next addresses.
+/// A random policy; may have combinations that the configuration rejects. Prefixes are in the clients' networks,
+/// 10.78.0.0/16 and `fd78::/64`, whose addresses a batch uses in ascending order.
 pub(super) fn policy(random: &mut fastrand::Rng) -> Policy {
     let mut prefixes = || {
         let count = random.usize(..3);
@@ -57,7 +57,7 @@ fn port(random: &mut fastrand::Rng) -> PortPolicy {
         denied: action(),
         ..PortPolicy::default()
     };
-    // Most rules say nothing of most SYNs.
+    // Most rules pass most classes.
     for action in &mut rule.actions {
         if random.bool() {
             *action = Action::Pass;

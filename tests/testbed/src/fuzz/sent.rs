@@ -1,4 +1,4 @@
-//! A SYN on its way: the frame that it is sent in.
+//! Sent SYNs and their frames.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{packet::Segment, veth::Family};
 
-/// A SYN that was sent.
+/// A SYN, as sent.
 pub(super) struct Sent {
     pub(super) client: SocketAddr,
     pub(super) server: SocketAddr,
@@ -14,7 +14,7 @@ pub(super) struct Sent {
     pub(super) options: Vec<u8>,
 }
 
-/// The client of that number.
+/// Address and port of the client with this number.
 pub(super) fn client(family: Family, number: u32) -> SocketAddr {
     let [low, high] = [number as u16, (number >> 16) as u16];
     let [a, b] = low.to_be_bytes();
@@ -25,7 +25,7 @@ pub(super) fn client(family: Family, number: u32) -> SocketAddr {
     SocketAddr::new(address, 1024 + high)
 }
 
-/// The frame of a SYN with more flags, or of another segment from where it came from.
+/// A frame with the addresses, sequence number and options of `syn`.
 pub(super) fn frame(syn: &Sent, flags: u8, data: &[u8]) -> Bytes {
     Segment::new(syn.client, syn.server, flags)
         .numbers(syn.sequence, 1)

@@ -1,11 +1,11 @@
-//! The fewest and shortest SYNs that still differ.
+//! Shrinking of a batch to the fewest and shortest SYNs that still differ.
 
 use anyhow::Result;
 
 use super::{Batch, Difference, testbed::FuzzTestbed};
 use crate::testbed::Tally;
 
-/// Cuts `batch` down; `None` where it does not differ when its SYNs are sent one at a time.
+/// Shrinks `batch`. `None` if it does not differ when its SYNs are sent one at a time.
 pub(super) fn shrink(
     testbed: &mut FuzzTestbed,
     batch: &Batch,
@@ -36,7 +36,7 @@ fn differs(testbed: &mut FuzzTestbed, batch: &Batch) -> Result<bool> {
     Ok(testbed.play_slowly(batch)?.0 != Tally::default())
 }
 
-/// Leaves out what can be left out before the last SYN: halves first, then ever smaller parts.
+/// Removes SYNs before the last one: halves first, then smaller parts.
 fn remove_steps(testbed: &mut FuzzTestbed, batch: &mut Batch) -> Result<()> {
     let mut part = batch.steps.len();
     while part > 0 {
@@ -55,7 +55,7 @@ fn remove_steps(testbed: &mut FuzzTestbed, batch: &mut Batch) -> Result<()> {
     Ok(())
 }
 
-/// Simplifies every SYN as far as it goes.
+/// Simplifies every SYN to a fixed point.
 fn simplify_steps(testbed: &mut FuzzTestbed, batch: &mut Batch) -> Result<()> {
     for index in 0..batch.steps.len() {
         'again: loop {

@@ -1,26 +1,26 @@
-//! The SYNs of a batch, in words: addresses, ports and cookies are found when they are sent.
+//! Abstract SYNs of a batch: addresses, ports and cookies are resolved on sending.
 
 use tfo_userspace::model::Policy;
 
 use super::rules;
 use crate::veth::Family;
 
-/// Most bytes of options in a TCP header.
+/// Maximum of option bytes in a TCP header.
 const OPTIONS_MAX: usize = 40;
-/// Most bytes of data: the frame still fits the wire.
+/// Maximum of data bytes: the frame fits the MTU.
 const DATA_MAX: u16 = 1300;
 
-/// PSH, URG, ECE and CWR: a SYN with them is a SYN.
+/// PSH, URG, ECE and CWR: they do not matter to a listener.
 const HARMLESS: u8 = 0xe8;
-/// FIN, RST and ACK: no SYN any more.
+/// FIN, RST and ACK: with one of them, a listener does not take the segment for a SYN.
 const DECIDING: u8 = 0x15;
 
-/// SYNs to be sent one after the other, and the host's settings meanwhile.
+/// SYNs to send in order, and the host's settings.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The settings.
+    /// Settings in force during the batch.
     pub host: Host,
-    /// The SYNs.
+    /// SYNs in sending order.
     pub steps: Vec<Step>,
 }
 
@@ -38,58 +38,58 @@ pub struct Host {
 /// One SYN.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// The listener, by its number.
+    /// Number of the listener, modulo the number of listeners plus one; the last is a closed port.
     pub target: usize,
-    /// The family of the client and of the packet.
+    /// Address family of the packet.
     pub family: Family,
-    /// What the options are made of; what is too long is cut off.
+    /// Parts of the TCP options; truncated to 40 bytes.
     pub pieces: Vec<Piece>,
-    /// Bytes of the options that are changed afterwards, by their place.
+    /// Option bytes to overwrite: offset and value.
     pub changed: Vec<(usize, u8)>,
-    /// How much data there is.
+    /// Bytes of data.
     pub data: u16,
-    /// Flags beside SYN.
+    /// TCP flags in addition to SYN.
     pub flags: u8,
-    /// It comes from the port of the SYN that was sent so many before it, to the same listener.
+    /// Repeats the connection (addresses, ports, sequence number) of the SYN this many steps before.
     pub repeats: Option<usize>,
-    /// By how much its sequence number is higher.
+    /// Added to the sequence number.
     pub ahead: u32,
 }
 
-/// A part of the options.
+/// A part of the TCP options.
 #[derive(Clone, Debug)]
 pub enum Piece {
-    /// Fast Open's option, or what resembles it: kind, which cookie, and how much of it.
+    /// A Fast Open option or a similar one: kind, cookie, and cookie length.
     FastOpen(u8, CookieOf, usize),
-    /// What a Linux client begins with.
+    /// MSS, SACK permitted, timestamps and window scale, as Linux sends them.
     Linux,
-    /// No-operations.
+    /// NOP options.
     Padding(usize),
-    /// An option of this kind with a body of any bytes.
+    /// An option of this kind with random content.
     Option(u8, Vec<u8>),
-    /// Any bytes.
+    /// Random bytes.
     Bytes(Vec<u8>),
 }
 
-/// Whose cookie.
+/// Key and client that a cookie is computed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CookieOf {
-    /// Of the host's first key.
+    /// Primary key of the host.
     Primary,
-    /// Of the host's second key.
+    /// Backup key of the host.
     Backup,
-    /// Of the first key that some listeners have.
+    /// Primary key of the listeners with `TCP_FASTOPEN_KEY`.
     Own,
-    /// Of the second key that one listener has.
+    /// Backup key of one listener with `TCP_FASTOPEN_KEY`.
     OwnBackup,
-    /// Of a key that is nobody's.
+    /// Unknown key.
     Stranger,
-    /// Of the host's first key, for another client.
+    /// Primary key of the host, for another client.
     AnotherClient,
 }
 
 impl Batch {
-    /// The batch of a seed.
+    /// The batch of a seed: 16 to 255 SYNs.
     pub fn random(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let host = Host {
@@ -130,12 +130,12 @@ impl Step {
         }
     }
 
-    /// Whether a listener would see a SYN.
+    /// `true` if a listener takes the segment for a SYN.
     pub const fn is_syn(&self) -> bool {
         self.flags & DECIDING == 0
     }
 
-    /// The options, with the cookies that `cookie` gives.
+    /// The TCP options, with cookies from `cookie`; at most 40 bytes, not padded.
     pub fn options(&self, cookie: impl Fn(CookieOf) -> [u8; 8]) -> Vec<u8> {
         let mut options = Vec::new();
         for piece in &self.pieces {
@@ -150,7 +150,7 @@ impl Step {
         options
     }
 
-    /// SYNs that are a little simpler.
+    /// Candidates for shrinking, each simplified in one place.
     pub fn simpler(&self) -> Vec<Self> {
         let mut simpler = Vec::new();
         let mut push = |change: &dyn Fn(&mut Self)| {
@@ -193,7 +193,7 @@ impl Step {
     }
 }
 
-/// A list of options like a client's, mostly with one of Fast Open's.
+/// Options of a plausible client, mostly with a Fast Open option.
 fn pieces(random: &mut fastrand::Rng) -> Vec<Piece> {
     let mut pieces = Vec::new();
     if random.u8(..100) < 30 {
@@ -241,7 +241,7 @@ fn other(random: &mut fastrand::Rng) -> Piece {
         0..3 => Piece::Padding(random.usize(1..5)),
         3..5 => Piece::Bytes(bytes),
         5..7 => Piece::Option(random.u8(..), bytes),
-        // Those that TCP knows, among them signatures of 16 bytes.
+        // Kinds that Linux parses, among them TCP-MD5 and TCP-AO signatures.
         _ => {
             let kind = [2, 3, 4, 5, 8, 19, 29, 30, 254][random.usize(..9)];
             let len = [2, 1, 0, 8, 8, 16, 16, 10, 6];

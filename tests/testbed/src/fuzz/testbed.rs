@@ -1,4 +1,4 @@
-//! Where batches are sent: a wire, `tfo`, and listeners of all sorts.
+//! Testbed of the fuzzer: a veth pair, `tfo`, and listeners with different settings.
 
 use std::{net::SocketAddr, thread, time::Duration};
 
@@ -26,23 +26,23 @@ const BACKUP: KeyBytes = *b"the second key..";
 const STRANGER: KeyBytes = *b"nobody's key....";
 const OWN_KEYS: &[u8; 32] = b"a listener's keyanother of its..";
 
-/// How long frames may be on their way when nothing more of them arrives.
+/// Time without new counts after which missing SYNs are taken for lost.
 const SETTLED: Duration = Duration::from_millis(300);
-/// Often enough.
+/// Polling interval.
 const POLL: Duration = Duration::from_micros(200);
 
-/// Nobody listens there.
+/// A port without a listener.
 const CLOSED: u16 = 1;
 
-/// So many handshakes may stay open at the listener with a small Fast Open queue.
+/// Backlog of the listener with a small Fast Open queue: its SYN queue never fills.
 const ROOM: u32 = 1 << 17;
 
 const BIG: Settings = Settings::FAST_OPEN;
 
-/// The number of a listener with a small Fast Open queue.
+/// Index of a listener with a small Fast Open queue.
 pub(super) const SMALL_QUEUE: usize = 2;
 
-/// The listeners: the family of their address (IPv6 is dual-stack), and what is set on them.
+/// Listeners: address family (IPv6 is dual-stack) and settings.
 const LISTENERS: [(Family, Settings); 9] = [
     (Family::V6, BIG),
     (Family::V4, BIG),
@@ -83,29 +83,29 @@ const LISTENERS: [(Family, Settings); 9] = [
             ..BIG
         },
     ),
-    // Its accept queue and its SYN queue fill.
+    // Its accept queue and SYN queue fill.
     (Family::V6, Settings { backlog: 2, ..BIG }),
 ];
 
-/// The wire and all that is on it.
+/// A veth pair with `tfo` attached and all listeners open.
 pub(super) struct FuzzTestbed {
     base: Testbed,
     link: LinkSocket,
     listeners: Vec<Listener>,
     host: Option<Host>,
-    /// How many clients there have been.
+    /// Number of clients so far.
     clients: u32,
 }
 
-/// How a batch went.
+/// Result of a batch.
 pub(super) struct Played {
     pub(super) seen: u64,
     pub(super) lost: u64,
-    /// By how much `tfo` counted more than the kernel.
+    /// Counters of `tfo` minus the kernel's.
     pub(super) drift: Tally,
 }
 
-/// What is counted at some moment.
+/// Counters at one time.
 #[derive(Clone, Copy)]
 pub(super) struct Counted {
     pub(super) syns: u64,
@@ -115,7 +115,7 @@ pub(super) struct Counted {
 impl FuzzTestbed {
     pub(super) fn new() -> Result<Self> {
         let pair = Pair::new()?;
-        // Every client is a host of its own, behind one router that says nothing.
+        // Every client has its own address, behind one silent router.
         let routes = Family::BOTH.map(|family| {
             let network = client(family, 0).ip();
             let bits = if network.is_ipv4() { 16 } else { 64 };
@@ -145,7 +145,7 @@ impl FuzzTestbed {
         })
     }
 
-    /// Sends a batch at speed.
+    /// Sends a batch at full speed.
     pub(super) fn play(&mut self, batch: &Batch) -> Result<Played> {
         self.configure(&batch.host)?;
         let before = self.counted()?;
@@ -164,12 +164,12 @@ impl FuzzTestbed {
         })
     }
 
-    /// Sends a batch one SYN after the other: the first one after which the counters differ.
+    /// Sends a batch one SYN at a time. Returns the index of the first SYN after which the counters differ.
     pub(super) fn first_difference(&mut self, batch: &Batch) -> Result<Option<usize>> {
         self.one_by_one(batch, true).map(|(found, ..)| found)
     }
 
-    /// Sends a batch one SYN after the other: the difference, and every SYN's options.
+    /// Sends a batch one SYN at a time. Returns the difference, and every SYN's options.
     pub(super) fn play_slowly(&mut self, batch: &Batch) -> Result<(Tally, Vec<Vec<u8>>)> {
         let (_, drift, sent) = self.one_by_one(batch, false)?;
         Ok((drift, sent.into_iter().map(|sent| sent.options).collect()))
@@ -199,7 +199,7 @@ impl FuzzTestbed {
         Ok((found, before.drift.less(start.drift), sent))
     }
 
-    /// What the kernel has counted, by its own file.
+    /// The kernel's counters, from `/proc/net/netstat`.
     pub(super) fn kernel(&self) -> Result<Tally> {
         let kernel = self.base.kernel()?;
         Ok(Tally::of(|name| kernel.get(name).cast_signed()))
@@ -260,12 +260,12 @@ impl FuzzTestbed {
         Ok(())
     }
 
-    /// The listener of that number.
+    /// The listener with this index.
     pub(super) fn listener(&self, number: usize) -> &Listener {
         &self.listeners[number]
     }
 
-    /// Sends a SYN with a good cookie to a listener.
+    /// Sends a SYN with a valid cookie to a listener.
     pub(super) fn send_good(&self, target: usize, family: Family, number: u32) -> Result<()> {
         let (from, to) = (
             client(family, number),
@@ -280,7 +280,7 @@ impl FuzzTestbed {
         self.transmit(&frame(&syn, flag::SYN, b"data"))
     }
 
-    /// Sends a frame, as soon as the wire has room for it.
+    /// Sends a frame; retries while the interface's queue is full (`ENOBUFS`).
     fn transmit(&self, frame: &[u8]) -> Result<()> {
         let deadline = Deadline::after(SETTLED);
         loop {
@@ -295,7 +295,8 @@ impl FuzzTestbed {
         }
     }
 
-    /// Waits until `syns` more than `before` are counted on both sides.
+    /// Waits until `syns` more SYNs than `before` are counted and the drift is as before, or until nothing changes for
+    /// [`SETTLED`].
     pub(super) fn settle(&self, before: Counted, syns: u64) -> Result<Counted> {
         let mut last = before;
         let mut settled = Deadline::after(SETTLED);
@@ -332,8 +333,8 @@ impl FuzzTestbed {
 
     /// Empties all queues.
     fn clear(&self, sent: &[Sent]) -> Result<()> {
-        // Where a client resets a connection that came by Fast Open, its slot stays taken for a minute;
-        // where the server does, it is free at once.
+        // After a client's RST, a Fast Open connection occupies its queue slot for a minute; after the server's RST,
+        // the slot is free at once.
         for listener in &self.listeners {
             listener.reset_all()?;
         }
@@ -349,7 +350,7 @@ impl FuzzTestbed {
     }
 }
 
-/// A key in the kernel's text.
+/// A key in the format of `net.ipv4.tcp_fastopen_key`.
 fn text(key: KeyBytes) -> String {
     let groups = key.as_chunks().0.iter();
     let groups = groups.map(|group| format!("{:08x}", u32::from_le_bytes(*group)));

@@ -1,4 +1,4 @@
-//! Ends of connections.
+//! Connected sockets.
 
 use std::{
     io::{self, Read as _},
@@ -12,7 +12,7 @@ use socket2::Socket;
 use super::{Info, MESSAGE_MAX, Method, Terms, retry, socket, wait};
 use crate::{netns::Netns, sockopt};
 
-/// One end of a connection.
+/// A connected socket.
 #[derive(Debug)]
 pub struct Connection {
     pub(super) socket: Socket,
@@ -23,7 +23,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// As sendto(2) and connect(2); also where the handshake does not end within [`LIMIT`].
+    /// As sendto(2) and connect(2), or the handshake does not complete within [`LIMIT`].
     pub fn open(netns: &Netns, server: SocketAddr, method: Method, request: &[u8]) -> Result<Self> {
         let connection = netns.run(|| {
             let socket = socket(server)?;
@@ -34,7 +34,7 @@ impl Connection {
                 }
                 Method::ConnectOption => {
                     sockopt::set_fast_open_connect(&socket)?;
-                    // With a cookie this does nothing yet, and the SYN waits for the data.
+                    // With a cookie, connect(2) sends nothing: the SYN waits for data.
                     let started = socket.connect(&server.into());
                     started.and_then(|()| socket.send(request))
                 }
@@ -46,7 +46,7 @@ impl Connection {
             };
             let sent = match started {
                 Ok(sent) => sent,
-                // A SYN without data is on its way.
+                // A SYN without data was sent.
                 Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => 0,
                 Err(error) => return Err(error),
             };
@@ -62,11 +62,12 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Sends a SYN to `server` with `request` in it, and does not wait for the SYN-ACK.
+    /// Sends a SYN with `request` to `server`, and does not wait for the SYN-ACK.
     ///
     /// # Errors
     ///
-    /// As sendto(2). Without a cookie the kernel sends a SYN without data: `EINPROGRESS`.
+    /// As sendto(2): `EINPROGRESS` without a cookie, when the SYN carries no data. Also if the SYN has no room for all
+    /// of `request`.
     pub fn open_without_waiting(netns: &Netns, server: SocketAddr, request: &[u8]) -> Result<Self> {
         let connection = netns.run(|| {
             let socket = socket(server)?;
@@ -74,12 +75,12 @@ impl Connection {
             Ok::<_, io::Error>((Self { socket }, sent))
         });
         let (connection, sent) =
-            connection.with_context(|| format!("the SYN to {server} took no data"))?;
-        ensure!(sent == request.len(), "the SYN took only {sent} bytes");
+            connection.with_context(|| format!("the SYN to {server} carries no data"))?;
+        ensure!(sent == request.len(), "the SYN carries only {sent} bytes");
         Ok(connection)
     }
 
-    /// What the kernel says of it.
+    /// Handshake state and use of SYN data.
     ///
     /// # Errors
     ///
@@ -92,7 +93,7 @@ impl Connection {
         })
     }
 
-    /// What was agreed upon.
+    /// Negotiated options and sizes.
     ///
     /// # Errors
     ///
@@ -112,7 +113,7 @@ impl Connection {
         })
     }
 
-    /// Sends `message`.
+    /// Sends all of `message`.
     ///
     /// # Errors
     ///
@@ -127,22 +128,22 @@ impl Connection {
         Ok(())
     }
 
-    /// What is there to be read: up to [`MESSAGE_MAX`] bytes, none at the end of the stream.
+    /// Reads up to 4096 bytes; empty at the end of the stream.
     ///
     /// # Errors
     ///
-    /// As recv(2); also where nothing comes within [`LIMIT`].
+    /// As recv(2), or no data within [`LIMIT`].
     pub fn receive(&self) -> Result<Vec<u8>> {
         let mut message = vec![0; MESSAGE_MAX];
         let len = retry(&self.socket, PollFlags::IN, || {
             (&self.socket).read(&mut message)
         })
-        .context("nothing came")?;
+        .context("no data received")?;
         message.truncate(len);
         Ok(message)
     }
 
-    /// How many bytes are there to be read.
+    /// Bytes in the receive buffer (`FIONREAD`).
     ///
     /// # Errors
     ///
@@ -151,7 +152,7 @@ impl Connection {
         Ok(rustix::io::ioctl_fionread(&self.socket)?)
     }
 
-    /// Says that no more will be sent.
+    /// Shuts down the sending side.
     ///
     /// # Errors
     ///

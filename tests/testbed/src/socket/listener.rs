@@ -13,21 +13,21 @@ use socket2::Socket;
 use super::{Connection, QUEUE, retry, socket};
 use crate::{netns::Netns, sockopt};
 
-/// What is set on a listening socket.
+/// Socket options of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The length of the Fast Open queue; `None` leaves `TCP_FASTOPEN` alone.
+    /// Length of the Fast Open queue (`TCP_FASTOPEN`); `None` does not set it.
     pub queue: Option<u32>,
-    /// The argument of listen(2): the length of the SYN queue and of the accept queue.
+    /// Argument of listen(2): length of the SYN queue and of the accept queue.
     pub backlog: u32,
-    /// Keys of its own, of 16 bytes each: one, or a second one as the backup; or none.
+    /// `TCP_FASTOPEN_KEY`: 16 bytes, or 32 with a backup key; empty does not set it.
     pub keys: &'static [u8],
     /// `TCP_FASTOPEN_NO_COOKIE`.
     pub no_cookie: bool,
 }
 
 impl Settings {
-    /// Fast Open, and queues that no test fills without meaning to.
+    /// Fast Open with queues of [`QUEUE`] entries.
     pub const FAST_OPEN: Self = Self {
         queue: Some(QUEUE),
         backlog: QUEUE,
@@ -44,7 +44,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens with Fast Open. Port 0 stands for any free one.
+    /// Listens with Fast Open. Port 0 selects a free port.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl Listener {
         Self::open(netns, address, None)
     }
 
-    /// Listens; with Fast Open where there is a `queue` for it.
+    /// Listens with a Fast Open queue of this length; `None` for no Fast Open.
     ///
     /// # Errors
     ///
@@ -75,7 +75,7 @@ impl Listener {
         Self::with(netns, address, &settings)
     }
 
-    /// Listens with these settings.
+    /// Listens with these settings. An IPv6 socket is dual-stack.
     ///
     /// # Errors
     ///
@@ -105,11 +105,11 @@ impl Listener {
             .with_context(|| format!("cannot listen on {address} in {}", netns.name()))
     }
 
-    /// Listens with a socket that is bound.
+    /// Listens on a bound socket.
     ///
     /// # Errors
     ///
-    /// As listen(2).
+    /// As listen(2), or the socket is not bound.
     pub fn of(socket: Socket) -> Result<Self> {
         socket.set_nonblocking(true)?;
         socket.listen(QUEUE.cast_signed())?;
@@ -118,7 +118,7 @@ impl Listener {
         Ok(Self { socket, address })
     }
 
-    /// The same socket, whose accept(2) waits for as long as it takes.
+    /// Makes the socket blocking, for accept(2) without a timeout.
     ///
     /// # Errors
     ///
@@ -128,21 +128,21 @@ impl Listener {
         Ok(self.socket.into())
     }
 
-    /// Expects TCP-MD5 signatures of `peer`.
+    /// Requires TCP-MD5 signatures from `peer` (`TCP_MD5SIG`).
     ///
     /// # Errors
     ///
-    /// As setsockopt(2), where the kernel knows none.
+    /// As setsockopt(2); `ENOPROTOOPT` from a kernel without `CONFIG_TCP_MD5SIG`.
     pub fn expect_signatures(&self, peer: IpAddr) -> Result<()> {
         Ok(sockopt::set_signed(&self.socket, peer)?)
     }
 
-    /// The port that it listens on.
+    /// Local port.
     pub const fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Accepts and resets whatever connections are there, which frees their places in the queues.
+    /// Accepts and resets all queued connections, which frees their queue slots. Returns their number.
     ///
     /// # Errors
     ///
@@ -161,14 +161,14 @@ impl Listener {
         }
     }
 
-    /// The next connection.
+    /// Accepts one connection.
     ///
     /// # Errors
     ///
-    /// As accept(2); also where none comes within [`LIMIT`].
+    /// As accept(2), or no connection within [`LIMIT`].
     pub fn accept(&self) -> Result<Connection> {
         let (socket, _) = retry(&self.socket, PollFlags::IN, || self.socket.accept())
-            .context("no connection came")?;
+            .context("no connection to accept")?;
         socket.set_nonblocking(true)?;
         Ok(Connection { socket })
     }

@@ -1,8 +1,8 @@
-//! Real TCP Fast Open: the kernel's client and the kernel's server, and what they say of a connection.
+//! Kernel TCP sockets with Fast Open: clients, listeners, and `TCP_INFO`.
 //!
-//! Every wait gives up after [`LIMIT`], so that a test fails rather than hangs. Sockets do not block:
-//! a process that starts others gets signals that interrupt a blocking call with a time limit, even
-//! where they are ignored, and an interrupted `sendto` cannot be repeated.
+//! Every wait ends after [`LIMIT`], so that a test fails instead of hanging. Sockets are non-blocking: signals such as
+//! `SIGCHLD` interrupt a blocking call with a timeout even if they are ignored, and an interrupted `sendto` with
+//! `MSG_FASTOPEN` cannot be repeated.
 
 mod connection;
 mod listener;
@@ -18,54 +18,53 @@ pub use self::{
 };
 use crate::poll::{Deadline, any_ready};
 
-/// How long a socket waits for anything. Longer than two retries of a lost segment.
+/// Timeout of each socket operation. Longer than two retransmissions of a SYN (1 s and 3 s).
 pub const LIMIT: Duration = Duration::from_secs(8);
 
-/// The length of a listener's queues: of Fast Open connections whose handshake has not ended, and of
-/// connections that nobody has accepted yet. No test fills them without meaning to.
+/// Default length of a listener's Fast Open queue and of its backlog; long enough not to overflow.
 pub const QUEUE: u32 = 1024;
 
-/// Most bytes of a request or a reply.
+/// Maximum of bytes per read.
 const MESSAGE_MAX: usize = 4096;
 
-/// How a client asks the kernel for Fast Open.
+/// Client API to open a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// One `sendto` with `MSG_FASTOPEN` connects and sends.
+    /// `sendto` with `MSG_FASTOPEN`.
     SendTo,
-    /// `TCP_FASTOPEN_CONNECT`, then `connect` and `send` as ever.
+    /// `TCP_FASTOPEN_CONNECT`, then `connect` and `send`.
     ConnectOption,
-    /// No Fast Open: `connect` and `send`.
+    /// `connect` and `send`, without Fast Open.
     Plain,
-    /// The same, but the ACK that ends the handshake waits for the data (`TCP_DEFER_ACCEPT`).
+    /// As `Plain`, with `TCP_DEFER_ACCEPT`: the ACK that completes the handshake carries the data.
     DataOnAck,
 }
 
-/// What the kernel says of a connection: `TCP_INFO`.
+/// State of a connection, from `TCP_INFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Info {
-    /// The handshake has not ended yet: the server is in the state `SYN_RECV`.
+    /// `tcpi_state` is `TCP_SYN_RECV`: the handshake is not complete.
     pub handshake_open: bool,
-    /// The SYN carried data and the SYN-ACK acknowledged it: `TCPI_OPT_SYN_DATA`.
+    /// `TCPI_OPT_SYN_DATA`: the SYN-ACK acknowledged data in the SYN.
     pub syn_data_taken: bool,
 }
 
-/// What both ends of a connection agreed upon, as the kernel of one of them says: `TCP_INFO`.
+/// Negotiated parameters of a connection, from `TCP_INFO` of one end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// Timestamps are used.
+    /// `TCPI_OPT_TIMESTAMPS`.
     pub timestamps: bool,
-    /// Selective acknowledgements are.
+    /// `TCPI_OPT_SACK`.
     pub sack: bool,
-    /// Explicit congestion notification is.
+    /// `TCPI_OPT_ECN`.
     pub ecn: bool,
-    /// The scale of the peer's windows, and of this end's; `None` without window scaling.
+    /// Window scales of the peer and of this end; `None` without `TCPI_OPT_WSCALE`.
     pub scales: Option<(u8, u8)>,
-    /// Bytes of data in a segment that this end sends.
+    /// `tcpi_snd_mss`, in bytes.
     pub segment_size: u32,
-    /// Bytes of data in a segment that this end said it takes.
+    /// `tcpi_advmss`, in bytes.
     pub advertised_size: u32,
-    /// Bytes of a packet on the way to the peer.
+    /// `tcpi_pmtu`, in bytes.
     pub path_mtu: u32,
 }
 
@@ -75,7 +74,7 @@ fn socket(peer: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Repeats `call` until it needs to wait no more.
+/// Repeats `call` after `EAGAIN` and `EINTR`.
 fn retry<T>(
     socket: &Socket,
     ready: PollFlags,

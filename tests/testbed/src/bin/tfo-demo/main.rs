@@ -1,8 +1,8 @@
-//! The demonstration: a client and a server a few milliseconds apart, `tfo` on the server's interface,
-//! and real TCP Fast Open connections through requests, a rotation and a lost key.
+//! Demo: a client and a server with a delay between them, `tfo` on the server's interface, and TCP Fast Open
+//! connections across a cookie request, a key rotation and a replaced key.
 //!
-//! It ends with what `tfo` counted beside what the kernel counted, and exits with 0 only where they are
-//! equal: 1 says that a step failed, 3 that the counters differ.
+//! Ends with the counters of `tfo` next to the kernel's. Exit status: 0 if they are equal, 1 if a step fails, 3 if the
+//! counters differ.
 
 mod report;
 mod script;
@@ -24,11 +24,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// `true` where both counted alike.
+/// Runs the demo. `true` if the counters of `tfo` and of the kernel are equal.
 fn demonstrate() -> Result<bool> {
     ensure!(
         geteuid().is_root(),
-        "it makes network namespaces and attaches to one: run it as root"
+        "creating network namespaces and attaching XDP programs needs root: run it as root"
     );
     signals::listen()?;
     let (testbed, times) = script::play()?;

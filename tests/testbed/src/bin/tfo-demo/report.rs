@@ -1,4 +1,4 @@
-//! What it all came to: both counts side by side, and the time saved.
+//! Final report: counters of `tfo` and of the kernel, and the time saved.
 
 use std::{
     io::{Write as _, stdout},
@@ -11,17 +11,17 @@ use tfo_testbed::testbed::{Exchange, Testbed};
 
 use crate::script::milliseconds;
 
-/// How long the client waited for its replies.
+/// Times from connect to reply.
 #[derive(Debug, Default)]
 pub(crate) struct Times {
     plain: Vec<Duration>,
     fast: Vec<Duration>,
-    /// How many requests in a SYN were read before the handshake ended.
+    /// Requests that the server read before the handshake completed.
     early: usize,
 }
 
 impl Times {
-    /// Notes one connection.
+    /// Records one connection.
     pub(crate) fn add(&mut self, exchange: &Exchange) {
         if exchange.in_syn {
             self.fast.push(exchange.took);
@@ -32,12 +32,12 @@ impl Times {
     }
 }
 
-/// Prints one line. Unlike `println!` it does not panic where nobody reads any more.
+/// Prints one line. Unlike `println!`, does not panic on a closed pipe.
 pub(crate) fn line(text: &str) -> Result<()> {
     writeln!(stdout(), "{text}").context("cannot write")
 }
 
-/// Prints what `tfo` counted beside what the kernel's own file says. `true` where they are equal.
+/// Prints the counters of `tfo` next to `/proc/net/netstat`. `true` if they are equal.
 pub(crate) fn counters(testbed: &Testbed) -> Result<bool> {
     let stats = testbed.tfo.stats()?;
     let kernel = testbed.kernel()?;
@@ -69,7 +69,7 @@ pub(crate) fn counters(testbed: &Testbed) -> Result<bool> {
     Ok(equal)
 }
 
-/// Prints how much sooner a reply came where the request went in the SYN.
+/// Prints the time that sending the request in the SYN saves.
 pub(crate) fn times(testbed: &Testbed, times: &Times) -> Result<()> {
     let (Some(plain), Some(fast)) = (median(&times.plain), median(&times.fast)) else {
         return Ok(());
@@ -77,9 +77,9 @@ pub(crate) fn times(testbed: &Testbed, times: &Times) -> Result<()> {
     let saved = milliseconds(plain) - milliseconds(fast);
     let round_trip = milliseconds(testbed.pair.one_way()) * 2.0;
     line(&format!(
-        "  the server read {} of {} requests in a SYN before the handshake ended; their replies came after \
-         {:.1} ms,\n  the others after {:.1} ms (medians): {saved:.1} ms saved, or {:.2} round trips of \
-         {round_trip} ms",
+        "  the server read {} of {} requests in a SYN before the handshake completed; median time to reply: \
+                 {:.1} ms,\n  without data in the SYN {:.1} ms: {saved:.1} ms saved, or {:.2} round trips of \
+                 {round_trip} ms",
         times.early,
         times.fast.len(),
         milliseconds(fast),

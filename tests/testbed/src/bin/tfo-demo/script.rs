@@ -1,4 +1,4 @@
-//! The steps, each told in one line.
+//! Steps of the demo; each prints one line.
 
 use std::time::Duration;
 
@@ -18,23 +18,23 @@ use crate::{
 use Expected::{AfterHandshake, InSyn};
 use Method::{Plain, SendTo};
 
-/// How long a frame takes from one host to the other.
+/// One-way delay between the hosts.
 const ONE_WAY: Duration = Duration::from_millis(20);
 
-/// What a connection is to show.
+/// Expected course of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Expected {
-    /// The request comes after the handshake.
+    /// The request follows the handshake.
     AfterHandshake,
-    /// The request comes in the SYN.
+    /// The request is in the SYN.
     InSyn,
 }
 
-/// Plays all steps. Gives the server, still attached, and how long the connections took.
+/// Runs all steps. Returns the testbed, still attached, and the connections' times.
 pub(crate) fn play() -> Result<(Testbed, Times)> {
     let mut times = Times::default();
     line(&format!(
-        "A client and a server in namespaces of their own, {} ms apart, and the time from connecting to the reply:",
+        "A client and a server in separate namespaces, {} ms apart; times are from connect to reply:",
         ONE_WAY.as_millis()
     ))?;
     let testbed = Testbed::idle(Pair::delayed(ONE_WAY)?)?;
@@ -43,7 +43,7 @@ pub(crate) fn play() -> Result<(Testbed, Times)> {
     testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
     let server = &testbed.pair.server;
     let (mode, id) =
-        xdp::attached(server, SERVER_INTERFACE)?.context("attached, but nothing is there")?;
+        xdp::attached(server, SERVER_INTERFACE)?.context("no XDP program after tfo attach")?;
     say(
         "tfo attach",
         &format!("program {id} on the server's {SERVER_INTERFACE}, {mode} XDP"),
@@ -68,31 +68,31 @@ pub(crate) fn play() -> Result<(Testbed, Times)> {
     testbed.tfo.done(&["keys", "rotate"])?;
     say(
         "tfo keys rotate",
-        "a new key makes the cookies; those of the old one stay valid",
+        "new cookies come from a new key; cookies of the old key stay valid",
     )?;
-    connect(SendTo, InSyn, "the old key's cookie is taken, and replaced")?;
-    connect(SendTo, InSyn, "the new key's cookie is taken")?;
+    connect(
+        SendTo,
+        InSyn,
+        "the old key's cookie is accepted, and replaced",
+    )?;
+    connect(SendTo, InSyn, "the new key's cookie is accepted")?;
 
     let file = KeyFile::new(keys::COUNTING)?;
     testbed.tfo.done(&["keys", "set", "--file", file.path()])?;
     say(
         "tfo keys set",
-        "a wholly new key; no cookie so far is valid",
+        "an unrelated key; no earlier cookie is valid",
     )?;
     connect(
         SendTo,
         AfterHandshake,
         "the cookie is refused, and replaced; the request follows the handshake",
     )?;
-    connect(
-        SendTo,
-        InSyn,
-        "recovered: the cookie that came back is taken",
-    )?;
+    connect(SendTo, InSyn, "recovered: the replaced cookie is accepted")?;
     Ok((testbed, times))
 }
 
-/// One connection, which has to go as expected.
+/// Opens one connection. Any course but the `expected` one is an error.
 fn connection(
     testbed: &Testbed,
     listener: &Listener,
@@ -112,7 +112,6 @@ fn say(who: &str, what: &str) -> Result<()> {
     line(&format!("  {who:<22}  {what}"))
 }
 
-/// A time to show.
 pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }

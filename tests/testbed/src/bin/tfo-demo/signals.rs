@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the demonstration ends at its next step, and cleans up as it always does.
+//! SIGINT, SIGTERM and SIGHUP: the demo stops before its next step and cleans up as usual.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Takes note of signals from now on.
+/// Installs the signal handlers.
 pub(crate) fn listen() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -36,7 +36,7 @@ pub(crate) fn listen() -> Result<()> {
     Ok(())
 }
 
-/// An error once a signal has come.
+/// Fails once a signal has arrived.
 pub(crate) fn check() -> Result<()> {
     ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
     Ok(())
