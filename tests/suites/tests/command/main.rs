@@ -7,13 +7,15 @@ mod bad_input;
 mod bpftool;
 // `tfo doctor` on misconfigured hosts.
 mod doctor;
+// `tfo events`.
+mod events;
 // Attach, detach, upgrade, killed processes, deleted interfaces, locks.
 mod life;
 // `tfo policy`: set, show, errors.
 mod policy_cli;
 // `tfo` with only the capabilities of its systemd unit.
 mod privileges;
-// Output of `tfo stats`, `tfo status` and `tfo events`.
+// `tfo stats` and `tfo status`.
 mod stats;
 // `tfo top` on a pseudo-terminal.
 mod top;
