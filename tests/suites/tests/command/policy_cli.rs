@@ -347,10 +347,10 @@ fn what_a_policy_does_is_told() -> Result<()> {
     let dry = stats["DryRunFallback"];
     let text = testbed.tfo.done(&["stats"])?;
     for part in [
-        "\nwhat policies did\n  1  SYNs whose Fast Open option was taken out (PolicyFallback)\n",
+        "\nwhat policies did\n  1  SYNs whose Fast Open option was removed (PolicyFallback)\n",
         "\nwhy\n  1  the rule for such SYNs (PolicyRule)\n",
         "(ReasonPolicy)",
-        &format!("(dry run)\n  {dry}  SYNs whose Fast Open option would have been taken out"),
+        &format!("(dry run)\n  {dry}  SYNs whose Fast Open option would have been removed"),
     ] {
         ensure!(text.contains(part), "no {part:?} in {text}");
     }
