@@ -7,7 +7,9 @@ use crate::{
     wire::syn::Syn,
 };
 
-/// A parsed SYN and the results of the steps so far. Each step fills in its own field, once.
+/// A parsed SYN and the results of the steps so far. Each step fills in its own field.
+///
+/// It waits in a pinned map between two programs: whoever changes it raises [`crate::abi::LAYOUT_VERSION`].
 #[derive(Clone, Copy, Debug)]
 pub struct SynContext {
     /// The SYN as it came.
@@ -38,9 +40,13 @@ impl SynContext {
         self.classification.outcome(&self.syn)
     }
 
-    /// `true` if the SYN takes a counter slot from those that are kept for Fast Open.
+    /// `true` if the SYN's port may take one of the counter slots that are reserved for Fast Open. A flood may not.
     #[inline(always)]
-    pub fn is_noteworthy(&self) -> bool {
-        self.outcome() != Outcome::NoOption || self.guard.action() != GuardAction::None
+    pub fn uses_reserved_slot(&self) -> bool {
+        self.outcome() != Outcome::NoOption
+            || matches!(
+                self.guard.action(),
+                GuardAction::Proven | GuardAction::Unfit
+            )
     }
 }

@@ -75,7 +75,7 @@ impl SynContext {
         if let Some(rewrite) = planned.rewrite() {
             let mut syn = *syn;
             let classification = self.classification.rewritten(&mut syn, rewrite);
-            count_mirrored(classification.outcome(&syn), &syn, counters);
+            count_kernel(classification.outcome(&syn), &syn, counters);
         }
     }
 }
@@ -102,7 +102,7 @@ fn count_outcome(outcome: Outcome, syn: &Syn, counters: &mut Counters) {
     if let Some(reason) = outcome.reason() {
         count_reason(reason, syn, counters);
     }
-    count_mirrored(outcome, syn, counters);
+    count_kernel(outcome, syn, counters);
 }
 
 /// Counts the reason for which a SYN does not get Fast Open, if it asked for it.
@@ -115,7 +115,7 @@ const fn count_reason(reason: Counter, syn: &Syn, counters: &mut Counters) {
 
 /// Counts what the kernel counts of a SYN with this outcome.
 #[inline(always)]
-const fn count_mirrored(outcome: Outcome, syn: &Syn, counters: &mut Counters) {
+const fn count_kernel(outcome: Outcome, syn: &Syn, counters: &mut Counters) {
     match outcome {
         Outcome::Primary | Outcome::WithoutCookie => counters.add(Counter::Passive, 1),
         Outcome::Backup => {

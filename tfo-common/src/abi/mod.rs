@@ -1,6 +1,7 @@
 //! The interface of program and controller: names, bounds and layouts of maps, constants and programs.
 //!
-//! [`LAYOUT_VERSION`] is part of the path under which maps are pinned: whoever changes a layout or its meaning raises it.
+//! [`LAYOUT_VERSION`] is part of the path under which maps are pinned: whoever changes a layout or its meaning raises it,
+//! that of [`crate::context::SynContext`] too.
 
 pub mod events;
 pub mod listeners;
@@ -181,6 +182,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        context::SynContext,
         fastopen::{Key, KeySet},
         guard::{GuardHead, GuardPort},
         policy::{LimitKey, PolicyHead, PortRule},
@@ -214,6 +216,7 @@ mod tests {
         assert_eq!((size_of::<PortRule>(), align_of::<PortRule>()), (136, 8));
         assert_eq!(size_of::<LimitKey>(), 24);
         assert_eq!((size_of::<PolicyHead>(), align_of::<PolicyHead>()), (8, 8));
+        assert_eq!(size_of::<SynContext>(), 112);
         assert_eq!(size_of::<GuardHead>(), 32);
         assert_eq!((size_of::<GuardPort>(), align_of::<GuardPort>()), (56, 8));
     }

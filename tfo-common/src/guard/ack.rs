@@ -62,6 +62,13 @@ impl JustAccepted {
         }
     }
 
+    /// Index of the entry for the connection of `ack`, to be taken modulo the number of entries. Without timestamps, the
+    /// low bits of an ISN are the same for all clients of a kind.
+    #[inline(always)]
+    pub const fn index(ack: &Ack) -> u32 {
+        ack.ports >> 8 ^ ack.acknowledged >> 9
+    }
+
     /// `true` if `ack` is of this connection, which TCP may not know yet at `now`.
     #[inline(always)]
     pub fn covers(&self, ack: &Ack, now: u64) -> bool {
@@ -120,6 +127,32 @@ mod tests {
             until: u64::MAX,
         };
         assert!(always.accepts_answers(&head, u64::MAX - 1));
+    }
+
+    /// Two clients whose ISNs differ in the MAC alone, or whose ports follow each other.
+    #[test]
+    fn clients_of_a_kind_have_entries_of_their_own() {
+        let ack = Ack {
+            addresses: Addresses::v4([10, 0, 0, 2], [10, 0, 0, 1]),
+            ports: u32::from_le_bytes([0x9c, 0x40, 0x01, 0xbb]),
+            sequence: 1,
+            acknowledged: 0x0123_4567,
+            timestamps: None,
+        };
+        let isn = Ack {
+            acknowledged: ack.acknowledged ^ 1 << 9,
+            ..ack
+        };
+        let port = Ack {
+            ports: u32::from_le_bytes([0x9c, 0x41, 0x01, 0xbb]),
+            ..ack
+        };
+        for other in [isn, port] {
+            assert_ne!(
+                JustAccepted::index(&ack) % 64,
+                JustAccepted::index(&other) % 64
+            );
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The guard's decision on one SYN: pure functions of the rule, the port's state, the classification and the time.
+//! The guard's decision on one SYN, from the rule, the port's state, the classification and an injected clock. It changes
+//! the port's state and nothing else.
 //!
 //! The data path decides alone, at each SYN; a controller that died changes nothing.
 
@@ -18,7 +19,7 @@ use crate::{
 numbered! {
     /// What the guard does with a SYN.
     #[derive(Default)]
-    pub enum GuardAction: u32 else Martian {
+    pub enum GuardAction: u32 else None {
         /// Nothing: the port is not guarded now, or no listener would be flooded.
         #[default]
         None = "none",
@@ -98,6 +99,13 @@ impl Decision {
         Self(self.0 | if issued { Self::COOKIE_ISSUED } else { 0 })
     }
 
+    /// The same without an action: the SYN goes on to the kernel.
+    #[inline(always)]
+    #[must_use]
+    pub const fn without_action(self) -> Self {
+        Self(self.0 & Self::SWITCHED_ON)
+    }
+
     /// The same, each bit passed through `barrier` (see [`crate::wire::Frame::barrier_var`]).
     #[inline(always)]
     #[must_use]
@@ -112,7 +120,7 @@ const STEP: u64 = 10_000_000;
 
 /// Everything on which the decision about one SYN depends, but the sources' buckets.
 #[derive(Clone, Copy)]
-pub struct Situation<'a> {
+pub struct DecisionInput<'a> {
     /// The port's rule.
     pub rule: &'a GuardRule,
     /// The port's state.
@@ -129,11 +137,11 @@ pub struct Situation<'a> {
     pub now: u64,
 }
 
-impl Situation<'_> {
+impl DecisionInput<'_> {
     /// Decides. `take` takes one token of the source, and is `false` where none is left.
     #[inline(always)]
     pub fn decide(&self, take: impl Fn(Bucket, Rate) -> bool) -> Decision {
-        // The kernel drops a settled SYN without an answer.
+        // A settled SYN takes no room in the listener's queues.
         if !self.listener.listens() || self.classification.is_settled() {
             return Decision::NONE;
         }
@@ -184,12 +192,15 @@ impl Situation<'_> {
         if !extends || next < until.wrapping_add(STEP) {
             return (on, false);
         }
+        if !on {
+            // Before `until`: an ACK that sees the guard on must not see it on since long ago.
+            state.since.store(now);
+        }
         // Of several CPUs, one switches the guard on.
         let first = state.until.compare_exchange(until, next) == until;
         if on || !first {
             return (true, false);
         }
-        state.since.store(now);
         state.switches.fetch_add(1);
         (true, true)
     }

@@ -67,7 +67,7 @@ impl Syn {
         self.options.malformed || self.has_fast_open()
     }
 
-    /// `true` if the outcome depends on the socket that the SYN meets: only then is it looked up.
+    /// `true` if the outcome depends on the socket that the SYN meets. Others are looked up for the guard alone.
     #[inline(always)]
     pub const fn concerns_fast_open(&self) -> bool {
         self.has_fast_open() || self.data_len > 0

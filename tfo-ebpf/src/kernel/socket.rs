@@ -33,9 +33,9 @@ const TIME_WAIT: u32 = 6;
 pub(crate) const LISTEN: u32 = 10;
 
 /// What else is read of a listener, besides [`Listener`][tfo_common::classify::socket::Listener].
-pub(crate) trait Observer: Copy {
+pub(crate) trait ListenerSink: Copy {
     /// `false` if nothing else is read.
-    const OBSERVES: bool;
+    const WANTED: bool;
 
     /// Takes the fields on which the guard depends.
     fn set_listener(self, listener: ListenerFlags);
@@ -44,8 +44,8 @@ pub(crate) trait Observer: Copy {
     fn set_key(self, key: Option<&Key>);
 }
 
-impl Observer for () {
-    const OBSERVES: bool = false;
+impl ListenerSink for () {
+    const WANTED: bool = false;
 
     #[inline(always)]
     fn set_listener(self, _: ListenerFlags) {}
@@ -87,12 +87,12 @@ impl Found {
     }
 }
 
-/// Looks up the socket that the SYN will meet. With an observer, nothing else is read for an ordinary SYN, the most
+/// Looks up the socket that the SYN will meet. With an sink, nothing else is read for an ordinary SYN, the most
 /// frequent one in a flood.
 #[inline(always)]
-pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn, observer: impl Observer) -> Socket {
-    observer.set_listener(ListenerFlags::NONE);
-    observer.set_key(None);
+pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn, sink: impl ListenerSink) -> Socket {
+    sink.set_listener(ListenerFlags::NONE);
+    sink.set_key(None);
     if offset!(known) == 0 {
         return Socket::Unknown;
     }
@@ -116,7 +116,7 @@ pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn, observer: impl Observer
     }
     let socket = if found.state == LISTEN {
         match tcp_sock(found.socket.cast()) {
-            Some(tcp) => read(tcp, syn, reopens, observer),
+            Some(tcp) => read(tcp, syn, reopens, sink),
             None => Socket::Unknown,
         }
     } else {
@@ -128,17 +128,17 @@ pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn, observer: impl Observer
 
 /// Reads the listener `tcp`, which gets `syn`.
 #[inline(always)]
-fn read<O: Observer>(tcp: usize, syn: &Syn, reopens: bool, observer: O) -> Socket {
-    if O::OBSERVES && !reopens {
-        observer.set_listener(read_flags(tcp));
+fn read<O: ListenerSink>(tcp: usize, syn: &Syn, reopens: bool, sink: O) -> Socket {
+    if O::WANTED && !reopens {
+        sink.set_listener(read_flags(tcp));
     }
-    if O::OBSERVES && !syn.concerns_fast_open() {
+    if O::WANTED && !syn.concerns_fast_open() {
         return Socket::Unknown;
     }
     let exempt = reopens && offset!(checks_reopened) == 0;
     let listener = read_listener(tcp, exempt);
-    if O::OBSERVES && listener.issues_cookies() {
-        observer.set_key(listener.keys.first());
+    if O::WANTED && listener.issues_cookies() {
+        sink.set_key(listener.keys.first());
     }
     Socket::Listener(listener)
 }

@@ -30,7 +30,7 @@ const NO_PORT: u64 = 0;
 #[inline(always)]
 pub(crate) fn count(context: &SynContext) {
     let syn = &context.syn;
-    if let Some(counters) = at_port(syn.destination_port(), context.is_noteworthy()) {
+    if let Some(counters) = at_port(syn.destination_port(), context.uses_reserved_slot()) {
         context.count(counters);
     }
     if syn.data_len > 0
@@ -58,10 +58,10 @@ pub(crate) fn count_unparsed() {
     }
 }
 
-/// This CPU's counters of a port, or of slot 0. `noteworthy`: the port may take any free slot.
+/// This CPU's counters of a port, or of slot 0. `reserved`: the port may take any free slot.
 #[inline(always)]
-fn at_port<'a>(port: u16, noteworthy: bool) -> Option<&'a mut Counters> {
-    let slot = slot_of(port, noteworthy);
+fn at_port<'a>(port: u16, reserved: bool) -> Option<&'a mut Counters> {
+    let slot = slot_of(port, reserved);
     let entry = entry(slot)?;
     if slot != NO_PORT {
         entry.port = port.into();
@@ -80,25 +80,25 @@ fn entry<'a>(slot: u64) -> Option<&'a mut PortCounters> {
 
 /// The port's slot; a new one at the port's first SYN, if one is left.
 #[inline(always)]
-fn slot_of(port: u16, noteworthy: bool) -> u64 {
+fn slot_of(port: u16, reserved: bool) -> u64 {
     let Some(slot) = PORT_SLOTS.get(port.into()) else {
         return NO_PORT;
     };
     match slot.load() {
         // No service has port 0; in a slot, it means no port.
         NO_PORT if port == 0 => NO_PORT,
-        NO_PORT => take_slot(slot, noteworthy),
+        NO_PORT => take_slot(slot, reserved),
         taken => taken,
     }
 }
 
 /// Takes a slot for a port that has none. Ordinary SYNs leave half of the slots to Fast Open.
 #[inline(always)]
-fn take_slot(slot: &AtomicWord, noteworthy: bool) -> u64 {
+fn take_slot(slot: &AtomicWord, reserved: bool) -> u64 {
     let Some(taken) = SLOTS_TAKEN.get(0) else {
         return NO_PORT;
     };
-    let last = if noteworthy {
+    let last = if reserved {
         COUNTER_SLOTS - 1
     } else {
         COUNTER_SLOTS / 2

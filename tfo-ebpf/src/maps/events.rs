@@ -13,6 +13,7 @@ use tfo_common::{
         EVENT_RING,
         events::{Event, EventBudget, EventGate},
     },
+    atomic::AtomicWord,
     context::SynContext,
 };
 
@@ -32,10 +33,9 @@ pub(crate) fn report(context: &SynContext) {
     let Some(gate) = EVENT_GATE.get_ptr_mut(0) else {
         return;
     };
-    // The gate's first field.
-    let deadline = gate.cast::<u64>();
-    // SAFETY: the kernel gave the pointer. The controller writes there meanwhile, so each read is volatile.
-    let until = unsafe { ptr::read_volatile(deadline) };
+    // SAFETY: the gate's first field, which the program accesses in no other way.
+    let deadline = unsafe { &*gate.cast::<AtomicWord>() };
+    let until = deadline.load();
     if until == 0 {
         return;
     }
@@ -43,11 +43,10 @@ pub(crate) fn report(context: &SynContext) {
     let now = unsafe { bpf_ktime_get_ns() };
     if now > until {
         // The reader was killed. The next SYN need not read the clock.
-        // SAFETY: as above.
-        unsafe { ptr::write_volatile(deadline, 0) };
+        deadline.compare_exchange(until, 0);
         return;
     }
-    // SAFETY: as above.
+    // SAFETY: the kernel gave the pointer. The controller writes there meanwhile, so the read is volatile.
     let gate = unsafe { ptr::read_volatile(gate) };
     if gate.wants(context) {
         write(&Event::new(now, context), &gate);

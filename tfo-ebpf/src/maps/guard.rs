@@ -12,7 +12,7 @@ use tfo_common::{
     atomic::AtomicWord,
     fastopen::Key,
     guard::{
-        GuardHead, GuardPort, GuardRule, ListenerFlags, PortState, SECRETS,
+        GuardHead, GuardMode, GuardPort, GuardRule, ListenerFlags, PortState, SECRETS,
         ack::GuardedTime,
         secret_index,
         source::{BUCKETS, Bucket, bucket_index},
@@ -21,7 +21,7 @@ use tfo_common::{
     wire::addresses::Addresses,
 };
 
-use crate::kernel::socket::Observer;
+use crate::kernel::socket::ListenerSink;
 
 #[btf_map]
 static GUARD: Array<GuardHead, 1> = Array::new();
@@ -97,6 +97,13 @@ impl Port {
         }
     }
 
+    /// The rule's mode alone.
+    #[inline(always)]
+    pub(crate) fn mode(self) -> GuardMode {
+        // SAFETY: the mode is the first field of the map's value.
+        GuardMode::from_number(unsafe { ptr::read_volatile(self.0.cast()) })
+    }
+
     #[inline(always)]
     pub(crate) fn rule(self) -> GuardRule {
         // SAFETY: the rule is the first 3 words of the map's value.
@@ -106,8 +113,8 @@ impl Port {
     #[inline(always)]
     pub(crate) fn state<'a>(self) -> &'a PortState {
         let state = self.0.wrapping_byte_add(PortState::OFFSET).cast();
-        // SAFETY: a part of the map's value, which the kernel keeps until the program returns, and which is accessed
-        // atomically on both sides.
+        // SAFETY: a part of the map's value, all of it atomic words. The kernel frees no value while the program runs; it
+        // may give it to another port meanwhile, whose state then has this SYN.
         unsafe { &*state }
     }
 
@@ -185,8 +192,8 @@ impl GuardScratch {
     }
 }
 
-impl Observer for GuardScratch {
-    const OBSERVES: bool = true;
+impl ListenerSink for GuardScratch {
+    const WANTED: bool = true;
 
     #[inline(always)]
     fn set_listener(self, listener: ListenerFlags) {

@@ -14,7 +14,7 @@ static JUST_ACCEPTED: PerCpuArray<[u64; WORDS], ENTRIES> = PerCpuArray::new();
 /// This CPU's entry for the connection of `ack`.
 #[inline(always)]
 fn entry(ack: &Ack) -> Option<*mut JustAccepted> {
-    let entry = JUST_ACCEPTED.get_ptr_mut(ack.acknowledged % ENTRIES as u32)?;
+    let entry = JUST_ACCEPTED.get_ptr_mut(JustAccepted::index(ack) % ENTRIES as u32)?;
     Some(entry.cast())
 }
 

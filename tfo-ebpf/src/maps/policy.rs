@@ -20,37 +20,41 @@ use tfo_common::{
     wire::{addresses::Address, syn::Syn},
 };
 
-use super::nested::{self, Inner, Nested};
+use super::array_of_maps::{self, ArrayOfMaps, InnerMap};
 use crate::kernel::{barrier::barrier_var, clock};
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
-type Rules = Inner<
+type Rules = InnerMap<
     { BPF_MAP_TYPE_HASH as usize },
     { size_of::<u32>() },
     { size_of::<PortRule>() },
     NO_PREALLOC,
 >;
-type Lists = Inner<
+type Lists = InnerMap<
     { BPF_MAP_TYPE_LPM_TRIE as usize },
     { size_of::<Prefix>() },
     { size_of::<u32>() },
     NO_PREALLOC,
 >;
-type Limits =
-    Inner<{ BPF_MAP_TYPE_LRU_HASH as usize }, { size_of::<LimitKey>() }, { size_of::<u64>() }, 0>;
+type Limits = InnerMap<
+    { BPF_MAP_TYPE_LRU_HASH as usize },
+    { size_of::<LimitKey>() },
+    { size_of::<u64>() },
+    0,
+>;
 
 #[btf_map]
 static POLICY: Array<PolicyHead, 1> = Array::new();
 
 #[btf_map]
-static POLICY_RULES: Nested<Rules, POLICY_SLOTS> = Nested::new();
+static POLICY_RULES: ArrayOfMaps<Rules, POLICY_SLOTS> = ArrayOfMaps::new();
 
 #[btf_map]
-static POLICY_LISTS: Nested<Lists, POLICY_SLOTS> = Nested::new();
+static POLICY_LISTS: ArrayOfMaps<Lists, POLICY_SLOTS> = ArrayOfMaps::new();
 
 #[btf_map]
-static POLICY_LIMITS: Nested<Limits, POLICY_SLOTS> = Nested::new();
+static POLICY_LIMITS: ArrayOfMaps<Limits, POLICY_SLOTS> = ArrayOfMaps::new();
 
 /// Key of a trie.
 #[repr(C)]
@@ -76,10 +80,10 @@ pub(crate) fn verdict(head: u64, syn: &Syn, classification: Classification) -> V
     let rules = POLICY_RULES.get(slot);
     let port = syn.destination_port();
     // SAFETY: the map's keys and values are these.
-    let mut rule = unsafe { nested::look_up::<u32, PortRule>(rules, &port.into()) };
+    let mut rule = unsafe { array_of_maps::look_up::<u32, PortRule>(rules, &port.into()) };
     if rule.is_null() {
         // SAFETY: as above.
-        rule = unsafe { nested::look_up::<u32, PortRule>(rules, &DEFAULT_PORT) };
+        rule = unsafe { array_of_maps::look_up::<u32, PortRule>(rules, &DEFAULT_PORT) };
     }
     if rule.is_null() {
         return Verdict::NONE;
@@ -123,7 +127,8 @@ impl PolicyState for State<'_> {
             address: [a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32],
         };
         // SAFETY: the map's keys and values are these.
-        let listed = unsafe { nested::look_up::<Prefix, u32>(POLICY_LISTS.get(self.slot), &key) };
+        let listed =
+            unsafe { array_of_maps::look_up::<Prefix, u32>(POLICY_LISTS.get(self.slot), &key) };
         // SAFETY: null, or a value of the map.
         match unsafe { listed.as_ref() } {
             Some(number) => ListEntry::from_number(*number),
@@ -165,7 +170,7 @@ impl State<'_> {
         let source = self.rule.sources.prefix(&self.syn.addresses);
         let key = LimitKey::new(source, self.port, class);
         // SAFETY: the map's keys and values are these.
-        let bucket = unsafe { nested::look_up::<LimitKey, AtomicWord>(map, &key) };
+        let bucket = unsafe { array_of_maps::look_up::<LimitKey, AtomicWord>(map, &key) };
         // SAFETY: null, or a value of the map. The kernel may give it to another prefix meanwhile, which then has one token
         // less.
         if let Some(bucket) = unsafe { bucket.as_ref() } {

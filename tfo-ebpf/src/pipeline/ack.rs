@@ -11,7 +11,7 @@ use tfo_common::{
     },
 };
 
-use super::{Step, finish};
+use super::{finish, step::Step};
 use crate::{
     kernel::{
         barrier::barrier_var,

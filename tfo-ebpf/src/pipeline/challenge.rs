@@ -17,7 +17,7 @@ use tfo_common::{
     },
 };
 
-use super::Step;
+use super::step::Step;
 use crate::{
     kernel::{barrier::barrier_var, clock},
     maps::{
@@ -38,15 +38,17 @@ const IPV6_HEADER_LEN: u16 = 40;
 const IPV4_MIN_MSS: u16 = 536;
 const IPV6_MIN_MSS: u16 = 1220;
 
-/// Answers the SYN of `context`. A frame that cannot be answered is dropped: the guard is there for the kernel not to
-/// see it.
+/// Answers the SYN of `context`. Without the settings or a secret the SYN goes on to the kernel; a frame whose length
+/// cannot be changed is dropped.
 #[inline(always)]
 pub(super) fn challenge(ctx: &XdpContext, context: &mut SynContext, scratch: GuardScratch) -> Step {
     let (Some(head), Some(syn_ack)) = (guard::head(), syn_ack::scratch()) else {
-        return Step::Drop;
+        context.guard = context.guard.without_action();
+        return Step::Pass;
     };
     let Some((len, issues_cookie)) = write(ctx, context, scratch, &head, syn_ack) else {
-        return Step::Drop;
+        context.guard = context.guard.without_action();
+        return Step::Pass;
     };
     if !send_back(ctx, &context.syn, syn_ack, len) {
         return Step::Drop;

@@ -9,7 +9,7 @@ use tfo_common::{
 use crate::{
     kernel::{
         barrier::barrier_var,
-        socket::{self, Observer},
+        socket::{self, ListenerSink},
     },
     maps::keys,
 };
@@ -26,15 +26,15 @@ pub(crate) fn classify(ctx: &impl EbpfContext, syn: &Syn) -> Classification {
         .barrier_var(|word| barrier_var(word, syn.sequence.into()))
 }
 
-/// Classifies, and checks the cookie whatever the socket decides. `observer` takes what else
+/// Classifies, and checks the cookie whatever the socket decides. `sink` takes what else
 /// is needed of the listener.
 #[inline(always)]
 pub(crate) fn classify_in_full(
     ctx: &impl EbpfContext,
     syn: &Syn,
-    observer: impl Observer,
+    sink: impl ListenerSink,
 ) -> Classification {
-    let socket = socket::look_up(ctx, syn, observer);
+    let socket = socket::look_up(ctx, syn, sink);
     Classification::in_full(syn, &socket, keys::in_force, |word| {
         barrier_var(word, syn.sequence.into())
     })

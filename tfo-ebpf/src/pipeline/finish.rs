@@ -3,7 +3,7 @@
 use aya_ebpf::EbpfContext;
 use tfo_common::{context::SynContext, counters::Counter};
 
-use super::Step;
+use super::step::Step;
 use crate::maps::{counters, events, sources};
 
 /// Counts and reports the SYN of `context`, which ends with `step`.

@@ -3,10 +3,10 @@
 use aya_ebpf::programs::XdpContext;
 use tfo_common::{
     context::SynContext,
-    guard::{GuardAction, GuardMode, decision::Situation},
+    guard::{GuardAction, GuardMode, decision::DecisionInput},
 };
 
-use super::{Step, classify::classify_in_full, tail_call::TailCall};
+use super::{classify::classify_in_full, step::Step, tail_call::TailCall};
 use crate::{
     kernel::{barrier::barrier_var, clock},
     maps::guard::{self, GuardScratch, Port},
@@ -14,14 +14,14 @@ use crate::{
 
 /// `true` if the SYN's port has a guard.
 #[inline(always)]
-pub(super) fn applies<C: TailCall>(_: &C, context: &SynContext) -> bool {
+pub(super) fn applies<C: TailCall>(context: &SynContext) -> bool {
     C::ANSWERS
         && guard::is_armed()
         && Port::of(context.syn.destination_port())
-            .is_some_and(|port| !matches!(port.rule().mode(), GuardMode::Off))
+            .is_some_and(|port| !matches!(port.mode(), GuardMode::Off))
 }
 
-/// Classifies the SYN and decides. `Transmit`: the SYN is to be challenged.
+/// Classifies the SYN and decides. `Transmit`: it is to be answered, by the program for challenges.
 #[inline(always)]
 pub(super) fn guard(ctx: &XdpContext, context: &mut SynContext, scratch: GuardScratch) -> Step {
     let syn = &context.syn;
@@ -34,7 +34,7 @@ pub(super) fn guard(ctx: &XdpContext, context: &mut SynContext, scratch: GuardSc
         return Step::Continue;
     };
     let now = clock::now();
-    let decision = Situation {
+    let decision = DecisionInput {
         rule: &port.rule(),
         state: port.state(),
         head: &head,

@@ -18,14 +18,15 @@ mod classify;
 mod finish;
 mod guard;
 mod policy;
+mod step;
 mod tail_call;
 
 pub(crate) use ack::ack;
+pub(crate) use step::Step;
 
 use aya_ebpf::{EbpfContext, programs::XdpContext};
 use tfo_common::{
     context::SynContext,
-    guard::{Decision, GuardAction},
     wire::{NotSyn, syn},
 };
 
@@ -41,22 +42,9 @@ use crate::{
     },
 };
 
-/// The result of a step, and of a program.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// The next step decides.
-    Continue,
-    /// The frame goes on to the kernel.
-    Pass,
-    /// The frame is dropped.
-    Drop,
-    /// The frame leaves by the interface that it came from.
-    Transmit,
-}
-
 /// The first program. No failure here costs a frame.
 #[inline(always)]
-pub(crate) fn ingress(ctx: &(impl EbpfContext + Packet + TailCall)) -> Step {
+pub(crate) fn ingress<C: EbpfContext + Packet + TailCall>(ctx: &C) -> Step {
     ctx.pull();
     let syn = match syn::parse_behind(&PacketFrame::new(ctx), ctx.link()) {
         Ok(syn) => syn,
@@ -64,7 +52,7 @@ pub(crate) fn ingress(ctx: &(impl EbpfContext + Packet + TailCall)) -> Step {
         Err(NotSyn::Other) => return Step::Pass,
     };
     let mut context = SynContext::new(syn);
-    if guard::applies(ctx, &context) && syn_context::save(&context) {
+    if guard::applies::<C>(&context) && syn_context::save(&context) {
         ctx.tail_call(Program::Guard); // returns only if that program is missing
     }
     if policy::applies(&context) && syn_context::save(&context) {
@@ -83,7 +71,7 @@ pub(crate) fn guard(ctx: &XdpContext) -> Step {
     match guard::guard(ctx, context, scratch) {
         Step::Transmit => {
             ctx.tail_call(Program::Challenge); // returns only if that program is missing
-            context.guard = Decision::new(GuardAction::None, context.guard.switched_on());
+            context.guard = context.guard.without_action();
         }
         Step::Drop => return finish(ctx, context, Step::Drop),
         Step::Continue | Step::Pass => {}

@@ -5,7 +5,7 @@ use tfo_common::{
     policy::{Action, Verdict},
 };
 
-use super::Step;
+use super::step::Step;
 use crate::{
     maps::policy,
     packet::write::{WritePacket, rewrite},

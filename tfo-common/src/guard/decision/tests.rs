@@ -103,8 +103,8 @@ impl Port {
         }
     }
 
-    fn situation<'a>(&'a self, addresses: &'a Addresses, now: u64) -> Situation<'a> {
-        Situation {
+    fn situation<'a>(&'a self, addresses: &'a Addresses, now: u64) -> DecisionInput<'a> {
+        DecisionInput {
             rule: &self.rule,
             state: &self.state,
             head: &HEAD,
@@ -130,7 +130,7 @@ fn a_guarded_port_challenges_all_but_proven_sources() {
     let (port, client) = (Port::new(GuardMode::On, TEN), client());
     let challenged = port.situation(&client, SECOND).decide(unlimited);
     assert_eq!(challenged, Decision::new(GuardAction::Challenged, false));
-    let valid = Situation {
+    let valid = DecisionInput {
         classification: proven(),
         ..port.situation(&client, SECOND)
     };
@@ -158,13 +158,13 @@ fn an_unguarded_port_passes_everything() {
 #[test]
 fn nothing_is_done_where_no_listener_would_be_flooded() {
     let (port, client) = (Port::new(GuardMode::On, TEN), client());
-    let nobody = Situation {
+    let nobody = DecisionInput {
         listener: ListenerFlags::NONE,
         ..port.situation(&client, SECOND)
     };
     assert_eq!(nobody.decide(unlimited), Decision::NONE);
     for socket in [Socket::None, Socket::Existing] {
-        let settled = Situation {
+        let settled = DecisionInput {
             classification: classify(&syn(FastOpen::Request), &socket),
             ..port.situation(&client, SECOND)
         };
@@ -175,7 +175,7 @@ fn nothing_is_done_where_no_listener_would_be_flooded() {
 #[test]
 fn an_unfit_listener_gets_every_syn() {
     let (port, client) = (Port::new(GuardMode::On, TEN), client());
-    let unfit = Situation {
+    let unfit = DecisionInput {
         listener: listener().unfit(true),
         ..port.situation(&client, SECOND)
     };
@@ -226,7 +226,7 @@ fn auto_switches_on_above_the_rate_and_off_after_the_quiet_time() {
 fn valid_cookies_are_no_flood() {
     let (port, client) = (Port::new(GuardMode::Auto, TEN), client());
     for _ in 0..1000 {
-        let valid = Situation {
+        let valid = DecisionInput {
             classification: proven(),
             ..port.situation(&client, SECOND)
         };
@@ -237,7 +237,7 @@ fn valid_cookies_are_no_flood() {
 #[test]
 fn a_syn_queue_that_fills_up_switches_the_guard_on() {
     let (port, client) = (Port::new(GuardMode::Auto, TEN), client());
-    let pressed = Situation {
+    let pressed = DecisionInput {
         listener: listener().syn_queue_half_full(true),
         ..port.situation(&client, SECOND)
     };

@@ -7,7 +7,7 @@ use aya_ebpf::{bindings::bpf_map_type::BPF_MAP_TYPE_ARRAY_OF_MAPS, helpers::bpf_
 
 /// An array of maps with `ENTRIES` entries, each like `I`.
 #[repr(C)]
-pub(crate) struct Nested<I, const ENTRIES: usize> {
+pub(crate) struct ArrayOfMaps<I, const ENTRIES: usize> {
     r#type: *const [i32; BPF_MAP_TYPE_ARRAY_OF_MAPS as usize],
     key: *const u32,
     value: *const u32,
@@ -17,8 +17,12 @@ pub(crate) struct Nested<I, const ENTRIES: usize> {
 
 /// The definition of inner maps. Their number of entries matters for arrays only.
 #[repr(C)]
-pub(crate) struct Inner<const TYPE: usize, const KEY: usize, const VALUE: usize, const FLAGS: usize>
-{
+pub(crate) struct InnerMap<
+    const TYPE: usize,
+    const KEY: usize,
+    const VALUE: usize,
+    const FLAGS: usize,
+> {
     r#type: *const [i32; TYPE],
     key_size: *const [i32; KEY],
     value_size: *const [i32; VALUE],
@@ -26,7 +30,7 @@ pub(crate) struct Inner<const TYPE: usize, const KEY: usize, const VALUE: usize,
     map_flags: *const [i32; FLAGS],
 }
 
-impl<I, const ENTRIES: usize> Nested<I, ENTRIES> {
+impl<I, const ENTRIES: usize> ArrayOfMaps<I, ENTRIES> {
     pub(crate) const fn new() -> Self {
         Self {
             r#type: ptr::null(),
@@ -62,4 +66,4 @@ pub(crate) unsafe fn look_up<K, V>(inner: *mut c_void, key: &K) -> *mut V {
 }
 
 // SAFETY: the fields are a definition for the loader; nothing follows the pointers.
-unsafe impl<I, const ENTRIES: usize> Sync for Nested<I, ENTRIES> {}
+unsafe impl<I, const ENTRIES: usize> Sync for ArrayOfMaps<I, ENTRIES> {}
