@@ -64,16 +64,16 @@ impl Rates<'_> {
         if !rows.is_empty() {
             text += &format!("not taken:\n{}", list(&rows));
         }
-        text + &self.besides(&summary)
+        text + &self.also(&summary)
     }
 
-    /// SYNs that are not part of the share.
-    fn besides(&self, summary: &FastOpenSummary) -> String {
+    /// SYNs that are no attempts, or not only.
+    fn also(&self, summary: &FastOpenSummary) -> String {
         let rows = [
             (
                 summary.cookie_requests,
                 Counter::CookieReqd,
-                "asked for a cookie; a request that is answered is no attempt",
+                "cookie requests, answered or not; an answered one is no attempt",
             ),
             (
                 summary.retransmissions,
@@ -93,7 +93,7 @@ impl Rates<'_> {
         if rows.is_empty() {
             return String::new();
         }
-        format!("besides:\n{}", list(&rows))
+        format!("also:\n{}", list(&rows))
     }
 
     /// The counters that mirror the kernel's beside its own, and those of tfo alone.
@@ -256,8 +256,8 @@ mod tests {
              not taken:\n  \
                7  7.0 %  the cookie is stale, or of another host (ReasonBadCookie)\n  \
                3  3.0 %  the listener's Fast Open queue is full (ReasonQueueFull)\n\
-             besides:\n  \
-               42  asked for a cookie; a request that is answered is no attempt (TCPFastOpenCookieReqd)\n"
+             also:\n  \
+               42  cookie requests, answered or not; an answered one is no attempt (TCPFastOpenCookieReqd)\n"
         );
     }
 
