@@ -107,7 +107,7 @@ pub enum Link {
     None,
 }
 
-/// Why a frame gave no [`Syn`].
+/// Why a frame gave no [`syn::Syn`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotSyn {
     /// It is not a TCP segment that opens a connection.

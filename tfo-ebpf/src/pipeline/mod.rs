@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A SYN is classified once and counted once, whatever programs it passes: [`SynContext`] carries the results, and
-//! [`finish`] alone counts and reports. In one program the steps would be too much for the verifier and the stack, and
+//! [`mod@finish`] alone counts and reports. In one program the steps would be too much for the verifier and the stack, and
 //! every SYN with an option would cost 25 ns more; a host without guard and policy pays for one load each.
 
 mod ack;

@@ -23,7 +23,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// As sendto(2) and connect(2), or the handshake does not complete within [`LIMIT`].
+    /// As sendto(2) and connect(2), or the handshake does not complete within the time limit.
     pub fn open(netns: &Netns, server: SocketAddr, method: Method, request: &[u8]) -> Result<Self> {
         let connection = netns.run(|| {
             let socket = socket(server)?;
@@ -132,7 +132,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// As recv(2), or no data within [`LIMIT`].
+    /// As recv(2), or no data within the time limit.
     pub fn receive(&self) -> Result<Vec<u8>> {
         let mut message = vec![0; MESSAGE_MAX];
         let len = retry(&self.socket, PollFlags::IN, || {

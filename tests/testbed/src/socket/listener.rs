@@ -165,7 +165,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// As accept(2), or no connection within [`LIMIT`].
+    /// As accept(2), or no connection within the time limit.
     pub fn accept(&self) -> Result<Connection> {
         let (socket, _) = retry(&self.socket, PollFlags::IN, || self.socket.accept())
             .context("no connection to accept")?;
