@@ -10,8 +10,8 @@ use crate::{
     },
 };
 
-/// What the socket decides about a SYN, and what its cookie is worth: enough to tell the outcome, and the outcome
-/// after a rewrite of its option. Packed into one word, so that the verifier has one number to follow; the word 0
+/// The outcome by the socket and the outcome by the cookie of a SYN: enough to tell its outcome, and the one after a
+/// rewrite of its option. Packed into one word, so that the verifier has one number to follow; the word 0
 /// is no classification yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Classification(u32);
@@ -56,7 +56,7 @@ impl Classification {
         at_socket.with_cookie_outcome(cookie).barrier_var(&barrier)
     }
 
-    /// What the socket decides whatever the cookie is worth, and its own keys.
+    /// The outcome by the socket, and the keys of its own.
     #[inline(always)]
     fn at_socket<'a>(syn: &Syn, socket: &'a Socket) -> (Self, Option<&'a KeySet>) {
         let (outcome, own_keys, needs_no_cookie) = match socket {
@@ -107,7 +107,7 @@ impl Classification {
         Self(self.0 & !(0xff << Self::COOKIE) | (outcome as u32) << Self::COOKIE)
     }
 
-    /// What the socket decides whatever the cookie is worth; `None` where the cookie decides.
+    /// The outcome by the socket, for any cookie; `None` where the cookie decides.
     #[inline(always)]
     const fn socket_outcome(self) -> Option<Outcome> {
         match self.0 as u8 {
@@ -116,7 +116,7 @@ impl Classification {
         }
     }
 
-    /// What the cookie is worth by itself: no option, request, primary, backup, malformed, bad cookie or bad length.
+    /// The outcome by the cookie alone: no option, request, primary, backup, malformed, bad cookie or bad length.
     /// No option where the socket decides, unless it is [`Self::in_full`].
     #[inline(always)]
     pub const fn cookie_outcome(self) -> Outcome {

@@ -9,7 +9,7 @@ use crate::{
 };
 
 numbered! {
-    /// What the kernel does with a SYN, and why.
+    /// The kernel's treatment of a SYN, and the reason.
     pub enum Outcome: u8 else Signed {
         /// No Fast Open option: an ordinary SYN.
         NoOption = "no option",
@@ -71,7 +71,7 @@ impl Outcome {
         })
     }
 
-    /// What the listener decides before the cookie is looked at.
+    /// The outcome by the listener, before the cookie is read; `None` where the cookie decides.
     #[inline(always)]
     pub(crate) const fn at_listener(listener: &Listener) -> Option<Self> {
         let flooded = listener.is_flooded();
@@ -100,7 +100,7 @@ impl Outcome {
         None
     }
 
-    /// What the cookie decides.
+    /// The outcome by the cookie.
     #[inline(always)]
     pub(crate) fn by_cookie<'a>(syn: &Syn, keys: impl FnOnce() -> Option<&'a KeySet>) -> Self {
         match syn.options.fast_open {

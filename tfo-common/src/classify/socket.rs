@@ -1,4 +1,4 @@
-//! What the kernel knows beside the packet: the socket that a SYN meets, and the sysctls.
+//! The kernel's state beside the packet: the socket that a SYN meets, and the sysctls.
 
 use crate::{
     fastopen::KeySet,

@@ -134,7 +134,6 @@ impl KeySet {
         if self.len == 0 { None } else { Some(self) }
     }
 
-    /// How many keys there are.
     #[inline(always)]
     pub(crate) const fn len(&self) -> usize {
         self.len as usize

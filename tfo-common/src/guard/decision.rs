@@ -17,7 +17,7 @@ use crate::{
 };
 
 numbered! {
-    /// What the guard does with a SYN.
+    /// An action of the guard on a SYN.
     #[derive(Default)]
     pub enum GuardAction: u32 else None {
         /// Nothing: the port is not guarded now, or no listener would be flooded.

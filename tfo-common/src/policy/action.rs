@@ -3,7 +3,7 @@
 use crate::{numbered::numbered, wire::rewrite::Rewrite};
 
 numbered! {
-    /// What a policy does to a SYN.
+    /// An action of a policy on a SYN.
     #[derive(Default)]
     pub enum Action: u8 else Pass {
         /// Nothing.

@@ -1,4 +1,4 @@
-//! What the programs ask the kernel: sockets, their fields, the clock, a kfunc.
+//! The programs' view of the kernel: sockets, their fields, the clock, a kfunc.
 
 pub(crate) mod barrier;
 pub(crate) mod clock;

@@ -32,7 +32,7 @@ const FIN_WAIT2: u8 = 5;
 const TIME_WAIT: u32 = 6;
 pub(crate) const LISTEN: u32 = 10;
 
-/// What else is read of a listener, besides [`Listener`][tfo_common::classify::socket::Listener].
+/// A receiver of further fields of a listener, besides [`Listener`][tfo_common::classify::socket::Listener].
 pub(crate) trait ListenerSink: Copy {
     /// `false` if nothing else is read.
     const WANTED: bool;

@@ -76,7 +76,7 @@ pub enum FastOpen {
 pub struct SynOptions {
     /// The Fast Open option that counts.
     pub fast_open: FastOpen,
-    /// That option has the experimental form, kind 254.
+    /// The experimental form, kind 254.
     pub experimental: bool,
     /// The list breaks off, or a Fast Open option has a length that no cookie has.
     pub malformed: bool,
