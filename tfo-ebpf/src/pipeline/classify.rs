@@ -14,13 +14,15 @@ use crate::{
     maps::keys,
 };
 
-/// Classifies as far as the kernel would: the cookie is checked only where the socket does not decide. An ordinary SYN
-/// costs no look-up.
+/// Classifies an ordinary SYN, which costs no look-up.
+#[inline(always)]
+pub(crate) fn ordinary(syn: &Syn) -> Classification {
+    Classification::of(syn, &Socket::Unknown, || None)
+}
+
+/// Classifies as far as the kernel would: the cookie is checked only where the socket does not decide.
 #[inline(always)]
 pub(crate) fn classify(ctx: &impl EbpfContext, syn: &Syn) -> Classification {
-    if !syn.concerns_fast_open() {
-        return Classification::of(syn, &Socket::Unknown, || None);
-    }
     let socket = socket::look_up(ctx, syn, ());
     Classification::of(syn, &socket, keys::in_force)
         .barrier_var(|word| barrier_var(word, syn.sequence.into()))

@@ -55,6 +55,11 @@ pub(crate) fn ingress<C: EbpfContext + Packet + TailCall>(ctx: &C) -> Step {
     if guard::applies::<C>(&context) && syn_context::save(&context) {
         ctx.tail_call(Program::Guard); // returns only if that program is missing
     }
+    if !context.syn.concerns_fast_open() {
+        // A path of its own: an ordinary SYN pays for nothing that depends on an outcome.
+        context.classification = classify::ordinary(&context.syn);
+        return finish(ctx, &context, Step::Pass);
+    }
     if policy::applies(&context) && syn_context::save(&context) {
         ctx.tail_call(Program::Policy); // returns only if that program is missing
     }
