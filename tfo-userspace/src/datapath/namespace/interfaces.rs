@@ -7,7 +7,7 @@ use crate::{
     datapath::{
         error::DatapathError,
         object::{Build, read_build},
-        pins::{OtherLayout, read_settings},
+        pins::{OtherLayout, found_maps, read_settings},
     },
     kernel::{
         bpf::{LinkKind, LinkState},
@@ -61,13 +61,20 @@ impl Namespace {
             let mode = link
                 .zip(interface)
                 .and_then(|(link, interface)| attach_mode(link, interface));
+            // Another process may detach meanwhile.
+            let Some(settings) = found_maps(read_settings(&pins.info()))? else {
+                continue;
+            };
+            let Some(build) = found_maps(read_build(&pins.build()))? else {
+                continue;
+            };
             attached.push(AttachedInterface {
                 index: pins.index,
                 name: interface.map(|interface| interface.name.clone()),
                 program_id: link.map_or(0, |link| link.program_id),
                 mode,
-                mirror: read_settings(&pins.info())?.mirror,
-                build: read_build(&pins.build())?,
+                mirror: settings.mirror,
+                build,
                 attached: age_of_pin(&pins.info()),
             });
         }

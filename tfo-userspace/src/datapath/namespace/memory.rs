@@ -11,7 +11,7 @@ use aya::maps::MapData;
 use tfo_common::abi::{POLICY_LIMITS, POLICY_LISTS, POLICY_RULES};
 
 use super::current::Namespace;
-use crate::datapath::error::DatapathError;
+use crate::datapath::{error::DatapathError, pins::found_maps};
 
 /// Bytes of kernel memory by map, under the pin's name, summed over interfaces.
 ///
@@ -32,7 +32,10 @@ impl Namespace {
         let policy = policy.map(|name| self.pins().in_force(name));
         let policy = policy.into_iter().filter(|path| path.exists());
         for path in self.pins().maps()?.into_iter().chain(policy) {
-            let bytes = memlock(&path)?;
+            // Another process may detach meanwhile.
+            let Some(bytes) = found_maps(memlock(&path))? else {
+                continue;
+            };
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             *memory.entry(name.into_owned()).or_default() += bytes;
         }
