@@ -43,7 +43,7 @@ impl SynContext {
     /// `true` if the SYN's port may take one of the counter slots that are reserved for Fast Open. A flood may not.
     #[inline(always)]
     pub fn uses_reserved_slot(&self) -> bool {
-        self.outcome() != Outcome::NoOption
+        !matches!(self.outcome(), Outcome::NoOption | Outcome::NoListener)
             || matches!(
                 self.guard.action(),
                 GuardAction::Proven | GuardAction::Unfit

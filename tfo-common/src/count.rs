@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_counts_nothing_of_a_blocked_syn() {
+    fn the_kernel_counts_what_it_sees() {
         let challenged = Decision::new(GuardAction::Challenged, false);
         for (fast_open, decision, expected) in [
             (
@@ -221,8 +221,18 @@ mod tests {
             (FastOpen::Absent, challenged, &[Counter::GuardChallenged]),
             (
                 FastOpen::BadLength,
+                challenged,
+                &[Counter::GuardChallenged, Counter::ReasonBadLength],
+            ),
+            // Over its rate of answers, the kernel sees it.
+            (
+                FastOpen::BadLength,
                 Decision::new(GuardAction::Capped, false),
-                &[Counter::GuardCapped, Counter::ReasonBadLength],
+                &[
+                    Counter::PassiveFail,
+                    Counter::GuardCapped,
+                    Counter::ReasonBadLength,
+                ],
             ),
         ] {
             assert_eq!(counted(&context(fast_open, decision)), expected);

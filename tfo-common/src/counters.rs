@@ -55,6 +55,7 @@ counters! {
         OptionsMalformed "OptionsMalformed" "SYNs with malformed options",
         OptionsExperimental "OptionsExperimental" "SYNs with the experimental option, kind 254",
         Unparsed "Unparsed" "frames that may be a SYN and were passed unread",
+        Elsewhere "Elsewhere" "SYNs with Fast Open, or at a guarded port, that are for no socket of this host: passed",
     }
     /// Actions of policies, then their causes. Every SYN that a policy acted on counts under one of each.
     POLICY {
@@ -99,9 +100,11 @@ counters! {
         GuardChallenged "GuardChallenged" "SYNs answered with a challenge",
         GuardCookies "GuardCookies" "challenges that carried a Fast Open cookie",
         GuardAccepted "GuardAccepted" "connections opened by an ACK that answered a challenge",
-        GuardWrongAcks "GuardWrongAcks" "ACKs dropped: of no connection, and no answer to a challenge",
-        GuardCapped "GuardCapped" "SYNs dropped: their source exceeded its rate of answers",
-        GuardMartian "GuardMartian" "SYNs dropped: their source address is martian",
+        GuardWrongAcks "GuardWrongAcks" "ACKs of no connection that answer no challenge",
+        GuardDropped "GuardDropped" "wrong ACKs dropped, since there were too many; the kernel resets the others",
+        GuardQueueFull "GuardQueueFull" "ACKs dropped: right, but the listener's accept queue is full",
+        GuardCapped "GuardCapped" "SYNs passed: their source exceeded its rate of answers",
+        GuardUnanswered "GuardUnanswered" "SYNs passed: the way back is not known, or the frame has no room for the answer",
         GuardUnfit "GuardUnfit" "SYNs passed: the listener cannot be guarded",
         GuardRefused "GuardRefused" "connections that the kernel refused to open",
         GuardSwitchedOn "GuardSwitchedOn" "times that the guard was switched on for a port",

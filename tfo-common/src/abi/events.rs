@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(reason(FastOpen::Request, GuardAction::Proven, false), None);
         assert_eq!(reason(FastOpen::Request, challenged, false), guard);
         assert_eq!(reason(FastOpen::Request, challenged, true), None);
-        assert_eq!(reason(FastOpen::Request, GuardAction::Capped, false), guard);
+        assert_eq!(reason(FastOpen::Request, GuardAction::Capped, false), None);
         let bad = Some(Counter::ReasonBadLength);
         assert_eq!(reason(FastOpen::BadLength, challenged, true), bad);
     }

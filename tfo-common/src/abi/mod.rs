@@ -3,19 +3,21 @@
 //! [`LAYOUT_VERSION`] is part of the path under which maps are pinned: whoever changes a layout or its meaning raises it,
 //! that of [`crate::context::SynContext`] too.
 
+pub mod device;
 pub mod events;
 pub mod listeners;
 pub mod offsets;
 pub mod sizes;
 pub mod sources;
 
+pub use device::DeviceFacts;
 pub use listeners::ListenerRecord;
 pub use offsets::SocketOffsets;
 
 use crate::counters::Counters;
 
 /// The version of all layouts in this module.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 // Programs.
 
@@ -49,7 +51,12 @@ pub const CHALLENGE_INDEX: u32 = 2;
 /// Entries of a program array.
 pub const TAIL_CALLS: usize = 3;
 
-// The kfunc.
+// The kfuncs.
+
+/// `void *bpf_cast_to_kern_ctx(void *)`, since Linux 6.2: a program's context as the kernel's own structure.
+pub const CAST_KFUNC: &str = "bpf_cast_to_kern_ctx";
+/// Number of the placeholder calls of [`CAST_KFUNC`]; see [`ASSIGN_CALL`].
+pub const CAST_CALL: u32 = 1_952_870_242;
 
 /// `int bpf_sk_assign_tcp_reqsk(skb, sk, attributes, size)`, since Linux 6.9.
 pub const ASSIGN_KFUNC: &str = "bpf_sk_assign_tcp_reqsk";
@@ -63,6 +70,8 @@ pub const ASSIGN_CALL: u32 = 1_952_870_241;
 pub const ASSIGN_PATCHED: &str = "ASSIGN_PATCHED";
 /// Not 0, as a u32, where the interface's packets have no Ethernet header.
 pub const BARE_PACKETS: &str = "BARE_PACKETS";
+/// The [`DeviceFacts`] of the interface.
+pub const DEVICE: &str = "DEVICE";
 /// The [`SocketOffsets`] of the running kernel.
 pub const SOCKET_OFFSETS: &str = "SOCKET_OFFSETS";
 /// The [`crate::wire::addresses::PrefixMask`] by which sources are counted.
@@ -88,6 +97,16 @@ pub const POLICY_LISTS: &str = "POLICY_LISTS";
 pub const POLICY_LIMITS: &str = "POLICY_LIMITS";
 /// Entries of those maps of maps.
 pub const POLICY_SLOTS: usize = 2;
+/// Trie from a prefix of an [`crate::wire::addresses::Address`] to 1, as u32, where the kernel's routing delivers to this
+/// host (`RTN_LOCAL`), else to 0.
+pub const LOCAL_ROUTES: &str = "LOCAL_ROUTES";
+/// Most entries of [`LOCAL_ROUTES`].
+pub const MAX_LOCAL_ROUTES: u32 = 65_536;
+/// Hash from an [`device::answer_key`] to the index of the device, as u32, by which answers to such frames leave, where it
+/// is not the one that they came by: a VLAN device, a bond.
+pub const ANSWER_DEVICES: &str = "ANSWER_DEVICES";
+/// Most entries of [`ANSWER_DEVICES`].
+pub const MAX_ANSWER_DEVICES: u32 = 8192;
 /// Array, 1 entry: the [`crate::guard::GuardHead`].
 pub const GUARD: &str = "GUARD";
 /// Hash from a port as u32 to its [`crate::guard::GuardPort`].
@@ -102,8 +121,10 @@ pub const GUARD_BUCKETS: &str = "GUARD_BUCKETS";
 pub const DEFAULT_PORT: u32 = 0;
 
 /// Names of the maps that the interfaces of a network namespace share.
-pub const OF_NAMESPACE: [&str; 9] = [
+pub const OF_NAMESPACE: [&str; 11] = [
     KEYS,
+    LOCAL_ROUTES,
+    ANSWER_DEVICES,
     POLICY,
     POLICY_RULES,
     POLICY_LISTS,
@@ -198,12 +219,12 @@ mod tests {
     /// Another layout is another [`LAYOUT_VERSION`].
     #[test]
     fn layouts_are_pinned() {
-        assert_eq!(LAYOUT_VERSION, 4);
+        assert_eq!(LAYOUT_VERSION, 5);
         assert_eq!((size_of::<Key>(), align_of::<Key>()), (16, 8));
         assert_eq!((size_of::<KeySet>(), align_of::<KeySet>()), (72, 8));
         assert_eq!(
             (size_of::<PortCounters>(), align_of::<PortCounters>()),
-            (512, 8)
+            (536, 8)
         );
         assert_eq!(size_of::<ListenerRecord>(), 56);
         assert_eq!((size_of::<Sizes>(), align_of::<Sizes>()), (128, 8));
@@ -218,6 +239,7 @@ mod tests {
         assert_eq!((size_of::<PolicyHead>(), align_of::<PolicyHead>()), (8, 8));
         assert_eq!(size_of::<SynContext>(), 112);
         assert_eq!(size_of::<GuardHead>(), 32);
-        assert_eq!((size_of::<GuardPort>(), align_of::<GuardPort>()), (56, 8));
+        assert_eq!((size_of::<GuardPort>(), align_of::<GuardPort>()), (72, 8));
+        assert_eq!(size_of::<DeviceFacts>(), 48);
     }
 }

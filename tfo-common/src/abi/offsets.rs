@@ -71,6 +71,28 @@ pub struct SocketOffsets {
     /// 1 where a SYN that reopens a connection in `TIME_WAIT` passes the flood checks like any other (before Linux 6.10, by
     /// mistake).
     pub checks_reopened: u32,
+    /// `sock.sk_reuseport_cb`, pointer.
+    pub reuseport: u32,
+    /// `tcp_sock.rx_opt.ts_recent_stamp`, int: of a listener, the time of the last overflow in ticks.
+    pub overflow_stamp: u32,
+    /// Ticks of the kernel's clock in a second: `CONFIG_HZ`.
+    pub ticks: u32,
+    /// `tcp_sock.rx_opt.user_mss`, u16.
+    pub user_mss: u32,
+    /// `inet_sock.uc_ttl`, s16: -1 for the host's.
+    pub ttl: u32,
+    /// `inet_sock.tos`, u8.
+    pub tos: u32,
+    /// `inet_sock.pinet6`, pointer.
+    pub ipv6_info: u32,
+    /// `ipv6_pinfo.hop_limit`, s16: -1 for the host's.
+    pub hop_limit: u32,
+    /// `ipv6_pinfo.tclass`, u8.
+    pub traffic_class: u32,
+    /// `net.ipv4.sysctl_ip_default_ttl`, u8.
+    pub sysctl_default_ttl: u32,
+    /// `net.ipv4.sysctl_tcp_reflect_tos`, u8.
+    pub sysctl_reflect_tos: u32,
     /// `sock.__sk_common.skc_state`, u8.
     pub state: u32,
     /// `sock.__sk_common.skc_family`, u16.
@@ -122,6 +144,17 @@ impl SocketOffsets {
         ts_recent: 0,
         ts_recent_stamp: 0,
         checks_reopened: 0,
+        reuseport: 0,
+        overflow_stamp: 0,
+        ticks: 0,
+        user_mss: 0,
+        ttl: 0,
+        tos: 0,
+        ipv6_info: 0,
+        hop_limit: 0,
+        traffic_class: 0,
+        sysctl_default_ttl: 0,
+        sysctl_reflect_tos: 0,
         state: 0,
         family: 0,
         port: 0,

@@ -123,6 +123,18 @@ impl Classification {
         Outcome::from_number((self.0 >> Self::COOKIE) as u8)
     }
 
+    /// The cookie is of one of the keys; known of every SYN only where the classification is [`Self::in_full`].
+    #[inline(always)]
+    pub const fn has_valid_cookie(self) -> bool {
+        matches!(self.cookie_outcome(), Outcome::Primary | Outcome::Backup)
+    }
+
+    /// The socket takes the data of a SYN with a valid cookie now.
+    #[inline(always)]
+    pub const fn takes_data(self) -> bool {
+        matches!(self.socket_outcome(), None | Some(Outcome::WithoutCookie))
+    }
+
     /// The listener takes data without a cookie.
     #[inline(always)]
     pub const fn needs_no_cookie(self) -> bool {

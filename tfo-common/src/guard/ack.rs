@@ -1,36 +1,32 @@
-//! The ACK that answers a challenge: when one is looked for, and when a wrong one is dropped.
+//! The ACK that answers a challenge, and the one that answers none.
 
-use super::rule::GuardHead;
+use super::rule::{PortState, WRONG_ACKS};
 use crate::wire::{ack::Ack, addresses::Addresses};
-
-/// Nanoseconds after the guard was switched on in which an ACK of no connection may answer a SYN cookie of the kernel's:
-/// the kernel decides.
-pub const GRACE: u64 = 3_000_000_000;
 
 /// Nanoseconds for which an accepted connection may still be unknown to TCP, because packets arrive in batches. More than
 /// two ticks of the clock.
 pub const UNKNOWN_TO_TCP: u64 = 25_000_000;
 
-/// The guarded time of a port, this one or the last, in nanoseconds.
+/// What becomes of an ACK that the guard does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GuardedTime {
-    /// Start.
-    pub since: u64,
-    /// End, not included.
-    pub until: u64,
+pub enum WrongAck {
+    /// The kernel decides: it may answer one of its SYN cookies, and else gets a reset.
+    Passed,
+    /// There are too many.
+    Dropped,
 }
 
-impl GuardedTime {
-    /// `true` while a challenge that was sent at its end is good.
+impl WrongAck {
+    /// Decides, and takes a token of the port's. `overflowed`: the listener's SYN queue overflowed so recently that the
+    /// kernel checks SYN cookies (`tcp_synq_no_recent_overflow`).
     #[inline(always)]
-    pub const fn accepts_answers(self, head: &GuardHead, now: u64) -> bool {
-        now < self.until.saturating_add(head.validity())
-    }
-
-    /// `true` if a wrong ACK is dropped: the guard is on, and every SYN cookie of the kernel's was answered before.
-    #[inline(always)]
-    pub const fn drops_wrong_acks(self, now: u64) -> bool {
-        now < self.until && now >= self.since.saturating_add(GRACE)
+    pub fn decide(state: &PortState, overflowed: bool, now: u64) -> Self {
+        let on = now < state.until.load();
+        if !on || overflowed || WRONG_ACKS.take_shared(&state.wrong_acks, now) {
+            Self::Passed
+        } else {
+            Self::Dropped
+        }
     }
 }
 
@@ -88,25 +84,22 @@ impl JustAccepted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guard::SLOT_SHIFT;
+    use crate::guard::{GuardHead, SLOT_SHIFT};
 
     const SECOND: u64 = 1_000_000_000;
 
     #[test]
-    fn a_wrong_ack_is_dropped_between_grace_and_end() {
-        let time = GuardedTime {
-            since: 10 * SECOND,
-            until: 20 * SECOND,
-        };
-        for (now, drops) in [
-            (10 * SECOND, false),
-            (13 * SECOND - 1, false),
-            (13 * SECOND, true),
-            (20 * SECOND - 1, true),
-            (20 * SECOND, false),
-        ] {
-            assert_eq!(time.drops_wrong_acks(now), drops, "{now}");
-        }
+    fn only_too_many_wrong_acks_are_dropped() {
+        let state = PortState::default();
+        let decide = |now| WrongAck::decide(&state, false, now);
+        assert_eq!(decide(SECOND), WrongAck::Passed, "the guard is off");
+        state.until.store(u64::MAX);
+        let passed = (0..20_000).filter(|_| decide(SECOND) == WrongAck::Passed);
+        assert_eq!(passed.count(), 10_000);
+        assert!(state.is_guessed_at(SECOND));
+        assert_eq!(WrongAck::decide(&state, true, SECOND), WrongAck::Passed);
+        assert_eq!(decide(2 * SECOND), WrongAck::Passed);
+        assert!(!state.is_guessed_at(2 * SECOND));
     }
 
     #[test]
@@ -115,18 +108,11 @@ mod tests {
             slot_shift: SLOT_SHIFT,
             ..GuardHead::default()
         };
-        let time = GuardedTime {
-            since: 0,
-            until: 20 * SECOND,
-        };
-        assert!(time.accepts_answers(&head, 20 * SECOND + (2 << SLOT_SHIFT) - 1));
-        assert!(!time.accepts_answers(&head, 20 * SECOND + (2 << SLOT_SHIFT)));
-        // A port with the rule "on" is guarded for ever.
-        let always = GuardedTime {
-            since: 0,
-            until: u64::MAX,
-        };
-        assert!(always.accepts_answers(&head, u64::MAX - 1));
+        let state = PortState::default();
+        assert!(!state.accepts_answers(&head, SECOND));
+        state.challenge(20 * SECOND);
+        assert!(state.accepts_answers(&head, 20 * SECOND + (2 << SLOT_SHIFT)));
+        assert!(!state.accepts_answers(&head, 21 * SECOND + (2 << SLOT_SHIFT)));
     }
 
     /// Two clients whose ISNs differ in the MAC alone, or whose ports follow each other.

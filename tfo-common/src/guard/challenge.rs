@@ -7,10 +7,11 @@
 //! | | ISN | `TSval` |
 //! |---|---|---|
 //! | with timestamps | 32 bits of the MAC | 10 bits of the MAC, 22 of the options |
-//! | without | 23 bits of the MAC, an MSS of [`MSS_TABLE`], window scale, SACK, ECN | |
+//! | without | 25 bits of the MAC, an MSS of [`MSS_TABLE`], a window scale of [`SCALES`], SACK, ECN | |
 //!
-//! A random ACK is accepted once in 2^41 with timestamps, once in 2^22 without: two time slots, and in the latter case
-//! 2^9 sets of options, each have one right answer. (Linux' SYN cookies: once in 2^29.)
+//! A random ACK is accepted once in 2^41 with timestamps, once in 2^24 without: two time slots, and in the latter case
+//! 2^7 sets of options, each have one right answer. (Linux' SYN cookies: once in 2^29.) So a port takes no ACK without
+//! timestamps while it is guessed at ([`super::PortState::is_guessed_at`]).
 
 use super::listener::ListenerFlags;
 use crate::{
@@ -18,9 +19,14 @@ use crate::{
     wire::{ack::Ack, addresses::Addresses, options::negotiated::TcpOptions},
 };
 
-/// The MSS values of a challenge without timestamps; others are rounded down to one of them, which costs a few bytes in
-/// each segment and nothing else.
-pub const MSS_TABLE: [u16; 8] = [536, 1220, 1360, 1400, 1440, 1452, 1460, 8940];
+/// The MSS values of a challenge without timestamps, of IPv4 and of IPv6; others are rounded down to one of them, which
+/// costs a few bytes in each segment and nothing else.
+pub const MSS_TABLE: [[u16; 4]; 2] = [[536, 1360, 1440, 1460], [1220, 1360, 1400, 1440]];
+
+/// The window scales of a challenge without timestamps; others are rounded down, as if the client's window were smaller.
+/// The last stands for none.
+pub const SCALES: [u8; 8] = [0, 2, 4, 6, 7, 8, 10, NO_SCALE];
+const NO_SCALE: u8 = 15;
 
 /// The handshake that a challenge belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +50,33 @@ pub struct Challenge {
     pub options: TcpOptions,
 }
 
-/// Shifts and mask of an ISN without timestamps: window scale, SACK and ECN, then the MSS, then the MAC.
-const MSS: u32 = 6;
-const MAC: u32 = 9;
-const OPTIONS_MASK: u32 = (1 << MSS) - 1;
+/// Shifts of an ISN without timestamps: the window scale's index, SACK and ECN, the MSS' index, the MAC.
+const FLAGS: u32 = 3;
+const MSS: u32 = 5;
+const MAC: u32 = 7;
+
+/// `options` as an ISN without timestamps holds them, and those bits of it.
+#[inline(always)]
+const fn pack(options: TcpOptions, addresses: &Addresses) -> (TcpOptions, u32) {
+    let scale = match options.window_scale() {
+        Some(scale) => index_below(&SCALES, scale),
+        None => SCALES.len() as u32 - 1,
+    };
+    let mss = mss_index(options.mss(), addresses);
+    // SACK and ECN are the two bits above the scale.
+    let flags = options.bits() >> (TcpOptions::BITS - 2);
+    let bits = scale | flags << FLAGS | mss << MSS;
+    (unpack(bits, addresses), bits)
+}
+
+/// The options that an ISN without timestamps holds.
+#[inline(always)]
+const fn unpack(isn: u32, addresses: &Addresses) -> TcpOptions {
+    let scale = scale_at(isn) as u32;
+    let flags = isn >> FLAGS & 3;
+    let bits = scale << u16::BITS | flags << (TcpOptions::BITS - 2);
+    TcpOptions::from_bits(bits, false).with_mss(mss_at(isn >> MSS, addresses))
+}
 
 impl Challenge {
     /// The challenge for a handshake with `options` in a time slot.
@@ -61,13 +90,10 @@ impl Challenge {
                 options,
             };
         }
-        let index = mss_index(options.mss());
-        let options = options.with_mss(mss_at(index));
+        let (options, bits) = pack(options, handshake.addresses);
         let mac = mac(secret, handshake, options, slot);
-        // Window scale, SACK and ECN are the bits above the MSS.
-        let rest = options.bits() >> u16::BITS;
         Self {
-            isn: (mac as u32) << MAC | index << MSS | rest,
+            isn: (mac as u32) << MAC | bits,
             tsval: 0,
             options,
         }
@@ -79,8 +105,7 @@ impl Challenge {
         let isn = ack.acknowledged.wrapping_sub(1);
         let options = match &ack.timestamps {
             Some(timestamps) => TcpOptions::from_bits(timestamps.tsecr, true),
-            None => TcpOptions::from_bits((isn & OPTIONS_MASK) << u16::BITS, false)
-                .with_mss(mss_at(isn >> MSS)),
+            None => unpack(isn, &ack.addresses),
         };
         let handshake = Handshake {
             addresses: &ack.addresses,
@@ -109,12 +134,12 @@ fn mac(secret: &Key, handshake: Handshake<'_>, options: TcpOptions, slot: u64) -
     }
 }
 
-/// Index of the greatest of [`MSS_TABLE`] that is not greater than `mss`; 0 where all are.
+/// Index of the greatest MSS in the table that is not greater than `mss`; 0 where all are.
 #[inline(always)]
-const fn mss_index(mss: u16) -> u32 {
+const fn mss_index(mss: u16, addresses: &Addresses) -> u32 {
     let (mut index, mut at) = (0, 1);
-    while at < MSS_TABLE.len() {
-        if MSS_TABLE[at] <= mss {
+    while at < MSS_TABLE[0].len() {
+        if mss_at(at as u32, addresses) <= mss {
             index = at as u32;
         }
         at += 1;
@@ -122,18 +147,47 @@ const fn mss_index(mss: u16) -> u32 {
     index
 }
 
-/// The MSS with this index, modulo 8. Written so that the program needs no table.
+/// The MSS with this index, modulo 4. Written so that the program needs no table.
 #[inline(always)]
-const fn mss_at(index: u32) -> u16 {
+const fn mss_at(index: u32, addresses: &Addresses) -> u16 {
+    let [v4, v6] = MSS_TABLE;
+    match (addresses, index & 3) {
+        (Addresses::V4(_), 0) => v4[0],
+        (Addresses::V4(_), 1) => v4[1],
+        (Addresses::V4(_), 2) => v4[2],
+        (Addresses::V4(_), _) => v4[3],
+        (Addresses::V6(_), 0) => v6[0],
+        (Addresses::V6(_), 1) => v6[1],
+        (Addresses::V6(_), 2) => v6[2],
+        (Addresses::V6(_), _) => v6[3],
+    }
+}
+
+/// Index of the greatest of `values` but the last that is not greater than `value`.
+#[inline(always)]
+const fn index_below(values: &[u8; 8], value: u8) -> u32 {
+    let (mut index, mut at) = (0, 1);
+    while at < values.len() - 1 {
+        if values[at] <= value {
+            index = at as u32;
+        }
+        at += 1;
+    }
+    index
+}
+
+/// The window scale with this index, modulo 8; [`NO_SCALE`] for none.
+#[inline(always)]
+const fn scale_at(index: u32) -> u8 {
     match index & 7 {
-        0 => MSS_TABLE[0],
-        1 => MSS_TABLE[1],
-        2 => MSS_TABLE[2],
-        3 => MSS_TABLE[3],
-        4 => MSS_TABLE[4],
-        5 => MSS_TABLE[5],
-        6 => MSS_TABLE[6],
-        _ => MSS_TABLE[7],
+        0 => SCALES[0],
+        1 => SCALES[1],
+        2 => SCALES[2],
+        3 => SCALES[3],
+        4 => SCALES[4],
+        5 => SCALES[5],
+        6 => SCALES[6],
+        _ => SCALES[7],
     }
 }
 
@@ -193,9 +247,11 @@ mod tests {
             if timestamps {
                 prop_assert_eq!(challenge.options, offered);
             } else {
-                let mss = challenge.options.mss();
-                prop_assert!(mss <= offered.mss() || mss == MSS_TABLE[0]);
-                prop_assert_eq!(challenge.options, offered.with_mss(mss));
+                let (agreed, least) = (challenge.options, mss_at(0, &addresses));
+                prop_assert!(agreed.mss() <= offered.mss() || agreed.mss() == least);
+                prop_assert!(agreed.window_scale() <= offered.window_scale());
+                prop_assert_eq!(agreed.window_scale().is_some(), offered.window_scale().is_some());
+                prop_assert_eq!((agreed.sack(), agreed.ecn()), (offered.sack(), offered.ecn()));
             }
             let ack = answer(addresses, ports, sequence, challenge);
             prop_assert_eq!(Challenge::check(&SECRET, &ack, slot), Some(challenge.options));
@@ -254,18 +310,20 @@ mod tests {
 
     #[test]
     fn an_mss_is_rounded_down() {
-        for (offered, agreed) in [
-            (0, 536),
-            (536, 536),
-            (1219, 536),
-            (1220, 1220),
-            (1459, 1452),
-            (1460, 1460),
-            (8939, 1460),
-            (8940, 8940),
-            (65_535, 8940),
+        let (v4, v6) = (Addresses::V4(0), Addresses::V6([0; 4]));
+        for (addresses, offered, agreed) in [
+            (v4, 0, 536),
+            (v4, 1359, 536),
+            (v4, 1400, 1360),
+            (v4, 1452, 1440),
+            (v4, 1460, 1460),
+            (v4, 65_535, 1460),
+            (v6, 536, 1220),
+            (v6, 1440, 1440),
+            (v6, 1432, 1400),
         ] {
-            assert_eq!(mss_at(mss_index(offered)), agreed, "{offered}");
+            let index = mss_index(offered, &addresses);
+            assert_eq!(mss_at(index, &addresses), agreed, "{offered}");
         }
     }
 }

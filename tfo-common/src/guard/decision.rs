@@ -5,15 +5,14 @@
 
 use super::{
     listener::ListenerFlags,
-    rule::{GuardHead, GuardMode, GuardRule, PortState},
-    source::{Bucket, is_martian},
+    rule::{GuardHead, GuardMode, GuardRule, PortState, STEP},
+    source::Bucket,
 };
 use crate::{
     classify::{Classification, Outcome},
     counters::Counter,
     numbered::numbered,
     rate::Rate,
-    wire::addresses::Addresses,
 };
 
 numbered! {
@@ -29,17 +28,17 @@ numbered! {
         Unfit = "unfit",
         /// Answers it with a challenge.
         Challenged = "challenged",
-        /// Drops it: its source exceeded the rate of answers.
+        /// Passes it: its source exceeded the rate of answers.
         Capped = "capped",
-        /// Drops it: its source address is martian.
-        Martian = "martian",
+        /// Passes it: the way back to its source is not known, or the frame has no room for the answer.
+        Unanswered = "unanswered",
     }
 }
 
 impl GuardAction {
     /// `true` if the kernel never sees the SYN.
     pub const fn blocks(self) -> bool {
-        matches!(self, Self::Challenged | Self::Capped | Self::Martian)
+        matches!(self, Self::Challenged)
     }
 
     /// The counter of SYNs with this action.
@@ -51,7 +50,7 @@ impl GuardAction {
             Self::Unfit => Counter::GuardUnfit,
             Self::Challenged => Counter::GuardChallenged,
             Self::Capped => Counter::GuardCapped,
-            Self::Martian => Counter::GuardMartian,
+            Self::Unanswered => Counter::GuardUnanswered,
         })
     }
 }
@@ -99,11 +98,11 @@ impl Decision {
         Self(self.0 | if issued { Self::COOKIE_ISSUED } else { 0 })
     }
 
-    /// The same without an action: the SYN goes on to the kernel.
+    /// The same, but with this action.
     #[inline(always)]
     #[must_use]
-    pub const fn without_action(self) -> Self {
-        Self(self.0 & Self::SWITCHED_ON)
+    pub const fn with_action(self, action: GuardAction) -> Self {
+        Self::new(action, self.switched_on())
     }
 
     /// The same, each bit passed through `barrier` (see [`crate::wire::Frame::barrier_var`]).
@@ -113,10 +112,6 @@ impl Decision {
         Self(barrier(self.0.into()) as u32)
     }
 }
-
-/// The port's guarded time is extended by no less, in nanoseconds: all CPUs share its word, which is not to be written
-/// at each SYN of a flood.
-const STEP: u64 = 10_000_000;
 
 /// Everything on which the decision about one SYN depends, but the sources' buckets.
 #[derive(Clone, Copy)]
@@ -131,8 +126,6 @@ pub struct DecisionInput<'a> {
     pub listener: ListenerFlags,
     /// The SYN's classification, [`Classification::in_full`].
     pub classification: Classification,
-    /// The SYN's addresses.
-    pub addresses: &'a Addresses,
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     pub now: u64,
 }
@@ -141,24 +134,24 @@ impl DecisionInput<'_> {
     /// Decides. `take` takes one token of the source, and is `false` where none is left.
     #[inline(always)]
     pub fn decide(&self, take: impl Fn(Bucket, Rate) -> bool) -> Decision {
-        // A settled SYN takes no room in the listener's queues.
-        if !self.listener.listens() || self.classification.is_settled() {
+        // A settled SYN takes no room in the listener's queues. At a full accept queue the kernel drops it, and the client
+        // sends it again: a challenge would promise what the listener does not keep.
+        if !self.listener.listens()
+            || self.classification.is_settled()
+            || self.listener.is_accept_queue_full()
+        {
             return Decision::NONE;
         }
-        let valid = matches!(
-            self.classification.cookie_outcome(),
-            Outcome::Primary | Outcome::Backup
-        );
-        let (on, switched_on) = self.update(valid);
+        // A valid cookie that the kernel does not honour now takes room in the SYN queue, or is answered with a SYN cookie.
+        let proven = self.classification.has_valid_cookie() && self.classification.takes_data();
+        let (on, switched_on) = self.update(proven);
         if !on {
             return Decision::NONE;
         }
         let action = if self.listener.is_unfit() {
             GuardAction::Unfit
-        } else if valid && take(Bucket::Proven, self.head.proven) {
+        } else if proven && take(Bucket::Proven, self.head.proven) {
             GuardAction::Proven
-        } else if is_martian(self.addresses) {
-            GuardAction::Martian
         } else if !take(Bucket::Replies, self.head.replies) {
             GuardAction::Capped
         } else {
@@ -170,14 +163,19 @@ impl DecisionInput<'_> {
     /// Updates the port's state with this SYN. Returns whether the port is guarded, and whether this SYN switched the
     /// guard on.
     #[inline(always)]
-    fn update(&self, valid: bool) -> (bool, bool) {
+    fn update(&self, proven: bool) -> (bool, bool) {
         let Self {
             rule, state, now, ..
         } = *self;
         let until = state.until.load();
         let on = now < until;
-        if valid || !matches!(rule.mode(), GuardMode::Auto) {
+        if !matches!(rule.mode(), GuardMode::Auto) {
             return (on, false);
+        }
+        // A full queue is this listener's alone, whichever others the rule holds for: nothing is switched.
+        let pressed = self.listener.is_syn_queue_pressed();
+        if proven {
+            return (on || pressed, false);
         }
         let bucket = state.bucket.load();
         let flooded = match rule.take(on, bucket, now) {
@@ -188,12 +186,10 @@ impl DecisionInput<'_> {
             None => true,
         };
         let next = now.wrapping_add(rule.quiet);
-        let extends = flooded || self.listener.is_syn_queue_half_full();
-        if !extends || next < until.wrapping_add(STEP) {
-            return (on, false);
+        if !flooded || next < until.wrapping_add(STEP) {
+            return (on || pressed, false);
         }
         if !on {
-            // Before `until`: an ACK that sees the guard on must not see it on since long ago.
             state.since.store(now);
         }
         // Of several CPUs, one switches the guard on.

@@ -12,7 +12,8 @@ mod rule;
 pub mod source;
 
 pub use decision::{Decision, GuardAction};
-pub use listener::ListenerFlags;
+pub use listener::{HeaderRules, ListenerFlags};
 pub use rule::{
-    GuardHead, GuardMode, GuardPort, GuardRule, PortState, SECRETS, SLOT_SHIFT, secret_index,
+    GuardHead, GuardMode, GuardPort, GuardRule, PortState, SECRETS, SLOT_SHIFT, WRONG_ACKS,
+    secret_index,
 };

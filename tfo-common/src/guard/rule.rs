@@ -77,6 +77,10 @@ pub struct GuardPort {
     pub bucket: u64,
     /// Number of times that the guard was switched on.
     pub switches: u64,
+    /// Time of the last challenge, to some milliseconds; 0 where none was sent.
+    pub challenged: u64,
+    /// Bucket of wrong ACKs ([`WRONG_ACKS`]).
+    pub wrong_acks: u64,
 }
 
 // SAFETY: `repr(C)`, two u32, a `Rate` and u64: no padding, and any bytes are a port.
@@ -103,17 +107,60 @@ pub struct PortState {
     pub bucket: AtomicWord,
     /// See [`GuardPort::switches`].
     pub switches: AtomicWord,
+    /// See [`GuardPort::challenged`].
+    pub challenged: AtomicWord,
+    /// See [`GuardPort::wrong_acks`].
+    pub wrong_acks: AtomicWord,
 }
+
+/// Wrong ACKs that go on to the kernel, which answers with a reset. Those beyond are a flood.
+pub const WRONG_ACKS: Rate = Rate {
+    per_second: 10_000,
+    burst: 10_000,
+};
+
+/// The words of a port's state that change at each SYN of a flood are not written more often, in nanoseconds: all CPUs
+/// share them.
+pub(crate) const STEP: u64 = 10_000_000;
 
 impl PortState {
     /// Offset of the state in a [`GuardPort`].
     pub const OFFSET: usize = offset_of!(GuardPort, until);
+
+    /// Notes that a challenge is sent at `now`.
+    #[inline(always)]
+    pub fn challenge(&self, now: u64) {
+        if now.wrapping_sub(self.challenged.load()) > STEP {
+            self.challenged.store(now);
+        }
+    }
+
+    /// `true` while a challenge that was sent may be answered.
+    #[inline(always)]
+    pub fn accepts_answers(&self, head: &GuardHead, now: u64) -> bool {
+        let challenged = self.challenged.load();
+        challenged != 0
+            && now
+                < challenged
+                    .saturating_add(head.validity())
+                    .saturating_add(STEP)
+    }
+
+    /// `true` while the port gets more wrong ACKs than [`WRONG_ACKS`]. An ACK without timestamps then proves nothing: its
+    /// challenge has too few bits against so many guesses.
+    #[inline(always)]
+    pub fn is_guessed_at(&self, now: u64) -> bool {
+        WRONG_ACKS.take(self.wrong_acks.load(), now).is_none()
+    }
 }
 
 const _: () = {
     assert!(PortState::OFFSET + offset_of!(PortState, since) == offset_of!(GuardPort, since));
     assert!(PortState::OFFSET + offset_of!(PortState, bucket) == offset_of!(GuardPort, bucket));
     assert!(PortState::OFFSET + offset_of!(PortState, switches) == offset_of!(GuardPort, switches));
+    assert!(
+        PortState::OFFSET + offset_of!(PortState, challenged) == offset_of!(GuardPort, challenged)
+    );
     assert!(PortState::OFFSET + size_of::<PortState>() == size_of::<GuardPort>());
 };
 
@@ -127,9 +174,10 @@ pub struct GuardHead {
     pub slot_shift: u32,
     /// Window scale that the kernel advertises: `tcp_select_initial_window`.
     pub window_scale: u32,
-    /// Zero.
-    pub reserved: u32,
-    /// Rate of challenges per source: an IPv4 address, or the first 64 bits of an IPv6 address.
+    /// Greatest MSS of the host's, in bytes: the least `advmss` of its routes; 0 for no bound.
+    pub mss: u32,
+    /// Rate of challenges per source: an IPv4 address, or the first 64 bits of an IPv6 address. SYNs beyond go on to the
+    /// kernel.
     pub replies: Rate,
     /// Rate of SYNs with a valid cookie per source; those beyond are challenged.
     pub proven: Rate,
@@ -153,7 +201,7 @@ impl GuardHead {
             armed: switches as u32,
             slot_shift: (switches >> 32) as u32,
             window_scale: scale as u32,
-            reserved: 0,
+            mss: (scale >> 32) as u32,
             replies: rate_from_word(replies),
             proven: rate_from_word(proven),
         }
@@ -163,6 +211,16 @@ impl GuardHead {
     #[inline(always)]
     pub const fn slot(&self, now: u64) -> u64 {
         now >> (self.slot_shift % u64::BITS)
+    }
+
+    /// `mss`, or the least of it and [`Self::mss`].
+    #[inline(always)]
+    pub const fn limited_mss(&self, mss: u16) -> u16 {
+        if self.mss != 0 && self.mss < mss as u32 {
+            self.mss as u16
+        } else {
+            mss
+        }
     }
 
     /// Nanoseconds for which a challenge is good at least.

@@ -30,12 +30,6 @@ impl Class {
         }
     }
 
-    /// The action on a SYN that exceeds a limit.
-    #[inline(always)]
-    pub const fn over_limit(self) -> Action {
-        match self {
-            Self::Bad => Action::Drop,
-            Self::Valid | Self::Request | Self::Data => Action::Fallback,
-        }
-    }
+    /// The action on a SYN that exceeds a limit. Others share the limit, so no limit drops a SYN.
+    pub const OVER_LIMIT: Action = Action::Fallback;
 }

@@ -114,7 +114,7 @@ impl Verdict {
                     let action = rule.actions[state.index(class)];
                     (Action::from_number(action), Cause::Rule.index())
                 }
-                cause => (class.over_limit(), cause),
+                cause => (Class::OVER_LIMIT, cause),
             },
         };
         fit(action, cause, syn, classification, rule)
@@ -183,10 +183,14 @@ fn over_limit(
     rule: &Rule,
     state: &impl PolicyState,
 ) -> u32 {
-    let cause = exceeded(class, rule, state);
+    let cause = match class {
+        // Charged below, and only where it would be taken.
+        Class::Data => 0,
+        _ => exceeded(class, rule, state),
+    };
     let taken = syn.data_len > 0
         && (classification.needs_no_cookie() || matches!(class, Class::Valid))
-        && !matches!(class, Class::Data);
+        && classification.takes_data();
     if cause == 0 && taken {
         exceeded(Class::Data, rule, state)
     } else {

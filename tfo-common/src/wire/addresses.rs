@@ -35,6 +35,36 @@ impl Addresses {
     }
 }
 
+/// `true` if the source address is martian: the kernel drops packets from it (`ip_route_input_slow`, `ip6_rcv_core`).
+#[inline(always)]
+pub const fn is_martian(addresses: &Addresses) -> bool {
+    match addresses {
+        Addresses::V4(word) => {
+            let (source, destination) = (*word as u32, (*word >> 32) as u32);
+            let first = source as u8;
+            let loops = first == 127 && destination as u8 != 127;
+            // 0/8; 224/4; 255.255.255.255.
+            first == 0
+                || first & 0xf0 == 0xe0
+                || source == u32::MAX
+                || loops
+                || (source == destination && first != 127)
+        }
+        Addresses::V6([a, b, c, d]) => {
+            let loopback = *a == 0 && *b == 1 << 56;
+            let to_loopback = *c == 0 && *d == 1 << 56;
+            let unspecified = *a == 0 && *b == 0;
+            let mapped = *a == 0 && *b as u32 == 0xffff_0000;
+            let same = *a == *c && *b == *d;
+            *a as u8 == 0xff
+                || unspecified
+                || mapped
+                || (loopback && !to_loopback)
+                || (same && !loopback)
+        }
+    }
+}
+
 /// One address in the form of IPv6, the wire's bytes in little-endian words; IPv4 as `::ffff:a.b.c.d`. Linux drops
 /// IPv6 packets with such a source (`ip6_rcv_core`), so the two families do not mix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -193,5 +223,34 @@ mod tests {
             let cut = settings.prefix(&addresses(source, to));
             assert_eq!(cut.ip().to_string(), prefix, "{source} /{v4} /{v6}");
         }
+    }
+
+    #[test]
+    fn martians_are_known() {
+        let v4 = |source| Addresses::v4(source, [10, 0, 0, 1]);
+        for source in [
+            [0, 1, 2, 3],
+            [127, 0, 0, 1],
+            [224, 0, 0, 1],
+            [239, 255, 0, 1],
+            [255; 4],
+            [10, 0, 0, 1],
+        ] {
+            assert!(is_martian(&v4(source)), "{source:?}");
+        }
+        for source in [[10, 0, 0, 2], [223, 255, 255, 255], [240, 0, 0, 1]] {
+            assert!(!is_martian(&v4(source)), "{source:?}");
+        }
+        let lo = [127, 0, 0, 1];
+        assert!(!is_martian(&Addresses::v4(lo, lo)));
+        let v6 = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
+        let to = v6("2001:db8::1");
+        for source in ["::", "::1", "::ffff:10.0.0.2", "ff02::1", "2001:db8::1"] {
+            assert!(is_martian(&Addresses::v6(v6(source), to)), "{source}");
+        }
+        for source in ["2001:db8::2", "fe80::1"] {
+            assert!(!is_martian(&Addresses::v6(v6(source), to)), "{source}");
+        }
+        assert!(!is_martian(&Addresses::v6(v6("::1"), v6("::1"))));
     }
 }

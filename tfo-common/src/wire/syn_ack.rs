@@ -16,7 +16,6 @@ const NETWORK: usize = 10;
 const V4_WORDS: usize = 5;
 const OPTIONS: usize = NETWORK + tcp::MIN_HEADER_LEN / 4;
 
-const HOP_LIMIT: u32 = 64;
 const SYN_ACK: u32 = 0x12 << 16;
 const ECE: u32 = 0x40 << 16;
 const DONT_FRAGMENT: u32 = 0x4000;
@@ -49,6 +48,10 @@ pub struct SynAckFields {
     pub cookie: Cookie,
     /// The cookie's option has the experimental form, kind 254.
     pub experimental: bool,
+    /// TTL, or hop limit.
+    pub hop_limit: u8,
+    /// TOS, or traffic class.
+    pub traffic_class: u8,
 }
 
 /// Appends words to the options.
@@ -104,8 +107,8 @@ impl SynAck {
         let rest = u32::from(tcp::PROTOCOL) + header_len as u32;
         sum += u64::from(rest.to_be());
         sum += match &syn.addresses {
-            Addresses::V4(word) => self.write_v4(*word, header_len),
-            Addresses::V6(words) => self.write_v6(words, header_len),
+            Addresses::V4(word) => self.write_v4(*word, header_len, fields),
+            Addresses::V6(words) => self.write_v6(words, header_len, fields),
         };
         self.0[OPTIONS - 1] = checksum_word(sum, false);
         header_len
@@ -113,12 +116,13 @@ impl SynAck {
 
     /// Writes the IPv4 header (RFC 791) and gives the sum of its addresses.
     #[inline(always)]
-    fn write_v4(&mut self, addresses: u64, tcp_len: usize) -> u64 {
+    fn write_v4(&mut self, addresses: u64, tcp_len: usize, fields: &SynAckFields) -> u64 {
         let first = NETWORK - V4_WORDS;
         let total = (4 * V4_WORDS + tcp_len) as u32;
         let (source, destination) = ((addresses >> 32) as u32, addresses as u32);
-        let start = [(0x45 << 24 | total).to_be(), DONT_FRAGMENT.to_be()];
-        let ttl = (HOP_LIMIT << 24 | u32::from(tcp::PROTOCOL) << 16).to_be();
+        let class = u32::from(fields.traffic_class) << 16;
+        let start = [(0x45 << 24 | class | total).to_be(), DONT_FRAGMENT.to_be()];
+        let ttl = (u32::from(fields.hop_limit) << 24 | u32::from(tcp::PROTOCOL) << 16).to_be();
         let addresses = u64::from(source) + u64::from(destination);
         let sum = u64::from(start[0]) + u64::from(start[1]) + u64::from(ttl) + addresses;
         self.0[first] = start[0];
@@ -131,10 +135,10 @@ impl SynAck {
 
     /// Writes the IPv6 header (RFC 8200) and gives the sum of its addresses.
     #[inline(always)]
-    fn write_v6(&mut self, [a, b, c, d]: &[u64; 4], tcp_len: usize) -> u64 {
-        self.0[0] = (6_u32 << 28).to_be();
+    fn write_v6(&mut self, [a, b, c, d]: &[u64; 4], tcp_len: usize, fields: &SynAckFields) -> u64 {
+        self.0[0] = (6_u32 << 28 | u32::from(fields.traffic_class) << 20).to_be();
         let next = u32::from(tcp::PROTOCOL) << 8;
-        self.0[1] = ((tcp_len as u32) << 16 | next | HOP_LIMIT).to_be();
+        self.0[1] = ((tcp_len as u32) << 16 | next | u32::from(fields.hop_limit)).to_be();
         let mut sum = 0;
         for (index, word) in [*c, *d, *a, *b].into_iter().enumerate() {
             let (low, high) = (word as u32, (word >> 32) as u32);
@@ -247,7 +251,7 @@ mod tests {
             let cookie = Cookie::from_bytes(cookie);
             let fields = SynAckFields {
                 sequence: !sequence, tsval: clock, tsecr: 7, options: agreed, mss: 1440, window: 65_000, window_scale: 9,
-                issues_cookie: issues, cookie, experimental,
+                issues_cookie: issues, cookie, experimental, hop_limit: 128, traffic_class: 0xb8,
             };
             let mut syn_ack = SynAck::EMPTY;
             let len = syn_ack.write(&syn, &fields);

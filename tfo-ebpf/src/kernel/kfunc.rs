@@ -1,14 +1,14 @@
-//! `bpf_sk_assign_tcp_reqsk` (Linux 6.9): the kernel opens the connection that an ACK completes.
+//! Calls of kfuncs: `bpf_sk_assign_tcp_reqsk` (Linux 6.9), by which the kernel opens the connection that an ACK completes,
+//! and `bpf_cast_to_kern_ctx` (Linux 6.2), which leads from a program's context to its device.
 //!
-//! It is a kfunc, which aya 0.14 cannot relocate: the object holds a placeholder call that the controller patches with the
-//! BTF ID. Where the kernel lacks the kfunc, [`ASSIGN_PATCHED`] keeps the verifier from reaching the call, so that every
-//! kernel takes the object.
+//! aya 0.14 cannot relocate a kfunc: the object holds placeholder calls that the controller patches with the BTF ID. Where
+//! the kernel lacks a kfunc, a constant keeps the verifier from reaching its calls, so that every kernel takes the object.
 
-use core::ptr;
+use core::{ffi::c_void, ptr};
 
 use aya_ebpf::programs::TcContext;
 use tfo_common::{
-    abi::ASSIGN_CALL,
+    abi::{ASSIGN_CALL, CAST_CALL},
     wire::options::negotiated::{TcpOptions, Timestamps},
 };
 
@@ -87,5 +87,34 @@ pub(crate) fn assign(ctx: &TcContext, tcp: usize, attributes: &RequestAttributes
         }
         // The kfunc's result is an int.
         result as i32 == 0
+    }
+}
+
+/// The kernel's structure of a program's context. Only where [`tfo_common::abi::DeviceFacts::known`] is set: elsewhere the
+/// call is not patched.
+#[inline(always)]
+pub(crate) fn cast(ctx: *mut c_void) -> usize {
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        let _ = (ctx, CAST_CALL);
+        0
+    }
+    #[cfg(target_arch = "bpf")]
+    {
+        let result: usize;
+        // SAFETY: the controller replaces the placeholder's number with the kfunc's BTF ID; the context is its argument.
+        unsafe {
+            core::arch::asm!(
+                "call {call}",
+                call = const CAST_CALL,
+                inout("r1") ctx => _,
+                out("r2") _,
+                out("r3") _,
+                out("r4") _,
+                out("r5") _,
+                lateout("r0") result,
+            );
+        }
+        result
     }
 }

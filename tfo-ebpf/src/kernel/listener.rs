@@ -4,7 +4,7 @@ use aya_ebpf::helpers::{bpf_jiffies64, bpf_probe_read_kernel};
 use tfo_common::{
     classify::socket::Listener,
     fastopen::{Key, KeySet},
-    guard::ListenerFlags,
+    guard::{HeaderRules, ListenerFlags},
     wire::options::{negotiated::HostOptions, signature::SignatureRules},
 };
 
@@ -107,8 +107,57 @@ pub(crate) fn read_flags(tcp: usize) -> ListenerFlags {
     let max_backlog: u32 = load(tcp + offset!(max_ack_backlog));
     let pending: u32 = load(tcp + offset!(syn_queue_len));
     ListenerFlags::new(load(tcp + offset!(receive_buffer)), host)
-        .syn_queue_half_full(pending > max_backlog / 2)
+        .syn_queue(pending, max_backlog)
+        .accept_queue_full(is_accept_queue_full(tcp))
         .unfit(is_unfit(tcp))
+}
+
+/// `true` if the accept queue of the listener `tcp` is full (`sk_acceptq_is_full`).
+#[inline(always)]
+pub(crate) fn is_accept_queue_full(tcp: usize) -> bool {
+    let backlog: u32 = load(tcp + offset!(ack_backlog));
+    let max_backlog: u32 = load(tcp + offset!(max_ack_backlog));
+    backlog > max_backlog
+}
+
+/// `true` if the SYN queue of the listener `tcp` overflowed so recently that the kernel checks SYN cookies there
+/// (`tcp_synq_no_recent_overflow`). A listener of a reuseport group shares the time with its group, which is not read: it
+/// always seems to have overflowed.
+#[inline(always)]
+pub(crate) fn overflowed(tcp: usize) -> bool {
+    /// `TCP_SYNCOOKIE_VALID`, in seconds.
+    const VALID: u64 = 120;
+    if load::<usize>(tcp + offset!(reuseport)) != 0 {
+        return true;
+    }
+    let last: u32 = load(tcp + offset!(overflow_stamp));
+    // SAFETY: it only reads a clock.
+    let now = unsafe { bpf_jiffies64() } as u32;
+    last != 0 && u64::from(now.wrapping_sub(last)) < VALID * offset!(ticks) as u64
+}
+
+/// Reads the fields of the listener `tcp` that show in the headers of a SYN-ACK.
+#[inline(always)]
+pub(crate) fn read_header_rules(tcp: usize, v4: bool) -> HeaderRules {
+    let net: usize = load(tcp + offset!(net));
+    let mss: u16 = load(tcp + offset!(user_mss));
+    let reflects: u8 = load(net + offset!(sysctl_reflect_tos));
+    let (own, default, class) = if v4 {
+        (
+            load::<i16>(tcp + offset!(ttl)),
+            load::<u8>(net + offset!(sysctl_default_ttl)),
+            load::<u8>(tcp + offset!(tos)),
+        )
+    } else {
+        let v6: usize = load(tcp + offset!(ipv6_info));
+        (
+            load::<i16>(v6 + offset!(hop_limit)),
+            HeaderRules::OF_DEVICE,
+            load::<u8>(v6 + offset!(traffic_class)),
+        )
+    };
+    let hop_limit = if own < 0 { default } else { own as u8 };
+    HeaderRules::new(mss, hop_limit, class).reflecting(reflects != 0)
 }
 
 /// `true` if the kernel opens no connection by an ACK at the listener `tcp`: it is MPTCP or has keys for signatures, or

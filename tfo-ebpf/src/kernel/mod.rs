@@ -1,9 +1,11 @@
-//! The programs' view of the kernel: sockets, their fields, the clock, a kfunc.
+//! The programs' view of the kernel: sockets, devices, routes, the clock, kfuncs.
 
 pub(crate) mod barrier;
 pub(crate) mod clock;
+pub(crate) mod device;
 mod iterator;
 pub(crate) mod kfunc;
 mod listener;
 mod offsets;
+pub(crate) mod route;
 pub(crate) mod socket;

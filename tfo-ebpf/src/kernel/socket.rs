@@ -12,12 +12,14 @@ use aya_ebpf::{
 use tfo_common::{
     classify::socket::{Socket, TimeWait},
     fastopen::Key,
-    guard::ListenerFlags,
+    guard::{HeaderRules, ListenerFlags},
     wire::{ack::Ack, addresses::Addresses, syn::Syn},
 };
 
 use super::{
-    listener::{is_unfit, read_flags, read_listener},
+    listener::{
+        is_accept_queue_full, is_unfit, overflowed, read_flags, read_header_rules, read_listener,
+    },
     offsets::{load, offset},
 };
 
@@ -38,7 +40,7 @@ pub(crate) trait ListenerSink: Copy {
     const WANTED: bool;
 
     /// Takes the fields on which the guard depends.
-    fn set_listener(self, listener: ListenerFlags);
+    fn set_listener(self, listener: ListenerFlags, headers: HeaderRules);
 
     /// Takes the key with which the listener issues cookies, if it issues any.
     fn set_key(self, key: Option<&Key>);
@@ -48,7 +50,7 @@ impl ListenerSink for () {
     const WANTED: bool = false;
 
     #[inline(always)]
-    fn set_listener(self, _: ListenerFlags) {}
+    fn set_listener(self, _: ListenerFlags, _: HeaderRules) {}
 
     #[inline(always)]
     fn set_key(self, _: Option<&Key>) {}
@@ -91,7 +93,7 @@ impl Found {
 /// frequent one in a flood.
 #[inline(always)]
 pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn, sink: impl ListenerSink) -> Socket {
-    sink.set_listener(ListenerFlags::NONE);
+    sink.set_listener(ListenerFlags::NONE, HeaderRules::DEFAULT);
     sink.set_key(None);
     if offset!(known) == 0 {
         return Socket::Unknown;
@@ -130,7 +132,8 @@ pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn, sink: impl ListenerSink
 #[inline(always)]
 fn read<O: ListenerSink>(tcp: usize, syn: &Syn, reopens: bool, sink: O) -> Socket {
     if O::WANTED && !reopens {
-        sink.set_listener(read_flags(tcp));
+        let v4 = matches!(syn.addresses, Addresses::V4(_));
+        sink.set_listener(read_flags(tcp), read_header_rules(tcp, v4));
     }
     if O::WANTED && !syn.concerns_fast_open() {
         return Socket::Unknown;
@@ -177,6 +180,10 @@ pub(crate) struct AckListener {
     pub(crate) tcp: usize,
     /// The kernel opens no connection there by an ACK.
     pub(crate) unfit: bool,
+    /// The accept queue is full.
+    pub(crate) accept_queue_full: bool,
+    /// The kernel checks SYN cookies there.
+    pub(crate) overflowed: bool,
 }
 
 impl AckListener {
@@ -192,6 +199,8 @@ impl AckListener {
                 found,
                 tcp,
                 unfit: is_unfit(tcp),
+                accept_queue_full: is_accept_queue_full(tcp),
+                overflowed: overflowed(tcp),
             }),
             _ => {
                 found.release();

@@ -50,11 +50,11 @@ pub(crate) fn count_at(port: u16, counter: Counter) {
     }
 }
 
-/// Counts a frame that may be a SYN.
+/// Adds 1 to a counter that belongs to no port.
 #[inline(always)]
-pub(crate) fn count_unparsed() {
+pub(crate) fn count_anywhere(counter: Counter) {
     if let Some(entry) = entry(NO_PORT) {
-        entry.counters.add(Counter::Unparsed, 1);
+        entry.counters.add(counter, 1);
     }
 }
 

@@ -12,8 +12,7 @@ use tfo_common::{
     atomic::AtomicWord,
     fastopen::Key,
     guard::{
-        GuardHead, GuardMode, GuardPort, GuardRule, ListenerFlags, PortState, SECRETS,
-        ack::GuardedTime,
+        GuardHead, GuardMode, GuardPort, GuardRule, HeaderRules, ListenerFlags, PortState, SECRETS,
         secret_index,
         source::{BUCKETS, Bucket, bucket_index},
     },
@@ -117,16 +116,6 @@ impl Port {
         // may give it to another port meanwhile, whose state then has this SYN.
         unsafe { &*state }
     }
-
-    /// The port's guarded time.
-    #[inline(always)]
-    pub(crate) fn guarded_time(self) -> GuardedTime {
-        let state = self.state();
-        GuardedTime {
-            until: state.until.load(),
-            since: state.since.load(),
-        }
-    }
 }
 
 /// Takes one token of a source; `false` if none is left.
@@ -144,7 +133,7 @@ pub(crate) fn take(
     }
 }
 
-const SCRATCH_WORDS: usize = 4;
+const SCRATCH_WORDS: usize = 5;
 
 #[btf_map]
 static GUARD_SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], 1> = PerCpuArray::new();
@@ -158,6 +147,7 @@ impl GuardScratch {
     const LISTENER: usize = 0;
     const ISSUES_COOKIES: usize = 1;
     const KEY: usize = 2;
+    const HEADERS: usize = 4;
 
     /// This CPU's.
     #[inline(always)]
@@ -184,6 +174,11 @@ impl GuardScratch {
         ListenerFlags::from_word(self.load(Self::LISTENER))
     }
 
+    #[inline(always)]
+    pub(crate) fn headers(self) -> HeaderRules {
+        HeaderRules::from_word(self.load(Self::HEADERS))
+    }
+
     /// The key with which the listener issues cookies.
     #[inline(always)]
     pub(crate) fn key(self) -> Option<Key> {
@@ -196,8 +191,9 @@ impl ListenerSink for GuardScratch {
     const WANTED: bool = true;
 
     #[inline(always)]
-    fn set_listener(self, listener: ListenerFlags) {
+    fn set_listener(self, listener: ListenerFlags, headers: HeaderRules) {
         self.store(Self::LISTENER, listener.word());
+        self.store(Self::HEADERS, headers.word());
     }
 
     #[inline(always)]

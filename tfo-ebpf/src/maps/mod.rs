@@ -7,6 +7,7 @@ pub(crate) mod guard;
 pub(crate) mod just_accepted;
 pub(crate) mod keys;
 pub(crate) mod policy;
+pub(crate) mod routes;
 pub(crate) mod sources;
 pub(crate) mod syn_ack;
 pub(crate) mod syn_context;

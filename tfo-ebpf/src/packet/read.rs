@@ -1,6 +1,6 @@
 //! The only reader of packet memory.
 
-use core::ptr;
+use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
     helpers::{bpf_skb_pull_data, bpf_xdp_get_buff_len},
@@ -9,7 +9,7 @@ use aya_ebpf::{
 use tfo_common::wire::{Frame, Link, View, ethernet};
 
 use super::unaligned::{load_half, load_word};
-use crate::kernel::barrier::barrier_var;
+use crate::kernel::{barrier::barrier_var, device::mac_of};
 
 /// Set by the controller before the program is loaded: not 0 where the interface carries bare packets. Without a section
 /// of its own, LLVM merges it with other constants 0, such as a map's key, which would then change with it.
@@ -42,6 +42,15 @@ pub(crate) trait Packet {
 
     /// Bytes of the frame, in all of its buffers.
     fn whole_len(&self) -> usize;
+
+    /// The context's address.
+    fn context(&self) -> *mut c_void;
+
+    /// The context is a socket buffer, not an XDP frame.
+    fn is_skb(&self) -> bool;
+
+    /// The frame was sent to `mac`, its device's address, or to whoever is on a link without addresses.
+    fn is_sent_to(&self, mac: u64) -> bool;
 
     /// The header in front of the network header.
     fn link(&self) -> Link {
@@ -78,6 +87,26 @@ impl Packet for XdpContext {
         // SAFETY: the context is the kernel's own.
         unsafe { bpf_xdp_get_buff_len(self.ctx) as usize }
     }
+
+    #[inline(always)]
+    fn context(&self) -> *mut c_void {
+        self.ctx.cast()
+    }
+
+    #[inline(always)]
+    fn is_skb(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn is_sent_to(&self, mac: u64) -> bool {
+        match self.link() {
+            Link::None => true,
+            Link::Ethernet => PacketFrame::new(self)
+                .words::<1>(0)
+                .is_some_and(|[word]| mac_of(word) == mac),
+        }
+    }
 }
 
 impl Packet for TcContext {
@@ -96,6 +125,24 @@ impl Packet for TcContext {
     #[inline(always)]
     fn whole_len(&self) -> usize {
         self.len() as usize
+    }
+
+    #[inline(always)]
+    fn context(&self) -> *mut c_void {
+        self.skb.skb.cast()
+    }
+
+    #[inline(always)]
+    fn is_skb(&self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn is_sent_to(&self, _: u64) -> bool {
+        /// `PACKET_HOST`: the driver compared the addresses.
+        const HOST: u32 = 0;
+        // SAFETY: the context is the kernel's own.
+        unsafe { (*self.skb.skb).pkt_type == HOST }
     }
 
     #[inline(always)]

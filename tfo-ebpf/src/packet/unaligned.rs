@@ -71,35 +71,3 @@ pub(super) unsafe fn load_word(address: usize) -> u64 {
         u64::from_le_bytes(unsafe { core::ptr::read(bytes) })
     }
 }
-
-/// Stores a little-endian half word at `address`.
-///
-/// # Safety
-///
-/// The 2 bytes at `address` are within the packet.
-#[inline(always)]
-pub(super) unsafe fn store_half(address: usize, half: u16) {
-    #[cfg(all(
-        target_endian = "little",
-        any(bpf_target_arch = "x86_64", bpf_target_arch = "aarch64")
-    ))]
-    {
-        // SAFETY: the caller's; both machines write unaligned half words.
-        unsafe {
-            core::arch::asm!(
-                "*(u16 *)({address} + 0) = {half}",
-                half = in(reg) u64::from(half),
-                address = in(reg) address,
-            );
-        }
-    }
-    #[cfg(not(all(
-        target_endian = "little",
-        any(bpf_target_arch = "x86_64", bpf_target_arch = "aarch64")
-    )))]
-    {
-        let bytes = address as *mut [u8; 2];
-        // SAFETY: the caller's; bytes have no alignment.
-        unsafe { core::ptr::write(bytes, half.to_le_bytes()) };
-    }
-}

@@ -3,9 +3,8 @@
 use core::{mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
-    EbpfContext as _,
     helpers::{
-        bpf_check_mtu, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes,
+        bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_xdp_adjust_head,
         bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
     },
     programs::{TcContext, XdpContext},
@@ -14,6 +13,7 @@ use tfo_common::wire::{
     Link,
     addresses::Addresses,
     checksum::{self, Change},
+    ethernet,
     options::HEADER_LEN,
     rewrite::{MAX_LEN, OptionBytes, Rewrite},
     syn::Syn,
@@ -21,10 +21,8 @@ use tfo_common::wire::{
     tcp::{CHECKSUM, MIN_HEADER_LEN},
 };
 
-use super::{
-    read::Packet as _,
-    unaligned::{load_half, store_half},
-};
+use super::read::Packet as _;
+use crate::kernel::route::Route;
 
 /// A frame whose options can be rewritten.
 pub(crate) trait WritePacket {
@@ -138,31 +136,42 @@ impl WritePacket for TcContext {
     }
 }
 
-/// The interface's MTU in bytes, or Ethernet's where the kernel does not say.
-#[inline(always)]
-pub(crate) fn mtu(ctx: &XdpContext) -> u16 {
-    const ETHERNET: u32 = 1500;
-    let mut mtu = 0;
-    // SAFETY: the context is the kernel's own, and it writes a u32. The result tells whether the packet fits, which does
-    // not matter here.
-    unsafe { bpf_check_mtu(ctx.as_ptr(), 0, &raw mut mtu, 0, 0) };
-    let mtu = if mtu == 0 { ETHERNET } else { mtu };
-    mtu.min(u16::MAX.into()) as u16
-}
+/// Bytes of the longest header in front of the network header: Ethernet with two VLAN tags.
+const MAX_LINK: usize = ethernet::HEADER_LEN + ethernet::MAX_TAGS * ethernet::TAG_LEN;
 
-/// Replaces the packet of `syn` by the `len` bytes of `syn_ack`, and swaps the MAC addresses. `false` on failure.
+/// Replaces the packet of `syn` by the `len` bytes of `syn_ack`, and the MAC addresses by those of `route`. `false` if there
+/// is no room; the frame is unchanged then.
 #[inline(always)]
-pub(crate) fn send_back(ctx: &XdpContext, syn: &Syn, syn_ack: &SynAck, len: u16) -> bool {
+pub(crate) fn send_back(
+    ctx: &XdpContext,
+    syn: &Syn,
+    syn_ack: &SynAck,
+    len: u16,
+    route: &Route,
+) -> bool {
     let at = u32::from(syn.layout.network);
     let present = (ctx.whole_len() as u32).cast_signed();
     let wanted = (at + u32::from(len)).cast_signed();
-    // Mostly it is as long as the SYN.
-    // SAFETY: the context is the kernel's own, and nothing that was read of the packet is used after this.
-    if wanted != present && unsafe { bpf_xdp_adjust_tail(ctx.ctx, wanted - present) } != 0 {
+    // Before the frame is moved.
+    let mut link = [0_u16; MAX_LINK / 2];
+    let link_len = if ctx.link() == Link::Ethernet {
+        at.clamp(14, MAX_LINK as u32)
+    } else {
+        0
+    };
+    if link_len != 0 {
+        // SAFETY: the context is the kernel's own, and there is room for the header.
+        if unsafe { bpf_xdp_load_bytes(ctx.ctx, 0, link.as_mut_ptr().cast(), link_len) } != 0 {
+            return false;
+        }
+        link[..route.macs.len()].copy_from_slice(&route.macs);
+    }
+    if !resize(ctx, wanted - present) {
         return false;
     }
-    if ctx.link() == Link::Ethernet && !swap_mac_addresses(ctx) {
-        return false;
+    if link_len != 0 {
+        // SAFETY: as above. It cannot fail: the frame is longer than its first header.
+        unsafe { bpf_xdp_store_bytes(ctx.ctx, 0, link.as_mut_ptr().cast(), link_len) };
     }
     let words = syn_ack.0.as_ptr();
     // At least an IPv4 and a TCP header, as the verifier has to know.
@@ -173,29 +182,23 @@ pub(crate) fn send_back(ctx: &XdpContext, syn: &Syn, syn_ack: &SynAck, len: u16)
     };
     // SAFETY: one of its words.
     let words = unsafe { words.add(first) };
-    // SAFETY: the context is the kernel's own, and the SYN-ACK has that many bytes from there on.
-    unsafe { bpf_xdp_store_bytes(ctx.ctx, at, words.cast_mut().cast(), len) == 0 }
+    // SAFETY: the context is the kernel's own, and the SYN-ACK has that many bytes from there on. It cannot fail: the frame
+    // has this length now.
+    unsafe { bpf_xdp_store_bytes(ctx.ctx, at, words.cast_mut().cast(), len) };
+    true
 }
 
-/// Swaps the Ethernet header's addresses.
+/// Makes the frame `more` bytes longer, or shorter. `false` if there is no room behind it nor before it.
 #[inline(always)]
-fn swap_mac_addresses(ctx: &XdpContext) -> bool {
-    const HALVES: usize = 3;
-    const LEN: usize = 2 * HALVES;
-    let start = ctx.start();
-    if start + 2 * LEN > ctx.end() {
-        return false;
+fn resize(ctx: &XdpContext, more: i32) -> bool {
+    // Mostly it is as long as the SYN.
+    if more == 0 {
+        return true;
     }
-    for half in 0..HALVES {
-        let (to, from) = (start + 2 * half, start + LEN + 2 * half);
-        // SAFETY: within the packet, as was just checked.
-        let old_to = unsafe { load_half(to) };
-        // SAFETY: as above.
-        let old_from = unsafe { load_half(from) };
-        // SAFETY: as above.
-        unsafe { store_half(to, old_from) };
-        // SAFETY: as above.
-        unsafe { store_half(from, old_to) };
+    // SAFETY: the context is the kernel's own, and nothing that was read of the packet is used after this.
+    if unsafe { bpf_xdp_adjust_tail(ctx.ctx, more) } == 0 {
+        return true;
     }
-    true
+    // SAFETY: as above.
+    more > 0 && unsafe { bpf_xdp_adjust_head(ctx.ctx, -more) } == 0
 }

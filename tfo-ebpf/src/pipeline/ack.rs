@@ -1,17 +1,17 @@
-//! The program behind XDP on an interface with a guard: an ACK that answers a challenge opens its connection, and a wrong
-//! one is dropped.
+//! The program behind XDP on an interface with a guard: an ACK that answers a challenge opens its connection. Wrong ones are
+//! dropped where there are too many.
 
 use aya_ebpf::programs::TcContext;
 use tfo_common::{
     counters::Counter,
-    guard::{GuardHead, challenge::Challenge},
+    guard::{GuardHead, PortState, ack::WrongAck, challenge::Challenge},
     wire::{
         ack::{self, Ack},
         options::negotiated::TcpOptions,
     },
 };
 
-use super::{finish, step::Step};
+use super::{finish, host, step::Step};
 use crate::{
     kernel::{
         barrier::barrier_var,
@@ -31,12 +31,14 @@ use crate::{
 enum Validation {
     /// The kernel opens the connection.
     Accepted,
+    /// The ACK is right, but the accept queue is full: the client sends it again.
+    QueueFull,
     /// The ACK is right, but the kernel does not open the connection.
     Refused,
     /// The ACK answers no challenge.
     Wrong,
-    /// The listener cannot be guarded.
-    Unfit,
+    /// The listener cannot be guarded, or the connection is open already.
+    None,
 }
 
 /// Sees every packet. Only an ACK of no connection at a port that is or was guarded is looked at.
@@ -60,14 +62,19 @@ pub(crate) fn ack(ctx: &TcContext) -> Step {
     ) else {
         return Step::Pass;
     };
-    let (now, guarded) = (clock::now(), port.guarded_time());
-    if !guarded.accepts_answers(&head, now) || just_accepted::covers(&ack, now) {
+    let (now, state) = (clock::now(), port.state());
+    if !state.accepts_answers(&head, now) {
         return Step::Pass;
     }
     let Some(listener) = AckListener::look_up(ctx, &ack) else {
         return Step::Pass;
     };
-    let validation = validate(ctx, &head, &ack, &listener, now);
+    let overflowed = listener.overflowed;
+    let validation = if host::receives(ctx, &ack.addresses) {
+        validate(ctx, &head, state, &ack, &listener, now)
+    } else {
+        Validation::None
+    };
     listener.release();
     let port = ack.destination_port();
     match validation {
@@ -75,12 +82,16 @@ pub(crate) fn ack(ctx: &TcContext) -> Step {
             just_accepted::remember(&ack, now);
             finish::ack(port, Counter::GuardAccepted, Step::Pass)
         }
+        Validation::QueueFull => finish::ack(port, Counter::GuardQueueFull, Step::Drop),
         Validation::Refused => finish::ack(port, Counter::GuardRefused, Step::Pass),
-        Validation::Wrong if guarded.drops_wrong_acks(now) => {
-            finish::ack(port, Counter::GuardWrongAcks, Step::Drop)
-        }
-        // It may answer a SYN cookie of the kernel's, which decides.
-        Validation::Wrong | Validation::Unfit => Step::Pass,
+        Validation::Wrong => match WrongAck::decide(state, overflowed, now) {
+            WrongAck::Dropped => {
+                finish::ack(port, Counter::GuardDropped, Step::Drop);
+                finish::ack(port, Counter::GuardWrongAcks, Step::Drop)
+            }
+            WrongAck::Passed => finish::ack(port, Counter::GuardWrongAcks, Step::Pass),
+        },
+        Validation::None => Step::Pass,
     }
 }
 
@@ -88,17 +99,33 @@ pub(crate) fn ack(ctx: &TcContext) -> Step {
 fn validate(
     ctx: &TcContext,
     head: &GuardHead,
+    state: &PortState,
     ack: &Ack,
     listener: &AckListener,
     now: u64,
 ) -> Validation {
     if listener.unfit {
-        return Validation::Unfit;
+        return Validation::None;
+    }
+    // A segment right behind the ACK that opened its connection, which TCP does not know yet.
+    let known = just_accepted::covers(ack, now);
+    if known && !listener.accept_queue_full {
+        return Validation::None;
+    }
+    if ack.timestamps.is_none() && state.is_guessed_at(now) {
+        return Validation::Wrong;
     }
     let slot = head.slot(now);
     let Some(options) = check(ack, slot).or_else(|| check(ack, slot.wrapping_sub(1))) else {
-        return Validation::Wrong;
+        return if known {
+            Validation::QueueFull
+        } else {
+            Validation::Wrong
+        };
     };
+    if listener.accept_queue_full {
+        return Validation::QueueFull;
+    }
     let options = options.barrier_var(|word| barrier_var(word, ack.sequence.into()));
     let timestamps = ack.timestamps.unwrap_or_default();
     let attributes = RequestAttributes::new(options, timestamps, head.window_scale);

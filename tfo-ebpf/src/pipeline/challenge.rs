@@ -1,17 +1,19 @@
-//! Step: the frame becomes a SYN-ACK with a challenge, and goes back where it came from.
+//! Step: the frame becomes a SYN-ACK with a challenge, and leaves as the kernel's own would.
 
 use aya_ebpf::programs::XdpContext;
 use tfo_common::{
     context::SynContext,
     fastopen::Cookie,
     guard::{
-        GuardHead,
+        GuardAction, GuardHead,
         challenge::{Challenge, Handshake, initial_window},
         decision::needs_cookie,
     },
     wire::{
+        Frame as _, View as _,
         addresses::Addresses,
         options::negotiated,
+        syn::Syn,
         syn_ack::{SynAck, SynAckFields},
         tcp::MIN_HEADER_LEN,
     },
@@ -19,15 +21,16 @@ use tfo_common::{
 
 use super::step::Step;
 use crate::{
-    kernel::{barrier::barrier_var, clock},
+    kernel::{
+        barrier::barrier_var,
+        clock, device,
+        route::{self, Route},
+    },
     maps::{
-        guard::{self, GuardScratch},
+        guard::{self, GuardScratch, Port},
         syn_ack,
     },
-    packet::{
-        read::PacketFrame,
-        write::{mtu, send_back},
-    },
+    packet::{read::PacketFrame, write::send_back},
 };
 
 /// Mask of an offset of headers in a frame.
@@ -38,23 +41,29 @@ const IPV6_HEADER_LEN: u16 = 40;
 const IPV4_MIN_MSS: u16 = 536;
 const IPV6_MIN_MSS: u16 = 1220;
 
-/// Answers the SYN of `context`. Without the settings or a secret the SYN goes on to the kernel; a frame whose length
-/// cannot be changed is dropped.
+/// Answers the SYN of `context`. Where the kernel's own answer would go another way, or an answer has no room, the SYN goes
+/// on to the kernel.
 #[inline(always)]
 pub(super) fn challenge(ctx: &XdpContext, context: &mut SynContext, scratch: GuardScratch) -> Step {
-    let (Some(head), Some(syn_ack)) = (guard::head(), syn_ack::scratch()) else {
-        context.guard = context.guard.without_action();
-        return Step::Pass;
-    };
-    let Some((len, issues_cookie)) = write(ctx, context, scratch, &head, syn_ack) else {
-        context.guard = context.guard.without_action();
-        return Step::Pass;
-    };
-    if !send_back(ctx, &context.syn, syn_ack, len) {
-        return Step::Drop;
+    match answer(ctx, context, scratch) {
+        Some(issues_cookie) => {
+            context.guard = context.guard.with_cookie(issues_cookie);
+            Step::Transmit
+        }
+        None => {
+            context.guard = context.guard.with_action(GuardAction::Unanswered);
+            Step::Pass
+        }
     }
-    context.guard = context.guard.with_cookie(issues_cookie);
-    Step::Transmit
+}
+
+/// Turns the frame into the SYN-ACK. Returns whether that carries a Fast Open cookie; `None` leaves the frame as it was.
+#[inline(always)]
+fn answer(ctx: &XdpContext, context: &SynContext, scratch: GuardScratch) -> Option<bool> {
+    let (head, syn_ack) = (guard::head()?, syn_ack::scratch()?);
+    let route = route::back(ctx, &context.syn)?;
+    let (len, issues_cookie) = write(ctx, context, scratch, &head, &route, syn_ack)?;
+    send_back(ctx, &context.syn, syn_ack, len, &route).then_some(issues_cookie)
 }
 
 /// Writes the SYN-ACK. Returns its length from the network header on, and whether it carries a Fast Open cookie.
@@ -64,10 +73,12 @@ fn write(
     context: &SynContext,
     scratch: GuardScratch,
     head: &GuardHead,
+    route: &Route,
     syn_ack: &mut SynAck,
 ) -> Option<(u16, bool)> {
     let (syn, listener) = (&context.syn, scratch.listener());
-    let slot = head.slot(clock::now());
+    let now = clock::now();
+    let slot = head.slot(now);
     let secret = guard::secret(slot)?;
     let (network_len, min_mss) = match syn.addresses {
         Addresses::V4(_) => (IPV4_HEADER_LEN, IPV4_MIN_MSS),
@@ -79,18 +90,27 @@ fn write(
         return None;
     }
     let (offered, timestamps) = negotiated::parse(&PacketFrame::new(ctx), tcp, header_len);
+    let headers = scratch.headers();
     // The verifier then goes on once, not once for each set of options.
     let offered = offered
-        .with_mss(offered.mss().max(min_mss))
+        .with_mss(headers.limited_mss(offered.mss()).max(min_mss))
         .limited(listener.host_options())
         .barrier_var(|word| barrier_var(word, syn.sequence.into()));
+    let port = Port::of(syn.destination_port())?;
+    if !offered.timestamps() && port.state().is_guessed_at(now) {
+        return None;
+    }
+    port.state().challenge(now);
     let handshake = Handshake {
         addresses: &syn.addresses,
         ports: syn.ports,
         sequence: syn.sequence,
     };
     let challenge = Challenge::issue(&secret, handshake, offered, slot);
-    let mss = mtu(ctx).saturating_sub(network_len + MIN_HEADER_LEN as u16);
+    let room = route
+        .mtu
+        .saturating_sub(network_len + MIN_HEADER_LEN as u16);
+    let mss = headers.limited_mss(head.limited_mss(room));
     let key = scratch
         .key()
         .filter(|_| needs_cookie(context.classification));
@@ -108,8 +128,23 @@ fn write(
             None => Cookie::from_word(0),
         },
         experimental: syn.options.experimental,
+        hop_limit: headers.hop_limit(device::hop_limit(ctx)),
+        traffic_class: headers.traffic_class(traffic_class(ctx, syn)),
     };
     let tcp_len = syn_ack.write(syn, &fields) as u64;
     let tcp_len = barrier_var(tcp_len, syn.sequence.into()) as u16 & 0x3f;
     Some((network_len + tcp_len, key.is_some()))
+}
+
+/// TOS or traffic class of the SYN.
+#[inline(always)]
+fn traffic_class(ctx: &XdpContext, syn: &Syn) -> u8 {
+    let frame = PacketFrame::new(ctx);
+    let Some(start) = frame.view::<2>(syn.layout.network.into()) else {
+        return 0;
+    };
+    match syn.addresses {
+        Addresses::V4(_) => start.byte(1),
+        Addresses::V6(_) => (start.half(0) >> 4) as u8,
+    }
 }

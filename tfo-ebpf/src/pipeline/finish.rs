@@ -31,7 +31,14 @@ pub(super) fn finish(ctx: &impl EbpfContext, context: &SynContext, step: Step) -
 /// Counts a frame that may be a SYN and was not read.
 #[inline(always)]
 pub(super) fn unparsed() -> Step {
-    counters::count_unparsed();
+    counters::count_anywhere(Counter::Unparsed);
+    Step::Pass
+}
+
+/// Counts a SYN that is for no socket of this host.
+#[inline(always)]
+pub(super) fn elsewhere() -> Step {
+    counters::count_anywhere(Counter::Elsewhere);
     Step::Pass
 }
 

@@ -40,7 +40,6 @@ pub(super) fn guard(ctx: &XdpContext, context: &mut SynContext, scratch: GuardSc
         head: &head,
         listener: scratch.listener(),
         classification: context.classification,
-        addresses: &syn.addresses,
         now,
     }
     .decide(|bucket, rate| guard::take(&secret, &syn.addresses, bucket, rate, now))
@@ -48,8 +47,7 @@ pub(super) fn guard(ctx: &XdpContext, context: &mut SynContext, scratch: GuardSc
     .barrier_var(|word| barrier_var(word, syn.sequence.into()));
     context.guard = decision;
     match decision.action() {
-        GuardAction::None | GuardAction::Proven | GuardAction::Unfit => Step::Continue,
         GuardAction::Challenged => Step::Transmit,
-        GuardAction::Capped | GuardAction::Martian => Step::Drop,
+        _ => Step::Continue,
     }
 }

@@ -1,7 +1,7 @@
 //! The path of a SYN, on one page. Each program is a function here; each step is a file.
 //!
 //! ```text
-//! ingress    parse -> tail call to guard, to policy, or: classify -> finish
+//! ingress    parse -> for this host? -> tail call to guard, to policy, or: classify -> finish
 //! guard      classify -> decide -> tail call to challenge, to policy, or: finish
 //! challenge  the frame becomes a SYN-ACK -> finish
 //! policy     classify, if nobody did -> verdict, rewrite -> finish
@@ -17,6 +17,7 @@ mod challenge;
 mod classify;
 mod finish;
 mod guard;
+mod host;
 mod policy;
 mod step;
 mod tail_call;
@@ -27,6 +28,7 @@ pub(crate) use step::Step;
 use aya_ebpf::{EbpfContext, programs::XdpContext};
 use tfo_common::{
     context::SynContext,
+    guard::GuardAction,
     wire::{NotSyn, syn},
 };
 
@@ -52,13 +54,17 @@ pub(crate) fn ingress<C: EbpfContext + Packet + TailCall>(ctx: &C) -> Step {
         Err(NotSyn::Other) => return Step::Pass,
     };
     let mut context = SynContext::new(syn);
-    if guard::applies::<C>(&context) && syn_context::save(&context) {
-        ctx.tail_call(Program::Guard); // returns only if that program is missing
-    }
-    if !context.syn.concerns_fast_open() {
+    let guarded = guard::applies::<C>(&context);
+    if !guarded && !context.syn.concerns_fast_open() {
         // A path of its own: an ordinary SYN pays for nothing that depends on an outcome.
         context.classification = classify::ordinary(&context.syn);
         return finish(ctx, &context, Step::Pass);
+    }
+    if !host::receives(ctx, &context.syn.addresses) {
+        return finish::elsewhere();
+    }
+    if guarded && syn_context::save(&context) {
+        ctx.tail_call(Program::Guard); // returns only if that program is missing
     }
     if policy::applies(&context) && syn_context::save(&context) {
         ctx.tail_call(Program::Policy); // returns only if that program is missing
@@ -76,10 +82,9 @@ pub(crate) fn guard(ctx: &XdpContext) -> Step {
     match guard::guard(ctx, context, scratch) {
         Step::Transmit => {
             ctx.tail_call(Program::Challenge); // returns only if that program is missing
-            context.guard = context.guard.without_action();
+            context.guard = context.guard.with_action(GuardAction::Unanswered);
         }
-        Step::Drop => return finish(ctx, context, Step::Drop),
-        Step::Continue | Step::Pass => {}
+        Step::Continue | Step::Pass | Step::Drop => {}
     }
     if policy::applies(context) {
         ctx.tail_call(Program::Policy); // returns only if that program is missing

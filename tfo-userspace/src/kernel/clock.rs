@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, clock_getres, clock_gettime};
 
 /// One moment by two clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,13 @@ impl Now {
         let wall = (self.wall + boot).saturating_sub(self.boot);
         UNIX_EPOCH + wall
     }
+}
+
+/// Ticks of the kernel's clock in a second: `CONFIG_HZ`.
+pub fn ticks() -> u32 {
+    const SECOND: i64 = 1_000_000_000;
+    let tick = clock_getres(ClockId::MonotonicCoarse).tv_nsec.max(1);
+    u32::try_from(SECOND / tick).unwrap_or(1)
 }
 
 /// The time since 1970 by the wall clock; 0 before 1970.

@@ -7,6 +7,7 @@ pub mod link;
 mod netlink;
 pub mod netns;
 pub mod netstat;
+pub mod routes;
 pub mod support;
 pub mod sysctl;
 pub mod tc;

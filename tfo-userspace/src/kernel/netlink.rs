@@ -17,7 +17,28 @@ pub(super) fn ask(
     request: RouteNetlinkMessage,
     flags: u16,
 ) -> io::Result<Vec<RouteNetlinkMessage>> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    exchange(Socket::new(NETLINK_ROUTE)?, request, flags)
+}
+
+/// As [`ask`], but the kernel filters what it lists by the request's header (`NETLINK_GET_STRICT_CHK`).
+///
+/// # Errors
+///
+/// As [`ask`].
+pub(super) fn ask_strictly(
+    request: RouteNetlinkMessage,
+    flags: u16,
+) -> io::Result<Vec<RouteNetlinkMessage>> {
+    let socket = Socket::new(NETLINK_ROUTE)?;
+    socket.set_netlink_get_strict_chk(true)?;
+    exchange(socket, request, flags)
+}
+
+fn exchange(
+    mut socket: Socket,
+    request: RouteNetlinkMessage,
+    flags: u16,
+) -> io::Result<Vec<RouteNetlinkMessage>> {
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut request = NetlinkMessage::from(request);

@@ -92,6 +92,40 @@ pub fn syn_cookies() -> Result<u32, SysctlError> {
     number(SYN_COOKIES)
 }
 
+/// `forwarding` of the loopback device, of IPv4 and IPv6, and of all devices.
+const OUTPUT_ROUTES: [[&str; 2]; 2] = [
+    [
+        "/proc/sys/net/ipv4/conf/lo/forwarding",
+        "/proc/sys/net/ipv4/conf/all/forwarding",
+    ],
+    [
+        "/proc/sys/net/ipv6/conf/lo/forwarding",
+        "/proc/sys/net/ipv6/conf/all/forwarding",
+    ],
+];
+
+/// Has the kernel answer or not answer `bpf_fib_lookup` for the loopback device, which looks up output routes: it does so
+/// only where that device's `forwarding` is set. No packet from another host comes in by that device, so nothing is
+/// forwarded by it. Where all devices forward, it stays set.
+///
+/// # Errors
+///
+/// The file, and the kernel's error.
+pub fn show_output_routes(show: bool) -> Result<(), (&'static str, io::Error)> {
+    for [path, all] in OUTPUT_ROUTES {
+        let is_set = |path| fs::read_to_string(path).map(|text| text.trim() != "0");
+        let set = match is_set(path) {
+            // The kernel has no IPv6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            set => set.map_err(|error| (path, error))?,
+        };
+        if set != show && (show || !is_set(all).unwrap_or(false)) {
+            fs::write(path, if show { "1" } else { "0" }).map_err(|error| (path, error))?;
+        }
+    }
+    Ok(())
+}
+
 fn number(path: &'static str) -> Result<u32, SysctlError> {
     let text = fs::read_to_string(path).map_err(|source| SysctlError::Read { path, source })?;
     let number = text.trim().parse();

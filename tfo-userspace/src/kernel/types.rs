@@ -2,9 +2,9 @@
 
 use aya::util::KernelVersion;
 use btf::{Btf, FlattenedType, StructMember, Type};
-use tfo_common::abi::SocketOffsets;
+use tfo_common::abi::{DeviceFacts, SocketOffsets};
 
-use super::support::BTF;
+use super::{clock, support::BTF};
 
 /// The kernel's parser of TCP-MD5 and TCP-AO options, and the fewest option bytes that it looks at: the length of
 /// the shortest option it knows.
@@ -98,11 +98,43 @@ impl KernelTypes {
             ts_recent_stamp: self.byte("tcp_timewait_sock", "tw_ts_recent_stamp")?,
             // No field tells them apart: the one that exempts a socket is present in both.
             checks_reopened: is_before(6, 10).into(),
+            reuseport: self.byte("sock", "sk_reuseport_cb")?,
+            overflow_stamp: self.byte("tcp_sock", "rx_opt.ts_recent_stamp")?,
+            ticks: clock::ticks(),
+            user_mss: self.byte("tcp_sock", "rx_opt.user_mss")?,
+            ttl: self.byte("inet_sock", "uc_ttl")?,
+            tos: self.byte("inet_sock", "tos")?,
+            ipv6_info: self.byte("inet_sock", "pinet6")?,
+            hop_limit: self.byte("ipv6_pinfo", "hop_limit")?,
+            traffic_class: self.byte("ipv6_pinfo", "tclass")?,
+            sysctl_default_ttl: self.byte("net", "ipv4.sysctl_ip_default_ttl")?,
+            sysctl_reflect_tos: self.byte("net", "ipv4.sysctl_tcp_reflect_tos")?,
             state: self.byte("sock_common", "skc_state")?,
             family: self.byte("sock_common", "skc_family")?,
             port: self.byte("sock_common", "skc_num")?,
             ipv4: self.byte("sock_common", "skc_rcv_saddr")?,
             ipv6: self.byte("sock_common", "skc_v6_rcv_saddr")?,
+        })
+    }
+
+    /// Offsets that lead from a program's context to its device, for no namespace yet.
+    ///
+    /// # Errors
+    ///
+    /// [`TypesError::Missing`] with the first field that this kernel lacks.
+    pub fn device_facts(&self) -> Result<DeviceFacts, TypesError> {
+        Ok(DeviceFacts {
+            namespace: 0,
+            known: 1,
+            rxq: self.byte("xdp_buff", "rxq")?,
+            rxq_device: self.byte("xdp_rxq_info", "dev")?,
+            skb_device: self.byte("sk_buff", "dev")?,
+            mac: self.byte("net_device", "dev_addr_shadow")?,
+            flags: self.byte("net_device", "flags")?,
+            net: self.byte("net_device", "nd_net.net")?,
+            net_cookie: self.byte("net", "net_cookie")?,
+            ipv6: self.byte("net_device", "ip6_ptr")?,
+            hop_limit: self.byte("inet6_dev", "cnf.hop_limit")?,
         })
     }
 

@@ -11,7 +11,7 @@ use tfo_common::{
 /// A guard. The default guards no port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guard {
-    /// Limit of SYN-ACKs to one source: an IPv4 address or an IPv6 /64.
+    /// Limit of challenges to one source: an IPv4 address or an IPv6 /64. SYNs over it go on to the kernel.
     pub replies: Rate,
     /// Limit of SYNs with a valid cookie from one source; SYNs over it are challenged.
     pub proven: Rate,
@@ -34,13 +34,14 @@ pub struct PortGuard {
 
 impl Default for Guard {
     fn default() -> Self {
-        let rate = Rate {
-            per_second: 100,
-            burst: 200,
-        };
         Self {
-            replies: rate,
-            proven: rate,
+            // An answer is no longer than its SYN, and the kernel would send several.
+            replies: Rate::UNLIMITED,
+            // More than a carrier's NAT or a busy proxy sends.
+            proven: Rate {
+                per_second: 10_000,
+                burst: 10_000,
+            },
             default: None,
             ports: BTreeMap::new(),
         }

@@ -116,9 +116,9 @@ impl PortPolicy {
             let Limit { source, port } = self.limits[class as usize];
             !(source.is_unlimited() && port.is_unlimited())
         };
-        let by_limit = |class: Class| limited(class) && rewriting(class.over_limit());
         self.actions.into_iter().any(rewriting)
-            || Class::ALL.into_iter().any(by_limit)
+            // Over a limit, the option is removed.
+            || Class::ALL.into_iter().any(limited)
             || denies && rewriting(self.denied)
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct NamespaceService {
     /// Why the configured policy is not in force.
     policy_refused: Option<String>,
     guard: GuardMonitor,
+    /// Why the routes could not be followed last.
+    routes_failed: Option<String>,
 }
 
 impl NamespaceService {
@@ -59,6 +61,7 @@ impl NamespaceService {
             taken_over: false,
             policy_refused: None,
             guard: GuardMonitor::default(),
+            routes_failed: None,
         }
     }
 
@@ -220,7 +223,24 @@ impl NamespaceService {
     pub(super) fn tick(&mut self) -> Duration {
         self.keys.tick(&mut self.namespace);
         self.guard.tick(&self.namespace);
+        self.follow_routes();
         self.keys.until_next().map_or(TICK, |next| next.min(TICK))
+    }
+
+    /// Logs a failure once.
+    fn follow_routes(&mut self) {
+        let failed = self
+            .namespace
+            .follow_routes()
+            .err()
+            .map(|it| it.to_string());
+        if let Some(error) = failed
+            .as_ref()
+            .filter(|it| self.routes_failed.as_ref() != Some(it))
+        {
+            error!("cannot follow the routes: {error}");
+        }
+        self.routes_failed = failed;
     }
 
     /// Changes to another configuration of the same namespace. What both have in common goes on undisturbed.

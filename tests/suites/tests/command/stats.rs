@@ -140,7 +140,7 @@ Syns       1
     ensure!(text == expected, "{text}");
     let all = testbed.tfo.done(&["stats", "--all"])?;
     ensure!(
-        all.contains("GuardMartian") && all.contains("TCPFastOpenListenOverflow"),
+        all.contains("GuardUnanswered") && all.contains("TCPFastOpenListenOverflow"),
         "{all}"
     );
     let by_port = testbed.tfo.done(&["stats", "--by", "port"])?;

@@ -1,6 +1,5 @@
 //! Decisions by an injected clock.
 
-use core::cell::Cell;
 use std::thread;
 
 use super::*;
@@ -9,6 +8,7 @@ use crate::{
     classify::socket::{Listener, Socket},
     fastopen::{Key, KeySet},
     wire::{
+        addresses::Addresses,
         options::{
             fast_open::{FastOpen, SynOptions},
             negotiated::HostOptions,
@@ -24,7 +24,7 @@ const HEAD: GuardHead = GuardHead {
     armed: 1,
     slot_shift: 36,
     window_scale: 7,
-    reserved: 0,
+    mss: 0,
     replies: Rate {
         per_second: 1,
         burst: 2,
@@ -103,14 +103,13 @@ impl Port {
         }
     }
 
-    fn situation<'a>(&'a self, addresses: &'a Addresses, now: u64) -> DecisionInput<'a> {
+    fn situation(&self, now: u64) -> DecisionInput<'_> {
         DecisionInput {
             rule: &self.rule,
             state: &self.state,
             head: &HEAD,
             listener: listener(),
             classification: plain(),
-            addresses,
             now,
         }
     }
@@ -127,12 +126,12 @@ fn unlimited(_: Bucket, _: Rate) -> bool {
 
 #[test]
 fn a_guarded_port_challenges_all_but_proven_sources() {
-    let (port, client) = (Port::new(GuardMode::On, TEN), client());
-    let challenged = port.situation(&client, SECOND).decide(unlimited);
+    let port = Port::new(GuardMode::On, TEN);
+    let challenged = port.situation(SECOND).decide(unlimited);
     assert_eq!(challenged, Decision::new(GuardAction::Challenged, false));
     let valid = DecisionInput {
         classification: proven(),
-        ..port.situation(&client, SECOND)
+        ..port.situation(SECOND)
     };
     assert_eq!(valid.decide(unlimited).action(), GuardAction::Proven);
     // Over its rate, a source with a valid cookie is challenged like any other.
@@ -147,26 +146,25 @@ fn a_guarded_port_challenges_all_but_proven_sources() {
 
 #[test]
 fn an_unguarded_port_passes_everything() {
-    let client = client();
     for mode in [GuardMode::Off, GuardMode::Auto] {
         let port = Port::new(mode, TEN);
-        let decision = port.situation(&client, SECOND).decide(unlimited);
+        let decision = port.situation(SECOND).decide(unlimited);
         assert_eq!(decision, Decision::NONE, "{mode:?}");
     }
 }
 
 #[test]
 fn nothing_is_done_where_no_listener_would_be_flooded() {
-    let (port, client) = (Port::new(GuardMode::On, TEN), client());
+    let port = Port::new(GuardMode::On, TEN);
     let nobody = DecisionInput {
         listener: ListenerFlags::NONE,
-        ..port.situation(&client, SECOND)
+        ..port.situation(SECOND)
     };
     assert_eq!(nobody.decide(unlimited), Decision::NONE);
     for socket in [Socket::None, Socket::Existing] {
         let settled = DecisionInput {
             classification: classify(&syn(FastOpen::Request), &socket),
-            ..port.situation(&client, SECOND)
+            ..port.situation(SECOND)
         };
         assert_eq!(settled.decide(unlimited), Decision::NONE);
     }
@@ -174,31 +172,65 @@ fn nothing_is_done_where_no_listener_would_be_flooded() {
 
 #[test]
 fn an_unfit_listener_gets_every_syn() {
-    let (port, client) = (Port::new(GuardMode::On, TEN), client());
+    let port = Port::new(GuardMode::On, TEN);
     let unfit = DecisionInput {
         listener: listener().unfit(true),
-        ..port.situation(&client, SECOND)
+        ..port.situation(SECOND)
     };
     assert_eq!(unfit.decide(unlimited).action(), GuardAction::Unfit);
 }
 
+/// A socket with this queue of Fast Open connections, and these full queues.
+fn socket(fast_open_full: bool, syn_full: bool, accept_full: bool) -> Socket {
+    Socket::Listener(Listener {
+        fast_open: 2,
+        syn_cookies: 1,
+        syn_queue_full: syn_full,
+        accept_queue_full: accept_full,
+        max_qlen: 5,
+        qlen: 0,
+        queue_full: fast_open_full,
+        no_cookie: false,
+        keys: KeySet::EMPTY,
+        signatures: SignatureRules {
+            fault_from: None,
+            refuses_md5: false,
+            refuses_ao: false,
+        },
+    })
+}
+
 #[test]
-fn martians_take_no_token() {
+fn a_valid_cookie_that_the_kernel_will_not_honour_is_challenged() {
     let port = Port::new(GuardMode::On, TEN);
-    let martian = Addresses::v4([0, 0, 0, 1], [198, 51, 100, 1]);
-    let asked = Cell::new(false);
-    let decision = port.situation(&martian, SECOND).decide(|_, _| {
-        asked.set(true);
-        true
-    });
-    assert_eq!(decision.action(), GuardAction::Martian);
-    assert!(!asked.get());
+    let cookie = syn(FastOpen::Cookie(KEY.cookie(&client())));
+    for (socket, action) in [
+        (socket(false, false, false), GuardAction::Proven),
+        (socket(true, false, false), GuardAction::Challenged),
+        (socket(false, true, false), GuardAction::Challenged),
+    ] {
+        let input = DecisionInput {
+            classification: classify(&cookie, &socket),
+            ..port.situation(SECOND)
+        };
+        assert_eq!(input.decide(unlimited).action(), action);
+    }
+}
+
+#[test]
+fn a_full_accept_queue_is_promised_to_nobody() {
+    let port = Port::new(GuardMode::On, TEN);
+    let full = DecisionInput {
+        listener: listener().accept_queue_full(true),
+        ..port.situation(SECOND)
+    };
+    assert_eq!(full.decide(unlimited), Decision::NONE);
 }
 
 #[test]
 fn auto_switches_on_above_the_rate_and_off_after_the_quiet_time() {
-    let (port, client) = (Port::new(GuardMode::Auto, TEN), client());
-    let at = |now| port.situation(&client, now).decide(unlimited);
+    let port = Port::new(GuardMode::Auto, TEN);
+    let at = |now| port.situation(now).decide(unlimited);
     for n in 0..10 {
         assert_eq!(at(SECOND), Decision::NONE, "SYN {n} is within the burst");
     }
@@ -224,36 +256,42 @@ fn auto_switches_on_above_the_rate_and_off_after_the_quiet_time() {
 
 #[test]
 fn valid_cookies_are_no_flood() {
-    let (port, client) = (Port::new(GuardMode::Auto, TEN), client());
+    let port = Port::new(GuardMode::Auto, TEN);
     for _ in 0..1000 {
         let valid = DecisionInput {
             classification: proven(),
-            ..port.situation(&client, SECOND)
+            ..port.situation(SECOND)
         };
         assert_eq!(valid.decide(unlimited), Decision::NONE);
     }
 }
 
 #[test]
-fn a_syn_queue_that_fills_up_switches_the_guard_on() {
-    let (port, client) = (Port::new(GuardMode::Auto, TEN), client());
+fn a_full_syn_queue_guards_its_listener_and_switches_nothing() {
+    let port = Port::new(GuardMode::Auto, TEN);
     let pressed = DecisionInput {
-        listener: listener().syn_queue_half_full(true),
-        ..port.situation(&client, SECOND)
+        listener: listener().syn_queue(600, 1000),
+        ..port.situation(SECOND)
     };
     let decision = pressed.decide(unlimited);
-    assert_eq!(decision, Decision::new(GuardAction::Challenged, true));
+    assert_eq!(decision, Decision::new(GuardAction::Challenged, false));
+    let other = port.situation(SECOND).decide(unlimited);
+    assert_eq!(other, Decision::NONE, "another listener of the same rule");
+    assert_eq!(
+        (port.state.until.load(), port.state.switches.load()),
+        (0, 0)
+    );
 }
 
 #[test]
 fn one_of_many_cpus_switches_the_guard_on() {
-    let (port, client) = (Port::new(GuardMode::Auto, TEN), client());
+    let port = Port::new(GuardMode::Auto, TEN);
     let switched = AtomicWord::new(0);
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..100 {
-                    let decision = port.situation(&client, SECOND).decide(unlimited);
+                    let decision = port.situation(SECOND).decide(unlimited);
                     switched.fetch_add(decision.switched_on().into());
                 }
             });
@@ -264,22 +302,7 @@ fn one_of_many_cpus_switches_the_guard_on() {
 
 #[test]
 fn a_cookie_is_issued_to_those_who_need_one() {
-    let listener = Socket::Listener(Listener {
-        fast_open: 2,
-        syn_cookies: 1,
-        syn_queue_full: false,
-        accept_queue_full: false,
-        max_qlen: 5,
-        qlen: 0,
-        queue_full: false,
-        no_cookie: false,
-        keys: KeySet::EMPTY,
-        signatures: SignatureRules {
-            fault_from: None,
-            refuses_md5: false,
-            refuses_ao: false,
-        },
-    });
+    let listener = socket(false, false, false);
     for (fast_open, needs) in [
         (FastOpen::Absent, false),
         (FastOpen::Request, true),

@@ -13,7 +13,7 @@ use crate::{
         namespace::{AttachedInterface, Namespace, NamespaceError},
         pins::{Lock, read_settings},
     },
-    kernel::link,
+    kernel::{link, sysctl},
     model::{AttachMode, Guard},
 };
 
@@ -26,6 +26,16 @@ pub enum GuardError {
     /// The namespace.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
+    /// The kernel cannot be asked for the routes by which answers leave.
+    #[error(
+        "cannot write {path}: {source}: the guard asks the kernel for the routes of its answers, which takes a 1 there: write it, or let tfo write to /proc/sys"
+    )]
+    Routes {
+        /// The file.
+        path: &'static str,
+        /// The kernel's error.
+        source: std::io::Error,
+    },
     /// No interface can have the guard's programs.
     #[error("no interface here can be guarded: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Nowhere(Vec<Unguarded>),
@@ -91,6 +101,9 @@ impl<'a> GuardChange<'a> {
             }
             return Ok(Vec::new());
         };
+        sysctl::show_output_routes(true)
+            .map_err(|(path, source)| GuardError::Routes { path, source })?;
+        self.namespace.follow_routes()?;
         let mut unguarded = Vec::new();
         for interface in &interfaces {
             if let Err(reason) = self.attach(interface).await? {
@@ -118,6 +131,8 @@ impl<'a> GuardChange<'a> {
             sleep(DRAIN).await;
         }
         self.store.set(None)?;
+        sysctl::show_output_routes(false)
+            .map_err(|(path, source)| GuardError::Routes { path, source })?;
         for interface in interfaces {
             detach_guard(&self.namespace.pins().interface(interface.index))?;
         }

@@ -250,6 +250,8 @@ impl<'a> AttachTransaction<'a> {
         let namespace = self.namespace.pins();
         #[cfg_attr(not(feature = "trace"), expect(unused_mut, reason = "for its log"))]
         let mut datapath = Datapath::load_pinned(settings, link, namespace, pins)?;
+        // Before the first packet.
+        self.namespace.follow_routes()?;
         #[cfg(feature = "trace")]
         datapath
             .forward_log()

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     datapath::error::DatapathError,
-    kernel::{clock::monotonic_coarse, window},
+    kernel::{clock::monotonic_coarse, routes, window},
     model::{Guard, PortGuard, PortState},
 };
 
@@ -124,14 +124,14 @@ impl GuardStore {
             armed: u32::from(!rules.is_empty()),
             slot_shift: slot_shift(),
             window_scale: window::scale().into(),
-            reserved: 0,
+            mss: routes::least_advmss(),
             replies: guard.replies,
             proven: guard.proven,
         };
         self.head.set(0, head, 0).map_err(DatapathError::map(GUARD))
     }
 
-    /// Replaces the secret of the slot after the next, and follows `net.ipv4.tcp_rmem`. Due once in every time
+    /// Replaces the secret of the slot after the next, and follows `net.ipv4.tcp_rmem` and the routes' `advmss`. Due once in every time
     /// slot.
     ///
     /// # Errors
@@ -139,9 +139,9 @@ impl GuardStore {
     /// [`DatapathError`] where the kernel refuses it.
     pub(crate) fn refresh(&mut self) -> Result<(), DatapathError> {
         let mut head = self.head()?;
-        let scale = u32::from(window::scale());
-        if head.window_scale != scale {
-            head.window_scale = scale;
+        let (scale, mss) = (u32::from(window::scale()), routes::least_advmss());
+        if (head.window_scale, head.mss) != (scale, mss) {
+            (head.window_scale, head.mss) = (scale, mss);
             self.head
                 .set(0, head, 0)
                 .map_err(DatapathError::map(GUARD))?;
@@ -218,6 +218,7 @@ fn next(before: Option<&GuardPort>, rule: &PortGuard, now: u64) -> GuardPort {
         since: if switches_on { now } else { before.since },
         bucket: before.bucket,
         switches: before.switches + u64::from(switches_on),
+        ..before
     }
 }
 

@@ -6,6 +6,7 @@ mod events;
 mod guard_store;
 mod key_store;
 mod policy_store;
+mod route_store;
 mod sources;
 
 pub use counters::Snapshot;
@@ -16,4 +17,5 @@ pub(super) use guard_store::GuardStore;
 pub(super) use key_store::KeyStore;
 pub(super) use policy_store::PolicyStore;
 pub use policy_store::PolicySummary;
+pub(super) use route_store::RouteStore;
 pub use sources::Sources;

@@ -12,6 +12,7 @@ pub mod key_change;
 mod keys;
 mod memory;
 mod policy;
+mod routes;
 mod state;
 
 pub(super) use controller::is_controlled;

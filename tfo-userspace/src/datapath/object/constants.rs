@@ -1,6 +1,9 @@
 //! The programs' constants.
 
-use tfo_common::{abi::SocketOffsets, wire::addresses::PrefixMask};
+use tfo_common::{
+    abi::{DeviceFacts, SocketOffsets},
+    wire::addresses::PrefixMask,
+};
 
 use crate::{
     kernel::types::KernelTypes,
@@ -11,6 +14,7 @@ use crate::{
 pub(super) struct Constants {
     /// Zeroed for [`Mirror::Packet`].
     pub(super) offsets: SocketOffsets,
+    pub(super) device: DeviceFacts,
     pub(super) sources: PrefixMask,
     /// The settings in effect: [`Mirror::Packet`] where the kernel's types lack a field.
     pub(super) settings: Settings,
@@ -19,20 +23,38 @@ pub(super) struct Constants {
 }
 
 impl Constants {
-    /// Finds the offsets of socket fields in the kernel's BTF, for an exact mirror.
-    pub(super) fn new(mut settings: Settings) -> Self {
-        let (offsets, not_exact) = match settings.mirror {
-            Mirror::Packet => (SocketOffsets::default(), None),
-            Mirror::Exact => match KernelTypes::read().and_then(|types| types.socket_offsets()) {
-                Ok(offsets) => (offsets, None),
-                Err(error) => (SocketOffsets::default(), Some(error.to_string())),
+    /// Finds the offsets of fields in the kernel's BTF, for an exact mirror. `namespace`: the cookie of the interface's
+    /// network namespace, 0 where the program is for no interface; `casts`: contexts lead to devices.
+    pub(super) fn new(mut settings: Settings, namespace: u64, casts: bool) -> Self {
+        let unknown = (SocketOffsets::default(), DeviceFacts::default());
+        let find = |types: KernelTypes| {
+            let device = if casts {
+                types.device_facts()?
+            } else {
+                unknown.1
+            };
+            Ok((
+                types.socket_offsets()?,
+                DeviceFacts {
+                    namespace,
+                    ..device
+                },
+            ))
+        };
+        let (found, not_exact) = match settings.mirror {
+            Mirror::Packet => (unknown, None),
+            Mirror::Exact => match KernelTypes::read().and_then(find) {
+                Ok(found) => (found, None),
+                Err(error) => (unknown, Some(error.to_string())),
             },
         };
+        let (offsets, device) = found;
         if offsets.known == 0 {
             settings.mirror = Mirror::Packet;
         }
         Self {
             offsets,
+            device,
             sources: settings.sources.constant(),
             settings,
             not_exact,

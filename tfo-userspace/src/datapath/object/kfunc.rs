@@ -1,66 +1,80 @@
-//! The guard's kfunc call. aya 0.14 cannot relocate one: the object has a placeholder call, into which this
-//! writes the kfunc's BTF ID.
+//! The kfunc calls. aya 0.14 cannot relocate one: the object has placeholder calls, into which this writes the
+//! kfunc's BTF ID.
+
+use std::fs;
 
 use aya::Btf;
 use aya_obj::btf::BtfKind;
-use object::{File, Object as _, ObjectSection as _, ObjectSymbol as _};
-use tfo_common::abi::{ASSIGN_CALL, ASSIGN_KFUNC, TC_GUARD};
+use object::{File, Object as _, ObjectSection as _, SectionKind};
+use tfo_common::abi::{ASSIGN_CALL, ASSIGN_KFUNC, CAST_CALL, CAST_KFUNC, TC_GUARD};
 
 use crate::datapath::error::DatapathError;
 
 /// `src_reg` of a kfunc call.
 const BPF_PSEUDO_KFUNC_CALL: u8 = 2;
-/// The section of functions that programs call; the compiler may move a program's body there.
-const SUBPROGRAMS: &str = ".text";
+/// 0 where programs are interpreted: those cannot call kfuncs.
+const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
 
-/// `object`, with the placeholder call in [`TC_GUARD`] replaced by a call of the kfunc [`ASSIGN_KFUNC`].
+/// `object`, with its one placeholder of [`ASSIGN_KFUNC`] replaced by a call.
 ///
 /// # Errors
 ///
 /// [`DatapathError::NoKfunc`] where the kernel lacks the kfunc; [`DatapathError::Placeholder`] where the object
 /// does not have exactly one placeholder.
-pub(super) fn patch_kfunc(object: &[u8]) -> Result<Vec<u8>, DatapathError> {
-    let no_kfunc = |cause: String| DatapathError::NoKfunc(cause);
-    let types = Btf::from_sys_fs().map_err(|error| no_kfunc(error.to_string()))?;
-    let id = types
-        .id_by_type_name_kind(ASSIGN_KFUNC, BtfKind::Func)
-        .map_err(|_| {
-            no_kfunc(format!(
-                "it has no {ASSIGN_KFUNC}, which Linux has since 6.9"
-            ))
-        })?;
-    patch(object, id)
+pub(super) fn patch_assign(object: &[u8]) -> Result<Vec<u8>, DatapathError> {
+    let id = find(ASSIGN_KFUNC)
+        .map_err(|cause| DatapathError::NoKfunc(format!("{cause}, which Linux has since 6.9")))?;
+    match placeholders(object, ASSIGN_CALL)?[..] {
+        [offset] => Ok(patch(object, &[offset], id)),
+        ref found => Err(DatapathError::Placeholder(found.len())),
+    }
 }
 
-fn patch(object: &[u8], id: u32) -> Result<Vec<u8>, DatapathError> {
-    let placeholder = call(0, ASSIGN_CALL);
+/// `object`, with all placeholders of [`CAST_KFUNC`] replaced by calls; `None` where the kernel lacks it (before Linux
+/// 6.2) or has no JIT.
+///
+/// # Errors
+///
+/// [`DatapathError::Missing`] where this is no object.
+pub(super) fn patch_casts(object: &[u8]) -> Result<Option<Vec<u8>>, DatapathError> {
+    let interpreted = fs::read_to_string(JIT).is_ok_and(|value| value.trim() == "0");
+    let Some(id) = find(CAST_KFUNC).ok().filter(|_| !interpreted) else {
+        return Ok(None);
+    };
+    Ok(Some(patch(object, &placeholders(object, CAST_CALL)?, id)))
+}
+
+/// The BTF ID of a kfunc, or why there is none.
+fn find(kfunc: &str) -> Result<u32, String> {
+    let types = Btf::from_sys_fs().map_err(|error| error.to_string())?;
+    let id = types.id_by_type_name_kind(kfunc, BtfKind::Func);
+    id.map_err(|_| format!("it has no {kfunc}"))
+}
+
+fn patch(object: &[u8], offsets: &[usize], id: u32) -> Vec<u8> {
+    let mut object = object.to_vec();
+    for offset in offsets {
+        object[*offset..*offset + 8].copy_from_slice(&call(BPF_PSEUDO_KFUNC_CALL, id));
+    }
+    object
+}
+
+/// File offsets of the placeholder calls with this number.
+fn placeholders(object: &[u8], number: u32) -> Result<Vec<usize>, DatapathError> {
+    let placeholder = call(0, number);
+    let file = File::parse(object).map_err(|_| DatapathError::Missing(TC_GUARD))?;
     let mut found = Vec::new();
-    for (start, len) in code(object).ok_or(DatapathError::Missing(TC_GUARD))? {
-        let section = object.get(start..start + len);
-        let (instructions, _) = section.unwrap_or_default().as_chunks::<8>();
+    for section in file.sections().filter(|it| it.kind() == SectionKind::Text) {
+        let Some((start, _)) = section.file_range() else {
+            continue;
+        };
+        let start = usize::try_from(start).unwrap_or(usize::MAX);
+        let (instructions, _) = section.data().unwrap_or_default().as_chunks::<8>();
         let hits = instructions.iter().enumerate();
         let hits = hits.filter(|(_, instruction)| **instruction == placeholder);
         found.extend(hits.map(|(index, _)| start + 8 * index));
     }
-    let [offset] = found[..] else {
-        return Err(DatapathError::Placeholder(found.len()));
-    };
-    let mut object = object.to_vec();
-    object[offset..offset + 8].copy_from_slice(&call(BPF_PSEUDO_KFUNC_CALL, id));
-    Ok(object)
-}
-
-/// File offsets and lengths of the sections that [`TC_GUARD`] can run: its own, and that of subprograms.
-fn code(object: &[u8]) -> Option<Vec<(usize, usize)>> {
-    let file = File::parse(object).ok()?;
-    let program = file.symbol_by_name(TC_GUARD)?.section_index()?;
-    let subprograms = file.section_by_name(SUBPROGRAMS);
-    let sections = [file.section_by_index(program).ok(), subprograms];
-    let ranges = sections.iter().flatten().filter_map(|section| {
-        let (start, len) = section.file_range()?;
-        Some((start.try_into().ok()?, len.try_into().ok()?))
-    });
-    Some(ranges.collect())
+    Ok(found)
 }
 
 /// `BPF_JMP | BPF_CALL` with this immediate.
@@ -74,30 +88,24 @@ mod tests {
     use super::{super::image::OBJECT, *};
 
     #[test]
-    fn one_call_is_patched_and_nothing_else() {
-        let patched = patch(OBJECT, 0x0102_0304).unwrap();
-        let changed = OBJECT.iter().zip(&patched).filter(|(a, b)| a != b);
-        assert!(patched.len() == OBJECT.len() && changed.count() <= 5);
-        let again = patch(&patched, 1).unwrap_err();
-        assert!(matches!(again, DatapathError::Placeholder(0)), "{again}");
+    fn calls_are_patched_and_nothing_else() {
+        for number in [ASSIGN_CALL, CAST_CALL] {
+            let found = placeholders(OBJECT, number).unwrap();
+            assert!(!found.is_empty(), "{number}");
+            let patched = patch(OBJECT, &found, 0x0102_0304);
+            let changed = OBJECT.iter().zip(&patched).filter(|(a, b)| a != b);
+            assert!(patched.len() == OBJECT.len() && changed.count() <= 5 * found.len());
+            assert!(placeholders(&patched, number).unwrap().is_empty());
+        }
     }
 
     #[test]
-    fn a_second_placeholder_is_refused() {
-        let mut object = OBJECT.to_vec();
-        let sections = code(&object).unwrap();
-        let placeholder = call(0, ASSIGN_CALL);
-        let (other, _) = *sections
-            .iter()
-            .find(|(start, _)| object[*start..*start + 8] != placeholder)
-            .unwrap();
-        object[other..other + 8].copy_from_slice(&placeholder);
-        let error = patch(&object, 1).unwrap_err();
-        assert!(matches!(error, DatapathError::Placeholder(2)), "{error}");
+    fn one_call_opens_connections() {
+        assert_eq!(placeholders(OBJECT, ASSIGN_CALL).unwrap().len(), 1);
     }
 
     #[test]
     fn what_is_no_object_is_an_error() {
-        assert!(patch(b"no ELF file", 1).is_err());
+        assert!(placeholders(b"no ELF file", CAST_CALL).is_err());
     }
 }

@@ -9,7 +9,7 @@ use aya::{
 };
 use tfo_common::{
     abi::{
-        ASSIGN_PATCHED, BARE_PACKETS, COUNTERS, EVENT_BUDGET, EVENT_GATE, EVENTS, KEYS,
+        ASSIGN_PATCHED, BARE_PACKETS, COUNTERS, DEVICE, EVENT_BUDGET, EVENT_GATE, EVENTS, KEYS,
         OF_INTERFACE, OF_NAMESPACE, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_MASK, SOURCES,
         XDP_PROGRAM, sizes::Sizes,
     },
@@ -114,12 +114,16 @@ impl Datapath {
         pinned: Option<PinnedMaps<'_>>,
         guarded: bool,
     ) -> Result<Self, DatapathError> {
-        let object: Cow<'_, [u8]> = if guarded {
-            kfunc::patch_kfunc(OBJECT)?.into()
-        } else {
-            OBJECT.into()
-        };
-        let constants = Constants::new(settings);
+        let mut object: Cow<'_, [u8]> = OBJECT.into();
+        if guarded {
+            object = kfunc::patch_assign(&object)?.into();
+        }
+        let casts = kfunc::patch_casts(&object)?;
+        let namespace = pinned.map_or(0, |pins| pins.namespace.cookie());
+        let constants = Constants::new(settings, namespace, casts.is_some());
+        if let Some(casts) = casts {
+            object = casts.into();
+        }
         let mut loader = EbpfLoader::new();
         if let Some(pins) = pinned {
             for name in OF_NAMESPACE {
@@ -136,6 +140,7 @@ impl Datapath {
         loader.map_max_entries(SOURCES, settings.sources.max.max(1));
         let mut ebpf = loader
             .override_global(SOCKET_OFFSETS, &constants.offsets, true)
+            .override_global(DEVICE, &constants.device, true)
             .override_global(SOURCE_MASK, &constants.sources, true)
             .override_global(BARE_PACKETS, &u32::from(link == Link::None), true)
             .override_global(ASSIGN_PATCHED, &u32::from(guarded), true)

@@ -35,6 +35,13 @@ impl NamespacePins {
             .collect())
     }
 
+    /// The namespace's cookie.
+    pub(crate) fn cookie(&self) -> u64 {
+        let name = self.0.file_name().unwrap_or_default().to_string_lossy();
+        let cookie = name.strip_prefix("net");
+        cookie.and_then(|it| it.parse().ok()).unwrap_or_default()
+    }
+
     /// A namespace's directory in any layout version.
     pub(super) const fn in_dir(dir: PathBuf) -> Self {
         Self(dir)

@@ -186,7 +186,6 @@ fn connections_go_on_and_end_as_ever() -> Result<()> {
         let old = yard.visit(&listener, &[])?;
         tfo.done(&["guard", "set", "on"])?;
         let new = yard.visit(&listener, &CHALLENGED)?;
-        yard.testbed.past_grace(0)?;
         let before = yard.testbed.counters()?;
         for Ends { client, server } in [&old, &new] {
             client.send(b"still there?")?;

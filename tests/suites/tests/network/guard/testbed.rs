@@ -1,6 +1,6 @@
 //! A guarded server and its client.
 
-use std::{process::Command, thread, time::Duration};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::counters::{Counter, Counters};
@@ -9,7 +9,7 @@ use tfo_testbed::{
     socket::{Connection, Listener, Method, Terms},
     testbed::Testbed,
     tfo,
-    veth::{CLIENT_INTERFACE, Family, Pair, server_port},
+    veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, server_port},
     xdp::{Mode, Other},
 };
 use tfo_userspace::{
@@ -19,6 +19,9 @@ use tfo_userspace::{
 
 /// A rate above that of any test.
 pub(crate) const PLENTY: &str = "1000000/s";
+
+/// Number of [`Family::spare`] addresses.
+const SPARES: u8 = 200;
 
 /// A testbed with `tfo` as an XDP program on the server's interface.
 pub(crate) struct GuardTestbed {
@@ -33,6 +36,12 @@ impl GuardTestbed {
     }
 
     pub(crate) fn on(pair: Pair, mode: Mode) -> Result<Self> {
+        // The guard answers where the kernel could: at neighbours that it knows.
+        for number in 0..SPARES {
+            for family in Family::BOTH {
+                pair.set_neighbour(family.spare(number), NOBODYS_MAC)?;
+            }
+        }
         let native = mode == Mode::Native;
         let client = native.then(|| Other::attach(&pair.client, CLIENT_INTERFACE));
         let base = Testbed::attach(pair, &["--mode", &mode.to_string()])?;
@@ -64,17 +73,6 @@ impl GuardTestbed {
         command.args(["--netns", server.name()]);
         command.envs(shift.map(|shift| ("TFO_TEST_GUARD_SLOT_SHIFT", shift.to_string())));
         process::succeed(&mut command, tfo::LIMIT).map(drop)
-    }
-
-    /// Waits for the end of the grace period, in which the kernel's own SYN cookies are still accepted.
-    pub(crate) fn past_grace(&self, port: u16) -> Result<()> {
-        const GRACE: Duration = Duration::from_millis(3100);
-        let since = self
-            .state(port)?
-            .since
-            .context("the port was never guarded")?;
-        thread::sleep(GRACE.saturating_sub(since));
-        Ok(())
     }
 
     /// The data path's counters.

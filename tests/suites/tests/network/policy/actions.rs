@@ -126,7 +126,7 @@ fn limits(mode: &str, family: Family) -> Result<()> {
             testbed
                 .check(has, policy.clone(), None, (Action::Pass, Cause::Rule))
                 .with_context(|| format!("{mode}, {family}: first {class:?}, {scope:?}"))?;
-            let done = (class.over_limit(), Cause::Limit(class, scope));
+            let done = (Class::OVER_LIMIT, Cause::Limit(class, scope));
             let mut tries = 0;
             loop {
                 let start = Instant::now();

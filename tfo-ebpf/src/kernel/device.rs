@@ -1,0 +1,91 @@
+//! The device that a packet came in by, as the kernel has it now: address, flags and network namespace.
+
+use core::ptr;
+
+use tfo_common::abi::DeviceFacts;
+
+use super::{kfunc::cast, offsets::load};
+use crate::packet::read::Packet;
+
+/// Set by the controller before the program is loaded.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata")]
+static DEVICE: DeviceFacts = DeviceFacts::UNKNOWN;
+
+/// A fact, or the offset of a field. Volatile, or LLVM would take the value above for granted.
+macro_rules! fact {
+    ($field:ident) => {
+        // SAFETY: a field of a live constant.
+        unsafe { ptr::read_volatile(&raw const DEVICE.$field) }
+    };
+}
+
+/// `IFF_LOOPBACK`.
+const LOOPBACK: u32 = 1 << 3;
+/// Mask of a MAC address in a little-endian word.
+const MAC: u64 = (1 << 48) - 1;
+
+/// The kernel's `struct net_device`.
+#[derive(Clone, Copy)]
+pub(crate) struct Device(usize);
+
+/// `true` where destinations are checked: the program was loaded for an interface.
+#[inline(always)]
+pub(crate) fn is_bound() -> bool {
+    fact!(namespace) != 0
+}
+
+impl Device {
+    /// The device of `ctx`; `None` where the kernel does not tell.
+    #[inline(always)]
+    pub(crate) fn of(ctx: &impl Packet) -> Option<Self> {
+        if fact!(known) == 0 {
+            return None;
+        }
+        let context = cast(ctx.context());
+        let device = if ctx.is_skb() {
+            load::<usize>(context + fact!(skb_device) as usize)
+        } else {
+            let rxq = load::<usize>(context + fact!(rxq) as usize);
+            load::<usize>(rxq + fact!(rxq_device) as usize)
+        };
+        Some(Self(device))
+    }
+
+    /// The device is in the network namespace that the program was loaded for. One that is moved takes its program along.
+    #[inline(always)]
+    pub(crate) fn is_at_home(self) -> bool {
+        let net = load::<usize>(self.0 + fact!(net) as usize);
+        load::<u64>(net + fact!(net_cookie) as usize) == fact!(namespace)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_loopback(self) -> bool {
+        load::<u32>(self.0 + fact!(flags) as usize) & LOOPBACK != 0
+    }
+
+    /// The MAC address, in a little-endian word.
+    #[inline(always)]
+    pub(crate) fn mac(self) -> u64 {
+        load::<u64>(self.0 + fact!(mac) as usize) & MAC
+    }
+}
+
+/// The hop limit of IPv6 packets that leave by the device of `ctx`, where no route and no socket says otherwise.
+#[inline(always)]
+pub(crate) fn hop_limit(ctx: &impl Packet) -> u8 {
+    const LINUX: u8 = 64;
+    let Some(Device(device)) = Device::of(ctx) else {
+        return LINUX;
+    };
+    match load::<usize>(device + fact!(ipv6) as usize) {
+        0 => LINUX,
+        ipv6 => load::<u32>(ipv6 + fact!(hop_limit) as usize) as u8,
+    }
+}
+
+/// The MAC address in the first bytes of `word`.
+#[inline(always)]
+pub(crate) const fn mac_of(word: u64) -> u64 {
+    word & MAC
+}

@@ -1,0 +1,167 @@
+//! The route back to the sender of a SYN, as the kernel's own answer would take it.
+
+use core::ptr;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    btf_maps::PerCpuArray,
+    helpers::{bpf_check_mtu, bpf_fib_lookup},
+    macros::btf_map,
+    programs::XdpContext,
+};
+use tfo_common::wire::{Frame as _, Link, View as _, addresses::Addresses, ethernet, syn::Syn};
+
+use super::device;
+use crate::{
+    maps::routes::answer_device,
+    packet::read::{Packet as _, PacketFrame},
+};
+
+/// Words of `struct bpf_fib_lookup`.
+const WORDS: usize = 16;
+
+/// Arguments and result of the look-up: a map's value, since the program has no stack left.
+#[btf_map]
+static ROUTE_SCRATCH: PerCpuArray<[u32; WORDS], 1> = PerCpuArray::new();
+
+// Indices of words of `struct bpf_fib_lookup`.
+const FAMILY_AND_PROTOCOL: usize = 0;
+const MTU: usize = 1;
+const DEVICE: usize = 2;
+const SOURCE: usize = 4;
+const DESTINATION: usize = 8;
+const VLAN: usize = 12;
+const MACS: usize = 13;
+
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+const TCP: u32 = 6;
+/// The loopback device, by which the kernel's own packets seem to come in: look-ups by it are look-ups of output routes. The
+/// controller sets its `forwarding`, without which the kernel tells nothing.
+const OUTPUT: u32 = 1;
+const SUCCESS: i64 = 0;
+const SKIP_NEIGH: u32 = 1 << 2;
+const ETHERNET_MTU: u32 = 1500;
+
+/// The way to the sender of a SYN.
+pub(crate) struct Route {
+    /// Bytes that a packet may have.
+    pub(crate) mtu: u16,
+    /// Destination then source MAC address, in half words as they stand in a frame; zeroes where frames have none.
+    pub(crate) macs: [u16; 6],
+}
+
+/// The way back to the sender of `syn`; `None` where the kernel would send its answer by another device, or does not know
+/// the next hop's address yet.
+#[inline(always)]
+pub(crate) fn back(ctx: &XdpContext, syn: &Syn) -> Option<Route> {
+    if !device::is_bound() {
+        return returned(ctx);
+    }
+    let words = ROUTE_SCRATCH.get_ptr_mut(0)?.cast::<u32>();
+    ask(words, syn);
+    let flags = match ctx.link() {
+        Link::Ethernet => 0,
+        Link::None => SKIP_NEIGH,
+    };
+    // SAFETY: the context is the kernel's own, and the argument has this size.
+    let result = unsafe { bpf_fib_lookup(ctx.as_ptr(), words.cast(), 4 * WORDS as i32, flags) };
+    if result != SUCCESS {
+        return None;
+    }
+    // SAFETY: the context is the kernel's own.
+    let index = unsafe { (*ctx.ctx).ingress_ifindex };
+    let vlan = vlan(ctx, syn)?;
+    let leaves_by = get(words, DEVICE);
+    if leaves_by != index && answer_device(index, vlan) != Some(leaves_by) {
+        return None;
+    }
+    let macs = [MACS, MACS + 1, MACS + 2].map(|index| get(words, index));
+    let half = |word: u32, high: bool| (if high { word >> 16 } else { word }) as u16;
+    Some(Route {
+        mtu: (get(words, MTU) >> 16) as u16,
+        // The kernel gives the source first.
+        macs: [
+            half(macs[1], true),
+            half(macs[2], false),
+            half(macs[2], true),
+            half(macs[0], false),
+            half(macs[0], true),
+            half(macs[1], false),
+        ],
+    })
+}
+
+/// Where destinations are not checked, the way that the frame came.
+#[inline(always)]
+fn returned(ctx: &XdpContext) -> Option<Route> {
+    let mut mtu = 0;
+    // SAFETY: the context is the kernel's own, and it writes a u32. The result tells whether the packet fits, which does
+    // not matter here.
+    unsafe { bpf_check_mtu(ctx.as_ptr(), 0, &raw mut mtu, 0, 0) };
+    let mtu = if mtu == 0 { ETHERNET_MTU } else { mtu };
+    let mut macs = [0; 6];
+    if ctx.link() == Link::Ethernet {
+        let frame = PacketFrame::new(ctx);
+        let header = frame.view::<{ ethernet::HEADER_LEN }>(0)?;
+        macs = [6, 8, 10, 0, 2, 4].map(|at| header.half(at).to_be());
+    }
+    Some(Route {
+        mtu: mtu.min(u16::MAX.into()) as u16,
+        macs,
+    })
+}
+
+/// Writes the question.
+#[inline(always)]
+fn ask(words: *mut u32, syn: &Syn) {
+    let set = |index: usize, word: u32| {
+        // SAFETY: one of the value's words, this CPU's own. Volatile, or LLVM would call `memset`.
+        unsafe { ptr::write_volatile(words.wrapping_add(index), word) };
+    };
+    let family = match syn.addresses {
+        Addresses::V4(_) => AF_INET,
+        Addresses::V6(_) => AF_INET6,
+    };
+    let ports = syn.ports.rotate_right(16);
+    set(FAMILY_AND_PROTOCOL, family | TCP << 8 | ports << 16);
+    set(MTU, ports >> 16);
+    set(DEVICE, OUTPUT);
+    set(DEVICE + 1, 0);
+    match syn.addresses {
+        Addresses::V4(word) => {
+            set(SOURCE, (word >> 32) as u32);
+            set(DESTINATION, word as u32);
+        }
+        Addresses::V6([a, b, c, d]) => {
+            let halves = [c, d, a, b];
+            for (index, word) in halves.into_iter().enumerate() {
+                set(SOURCE + 2 * index, word as u32);
+                set(SOURCE + 2 * index + 1, (word >> 32) as u32);
+            }
+        }
+    }
+    set(VLAN, 0);
+}
+
+#[inline(always)]
+fn get(words: *mut u32, index: usize) -> u32 {
+    // SAFETY: one of the value's words, this CPU's own.
+    unsafe { ptr::read_volatile(words.wrapping_add(index)) }
+}
+
+/// The VLAN identifier in the frame of `syn`, 0 for none; `None` where it has two.
+#[inline(always)]
+fn vlan(ctx: &XdpContext, syn: &Syn) -> Option<u16> {
+    const IDENTIFIER: u16 = 0xfff;
+    const ONE_TAG: usize = ethernet::HEADER_LEN + ethernet::TAG_LEN;
+    match usize::from(syn.layout.network) {
+        ONE_TAG => {
+            let frame = PacketFrame::new(ctx);
+            let tag = frame.view::<{ ethernet::TAG_LEN }>(ethernet::HEADER_LEN)?;
+            Some(tag.half(0) & IDENTIFIER)
+        }
+        at if at > ONE_TAG => None,
+        _ => Some(0),
+    }
+}

@@ -1,0 +1,34 @@
+//! Step: is the packet for a socket of this host? The only place that decides it, for mirror, policy, guard and ACKs alike.
+
+use tfo_common::wire::addresses::{Address, Addresses, is_martian};
+
+use crate::{
+    kernel::device::{self, Device},
+    maps::routes::is_local,
+    packet::read::Packet,
+};
+
+/// `true` if the kernel delivers the packet of `ctx` with these addresses to a socket of this host: the frame is for its
+/// device, which is in the namespace that the program was loaded for, and both addresses can be. Firewalls and address
+/// translation decide later, and are not known here.
+#[inline(always)]
+pub(super) fn receives(ctx: &impl Packet, addresses: &Addresses) -> bool {
+    if !device::is_bound() {
+        return true;
+    }
+    if let Some(device) = Device::of(ctx) {
+        if !device.is_at_home() {
+            return false;
+        }
+        if device.is_loopback() {
+            return true;
+        }
+        if !ctx.is_sent_to(device.mac()) {
+            return false;
+        }
+    }
+    // A packet from one of this host's own addresses comes from somebody else.
+    !is_martian(addresses)
+        && is_local(Address::destination(addresses))
+        && !is_local(Address::source(addresses))
+}

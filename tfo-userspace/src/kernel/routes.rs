@@ -1,0 +1,224 @@
+//! Routes: which addresses are local, by which devices answers leave, and the MSS that routes advertise.
+
+use std::{collections::BTreeMap, io, net::IpAddr};
+
+use rtnetlink::{
+    packet_core::{NLM_F_DUMP, NLM_F_REQUEST},
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkInfo, LinkMessage},
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType},
+    },
+};
+use tfo_common::abi::device::answer_key;
+
+use super::netlink::{ask, ask_strictly};
+use crate::model::Prefix;
+
+/// `RT_TABLE_MAIN` and `RT_TABLE_LOCAL`.
+const MAIN_TABLE: u8 = 254;
+const LOCAL_TABLE: u8 = 255;
+
+/// The destinations in the kernel's table of local routes: `true` where packets are delivered to this host, `false` for
+/// broadcast, anycast and multicast destinations.
+///
+/// # Errors
+///
+/// The kernel's error.
+pub fn local() -> io::Result<BTreeMap<Prefix, bool>> {
+    let mut found = BTreeMap::new();
+    for (family, len) in [(AddressFamily::Inet, 32), (AddressFamily::Inet6, 128)] {
+        for route in table(family, LOCAL_TABLE)? {
+            if let Some(address) = destination(&route) {
+                let prefix = Prefix {
+                    address,
+                    len: route.header.destination_prefix_length.min(len),
+                };
+                let local = route.header.kind == RouteType::Local;
+                // A local route has precedence where an address is of two kinds.
+                *found.entry(prefix).or_default() |= local;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The least `advmss` of all routes, in bytes; 0 where none has one, or they cannot be read.
+pub fn least_advmss() -> u32 {
+    let families = [AddressFamily::Inet, AddressFamily::Inet6];
+    let routes = families.map(|family| table(family, MAIN_TABLE));
+    let routes = routes.into_iter().flatten().flatten();
+    let all = routes
+        .flat_map(|route| route.attributes)
+        .filter_map(|it| match it {
+            RouteAttribute::Metrics(metrics) => {
+                metrics.into_iter().find_map(|metric| match metric {
+                    RouteMetric::Advmss(mss) if mss > 0 => Some(mss),
+                    _ => None,
+                })
+            }
+            _ => None,
+        });
+    all.min().unwrap_or(0)
+}
+
+fn table(family: AddressFamily, table: u8) -> io::Result<Vec<RouteMessage>> {
+    let mut request = RouteMessage::default();
+    request.header.address_family = family;
+    request.header.table = table;
+    let request = RouteNetlinkMessage::GetRoute(request);
+    let replies = match ask_strictly(request, NLM_F_REQUEST | NLM_F_DUMP) {
+        // The kernel has no IPv6, or no such table yet.
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENOENT | libc::EAFNOSUPPORT | libc::EOPNOTSUPP)
+            ) =>
+        {
+            return Ok(Vec::new());
+        }
+        replies => replies?,
+    };
+    let routes = replies.into_iter().filter_map(|reply| match reply {
+        RouteNetlinkMessage::NewRoute(route) => Some(route),
+        _ => None,
+    });
+    Ok(routes.filter(|route| route.header.table == table).collect())
+}
+
+/// The destination of a route; the unspecified address of its family where it names none.
+fn destination(route: &RouteMessage) -> Option<IpAddr> {
+    let named = route.attributes.iter().find_map(|it| match it {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+        _ => None,
+    });
+    named.or(match route.header.address_family {
+        AddressFamily::Inet => Some(IpAddr::V4([0; 4].into())),
+        AddressFamily::Inet6 => Some(IpAddr::V6([0; 16].into())),
+        _ => None,
+    })
+}
+
+/// A device on top of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Upper {
+    index: u32,
+    lower: u32,
+    /// The VLAN identifier of a VLAN device, 0 of a bond.
+    vlan: u16,
+}
+
+/// Indices of the devices by which answers leave, where that is not the device by which frames come, by [`answer_key`]: a
+/// VLAN device on it, a bond of which it is a slave, a VLAN device on that.
+///
+/// # Errors
+///
+/// The kernel's error.
+pub fn answer_devices() -> io::Result<BTreeMap<u64, u32>> {
+    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let links = ask(request, NLM_F_REQUEST | NLM_F_DUMP)?;
+    let links: Vec<LinkMessage> = links
+        .into_iter()
+        .filter_map(|reply| match reply {
+            RouteNetlinkMessage::NewLink(link) => Some(link),
+            _ => None,
+        })
+        .collect();
+    Ok(keys(&uppers(&links)))
+}
+
+fn uppers(links: &[LinkMessage]) -> Vec<Upper> {
+    let is_bond = |index: u32| {
+        let bond = links.iter().find(|link| link.header.index == index);
+        bond.is_some_and(|link| kind(link) == Some(&InfoKind::Bond))
+    };
+    let of = |link: &LinkMessage| {
+        let index = link.header.index;
+        let lower = link.attributes.iter().find_map(|it| match it {
+            LinkAttribute::Link(lower) => Some(*lower),
+            _ => None,
+        });
+        let vlan = vlan(link).zip(lower);
+        let bond = link.attributes.iter().find_map(|it| match it {
+            LinkAttribute::Controller(bond) if is_bond(*bond) => Some(*bond),
+            _ => None,
+        });
+        let vlan = vlan.map(|(vlan, lower)| Upper { index, lower, vlan });
+        let bond = bond.map(|bond| Upper {
+            index: bond,
+            lower: index,
+            vlan: 0,
+        });
+        [vlan, bond].into_iter().flatten()
+    };
+    links.iter().flat_map(of).collect()
+}
+
+fn keys(uppers: &[Upper]) -> BTreeMap<u64, u32> {
+    let mut keys: BTreeMap<_, _> = uppers
+        .iter()
+        .map(|upper| (answer_key(upper.lower, upper.vlan), upper.index))
+        .collect();
+    for bond in uppers.iter().filter(|upper| upper.vlan == 0) {
+        for vlan in uppers
+            .iter()
+            .filter(|it| it.lower == bond.index && it.vlan != 0)
+        {
+            keys.insert(answer_key(bond.lower, vlan.vlan), vlan.index);
+        }
+    }
+    keys
+}
+
+fn info(link: &LinkMessage) -> &[LinkInfo] {
+    let info = link.attributes.iter().find_map(|it| match it {
+        LinkAttribute::LinkInfo(info) => Some(info.as_slice()),
+        _ => None,
+    });
+    info.unwrap_or_default()
+}
+
+fn kind(link: &LinkMessage) -> Option<&InfoKind> {
+    info(link).iter().find_map(|it| match it {
+        LinkInfo::Kind(kind) => Some(kind),
+        _ => None,
+    })
+}
+
+/// The identifier of a VLAN device.
+fn vlan(link: &LinkMessage) -> Option<u16> {
+    info(link).iter().find_map(|it| match it {
+        LinkInfo::Data(InfoData::Vlan(data)) => data.iter().find_map(|it| match it {
+            InfoVlan::Id(vlan) => Some(*vlan),
+            _ => None,
+        }),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_local_and_its_broadcast_is_not() {
+        let local = local().unwrap();
+        let of = |text: &str| local.get(&text.parse().unwrap()).copied();
+        assert_eq!(of("127.0.0.0/8"), Some(true), "{local:?}");
+        assert_eq!(of("127.255.255.255/32"), Some(false));
+    }
+
+    #[test]
+    fn answers_leave_by_the_vlan_device_and_the_bond() {
+        let upper = |index, lower, vlan| Upper { index, lower, vlan };
+        let keys = keys(&[upper(10, 2, 100), upper(5, 3, 0), upper(11, 5, 200)]);
+        let expected = [
+            (answer_key(2, 100), 10),
+            (answer_key(3, 0), 5),
+            (answer_key(5, 200), 11),
+            (answer_key(3, 200), 11),
+        ];
+        assert_eq!(keys, expected.into());
+    }
+}
