@@ -188,10 +188,25 @@ impl Pair {
     ///
     /// `ip` fails.
     pub fn set_neighbour(&self, address: IpAddr, mac: Mac) -> Result<()> {
-        self.server.configure(&[format!(
-            "neigh replace {address} lladdr {} dev {SERVER_INTERFACE} nud permanent",
-            show(mac)
-        )])
+        self.set_neighbours([address], mac)
+    }
+
+    /// As [`Self::set_neighbour`], of several addresses.
+    ///
+    /// # Errors
+    ///
+    /// `ip` fails.
+    pub fn set_neighbours(
+        &self,
+        addresses: impl IntoIterator<Item = IpAddr>,
+        mac: Mac,
+    ) -> Result<()> {
+        let of = |address| {
+            let mac = show(mac);
+            format!("neigh replace {address} lladdr {mac} dev {SERVER_INTERFACE} nud permanent")
+        };
+        let commands: Vec<_> = addresses.into_iter().map(of).collect();
+        self.server.configure(&commands)
     }
 
     /// Diverts the server's replies to [`NOBODYS_MAC`] until the value is dropped.

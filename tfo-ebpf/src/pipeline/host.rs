@@ -1,12 +1,26 @@
 //! Step: is the packet for a socket of this host? The only place that decides it, for mirror, policy, guard and ACKs alike.
 
-use tfo_common::wire::addresses::{Address, Addresses, is_martian};
+use tfo_common::wire::{
+    addresses::{Address, Addresses, is_martian},
+    ipv4,
+    syn::Syn,
+};
 
 use crate::{
     kernel::device::{self, Device},
     maps::routes::is_local,
-    packet::read::Packet,
+    packet::read::{Packet, PacketFrame},
 };
+
+/// As [`receives`], of a SYN, whose IPv4 header has to be intact.
+#[inline(always)]
+pub(super) fn receives_syn(ctx: &impl Packet, syn: &Syn) -> bool {
+    let intact = || match syn.addresses {
+        Addresses::V4(_) => ipv4::is_intact(&PacketFrame::new(ctx), syn.layout.network.into()),
+        Addresses::V6(_) => true,
+    };
+    receives(ctx, &syn.addresses) && (!device::is_bound() || intact())
+}
 
 /// `true` if the kernel delivers the packet of `ctx` with these addresses to a socket of this host: the frame is for its
 /// device, which is in the namespace that the program was loaded for, and both addresses can be. Firewalls and address

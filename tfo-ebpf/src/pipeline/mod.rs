@@ -60,7 +60,7 @@ pub(crate) fn ingress<C: EbpfContext + Packet + TailCall>(ctx: &C) -> Step {
         context.classification = classify::ordinary(&context.syn);
         return finish(ctx, &context, Step::Pass);
     }
-    if !host::receives(ctx, &context.syn.addresses) {
+    if !host::receives_syn(ctx, &context.syn) {
         return finish::elsewhere();
     }
     if guarded && syn_context::save(&context) {

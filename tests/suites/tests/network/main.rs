@@ -11,6 +11,8 @@ mod devices;
 mod fuzz;
 // The guard: challenges, proofs, limits.
 mod guard;
+// Other networks, and attacks: nobody is worse off than with the bare kernel.
+mod harm;
 // Each feature once; `cargo xtask vm` runs this suite on other kernels.
 mod kernels;
 // `tfo listeners` with every kind of listening socket.

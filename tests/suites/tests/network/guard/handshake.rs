@@ -72,7 +72,7 @@ impl Comparison {
         let [client, mut server] = without;
         if !server.timestamps {
             // Without timestamps, a challenge encodes a few segment sizes only.
-            server.segment_size = rounded(server.segment_size);
+            server.segment_size = rounded(server.segment_size, self.family);
         }
         ensure!(
             with == [client, server],
@@ -82,8 +82,10 @@ impl Comparison {
     }
 }
 
-fn rounded(size: u32) -> u32 {
-    let sizes = MSS_TABLE.map(u32::from);
+fn rounded(size: u32, family: Family) -> u32 {
+    let [v4, v6] = MSS_TABLE;
+    let sizes = if family == Family::V4 { v4 } else { v6 };
+    let sizes = sizes.map(u32::from);
     let fit = sizes.into_iter().filter(|known| *known <= size);
     fit.max().unwrap_or(size)
 }

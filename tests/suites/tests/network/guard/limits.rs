@@ -94,10 +94,10 @@ fn one_source_gets_no_more_challenges_than_its_rate() -> Result<()> {
             bail!("{grown:?}");
         };
         ensure!((20..=most).contains(&came), "{family}: {came} challenges");
-        ensure!(came + capped == SYNS.into(), "{came}: {capped}");
+        ensure!(came + capped == u64::from(SYNS), "{came}: {capped}");
         // The SYN queue takes some, and SYN cookies are for the rest.
         let answered = lengths.len() as u64;
-        ensure!(answered == SYNS.into(), "{answered} answers");
+        ensure!(answered == u64::from(SYNS), "{answered} answers");
         // Another source has a budget of its own.
         if family == Family::V4 {
             let other = syn(family.spare(1), 20_000, family, port);

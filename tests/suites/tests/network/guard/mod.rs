@@ -9,4 +9,5 @@ mod proof;
 mod random;
 mod servers;
 mod stranger;
+mod syn_ack;
 mod testbed;

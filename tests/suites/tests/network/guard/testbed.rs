@@ -37,10 +37,9 @@ impl GuardTestbed {
 
     pub(crate) fn on(pair: Pair, mode: Mode) -> Result<Self> {
         // The guard answers where the kernel could: at neighbours that it knows.
-        for number in 0..SPARES {
-            for family in Family::BOTH {
-                pair.set_neighbour(family.spare(number), NOBODYS_MAC)?;
-            }
+        for family in Family::BOTH {
+            let spares = (0..SPARES).map(|number| family.spare(number));
+            pair.set_neighbours(spares, NOBODYS_MAC)?;
         }
         let native = mode == Mode::Native;
         let client = native.then(|| Other::attach(&pair.client, CLIENT_INTERFACE));

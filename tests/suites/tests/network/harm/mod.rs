@@ -1,0 +1,10 @@
+//! `tfo` never harms a connection: what works with the bare kernel works with it, on any network, under any attack.
+//!
+//! Each test compares the same connections with and without `tfo`. A new setting or attack is one line of a table.
+
+// Attacks on a guarded listener, and the clients that connect meanwhile.
+mod attacks;
+// Frames that are for no socket of this host.
+mod elsewhere;
+// Hosts behind the one on which `tfo` runs.
+mod networks;
