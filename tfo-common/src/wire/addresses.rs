@@ -65,6 +65,16 @@ pub const fn is_martian(addresses: &Addresses) -> bool {
     }
 }
 
+/// `true` if the destination is a loopback address, which no packet has that comes by another device
+/// (`ip_route_input_slow`, `ip6_rcv_core`).
+#[inline(always)]
+pub const fn is_to_loopback(addresses: &Addresses) -> bool {
+    match addresses {
+        Addresses::V4(word) => (*word >> 32) as u8 == 127,
+        Addresses::V6([_, _, c, d]) => *c == 0 && *d == 1 << 56,
+    }
+}
+
 /// One address in the form of IPv6, the wire's bytes in little-endian words; IPv4 as `::ffff:a.b.c.d`. Linux drops
 /// IPv6 packets with such a source (`ip6_rcv_core`), so the two families do not mix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

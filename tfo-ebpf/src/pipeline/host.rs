@@ -1,7 +1,7 @@
 //! Step: is the packet for a socket of this host? The only place that decides it, for mirror, policy, guard and ACKs alike.
 
 use tfo_common::wire::{
-    addresses::{Address, Addresses, is_martian},
+    addresses::{Address, Addresses, is_martian, is_to_loopback},
     ipv4,
     syn::Syn,
 };
@@ -41,8 +41,9 @@ pub(super) fn receives(ctx: &impl Packet, addresses: &Addresses) -> bool {
             return false;
         }
     }
-    // A packet from one of this host's own addresses comes from somebody else.
+    // A packet from one of this host's own addresses comes from somebody else, and so does one to its loopback address.
     !is_martian(addresses)
+        && !is_to_loopback(addresses)
         && is_local(Address::destination(addresses))
         && !is_local(Address::source(addresses))
 }

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use tfo_userspace::{
+    datapath::Namespace,
     kernel::{netns, support},
     model::{Mirror, ModeChoice},
 };
@@ -150,6 +151,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
+    follow_routes(&cli.command);
     runtime.block_on(async {
         match cli.command {
             Command::Attach(args) => attach::run(&args).await,
@@ -168,6 +170,23 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Brings the data path's local routes up to date, for which no service may be running.
+fn follow_routes(command: &Command) {
+    let looks = matches!(
+        command,
+        Command::Status(_)
+            | Command::Stats(_)
+            | Command::Doctor(_)
+            | Command::Top(_)
+            | Command::Policy(_)
+            | Command::Guard(_)
+    );
+    if let Some(namespace) = Namespace::current().ok().filter(|_| looks) {
+        // Where the data path cannot be read, the command says so.
+        let _ = namespace.follow_routes();
+    }
 }
 
 #[cfg(test)]

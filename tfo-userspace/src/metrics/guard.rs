@@ -82,7 +82,9 @@ pub(super) fn add_reactions(
     for (result, counter) in [
         ("accepted", Counter::GuardAccepted),
         ("wrong", Counter::GuardWrongAcks),
+        ("dropped", Counter::GuardDropped),
         ("refused", Counter::GuardRefused),
+        ("queue_full", Counter::GuardQueueFull),
     ] {
         let labels = [netns, name, port, result];
         families.add(&GUARD_PROOFS, &labels, counts.get(counter));

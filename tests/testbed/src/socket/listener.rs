@@ -118,6 +118,15 @@ impl Listener {
         Ok(Self { socket, address })
     }
 
+    /// Enables Fast Open with a queue of this length.
+    ///
+    /// # Errors
+    ///
+    /// As setsockopt(2).
+    pub fn enable_fast_open(&self, queue: u32) -> Result<()> {
+        Ok(sockopt::set_fast_open(&self.socket, queue)?)
+    }
+
     /// Makes the socket blocking, for accept(2) without a timeout.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The maps of local routes and of answering devices, which follow the kernel's routing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::ErrorKind};
 
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key};
 use tfo_common::abi::{ANSWER_DEVICES, LOCAL_ROUTES};
@@ -62,7 +62,7 @@ impl RouteStore {
         }
         for (len, data) in removed {
             let removed = self.local.remove(&Key::new(len, data));
-            removed.map_err(DatapathError::map(LOCAL_ROUTES))?;
+            gone(removed).map_err(DatapathError::map(LOCAL_ROUTES))?;
         }
         Ok(())
     }
@@ -76,11 +76,17 @@ impl RouteStore {
             set.map_err(DatapathError::map(ANSWER_DEVICES))?;
         }
         for key in removed {
-            self.devices
-                .remove(&key)
-                .map_err(DatapathError::map(ANSWER_DEVICES))?;
+            gone(self.devices.remove(&key)).map_err(DatapathError::map(ANSWER_DEVICES))?;
         }
         Ok(())
+    }
+}
+
+/// Another process may have removed it.
+fn gone(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(MapError::SyscallError(call)) if call.io_error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 

@@ -12,7 +12,6 @@ use tfo_testbed::{
     poll::wait_for,
     seed::rng,
     socket::Listener,
-    sockopt,
     veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, SERVER_INTERFACE, server_port},
     xdp::Mode,
 };
@@ -73,10 +72,11 @@ impl Options {
             if let Some(bytes) = self.receive_buffer {
                 socket.set_recv_buffer_size(bytes)?;
             }
+            let listener = Listener::of(socket)?;
             if self.fast_open {
-                sockopt::set_fast_open(&socket, 128)?;
+                listener.enable_fast_open(128)?;
             }
-            Listener::of(socket)
+            Ok(listener)
         })
     }
 }
@@ -247,7 +247,7 @@ fn compare(mode: Mode) -> Result<()> {
             testbed.guard(guarded.port(), "on", &[])?;
             let frame = syn(&mut random, family);
             let (class, ecn) = (random.u8(..) & !3, random.bool());
-            let mut of = |port| -> Result<_> {
+            let of = |port| -> Result<_> {
                 link.send(&addressed(&frame, family, port, class, ecn))?;
                 answer(&link, family, port)
             };

@@ -153,7 +153,10 @@ fn serve(listener: &Listener, ended: &AtomicBool) {
 
 fn connects(client: &Netns, method: Method) -> bool {
     let server = SocketAddr::new(Family::V4.server(), PORT);
-    Connection::open(client, server, method, b"hello").is_ok()
+    let connection = Connection::open(client, server, method, b"hello");
+    connection
+        .inspect_err(|error| println!("{error:#}"))
+        .is_ok()
 }
 
 /// Sends the attack while clients connect.
@@ -186,7 +189,7 @@ fn connected(pair: &Pair, attack: &Attack) -> Result<Connected> {
         // Until the queues are as full as they get.
         thread::sleep(Duration::from_millis(700));
         let start = |method| {
-            let connects = || connects(&pair.client, method);
+            let connects = move || connects(&pair.client, method);
             let clients = (0..CLIENTS).map(|_| scope.spawn(connects));
             clients.collect::<Vec<_>>()
         };

@@ -117,7 +117,7 @@ impl Net {
         }
         client.configure(&[
             "route add default via 10.78.0.1",
-            "-6 route add default via fd78::1",
+            "route add default via fd78::1",
         ])?;
         server.configure(&[
             "addr add 10.79.0.2/24 dev server0",
