@@ -104,7 +104,7 @@ counters! {
         GuardDropped "GuardDropped" "wrong ACKs dropped, since there were too many; the kernel resets the others",
         GuardQueueFull "GuardQueueFull" "ACKs dropped: right, but the listener's accept queue is full",
         GuardCapped "GuardCapped" "SYNs passed: their source exceeded its rate of answers",
-        GuardUnanswered "GuardUnanswered" "SYNs passed: the way back is not known, or the frame has no room for the answer",
+        GuardUnanswered "GuardUnanswered" "SYNs passed: no way back is known, no room for the answer, or a wrong checksum",
         GuardUnfit "GuardUnfit" "SYNs passed: the listener cannot be guarded",
         GuardRefused "GuardRefused" "connections that the kernel refused to open",
         GuardSwitchedOn "GuardSwitchedOn" "times that the guard was switched on for a port",

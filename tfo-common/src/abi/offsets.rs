@@ -71,6 +71,8 @@ pub struct SocketOffsets {
     /// 1 where a SYN that reopens a connection in `TIME_WAIT` passes the flood checks like any other (before Linux 6.10, by
     /// mistake).
     pub checks_reopened: u32,
+    /// `sock.sk_userlocks`, u8.
+    pub user_locks: u32,
     /// `sock.sk_reuseport_cb`, pointer.
     pub reuseport: u32,
     /// `tcp_sock.rx_opt.ts_recent_stamp`, int: of a listener, the time of the last overflow in ticks.
@@ -144,6 +146,7 @@ impl SocketOffsets {
         ts_recent: 0,
         ts_recent_stamp: 0,
         checks_reopened: 0,
+        user_locks: 0,
         reuseport: 0,
         overflow_stamp: 0,
         ticks: 0,

@@ -124,6 +124,8 @@ mod tests {
             sequence: 1,
             acknowledged: 0x0123_4567,
             timestamps: None,
+            tcp: 0,
+            len: 0,
         };
         let isn = Ack {
             acknowledged: ack.acknowledged ^ 1 << 9,
@@ -149,6 +151,8 @@ mod tests {
             sequence: 1,
             acknowledged: 2,
             timestamps: None,
+            tcp: 0,
+            len: 0,
         };
         let accepted = JustAccepted::new(&ack, SECOND);
         // The data behind the ACK has another sequence number.

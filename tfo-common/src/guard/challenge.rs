@@ -79,9 +79,16 @@ const fn unpack(isn: u32, addresses: &Addresses) -> TcpOptions {
 }
 
 impl Challenge {
-    /// The challenge for a handshake with `options` in a time slot.
+    /// The challenge for a handshake with `options` in a time slot. What the challenge encodes passes through `barrier`
+    /// (see [`crate::wire::Frame::barrier_var`]): the verifier is to follow the MAC once.
     #[inline(always)]
-    pub fn issue(secret: &Key, handshake: Handshake<'_>, options: TcpOptions, slot: u64) -> Self {
+    pub fn issue(
+        secret: &Key,
+        handshake: Handshake<'_>,
+        options: TcpOptions,
+        slot: u64,
+        barrier: impl Fn(u64) -> u64,
+    ) -> Self {
         if options.timestamps() {
             let mac = mac(secret, handshake, options, slot);
             return Self {
@@ -91,6 +98,8 @@ impl Challenge {
             };
         }
         let (options, bits) = pack(options, handshake.addresses);
+        let options = options.barrier_var(&barrier);
+        let bits = barrier(bits.into()) as u32;
         let mac = mac(secret, handshake, options, slot);
         Self {
             isn: (mac as u32) << MAC | bits,
@@ -99,14 +108,19 @@ impl Challenge {
         }
     }
 
-    /// The options negotiated with the sender of `ack`, if that answers a challenge of this time slot.
+    /// The options negotiated with the sender of `ack`, if that answers a challenge.
     #[inline(always)]
-    pub fn check(secret: &Key, ack: &Ack, slot: u64) -> Option<TcpOptions> {
-        let isn = ack.acknowledged.wrapping_sub(1);
-        let options = match &ack.timestamps {
+    pub const fn options_of(ack: &Ack) -> TcpOptions {
+        match &ack.timestamps {
             Some(timestamps) => TcpOptions::from_bits(timestamps.tsecr, true),
-            None => unpack(isn, &ack.addresses),
-        };
+            None => unpack(ack.acknowledged.wrapping_sub(1), &ack.addresses),
+        }
+    }
+
+    /// `true` if `ack`, with these [`Self::options_of`] it, answers a challenge of this time slot.
+    #[inline(always)]
+    pub fn is_answered(secret: &Key, ack: &Ack, options: TcpOptions, slot: u64) -> bool {
+        let isn = ack.acknowledged.wrapping_sub(1);
         let handshake = Handshake {
             addresses: &ack.addresses,
             ports: ack.ports,
@@ -120,7 +134,7 @@ impl Challenge {
             }
             None => ((mac as u32) << MAC ^ isn) >> MAC,
         };
-        (difference == 0).then_some(options)
+        difference == 0
     }
 }
 
@@ -198,12 +212,14 @@ const TIMESTAMPS_LEN: u16 = 12;
 /// (`tcp_select_initial_window`). `mss` is the host's.
 #[inline(always)]
 pub fn initial_window(listener: ListenerFlags, mss: u16, timestamps: bool) -> u16 {
-    let space = (listener.receive_buffer() / 2).min(u16::MAX.into()) as u16;
+    let space = listener.space();
     let segment = mss.saturating_sub(if timestamps { TIMESTAMPS_LEN } else { 0 });
-    match space.checked_rem(segment) {
+    let segment = u32::from(segment);
+    let window = match space.checked_rem(segment) {
         Some(rest) if segment < space => space - rest,
         _ => space,
-    }
+    };
+    window.min(u16::MAX.into()) as u16
 }
 
 #[cfg(test)]
@@ -222,6 +238,15 @@ mod tests {
         ]
     }
 
+    fn issue(secret: &Key, handshake: Handshake<'_>, options: TcpOptions, slot: u64) -> Challenge {
+        Challenge::issue(secret, handshake, options, slot, |word| word)
+    }
+
+    fn check(secret: &Key, ack: &Ack, slot: u64) -> Option<TcpOptions> {
+        let options = Challenge::options_of(ack);
+        Challenge::is_answered(secret, ack, options, slot).then_some(options)
+    }
+
     /// The ACK of a client to this challenge.
     fn answer(addresses: Addresses, ports: u32, sequence: u32, challenge: Challenge) -> Ack {
         Ack {
@@ -233,6 +258,8 @@ mod tests {
                 tsval: 5,
                 tsecr: challenge.tsval,
             }),
+            tcp: 0,
+            len: 0,
         }
     }
 
@@ -243,7 +270,7 @@ mod tests {
         ) {
             let offered = TcpOptions::from_bits(bits, timestamps);
             let handshake = Handshake { addresses: &addresses, ports, sequence };
-            let challenge = Challenge::issue(&SECRET, handshake, offered, slot);
+            let challenge = issue(&SECRET, handshake, offered, slot);
             if timestamps {
                 prop_assert_eq!(challenge.options, offered);
             } else {
@@ -254,7 +281,7 @@ mod tests {
                 prop_assert_eq!((agreed.sack(), agreed.ecn()), (offered.sack(), offered.ecn()));
             }
             let ack = answer(addresses, ports, sequence, challenge);
-            prop_assert_eq!(Challenge::check(&SECRET, &ack, slot), Some(challenge.options));
+            prop_assert_eq!(check(&SECRET, &ack, slot), Some(challenge.options));
         }
 
         #[test]
@@ -263,7 +290,7 @@ mod tests {
         ) {
             let offered = TcpOptions::from_bits(bits, true);
             let handshake = Handshake { addresses: &addresses, ports, sequence };
-            let challenge = Challenge::issue(&SECRET, handshake, offered, slot);
+            let challenge = issue(&SECRET, handshake, offered, slot);
             let ack = answer(addresses, ports, sequence, challenge);
             let tsecr = ack.timestamps.unwrap().tsecr;
             let bit = 1 << flip;
@@ -275,10 +302,10 @@ mod tests {
                 Ack { timestamps: other_stamps, ..ack },
                 Ack { timestamps: None, ..ack },
             ] {
-                prop_assert_eq!(Challenge::check(&SECRET, &other, slot), None);
+                prop_assert_eq!(check(&SECRET, &other, slot), None);
             }
-            prop_assert_eq!(Challenge::check(&SECRET, &ack, slot - 1), None);
-            prop_assert_eq!(Challenge::check(&Key::from_groups([1, 2, 3, 5]), &ack, slot), None);
+            prop_assert_eq!(check(&SECRET, &ack, slot - 1), None);
+            prop_assert_eq!(check(&Key::from_groups([1, 2, 3, 5]), &ack, slot), None);
         }
     }
 
@@ -301,6 +328,7 @@ mod tests {
             (0, 1460, true, 0),
             // No segment at all.
             (131_072, 8, true, 65_535),
+            (604_498, 670, false, 65_535),
         ] {
             let listener = ListenerFlags::new(buffer, host);
             let found = initial_window(listener, mss, timestamps);

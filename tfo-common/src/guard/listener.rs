@@ -16,6 +16,7 @@ impl ListenerFlags {
     const UNFIT: u64 = 1 << 33;
     const SYN_QUEUE_PRESSED: u64 = 1 << 34;
     const ACCEPT_QUEUE_FULL: u64 = 1 << 39;
+    const BUFFER_LOCKED: u64 = 1 << 40;
     const WINDOW_SCALING: u64 = 1 << 35;
     const SACK: u64 = 1 << 36;
     const ECN: u64 = 1 << 37;
@@ -45,6 +46,13 @@ impl ListenerFlags {
             pending > floor || pending > backlog,
             Self::SYN_QUEUE_PRESSED,
         )
+    }
+
+    /// The same; `yes`: `SO_RCVBUF` set the receive buffer (`SOCK_RCVBUF_LOCK`).
+    #[inline(always)]
+    #[must_use]
+    pub const fn buffer_locked(self, yes: bool) -> Self {
+        self.with(yes, Self::BUFFER_LOCKED)
     }
 
     /// The same; `yes`: the accept queue is full.
@@ -111,6 +119,31 @@ impl ListenerFlags {
     #[inline(always)]
     pub const fn receive_buffer(self) -> u32 {
         self.0 as u32
+    }
+
+    /// Bytes of the greatest window: half the receive buffer (`tcp_full_space`).
+    #[inline(always)]
+    pub const fn space(self) -> u32 {
+        self.receive_buffer() / 2
+    }
+
+    /// The window scale that the kernel advertises there, where that of listeners without `SO_RCVBUF` is `of_host`
+    /// (`tcp_select_initial_window`).
+    #[inline(always)]
+    pub const fn window_scale(self, of_host: u32) -> u32 {
+        const UNSCALED_BITS: u32 = 15;
+        if !self.is(Self::BUFFER_LOCKED) {
+            return of_host;
+        }
+        // Written so that the program needs no count of leading zeros. A receive buffer is less than 2^31.
+        let (mut scale, mut bits) = (0, 1);
+        while bits <= 14 {
+            if self.space() >> (UNSCALED_BITS + bits) != 0 {
+                scale = bits;
+            }
+            bits += 1;
+        }
+        scale
     }
 
     /// The options that the namespace's sysctls switch on.
@@ -212,6 +245,24 @@ mod tests {
         assert!(!pressed(8, 12) && pressed(9, 12));
         assert!(!pressed(512, 1024) && pressed(513, 1024));
         assert!(pressed(2, 1) && !pressed(1, 1));
+    }
+
+    #[test]
+    fn a_buffer_of_its_own_has_a_scale_of_its_own() {
+        let scale = |buffer: u32, locked| {
+            let listener = ListenerFlags::from_word(buffer.into()).buffer_locked(locked);
+            listener.window_scale(10)
+        };
+        assert_eq!(scale(345_272 * 2, true), 3);
+        assert_eq!(
+            (
+                scale(4096, true),
+                scale(131_070, true),
+                scale(131_072, true)
+            ),
+            (0, 0, 1)
+        );
+        assert_eq!(scale(345_272, false), 10);
     }
 
     #[test]

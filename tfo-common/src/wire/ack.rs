@@ -3,7 +3,7 @@
 use super::{
     Frame, Link, NotSyn, View as _,
     addresses::Addresses,
-    locate, network_addresses,
+    ethernet, locate, network_addresses,
     options::negotiated::{self, Timestamps},
     tcp::{ACK, DATA_OFFSET, FLAGS, MIN_HEADER_LEN, RST, SYN},
 };
@@ -21,6 +21,10 @@ pub struct Ack {
     pub acknowledged: u32,
     /// The timestamps option.
     pub timestamps: Option<Timestamps>,
+    /// Offset of the TCP header from the frame's first byte.
+    pub tcp: u16,
+    /// Bytes of the segment, header and data.
+    pub len: u16,
 }
 
 impl Ack {
@@ -54,6 +58,10 @@ pub fn parse<F: Frame + ?Sized>(
         return Err(NotSyn::Unparsed);
     }
     let (first, second) = (header.word(0), header.word(8));
+    // The verifier then goes on once, not once for each sum of header lengths.
+    let at = (frame.barrier_var(at as u64) & ethernet::LEN_MASK) as usize;
+    let len = (network.end - network.transport) as u64;
+    let layout = frame.barrier_var(network.transport as u64 | len << u16::BITS);
     let timestamps = negotiated::timestamps(
         frame,
         network.transport + MIN_HEADER_LEN,
@@ -65,5 +73,7 @@ pub fn parse<F: Frame + ?Sized>(
         sequence: ((first >> 32) as u32).swap_bytes(),
         acknowledged: (second as u32).swap_bytes(),
         timestamps,
+        tcp: layout as u16,
+        len: (layout >> u16::BITS) as u16,
     })
 }

@@ -106,10 +106,26 @@ pub(crate) fn read_flags(tcp: usize) -> ListenerFlags {
     };
     let max_backlog: u32 = load(tcp + offset!(max_ack_backlog));
     let pending: u32 = load(tcp + offset!(syn_queue_len));
-    ListenerFlags::new(load(tcp + offset!(receive_buffer)), host)
+    receive_buffer(tcp, host)
         .syn_queue(pending, max_backlog)
         .accept_queue_full(is_accept_queue_full(tcp))
         .unfit(is_unfit(tcp))
+}
+
+/// The receive buffer of the listener `tcp`, on a host with these options.
+#[inline(always)]
+fn receive_buffer(tcp: usize, host: HostOptions) -> ListenerFlags {
+    /// `SOCK_RCVBUF_LOCK`.
+    const LOCKED: u8 = 2;
+    let locks: u8 = load(tcp + offset!(user_locks));
+    ListenerFlags::new(load(tcp + offset!(receive_buffer)), host).buffer_locked(locks & LOCKED != 0)
+}
+
+/// The window scale that the kernel advertises at the listener `tcp`, where that of listeners without `SO_RCVBUF` is
+/// `of_host`.
+#[inline(always)]
+pub(crate) fn window_scale(tcp: usize, of_host: u32) -> u32 {
+    receive_buffer(tcp, HostOptions::NONE).window_scale(of_host)
 }
 
 /// `true` if the accept queue of the listener `tcp` is full (`sk_acceptq_is_full`).

@@ -5,7 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod device;
 mod iterator;
 pub(crate) mod kfunc;
-mod listener;
+pub(crate) mod listener;
 mod offsets;
 pub(crate) mod route;
 pub(crate) mod socket;

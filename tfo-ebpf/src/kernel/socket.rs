@@ -17,6 +17,7 @@ use tfo_common::{
 };
 
 use super::{
+    barrier::barrier_var,
     listener::{
         is_accept_queue_full, is_unfit, overflowed, read_flags, read_header_rules, read_listener,
     },
@@ -178,15 +179,42 @@ pub(crate) struct AckListener {
     found: Found,
     /// The kernel's `struct tcp_sock`.
     pub(crate) tcp: usize,
-    /// The kernel opens no connection there by an ACK.
-    pub(crate) unfit: bool,
-    /// The accept queue is full.
-    pub(crate) accept_queue_full: bool,
-    /// The kernel checks SYN cookies there.
-    pub(crate) overflowed: bool,
+    /// Flags in one word, so that the verifier does not follow each way to each of them.
+    flags: u64,
 }
 
 impl AckListener {
+    const UNFIT: u64 = 1;
+    const ACCEPT_QUEUE_FULL: u64 = 2;
+    const OVERFLOWED: u64 = 4;
+
+    #[inline(always)]
+    fn flags(tcp: usize, ack: &Ack) -> u64 {
+        let flag = |set: bool, flag: u64| if set { flag } else { 0 };
+        let flags = flag(is_unfit(tcp), Self::UNFIT)
+            | flag(is_accept_queue_full(tcp), Self::ACCEPT_QUEUE_FULL)
+            | flag(overflowed(tcp), Self::OVERFLOWED);
+        barrier_var(flags, ack.sequence.into())
+    }
+
+    /// The kernel opens no connection there by an ACK.
+    #[inline(always)]
+    pub(crate) const fn is_unfit(&self) -> bool {
+        self.flags & Self::UNFIT != 0
+    }
+
+    /// The accept queue is full.
+    #[inline(always)]
+    pub(crate) const fn is_accept_queue_full(&self) -> bool {
+        self.flags & Self::ACCEPT_QUEUE_FULL != 0
+    }
+
+    /// The kernel checks SYN cookies there.
+    #[inline(always)]
+    pub(crate) const fn overflowed(&self) -> bool {
+        self.flags & Self::OVERFLOWED != 0
+    }
+
     /// Looks it up; `None` if a connection gets the ACK, or nobody.
     #[inline(always)]
     pub(crate) fn look_up(ctx: &impl EbpfContext, ack: &Ack) -> Option<Self> {
@@ -198,9 +226,7 @@ impl AckListener {
             Some(tcp) if found.state == LISTEN => Some(Self {
                 found,
                 tcp,
-                unfit: is_unfit(tcp),
-                accept_queue_full: is_accept_queue_full(tcp),
-                overflowed: overflowed(tcp),
+                flags: Self::flags(tcp, ack),
             }),
             _ => {
                 found.release();

@@ -1,5 +1,6 @@
-//! Packet memory: one reader, one writer.
+//! Packet memory: one reader, one writer, and a check of checksums.
 
+pub(crate) mod checksum;
 pub(crate) mod read;
 mod unaligned;
 pub(crate) mod write;

@@ -1,6 +1,6 @@
 //! The only writer of packet memory: an option rewritten in place, and a frame that becomes a SYN-ACK.
 
-use core::{mem::MaybeUninit, ptr};
+use core::{ffi::c_void, mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     helpers::{
@@ -28,6 +28,9 @@ use crate::kernel::route::Route;
 pub(crate) trait WritePacket {
     /// Reads the first `len` bytes of `bytes` from offset `at`; `false` on failure.
     fn load(&self, at: u32, bytes: &mut OptionBytes, len: u32) -> bool;
+
+    /// Reads `len` bytes from offset `at` to `to`, which has room for them; `false` on failure.
+    fn load_segment(&self, at: u32, to: *mut c_void, len: u32) -> bool;
 
     /// Writes the first `len` bytes of `bytes` at offset `at`; `false` on failure.
     fn store(&self, at: u32, bytes: &OptionBytes, len: u32) -> bool;
@@ -85,6 +88,12 @@ impl WritePacket for XdpContext {
     }
 
     #[inline(always)]
+    fn load_segment(&self, at: u32, to: *mut c_void, len: u32) -> bool {
+        // SAFETY: the context is the kernel's own; the caller's for the rest.
+        unsafe { bpf_xdp_load_bytes(self.ctx, at, to, len) == 0 }
+    }
+
+    #[inline(always)]
     fn store(&self, at: u32, bytes: &OptionBytes, len: u32) -> bool {
         let bytes = bytes.0.as_ptr().cast_mut().cast();
         // SAFETY: as above.
@@ -118,6 +127,12 @@ impl WritePacket for TcContext {
         unsafe {
             bpf_skb_load_bytes(self.skb.skb.cast(), at, bytes.0.as_mut_ptr().cast(), len) == 0
         }
+    }
+
+    #[inline(always)]
+    fn load_segment(&self, at: u32, to: *mut c_void, len: u32) -> bool {
+        // SAFETY: the context is the kernel's own; the caller's for the rest.
+        unsafe { bpf_skb_load_bytes(self.skb.skb.cast(), at, to, len) == 0 }
     }
 
     #[inline(always)]

@@ -30,7 +30,7 @@ use crate::{
         guard::{self, GuardScratch, Port},
         syn_ack,
     },
-    packet::{read::PacketFrame, write::send_back},
+    packet::{checksum, read::PacketFrame, write::send_back},
 };
 
 /// Mask of an offset of headers in a frame.
@@ -61,6 +61,11 @@ pub(super) fn challenge(ctx: &XdpContext, context: &mut SynContext, scratch: Gua
 #[inline(always)]
 fn answer(ctx: &XdpContext, context: &SynContext, scratch: GuardScratch) -> Option<bool> {
     let (head, syn_ack) = (guard::head()?, syn_ack::scratch()?);
+    let syn = &context.syn;
+    let len = u32::from(syn.layout.header_len) + syn.data_len;
+    if !checksum::is_right(ctx, syn.layout.tcp.into(), len, &syn.addresses) {
+        return None;
+    }
     let route = route::back(ctx, &context.syn)?;
     let (len, issues_cookie) = write(ctx, context, scratch, &head, &route, syn_ack)?;
     send_back(ctx, &context.syn, syn_ack, len, &route).then_some(issues_cookie)
@@ -106,7 +111,9 @@ fn write(
         ports: syn.ports,
         sequence: syn.sequence,
     };
-    let challenge = Challenge::issue(&secret, handshake, offered, slot);
+    let challenge = Challenge::issue(&secret, handshake, offered, slot, |word| {
+        barrier_var(word, syn.sequence.into())
+    });
     let room = route
         .mtu
         .saturating_sub(network_len + MIN_HEADER_LEN as u16);
@@ -114,6 +121,8 @@ fn write(
     let key = scratch
         .key()
         .filter(|_| needs_cookie(context.classification));
+    let scale = listener.window_scale(head.window_scale);
+    let scale = barrier_var(scale.into(), syn.sequence.into());
     let fields = SynAckFields {
         sequence: challenge.isn,
         tsval: challenge.tsval,
@@ -121,7 +130,7 @@ fn write(
         options: challenge.options,
         mss,
         window: initial_window(listener, mss, offered.timestamps()),
-        window_scale: head.window_scale as u8,
+        window_scale: scale as u8,
         issues_cookie: key.is_some(),
         cookie: match &key {
             Some(key) => key.cookie(&syn.addresses),

@@ -98,6 +98,7 @@ impl KernelTypes {
             ts_recent_stamp: self.byte("tcp_timewait_sock", "tw_ts_recent_stamp")?,
             // No field tells them apart: the one that exempts a socket is present in both.
             checks_reopened: is_before(6, 10).into(),
+            user_locks: self.byte("sock", "sk_userlocks")?,
             reuseport: self.byte("sock", "sk_reuseport_cb")?,
             overflow_stamp: self.byte("tcp_sock", "rx_opt.ts_recent_stamp")?,
             ticks: clock::ticks(),

@@ -55,11 +55,8 @@ impl<'a> Model<'a> {
         } else if denied.is_some() {
             (rule.denied, "Denied".to_owned())
         } else if let Some((class, scope)) = self.over_limit(syn, class, &rule, named) {
-            let action = match class {
-                Class::Bad => Action::Drop,
-                _ => Action::Fallback,
-            };
-            (action, format!("{}{scope}", title(class)))
+            // A limit never drops a SYN: others share it.
+            (Action::Fallback, format!("{}{scope}", title(class)))
         } else {
             (rule.actions[class as usize], "Rule".to_owned())
         };
@@ -87,12 +84,13 @@ impl<'a> Model<'a> {
         rule: &PortPolicy,
         named: Option<u16>,
     ) -> Option<(Class, &'static str)> {
-        let mut limits = vec![class];
         // The data limit applies to valid cookies only: no other SYN has its data accepted here.
-        if class == Class::Valid && case.data > 0 {
-            limits.push(Class::Data);
-        }
-        for class in limits {
+        let limits: &[Class] = match class {
+            Class::Valid if case.data > 0 => &[Class::Valid, Class::Data],
+            Class::Data => &[],
+            _ => &[class],
+        };
+        for &class in limits {
             let Limit { source, port } = rule.limits[class as usize];
             let prefix = self.prefix(case.client);
             let of_source = (named, class as usize, Some((prefix.0, prefix.1, case.port)));

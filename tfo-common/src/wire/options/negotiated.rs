@@ -136,6 +136,16 @@ pub struct HostOptions {
     pub timestamps: bool,
 }
 
+impl HostOptions {
+    /// None is on.
+    pub const NONE: Self = Self {
+        window_scaling: false,
+        sack: false,
+        ecn: false,
+        timestamps: false,
+    };
+}
+
 /// A timestamps option (RFC 7323 section 3.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timestamps {

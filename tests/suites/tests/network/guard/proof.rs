@@ -209,6 +209,37 @@ fn a_challenge_is_good_for_its_own_handshake_alone() -> Result<()> {
     })
 }
 
+/// The kernel drops a segment with a wrong checksum: no SYN is answered, and no proof is counted as accepted.
+#[test]
+fn a_wrong_checksum_proves_nothing() -> Result<()> {
+    each(|gate, mut stranger| {
+        let tcp = match gate.family {
+            Family::V4 => 34,
+            Family::V6 => 54,
+        };
+        let wrong = |segment: Segment| {
+            let mut frame = segment.frame().to_vec();
+            frame[tcp + 16] ^= 1;
+            frame
+        };
+        let challenge = stranger.knock()?;
+        let proof = wrong(stranger.proof(&challenge, b""));
+        let source = SocketAddr::new(stranger.raw.address(), 999);
+        let syn = wrong(Segment::syn(
+            source,
+            server_port(gate.family, gate.listener.port()),
+        ));
+        let pair = &gate.testbed.base.pair;
+        let link = LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::None)?;
+        for (frame, expected) in [(proof, &[][..]), (syn, &[(GuardUnanswered, 50)])] {
+            let send = || Ok((0..50).try_for_each(|_| link.send(&frame))?);
+            gate.counting(send, expected)?;
+        }
+        gate.counting(|| stranger.prove(&challenge, DATA), &[(GuardAccepted, 1)])?;
+        gate.accept().map(drop)
+    })
+}
+
 /// The present time slot.
 fn slot(shift: u32) -> u64 {
     monotonic_coarse().as_nanos() as u64 >> shift
