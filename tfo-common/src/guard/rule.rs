@@ -174,7 +174,7 @@ pub struct GuardHead {
     pub slot_shift: u32,
     /// Window scale that the kernel advertises: `tcp_select_initial_window`.
     pub window_scale: u32,
-    /// Greatest MSS of the host's, in bytes: the least `advmss` of its routes; 0 for no bound.
+    /// Greatest MSS of the host's, in bytes: the least that one of its routes advertises; 0 for no bound.
     pub mss: u32,
     /// Rate of challenges per source: an IPv4 address, or the first 64 bits of an IPv6 address. SYNs beyond go on to the
     /// kernel.

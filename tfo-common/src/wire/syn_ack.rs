@@ -175,11 +175,11 @@ fn write_options(writer: &mut OptionWriter<'_>, fields: &SynAckFields) {
         writer.put(fields.tsval);
         writer.put(fields.tsecr);
     }
-    if options.window_scale().is_some() {
-        writer.put(0x0103_0300 | u32::from(fields.window_scale));
-    }
     if options.sack() && !options.timestamps() {
         writer.put(NO_OPERATIONS | SACK >> 16);
+    }
+    if options.window_scale().is_some() {
+        writer.put(0x0103_0300 | u32::from(fields.window_scale));
     }
     if fields.issues_cookie {
         let [low, high] = [

@@ -43,23 +43,37 @@ pub fn local() -> io::Result<BTreeMap<Prefix, bool>> {
     Ok(found)
 }
 
-/// The least `advmss` of all routes, in bytes; 0 where none has one, or they cannot be read.
-pub fn least_advmss() -> u32 {
-    let families = [AddressFamily::Inet, AddressFamily::Inet6];
-    let routes = families.map(|family| table(family, MAIN_TABLE));
-    let routes = routes.into_iter().flatten().flatten();
-    let all = routes
-        .flat_map(|route| route.attributes)
-        .filter_map(|it| match it {
-            RouteAttribute::Metrics(metrics) => {
-                metrics.into_iter().find_map(|metric| match metric {
-                    RouteMetric::Advmss(mss) if mss > 0 => Some(mss),
-                    _ => None,
-                })
-            }
+/// The least MSS that a route of the main table advertises by its `advmss` or its `mtu`, in bytes; 0 where none has one,
+/// or they cannot be read.
+pub fn least_mss() -> u32 {
+    let of = |(family, headers): (AddressFamily, u32)| {
+        let routes = table(family, MAIN_TABLE).unwrap_or_default();
+        let metrics = routes.into_iter().flat_map(|route| route.attributes);
+        let metrics = metrics.filter_map(|it| match it {
+            RouteAttribute::Metrics(metrics) => Some(metrics),
             _ => None,
         });
-    all.min().unwrap_or(0)
+        metrics
+            .filter_map(move |metrics| advertised(&metrics, headers))
+            .min()
+    };
+    // Bytes of the shortest IP and TCP headers.
+    let families = [(AddressFamily::Inet, 40), (AddressFamily::Inet6, 60)];
+    families.into_iter().filter_map(of).min().unwrap_or(0)
+}
+
+/// The MSS that a route with these metrics advertises (`dst_metric_advmss`); `None` where the device decides.
+fn advertised(metrics: &[RouteMetric], headers: u32) -> Option<u32> {
+    let advmss = metrics.iter().find_map(|metric| match metric {
+        RouteMetric::Advmss(mss) if *mss > 0 => Some(*mss),
+        _ => None,
+    });
+    advmss.or_else(|| {
+        metrics.iter().find_map(|metric| match metric {
+            RouteMetric::Mtu(mtu) if *mtu > headers => Some(mtu - headers),
+            _ => None,
+        })
+    })
 }
 
 fn table(family: AddressFamily, table: u8) -> io::Result<Vec<RouteMessage>> {

@@ -124,14 +124,14 @@ impl GuardStore {
             armed: u32::from(!rules.is_empty()),
             slot_shift: slot_shift(),
             window_scale: window::scale().into(),
-            mss: routes::least_advmss(),
+            mss: routes::least_mss(),
             replies: guard.replies,
             proven: guard.proven,
         };
         self.head.set(0, head, 0).map_err(DatapathError::map(GUARD))
     }
 
-    /// Replaces the secret of the slot after the next, and follows `net.ipv4.tcp_rmem` and the routes' `advmss`. Due once in every time
+    /// Replaces the secret of the slot after the next, and follows `net.ipv4.tcp_rmem` and the routes' MSS. Due once in every time
     /// slot.
     ///
     /// # Errors
@@ -139,7 +139,7 @@ impl GuardStore {
     /// [`DatapathError`] where the kernel refuses it.
     pub(crate) fn refresh(&mut self) -> Result<(), DatapathError> {
         let mut head = self.head()?;
-        let (scale, mss) = (u32::from(window::scale()), routes::least_advmss());
+        let (scale, mss) = (u32::from(window::scale()), routes::least_mss());
         if (head.window_scale, head.mss) != (scale, mss) {
             (head.window_scale, head.mss) = (scale, mss);
             self.head
