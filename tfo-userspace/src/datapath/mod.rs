@@ -32,3 +32,4 @@ pub use namespace::{
     Namespace, NamespaceError, NamespaceGuard, NamespaceKeys, NamespacePolicy, PolicyChange,
     key_change,
 };
+pub use pins::{UnsafePins, check_pins};
