@@ -23,6 +23,7 @@
 //! back before removal. So `if<INDEX>` is complete whenever a process died. Every directory has mode 0700.
 
 mod clsact_filter;
+mod elsewhere;
 mod files;
 mod info;
 mod interface;
@@ -33,6 +34,7 @@ mod private;
 mod value;
 
 pub(super) use clsact_filter::{CLSACT_HANDLE, ClsactFilter};
+pub(super) use elsewhere::PinnedElsewhere;
 pub(super) use files::{found_maps, remove_file};
 pub(super) use info::{read_settings, write_settings};
 pub(super) use interface::InterfacePins;
