@@ -236,6 +236,8 @@ fn memory_is_not_dumped() -> Result<()> {
 fn a_configuration_that_others_may_write_is_refused() -> Result<()> {
     let netns = Netns::new("config")?;
     let tfo = Tfo::new(&netns);
+    // Only then does a policy need its file.
+    tfo.done(&["attach", "lo"])?;
     let file = KeyFile::new("interfaces = ['lo']\n[policy]\nbad = 'fallback'\n")?;
     let set_mode = |mode| fs::set_permissions(file.path(), fs::Permissions::from_mode(mode));
     for mode in [0o666, 0o602, 0o620] {

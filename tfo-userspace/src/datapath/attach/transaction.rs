@@ -129,12 +129,13 @@ impl<'a> AttachTransaction<'a> {
         name: &str,
     ) -> Result<Self, AttachError> {
         let mut forgot = sweep(namespace)?;
-        let interface = link::find(name).await.map_err(NamespaceError::from)?;
-        let index = interface.index;
-        let pins = namespace.pins().interface(index);
         let departed = namespace.departed().await?;
         remove_departed(namespace, &departed)?;
         forgot |= !departed.is_empty();
+        // Only now: it may have come back, and have had one of these programs.
+        let interface = link::find(name).await.map_err(NamespaceError::from)?;
+        let index = interface.index;
+        let pins = namespace.pins().interface(index);
         let mut attached = namespace.interfaces().await?;
         attached.retain(|each| each.index == index);
         let ours = attached.pop().filter(|ours| ours.mode.is_some());
