@@ -1,4 +1,4 @@
-//! The process that holds a lock on a file: `/proc/locks`, proc_locks(5).
+//! The process that holds a lock on a file: `/proc/locks`, `proc_locks(5)`.
 
 use std::{fmt, fs, os::unix::fs::MetadataExt as _};
 
