@@ -13,7 +13,7 @@ pub(super) struct DetachArgs {
     /// Network interfaces
     #[arg(required_unless_present = "all", value_name = "IFACE")]
     interfaces: Vec<String>,
-    /// Detach from all interfaces of the network namespace, including those that no longer exist
+    /// Detach from all interfaces of the network namespace, including those that no longer exist or were moved
     #[arg(long, conflicts_with = "interfaces")]
     all: bool,
 }
@@ -25,7 +25,7 @@ pub(super) async fn run(args: &DetachArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     for name in &args.interfaces {
         let interface = link::find(name).await?;
-        datapath::detach(&namespace, interface.index, name)?;
+        datapath::detach(&namespace, interface.index, name).await?;
         print(&format!("{name}: detached\n"))?;
     }
     Ok(())
@@ -37,16 +37,23 @@ async fn all() -> anyhow::Result<()> {
     let nothing = interfaces.is_empty();
     for interface in interfaces {
         let name = interface.label();
-        datapath::detach(&namespace, interface.index, &name)?;
+        datapath::detach(&namespace, interface.index, &name).await?;
         print(&format!("{name}: detached\n"))?;
     }
-    let others = datapath::detach_gone(&namespace)?;
+    let strays = datapath::detach_strays(&namespace).await?;
+    for stray in &strays {
+        print(&format!(
+            "{}: detached program {}, which came with it from another network namespace\n",
+            stray.interface, stray.program_id
+        ))?;
+    }
+    let others = datapath::detach_gone(&namespace).await?;
     for index in &others {
         print(&format!(
             "interface {index}: detached, of another layout version\n"
         ))?;
     }
-    if nothing && others.is_empty() {
+    if nothing && others.is_empty() && strays.is_empty() {
         print("nothing was attached here\n")?;
     }
     Ok(())

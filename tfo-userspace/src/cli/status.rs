@@ -7,7 +7,7 @@ use tfo_common::counters::Counter;
 use tfo_userspace::{
     datapath::{
         AttachedInterface, Build, ControllerLock, Drift, GuardState, Memory, Namespace,
-        PolicySummary,
+        PolicySummary, Stray,
     },
     farm::{self, FarmReport},
     kernel::sysctl::{self, Mode},
@@ -24,6 +24,8 @@ struct Status {
     interfaces: Vec<AttachedInterface>,
     /// Interfaces of other layout versions: the version's name, and the interface's index.
     older: Vec<(String, u32)>,
+    /// Programs that came with interfaces from other namespaces.
+    strays: Vec<Stray>,
     keys: Vec<Fingerprint>,
     keys_age: Option<Duration>,
     /// The counters, and those of them that drift; `None` if nothing is attached.
@@ -59,6 +61,7 @@ impl Status {
             guarded: guarded.map(AttachedInterface::label).collect(),
             interfaces,
             older: namespace.other_layouts()?,
+            strays: namespace.strays().await?,
             keys,
             keys_age: namespace.keys().age()?,
             drift,
@@ -77,14 +80,24 @@ impl Status {
                 "index": interface.index,
                 "program_id": interface.program_id,
                 "mode": interface.mode,
+                "moved": interface.moved,
                 "mirror": interface.mirror,
                 "build": interface.build,
                 "attached_seconds": interface.attached.map(|age| age.as_secs()),
             })
         });
+        let strays = self.strays.iter().map(|stray| {
+            json!({
+                "name": stray.interface,
+                "index": stray.index,
+                "program_id": stray.program_id,
+                "mode": stray.mode,
+            })
+        });
         json!({
             "interfaces": interfaces.collect::<Vec<_>>(),
             "other_layouts": self.older,
+            "from_other_namespaces": strays.collect::<Vec<_>>(),
             "controller": { "pid": self.controller },
             "farm": self.farm,
             "build": Build::own(),
@@ -108,6 +121,12 @@ impl Status {
         for (version, index) in &self.older {
             text += &format!(
                 "interface {index}: attached by a tfo of layout {version}: `tfo attach --replace` upgrades it\n"
+            );
+        }
+        for stray in &self.strays {
+            text += &format!(
+                "{0}: program {1} ({2}) came with it from another network namespace, still running: `tfo attach --replace {0}` replaces it, `tfo detach {0}` removes it\n",
+                stray.interface, stray.program_id, stray.mode
             );
         }
         if let Some(pid) = self.controller {
@@ -182,7 +201,11 @@ fn row(interface: &AttachedInterface) -> Vec<String> {
     let attached = interface.attached.filter(|_| mode.is_some());
     vec![
         interface.label(),
-        mode.map_or("not attached any more".to_owned(), |mode| mode.to_string()),
+        match mode {
+            Some(mode) => mode.to_string(),
+            None if interface.moved => "moved to another namespace, still running".to_owned(),
+            None => "not attached any more".to_owned(),
+        },
         interface.mirror.to_string(),
         interface.program_id.to_string(),
         attached.map_or("-".to_owned(), |it| format!("{} ago", age(it))),

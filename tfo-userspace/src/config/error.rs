@@ -15,6 +15,24 @@ pub enum ConfigError {
         /// The cause.
         source: io::Error,
     },
+    /// Group or others may write it.
+    #[error("configuration file {path}: mode {mode:04o} lets other users change it: chmod go-w {path}, after a look at what it says", path = path.display())]
+    Writable {
+        /// The file.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// Neither this process's user nor root owns it.
+    #[error("configuration file {path}: user {owner} owns it and could change it: chown {user} {path}", path = path.display())]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Its owner's uid.
+        owner: u32,
+        /// The uid of this process.
+        user: u32,
+    },
     /// A value in the file or on the command line is invalid.
     #[error("{place}: {message}")]
     Invalid {

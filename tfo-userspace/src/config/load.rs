@@ -9,7 +9,7 @@ use super::{
     file::{File, PolicyFile},
     layer::Layer,
     namespace::{NamespaceConfig, farm, namespaces, policy},
-    text::{ConfigText, read},
+    text::{ConfigText, read, read_owned},
 };
 use crate::{
     farm::FarmConfig,
@@ -52,7 +52,7 @@ impl Config {
     /// [`ConfigError`], with the line of the mistake.
     pub fn load(path: Option<&Path>, flags: &Flags) -> Result<Self, ConfigError> {
         let text = match path {
-            Some(path) => read(path)?,
+            Some(path) => read_owned(path)?,
             None => String::new(),
         };
         let mut config = Self::parse(&text, path, flags)?;
@@ -123,7 +123,7 @@ pub fn load_policy(path: &Path) -> Result<Policy, ConfigError> {
 ///
 /// [`ConfigError`]; also where the file has no such section.
 pub fn load_farm(path: &Path) -> Result<FarmConfig, ConfigError> {
-    let text = read(path)?;
+    let text = read_owned(path)?;
     let text = ConfigText {
         text: &text,
         path: Some(path),

@@ -1,7 +1,14 @@
 //! The text of a configuration file, for errors with a line number.
 
-use std::{fs, ops::Range, path::Path};
+use std::{
+    fs::{File, Metadata},
+    io::{self, Read as _},
+    ops::Range,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+};
 
+use rustix::process::geteuid;
 use serde::de::DeserializeOwned;
 
 use super::error::ConfigError;
@@ -35,10 +42,53 @@ impl ConfigText<'_> {
     }
 }
 
-/// Reads a configuration file.
+/// Permission bits by which group and others write.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// Reads a file for one command. Whoever gives the command answers for the file's owner.
+///
+/// # Errors
+///
+/// [`ConfigError::Read`], or [`ConfigError::Writable`] where others may write the file.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|source| ConfigError::Read {
+    open(path).and_then(|(file, _)| text(file, path))
+}
+
+/// Reads the file of a service, which reads it again at a reload.
+///
+/// # Errors
+///
+/// As [`read`], and [`ConfigError::Owner`] where neither this process's user nor root owns the file.
+pub(super) fn read_owned(path: &Path) -> Result<String, ConfigError> {
+    let (file, metadata) = open(path)?;
+    let (owner, user) = (metadata.uid(), geteuid().as_raw());
+    if metadata.is_file() && ![0, user].contains(&owner) {
+        let path = path.to_owned();
+        return Err(ConfigError::Owner { path, owner, user });
+    }
+    text(file, path)
+}
+
+fn open(path: &Path) -> Result<(File, Metadata), ConfigError> {
+    let file = File::open(path).map_err(failed(path))?;
+    let metadata = file.metadata().map_err(failed(path))?;
+    let mode = metadata.mode() & 0o7777;
+    if metadata.is_file() && mode & OTHERS_WRITE != 0 {
+        let path = path.to_owned();
+        return Err(ConfigError::Writable { path, mode });
+    }
+    Ok((file, metadata))
+}
+
+fn text(mut file: File, path: &Path) -> Result<String, ConfigError> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(failed(path))?;
+    Ok(text)
+}
+
+fn failed(path: &Path) -> impl Fn(io::Error) -> ConfigError {
+    move |source| ConfigError::Read {
         path: path.to_owned(),
         source,
-    })
+    }
 }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use tfo_common::abi::TC_GUARD;
 
+use super::pins::UnsafePins;
+
 /// The data path could not be loaded, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
@@ -49,6 +51,22 @@ pub enum DatapathError {
         path: PathBuf,
         /// The kernel's error.
         source: std::io::Error,
+    },
+    /// Another user can change what is pinned.
+    #[error(transparent)]
+    Unsafe(#[from] UnsafePins),
+    /// Another process has held a lock for too long.
+    #[error(
+        "{path}: locked: {holder} has held the lock for {seconds} s: end that process, or try again when it is done",
+        path = path.display()
+    )]
+    Locked {
+        /// The locked directory.
+        path: PathBuf,
+        /// The process.
+        holder: String,
+        /// Time for which it was waited for.
+        seconds: u64,
     },
 }
 

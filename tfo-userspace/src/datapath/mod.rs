@@ -20,7 +20,7 @@ pub use self::object::{
 };
 pub use attach::{
     AttachError, Attached, Change, Ensured, Follower, GuardChange, GuardError, ProgramOrigin,
-    Unguarded, Upgraded, Wanted, attach, detach, detach_gone, ensure,
+    Unguarded, Upgraded, Wanted, attach, detach, detach_gone, detach_strays, ensure,
 };
 pub use error::DatapathError;
 pub use maps::{
@@ -29,6 +29,7 @@ pub use maps::{
 };
 pub use namespace::{
     AttachedInterface, ControllerError, ControllerLock, Drift, InterfaceCounters, Memory,
-    Namespace, NamespaceError, NamespaceGuard, NamespaceKeys, NamespacePolicy, PolicyChange,
+    Namespace, NamespaceError, NamespaceGuard, NamespaceKeys, NamespacePolicy, PolicyChange, Stray,
     key_change,
 };
+pub use pins::{UnsafePins, check_pins};

@@ -17,6 +17,8 @@ pub(super) struct DataPathFacts {
     interfaces: Vec<AttachedProgram>,
     /// Programs of other layout versions: the version, and the interface's index.
     other_layouts: Vec<(String, u32)>,
+    /// Programs that came with interfaces from other namespaces: the interface, and the program's id.
+    strays: Vec<(String, u32)>,
     keys: Option<KeyFingerprints>,
     /// Counters with lasting drift, and the difference.
     drift: Vec<(Counter, i64)>,
@@ -32,6 +34,8 @@ struct AttachedProgram {
     program_id: u32,
     /// `None` where the program was detached.
     mode: Option<AttachMode>,
+    /// It still runs, in another network namespace.
+    moved: bool,
 }
 
 /// Fingerprints of the kernel's keys and of those that the data path accepts.
@@ -59,11 +63,14 @@ impl DataPathFacts {
     async fn read_namespace(&mut self) -> Result<(), NamespaceError> {
         let namespace = Namespace::current()?;
         self.other_layouts = namespace.other_layouts()?;
+        let strays = namespace.strays().await?.into_iter();
+        self.strays = strays.map(|it| (it.interface, it.program_id)).collect();
         for interface in namespace.interfaces().await? {
             self.interfaces.push(AttachedProgram {
                 index: interface.index,
                 program_id: interface.program_id,
                 mode: interface.mode,
+                moved: interface.moved,
                 name: interface.name,
             });
         }
@@ -103,6 +110,14 @@ impl DataPathFacts {
             );
             Finding::problem("other version", found)
                 .remedy("tfo attach IFACE, which replaces it; or tfo detach --all")
+        }));
+        findings.extend(self.strays.iter().map(|(name, id)| {
+            let found = format!(
+                "program {id} came with the interface from another network namespace, still running with the keys, policy and guard of that one"
+            );
+            Finding::problem("moved here", found)
+                .remedy(format!("tfo attach --replace {name}, or tfo detach {name}"))
+                .of(name)
         }));
         if self.interfaces.is_empty() {
             if self.unread.is_empty() {
@@ -149,6 +164,14 @@ impl AttachedProgram {
                 Finding::problem(CHECK, found)
                     .remedy(format!("tfo attach {name}"))
                     .of(name)
+            }
+            (None, _) if self.moved => {
+                let found = format!(
+                    "interface {} was moved to another namespace, still running: program {} acts there by the rules of this one",
+                    self.index, self.program_id
+                );
+                Finding::problem("moved away", found)
+                    .remedy("tfo detach --all here, then attach again to the interfaces to keep; or tfo detach IFACE there")
             }
             (None, _) => {
                 let found = format!(
@@ -220,6 +243,7 @@ mod tests {
                 name: Some("eth0".into()),
                 program_id: 7,
                 mode: Some(AttachMode::Native),
+                moved: false,
             }],
             keys: Some(KeyFingerprints {
                 kernel: fingerprints(&[1, 2]),
@@ -254,6 +278,18 @@ mod tests {
         expect(&lost, CHECK, Problem, "detached");
         let gone = with(|facts| facts.interfaces[0].name = None);
         expect(&gone, "stale pins", Warning, "interface 2 is gone");
+        let moved = with(|facts| {
+            facts.interfaces[0].name = None;
+            facts.interfaces[0].moved = true;
+        });
+        expect(
+            &moved,
+            "moved away",
+            Problem,
+            "another namespace, still running",
+        );
+        let stray = with(|facts| facts.strays.push(("eth1".into(), 9)));
+        expect(&stray, "moved here", Problem, "program 9");
         let old = with(|facts| facts.other_layouts.push(("v0".into(), 2)));
         expect(&old, "other version", Problem, "layout v0");
         let unread = with(|facts| {

@@ -1,6 +1,6 @@
 //! The kernel's features, and the privileges of this process.
 
-use std::fs;
+use std::{fs, os::unix::fs::MetadataExt as _};
 
 use aya::{maps::MapType, sys::is_map_supported};
 use rustix::{
@@ -9,9 +9,12 @@ use rustix::{
 };
 
 use super::finding::Finding;
-use crate::kernel::{
-    support::{self, BPFFS, BTF},
-    types::KernelTypes,
+use crate::{
+    datapath::{DatapathError, UnsafePins, check_pins},
+    kernel::{
+        support::{self, BPFFS, BTF},
+        types::KernelTypes,
+    },
 };
 
 const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
@@ -31,6 +34,10 @@ pub(super) struct HostFacts {
     may_mount: bool,
     /// The BPF file system is mounted.
     bpffs: bool,
+    /// Its permission bits.
+    bpffs_mode: Option<u32>,
+    /// Another user can change what is pinned.
+    unsafe_pins: Option<UnsafePins>,
     /// `net.core.bpf_jit_enable`; only the initial network namespace has it.
     jit: Option<String>,
     /// `RLIMIT_MEMLOCK` in bytes; `None` for unlimited.
@@ -77,6 +84,11 @@ impl HostFacts {
             missing,
             may_mount: support::may_mount(),
             bpffs: support::is_bpffs(),
+            bpffs_mode: fs::metadata(BPFFS).ok().map(|dir| dir.mode() & 0o7777),
+            unsafe_pins: match check_pins() {
+                Err(DatapathError::Unsafe(pins)) => Some(pins),
+                _ => None,
+            },
             jit: fs::read_to_string(JIT)
                 .ok()
                 .map(|text| text.trim().to_owned()),
@@ -93,6 +105,14 @@ impl HostFacts {
             ))),
         }
         findings.push(self.file_system());
+        findings.extend(self.unsafe_pins.as_ref().map(|pins| {
+            let found = format!(
+                "{}: {}: tfo refuses to use it",
+                pins.path.display(),
+                pins.cause
+            );
+            Finding::problem("pins", found).remedy(&pins.remedy)
+        }));
         findings.extend(self.jit());
         findings.extend(self.memlock());
         findings
@@ -136,8 +156,16 @@ impl HostFacts {
 
     fn file_system(&self) -> Finding {
         const CHECK: &str = "bpffs";
-        let mount = format!("mount -t bpf bpf {BPFFS}");
-        if self.bpffs {
+        let mount = format!("mount -t bpf -o mode=0700 bpf {BPFFS}");
+        if let Some(mode) = self
+            .bpffs_mode
+            .filter(|mode| self.bpffs && mode & 0o002 != 0)
+        {
+            let found = format!(
+                "{BPFFS} is mounted with mode {mode:04o}: whoever makes {BPFFS}/tfo before tfo does keeps it from attaching"
+            );
+            Finding::note(CHECK, found).remedy(format!("chmod 0700 {BPFFS}"))
+        } else if self.bpffs {
             Finding::ok(CHECK, format!("{BPFFS} is mounted"))
         } else if self.may_mount {
             let found = format!("{BPFFS} is not mounted: `tfo attach` will mount it");
@@ -225,6 +253,8 @@ mod tests {
             missing: Vec::new(),
             may_mount: true,
             bpffs: true,
+            bpffs_mode: Some(0o700),
+            unsafe_pins: None,
             jit: Some("1".into()),
             memlock: Some(65_536),
         }
@@ -274,6 +304,16 @@ mod tests {
             Note,
             "will mount it",
         );
+        let open = with(|host| host.bpffs_mode = Some(0o1777));
+        expect(&open, "bpffs", Note, "mode 1777");
+        let taken = with(|host| {
+            host.unsafe_pins = Some(UnsafePins {
+                path: "/sys/fs/bpf/tfo".into(),
+                cause: "user 65534 owns it".into(),
+                remedy: "rm -r /sys/fs/bpf/tfo".into(),
+            });
+        });
+        expect(&taken, "pins", Problem, "user 65534");
         let no_mount = with(|host| (host.bpffs, host.may_mount) = (false, false));
         expect(&no_mount, "bpffs", Warning, "may not");
         expect(

@@ -1,4 +1,5 @@
-//! The interface of a pinned link: bpf(2) tells it, aya does not.
+//! The interface of a pinned link, and the links of an interface: bpf(2) tells them. aya does not, or takes
+//! `CAP_SYS_ADMIN`.
 
 use std::{
     ffi::CString,
@@ -10,8 +11,13 @@ use std::{
     path::Path,
 };
 
-/// `BPF_OBJ_GET` of `enum bpf_cmd`.
+/// `BPF_OBJ_GET` and `BPF_PROG_QUERY` of `enum bpf_cmd`.
 const OBJ_GET: libc::c_long = 7;
+const PROG_QUERY: libc::c_long = 16;
+/// `BPF_TCX_INGRESS` of `enum bpf_attach_type`.
+const TCX_INGRESS: u32 = 46;
+/// Most programs of one hook: `BPF_MPROG_MAX`.
+const MPROG_MAX: usize = 64;
 
 /// The hook that a program runs at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +71,47 @@ impl LinkState {
             },
         })
     }
+}
+
+/// The ids of the TCX programs at ingress of the interface of this index, in the calling thread's namespace.
+///
+/// # Errors
+///
+/// The kernel's, such as before Linux 6.6.
+pub fn tcx_programs(index: u32) -> io::Result<Vec<u32>> {
+    /// The part of `union bpf_attr` that `BPF_PROG_QUERY` reads and writes.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attributes {
+        target_ifindex: u32,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        prog_ids: u64,
+        count: u32,
+        reserved: u32,
+        prog_attach_flags: u64,
+        link_ids: u64,
+        link_attach_flags: u64,
+        revision: u64,
+    }
+    let mut ids = vec![0_u32; MPROG_MAX];
+    let mut attributes = Attributes {
+        target_ifindex: index,
+        attach_type: TCX_INGRESS,
+        prog_ids: ids.as_mut_ptr() as u64,
+        count: ids.len() as u32,
+        ..Attributes::default()
+    };
+    let (pointer, len) = (&raw mut attributes, size_of::<Attributes>());
+    // SAFETY: `attributes` outlives the call, which reads and writes no more than the size given, and writes at most
+    // `count` ids to `prog_ids`.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, PROG_QUERY, pointer, len) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    ids.truncate(attributes.count as usize);
+    Ok(ids)
 }
 
 fn open_pinned(path: &Path) -> io::Result<OwnedFd> {

@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod clock;
 pub mod ethtool;
 pub mod link;
+pub mod locks;
 mod netlink;
 pub mod netns;
 pub mod netstat;

@@ -32,7 +32,7 @@ pub enum SupportError {
     Btf,
     /// The BPF file system cannot be mounted.
     #[error(
-        "no BPF file system at {BPFFS}, and it cannot be mounted ({0}): `mount -t bpf bpf {BPFFS}` as root"
+        "no BPF file system at {BPFFS}, and it cannot be mounted ({0}): `mount -t bpf -o mode=0700 bpf {BPFFS}` as root"
     )]
     Bpffs(io::Error),
 }
@@ -92,7 +92,8 @@ fn bpffs() -> Result<(), SupportError> {
     if is_bpffs() {
         return Ok(());
     }
-    match mount("bpf", BPFFS, "bpf", MountFlags::empty(), None) {
+    // By default anyone may make files in it (mode 1777).
+    match mount("bpf", BPFFS, "bpf", MountFlags::empty(), c"mode=0700") {
         Ok(()) => Ok(()),
         // Another process mounted it.
         Err(Errno::BUSY) if is_bpffs() => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
 };
 
 use tfo_common::classify::socket::{NO_COOKIE, SERVER};
@@ -12,6 +12,8 @@ use crate::model::{KeyPair, KeyTextError};
 
 const MODE: &str = "/proc/sys/net/ipv4/tcp_fastopen";
 const KEY: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
+/// Bytes of the longest text in [`KEY`]: two keys of 35 digits and hyphens, a comma and a newline; and one more.
+const KEY_TEXT_LEN: usize = 2 * 35 + 3;
 const SYN_COOKIES: &str = "/proc/sys/net/ipv4/tcp_syncookies";
 
 /// A sysctl could not be read or written.
@@ -138,8 +140,13 @@ fn number(path: &'static str) -> Result<u32, SysctlError> {
 ///
 /// [`SysctlError`] where it cannot be read, which takes root.
 pub fn key() -> Result<Option<KeyPair>, SysctlError> {
-    let text = fs::read_to_string(KEY).map_err(|source| SysctlError::Read { path: KEY, source })?;
-    let pair = KeyPair::parse(&Zeroizing::new(text))?;
+    // Longer than two keys, and filled in place: a string that grows leaves copies in memory.
+    let mut bytes = Zeroizing::new([0; KEY_TEXT_LEN]);
+    let read = |bytes: &mut [u8]| fs::File::open(KEY)?.read(bytes);
+    let len = read(&mut *bytes).map_err(|source| SysctlError::Read { path: KEY, source })?;
+    // Text of the kernel's own: a byte that is not ASCII is in no group of digits.
+    let text = str::from_utf8(&bytes[..len]).unwrap_or_default();
+    let pair = KeyPair::parse(text)?;
     Ok((!pair.is_zero()).then_some(pair))
 }
 

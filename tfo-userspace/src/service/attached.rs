@@ -53,8 +53,14 @@ fn attached(interface: &str, attached: &Attached) -> String {
         not_exact,
         program_id,
         keys,
+        removed,
     } = attached;
-    let mut text = format!(
+    let mut text = removed.map_or(String::new(), |id| {
+        format!(
+            "{interface}: removed program {id} first, which came with it from another network namespace\n"
+        )
+    });
+    text += &format!(
         "{interface}: attached in {mode} mode (program {program_id}), {mirror} mirror, primary key {}\n",
         Fingerprint::of(&keys.primary)
     );

@@ -1,4 +1,4 @@
-//! The service's metrics. The facts of each namespace are read in its own thread.
+//! The service's metrics. The facts of each namespace are read in a thread of its own.
 
 use std::sync::{Arc, Mutex};
 
@@ -28,19 +28,19 @@ impl ScrapeList {
                 interfaces: worker.interfaces(),
                 ports: ports.clone(),
             };
-            let read_target = target.clone();
-            let read = worker.run(move |service| {
-                Box::pin(async move {
-                    let mut facts = metrics::read(service.namespace(), &read_target).await;
-                    facts.keys = Some(service.key_report());
-                    facts.policy_refused = service.policy_refused();
-                    facts.guard_refused = service.guard_refused();
-                    facts.farm = service.farm_report();
+            let read = match worker.scraper() {
+                Some(scraper) => scraper.read(target.clone()).await,
+                None => None,
+            };
+            facts.push(match read {
+                Some(mut facts) => {
+                    let state = worker.state();
+                    facts.keys = Some(state.keys);
+                    facts.policy_refused = state.policy_refused;
+                    facts.guard_refused = state.guard_refused;
+                    facts.farm = state.farm;
                     facts
-                })
-            });
-            facts.push(match read.await {
-                Some(facts) => facts,
+                }
                 None => metrics::unreadable(&target, &"the network namespace does not exist yet"),
             });
         }

@@ -15,6 +15,7 @@ mod metrics;
 mod namespace;
 mod notify;
 mod policy;
+mod scraper;
 mod worker;
 
 pub use attached::describe_attached;
@@ -111,8 +112,12 @@ impl Service {
         namespace: NamespaceConfig,
     ) -> Result<Result<(), StartError>, ServiceError> {
         let name = namespace.name.clone().unwrap_or_default();
-        let (worker, started) =
-            Worker::start(namespace, self.registry.clone()).map_err(ServiceError::Thread)?;
+        let (worker, started) = Worker::start(
+            namespace,
+            self.registry.clone(),
+            self.config.metrics.is_some(),
+        )
+        .map_err(ServiceError::Thread)?;
         self.workers.push(worker);
         Ok(started.await.unwrap_or(Err(StartError::Thread(name))))
     }

@@ -190,6 +190,12 @@ impl NamespaceService {
                     self.attached.insert(to.clone());
                 }
             }
+            Change::Moved { ref name } => {
+                warn!("{change}");
+                if self.attached.remove(name) {
+                    self.missing.insert(name.clone());
+                }
+            }
             Change::Failed { ref name, .. }
             | Change::Missing { ref name }
             | Change::Vanished { ref name }
@@ -293,7 +299,7 @@ impl NamespaceService {
             return;
         }
         let detached = match link::find(name).await {
-            Ok(interface) => datapath::detach(&self.namespace, interface.index, name),
+            Ok(interface) => datapath::detach(&self.namespace, interface.index, name).await,
             Err(error) => Err(NamespaceError::from(error).into()),
         };
         match detached {

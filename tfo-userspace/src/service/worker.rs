@@ -18,17 +18,19 @@ use tokio::{
 };
 use tracing::{error, info, info_span};
 
-use super::{capabilities, error::StartError, namespace::NamespaceService};
+use super::{capabilities, error::StartError, namespace::NamespaceService, scraper::Scraper};
 use crate::{
     config::NamespaceConfig,
     datapath::{ControllerLock, Namespace},
+    farm::FarmReport,
     kernel::netns,
     keys::KeyReport,
 };
 
 type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
-/// Work for a namespace's thread.
-type Job = Box<dyn for<'a> FnOnce(&'a mut NamespaceService) -> LocalFuture<'a, ()> + Send>;
+/// Work for a namespace's thread. What it gives is to be called once the state is published: it sends the result.
+type Job = Box<dyn for<'a> FnOnce(&'a mut NamespaceService) -> LocalFuture<'a, Reply> + Send>;
+type Reply = Box<dyn FnOnce()>;
 
 /// The pause before another attempt to enter a namespace.
 const RETRY: Duration = Duration::from_secs(5);
@@ -47,6 +49,11 @@ pub(super) struct WorkerState {
     pub(super) attached: Vec<String>,
     /// The configured interfaces that are not attached.
     pub(super) missing: Vec<String>,
+    /// Why the configured policy is not in force.
+    pub(super) policy_refused: Option<String>,
+    /// Why the configured guard is not in force.
+    pub(super) guard_refused: Option<String>,
+    pub(super) farm: Option<FarmReport>,
     /// The time of publication.
     pub(super) at: Instant,
 }
@@ -55,6 +62,8 @@ pub(super) struct WorkerState {
 struct WorkerShared {
     config: Mutex<NamespaceConfig>,
     state: Mutex<WorkerState>,
+    /// Reads the facts for metrics, from when the namespace was entered until the worker ends.
+    scraper: Mutex<Option<Scraper>>,
 }
 
 /// A network namespace's thread, from the main thread's side.
@@ -65,12 +74,11 @@ pub(super) struct Worker {
     thread: JoinHandle<()>,
 }
 
-/// A handle to send work to a worker. It does not keep the worker alive.
+/// A handle to what a worker publishes. It does not keep the worker alive.
 #[derive(Clone)]
 pub(super) struct WorkerHandle {
     /// The namespace's name; empty for the service's own.
     pub(super) name: String,
-    jobs: mpsc::WeakUnboundedSender<Job>,
     shared: Arc<WorkerShared>,
 }
 
@@ -80,12 +88,14 @@ impl WorkerHandle {
         lock(&self.shared.config).interfaces.clone()
     }
 
-    /// Runs `work` on the thread. `None` where it has not entered the namespace yet, or ended.
-    pub(super) async fn run<T: Send + 'static>(
-        &self,
-        work: impl for<'a> FnOnce(&'a mut NamespaceService) -> LocalFuture<'a, T> + Send + 'static,
-    ) -> Option<T> {
-        run_on(&self.jobs.upgrade()?, work).await
+    /// The published state.
+    pub(super) fn state(&self) -> WorkerState {
+        lock(&self.shared.state).clone()
+    }
+
+    /// `None` where the worker has not entered the namespace yet, or ended.
+    pub(super) fn scraper(&self) -> Option<Scraper> {
+        lock(&self.shared.scraper).clone()
     }
 }
 
@@ -97,8 +107,12 @@ async fn run_on<T: Send + 'static>(
     let (sender, receiver) = oneshot::channel();
     let job: Job = Box::new(move |service| {
         Box::pin(async move {
-            // The receiver may be gone.
-            let _ = sender.send(work(service).await);
+            let result = work(service).await;
+            let reply: Reply = Box::new(move || {
+                // The receiver may be gone.
+                let _ = sender.send(result);
+            });
+            reply
         })
     });
     jobs.send(job).ok()?;
@@ -106,10 +120,12 @@ async fn run_on<T: Send + 'static>(
 }
 
 impl Worker {
-    /// Starts the thread. The receiver gets the result of the first attempt to attach; later attempts are logged.
+    /// Starts the thread, and with `scraped` one that reads facts for metrics. The receiver gets the result of the first
+    /// attempt to attach; later attempts are logged.
     pub(super) fn start(
         config: NamespaceConfig,
         registry: Registry,
+        scraped: bool,
     ) -> io::Result<(Self, oneshot::Receiver<Result<(), StartError>>)> {
         let name = config.name.clone();
         let shared = Arc::new(WorkerShared {
@@ -120,9 +136,13 @@ impl Worker {
                 },
                 attached: Vec::new(),
                 missing: config.interfaces.clone(),
+                policy_refused: None,
+                guard_refused: None,
+                farm: None,
                 at: Instant::now(),
             }),
             config: Mutex::new(config),
+            scraper: Mutex::new(None),
         });
         let (jobs, received) = mpsc::unbounded_channel();
         let (started, start) = oneshot::channel();
@@ -134,6 +154,7 @@ impl Worker {
             jobs: received,
             started: Some(started),
             registry,
+            scraped,
             main: Handle::current(),
         };
         let thread = thread::Builder::new()
@@ -165,7 +186,6 @@ impl Worker {
     pub(super) fn handle(&self) -> WorkerHandle {
         WorkerHandle {
             name: self.name.clone().unwrap_or_default(),
-            jobs: self.jobs.downgrade(),
             shared: self.shared.clone(),
         }
     }
@@ -194,6 +214,7 @@ struct WorkerThread {
     jobs: mpsc::UnboundedReceiver<Job>,
     started: Option<oneshot::Sender<Result<(), StartError>>>,
     registry: Registry,
+    scraped: bool,
     /// The main thread's runtime.
     main: Handle,
 }
@@ -216,19 +237,35 @@ impl WorkerThread {
             Err(error) => error!("cannot drop capabilities: {error}"),
         }
         self.publish(&service);
+        // It inherits what capabilities are left.
+        self.start_scraper(service.namespace());
         self.report_start(attached);
         let mut due = tokio::time::Instant::now();
         loop {
             tokio::select! {
                 biased;
                 job = self.jobs.recv() => match job {
-                    Some(job) => job(&mut service).await,
+                    Some(job) => {
+                        let reply = job(&mut service).await;
+                        self.publish(&service);
+                        reply();
+                    }
                     None => return,
                 },
                 event = service.next_event() => service.handle(event).await,
                 () = sleep_until(due) => due = tokio::time::Instant::now() + service.tick(),
             }
             self.publish(&service);
+        }
+    }
+
+    fn start_scraper(&self, namespace: &Namespace) {
+        if !self.scraped {
+            return;
+        }
+        match Scraper::start(namespace.clone()) {
+            Ok(scraper) => *lock(&self.shared.scraper) = Some(scraper),
+            Err(error) => error!("metrics: cannot start a thread: {error}"),
         }
     }
 
@@ -287,6 +324,9 @@ impl WorkerThread {
             keys: service.key_report(),
             attached: service.attached().map(str::to_owned).collect(),
             missing: service.missing().map(str::to_owned).collect(),
+            policy_refused: service.policy_refused(),
+            guard_refused: service.guard_refused(),
+            farm: service.farm_report(),
             at: Instant::now(),
         };
     }
@@ -297,6 +337,12 @@ impl WorkerThread {
             // The receiver may be gone.
             let _ = started.send(result);
         }
+    }
+}
+
+impl Drop for WorkerThread {
+    fn drop(&mut self) {
+        *lock(&self.shared.scraper) = None;
     }
 }
 

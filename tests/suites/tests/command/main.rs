@@ -5,11 +5,13 @@
 mod bad_input;
 // The object, loaded by bpftool.
 mod bpftool;
+// Other users of the host: pins, locks, memory, the configuration.
+mod closed;
 // `tfo doctor` on misconfigured hosts.
 mod doctor;
 // `tfo events`.
 mod events;
-// Attach, detach, upgrade, killed processes, deleted interfaces, locks.
+// Attach, detach, upgrade, killed processes, deleted and moved interfaces, locks.
 mod life;
 // `tfo policy`: set, show, errors.
 mod policy_cli;

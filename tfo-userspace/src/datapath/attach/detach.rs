@@ -2,6 +2,7 @@
 
 use super::{
     error::AttachError,
+    moved::{remove_departed, remove_stray},
     sweep::{sweep, sweep_others},
 };
 use crate::datapath::{
@@ -10,36 +11,20 @@ use crate::datapath::{
 };
 
 /// Detaches the data path from the interface of this index, and removes its pins and counters. With the last
-/// interface of a namespace go its keys; the kernel keeps its own. `name` is for the error.
+/// interface of a namespace go its keys; the kernel keeps its own. Also detaches a program that came with the interface
+/// from another network namespace. `name` is for the error.
 ///
 /// # Errors
 ///
 /// [`AttachError::NotAttached`], or [`AttachError::Namespace`] where a pin cannot be removed.
-pub fn detach(namespace: &Namespace, index: u32, name: &str) -> Result<(), AttachError> {
+pub async fn detach(namespace: &Namespace, index: u32, name: &str) -> Result<(), AttachError> {
     let mut found = false;
-    for other in OtherLayout::all(namespace.cookie())? {
-        if other.pins.index == index {
-            other.remove()?;
-            found = true;
-        }
+    let strays = namespace.strays().await?;
+    for stray in strays.iter().filter(|stray| stray.index == index) {
+        remove_stray(stray)?;
+        found = true;
     }
-    if let Some(_lock) = namespace.pins().lock()? {
-        // A detach may have been killed.
-        for pins in namespace.pins().unfinished()? {
-            if pins.index == index {
-                pins.remove()?;
-                found = true;
-            }
-        }
-        let pins = namespace.pins().interface(index);
-        if pins.exists() {
-            pins.retire()?.remove()?;
-            found = true;
-        }
-        if found {
-            forget(namespace)?;
-        }
-    }
+    detach_own(namespace, index, &mut found)?;
     if found {
         Ok(())
     } else {
@@ -49,20 +34,51 @@ pub fn detach(namespace: &Namespace, index: u32, name: &str) -> Result<(), Attac
     }
 }
 
+/// Removes the pins of an interface in the namespace's own directories. `found` becomes `true` where there were any.
+fn detach_own(namespace: &Namespace, index: u32, found: &mut bool) -> Result<(), AttachError> {
+    for other in OtherLayout::all(namespace.cookie())? {
+        if other.pins.index == index {
+            other.remove()?;
+            *found = true;
+        }
+    }
+    if let Some(_lock) = namespace.pins().lock()? {
+        // A detach may have been killed.
+        for pins in namespace.pins().unfinished()? {
+            if pins.index == index {
+                pins.remove()?;
+                *found = true;
+            }
+        }
+        let pins = namespace.pins().interface(index);
+        if pins.exists() {
+            pins.retire()?.remove()?;
+            *found = true;
+        }
+        if *found {
+            forget(namespace)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes leftovers of interfaces, namespaces and processes that ended, in all namespaces, and what other layout
 /// versions attached in this one. Gives the indexes of the latter's interfaces.
 ///
 /// # Errors
 ///
 /// [`AttachError::Namespace`] where a pin cannot be removed.
-pub fn detach_gone(namespace: &Namespace) -> Result<Vec<u32>, AttachError> {
+pub async fn detach_gone(namespace: &Namespace) -> Result<Vec<u32>, AttachError> {
     let mut removed = Vec::new();
     for other in OtherLayout::all(namespace.cookie())? {
         other.remove()?;
         removed.push(other.pins.index);
     }
     if let Some(_lock) = namespace.pins().lock()? {
-        if sweep(namespace)? {
+        let forgot = sweep(namespace)?;
+        let departed = namespace.departed().await?;
+        remove_departed(namespace, &departed)?;
+        if forgot || !departed.is_empty() {
             forget(namespace)?;
         }
         namespace.pins().remove_if_unused()?;
@@ -72,7 +88,7 @@ pub fn detach_gone(namespace: &Namespace) -> Result<Vec<u32>, AttachError> {
 }
 
 /// Due after an interface was removed. The caller holds the lock.
-fn forget(namespace: &Namespace) -> Result<(), NamespaceError> {
+pub(super) fn forget(namespace: &Namespace) -> Result<(), NamespaceError> {
     namespace.pins().remove_if_unused()?;
     if namespace.pins().exists() {
         namespace.rebase()?;

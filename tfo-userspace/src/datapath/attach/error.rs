@@ -31,6 +31,18 @@ pub enum AttachError {
         /// The build that attached it.
         origin: ProgramOrigin,
     },
+    /// A program of `tfo` came with the interface from another network namespace.
+    #[error(
+        "{interface}: tfo was attached to it in another network namespace, and its program came along (program {program_id}, {mode}), with the keys, policy and guard of that namespace: `tfo attach --replace {interface}` replaces it, `tfo detach {interface}` removes it"
+    )]
+    Moved {
+        /// The interface's name.
+        interface: String,
+        /// The program's id.
+        program_id: u32,
+        /// The mode in which it runs.
+        mode: AttachMode,
+    },
     /// Another XDP program is attached.
     #[error(
         "{interface}: another XDP program is attached: {name} (id {program_id}, {mode}): detach it with the tool that attached it, or `ip link set dev {interface} xdp off`, then attach again; or --mode tc runs beside it"

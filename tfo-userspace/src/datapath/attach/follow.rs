@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{error::AttachError, outcome::Ensured, transaction::ensure};
+use super::{error::AttachError, moved::detach_departed, outcome::Ensured, transaction::ensure};
 use crate::{
     datapath::namespace::{Namespace, NamespaceError},
     kernel::link::{self, Interface, Monitor},
@@ -51,9 +51,14 @@ pub enum Change {
         /// The name.
         name: String,
     },
-    /// Gone, or moved to another namespace. Attached again when one of this name comes.
+    /// Gone. Attached again when one of this name comes.
     Vanished {
         /// The name.
+        name: String,
+    },
+    /// Moved to another network namespace, and detached there. Attached again when one of this name comes.
+    Moved {
+        /// The name that it had here.
         name: String,
     },
     /// Renamed; stays attached.
@@ -82,6 +87,12 @@ impl fmt::Display for Change {
             }
             Self::Vanished { name } => {
                 write!(f, "{name}: gone; attached again when it comes back")
+            }
+            Self::Moved { name } => {
+                write!(
+                    f,
+                    "{name}: moved to another network namespace, and detached there; attached again when it comes back"
+                )
             }
             Self::Renamed { from, to } => {
                 write!(f, "{from}: renamed to {to}; stays attached")
@@ -161,9 +172,11 @@ impl Follower {
             let lost = self.look();
             // A lost program may be due to a vanished interface, which is then what is reported.
             if self.stale || !lost.is_empty() {
+                // First: one that leaves in between is stale again.
+                let moved = detach_departed(&self.namespace).await?;
                 let present = link::list().await?;
                 self.stale = false;
-                self.compare(&present);
+                self.compare(&present, &moved);
             }
             self.lose(&lost);
             self.attach_next().await;
@@ -189,10 +202,19 @@ impl Follower {
         Ok(())
     }
 
-    /// Records which interfaces went, came or were renamed.
-    fn compare(&mut self, present: &[Interface]) {
+    /// Records which interfaces went, came or were renamed. `moved` are the indexes of those that left for another
+    /// namespace; other interfaces may have these now.
+    fn compare(&mut self, present: &[Interface], moved: &[u32]) {
         let changes = &mut self.changes;
+        for index in moved {
+            let known = self.known.iter().find(|known| known.index == *index);
+            let name = known.map_or(format!("interface {index}"), |known| known.name.clone());
+            changes.push_back(Change::Moved { name });
+        }
         self.known.retain_mut(|known| {
+            if moved.contains(&known.index) {
+                return false;
+            }
             let interface = present.iter().find(|each| each.index == known.index);
             let Some(interface) = interface else {
                 let name = known.name.clone();

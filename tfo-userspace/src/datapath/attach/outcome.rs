@@ -23,6 +23,8 @@ pub struct Attached {
     pub program_id: u32,
     /// The keys in force.
     pub keys: KeyPair,
+    /// The id of a program that was taken off first: it came with the interface from another network namespace.
+    pub removed: Option<u32>,
 }
 
 /// A program was replaced in place.

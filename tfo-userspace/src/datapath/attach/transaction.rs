@@ -7,15 +7,16 @@ use super::{
     error::{AttachError, ProgramOrigin},
     guard_programs::attach_guard,
     modes::{self, Running},
+    moved::{remove_departed, remove_stray},
     outcome::{Attached, Ensured, Upgraded},
     sweep::{sweep, sweep_others},
 };
 use crate::{
     datapath::{
         error::DatapathError,
-        namespace::{AttachedInterface, Namespace, NamespaceError, attach_mode},
+        namespace::{AttachedInterface, Namespace, NamespaceError, Unknown, mode_on},
         object::{Build, Datapath, write_build},
-        pins::{InterfacePins, Lock, OtherLayout, read_settings, write_settings},
+        pins::{InterfacePins, Lock, OtherLayout, check_pins, read_settings, write_settings},
     },
     kernel::{
         link::{self, Interface},
@@ -36,14 +37,15 @@ pub async fn attach(
     choice: ModeChoice,
     settings: Settings,
 ) -> Result<Attached, AttachError> {
-    let transaction = AttachTransaction::begin(namespace, name).await?;
+    let transaction = AttachTransaction::begin(namespace, name, OnStray::Refuse).await?;
     transaction.end(match transaction.found() {
         Some(found) => Err(transaction.already_attached(&found)),
         None => transaction.attach(choice, settings),
     })
 }
 
-/// As [`attach`], but where `tfo` is attached already, replaces a program of another build or with other settings.
+/// As [`attach`], but where `tfo` is attached already, replaces a program of another build or with other settings, and
+/// one that came with the interface from another network namespace.
 /// A replacement is one step: no packet goes uncounted, and mode, counters and keys stay. Only the counters of
 /// another layout version start at 0.
 ///
@@ -56,7 +58,7 @@ pub async fn ensure(
     choice: ModeChoice,
     settings: Settings,
 ) -> Result<Ensured, AttachError> {
-    let transaction = AttachTransaction::begin(namespace, name).await?;
+    let transaction = AttachTransaction::begin(namespace, name, OnStray::Remove).await?;
     transaction.end(match transaction.found() {
         None => transaction.attach(choice, settings).map(Ensured::Attached),
         Some(Found::Ours(ours, mode)) => transaction.keep_or_upgrade(ours, mode, settings),
@@ -75,6 +77,13 @@ enum Found<'a> {
     Other(&'a OtherLayout, u32, AttachMode),
 }
 
+/// What to do about a program that came with the interface from another network namespace.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnStray {
+    Refuse,
+    Remove,
+}
+
 /// An attach in progress: holds the namespace's lock, with the leftovers of earlier ones removed.
 struct AttachTransaction<'a> {
     namespace: &'a Namespace,
@@ -83,22 +92,35 @@ struct AttachTransaction<'a> {
     pins: InterfacePins,
     ours: Option<AttachedInterface>,
     other: Option<OtherLayout>,
+    /// The id of a stray program that was removed.
+    removed: Option<u32>,
 }
 
 impl<'a> AttachTransaction<'a> {
-    async fn begin(namespace: &'a Namespace, name: &str) -> Result<Self, AttachError> {
+    async fn begin(
+        namespace: &'a Namespace,
+        name: &str,
+        on_stray: OnStray,
+    ) -> Result<Self, AttachError> {
         support::check()?;
         // Before anything is made.
-        link::find(name).await.map_err(NamespaceError::from)?;
+        let interface = link::find(name).await.map_err(NamespaceError::from)?;
+        check_pins()?;
+        let removed = take_off_stray(namespace, &interface, on_stray).await?;
         // Leftovers elsewhere are no reason not to attach here.
         let _ = sweep_others(namespace);
         let lock = namespace.pins().lock_or_create()?;
-        let transaction = Self::inspect(namespace, lock, name).await;
-        if transaction.is_err() {
-            // The first error is the one to report.
-            let _ = namespace.pins().remove_if_unused();
+        match Self::inspect(namespace, lock, name).await {
+            Ok(transaction) => Ok(Self {
+                removed,
+                ..transaction
+            }),
+            Err(error) => {
+                // The first error is the one to report.
+                let _ = namespace.pins().remove_if_unused();
+                Err(error)
+            }
         }
-        transaction
     }
 
     async fn inspect(
@@ -106,7 +128,11 @@ impl<'a> AttachTransaction<'a> {
         lock: Lock,
         name: &str,
     ) -> Result<Self, AttachError> {
-        let forgot = sweep(namespace)?;
+        let mut forgot = sweep(namespace)?;
+        let departed = namespace.departed().await?;
+        remove_departed(namespace, &departed)?;
+        forgot |= !departed.is_empty();
+        // Only now: it may have come back, and have had one of these programs.
         let interface = link::find(name).await.map_err(NamespaceError::from)?;
         let index = interface.index;
         let pins = namespace.pins().interface(index);
@@ -129,6 +155,7 @@ impl<'a> AttachTransaction<'a> {
             pins,
             ours,
             other: others.pop(),
+            removed: None,
         })
     }
 
@@ -139,7 +166,7 @@ impl<'a> AttachTransaction<'a> {
         }
         let other = self.other.as_ref()?;
         let link = other.pins.link_state().ok()??;
-        let mode = attach_mode(link, &self.interface)?;
+        let mode = mode_on(link, &self.interface, Unknown::Here)?;
         Some(Found::Other(other, link.program_id, mode))
     }
 
@@ -237,6 +264,7 @@ impl<'a> AttachTransaction<'a> {
             not_exact: datapath.not_exact().map(str::to_owned),
             program_id,
             keys,
+            removed: self.removed,
         })
     }
 
@@ -324,6 +352,28 @@ impl<'a> AttachTransaction<'a> {
             kept_sources: (asked_for != settings.sources.max).then_some(settings.sources.max),
         }))
     }
+}
+
+/// Refuses or removes a program that came with `interface` from another network namespace. Gives the id of one that was
+/// removed. The caller holds no lock.
+async fn take_off_stray(
+    namespace: &Namespace,
+    interface: &Interface,
+    on_stray: OnStray,
+) -> Result<Option<u32>, AttachError> {
+    let mut strays = namespace.strays().await?;
+    strays.retain(|stray| stray.index == interface.index);
+    for stray in &strays {
+        if on_stray == OnStray::Refuse {
+            return Err(AttachError::Moved {
+                interface: stray.interface.clone(),
+                program_id: stray.program_id,
+                mode: stray.mode,
+            });
+        }
+        remove_stray(stray)?;
+    }
+    Ok(strays.first().map(|stray| stray.program_id))
 }
 
 fn origin(ours: &AttachedInterface) -> ProgramOrigin {

@@ -22,11 +22,15 @@ impl Namespace {
     ///
     /// [`NetnsError::Cookie`] before Linux 5.14.
     pub fn current() -> Result<Self, NetnsError> {
-        let cookie = netns::cookie()?;
-        Ok(Self {
+        Ok(Self::of(netns::cookie()?))
+    }
+
+    /// The namespace of this cookie, which need not be the calling thread's: only its pins can be read.
+    pub(crate) fn of(cookie: u64) -> Self {
+        Self {
             cookie,
             pins: NamespacePins::new(cookie),
-        })
+        }
     }
 
     /// `SO_NETNS_COOKIE`: unique until the next boot.

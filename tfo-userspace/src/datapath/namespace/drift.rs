@@ -101,6 +101,17 @@ impl Namespace {
         self.rebase_with(|| Ok(Snapshot::default()))
     }
 
+    /// Leaves the counts of interface `index`, which is to be removed, out of the comparison: what they were ahead or
+    /// behind stays. For another namespace than the calling thread's, whose kernel counters cannot be read.
+    pub(crate) fn leave_out(&self, index: u32) -> Result<(), DatapathError> {
+        let counts = self.counters_of(index).read()?;
+        let mut state = State::read(self)?;
+        for (base, counter) in state.baseline.iter_mut().zip(Counter::MIRRORED) {
+            *base = base.wrapping_add(counts.total.get(counter));
+        }
+        state.write(self)
+    }
+
     /// As [`Self::rebase`], where `more` reads the counters of an interface that is being attached.
     pub(crate) fn rebase_with(
         &self,

@@ -7,27 +7,32 @@ use crate::{
     datapath::{
         error::DatapathError,
         object::{Build, read_build},
-        pins::{OtherLayout, found_maps, read_settings},
+        pins::{InterfacePins, OtherLayout, found_maps, read_settings},
     },
     kernel::{
-        bpf::{LinkKind, LinkState},
+        bpf::{LinkKind, LinkState, tcx_programs},
         clock,
         link::{self, Interface},
     },
     model::{AttachMode, Mirror},
 };
 
+/// Tries to read links and interfaces while neither changes.
+const TRIES: u32 = 5;
+
 /// An interface that has pins.
 #[derive(Clone, Debug)]
 pub struct AttachedInterface {
     /// The interface's index.
     pub index: u32,
-    /// `None` where the interface is gone.
+    /// `None` where the interface is gone, or moved to another network namespace.
     pub name: Option<String>,
     /// The entry program's id; 0 where it is gone.
     pub program_id: u32,
-    /// `None` where the program is no longer attached.
+    /// `None` where the program is not attached here.
     pub mode: Option<AttachMode>,
+    /// The interface was moved to another network namespace, where the program still runs.
+    pub moved: bool,
     /// The mirror in effect.
     pub mirror: Mirror,
     /// The build that attached it; `None` where an older build did, which pinned none.
@@ -37,13 +42,33 @@ pub struct AttachedInterface {
 }
 
 impl AttachedInterface {
-    /// The name, or the index where the interface is gone.
+    /// The name, or the index where the interface is not here any more.
     pub fn label(&self) -> String {
         match &self.name {
             Some(name) => name.clone(),
+            None if self.moved => format!("interface {} (moved)", self.index),
             None => format!("interface {} (gone)", self.index),
         }
     }
+}
+
+/// The pins of an interface, and where their link is.
+struct Located {
+    pins: InterfacePins,
+    link: Option<LinkState>,
+    /// The interface of this index that is here. It need not be the link's.
+    name: Option<String>,
+    place: Place,
+}
+
+/// Where the program of a pinned link runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// On the interface of the pins' index.
+    Here(AttachMode),
+    /// On an interface of another namespace, or on one that came back from there with another index.
+    Elsewhere,
+    Nowhere,
 }
 
 impl Namespace {
@@ -53,14 +78,12 @@ impl Namespace {
     ///
     /// [`NamespaceError`] where pins or interfaces cannot be read.
     pub async fn interfaces(&self) -> Result<Vec<AttachedInterface>, NamespaceError> {
-        let present = link::list().await?;
         let mut attached = Vec::new();
-        for pins in self.pins().interfaces()? {
-            let link = pins.link_state()?;
-            let interface = present.iter().find(|each| each.index == pins.index);
-            let mode = link
-                .zip(interface)
-                .and_then(|(link, interface)| attach_mode(link, interface));
+        for located in self.locate().await? {
+            let Located {
+                pins, link, place, ..
+            } = located;
+            let moved = place == Place::Elsewhere;
             // Another process may detach meanwhile.
             let Some(settings) = found_maps(read_settings(&pins.info()))? else {
                 continue;
@@ -70,15 +93,60 @@ impl Namespace {
             };
             attached.push(AttachedInterface {
                 index: pins.index,
-                name: interface.map(|interface| interface.name.clone()),
+                name: located.name.filter(|_| !moved),
                 program_id: link.map_or(0, |link| link.program_id),
-                mode,
+                mode: match place {
+                    Place::Here(mode) => Some(mode),
+                    _ => None,
+                },
+                moved,
                 mirror: settings.mirror,
                 build,
                 attached: age_of_pin(&pins.info()),
             });
         }
         Ok(attached)
+    }
+
+    /// The indexes of pins whose interfaces left for another namespace. The program still runs there.
+    pub(crate) async fn departed(&self) -> Result<Vec<u32>, NamespaceError> {
+        let all = self.locate().await?.into_iter();
+        let departed = all.filter(|it| it.place == Place::Elsewhere);
+        Ok(departed.map(|it| it.pins.index).collect())
+    }
+
+    /// Finds the link of each interface's pins.
+    async fn locate(&self) -> Result<Vec<Located>, NamespaceError> {
+        let mut tries = TRIES;
+        loop {
+            let links = self.links()?;
+            let present = link::list().await?;
+            let find = |(pins, link): &(InterfacePins, Option<LinkState>)| {
+                let interface = present.iter().find(|each| each.index == pins.index);
+                Located {
+                    pins: pins.clone(),
+                    link: *link,
+                    name: interface.map(|interface| interface.name.clone()),
+                    place: place(*link, interface),
+                }
+            };
+            let located: Vec<_> = links.iter().map(find).collect();
+            tries -= 1;
+            // A program may have been replaced, or an interface deleted, between the two looks.
+            let in_doubt = located.iter().any(|it| it.place == Place::Elsewhere);
+            if !in_doubt || tries == 0 || same(&links, &self.links()?) {
+                return Ok(located);
+            }
+        }
+    }
+
+    fn links(&self) -> Result<Vec<(InterfacePins, Option<LinkState>)>, DatapathError> {
+        let all = self.pins().interfaces()?.into_iter();
+        all.map(|pins| {
+            let link = pins.link_state()?;
+            Ok((pins, link))
+        })
+        .collect()
     }
 
     /// The pinned link of interface `index` is on that interface.
@@ -113,13 +181,51 @@ fn age_of_pin(path: &Path) -> Option<Duration> {
     Some(age.min(clock::since_boot()))
 }
 
-/// The mode in which the program of `link` runs on `interface`; `None` where it does not.
-pub(crate) fn attach_mode(link: LinkState, interface: &Interface) -> Option<AttachMode> {
+fn same<P>(before: &[(P, Option<LinkState>)], after: &[(P, Option<LinkState>)]) -> bool {
+    let links = |all: &[(P, Option<LinkState>)]| all.iter().map(|it| it.1).collect::<Vec<_>>();
+    links(before) == links(after)
+}
+
+fn place(link: Option<LinkState>, interface: Option<&Interface>) -> Place {
+    let Some(link) = link.filter(|link| link.index != 0) else {
+        return Place::Nowhere;
+    };
+    let mode = interface.and_then(|interface| mode_on(link, interface, Unknown::Here));
+    mode.map_or(Place::Elsewhere, Place::Here)
+}
+
+/// What to take for true where the kernel does not list an interface's programs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// The link is on the interface of its index.
+    Here,
+    /// It is not.
+    Elsewhere,
+}
+
+/// The mode in which the program of `link` runs on `interface`; `None` where it does not. Indexes alone do not tell: each
+/// namespace has its own.
+pub(crate) fn mode_on(
+    link: LinkState,
+    interface: &Interface,
+    unknown: Unknown,
+) -> Option<AttachMode> {
     if link.index != interface.index {
         return None;
     }
     match link.kind {
-        LinkKind::Tcx | LinkKind::Clsact => Some(AttachMode::Tc),
-        LinkKind::Xdp => interface.xdp.map(|xdp| xdp.mode),
+        // It was looked up in this namespace.
+        LinkKind::Clsact => Some(AttachMode::Tc),
+        LinkKind::Tcx => {
+            let programs = tcx_programs(interface.index);
+            let is_here = programs.map_or(unknown == Unknown::Here, |programs| {
+                programs.contains(&link.program_id)
+            });
+            is_here.then_some(AttachMode::Tc)
+        }
+        LinkKind::Xdp => {
+            let xdp = interface.xdp?;
+            (xdp.program_id == link.program_id).then_some(xdp.mode)
+        }
     }
 }

@@ -14,6 +14,7 @@ mod memory;
 mod policy;
 mod routes;
 mod state;
+mod strays;
 
 pub(super) use controller::is_controlled;
 pub use controller::{ControllerError, ControllerLock};
@@ -23,7 +24,8 @@ pub use drift::Drift;
 pub use error::NamespaceError;
 pub use guard::NamespaceGuard;
 pub use interfaces::AttachedInterface;
-pub(super) use interfaces::attach_mode;
+pub(super) use interfaces::{Unknown, mode_on};
 pub use keys::NamespaceKeys;
 pub use memory::Memory;
 pub use policy::{NamespacePolicy, PolicyChange};
+pub use strays::Stray;

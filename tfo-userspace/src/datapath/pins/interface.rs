@@ -1,7 +1,8 @@
 //! The pins of an interface.
 
 use std::{
-    fs, io,
+    fs,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -99,10 +100,7 @@ impl InterfacePins {
 
     /// Takes the interface's event stream; `None` where another process has it.
     pub(crate) fn try_lock(&self) -> Result<Option<Lock>, DatapathError> {
-        match Lock::try_take(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            lock => lock.map(Some).map_err(DatapathError::io(&self.dir)),
-        }
+        Lock::try_take(&self.dir)
     }
 
     /// The link is on an interface, or the filter on one of this namespace. `true` where the kernel does not
@@ -138,7 +136,8 @@ impl InterfacePins {
     /// Creates the directory as an unfinished one.
     pub(crate) fn begin(&self) -> Result<Self, DatapathError> {
         let pins = self.unfinished();
-        fs::create_dir(&pins.dir).map_err(DatapathError::io(&pins.dir))?;
+        let made = fs::DirBuilder::new().mode(0o700).create(&pins.dir);
+        made.map_err(DatapathError::io(&pins.dir))?;
         Ok(pins)
     }
 

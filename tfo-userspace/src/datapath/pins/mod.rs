@@ -20,22 +20,26 @@
 //! ```
 //!
 //! An interface's directory is made as `unfinished<INDEX>`, renamed to `if<INDEX>` once complete, and renamed
-//! back before removal. So `if<INDEX>` is complete whenever a process died.
+//! back before removal. So `if<INDEX>` is complete whenever a process died. Every directory has mode 0700.
 
 mod clsact_filter;
+mod elsewhere;
 mod files;
 mod info;
 mod interface;
 mod lock;
 mod namespace;
 mod other_layout;
+mod private;
 mod value;
 
 pub(super) use clsact_filter::{CLSACT_HANDLE, ClsactFilter};
+pub(super) use elsewhere::PinnedElsewhere;
 pub(super) use files::{found_maps, remove_file};
 pub(super) use info::{read_settings, write_settings};
 pub(super) use interface::InterfacePins;
 pub(super) use lock::Lock;
 pub(super) use namespace::NamespacePins;
 pub(super) use other_layout::OtherLayout;
+pub use private::{UnsafePins, check_pins};
 pub(super) use value::{map_from_pin, read_value, write_value};

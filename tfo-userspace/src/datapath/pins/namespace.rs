@@ -5,9 +5,10 @@ use std::{fs, io, path::PathBuf};
 use tfo_common::abi::{OF_INTERFACE, OF_NAMESPACE};
 
 use super::{
-    files::{found, names, namespace_name, remove_dir_all, root, version_name},
+    files::{names, namespace_name, remove_dir_all, root, version_name},
     interface::{InterfacePins, UNFINISHED},
     lock::Lock,
+    private::{check, close, create_dir_all},
 };
 use crate::datapath::error::DatapathError;
 
@@ -84,15 +85,19 @@ impl NamespacePins {
         self.0.is_dir()
     }
 
-    /// Locks the namespace's pins against other processes, and waits for them; `None` where nothing is pinned.
+    /// Locks the namespace's pins against other processes, and waits for them within bounds; `None` where nothing is
+    /// pinned.
     pub(crate) fn lock(&self) -> Result<Option<Lock>, DatapathError> {
-        found(Lock::take(&self.0)).map_err(DatapathError::io(&self.0))
+        check(&self.0)?;
+        close(&self.0)?;
+        Lock::take(&self.0)
     }
 
     /// As [`Self::lock`], but creates the directory where there is none.
     pub(crate) fn lock_or_create(&self) -> Result<Lock, DatapathError> {
         for _ in 0..TRIES {
-            match fs::create_dir_all(&self.0) {
+            check(&self.0)?;
+            match create_dir_all(&self.0) {
                 // Another process removed a parent directory that it was the last to need.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 made => made.map_err(DatapathError::io(&self.0))?,
@@ -107,7 +112,8 @@ impl NamespacePins {
 
     /// As [`Self::lock`], but `None` where another process holds the lock.
     pub(crate) fn try_lock(&self) -> Option<Lock> {
-        Lock::try_take(&self.0).ok()
+        check(&self.0).ok()?;
+        Lock::try_take(&self.0).ok()?
     }
 
     /// The pins of attached interfaces, by index.
@@ -121,6 +127,7 @@ impl NamespacePins {
     }
 
     fn with_prefix(&self, prefix: &str) -> Result<Vec<InterfacePins>, DatapathError> {
+        check(&self.0)?;
         let mut interfaces: Vec<_> = names(&self.0)?
             .iter()
             .filter_map(|name| name.strip_prefix(prefix)?.parse().ok())

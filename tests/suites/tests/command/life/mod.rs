@@ -1,10 +1,11 @@
-//! Lifecycle of the data path: attach, upgrade, killed processes, deleted interfaces, and locks.
+//! Lifecycle of the data path: attach, upgrade, killed processes, deleted and moved interfaces, and locks.
 
 mod attach;
 mod clsact;
 mod follow;
 mod leftovers;
 mod locks;
+mod moved;
 mod upgrade;
 
 use std::{path::Path, process::Command, time::Duration};

@@ -5,6 +5,7 @@ mod faults;
 mod guard;
 mod interfaces;
 mod kills;
+mod moved;
 mod namespaces;
 mod policy;
 mod rights;
