@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::{
     error::{AttachError, ProgramOrigin},
+    guard_fitness::unfit,
     guard_programs::attach_guard,
     modes::{self, Running},
     outcome::{Attached, Ensured, Upgraded},
@@ -18,6 +19,7 @@ use crate::{
         pins::{InterfacePins, Lock, OtherLayout, read_settings, write_settings},
     },
     kernel::{
+        device::DeviceFacts,
         link::{self, Interface},
         support,
     },
@@ -257,7 +259,8 @@ impl<'a> AttachTransaction<'a> {
         Ok(datapath)
     }
 
-    /// Attaches the guard's programs, if there is a guard and the mode allows them.
+    /// Attaches the guard's programs, if there is a guard, the mode allows them, and the interface is fit for them or
+    /// had them before.
     fn guard(
         &self,
         mode: AttachMode,
@@ -272,6 +275,10 @@ impl<'a> AttachTransaction<'a> {
             return Ok(());
         }
         let (name, namespace) = (&self.interface.name, self.namespace.pins());
+        let facts = DeviceFacts::read(self.interface.index, name).unwrap_or_default();
+        if !pins.guard().exists() && unfit(name, mode, &facts).is_some() {
+            return Ok(());
+        }
         Ok(attach_guard(
             settings,
             (name, link),
