@@ -55,7 +55,10 @@ impl Obstacle {
     pub fn text(&self) -> String {
         if self.remedy.contains('\n') {
             let commands = self.remedy.replace('\n', "\n  ");
-            format!("{}. These commands make it work (--force guards it nevertheless):\n  {commands}", self.found)
+            format!(
+                "{}. These commands make it work (--force guards it nevertheless):\n  {commands}",
+                self.found
+            )
         } else {
             format!("{}: {}", self.found, self.remedy)
         }
@@ -148,13 +151,13 @@ impl Host<'_> {
         let rules: Vec<_> = [Families::V4, Families::V6]
             .into_iter()
             .flat_map(|family| self.way(family, SYN, NEW).translated)
-            .map(|(place, kind)| format!("{place} ({kind})"))
+            .map(|(place, kind)| format!("`{place}` ({kind})"))
             .collect();
         let rules = named(&rules.into_iter().collect())?;
         Some(Obstacle {
             check: "guard and NAT",
             found: format!(
-                "{}: this host translates it or hands it to a proxy: {rules}. The guard answers before that, so connections \
+                "{}: netfilter translates packets there, or hands them to a proxy: {rules}. The guard answers before that, so connections \
                  through such a rule fail",
                 self.name()
             ),
@@ -182,7 +185,12 @@ impl Host<'_> {
                 dropped.extend(ack.dropped.difference(&syn.dropped).cloned());
             }
         }
-        let rules = named(&dropped.iter().map(|(rule, _)| rule.clone()).collect())?;
+        let rules = named(
+            &dropped
+                .iter()
+                .map(|(rule, _)| format!("`{rule}`"))
+                .collect(),
+        )?;
         let strict = if self.netfilter.strict {
             " (net.netfilter.nf_conntrack_tcp_loose = 0)"
         } else {
@@ -277,11 +285,7 @@ impl Host<'_> {
 
 /// `None` where there is none.
 fn named(rules: &BTreeSet<String>) -> Option<String> {
-    let first: Vec<_> = rules
-        .iter()
-        .take(MAX_NAMED)
-        .map(|rule| format!("`{rule}`"))
-        .collect();
+    let first: Vec<_> = rules.iter().take(MAX_NAMED).cloned().collect();
     let more = match rules.len().saturating_sub(MAX_NAMED) {
         0 => String::new(),
         more => format!(" and {more} more"),

@@ -76,6 +76,11 @@ const TOOLS: [Tool; 12] = [
         packages: &["codespell"],
     },
     Tool {
+        name: "nft",
+        programs: &["nft"],
+        packages: &["nftables"],
+    },
+    Tool {
         name: "ethtool",
         programs: &["ethtool"],
         packages: &["ethtool"],

@@ -18,14 +18,14 @@ const HEADER: usize = 16;
 /// `struct nfgenmsg`.
 const GENERIC: usize = 4;
 
-/// The number of base chains in the calling thread's namespace; 0 where this kernel has no nftables.
+/// There are base chains in the calling thread's namespace; none where this kernel has no nftables.
 ///
 /// # Errors
 ///
 /// The kernel's error: `EPERM` without `CAP_NET_ADMIN`.
-pub(super) fn chains() -> io::Result<usize> {
+pub(super) fn any() -> io::Result<bool> {
     let Ok(mut socket) = Socket::new(NETLINK_NETFILTER) else {
-        return Ok(0);
+        return Ok(false);
     };
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -41,9 +41,9 @@ pub(super) fn chains() -> io::Result<usize> {
         let (reply, _) = socket.recv_from_full()?;
         match count_in(&reply, &mut count) {
             // Without nftables nobody answers for it.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(0),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(false),
             Err(error) => return Err(error),
-            Ok(true) => return Ok(count),
+            Ok(true) => return Ok(count > 0),
             Ok(false) => {}
         }
     }

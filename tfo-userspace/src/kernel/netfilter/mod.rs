@@ -43,9 +43,9 @@ impl Netfilter {
             strict: fs::read_to_string(TCP_LOOSE).is_ok_and(|text| text.trim() == "0"),
             ..Self::default()
         };
-        match hooks::chains() {
-            Ok(0) => {}
-            Ok(chains) => netfilter.read_nftables(chains),
+        match hooks::any() {
+            Ok(false) => {}
+            Ok(true) => netfilter.read_nftables(),
             Err(error) => netfilter.unread.push(Unread {
                 found: format!("the kernel does not say whether nftables has rules: {error}"),
                 remedy: "run tfo as root".to_owned(),
@@ -71,7 +71,7 @@ impl Netfilter {
         netfilter
     }
 
-    fn read_nftables(&mut self, chains: usize) {
+    fn read_nftables(&mut self) {
         let listed = run("nft", &["-j", "list", "ruleset"]);
         let parsed = listed.and_then(|text| nft::parse(&text).map_err(io::Error::other));
         let xt = match parsed {
@@ -82,7 +82,7 @@ impl Netfilter {
             Err(error) => {
                 self.unread.push(Unread {
                     found: format!(
-                        "nftables has {chains} base chains here, and its rules cannot be read: nft: {error}"
+                        "nftables has rules here, and they cannot be read: nft: {error}"
                     ),
                     remedy: "install nftables, whose command nft shows them".to_owned(),
                 });

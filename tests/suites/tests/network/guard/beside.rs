@@ -6,11 +6,7 @@ use aya::{
     programs::{LinkOrder, SchedClassifier, TcAttachType, tc::TcAttachOptions},
 };
 use tfo_common::abi::TC_PROGRAM;
-use tfo_testbed::{
-    testbed::Testbed,
-    veth::SERVER_INTERFACE,
-    xdp::Mode,
-};
+use tfo_testbed::{testbed::Testbed, veth::SERVER_INTERFACE, xdp::Mode};
 use tfo_userspace::datapath::OBJECT;
 
 use super::{fitness::finding, testbed::GuardTestbed};
@@ -38,7 +34,10 @@ fn another_program_before_the_guards_is_a_problem() -> Result<()> {
     let found = finding(tfo, CHECK)?.context("no finding")?;
     let named = found["found"].to_string().contains(&format!("(id {id})"));
     ensure!(found["verdict"] == "problem" && named, "{found:#}");
-    ensure!(found["remedy"].to_string().contains("tfo guard set"), "{found:#}");
+    ensure!(
+        found["remedy"].to_string().contains("tfo guard set"),
+        "{found:#}"
+    );
     let others = finding(tfo, "other programs")?.context("no finding")?;
     let others = others["found"].to_string();
     ensure!(others.matches("TCX program").count() == 1, "{others}");
@@ -48,7 +47,10 @@ fn another_program_before_the_guards_is_a_problem() -> Result<()> {
     ensure!(finding(tfo, CHECK)?.is_none());
     let query = || SchedClassifier::query_tcx(SERVER_INTERFACE, TcAttachType::Ingress);
     let (_, programs) = pair.server.run(query)?;
-    let ids: Vec<_> = programs.iter().map(aya::programs::ProgramInfo::id).collect();
+    let ids: Vec<_> = programs
+        .iter()
+        .map(aya::programs::ProgramInfo::id)
+        .collect();
     ensure!(ids.len() == 2 && ids[1] == id, "{ids:?}, the other is {id}");
     Ok(())
 }

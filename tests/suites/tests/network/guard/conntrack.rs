@@ -74,7 +74,9 @@ fn dropped(netns: &Netns) -> Result<u64> {
     let text = netns.done("nft", &["-j", "list", "counters"])?;
     let counters: Value = serde_json::from_str(&text)?;
     let objects = counters["nftables"].as_array().context("no counters")?;
-    let counter = objects.iter().find(|each| each["counter"]["name"] == "dropped");
+    let counter = objects
+        .iter()
+        .find(|each| each["counter"]["name"] == "dropped");
     counter.context("no counter")?["counter"]["packets"]
         .as_u64()
         .context("no count")
@@ -102,10 +104,20 @@ fn through(firewall: &Firewall) -> Result<()> {
     let port = listener.port().to_string();
     firewall.raise(&pair.server, listener.port())?;
     for family in Family::BOTH {
-        testbed.base.after_handshake(&listener, family, Method::Plain)?;
+        testbed
+            .base
+            .after_handshake(&listener, family, Method::Plain)?;
     }
     let set = [
-        "guard", "set", "on", "--port", &port, "--replies", PLENTY, "--proven", PLENTY,
+        "guard",
+        "set",
+        "on",
+        "--port",
+        &port,
+        "--replies",
+        PLENTY,
+        "--proven",
+        PLENTY,
     ];
     let refused = tfo.run(&set)?;
     ensure!(refused.status.code() == Some(1), "{refused:?}");
@@ -118,19 +130,32 @@ fn through(firewall: &Firewall) -> Result<()> {
         let before = dropped(&pair.server)?;
         // The client has the challenge and takes it for the server's SYN-ACK.
         let server = server_port(family, listener.port());
-        let _client = Connection::open(&pair.client, server, Method::Plain, b"unheard")?;
-        eventually("its ACK is dropped", LIMIT, || Ok(dropped(&pair.server)? > before))?;
+        let client = Connection::open(&pair.client, server, Method::Plain, b"unheard")?;
+        eventually("its ACK is dropped", LIMIT, || {
+            Ok(dropped(&pair.server)? > before)
+        })?;
+        // Else its data, sent again, would open it once that is possible.
+        client.reset()?;
     }
     ensure!(listener.reset_all()? == 0, "a client connected");
     let found = finding(tfo, "guard and conntrack")?.context("no finding")?;
     ensure!(found["verdict"] == "problem", "{found:#}");
 
-    let commands = refused.stderr.lines().filter_map(|line| line.strip_prefix("  "));
+    let commands = refused
+        .stderr
+        .lines()
+        .filter_map(|line| line.strip_prefix("  "));
     let commands: Vec<_> = commands.collect();
-    ensure_says(&commands.join("\n"), &["notrack", "ct state untracked accept"])?;
+    ensure_says(
+        &commands.join("\n"),
+        &["notrack", "ct state untracked accept"],
+    )?;
     type_in(&pair.server, &commands)?;
     let allowed = tfo.run(&set)?;
-    ensure!(allowed.status.success() && allowed.stderr.is_empty(), "{allowed:?}");
+    ensure!(
+        allowed.status.success() && allowed.stderr.is_empty(),
+        "{allowed:?}"
+    );
     ensure!(finding(tfo, "guard and conntrack")?.is_none());
     for family in Family::BOTH {
         let did = connect_all(&testbed, &listener, family)?;
