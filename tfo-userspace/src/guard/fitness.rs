@@ -10,7 +10,7 @@ use tfo_common::guard::GuardMode;
 use crate::{
     kernel::{
         netfilter::{
-            ACK, Families, Hook, INVALID, Match, NEW, Netfilter, Packet, Port, SYN, UNTRACKED, Way,
+            ACK, Families, Hook, INVALID, Match, NEW, Netfilter, Packet, Port, SYN, UNTRACKED,
             is_drop,
         },
         sysctl,
@@ -20,6 +20,8 @@ use crate::{
 
 /// Rules that an obstacle names.
 const MAX_NAMED: usize = 3;
+/// Ports that rules name, and that are examined for the default rule.
+const MAX_PORTS: usize = 256;
 
 /// A setting of the host against a guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,9 +150,21 @@ struct Host<'a> {
 impl Host<'_> {
     /// Rules that translate packets to the port.
     fn translates(&self) -> Option<Obstacle> {
+        let port = match self.port {
+            0 => Port::NoneOf(self.own),
+            port => Port::Is(port),
+        };
+        let way = |family| {
+            self.netfilter.rules.way(Packet {
+                family,
+                port,
+                flags: SYN,
+                state: NEW,
+            })
+        };
         let rules: Vec<_> = [Families::V4, Families::V6]
             .into_iter()
-            .flat_map(|family| self.way(family, SYN, NEW).translated)
+            .flat_map(|family| way(family).translated)
             .map(|(place, kind)| format!("`{place}` ({kind})"))
             .collect();
         let rules = named(&rules.into_iter().collect())?;
@@ -171,18 +185,9 @@ impl Host<'_> {
     /// Rules that pass a SYN, and drop the ACK of a client that was challenged.
     fn drops(&self) -> Option<Obstacle> {
         let mut dropped = BTreeSet::new();
-        for family in [Families::V4, Families::V6] {
-            let untracked = self.way(family, ACK, NEW).untracked;
-            let states = match (untracked, self.netfilter.strict) {
-                (true, _) => &[UNTRACKED][..],
-                (false, true) => &[INVALID],
-                // Invalid if the client's port was used before.
-                (false, false) => &[NEW, INVALID],
-            };
-            let syn = self.way(family, SYN, if untracked { UNTRACKED } else { NEW });
-            for state in states {
-                let ack = self.way(family, ACK, *state);
-                dropped.extend(ack.dropped.difference(&syn.dropped).cloned());
+        for port in self.ports() {
+            for family in [Families::V4, Families::V6] {
+                dropped.extend(self.dropped(family, port));
             }
         }
         let rules = named(
@@ -206,6 +211,42 @@ impl Host<'_> {
             remedy: self.untrack(dropped.into_iter().map(|(_, chain)| chain).collect()),
             weight: Weight::Breaks(self.port),
         })
+    }
+
+    /// The rules that drop the ACK and not the SYN, each with its base chain.
+    fn dropped(&self, family: Families, port: Port<'_>) -> BTreeSet<(String, String)> {
+        let way = |flags, state| {
+            self.netfilter.rules.way(Packet {
+                family,
+                port,
+                flags,
+                state,
+            })
+        };
+        let untracked = way(ACK, NEW).untracked;
+        let states = match (untracked, self.netfilter.strict) {
+            (true, _) => &[UNTRACKED][..],
+            (false, true) => &[INVALID],
+            // Invalid if the client's port was used before.
+            (false, false) => &[NEW, INVALID],
+        };
+        let syn = way(SYN, if untracked { UNTRACKED } else { NEW });
+        let ack = states.iter().flat_map(|state| way(ACK, *state).dropped);
+        ack.filter(|drop| !syn.dropped.contains(drop)).collect()
+    }
+
+    /// The port; for the default rule also each that a rule of netfilter names, since a firewall opens single ports.
+    fn ports(&self) -> Vec<Port<'_>> {
+        if self.port != 0 {
+            return vec![Port::Is(self.port)];
+        }
+        let named = self.netfilter.rules.ports().into_iter();
+        let others = named
+            .filter(|port| !self.own.contains(port))
+            .take(MAX_PORTS);
+        std::iter::once(Port::NoneOf(self.own))
+            .chain(others.map(Port::Is))
+            .collect()
     }
 
     /// Commands that keep the port from conntrack, and have these base chains accept it.
@@ -262,19 +303,6 @@ impl Host<'_> {
         drop.map(|(key, _)| key.clone()).collect()
     }
 
-    fn way(&self, family: Families, flags: u8, state: u8) -> Way {
-        let port = match self.port {
-            0 => Port::NoneOf(self.own),
-            port => Port::Is(port),
-        };
-        self.netfilter.rules.way(Packet {
-            family,
-            port,
-            flags,
-            state,
-        })
-    }
-
     fn name(&self) -> String {
         match self.port {
             0 => "ports without a rule of their own".to_owned(),
@@ -292,3 +320,6 @@ fn named(rules: &BTreeSet<String>) -> Option<String> {
     };
     (!rules.is_empty()).then(|| first.join(", ") + &more)
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,7 +137,7 @@ impl<'a> Link<'a> {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = Some(name),
                 LinkAttribute::Controller(index) => {
-                    link.master = Some(*index).filter(|it| *it != 0)
+                    link.master = Some(*index).filter(|it| *it != 0);
                 }
                 LinkAttribute::Link(index) => link.lower = Some(*index).filter(|it| *it != 0),
                 LinkAttribute::LinkNetNsId(id) => link.namespace = Some(*id),

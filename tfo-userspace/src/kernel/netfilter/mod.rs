@@ -9,8 +9,9 @@ mod xtables;
 
 use std::{collections::BTreeSet, env, fs, io, process::Command};
 
+use rules::Ruleset;
 pub(crate) use rules::{
-    ACK, Families, Hook, INVALID, Match, NEW, Packet, Port, Ruleset, SYN, UNTRACKED, Way, is_drop,
+    ACK, Families, Hook, INVALID, Match, NEW, Packet, Port, SYN, UNTRACKED, is_drop,
 };
 
 const TCP_LOOSE: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_loose";
@@ -68,6 +69,14 @@ impl Netfilter {
                 netfilter.read_legacy(tool, families, &tables);
             }
         }
+        netfilter
+    }
+
+    /// Rules as `iptables-save` prints them.
+    #[cfg(test)]
+    pub(crate) fn of_iptables(text: &str) -> Self {
+        let mut netfilter = Self::default();
+        xtables::parse(text, "iptables-legacy", Families::V4, &mut netfilter.rules);
         netfilter
     }
 

@@ -131,7 +131,7 @@ impl Reader<'_> {
                     rule.matches
                         .extend(["addr", "port"].iter().filter_map(|part| {
                             let map = body.get(part)?.get("map")?;
-                            Some(self.keys(&map["key"], self.elements(&map["data"])?))
+                            Some(keys(&map["key"], self.elements(&map["data"])?))
                         }));
                     let names = ["dnat", "redirect", "tproxy"];
                     let name = names.into_iter().find(|each| each == name);
@@ -168,7 +168,7 @@ impl Reader<'_> {
         let of = |element: &Value| {
             let mut rule = before.clone();
             rule.matches
-                .push(self.keys(&body["key"], std::slice::from_ref(element)));
+                .push(keys(&body["key"], std::slice::from_ref(element)));
             rule.actions.extend(self.verdict(&element[1]));
             rule
         };
@@ -203,7 +203,7 @@ impl Reader<'_> {
         let equal = operator != "!=";
         let set = self.elements(right);
         if let Some(elements) = set.filter(|_| equal && left.get("concat").is_some()) {
-            return self.keys(left, elements);
+            return keys(left, elements);
         }
         let values = set.unwrap_or(std::slice::from_ref(right));
         match (field(left), operator) {
@@ -227,30 +227,26 @@ impl Reader<'_> {
             _ => Match::Unknown,
         }
     }
+}
 
-    /// The match of a map's key with the keys of these elements.
-    fn keys(&self, key: &Value, elements: &[Value]) -> Match {
-        let first = |element: &Value| match element.as_array() {
-            Some(pair) => pair.first().cloned().unwrap_or_default(),
-            None => element.clone(),
-        };
-        let keys: Vec<_> = elements.iter().map(first).collect();
-        let Some(parts) = key.get("concat").and_then(Value::as_array) else {
-            return field(key).map_or(Match::Unknown, |field| of_field(field, &keys, true));
-        };
-        let place = parts
-            .iter()
-            .position(|part| field(part) == Some(Field::Port));
-        let port = |key: &Value| Some(key["concat"].get(place?)?.clone());
-        let ports: Option<Vec<_>> = keys.iter().map(port).collect();
-        let of_ports = ports.map(|ports| of_field(Field::Port, &ports, true));
-        match of_ports {
-            // The other parts may differ.
-            Some(Match::Ports { ranges, equal }) if !ranges.is_empty() => {
-                Match::Ports { ranges, equal }
-            }
-            _ => Match::Unknown,
-        }
+/// The match of a map's key with the keys of these elements.
+fn keys(key: &Value, elements: &[Value]) -> Match {
+    let first = |element: &Value| match element.as_array() {
+        Some(pair) => pair.first().cloned().unwrap_or_default(),
+        None => element.clone(),
+    };
+    let found: Vec<_> = elements.iter().map(first).collect();
+    let Some(parts) = key.get("concat").and_then(Value::as_array) else {
+        return field(key).map_or(Match::Unknown, |field| of_field(field, &found, true));
+    };
+    let place = parts
+        .iter()
+        .position(|part| field(part) == Some(Field::Port));
+    let port = |key: &Value| Some(key["concat"].get(place?)?.clone());
+    let found: Option<Vec<_>> = found.iter().map(port).collect();
+    match found.map(|ports| of_field(Field::Port, &ports, true)) {
+        Some(Match::Ports { ranges, .. }) => Match::PortsAndMore { ranges },
+        _ => Match::Unknown,
     }
 }
 
@@ -382,193 +378,4 @@ fn xt(body: &Value, rule: &mut Rule) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernel::netfilter::rules::{Packet, Port};
-
-    /// The kinds of translations that a SYN to each port meets in a chain at prerouting with these rules.
-    fn translated(rules: &[&str], port: u16) -> usize {
-        let rules: Vec<_> = rules
-            .iter()
-            .enumerate()
-            .map(|(handle, expressions)| {
-                format!(
-                    r#"{{"rule": {{"family": "inet", "table": "t", "chain": "pre", "handle": {handle},
-                        "expr": [{expressions}]}}}}"#
-                )
-            })
-            .collect();
-        let text = format!(
-            r#"{{"nftables": [
-            {{"metainfo": {{"version": "1.0.6"}}}},
-            {{"set": {{"family": "inet", "name": "ports", "table": "t", "type": "inet_service",
-                       "elem": [80, {{"range": [8000, 8100]}}, {{"elem": {{"val": 9, "timeout": 5}}}}]}}}},
-            {{"map": {{"family": "inet", "name": "m", "table": "t", "elem": [[80, {{"concat": ["10.0.0.2", 8080]}}]]}}}},
-            {{"map": {{"family": "inet", "name": "vm", "table": "t", "map": "verdict",
-                       "elem": [[{{"concat": ["10.0.0.1", "tcp", 443]}}, {{"goto": {{"target": "other"}}}}]]}}}},
-            {{"chain": {{"family": "inet", "table": "t", "name": "other", "handle": 1}}}},
-            {{"chain": {{"family": "inet", "table": "t", "name": "pre", "type": "nat", "hook": "prerouting",
-                         "prio": -100, "policy": "accept"}}}},
-            {{"rule": {{"family": "inet", "table": "t", "chain": "other", "handle": 99, "expr": [
-                {{"match": {{"op": "==", "left": {{"payload": {{"protocol": "ip", "field": "protocol"}}}}, "right": "tcp"}}}},
-                {{"dnat": {{"family": "ip", "addr": "10.0.0.9", "port": 80}}}}]}}}},
-            {}]}}"#,
-            rules.join(",")
-        );
-        let (ruleset, _) = parse(&text).unwrap();
-        let way = ruleset.way(Packet {
-            family: Families::V4,
-            port: Port::Is(port),
-            flags: SYN,
-            state: NEW,
-        });
-        way.translated.len()
-    }
-
-    fn dport(operator: &str, right: &str) -> String {
-        format!(
-            r#"{{"match": {{"op": "{operator}", "left": {{"payload": {{"protocol": "tcp", "field": "dport"}}}},
-               "right": {right}}}}}"#
-        )
-    }
-
-    /// Expressions as nft 1.0.6 prints them.
-    #[test]
-    fn a_rule_counts_if_it_may_concern_the_port() {
-        const TO: &str = r#"{"dnat": {"family": "ip", "addr": "10.0.0.2"}}"#;
-        const REDIRECT: &str = r#"{"redirect": {"port": 22}}"#;
-        let cases: [(String, &[u16], &[u16]); 11] = [
-            (format!("{},{TO}", dport("==", "80")), &[80], &[81]),
-            (format!("{},{TO}", dport("==", "\"@ports\"")), &[80, 8050, 9], &[81]),
-            (format!("{},{TO}", dport("==", "\"@unknown\"")), &[80, 81], &[]),
-            (format!("{},{REDIRECT}", dport("==", r#"{"range": [100, 200]}"#)), &[100, 200], &[99]),
-            (
-                format!("{},{REDIRECT}", dport("==", r#"{"set": [1, {"range": [5, 7]}]}"#)),
-                &[1, 6],
-                &[2],
-            ),
-            (format!("{},{REDIRECT}", dport("!=", "22")), &[80], &[22]),
-            (TO.to_owned(), &[80, 443], &[]),
-            (
-                r#"{"dnat": {"addr": {"map": {"key": {"payload": {"protocol": "tcp", "field": "dport"}}, "data": "@m"}}}}"#
-                    .to_owned(),
-                &[80],
-                &[81],
-            ),
-            (
-                r#"{"vmap": {"key": {"concat": [{"payload": {"protocol": "ip", "field": "daddr"}},
-                    {"meta": {"key": "l4proto"}}, {"payload": {"protocol": "th", "field": "dport"}}]}, "data": "@vm"}}"#
-                    .to_owned(),
-                &[443],
-                &[80],
-            ),
-            (
-                r#"{"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": 53}},
-                   {"redirect": null}"#
-                    .to_owned(),
-                &[],
-                &[53, 80],
-            ),
-            (
-                r#"{"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "x"}},
-                   {"jump": {"target": "other"}}"#
-                    .to_owned(),
-                &[80],
-                &[],
-            ),
-        ];
-        for (expressions, concerned, others) in cases {
-            for (ports, count) in [(concerned, 1), (others, 0)] {
-                for port in ports {
-                    assert_eq!(
-                        translated(&[&expressions], *port),
-                        count,
-                        "{port}: {expressions}"
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn an_accept_before_exempts_a_port() {
-        let accept = format!("{},{}", dport("==", "80"), r#"{"accept": null}"#);
-        let redirect = r#"{"redirect": null}"#;
-        assert_eq!(translated(&[&accept, redirect], 80), 0);
-        assert_eq!(translated(&[&accept, redirect], 443), 1);
-    }
-
-    #[test]
-    fn conditions_on_state_and_flags_are_read() {
-        let reader = Reader {
-            table: String::new(),
-            sets: &Sets::new(),
-        };
-        let condition = |text: &str| reader.condition(&serde_json::from_str(text).unwrap());
-        let state = |states, equal| Match::State { states, equal };
-        for (text, expected) in [
-            (
-                r#"{"op": "in", "left": {"ct": {"key": "state"}}, "right": "invalid"}"#,
-                state(INVALID, true),
-            ),
-            (
-                r#"{"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}"#,
-                state(ESTABLISHED | RELATED, true),
-            ),
-            (
-                r#"{"op": "==", "left": {"ct": {"key": "state"}}, "right": {"set": ["established", "new"]}}"#,
-                state(ESTABLISHED | NEW, true),
-            ),
-            (
-                r#"{"op": "!=", "left": {"ct": {"key": "state"}}, "right": "new"}"#,
-                state(NEW, false),
-            ),
-            (
-                r#"{"op": "!=", "left": {"&": [{"payload": {"protocol": "tcp", "field": "flags"}},
-                    ["fin", "syn", "rst", "ack"]]}, "right": "syn"}"#,
-                Match::Flags {
-                    mask: FIN | SYN | RST | ACK,
-                    value: SYN,
-                    equal: false,
-                },
-            ),
-            (
-                r#"{"op": "!", "left": {"payload": {"protocol": "tcp", "field": "flags"}}, "right": "syn"}"#,
-                Match::Flags {
-                    mask: SYN,
-                    value: 0,
-                    equal: true,
-                },
-            ),
-            (
-                r#"{"op": "in", "left": {"payload": {"protocol": "tcp", "field": "flags"}}, "right": "syn"}"#,
-                Match::Flags {
-                    mask: SYN,
-                    value: 0,
-                    equal: false,
-                },
-            ),
-            (
-                r#"{"op": "==", "left": {"meta": {"key": "mark"}}, "right": 5}"#,
-                Match::Unknown,
-            ),
-        ] {
-            assert_eq!(condition(text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn extensions_of_iptables_are_told_apart_by_table() {
-        let text = r#"{"nftables": [
-            {"chain": {"family": "ip", "table": "nat", "name": "PREROUTING", "hook": "prerouting", "prio": -100}},
-            {"rule": {"family": "ip", "table": "nat", "chain": "PREROUTING", "handle": 3, "expr": [
-                {"xt": {"type": "match", "name": "multiport"}}, {"xt": {"type": "target", "name": "REDIRECT"}}]}},
-            {"rule": {"family": "ip", "table": "nat", "chain": "PREROUTING", "handle": 4, "expr": [{"xt": null}]}}]}"#;
-        let (ruleset, xt) = parse(text).unwrap();
-        assert_eq!(xt, ["ip nat".to_owned()].into());
-        let rules = &ruleset.chains["ip nat PREROUTING"].rules;
-        assert_eq!(rules[0].matches, [Match::Unknown]);
-        assert_eq!(rules[0].actions, [Action::Translate("REDIRECT")]);
-        assert!(parse("{}").is_err() && parse("").is_err());
-    }
-}
+mod tests;

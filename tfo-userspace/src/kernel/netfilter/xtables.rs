@@ -92,7 +92,7 @@ fn read(place: String, words: SplitWhitespace<'_>, key: impl Fn(&str) -> String)
                 }
             }
             "--dport" | "--dports" | "--destination-port" => {
-                rule.matches.push(ports(words.next(), equal))
+                rule.matches.push(ports(words.next(), equal));
             }
             "--tcp-flags" => rule.matches.push(flags(words.next(), words.next(), equal)),
             "--ctstate" | "--state" => rule.matches.push(states(words.next(), equal)),

@@ -95,6 +95,24 @@ fn connect_all(testbed: &GuardTestbed, listener: &Listener, family: Family) -> R
     Ok(COUNTED.map(|counter| after.get(counter) - before.get(counter)))
 }
 
+/// The ACKs of clients without a cookie are dropped.
+fn ensure_nobody_connects(testbed: &GuardTestbed, listener: &Listener) -> Result<()> {
+    let Testbed { pair, .. } = &testbed.base;
+    for family in Family::BOTH {
+        let before = dropped(&pair.server)?;
+        // The client has the challenge and takes it for the server's SYN-ACK.
+        let server = server_port(family, listener.port());
+        let client = Connection::open(&pair.client, server, Method::Plain, b"unheard")?;
+        eventually("its ACK is dropped", LIMIT, || {
+            Ok(dropped(&pair.server)? > before)
+        })?;
+        // Else its data, sent again, would open it once that is possible.
+        client.reset()?;
+    }
+    ensure!(listener.reset_all()? == 0, "a client connected");
+    Ok(())
+}
+
 /// With exactly the rules that `tfo guard set` prints, every client connects through the guard; without them none
 /// does that has no cookie.
 fn through(firewall: &Firewall) -> Result<()> {
@@ -126,18 +144,7 @@ fn through(firewall: &Firewall) -> Result<()> {
     ensure!(tfo.json(&["guard", "show"])?["in_force"] == false);
 
     tfo.done(&[&set[..], &["--force"]].concat())?;
-    for family in Family::BOTH {
-        let before = dropped(&pair.server)?;
-        // The client has the challenge and takes it for the server's SYN-ACK.
-        let server = server_port(family, listener.port());
-        let client = Connection::open(&pair.client, server, Method::Plain, b"unheard")?;
-        eventually("its ACK is dropped", LIMIT, || {
-            Ok(dropped(&pair.server)? > before)
-        })?;
-        // Else its data, sent again, would open it once that is possible.
-        client.reset()?;
-    }
-    ensure!(listener.reset_all()? == 0, "a client connected");
+    ensure_nobody_connects(&testbed, &listener)?;
     let found = finding(tfo, "guard and conntrack")?.context("no finding")?;
     ensure!(found["verdict"] == "problem", "{found:#}");
 
