@@ -285,6 +285,7 @@ impl Match {
             Self::Flags { mask, value, equal } => Some((packet.flags & mask == *value) == *equal),
             Self::State { states, equal } => Some((packet.state & states != 0) == *equal),
             Self::Never => Some(false),
+            Self::PortsAndMore { ranges } => port_in(packet.port, ranges).filter(|within| !within),
             Self::Unknown => None,
         }
     }

@@ -7,6 +7,7 @@ use serde_json::json;
 use tfo_testbed::{
     keys::KeyFile,
     netns::Netns,
+    packet::linux_options,
     prometheus::{METRICS, get},
     raw::{Answer, RawClient, RawSyn},
     testbed::Testbed,
@@ -14,7 +15,7 @@ use tfo_testbed::{
     veth::{Family, Pair, SERVER_INTERFACE, server_port},
 };
 
-use super::running::Running;
+use super::running::{Running, eventually};
 
 fn set_rules(netns: &Netns, rules: &str) -> Result<()> {
     netns
@@ -49,8 +50,11 @@ fn a_translated_port_is_left_out_unless_the_section_insists() -> Result<()> {
     file.replace(&text("force = true"))?;
     running.reload()?;
     ensure!(on()? == json!([80, 443]), "{}", on()?);
-    let health = get(server, "/healthz")?;
-    ensure!(!health.body.contains("guard not in force"), "{health:?}");
+    // Answers are cached for a second.
+    eventually("the whole guard is in force", || {
+        let health = get(server, "/healthz")?;
+        Ok(!health.body.contains("guard not in force"))
+    })?;
     running.end_having_said(&[
         "WARN",
         "port 443: netfilter translates packets there",
@@ -86,12 +90,12 @@ fn challenges_that_nobody_completes_are_told() -> Result<()> {
     let listener = testbed.listen(Family::V4)?;
     let port = listener.port();
     let text = format!(
-        "interfaces = ['{SERVER_INTERFACE}']\nmode = 'generic'\n[guard]\nreplies = '1000/s'\n\
+        "interfaces = ['{SERVER_INTERFACE}']\nmode = 'generic'\n[guard]\nreplies = '1000000/s'\n\
          [guard.port.{port}]\nmode = 'on'\n"
     );
     let file = KeyFile::new(&text)?;
     let mut command = Command::new(tfo::binary());
-    command.env("TFO_TEST_GUARD_WINDOW", "200");
+    command.env("TFO_TEST_GUARD_WINDOW", "1000");
     let mut running = Running::launch(command, Some(server), &["-c", file.path()])?;
     running.wait_for("READY=1")?;
     let mut client = RawClient::new(&testbed.pair, Family::V4, 0)?;
@@ -101,10 +105,14 @@ fn challenges_that_nobody_completes_are_told() -> Result<()> {
         log.lines()
             .any(|line| line.contains(&said) && line.contains("no client completed"))
     };
-    // As fast as they are answered, so that the least number comes together in one window.
-    for _ in 0..5000 {
+    let syn = RawSyn {
+        options: linux_options(&[]).to_vec(),
+        data: Vec::new(),
+    };
+    // As fast as they are answered, so that enough of them come together in one window.
+    for _ in 0..20_000 {
         client.next_port();
-        let answer = client.send(server_port(Family::V4, port), &RawSyn::plain(b""))?;
+        let answer = client.send(server_port(Family::V4, port), &syn)?;
         ensure!(matches!(answer, Answer::SynAck { .. }), "{answer:?}");
         if told(&running) {
             break;
