@@ -47,7 +47,7 @@ impl Trouble {
             }
             Self::Capped(_) => {
                 "raise `tfo guard set --replies` above what one client address opens, such as a proxy or a carrier's NAT; \
-                 `tfo stats --by source` shows busy sources"
+                 `tfo events` shows the addresses"
             }
         }
     }
