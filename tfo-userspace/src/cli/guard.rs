@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tfo_common::{guard::GuardMode, rate::Rate};
 use tfo_userspace::{
     config::{Parsed, parse_interval},
-    datapath::{GuardChange, GuardState, Namespace, Unguarded},
+    datapath::{GuardChange, GuardState, Namespace, OnUnfit, Unguarded},
+    guard::fitness::{self, Obstacle},
     model::{Guard, PortGuard, PortState, format_rate},
 };
 
@@ -55,6 +56,9 @@ pub(super) struct SetArgs {
     /// [default: unchanged, at first 100/s burst 200]
     #[arg(long, value_name = "RATE")]
     proven: Option<Parsed<Rate>>,
+    /// Guard also ports and interfaces on which the guard is known to break connections
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -93,15 +97,31 @@ async fn set(args: &SetArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     let change = GuardChange::begin(&namespace)?;
     let guard = args.over(change.before.clone().unwrap_or_default())?;
-    warn_of(&change.apply(Some(&guard)).await?);
+    check(&guard, args.force)?;
+    warn_of(&change.apply(Some(&guard), OnUnfit::of(args.force)).await?);
     print(namespace.guard().state()?.as_ref(), false)
+}
+
+/// Refuses a guard that would break connections here, and warns of what else is against it.
+fn check(guard: &Guard, force: bool) -> anyhow::Result<()> {
+    let (breaks, others): (Vec<_>, Vec<_>) = fitness::obstacles(guard)
+        .into_iter()
+        .partition(Obstacle::refuses);
+    if !breaks.is_empty() && !force {
+        let texts: Vec<_> = breaks.iter().map(Obstacle::text).collect();
+        bail!(texts.join("\n"));
+    }
+    for each in breaks.iter().chain(&others) {
+        warn(&each.text());
+    }
+    Ok(())
 }
 
 async fn clear(ports: &[u16]) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     let change = GuardChange::begin(&namespace)?;
     let guard = without(change.before.clone(), ports)?;
-    warn_of(&change.apply(guard.as_ref()).await?);
+    warn_of(&change.apply(guard.as_ref(), OnUnfit::Keep).await?);
     print(namespace.guard().state()?.as_ref(), false)
 }
 
@@ -127,7 +147,8 @@ impl SetArgs {
     /// `before`, changed as the options say.
     fn over(&self, mut before: Guard) -> anyhow::Result<Guard> {
         let of_port = self.mode.is_some() || self.above.is_some() || self.quiet.is_some();
-        if !of_port && self.replies.is_none() && self.proven.is_none() {
+        let sets_nothing = !of_port && self.replies.is_none() && self.proven.is_none();
+        if sets_nothing && before.is_empty() {
             bail!("nothing to set: give on, off or auto, or a rate (tfo guard set --help)");
         }
         if !of_port && !self.ports.is_empty() {

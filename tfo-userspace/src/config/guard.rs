@@ -20,6 +20,8 @@ pub(super) struct GuardSection {
     replies: Option<Parsed<Rate>>,
     /// SYNs with a valid cookie that one source may send unchallenged.
     proven: Option<Parsed<Rate>>,
+    /// Guard also where the guard is known to break connections.
+    pub(super) force: bool,
     /// `[guard.default]`: ports without a section of their own.
     default: Option<Spanned<PortGuardSection>>,
     /// `[guard.port.N]`, by N.

@@ -44,6 +44,8 @@ pub struct NamespaceConfig {
     pub policy: Option<Arc<Policy>>,
     /// The guard; `None` to leave the one in force.
     pub guard: Option<Guard>,
+    /// Guard also ports and interfaces on which the guard is known to break connections.
+    pub force_guard: bool,
     /// The section of `policy`, which names the files of its lists.
     pub(super) policy_section: Option<PolicySection>,
 }
@@ -75,6 +77,7 @@ impl NamespaceConfig {
             on_foreign_change: layer.on_foreign_change.unwrap_or_default(),
             policy: None,
             guard: None,
+            force_guard: false,
             policy_section: None,
         })
     }
@@ -90,6 +93,7 @@ impl NamespaceConfig {
             self.policy_section = Some(section.get_ref().clone());
         }
         if let Some(section) = guard_section {
+            self.force_guard = section.get_ref().force;
             let guard = section.get_ref().guard();
             self.guard = Some(guard.map_err(|error| section_error(text, section.span(), &error))?);
         }

@@ -19,8 +19,9 @@ pub use self::object::{
     Build, Datapath, FastOpenState, ListenersError, ListeningSocket, OBJECT, listeners,
 };
 pub use attach::{
-    AttachError, Attached, Change, Ensured, Follower, GuardChange, GuardError, ProgramOrigin,
-    Unguarded, Upgraded, Wanted, attach, detach, detach_gone, detach_strays, ensure,
+    AttachError, Attached, Change, Ensured, Follower, GuardChange, GuardError, OnUnfit,
+    ProgramOrigin, Unguarded, Upgraded, Wanted, attach, detach, detach_gone, detach_strays, ensure,
+    guard_obstacle,
 };
 pub use error::DatapathError;
 pub use maps::{

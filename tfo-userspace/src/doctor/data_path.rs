@@ -32,6 +32,8 @@ struct AttachedProgram {
     /// `None` where the interface no longer exists.
     name: Option<String>,
     program_id: u32,
+    /// The id of the guard's program in traffic control.
+    guard_id: Option<u32>,
     /// `None` where the program was detached.
     mode: Option<AttachMode>,
     /// It still runs, in another network namespace.
@@ -69,6 +71,7 @@ impl DataPathFacts {
             self.interfaces.push(AttachedProgram {
                 index: interface.index,
                 program_id: interface.program_id,
+                guard_id: namespace.guard().program(interface.index),
                 mode: interface.mode,
                 moved: interface.moved,
                 name: interface.name,
@@ -94,6 +97,7 @@ impl DataPathFacts {
         let found = self.interfaces.iter().find(|each| each.index == index)?;
         Some(OurProgram {
             program_id: found.program_id,
+            guard_id: found.guard_id,
             mode: found.mode,
         })
     }
@@ -242,6 +246,7 @@ mod tests {
                 index: 2,
                 name: Some("eth0".into()),
                 program_id: 7,
+                guard_id: None,
                 mode: Some(AttachMode::Native),
                 moved: false,
             }],

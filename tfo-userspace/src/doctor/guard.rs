@@ -6,7 +6,11 @@ use tfo_common::counters::Counter;
 
 use super::finding::Finding;
 use crate::{
-    datapath::{ControllerLock, GuardState, Namespace, NamespaceError, Snapshot},
+    datapath::{ControllerLock, GuardState, Namespace, NamespaceError, Snapshot, guard_obstacle},
+    guard::{
+        Trouble,
+        fitness::{self, Obstacle, Weight},
+    },
     kernel::sysctl,
     model::AttachMode,
 };
@@ -23,14 +27,30 @@ struct GuardFacts {
     on: Vec<u16>,
     /// `net.ipv4.tcp_syncookies`; `None` where it cannot be read.
     syn_cookies: Option<u32>,
-    /// Attached interfaces without the guard's programs, and their attach mode.
-    without: Vec<(String, AttachMode)>,
+    /// What the host has against the guard: NAT, strict conntrack.
+    obstacles: Vec<Obstacle>,
+    interfaces: Vec<GuardedInterface>,
+    /// Challenges without an answer, and capped sources, by port; 0 for ports that are not counted separately.
+    troubles: Vec<(u16, Trouble)>,
     /// SYNs that could not be challenged, by port; 0 for ports that are not counted separately.
     unfit: BTreeMap<u16, u64>,
     /// Proven connections that the kernel refused to open.
     refused: u64,
     /// A running controller renews the secrets.
     controlled: bool,
+}
+
+/// An attached interface.
+#[derive(Debug)]
+struct GuardedInterface {
+    name: String,
+    mode: AttachMode,
+    /// It has the guard's programs.
+    on: bool,
+    /// Why the guard cannot work there.
+    obstacle: Option<String>,
+    /// Programs of others before the guard's in traffic control: name and id.
+    before: Vec<(String, u32)>,
 }
 
 /// No findings where there is no guard.
@@ -51,11 +71,21 @@ async fn read() -> Result<Option<GuardFacts>, NamespaceError> {
         return Ok(None);
     };
     let interfaces = namespace.interfaces().await?.into_iter();
-    let without = interfaces.filter(|interface| !namespace.guard().is_on(interface.index));
-    let without = without.filter_map(|it| Some((it.label(), it.mode?)));
+    let interfaces = interfaces.filter_map(|interface| {
+        Some(GuardedInterface {
+            name: interface.label(),
+            mode: interface.mode?,
+            on: namespace.guard().is_on(interface.index),
+            obstacle: guard_obstacle(&interface),
+            before: namespace
+                .guard()
+                .before(interface.index, interface.name.as_deref()?),
+        })
+    });
     let facts = GuardFacts {
         syn_cookies: sysctl::syn_cookies().ok(),
-        without: without.collect(),
+        interfaces: interfaces.collect(),
+        obstacles: fitness::obstacles(&state.guard),
         controlled: ControllerLock::of(&namespace).is_some(),
         ..GuardFacts::of(&state, &namespace.counters()?)
     };
@@ -76,7 +106,9 @@ impl GuardFacts {
                 .map(|it| it.port)
                 .collect(),
             syn_cookies: None,
-            without: Vec::new(),
+            obstacles: Vec::new(),
+            interfaces: Vec::new(),
+            troubles: troubles(counters),
             unfit: unfit.filter(|(_, count)| *count > 0).collect(),
             refused: counters.total.get(Counter::GuardRefused),
             controlled: true,
@@ -91,7 +123,14 @@ impl GuardFacts {
             let finding = Finding::warning("guard and SYN cookies", found);
             findings.push(finding.remedy("sysctl -w net.ipv4.tcp_syncookies=1"));
         }
-        findings.extend(self.without.iter().map(|(name, mode)| without(name, *mode)));
+        // The host's SYN cookies have a finding of their own.
+        let obstacles = self
+            .obstacles
+            .iter()
+            .filter(|each| each.weight != Weight::Idle);
+        findings.extend(obstacles.map(judge_obstacle));
+        findings.extend(self.interfaces.iter().filter_map(GuardedInterface::judge));
+        findings.extend(self.troubles.iter().map(judge_trouble));
         if !self.unfit.is_empty() {
             let found = format!(
                 "SYNs passed unchallenged where the guard cannot prove them (a listener with MPTCP or TCP signatures, or net.ipv4.tcp_syncookies was 0): {}",
@@ -135,21 +174,79 @@ impl GuardFacts {
     }
 }
 
-/// The finding for an attached interface without the guard.
-fn without(name: &str, mode: AttachMode) -> Finding {
-    let check = "guard and interface";
-    let finding = if mode == AttachMode::Tc {
-        let found = "it is attached in tc mode, in which the guard cannot send SYN-ACKs: no SYN is challenged (traffic control)";
-        Finding::warning(check, found).remedy(format!(
-            "tfo detach {name} && tfo attach {name} --mode native, or generic"
-        ))
+impl GuardedInterface {
+    fn judge(&self) -> Option<Finding> {
+        let Self { name, .. } = self;
+        if !self.on {
+            return Some(self.without());
+        }
+        let finding = if let Some(obstacle) = &self.obstacle {
+            Finding::problem("guard and device", obstacle.as_str())
+                .remedy("as said, and then `tfo guard set` again")
+        } else if self.before.is_empty() {
+            return None;
+        } else {
+            let programs = self
+                .before
+                .iter()
+                .map(|(name, id)| format!("{name} (id {id})"));
+            let found = format!(
+                "TCX programs run before the guard's: {}. If one of them ends the chain, no ACK reaches the guard, and \
+                 connections are reset",
+                programs.collect::<Vec<_>>().join(", ")
+            );
+            Finding::problem("guard and TCX", found)
+                .remedy("`tfo guard set` again puts the guard's program first")
+        };
+        Some(finding.of(name))
+    }
+
+    /// The finding for an attached interface without the guard.
+    fn without(&self) -> Finding {
+        let check = "guard and interface";
+        let Self { name, .. } = self;
+        let finding = if self.mode == AttachMode::Tc {
+            let found = "it is attached in tc mode, in which the guard cannot send SYN-ACKs: no SYN is challenged (traffic control)";
+            Finding::warning(check, found).remedy(format!(
+                "tfo detach {name} && tfo attach {name} --mode native, or generic"
+            ))
+        } else if let Some(obstacle) = &self.obstacle {
+            let found = format!(
+                "it has no guard: no SYN is challenged. The guard cannot work there: {obstacle}"
+            );
+            Finding::warning(check, found).remedy("as said, and then `tfo guard set` again")
+        } else {
+            let found = "it has no guard: no SYN is challenged";
+            let remedy =
+                "run `tfo guard set` again, which prints the reason; the guard needs Linux 6.9";
+            Finding::warning(check, found).remedy(remedy)
+        };
+        finding.of(name)
+    }
+}
+
+fn judge_obstacle(obstacle: &Obstacle) -> Finding {
+    let finding = if obstacle.refuses() {
+        Finding::problem(obstacle.check, obstacle.found.as_str())
     } else {
-        let found = "it has no guard: no SYN is challenged";
-        let remedy =
-            "run `tfo guard set` again, which prints the reason; the guard needs Linux 6.9";
-        Finding::warning(check, found).remedy(remedy)
+        Finding::unknown(obstacle.check, obstacle.found.as_str())
     };
-    finding.of(name)
+    finding.remedy(obstacle.short_remedy())
+}
+
+fn judge_trouble((port, trouble): &(u16, Trouble)) -> Finding {
+    let found = format!("{trouble}: {}", named(&[*port]));
+    let finding = match trouble {
+        Trouble::Unanswered(_) => Finding::warning("guard and answers", found),
+        Trouble::Capped(_) => Finding::note("guard and busy sources", found),
+    };
+    finding.remedy(trouble.remedy())
+}
+
+fn troubles(counters: &Snapshot) -> Vec<(u16, Trouble)> {
+    let ports = counters.ports.iter().map(|(port, counts)| (*port, counts));
+    let of = |(port, counts)| Trouble::of(counts).into_iter().map(move |it| (port, it));
+    ports.chain([(0, &counters.other)]).flat_map(of).collect()
 }
 
 fn named(ports: &[u16]) -> String {
@@ -165,85 +262,4 @@ fn named(ports: &[u16]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tfo_common::counters::Counters;
-
-    use super::*;
-    use crate::{
-        doctor::{
-            Verdict::{Note, Ok as Fine, Warning},
-            finding::testing::expect,
-        },
-        model::{Guard, PortGuard, PortState},
-    };
-
-    fn judge(on: bool, change: impl FnOnce(&mut GuardFacts)) -> Vec<Finding> {
-        let state = GuardState {
-            guard: Guard::default(),
-            ports: vec![PortState {
-                port: 443,
-                rule: PortGuard::default(),
-                on,
-                since: Some(Duration::from_secs(1)),
-                switches: 1,
-            }],
-            slot: 0,
-        };
-        let mut facts = GuardFacts::of(&state, &Snapshot::default());
-        facts.syn_cookies = Some(1);
-        change(&mut facts);
-        facts.judge()
-    }
-
-    #[test]
-    fn a_guard_that_works_is_fine() {
-        let findings = judge(false, |_| ());
-        expect(&findings, CHECK, Fine, "1 rule in force; no port");
-        assert_eq!(findings.len(), 1);
-        expect(&judge(true, |_| ()), CHECK, Note, "guarded now: 443");
-    }
-
-    #[test]
-    fn what_a_guard_cannot_do_is_named() {
-        let findings = judge(false, |facts| {
-            facts.syn_cookies = Some(0);
-            facts.without.push(("eth0".to_owned(), AttachMode::Tc));
-            facts.unfit = [(0, 1), (443, 7)].into();
-            facts.refused = 3;
-            facts.controlled = false;
-        });
-        expect(
-            &findings,
-            "guard and SYN cookies",
-            Warning,
-            "tcp_syncookies = 0",
-        );
-        expect(&findings, "guard and interface", Warning, "traffic control");
-        expect(&findings, "guard and listeners", Warning, "others, 443");
-        expect(&findings, "guard and kernel", Warning, "refused 3");
-        expect(&findings, "guard's secrets", Note, "no controller renews");
-        let findings = judge(false, |facts| {
-            facts.without.push(("eth0".to_owned(), AttachMode::Native));
-        });
-        expect(&findings, "guard and interface", Warning, "no guard");
-    }
-
-    #[test]
-    fn counters_say_what_could_not_be_challenged() {
-        let mut counts = Counters::default();
-        counts.add(Counter::GuardUnfit, 2);
-        let snapshot = Snapshot {
-            ports: [(80, Counters::default()), (443, counts)].into(),
-            ..Snapshot::default()
-        };
-        let state = GuardState {
-            guard: Guard::default(),
-            ports: Vec::new(),
-            slot: 0,
-        };
-        assert_eq!(GuardFacts::of(&state, &snapshot).unfit, [(443, 2)].into());
-        assert_eq!(named(&[0, 1, 2, 3, 4, 5]), "others, 1, 2, 3 and 2 more");
-    }
-}
+mod tests;

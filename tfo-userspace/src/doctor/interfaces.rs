@@ -25,6 +25,8 @@ const ONE_PAGE_MTU: u32 = 4096 - 256 - 320 - 18;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OurProgram {
     pub(super) program_id: u32,
+    /// The id of the guard's program in traffic control.
+    pub(super) guard_id: Option<u32>,
     /// `None` where it was detached.
     pub(super) mode: Option<AttachMode>,
 }
@@ -164,7 +166,9 @@ impl DeviceFacts {
                 xdp.program_id, xdp.mode
             ));
         }
-        let tcx = self.tcx.iter().filter(|id| Some(**id) != ours);
+        let guard = self.ours.and_then(|ours| ours.guard_id);
+        let is_ours = |id: &u32| [ours, guard].contains(&Some(*id));
+        let tcx = self.tcx.iter().filter(|id| !is_ours(id));
         others.extend(tcx.map(|id| format!("TCX program {id}")));
         others.extend(
             self.filters
@@ -229,6 +233,7 @@ mod tests {
     fn ours(mode: AttachMode) -> OurProgram {
         OurProgram {
             program_id: 7,
+            guard_id: Some(6),
             mode: Some(mode),
         }
     }
@@ -316,6 +321,7 @@ mod tests {
         );
         let alone = with(|facts| {
             facts.ours = Some(ours(AttachMode::Native));
+            facts.tcx = vec![6];
             facts.xdp = Some(AttachedXdp {
                 program_id: 7,
                 mode: AttachMode::Native,

@@ -1,7 +1,11 @@
-//! The guard: when ports become guarded, and when that ends.
+//! The guard: whether it can work on this host; when ports become guarded, and when that ends; whether clients complete its
+//! challenges.
 //!
 //! The guard itself is in [`crate::model`], its section of the configuration file in [`crate::config`].
 
+mod answers;
+pub mod fitness;
 mod switch;
 
+pub use answers::{Answers, Trouble};
 pub use switch::{Switch, changes};

@@ -5,6 +5,10 @@ use std::{ffi::CStr, net::UdpSocket, os::fd::AsRawFd as _};
 /// Of `linux/ethtool.h`.
 const GET_DRIVER: u32 = 0x3;
 const GET_RX_CHECKSUM: u32 = 0x14;
+const GET_FLAGS: u32 = 0x25;
+const GET_CHANNELS: u32 = 0x3c;
+/// `ETH_FLAG_RXVLAN`.
+const RX_VLAN: u32 = 1 << 8;
 
 /// `struct ethtool_drvinfo`.
 #[repr(C)]
@@ -26,6 +30,25 @@ struct Value {
     data: u32,
 }
 
+/// `struct ethtool_channels`: most and present numbers of queues.
+#[repr(C)]
+struct ChannelCounts {
+    command: u32,
+    max: [u32; 3],
+    max_combined: u32,
+    count: [u32; 3],
+    combined: u32,
+}
+
+/// Pairs of a receive and a transmit queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Channels {
+    /// In use.
+    pub combined: u32,
+    /// At most.
+    pub max: u32,
+}
+
 /// A structure that begins with its command, and that the kernel fills in.
 ///
 /// # Safety
@@ -37,6 +60,8 @@ unsafe trait Request {}
 unsafe impl Request for Driver {}
 // SAFETY: field by field the kernel's `struct ethtool_value`.
 unsafe impl Request for Value {}
+// SAFETY: field by field the kernel's `struct ethtool_channels`.
+unsafe impl Request for ChannelCounts {}
 
 /// The name of the interface's driver; `None` where the driver does not tell.
 pub fn driver(interface: &str) -> Option<String> {
@@ -63,6 +88,33 @@ pub fn rx_checksum(interface: &str) -> Option<bool> {
     };
     ask(interface, &mut value)?;
     Some(value.data != 0)
+}
+
+/// The driver removes VLAN tags from received frames (`rxvlan`); `None` where it does not tell.
+pub fn strips_vlan(interface: &str) -> Option<bool> {
+    let mut value = Value {
+        command: GET_FLAGS,
+        data: 0,
+    };
+    ask(interface, &mut value)?;
+    Some(value.data & RX_VLAN != 0)
+}
+
+/// The queue pairs of the interface; `None` where the driver has none, or does not tell.
+pub fn channels(interface: &str) -> Option<Channels> {
+    let mut counts = ChannelCounts {
+        command: GET_CHANNELS,
+        max: [0; 3],
+        max_combined: 0,
+        count: [0; 3],
+        combined: 0,
+    };
+    ask(interface, &mut counts)?;
+    Some(Channels {
+        combined: counts.combined,
+        max: counts.max_combined,
+    })
+    .filter(|channels| channels.combined > 0)
 }
 
 fn ask<T: Request>(interface: &str, request: &mut T) -> Option<()> {
@@ -98,6 +150,7 @@ mod tests {
     fn the_structures_are_as_long_as_the_kernels() {
         assert_eq!(size_of::<Driver>(), 196);
         assert_eq!(size_of::<Value>(), 8);
+        assert_eq!(size_of::<ChannelCounts>(), 36);
     }
 
     #[test]
@@ -105,5 +158,7 @@ mod tests {
         assert_eq!(driver("no-such-if0"), None);
         assert_eq!(driver("a-name-longer-than-any"), None);
         assert_eq!(rx_checksum("no-such-if0"), None);
+        assert_eq!(strips_vlan("no-such-if0"), None);
+        assert_eq!(channels("no-such-if0"), None);
     }
 }

@@ -185,7 +185,7 @@ fn link(layer: LinkLayerType) -> Result<Link, String> {
     }
 }
 
-fn attached(attributes: &[LinkXdp]) -> Option<AttachedXdp> {
+pub(super) fn attached(attributes: &[LinkXdp]) -> Option<AttachedXdp> {
     let mode = attributes.iter().find_map(|attribute| match attribute {
         LinkXdp::Attached(XdpAttached::Driver | XdpAttached::Multiple) => Some(AttachMode::Native),
         LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(AttachMode::Generic),

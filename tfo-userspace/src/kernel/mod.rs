@@ -1,10 +1,13 @@
-//! Interfaces of the running kernel that neither aya nor rustix covers: sysctls, procfs, netlink, BTF, ioctls.
+//! Interfaces of the running kernel that neither aya nor rustix covers: sysctls, procfs, netlink, netfilter,
+//! BTF, ioctls.
 
 pub mod bpf;
 pub mod clock;
+pub mod device;
 pub mod ethtool;
 pub mod link;
 pub mod locks;
+pub mod netfilter;
 mod netlink;
 pub mod netns;
 pub mod netstat;

@@ -11,8 +11,12 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::NamespaceConfig,
-    datapath::{DatapathError, GuardChange, GuardError, Namespace, Snapshot, Unguarded},
-    guard::{Switch, changes},
+    datapath::{DatapathError, GuardChange, GuardError, Namespace, OnUnfit, Snapshot, Unguarded},
+    guard::{
+        Answers, Switch, changes,
+        fitness::{self, Obstacle},
+    },
+    kernel::clock,
     model::{Guard, PortState},
 };
 
@@ -23,6 +27,10 @@ pub(super) struct GuardMonitor {
     refused: Option<String>,
     /// The interfaces without the guard that were logged last.
     unguarded: Vec<Unguarded>,
+    /// What the host has against the configured guard, as it was logged last.
+    obstacles: Vec<Obstacle>,
+    /// Whether clients answer.
+    answers: Answers,
     /// The time slot in which a secret was last renewed.
     slot: Option<u64>,
     /// The states of all ports with a rule, at the last tick.
@@ -39,16 +47,24 @@ impl GuardMonitor {
         self.refused.clone()
     }
 
-    /// Puts the configured guard in force, if there is one. After a failure the previous one stays.
+    /// Puts the configured guard in force, if there is one. Leaves out ports at which it would break connections, unless
+    /// the configuration insists. After a failure the previous one stays.
     pub(super) async fn apply(&mut self, namespace: &Namespace, config: &NamespaceConfig) {
         let Some(guard) = &config.guard else {
             self.refused = None;
             return;
         };
-        self.refused = match change(namespace, Some(guard)).await {
+        let refused = self.check(guard, config.force_guard);
+        let left = if refused.is_some() {
+            fitness::without(guard, &self.obstacles)
+        } else {
+            guard.clone()
+        };
+        let rules = left.rules().count();
+        let left = (rules > 0).then_some(&left);
+        self.refused = match change(namespace, left, OnUnfit::of(config.force_guard)).await {
             Ok((changed, unguarded)) => {
                 if changed {
-                    let rules = guard.rules().count();
                     let noun = if rules == 1 { "rule" } else { "rules" };
                     info!("guard: {rules} {noun} in force");
                 }
@@ -58,7 +74,7 @@ impl GuardMonitor {
                     }
                     self.unguarded = unguarded;
                 }
-                None
+                refused
             }
             Err(error) => {
                 error!("guard: {error}");
@@ -67,10 +83,28 @@ impl GuardMonitor {
         };
     }
 
+    /// Logs what the host has against the guard. Gives why ports of it have to be left out.
+    fn check(&mut self, guard: &Guard, force: bool) -> Option<String> {
+        let obstacles = fitness::obstacles(guard);
+        if obstacles != self.obstacles {
+            for each in &obstacles {
+                warn!("guard: {}: {}", each.found, each.short_remedy());
+            }
+        }
+        self.obstacles = obstacles;
+        let breaks = self
+            .obstacles
+            .iter()
+            .filter(|each| each.refuses() && !force);
+        let found: Vec<_> = breaks.map(|each| each.found.clone()).collect();
+        (!found.is_empty()).then(|| found.join("; "))
+    }
+
     /// Clears the guard in force, after its section was removed from the configuration.
     pub(super) async fn clear(&mut self, namespace: &Namespace) {
         self.unguarded.clear();
-        match change(namespace, None).await {
+        self.obstacles.clear();
+        match change(namespace, None, OnUnfit::Skip).await {
             Ok((true, _)) => info!("guard: cleared"),
             Ok((false, _)) => {}
             Err(error) => error!("guard: {error}"),
@@ -80,20 +114,30 @@ impl GuardMonitor {
     /// Renews a secret where a time slot began, and logs changes of ports, whoever set the guard. To be called about
     /// twice a second.
     pub(super) fn tick(&mut self, namespace: &Namespace) {
-        let error = self.check(namespace).err().map(|error| error.to_string());
+        let error = self.watch(namespace).err().map(|error| error.to_string());
         if let Some(text) = error.as_ref().filter(|_| error != self.last_error) {
             error!("guard: {text}");
         }
         self.last_error = error;
     }
 
-    fn check(&mut self, namespace: &Namespace) -> Result<(), DatapathError> {
+    fn watch(&mut self, namespace: &Namespace) -> Result<(), DatapathError> {
         let state = namespace.guard().state()?;
         let slot = state.as_ref().map(|state| state.slot);
         if slot.is_some() && slot != self.slot {
             namespace.guard().refresh()?;
         }
         self.slot = slot;
+        let now = clock::since_boot();
+        if slot.is_some() && self.answers.is_due(now) {
+            for (port, trouble) in self.answers.observe(now, &namespace.counters()?) {
+                let name = port_name(port);
+                warn!(
+                    "guard: {name}: {trouble} in the last minute: {}",
+                    trouble.remedy()
+                );
+            }
+        }
         let ports = state.map(|state| state.ports).unwrap_or_default();
         if ports.len() != self.ports.len() || !ports.iter().all(|port| self.is_unchanged(port)) {
             self.update(ports, &namespace.counters()?);
@@ -135,6 +179,13 @@ impl GuardMonitor {
     }
 }
 
+fn port_name(port: u16) -> String {
+    match port {
+        0 => "ports that are not counted separately".to_owned(),
+        port => format!("port {port}"),
+    }
+}
+
 /// SYNs challenged under a port's rule. Port 0 is the default rule, which applies to all ports not in `ruled`.
 fn challenged(port: u16, ruled: &BTreeSet<u16>, counters: &Snapshot) -> u64 {
     let count = Counter::GuardChallenged;
@@ -150,10 +201,11 @@ fn challenged(port: u16, ruled: &BTreeSet<u16>, counters: &Snapshot) -> u64 {
 async fn change(
     namespace: &Namespace,
     guard: Option<&Guard>,
+    on_unfit: OnUnfit,
 ) -> Result<(bool, Vec<Unguarded>), GuardError> {
     let change = GuardChange::begin(namespace)?;
     let differs = change.before.as_ref() != guard;
-    Ok((differs, change.apply(guard).await?))
+    Ok((differs, change.apply(guard, on_unfit).await?))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ struct Tool {
     packages: &'static [&'static str],
 }
 
-const TOOLS: [Tool; 12] = [
+const TOOLS: [Tool; 13] = [
     Tool {
         name: "C compiler",
         programs: &["cc"],
@@ -74,6 +74,11 @@ const TOOLS: [Tool; 12] = [
         name: "codespell",
         programs: &["codespell"],
         packages: &["codespell"],
+    },
+    Tool {
+        name: "nft",
+        programs: &["nft"],
+        packages: &["nftables"],
     },
     Tool {
         name: "ethtool",

@@ -3,6 +3,7 @@
 use std::{
     io::{self, Read as _},
     net::{Shutdown, SocketAddr},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -150,6 +151,15 @@ impl Connection {
     /// As ioctl(2).
     pub fn unread(&self) -> Result<u64> {
         Ok(rustix::io::ioctl_fionread(&self.socket)?)
+    }
+
+    /// Resets the connection: nothing of it is sent again.
+    ///
+    /// # Errors
+    ///
+    /// As setsockopt(2).
+    pub fn reset(self) -> Result<()> {
+        Ok(self.socket.set_linger(Some(Duration::ZERO))?)
     }
 
     /// Shuts down the sending side.

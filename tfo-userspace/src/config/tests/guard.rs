@@ -13,13 +13,14 @@ fn a_guard_is_a_namespaces_own_or_that_of_the_top() {
         "interfaces = ['a']\n[guard]\nreplies = '7/s'\n[guard.port.443]\nmode = 'auto'\n\
          above = '5/s burst 9'\nquiet = '2m'\n\
          [[namespace]]\nname = 'blue'\ninterfaces = ['a']\n\
-         [[namespace]]\nname = 'red'\ninterfaces = ['a']\n[namespace.guard.default]\nmode = 'on'\n",
+         [[namespace]]\nname = 'red'\ninterfaces = ['a']\n[namespace.guard]\nforce = true\n[namespace.guard.default]\nmode = 'on'\n",
     )
     .unwrap();
     let [own, blue, red] = config.namespaces.as_slice() else {
         panic!("{config:?}")
     };
     assert_eq!(own.guard, blue.guard);
+    assert!(red.force_guard && !own.force_guard && !blue.force_guard);
     let own = own.guard.as_ref().unwrap();
     let below = Guard::default();
     assert_eq!((own.replies.burst, own.proven), (7, below.proven));

@@ -38,6 +38,7 @@ fn eth0() -> NamespaceConfig {
         on_foreign_change: OnForeignChange::Restore,
         policy: None,
         guard: None,
+        force_guard: false,
         policy_section: None,
     }
 }

@@ -5,7 +5,10 @@ use std::{fmt, time::Duration};
 use tfo_common::guard::GuardMode;
 use tokio::time::sleep;
 
-use super::guard_programs::{attach_guard, detach_guard};
+use super::{
+    guard_fitness::guard_obstacle,
+    guard_programs::{attach_guard, detach_guard},
+};
 use crate::{
     datapath::{
         error::DatapathError,
@@ -19,6 +22,8 @@ use crate::{
 
 /// Time that challenged clients have to answer when the guard is cleared.
 const DRAIN: Duration = Duration::from_secs(3);
+
+const INSIST: &str = ". --force (force = true in [guard]) guards it nevertheless";
 
 /// The guard was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +67,24 @@ impl fmt::Display for Unguarded {
     }
 }
 
+/// What becomes of interfaces on which the guard cannot work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnfit {
+    /// They do not have the guard.
+    Skip,
+    /// They have it.
+    Force,
+    /// They have it if they had it before.
+    Keep,
+}
+
+impl OnUnfit {
+    /// As the operator says.
+    pub const fn of(force: bool) -> Self {
+        if force { Self::Force } else { Self::Skip }
+    }
+}
+
 /// A change of a namespace's guard, which holds the namespace's lock.
 pub struct GuardChange<'a> {
     /// The guard in force; `None` where there is none.
@@ -88,12 +111,16 @@ impl<'a> GuardChange<'a> {
         })
     }
 
-    /// Puts `guard` in force, or none where it has no rule. Gives the interfaces that cannot have it.
+    /// Puts `guard` in force, or none where it has no rule. Gives the interfaces that do not have it.
     ///
     /// # Errors
     ///
     /// [`GuardError`]; the guard before then stays in force.
-    pub async fn apply(mut self, guard: Option<&Guard>) -> Result<Vec<Unguarded>, GuardError> {
+    pub async fn apply(
+        mut self,
+        guard: Option<&Guard>,
+        on_unfit: OnUnfit,
+    ) -> Result<Vec<Unguarded>, GuardError> {
         let interfaces = self.namespace.interfaces().await?;
         let Some(guard) = guard.filter(|guard| !guard.is_empty()) else {
             if self.before.is_some() {
@@ -105,21 +132,38 @@ impl<'a> GuardChange<'a> {
             .map_err(|(path, source)| GuardError::Routes { path, source })?;
         self.namespace.follow_routes()?;
         let mut unguarded = Vec::new();
-        for interface in &interfaces {
-            if let Err(reason) = self.attach(interface).await? {
-                unguarded.push(Unguarded {
-                    interface: interface.label(),
-                    reason,
-                });
+        let mut fit = Vec::new();
+        for interface in interfaces {
+            let had = self.namespace.guard().is_on(interface.index);
+            let checks = on_unfit == OnUnfit::Skip || on_unfit == OnUnfit::Keep && !had;
+            match guard_obstacle(&interface).filter(|_| checks) {
+                Some(reason) => unguarded.push((interface, reason + INSIST)),
+                None => fit.push(interface),
             }
         }
-        if unguarded.len() == interfaces.len() {
-            return Err(GuardError::Nowhere(unguarded));
+        let mut guarded = 0;
+        for interface in fit {
+            match self.attach(&interface).await? {
+                Ok(()) => guarded += 1,
+                Err(reason) => unguarded.push((interface, reason)),
+            }
+        }
+        let named = unguarded.iter().map(|(interface, reason)| Unguarded {
+            interface: interface.label(),
+            reason: reason.clone(),
+        });
+        let named = named.collect();
+        if guarded == 0 {
+            return Err(GuardError::Nowhere(named));
+        }
+        // By force, or before it came to be unfit.
+        for (interface, _) in unguarded {
+            detach_guard(&self.namespace.pins().interface(interface.index))?;
         }
         if self.before.as_ref() != Some(guard) {
             self.store.set(Some(guard))?;
         }
-        Ok(unguarded)
+        Ok(named)
     }
 
     /// Stops challenging, waits for the answers to challenges, then detaches the programs.
@@ -155,7 +199,17 @@ impl<'a> GuardChange<'a> {
         }
         let pins = self.namespace.pins().interface(interface.index);
         if pins.guard().exists() {
-            return Ok(Ok(()));
+            let name = interface.name.as_deref().unwrap_or_default();
+            if self
+                .namespace
+                .guard()
+                .before(interface.index, name)
+                .is_empty()
+            {
+                return Ok(Ok(()));
+            }
+            // Attached again, it is before the others.
+            detach_guard(&pins)?;
         }
         let found = link::list().await.map_err(NamespaceError::from)?;
         let found = found.into_iter().find(|each| each.index == interface.index);

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::{
     error::{AttachError, ProgramOrigin},
+    guard_fitness::unfit,
     guard_programs::attach_guard,
     modes::{self, Running},
     moved::{remove_departed, remove_stray},
@@ -19,6 +20,7 @@ use crate::{
         pins::{InterfacePins, Lock, OtherLayout, check_pins, read_settings, write_settings},
     },
     kernel::{
+        device::DeviceFacts,
         link::{self, Interface},
         support,
     },
@@ -287,7 +289,8 @@ impl<'a> AttachTransaction<'a> {
         Ok(datapath)
     }
 
-    /// Attaches the guard's programs, if there is a guard and the mode allows them.
+    /// Attaches the guard's programs, if there is a guard, the mode allows them, and the interface is fit for them or
+    /// had them before.
     fn guard(
         &self,
         mode: AttachMode,
@@ -302,6 +305,10 @@ impl<'a> AttachTransaction<'a> {
             return Ok(());
         }
         let (name, namespace) = (&self.interface.name, self.namespace.pins());
+        let facts = DeviceFacts::read(self.interface.index, name).unwrap_or_default();
+        if !pins.guard().exists() && unfit(name, mode, &facts).is_some() {
+            return Ok(());
+        }
         Ok(attach_guard(
             settings,
             (name, link),

@@ -1,10 +1,15 @@
 //! The guard of a namespace, apart from its programs.
 
+use aya::programs::{SchedClassifier, TcAttachType};
+
 use super::{current::Namespace, error::NamespaceError};
-use crate::datapath::{
-    error::DatapathError,
-    maps::{GuardState, GuardStore},
-    pins::{found_maps, map_from_pin},
+use crate::{
+    datapath::{
+        error::DatapathError,
+        maps::{GuardState, GuardStore},
+        pins::{found_maps, map_from_pin},
+    },
+    kernel::bpf::LinkState,
 };
 
 /// The guard of a namespace; from [`Namespace::guard`].
@@ -50,6 +55,27 @@ impl NamespaceGuard<'_> {
     /// The interface of this index has the guard's programs.
     pub fn is_on(&self, index: u32) -> bool {
         self.0.pins().interface(index).guard().exists()
+    }
+
+    /// The id of the guard's program in traffic control on the interface of this index; `None` where it has none.
+    pub fn program(&self, index: u32) -> Option<u32> {
+        let link = LinkState::read(&self.0.pins().interface(index).guard()).ok()?;
+        (link.index == index).then_some(link.program_id)
+    }
+
+    /// The TCX programs of others that run before the guard's on an interface, and may end the chain: name and id.
+    pub fn before(&self, index: u32, interface: &str) -> Vec<(String, u32)> {
+        let Some(own) = self.program(index) else {
+            return Vec::new();
+        };
+        let programs = SchedClassifier::query_tcx(interface, TcAttachType::Ingress);
+        let (_, programs) = programs.unwrap_or_default();
+        let others = programs.iter().take_while(|program| program.id() != own);
+        let named = others.map(|program| {
+            let name = program.name_as_str().unwrap_or_default();
+            (name.to_owned(), program.id())
+        });
+        named.collect()
     }
 
     /// Does what is due in every time slot: a new secret, and the host's window scale. Does nothing where there

@@ -3,6 +3,7 @@
 mod config;
 mod faults;
 mod guard;
+mod guard_fitness;
 mod interfaces;
 mod kills;
 mod moved;

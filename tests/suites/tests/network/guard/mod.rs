@@ -1,6 +1,9 @@
 //! The guard on live connections: clients and listeners negotiate the same as without it, and SYNs without a proof
 //! have no effect.
 
+mod beside;
+mod conntrack;
+mod fitness;
 mod gate;
 mod handshake;
 mod limits;

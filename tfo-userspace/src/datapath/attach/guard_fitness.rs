@@ -1,0 +1,224 @@
+//! Whether an interface can have the guard: the SYN-ACKs that it sends from XDP have to reach the client, and the ACKs
+//! that answer them the listener.
+
+use crate::{
+    datapath::namespace::AttachedInterface,
+    kernel::{
+        device::{DeviceFacts, Peer, Queues},
+        link::AttachedXdp,
+    },
+    model::AttachMode,
+};
+
+/// Why the guard cannot work on an attached interface; `None` where nothing is known against it.
+pub fn guard_obstacle(interface: &AttachedInterface) -> Option<String> {
+    let (name, mode) = (interface.name.as_deref()?, interface.mode?);
+    unfit(name, mode, &DeviceFacts::read(interface.index, name).ok()?)
+}
+
+/// Why the guard cannot work on the interface `name`, or harms there, with the remedy; `None` where nothing is known
+/// against it. `mode` is that of the attached program.
+pub(super) fn unfit(name: &str, mode: AttachMode, facts: &DeviceFacts) -> Option<String> {
+    if let Some((master, kind)) = &facts.master
+        && kind != "bond"
+        && kind != "vrf"
+    {
+        return Some(format!(
+            "it is a port of {master} ({kind}), which takes its frames, and has the address: the connections that the guard \
+             opens are reset. Attach to {master} instead (tfo attach {master} --mode generic)"
+        ));
+    }
+    if let Some(child) = &facts.passthru {
+        return Some(format!(
+            "the macvlan {child} in passthru mode takes its frames: attach to {child} instead"
+        ));
+    }
+    (mode == AttachMode::Native)
+        .then(|| unfit_in_native(name, facts))
+        .flatten()
+}
+
+fn unfit_in_native(name: &str, facts: &DeviceFacts) -> Option<String> {
+    let generic = format!("`tfo detach {name} && tfo attach {name} --mode generic`");
+    let native = |xdp: AttachedXdp| xdp.mode == AttachMode::Native;
+    match facts.peer {
+        Some(Peer::Seen(Some(xdp))) if native(xdp) => {}
+        Some(Peer::Seen(_)) => {
+            return Some(format!(
+                "native XDP on veth, and the peer has no native XDP program: veth drops the frames that the guard sends. \
+                 Use generic XDP ({generic}), or attach a program to the peer (`tfo attach` there)"
+            ));
+        }
+        Some(Peer::Unseen) => {
+            return Some(format!(
+                "native XDP on veth, and this process cannot see whether the peer has a native XDP program, without which \
+                 veth drops the frames that the guard sends. Use generic XDP ({generic}), or attach a program to the peer and \
+                 use --force"
+            ));
+        }
+        None => {}
+    }
+    if facts.driver.as_deref() == Some("virtio_net")
+        && let Some(queues) = facts.queues.filter(|queues| lacks_queues(*queues))
+    {
+        let Queues { channels, cpus, .. } = queues;
+        return Some(format!(
+            "native XDP on virtio_net with {} of {} queue pairs in use and {cpus} CPUs leaves no queues to send from XDP: \
+             sending has been seen to panic Linux 6.12. Detach, `ethtool -L {name} combined {}`, and attach again; or use \
+             generic XDP ({generic})",
+            channels.combined,
+            channels.max,
+            cpus.min(channels.max),
+        ));
+    }
+    if facts.strips_vlan && !facts.vlans.is_empty() {
+        let plural = if facts.vlans.len() == 1 { "" } else { "s" };
+        return Some(format!(
+            "native XDP on a device that strips VLAN tags (rxvlan on), with the VLAN device{plural} {}: the SYN-ACKs would \
+             leave without a tag. `ethtool -K {name} rxvlan off`, or use generic XDP ({generic})",
+            facts.vlans.join(", "),
+        ));
+    }
+    None
+}
+
+/// `virtnet_xdp_get_sq` takes for granted, where there are more queue pairs than CPUs, that each CPU has a spare one
+/// behind those of the network stack.
+fn lacks_queues(queues: Queues) -> bool {
+    let Queues {
+        channels,
+        stack,
+        cpus,
+    } = queues;
+    if channels.combined <= cpus {
+        return false;
+    }
+    match stack {
+        Some(stack) => channels.combined < stack + cpus,
+        None => channels.combined + cpus > channels.max,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::ethtool::Channels;
+
+    fn judge(mode: AttachMode, change: impl FnOnce(&mut DeviceFacts)) -> Option<String> {
+        let mut facts = DeviceFacts::default();
+        change(&mut facts);
+        unfit("eth0", mode, &facts)
+    }
+
+    fn expect(mode: AttachMode, parts: &[&str], change: impl FnOnce(&mut DeviceFacts)) {
+        let said = judge(mode, change).expect("unfit");
+        for part in parts {
+            assert!(said.contains(part), "{part:?} is not in {said:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_refused_for_what_takes_its_frames() {
+        for kind in ["bridge", "team", "openvswitch", "unknown"] {
+            for mode in [AttachMode::Native, AttachMode::Generic] {
+                expect(mode, &["port of br0", kind, "Attach to br0"], |facts| {
+                    facts.master = Some(("br0".into(), kind.into()));
+                });
+            }
+        }
+        for kind in ["bond", "vrf"] {
+            let said = judge(AttachMode::Native, |facts| {
+                facts.master = Some(("m0".into(), kind.into()));
+            });
+            assert_eq!(said, None);
+        }
+        expect(AttachMode::Generic, &["macvlan mv0"], |facts| {
+            facts.passthru = Some("mv0".into());
+        });
+    }
+
+    #[test]
+    fn native_on_veth_needs_a_native_program_on_the_peer() {
+        let program = |mode| {
+            Peer::Seen(Some(AttachedXdp {
+                program_id: 1,
+                mode,
+            }))
+        };
+        for (peer, part) in [
+            (Peer::Seen(None), "has no native XDP program"),
+            (program(AttachMode::Generic), "has no native XDP program"),
+            (Peer::Unseen, "cannot see"),
+        ] {
+            expect(AttachMode::Native, &[part, "--mode generic"], |facts| {
+                facts.peer = Some(peer);
+            });
+            let generic = judge(AttachMode::Generic, |facts| facts.peer = Some(peer));
+            assert_eq!(generic, None);
+        }
+        let native = judge(AttachMode::Native, |facts| {
+            facts.peer = Some(program(AttachMode::Native));
+        });
+        assert_eq!(native, None);
+    }
+
+    #[test]
+    fn virtio_net_needs_spare_queues_or_no_more_than_cpus() {
+        let queues = |combined, max, stack, cpus| Queues {
+            channels: Channels { combined, max },
+            stack,
+            cpus,
+        };
+        for (queues, lacks) in [
+            // No spare queue, and more pairs than CPUs.
+            (queues(4, 4, Some(4), 2), true),
+            (queues(4, 4, None, 2), true),
+            (queues(4, 5, Some(4), 2), true),
+            // Two of the stack, two spare ones.
+            (queues(4, 4, Some(2), 2), false),
+            // With a lock.
+            (queues(2, 2, Some(2), 2), false),
+            (queues(1, 1, None, 8), false),
+            (queues(6, 8, Some(4), 2), false),
+            (queues(4, 8, None, 2), false),
+        ] {
+            assert_eq!(lacks_queues(queues), lacks, "{queues:?}");
+            let said = judge(AttachMode::Native, |facts| {
+                facts.driver = Some("virtio_net".into());
+                facts.queues = Some(queues);
+            });
+            assert_eq!(said.is_some(), lacks);
+            let other = judge(AttachMode::Native, |facts| {
+                facts.driver = Some("mlx5_core".into());
+                facts.queues = Some(queues);
+            });
+            assert_eq!(other, None);
+        }
+        expect(
+            AttachMode::Native,
+            &["4 of 4 queue pairs", "ethtool -L eth0 combined 2"],
+            |facts| {
+                facts.driver = Some("virtio_net".into());
+                facts.queues = Some(queues(4, 4, Some(4), 2));
+            },
+        );
+    }
+
+    #[test]
+    fn stripped_tags_matter_where_there_are_vlan_devices() {
+        let with = |mode, strips, vlans: &[&str]| {
+            judge(mode, |facts| {
+                facts.strips_vlan = strips;
+                facts.vlans = vlans.iter().map(|name| (*name).to_owned()).collect();
+            })
+        };
+        let said = with(AttachMode::Native, true, &["eth0.5", "eth0.100"]).expect("unfit");
+        assert!(
+            said.contains("eth0.5, eth0.100") && said.contains("ethtool -K eth0 rxvlan off"),
+            "{said}"
+        );
+        assert_eq!(with(AttachMode::Native, true, &[]), None);
+        assert_eq!(with(AttachMode::Native, false, &["eth0.5"]), None);
+        assert_eq!(with(AttachMode::Generic, true, &["eth0.5"]), None);
+    }
+}

@@ -1,0 +1,177 @@
+//! Challenges that nobody completes, and sources over their limit, from two readings of the counters.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
+
+use tfo_common::counters::{Counter, Counters};
+
+use crate::datapath::Snapshot;
+
+/// The time between two readings that are compared.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Fewer challenges than this tell nothing: a port scan completes none.
+const FEWEST: u64 = 20;
+
+/// What is wrong with the answers at a port; 0 for ports that are not counted separately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// So many SYNs were challenged, and no client completed the handshake.
+    Unanswered(u64),
+    /// So many SYNs were not challenged for the limit of their source.
+    Capped(u64),
+}
+
+impl Trouble {
+    /// What the counts of a port come to.
+    pub fn of(counts: &Counters) -> Vec<Self> {
+        let [challenged, accepted, capped] = figures(counts);
+        Self::judge(challenged, accepted, capped)
+    }
+
+    fn judge(challenged: u64, accepted: u64, capped: u64) -> Vec<Self> {
+        let unanswered = challenged >= FEWEST && accepted == 0;
+        let unanswered = unanswered.then_some(Self::Unanswered(challenged));
+        let capped = (capped > 0).then_some(Self::Capped(capped));
+        unanswered.into_iter().chain(capped).collect()
+    }
+
+    /// The cause and the remedy.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Unanswered(_) => {
+                "nothing, if this is a flood and no client came meanwhile; else the SYN-ACKs or the ACKs do not arrive: clear the \
+                 guard (`tfo guard clear`) and see the limits of the guard in docs/guard.md"
+            }
+            Self::Capped(_) => {
+                "raise `tfo guard set --replies` above what one client address opens, such as a proxy or a carrier's NAT; \
+                 `tfo events` shows the addresses"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unanswered(count) => {
+                write!(
+                    f,
+                    "{count} SYNs were challenged, and no client completed the handshake"
+                )
+            }
+            Self::Capped(count) => write!(
+                f,
+                "{count} SYNs were not challenged, for the limit `replies` of their source"
+            ),
+        }
+    }
+}
+
+fn figures(counts: &Counters) -> [u64; 3] {
+    [
+        Counter::GuardChallenged,
+        Counter::GuardAccepted,
+        Counter::GuardCapped,
+    ]
+    .map(|counter| counts.get(counter))
+}
+
+/// Compares the counters of a namespace once a minute.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// The last reading.
+    at: Option<Duration>,
+    counted: BTreeMap<u16, [u64; 3]>,
+    /// The troubles that were told and are not over: the port, and if it is about capped sources.
+    told: BTreeSet<(u16, bool)>,
+}
+
+impl Answers {
+    /// A reading is due.
+    pub fn is_due(&self, now: Duration) -> bool {
+        self.at.is_none_or(|at| now.saturating_sub(at) >= window())
+    }
+
+    /// Takes a reading. Gives the troubles since the last one, each once until it is over.
+    pub fn observe(&mut self, now: Duration, counters: &Snapshot) -> Vec<(u16, Trouble)> {
+        let ports = counters
+            .ports
+            .iter()
+            .map(|(port, counts)| (*port, figures(counts)));
+        let counted: BTreeMap<_, _> = ports.chain([(0, figures(&counters.other))]).collect();
+        let is_first = self.at.replace(now).is_none();
+        let before = std::mem::replace(&mut self.counted, counted);
+        if is_first {
+            return Vec::new();
+        }
+        let mut troubles = Vec::new();
+        for (port, now) in &self.counted {
+            let before = before.get(port).copied().unwrap_or_default();
+            // The counters may have restarted at 0.
+            let grown = |at: usize| now[at].saturating_sub(before[at]);
+            let found = Trouble::judge(grown(0), grown(1), grown(2));
+            troubles.extend(found.into_iter().map(|trouble| (*port, trouble)));
+        }
+        let key = |(port, trouble): &(u16, Trouble)| (*port, matches!(trouble, Trouble::Capped(_)));
+        let told = std::mem::replace(&mut self.told, troubles.iter().map(key).collect());
+        troubles.retain(|trouble| !told.contains(&key(trouble)));
+        troubles
+    }
+}
+
+#[cfg(not(feature = "test-hooks"))]
+const fn window() -> Duration {
+    WINDOW
+}
+
+/// `TFO_TEST_GUARD_WINDOW` in milliseconds.
+#[cfg(feature = "test-hooks")]
+fn window() -> Duration {
+    let set = std::env::var("TFO_TEST_GUARD_WINDOW").ok();
+    let millis = set.and_then(|text| text.parse().ok());
+    millis.map_or(WINDOW, Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(challenged: u64, accepted: u64, capped: u64) -> Snapshot {
+        let mut counts = Counters::default();
+        counts.add(Counter::GuardChallenged, challenged);
+        counts.add(Counter::GuardAccepted, accepted);
+        counts.add(Counter::GuardCapped, capped);
+        Snapshot {
+            ports: [(443, counts)].into(),
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn each_trouble_is_told_once_until_it_is_over() {
+        use Trouble::{Capped, Unanswered};
+        let mut answers = Answers::default();
+        let mut at = Duration::ZERO;
+        let mut observe = |challenged, accepted, capped| {
+            assert!(answers.is_due(at));
+            let found = answers.observe(at, &reading(challenged, accepted, capped));
+            assert!(!answers.is_due(at + WINDOW / 2));
+            at += WINDOW;
+            found
+        };
+        // What was before anyone looked.
+        assert_eq!(observe(100, 0, 5), []);
+        // Too few to tell.
+        assert_eq!(observe(119, 0, 5), []);
+        assert_eq!(observe(139, 0, 5), [(443, Unanswered(20))]);
+        assert_eq!(observe(239, 0, 6), [(443, Capped(1))]);
+        // A client completes one: it works.
+        assert_eq!(observe(339, 1, 6), []);
+        assert_eq!(observe(439, 1, 6), [(443, Unanswered(100))]);
+        // The counters restarted.
+        assert_eq!(observe(3, 0, 0), []);
+    }
+}

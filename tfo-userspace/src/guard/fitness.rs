@@ -1,0 +1,325 @@
+//! Whether a guard can work on this host: the settings of the host in which it breaks connections.
+//!
+//! The guard answers a SYN before netfilter has seen it. So a port that netfilter translates is answered for the wrong
+//! socket, and a firewall that wants conntrack to have seen the SYN drops the ACK.
+
+use std::collections::BTreeSet;
+
+use tfo_common::guard::GuardMode;
+
+use crate::{
+    kernel::{
+        netfilter::{
+            ACK, Families, Hook, INVALID, Match, NEW, Netfilter, Packet, Port, SYN, UNTRACKED,
+            is_drop,
+        },
+        sysctl,
+    },
+    model::Guard,
+};
+
+/// Rules that an obstacle names.
+const MAX_NAMED: usize = 3;
+/// Ports that rules name, and that are examined for the default rule.
+const MAX_PORTS: usize = 256;
+
+/// A setting of the host against a guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// Its name.
+    pub check: &'static str,
+    /// What was found, and what it causes.
+    pub found: String,
+    /// What to do about it: text, or one shell command a line.
+    pub remedy: String,
+    /// What it means for the guard.
+    pub weight: Weight,
+}
+
+/// What an obstacle means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// The guard breaks connections to this port; 0 for the ports without a rule of their own.
+    Breaks(u16),
+    /// The guard does nothing.
+    Idle,
+    /// What is there cannot be read.
+    Unknown,
+}
+
+impl Obstacle {
+    /// The guard must not be put in force.
+    pub const fn refuses(&self) -> bool {
+        matches!(self.weight, Weight::Breaks(_))
+    }
+
+    /// Cause and remedy as a text for the terminal or the log. Commands stand on lines of their own.
+    pub fn text(&self) -> String {
+        if self.remedy.contains('\n') {
+            let commands = self.remedy.replace('\n', "\n  ");
+            format!(
+                "{}. These commands make it work (--force guards it nevertheless):\n  {commands}",
+                self.found
+            )
+        } else {
+            format!("{}: {}", self.found, self.remedy)
+        }
+    }
+
+    /// The remedy on one line.
+    pub fn short_remedy(&self) -> String {
+        self.remedy.replace('\n', " && ")
+    }
+}
+
+/// What the calling thread's namespace has against `guard`. Reads the rules of netfilter.
+pub fn obstacles(guard: &Guard) -> Vec<Obstacle> {
+    if active(guard).next().is_none() {
+        return Vec::new();
+    }
+    judge(guard, &Netfilter::read(), sysctl::syn_cookies().ok())
+}
+
+/// `guard` without the ports at which it breaks connections.
+pub fn without(guard: &Guard, obstacles: &[Obstacle]) -> Guard {
+    let mut guard = guard.clone();
+    for obstacle in obstacles {
+        match obstacle.weight {
+            Weight::Breaks(0) => guard.default = None,
+            // Else the default rule would apply.
+            Weight::Breaks(port) => {
+                if let Some(rule) = guard.ports.get_mut(&port) {
+                    rule.mode = GuardMode::Off;
+                }
+            }
+            Weight::Idle | Weight::Unknown => {}
+        }
+    }
+    guard
+}
+
+/// The ports that may be guarded; 0 for the default rule.
+fn active(guard: &Guard) -> impl Iterator<Item = u16> {
+    let rules = guard
+        .rules()
+        .filter(|(_, rule)| rule.mode != GuardMode::Off);
+    rules.map(|(port, _)| port as u16)
+}
+
+fn judge(guard: &Guard, netfilter: &Netfilter, syn_cookies: Option<u32>) -> Vec<Obstacle> {
+    let mut obstacles = Vec::new();
+    let own = guard.ports.keys().copied().collect();
+    for port in active(guard) {
+        let host = Host {
+            netfilter,
+            port,
+            own: &own,
+        };
+        obstacles.extend(host.translates());
+        obstacles.extend(host.drops());
+    }
+    obstacles.extend(netfilter.unread.iter().map(|unread| Obstacle {
+        check: "guard and netfilter",
+        found: format!(
+            "{}; so it is not known whether they translate guarded ports or drop what conntrack has not seen",
+            unread.found
+        ),
+        remedy: unread.remedy.clone(),
+        weight: Weight::Unknown,
+    }));
+    if syn_cookies == Some(0) {
+        obstacles.push(Obstacle {
+            check: "guard and SYN cookies",
+            found: "net.ipv4.tcp_syncookies = 0: the kernel opens no connection for the guard, so no SYN is challenged"
+                .to_owned(),
+            remedy: "sysctl -w net.ipv4.tcp_syncookies=1".to_owned(),
+            weight: Weight::Idle,
+        });
+    }
+    obstacles
+}
+
+/// A port of this host, and netfilter.
+struct Host<'a> {
+    netfilter: &'a Netfilter,
+    /// 0 for all that are not in `own`.
+    port: u16,
+    own: &'a BTreeSet<u16>,
+}
+
+impl Host<'_> {
+    /// Rules that translate packets to the port.
+    fn translates(&self) -> Option<Obstacle> {
+        let port = match self.port {
+            0 => Port::NoneOf(self.own),
+            port => Port::Is(port),
+        };
+        let way = |family| {
+            self.netfilter.rules.way(Packet {
+                family,
+                port,
+                flags: SYN,
+                state: NEW,
+            })
+        };
+        let rules: Vec<_> = [Families::V4, Families::V6]
+            .into_iter()
+            .flat_map(|family| way(family).translated)
+            .map(|(place, kind)| format!("`{place}` ({kind})"))
+            .collect();
+        let rules = named(&rules.into_iter().collect())?;
+        Some(Obstacle {
+            check: "guard and NAT",
+            found: format!(
+                "{}: netfilter translates packets there, or hands them to a proxy: {rules}. The guard answers before that, so connections \
+                 through such a rule fail",
+                self.name()
+            ),
+            remedy: "guard the port in the network namespace or on the host where its listener is; or, if the rules are for \
+                     other addresses or interfaces than the guarded ones, insist with --force (force = true in [guard])"
+                .to_owned(),
+            weight: Weight::Breaks(self.port),
+        })
+    }
+
+    /// Rules that pass a SYN, and drop the ACK of a client that was challenged.
+    fn drops(&self) -> Option<Obstacle> {
+        let mut dropped = BTreeSet::new();
+        for port in self.ports() {
+            for family in [Families::V4, Families::V6] {
+                dropped.extend(self.dropped(family, port));
+            }
+        }
+        let rules = named(
+            &dropped
+                .iter()
+                .map(|(rule, _)| format!("`{rule}`"))
+                .collect(),
+        )?;
+        let strict = if self.netfilter.strict {
+            " (net.netfilter.nf_conntrack_tcp_loose = 0)"
+        } else {
+            ""
+        };
+        Some(Obstacle {
+            check: "guard and conntrack",
+            found: format!(
+                "{}: netfilter passes a SYN there and drops the ACK that answers the guard's challenge, since conntrack has \
+                 not seen the SYN{strict}: {rules}",
+                self.name()
+            ),
+            remedy: self.untrack(dropped.into_iter().map(|(_, chain)| chain).collect()),
+            weight: Weight::Breaks(self.port),
+        })
+    }
+
+    /// The rules that drop the ACK and not the SYN, each with its base chain.
+    fn dropped(&self, family: Families, port: Port<'_>) -> BTreeSet<(String, String)> {
+        let way = |flags, state| {
+            self.netfilter.rules.way(Packet {
+                family,
+                port,
+                flags,
+                state,
+            })
+        };
+        let untracked = way(ACK, NEW).untracked;
+        let states = match (untracked, self.netfilter.strict) {
+            (true, _) => &[UNTRACKED][..],
+            (false, true) => &[INVALID],
+            // Invalid if the client's port was used before.
+            (false, false) => &[NEW, INVALID],
+        };
+        let syn = way(SYN, if untracked { UNTRACKED } else { NEW });
+        let ack = states.iter().flat_map(|state| way(ACK, *state).dropped);
+        ack.filter(|drop| !syn.dropped.contains(drop)).collect()
+    }
+
+    /// The port; for the default rule also each that a rule of netfilter names, since a firewall opens single ports.
+    fn ports(&self) -> Vec<Port<'_>> {
+        if self.port != 0 {
+            return vec![Port::Is(self.port)];
+        }
+        let named = self.netfilter.rules.ports().into_iter();
+        let others = named
+            .filter(|port| !self.own.contains(port))
+            .take(MAX_PORTS);
+        std::iter::once(Port::NoneOf(self.own))
+            .chain(others.map(Port::Is))
+            .collect()
+    }
+
+    /// Commands that keep the port from conntrack, and have these base chains accept it.
+    fn untrack(&self, mut chains: BTreeSet<String>) -> String {
+        let port = self.port;
+        if port == 0 {
+            return "give rules to single ports (tfo guard set --port PORT): `tfo guard set` prints the rules that exempt them \
+                    from conntrack"
+                .to_owned();
+        }
+        let mut commands = vec!["nft add table inet tfo_guard".to_owned()];
+        for (hook, direction) in [("prerouting", "dport"), ("output", "sport")] {
+            commands.push(format!(
+                "nft add chain inet tfo_guard {hook} '{{ type filter hook {hook} priority raw; }}'"
+            ));
+            commands.push(format!(
+                "nft add rule inet tfo_guard {hook} tcp {direction} {port} notrack"
+            ));
+        }
+        let accept = |chain: &String, direction: &str| match chain.split_once(" -t ") {
+            Some((tool, place)) => {
+                let (table, chain) = place.split_once(' ').unwrap_or(("filter", place));
+                let tool = tool.trim_end_matches("-nft");
+                format!(
+                    "{tool} -t {table} -I {chain} -p tcp --{direction} {port} -m conntrack --ctstate UNTRACKED -j ACCEPT"
+                )
+            }
+            None => {
+                format!("nft insert rule {chain} tcp {direction} {port} ct state untracked accept")
+            }
+        };
+        commands.extend(chains.iter().map(|chain| accept(chain, "dport")));
+        chains = self.outgoing();
+        commands.extend(chains.iter().map(|chain| accept(chain, "sport")));
+        commands.join("\n")
+    }
+
+    /// The base chains at output that may drop by state.
+    fn outgoing(&self) -> BTreeSet<String> {
+        let chains = self.netfilter.rules.chains.iter();
+        let drop = chains.filter(|(_, chain)| {
+            let at_output = chain.base.filter(|base| base.hook == Hook::Output);
+            let by_state = || {
+                chain.rules.iter().any(|rule| {
+                    rule.actions.iter().any(is_drop)
+                        && rule
+                            .matches
+                            .iter()
+                            .any(|each| matches!(each, Match::State { .. }))
+                })
+            };
+            at_output.is_some_and(|base| base.drops || by_state())
+        });
+        drop.map(|(key, _)| key.clone()).collect()
+    }
+
+    fn name(&self) -> String {
+        match self.port {
+            0 => "ports without a rule of their own".to_owned(),
+            port => format!("port {port}"),
+        }
+    }
+}
+
+/// `None` where there is none.
+fn named(rules: &BTreeSet<String>) -> Option<String> {
+    let first: Vec<_> = rules.iter().take(MAX_NAMED).cloned().collect();
+    let more = match rules.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!rules.is_empty()).then(|| first.join(", ") + &more)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! What is above and beside a network interface: its master, its VLAN devices, the other end of a veth pair; and how its
+//! driver is set. rtnetlink's `RTM_GETLINK`, and `SIOCETHTOOL`.
+
+use std::{fs, io};
+
+use rtnetlink::{
+    packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST},
+    packet_route::{
+        RouteNetlinkMessage,
+        link::{
+            InfoData, InfoKind, InfoMacVlan, LinkAttribute, LinkInfo, LinkMessage, MacVlanMode,
+        },
+    },
+};
+
+use super::{
+    ethtool::{self, Channels},
+    link::{AttachedXdp, attached},
+    netlink::ask,
+};
+
+/// The CPUs that the kernel may ever run on.
+const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
+
+/// The other end of a veth pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// It has this XDP program, or none.
+    Seen(Option<AttachedXdp>),
+    /// It is in a network namespace that this process may not see, or it is gone.
+    Unseen,
+}
+
+/// The queues of a driver that takes some of them for XDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queues {
+    /// Queue pairs in use and at most.
+    pub channels: Channels,
+    /// The transmit queues of the network stack; `None` where they are not seen.
+    pub stack: Option<u32>,
+    /// CPUs.
+    pub cpus: u32,
+}
+
+/// Facts about an interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceFacts {
+    /// The name of its master, and the kind: `bridge`, `bond`, `team`.
+    pub master: Option<(String, String)>,
+    /// A macvlan in passthru mode, which takes all of its frames.
+    pub passthru: Option<String>,
+    /// Its VLAN devices.
+    pub vlans: Vec<String>,
+    /// The peer of a veth.
+    pub peer: Option<Peer>,
+    /// Its driver.
+    pub driver: Option<String>,
+    /// The driver removes VLAN tags from frames.
+    pub strips_vlan: bool,
+    /// `None` where the driver does not tell.
+    pub queues: Option<Queues>,
+}
+
+impl DeviceFacts {
+    /// Reads the facts about the interface of this index and name, in the calling thread's namespace.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's error.
+    pub fn read(index: u32, name: &str) -> io::Result<Self> {
+        let links = links(LinkMessage::default(), NLM_F_REQUEST | NLM_F_DUMP)?;
+        let mut facts = Self {
+            driver: ethtool::driver(name),
+            strips_vlan: ethtool::strips_vlan(name) == Some(true),
+            queues: ethtool::channels(name)
+                .zip(cpus())
+                .map(|(channels, cpus)| Queues {
+                    channels,
+                    stack: stack_queues(index, name),
+                    cpus,
+                }),
+            ..Self::default()
+        };
+        for link in &links {
+            let of_link = Link::of(link);
+            if link.header.index == index {
+                let kind = of_link.port_kind.unwrap_or("unknown");
+                facts.master = of_link.master.map(|index| {
+                    let master = links.iter().map(Link::of).find(|each| each.index == index);
+                    let name = master.and_then(|master| master.name);
+                    (name.unwrap_or("unknown").to_owned(), kind.to_owned())
+                });
+                facts.peer = (of_link.kind == Some(&InfoKind::Veth)).then(|| of_link.peer());
+            } else if of_link.lower == Some(index) && of_link.namespace.is_none() {
+                let name = of_link.name.unwrap_or("unknown").to_owned();
+                match of_link.kind {
+                    Some(InfoKind::Vlan) => facts.vlans.push(name),
+                    Some(InfoKind::MacVlan) if of_link.passthru => facts.passthru = Some(name),
+                    _ => {}
+                }
+            }
+        }
+        Ok(facts)
+    }
+}
+
+fn links(message: LinkMessage, flags: u16) -> io::Result<Vec<LinkMessage>> {
+    let answers = ask(RouteNetlinkMessage::GetLink(message), flags)?;
+    let links = answers.into_iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(link) => Some(link),
+        _ => None,
+    });
+    Ok(links.collect())
+}
+
+/// The attributes of an interface that are read here.
+#[derive(Default)]
+struct Link<'a> {
+    index: u32,
+    name: Option<&'a str>,
+    master: Option<u32>,
+    /// The interface below, or the peer; in the namespace of this id, where there is one.
+    lower: Option<u32>,
+    namespace: Option<i32>,
+    kind: Option<&'a InfoKind>,
+    port_kind: Option<&'static str>,
+    passthru: bool,
+}
+
+impl<'a> Link<'a> {
+    fn of(message: &'a LinkMessage) -> Self {
+        let mut link = Self {
+            index: message.header.index,
+            ..Self::default()
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name = Some(name),
+                LinkAttribute::Controller(index) => {
+                    link.master = Some(*index).filter(|it| *it != 0);
+                }
+                LinkAttribute::Link(index) => link.lower = Some(*index).filter(|it| *it != 0),
+                LinkAttribute::LinkNetNsId(id) => link.namespace = Some(*id),
+                LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| link.info(info)),
+                _ => {}
+            }
+        }
+        link
+    }
+
+    fn info(&mut self, info: &'a LinkInfo) {
+        match info {
+            LinkInfo::Kind(kind) => self.kind = Some(kind),
+            LinkInfo::PortKind(kind) => self.port_kind = Some(port_kind(&kind.to_string())),
+            LinkInfo::Data(InfoData::MacVlan(data)) => {
+                self.passthru = data.contains(&InfoMacVlan::Mode(MacVlanMode::Passthrough));
+            }
+            _ => {}
+        }
+    }
+
+    fn peer(&self) -> Peer {
+        let Some(lower) = self.lower else {
+            return Peer::Unseen;
+        };
+        let mut request = LinkMessage::default();
+        request.header.index = lower;
+        request
+            .attributes
+            .extend(self.namespace.map(LinkAttribute::IfNetnsId));
+        let found = links(request, NLM_F_REQUEST | NLM_F_ACK).unwrap_or_default();
+        let Some(peer) = found.first() else {
+            return Peer::Unseen;
+        };
+        let xdp = peer
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                LinkAttribute::Xdp(xdp) => attached(xdp),
+                _ => None,
+            });
+        Peer::Seen(xdp)
+    }
+}
+
+/// The kinds of masters that are told apart.
+fn port_kind(kind: &str) -> &'static str {
+    let known = ["bridge", "bond", "team", "vrf", "openvswitch"];
+    known
+        .into_iter()
+        .find(|each| *each == kind)
+        .unwrap_or("unknown")
+}
+
+fn cpus() -> Option<u32> {
+    let text = fs::read_to_string(POSSIBLE_CPUS).ok()?;
+    let last = text.trim().rsplit([',', '-']).next()?;
+    Some(last.parse::<u32>().ok()? + 1)
+}
+
+/// The transmit queues in sysfs, which shows the network namespace in which it was mounted.
+fn stack_queues(index: u32, name: &str) -> Option<u32> {
+    let directory = format!("/sys/class/net/{name}");
+    let found = fs::read_to_string(format!("{directory}/ifindex")).ok()?;
+    if found.trim().parse() != Ok(index) {
+        return None;
+    }
+    let queues = fs::read_dir(format!("{directory}/queues")).ok()?.flatten();
+    let transmit = queues.filter(|queue| queue.file_name().to_string_lossy().starts_with("tx-"));
+    u32::try_from(transmit.count()).ok()
+}
