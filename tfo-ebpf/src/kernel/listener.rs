@@ -172,7 +172,12 @@ pub(crate) fn read_header_rules(tcp: usize, v4: bool) -> HeaderRules {
             load::<u8>(v6 + offset!(traffic_class)),
         )
     };
-    let hop_limit = if own < 0 { default } else { own as u8 };
+    let own = own.cast_unsigned();
+    let hop_limit = if own > u8::MAX.into() {
+        default
+    } else {
+        own as u8
+    };
     HeaderRules::new(mss, hop_limit, class).reflecting(reflects != 0)
 }
 

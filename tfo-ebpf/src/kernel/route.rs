@@ -19,6 +19,7 @@ use crate::{
 
 /// Words of `struct bpf_fib_lookup`.
 const WORDS: usize = 16;
+const LEN: i32 = 4 * WORDS.cast_signed() as i32;
 
 /// Arguments and result of the look-up: a map's value, since the program has no stack left.
 #[btf_map]
@@ -65,7 +66,7 @@ pub(crate) fn back(ctx: &XdpContext, syn: &Syn) -> Option<Route> {
         Link::None => SKIP_NEIGH,
     };
     // SAFETY: the context is the kernel's own, and the argument has this size.
-    let result = unsafe { bpf_fib_lookup(ctx.as_ptr(), words.cast(), 4 * WORDS as i32, flags) };
+    let result = unsafe { bpf_fib_lookup(ctx.as_ptr(), words.cast(), LEN, flags) };
     if result != SUCCESS {
         return None;
     }

@@ -52,6 +52,6 @@ pub(crate) fn is_right(
     // SAFETY: one of the value's words: the field is its first half.
     let field = unsafe { ptr::read_volatile(words.wrapping_add(CHECKSUM / 4)) } as u16;
     let pseudo = checksum::pseudo_header(addresses, len);
-    let sum = u32::from(u16::from_be(checksum::fold(sum as u32)));
+    let sum = u32::from(u16::from_be(checksum::fold(sum.cast_unsigned() as u32)));
     u16::from_be(field) == pseudo || checksum::fold(sum + u32::from(pseudo)) == u16::MAX
 }

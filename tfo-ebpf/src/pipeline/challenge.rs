@@ -45,15 +45,12 @@ const IPV6_MIN_MSS: u16 = 1220;
 /// on to the kernel.
 #[inline(always)]
 pub(super) fn challenge(ctx: &XdpContext, context: &mut SynContext, scratch: GuardScratch) -> Step {
-    match answer(ctx, context, scratch) {
-        Some(issues_cookie) => {
-            context.guard = context.guard.with_cookie(issues_cookie);
-            Step::Transmit
-        }
-        None => {
-            context.guard = context.guard.with_action(GuardAction::Unanswered);
-            Step::Pass
-        }
+    if let Some(issues_cookie) = answer(ctx, context, scratch) {
+        context.guard = context.guard.with_cookie(issues_cookie);
+        Step::Transmit
+    } else {
+        context.guard = context.guard.with_action(GuardAction::Unanswered);
+        Step::Pass
     }
 }
 

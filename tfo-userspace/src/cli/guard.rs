@@ -48,12 +48,12 @@ pub(super) struct SetArgs {
     /// [default: unchanged, at first 30s]
     #[arg(long, value_name = "TIME", value_parser = parse_interval)]
     quiet: Option<Duration>,
-    /// Limit of SYN-ACKs to one source (an IPv4 address or an IPv6 /64) at all ports, per second: 10/s or
-    /// "10/s burst 20" [default: unchanged, at first 100/s burst 200]
+    /// Limit of challenges to one source (an IPv4 address or an IPv6 /64) at all ports, per second: 10/s or
+    /// "10/s burst 20"; SYNs over it go on to the kernel [default: unchanged, at first unlimited]
     #[arg(long, value_name = "RATE")]
     replies: Option<Parsed<Rate>>,
     /// Limit of SYNs with a valid cookie from one source, per second; the others are challenged
-    /// [default: unchanged, at first 100/s burst 200]
+    /// [default: unchanged, at first 10000/s]
     #[arg(long, value_name = "RATE")]
     proven: Option<Parsed<Rate>>,
     /// Guard also ports and interfaces on which the guard is known to break connections

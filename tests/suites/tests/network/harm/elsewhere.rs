@@ -88,7 +88,7 @@ fn send_all(testbed: &Testbed) -> Result<i64> {
         let from_port = came.get(34..36) == Some(&port) || came.get(54..56) == Some(&port);
         ensure!(is_own || !from_port, "an answer: {came:02x?}");
     }
-    Ok(frames.len() as i64)
+    Ok(i64::try_from(frames.len())?)
 }
 
 /// The kernel counts none of them, and neither does `tfo`, in any mode; and the guard answers none.
