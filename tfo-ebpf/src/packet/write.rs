@@ -68,17 +68,24 @@ pub(crate) fn rewrite(frame: &impl WritePacket, syn: &Syn, rewrite: Rewrite) -> 
 /// Zeroes it with volatile writes of words: LLVM would call `memset`, which works byte by byte, and which libbpf's loader
 /// refuses.
 #[inline(always)]
-fn clear(option: &mut MaybeUninit<OptionBytes>) -> &mut OptionBytes {
-    let words = option.as_mut_ptr().cast::<u64>();
-    for index in 0..size_of::<OptionBytes>() / size_of::<u64>() {
+fn clear<T: Bytes>(bytes: &mut MaybeUninit<T>) -> &mut T {
+    let words = bytes.as_mut_ptr().cast::<u64>();
+    for index in 0..size_of::<T>() / size_of::<u64>() {
         // SAFETY: one of its words.
         let word = unsafe { words.add(index) };
         // SAFETY: as above.
         unsafe { ptr::write_volatile(word, 0) };
     }
-    // SAFETY: all of its words were written, and any bytes are an option's.
-    unsafe { option.assume_init_mut() }
+    // SAFETY: all of its words were written, and any bytes are such a value.
+    unsafe { bytes.assume_init_mut() }
 }
+
+/// Whole words, of any bytes.
+trait Bytes {}
+
+impl Bytes for OptionBytes {}
+
+impl Bytes for LinkHeader {}
 
 impl WritePacket for XdpContext {
     #[inline(always)]
@@ -151,8 +158,12 @@ impl WritePacket for TcContext {
     }
 }
 
-/// Bytes of the longest header in front of the network header: Ethernet with two VLAN tags.
-const MAX_LINK: usize = ethernet::HEADER_LEN + ethernet::MAX_TAGS * ethernet::TAG_LEN;
+/// Bytes of the shortest and of the longest header in front of the network header: Ethernet, and with two VLAN tags.
+const MIN_LINK: u32 = ethernet::HEADER_LEN as u32;
+const MAX_LINK: u32 = MIN_LINK + (ethernet::MAX_TAGS * ethernet::TAG_LEN) as u32;
+
+/// Room for such a header.
+type LinkHeader = [u64; 3];
 
 /// Replaces the packet of `syn` by the `len` bytes of `syn_ack`, and the MAC addresses by those of `route`. `false` if there
 /// is no room; the frame is unchanged then.
@@ -168,25 +179,28 @@ pub(crate) fn send_back(
     let present = (ctx.whole_len() as u32).cast_signed();
     let wanted = (at + u32::from(len)).cast_signed();
     // Before the frame is moved.
-    let mut link = [0_u16; MAX_LINK / 2];
-    let link_len = if ctx.link() == Link::Ethernet {
-        at.clamp(14, MAX_LINK as u32)
-    } else {
-        0
+    let mut link = MaybeUninit::uninit();
+    let link = clear::<LinkHeader>(&mut link).as_mut_ptr();
+    let link_len = match ctx.link() {
+        Link::Ethernet => at.clamp(MIN_LINK, MAX_LINK),
+        Link::None => 0,
     };
     if link_len != 0 {
         // SAFETY: the context is the kernel's own, and there is room for the header.
-        if unsafe { bpf_xdp_load_bytes(ctx.ctx, 0, link.as_mut_ptr().cast(), link_len) } != 0 {
+        if unsafe { bpf_xdp_load_bytes(ctx.ctx, 0, link.cast(), link_len) } != 0 {
             return false;
         }
-        link[..route.macs.len()].copy_from_slice(&route.macs);
+        for (index, half) in route.macs.into_iter().enumerate() {
+            // SAFETY: within the header. Volatile, or LLVM would call `memcpy`.
+            unsafe { ptr::write_volatile(link.cast::<u16>().wrapping_add(index), half) };
+        }
     }
     if !resize(ctx, wanted - present) {
         return false;
     }
     if link_len != 0 {
         // SAFETY: as above. It cannot fail: the frame is longer than its first header.
-        unsafe { bpf_xdp_store_bytes(ctx.ctx, 0, link.as_mut_ptr().cast(), link_len) };
+        unsafe { bpf_xdp_store_bytes(ctx.ctx, 0, link.cast(), link_len) };
     }
     let words = syn_ack.0.as_ptr();
     // At least an IPv4 and a TCP header, as the verifier has to know.

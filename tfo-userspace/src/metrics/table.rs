@@ -74,7 +74,7 @@ metrics! {
     GUARD_SYNS Counter "tfo_guard_syns_total" ["netns" "interface" "port" "reaction"]
         "SYNs to guarded ports, by the guard's reaction, for the configured ports; all others are `other`",
     GUARD_PROOFS Counter "tfo_guard_proofs_total" ["netns" "interface" "port" "result"]
-        "ACKs without a connection: with the proof of a challenge (accepted), without one (wrong), or refused by the kernel (refused)",
+        "ACKs without a connection, by result: accepted or refused by the kernel, with the proof of a challenge; queue_full, with proof, at a full accept queue; wrong, without proof; dropped, those of the wrong ones that were too many",
     GUARD_COOKIES Counter "tfo_guard_cookies_total" ["netns" "interface" "port"]
         "Challenges whose SYN-ACK carried a Fast Open cookie",
     GUARD_RULES Gauge "tfo_guard_rules" ["netns"]

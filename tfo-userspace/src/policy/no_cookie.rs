@@ -163,8 +163,8 @@ mod tests {
             (bad(Action::Drop), true),
             (bad(Action::Reissue), false),
             (bad(Action::Fallback), false),
-            // SYNs over this limit are dropped.
-            (limited(Class::Bad), true),
+            // SYNs over a limit fall back.
+            (limited(Class::Bad), false),
             (limited(Class::Valid), false),
             (limited(Class::Data), false),
             // There is no deny list.

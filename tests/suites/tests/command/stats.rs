@@ -286,9 +286,10 @@ fn check_ends_with_3_where_there_is_drift() -> Result<()> {
 /// Names of a namespace's pinned maps.
 #[rustfmt::skip]
 const MAPS: &[&str] = &[
-    "accepted", "counters", "event_budget", "event_gate", "events", "guard", "guard_buckets", "guard_ports",
-    "guard_secrets", "info", "keys", "policy", "policy_limits", "policy_lists", "policy_rules", "port_slots",
-    "primary_since", "sizes", "slots_taken", "sources", "state", "syn_context", "tail_calls",
+    "accepted", "answer_devices", "counters", "event_budget", "event_gate", "events", "guard", "guard_buckets",
+    "guard_ports", "guard_secrets", "info", "keys", "local_routes", "policy", "policy_limits", "policy_lists",
+    "policy_rules", "port_slots", "primary_since", "sizes", "slots_taken", "sources", "state", "syn_context",
+    "tail_calls",
 ];
 
 #[test]

@@ -167,7 +167,7 @@ fn the_guards_link_goes_with_the_other() -> Result<()> {
         return Ok(());
     }
     for detach in DETACH {
-        let testbed = Testbed::new()?;
+        let testbed = Testbed::attach(Pair::new()?, &["--mode", "generic"])?;
         testbed
             .tfo
             .done(&["guard", "set", "on", "--port", "8080"])?;
