@@ -63,7 +63,7 @@ fn what_leaves_the_namespace_is_detached_and_attached_when_it_comes_back() -> Re
 /// The guard's link goes, too; and so does what someone attached by hand.
 #[test]
 fn guard_and_interfaces_that_are_not_configured_are_no_exception() -> Result<()> {
-    let testbed = Testbed::new()?;
+    let testbed = Testbed::attach(Pair::new()?, &["--mode", "generic"])?;
     let server = &testbed.pair.server;
     let there = Netns::new("there")?;
     let file = KeyFile::new("interfaces = ['lo']\nmode = 'generic'\n")?;
