@@ -55,12 +55,7 @@ pub const fn is_martian(addresses: &Addresses) -> bool {
             let to_loopback = *c == 0 && *d == 1 << 56;
             let unspecified = *a == 0 && *b == 0;
             let mapped = *a == 0 && *b as u32 == 0xffff_0000;
-            let same = *a == *c && *b == *d;
-            *a as u8 == 0xff
-                || unspecified
-                || mapped
-                || (loopback && !to_loopback)
-                || (same && !loopback)
+            *a as u8 == 0xff || unspecified || mapped || (loopback && !to_loopback)
         }
     }
 }
@@ -255,10 +250,11 @@ mod tests {
         assert!(!is_martian(&Addresses::v4(lo, lo)));
         let v6 = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
         let to = v6("2001:db8::1");
-        for source in ["::", "::1", "::ffff:10.0.0.2", "ff02::1", "2001:db8::1"] {
+        for source in ["::", "::1", "::ffff:10.0.0.2", "ff02::1"] {
             assert!(is_martian(&Addresses::v6(v6(source), to)), "{source}");
         }
-        for source in ["2001:db8::2", "fe80::1"] {
+        // Of IPv6, the kernel takes packets from its own address.
+        for source in ["2001:db8::1", "2001:db8::2", "fe80::1"] {
             assert!(!is_martian(&Addresses::v6(v6(source), to)), "{source}");
         }
         assert!(!is_martian(&Addresses::v6(v6("::1"), v6("::1"))));

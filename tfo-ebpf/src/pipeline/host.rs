@@ -53,9 +53,10 @@ fn is_delivered(ctx: &impl Packet, addresses: &Addresses) -> bool {
             return false;
         }
     }
-    // A packet from one of this host's own addresses comes from somebody else, and so does one to its loopback address.
+    // An IPv4 packet from one of this host's own addresses is martian, and so is one to its loopback address.
+    let own_source = matches!(addresses, Addresses::V4(_)) && is_local(Address::source(addresses));
     !is_martian(addresses)
         && !is_to_loopback(addresses)
         && is_local(Address::destination(addresses))
-        && !is_local(Address::source(addresses))
+        && !own_source
 }

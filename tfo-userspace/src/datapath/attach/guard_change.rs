@@ -160,9 +160,8 @@ impl<'a> GuardChange<'a> {
         for (interface, _) in unguarded {
             detach_guard(&self.namespace.pins().interface(interface.index))?;
         }
-        if self.before.as_ref() != Some(guard) {
-            self.store.set(Some(guard))?;
-        }
+        // Also where nothing changed: the host's window scale and MSS may have.
+        self.store.set(Some(guard))?;
         Ok(named)
     }
 

@@ -132,7 +132,7 @@ fn nobody_answers_where_nobody_can_be() -> Result<()> {
                 "ff02::1",
                 "ff0e::1",
                 "::ffff:10.77.0.2",
-                "fd77::1",
+                "ff05::2",
             ],
         ),
     ] {

@@ -143,7 +143,6 @@ fn serve(listener: &Listener, ended: &AtomicBool) {
     while !ended.load(Ordering::Relaxed) {
         // A spoofed request is accepted too, and has no reader.
         if let Ok(connection) = listener.accept()
-            && connection.unread().is_ok_and(|unread| unread > 0)
             && let Ok(request) = connection.receive()
         {
             let _ = connection.send(&request);

@@ -131,11 +131,11 @@ fn policy() -> Policy {
             burst: port,
         },
     };
-    let mut port = rule(Class::Bad, Action::Reissue);
+    let mut port = rule(Class::Bad, Action::Drop);
     port.limits = [
         limit(1000, 10_000),
-        // A few legitimate clients may have stale cookies; all other sources are new.
-        limit(1, 5),
+        // Each source has a bucket of its own. Few send again within a second; their SYNs go on to the kernel.
+        limit(1, 0),
         limit(1000, 1000),
         Limit::default(),
     ];
@@ -207,15 +207,12 @@ fn a_million_sources_leave_honest_clients_served() -> Result<()> {
     // tcp_metrics: the kernel may evict a client's cookie for another test's, and the client requests one again.
     let client = TcpExt::read(&testbed.pair.client)?.since(&client);
     let sent_again = client.get("TCPSynRetrans");
-    let requested = requests(&stats) - requests_before - count(Counter::PolicyReissue);
+    let requested = requests(&stats) - requests_before;
     ensure!(
         in_syn > 0 && i64::from(connections - in_syn) <= sent_again.cast_signed() + requested,
         "{in_syn} of {connections} in the SYN, {sent_again} SYNs sent again, {requested} requests"
     );
-    ensure!(
-        count(Counter::PolicyBadPort) > 900_000 && count(Counter::PolicyFallback) == 0,
-        "{stats:?}"
-    );
+    ensure!(count(Counter::PolicyDrop) > 800_000, "{stats:?}");
     let after = memory(&testbed)?;
     println!("{after:?}");
     ensure!(after == before, "before {before:?}\nafter {after:?}");
