@@ -43,8 +43,8 @@ pub const fn is_martian(addresses: &Addresses) -> bool {
             let (source, destination) = (*word as u32, (*word >> 32) as u32);
             let first = source as u8;
             let loops = first == 127 && destination as u8 != 127;
-            // 0/8; 224/4; 255.255.255.255.
-            first == 0
+            // 0.0.0.0; 224/4; 255.255.255.255.
+            source == 0
                 || first & 0xf0 == 0xe0
                 || source == u32::MAX
                 || loops
@@ -234,7 +234,7 @@ mod tests {
     fn martians_are_known() {
         let v4 = |source| Addresses::v4(source, [10, 0, 0, 1]);
         for source in [
-            [0, 1, 2, 3],
+            [0, 0, 0, 0],
             [127, 0, 0, 1],
             [224, 0, 0, 1],
             [239, 255, 0, 1],
@@ -243,7 +243,12 @@ mod tests {
         ] {
             assert!(is_martian(&v4(source)), "{source:?}");
         }
-        for source in [[10, 0, 0, 2], [223, 255, 255, 255], [240, 0, 0, 1]] {
+        for source in [
+            [0, 1, 2, 3],
+            [10, 0, 0, 2],
+            [223, 255, 255, 255],
+            [240, 0, 0, 1],
+        ] {
             assert!(!is_martian(&v4(source)), "{source:?}");
         }
         let lo = [127, 0, 0, 1];

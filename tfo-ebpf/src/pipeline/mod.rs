@@ -99,6 +99,9 @@ pub(crate) fn challenge(ctx: &XdpContext) -> Step {
         return Step::Pass;
     };
     let step = challenge::challenge(ctx, context, scratch);
+    if step == Step::Pass && policy::applies(context) {
+        ctx.tail_call(Program::Policy); // returns only if that program is missing
+    }
     finish(ctx, context, step)
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use rtnetlink::{
-    packet_core::{NetlinkMessage, NetlinkPayload},
+    packet_core::{NLM_F_DUMP_INTR, NetlinkMessage, NetlinkPayload},
     packet_route::RouteNetlinkMessage,
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
@@ -53,6 +53,10 @@ fn exchange(
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let message = NetlinkMessage::deserialize(rest).map_err(io::Error::other)?;
+            // Something changed during the dump, which may lack entries.
+            if message.header.flags & NLM_F_DUMP_INTR != 0 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             match message.payload {
                 NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
                 NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(replies),

@@ -77,11 +77,24 @@ fn advertised(metrics: &[RouteMetric], headers: u32) -> Option<u32> {
 }
 
 fn table(family: AddressFamily, table: u8) -> io::Result<Vec<RouteMessage>> {
+    /// Dumps that other processes' changes may interrupt.
+    const TRIES: u32 = 10;
     let mut request = RouteMessage::default();
     request.header.address_family = family;
     request.header.table = table;
-    let request = RouteNetlinkMessage::GetRoute(request);
-    let replies = match ask_strictly(request, NLM_F_REQUEST | NLM_F_DUMP) {
+    let dump = || {
+        let request = RouteNetlinkMessage::GetRoute(request.clone());
+        ask_strictly(request, NLM_F_REQUEST | NLM_F_DUMP)
+    };
+    let interrupted = |replies: &io::Result<_>| matches!(replies, Err(error) if error.kind() == io::ErrorKind::Interrupted);
+    let mut replies = dump();
+    for _ in 1..TRIES {
+        if !interrupted(&replies) {
+            break;
+        }
+        replies = dump();
+    }
+    let replies = match replies {
         // The kernel has no IPv6, or no such table yet.
         Err(error)
             if matches!(

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
+    path::PathBuf,
 };
 
 use tfo_common::classify::socket::{NO_COOKIE, SERVER};
@@ -122,10 +123,49 @@ pub fn show_output_routes(show: bool) -> Result<(), (&'static str, io::Error)> {
             set => set.map_err(|error| (path, error))?,
         };
         if set != show && (show || !is_set(all).unwrap_or(false)) {
-            fs::write(path, if show { "1" } else { "0" }).map_err(|error| (path, error))?;
+            let kept = if show {
+                KeptRoutes::keep()
+            } else {
+                KeptRoutes::default()
+            };
+            let written = fs::write(path, if show { "1" } else { "0" });
+            drop(kept);
+            written.map_err(|error| (path, error))?;
         }
     }
     Ok(())
+}
+
+/// Keeps the kernel from removing the routes that router advertisements made, as it does wherever an interface begins to
+/// forward (`rt6_purge_dflt_routers`): it spares those of interfaces whose `accept_ra` is 2. As long as they do not forward
+/// themselves, 2 means the same as 1.
+#[derive(Default)]
+struct KeptRoutes(Vec<PathBuf>);
+
+impl KeptRoutes {
+    /// Sets `accept_ra` of all interfaces that have 1 to 2, until the value is dropped.
+    fn keep() -> Self {
+        let interfaces = fs::read_dir("/proc/sys/net/ipv6/conf")
+            .into_iter()
+            .flatten();
+        let files = interfaces.flatten().filter_map(|interface| {
+            let name = interface.file_name();
+            let shared = ["all", "default"].contains(&name.to_str()?);
+            (!shared).then(|| interface.path().join("accept_ra"))
+        });
+        let is_one = |file: &PathBuf| fs::read_to_string(file).is_ok_and(|it| it.trim() == "1");
+        let raised = |file: &PathBuf| is_one(file) && fs::write(file, "2").is_ok();
+        Self(files.filter(raised).collect())
+    }
+}
+
+impl Drop for KeptRoutes {
+    fn drop(&mut self) {
+        for file in &self.0 {
+            // The interface may be gone.
+            let _ = fs::write(file, "1");
+        }
+    }
 }
 
 fn number(path: &'static str) -> Result<u32, SysctlError> {

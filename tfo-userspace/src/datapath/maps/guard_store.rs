@@ -108,8 +108,13 @@ impl GuardStore {
         }
         let now = nanoseconds();
         let before = self.states()?;
+        // Clients that were challenged under a rule that comes or goes may answer under the one that holds then.
+        let challenged = before.values().map(|port| port.challenged).max();
         for (port, rule) in &rules {
-            let state = next(before.get(port), rule, now);
+            let state = GuardPort {
+                challenged: challenged.unwrap_or_default(),
+                ..next(before.get(port), rule, now)
+            };
             self.ports
                 .insert(port, state, 0)
                 .map_err(DatapathError::map(GUARD_PORTS))?;

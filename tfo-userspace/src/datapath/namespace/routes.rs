@@ -22,6 +22,7 @@ impl Namespace {
         let Some(mut store) = store else {
             return Ok(());
         };
+        store.sync()?;
         if self.guard().is_armed()? {
             // An operator's `sysctl -w net.ipv4.ip_forward=0` resets it on all devices.
             sysctl::show_output_routes(true).map_err(|(path, source)| DatapathError::Io {
@@ -29,6 +30,6 @@ impl Namespace {
                 source,
             })?;
         }
-        store.sync()
+        Ok(())
     }
 }
