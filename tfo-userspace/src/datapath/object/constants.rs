@@ -23,31 +23,38 @@ pub(super) struct Constants {
 }
 
 impl Constants {
-    /// Finds the offsets of fields in the kernel's BTF; those of sockets for an exact mirror. `namespace`: the cookie of the interface's
+    /// Finds the offsets of fields in the kernel's BTF, for an exact mirror. `namespace`: the cookie of the interface's
     /// network namespace, 0 where the program is for no interface; `casts`: contexts lead to devices.
     pub(super) fn new(mut settings: Settings, namespace: u64, casts: bool) -> Self {
-        let types = KernelTypes::read();
-        let device = match &types {
-            Ok(types) if casts => types.device_facts().unwrap_or_default(),
-            _ => DeviceFacts::default(),
+        let unknown = (SocketOffsets::default(), DeviceFacts::default());
+        let find = |types: KernelTypes| {
+            let device = if casts {
+                types.device_facts()?
+            } else {
+                unknown.1
+            };
+            Ok((
+                types.socket_offsets()?,
+                DeviceFacts {
+                    namespace,
+                    ..device
+                },
+            ))
         };
-        let (offsets, not_exact) = match settings.mirror {
-            Mirror::Packet => (SocketOffsets::default(), None),
-            Mirror::Exact => match types.and_then(|types| types.socket_offsets()) {
-                Ok(offsets) => (offsets, None),
-                Err(error) => (SocketOffsets::default(), Some(error.to_string())),
+        let (found, not_exact) = match settings.mirror {
+            Mirror::Packet => (unknown, None),
+            Mirror::Exact => match KernelTypes::read().and_then(find) {
+                Ok(found) => (found, None),
+                Err(error) => (unknown, Some(error.to_string())),
             },
         };
+        let (offsets, device) = found;
         if offsets.known == 0 {
             settings.mirror = Mirror::Packet;
         }
         Self {
             offsets,
-            // Whose packet it is does not depend on the mirror.
-            device: DeviceFacts {
-                namespace,
-                ..device
-            },
+            device,
             sources: settings.sources.constant(),
             settings,
             not_exact,
