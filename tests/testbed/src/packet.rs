@@ -288,6 +288,19 @@ pub fn linux_options(fast_open: &[u8]) -> Bytes {
     options.freeze()
 }
 
+/// The Internet checksum (RFC 1071) over `bytes`, an odd one padded with zero, and the sum `more`.
+pub fn checksum(bytes: &[u8], more: u32) -> u16 {
+    let halves = bytes.chunks(2).map(|half| {
+        let low = half.get(1).copied().unwrap_or(0);
+        u32::from(u16::from_be_bytes([half[0], low]))
+    });
+    let mut sum = halves.sum::<u32>() + more;
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
 /// The cookie of `key` for a segment from `source` to `destination`: SipHash-2-4 over both addresses
 /// (`__tcp_fastopen_cookie_gen_cipher`).
 pub fn cookie(key: &[u8; 16], source: IpAddr, destination: IpAddr) -> [u8; 8] {

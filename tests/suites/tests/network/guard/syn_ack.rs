@@ -8,7 +8,7 @@ use fastrand::Rng;
 use socket2::{Domain, Protocol, Socket, Type};
 use tfo_testbed::{
     link::{Frames, LinkSocket},
-    packet::{Segment, fast_open},
+    packet::{Segment, checksum, fast_open},
     poll::wait_for,
     seed::rng,
     socket::Listener,
@@ -170,17 +170,6 @@ fn addressed(frame: &[u8], family: Family, port: u16, class: u8, ecn: bool) -> V
     frame
 }
 
-fn checksum(bytes: &[u8], more: u32) -> u16 {
-    let halves = bytes
-        .chunks(2)
-        .map(|half| u32::from(u16::from_be_bytes([half[0], half[1]])));
-    let mut sum = halves.sum::<u32>() + more;
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
-}
-
 /// The answer to a SYN to `port`, with all fields zeroed that are the port's own or random.
 fn answer(link: &LinkSocket, family: Family, port: u16) -> Result<Vec<u8>> {
     let tcp = if family == Family::V4 { 34 } else { 54 };
@@ -239,6 +228,8 @@ fn compare(mode: Mode) -> Result<()> {
             .pair
             .set_neighbour(family.spare(0), NOBODYS_MAC)?;
         let link = LinkSocket::open(&testbed.base.pair.client, CLIENT_INTERFACE, Frames::All)?;
+        // Listeners of earlier rounds keep their ports: the rules of those stay in force.
+        let mut listeners = Vec::new();
         for round in 0..ROUNDS {
             let options = Options::random(&mut random, family);
             configure(&mut random, &testbed, family)?;
@@ -257,6 +248,7 @@ fn compare(mode: Mode) -> Result<()> {
                 kernel == guard,
                 "{mode}, {family}, round {round}, {options:?}\nkernel {kernel:02x?}\nguard  {guard:02x?}\nSYN {frame:02x?}"
             );
+            listeners.push([own, guarded]);
         }
         let challenged = testbed
             .counters()?

@@ -13,7 +13,7 @@ use tfo_testbed::{
     keys,
     link::{Frames, LinkSocket},
     netns::Netns,
-    packet::{Segment, cookie, fast_open, linux_options},
+    packet::{Segment, checksum, cookie, fast_open, linux_options},
     socket::{Connection, Listener, Method, Settings},
     testbed::Testbed,
     veth::{CLIENT_INTERFACE, Family, NOBODYS_MAC, Pair, SERVER_INTERFACE},
@@ -116,12 +116,7 @@ fn fragments(frame: &[u8], number: u32) -> Vec<Vec<u8>> {
         let flags = (offset / 8) as u16 | if more { 0x2000 } else { 0 };
         header[6..8].copy_from_slice(&flags.to_be_bytes());
         header[10..12].fill(0);
-        let sum: u32 = header
-            .chunks(2)
-            .map(|half| u32::from(u16::from_be_bytes([half[0], half[1]])))
-            .sum();
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+        let sum = checksum(header, 0);
         header[10..12].copy_from_slice(&sum.to_be_bytes());
         part
     };
