@@ -1,10 +1,10 @@
-//! The program's constant with the facts of its interface, and the key of the map of answering devices.
+//! The program's constant with the way to its interface, and the key of the map of answering devices.
 
-/// The facts of the interface that a program is attached to, and offsets that lead from the program's context to it, in
-/// bytes; the controller takes them from the running kernel's BTF.
+/// Offsets that lead from a program's context to the interface that the packet came in by, in bytes; the controller takes
+/// them from the running kernel's BTF. Beside them, the namespace of the interface that the program is attached to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct DeviceFacts {
+pub struct DeviceOffsets {
     /// Cookie of the interface's network namespace. 0: destinations are not checked, every frame is for this host.
     pub namespace: u64,
     /// 1 where the calls of [`super::CAST_KFUNC`] are patched and all offsets are known, else 0: devices are not looked
@@ -30,11 +30,11 @@ pub struct DeviceFacts {
     pub hop_limit: u32,
 }
 
-// SAFETY: `repr(C)`, a u64 and ten u32: no padding, and any bytes are facts.
+// SAFETY: `repr(C)`, a u64 and ten u32: no padding, and any bytes are offsets.
 #[cfg(feature = "user")]
-unsafe impl aya::Pod for DeviceFacts {}
+unsafe impl aya::Pod for DeviceOffsets {}
 
-impl DeviceFacts {
+impl DeviceOffsets {
     /// Nothing is known yet.
     pub const UNKNOWN: Self = Self {
         namespace: 0,

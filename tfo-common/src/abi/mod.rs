@@ -10,7 +10,7 @@ pub mod offsets;
 pub mod sizes;
 pub mod sources;
 
-pub use device::DeviceFacts;
+pub use device::DeviceOffsets;
 pub use listeners::ListenerRecord;
 pub use offsets::SocketOffsets;
 
@@ -70,7 +70,7 @@ pub const ASSIGN_CALL: u32 = 1_952_870_241;
 pub const ASSIGN_PATCHED: &str = "ASSIGN_PATCHED";
 /// Not 0, as a u32, where the interface's packets have no Ethernet header.
 pub const BARE_PACKETS: &str = "BARE_PACKETS";
-/// The [`DeviceFacts`] of the interface.
+/// The [`DeviceOffsets`] of the interface.
 pub const DEVICE: &str = "DEVICE";
 /// The [`SocketOffsets`] of the running kernel.
 pub const SOCKET_OFFSETS: &str = "SOCKET_OFFSETS";
@@ -240,6 +240,6 @@ mod tests {
         assert_eq!(size_of::<SynContext>(), 112);
         assert_eq!(size_of::<GuardHead>(), 32);
         assert_eq!((size_of::<GuardPort>(), align_of::<GuardPort>()), (72, 8));
-        assert_eq!(size_of::<DeviceFacts>(), 48);
+        assert_eq!(size_of::<DeviceOffsets>(), 48);
     }
 }

@@ -35,6 +35,13 @@ pub const fn fold(mut sum: u32) -> u16 {
     sum as u16
 }
 
+/// A sum of 32-bit words, as one of 16-bit words, in ones' complement.
+#[inline(always)]
+pub const fn fold_words(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    fold((sum & 0xffff) as u32 + (sum >> 16 & 0xffff) as u32 + (sum >> 32) as u32)
+}
+
 /// The sum over the pseudo-header of a segment of `len` bytes, header and data (RFC 9293 section 3.1, RFC 8200 section 8.1), in the host's order: the
 /// content of the checksum field of a packet whose checksum is unfinished (`CHECKSUM_PARTIAL`).
 #[inline(always)]
@@ -50,8 +57,7 @@ pub const fn pseudo_header(addresses: &Addresses, len: u32) -> u16 {
         i += 1;
     }
     // Those are words as they are on the wire; of the others each has its value.
-    sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let wire = fold((sum & 0xffff) as u32 + (sum >> 16 & 0xffff) as u32 + (sum >> 32) as u32);
+    let wire = fold_words(sum);
     let rest = tcp::PROTOCOL as u32 + (len & 0xffff) + (len >> 16);
     fold(u16::from_be(wire) as u32 + rest)
 }

@@ -24,6 +24,12 @@ pub const VLAN: u16 = 0x8100;
 /// An 802.1ad service tag.
 pub const VLAN_SERVICE: u16 = 0x88a8;
 
+/// The MAC address in the first bytes of a little-endian word, such as a frame's first: its destination.
+#[inline(always)]
+pub const fn mac(word: u64) -> u64 {
+    word & ((1 << 48) - 1)
+}
+
 /// Offset of the network header, and which it is.
 ///
 /// # Errors

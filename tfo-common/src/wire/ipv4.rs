@@ -51,9 +51,7 @@ pub fn is_intact<F: Frame + ?Sized>(frame: &F, at: usize) -> bool {
     }
     let sum = |word: u64| (word & 0xffff_ffff) + (word >> 32);
     let last = u64::from(header.half(16).swap_bytes()) + u64::from(header.half(18).swap_bytes());
-    let sum = sum(header.word(0)) + sum(header.word(8)) + last;
-    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-    checksum::fold(sum as u32) == u16::MAX
+    checksum::fold_words(sum(header.word(0)) + sum(header.word(8)) + last) == u16::MAX
 }
 
 /// Source and destination of the IPv4 header at `at`.

@@ -203,9 +203,7 @@ fn write_options(writer: &mut OptionWriter<'_>, fields: &SynAckFields) {
 /// second half.
 #[inline(always)]
 const fn checksum_word(sum: u64, second: bool) -> u32 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-    let [a, b] = (!checksum::fold(sum as u32)).to_ne_bytes();
+    let [a, b] = (!checksum::fold_words(sum)).to_ne_bytes();
     u32::from_ne_bytes(if second { [0, 0, a, b] } else { [a, b, 0, 0] })
 }
 

@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-use tfo_common::abi::DeviceFacts;
+use tfo_common::{abi::DeviceOffsets, wire::ethernet};
 
 use super::{kfunc::cast, offsets::load};
 use crate::packet::read::Packet;
@@ -10,7 +10,7 @@ use crate::packet::read::Packet;
 /// Set by the controller before the program is loaded.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".rodata")]
-static DEVICE: DeviceFacts = DeviceFacts::UNKNOWN;
+static DEVICE: DeviceOffsets = DeviceOffsets::UNKNOWN;
 
 /// A fact, or the offset of a field. Volatile, or LLVM would take the value above for granted.
 macro_rules! fact {
@@ -22,8 +22,6 @@ macro_rules! fact {
 
 /// `IFF_LOOPBACK`.
 const LOOPBACK: u32 = 1 << 3;
-/// Mask of a MAC address in a little-endian word.
-const MAC: u64 = (1 << 48) - 1;
 
 /// The kernel's `struct net_device`.
 #[derive(Clone, Copy)]
@@ -67,7 +65,7 @@ impl Device {
     /// The MAC address, in a little-endian word.
     #[inline(always)]
     pub(crate) fn mac(self) -> u64 {
-        load::<u64>(self.0 + fact!(mac) as usize) & MAC
+        ethernet::mac(load(self.0 + fact!(mac) as usize))
     }
 }
 
@@ -82,10 +80,4 @@ pub(crate) fn hop_limit(ctx: &impl Packet) -> u8 {
         0 => LINUX,
         ipv6 => load::<u32>(ipv6 + fact!(hop_limit) as usize) as u8,
     }
-}
-
-/// The MAC address in the first bytes of `word`.
-#[inline(always)]
-pub(crate) const fn mac_of(word: u64) -> u64 {
-    word & MAC
 }

@@ -90,7 +90,7 @@ pub(crate) fn assign(ctx: &TcContext, tcp: usize, attributes: &RequestAttributes
     }
 }
 
-/// The kernel's structure of a program's context. Only where [`tfo_common::abi::DeviceFacts::known`] is set: elsewhere the
+/// The kernel's structure of a program's context. Only where [`tfo_common::abi::DeviceOffsets::known`] is set: elsewhere the
 /// call is not patched.
 #[inline(always)]
 pub(crate) fn cast(ctx: *mut c_void) -> usize {

@@ -44,7 +44,8 @@ pub(crate) fn is_right(
         // SAFETY: one of the value's words, this CPU's own. Volatile, or LLVM would call `memset`.
         unsafe { ptr::write_volatile(words.wrapping_add(index), 0) };
     }
-    if !packet.load_segment(at, words.cast(), len) {
+    // SAFETY: the value has room for the longest segment.
+    if !unsafe { packet.load(at, words.cast(), len) } {
         return true;
     }
     // SAFETY: the value has that many bytes.

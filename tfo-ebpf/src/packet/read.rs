@@ -9,7 +9,7 @@ use aya_ebpf::{
 use tfo_common::wire::{Frame, Link, View, ethernet};
 
 use super::unaligned::{load_half, load_word};
-use crate::kernel::{barrier::barrier_var, device::mac_of};
+use crate::kernel::barrier::barrier_var;
 
 /// Set by the controller before the program is loaded: not 0 where the interface carries bare packets. Without a section
 /// of its own, LLVM merges it with other constants 0, such as a map's key, which would then change with it.
@@ -104,7 +104,7 @@ impl Packet for XdpContext {
             Link::None => true,
             Link::Ethernet => PacketFrame::new(self)
                 .words::<1>(0)
-                .is_some_and(|[word]| mac_of(word) == mac),
+                .is_some_and(|[word]| ethernet::mac(word) == mac),
         }
     }
 }

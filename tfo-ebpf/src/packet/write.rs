@@ -26,11 +26,12 @@ use crate::kernel::route::Route;
 
 /// A frame whose options can be rewritten.
 pub(crate) trait WritePacket {
-    /// Reads the first `len` bytes of `bytes` from offset `at`; `false` on failure.
-    fn load(&self, at: u32, bytes: &mut OptionBytes, len: u32) -> bool;
-
-    /// Reads `len` bytes from offset `at` to `to`, which has room for them; `false` on failure.
-    fn load_segment(&self, at: u32, to: *mut c_void, len: u32) -> bool;
+    /// Reads `len` bytes from offset `at` to `to`; `false` on failure.
+    ///
+    /// # Safety
+    ///
+    /// `to` has room for `len` bytes.
+    unsafe fn load(&self, at: u32, to: *mut c_void, len: u32) -> bool;
 
     /// Writes the first `len` bytes of `bytes` at offset `at`; `false` on failure.
     fn store(&self, at: u32, bytes: &OptionBytes, len: u32) -> bool;
@@ -52,8 +53,9 @@ pub(crate) fn rewrite(frame: &impl WritePacket, syn: &Syn, rewrite: Rewrite) -> 
     let tcp = u32::from(syn.layout.tcp);
     let at = tcp + MIN_HEADER_LEN as u32 + u32::from(place.at);
     let mut option = MaybeUninit::uninit();
-    let option = clear(&mut option);
-    if !frame.load(at, option, len) {
+    let option = clear::<OptionBytes>(&mut option);
+    // SAFETY: an option is no longer than that, as was just checked.
+    if !unsafe { frame.load(at, option.0.as_mut_ptr().cast(), len) } {
         return false;
     }
     let change = rewrite.apply(option, place);
@@ -89,13 +91,7 @@ impl Bytes for LinkHeader {}
 
 impl WritePacket for XdpContext {
     #[inline(always)]
-    fn load(&self, at: u32, bytes: &mut OptionBytes, len: u32) -> bool {
-        // SAFETY: the context is the kernel's own, and `len` is no more than there is room for.
-        unsafe { bpf_xdp_load_bytes(self.ctx, at, bytes.0.as_mut_ptr().cast(), len) == 0 }
-    }
-
-    #[inline(always)]
-    fn load_segment(&self, at: u32, to: *mut c_void, len: u32) -> bool {
+    unsafe fn load(&self, at: u32, to: *mut c_void, len: u32) -> bool {
         // SAFETY: the context is the kernel's own; the caller's for the rest.
         unsafe { bpf_xdp_load_bytes(self.ctx, at, to, len) == 0 }
     }
@@ -129,15 +125,7 @@ impl WritePacket for XdpContext {
 
 impl WritePacket for TcContext {
     #[inline(always)]
-    fn load(&self, at: u32, bytes: &mut OptionBytes, len: u32) -> bool {
-        // SAFETY: the context is the kernel's own, and `len` is no more than there is room for.
-        unsafe {
-            bpf_skb_load_bytes(self.skb.skb.cast(), at, bytes.0.as_mut_ptr().cast(), len) == 0
-        }
-    }
-
-    #[inline(always)]
-    fn load_segment(&self, at: u32, to: *mut c_void, len: u32) -> bool {
+    unsafe fn load(&self, at: u32, to: *mut c_void, len: u32) -> bool {
         // SAFETY: the context is the kernel's own; the caller's for the rest.
         unsafe { bpf_skb_load_bytes(self.skb.skb.cast(), at, to, len) == 0 }
     }

@@ -1,17 +1,20 @@
 //! What is above and beside a network interface: its master, its VLAN devices, the other end of a veth pair; and how its
 //! driver is set. rtnetlink's `RTM_GETLINK`, and `SIOCETHTOOL`.
 
-use std::{fs, io};
+use std::{collections::BTreeMap, fs, io};
 
 use rtnetlink::{
     packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST},
     packet_route::{
         RouteNetlinkMessage,
         link::{
-            InfoData, InfoKind, InfoMacVlan, LinkAttribute, LinkInfo, LinkMessage, MacVlanMode,
+            InfoData, InfoKind, InfoMacVlan, InfoVlan, LinkAttribute, LinkInfo, LinkMessage,
+            MacVlanMode,
         },
     },
 };
+
+use tfo_common::abi::device::answer_key;
 
 use super::{
     ethtool::{self, Channels},
@@ -125,6 +128,8 @@ struct Link<'a> {
     kind: Option<&'a InfoKind>,
     port_kind: Option<&'static str>,
     passthru: bool,
+    /// The identifier of a VLAN device.
+    vlan: Option<u16>,
 }
 
 impl<'a> Link<'a> {
@@ -155,6 +160,12 @@ impl<'a> Link<'a> {
             LinkInfo::Data(InfoData::MacVlan(data)) => {
                 self.passthru = data.contains(&InfoMacVlan::Mode(MacVlanMode::Passthrough));
             }
+            LinkInfo::Data(InfoData::Vlan(data)) => {
+                self.vlan = data.iter().find_map(|it| match it {
+                    InfoVlan::Id(vlan) => Some(*vlan),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }
@@ -183,6 +194,66 @@ impl<'a> Link<'a> {
     }
 }
 
+/// A device on top of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Upper {
+    index: u32,
+    lower: u32,
+    /// The VLAN identifier of a VLAN device, 0 of a bond.
+    vlan: u16,
+}
+
+/// Indices of the devices by which answers leave, where that is not the device by which frames come, by [`answer_key`]: a
+/// VLAN device on it, a bond of which it is a slave, a VLAN device on that.
+///
+/// # Errors
+///
+/// The kernel's error.
+pub fn answer_devices() -> io::Result<BTreeMap<u64, u32>> {
+    let links = links(LinkMessage::default(), NLM_F_REQUEST | NLM_F_DUMP)?;
+    let links: Vec<_> = links.iter().map(Link::of).collect();
+    Ok(keys(&uppers(&links)))
+}
+
+fn uppers(links: &[Link<'_>]) -> Vec<Upper> {
+    let of = |link: &Link<'_>| {
+        let Link {
+            index,
+            lower,
+            vlan,
+            master,
+            ..
+        } = *link;
+        let vlan = vlan
+            .zip(lower)
+            .map(|(vlan, lower)| Upper { index, lower, vlan });
+        let bond = master.filter(|_| link.port_kind == Some("bond"));
+        let bond = bond.map(|bond| Upper {
+            index: bond,
+            lower: index,
+            vlan: 0,
+        });
+        [vlan, bond].into_iter().flatten()
+    };
+    links.iter().flat_map(of).collect()
+}
+
+fn keys(uppers: &[Upper]) -> BTreeMap<u64, u32> {
+    let mut keys: BTreeMap<_, _> = uppers
+        .iter()
+        .map(|upper| (answer_key(upper.lower, upper.vlan), upper.index))
+        .collect();
+    for bond in uppers.iter().filter(|upper| upper.vlan == 0) {
+        for vlan in uppers
+            .iter()
+            .filter(|it| it.lower == bond.index && it.vlan != 0)
+        {
+            keys.insert(answer_key(bond.lower, vlan.vlan), vlan.index);
+        }
+    }
+    keys
+}
+
 /// The kinds of masters that are told apart.
 fn port_kind(kind: &str) -> &'static str {
     let known = ["bridge", "bond", "team", "vrf", "openvswitch"];
@@ -208,4 +279,22 @@ fn stack_queues(index: u32, name: &str) -> Option<u32> {
     let queues = fs::read_dir(format!("{directory}/queues")).ok()?.flatten();
     let transmit = queues.filter(|queue| queue.file_name().to_string_lossy().starts_with("tx-"));
     u32::try_from(transmit.count()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_leave_by_the_vlan_device_and_the_bond() {
+        let upper = |index, lower, vlan| Upper { index, lower, vlan };
+        let keys = keys(&[upper(10, 2, 100), upper(5, 3, 0), upper(11, 5, 200)]);
+        let expected = [
+            (answer_key(2, 100), 10),
+            (answer_key(3, 0), 5),
+            (answer_key(5, 200), 11),
+            (answer_key(3, 200), 11),
+        ];
+        assert_eq!(keys, expected.into());
+    }
 }

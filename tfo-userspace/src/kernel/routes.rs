@@ -1,4 +1,4 @@
-//! Routes: which addresses are local, by which devices answers leave, and the MSS that routes advertise.
+//! Routes: which addresses are local, and the MSS that routes advertise.
 
 use std::{collections::BTreeMap, io, net::IpAddr};
 
@@ -6,13 +6,11 @@ use rtnetlink::{
     packet_core::{NLM_F_DUMP, NLM_F_REQUEST},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
-        link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkInfo, LinkMessage},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType},
     },
 };
-use tfo_common::abi::device::answer_key;
 
-use super::netlink::{ask, ask_strictly};
+use super::netlink::ask_strictly;
 use crate::model::Prefix;
 
 /// `RT_TABLE_MAIN` and `RT_TABLE_LOCAL`.
@@ -127,103 +125,6 @@ fn destination(route: &RouteMessage) -> Option<IpAddr> {
     })
 }
 
-/// A device on top of another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Upper {
-    index: u32,
-    lower: u32,
-    /// The VLAN identifier of a VLAN device, 0 of a bond.
-    vlan: u16,
-}
-
-/// Indices of the devices by which answers leave, where that is not the device by which frames come, by [`answer_key`]: a
-/// VLAN device on it, a bond of which it is a slave, a VLAN device on that.
-///
-/// # Errors
-///
-/// The kernel's error.
-pub fn answer_devices() -> io::Result<BTreeMap<u64, u32>> {
-    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let links = ask(request, NLM_F_REQUEST | NLM_F_DUMP)?;
-    let links: Vec<LinkMessage> = links
-        .into_iter()
-        .filter_map(|reply| match reply {
-            RouteNetlinkMessage::NewLink(link) => Some(link),
-            _ => None,
-        })
-        .collect();
-    Ok(keys(&uppers(&links)))
-}
-
-fn uppers(links: &[LinkMessage]) -> Vec<Upper> {
-    let is_bond = |index: u32| {
-        let bond = links.iter().find(|link| link.header.index == index);
-        bond.is_some_and(|link| kind(link) == Some(&InfoKind::Bond))
-    };
-    let of = |link: &LinkMessage| {
-        let index = link.header.index;
-        let lower = link.attributes.iter().find_map(|it| match it {
-            LinkAttribute::Link(lower) => Some(*lower),
-            _ => None,
-        });
-        let vlan = vlan(link).zip(lower);
-        let bond = link.attributes.iter().find_map(|it| match it {
-            LinkAttribute::Controller(bond) if is_bond(*bond) => Some(*bond),
-            _ => None,
-        });
-        let vlan = vlan.map(|(vlan, lower)| Upper { index, lower, vlan });
-        let bond = bond.map(|bond| Upper {
-            index: bond,
-            lower: index,
-            vlan: 0,
-        });
-        [vlan, bond].into_iter().flatten()
-    };
-    links.iter().flat_map(of).collect()
-}
-
-fn keys(uppers: &[Upper]) -> BTreeMap<u64, u32> {
-    let mut keys: BTreeMap<_, _> = uppers
-        .iter()
-        .map(|upper| (answer_key(upper.lower, upper.vlan), upper.index))
-        .collect();
-    for bond in uppers.iter().filter(|upper| upper.vlan == 0) {
-        for vlan in uppers
-            .iter()
-            .filter(|it| it.lower == bond.index && it.vlan != 0)
-        {
-            keys.insert(answer_key(bond.lower, vlan.vlan), vlan.index);
-        }
-    }
-    keys
-}
-
-fn info(link: &LinkMessage) -> &[LinkInfo] {
-    let info = link.attributes.iter().find_map(|it| match it {
-        LinkAttribute::LinkInfo(info) => Some(info.as_slice()),
-        _ => None,
-    });
-    info.unwrap_or_default()
-}
-
-fn kind(link: &LinkMessage) -> Option<&InfoKind> {
-    info(link).iter().find_map(|it| match it {
-        LinkInfo::Kind(kind) => Some(kind),
-        _ => None,
-    })
-}
-
-/// The identifier of a VLAN device.
-fn vlan(link: &LinkMessage) -> Option<u16> {
-    info(link).iter().find_map(|it| match it {
-        LinkInfo::Data(InfoData::Vlan(data)) => data.iter().find_map(|it| match it {
-            InfoVlan::Id(vlan) => Some(*vlan),
-            _ => None,
-        }),
-        _ => None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,18 +135,5 @@ mod tests {
         let of = |text: &str| local.get(&text.parse().unwrap()).copied();
         assert_eq!(of("127.0.0.0/8"), Some(true), "{local:?}");
         assert_eq!(of("127.255.255.255/32"), Some(false));
-    }
-
-    #[test]
-    fn answers_leave_by_the_vlan_device_and_the_bond() {
-        let upper = |index, lower, vlan| Upper { index, lower, vlan };
-        let keys = keys(&[upper(10, 2, 100), upper(5, 3, 0), upper(11, 5, 200)]);
-        let expected = [
-            (answer_key(2, 100), 10),
-            (answer_key(3, 0), 5),
-            (answer_key(5, 200), 11),
-            (answer_key(3, 200), 11),
-        ];
-        assert_eq!(keys, expected.into());
     }
 }

@@ -2,7 +2,7 @@
 
 use aya::util::KernelVersion;
 use btf::{Btf, FlattenedType, StructMember, Type};
-use tfo_common::abi::{DeviceFacts, SocketOffsets};
+use tfo_common::abi::{DeviceOffsets, SocketOffsets};
 
 use super::{clock, support::BTF};
 
@@ -123,8 +123,8 @@ impl KernelTypes {
     /// # Errors
     ///
     /// [`TypesError::Missing`] with the first field that this kernel lacks.
-    pub fn device_facts(&self) -> Result<DeviceFacts, TypesError> {
-        Ok(DeviceFacts {
+    pub fn device_offsets(&self) -> Result<DeviceOffsets, TypesError> {
+        Ok(DeviceOffsets {
             namespace: 0,
             known: 1,
             rxq: self.byte("xdp_buff", "rxq")?,

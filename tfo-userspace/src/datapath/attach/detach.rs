@@ -3,12 +3,9 @@
 use super::{
     error::AttachError,
     moved::{remove_departed, remove_stray},
-    sweep::{sweep, sweep_others},
+    sweep::{forget, sweep, sweep_others},
 };
-use crate::datapath::{
-    namespace::{Namespace, NamespaceError},
-    pins::OtherLayout,
-};
+use crate::datapath::{namespace::Namespace, pins::OtherLayout};
 
 /// Detaches the data path from the interface of this index, and removes its pins and counters. With the last
 /// interface of a namespace go its keys; the kernel keeps its own. Also detaches a program that came with the interface
@@ -85,13 +82,4 @@ pub async fn detach_gone(namespace: &Namespace) -> Result<Vec<u32>, AttachError>
     }
     sweep_others(namespace)?;
     Ok(removed)
-}
-
-/// Due after an interface was removed. The caller holds the lock.
-pub(super) fn forget(namespace: &Namespace) -> Result<(), NamespaceError> {
-    namespace.pins().remove_if_unused()?;
-    if namespace.pins().exists() {
-        namespace.rebase()?;
-    }
-    Ok(())
 }

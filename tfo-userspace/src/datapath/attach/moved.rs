@@ -1,7 +1,7 @@
 //! Interfaces that were moved to another network namespace. Their links survive the move, so that the program goes on
 //! there by the rules of the namespace that it left.
 
-use super::{detach::forget, error::AttachError};
+use super::{error::AttachError, sweep::forget};
 use crate::datapath::{
     error::DatapathError,
     namespace::{Namespace, NamespaceError, Stray},

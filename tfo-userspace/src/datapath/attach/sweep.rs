@@ -3,7 +3,7 @@
 
 use crate::datapath::{
     error::DatapathError,
-    namespace::{Namespace, is_controlled},
+    namespace::{Namespace, NamespaceError, is_controlled},
     pins::{InterfacePins, NamespacePins, OtherLayout},
 };
 
@@ -53,4 +53,13 @@ fn sweep_dead(namespace: &NamespacePins) -> Result<(), DatapathError> {
         pins.remove()?;
     }
     namespace.remove_if_unused()
+}
+
+/// Due after an interface was removed. The caller holds the lock.
+pub(super) fn forget(namespace: &Namespace) -> Result<(), NamespaceError> {
+    namespace.pins().remove_if_unused()?;
+    if namespace.pins().exists() {
+        namespace.rebase()?;
+    }
+    Ok(())
 }

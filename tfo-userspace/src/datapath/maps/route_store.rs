@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, io::ErrorKind};
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key};
 use tfo_common::abi::{ANSWER_DEVICES, LOCAL_ROUTES};
 
-use crate::{datapath::error::DatapathError, kernel::routes, model::Prefix};
+use crate::{
+    datapath::error::DatapathError,
+    kernel::{device, routes},
+    model::Prefix,
+};
 
 /// The bytes of an [`tfo_common::wire::addresses::Address`].
 type Bytes = [u8; 16];
@@ -43,7 +47,7 @@ impl RouteStore {
             .iter()
             .map(|(prefix, local)| (key(prefix), u32::from(*local)));
         self.sync_local(&wanted.collect())?;
-        self.sync_devices(&routes::answer_devices().map_err(netlink)?)
+        self.sync_devices(&device::answer_devices().map_err(netlink)?)
     }
 
     fn sync_local(&mut self, wanted: &BTreeMap<(u32, Bytes), u32>) -> Result<(), DatapathError> {

@@ -1,7 +1,7 @@
 //! The programs' constants.
 
 use tfo_common::{
-    abi::{DeviceFacts, SocketOffsets},
+    abi::{DeviceOffsets, SocketOffsets},
     wire::addresses::PrefixMask,
 };
 
@@ -14,7 +14,7 @@ use crate::{
 pub(super) struct Constants {
     /// Zeroed for [`Mirror::Packet`].
     pub(super) offsets: SocketOffsets,
-    pub(super) device: DeviceFacts,
+    pub(super) device: DeviceOffsets,
     pub(super) sources: PrefixMask,
     /// The settings in effect: [`Mirror::Packet`] where the kernel's types lack a field.
     pub(super) settings: Settings,
@@ -26,16 +26,16 @@ impl Constants {
     /// Finds the offsets of fields in the kernel's BTF, for an exact mirror. `namespace`: the cookie of the interface's
     /// network namespace, 0 where the program is for no interface; `casts`: contexts lead to devices.
     pub(super) fn new(mut settings: Settings, namespace: u64, casts: bool) -> Self {
-        let unknown = (SocketOffsets::default(), DeviceFacts::default());
+        let unknown = (SocketOffsets::default(), DeviceOffsets::default());
         let find = |types: KernelTypes| {
             let device = if casts {
-                types.device_facts()?
+                types.device_offsets()?
             } else {
                 unknown.1
             };
             Ok((
                 types.socket_offsets()?,
-                DeviceFacts {
+                DeviceOffsets {
                     namespace,
                     ..device
                 },

@@ -15,40 +15,50 @@ const BPF_PSEUDO_KFUNC_CALL: u8 = 2;
 /// 0 where programs are interpreted: those cannot call kfuncs.
 const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
 
-/// `object`, with its one placeholder of [`ASSIGN_KFUNC`] replaced by a call.
-///
-/// # Errors
-///
-/// [`DatapathError::NoKfunc`] where the kernel lacks the kfunc; [`DatapathError::Placeholder`] where the object
-/// does not have exactly one placeholder.
-pub(super) fn patch_assign(object: &[u8]) -> Result<Vec<u8>, DatapathError> {
-    let id = find(ASSIGN_KFUNC)
-        .map_err(|cause| DatapathError::NoKfunc(format!("{cause}, which Linux has since 6.9")))?;
-    match placeholders(object, ASSIGN_CALL)?[..] {
-        [offset] => Ok(patch(object, &[offset], id)),
-        ref found => Err(DatapathError::Placeholder(found.len())),
+/// The kernel's functions, or why they are not known. Reading them takes some 20 ms.
+pub(super) struct Kfuncs(Result<Btf, String>);
+
+impl Kfuncs {
+    pub(super) fn read() -> Self {
+        Self(Btf::from_sys_fs().map_err(|error| error.to_string()))
     }
-}
 
-/// `object`, with all placeholders of [`CAST_KFUNC`] replaced by calls; `None` where the kernel lacks it (before Linux
-/// 6.2) or has no JIT.
-///
-/// # Errors
-///
-/// [`DatapathError::Missing`] where this is no object.
-pub(super) fn patch_casts(object: &[u8]) -> Result<Option<Vec<u8>>, DatapathError> {
-    let interpreted = fs::read_to_string(JIT).is_ok_and(|value| value.trim() == "0");
-    let Some(id) = find(CAST_KFUNC).ok().filter(|_| !interpreted) else {
-        return Ok(None);
-    };
-    Ok(Some(patch(object, &placeholders(object, CAST_CALL)?, id)))
-}
+    /// `object`, with its one placeholder of [`ASSIGN_KFUNC`] replaced by a call.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError::NoKfunc`] where the kernel lacks the kfunc; [`DatapathError::Placeholder`] where the object
+    /// does not have exactly one placeholder.
+    pub(super) fn patch_assign(&self, object: &[u8]) -> Result<Vec<u8>, DatapathError> {
+        let id = self.find(ASSIGN_KFUNC).map_err(|cause| {
+            DatapathError::NoKfunc(format!("{cause}, which Linux has since 6.9"))
+        })?;
+        match placeholders(object, ASSIGN_CALL)?[..] {
+            [offset] => Ok(patch(object, &[offset], id)),
+            ref found => Err(DatapathError::Placeholder(found.len())),
+        }
+    }
 
-/// The BTF ID of a kfunc, or why there is none.
-fn find(kfunc: &str) -> Result<u32, String> {
-    let types = Btf::from_sys_fs().map_err(|error| error.to_string())?;
-    let id = types.id_by_type_name_kind(kfunc, BtfKind::Func);
-    id.map_err(|_| format!("it has no {kfunc}"))
+    /// `object`, with all placeholders of [`CAST_KFUNC`] replaced by calls; `None` where the kernel lacks it (before
+    /// Linux 6.2) or has no JIT.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError::Missing`] where this is no object.
+    pub(super) fn patch_casts(&self, object: &[u8]) -> Result<Option<Vec<u8>>, DatapathError> {
+        let interpreted = fs::read_to_string(JIT).is_ok_and(|value| value.trim() == "0");
+        let Some(id) = self.find(CAST_KFUNC).ok().filter(|_| !interpreted) else {
+            return Ok(None);
+        };
+        Ok(Some(patch(object, &placeholders(object, CAST_CALL)?, id)))
+    }
+
+    /// The BTF ID of a kfunc, or why there is none.
+    fn find(&self, kfunc: &str) -> Result<u32, String> {
+        let types = self.0.as_ref().map_err(String::clone)?;
+        let id = types.id_by_type_name_kind(kfunc, BtfKind::Func);
+        id.map_err(|_| format!("it has no {kfunc}"))
+    }
 }
 
 fn patch(object: &[u8], offsets: &[usize], id: u32) -> Vec<u8> {
