@@ -16,7 +16,7 @@ mod pipeline;
 
 use aya_ebpf::{
     bindings::{
-        tcx_action_base::{TCX_DROP, TCX_NEXT},
+        tcx_action_base::{TCX_DROP, TCX_NEXT, TCX_REDIRECT},
         xdp_action,
     },
     macros::{classifier, xdp},
@@ -75,7 +75,27 @@ fn tfo_tc(ctx: TcContext) -> i32 {
     tc_action(pipeline::ingress(&ctx))
 }
 
-/// Continues [`tfo_tc`] where a policy is in force.
+/// Continues [`tfo_tc`] at a port with a guard.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the macro calls"
+)]
+#[classifier]
+fn tfo_tc_guard(ctx: TcContext) -> i32 {
+    tc_action(pipeline::guard(&ctx))
+}
+
+/// Continues [`tfo_tc_guard`] where a SYN is challenged.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the macro calls"
+)]
+#[classifier]
+fn tfo_tc_challenge(ctx: TcContext) -> i32 {
+    tc_action(pipeline::challenge(&ctx))
+}
+
+/// Continues [`tfo_tc`] or [`tfo_tc_guard`] where a policy is in force.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the macro calls"
@@ -85,13 +105,13 @@ fn tfo_tc_policy(ctx: TcContext) -> i32 {
     tc_action(pipeline::policy(&ctx))
 }
 
-/// Sees every packet behind XDP on an interface with a guard: takes the answers to challenges.
+/// Sees every packet on an interface with a guard, in either mode: takes the answers to challenges.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the macro calls"
 )]
 #[classifier]
-fn tfo_tc_guard(ctx: TcContext) -> i32 {
+fn tfo_tc_ack(ctx: TcContext) -> i32 {
     tc_action(pipeline::ack(&ctx))
 }
 
@@ -104,13 +124,15 @@ const fn xdp_action(step: Step) -> u32 {
     }
 }
 
-/// `TCX_NEXT` lets the next program decide; its number, -1, has the next filter do so where there is no TCX.
+/// `TCX_NEXT` lets the next program decide; its number, -1, has the next filter do so where there is no TCX. The others are
+/// numbers of either.
 #[inline(always)]
 const fn tc_action(step: Step) -> i32 {
     match step {
-        // No step transmits in TC.
-        Step::Continue | Step::Pass | Step::Transmit => TCX_NEXT,
+        Step::Continue | Step::Pass => TCX_NEXT,
         Step::Drop => TCX_DROP,
+        // The packet has its device by then.
+        Step::Transmit => TCX_REDIRECT,
     }
 }
 

@@ -16,13 +16,20 @@ use crate::{netns::Netns, sockopt::netns_cookie};
 /// Directory of pinned objects.
 const PINS: &str = "/sys/fs/bpf/tfo";
 
-/// XDP mode.
+/// Where the data path runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// `XDP_ATTACHED_DRV`.
+    /// XDP in the driver, `XDP_ATTACHED_DRV`.
     Native,
-    /// `XDP_ATTACHED_SKB`.
+    /// XDP in the stack, `XDP_ATTACHED_SKB`.
     Generic,
+    /// Traffic control.
+    Tc,
+}
+
+impl Mode {
+    /// All modes.
+    pub const ALL: [Self; 3] = [Self::Native, Self::Generic, Self::Tc];
 }
 
 impl fmt::Display for Mode {
@@ -30,6 +37,7 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Self::Native => "native",
             Self::Generic => "generic",
+            Self::Tc => "tc",
         })
     }
 }

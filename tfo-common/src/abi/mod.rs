@@ -17,7 +17,7 @@ pub use offsets::SocketOffsets;
 use crate::counters::Counters;
 
 /// The version of all layouts in this module.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 // Programs.
 
@@ -33,8 +33,12 @@ pub const XDP_POLICY: &str = "tfo_xdp_policy";
 pub const TC_PROGRAM: &str = "tfo_tc";
 /// The TC program that applies the policy.
 pub const TC_POLICY: &str = "tfo_tc_policy";
-/// The TC program that takes the answers to challenges.
+/// The TC program that decides about challenges.
 pub const TC_GUARD: &str = "tfo_tc_guard";
+/// The TC program that sends challenges.
+pub const TC_CHALLENGE: &str = "tfo_tc_challenge";
+/// The TC program that takes the answers to challenges, in either mode.
+pub const TC_ACK: &str = "tfo_tc_ack";
 /// The iterator over listening sockets: [`ListenerRecord`]s.
 pub const LISTENERS_PROGRAM: &str = "tfo_listeners";
 
@@ -44,9 +48,9 @@ pub const XDP_TAIL_CALLS: &str = "XDP_TAIL_CALLS";
 pub const TC_TAIL_CALLS: &str = "TC_TAIL_CALLS";
 /// Index of the policy's program in a program array.
 pub const POLICY_INDEX: u32 = 0;
-/// Index of the guard's program in [`XDP_TAIL_CALLS`].
+/// Index of the guard's program in a program array.
 pub const GUARD_INDEX: u32 = 1;
-/// Index of the challenge's program in [`XDP_TAIL_CALLS`].
+/// Index of the challenge's program in a program array.
 pub const CHALLENGE_INDEX: u32 = 2;
 /// Entries of a program array.
 pub const TAIL_CALLS: usize = 3;
@@ -60,7 +64,7 @@ pub const CAST_CALL: u32 = 1_952_870_242;
 
 /// `int bpf_sk_assign_tcp_reqsk(skb, sk, attributes, size)`, since Linux 6.9.
 pub const ASSIGN_KFUNC: &str = "bpf_sk_assign_tcp_reqsk";
-/// Number of a placeholder call in [`TC_GUARD`], which no helper has: the controller patches in the BTF ID of
+/// Number of a placeholder call in [`TC_ACK`], which no helper has: the controller patches in the BTF ID of
 /// [`ASSIGN_KFUNC`].
 pub const ASSIGN_CALL: u32 = 1_952_870_241;
 
@@ -170,8 +174,13 @@ pub const EVENT_GATE: &str = "EVENT_GATE";
 /// Per-CPU array, 1 entry: the [`events::EventBudget`].
 pub const EVENT_BUDGET: &str = "EVENT_BUDGET";
 
+/// Array, 1 entry: not 0, as a u32, while the data path moves from XDP to traffic control or back. The XDP program marks the
+/// packets that it meets then, and the TC program leaves marked ones alone.
+pub const MOVING: &str = "MOVING";
+
 /// Names of the maps that every interface has of its own.
-pub const OF_INTERFACE: [&str; 9] = [
+pub const OF_INTERFACE: [&str; 10] = [
+    MOVING,
     SYN_CONTEXT,
     COUNTERS,
     PORT_SLOTS,
@@ -219,7 +228,7 @@ mod tests {
     /// Another layout is another [`LAYOUT_VERSION`].
     #[test]
     fn layouts_are_pinned() {
-        assert_eq!(LAYOUT_VERSION, 5);
+        assert_eq!(LAYOUT_VERSION, 6);
         assert_eq!((size_of::<Key>(), align_of::<Key>()), (16, 8));
         assert_eq!((size_of::<KeySet>(), align_of::<KeySet>()), (72, 8));
         assert_eq!(

@@ -3,18 +3,17 @@
 use core::ptr;
 
 use aya_ebpf::{
-    EbpfContext as _,
+    EbpfContext,
     btf_maps::PerCpuArray,
     helpers::{bpf_check_mtu, bpf_fib_lookup},
     macros::btf_map,
-    programs::XdpContext,
 };
 use tfo_common::wire::{Frame as _, Link, View as _, addresses::Addresses, ethernet, syn::Syn};
 
 use super::device;
 use crate::{
     maps::routes::answer_device,
-    packet::read::{Packet as _, PacketFrame},
+    packet::{answer::Answer, read::PacketFrame},
 };
 
 /// Words of `struct bpf_fib_lookup`.
@@ -43,19 +42,23 @@ const OUTPUT: u32 = 1;
 const SUCCESS: i64 = 0;
 const SKIP_NEIGH: u32 = 1 << 2;
 const ETHERNET_MTU: u32 = 1500;
+/// Bytes of the shortest packet.
+const SHORTEST: u32 = 40;
 
 /// The way to the sender of a SYN.
 pub(crate) struct Route {
+    /// Index of the device that leads there.
+    pub(crate) device: u32,
     /// Bytes that a packet may have.
     pub(crate) mtu: u16,
     /// Destination then source MAC address, in half words as they stand in a frame; zeroes where frames have none.
     pub(crate) macs: [u16; 6],
 }
 
-/// The way back to the sender of `syn`; `None` where the kernel would send its answer by another device, or does not know
-/// the next hop's address yet.
+/// The way back to the sender of `syn`; `None` where the kernel would send its answer by a device by which this hook cannot,
+/// or does not know the next hop's address yet.
 #[inline(always)]
-pub(crate) fn back(ctx: &XdpContext, syn: &Syn) -> Option<Route> {
+pub(crate) fn back(ctx: &(impl EbpfContext + Answer), syn: &Syn) -> Option<Route> {
     if !device::is_bound() {
         return returned(ctx);
     }
@@ -70,16 +73,14 @@ pub(crate) fn back(ctx: &XdpContext, syn: &Syn) -> Option<Route> {
     if result != SUCCESS {
         return None;
     }
-    // SAFETY: the context is the kernel's own.
-    let index = unsafe { (*ctx.ctx).ingress_ifindex };
-    let vlan = vlan(ctx, syn)?;
-    let leaves_by = get(words, DEVICE);
-    if leaves_by != index && answer_device(index, vlan) != Some(leaves_by) {
+    let device = get(words, DEVICE);
+    if !may_leave_by(ctx, device, ctx.vlan(syn)?) {
         return None;
     }
     let macs = [MACS, MACS + 1, MACS + 2].map(|index| get(words, index));
     let half = |word: u32, high: bool| (if high { word >> 16 } else { word }) as u16;
     Some(Route {
+        device,
         mtu: (get(words, MTU) >> 16) as u16,
         // The kernel gives the source first.
         macs: [
@@ -93,9 +94,27 @@ pub(crate) fn back(ctx: &XdpContext, syn: &Syn) -> Option<Route> {
     })
 }
 
+/// `true` if the answer to a frame with this VLAN identifier may leave by `device`.
+#[inline(always)]
+fn may_leave_by<C: Answer>(ctx: &C, device: u32, vlan: u16) -> bool {
+    let index = ctx.device_index();
+    let same = device == index && vlan == 0;
+    // An Ethernet header cannot be added.
+    if same || ctx.link() == Link::None {
+        return same;
+    }
+    let usual = answer_device(index, vlan);
+    if C::REDIRECTS {
+        // The kernel drops frames of a VLAN without a device.
+        vlan == 0 || usual.is_some()
+    } else {
+        usual == Some(device)
+    }
+}
+
 /// Where destinations are not checked, the way that the frame came.
 #[inline(always)]
-fn returned(ctx: &XdpContext) -> Option<Route> {
+fn returned(ctx: &(impl EbpfContext + Answer)) -> Option<Route> {
     let mut mtu = 0;
     // SAFETY: the context is the kernel's own, and it writes a u32. The result tells whether the packet fits, which does
     // not matter here.
@@ -108,6 +127,7 @@ fn returned(ctx: &XdpContext) -> Option<Route> {
         macs = [6, 8, 10, 0, 2, 4].map(|at| header.half(at).to_be());
     }
     Some(Route {
+        device: ctx.device_index(),
         mtu: mtu.min(u16::MAX.into()) as u16,
         macs,
     })
@@ -126,7 +146,8 @@ fn ask(words: *mut u32, syn: &Syn) {
     };
     let ports = syn.ports.rotate_right(16);
     set(FAMILY_AND_PROTOCOL, family | TCP << 8 | ports << 16);
-    set(MTU, ports >> 16);
+    // Without a length, traffic control is told the device's MTU instead of the route's.
+    set(MTU, ports >> 16 | SHORTEST << 16);
     set(DEVICE, OUTPUT);
     set(DEVICE + 1, 0);
     match syn.addresses {
@@ -149,20 +170,4 @@ fn ask(words: *mut u32, syn: &Syn) {
 fn get(words: *mut u32, index: usize) -> u32 {
     // SAFETY: one of the value's words, this CPU's own.
     unsafe { ptr::read_volatile(words.wrapping_add(index)) }
-}
-
-/// The VLAN identifier in the frame of `syn`, 0 for none; `None` where it has two.
-#[inline(always)]
-fn vlan(ctx: &XdpContext, syn: &Syn) -> Option<u16> {
-    const IDENTIFIER: u16 = 0xfff;
-    const ONE_TAG: usize = ethernet::HEADER_LEN + ethernet::TAG_LEN;
-    match usize::from(syn.layout.network) {
-        ONE_TAG => {
-            let frame = PacketFrame::new(ctx);
-            let tag = frame.view::<{ ethernet::TAG_LEN }>(ethernet::HEADER_LEN)?;
-            Some(tag.half(0) & IDENTIFIER)
-        }
-        at if at > ONE_TAG => None,
-        _ => Some(0),
-    }
 }

@@ -19,7 +19,7 @@ static BARE_PACKETS: u32 = 0;
 
 /// The header in front of the interface's packets.
 #[inline(always)]
-fn link() -> Link {
+pub(super) fn device_link() -> Link {
     // Volatile, or LLVM would take the value above for granted. The verifier knows the real one, and removes dead code.
     // SAFETY: a live constant.
     match unsafe { ptr::read_volatile(&raw const BARE_PACKETS) } {
@@ -54,7 +54,7 @@ pub(crate) trait Packet {
 
     /// The header in front of the network header.
     fn link(&self) -> Link {
-        link()
+        device_link()
     }
 
     /// Makes the frame's headers readable, as far as that is possible.
@@ -156,10 +156,10 @@ impl Packet for TcContext {
             Some(header) if header.half(TYPE) != protocol => {
                 match (protocol, header.byte(0) >> 4) {
                     (ethernet::IPV4, 4) | (ethernet::IPV6, 6) => Link::None,
-                    _ => link(),
+                    _ => device_link(),
                 }
             }
-            _ => link(),
+            _ => device_link(),
         }
     }
 

@@ -1,28 +1,21 @@
-//! The only writer of packet memory: an option rewritten in place, and a frame that becomes a SYN-ACK.
+//! An option rewritten in place.
 
 use core::{ffi::c_void, mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     helpers::{
-        bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_xdp_adjust_head,
-        bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+        bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_xdp_load_bytes,
+        bpf_xdp_store_bytes,
     },
     programs::{TcContext, XdpContext},
 };
 use tfo_common::wire::{
-    Link,
-    addresses::Addresses,
     checksum::{self, Change},
-    ethernet,
     options::HEADER_LEN,
     rewrite::{MAX_LEN, OptionBytes, Rewrite},
     syn::Syn,
-    syn_ack::SynAck,
     tcp::{CHECKSUM, MIN_HEADER_LEN},
 };
-
-use super::read::Packet as _;
-use crate::kernel::route::Route;
 
 /// A frame whose options can be rewritten.
 pub(crate) trait WritePacket {
@@ -70,7 +63,7 @@ pub(crate) fn rewrite(frame: &impl WritePacket, syn: &Syn, rewrite: Rewrite) -> 
 /// Zeroes it with volatile writes of words: LLVM would call `memset`, which works byte by byte, and which libbpf's loader
 /// refuses.
 #[inline(always)]
-fn clear<T: Bytes>(bytes: &mut MaybeUninit<T>) -> &mut T {
+pub(super) fn clear<T: Bytes>(bytes: &mut MaybeUninit<T>) -> &mut T {
     let words = bytes.as_mut_ptr().cast::<u64>();
     for index in 0..size_of::<T>() / size_of::<u64>() {
         // SAFETY: one of its words.
@@ -83,11 +76,9 @@ fn clear<T: Bytes>(bytes: &mut MaybeUninit<T>) -> &mut T {
 }
 
 /// Whole words, of any bytes.
-trait Bytes {}
+pub(super) trait Bytes {}
 
 impl Bytes for OptionBytes {}
-
-impl Bytes for LinkHeader {}
 
 impl WritePacket for XdpContext {
     #[inline(always)]
@@ -144,78 +135,4 @@ impl WritePacket for TcContext {
         // SAFETY: the context is the kernel's own.
         unsafe { bpf_l4_csum_replace(self.skb.skb, at, 0, change, 0) };
     }
-}
-
-/// Bytes of the shortest and of the longest header in front of the network header: Ethernet, and with two VLAN tags.
-const MIN_LINK: u32 = ethernet::HEADER_LEN as u32;
-const MAX_LINK: u32 = MIN_LINK + (ethernet::MAX_TAGS * ethernet::TAG_LEN) as u32;
-
-/// Room for such a header.
-type LinkHeader = [u64; 3];
-
-/// Replaces the packet of `syn` by the `len` bytes of `syn_ack`, and the MAC addresses by those of `route`. `false` if there
-/// is no room; the frame is unchanged then.
-#[inline(always)]
-pub(crate) fn send_back(
-    ctx: &XdpContext,
-    syn: &Syn,
-    syn_ack: &SynAck,
-    len: u16,
-    route: &Route,
-) -> bool {
-    let at = u32::from(syn.layout.network);
-    let present = (ctx.whole_len() as u32).cast_signed();
-    let wanted = (at + u32::from(len)).cast_signed();
-    // Before the frame is moved.
-    let mut link = MaybeUninit::uninit();
-    let link = clear::<LinkHeader>(&mut link).as_mut_ptr();
-    let link_len = match ctx.link() {
-        Link::Ethernet => at.clamp(MIN_LINK, MAX_LINK),
-        Link::None => 0,
-    };
-    if link_len != 0 {
-        // SAFETY: the context is the kernel's own, and there is room for the header.
-        if unsafe { bpf_xdp_load_bytes(ctx.ctx, 0, link.cast(), link_len) } != 0 {
-            return false;
-        }
-        for (index, half) in route.macs.into_iter().enumerate() {
-            // SAFETY: within the header. Volatile, or LLVM would call `memcpy`.
-            unsafe { ptr::write_volatile(link.cast::<u16>().wrapping_add(index), half) };
-        }
-    }
-    if !resize(ctx, wanted - present) {
-        return false;
-    }
-    if link_len != 0 {
-        // SAFETY: as above. It cannot fail: the frame is longer than its first header.
-        unsafe { bpf_xdp_store_bytes(ctx.ctx, 0, link.cast(), link_len) };
-    }
-    let words = syn_ack.0.as_ptr();
-    // At least an IPv4 and a TCP header, as the verifier has to know.
-    let len = u32::from(len).clamp(40, 100);
-    let first = match syn.addresses {
-        Addresses::V4(_) => SynAck::V4 / size_of::<u32>(),
-        Addresses::V6(_) => 0,
-    };
-    // SAFETY: one of its words.
-    let words = unsafe { words.add(first) };
-    // SAFETY: the context is the kernel's own, and the SYN-ACK has that many bytes from there on. It cannot fail: the frame
-    // has this length now.
-    unsafe { bpf_xdp_store_bytes(ctx.ctx, at, words.cast_mut().cast(), len) };
-    true
-}
-
-/// Makes the frame `more` bytes longer, or shorter. `false` if there is no room behind it nor before it.
-#[inline(always)]
-fn resize(ctx: &XdpContext, more: i32) -> bool {
-    // Mostly it is as long as the SYN.
-    if more == 0 {
-        return true;
-    }
-    // SAFETY: the context is the kernel's own, and nothing that was read of the packet is used after this.
-    if unsafe { bpf_xdp_adjust_tail(ctx.ctx, more) } == 0 {
-        return true;
-    }
-    // SAFETY: as above.
-    more > 0 && unsafe { bpf_xdp_adjust_head(ctx.ctx, -more) } == 0
 }

@@ -1,6 +1,6 @@
 //! Step: the frame becomes a SYN-ACK with a challenge, and leaves as the kernel's own would.
 
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::EbpfContext;
 use tfo_common::{
     context::SynContext,
     fastopen::Cookie,
@@ -30,7 +30,11 @@ use crate::{
         guard::{self, GuardScratch, Port},
         syn_ack,
     },
-    packet::{checksum, read::PacketFrame, write::send_back},
+    packet::{
+        answer::Answer,
+        checksum,
+        read::{Packet, PacketFrame},
+    },
 };
 
 /// Mask of an offset of headers in a frame.
@@ -44,7 +48,11 @@ const IPV6_MIN_MSS: u16 = 1220;
 /// Answers the SYN of `context`. Where the kernel's own answer would go another way, or an answer has no room, the SYN goes
 /// on to the kernel.
 #[inline(always)]
-pub(super) fn challenge(ctx: &XdpContext, context: &mut SynContext, scratch: GuardScratch) -> Step {
+pub(super) fn challenge(
+    ctx: &(impl EbpfContext + Answer),
+    context: &mut SynContext,
+    scratch: GuardScratch,
+) -> Step {
     if let Some(issues_cookie) = answer(ctx, context, scratch) {
         context.guard = context.guard.with_cookie(issues_cookie);
         Step::Transmit
@@ -56,7 +64,11 @@ pub(super) fn challenge(ctx: &XdpContext, context: &mut SynContext, scratch: Gua
 
 /// Turns the frame into the SYN-ACK. Returns whether that carries a Fast Open cookie; `None` leaves the frame as it was.
 #[inline(always)]
-fn answer(ctx: &XdpContext, context: &SynContext, scratch: GuardScratch) -> Option<bool> {
+fn answer(
+    ctx: &(impl EbpfContext + Answer),
+    context: &SynContext,
+    scratch: GuardScratch,
+) -> Option<bool> {
     let (head, syn_ack) = (guard::head()?, syn_ack::scratch()?);
     let syn = &context.syn;
     let len = u32::from(syn.layout.header_len) + syn.data_len;
@@ -65,13 +77,14 @@ fn answer(ctx: &XdpContext, context: &SynContext, scratch: GuardScratch) -> Opti
     }
     let route = route::back(ctx, &context.syn)?;
     let (len, issues_cookie) = write(ctx, context, scratch, &head, &route, syn_ack)?;
-    send_back(ctx, &context.syn, syn_ack, len, &route).then_some(issues_cookie)
+    ctx.send_back(&context.syn, syn_ack, len, &route)
+        .then_some(issues_cookie)
 }
 
 /// Writes the SYN-ACK. Returns its length from the network header on, and whether it carries a Fast Open cookie.
 #[inline(always)]
 fn write(
-    ctx: &XdpContext,
+    ctx: &(impl EbpfContext + Answer),
     context: &SynContext,
     scratch: GuardScratch,
     head: &GuardHead,
@@ -144,7 +157,7 @@ fn write(
 
 /// TOS or traffic class of the SYN.
 #[inline(always)]
-fn traffic_class(ctx: &XdpContext, syn: &Syn) -> u8 {
+fn traffic_class(ctx: &impl Packet, syn: &Syn) -> u8 {
     let frame = PacketFrame::new(ctx);
     let Some(start) = frame.view::<2>(syn.layout.network.into()) else {
         return 0;

@@ -1,12 +1,12 @@
 //! Step: the guard's decision about a SYN.
 
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::EbpfContext;
 use tfo_common::{
     context::SynContext,
     guard::{GuardAction, GuardMode, decision::DecisionInput},
 };
 
-use super::{classify::classify_in_full, step::Step, tail_call::TailCall};
+use super::{classify::classify_in_full, step::Step};
 use crate::{
     kernel::{barrier::barrier_var, clock},
     maps::guard::{self, GuardScratch, Port},
@@ -14,16 +14,19 @@ use crate::{
 
 /// `true` if the SYN's port has a guard.
 #[inline(always)]
-pub(super) fn applies<C: TailCall>(context: &SynContext) -> bool {
-    C::ANSWERS
-        && guard::is_armed()
+pub(super) fn applies(context: &SynContext) -> bool {
+    guard::is_armed()
         && Port::of(context.syn.destination_port())
             .is_some_and(|port| !matches!(port.mode(), GuardMode::Off))
 }
 
 /// Classifies the SYN and decides. `Transmit`: it is to be answered, by the program for challenges.
 #[inline(always)]
-pub(super) fn guard(ctx: &XdpContext, context: &mut SynContext, scratch: GuardScratch) -> Step {
+pub(super) fn guard(
+    ctx: &impl EbpfContext,
+    context: &mut SynContext,
+    scratch: GuardScratch,
+) -> Step {
     let syn = &context.syn;
     context.classification = classify_in_full(ctx, syn, scratch);
     let (Some(port), Some(head)) = (Port::of(syn.destination_port()), guard::head()) else {

@@ -25,7 +25,7 @@ mod tail_call;
 pub(crate) use ack::ack;
 pub(crate) use step::Step;
 
-use aya_ebpf::{EbpfContext, programs::XdpContext};
+use aya_ebpf::EbpfContext;
 use tfo_common::{
     context::SynContext,
     guard::GuardAction,
@@ -37,8 +37,10 @@ use self::{
     tail_call::{Program, TailCall},
 };
 use crate::{
-    maps::{guard::GuardScratch, syn_context},
+    maps::{guard::GuardScratch, moving::is_moving, syn_context},
     packet::{
+        answer::Answer,
+        claim::Claim,
         read::{Packet, PacketFrame},
         write::WritePacket,
     },
@@ -46,15 +48,17 @@ use crate::{
 
 /// The first program. No failure here costs a frame.
 #[inline(always)]
-pub(crate) fn ingress<C: EbpfContext + Packet + TailCall>(ctx: &C) -> Step {
+pub(crate) fn ingress<C: EbpfContext + Packet + Claim + TailCall>(ctx: &C) -> Step {
     ctx.pull();
-    let syn = match syn::parse_behind(&PacketFrame::new(ctx), ctx.link()) {
-        Ok(syn) => syn,
-        Err(NotSyn::Unparsed) => return finish::unparsed(),
-        Err(NotSyn::Other) => return Step::Pass,
+    let parsed = syn::parse_behind(&PacketFrame::new(ctx), ctx.link());
+    if matches!(parsed, Err(NotSyn::Other)) || is_moving() && !ctx.claim() {
+        return Step::Pass;
+    }
+    let Ok(syn) = parsed else {
+        return finish::unparsed();
     };
     let mut context = SynContext::new(syn);
-    let guarded = guard::applies::<C>(&context);
+    let guarded = guard::applies(&context);
     if !guarded && !context.syn.concerns_fast_open() {
         // A path of its own: an ordinary SYN pays for nothing that depends on an outcome.
         context.classification = classify::ordinary(&context.syn);
@@ -75,7 +79,7 @@ pub(crate) fn ingress<C: EbpfContext + Packet + TailCall>(ctx: &C) -> Step {
 
 /// The program of a port with a guard.
 #[inline(always)]
-pub(crate) fn guard(ctx: &XdpContext) -> Step {
+pub(crate) fn guard(ctx: &(impl EbpfContext + TailCall)) -> Step {
     let (Some(context), Some(scratch)) = (syn_context::saved(), GuardScratch::get()) else {
         return Step::Pass;
     };
@@ -94,7 +98,7 @@ pub(crate) fn guard(ctx: &XdpContext) -> Step {
 
 /// The program that answers a SYN with a challenge.
 #[inline(always)]
-pub(crate) fn challenge(ctx: &XdpContext) -> Step {
+pub(crate) fn challenge(ctx: &(impl EbpfContext + Answer + TailCall)) -> Step {
     let (Some(context), Some(scratch)) = (syn_context::saved(), GuardScratch::get()) else {
         return Step::Pass;
     };

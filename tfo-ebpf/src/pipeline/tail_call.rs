@@ -25,16 +25,11 @@ pub(crate) enum Program {
 
 /// A context from which programs are called.
 pub(crate) trait TailCall {
-    /// `true` where a frame can be answered.
-    const ANSWERS: bool;
-
     /// Continues in `program`; returns only if that is missing.
     fn tail_call(&self, program: Program);
 }
 
 impl TailCall for XdpContext {
-    const ANSWERS: bool = true;
-
     #[inline(always)]
     fn tail_call(&self, program: Program) {
         // SAFETY: the context is the kernel's own.
@@ -43,8 +38,6 @@ impl TailCall for XdpContext {
 }
 
 impl TailCall for TcContext {
-    const ANSWERS: bool = false;
-
     #[inline(always)]
     fn tail_call(&self, program: Program) {
         // SAFETY: the context is the kernel's own.

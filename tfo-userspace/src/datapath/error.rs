@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tfo_common::abi::TC_GUARD;
+use tfo_common::abi::TC_ACK;
 
 use super::pins::UnsafePins;
 
@@ -17,7 +17,7 @@ pub enum DatapathError {
     NoKfunc(String),
     /// The object has this many placeholders for the kfunc call.
     #[error(
-        "{TC_GUARD} has {0} kfunc calls to patch instead of 1: the object and the controller are of different builds"
+        "{TC_ACK} has {0} kfunc calls to patch instead of 1: the object and the controller are of different builds"
     )]
     Placeholder(usize),
     /// The kernel's verifier refused the program, or it could not be attached.

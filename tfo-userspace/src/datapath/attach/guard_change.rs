@@ -17,7 +17,7 @@ use crate::{
         pins::{Lock, read_settings},
     },
     kernel::{link, sysctl},
-    model::{AttachMode, Guard},
+    model::Guard,
 };
 
 /// Time that challenged clients have to answer when the guard is cleared.
@@ -187,15 +187,9 @@ impl<'a> GuardChange<'a> {
         &self,
         interface: &AttachedInterface,
     ) -> Result<Result<(), String>, GuardError> {
-        match interface.mode {
-            None => return Ok(Err("tfo is no longer attached there".into())),
-            Some(AttachMode::Tc) => {
-                return Ok(Err(
-                    "it runs in traffic control, where no frame can be answered: attach it in XDP (--mode native or generic), or limit SYNs by `tfo policy`".into(),
-                ));
-            }
-            Some(_) => {}
-        }
+        let Some(mode) = interface.mode else {
+            return Ok(Err("tfo is no longer attached there".into()));
+        };
         let pins = self.namespace.pins().interface(interface.index);
         if pins.guard().exists() {
             let name = interface.name.as_deref().unwrap_or_default();
@@ -220,8 +214,9 @@ impl<'a> GuardChange<'a> {
         };
         let settings = read_settings(&pins.info())?;
         let on = (found.name.as_str(), layer);
-        let tail_calls = pins.tail_calls();
-        match attach_guard(settings, on, self.namespace.pins(), &pins, &tail_calls) {
+        let array = pins.tail_calls();
+        let tail_calls = (mode, array.as_path());
+        match attach_guard(settings, on, self.namespace.pins(), &pins, tail_calls) {
             Ok(()) => Ok(Ok(())),
             Err(error @ DatapathError::NoKfunc(_)) => {
                 Ok(Err(format!("{error}; limit SYNs by `tfo policy`")))

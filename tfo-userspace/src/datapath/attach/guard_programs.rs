@@ -1,5 +1,5 @@
-//! The guard's programs on an interface: the XDP ones are tail calls of the entry program, the TC one has a TCX
-//! link of its own.
+//! The guard's programs on an interface: those for SYNs are tail calls of the entry program, the one for ACKs has a TCX link
+//! of its own.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use aya::{
     },
 };
 use tfo_common::{
-    abi::{CHALLENGE_INDEX, GUARD_INDEX, XDP_TAIL_CALLS},
+    abi::{CHALLENGE_INDEX, GUARD_INDEX},
     wire::Link,
 };
 
@@ -23,25 +23,28 @@ use crate::{
         object::Datapath,
         pins::{InterfacePins, NamespacePins, map_from_pin},
     },
-    model::{Mirror, Settings},
+    model::{AttachMode, Mirror, Settings},
 };
 
-/// Loads the guard's programs onto the pinned maps and attaches them to the interface `name`. `tail_calls` is
-/// the pin of the entry program's array. They look up sockets whatever the mirror.
+/// The program array of either mode, in errors.
+const TAIL_CALLS: &str = "tail_calls";
+
+/// Loads the guard's programs onto the pinned maps and attaches them to the interface `name`. `tail_calls` is the mode of the
+/// entry program and the pin of its array. They look up sockets whatever the mirror.
 pub(super) fn attach_guard(
     settings: Settings,
     (name, link): (&str, Link),
     namespace: &NamespacePins,
     pins: &InterfacePins,
-    tail_calls: &Path,
+    tail_calls: (AttachMode, &Path),
 ) -> Result<(), DatapathError> {
     let settings = Settings {
         mirror: Mirror::Exact,
         ..settings
     };
     let datapath = &mut Datapath::load_guarded(settings, link, namespace, pins, tail_calls)?;
-    // TC first: a challenged client's ACK has to be validated.
-    let program = datapath.guard_tc_mut()?;
+    // First: a challenged client's ACK has to be validated.
+    let program = datapath.ack_mut()?;
     if let Ok(pinned) = PinnedLink::from_pin(pins.guard()) {
         let held = SchedClassifierLink::try_from(FdLink::from(pinned)).map_err(not_a_link)?;
         let id = program.attach_to_link(held)?;
@@ -54,7 +57,7 @@ pub(super) fn attach_guard(
         let path = pins.guard();
         link.pin(&path).map_err(DatapathError::pin(&path))?;
     }
-    datapath.load_guard_xdp()
+    datapath.load_guard(tail_calls.0)
 }
 
 /// Detaches the guard's programs from an interface.
@@ -62,9 +65,9 @@ pub(super) fn detach_guard(pins: &InterfacePins) -> Result<(), DatapathError> {
     if !pins.guard().exists() {
         return Ok(());
     }
-    let map = map_from_pin(&pins.tail_calls(), XDP_TAIL_CALLS)?;
+    let map = map_from_pin(&pins.tail_calls(), TAIL_CALLS)?;
     let mut tail_calls: ProgramArray<MapData> =
-        map.try_into().map_err(DatapathError::map(XDP_TAIL_CALLS))?;
+        map.try_into().map_err(DatapathError::map(TAIL_CALLS))?;
     for index in [GUARD_INDEX, CHALLENGE_INDEX] {
         let _ = tail_calls.clear_index(&index);
     }

@@ -289,8 +289,7 @@ impl<'a> AttachTransaction<'a> {
         Ok(datapath)
     }
 
-    /// Attaches the guard's programs, if there is a guard, the mode allows them, and the interface is fit for them or
-    /// had them before.
+    /// Attaches the guard's programs, if there is a guard, and the interface is fit for them or had them before.
     fn guard(
         &self,
         mode: AttachMode,
@@ -301,7 +300,7 @@ impl<'a> AttachTransaction<'a> {
         let Ok(link) = self.interface.link.clone() else {
             return Ok(());
         };
-        if mode == AttachMode::Tc || !self.namespace.guard().is_armed()? {
+        if !self.namespace.guard().is_armed()? {
             return Ok(());
         }
         let (name, namespace) = (&self.interface.name, self.namespace.pins());
@@ -314,7 +313,7 @@ impl<'a> AttachTransaction<'a> {
             (name, link),
             namespace,
             pins,
-            tail_calls,
+            (mode, tail_calls),
         )?)
     }
 

@@ -57,20 +57,23 @@ impl NamespaceGuard<'_> {
         self.0.pins().interface(index).guard().exists()
     }
 
-    /// The id of the guard's program in traffic control on the interface of this index; `None` where it has none.
+    /// The id of the program for ACKs on the interface of this index; `None` where it has none.
     pub fn program(&self, index: u32) -> Option<u32> {
         let link = LinkState::read(&self.0.pins().interface(index).guard()).ok()?;
         (link.index == index).then_some(link.program_id)
     }
 
-    /// The TCX programs of others that run before the guard's on an interface, and may end the chain: name and id.
+    /// The TCX programs of others that run before the one for ACKs on an interface, and may end the chain: name and id.
     pub fn before(&self, index: u32, interface: &str) -> Vec<(String, u32)> {
         let Some(own) = self.program(index) else {
             return Vec::new();
         };
         let programs = SchedClassifier::query_tcx(interface, TcAttachType::Ingress);
         let (_, programs) = programs.unwrap_or_default();
+        let entry = LinkState::read(&self.0.pins().interface(index).link());
+        let entry = entry.map_or(0, |link| link.program_id);
         let others = programs.iter().take_while(|program| program.id() != own);
+        let others = others.filter(|program| program.id() != entry);
         let named = others.map(|program| {
             let name = program.name_as_str().unwrap_or_default();
             (name.to_owned(), program.id())

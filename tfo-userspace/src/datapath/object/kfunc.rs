@@ -6,7 +6,7 @@ use std::fs;
 use aya::Btf;
 use aya_obj::btf::BtfKind;
 use object::{File, Object as _, ObjectSection as _, SectionKind};
-use tfo_common::abi::{ASSIGN_CALL, ASSIGN_KFUNC, CAST_CALL, CAST_KFUNC, TC_GUARD};
+use tfo_common::abi::{ASSIGN_CALL, ASSIGN_KFUNC, CAST_CALL, CAST_KFUNC, TC_ACK};
 
 use crate::datapath::error::DatapathError;
 
@@ -72,7 +72,7 @@ fn patch(object: &[u8], offsets: &[usize], id: u32) -> Vec<u8> {
 /// File offsets of the placeholder calls with this number.
 fn placeholders(object: &[u8], number: u32) -> Result<Vec<usize>, DatapathError> {
     let placeholder = call(0, number);
-    let file = File::parse(object).map_err(|_| DatapathError::Missing(TC_GUARD))?;
+    let file = File::parse(object).map_err(|_| DatapathError::Missing(TC_ACK))?;
     let mut found = Vec::new();
     for section in file.sections().filter(|it| it.kind() == SectionKind::Text) {
         let Some((start, _)) = section.file_range() else {

@@ -35,8 +35,8 @@ use crate::{
 struct PinnedMaps<'a> {
     namespace: &'a NamespacePins,
     interface: &'a InterfacePins,
-    /// Pin of the program array of tail calls; `None` for an array that is not pinned yet.
-    tail_calls: Option<&'a Path>,
+    /// Mode and pin of the program array of tail calls; `None` for an array that is not pinned yet.
+    tail_calls: Option<(AttachMode, &'a Path)>,
 }
 
 /// The programs and maps in the kernel, not attached. Accepts no cookie until it is given keys.
@@ -69,9 +69,11 @@ impl Datapath {
     /// [`DatapathError`] where the kernel refuses them; [`DatapathError::NoKfunc`] before Linux 6.9.
     pub fn load_guarding(settings: impl Into<Settings>) -> Result<Self, DatapathError> {
         let mut datapath = Self::load_with(settings.into(), Link::Ethernet, None, true)?;
-        datapath.xdp_mut()?;
-        datapath.guard_tc_mut()?;
-        datapath.load_guard_xdp()?;
+        datapath.ack_mut()?;
+        for mode in [AttachMode::Native, AttachMode::Tc] {
+            datapath.load_for(mode)?;
+            datapath.load_guard(mode)?;
+        }
         Ok(datapath)
     }
 
@@ -91,14 +93,14 @@ impl Datapath {
         Self::load_with(settings, link, Some(pinned), false)
     }
 
-    /// As [`Self::load_pinned`], for the guard's programs; `tail_calls` is the pin of the program array of the
-    /// attached ones.
+    /// As [`Self::load_pinned`], for the guard's programs; `tail_calls` is the mode of the attached ones, and the pin of
+    /// their program array.
     pub(crate) fn load_guarded(
         settings: Settings,
         link: Link,
         namespace: &NamespacePins,
         interface: &InterfacePins,
-        tail_calls: &Path,
+        tail_calls: (AttachMode, &Path),
     ) -> Result<Self, DatapathError> {
         let pinned = PinnedMaps {
             namespace,
@@ -133,8 +135,8 @@ impl Datapath {
             for name in OF_INTERFACE {
                 loader.map_pin_path(name, pins.interface.map(name));
             }
-            if let Some(path) = pins.tail_calls {
-                loader.map_pin_path(programs::tail_calls(AttachMode::Native), path);
+            if let Some((mode, path)) = pins.tail_calls {
+                loader.map_pin_path(programs::tail_calls(mode), path);
             }
         }
         // A map has at least one entry, even if it is never used.
@@ -195,14 +197,14 @@ impl Datapath {
         programs::load_tc(&mut self.ebpf)
     }
 
-    /// The guard's TC program, which it loads.
-    pub(crate) fn guard_tc_mut(&mut self) -> Result<&mut SchedClassifier, DatapathError> {
-        programs::load_guard_tc(&mut self.ebpf)
+    /// The TC program that takes the answers to challenges, which it loads.
+    pub(crate) fn ack_mut(&mut self) -> Result<&mut SchedClassifier, DatapathError> {
+        programs::load_ack(&mut self.ebpf)
     }
 
-    /// Loads the guard's XDP programs; the attached programs tail-call them from now on.
-    pub(crate) fn load_guard_xdp(&mut self) -> Result<(), DatapathError> {
-        programs::load_guard_xdp(&mut self.ebpf)
+    /// Loads the guard's programs of `mode`; the entry program tail-calls them from now on.
+    pub(crate) fn load_guard(&mut self, mode: AttachMode) -> Result<(), DatapathError> {
+        programs::load_guard(&mut self.ebpf, mode)
     }
 
     /// Loads the programs of `mode`, unless they are loaded.

@@ -6,8 +6,8 @@ use aya::{
     programs::{Program, ProgramError, ProgramFd, SchedClassifier, Xdp},
 };
 use tfo_common::abi::{
-    CHALLENGE_INDEX, GUARD_INDEX, POLICY_INDEX, TC_GUARD, TC_POLICY, TC_PROGRAM, TC_TAIL_CALLS,
-    XDP_CHALLENGE, XDP_GUARD, XDP_POLICY, XDP_PROGRAM, XDP_TAIL_CALLS,
+    CHALLENGE_INDEX, GUARD_INDEX, POLICY_INDEX, TC_ACK, TC_CHALLENGE, TC_GUARD, TC_POLICY,
+    TC_PROGRAM, TC_TAIL_CALLS, XDP_CHALLENGE, XDP_GUARD, XDP_POLICY, XDP_PROGRAM, XDP_TAIL_CALLS,
 };
 
 use crate::{datapath::error::DatapathError, model::AttachMode};
@@ -44,21 +44,31 @@ pub(super) fn load_tc(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, DatapathE
     find(ebpf, TC_PROGRAM)
 }
 
-/// Loads the guard's TC program, which validates ACKs.
-pub(super) fn load_guard_tc(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, DatapathError> {
-    let program = find::<SchedClassifier>(ebpf, TC_GUARD)?;
+/// Loads the TC program that validates ACKs.
+pub(super) fn load_ack(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, DatapathError> {
+    let program = find::<SchedClassifier>(ebpf, TC_ACK)?;
     program.load()?;
     Ok(program)
 }
 
-/// Loads the guard's XDP programs and enters them in the program array.
-pub(super) fn load_guard_xdp(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
+/// Loads the guard's programs of `mode` and enters them in the program array.
+pub(super) fn load_guard(ebpf: &mut Ebpf, mode: AttachMode) -> Result<(), DatapathError> {
+    let [challenge, guard] = match mode {
+        AttachMode::Tc => [TC_CHALLENGE, TC_GUARD],
+        _ => [XDP_CHALLENGE, XDP_GUARD],
+    };
     // The challenge first: the guard tail-calls it.
-    for (index, name) in [(CHALLENGE_INDEX, XDP_CHALLENGE), (GUARD_INDEX, XDP_GUARD)] {
-        let program = find::<Xdp>(ebpf, name)?;
-        program.load()?;
-        let program = clone_fd(program.fd()?)?;
-        set_tail_call(ebpf, XDP_TAIL_CALLS, index, &program)?;
+    for (index, name) in [(CHALLENGE_INDEX, challenge), (GUARD_INDEX, guard)] {
+        let program = if mode == AttachMode::Tc {
+            let program = find::<SchedClassifier>(ebpf, name)?;
+            program.load()?;
+            clone_fd(program.fd()?)?
+        } else {
+            let program = find::<Xdp>(ebpf, name)?;
+            program.load()?;
+            clone_fd(program.fd()?)?
+        };
+        set_tail_call(ebpf, tail_calls(mode), index, &program)?;
     }
     Ok(())
 }

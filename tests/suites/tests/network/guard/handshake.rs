@@ -192,9 +192,9 @@ fn cookies(mode: Mode, family: Family) -> Result<()> {
     Ok(())
 }
 
-/// Generates a test for native and one for generic XDP.
-macro_rules! in_both_modes {
-    ($($test:ident => $native:ident, $generic:ident;)*) => {$(
+/// Generates a test for each mode.
+macro_rules! in_all_modes {
+    ($($test:ident => $native:ident, $generic:ident, $tc:ident;)*) => {$(
         #[test]
         fn $native() -> Result<()> {
             Family::BOTH.into_iter().try_for_each(|family| $test(Mode::Native, family))
@@ -204,12 +204,17 @@ macro_rules! in_both_modes {
         fn $generic() -> Result<()> {
             Family::BOTH.into_iter().try_for_each(|family| $test(Mode::Generic, family))
         }
+
+        #[test]
+        fn $tc() -> Result<()> {
+            Family::BOTH.into_iter().try_for_each(|family| $test(Mode::Tc, family))
+        }
     )*};
 }
 
-in_both_modes! {
-    options => options_native, options_generic;
-    segment_sizes => segment_sizes_native, segment_sizes_generic;
-    data_on_the_ack => data_on_the_ack_native, data_on_the_ack_generic;
-    cookies => cookies_native, cookies_generic;
+in_all_modes! {
+    options => options_native, options_generic, options_tc;
+    segment_sizes => segment_sizes_native, segment_sizes_generic, segment_sizes_tc;
+    data_on_the_ack => data_on_the_ack_native, data_on_the_ack_generic, data_on_the_ack_tc;
+    cookies => cookies_native, cookies_generic, cookies_tc;
 }

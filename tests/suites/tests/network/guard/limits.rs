@@ -67,8 +67,10 @@ fn one_source_gets_no_more_challenges_than_its_rate() -> Result<()> {
     for (family, mode) in [
         (Family::V4, Mode::Native),
         (Family::V4, Mode::Generic),
+        (Family::V4, Mode::Tc),
         (Family::V6, Mode::Native),
         (Family::V6, Mode::Generic),
+        (Family::V6, Mode::Tc),
     ] {
         let testbed = GuardTestbed::new(mode)?;
         let pair = &testbed.base.pair;
@@ -235,7 +237,7 @@ fn an_event_has_both_actions() -> Result<()> {
 /// The policy applies to SYNs with a proof, not to SYNs that are challenged.
 #[test]
 fn a_policy_acts_behind_it() -> Result<()> {
-    for mode in [Mode::Native, Mode::Generic] {
+    for mode in Mode::ALL {
         for family in Family::BOTH {
             let testbed = GuardTestbed::new(mode)?;
             let listener = with_cookie(&testbed, family)?;

@@ -82,7 +82,11 @@ impl Yard {
 }
 
 fn each(check: impl Fn(&Yard) -> Result<()>) -> Result<()> {
-    for (mode, family) in [(Mode::Native, Family::V4), (Mode::Generic, Family::V6)] {
+    for (mode, family) in [
+        (Mode::Native, Family::V4),
+        (Mode::Generic, Family::V6),
+        (Mode::Tc, Family::V4),
+    ] {
         let yard = Yard::new(mode, family)?;
         check(&yard).with_context(|| format!("{mode}, {family}"))?;
     }

@@ -424,3 +424,8 @@ fn many_at_once_native() -> Result<()> {
 fn many_at_once_generic() -> Result<()> {
     at_once(Mode::Generic)
 }
+
+#[test]
+fn many_at_once_tc() -> Result<()> {
+    at_once(Mode::Tc)
+}

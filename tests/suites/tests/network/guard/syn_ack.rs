@@ -267,3 +267,8 @@ fn it_is_the_kernels_own_native() -> Result<()> {
 fn it_is_the_kernels_own_generic() -> Result<()> {
     compare(Mode::Generic)
 }
+
+#[test]
+fn it_is_the_kernels_own_tc() -> Result<()> {
+    compare(Mode::Tc)
+}

@@ -154,7 +154,7 @@ fn addresses_are_followed() -> Result<()> {
 /// A NIC takes its program along into another namespace, where it touches nothing.
 #[test]
 fn a_nic_that_moves_leaves_its_rules_behind() -> Result<()> {
-    for mode in [Mode::Generic, Mode::Native] {
+    for mode in Mode::ALL {
         let testbed = Testbed::attach(pair()?, &["--mode", &mode.to_string()])?;
         let drop = ["policy", "set", "--request", "drop", "--data", "drop"];
         testbed.tfo.done(&drop)?;

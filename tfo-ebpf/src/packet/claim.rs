@@ -1,0 +1,51 @@
+//! Which of two programs counts a packet, while the data path moves from XDP to traffic control or back and both are
+//! attached: the first that meets it, which then leaves a mark in front of it.
+
+use aya_ebpf::{
+    helpers::bpf_xdp_adjust_meta,
+    programs::{TcContext, XdpContext},
+};
+
+/// The mark: metadata that the kernel carries from XDP to traffic control.
+const MARK: u32 = u32::from_ne_bytes(*b"tfo!");
+const LEN: u32 = size_of::<u32>() as u32;
+
+/// A packet that another program of the same data path may have met.
+pub(crate) trait Claim {
+    /// Claims the packet for this program; `false` if another one has.
+    fn claim(&self) -> bool;
+}
+
+impl Claim for XdpContext {
+    #[inline(always)]
+    fn claim(&self) -> bool {
+        // SAFETY: the context is the kernel's own, and no pointer into the packet lives on. Drivers without metadata refuse:
+        // a packet on its way at the moment of the move then counts twice.
+        if unsafe { bpf_xdp_adjust_meta(self.ctx, -LEN.cast_signed()) } != 0 {
+            return true;
+        }
+        // SAFETY: the context is the kernel's own.
+        let (meta, data) = unsafe { ((*self.ctx).data_meta as usize, (*self.ctx).data as usize) };
+        if meta + LEN as usize <= data {
+            // SAFETY: the word lies between the two.
+            unsafe { core::ptr::write_volatile(meta as *mut u32, MARK) };
+        }
+        true
+    }
+}
+
+impl Claim for TcContext {
+    #[inline(always)]
+    fn claim(&self) -> bool {
+        // SAFETY: the context is the kernel's own.
+        let (meta, data) = unsafe {
+            (
+                (*self.skb.skb).data_meta as usize,
+                (*self.skb.skb).data as usize,
+            )
+        };
+        // SAFETY: the word lies between the two.
+        meta + LEN as usize > data
+            || unsafe { core::ptr::read_volatile(meta as *const u32) } != MARK
+    }
+}
