@@ -14,6 +14,7 @@ use tfo_testbed::{
     testbed::{REQUEST, Testbed},
     tfo::Tfo,
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE, server_port},
+    xdp::Mode,
 };
 use tfo_userspace::{
     datapath::Namespace,
@@ -58,7 +59,9 @@ impl Flood {
                 Defence::NoFlood,
                 Defence::Kernel,
                 Defence::Synproxy,
-                Defence::Guard,
+                Defence::Guard(Mode::Native),
+                Defence::Guard(Mode::Generic),
+                Defence::Guard(Mode::Tc),
             ],
             Self::Cookies => &[
                 Defence::NoFlood,
@@ -66,7 +69,8 @@ impl Flood {
                 Defence::Nftables,
                 Defence::Tfo(Action::Drop, Rate::UNLIMITED),
                 Defence::Tfo(Action::Reissue, FEW),
-                Defence::Guard,
+                Defence::Guard(Mode::Native),
+                Defence::Guard(Mode::Tc),
             ],
         }
     }
@@ -100,8 +104,8 @@ pub(crate) enum Defence {
     Synproxy,
     /// A `tfo` policy for invalid cookies: the action, and its limit per port.
     Tfo(Action, Rate),
-    /// `tfo guard`.
-    Guard,
+    /// `tfo guard` in this mode.
+    Guard(Mode),
 }
 
 impl Defence {
@@ -111,7 +115,9 @@ impl Defence {
             Self::Kernel => "the kernel alone",
             Self::Nftables => "nftables, 10,000 such SYNs a second",
             Self::Synproxy => "nftables, synproxy",
-            Self::Guard => "tfo guard",
+            Self::Guard(Mode::Native) => "tfo guard, native XDP",
+            Self::Guard(Mode::Generic) => "tfo guard, generic XDP",
+            Self::Guard(Mode::Tc) => "tfo guard, tc",
             Self::Tfo(Action::Drop, _) => "tfo, bad = drop",
             Self::Tfo(..) => "tfo, bad = reissue, 10 a second",
         }
@@ -127,18 +133,21 @@ impl Defence {
                 server.set_sysctl("net.netfilter.nf_conntrack_tcp_loose", "0")?;
                 server.done("nft", &[SYNPROXY]).map(drop)
             }
-            Self::Guard => {
-                field.tfo.done(&["attach", SERVER_INTERFACE, FLOODED])?;
+            Self::Guard(mode) => {
+                field.attach(mode)?;
                 // veth drops an XDP_TX frame unless the peer has an XDP program. With the other defences, a program
                 // here would keep the flood from a server without XDP.
-                field.receiving.done(&["attach", GENERATOR])?;
+                if mode == Mode::Native {
+                    let native = ["attach", GENERATOR, "--mode", "native"];
+                    field.receiving.done(&native)?;
+                }
                 // All legitimate clients share one source address.
                 let rates = ["--replies", "1000000/s", "--proven", "1000000/s"];
                 let set = [&["guard", "set", "on"][..], &rates].concat();
                 field.tfo.done(&set).map(drop)
             }
             Self::Tfo(action, rate) => {
-                field.tfo.done(&["attach", SERVER_INTERFACE, FLOODED])?;
+                field.attach(Mode::Native)?;
                 let mut port = PortPolicy::default();
                 port.actions[Class::Bad as usize] = action;
                 port.limits[Class::Bad as usize].port = rate;
@@ -160,7 +169,7 @@ impl Defence {
         let counter = match self {
             Self::NoFlood | Self::Kernel | Self::Nftables | Self::Synproxy => return Ok(()),
             Self::Tfo(..) => "Syns",
-            Self::Guard => "GuardChallenged",
+            Self::Guard(_) => "GuardChallenged",
         };
         let met = field.tfo.stats()?.counters.get(counter).copied();
         ensure!(
@@ -177,7 +186,7 @@ impl Defence {
             Self::Nftables | Self::Synproxy => {
                 server.done("nft", &["delete table inet bench"]).map(drop)
             }
-            Self::Tfo(..) | Self::Guard => {
+            Self::Tfo(..) | Self::Guard(_) => {
                 field.receiving.done(&["detach", "--all"])?;
                 field.tfo.done(&["detach", "--all"]).map(drop)
             }
@@ -257,6 +266,13 @@ impl Field {
             index,
             _receiver: receiver,
         })
+    }
+
+    /// Attaches `tfo` to both interfaces.
+    fn attach(&self, mode: Mode) -> Result<()> {
+        let mode = mode.to_string();
+        let attach = ["attach", SERVER_INTERFACE, FLOODED, "--mode", &mode];
+        self.tfo.done(&attach).map(drop)
     }
 
     /// Configures the generator to flood `port`. Returns the frame to run it on.

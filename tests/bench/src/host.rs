@@ -34,7 +34,8 @@ const SMALL: &[u8] = &[0; 18];
 enum OnInterface {
     Nothing,
     Xdp(Box<Peer>, Option<XdpLinkId>),
-    Tfo,
+    /// `tfo` in this mode.
+    Tfo(&'static str),
     Nftables,
     XdpFilter,
 }
@@ -49,8 +50,8 @@ impl OnInterface {
                 let attached = server.run(|| program.attach(SERVER_INTERFACE, XdpMode::Driver))?;
                 *link = Some(attached);
             }
-            Self::Tfo => {
-                let attach = ["attach", SERVER_INTERFACE, "--mode", "native"];
+            Self::Tfo(mode) => {
+                let attach = ["attach", SERVER_INTERFACE, "--mode", mode];
                 testbed.tfo.done(&attach).map(drop)?;
             }
             Self::Nftables => {
@@ -72,7 +73,7 @@ impl OnInterface {
                 Some(link) => Ok(peer.xdp_mut()?.detach(link)?),
                 None => Ok(()),
             },
-            Self::Tfo => testbed.tfo.done(&["detach", "--all"]).map(drop),
+            Self::Tfo(_) => testbed.tfo.done(&["detach", "--all"]).map(drop),
             Self::Nftables => server.done("nft", &["delete table inet bench"]).map(drop),
             Self::XdpFilter => server
                 .done("xdp-filter", &["unload", SERVER_INTERFACE])
@@ -96,7 +97,7 @@ struct Load {
     offer: fn(&Pair, Duration) -> Result<f64>,
 }
 
-const LOADS: [Load; 3] = [
+const LOADS: [Load; 4] = [
     Load {
         name: "UDP flood of small packets",
         unit: "packets received per second",
@@ -111,6 +112,11 @@ const LOADS: [Load; 3] = [
         name: "TCP connections",
         unit: "connections accepted per second",
         offer: connections,
+    },
+    Load {
+        name: "TCP requests",
+        unit: "round trips per second",
+        offer: requests,
     },
 ];
 
@@ -151,23 +157,25 @@ pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
             plot(0, "udp.svg"),
             plot(1, "stream.svg"),
             plot(2, "connections.svg"),
+            plot(3, "requests.svg"),
         ],
     })
 }
 
-const ABOUT: &str = "Two namespaces joined by veth; programs run in native XDP mode on the receiving interface. Sender and receiver\n\
-    share one CPU, so the throughput includes the whole stack, not the program alone.\n\
-    With any program attached, veth converts every packet to an XDP frame: the difference between `no program` and\n\
-    the empty one. `nftables` has no program: it matches `tcp option fastopen` in a prerouting chain and does not\n\
-    verify cookies. `xdp-filter` has no rules and passes everything. `tfo` has the defaults of `tfo attach`. The\n\
-    UDP flood is counted at the UDP socket, received or dropped. TCP connections are opened one after another; the\n\
-    server resets each on accept.";
+const ABOUT: &str = "Two namespaces joined by veth; what is compared is on the receiving interface. Sender and receiver share one\n\
+    CPU, so that throughput is the inverse of the CPU time that a packet takes in the whole stack.\n\
+    `tfo` is as `tfo attach` has it: it observes, in traffic control. With any native XDP program, veth gives up GRO\n\
+    and large segments, and converts every packet to an XDP frame: that is the cost of the empty program. `nftables`\n\
+    has no program: it matches `tcp option fastopen` in a prerouting chain and does not verify cookies. `xdp-filter`\n\
+    has no rules and passes everything. The UDP flood is counted at the UDP socket, received or dropped. TCP\n\
+    connections are opened one after another; the server resets each on accept. TCP requests are one byte and its\n\
+    answer, one after another, over one connection.";
 
 fn plot(table: usize, file: &str) -> Plot {
     Plot {
         file: file.into(),
         caption: format!(
-            "{}, relative to an empty program (higher is better)",
+            "{}, relative to no program at all (higher is better)",
             LOADS[table].name
         ),
         tables: vec![table],
@@ -190,24 +198,26 @@ fn table(load: &Load, names: &[&str], figures: &[Vec<f64>]) -> Table {
         name: load.name.into(),
         of: "program".into(),
         unit: load.unit.into(),
-        yardstick: Some("empty program".into()),
+        yardstick: Some("no program".into()),
         subject: "attached".into(),
         more_is_better: true,
         rows: rows.collect(),
     }
 }
 
-/// Everything that can be attached on this machine, the empty program first.
+/// Everything that can be attached on this machine; first nothing.
 fn subjects(testbed: &Testbed, report: &mut Report) -> Result<Vec<(&'static str, OnInterface)>> {
     let xdp = |peer| OnInterface::Xdp(Box::new(peer), None);
     let mut subjects = vec![
-        ("empty program", xdp(Peer::empty()?)),
         ("no program", OnInterface::Nothing),
-        ("tfo", OnInterface::Tfo),
+        ("tfo", OnInterface::Tfo("auto")),
+        ("tfo, native XDP", OnInterface::Tfo("native")),
+        ("tfo, generic XDP", OnInterface::Tfo("generic")),
+        ("empty program, native XDP", xdp(Peer::empty()?)),
     ];
     let c = Peer::c(&[PRIMARY, BACKUP]).map(xdp);
     for (name, subject) in [
-        ("C", c),
+        ("C, native XDP", c),
         ("nftables", Ok(OnInterface::Nftables)),
         ("xdp-filter", Ok(OnInterface::XdpFilter)),
     ] {
@@ -347,6 +357,30 @@ fn connections(pair: &Pair, time: Duration) -> Result<f64> {
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => count += 1,
                 other => bail!("the server did not reset: {other:?}"),
             }
+        }
+        Ok(f64::from(count) / start.elapsed().as_secs_f64())
+    })
+}
+
+fn requests(pair: &Pair, time: Duration) -> Result<f64> {
+    let echo = |mut stream: TcpStream| {
+        stream.set_nodelay(true)?;
+        let mut byte = [0];
+        while stream.read(&mut byte)? == 1 {
+            stream.write_all(&byte)?;
+        }
+        Ok(())
+    };
+    serve(pair, echo, |address| {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        let start = Instant::now();
+        let mut count = 0_u32;
+        while start.elapsed() < time {
+            stream.write_all(&[0])?;
+            stream.read_exact(&mut [0])?;
+            count += 1;
         }
         Ok(f64::from(count) / start.elapsed().as_secs_f64())
     })

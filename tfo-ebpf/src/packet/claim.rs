@@ -1,10 +1,14 @@
 //! Which of two programs counts a packet, while the data path moves from XDP to traffic control or back and both are
 //! attached: the first that meets it, which then leaves a mark in front of it.
 
+use core::ptr;
+
 use aya_ebpf::{
     helpers::bpf_xdp_adjust_meta,
     programs::{TcContext, XdpContext},
 };
+
+use super::read::{Packet as _, device_link};
 
 /// The mark: metadata that the kernel carries from XDP to traffic control.
 const MARK: u32 = u32::from_ne_bytes(*b"tfo!");
@@ -12,40 +16,52 @@ const LEN: u32 = size_of::<u32>() as u32;
 
 /// A packet that another program of the same data path may have met.
 pub(crate) trait Claim {
-    /// Claims the packet for this program; `false` if another one has.
-    fn claim(&self) -> bool;
+    /// Another program has claimed the packet.
+    fn is_claimed(&self) -> bool;
+
+    /// Claims the packet for this program.
+    fn claim(&self);
 }
 
 impl Claim for XdpContext {
     #[inline(always)]
-    fn claim(&self) -> bool {
+    fn is_claimed(&self) -> bool {
+        // XDP comes first.
+        false
+    }
+
+    #[inline(always)]
+    fn claim(&self) {
         // SAFETY: the context is the kernel's own, and no pointer into the packet lives on. Drivers without metadata refuse:
         // a packet on its way at the moment of the move then counts twice.
         if unsafe { bpf_xdp_adjust_meta(self.ctx, -LEN.cast_signed()) } != 0 {
-            return true;
+            return;
         }
         // SAFETY: the context is the kernel's own.
         let (meta, data) = unsafe { ((*self.ctx).data_meta as usize, (*self.ctx).data as usize) };
         if meta + LEN as usize <= data {
             // SAFETY: the word lies between the two.
-            unsafe { core::ptr::write_volatile(meta as *mut u32, MARK) };
+            unsafe { ptr::write_volatile(meta as *mut u32, MARK) };
         }
-        true
     }
 }
 
 impl Claim for TcContext {
     #[inline(always)]
-    fn claim(&self) -> bool {
+    fn is_claimed(&self) -> bool {
+        // A copy that generic XDP made: `data_meta` does not point to its metadata.
+        if self.link() != device_link() {
+            return true;
+        }
+        let skb = self.skb.skb;
         // SAFETY: the context is the kernel's own.
-        let (meta, data) = unsafe {
-            (
-                (*self.skb.skb).data_meta as usize,
-                (*self.skb.skb).data as usize,
-            )
-        };
+        let (meta, data) = unsafe { ((*skb).data_meta as usize, (*skb).data as usize) };
         // SAFETY: the word lies between the two.
-        meta + LEN as usize > data
-            || unsafe { core::ptr::read_volatile(meta as *const u32) } != MARK
+        meta + LEN as usize <= data && unsafe { ptr::read_volatile(meta as *const u32) } == MARK
+    }
+
+    #[inline(always)]
+    fn claim(&self) {
+        // No other comes behind it.
     }
 }

@@ -57,6 +57,11 @@ pub(crate) trait Packet {
         device_link()
     }
 
+    /// Headers may not be readable before [`Self::pull`].
+    fn is_scattered(&self) -> bool {
+        false
+    }
+
     /// Makes the frame's headers readable, as far as that is possible.
     fn pull(&self) {}
 }
@@ -164,9 +169,15 @@ impl Packet for TcContext {
     }
 
     #[inline(always)]
-    fn pull(&self) {
+    fn is_scattered(&self) -> bool {
         let headers = self.len().min(HEADERS);
-        if self.end() - self.start() < headers as usize {
+        self.end() - self.start() < headers as usize
+    }
+
+    #[inline(always)]
+    fn pull(&self) {
+        if self.is_scattered() {
+            let headers = self.len().min(HEADERS);
             // SAFETY: the context is the kernel's own, and nothing of the packet has been read yet. If it fails, less can
             // be read.
             let _ = unsafe { bpf_skb_pull_data(self.skb.skb, headers) };

@@ -49,10 +49,18 @@ use crate::{
 /// The first program. No failure here costs a frame.
 #[inline(always)]
 pub(crate) fn ingress<C: EbpfContext + Packet + Claim + TailCall>(ctx: &C) -> Step {
+    // Before the packet's headers are pulled: that loses the claim.
+    let claimed = ctx.is_scattered() && is_moving() && ctx.is_claimed();
     ctx.pull();
     let parsed = syn::parse_behind(&PacketFrame::new(ctx), ctx.link());
-    if matches!(parsed, Err(NotSyn::Other)) || is_moving() && !ctx.claim() {
+    if matches!(parsed, Err(NotSyn::Other)) {
         return Step::Pass;
+    }
+    if is_moving() {
+        if claimed || ctx.is_claimed() {
+            return Step::Pass;
+        }
+        ctx.claim();
     }
     let Ok(syn) = parsed else {
         return finish::unparsed();

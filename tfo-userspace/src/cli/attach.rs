@@ -4,7 +4,7 @@ use clap::Args;
 use tfo_common::abi::DEFAULT_SOURCES;
 use tfo_userspace::{
     datapath::{self, Ensured, Namespace},
-    model::{Settings, SourceLimits},
+    model::{ModeChoice, Settings, SourceLimits},
     service::describe_attached,
 };
 
@@ -18,9 +18,9 @@ pub(super) struct AttachArgs {
     /// Network interfaces
     #[arg(required = true, value_name = "IFACE")]
     interfaces: Vec<String>,
-    /// Mode of attachment
-    #[arg(long, value_enum, default_value_t = Mode::Auto)]
-    mode: Mode,
+    /// Mode of attachment [default: auto; with --replace, the present one]
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
     /// Lookup of a SYN's outcome: exact, as the kernel decides, or faster, by the packet alone
     #[arg(long, value_enum, default_value_t = MirrorArg::Exact)]
     mirror: MirrorArg,
@@ -34,7 +34,7 @@ pub(super) struct AttachArgs {
     #[arg(long, default_value_t = DEFAULT_SOURCES, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=16_777_216))]
     max_sources: u32,
     /// If tfo is attached already, replace its program by this build's, with these options. No packet goes
-    /// uncounted; mode, counters and keys stay. Use it after an upgrade of tfo
+    /// uncounted; counters and keys stay. Use it after an upgrade of tfo, or with --mode to move it
     #[arg(long)]
     replace: bool,
 }
@@ -54,11 +54,12 @@ impl AttachArgs {
 
 pub(super) async fn run(args: &AttachArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
-    let (mode, settings) = (args.mode.into(), args.settings());
+    let (mode, settings) = (args.mode.map(ModeChoice::from), args.settings());
     for interface in &args.interfaces {
         let ensured = if args.replace {
             datapath::ensure(&namespace, interface, mode, settings).await?
         } else {
+            let mode = mode.unwrap_or_default();
             let attached = datapath::attach(&namespace, interface, mode, settings).await?;
             Ensured::Attached(attached)
         };

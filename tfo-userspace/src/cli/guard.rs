@@ -15,7 +15,7 @@ use tfo_userspace::{
 
 use super::{
     JsonArgs,
-    output::{self, print_json, rate_json, table, warn},
+    output::{self, follow_job, print_json, rate_json, table, warn},
 };
 
 #[derive(Subcommand)]
@@ -99,6 +99,7 @@ async fn set(args: &SetArgs) -> anyhow::Result<()> {
     let guard = args.over(change.before.clone().unwrap_or_default())?;
     check(&guard, args.force)?;
     warn_of(&change.apply(Some(&guard), OnUnfit::of(args.force)).await?);
+    follow_job(&namespace).await?;
     print(namespace.guard().state()?.as_ref(), false)
 }
 
@@ -122,6 +123,7 @@ async fn clear(ports: &[u16]) -> anyhow::Result<()> {
     let change = GuardChange::begin(&namespace)?;
     let guard = without(change.before.clone(), ports)?;
     warn_of(&change.apply(guard.as_ref(), OnUnfit::Keep).await?);
+    follow_job(&namespace).await?;
     print(namespace.guard().state()?.as_ref(), false)
 }
 

@@ -100,7 +100,8 @@ impl From<MirrorArg> for Mirror {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Mode {
-    /// Native XDP if the driver has it, else generic XDP, else TC; says which, and why
+    /// TC while tfo only counts; native XDP while a guard or a policy answers or drops SYNs, where the driver gives up
+    /// nothing for it. Moves by itself
     Auto,
     /// Native XDP: in the driver
     Native,

@@ -13,7 +13,11 @@ use tfo_common::{
     counters::{Counter, Counters},
     rate::Rate,
 };
-use tfo_userspace::kernel::sysctl;
+use tfo_userspace::{
+    datapath::{self, Namespace},
+    kernel::sysctl,
+    service::describe_hook_change,
+};
 
 /// Writes to standard output. A closed pipe (`tfo stats | head`) is no error.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
@@ -49,6 +53,14 @@ fn is_closed() -> bool {
     // A pipe whose readers are gone has POLLERR, a socket POLLHUP.
     poll(&mut out, Some(&now)).is_ok()
         && out[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+}
+
+/// Moves interfaces to the hooks that the changed policy or guard calls for, and tells of it on standard error.
+pub(super) async fn follow_job(namespace: &Namespace) -> anyhow::Result<()> {
+    for change in datapath::follow_job(namespace).await? {
+        eprintln!("tfo: {}", describe_hook_change(&change));
+    }
+    Ok(())
 }
 
 /// Prints one JSON object.

@@ -1,13 +1,13 @@
 //! `tfo status`.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 use tfo_common::counters::Counter;
 use tfo_userspace::{
     datapath::{
-        AttachedInterface, Build, ControllerLock, Drift, GuardState, Memory, Namespace,
-        PolicySummary, Stray,
+        self, AttachedInterface, Build, ControllerLock, Drift, GuardState, HookReason, Memory,
+        Namespace, PolicySummary, Stray,
     },
     farm::{self, FarmReport},
     kernel::sysctl::{self, Mode},
@@ -22,6 +22,8 @@ use super::{
 
 struct Status {
     interfaces: Vec<AttachedInterface>,
+    /// Why they run in their modes, by index, where tfo chose these.
+    reasons: BTreeMap<u32, HookReason>,
     /// Interfaces of other layout versions: the version's name, and the interface's index.
     older: Vec<(String, u32)>,
     /// Programs that came with interfaces from other namespaces.
@@ -59,6 +61,7 @@ impl Status {
         Ok(Self {
             guard: namespace.guard().state()?,
             guarded: guarded.map(AttachedInterface::label).collect(),
+            reasons: reasons(&namespace, &interfaces).await,
             interfaces,
             older: namespace.other_layouts()?,
             strays: namespace.strays().await?,
@@ -73,6 +76,10 @@ impl Status {
         })
     }
 
+    fn reason(&self, interface: &AttachedInterface) -> Option<&HookReason> {
+        self.reasons.get(&interface.index)
+    }
+
     fn json(&self) -> Value {
         let interfaces = self.interfaces.iter().map(|interface| {
             json!({
@@ -80,6 +87,8 @@ impl Status {
                 "index": interface.index,
                 "program_id": interface.program_id,
                 "mode": interface.mode,
+                "mode_asked_for": interface.choice,
+                "mode_reason": self.reason(interface).map(ToString::to_string),
                 "moved": interface.moved,
                 "mirror": interface.mirror,
                 "build": interface.build,
@@ -118,6 +127,11 @@ impl Status {
         } else {
             self.attached()
         };
+        for interface in &self.interfaces {
+            if let (Some(mode), Some(reason)) = (interface.mode, self.reason(interface)) {
+                text += &format!("{}: {mode} mode: {reason}\n", interface.label());
+            }
+        }
         for (version, index) in &self.older {
             text += &format!(
                 "interface {index}: attached by a tfo of layout {version}: `tfo attach --replace` upgrades it\n"
@@ -254,6 +268,7 @@ fn describe_policy(policy: &PolicySummary) -> String {
         rules,
         dry_run,
         prefixes,
+        ..
     } = policy;
     let noun = if *rules == 1 { "rule" } else { "rules" };
     let mut text = format!("policy: {rules} {noun} in force");
@@ -304,4 +319,20 @@ fn label(port: &PortState) -> String {
 
 fn kib(bytes: u64) -> String {
     format!("{} KiB", bytes.div_ceil(1024))
+}
+
+/// Why each attached interface runs in its mode, where that was not asked for. One that is gone meanwhile has none.
+async fn reasons(
+    namespace: &Namespace,
+    interfaces: &[AttachedInterface],
+) -> BTreeMap<u32, HookReason> {
+    let mut reasons = BTreeMap::new();
+    for interface in interfaces.iter().filter(|it| it.mode.is_some()) {
+        if let Ok(reason) = datapath::hook_reason(namespace, interface).await
+            && reason != HookReason::Asked
+        {
+            reasons.insert(interface.index, reason);
+        }
+    }
+    reasons
 }

@@ -32,8 +32,8 @@ pub struct NamespaceConfig {
     pub name: Option<String>,
     /// The interfaces to attach to.
     pub interfaces: Vec<String>,
-    /// The attach mode.
-    pub mode: ModeChoice,
+    /// The attach mode; `None` for [`ModeChoice::Auto`], or that of an interface that is attached already.
+    pub mode: Option<ModeChoice>,
     /// The settings of the data path's program.
     pub settings: Settings,
     /// The source of keys.
@@ -71,7 +71,7 @@ impl NamespaceConfig {
         Ok(Self {
             name: name.cloned(),
             interfaces,
-            mode: layer.mode.unwrap_or_default(),
+            mode: layer.mode,
             settings: layer.settings(),
             source,
             on_foreign_change: layer.on_foreign_change.unwrap_or_default(),

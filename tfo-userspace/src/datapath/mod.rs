@@ -19,9 +19,9 @@ pub use self::object::{
     Build, Datapath, FastOpenState, ListenersError, ListeningSocket, OBJECT, listeners,
 };
 pub use attach::{
-    AttachError, Attached, Change, Ensured, Follower, GuardChange, GuardError, OnUnfit,
-    ProgramOrigin, Unguarded, Upgraded, Wanted, attach, detach, detach_gone, detach_strays, ensure,
-    guard_obstacle,
+    AttachError, Attached, Change, Ensured, Follower, GuardChange, GuardError, HookChange,
+    HookReason, OnUnfit, ProgramOrigin, Unguarded, Upgraded, Wanted, attach, detach, detach_gone,
+    detach_strays, ensure, follow_job, guard_obstacle, hook_reason,
 };
 pub use error::DatapathError;
 pub use maps::{

@@ -10,16 +10,11 @@ use crate::{
     kernel::{
         ethtool,
         link::{AttachedXdp, Interface},
+        native_xdp::{NativeFacts, ONE_PAGE_MTU},
         tc,
-        xdp_features::{self, XdpFeatures},
     },
     model::AttachMode,
 };
-
-/// The largest MTU at which a driver without multi-buffer support accepts XDP: a page of 4,096 bytes less
-/// `XDP_PACKET_HEADROOM` (256), `struct skb_shared_info` (320), and an Ethernet header with a VLAN tag (18). Some drivers
-/// reserve more.
-const ONE_PAGE_MTU: u32 = 4096 - 256 - 320 - 18;
 
 /// The program of `tfo` on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +31,10 @@ pub(super) struct OurProgram {
 pub(super) struct DeviceFacts {
     name: String,
     up: bool,
-    mtu: u32,
     link: Result<Link, String>,
     xdp: Option<AttachedXdp>,
     ours: Option<OurProgram>,
-    driver: Option<String>,
-    /// `None` where the kernel does not report them (before Linux 6.3).
-    features: Option<XdpFeatures>,
+    native: NativeFacts,
     rx_checksum: Option<bool>,
     /// The ids of TCX programs at ingress, where this process may list them.
     tcx: Vec<u32>,
@@ -57,13 +49,11 @@ impl DeviceFacts {
         Self {
             name: name.clone(),
             up: interface.up,
-            mtu: interface.mtu,
             link: interface.link.clone(),
             xdp: interface.xdp,
             filters: others(*index, ours.as_ref()),
             ours,
-            driver: ethtool::driver(name),
-            features: xdp_features::read(*index).ok(),
+            native: NativeFacts::read(*index, name, interface.mtu),
             rx_checksum: ethtool::rx_checksum(name),
             tcx: tcx.map_or(Vec::new(), |(_, programs)| {
                 programs
@@ -97,43 +87,47 @@ impl DeviceFacts {
             .collect()
     }
 
-    fn takes_native(&self) -> Option<bool> {
-        self.features.map(XdpFeatures::native)
-    }
-
     /// XDP support and attach mode.
     fn mode(&self) -> Finding {
         const CHECK: &str = "XDP";
-        let driver = self.driver.as_deref().unwrap_or("unknown");
-        let found = |modes: &str| format!("driver {driver}, MTU {}: {modes}", self.mtu);
-        match (&self.link, self.takes_native()) {
-            (Err(layer), _) => {
-                let found = found(&format!(
-                    "its link layer is {layer}, which tfo does not parse"
-                ));
-                let remedy = "attach to another interface that its packets pass";
-                Finding::problem(CHECK, found).remedy(remedy)
-            }
-            (Ok(Link::None), _) => Finding::ok(CHECK, found("no Ethernet header: generic and tc")),
-            (Ok(_), Some(true)) if self.is_ours(AttachMode::Generic) => Finding::note(
-                CHECK,
-                found("supports native XDP, and tfo runs in generic mode, which is slower"),
-            )
-            .remedy(format!(
-                "tfo detach {0} && tfo attach {0} --mode native",
-                self.name
-            )),
-            (Ok(_), Some(true)) => Finding::ok(CHECK, found("supports native XDP")),
-            (Ok(_), Some(false)) => Finding::note(
-                CHECK,
-                found(
-                    "no native XDP in its present configuration: generic and tc, which are slower",
-                ),
-            ),
-            (Ok(_), None) => Finding::unknown(
+        let driver = self.native.driver.as_deref().unwrap_or("unknown");
+        let found = |modes: &str| format!("driver {driver}, MTU {}: {modes}", self.native.mtu);
+        let by_itself = format!("tfo attach --replace {} --mode auto", self.name);
+        if let Err(layer) = &self.link {
+            let found = found(&format!(
+                "its link layer is {layer}, which tfo does not parse"
+            ));
+            let remedy = "attach to another interface that its packets pass";
+            return Finding::problem(CHECK, found).remedy(remedy);
+        }
+        if self.link == Ok(Link::None) {
+            return Finding::ok(CHECK, found("no Ethernet header: generic and tc"));
+        }
+        if self.is_ours(AttachMode::Generic) {
+            let found = found("tfo runs in generic mode, which slows large packets");
+            return Finding::note(CHECK, found).remedy(by_itself);
+        }
+        match (
+            self.native.native,
+            self.native.refusal(),
+            self.native.loss(),
+        ) {
+            (None, ..) => Finding::unknown(
                 CHECK,
                 found("native XDP support is not reported; tfo tries it when it attaches"),
             ),
+            (_, Some(refusal), _) => Finding::note(CHECK, found(&refusal)),
+            (_, None, Some(loss)) if self.is_ours(AttachMode::Native) => {
+                Finding::warning(CHECK, found(&format!("in native mode {loss}"))).remedy(by_itself)
+            }
+            (_, None, Some(loss)) => {
+                Finding::note(CHECK, found(&format!("supports native XDP, but {loss}")))
+            }
+            (_, None, None) => {
+                let note = self.native.note();
+                let note = note.map_or_else(String::new, |note| format!("; reported: {note}"));
+                Finding::ok(CHECK, found(&format!("supports native XDP{note}")))
+            }
         }
     }
 
@@ -142,15 +136,12 @@ impl DeviceFacts {
     }
 
     fn mtu(&self) -> Option<Finding> {
-        let bounded = self
-            .features
-            .is_some_and(|it| it.native() && !it.several_buffers());
-        if !bounded || self.mtu <= ONE_PAGE_MTU || self.is_ours(AttachMode::Native) {
+        if !self.native.is_mtu_too_long() || self.is_ours(AttachMode::Native) {
             return None;
         }
         let found = format!(
             "MTU {}: this driver supports native XDP only where a frame fits into a page, up to about {ONE_PAGE_MTU}",
-            self.mtu
+            self.native.mtu
         );
         let remedy = format!("ip link set {} mtu {ONE_PAGE_MTU}, or --mode tc", self.name);
         Some(Finding::warning("MTU", found).remedy(remedy))
@@ -209,19 +200,19 @@ mod tests {
         finding::testing::{expect, find},
     };
 
-    const NATIVE: u64 = 1;
-    const SCATTERED: u64 = 32;
-
     fn with(change: impl FnOnce(&mut DeviceFacts)) -> Vec<Finding> {
         let mut facts = DeviceFacts {
             name: "eth0".into(),
             up: true,
-            mtu: 1500,
             link: Ok(Link::Ethernet),
             xdp: None,
             ours: None,
-            driver: Some("veth".into()),
-            features: Some(XdpFeatures(NATIVE)),
+            native: NativeFacts {
+                driver: Some("igb".into()),
+                native: Some(true),
+                mtu: 1500,
+                ..NativeFacts::default()
+            },
             rx_checksum: Some(true),
             tcx: Vec::new(),
             filters: Vec::new(),
@@ -245,7 +236,7 @@ mod tests {
             &findings,
             "XDP",
             Fine,
-            "driver veth, MTU 1500: supports native",
+            "driver igb, MTU 1500: supports native",
         );
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].interface.as_deref(), Some("eth0"));
@@ -253,8 +244,8 @@ mod tests {
 
     #[test]
     fn the_modes_that_it_takes_are_told() {
-        let of = |features| with(|facts| facts.features = features);
-        expect(&of(Some(XdpFeatures(0))), "XDP", Note, "no native XDP");
+        let of = |native| with(|facts| facts.native.native = native);
+        expect(&of(Some(false)), "XDP", Note, "no native XDP");
         expect(&of(None), "XDP", Unknown, "when it attaches");
         expect(
             &with(|facts| facts.link = Ok(Link::None)),
@@ -272,20 +263,40 @@ mod tests {
             Fine,
             "native",
         );
+        let reported = with(|facts| facts.native.driver = Some("mlx5_core".into()));
+        expect(&reported, "XDP", Fine, "reported: the link goes down");
+    }
+
+    #[test]
+    fn what_native_mode_costs_is_told() {
+        let veth = |mode| {
+            with(|facts| {
+                facts.native.driver = Some("veth".into());
+                facts.ours = mode;
+            })
+        };
+        expect(&veth(None), "XDP", Note, "would give up GRO");
+        let native = veth(Some(ours(AttachMode::Native)));
+        expect(&native, "XDP", Warning, "would give up GRO");
+        let remedy = find(&native, "XDP").remedy.as_deref();
+        assert_eq!(remedy, Some("tfo attach --replace eth0 --mode auto"));
     }
 
     #[test]
     fn a_long_mtu_needs_a_driver_that_scatters() {
-        let of = |mtu, features| {
-            with(|facts| (facts.mtu, facts.features) = (mtu, Some(XdpFeatures(features))))
+        let of = |mtu, native, several| {
+            with(|facts| {
+                facts.native.mtu = mtu;
+                facts.native.native = Some(native);
+                facts.native.several_buffers = several;
+            })
         };
-        expect(&of(9000, NATIVE), "MTU", Warning, "MTU 9000");
-        for (mtu, features) in [
-            (ONE_PAGE_MTU, NATIVE),
-            (9000, NATIVE | SCATTERED),
-            (9000, 0),
+        expect(&of(9000, true, false), "MTU", Warning, "MTU 9000");
+        for findings in [
+            of(ONE_PAGE_MTU, true, false),
+            of(9000, true, true),
+            of(9000, false, false),
         ] {
-            let findings = of(mtu, features);
             assert!(
                 findings.iter().all(|each| each.check != "MTU"),
                 "{findings:?}"

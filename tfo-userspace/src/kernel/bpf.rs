@@ -11,9 +11,10 @@ use std::{
     path::Path,
 };
 
-/// `BPF_OBJ_GET` and `BPF_PROG_QUERY` of `enum bpf_cmd`.
+/// `BPF_OBJ_GET`, `BPF_PROG_QUERY` and `BPF_LINK_DETACH` of `enum bpf_cmd`.
 const OBJ_GET: libc::c_long = 7;
 const PROG_QUERY: libc::c_long = 16;
+const LINK_DETACH: libc::c_long = 34;
 /// `BPF_TCX_INGRESS` of `enum bpf_attach_type`.
 const TCX_INGRESS: u32 = 46;
 /// Most programs of one hook: `BPF_MPROG_MAX`.
@@ -70,6 +71,37 @@ impl LinkState {
                 _ => LinkKind::Xdp,
             },
         })
+    }
+}
+
+/// A pinned link that is to be detached, whether it stays pinned or not.
+pub struct OpenLink(OwnedFd);
+
+impl OpenLink {
+    /// Opens the link pinned at `path`.
+    ///
+    /// # Errors
+    ///
+    /// Those of open(2).
+    pub fn open(path: &Path) -> io::Result<Self> {
+        open_pinned(path).map(Self)
+    }
+
+    /// Detaches the program at once.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn detach(self) -> io::Result<()> {
+        let fd = self.0.as_raw_fd();
+        let pointer = &raw const fd;
+        // SAFETY: `fd` outlives the call, which reads no more than the size given: the descriptor of the link.
+        let result =
+            unsafe { libc::syscall(libc::SYS_bpf, LINK_DETACH, pointer, size_of_val(&fd)) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
     }
 }
 

@@ -7,8 +7,18 @@ const GET_DRIVER: u32 = 0x3;
 const GET_RX_CHECKSUM: u32 = 0x14;
 const GET_FLAGS: u32 = 0x25;
 const GET_CHANNELS: u32 = 0x3c;
+const GET_STRINGS: u32 = 0x1b;
+const GET_SET_INFO: u32 = 0x37;
+const GET_FEATURES: u32 = 0x3a;
 /// `ETH_FLAG_RXVLAN`.
 const RX_VLAN: u32 = 1 << 8;
+/// `ETH_FLAG_LRO`.
+const LRO: u32 = 1 << 15;
+/// `ETH_SS_FEATURES`.
+const FEATURES: u32 = 4;
+/// Features that are read, at most, and words of 32 of them.
+const MAX_FEATURES: usize = 256;
+const FEATURE_WORDS: usize = MAX_FEATURES / 32;
 
 /// `struct ethtool_drvinfo`.
 #[repr(C)]
@@ -40,6 +50,51 @@ struct ChannelCounts {
     combined: u32,
 }
 
+/// `struct ethtool_sset_info`, for one set.
+#[repr(C)]
+struct SetInfo {
+    command: u32,
+    reserved: u32,
+    mask: u64,
+    count: u32,
+}
+
+/// `struct ethtool_gstrings`.
+#[repr(C)]
+struct Strings {
+    command: u32,
+    set: u32,
+    len: u32,
+    names: [[u8; 32]; MAX_FEATURES],
+}
+
+/// `struct ethtool_gfeatures`.
+#[repr(C)]
+struct Features {
+    command: u32,
+    size: u32,
+    words: [FeatureWord; FEATURE_WORDS],
+}
+
+/// `struct ethtool_get_features_block`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct FeatureWord {
+    available: u32,
+    requested: u32,
+    active: u32,
+    never_changed: u32,
+}
+
+/// An offload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Feature {
+    /// In use.
+    pub on: bool,
+    /// It cannot be changed.
+    pub fixed: bool,
+}
+
 /// Pairs of a receive and a transmit queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Channels {
@@ -62,6 +117,12 @@ unsafe impl Request for Driver {}
 unsafe impl Request for Value {}
 // SAFETY: field by field the kernel's `struct ethtool_channels`.
 unsafe impl Request for ChannelCounts {}
+// SAFETY: field by field the kernel's `struct ethtool_sset_info` with one count, as `mask` names one set.
+unsafe impl Request for SetInfo {}
+// SAFETY: the kernel's `struct ethtool_gstrings`, with room for as many names as `feature` asks for.
+unsafe impl Request for Strings {}
+// SAFETY: the kernel's `struct ethtool_gfeatures`; it writes no more than `size` words.
+unsafe impl Request for Features {}
 
 /// The name of the interface's driver; `None` where the driver does not tell.
 pub fn driver(interface: &str) -> Option<String> {
@@ -92,12 +153,58 @@ pub fn rx_checksum(interface: &str) -> Option<bool> {
 
 /// The driver removes VLAN tags from received frames (`rxvlan`); `None` where it does not tell.
 pub fn strips_vlan(interface: &str) -> Option<bool> {
+    flag(interface, RX_VLAN)
+}
+
+/// Large receive offload is on; `None` where the driver does not tell.
+pub fn lro(interface: &str) -> Option<bool> {
+    flag(interface, LRO)
+}
+
+fn flag(interface: &str, flag: u32) -> Option<bool> {
     let mut value = Value {
         command: GET_FLAGS,
         data: 0,
     };
     ask(interface, &mut value)?;
-    Some(value.data & RX_VLAN != 0)
+    Some(value.data & flag != 0)
+}
+
+/// The offload of this name, as `ethtool -k` lists it; `None` where this kernel has none.
+pub fn feature(interface: &str, name: &str) -> Option<Feature> {
+    let mut info = SetInfo {
+        command: GET_SET_INFO,
+        reserved: 0,
+        mask: 1 << FEATURES,
+        count: 0,
+    };
+    ask(interface, &mut info)?;
+    if info.mask == 0 || info.count as usize > MAX_FEATURES {
+        return None;
+    }
+    let mut strings = Box::new(Strings {
+        command: GET_STRINGS,
+        set: FEATURES,
+        len: info.count,
+        names: [[0; 32]; MAX_FEATURES],
+    });
+    ask(interface, strings.as_mut())?;
+    let is_it = |bytes: &[u8; 32]| {
+        CStr::from_bytes_until_nul(bytes).is_ok_and(|it| it.to_bytes() == name.as_bytes())
+    };
+    let index = strings.names.iter().position(is_it)?;
+    let mut features = Features {
+        command: GET_FEATURES,
+        size: FEATURE_WORDS as u32,
+        words: [FeatureWord::default(); FEATURE_WORDS],
+    };
+    ask(interface, &mut features)?;
+    let word = features.words.get(index / 32)?;
+    let has = |bits: u32| bits >> (index % 32) & 1 != 0;
+    Some(Feature {
+        on: has(word.active),
+        fixed: has(word.never_changed),
+    })
 }
 
 /// The queue pairs of the interface; `None` where the driver has none, or does not tell.
@@ -151,6 +258,19 @@ mod tests {
         assert_eq!(size_of::<Driver>(), 196);
         assert_eq!(size_of::<Value>(), 8);
         assert_eq!(size_of::<ChannelCounts>(), 36);
+        assert_eq!(size_of::<SetInfo>(), 24);
+        assert_eq!(size_of::<Strings>(), 12 + 32 * MAX_FEATURES);
+        assert_eq!(size_of::<Features>(), 8 + 16 * FEATURE_WORDS);
+    }
+
+    /// The loopback device checks its own packets' sums, and that cannot be changed.
+    #[test]
+    fn features_are_found_by_name() {
+        let found = feature("lo", "tx-lockless").unwrap();
+        assert!(found.on && found.fixed, "{found:?}");
+        assert_eq!(feature("lo", "rx-gro-hw").unwrap().on, false);
+        assert_eq!(feature("lo", "no-such-feature"), None);
+        assert_eq!(feature("no-such-if0", "rx-gro-hw"), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod device;
 pub mod ethtool;
 pub mod link;
 pub mod locks;
+pub mod native_xdp;
 pub mod netfilter;
 mod netlink;
 pub mod netns;

@@ -108,6 +108,15 @@ impl PortPolicy {
         }
     }
 
+    /// Some SYN may be dropped.
+    pub(crate) fn drops(&self) -> bool {
+        let mut actions = self
+            .actions
+            .into_iter()
+            .chain([self.denied, self.no_cookie]);
+        !self.dry_run && actions.any(|action| action == Action::Drop)
+    }
+
     /// Some SYN may have its option rewritten, which has no effect at a listener that needs no cookie. `denies`:
     /// there is a deny list.
     pub(crate) fn rewrites(&self, denies: bool) -> bool {

@@ -75,10 +75,11 @@ impl From<Mirror> for Settings {
 }
 
 /// The mode to attach in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModeChoice {
-    /// The first that works of native XDP, generic XDP and TC.
+    /// The cheapest that can do what is configured: TC to observe, native XDP to drop and to answer where it takes nothing
+    /// from the interface's traffic. Follows a change of policy and guard.
     #[default]
     Auto,
     /// Native XDP alone.
@@ -87,6 +88,16 @@ pub enum ModeChoice {
     Generic,
     /// TCX or clsact, next to other programs.
     Tc,
+}
+
+impl From<AttachMode> for ModeChoice {
+    fn from(mode: AttachMode) -> Self {
+        match mode {
+            AttachMode::Native | AttachMode::Offloaded => Self::Native,
+            AttachMode::Generic => Self::Generic,
+            AttachMode::Tc => Self::Tc,
+        }
+    }
 }
 
 /// The mode in which a program runs.

@@ -1,7 +1,7 @@
 //! The result of attaching, as lines for people.
 
 use crate::{
-    datapath::{Attached, Ensured, ProgramOrigin, Upgraded},
+    datapath::{Attached, Ensured, HookChange, HookReason, ProgramOrigin, Upgraded},
     model::Fingerprint,
 };
 
@@ -16,6 +16,7 @@ pub fn describe_attached(interface: &str, ensured: &Ensured) -> String {
             let program = kept.program_id;
             return format!("{interface}: taken over as it is: program {program}{mode}\n");
         }
+        Ensured::Moved(change) => return describe_hook_change(change) + "\n",
         Ensured::Upgraded(upgraded) => upgraded,
     };
     let Upgraded {
@@ -44,10 +45,22 @@ pub fn describe_attached(interface: &str, ensured: &Ensured) -> String {
     text
 }
 
+/// A line about a data path that was moved to another hook.
+pub fn describe_hook_change(change: &HookChange) -> String {
+    let HookChange {
+        interface,
+        from,
+        to,
+        reason,
+        program_id,
+    } = change;
+    format!("{interface}: moved from {from} to {to} mode (program {program_id}): {reason}")
+}
+
 fn attached(interface: &str, attached: &Attached) -> String {
     let Attached {
         mode,
-        not_native,
+        reason,
         not_tcx,
         mirror,
         not_exact,
@@ -70,8 +83,8 @@ fn attached(interface: &str, attached: &Attached) -> String {
     if let Some(reason) = not_tcx {
         text += &format!("{interface}: a clsact filter, as the kernel has no TCX: {reason}\n");
     }
-    if let Some(reason) = not_native {
-        text += &format!("{interface}: not native, which is faster: {reason}\n");
+    if *reason != HookReason::Asked {
+        text += &format!("{interface}: {mode} mode: {reason}\n");
     }
     text
 }

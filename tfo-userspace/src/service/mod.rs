@@ -18,7 +18,7 @@ mod policy;
 mod scraper;
 mod worker;
 
-pub use attached::describe_attached;
+pub use attached::{describe_attached, describe_hook_change};
 pub use error::{ServiceError, StartError};
 
 use std::{fmt::Write as _, time::Duration};

@@ -7,7 +7,10 @@ use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
 use super::{
-    attached::describe_attached, error::StartError, guard_monitor::GuardMonitor, keys::KeyService,
+    attached::{describe_attached, describe_hook_change},
+    error::StartError,
+    guard_monitor::GuardMonitor,
+    keys::KeyService,
     memory, policy,
 };
 use crate::{
@@ -16,6 +19,7 @@ use crate::{
     farm::FarmReport,
     kernel::link,
     keys::KeyReport,
+    model::ModeChoice,
 };
 
 /// The interval at which keys and guard are checked.
@@ -215,6 +219,19 @@ impl NamespaceService {
         if !self.attached.is_empty() {
             self.policy_refused = policy::apply(&self.namespace, &self.config);
             self.guard.apply(&self.namespace, &self.config).await;
+            self.follow_job().await;
+        }
+    }
+
+    /// Moves interfaces to the hooks that policy and guard call for.
+    async fn follow_job(&self) {
+        match datapath::follow_job(&self.namespace).await {
+            Ok(changes) => {
+                for change in &changes {
+                    info!("{}", describe_hook_change(change));
+                }
+            }
+            Err(error) => error!("{error}"),
         }
     }
 
@@ -259,12 +276,9 @@ impl NamespaceService {
                 self.detach(name).await;
             }
         }
-        if old.mode != new.mode {
-            for name in &self.attached {
-                warn!(
-                    "{name}: keeps its mode until it is attached again: `tfo detach {name}`, and the service attaches it in the new mode"
-                );
-            }
+        // A mode that is no longer asked for is not kept.
+        if old.mode.is_some() && new.mode.is_none() {
+            self.config.mode = Some(ModeChoice::Auto);
         }
         if self.keys.configure(&new) {
             info!("keys: source {}", new.source.name());

@@ -15,6 +15,8 @@ mod guard;
 mod harm;
 // Each feature once; `cargo xtask vm` runs this suite on other kernels.
 mod kernels;
+// The hook: where the data path runs, and how it moves.
+mod hooks;
 // `tfo listeners` with every kind of listening socket.
 mod listeners;
 // Policies: actions, limits, latency, atomic swaps, floods.

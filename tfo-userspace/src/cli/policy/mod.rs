@@ -15,7 +15,10 @@ use tfo_userspace::{
     policy::NoCookieError,
 };
 
-use super::{JsonArgs, output::warn};
+use super::{
+    JsonArgs,
+    output::{follow_job, warn},
+};
 
 #[derive(Subcommand)]
 pub(super) enum PolicyCommand {
@@ -124,7 +127,7 @@ pub(super) async fn run(command: &PolicyCommand) -> anyhow::Result<()> {
     match command {
         PolicyCommand::Show(args) => show(args.json),
         PolicyCommand::Set(args) => set(args).await,
-        PolicyCommand::Clear { ports } => clear(ports),
+        PolicyCommand::Clear { ports } => clear(ports).await,
     }
 }
 
@@ -142,6 +145,7 @@ async fn set(args: &SetArgs) -> anyhow::Result<()> {
     };
     check_listeners(&policy)?;
     change.apply(Some(&policy))?;
+    follow_job(&namespace).await?;
     for interface in namespace.interfaces().await? {
         if interface.mirror == Mirror::Packet {
             warn(&format!(
@@ -163,11 +167,12 @@ fn warn_of_deaf_list(policy: &Policy) {
     }
 }
 
-fn clear(ports: &[u16]) -> anyhow::Result<()> {
+async fn clear(ports: &[u16]) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     let change = namespace.policy().change()?;
     let policy = without(change.before.clone(), ports)?;
     change.apply(policy.as_ref())?;
+    follow_job(&namespace).await?;
     show::print(policy.as_ref(), false)
 }
 

@@ -30,7 +30,7 @@ fn eth0() -> NamespaceConfig {
     NamespaceConfig {
         name: None,
         interfaces: vec!["eth0".to_owned()],
-        mode: ModeChoice::Auto,
+        mode: None,
         settings: Settings::default(),
         source: KeySourceConfig::Random {
             interval: Duration::from_secs(86_400),
@@ -110,7 +110,7 @@ fn the_examples_samples_are_taken() {
     let blue = &config.namespaces[1];
     assert_eq!(
         (blue.name.as_deref(), blue.mode, blue.source.name()),
-        (Some("blue"), ModeChoice::Generic, "file")
+        (Some("blue"), Some(ModeChoice::Generic), "file")
     );
 }
 
@@ -135,7 +135,7 @@ fn everything_can_be_said() {
     assert_eq!(own.interfaces, ["eth0", "eth1"]);
     assert_eq!(
         (own.mode, own.settings.mirror),
-        (ModeChoice::Tc, Mirror::Packet)
+        (Some(ModeChoice::Tc), Mirror::Packet)
     );
     let sources = SourceLimits {
         max: 0,
@@ -145,7 +145,7 @@ fn everything_can_be_said() {
     assert_eq!(own.settings.sources, sources);
     assert_eq!(own.on_foreign_change, OnForeignChange::Follow);
     assert_eq!((&own.source, &blue.source), (&secret(2), &secret(4)));
-    assert_eq!((blue.mode, red.mode), (ModeChoice::Tc, ModeChoice::Tc));
+    assert_eq!([blue.mode, red.mode], [Some(ModeChoice::Tc); 2]);
     assert_eq!(red.settings.mirror, Mirror::Exact);
     let second = Duration::from_secs(1);
     assert_eq!(red.source, KeySourceConfig::Random { interval: second });
@@ -181,10 +181,13 @@ fn flags_win_over_the_top_of_the_file() {
         interval: Duration::from_secs(seconds),
     };
     assert_eq!(own.interfaces, ["eth9"]);
-    assert_eq!((own.mode, &own.source), (ModeChoice::Generic, &random(1)));
+    assert_eq!(
+        (own.mode, &own.source),
+        (Some(ModeChoice::Generic), &random(1))
+    );
     assert_eq!(
         (blue.mode, &blue.source),
-        (ModeChoice::Generic, &random(3 * 3600))
+        (Some(ModeChoice::Generic), &random(3 * 3600))
     );
     assert_eq!((config.ports, config.detach_on_exit), (vec![443], true));
     assert_eq!(config.metrics, Some(ListenAddress::DEFAULT));

@@ -21,8 +21,8 @@ const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 pub struct Wanted {
     /// The interface's name.
     pub name: String,
-    /// The mode for an interface that is not attached yet.
-    pub choice: ModeChoice,
+    /// The mode; `None` to leave that of an interface that is attached already.
+    pub choice: Option<ModeChoice>,
     /// The settings.
     pub settings: Settings,
 }

@@ -1,4 +1,4 @@
-//! Whether an interface can have the guard: the SYN-ACKs that it sends from XDP have to reach the client, and the ACKs
+//! Whether an interface can have the guard: the SYN-ACKs that it sends have to reach the client, and the ACKs
 //! that answer them the listener.
 
 use crate::{
@@ -25,7 +25,7 @@ pub(super) fn unfit(name: &str, mode: AttachMode, facts: &DeviceFacts) -> Option
     {
         return Some(format!(
             "it is a port of {master} ({kind}), which takes its frames, and has the address: the connections that the guard \
-             opens are reset. Attach to {master} instead (tfo attach {master} --mode generic)"
+             opens are reset. Attach to {master} instead (tfo attach {master})"
         ));
     }
     if let Some(child) = &facts.passthru {
@@ -38,21 +38,22 @@ pub(super) fn unfit(name: &str, mode: AttachMode, facts: &DeviceFacts) -> Option
         .flatten()
 }
 
-fn unfit_in_native(name: &str, facts: &DeviceFacts) -> Option<String> {
-    let generic = format!("`tfo detach {name} && tfo attach {name} --mode generic`");
+/// As [`unfit`], in native XDP alone.
+pub(super) fn unfit_in_native(name: &str, facts: &DeviceFacts) -> Option<String> {
+    let tc = format!("`tfo attach --replace {name} --mode tc`");
     let native = |xdp: AttachedXdp| xdp.mode == AttachMode::Native;
     match facts.peer {
         Some(Peer::Seen(Some(xdp))) if native(xdp) => {}
         Some(Peer::Seen(_)) => {
             return Some(format!(
                 "native XDP on veth, and the peer has no native XDP program: veth drops the frames that the guard sends. \
-                 Use generic XDP ({generic}), or attach a program to the peer (`tfo attach` there)"
+                 Use traffic control ({tc}), or attach a program to the peer"
             ));
         }
         Some(Peer::Unseen) => {
             return Some(format!(
                 "native XDP on veth, and this process cannot see whether the peer has a native XDP program, without which \
-                 veth drops the frames that the guard sends. Use generic XDP ({generic}), or attach a program to the peer and \
+                 veth drops the frames that the guard sends. Use traffic control ({tc}), or attach a program to the peer and \
                  use --force"
             ));
         }
@@ -65,7 +66,7 @@ fn unfit_in_native(name: &str, facts: &DeviceFacts) -> Option<String> {
         return Some(format!(
             "native XDP on virtio_net with {} of {} queue pairs in use and {cpus} CPUs leaves no queues to send from XDP: \
              sending has been seen to panic Linux 6.12. Detach, `ethtool -L {name} combined {}`, and attach again; or use \
-             generic XDP ({generic})",
+             traffic control ({tc})",
             channels.combined,
             channels.max,
             cpus.min(channels.max),
@@ -75,7 +76,7 @@ fn unfit_in_native(name: &str, facts: &DeviceFacts) -> Option<String> {
         let plural = if facts.vlans.len() == 1 { "" } else { "s" };
         return Some(format!(
             "native XDP on a device that strips VLAN tags (rxvlan on), with the VLAN device{plural} {}: the SYN-ACKs would \
-             leave without a tag. `ethtool -K {name} rxvlan off`, or use generic XDP ({generic})",
+             leave without a tag. `ethtool -K {name} rxvlan off`, or use traffic control ({tc})",
             facts.vlans.join(", "),
         ));
     }
@@ -150,7 +151,7 @@ mod tests {
             (program(AttachMode::Generic), "has no native XDP program"),
             (Peer::Unseen, "cannot see"),
         ] {
-            expect(AttachMode::Native, &[part, "--mode generic"], |facts| {
+            expect(AttachMode::Native, &[part, "--mode tc"], |facts| {
                 facts.peer = Some(peer);
             });
             let generic = judge(AttachMode::Generic, |facts| facts.peer = Some(peer));

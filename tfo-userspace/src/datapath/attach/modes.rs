@@ -13,6 +13,7 @@ use aya::programs::{
 use super::{
     clsact::{attach_filter, replace_filter},
     error::AttachError,
+    hook::{HookReason, Plan},
 };
 use crate::{
     datapath::{
@@ -21,7 +22,7 @@ use crate::{
         pins::{ClsactFilter, InterfacePins},
     },
     kernel::link::{self, AttachedXdp, Interface},
-    model::{AttachMode, ModeChoice},
+    model::AttachMode,
 };
 
 /// A program that is attached to an interface.
@@ -30,43 +31,96 @@ pub(super) struct Running {
     pub(super) link: Option<FdLink>,
     pub(super) mode: AttachMode,
     pub(super) program_id: u32,
-    /// Why it is not native, where native was tried.
-    pub(super) not_native: Option<String>,
+    /// Why this mode.
+    pub(super) reason: HookReason,
     /// Why it is a clsact filter and not a TCX link, where it is one.
     pub(super) not_tcx: Option<String>,
 }
 
-/// Attaches in the best mode that `choice` allows.
+/// Attaches in the first mode of `plan` that the kernel takes.
 pub(super) fn attach(
     datapath: &mut Datapath,
     interface: &Interface,
-    choice: ModeChoice,
+    plan: &Plan,
     pins: &InterfacePins,
 ) -> Result<Running, AttachError> {
-    let (xdp, mut not_native) = xdp_modes(choice, interface);
-    for (attach_as, mode) in xdp.iter().copied() {
-        let error = match attach_in(datapath, interface.index, (attach_as, mode))? {
-            Ok(link) => {
-                let program = datapath.program()?;
-                return Ok(Running {
-                    link: Some(link),
-                    mode,
-                    program_id: program.info().map_err(DatapathError::from)?.id(),
-                    not_native,
-                    not_tcx: None,
-                });
+    let mut refusals = Vec::new();
+    for mode in plan.modes {
+        match attach_as(datapath, interface, *mode, pins) {
+            Ok(running) => {
+                let reason = match (running.mode, refusals.first()) {
+                    (AttachMode::Native, _) | (_, None) => plan.reason.clone(),
+                    (_, Some(refusal)) => HookReason::NotNative(format!("the kernel: {refusal}")),
+                };
+                return Ok(Running { reason, ..running });
             }
-            Err(error) => error,
-        };
-        if choice == ModeChoice::Native {
-            let remedy = ": --mode generic works on any interface, more slowly";
-            return Err(refused(interface, mode, &error, remedy));
+            Err(error @ AttachError::Refused { .. }) if plan.modes.len() == 1 => {
+                return Err(error);
+            }
+            Err(AttachError::Refused {
+                mode,
+                reason,
+                remedy,
+                ..
+            }) => {
+                refusals.push(reason);
+                if refusals.len() == plan.modes.len() {
+                    return Err(AttachError::Refused {
+                        interface: interface.name.clone(),
+                        mode,
+                        reason: refusals.remove(0),
+                        remedy,
+                    });
+                }
+            }
+            Err(error) => return Err(error),
         }
-        if choice == ModeChoice::Generic {
-            return Err(refused(interface, mode, &error, ""));
-        }
-        not_native.get_or_insert_with(|| format!("the driver refuses: {}", kernel_error(&error)));
     }
+    // A plan has a mode.
+    Err(AttachError::NotAttached {
+        interface: interface.name.clone(),
+    })
+}
+
+/// Attaches in one mode. `pins` take the place of a clsact filter.
+///
+/// # Errors
+///
+/// [`AttachError::Refused`] is the kernel's, with a remedy.
+pub(super) fn attach_as(
+    datapath: &mut Datapath,
+    interface: &Interface,
+    mode: AttachMode,
+    pins: &InterfacePins,
+) -> Result<Running, AttachError> {
+    if mode == AttachMode::Tc {
+        return attach_in_tc(datapath, interface, pins);
+    }
+    let (attach_as, remedy) = match mode {
+        AttachMode::Generic => (AyaMode::Skb, ""),
+        _ => (
+            AyaMode::Driver,
+            ": --mode auto or tc works on any interface",
+        ),
+    };
+    let link = attach_in(datapath, interface.index, (attach_as, mode))?;
+    let link = link.map_err(|error| refused(interface, mode, &error, remedy))?;
+    let program = datapath.program()?;
+    Ok(Running {
+        link: Some(link),
+        mode,
+        program_id: program.info().map_err(DatapathError::from)?.id(),
+        reason: HookReason::Asked,
+        not_tcx: None,
+    })
+}
+
+fn attach_in_tc(
+    datapath: &mut Datapath,
+    interface: &Interface,
+    pins: &InterfacePins,
+) -> Result<Running, AttachError> {
+    const MODE: AttachMode = AttachMode::Tc;
     let (link, program_id, not_tcx) = match attach_tc(datapath, &interface.name)? {
         Ok((link, program_id)) => (Some(link), program_id, None),
         Err(error) => {
@@ -75,42 +129,18 @@ pub(super) fn attach(
                 Ok(program_id) => (None, program_id, Some(not_tcx)),
                 Err(error) => {
                     let remedy = ": it takes TCX, which Linux has since 6.6, or a clsact filter (CONFIG_NET_CLS_BPF, CONFIG_NET_SCH_INGRESS)";
-                    return Err(refused(interface, AttachMode::Tc, &error, remedy));
+                    return Err(refused(interface, MODE, &error, remedy));
                 }
             }
         }
     };
     Ok(Running {
         link,
-        mode: AttachMode::Tc,
+        mode: MODE,
         program_id,
-        not_native,
+        reason: HookReason::Asked,
         not_tcx,
     })
-}
-
-/// The XDP modes to try, in this order, and the reason if native mode is not to be tried.
-fn xdp_modes(
-    choice: ModeChoice,
-    interface: &Interface,
-) -> (&'static [(AyaMode, AttachMode)], Option<String>) {
-    match (choice, interface.xdp) {
-        (ModeChoice::Native, _) => (&[(AyaMode::Driver, AttachMode::Native)], None),
-        (ModeChoice::Generic, _) => (&[(AyaMode::Skb, AttachMode::Generic)], None),
-        (ModeChoice::Tc, _) => (&[], None),
-        (ModeChoice::Auto, None) => (
-            &[
-                (AyaMode::Driver, AttachMode::Native),
-                (AyaMode::Skb, AttachMode::Generic),
-            ],
-            None,
-        ),
-        (ModeChoice::Auto, Some(other)) => {
-            let id = other.program_id;
-            let reason = format!("another XDP program is attached (id {id})");
-            (&[], Some(reason))
-        }
-    }
 }
 
 fn refused(
@@ -141,7 +171,7 @@ pub(super) fn replace(
             link: None,
             mode,
             program_id: replace_filter(filter, datapath, &interface.name, &paths)?,
-            not_native: None,
+            reason: HookReason::Asked,
             not_tcx: None,
         });
     }
@@ -169,7 +199,7 @@ fn replace_in_link(
         link: Some(link.map_err(not_a_link)?),
         mode,
         program_id: info.id(),
-        not_native: None,
+        reason: HookReason::Asked,
         not_tcx: None,
     })
 }

@@ -1,6 +1,6 @@
 //! Results of attaching.
 
-use super::error::ProgramOrigin;
+use super::{error::ProgramOrigin, hook::HookReason, hook_change::HookChange};
 use crate::{
     datapath::namespace::AttachedInterface,
     model::{AttachMode, KeyPair, Mirror},
@@ -11,8 +11,8 @@ use crate::{
 pub struct Attached {
     /// The mode in which it runs.
     pub mode: AttachMode,
-    /// Why it is not native, where native was tried.
-    pub not_native: Option<String>,
+    /// Why this mode.
+    pub reason: HookReason,
     /// Why it is a clsact filter and not a TCX link, where it is one.
     pub not_tcx: Option<String>,
     /// The mirror in effect.
@@ -30,7 +30,7 @@ pub struct Attached {
 /// A program was replaced in place.
 #[derive(Debug)]
 pub struct Upgraded {
-    /// The mode in which it runs, as the previous program did.
+    /// The mode in which it runs.
     pub mode: AttachMode,
     /// The mirror in effect.
     pub mirror: Mirror,
@@ -51,6 +51,8 @@ pub enum Ensured {
     Attached(Attached),
     /// A program of another build, or with other settings, was replaced.
     Upgraded(Upgraded),
+    /// This build's program was attached with these settings before, in another mode.
+    Moved(HookChange),
     /// This build's program was attached with these settings before.
     Kept(AttachedInterface),
 }

@@ -7,6 +7,8 @@ use super::{
     error::{AttachError, ProgramOrigin},
     guard_fitness::unfit,
     guard_programs::attach_guard,
+    hook::{Job, Plan},
+    hook_change::tidy_up,
     modes::{self, Running},
     moved::{remove_departed, remove_stray},
     outcome::{Attached, Ensured, Upgraded},
@@ -17,7 +19,10 @@ use crate::{
         error::DatapathError,
         namespace::{AttachedInterface, Namespace, NamespaceError, Unknown, mode_on},
         object::{Build, Datapath, write_build},
-        pins::{InterfacePins, Lock, OtherLayout, check_pins, read_settings, write_settings},
+        pins::{
+            InterfacePins, Lock, OtherLayout, check_pins, read_choice, read_settings,
+            write_settings,
+        },
     },
     kernel::{
         device::DeviceFacts,
@@ -46,10 +51,11 @@ pub async fn attach(
     })
 }
 
-/// As [`attach`], but where `tfo` is attached already, replaces a program of another build or with other settings, and
-/// one that came with the interface from another network namespace.
-/// A replacement is one step: no packet goes uncounted, and mode, counters and keys stay. Only the counters of
-/// another layout version start at 0.
+/// As [`attach`], but where `tfo` is attached already, replaces a program of another build or with other settings, moves one of
+/// another mode, and replaces one that came with the interface from another network namespace. With `None` for the mode, it
+/// stays, or follows policy and guard if it was [`ModeChoice::Auto`].
+/// A replacement is one step: no packet goes uncounted, and counters and keys stay. Only the counters of another layout
+/// version start at 0.
 ///
 /// # Errors
 ///
@@ -57,15 +63,23 @@ pub async fn attach(
 pub async fn ensure(
     namespace: &Namespace,
     name: &str,
-    choice: ModeChoice,
+    choice: Option<ModeChoice>,
     settings: Settings,
 ) -> Result<Ensured, AttachError> {
     let transaction = AttachTransaction::begin(namespace, name, OnStray::Remove).await?;
     transaction.end(match transaction.found() {
-        None => transaction.attach(choice, settings).map(Ensured::Attached),
-        Some(Found::Ours(ours, mode)) => transaction.keep_or_upgrade(ours, mode, settings),
+        None => {
+            let attached = transaction.attach(choice.unwrap_or_default(), settings);
+            attached.map(Ensured::Attached)
+        }
+        Some(Found::Ours(ours, mode)) => {
+            transaction
+                .keep_or_change(ours, mode, choice, settings)
+                .await
+        }
         Some(Found::Other(other, _, mode)) => {
-            let upgraded = transaction.migrate(other, mode, settings);
+            let choice = choice.unwrap_or_else(|| mode.into());
+            let upgraded = transaction.migrate(other, mode, choice, settings);
             upgraded.map(Ensured::Upgraded)
         }
     })
@@ -81,17 +95,17 @@ enum Found<'a> {
 
 /// What to do about a program that came with the interface from another network namespace.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum OnStray {
+pub(super) enum OnStray {
     Refuse,
     Remove,
 }
 
 /// An attach in progress: holds the namespace's lock, with the leftovers of earlier ones removed.
-struct AttachTransaction<'a> {
-    namespace: &'a Namespace,
+pub(super) struct AttachTransaction<'a> {
+    pub(super) namespace: &'a Namespace,
     _lock: Lock,
-    interface: Interface,
-    pins: InterfacePins,
+    pub(super) interface: Interface,
+    pub(super) pins: InterfacePins,
     ours: Option<AttachedInterface>,
     other: Option<OtherLayout>,
     /// The id of a stray program that was removed.
@@ -99,7 +113,7 @@ struct AttachTransaction<'a> {
 }
 
 impl<'a> AttachTransaction<'a> {
-    async fn begin(
+    pub(super) async fn begin(
         namespace: &'a Namespace,
         name: &str,
         on_stray: OnStray,
@@ -141,6 +155,9 @@ impl<'a> AttachTransaction<'a> {
         let mut attached = namespace.interfaces().await?;
         attached.retain(|each| each.index == index);
         let ours = attached.pop().filter(|ours| ours.mode.is_some());
+        if ours.is_some() {
+            tidy_up(&pins)?;
+        }
         if ours.is_none() && pins.exists() {
             // Pins of an interface that moved to another namespace and whose index was reused.
             pins.retire()?.remove()?;
@@ -159,6 +176,12 @@ impl<'a> AttachTransaction<'a> {
             other: others.pop(),
             removed: None,
         })
+    }
+
+    /// The attached program of this layout version, and its mode.
+    pub(super) fn ours(&self) -> Option<(&AttachedInterface, AttachMode)> {
+        let ours = self.ours.as_ref()?;
+        Some((ours, ours.mode?))
     }
 
     /// The attached program; `None` where there is none.
@@ -189,7 +212,7 @@ impl<'a> AttachTransaction<'a> {
     }
 
     /// Removes what was made, where `result` is an error.
-    fn end<T>(&self, result: Result<T, AttachError>) -> Result<T, AttachError> {
+    pub(super) fn end<T>(&self, result: Result<T, AttachError>) -> Result<T, AttachError> {
         if result.is_err() {
             // The first error is the one to report.
             let swept = sweep(self.namespace);
@@ -208,8 +231,9 @@ impl<'a> AttachTransaction<'a> {
         {
             return Err(modes::occupied(&self.interface, xdp));
         }
-        self.make(settings, |datapath, pins| {
-            modes::attach(datapath, &self.interface, choice, pins)
+        let plan = Plan::of(choice, Job::of(self.namespace)?, &self.interface, None);
+        self.make(choice, settings, |datapath, pins| {
+            modes::attach(datapath, &self.interface, &plan, pins)
         })
     }
 
@@ -218,9 +242,10 @@ impl<'a> AttachTransaction<'a> {
         &self,
         other: &OtherLayout,
         mode: AttachMode,
+        choice: ModeChoice,
         settings: Settings,
     ) -> Result<Upgraded, AttachError> {
-        let attached = self.make(settings, |datapath, pins| {
+        let attached = self.make(choice, settings, |datapath, pins| {
             let pins = [&other.pins, pins];
             Ok(modes::replace(datapath, &self.interface, pins, mode)?)
         })?;
@@ -239,6 +264,7 @@ impl<'a> AttachTransaction<'a> {
     /// Creates maps, has `run` attach the program, and pins all of it.
     fn make(
         &self,
+        choice: ModeChoice,
         settings: Settings,
         run: impl FnOnce(&mut Datapath, &InterfacePins) -> Result<Running, AttachError>,
     ) -> Result<Attached, AttachError> {
@@ -249,7 +275,7 @@ impl<'a> AttachTransaction<'a> {
         let (mode, program_id) = (running.mode, running.program_id);
         datapath.pin_tail_calls(mode, &pins.tail_calls())?;
         self.guard(mode, settings, &pins, &pins.tail_calls())?;
-        write_settings(&pins.info(), datapath.settings())?;
+        write_settings(&pins.info(), datapath.settings(), choice)?;
         write_build(&pins.build())?;
         self.namespace.rebase_with(|| datapath.counters())?;
         if let Some(link) = running.link {
@@ -260,7 +286,7 @@ impl<'a> AttachTransaction<'a> {
         self.pins.finish()?;
         Ok(Attached {
             mode,
-            not_native: running.not_native,
+            reason: running.reason,
             not_tcx: running.not_tcx,
             mirror: datapath.settings().mirror,
             not_exact: datapath.not_exact().map(str::to_owned),
@@ -271,7 +297,11 @@ impl<'a> AttachTransaction<'a> {
     }
 
     /// Loads the object onto the maps in `pins`.
-    fn load(&self, settings: Settings, pins: &InterfacePins) -> Result<Datapath, AttachError> {
+    pub(super) fn load(
+        &self,
+        settings: Settings,
+        pins: &InterfacePins,
+    ) -> Result<Datapath, AttachError> {
         let link = self.interface.link.clone();
         let link = link.map_err(|layer| AttachError::LinkLayer {
             interface: self.interface.name.clone(),
@@ -290,7 +320,7 @@ impl<'a> AttachTransaction<'a> {
     }
 
     /// Attaches the guard's programs, if there is a guard, and the interface is fit for them or had them before.
-    fn guard(
+    pub(super) fn guard(
         &self,
         mode: AttachMode,
         settings: Settings,
@@ -315,6 +345,27 @@ impl<'a> AttachTransaction<'a> {
             pins,
             (mode, tail_calls),
         )?)
+    }
+
+    /// Moves a program of this layout version to another hook and replaces it, where that is called for.
+    async fn keep_or_change(
+        &self,
+        ours: &AttachedInterface,
+        mode: AttachMode,
+        choice: Option<ModeChoice>,
+        settings: Settings,
+    ) -> Result<Ensured, AttachError> {
+        let choice = match choice {
+            Some(choice) => choice,
+            None => read_choice(&self.pins.info())?,
+        };
+        let moved = self.change_hook(ours, mode, choice).await?;
+        let mode = moved.as_ref().map_or(mode, |moved| moved.to);
+        let ensured = self.keep_or_upgrade(ours, mode, settings)?;
+        Ok(match (moved, ensured) {
+            (Some(moved), Ensured::Kept(_)) => Ensured::Moved(moved),
+            (_, ensured) => ensured,
+        })
     }
 
     /// Replaces a program of this layout version, unless build and settings are equal.
@@ -347,7 +398,8 @@ impl<'a> AttachTransaction<'a> {
         if running.link.is_some() {
             modes::swap_program(&mut datapath, mode, &self.pins)?;
         }
-        write_settings(&self.pins.info(), datapath.settings())?;
+        let choice = read_choice(&self.pins.info())?;
+        write_settings(&self.pins.info(), datapath.settings(), choice)?;
         write_build(&self.pins.build())?;
         Ok(Ensured::Upgraded(Upgraded {
             mode,

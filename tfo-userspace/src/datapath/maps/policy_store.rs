@@ -40,6 +40,8 @@ pub struct PolicySummary {
     pub dry_run: usize,
     /// Number of prefixes on the lists.
     pub prefixes: u32,
+    /// Some rule drops SYNs.
+    pub drops: bool,
 }
 
 /// The maps `POLICY`, `POLICY_RULES`, `POLICY_LISTS` and `POLICY_LIMITS`.
@@ -135,6 +137,7 @@ impl PolicyStore {
             let (_, PortRule { rule, .. }) = entry.map_err(DatapathError::map(POLICY_RULES))?;
             summary.rules += 1;
             summary.dry_run += usize::from(rule.dry_run != 0);
+            summary.drops |= PortPolicy::of_rule(&rule).drops();
         }
         // The trie is created for as many entries as the lists have.
         if head.lists != 0 {

@@ -7,14 +7,14 @@ use crate::{
     datapath::{
         error::DatapathError,
         object::{Build, read_build},
-        pins::{InterfacePins, OtherLayout, found_maps, read_settings},
+        pins::{InterfacePins, OtherLayout, found_maps, read_choice, read_settings},
     },
     kernel::{
         bpf::{LinkKind, LinkState, tcx_programs},
         clock,
         link::{self, Interface},
     },
-    model::{AttachMode, Mirror},
+    model::{AttachMode, Mirror, ModeChoice},
 };
 
 /// Tries to read links and interfaces while neither changes.
@@ -31,6 +31,8 @@ pub struct AttachedInterface {
     pub program_id: u32,
     /// `None` where the program is not attached here.
     pub mode: Option<AttachMode>,
+    /// The mode that was asked for.
+    pub choice: ModeChoice,
     /// The interface was moved to another network namespace, where the program still runs.
     pub moved: bool,
     /// The mirror in effect.
@@ -88,6 +90,9 @@ impl Namespace {
             let Some(settings) = found_maps(read_settings(&pins.info()))? else {
                 continue;
             };
+            let Some(choice) = found_maps(read_choice(&pins.info()))? else {
+                continue;
+            };
             let Some(build) = found_maps(read_build(&pins.build()))? else {
                 continue;
             };
@@ -99,6 +104,7 @@ impl Namespace {
                     Place::Here(mode) => Some(mode),
                     _ => None,
                 },
+                choice,
                 moved,
                 mirror: settings.mirror,
                 build,

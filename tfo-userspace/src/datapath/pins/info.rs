@@ -1,11 +1,11 @@
-//! The settings with which an interface was attached.
+//! The settings with which an interface was attached, and the mode that was asked for.
 
 use std::path::Path;
 
 use super::value::{read_value, write_value};
 use crate::{
     datapath::error::DatapathError,
-    model::{Mirror, Settings, SourceLimits},
+    model::{Mirror, ModeChoice, Settings, SourceLimits},
 };
 
 const NAME: &str = "info";
@@ -19,19 +19,34 @@ struct Info {
     max_sources: u64,
     source_v4: u64,
     source_v6: u64,
+    /// Index of the [`ModeChoice`] in [`CHOICES`].
+    choice: u64,
 }
+
+const CHOICES: [ModeChoice; 4] = [
+    ModeChoice::Auto,
+    ModeChoice::Native,
+    ModeChoice::Generic,
+    ModeChoice::Tc,
+];
 
 // SAFETY: `repr(C)` and u64 throughout: no padding, and any bytes are of its type.
 unsafe impl aya::Pod for Info {}
 
-/// Pins `settings` at `path`.
-pub(crate) fn write_settings(path: &Path, settings: Settings) -> Result<(), DatapathError> {
+/// Pins `settings` and `choice` at `path`.
+pub(crate) fn write_settings(
+    path: &Path,
+    settings: Settings,
+    choice: ModeChoice,
+) -> Result<(), DatapathError> {
     let Settings { mirror, sources } = settings;
+    let index = CHOICES.iter().position(|each| *each == choice);
     let info = Info {
         exact: u64::from(mirror == Mirror::Exact),
         max_sources: sources.max.into(),
         source_v4: sources.v4.into(),
         source_v6: sources.v6.into(),
+        choice: index.unwrap_or_default() as u64,
     };
     write_value(path, NAME, info)
 }
@@ -50,4 +65,13 @@ pub(crate) fn read_settings(path: &Path) -> Result<Settings, DatapathError> {
             v6: info.source_v6 as u8,
         },
     })
+}
+
+/// Reads the mode pinned at `path`.
+pub(crate) fn read_choice(path: &Path) -> Result<ModeChoice, DatapathError> {
+    let info: Info = read_value(path, NAME)?;
+    Ok(CHOICES
+        .get(info.choice as usize)
+        .copied()
+        .unwrap_or_default())
 }

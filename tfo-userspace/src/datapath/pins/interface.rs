@@ -42,6 +42,11 @@ impl InterfacePins {
         self.dir.join("link")
     }
 
+    /// The link at the hook to which the data path is moved.
+    pub(crate) fn next_link(&self) -> PathBuf {
+        self.dir.join("link-next")
+    }
+
     pub(crate) fn program(&self) -> PathBuf {
         self.dir.join("program")
     }
@@ -61,7 +66,7 @@ impl InterfacePins {
         self.dir.join("tail_calls-next")
     }
 
-    /// The TCX link of the guard's program.
+    /// The TCX link of the guard's program for ACKs.
     pub(crate) fn guard(&self) -> PathBuf {
         self.dir.join("guard")
     }
@@ -157,7 +162,7 @@ impl InterfacePins {
     /// Detaches the programs and removes the directory.
     pub(crate) fn remove(&self) -> Result<(), DatapathError> {
         // Closing the last reference detaches at once; removing the pin alone would do so later.
-        let links = [self.link(), self.guard()].map(PinnedLink::from_pin);
+        let links = [self.link(), self.next_link(), self.guard()].map(PinnedLink::from_pin);
         if let Ok(Some(filter)) = ClsactFilter::read(&self.filter()) {
             filter.remove().map_err(DatapathError::io(&self.filter()))?;
         }

@@ -14,8 +14,9 @@
 //!       link program           XDP or TCX link and its program, or:
 //!       filter                 the place of a clsact filter (before Linux 6.6)
 //!       tail_calls             program array of the tail calls: the kernel empties it once nobody holds it
-//!       guard                  TCX link of the guard's program, while there is a guard
-//!       case counters port_slots slots_taken sizes sources events event_gate event_budget
+//!       guard                  TCX link of the program for ACKs, while there is a guard
+//!       link-next              link at the other hook, while the data path moves there
+//!       moving case counters port_slots slots_taken sizes sources events event_gate event_budget
 //!     unfinished<INDEX>/       an interface being attached or detached
 //! ```
 //!
@@ -36,7 +37,7 @@ mod value;
 pub(super) use clsact_filter::{CLSACT_HANDLE, ClsactFilter};
 pub(super) use elsewhere::PinnedElsewhere;
 pub(super) use files::{found_maps, remove_file};
-pub(super) use info::{read_settings, write_settings};
+pub(super) use info::{read_choice, read_settings, write_settings};
 pub(super) use interface::InterfacePins;
 pub(super) use lock::Lock;
 pub(super) use namespace::NamespacePins;

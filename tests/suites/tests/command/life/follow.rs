@@ -27,7 +27,7 @@ struct Following {
 }
 
 impl Following {
-    fn start(server: &Netns, names: &[&str], choice: ModeChoice) -> Self {
+    fn start(server: &Netns, names: &[&str], choice: Option<ModeChoice>) -> Self {
         let wanted = names.iter().map(|name| Wanted {
             name: (*name).to_owned(),
             choice,
@@ -95,7 +95,7 @@ fn what_comes_goes_and_is_renamed_is_followed() -> Result<()> {
     let server = Netns::new("follow")?;
     let tfo = Tfo::new(&server);
     make(&server, "nic0")?;
-    let following = Following::start(&server, &["nic0", "nic1"], ModeChoice::Auto);
+    let following = Following::start(&server, &["nic0", "nic1"], None);
     ensure!(matches!(following.next()?, Change::Missing { name } if name == "nic1"));
     ensure!(matches!(following.attached("nic0")?, Ensured::Attached(_)));
     let program = xdp::attached(&server, "nic0")?;
@@ -136,7 +136,7 @@ fn a_program_that_someone_detached_is_attached_again() -> Result<()> {
     let server = Netns::new("lost")?;
     let tfo = Tfo::new(&server);
     make(&server, "nic0")?;
-    let following = Following::start(&server, &["nic0"], ModeChoice::Tc);
+    let following = Following::start(&server, &["nic0"], Some(ModeChoice::Tc));
     following.attached("nic0")?;
     for _ in 0..3 {
         tfo.done(&["detach", "nic0"])?;
@@ -160,7 +160,7 @@ fn a_program_that_someone_detached_is_attached_again() -> Result<()> {
 fn what_cannot_be_attached_is_tried_again_ever_more_rarely() -> Result<()> {
     let server = Netns::new("fails")?;
     let _tfo = Tfo::new(&server);
-    let following = Following::start(&server, &["lo"], ModeChoice::Native);
+    let following = Following::start(&server, &["lo"], Some(ModeChoice::Native));
     for seconds in [1, 2, 4] {
         match following.next()? {
             Change::Failed { name, again_in, .. } => ensure!(

@@ -14,3 +14,5 @@ mod servers;
 mod stranger;
 mod syn_ack;
 mod testbed;
+
+pub(crate) use stranger::Stranger;

@@ -1,0 +1,179 @@
+//! The hook of an interface's data path: the cheapest that can do what is configured.
+
+use std::fmt;
+
+use tfo_common::guard::GuardMode;
+
+use super::guard_fitness::unfit_in_native;
+use crate::{
+    datapath::namespace::{AttachedInterface, Namespace, NamespaceError},
+    kernel::{
+        device::DeviceFacts,
+        link::{self, AttachedXdp, Interface},
+        native_xdp::NativeFacts,
+    },
+    model::{AttachMode, ModeChoice},
+};
+
+/// What the data path of a namespace has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Count SYNs, or rewrite their options.
+    Observe,
+    /// Drop SYNs.
+    Drop,
+    /// Answer SYNs.
+    Answer,
+}
+
+impl Job {
+    /// As the policy and the guard in force have it.
+    pub(super) fn of(namespace: &Namespace) -> Result<Self, NamespaceError> {
+        if let Some(state) = namespace.guard().state()? {
+            let mut rules = state.guard.ports.values().chain(&state.guard.default);
+            if rules.any(|rule| rule.mode != GuardMode::Off) {
+                return Ok(Self::Answer);
+            }
+        }
+        let drops = namespace.policy().summary()?.is_some_and(|it| it.drops);
+        Ok(if drops { Self::Drop } else { Self::Observe })
+    }
+}
+
+/// Why [`ModeChoice::Auto`] chose a mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HookReason {
+    /// The operator asked for this mode.
+    Asked,
+    /// It only counts.
+    Observes,
+    /// It drops or answers SYNs.
+    Enforces,
+    /// It drops or answers SYNs, but native XDP cannot be had, or costs too much.
+    NotNative(String),
+}
+
+impl fmt::Display for HookReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked => f.write_str("as asked for"),
+            Self::Observes => f.write_str("it drops and answers nothing, and costs least there"),
+            Self::Enforces => {
+                f.write_str("it drops or answers SYNs, at the least cost before the network stack")
+            }
+            Self::NotNative(reason) => write!(f, "not native XDP: {reason}"),
+        }
+    }
+}
+
+/// Why the program on an interface runs in its mode.
+///
+/// # Errors
+///
+/// [`NamespaceError`] where a map or the interface cannot be read.
+pub async fn hook_reason(
+    namespace: &Namespace,
+    attached: &AttachedInterface,
+) -> Result<HookReason, NamespaceError> {
+    let name = attached.name.as_deref().unwrap_or_default();
+    let interface = link::find(name).await?;
+    let own = Some(attached.program_id);
+    Ok(Plan::of(attached.choice, Job::of(namespace)?, &interface, own).reason)
+}
+
+/// The modes to try, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) modes: &'static [AttachMode],
+    pub(super) reason: HookReason,
+}
+
+impl Plan {
+    /// The plan for `interface`. `own` is the id of `tfo`'s program there.
+    pub(super) fn of(
+        choice: ModeChoice,
+        job: Job,
+        interface: &Interface,
+        own: Option<u32>,
+    ) -> Self {
+        Self::decide(choice, job, || against_native(job, interface, own))
+    }
+
+    fn decide(
+        choice: ModeChoice,
+        job: Job,
+        against_native: impl FnOnce() -> Option<String>,
+    ) -> Self {
+        use AttachMode::{Generic, Native, Tc};
+        let (modes, reason): (&'static [AttachMode], _) = match (choice, job) {
+            (ModeChoice::Native, _) => (&[Native], HookReason::Asked),
+            (ModeChoice::Generic, _) => (&[Generic], HookReason::Asked),
+            (ModeChoice::Tc, _) => (&[Tc], HookReason::Asked),
+            (ModeChoice::Auto, Job::Observe) => (&[Tc, Generic], HookReason::Observes),
+            (ModeChoice::Auto, _) => match against_native() {
+                None => (&[Native, Tc, Generic], HookReason::Enforces),
+                Some(reason) => (&[Tc, Generic], HookReason::NotNative(reason)),
+            },
+        };
+        Self { modes, reason }
+    }
+}
+
+/// What is against native XDP on `interface`.
+fn against_native(job: Job, interface: &Interface, own: Option<u32>) -> Option<String> {
+    let Interface {
+        index, name, mtu, ..
+    } = interface;
+    let other = |xdp: AttachedXdp| {
+        let id = xdp.program_id;
+        (Some(id) != own).then(|| format!("another XDP program is attached (id {id})"))
+    };
+    let native = NativeFacts::read(*index, name, *mtu);
+    interface
+        .xdp
+        .and_then(other)
+        .or_else(|| native.refusal())
+        .or_else(|| native.loss())
+        .or_else(|| {
+            let facts = DeviceFacts::read(*index, name).ok()?;
+            (job == Job::Answer)
+                .then(|| unfit_in_native(name, &facts))
+                .flatten()
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hook_follows_the_job() {
+        use AttachMode::{Generic, Native, Tc};
+        let decide = |choice, job, against: Option<&str>| {
+            let plan = Plan::decide(choice, job, || against.map(str::to_owned));
+            (plan.modes, plan.reason)
+        };
+        let auto = ModeChoice::Auto;
+        assert_eq!(
+            decide(auto, Job::Observe, None),
+            (&[Tc, Generic][..], HookReason::Observes)
+        );
+        for job in [Job::Drop, Job::Answer] {
+            assert_eq!(
+                decide(auto, job, None),
+                (&[Native, Tc, Generic][..], HookReason::Enforces)
+            );
+            let (modes, reason) = decide(auto, job, Some("no native XDP"));
+            assert_eq!(modes, [Tc, Generic]);
+            assert!(reason.to_string().contains("no native XDP"));
+            for (choice, mode) in [
+                (ModeChoice::Native, Native),
+                (ModeChoice::Generic, Generic),
+                (ModeChoice::Tc, Tc),
+            ] {
+                let pinned = decide(choice, job, Some("anything"));
+                assert_eq!(pinned, (&[mode][..], HookReason::Asked));
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What native XDP takes from an interface, driver by driver, and where the kernel refuses it.
+
+use super::{
+    ethtool::{self, Feature},
+    xdp_features,
+};
+
+/// The largest MTU at which a driver without multi-buffer support accepts XDP: a page of 4,096 bytes less
+/// `XDP_PACKET_HEADROOM` (256), `struct skb_shared_info` (320), and an Ethernet header with a VLAN tag (18). Some drivers
+/// reserve more.
+pub const ONE_PAGE_MTU: u32 = 4096 - 256 - 320 - 18;
+
+/// What a driver does when an XDP program is attached.
+struct Driver {
+    name: &'static str,
+    /// What traffic loses for as long as a program is attached. Measured.
+    loses: Option<&'static str>,
+    /// What else happens. As users and maintainers report it.
+    note: &'static str,
+}
+
+const fn reported(name: &'static str, note: &'static str) -> Driver {
+    Driver {
+        name,
+        loses: None,
+        note,
+    }
+}
+
+const DRIVERS: [Driver; 12] = [
+    Driver {
+        name: "veth",
+        loses: Some("GRO and large segments: a TCP stream falls to a third of its rate"),
+        note: "frames that XDP sends reach the peer only if it has an XDP program, too",
+    },
+    reported(
+        "virtio_net",
+        "takes one transmit queue for each CPU, where there are as many",
+    ),
+    reported("vmxnet3", "the link goes down and up"),
+    reported(
+        "ena",
+        "works with at most half of the channels, and an MTU of 3498",
+    ),
+    reported("gve", "works with at most half of the queues"),
+    reported("ixgbe", "is refused with more than 64 CPUs"),
+    reported("i40e", "needs as many queues as CPUs to redirect"),
+    reported("ice", "resets its queues"),
+    reported("bnxt_en", "is refused with many channels"),
+    reported(
+        "hv_netvsc",
+        "the program is lost when the virtual function goes",
+    ),
+    reported("mlx5_core", "the link goes down for up to seconds"),
+    reported("mana", "LRO has to be off"),
+];
+
+/// Facts about an interface that decide about native XDP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NativeFacts {
+    /// The driver's name.
+    pub driver: Option<String>,
+    /// The driver supports native XDP as it is set now; `None` where the kernel does not tell (before Linux 6.3).
+    pub native: Option<bool>,
+    /// It takes frames over several buffers.
+    pub several_buffers: bool,
+    /// Large receive offload is on.
+    pub lro: bool,
+    /// Receive offload of the device (`rx-gro-hw`).
+    pub gro_hw: Feature,
+    /// Bytes.
+    pub mtu: u32,
+}
+
+impl NativeFacts {
+    /// Reads the facts about the interface of this index and name, in the calling thread's namespace.
+    pub fn read(index: u32, name: &str, mtu: u32) -> Self {
+        let features = xdp_features::read(index).ok();
+        Self {
+            driver: ethtool::driver(name),
+            native: features.map(|it| it.native()),
+            several_buffers: features.is_some_and(|it| it.several_buffers()),
+            lro: ethtool::lro(name) == Some(true),
+            gro_hw: ethtool::feature(name, "rx-gro-hw").unwrap_or_default(),
+            mtu,
+        }
+    }
+
+    fn driver(&self) -> Option<&'static Driver> {
+        let name = self.driver.as_deref()?;
+        DRIVERS.iter().find(|driver| driver.name == name)
+    }
+
+    /// Why the kernel refuses native XDP, as far as is known beforehand.
+    pub fn refusal(&self) -> Option<String> {
+        let driver = self.driver.as_deref().unwrap_or("unknown");
+        if self.native == Some(false) {
+            return Some(format!(
+                "the driver ({driver}) has no native XDP as it is set now"
+            ));
+        }
+        if self.gro_hw.on && self.gro_hw.fixed {
+            return Some(format!(
+                "the device's own receive offload (rx-gro-hw) is on and cannot be switched off from here: {driver} then \
+                 refuses native XDP. The host can (guest_tso4=off, guest_tso6=off, guest_csum=off)"
+            ));
+        }
+        if self.is_mtu_too_long() {
+            return Some(format!(
+                "MTU {}: the driver ({driver}) takes native XDP up to about {ONE_PAGE_MTU}",
+                self.mtu
+            ));
+        }
+        None
+    }
+
+    /// The driver supports native XDP only where a frame fits into a page, and it may not.
+    pub fn is_mtu_too_long(&self) -> bool {
+        self.native == Some(true) && !self.several_buffers && self.mtu > ONE_PAGE_MTU
+    }
+
+    /// What native XDP would take from the interface's traffic.
+    pub fn loss(&self) -> Option<String> {
+        if let Some(driver) = self.driver()
+            && let Some(loses) = driver.loses
+        {
+            return Some(format!("{} would give up {loses}", driver.name));
+        }
+        if self.lro {
+            return Some("large receive offload (LRO) would be switched off".to_owned());
+        }
+        if self.gro_hw.on {
+            return Some(
+                "the device's receive offload (rx-gro-hw) would be switched off".to_owned(),
+            );
+        }
+        None
+    }
+
+    /// What else is reported of the driver when XDP is attached.
+    pub fn note(&self) -> Option<&'static str> {
+        self.driver().map(|driver| driver.note)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(driver: &str) -> NativeFacts {
+        NativeFacts {
+            driver: Some(driver.to_owned()),
+            native: Some(true),
+            mtu: 1500,
+            ..NativeFacts::default()
+        }
+    }
+
+    fn expect(said: Option<String>, part: &str) {
+        let said = said.expect("something");
+        assert!(said.contains(part), "{part:?} is not in {said:?}");
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_known_beforehand() {
+        assert_eq!(of("e1000e").refusal(), None);
+        let none = NativeFacts {
+            native: Some(false),
+            ..of("e1000e")
+        };
+        expect(none.refusal(), "no native XDP");
+        let fixed = NativeFacts {
+            gro_hw: Feature {
+                on: true,
+                fixed: true,
+            },
+            ..of("virtio_net")
+        };
+        expect(fixed.refusal(), "guest_tso4=off");
+        let long = NativeFacts {
+            mtu: 9000,
+            ..of("ice")
+        };
+        expect(long.refusal(), "MTU 9000");
+        let several = NativeFacts {
+            several_buffers: true,
+            ..long
+        };
+        assert_eq!(several.refusal(), None);
+    }
+
+    #[test]
+    fn what_is_lost_is_told() {
+        expect(of("veth").loss(), "GRO");
+        let lro = NativeFacts {
+            lro: true,
+            ..of("mlx5_core")
+        };
+        expect(lro.loss(), "LRO");
+        let gro_hw = NativeFacts {
+            gro_hw: Feature {
+                on: true,
+                fixed: false,
+            },
+            ..of("virtio_net")
+        };
+        expect(gro_hw.loss(), "rx-gro-hw");
+        assert_eq!(of("mlx5_core").loss(), None);
+        assert!(of("mlx5_core").note().is_some() && of("e1000e").note().is_none());
+    }
+
+    /// The loopback device has index 1.
+    #[test]
+    fn the_loopback_device_has_no_native_xdp() {
+        expect(
+            NativeFacts::read(1, "lo", 65_536).refusal(),
+            "no native XDP",
+        );
+    }
+}
