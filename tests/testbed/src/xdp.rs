@@ -5,10 +5,10 @@ use std::{fmt, fs, net::UdpSocket, path::Path};
 use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf,
-    programs::{Xdp, XdpMode},
+    programs::{SchedClassifier, TcAttachType, Xdp, XdpMode},
 };
 use serde_json::Value;
-use tfo_common::abi::XDP_PROGRAM;
+use tfo_common::abi::{TC_PROGRAM, XDP_PROGRAM};
 use tfo_userspace::datapath::OBJECT;
 
 use crate::{netns::Netns, sockopt::netns_cookie};
@@ -42,12 +42,30 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Mode and id of the XDP program on `interface`.
+/// Mode and id of the XDP program on `interface`; without one, those of the entry program of `tfo` in TCX.
 ///
 /// # Errors
 ///
 /// `ip` fails, or its output is not understood.
 pub fn attached(netns: &Netns, interface: &str) -> Result<Option<(Mode, u64)>> {
+    if let Some(found) = xdp_attached(netns, interface)? {
+        return Ok(Some(found));
+    }
+    // Fails before Linux 6.6, which has no TCX.
+    let query = || SchedClassifier::query_tcx(interface, TcAttachType::Ingress);
+    let (_, programs) = netns.run(query).unwrap_or_default();
+    let ours = programs
+        .iter()
+        .find(|program| program.name_as_str() == Some(TC_PROGRAM));
+    Ok(ours.map(|program| (Mode::Tc, program.id().into())))
+}
+
+/// Mode and id of the XDP program on `interface`.
+///
+/// # Errors
+///
+/// As [`attached`].
+pub fn xdp_attached(netns: &Netns, interface: &str) -> Result<Option<(Mode, u64)>> {
     let text = netns.ip(&["-json", "link", "show", interface])?;
     let links: Value = serde_json::from_str(&text)?;
     let xdp = &links[0]["xdp"];
@@ -77,7 +95,7 @@ pub fn is_pinned(netns: &Netns) -> Result<bool> {
         .any(|pins| Path::exists(&pins)))
 }
 
-/// Checks that `interface` has no XDP program.
+/// Checks that `interface` has neither an XDP program nor one of `tfo` in TCX.
 ///
 /// # Errors
 ///
@@ -86,19 +104,19 @@ pub fn ensure_detached(netns: &Netns, interface: &str) -> Result<()> {
     let program = attached(netns, interface)?;
     ensure!(
         program.is_none(),
-        "{interface} has the XDP program {program:?}"
+        "{interface} has the program {program:?}"
     );
     Ok(())
 }
 
-/// Checks that `interface` has an XDP program.
+/// Checks that `interface` has one of these.
 ///
 /// # Errors
 ///
 /// The interface has none; and as [`attached`].
 pub fn ensure_attached(netns: &Netns, interface: &str) -> Result<()> {
     let program = attached(netns, interface)?;
-    ensure!(program.is_some(), "{interface} has no XDP program");
+    ensure!(program.is_some(), "{interface} has no program");
     Ok(())
 }
 

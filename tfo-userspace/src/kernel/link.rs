@@ -1,6 +1,10 @@
 //! Network interfaces and their XDP programs: rtnetlink's `RTM_GETLINK`.
 
-use std::{io, pin::Pin};
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+    pin::Pin,
+};
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use rtnetlink::{
@@ -13,10 +17,11 @@ use rtnetlink::{
 };
 use tfo_common::wire::Link;
 
-use super::netlink::ask;
+use super::netlink::{ask, refusal};
 use crate::model::AttachMode;
 
 /// `linux/if_link.h`.
+const XDP_FLAGS_UPDATE_IF_NOEXIST: u32 = 1;
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
@@ -84,16 +89,37 @@ pub async fn list() -> Result<Vec<Interface>, LinkError> {
 ///
 /// The kernel's error.
 pub fn remove_xdp(index: u32, mode: AttachMode) -> io::Result<()> {
-    let flags = match mode {
-        AttachMode::Generic => XDP_FLAGS_SKB_MODE,
-        _ => XDP_FLAGS_DRV_MODE,
+    let request = set_xdp(index, -1, xdp_flags(mode));
+    ask(request, NLM_F_REQUEST | NLM_F_ACK).map(drop)
+}
+
+/// The kernel's words on why it refuses an XDP program; `None` where it has none. BPF links do not bring them.
+pub fn xdp_refusal(index: u32, mode: AttachMode, program: BorrowedFd<'_>) -> Option<String> {
+    let flags = xdp_flags(mode) | XDP_FLAGS_UPDATE_IF_NOEXIST;
+    let request = set_xdp(index, program.as_raw_fd(), flags);
+    let Ok(refused) = refusal(request, NLM_F_REQUEST | NLM_F_ACK) else {
+        return None;
     };
+    if refused.is_none() {
+        // It takes it this time, but is not to keep it.
+        let _ = remove_xdp(index, mode);
+    }
+    refused.filter(|words| !words.is_empty())
+}
+
+fn set_xdp(index: u32, program: i32, flags: u32) -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
-    let none = vec![LinkXdp::Fd(-1), LinkXdp::Flags(flags)];
-    message.attributes.push(LinkAttribute::Xdp(none));
-    let request = RouteNetlinkMessage::SetLink(message);
-    ask(request, NLM_F_REQUEST | NLM_F_ACK).map(drop)
+    let xdp = vec![LinkXdp::Fd(program), LinkXdp::Flags(flags)];
+    message.attributes.push(LinkAttribute::Xdp(xdp));
+    RouteNetlinkMessage::SetLink(message)
+}
+
+const fn xdp_flags(mode: AttachMode) -> u32 {
+    match mode {
+        AttachMode::Generic => XDP_FLAGS_SKB_MODE,
+        _ => XDP_FLAGS_DRV_MODE,
+    }
 }
 
 /// Notifies of interfaces that come, change or go in the calling thread's namespace: rtnetlink's group

@@ -34,19 +34,52 @@ pub(super) fn ask_strictly(
     exchange(socket, request, flags)
 }
 
+/// The kernel's words (extended acknowledgement) on why it refuses `request`, which may be empty; `None` where it does what is
+/// asked.
+///
+/// # Errors
+///
+/// Those of socket(2), send(2) or recv(2).
+pub(super) fn refusal(request: RouteNetlinkMessage, flags: u16) -> io::Result<Option<String>> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.set_ext_ack(true)?;
+    send(&mut socket, request, flags)?;
+    let (reply, _) = socket.recv_from_full()?;
+    let accepted = reply.get(16..20) == Some(&[0; 4]);
+    Ok((!accepted).then(|| words(&reply).unwrap_or_default()))
+}
+
+/// The attribute `NLMSGERR_ATTR_MSG` of an `NLMSG_ERROR`.
+fn words(reply: &[u8]) -> Option<String> {
+    const HEADER: usize = 16;
+    const MESSAGE: u16 = 1;
+    let half = |at: usize| Some(u16::from_ne_bytes(*reply.get(at..)?.first_chunk()?));
+    let word = |at: usize| Some(u32::from_ne_bytes(*reply.get(at..)?.first_chunk()?));
+    // The error's number, then the request's header and what follows it, where that is not left out (`NLM_F_CAPPED`).
+    let (request, flags) = (HEADER + 4, half(6)?);
+    let length = if flags & 0x100 == 0 {
+        word(request)? as usize
+    } else {
+        HEADER
+    };
+    let mut at = request + length.next_multiple_of(4);
+    while let (Some(length), Some(kind)) = (half(at), half(at + 2)) {
+        let length = usize::from(length).max(4);
+        if kind == MESSAGE {
+            let text = reply.get(at + 4..at + length)?.split(|byte| *byte == 0).next()?;
+            return Some(String::from_utf8_lossy(text).into_owned());
+        }
+        at += length.next_multiple_of(4);
+    }
+    None
+}
+
 fn exchange(
     mut socket: Socket,
     request: RouteNetlinkMessage,
     flags: u16,
 ) -> io::Result<Vec<RouteNetlinkMessage>> {
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut request = NetlinkMessage::from(request);
-    request.header.flags = flags;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
+    send(&mut socket, request, flags)?;
     let mut replies = Vec::new();
     loop {
         let (bytes, _) = socket.recv_from_full()?;
@@ -67,4 +100,15 @@ fn exchange(
             rest = rest.get(length..).unwrap_or_default();
         }
     }
+}
+
+fn send(socket: &mut Socket, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut request = NetlinkMessage::from(request);
+    request.header.flags = flags;
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send(&bytes, 0).map(drop)
 }

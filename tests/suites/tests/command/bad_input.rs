@@ -219,15 +219,23 @@ fn what_is_not_attached_cannot_be_detached_read_or_rotated() -> Result<()> {
 }
 
 #[test]
-fn a_driver_that_cannot_is_named_and_generic_mode_taken_aloud() -> Result<()> {
+fn a_driver_that_cannot_is_named() -> Result<()> {
     let (pair, tfo) = server()?;
     let output = tfo.run(&["attach", "lo", "--mode", "native"])?;
-    ensure_refused(&output, &["lo", "native", "--mode generic"])?;
+    ensure_refused(
+        &output,
+        &["lo", "native", "Underlying driver does not support XDP", "--mode auto"],
+    )?;
     xdp::ensure_pinned(&pair.server, false)?;
-    let said = tfo.done(&["attach", "lo"])?;
+    tfo.done(&["attach", "lo"])?;
+    // What would be native elsewhere says why it is not here.
+    let dropping = tfo.run(&["policy", "set", "--bad", "drop"])?;
+    ensure!(dropping.status.success(), "{dropping:?}");
+    let status = tfo.json(&["status"])?;
+    let reason = status["interfaces"][0]["mode_reason"].as_str();
     ensure!(
-        said.contains("generic mode") && said.contains("not native"),
-        "{said}"
+        reason.is_some_and(|it| it.contains("no native XDP")),
+        "{status}"
     );
     Ok(())
 }

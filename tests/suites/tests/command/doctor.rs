@@ -29,7 +29,7 @@ fn of_the_driver() -> Result<(&'static str, &'static str)> {
             "native XDP support is not reported; tfo tries it when it attaches",
         )
     } else {
-        ("ok", "supports native XDP")
+        ("note", "supports native XDP, but veth would give up GRO")
     })
 }
 
@@ -73,7 +73,7 @@ fn a_healthy_server_passes() -> Result<()> {
         ("tcp_fastopen", "on for listeners"),
         ("keys", "has a cookie key"),
         ("listeners", "all 1 have Fast Open"),
-        ("attached", "native mode"),
+        ("attached", "tc mode"),
         ("keys of the data path", "among them"),
         ("drift", "what the kernel counted"),
     ] {
@@ -197,7 +197,7 @@ fn what_was_detached_behind_our_back_is_named() -> Result<()> {
     bpftool(&["link", "detach", "id", &id])?;
     ensure_found(&testbed.tfo, "attached", "problem", "detached it")?;
     testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
-    ensure_found(&testbed.tfo, "attached", "ok", "native mode")
+    ensure_found(&testbed.tfo, "attached", "ok", "tc mode")
 }
 
 #[test]

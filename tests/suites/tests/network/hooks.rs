@@ -34,7 +34,7 @@ fn what_only_counts_runs_in_traffic_control() -> Result<()> {
     let testbed = Testbed::idle(Pair::new()?)?;
     let said = testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
     ensure!(said.contains("attached in tc mode"), "{said}");
-    xdp::ensure_detached(&testbed.pair.server, SERVER_INTERFACE)?;
+    ensure!(xdp::xdp_attached(&testbed.pair.server, SERVER_INTERFACE)?.is_none());
     let (mode, reason) = place(&testbed.tfo)?;
     ensure!(mode == "tc" && reason.contains("costs least"), "{reason}");
     Ok(())

@@ -1,6 +1,6 @@
 //! The modes: native and generic XDP, TCX, clsact.
 
-use std::{io, path::Path};
+use std::{io, os::fd::AsFd as _, path::Path};
 
 use aya::programs::{
     LinkOrder, ProgramError, TcAttachType, XdpMode as AyaMode,
@@ -104,7 +104,19 @@ pub(super) fn attach_as(
         ),
     };
     let link = attach_in(datapath, interface.index, (attach_as, mode))?;
-    let link = link.map_err(|error| refused(interface, mode, &error, remedy))?;
+    let link = match link {
+        Ok(link) => link,
+        Err(error) => {
+            let program = datapath.program()?.fd().map_err(DatapathError::from)?;
+            let words = link::xdp_refusal(interface.index, mode, program.as_fd());
+            return Err(AttachError::Refused {
+                interface: interface.name.clone(),
+                mode,
+                reason: words.unwrap_or_else(|| kernel_error(&error)),
+                remedy,
+            });
+        }
+    };
     let program = datapath.program()?;
     Ok(Running {
         link: Some(link),

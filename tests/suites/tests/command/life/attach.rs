@@ -65,7 +65,7 @@ fn both_keys() -> String {
 #[test]
 fn detach_leaves_nothing() -> Result<()> {
     for (mode, runs) in [
-        ("auto", Mode::Native),
+        ("auto", Mode::Tc),
         ("native", Mode::Native),
         ("generic", Mode::Generic),
     ] {

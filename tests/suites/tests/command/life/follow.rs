@@ -124,7 +124,7 @@ fn what_comes_goes_and_is_renamed_is_followed() -> Result<()> {
     let status = tfo.json(&["status"])?;
     let interfaces = status["interfaces"].as_array().context("no interfaces")?;
     ensure!(
-        interfaces.len() == 3 && interfaces.iter().all(|it| it["mode"] == "native"),
+        interfaces.len() == 3 && interfaces.iter().all(|it| it["mode"] == "tc"),
         "{status}"
     );
     following.quiet()?;

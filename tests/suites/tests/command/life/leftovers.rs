@@ -21,10 +21,11 @@ use super::{LIMIT, cookie, is_pinned, shell, wait_for};
 
 /// Number of kills.
 const KILLS: usize = 200;
+const MODES: [&str; 4] = ["auto", "native", "generic", "tc"];
 /// The state is checked after each this many kills.
 const LOOKS: usize = 20;
 
-/// Attach, upgrade and detach are each killed at random times.
+/// Attach, upgrade, move and detach are each killed at random times.
 #[test]
 fn whenever_a_process_is_killed_the_next_one_does_its_work() -> Result<()> {
     let testbed = Testbed::idle(Pair::new()?)?;
@@ -37,10 +38,11 @@ fn whenever_a_process_is_killed_the_next_one_does_its_work() -> Result<()> {
     let mut random = tfo_testbed::seed::rng_with(4)?;
     for kill in 1..=KILLS {
         let bits = random.u8(1..=32).to_string();
+        let mode = MODES[random.usize(..MODES.len())];
         let arguments = match random.u8(0..4) {
             0 => vec!["detach", "--all"],
             1 => vec!["detach", SERVER_INTERFACE],
-            _ => [&attach[..], &["--source-prefix-v4", &bits]].concat(),
+            _ => [&attach[..], &["--source-prefix-v4", &bits, "--mode", mode]].concat(),
         };
         let limit = if arguments[0] == "detach" {
             longest / 8
@@ -52,7 +54,9 @@ fn whenever_a_process_is_killed_the_next_one_does_its_work() -> Result<()> {
         // Drop kills the process, if it still runs.
         drop(victim);
         if kill % LOOKS == 0 {
-            testbed.tfo.done(&attach)?;
+            testbed
+                .tfo
+                .done(&[&attach[..], &["--mode", "native"]].concat())?;
             let status = testbed.tfo.json(&["status"])?;
             let interfaces = status["interfaces"].as_array();
             ensure!(

@@ -35,7 +35,7 @@ fn index(netns: &Netns, interface: &str) -> Result<u32> {
 
 /// The number of XDP and TCX programs on `interface`.
 fn programs(netns: &Netns, interface: &str) -> Result<usize> {
-    let xdp = xdp::attached(netns, interface)?;
+    let xdp = xdp::xdp_attached(netns, interface)?;
     let index = index(netns, interface)?;
     let tcx = netns.run(|| tcx_programs(index)).unwrap_or_default();
     Ok(usize::from(xdp.is_some()) + tcx.len())

@@ -19,7 +19,7 @@ fn programs(netns: &Netns) -> Result<usize> {
     let links: serde_json::Value = serde_json::from_str(&text)?;
     let index = u32::try_from(links[0]["ifindex"].as_u64().context("no ifindex")?)?;
     let tcx = netns.run(|| tcx_programs(index)).unwrap_or_default();
-    Ok(usize::from(xdp::attached(netns, SERVER_INTERFACE)?.is_some()) + tcx.len())
+    Ok(usize::from(xdp::xdp_attached(netns, SERVER_INTERFACE)?.is_some()) + tcx.len())
 }
 
 fn move_to(from: &Netns, to: &Netns) -> Result<()> {
