@@ -102,10 +102,7 @@ pub fn is_pinned(netns: &Netns) -> Result<bool> {
 /// The interface has one; and as [`attached`].
 pub fn ensure_detached(netns: &Netns, interface: &str) -> Result<()> {
     let program = attached(netns, interface)?;
-    ensure!(
-        program.is_none(),
-        "{interface} has the program {program:?}"
-    );
+    ensure!(program.is_none(), "{interface} has the program {program:?}");
     Ok(())
 }
 

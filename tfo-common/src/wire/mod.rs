@@ -139,6 +139,8 @@ fn locate<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<(usize, Version, N
         Link::Ethernet => ethernet::network(frame)?,
         Link::None => (0, bare(frame)?),
     };
+    // The verifier then goes on once, not once for each link header.
+    let at = (frame.barrier_var(at as u64) & ethernet::LEN_MASK) as usize;
     let network = match version {
         Version::V4 => ipv4::parse(frame, at)?,
         Version::V6 => ipv6::parse(frame, at)?,

@@ -3,7 +3,7 @@
 use super::{
     Frame, Link, NotSyn,
     addresses::Addresses,
-    ethernet, locate, network_addresses,
+    locate, network_addresses,
     options::fast_open::{FastOpen, OptionPlace, SynOptions},
     tcp,
 };
@@ -94,7 +94,6 @@ pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Syn, Not
     let (at, version, network) = locate(frame, link)?;
     let segment = tcp::parse(frame, &network)?;
     // The verifier then goes on once, not once for each sum of header lengths.
-    let at = (frame.barrier_var(at as u64) & ethernet::LEN_MASK) as usize;
     let header_len = segment.header_len() as u64;
     let layout = frame.barrier_var(network.transport as u64 | header_len << u16::BITS);
     let (options, option) = segment.options(frame);

@@ -9,6 +9,7 @@ use aya_ebpf::{
 };
 
 use super::read::{Packet as _, device_link};
+use crate::kernel::barrier::barrier_var;
 
 /// The mark: metadata that the kernel carries from XDP to traffic control.
 const MARK: u32 = u32::from_ne_bytes(*b"tfo!");
@@ -19,6 +20,9 @@ pub(crate) trait Claim {
     /// Another program has claimed the packet.
     fn is_claimed(&self) -> bool;
 
+    /// Makes the headers readable, which loses the mark. `true` if another program has claimed the packet, and `is_moving`.
+    fn pull_and_tell(&self, is_moving: fn() -> bool) -> bool;
+
     /// Claims the packet for this program.
     fn claim(&self);
 }
@@ -27,6 +31,11 @@ impl Claim for XdpContext {
     #[inline(always)]
     fn is_claimed(&self) -> bool {
         // XDP comes first.
+        false
+    }
+
+    #[inline(always)]
+    fn pull_and_tell(&self, _: fn() -> bool) -> bool {
         false
     }
 
@@ -58,6 +67,17 @@ impl Claim for TcContext {
         let (meta, data) = unsafe { ((*skb).data_meta as usize, (*skb).data as usize) };
         // SAFETY: the word lies between the two.
         meta + LEN as usize <= data && unsafe { ptr::read_volatile(meta as *const u32) } == MARK
+    }
+
+    #[inline(always)]
+    fn pull_and_tell(&self, is_moving: fn() -> bool) -> bool {
+        let mut claimed = false;
+        if self.is_scattered() {
+            claimed = is_moving() && self.is_claimed();
+            self.pull();
+        }
+        // The verifier then follows the rest once, not once for each answer.
+        barrier_var(claimed.into(), self.len().into()) != 0
     }
 
     #[inline(always)]

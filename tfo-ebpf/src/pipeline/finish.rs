@@ -4,15 +4,14 @@ use aya_ebpf::EbpfContext;
 use tfo_common::{context::SynContext, counters::Counter};
 
 use super::step::Step;
-use crate::maps::{counters, events, sources};
+use crate::{
+    maps::{counters, events, moving::is_moving, sources},
+    packet::claim::Claim,
+};
 
 /// Counts and reports the SYN of `context`, which ends with `step`.
-#[cfg_attr(
-    not(feature = "trace"),
-    expect(unused_variables, reason = "the log's context")
-)]
 #[inline(always)]
-pub(super) fn finish(ctx: &impl EbpfContext, context: &SynContext, step: Step) -> Step {
+pub(super) fn finish(ctx: &(impl EbpfContext + Claim), context: &SynContext, step: Step) -> Step {
     counters::count(context);
     let blocked = context.guard.action().blocks();
     // An ordinary SYN that goes on costs nothing more.
@@ -25,20 +24,32 @@ pub(super) fn finish(ctx: &impl EbpfContext, context: &SynContext, step: Step) -
         #[cfg(feature = "trace")]
         trace(ctx, context);
     }
+    claim(ctx);
     step
+}
+
+/// While the data path moves to another hook, has the program there leave this packet alone. Last, since what is known of the
+/// packet ends with it.
+#[inline(always)]
+fn claim(ctx: &impl Claim) {
+    if is_moving() {
+        ctx.claim();
+    }
 }
 
 /// Counts a frame that may be a SYN and was not read.
 #[inline(always)]
-pub(super) fn unparsed() -> Step {
+pub(super) fn unparsed(ctx: &impl Claim) -> Step {
     counters::count_anywhere(Counter::Unparsed);
+    claim(ctx);
     Step::Pass
 }
 
 /// Counts a SYN that is for no socket of this host.
 #[inline(always)]
-pub(super) fn elsewhere() -> Step {
+pub(super) fn elsewhere(ctx: &impl Claim) -> Step {
     counters::count_anywhere(Counter::Elsewhere);
+    claim(ctx);
     Step::Pass
 }
 

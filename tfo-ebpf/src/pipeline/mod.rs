@@ -49,21 +49,16 @@ use crate::{
 /// The first program. No failure here costs a frame.
 #[inline(always)]
 pub(crate) fn ingress<C: EbpfContext + Packet + Claim + TailCall>(ctx: &C) -> Step {
-    // Before the packet's headers are pulled: that loses the claim.
-    let claimed = ctx.is_scattered() && is_moving() && ctx.is_claimed();
-    ctx.pull();
+    let claimed = ctx.pull_and_tell(is_moving);
     let parsed = syn::parse_behind(&PacketFrame::new(ctx), ctx.link());
     if matches!(parsed, Err(NotSyn::Other)) {
         return Step::Pass;
     }
-    if is_moving() {
-        if claimed || ctx.is_claimed() {
-            return Step::Pass;
-        }
-        ctx.claim();
+    if is_moving() && (claimed || ctx.is_claimed()) {
+        return Step::Pass;
     }
     let Ok(syn) = parsed else {
-        return finish::unparsed();
+        return finish::unparsed(ctx);
     };
     let mut context = SynContext::new(syn);
     let guarded = guard::applies(&context);
@@ -73,7 +68,7 @@ pub(crate) fn ingress<C: EbpfContext + Packet + Claim + TailCall>(ctx: &C) -> St
         return finish(ctx, &context, Step::Pass);
     }
     if !host::receives_syn(ctx, &context.syn) {
-        return finish::elsewhere();
+        return finish::elsewhere(ctx);
     }
     if guarded && syn_context::save(&context) {
         ctx.tail_call(Program::Guard); // returns only if that program is missing
@@ -87,7 +82,7 @@ pub(crate) fn ingress<C: EbpfContext + Packet + Claim + TailCall>(ctx: &C) -> St
 
 /// The program of a port with a guard.
 #[inline(always)]
-pub(crate) fn guard(ctx: &(impl EbpfContext + TailCall)) -> Step {
+pub(crate) fn guard(ctx: &(impl EbpfContext + Claim + TailCall)) -> Step {
     let (Some(context), Some(scratch)) = (syn_context::saved(), GuardScratch::get()) else {
         return Step::Pass;
     };
@@ -106,7 +101,7 @@ pub(crate) fn guard(ctx: &(impl EbpfContext + TailCall)) -> Step {
 
 /// The program that answers a SYN with a challenge.
 #[inline(always)]
-pub(crate) fn challenge(ctx: &(impl EbpfContext + Answer + TailCall)) -> Step {
+pub(crate) fn challenge(ctx: &(impl EbpfContext + Answer + Claim + TailCall)) -> Step {
     let (Some(context), Some(scratch)) = (syn_context::saved(), GuardScratch::get()) else {
         return Step::Pass;
     };
@@ -119,7 +114,7 @@ pub(crate) fn challenge(ctx: &(impl EbpfContext + Answer + TailCall)) -> Step {
 
 /// The program of a namespace with a policy.
 #[inline(always)]
-pub(crate) fn policy(ctx: &(impl EbpfContext + WritePacket)) -> Step {
+pub(crate) fn policy(ctx: &(impl EbpfContext + Claim + WritePacket)) -> Step {
     let Some(context) = syn_context::saved() else {
         return Step::Pass;
     };

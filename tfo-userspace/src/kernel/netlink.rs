@@ -66,7 +66,10 @@ fn words(reply: &[u8]) -> Option<String> {
     while let (Some(length), Some(kind)) = (half(at), half(at + 2)) {
         let length = usize::from(length).max(4);
         if kind == MESSAGE {
-            let text = reply.get(at + 4..at + length)?.split(|byte| *byte == 0).next()?;
+            let text = reply
+                .get(at + 4..at + length)?
+                .split(|byte| *byte == 0)
+                .next()?;
             return Some(String::from_utf8_lossy(text).into_owned());
         }
         at += length.next_multiple_of(4);

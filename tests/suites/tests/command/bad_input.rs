@@ -224,7 +224,12 @@ fn a_driver_that_cannot_is_named() -> Result<()> {
     let output = tfo.run(&["attach", "lo", "--mode", "native"])?;
     ensure_refused(
         &output,
-        &["lo", "native", "Underlying driver does not support XDP", "--mode auto"],
+        &[
+            "lo",
+            "native",
+            "Underlying driver does not support XDP",
+            "--mode auto",
+        ],
     )?;
     xdp::ensure_pinned(&pair.server, false)?;
     tfo.done(&["attach", "lo"])?;

@@ -99,7 +99,10 @@ fn auto_goes_beside_another_xdp_program() -> Result<()> {
     testbed.tfo.done(&["policy", "set", "--bad", "drop"])?;
     let status = testbed.tfo.json(&["status"])?;
     let reason = status["interfaces"][0]["mode_reason"].as_str();
-    ensure!(reason.is_some_and(|it| it.contains("another XDP")), "{status}");
+    ensure!(
+        reason.is_some_and(|it| it.contains("another XDP")),
+        "{status}"
+    );
     ensure_mode(&testbed.tfo, "tc")
 }
 
@@ -162,7 +165,7 @@ fn a_tun_device_counts_alike() -> Result<()> {
         let listener = Listener::fast_open(&server, address)?;
         let tfo = Tfo::new(&server);
         tfo.done(&["attach", "tun0", "--mode", mode, "--mirror", mirror])?;
-        ensure_mode(&tfo, if mode == "tc" { "tc" } else { "generic" })?;
+        ensure_mode(&tfo, if mode == "generic" { "generic" } else { "tc" })?;
         let key = tfo_testbed::keys::parse(KEY)?[0].to_bytes();
         for family in Family::BOTH {
             let (client, own) = (family.client(), family.server());

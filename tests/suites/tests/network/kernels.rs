@@ -343,7 +343,10 @@ impl Stack {
             };
             let top = if made.is_empty() { below } else { "top0" };
             if let Err(error) = netns.configure(&made) {
-                ensure!(format!("{error:#}").contains("device type"), "{kind}: {error:#}");
+                ensure!(
+                    format!("{error:#}").contains("device type"),
+                    "{kind}: {error:#}"
+                );
                 return Ok(None);
             }
             netns.configure(&[
