@@ -5,26 +5,17 @@ mod cli;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 fn main() -> ExitCode {
     // Keys stand in memory: no core dump, and no debugger without CAP_SYS_PTRACE. It does not fail with this value.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    let args = cli::Cli::parse();
+    let args = cli::parse();
     let verbose = args.verbose;
     match cli::run(args) {
         Ok(status) => status,
         Err(error) => {
-            let mut chain = error.chain();
-            if let Some(first) = chain.next() {
-                eprintln!("tfo: {first}");
-            }
-            if verbose > 0 {
-                for cause in chain {
-                    eprintln!("  because: {cause}");
-                }
-            }
+            cli::tell(&error, verbose);
             ExitCode::FAILURE
         }
     }

@@ -19,6 +19,7 @@ use tokio::{
 
 use self::switches::Watch;
 use super::{
+    number::{self, number},
     output::{reader_gone, write},
     time::rfc3339,
 };
@@ -35,16 +36,16 @@ pub(super) struct EventsArgs {
     #[arg(long)]
     json: bool,
     /// Only SYNs to this port
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", value_parser = number::port)]
     port: Option<u16>,
     /// Only SYNs whose data was not taken for this reason, such as bad-cookie
     #[arg(long, value_name = "REASON", value_parser = reason)]
     reason: Option<Counter>,
     /// Exit after this many SYNs [default: no limit]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number::<u64>(1..=u64::MAX))]
     count: Option<u64>,
     /// Print at most this many SYNs per second; every CPU of every interface has an equal share
-    #[arg(long, default_value_t = DEFAULT_RATE, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = DEFAULT_RATE, value_name = "N", value_parser = number::<u32>(1..=u64::from(u32::MAX)))]
     rate: u32,
 }
 

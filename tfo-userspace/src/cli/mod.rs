@@ -8,6 +8,7 @@ mod farm;
 mod guard;
 mod keys;
 mod listeners;
+mod number;
 mod output;
 mod policy;
 mod rate;
@@ -17,7 +18,9 @@ mod status;
 mod time;
 mod top;
 
-use std::process::ExitCode;
+pub(crate) use output::tell;
+
+use std::{env, ffi::OsString, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
@@ -29,6 +32,9 @@ use tfo_userspace::{
 
 /// The exit status of a check that found something.
 const FOUND: u8 = 3;
+
+/// The mistake of source prefixes where no source is counted.
+const NO_SOURCES: &str = "--source-prefix-v4 and --source-prefix-v6 do not go with --max-sources 0, which counts no source";
 
 /// Validate, count and protect TCP Fast Open on a server's network interfaces, in XDP.
 ///
@@ -129,6 +135,29 @@ struct JsonArgs {
     json: bool,
 }
 
+/// The command line of this process. Ends the process where it is wrong, with status 2.
+pub(crate) fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        if error.kind() == ErrorKind::InvalidUtf8
+            && let Some(message) = not_utf8(&env::args_os().collect::<Vec<_>>())
+        {
+            usage(&message);
+        }
+        error.exit()
+    })
+}
+
+/// The argument that is not UTF-8, which clap does not name.
+fn not_utf8(arguments: &[OsString]) -> Option<String> {
+    let at = arguments.iter().position(|it| it.to_str().is_none())?;
+    let text = arguments[at].to_string_lossy();
+    let flag = arguments[at - at.min(1)].to_str();
+    let flag = flag.filter(|flag| flag.starts_with('-'));
+    let flag = text.split_once('=').map(|(flag, _)| flag).or(flag);
+    let place = flag.map_or(String::new(), |flag| format!("{flag}: "));
+    Some(format!("{place}{:?} is not UTF-8: write it in UTF-8", text))
+}
+
 /// Ends the process as clap does for a command line that it refuses: the message and status 2.
 fn usage(message: &str) -> ! {
     Cli::command()
@@ -154,8 +183,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     follow_routes(&cli.command);
     runtime.block_on(async {
         match cli.command {
-            Command::Attach(args) => attach::run(&args).await,
-            Command::Detach(args) => detach::run(&args).await,
+            Command::Attach(args) => return attach::run(&args, cli.verbose).await,
+            Command::Detach(args) => return detach::run(&args, cli.verbose).await,
             Command::Status(args) => status::run(args.json, cli.verbose > 0).await,
             Command::Stats(args) => return stats::run(&args).await,
             Command::Doctor(args) => return doctor::run(&args).await,
@@ -192,6 +221,25 @@ fn follow_routes(command: &Command) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_argument_that_is_no_text_is_named() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let told = |arguments: &[&[u8]]| {
+            let arguments = arguments.iter().map(|it| OsString::from_vec(it.to_vec()));
+            not_utf8(&arguments.collect::<Vec<_>>())
+        };
+        assert_eq!(told(&[b"tfo", b"stats"]), None);
+        let lone = told(&[b"tfo", b"attach", b"a\xff"]).unwrap();
+        assert!(lone.starts_with("\"a\u{fffd}\" is not UTF-8"), "{lone}");
+        for arguments in [
+            [&b"tfo"[..], b"--netns", b"\xff"],
+            [b"tfo", b"x", b"--netns=\xff"],
+        ] {
+            let flagged = told(&arguments).unwrap();
+            assert!(flagged.starts_with("--netns: "), "{flagged}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::bail;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 use tfo_common::{
@@ -25,9 +25,20 @@ pub(super) fn write(text: &str) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        other => other
-            .map(|()| true)
-            .context("cannot write to standard output"),
+        Err(error) => bail!(
+            "cannot write to standard output: {error}: {}",
+            remedy(&error)
+        ),
+        Ok(()) => Ok(true),
+    }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free space there, or write elsewhere"
+        }
+        _ => "write elsewhere",
     }
 }
 
@@ -65,6 +76,16 @@ pub(super) fn counters_json(counters: &Counters) -> serde_json::Value {
         .into()
 }
 
+/// As [`counters_json`], without the counters that are 0.
+pub(super) fn occurred_json(counters: &Counters) -> serde_json::Value {
+    Counter::ALL
+        .into_iter()
+        .filter(|counter| counters.get(*counter) > 0)
+        .map(|counter| (counter.name().to_owned(), counters.get(counter).into()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
 /// `{"per_second", "burst"}`; `null` for no limit.
 pub(super) fn rate_json(rate: Rate) -> serde_json::Value {
     let Rate { per_second, burst } = rate;
@@ -77,6 +98,19 @@ pub(super) fn rate_json(rate: Rate) -> serde_json::Value {
 /// A warning on standard error.
 pub(super) fn warn(text: &str) {
     eprintln!("tfo: warning: {text}");
+}
+
+/// An error on standard error; with `verbose`, each of its causes on a line of its own.
+pub(crate) fn tell(error: &anyhow::Error, verbose: u8) {
+    let mut chain = error.chain();
+    if let Some(first) = chain.next() {
+        eprintln!("tfo: {first}");
+    }
+    if verbose > 0 {
+        for cause in chain {
+            eprintln!("  because: {cause}");
+        }
+    }
 }
 
 /// Warns if `net.ipv4.tcp_fastopen` lets no listener use Fast Open.

@@ -1,13 +1,20 @@
 //! The service of one network namespace: what is attached there, its rules and its keys. It runs in the namespace's own
 //! thread.
 
-use std::{collections::BTreeSet, future::pending, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    time::Duration,
+};
 
 use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
 use super::{
-    attached::describe_attached, error::StartError, guard_monitor::GuardMonitor, keys::KeyService,
+    attached::describe_attached,
+    error::{StartError, is_missing_interface},
+    guard_monitor::GuardMonitor,
+    keys::KeyService,
     memory, policy,
 };
 use crate::{
@@ -34,8 +41,8 @@ pub(super) struct NamespaceService {
     namespace: Namespace,
     config: NamespaceConfig,
     attached: BTreeSet<String>,
-    /// Configured interfaces that are not attached.
-    missing: BTreeSet<String>,
+    /// Configured interfaces that are not attached, and why, with the remedy.
+    missing: BTreeMap<String, String>,
     /// Follows interfaces; `None` before [`Self::begin`].
     follower: Option<Follower>,
     /// An interface was attached before the service started.
@@ -56,7 +63,7 @@ impl NamespaceService {
             namespace,
             config,
             attached: BTreeSet::new(),
-            missing: BTreeSet::new(),
+            missing: BTreeMap::new(),
             follower: None,
             taken_over: false,
             policy_refused: None,
@@ -92,9 +99,9 @@ impl NamespaceService {
         self.attached.iter().map(String::as_str)
     }
 
-    /// The configured interfaces that are not attached.
-    pub(super) fn missing(&self) -> impl Iterator<Item = &str> {
-        self.missing.iter().map(String::as_str)
+    /// The configured interfaces that are not attached, and why.
+    pub(super) const fn missing(&self) -> &BTreeMap<String, String> {
+        &self.missing
     }
 
     /// Attaches to the interfaces that exist, and follows those that appear. Failures are tried again.
@@ -105,9 +112,7 @@ impl NamespaceService {
     pub(super) async fn begin(&mut self) -> Result<(), StartError> {
         let mut failed = self.attach_all().await;
         let first = (self.attached.is_empty() && !failed.is_empty()).then(|| failed.remove(0));
-        for error in failed {
-            error!("{error}");
-        }
+        log(&failed);
         self.start_keys()?;
         self.apply_rules().await;
         self.follower = Some(Follower::start(Namespace::current()?, self.wanted())?);
@@ -123,7 +128,12 @@ impl NamespaceService {
                 Ok(ensured) => self.record_attached(wanted.name, &ensured),
                 Err(error) => {
                     self.attached.remove(&wanted.name);
-                    self.missing.insert(wanted.name);
+                    let reason = if is_missing_interface(&error) {
+                        no_interface(&wanted.name)
+                    } else {
+                        error.to_string()
+                    };
+                    self.missing.insert(wanted.name, reason);
                     failed.push(error);
                 }
             }
@@ -189,20 +199,29 @@ impl NamespaceService {
                 if self.attached.remove(from) {
                     self.attached.insert(to.clone());
                 }
+                self.missing.remove(to);
+                if self.config.interfaces.contains(from) {
+                    let reason = format!(
+                        "{from}: renamed to {to}, and attached under that name: put {to} into the configuration"
+                    );
+                    self.missing.insert(from.clone(), reason);
+                }
             }
             Change::Moved { ref name } => {
                 warn!("{change}");
                 if self.attached.remove(name) {
-                    self.missing.insert(name.clone());
+                    self.missing.insert(name.clone(), no_interface(name));
                 }
             }
-            Change::Failed { ref name, .. }
-            | Change::Missing { ref name }
-            | Change::Vanished { ref name }
-            | Change::Lost { ref name } => {
+            Change::Failed { ref name, .. } | Change::Lost { ref name } => {
                 warn!("{change}");
                 self.attached.remove(name);
-                self.missing.insert(name.clone());
+                self.missing.insert(name.clone(), change.to_string());
+            }
+            Change::Missing { ref name } | Change::Vanished { ref name } => {
+                warn!("{change}");
+                self.attached.remove(name);
+                self.missing.insert(name.clone(), no_interface(name));
             }
         }
         if let Err(error) = self.start_keys() {
@@ -270,9 +289,7 @@ impl NamespaceService {
             info!("keys: source {}", new.source.name());
         }
         // Interfaces with other settings are upgraded in place.
-        for error in self.attach_all().await {
-            error!("{error}");
-        }
+        log(&self.attach_all().await);
         if old.policy.is_some() && new.policy.is_none() && !self.attached.is_empty() {
             policy::clear(&self.namespace);
         }
@@ -307,4 +324,17 @@ impl NamespaceService {
             Err(error) => error!("{error}"),
         }
     }
+}
+
+/// Logs failures to attach. The follower logs an interface that does not exist.
+fn log(failed: &[AttachError]) {
+    for error in failed.iter().filter(|error| !is_missing_interface(error)) {
+        error!("{error}");
+    }
+}
+
+fn no_interface(name: &str) -> String {
+    format!(
+        "{name}: no interface of this name exists: it is attached once one does; `ip link` shows those that exist"
+    )
 }

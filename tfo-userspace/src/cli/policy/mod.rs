@@ -15,7 +15,12 @@ use tfo_userspace::{
     policy::NoCookieError,
 };
 
-use super::{JsonArgs, output::warn};
+use super::{
+    JsonArgs,
+    number::{self, number},
+    output::warn,
+    usage,
+};
 
 #[derive(Subcommand)]
 pub(super) enum PolicyCommand {
@@ -28,7 +33,7 @@ pub(super) enum PolicyCommand {
     Clear {
         /// Remove the rule of this port alone, which then has the default rule; may be given several times
         /// [default: the whole policy]
-        #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+        #[arg(long = "port", value_name = "PORT", value_parser = number::port)]
         ports: Vec<u16>,
     },
 }
@@ -40,7 +45,7 @@ pub(super) struct SetArgs {
     file: Option<PathBuf>,
     /// Change this port's rule instead of the default rule; may be given several times. A port without a rule starts
     /// from one that passes every SYN
-    #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long = "port", value_name = "PORT", value_parser = number::port)]
     ports: Vec<u16>,
     #[command(flatten)]
     rule: RuleArgs,
@@ -110,13 +115,13 @@ struct PolicyArgs {
     #[arg(long, value_name = "FILE")]
     deny: Option<PathBuf>,
     /// Number of source prefixes that limits per source keep track of [default: unchanged, at first 65536]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LIMITED_SOURCES)))]
+    #[arg(long, value_name = "N", value_parser = number::<u32>(1..=u64::from(MAX_LIMITED_SOURCES)))]
     max_sources: Option<u32>,
     /// Prefix length of an IPv4 source for limits, 0 to 32 bits [default: unchanged, at first 32]
-    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=32))]
+    #[arg(long, value_name = "BITS", value_parser = number::<u8>(0..=32))]
     prefix_v4: Option<u8>,
     /// Prefix length of an IPv6 source for limits, 0 to 128 bits [default: unchanged, at first 64]
-    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=128))]
+    #[arg(long, value_name = "BITS", value_parser = number::<u8>(0..=128))]
     prefix_v6: Option<u8>,
 }
 
@@ -134,6 +139,7 @@ fn show(json: bool) -> anyhow::Result<()> {
 }
 
 async fn set(args: &SetArgs) -> anyhow::Result<()> {
+    args.check();
     let namespace = Namespace::current()?;
     let change = namespace.policy().change()?;
     let policy = match &args.file {
@@ -196,6 +202,33 @@ fn check_listeners(policy: &Policy) -> Result<(), NoCookieError> {
 }
 
 impl SetArgs {
+    /// Ends the process where the options set nothing, or an action that cannot be carried out.
+    fn check(&self) {
+        if self.file.is_some() {
+            return;
+        }
+        let rule = self.rule.section();
+        let sets_rule = rule != PortPolicySection::default();
+        if !sets_rule && !self.ports.is_empty() {
+            usage("--port goes with a part of its rule, such as --bad drop");
+        }
+        let PolicyArgs {
+            allow,
+            deny,
+            max_sources,
+            prefix_v4,
+            prefix_v6,
+        } = &self.policy;
+        let lists = allow.is_some() || deny.is_some();
+        let sources = max_sources.is_some() || prefix_v4.is_some() || prefix_v6.is_some();
+        if !sets_rule && !lists && !sources {
+            usage("nothing to set: give a part of a rule, a list or a file");
+        }
+        if let Err(mistake) = rule.over(&PortPolicy::default()) {
+            usage(&format!("--{mistake}"));
+        }
+    }
+
     /// `before`, changed as the options say.
     fn over(&self, mut before: Policy) -> anyhow::Result<Policy> {
         let rule = self.rule.section();
@@ -206,18 +239,6 @@ impl SetArgs {
             prefix_v4,
             prefix_v6,
         } = &self.policy;
-        let changes = allow.is_some() || deny.is_some() || max_sources.is_some();
-        let changes = changes || prefix_v4.is_some() || prefix_v6.is_some();
-        if rule == PortPolicySection::default() && !changes {
-            bail!(
-                "nothing to set: give a part of a rule, a list or a file (tfo policy set --help)"
-            );
-        }
-        if rule == PortPolicySection::default() && !self.ports.is_empty() {
-            bail!(
-                "--port goes with a part of its rule, such as --bad drop (tfo policy set --help)"
-            );
-        }
         let sources = &mut before.sources;
         sources.max = max_sources.unwrap_or(sources.max);
         sources.v4 = prefix_v4.unwrap_or(sources.v4);
