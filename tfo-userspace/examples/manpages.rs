@@ -12,13 +12,13 @@ mod cli;
 use std::{env, fs, path::Path};
 
 use anyhow::Context as _;
-use clap::{Command, CommandFactory as _};
+use clap::Command;
 use clap_complete::{Shell, generate_to};
 
 fn main() -> anyhow::Result<()> {
     let directory = env::args_os().nth(1).context("which directory?")?;
     let directory = Path::new(&directory);
-    let mut command = cli::Cli::command();
+    let mut command = cli::command();
     for (shell, place, file) in [
         (Shell::Bash, "bash-completion/completions", "tfo"),
         (Shell::Zsh, "zsh/vendor-completions", "_tfo"),
@@ -31,7 +31,7 @@ fn main() -> anyhow::Result<()> {
     }
     let place = directory.join("man/man1");
     fs::create_dir_all(&place)?;
-    clap_mangen::generate_to(without_help(cli::Cli::command()), place)?;
+    clap_mangen::generate_to(without_help(cli::command()), place)?;
     Ok(())
 }
 

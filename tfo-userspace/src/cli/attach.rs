@@ -6,6 +6,7 @@ use clap::Args;
 use tfo_common::abi::DEFAULT_SOURCES;
 use tfo_userspace::{
     datapath::{self, Ensured, Namespace},
+    kernel::link,
     model::{Settings, SourceLimits},
     service::describe_attached,
 };
@@ -78,7 +79,10 @@ pub(super) async fn run(args: &AttachArgs, verbose: u8) -> anyhow::Result<ExitCo
     })
 }
 
-async fn attach(namespace: &Namespace, interface: &str, args: &AttachArgs) -> anyhow::Result<()> {
+async fn attach(namespace: &Namespace, name: &str, args: &AttachArgs) -> anyhow::Result<()> {
+    // The name may be an alternative one.
+    let interface = link::find(name).await?.name;
+    let interface = interface.as_str();
     let (mode, settings) = (args.mode.into(), args.settings());
     let ensured = if args.replace {
         datapath::ensure(namespace, interface, mode, settings).await?

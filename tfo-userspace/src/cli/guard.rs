@@ -155,11 +155,17 @@ impl SetArgs {
     fn check(&self) {
         let of_port = self.is_of_port();
         if !of_port && !self.ports.is_empty() {
-            usage("--port goes with on, off, auto, --above or --quiet");
+            usage(
+                "guard set",
+                "--port goes with on, off, auto, --above or --quiet",
+            );
         }
         // --force alone puts the guard that is set in force where it was left out.
         if !of_port && self.replies.is_none() && self.proven.is_none() && !self.force {
-            usage("nothing to set: give on, off or auto, or a rate");
+            usage(
+                "guard set",
+                "nothing to set: give on, off or auto, or a rate",
+            );
         }
     }
 

@@ -13,7 +13,7 @@ use tfo_common::{
     counters::{Counter, Counters},
     rate::Rate,
 };
-use tfo_userspace::kernel::sysctl;
+use tfo_userspace::kernel::{refusal, sysctl};
 
 /// Writes to standard output. A closed pipe (`tfo stats | head`) is no error.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
@@ -22,6 +22,11 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
 
 /// Writes to standard output; `false` if nobody reads it any more.
 pub(super) fn write(text: &str) -> anyhow::Result<bool> {
+    write_raw(&printable(text))
+}
+
+/// As [`write`], with the escape codes in `text`.
+pub(super) fn write_raw(text: &str) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
@@ -64,7 +69,7 @@ fn is_closed() -> bool {
 
 /// Prints one JSON object.
 pub(super) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
-    print(&format!("{value:#}\n"))
+    write_raw(&format!("{value:#}\n")).map(drop)
 }
 
 /// An object from each counter's name to its value, zeros included.
@@ -97,20 +102,39 @@ pub(super) fn rate_json(rate: Rate) -> serde_json::Value {
 
 /// A warning on standard error.
 pub(super) fn warn(text: &str) {
-    eprintln!("tfo: warning: {text}");
+    eprintln!("tfo: warning: {}", printable(text));
 }
 
 /// An error on standard error; with `verbose`, each of its causes on a line of its own.
 pub(crate) fn tell(error: &anyhow::Error, verbose: u8) {
     let mut chain = error.chain();
-    if let Some(first) = chain.next() {
-        eprintln!("tfo: {first}");
+    let is_limit = |cause: &(dyn std::error::Error + 'static)| {
+        let text = cause.to_string();
+        text.contains("(os error 24)") && !text.contains("ulimit")
+    };
+    if error.chain().any(is_limit) {
+        eprintln!("tfo: {}", refusal::of_files());
+    } else if let Some(first) = chain.next() {
+        eprintln!("tfo: {}", printable(&first.to_string()));
     }
     if verbose > 0 {
         for cause in chain {
-            eprintln!("  because: {cause}");
+            eprintln!("  because: {}", printable(&cause.to_string()));
         }
     }
+}
+
+/// A text for the terminal: names of interfaces may contain escape codes.
+pub(super) fn printable(text: &str) -> String {
+    let is_code = |it: char| it.is_control() && it != '\n';
+    if !text.contains(is_code) {
+        return text.to_owned();
+    }
+    let escape = |it: char| match is_code(it) {
+        true => it.escape_default().to_string(),
+        false => it.to_string(),
+    };
+    text.chars().map(escape).collect()
 }
 
 /// Warns if `net.ipv4.tcp_fastopen` lets no listener use Fast Open.
@@ -168,6 +192,12 @@ pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn escape_codes_do_not_reach_the_terminal() {
+        assert_eq!(printable("a\nb"), "a\nb");
+        assert_eq!(printable("a\u{1b}[2Jb\r"), "a\\u{1b}[2Jb\\r");
+    }
 
     #[test]
     fn columns_line_up() {

@@ -103,29 +103,44 @@ impl RunArgs {
         }
         if self.interfaces.is_empty() {
             usage(
+                "run",
                 "nothing to attach to: give an interface with -i, or a configuration file with -c",
             );
         }
         if !self.ports.is_empty() && self.metrics.is_none() {
-            usage("--port is for metrics: add --metrics");
+            usage("run", "--port is for metrics: add --metrics");
+        }
+        let reads = matches!(
+            self.key_source,
+            Some(KeySourceArg::Secret | KeySourceArg::File)
+        );
+        if self.key_file.is_some() && !reads {
+            usage(
+                "run",
+                "--key-file is read with --key-source secret and --key-source file alone",
+            );
         }
         if self.interval.is_some()
             && let Some(source @ (KeySourceArg::File | KeySourceArg::Kernel)) = self.key_source
         {
-            usage(&format!(
-                "--interval does not go with --key-source {}: whoever writes the keys sets the interval",
-                source.name()
-            ));
+            usage(
+                "run",
+                &format!(
+                    "--interval does not go with --key-source {}: whoever writes the keys sets the interval",
+                    source.name()
+                ),
+            );
         }
         if self.on_foreign_change.is_some() && matches!(self.key_source, Some(KeySourceArg::Kernel))
         {
             usage(
+                "run",
                 "--on-foreign-change does not go with --key-source kernel: all keys are of others there",
             );
         }
         let by_source = self.source_prefix_v4.is_some() || self.source_prefix_v6.is_some();
         if self.max_sources == Some(0) && by_source {
-            usage(NO_SOURCES);
+            usage("run", NO_SOURCES);
         }
     }
 
@@ -173,7 +188,7 @@ pub(super) async fn run(args: RunArgs, verbose: u8) -> anyhow::Result<()> {
     if args.config.is_none()
         && let Err(error @ ConfigError::Invalid { .. }) = load()
     {
-        usage(&error.to_string());
+        usage("run", &error.to_string());
     }
     Ok(service::run(load).await?)
 }

@@ -93,7 +93,7 @@ impl Reading {
 pub(super) async fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
     let has_rows = matches!(args.by, Some(Breakdown::Port | Breakdown::Source));
     if args.top.is_some() && !has_rows {
-        usage("--top goes with --by port or --by source");
+        usage("stats", "--top goes with --by port or --by source");
     }
     let namespace = Namespace::current()?;
     if args.check {

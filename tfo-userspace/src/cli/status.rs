@@ -1,6 +1,6 @@
 //! `tfo status`.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 use tfo_common::counters::Counter;
@@ -10,7 +10,10 @@ use tfo_userspace::{
         PolicySummary, Stray,
     },
     farm::{self, FarmReport},
-    kernel::sysctl::{self, Mode},
+    kernel::{
+        link,
+        sysctl::{self, Mode},
+    },
     model::{Fingerprint, PortState},
 };
 
@@ -24,6 +27,8 @@ struct Status {
     interfaces: Vec<AttachedInterface>,
     /// Interfaces of other layout versions: the version's name, and the interface's index.
     older: Vec<(String, u32)>,
+    /// The names of all interfaces here, by index.
+    names: BTreeMap<u32, String>,
     /// Programs that came with interfaces from other namespaces.
     strays: Vec<Stray>,
     keys: Vec<Fingerprint>,
@@ -61,6 +66,11 @@ impl Status {
             guarded: guarded.map(AttachedInterface::label).collect(),
             interfaces,
             older: namespace.other_layouts()?,
+            names: link::list()
+                .await?
+                .into_iter()
+                .map(|it| (it.index, it.name))
+                .collect(),
             strays: namespace.strays().await?,
             keys,
             keys_age: namespace.keys().age()?,
@@ -119,9 +129,14 @@ impl Status {
             self.attached()
         };
         for (version, index) in &self.older {
-            text += &format!(
-                "interface {index}: attached by a tfo of layout {version}: `tfo attach --replace` upgrades it\n"
-            );
+            text += &match self.names.get(index) {
+                Some(name) => format!(
+                    "{name}: attached by a tfo of layout {version}: `tfo attach --replace {name}` upgrades it\n"
+                ),
+                None => format!(
+                    "interface {index} (gone): attached by a tfo of layout {version}: `tfo detach --all` removes its pins\n"
+                ),
+            };
         }
         for stray in &self.strays {
             text += &format!(

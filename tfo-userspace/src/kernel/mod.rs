@@ -11,6 +11,7 @@ pub mod netfilter;
 mod netlink;
 pub mod netns;
 pub mod netstat;
+pub mod refusal;
 pub mod regular_file;
 pub mod routes;
 pub mod support;

@@ -94,6 +94,11 @@ impl NamespaceService {
         self.guard.refused()
     }
 
+    /// The configured interfaces, alternative names of those that exist replaced by their names.
+    pub(super) fn interfaces(&self) -> &[String] {
+        &self.config.interfaces
+    }
+
     /// The attached interfaces.
     pub(super) fn attached(&self) -> impl Iterator<Item = &str> {
         self.attached.iter().map(String::as_str)
@@ -110,6 +115,7 @@ impl NamespaceService {
     ///
     /// The first failure, not logged, where nothing is attached.
     pub(super) async fn begin(&mut self) -> Result<(), StartError> {
+        resolve(&mut self.config.interfaces).await;
         let mut failed = self.attach_all().await;
         let first = (self.attached.is_empty() && !failed.is_empty()).then(|| failed.remove(0));
         log(&failed);
@@ -269,7 +275,8 @@ impl NamespaceService {
     }
 
     /// Changes to another configuration of the same namespace. What both have in common goes on undisturbed.
-    pub(super) async fn apply(&mut self, config: NamespaceConfig) {
+    pub(super) async fn apply(&mut self, mut config: NamespaceConfig) {
+        resolve(&mut config.interfaces).await;
         let old = std::mem::replace(&mut self.config, config);
         let new = self.config.clone();
         for name in &old.interfaces {
@@ -324,6 +331,19 @@ impl NamespaceService {
             Err(error) => error!("{error}"),
         }
     }
+}
+
+/// Replaces alternative names by the names of their interfaces, by which interfaces are followed.
+async fn resolve(names: &mut Vec<String>) {
+    // Where they cannot be listed, attaching says so.
+    let present = link::list().await.unwrap_or_default();
+    let mut seen = BTreeSet::new();
+    for name in names.iter_mut() {
+        if let Some(interface) = present.iter().find(|each| each.is_named(name)) {
+            name.clone_from(&interface.name);
+        }
+    }
+    names.retain(|name| seen.insert(name.clone()));
 }
 
 /// Logs failures to attach. The follower logs an interface that does not exist.

@@ -320,6 +320,7 @@ impl WorkerThread {
     }
 
     fn publish(&self, service: &NamespaceService) {
+        lock(&self.shared.config).interfaces = service.interfaces().to_vec();
         *lock(&self.shared.state) = WorkerState {
             keys: service.key_report(),
             attached: service.attached().map(str::to_owned).collect(),

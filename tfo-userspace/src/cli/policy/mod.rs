@@ -5,7 +5,10 @@ mod show;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::bail;
-use clap::{Args, Subcommand};
+use clap::{
+    Args, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use tfo_common::{policy::Action, rate::Rate};
 use tfo_userspace::{
     config::{self, MAX_LIMITED_SOURCES, Parsed, PortPolicySection},
@@ -53,21 +56,30 @@ pub(super) struct SetArgs {
     policy: PolicyArgs,
 }
 
+/// A parser of these actions.
+fn actions(actions: &'static [Action]) -> impl TypedValueParser<Value = Parsed<Action>> {
+    let names = actions.iter().map(|action| action.name());
+    PossibleValuesParser::new(names).try_map(|text| text.parse())
+}
+
+fn any_action() -> impl TypedValueParser<Value = Parsed<Action>> {
+    actions(&Action::ALL)
+}
+
 /// Parts of a rule.
 #[derive(Args)]
 struct RuleArgs {
-    /// Action for SYNs with a valid cookie: pass, reissue (the SYN becomes a cookie request), fallback (an ordinary
-    /// handshake) or drop
-    #[arg(long, value_name = "ACTION")]
+    /// Action for SYNs with a valid cookie: reissue makes the SYN a cookie request, fallback an ordinary handshake
+    #[arg(long, value_name = "ACTION", value_parser = any_action())]
     valid: Option<Parsed<Action>>,
-    /// Action for SYNs with a bad cookie: pass, reissue, fallback or drop
-    #[arg(long, value_name = "ACTION")]
+    /// Action for SYNs with a bad cookie
+    #[arg(long, value_name = "ACTION", value_parser = any_action())]
     bad: Option<Parsed<Action>>,
-    /// Action for cookie requests: pass, fallback or drop
-    #[arg(long, value_name = "ACTION")]
+    /// Action for cookie requests
+    #[arg(long, value_name = "ACTION", value_parser = actions(&[Action::Pass, Action::Fallback, Action::Drop]))]
     request: Option<Parsed<Action>>,
-    /// Action for SYNs with data and no Fast Open option: pass or drop
-    #[arg(long, value_name = "ACTION")]
+    /// Action for SYNs with data and no Fast Open option, which there is nothing to rewrite in
+    #[arg(long, value_name = "ACTION", value_parser = actions(&[Action::Pass, Action::Drop]))]
     data: Option<Parsed<Action>>,
     /// Limit of SYNs with a valid cookie from one source, per second: 100/s, "100/s burst 500" or unlimited; SYNs over
     /// the limit fall back
@@ -94,11 +106,11 @@ struct RuleArgs {
     /// Limit of SYNs whose data would be taken, from all sources; the others fall back
     #[arg(long, value_name = "RATE")]
     data_per_port: Option<Parsed<Rate>>,
-    /// Action for SYNs of sources on the deny list: pass, reissue, fallback or drop
-    #[arg(long, value_name = "ACTION")]
+    /// Action for SYNs of sources on the deny list
+    #[arg(long, value_name = "ACTION", value_parser = any_action())]
     denied: Option<Parsed<Action>>,
-    /// Action instead of reissue and fallback if the listener takes data without a cookie: pass or drop
-    #[arg(long, value_name = "ACTION")]
+    /// Action instead of reissue and fallback if the listener takes data without a cookie
+    #[arg(long, value_name = "ACTION", value_parser = actions(&[Action::Pass, Action::Drop]))]
     no_cookie: Option<Parsed<Action>>,
     /// Count what the rule would do, but let every SYN pass; --dry-run=false ends it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -202,7 +214,7 @@ fn check_listeners(policy: &Policy) -> Result<(), NoCookieError> {
 }
 
 impl SetArgs {
-    /// Ends the process where the options set nothing, or an action that cannot be carried out.
+    /// Ends the process where the options set nothing.
     fn check(&self) {
         if self.file.is_some() {
             return;
@@ -210,7 +222,10 @@ impl SetArgs {
         let rule = self.rule.section();
         let sets_rule = rule != PortPolicySection::default();
         if !sets_rule && !self.ports.is_empty() {
-            usage("--port goes with a part of its rule, such as --bad drop");
+            usage(
+                "policy set",
+                "--port goes with a part of its rule, such as --bad drop",
+            );
         }
         let PolicyArgs {
             allow,
@@ -222,10 +237,10 @@ impl SetArgs {
         let lists = allow.is_some() || deny.is_some();
         let sources = max_sources.is_some() || prefix_v4.is_some() || prefix_v6.is_some();
         if !sets_rule && !lists && !sources {
-            usage("nothing to set: give a part of a rule, a list or a file");
-        }
-        if let Err(mistake) = rule.over(&PortPolicy::default()) {
-            usage(&format!("--{mistake}"));
+            usage(
+                "policy set",
+                "nothing to set: give a part of a rule, a list or a file",
+            );
         }
     }
 
