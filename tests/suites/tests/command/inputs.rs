@@ -209,3 +209,20 @@ fn what_killed_controllers_left_is_removed() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn the_version_is_that_of_the_build() -> Result<()> {
+    let (_netns, tfo) = two_interfaces()?;
+    let version = process::succeed(Command::new(tfo::binary()).arg("--version"), LIMIT)?;
+    let build = &tfo.json(&["status"])?["build"];
+    let digest = build["object"].as_str().and_then(|it| it.get(..8));
+    let version_only = build["version"].as_str();
+    ensure!(digest.is_some() && version_only.is_some(), "{build}");
+    let expected = format!(
+        "tfo {} ({})\n",
+        version_only.unwrap_or_default(),
+        digest.unwrap_or_default()
+    );
+    ensure!(version == expected, "{version}");
+    Ok(())
+}
