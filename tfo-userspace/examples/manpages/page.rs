@@ -79,9 +79,10 @@ fn section(title: &str, text: &str) -> String {
 
 /// A section of tags and their texts; nothing where there are none.
 fn list(title: &str, entries: impl Iterator<Item = (String, String)>) -> String {
-    let entries: String = entries
+    let entries: Vec<_> = entries
         .map(|(tag, text)| format!(".TP\n{tag}\n{text}\n"))
         .collect();
+    let entries = entries.concat();
     if entries.is_empty() {
         return entries;
     }
@@ -184,9 +185,10 @@ fn entry(arg: &Arg) -> (String, String) {
 fn examples(name: &str) -> String {
     let of_page = EXAMPLES.iter().filter(|(page, _)| *page == name);
     let entries = of_page.flat_map(|(_, examples)| examples.iter());
-    let entries: String = entries
+    let entries: Vec<_> = entries
         .map(|(command, what)| format!(".TP\n.B {}\n{}\n", escape(command), escape(what)))
         .collect();
+    let entries = entries.concat();
     if entries.is_empty() {
         return entries;
     }

@@ -130,9 +130,12 @@ pub(super) fn printable(text: &str) -> String {
     if !text.contains(is_code) {
         return text.to_owned();
     }
-    let escape = |it: char| match is_code(it) {
-        true => it.escape_default().to_string(),
-        false => it.to_string(),
+    let escape = |it: char| {
+        if is_code(it) {
+            it.escape_default().to_string()
+        } else {
+            it.to_string()
+        }
     };
     text.chars().map(escape).collect()
 }

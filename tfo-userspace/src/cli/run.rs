@@ -107,9 +107,6 @@ impl RunArgs {
                 "nothing to attach to: give an interface with -i, or a configuration file with -c",
             );
         }
-        if !self.ports.is_empty() && self.metrics.is_none() {
-            usage("run", "--port is for metrics: add --metrics");
-        }
         let reads = matches!(
             self.key_source,
             Some(KeySourceArg::Secret | KeySourceArg::File)
@@ -182,13 +179,21 @@ impl RunArgs {
 
 pub(super) async fn run(args: RunArgs, verbose: u8) -> anyhow::Result<()> {
     args.check();
-    service::log::start(verbose);
     let flags = args.flags();
     let load = || Config::load(args.config.as_deref(), &flags);
-    if args.config.is_none()
-        && let Err(error @ ConfigError::Invalid { .. }) = load()
-    {
-        usage("run", &error.to_string());
+    match load() {
+        Err(error @ ConfigError::Invalid { .. }) if args.config.is_none() => {
+            usage("run", &error.to_string());
+        }
+        Ok(config) if !args.ports.is_empty() && config.metrics.is_none() => {
+            usage(
+                "run",
+                "--port is for metrics: add --metrics, or [metrics] to the file",
+            );
+        }
+        // The service reports other errors.
+        _ => {}
     }
+    service::log::start(verbose);
     Ok(service::run(load).await?)
 }

@@ -73,7 +73,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
 pub fn text(bytes: &[u8]) -> io::Result<&str> {
     str::from_utf8(bytes).map_err(|error| {
         let before = &bytes[..error.valid_up_to()];
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let line = before.split(|byte| *byte == b'\n').count();
         io::Error::other(format!(
             "line {line} is not UTF-8 text: write it in UTF-8, or name another file"
         ))
