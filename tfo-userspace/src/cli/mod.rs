@@ -43,9 +43,6 @@ const PAIRS: usize = 4;
 /// The exit status of a check that found something.
 const FOUND: u8 = 3;
 
-/// The mistake of source prefixes where no source is counted.
-const NO_SOURCES: &str = "--source-prefix-v4 and --source-prefix-v6 do not go with --max-sources 0, which counts no source";
-
 /// Validate, count and protect TCP Fast Open on a server's network interfaces, in XDP.
 ///
 /// Exit status: 0 done, 1 failed, 2 wrong usage, 3 a check found something.

@@ -11,10 +11,13 @@ use tfo_userspace::{
 };
 
 use super::{
-    MirrorArg, Mode, NO_SOURCES,
+    MirrorArg, Mode,
     number::{self, number},
     usage,
 };
+
+/// The mistake of source prefixes where no source is counted.
+const NO_SOURCES: &str = "--source-prefix-v4 and --source-prefix-v6 do not go with --max-sources 0, which counts no source";
 
 #[derive(Args)]
 pub(super) struct RunArgs {

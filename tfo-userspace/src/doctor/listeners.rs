@@ -56,7 +56,7 @@ fn judge(sockets: &[ListeningSocket]) -> Vec<Finding> {
             names(&small)
         );
         findings.push(Finding::note("small queues", found).remedy(
-            "raise TCP_FASTOPEN, and net.core.somaxconn before: the kernel cuts the one to the other when the application sets it",
+            "raise TCP_FASTOPEN: the kernel takes at most net.core.somaxconn, as it is when the application sets the option",
         ));
     }
     findings

@@ -204,7 +204,7 @@ fn another_layout_is_replaced_without_a_gap_and_its_counts_start_anew() -> Resul
             echo \"again: $($tfo attach {SERVER_INTERFACE} $net 2>&1)\"
             # The remedy that doctor prints.
             doctor=$($tfo doctor {SERVER_INTERFACE} $net || true)
-            remedy=$(echo \"$doctor\" | sed -n 's/.*-> tfo attach/attach/p')
+            remedy=$(echo \"$doctor\" | sed -n 's/.*-> tfo attach --replace/attach --replace/p')
             $tfo $remedy $net
             test ! -e tfo/v0
             $tfo stats --json $net >/dev/null
