@@ -211,3 +211,32 @@ fn wait_for_pid(path: &Path) -> Option<u32> {
         pid
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remedies_fit_their_causes() {
+        for (errno, says) in [
+            (Errno::NOSPC, "free space or inodes"),
+            (Errno::ROFS, "tmpfs"),
+            (Errno::ACCESS, "mode 0755"),
+            (Errno::NOLCK, "flock(2)"),
+            (Errno::NOTDIR, "make /run/tfo a directory"),
+        ] {
+            let told = remedy(&errno.into());
+            assert!(told.contains(says), "{errno}: {told}");
+        }
+    }
+
+    #[test]
+    fn only_files_of_controllers_have_a_namespace() {
+        for name in ["net7.lock", "net7.farm", "net7.farm.next"] {
+            assert_eq!(cookie(name), Some(7), "{name}");
+        }
+        for name in ["net7", "net7.sock", "net.lock", "netx.lock", "7.lock"] {
+            assert_eq!(cookie(name), None, "{name}");
+        }
+    }
+}
