@@ -1,16 +1,20 @@
 //! `tfo attach`.
 
+use std::process::ExitCode;
+
 use clap::Args;
 use tfo_common::abi::DEFAULT_SOURCES;
 use tfo_userspace::{
     datapath::{self, Ensured, Namespace},
+    kernel::link,
     model::{ModeChoice, Settings, SourceLimits},
     service::describe_attached,
 };
 
 use super::{
     MirrorArg, Mode,
-    output::{print, warn_if_off},
+    number::number,
+    output::{print, tell, warn_if_off},
 };
 
 #[derive(Args)]
@@ -25,13 +29,13 @@ pub(super) struct AttachArgs {
     #[arg(long, value_enum, default_value_t = MirrorArg::Exact)]
     mirror: MirrorArg,
     /// Count IPv4 sources by prefixes of this many bits, 0 to 32
-    #[arg(long, default_value_t = 32, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=32))]
+    #[arg(long, default_value_t = 32, value_name = "BITS", value_parser = number::<u8>(0..=32))]
     source_prefix_v4: u8,
     /// Count IPv6 sources by prefixes of this many bits, 0 to 128
-    #[arg(long, default_value_t = 64, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=128))]
+    #[arg(long, default_value_t = 64, value_name = "BITS", value_parser = number::<u8>(0..=128))]
     source_prefix_v6: u8,
     /// Count at most this many source prefixes; the least recently seen are dropped first. 0 counts none
-    #[arg(long, default_value_t = DEFAULT_SOURCES, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=16_777_216))]
+    #[arg(long, default_value_t = DEFAULT_SOURCES, value_name = "N", value_parser = number::<u32>(0..=16_777_216))]
     max_sources: u32,
     /// If tfo is attached already, replace its program by this build's, with these options. No packet goes
     /// uncounted; counters and keys stay. Use it after an upgrade of tfo, or with --mode to move it
@@ -52,18 +56,39 @@ impl AttachArgs {
     }
 }
 
-pub(super) async fn run(args: &AttachArgs) -> anyhow::Result<()> {
+/// Tries each interface; a failure of one does not keep the others from being attached.
+pub(super) async fn run(args: &AttachArgs, verbose: u8) -> anyhow::Result<ExitCode> {
     let namespace = Namespace::current()?;
-    let (mode, settings) = (args.mode.map(ModeChoice::from), args.settings());
+    let (mut attached, mut failed) = (false, false);
     for interface in &args.interfaces {
-        let ensured = if args.replace {
-            datapath::ensure(&namespace, interface, mode, settings).await?
-        } else {
-            let mode = mode.unwrap_or_default();
-            let attached = datapath::attach(&namespace, interface, mode, settings).await?;
-            Ensured::Attached(attached)
-        };
-        print(&describe_attached(interface, &ensured))?;
+        match attach(&namespace, interface, args).await {
+            Ok(()) => attached = true,
+            Err(error) => {
+                tell(&error, verbose);
+                failed = true;
+            }
+        }
     }
-    warn_if_off()
+    if attached {
+        warn_if_off()?;
+    }
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+async fn attach(namespace: &Namespace, name: &str, args: &AttachArgs) -> anyhow::Result<()> {
+    // The name may be an alternative one.
+    let interface = link::find(name).await?.name;
+    let interface = interface.as_str();
+    let (mode, settings) = (args.mode.map(ModeChoice::from), args.settings());
+    let ensured = if args.replace {
+        datapath::ensure(namespace, interface, mode, settings).await?
+    } else {
+        let mode = mode.unwrap_or_default();
+        Ensured::Attached(datapath::attach(namespace, interface, mode, settings).await?)
+    };
+    print(&describe_attached(interface, &ensured))
 }

@@ -1,12 +1,14 @@
 //! `tfo detach`.
 
+use std::process::ExitCode;
+
 use clap::Args;
 use tfo_userspace::{
     datapath::{self, Namespace},
     kernel::link,
 };
 
-use super::output::print;
+use super::output::{print, tell};
 
 #[derive(Args)]
 pub(super) struct DetachArgs {
@@ -18,17 +20,26 @@ pub(super) struct DetachArgs {
     all: bool,
 }
 
-pub(super) async fn run(args: &DetachArgs) -> anyhow::Result<()> {
+/// Tries each interface; a failure of one does not keep the others from being detached.
+pub(super) async fn run(args: &DetachArgs, verbose: u8) -> anyhow::Result<ExitCode> {
     if args.all {
-        return all().await;
+        return all().await.map(|()| ExitCode::SUCCESS);
     }
     let namespace = Namespace::current()?;
+    let mut status = ExitCode::SUCCESS;
     for name in &args.interfaces {
-        let interface = link::find(name).await?;
-        datapath::detach(&namespace, interface.index, name).await?;
-        print(&format!("{name}: detached\n"))?;
+        if let Err(error) = detach(&namespace, name).await {
+            tell(&error, verbose);
+            status = ExitCode::FAILURE;
+        }
     }
-    Ok(())
+    Ok(status)
+}
+
+async fn detach(namespace: &Namespace, name: &str) -> anyhow::Result<()> {
+    let interface = link::find(name).await?;
+    datapath::detach(namespace, interface.index, &interface.name).await?;
+    print(&format!("{name}: detached\n"))
 }
 
 async fn all() -> anyhow::Result<()> {
@@ -53,6 +64,7 @@ async fn all() -> anyhow::Result<()> {
             "interface {index}: detached, of another layout version\n"
         ))?;
     }
+    datapath::sweep_controllers();
     if nothing && others.is_empty() && strays.is_empty() {
         print("nothing was attached here\n")?;
     }

@@ -12,7 +12,7 @@ use tfo_userspace::doctor::{self, Finding, Verdict};
 
 use super::{
     FOUND,
-    output::{print, print_json},
+    output::{print_json, printable, write_raw},
 };
 
 #[derive(Args)]
@@ -33,7 +33,7 @@ pub(super) async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         print_json(&json!({ "verdict": worst, "findings": findings }))?;
     } else {
         let colour = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none();
-        print(&text(&findings, colour))?;
+        write_raw(&text(&findings, colour))?;
     }
     Ok(if worst >= Verdict::Warning {
         ExitCode::from(FOUND)
@@ -45,7 +45,7 @@ pub(super) async fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
 /// A line for each finding, and one for its remedy.
 fn text(findings: &[Finding], colour: bool) -> String {
     let label = |finding: &Finding| match &finding.interface {
-        Some(interface) => format!("{interface} {}", finding.check),
+        Some(interface) => printable(&format!("{interface} {}", finding.check)),
         None => finding.check.to_owned(),
     };
     let labels: Vec<_> = findings.iter().map(label).collect();
@@ -62,9 +62,12 @@ fn text(findings: &[Finding], colour: bool) -> String {
         } else {
             verdict
         };
-        text += &format!("{verdict}  {label:<width$}  {}\n", finding.found);
+        text += &format!(
+            "{verdict}  {label:<width$}  {}\n",
+            printable(&finding.found)
+        );
         if let Some(remedy) = &finding.remedy {
-            text += &format!("{:9}{:width$}  -> {remedy}\n", "", "");
+            text += &format!("{:9}{:width$}  -> {}\n", "", "", printable(remedy));
         }
     }
     let count = |verdict, name| {

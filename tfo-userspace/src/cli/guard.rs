@@ -14,8 +14,9 @@ use tfo_userspace::{
 };
 
 use super::{
-    JsonArgs,
+    JsonArgs, number,
     output::{self, follow_job, print_json, rate_json, table, warn},
+    usage,
 };
 
 #[derive(Subcommand)]
@@ -27,7 +28,7 @@ pub(super) enum GuardCommand {
     /// Remove the guard, or the rules of ports. ACKs that answer a challenge are still accepted for 3 seconds
     Clear {
         /// Remove the rule of this port alone; may be given several times [default: the whole guard]
-        #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+        #[arg(long = "port", value_name = "PORT", value_parser = number::port)]
         ports: Vec<u16>,
     },
 }
@@ -38,7 +39,7 @@ pub(super) struct SetArgs {
     #[arg(value_enum)]
     mode: Option<ModeArg>,
     /// Change this port's rule instead of the default rule; may be given several times
-    #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long = "port", value_name = "PORT", value_parser = number::port)]
     ports: Vec<u16>,
     /// With auto: SYNs per second without a valid cookie that switch the guard on, such as 1000/s; half as many keep
     /// it on [default: unchanged, at first 1000/s]
@@ -94,9 +95,10 @@ fn show(json: bool) -> anyhow::Result<()> {
 }
 
 async fn set(args: &SetArgs) -> anyhow::Result<()> {
+    args.check();
     let namespace = Namespace::current()?;
     let change = GuardChange::begin(&namespace)?;
-    let guard = args.over(change.before.clone().unwrap_or_default())?;
+    let guard = args.over(change.before.clone().unwrap_or_default());
     check(&guard, args.force)?;
     warn_of(&change.apply(Some(&guard), OnUnfit::of(args.force)).await?);
     follow_job(&namespace).await?;
@@ -146,16 +148,32 @@ fn without(before: Option<Guard>, ports: &[u16]) -> anyhow::Result<Option<Guard>
 }
 
 impl SetArgs {
-    /// `before`, changed as the options say.
-    fn over(&self, mut before: Guard) -> anyhow::Result<Guard> {
-        let of_port = self.mode.is_some() || self.above.is_some() || self.quiet.is_some();
-        let sets_nothing = !of_port && self.replies.is_none() && self.proven.is_none();
-        if sets_nothing && before.is_empty() {
-            bail!("nothing to set: give on, off or auto, or a rate (tfo guard set --help)");
-        }
+    /// An option is of a port's rule.
+    fn is_of_port(&self) -> bool {
+        self.mode.is_some() || self.above.is_some() || self.quiet.is_some()
+    }
+
+    /// Ends the process where the options set nothing.
+    fn check(&self) {
+        let of_port = self.is_of_port();
         if !of_port && !self.ports.is_empty() {
-            bail!("--port goes with on, off, auto, --above or --quiet (tfo guard set --help)");
+            usage(
+                "guard set",
+                "--port goes with on, off, auto, --above or --quiet",
+            );
         }
+        // --force alone puts the guard that is set in force where it was left out.
+        if !of_port && self.replies.is_none() && self.proven.is_none() && !self.force {
+            usage(
+                "guard set",
+                "nothing to set: give on, off or auto, or a rate",
+            );
+        }
+    }
+
+    /// `before`, changed as the options say.
+    fn over(&self, mut before: Guard) -> Guard {
+        let of_port = self.is_of_port();
         let rate = |said: Option<Parsed<Rate>>, below| said.map_or(below, |word| word.0);
         before.replies = rate(self.replies, before.replies);
         before.proven = rate(self.proven, before.proven);
@@ -174,7 +192,7 @@ impl SetArgs {
             let rule = over(before.ports.get(port).copied());
             before.ports.insert(*port, rule);
         }
-        Ok(before)
+        before
     }
 }
 

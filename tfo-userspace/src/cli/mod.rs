@@ -8,7 +8,8 @@ mod farm;
 mod guard;
 mod keys;
 mod listeners;
-mod output;
+mod number;
+pub(crate) mod output;
 mod policy;
 mod rate;
 mod run;
@@ -17,15 +18,27 @@ mod status;
 mod time;
 mod top;
 
-use std::process::ExitCode;
+use output::print;
 
-use anyhow::Context as _;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use std::{
+    env,
+    ffi::OsString,
+    os::unix::net::UnixStream,
+    process::{self, ExitCode},
+};
+
+use anyhow::{Context as _, bail};
+use clap::{
+    Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, error::ErrorKind,
+};
 use tfo_userspace::{
-    datapath::Namespace,
-    kernel::{netns, support},
+    datapath::{Build, Namespace},
+    kernel::{netns, refusal, support},
     model::{Mirror, ModeChoice},
 };
+
+/// Pairs of file descriptors that the runtime needs.
+const PAIRS: usize = 4;
 
 /// The exit status of a check that found something.
 const FOUND: u8 = 3;
@@ -130,9 +143,63 @@ struct JsonArgs {
     json: bool,
 }
 
-/// Ends the process as clap does for a command line that it refuses: the message and status 2.
-fn usage(message: &str) -> ! {
-    Cli::command()
+/// The command line of this process. Ends the process where it is wrong, with status 2.
+pub(crate) fn parse() -> Cli {
+    let parsed = command().try_get_matches();
+    let parsed = parsed.and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.unwrap_or_else(|error| match error.kind() {
+        ErrorKind::DisplayVersion => {
+            let _ = print(&format!("tfo {}\n", Build::own()));
+            process::exit(0);
+        }
+        ErrorKind::InvalidUtf8 => match not_utf8(&env::args_os().collect::<Vec<_>>()) {
+            Some(message) => usage("", &message),
+            None => error.exit(),
+        },
+        _ => error.exit(),
+    })
+}
+
+/// The definition of the command line.
+pub(crate) fn command() -> clap::Command {
+    options_take_minus(Cli::command())
+}
+
+/// Has `--watch -1` be a wrong value of the option instead of an unknown flag.
+fn options_take_minus(command: clap::Command) -> clap::Command {
+    let takes = |arg: clap::Arg| {
+        let is_option = arg.get_long().is_some() && arg.get_action().takes_values();
+        if is_option {
+            arg.allow_negative_numbers(true)
+        } else {
+            arg
+        }
+    };
+    command.mut_args(takes).mut_subcommands(options_take_minus)
+}
+
+/// The argument that is not UTF-8, which clap does not name.
+fn not_utf8(arguments: &[OsString]) -> Option<String> {
+    let at = arguments.iter().position(|it| it.to_str().is_none())?;
+    let text = arguments[at].to_string_lossy();
+    let flag = arguments[at - at.min(1)].to_str();
+    let flag = flag.filter(|flag| flag.starts_with('-'));
+    let flag = text.split_once('=').map(|(flag, _)| flag).or(flag);
+    let place = flag.map_or(String::new(), |flag| format!("{flag}: "));
+    Some(format!("{place}'{text}' is not UTF-8: write it in UTF-8"))
+}
+
+/// Ends the process as clap does for a command line that it refuses: the message, the usage of the subcommand `of`, and
+/// status 2.
+fn usage(of: &str, message: &str) -> ! {
+    let mut whole = command();
+    whole.build();
+    let words = of.split_whitespace();
+    let command = words.fold(&whole, |command, word| {
+        command.find_subcommand(word).unwrap_or(command)
+    });
+    command
+        .clone()
         .error(ErrorKind::ArgumentConflict, message)
         .exit()
 }
@@ -148,6 +215,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Some(name) = &cli.netns {
         netns::enter(name)?;
     }
+    has_file_descriptors()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -155,8 +223,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     follow_routes(&cli.command);
     runtime.block_on(async {
         match cli.command {
-            Command::Attach(args) => attach::run(&args).await,
-            Command::Detach(args) => detach::run(&args).await,
+            Command::Attach(args) => return attach::run(&args, cli.verbose).await,
+            Command::Detach(args) => return detach::run(&args, cli.verbose).await,
             Command::Status(args) => status::run(args.json, cli.verbose > 0).await,
             Command::Stats(args) => return stats::run(&args).await,
             Command::Doctor(args) => return doctor::run(&args).await,
@@ -171,6 +239,15 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Refuses to go on with fewer file descriptors than the runtime needs, which panics without them.
+fn has_file_descriptors() -> anyhow::Result<()> {
+    let pairs = std::iter::repeat_with(UnixStream::pair).take(PAIRS);
+    if pairs.collect::<Result<Vec<_>, _>>().is_err() {
+        bail!(refusal::of_files());
+    }
+    Ok(())
 }
 
 /// Brings the data path's local routes up to date, for which no service may be running.
@@ -195,7 +272,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_argument_that_is_no_text_is_named() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let told = |arguments: &[&[u8]]| {
+            let arguments = arguments.iter().map(|it| OsString::from_vec(it.to_vec()));
+            not_utf8(&arguments.collect::<Vec<_>>())
+        };
+        assert_eq!(told(&[b"tfo", b"stats"]), None);
+        let lone = told(&[b"tfo", b"attach", b"a\xff"]).unwrap();
+        assert!(lone.starts_with("'a\u{fffd}' is not UTF-8"), "{lone}");
+        for arguments in [
+            [&b"tfo"[..], b"--netns", b"\xff"],
+            [b"tfo", b"x", b"--netns=\xff"],
+        ] {
+            let flagged = told(&arguments).unwrap();
+            assert!(flagged.starts_with("--netns: "), "{flagged}");
+        }
+    }
+
+    #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::bail;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 use tfo_common::{
@@ -15,7 +15,7 @@ use tfo_common::{
 };
 use tfo_userspace::{
     datapath::{self, Namespace},
-    kernel::sysctl,
+    kernel::{refusal, sysctl},
     service::describe_hook_change,
 };
 
@@ -26,12 +26,28 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
 
 /// Writes to standard output; `false` if nobody reads it any more.
 pub(super) fn write(text: &str) -> anyhow::Result<bool> {
+    write_raw(&printable(text))
+}
+
+/// As [`write`], with the escape codes in `text`.
+pub(super) fn write_raw(text: &str) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        other => other
-            .map(|()| true)
-            .context("cannot write to standard output"),
+        Err(error) => bail!(
+            "cannot write to standard output: {error}: {}",
+            remedy(&error)
+        ),
+        Ok(()) => Ok(true),
+    }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free space there, or write elsewhere"
+        }
+        _ => "write elsewhere",
     }
 }
 
@@ -65,13 +81,23 @@ pub(super) async fn follow_job(namespace: &Namespace) -> anyhow::Result<()> {
 
 /// Prints one JSON object.
 pub(super) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
-    print(&format!("{value:#}\n"))
+    write_raw(&format!("{value:#}\n")).map(drop)
 }
 
 /// An object from each counter's name to its value, zeros included.
 pub(super) fn counters_json(counters: &Counters) -> serde_json::Value {
     Counter::ALL
         .into_iter()
+        .map(|counter| (counter.name().to_owned(), counters.get(counter).into()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// As [`counters_json`], without the counters that are 0.
+pub(super) fn occurred_json(counters: &Counters) -> serde_json::Value {
+    Counter::ALL
+        .into_iter()
+        .filter(|counter| counters.get(*counter) > 0)
         .map(|counter| (counter.name().to_owned(), counters.get(counter).into()))
         .collect::<serde_json::Map<_, _>>()
         .into()
@@ -88,7 +114,42 @@ pub(super) fn rate_json(rate: Rate) -> serde_json::Value {
 
 /// A warning on standard error.
 pub(super) fn warn(text: &str) {
-    eprintln!("tfo: warning: {text}");
+    eprintln!("tfo: warning: {}", printable(text));
+}
+
+/// An error on standard error; with `verbose`, each of its causes on a line of its own.
+pub(crate) fn tell(error: &anyhow::Error, verbose: u8) {
+    let mut chain = error.chain();
+    let is_limit = |cause: &(dyn std::error::Error + 'static)| {
+        let text = cause.to_string();
+        text.contains("(os error 24)") && !text.contains("ulimit")
+    };
+    if error.chain().any(is_limit) {
+        eprintln!("tfo: {}", refusal::of_files());
+    } else if let Some(first) = chain.next() {
+        eprintln!("tfo: {}", printable(&first.to_string()));
+    }
+    if verbose > 0 {
+        for cause in chain {
+            eprintln!("  because: {}", printable(&cause.to_string()));
+        }
+    }
+}
+
+/// A text for the terminal: names of interfaces may contain escape codes.
+pub(super) fn printable(text: &str) -> String {
+    let is_code = |it: char| it.is_control() && it != '\n';
+    if !text.contains(is_code) {
+        return text.to_owned();
+    }
+    let escape = |it: char| {
+        if is_code(it) {
+            it.escape_default().to_string()
+        } else {
+            it.to_string()
+        }
+    };
+    text.chars().map(escape).collect()
 }
 
 /// Warns if `net.ipv4.tcp_fastopen` lets no listener use Fast Open.
@@ -146,6 +207,12 @@ pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn escape_codes_do_not_reach_the_terminal() {
+        assert_eq!(printable("a\nb"), "a\nb");
+        assert_eq!(printable("a\u{1b}[2Jb\r"), "a\\u{1b}[2Jb\\r");
+    }
 
     #[test]
     fn columns_line_up() {

@@ -4,26 +4,29 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use tfo_userspace::{
-    config::{self, Config, Flags, Layer, SourceKind},
+    config::{self, Config, ConfigError, Flags, Layer, SourceKind},
     keys::OnForeignChange,
     model::{ListenAddress, MAX_METRIC_PORTS},
     service,
 };
 
-use super::{MirrorArg, Mode};
+use super::{
+    MirrorArg, Mode,
+    number::{self, number},
+    usage,
+};
+
+/// The mistake of source prefixes where no source is counted.
+const NO_SOURCES: &str = "--source-prefix-v4 and --source-prefix-v6 do not go with --max-sources 0, which counts no source";
 
 #[derive(Args)]
 pub(super) struct RunArgs {
     /// Configuration file, TOML; options given here override its top level [default: none]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Network interface; may be given several times. An interface that is attached already is taken over
-    #[arg(
-        short,
-        long = "interface",
-        required_unless_present = "config",
-        value_name = "IFACE"
-    )]
+    /// Network interface; may be given several times. One that is attached already is kept, or upgraded in place if it
+    /// is of another build or has other settings
+    #[arg(short, long = "interface", value_name = "IFACE")]
     interfaces: Vec<String>,
     /// Mode of attachment [default: auto]
     #[arg(long, value_enum)]
@@ -32,17 +35,17 @@ pub(super) struct RunArgs {
     #[arg(long, value_enum)]
     mirror: Option<MirrorArg>,
     /// Count IPv4 sources by prefixes of this many bits, 0 to 32 [default: 32]
-    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=32))]
+    #[arg(long, value_name = "BITS", value_parser = number::<u8>(0..=32))]
     source_prefix_v4: Option<u8>,
     /// Count IPv6 sources by prefixes of this many bits, 0 to 128 [default: 64]
-    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=128))]
+    #[arg(long, value_name = "BITS", value_parser = number::<u8>(0..=128))]
     source_prefix_v6: Option<u8>,
     /// Count at most this many source prefixes; the least recently seen are dropped first. 0 counts none
     /// [default: 16384]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=16_777_216))]
+    #[arg(long, value_name = "N", value_parser = number::<u32>(0..=16_777_216))]
     max_sources: Option<u32>,
     /// Destination port with metrics of its own; may be given several times [default: none]
-    #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long = "port", value_name = "PORT", value_parser = number::port)]
     ports: Vec<u16>,
     /// Source of the cookie keys [default: random]
     #[arg(long, value_enum, value_name = "SOURCE")]
@@ -80,6 +83,13 @@ enum KeySourceArg {
     Kernel,
 }
 
+impl KeySourceArg {
+    fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum ForeignChange {
     /// Put the keys of tfo back
@@ -89,6 +99,51 @@ enum ForeignChange {
 }
 
 impl RunArgs {
+    /// Ends the process where a flag would have no effect, or nothing is to be attached.
+    fn check(&self) {
+        if self.config.is_some() {
+            return;
+        }
+        if self.interfaces.is_empty() {
+            usage(
+                "run",
+                "nothing to attach to: give an interface with -i, or a configuration file with -c",
+            );
+        }
+        let reads = matches!(
+            self.key_source,
+            Some(KeySourceArg::Secret | KeySourceArg::File)
+        );
+        if self.key_file.is_some() && !reads {
+            usage(
+                "run",
+                "--key-file is read with --key-source secret and --key-source file alone",
+            );
+        }
+        if self.interval.is_some()
+            && let Some(source @ (KeySourceArg::File | KeySourceArg::Kernel)) = self.key_source
+        {
+            usage(
+                "run",
+                &format!(
+                    "--interval does not go with --key-source {}: whoever writes the keys sets the interval",
+                    source.name()
+                ),
+            );
+        }
+        if self.on_foreign_change.is_some() && matches!(self.key_source, Some(KeySourceArg::Kernel))
+        {
+            usage(
+                "run",
+                "--on-foreign-change does not go with --key-source kernel: all keys are of others there",
+            );
+        }
+        let by_source = self.source_prefix_v4.is_some() || self.source_prefix_v6.is_some();
+        if self.max_sources == Some(0) && by_source {
+            usage("run", NO_SOURCES);
+        }
+    }
+
     fn flags(&self) -> Flags {
         Flags {
             interfaces: self.interfaces.clone(),
@@ -126,7 +181,22 @@ impl RunArgs {
 }
 
 pub(super) async fn run(args: RunArgs, verbose: u8) -> anyhow::Result<()> {
-    service::log::start(verbose);
+    args.check();
     let flags = args.flags();
-    Ok(service::run(|| Config::load(args.config.as_deref(), &flags)).await?)
+    let load = || Config::load(args.config.as_deref(), &flags);
+    match load() {
+        Err(error @ ConfigError::Invalid { .. }) if args.config.is_none() => {
+            usage("run", &error.to_string());
+        }
+        Ok(config) if !args.ports.is_empty() && config.metrics.is_none() => {
+            usage(
+                "run",
+                "--port is for metrics: add --metrics, or [metrics] to the file",
+            );
+        }
+        // The service reports other errors.
+        _ => {}
+    }
+    service::log::start(verbose);
+    Ok(service::run(load).await?)
 }

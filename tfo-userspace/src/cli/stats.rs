@@ -21,12 +21,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use self::text::Rates;
 use super::{
     FOUND, JsonArgs,
-    output::{counters_json, print, print_json, reader_gone, write},
+    number::number,
+    output::{counters_json, occurred_json, print, print_json, reader_gone, write},
     time::rfc3339,
     usage,
 };
 
-/// Sources that `--by source` shows by default.
+/// Sources and ports that `--by` shows by default.
 const TOP: usize = 20;
 
 #[derive(Args)]
@@ -36,18 +37,18 @@ pub(super) struct StatsArgs {
     /// Break the counts down by destination port, by source prefix, or by bytes of data in the SYN
     #[arg(long, value_enum)]
     by: Option<Breakdown>,
-    /// With `--by source`: sources to show, those with the most requests, uses and failures first
-    /// [default: 20]
-    #[arg(long, value_name = "N", conflicts_with = "all")]
+    /// With `--by port` and `--by source`: rows to show, the busiest ports or the sources with the most requests, uses
+    /// and failures [default: 20; with `--json`, every port]
+    #[arg(long, value_name = "N", conflicts_with = "all", value_parser = number::<usize>(1..=u64::MAX))]
     top: Option<usize>,
-    /// Show counters, ports and sizes that are 0, too; with `--by source`, every source
-    #[arg(long, conflicts_with_all = ["json", "check"])]
+    /// Show counters, ports and sizes that are 0, too, and every source
+    #[arg(long, conflicts_with = "check")]
     all: bool,
     /// Compare with the kernel's counters alone; exit with status 3 if any of them drifts
     #[arg(long, conflicts_with_all = ["watch", "by"])]
     check: bool,
     /// Print again every SECONDS (1 to 86400), with the time and with rates per second, until interrupted
-    #[arg(long, value_name = "SECONDS", conflicts_with = "json", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", conflicts_with = "json", value_parser = number::<u64>(1..=86_400))]
     watch: Option<u64>,
 }
 
@@ -59,6 +60,13 @@ enum Breakdown {
     Source,
     /// By bytes of data in the SYN
     Size,
+}
+
+impl StatsArgs {
+    /// The most rows of a breakdown.
+    fn rows(&self) -> usize {
+        self.top.unwrap_or(if self.all { usize::MAX } else { TOP })
+    }
 }
 
 /// All that is read at one time.
@@ -83,8 +91,9 @@ impl Reading {
 }
 
 pub(super) async fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
-    if args.top.is_some() && args.by != Some(Breakdown::Source) {
-        usage("--top goes with --by source");
+    let has_rows = matches!(args.by, Some(Breakdown::Port | Breakdown::Source));
+    if args.top.is_some() && !has_rows {
+        usage("stats", "--top goes with --by port or --by source");
     }
     let namespace = Namespace::current()?;
     if args.check {
@@ -128,7 +137,7 @@ fn text(args: &StatsArgs, now: &Reading, before: Option<&Reading>) -> String {
     match args.by {
         Some(Breakdown::Port) => {
             let before = before.map(|before| (&before.drift.ours, elapsed));
-            breakdown::ports(&now.drift.ours, before, args.all)
+            breakdown::ports(&now.drift.ours, before, args.all, args.rows())
         }
         Some(Breakdown::Size) => {
             let before = before.map(|before| (&before.sizes, elapsed));
@@ -136,8 +145,7 @@ fn text(args: &StatsArgs, now: &Reading, before: Option<&Reading>) -> String {
         }
         Some(Breakdown::Source) => {
             let before = before.map(|before| (&before.sources, elapsed));
-            let most = args.top.unwrap_or(if args.all { usize::MAX } else { TOP });
-            breakdown::sources(&now.sources, before, most)
+            breakdown::sources(&now.sources, before, args.rows())
         }
         None => {
             let rates = Rates {
@@ -149,7 +157,7 @@ fn text(args: &StatsArgs, now: &Reading, before: Option<&Reading>) -> String {
             rates.summary()
                 + &rates.counters(&now.drift)
                 + &rates.sections()
-                + &text::remarks(asks, now.events_lost)
+                + &text::remarks(asks, now.sources.hint_of_pool(), now.events_lost)
         }
     }
 }
@@ -169,7 +177,12 @@ async fn to_json(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<Valu
     let mut interfaces = Map::new();
     for interface in namespace.interfaces().await? {
         let counters = namespace.counters_of(interface.index).read()?.total;
-        interfaces.insert(interface.label(), counters_json(&counters));
+        let counters = if args.all {
+            counters_json(&counters)
+        } else {
+            occurred_json(&counters)
+        };
+        interfaces.insert(interface.label(), counters);
     }
     let mut object = json!({
         "fast_open": summary_json(&drift.ours.total),
@@ -178,16 +191,17 @@ async fn to_json(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<Valu
         "drift": by_name(&mut drift.drift().into_iter().map(Value::from)),
         "interfaces": interfaces,
         "ask_without_using": sources.ask_without_using(),
+        "asked_once": sources.asked_once(),
         "events_lost": events_lost,
     });
     match args.by {
         Some(Breakdown::Port) => {
-            object["ports"] = breakdown::ports_json(&drift.ours);
+            object["ports"] = breakdown::ports_json(&drift.ours, args.top.unwrap_or(usize::MAX));
             object["other_ports"] = counters_json(&drift.ours.other);
         }
-        Some(Breakdown::Size) => object["sizes"] = breakdown::sizes_json(&sizes),
+        Some(Breakdown::Size) => object["sizes"] = breakdown::sizes_json(&sizes, args.all),
         Some(Breakdown::Source) => {
-            object["sources"] = breakdown::sources_json(&sources, args.top.unwrap_or(TOP));
+            object["sources"] = breakdown::sources_json(&sources, args.rows());
         }
         None => {}
     }

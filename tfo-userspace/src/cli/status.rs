@@ -10,7 +10,10 @@ use tfo_userspace::{
         Namespace, PolicySummary, Stray,
     },
     farm::{self, FarmReport},
-    kernel::sysctl::{self, Mode},
+    kernel::{
+        link,
+        sysctl::{self, Mode},
+    },
     model::{Fingerprint, PortState},
 };
 
@@ -26,6 +29,8 @@ struct Status {
     reasons: BTreeMap<u32, HookReason>,
     /// Interfaces of other layout versions: the version's name, and the interface's index.
     older: Vec<(String, u32)>,
+    /// The names of all interfaces here, by index.
+    names: BTreeMap<u32, String>,
     /// Programs that came with interfaces from other namespaces.
     strays: Vec<Stray>,
     keys: Vec<Fingerprint>,
@@ -64,6 +69,11 @@ impl Status {
             reasons: reasons(&namespace, &interfaces).await,
             interfaces,
             older: namespace.other_layouts()?,
+            names: link::list()
+                .await?
+                .into_iter()
+                .map(|it| (it.index, it.name))
+                .collect(),
             strays: namespace.strays().await?,
             keys,
             keys_age: namespace.keys().age()?,
@@ -133,9 +143,14 @@ impl Status {
             }
         }
         for (version, index) in &self.older {
-            text += &format!(
-                "interface {index}: attached by a tfo of layout {version}: `tfo attach --replace` upgrades it\n"
-            );
+            text += &match self.names.get(index) {
+                Some(name) => format!(
+                    "{name}: attached by a tfo of layout {version}: `tfo attach --replace {name}` upgrades it\n"
+                ),
+                None => format!(
+                    "interface {index} (gone): attached by a tfo of layout {version}: `tfo detach --all` removes its pins\n"
+                ),
+            };
         }
         for stray in &self.strays {
             text += &format!(

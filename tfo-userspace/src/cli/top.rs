@@ -4,6 +4,7 @@ mod rates;
 mod view;
 
 use std::{
+    env,
     io::{self, IsTerminal as _},
     time::Duration,
 };
@@ -34,6 +35,11 @@ pub(super) struct TopArgs {
 pub(super) async fn run(args: &TopArgs, netns: Option<&str>) -> anyhow::Result<()> {
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         bail!("`tfo top` needs a terminal: `tfo stats --watch 1` prints lines instead");
+    }
+    if env::var_os("TERM").is_some_and(|term| term == "dumb") {
+        bail!(
+            "`tfo top` moves the cursor, which TERM=dumb says that this terminal does not: set TERM, or `tfo stats --watch 1`"
+        );
     }
     let namespace = Namespace::current()?;
     let watch = ScrapeTarget {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, Metadata},
-    io::{self, Read as _},
+    io,
     ops::Range,
     os::unix::fs::MetadataExt as _,
     path::Path,
@@ -12,6 +12,7 @@ use rustix::process::geteuid;
 use serde::de::DeserializeOwned;
 
 use super::error::ConfigError;
+use crate::kernel::regular_file;
 
 /// The text of a configuration, and the file that it is from.
 pub(super) struct ConfigText<'a> {
@@ -44,6 +45,8 @@ impl ConfigText<'_> {
 
 /// Permission bits by which group and others write.
 const OTHERS_WRITE: u32 = 0o022;
+/// Most bytes of a file.
+const MAX_LEN: u64 = 4 << 20;
 
 /// Reads a file for one command. Whoever gives the command answers for the file's owner.
 ///
@@ -62,7 +65,7 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
 pub(super) fn read_owned(path: &Path) -> Result<String, ConfigError> {
     let (file, metadata) = open(path)?;
     let (owner, user) = (metadata.uid(), geteuid().as_raw());
-    if metadata.is_file() && ![0, user].contains(&owner) {
+    if ![0, user].contains(&owner) {
         let path = path.to_owned();
         return Err(ConfigError::Owner { path, owner, user });
     }
@@ -70,20 +73,19 @@ pub(super) fn read_owned(path: &Path) -> Result<String, ConfigError> {
 }
 
 fn open(path: &Path) -> Result<(File, Metadata), ConfigError> {
-    let file = File::open(path).map_err(failed(path))?;
-    let metadata = file.metadata().map_err(failed(path))?;
+    let (file, metadata) = regular_file::open(path).map_err(failed(path))?;
     let mode = metadata.mode() & 0o7777;
-    if metadata.is_file() && mode & OTHERS_WRITE != 0 {
+    if mode & OTHERS_WRITE != 0 {
         let path = path.to_owned();
         return Err(ConfigError::Writable { path, mode });
     }
     Ok((file, metadata))
 }
 
-fn text(mut file: File, path: &Path) -> Result<String, ConfigError> {
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(failed(path))?;
-    Ok(text)
+fn text(file: File, path: &Path) -> Result<String, ConfigError> {
+    let bytes = regular_file::read_all(file, MAX_LEN).map_err(failed(path))?;
+    let text = regular_file::text(&bytes).map_err(failed(path))?;
+    Ok(text.to_owned())
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> ConfigError {

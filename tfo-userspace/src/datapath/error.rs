@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use tfo_common::abi::TC_ACK;
 
 use super::pins::UnsafePins;
+use crate::kernel::{refusal, support::BPFFS};
 
 /// The data path could not be loaded, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +39,7 @@ pub enum DatapathError {
     )]
     Missing(&'static str),
     /// Something could not be pinned.
-    #[error("cannot pin {path}: {source}", path = path.display())]
+    #[error("cannot pin {path}: {source}{}", remedy(&source.to_string()), path = path.display())]
     Pin {
         /// The pin.
         path: PathBuf,
@@ -45,7 +47,7 @@ pub enum DatapathError {
         source: Box<aya::pin::PinError>,
     },
     /// A file or directory could not be made, read or removed.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}{}", remedy(&source.to_string()), path = path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -68,6 +70,22 @@ pub enum DatapathError {
         /// Time for which it was waited for.
         seconds: u64,
     },
+}
+
+/// The remedy of an error of the BPF file system, by its text; empty where there is none.
+fn remedy(error: &str) -> String {
+    let is = |errno: Errno| error.contains(&format!("(os error {})", errno.raw_os_error()));
+    if is(Errno::ROFS) {
+        format!(": it is mounted read-only: `mount -o remount,rw {BPFFS}`")
+    } else if is(Errno::PERM) || is(Errno::ACCESS) {
+        ": a seccomp filter, a security module or another user's ownership forbids it: run tfo as root, outside of the confinement".to_owned()
+    } else if is(Errno::MFILE) || is(Errno::NFILE) {
+        format!(": {}", refusal::of_files())
+    } else if is(Errno::NOSPC) || is(Errno::NOMEM) {
+        ": free memory, or raise the memory limit of the unit or of the container".to_owned()
+    } else {
+        String::new()
+    }
 }
 
 impl DatapathError {
@@ -107,5 +125,19 @@ impl DatapathError {
 impl From<aya::programs::ProgramError> for DatapathError {
     fn from(error: aya::programs::ProgramError) -> Self {
         Self::Program(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_file_system_have_remedies() {
+        let told = |errno: Errno| DatapathError::io(Path::new("/pin"))(errno.into()).to_string();
+        assert!(told(Errno::ROFS).contains("remount,rw"));
+        assert!(told(Errno::PERM).contains("seccomp"));
+        assert!(told(Errno::MFILE).contains("ulimit -n"));
+        assert!(told(Errno::NOENT).ends_with("(os error 2)"));
     }
 }

@@ -31,6 +31,6 @@ pub use maps::{
 pub use namespace::{
     AttachedInterface, ControllerError, ControllerLock, Drift, InterfaceCounters, Memory,
     Namespace, NamespaceError, NamespaceGuard, NamespaceKeys, NamespacePolicy, PolicyChange, Stray,
-    key_change,
+    key_change, sweep_controllers,
 };
 pub use pins::{UnsafePins, check_pins};

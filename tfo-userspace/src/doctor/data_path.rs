@@ -5,7 +5,7 @@ use tfo_common::counters::Counter;
 use super::{finding::Finding, interfaces::OurProgram};
 use crate::{
     datapath::{DatapathError, Namespace, NamespaceError},
-    kernel::sysctl,
+    kernel::{link, sysctl},
     model::{AttachMode, Fingerprint, KeyPair},
 };
 
@@ -15,13 +15,15 @@ const CHECK: &str = "attached";
 #[derive(Clone, Debug, Default)]
 pub(super) struct DataPathFacts {
     interfaces: Vec<AttachedProgram>,
-    /// Programs of other layout versions: the version, and the interface's index.
-    other_layouts: Vec<(String, u32)>,
+    /// Programs of other layout versions: the version, and the interface's name, or its index where it is gone.
+    other_layouts: Vec<(String, Result<String, u32>)>,
     /// Programs that came with interfaces from other namespaces: the interface, and the program's id.
     strays: Vec<(String, u32)>,
     keys: Option<KeyFingerprints>,
     /// Counters with lasting drift, and the difference.
     drift: Vec<(Counter, i64)>,
+    /// What the sources say about pools of addresses.
+    pool: Option<String>,
     /// Why parts could not be read.
     unread: Vec<String>,
 }
@@ -64,7 +66,17 @@ impl DataPathFacts {
 
     async fn read_namespace(&mut self) -> Result<(), NamespaceError> {
         let namespace = Namespace::current()?;
-        self.other_layouts = namespace.other_layouts()?;
+        let present = link::list().await?;
+        let name = |index: u32| {
+            let interface = present.iter().find(|each| each.index == index);
+            interface
+                .map(|interface| interface.name.clone())
+                .ok_or(index)
+        };
+        let others = namespace.other_layouts()?.into_iter();
+        self.other_layouts = others
+            .map(|(version, index)| (version, name(index)))
+            .collect();
         let strays = namespace.strays().await?.into_iter();
         self.strays = strays.map(|it| (it.interface, it.program_id)).collect();
         for interface in namespace.interfaces().await? {
@@ -84,6 +96,7 @@ impl DataPathFacts {
             Ok(keys) => self.keys = keys,
             Err(error) => self.unread.push(error.to_string()),
         }
+        self.pool = namespace.sources()?.hint_of_pool();
         let (drift, lasting) = namespace.lasting_drift().await?;
         let all = Counter::MIRRORED.into_iter().zip(drift.drift());
         self.drift = all
@@ -108,12 +121,20 @@ impl DataPathFacts {
             .iter()
             .map(|why| Finding::unknown(CHECK, why))
             .collect();
-        findings.extend(self.other_layouts.iter().map(|(layout, index)| {
-            let found = format!(
-                "the interface with index {index} has a program of layout {layout}, whose counters this tfo does not read"
-            );
-            Finding::problem("other version", found)
-                .remedy("tfo attach IFACE, which replaces it; or tfo detach --all")
+        findings.extend(self.other_layouts.iter().map(|(layout, interface)| {
+            const CHECK: &str = "other version";
+            let found = |which: &str| {
+                format!("{which} of layout {layout}, whose counters this tfo does not read")
+            };
+            match interface {
+                Ok(name) => Finding::problem(CHECK, found("a program"))
+                    .remedy(format!("tfo attach --replace {name}"))
+                    .of(name),
+                Err(index) => {
+                    let pins = format!("pins of the interface with index {index}, which is gone,");
+                    Finding::problem(CHECK, found(&pins)).remedy("tfo detach --all")
+                }
+            }
         }));
         findings.extend(self.strays.iter().map(|(name, id)| {
             let found = format!(
@@ -133,6 +154,12 @@ impl DataPathFacts {
         findings.extend(self.interfaces.iter().map(AttachedProgram::judge));
         findings.extend(self.keys.as_ref().and_then(KeyFingerprints::judge));
         findings.push(self.drift());
+        findings.extend(self.pool.as_ref().map(|hint| {
+            Finding::note("sources", hint).remedy(
+                "for clients behind a pool, nothing here: have their provider pair addresses (RFC 6888, REQ-2); \
+                 `tfo stats --by source` shows them",
+            )
+        }));
         findings
     }
 
@@ -295,8 +322,16 @@ mod tests {
         );
         let stray = with(|facts| facts.strays.push(("eth1".into(), 9)));
         expect(&stray, "moved here", Problem, "program 9");
-        let old = with(|facts| facts.other_layouts.push(("v0".into(), 2)));
-        expect(&old, "other version", Problem, "layout v0");
+        for (interface, remedy) in [
+            (Ok("eth1".to_owned()), "tfo attach --replace eth1"),
+            (Err(2), "tfo detach --all"),
+        ] {
+            let old = with(|facts| facts.other_layouts.push(("v0".into(), interface)));
+            expect(&old, "other version", Problem, "layout v0");
+            assert_eq!(old[0].remedy.as_deref(), Some(remedy));
+        }
+        let pool = with(|facts| facts.pool = Some("40 of 40 sources".into()));
+        expect(&pool, "sources", Note, "40 of 40");
         let unread = with(|facts| {
             facts.interfaces.clear();
             facts.unread.push("takes privileges".into());

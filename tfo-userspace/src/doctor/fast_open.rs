@@ -14,28 +14,30 @@ const BLACKHOLE: &str = "/proc/sys/net/ipv4/tcp_fastopen_blackhole_timeout_sec";
 const CLIENT: u32 = 0x1;
 const CLIENT_NO_COOKIE: u32 = 0x4;
 const ALL_LISTENERS: u32 = 0x400;
-/// The time for which SYN cookies are counted.
+/// The least time for which SYN cookies are counted: other checks may take longer.
 const COUNT_TIME: Duration = Duration::from_millis(500);
 
 /// A count of the SYN cookies that the kernel sends from now on.
 pub(super) struct SynCookieCount {
     /// The counter at the start.
     sent: Option<u64>,
-    until: Instant,
+    since: Instant,
 }
 
 impl SynCookieCount {
     pub(super) fn start() -> Self {
         Self {
             sent: counter("SyncookiesSent"),
-            until: Instant::now() + COUNT_TIME,
+            since: Instant::now(),
         }
     }
 
-    /// Waits for the end of [`COUNT_TIME`]. Gives the number of SYN cookies since the start.
-    async fn end(self) -> Option<u64> {
-        sleep_until(self.until).await;
-        Some(counter("SyncookiesSent")?.saturating_sub(self.sent?))
+    /// Waits for the end of [`COUNT_TIME`]. Gives the number of SYN cookies since the start, and the time since then.
+    async fn end(self) -> (Option<u64>, Duration) {
+        sleep_until(self.since + COUNT_TIME).await;
+        let sent = counter("SyncookiesSent").zip(self.sent);
+        let sent = sent.map(|(now, before)| now.saturating_sub(before));
+        (sent, self.since.elapsed())
     }
 }
 
@@ -55,10 +57,12 @@ pub(super) struct FastOpenFacts {
     /// `net.ipv4.tcp_fastopen`.
     mode: Result<u32, String>,
     keys: KernelKeyState,
+    /// The keys cannot be written, though this process has the privileges.
+    read_only: bool,
     /// `net.ipv4.tcp_syncookies`.
     syn_cookies: Option<u32>,
-    /// SYN cookies that were sent in [`COUNT_TIME`].
-    cookies_sent: Option<u64>,
+    /// SYN cookies that were sent while the host was examined, and that time.
+    cookies_sent: (Option<u64>, Duration),
     /// Times that this host, as a client, suspended Fast Open: `TCPFastOpenBlackhole`.
     blackholes: u64,
     /// `tcp_fastopen_blackhole_timeout_sec`; 0 for no suspension.
@@ -83,6 +87,7 @@ impl FastOpenFacts {
                 .map(|mode| mode.0)
                 .map_err(|error| error.to_string()),
             keys,
+            read_only: support::missing_capabilities().is_empty() && !sysctl::is_key_writable(),
             syn_cookies: number(SYN_COOKIES),
             cookies_sent: cookies.end().await,
             blackholes: counter("TCPFastOpenBlackhole").unwrap_or(0),
@@ -153,6 +158,13 @@ impl FastOpenFacts {
     fn keys(&self) -> Finding {
         const CHECK: &str = "keys";
         match &self.keys {
+            KernelKeyState::Set if self.read_only => Finding::warning(
+                CHECK,
+                "the kernel has a cookie key, but net.ipv4.tcp_fastopen_key cannot be written here: keys do not rotate",
+            )
+            .remedy(
+                "in a container or a unit, make /proc/sys writable; or tfo run --key-source kernel, which writes none",
+            ),
             KernelKeyState::Set => Finding::ok(CHECK, "the kernel has a cookie key"),
             KernelKeyState::None => Finding::note(
                 CHECK,
@@ -169,18 +181,19 @@ impl FastOpenFacts {
 
     fn syn_cookies(&self) -> Finding {
         const CHECK: &str = "SYN cookies";
-        let sent = self.cookies_sent.unwrap_or(0);
+        let (sent, time) = self.cookies_sent;
+        let (sent, time) = (sent.unwrap_or(0), format!("{:.1} s", time.as_secs_f64()));
         match self.syn_cookies {
             Some(2) => {
                 let found = format!(
                     "net.ipv4.tcp_syncookies = 2: every SYN is answered with a SYN cookie, and Fast Open is off \
-                     ({sent} sent in the last half second)"
+                     ({sent} sent in the last {time})"
                 );
                 Finding::problem(CHECK, found).remedy("sysctl -w net.ipv4.tcp_syncookies=1")
             }
             _ if sent > 0 => {
                 let found = format!(
-                    "the kernel is sending SYN cookies ({sent} in the last half second): Fast Open is off meanwhile"
+                    "the kernel is sending SYN cookies ({sent} in the last {time}): Fast Open is off meanwhile"
                 );
                 Finding::warning(CHECK, found).remedy(
                     "in a flood, filter it upstream, or see `tfo guard`; under real load, lengthen the queues \
@@ -232,8 +245,9 @@ mod tests {
         let mut facts = FastOpenFacts {
             mode: Ok(0x3),
             keys: KernelKeyState::Set,
+            read_only: false,
             syn_cookies: Some(1),
-            cookies_sent: Some(0),
+            cookies_sent: (Some(0), COUNT_TIME),
             blackholes: 0,
             blackhole_timeout: 0,
         };
@@ -288,6 +302,8 @@ mod tests {
             Unknown,
             "privileges",
         );
+        let fixed = with(|facts| facts.read_only = true);
+        expect(&fixed, "keys", Warning, "cannot be written");
         let broken = with(|facts| facts.keys = KernelKeyState::Unreadable("read-only".into()));
         expect(&broken, "keys", Problem, "read-only");
     }
@@ -295,7 +311,10 @@ mod tests {
     #[test]
     fn syn_cookies_are_off_on_demand_always_or_being_sent() {
         let of = |value, sent| {
-            with(|facts| (facts.syn_cookies, facts.cookies_sent) = (value, Some(sent)))
+            with(|facts| {
+                facts.syn_cookies = value;
+                facts.cookies_sent = (Some(sent), Duration::from_millis(1_240));
+            })
         };
         expect(
             &of(Some(2), 9),
@@ -303,7 +322,12 @@ mod tests {
             Problem,
             "tcp_syncookies = 2",
         );
-        expect(&of(Some(1), 9), "SYN cookies", Warning, "9 in the last");
+        expect(
+            &of(Some(1), 9),
+            "SYN cookies",
+            Warning,
+            "9 in the last 1.2 s",
+        );
         expect(&of(Some(0), 0), "SYN cookies", Note, "dropped");
         expect(&of(None, 0), "SYN cookies", Unknown, "cannot be read");
     }

@@ -12,6 +12,7 @@ use super::finding::Finding;
 use crate::{
     datapath::{DatapathError, UnsafePins, check_pins},
     kernel::{
+        refusal,
         support::{self, BPFFS, BTF},
         types::KernelTypes,
     },
@@ -34,6 +35,8 @@ pub(super) struct HostFacts {
     may_mount: bool,
     /// The BPF file system is mounted.
     bpffs: bool,
+    /// It is mounted read-only.
+    read_only: bool,
     /// Its permission bits.
     bpffs_mode: Option<u32>,
     /// Another user can change what is pinned.
@@ -72,10 +75,13 @@ impl HostFacts {
         let missing = support::missing_capabilities();
         let bpf = match is_map_supported(MapType::Array) {
             Ok(works) => Ok(works),
-            Err(error) if error.io_error.kind() == std::io::ErrorKind::PermissionDenied => {
+            Err(error)
+                if error.io_error.kind() == std::io::ErrorKind::PermissionDenied
+                    && !missing.is_empty() =>
+            {
                 Ok(false)
             }
-            Err(error) => Err(error.io_error.to_string()),
+            Err(error) => Err(refusal::of_bpf(&error.io_error)),
         };
         Self {
             release: uname().release().to_string_lossy().into_owned(),
@@ -84,6 +90,7 @@ impl HostFacts {
             missing,
             may_mount: support::may_mount(),
             bpffs: support::is_bpffs(),
+            read_only: support::is_read_only(),
             bpffs_mode: fs::metadata(BPFFS).ok().map(|dir| dir.mode() & 0o7777),
             unsafe_pins: match check_pins() {
                 Err(DatapathError::Unsafe(pins)) => Some(pins),
@@ -149,14 +156,22 @@ impl HostFacts {
         match &self.bpf {
             Ok(true) => Finding::ok(CHECK, "bpf(2) works"),
             Ok(false) => Finding::unknown(CHECK, "checking bpf(2) takes privileges"),
-            Err(error) => Finding::problem(CHECK, format!("bpf(2) does not work: {error}"))
-                .remedy("use a kernel with CONFIG_BPF_SYSCALL; in a container, a seccomp profile that allows bpf(2)"),
+            Err(error) => {
+                let (found, remedy) = error.rsplit_once(": ").unwrap_or((error, ""));
+                Finding::problem(CHECK, found).remedy(remedy)
+            }
         }
     }
 
     fn file_system(&self) -> Finding {
         const CHECK: &str = "bpffs";
         let mount = format!("mount -t bpf -o mode=0700 bpf {BPFFS}");
+        if self.bpffs && self.read_only {
+            let found = format!("{BPFFS} is mounted read-only: tfo cannot pin its maps");
+            return Finding::problem(CHECK, found).remedy(format!(
+                "mount -o remount,rw {BPFFS}; in a container, mount the host's writable"
+            ));
+        }
         if let Some(mode) = self
             .bpffs_mode
             .filter(|mode| self.bpffs && mode & 0o002 != 0)
@@ -213,7 +228,10 @@ impl BtfFacts {
     fn features(&self) -> Finding {
         const CHECK: &str = "features";
         let features = [
-            (self.tcx, "TCX (Linux 6.6), which --mode tc needs"),
+            (
+                self.tcx,
+                "TCX (Linux 6.6); without it, --mode tc attaches a clsact filter",
+            ),
             (
                 self.syn_cookies,
                 "bpf_sk_assign_tcp_reqsk (Linux 6.9), for SYN cookies in BPF",
@@ -253,6 +271,7 @@ mod tests {
             missing: Vec::new(),
             may_mount: true,
             bpffs: true,
+            read_only: false,
             bpffs_mode: Some(0o700),
             unsafe_pins: None,
             jit: Some("1".into()),
@@ -304,6 +323,8 @@ mod tests {
             Note,
             "will mount it",
         );
+        let read_only = with(|host| host.read_only = true);
+        expect(&read_only, "bpffs", Problem, "read-only");
         let open = with(|host| host.bpffs_mode = Some(0o1777));
         expect(&open, "bpffs", Note, "mode 1777");
         let taken = with(|host| {

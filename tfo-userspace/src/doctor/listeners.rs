@@ -56,7 +56,7 @@ fn judge(sockets: &[ListeningSocket]) -> Vec<Finding> {
             names(&small)
         );
         findings.push(Finding::note("small queues", found).remedy(
-            "raise TCP_FASTOPEN and the backlog: the kernel uses the least of both and net.core.somaxconn",
+            "raise TCP_FASTOPEN: the kernel takes at most net.core.somaxconn, as it is when the application sets the option",
         ));
     }
     findings

@@ -53,7 +53,7 @@ async fn choose<'a>(
     }
     let mut chosen = Vec::new();
     for name in names {
-        match present.iter().find(|each| each.name == *name) {
+        match present.iter().find(|each| each.is_named(name)) {
             Some(interface) => chosen.push(interface),
             // Its error lists the interfaces that exist.
             None => drop(link::find(name).await?),

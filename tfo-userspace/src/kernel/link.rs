@@ -11,7 +11,7 @@ use rtnetlink::{
     packet_core::{NLM_F_ACK, NLM_F_REQUEST},
     packet_route::{
         RouteNetlinkMessage,
-        link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
+        link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, Prop, XdpAttached},
     },
     sys::{AsyncSocket as _, SocketAddr},
 };
@@ -60,6 +60,8 @@ pub struct Interface {
     pub index: u32,
     /// Unique within the namespace.
     pub name: String,
+    /// Further names (`ip link property add dev NAME altname OTHER`), unique as well.
+    pub other_names: Vec<String>,
     /// Administratively up (`IFF_UP`).
     pub up: bool,
     /// Bytes, without the link-layer header.
@@ -68,6 +70,13 @@ pub struct Interface {
     pub xdp: Option<AttachedXdp>,
     /// The link layer; `Err` with its name where the data path cannot parse it.
     pub link: Result<Link, String>,
+}
+
+impl Interface {
+    /// `name` is its name, or one of its alternative names.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name == name || self.other_names.iter().any(|other| other == name)
+    }
 }
 
 /// Lists the interfaces of the calling thread's namespace.
@@ -165,14 +174,14 @@ impl Drop for Monitor {
     }
 }
 
-/// Finds an interface by name.
+/// Finds an interface by name, or by one of its alternative names.
 ///
 /// # Errors
 ///
 /// [`LinkError::Unknown`] where there is none; others where rtnetlink fails.
 pub async fn find(name: &str) -> Result<Interface, LinkError> {
     let mut interfaces = list().await?;
-    match interfaces.iter().position(|each| each.name == name) {
+    match interfaces.iter().position(|each| each.is_named(name)) {
         Some(position) => Ok(interfaces.swap_remove(position)),
         None => Err(LinkError::Unknown {
             name: name.to_owned(),
@@ -183,12 +192,16 @@ pub async fn find(name: &str) -> Result<Interface, LinkError> {
 
 fn interface(message: LinkMessage) -> Option<Interface> {
     let mut name = None;
+    let mut other_names = Vec::new();
     let mut xdp = None;
     let mut mtu = 0;
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(value) => name = Some(value),
             LinkAttribute::Mtu(value) => mtu = value,
+            LinkAttribute::PropList(properties) => {
+                other_names.extend(properties.into_iter().filter_map(other_name));
+            }
             LinkAttribute::Xdp(attributes) => xdp = attached(&attributes),
             _ => {}
         }
@@ -196,11 +209,19 @@ fn interface(message: LinkMessage) -> Option<Interface> {
     Some(Interface {
         index: message.header.index,
         name: name?,
+        other_names,
         up: message.header.flags.contains(LinkFlags::Up),
         mtu,
         xdp,
         link: link(message.header.link_layer_type),
     })
+}
+
+fn other_name(property: Prop) -> Option<String> {
+    match property {
+        Prop::AltIfName(name) => Some(name),
+        _ => None,
+    }
 }
 
 fn link(layer: LinkLayerType) -> Result<Link, String> {

@@ -12,6 +12,8 @@ pub mod netfilter;
 mod netlink;
 pub mod netns;
 pub mod netstat;
+pub mod refusal;
+pub mod regular_file;
 pub mod routes;
 pub mod support;
 pub mod sysctl;

@@ -1,9 +1,12 @@
 //! Network namespaces: entering one, and its cookie.
 
 use std::{
-    fs::File,
+    fs::{self, OpenOptions},
     io,
-    os::fd::{AsFd, AsRawFd as _},
+    os::{
+        fd::{AsFd, AsRawFd as _},
+        unix::fs::OpenOptionsExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -21,6 +24,22 @@ pub enum NetnsError {
         /// As the user gave it.
         name: String,
         /// The file that does not exist.
+        path: PathBuf,
+    },
+    /// The file is no network namespace.
+    #[error("network namespace {name}: {path} is no network namespace: give a name that `ip netns list` shows, or a path such as /proc/PID/ns/net", path = path.display())]
+    Other {
+        /// As the user gave it.
+        name: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// Entering takes a capability.
+    #[error("network namespace {name}: not permitted to enter {path}: that takes CAP_SYS_ADMIN: run tfo as root", path = path.display())]
+    Denied {
+        /// As the user gave it.
+        name: String,
+        /// The file.
         path: PathBuf,
     },
     /// Exists, but cannot be entered.
@@ -43,27 +62,38 @@ pub enum NetnsError {
 ///
 /// # Errors
 ///
-/// [`NetnsError::Missing`] or [`NetnsError::Enter`].
+/// [`NetnsError`] where there is none, or it cannot be entered.
 pub fn enter(name: &str) -> Result<(), NetnsError> {
     let path = if name.contains('/') {
         PathBuf::from(name)
     } else {
         Path::new(NAMED).join(name)
     };
-    let enter = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => NetnsError::Missing {
-            name: name.to_owned(),
-            path: path.clone(),
-        },
-        _ => NetnsError::Enter {
-            name: name.to_owned(),
-            path: path.clone(),
-            source,
-        },
+    let enter = |source: io::Error| {
+        let (name, path) = (name.to_owned(), path.clone());
+        match source.kind() {
+            // A component of the path may be a file.
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                NetnsError::Missing { name, path }
+            }
+            // The kernel's answer to a descriptor of anything else.
+            io::ErrorKind::InvalidInput => NetnsError::Other { name, path },
+            io::ErrorKind::PermissionDenied => NetnsError::Denied { name, path },
+            _ => NetnsError::Enter { name, path, source },
+        }
     };
-    let file = File::open(&path).map_err(enter)?;
+    let mut options = OpenOptions::new();
+    // Without it, open(2) of a FIFO waits for a writer.
+    options.read(true).custom_flags(libc::O_NONBLOCK);
+    let file = options.open(&path).map_err(enter)?;
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
         .map_err(|error| enter(error.into()))
+}
+
+/// The calling thread's namespace is that of process 1; `None` where this process may not know.
+pub fn is_that_of_init() -> Option<bool> {
+    let of = |process| fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    Some(of("1")? == of("thread-self")?)
 }
 
 /// `SO_NETNS_COOKIE` of the calling thread's namespace: unique until the next boot.

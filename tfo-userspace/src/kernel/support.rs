@@ -4,15 +4,18 @@ use std::{io, path::Path};
 
 use aya::{maps::MapType, sys::is_map_supported};
 use rustix::{
-    fs::statfs,
+    fs::{StatVfsMountFlags, statfs, statvfs},
     io::Errno,
     mount::{MountFlags, mount},
     thread::{CapabilitySet, capabilities},
 };
 
+use super::refusal;
+
 /// Mount point of the BPF file system.
 pub const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
+const SYSFS_MAGIC: i64 = 0x6265_6572;
 /// The kernel's BTF.
 pub const BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -25,16 +28,28 @@ pub enum SupportError {
     )]
     Privilege,
     /// bpf(2) does not work.
-    #[error("this kernel has no BPF ({0}): it needs CONFIG_BPF_SYSCALL and Linux 6.1 or later")]
+    #[error("{}", refusal::of_bpf(.0))]
     Bpf(io::Error),
     /// The kernel has no BTF.
     #[error("this kernel has no BTF ({BTF} is missing): it needs CONFIG_DEBUG_INFO_BTF")]
     Btf,
+    /// `/sys` is not mounted.
+    #[error(
+        "/sys is not mounted, and tfo reads the kernel's BTF ({BTF}) there: `mount -t sysfs sysfs /sys`"
+    )]
+    Sysfs,
     /// The BPF file system cannot be mounted.
     #[error(
-        "no BPF file system at {BPFFS}, and it cannot be mounted ({0}): `mount -t bpf -o mode=0700 bpf {BPFFS}` as root"
+        "no BPF file system at {BPFFS}, and it cannot be mounted ({error}): {remedy}",
+        error = .0,
+        remedy = mount_remedy(.0)
     )]
     Bpffs(io::Error),
+    /// The BPF file system is mounted read-only.
+    #[error(
+        "{BPFFS} is mounted read-only, and tfo pins its maps there: `mount -o remount,rw {BPFFS}` (in a container, mount the host's writable)"
+    )]
+    ReadOnly,
 }
 
 /// Checks all prerequisites, and mounts the BPF file system where it is not mounted.
@@ -48,9 +63,32 @@ pub fn check() -> Result<(), SupportError> {
         return Err(SupportError::Bpf(error.io_error));
     }
     if !Path::new(BTF).exists() {
-        return Err(SupportError::Btf);
+        return Err(if is_sysfs() {
+            SupportError::Btf
+        } else {
+            SupportError::Sysfs
+        });
     }
-    bpffs()
+    bpffs()?;
+    if is_read_only() {
+        return Err(SupportError::ReadOnly);
+    }
+    Ok(())
+}
+
+fn mount_remedy(error: &io::Error) -> String {
+    let command = format!("`mount -t bpf -o mode=0700 bpf {BPFFS}`");
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!("mount sysfs first (`mount -t sysfs sysfs /sys`), then {command} as root")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "{command} as root on the host; a container gets the host's with -v {BPFFS}:{BPFFS}"
+            )
+        }
+        _ => format!("{command} as root"),
+    }
 }
 
 /// Checks the capabilities of the process.
@@ -99,6 +137,16 @@ fn bpffs() -> Result<(), SupportError> {
         Err(Errno::BUSY) if is_bpffs() => Ok(()),
         Err(error) => Err(SupportError::Bpffs(error.into())),
     }
+}
+
+/// A sysfs is mounted at `/sys`.
+pub fn is_sysfs() -> bool {
+    statfs("/sys").is_ok_and(|fs| fs.f_type == SYSFS_MAGIC)
+}
+
+/// The file system at [`BPFFS`] is mounted read-only.
+pub fn is_read_only() -> bool {
+    statvfs(BPFFS).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 /// The BPF file system is mounted at [`BPFFS`].

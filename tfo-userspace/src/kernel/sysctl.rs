@@ -3,9 +3,11 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
+    os::fd::AsRawFd as _,
     path::PathBuf,
 };
 
+use rustix::net::{AddressFamily, SocketType, socket};
 use tfo_common::classify::socket::{NO_COOKIE, SERVER};
 use zeroize::Zeroizing;
 
@@ -29,7 +31,7 @@ pub enum SysctlError {
         source: io::Error,
     },
     /// Not writable.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}: {source}: {remedy}", remedy = write_remedy(source))]
     Write {
         /// The file.
         path: &'static str,
@@ -47,6 +49,20 @@ pub enum SysctlError {
     /// Not a key pair.
     #[error("{KEY}: {0}")]
     Key(#[from] KeyTextError),
+}
+
+/// What makes a sysctl writable.
+fn write_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "/proc/sys is mounted read-only: mount it writable (a container runs privileged for that), or have keys come \
+             from the host with --key-source kernel, which writes none"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "run tfo as root, in the user namespace that the network namespace belongs to"
+        }
+        _ => "check that /proc is mounted",
+    }
 }
 
 /// The bits of `net.ipv4.tcp_fastopen`.
@@ -188,6 +204,36 @@ pub fn key() -> Result<Option<KeyPair>, SysctlError> {
     let text = str::from_utf8(&bytes[..len]).unwrap_or_default();
     let pair = KeyPair::parse(text)?;
     Ok((!pair.is_zero()).then_some(pair))
+}
+
+/// `net.ipv4.tcp_fastopen_key` can be opened for writing; nothing is written.
+pub fn is_key_writable() -> bool {
+    fs::OpenOptions::new().write(true).open(KEY).is_ok()
+}
+
+/// Has the kernel make a key where it has none, as its first listener with Fast Open does. Gives the pair in force;
+/// `None` where the kernel made none.
+///
+/// # Errors
+///
+/// As [`key`].
+pub fn create_key() -> Result<Option<KeyPair>, SysctlError> {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None);
+    if let Ok(socket) = &socket {
+        let (queue, length) = (1_i32, size_of::<i32>() as libc::socklen_t);
+        // tcp_fastopen_init_key_once() in the kernel; the socket need not listen.
+        // SAFETY: the socket is open, and the kernel reads `length` bytes of `queue`.
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_FASTOPEN,
+                (&raw const queue).cast(),
+                length,
+            );
+        }
+    }
+    key()
 }
 
 /// Writes `net.ipv4.tcp_fastopen_key` in one write(2): the kernel takes both keys or neither.

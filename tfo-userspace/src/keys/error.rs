@@ -56,7 +56,7 @@ impl KeyFileError {
     pub(crate) fn not_utf8(path: &std::path::Path) -> Self {
         Self::Read {
             path: path.to_owned(),
-            source: io::Error::other("the file is not valid UTF-8"),
+            source: io::Error::other("it is not UTF-8 text: write it anew"),
         }
     }
 }

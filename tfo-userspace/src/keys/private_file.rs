@@ -1,21 +1,17 @@
 //! Reads files that only their owner may read.
 
-use std::{
-    fs::File,
-    io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
-    path::Path,
-};
+use std::{os::unix::fs::MetadataExt as _, path::Path};
 
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use super::error::KeyFileError;
+use crate::kernel::regular_file;
 
 /// Permission bits of group and others.
 const GROUP_AND_OTHERS: u32 = 0o077;
 
-/// Reads up to `limit` bytes.
+/// Reads a file of at most `limit` bytes.
 ///
 /// # Errors
 ///
@@ -29,11 +25,7 @@ pub(crate) fn read_private_file(
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(read)?;
-    let metadata = file.metadata().map_err(read)?;
-    if !metadata.is_file() {
-        return Err(read(io::Error::other("not a regular file")));
-    }
+    let (file, metadata) = regular_file::open(path).map_err(read)?;
     if metadata.mode() & GROUP_AND_OTHERS != 0 {
         return Err(KeyFileError::Exposed {
             path: path.to_owned(),
@@ -48,8 +40,5 @@ pub(crate) fn read_private_file(
             user,
         });
     }
-    // The whole capacity at once: reallocation would leave an unwiped copy in memory.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(limit as usize + 1));
-    file.take(limit).read_to_end(&mut bytes).map_err(read)?;
-    Ok(bytes)
+    regular_file::read_all(file, limit).map_err(read)
 }

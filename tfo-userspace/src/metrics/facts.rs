@@ -73,6 +73,15 @@ pub struct InterfaceFacts {
     pub max_sources: Option<u32>,
 }
 
+/// The facts of all namespaces of a service.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceFacts {
+    /// While the service starts: the namespaces in which it has tried to attach, and all of them.
+    pub starting: Option<[usize; 2]>,
+    /// One of each namespace.
+    pub namespaces: Vec<NamespaceFacts>,
+}
+
 /// The facts of a namespace. A part that could not be read is `None` or empty, and has an entry in `errors`.
 #[derive(Clone, Debug, Default)]
 pub struct NamespaceFacts {
@@ -84,6 +93,8 @@ pub struct NamespaceFacts {
     pub drift: Option<Drift>,
     /// The kernel's counters since the namespace was created.
     pub kernel: Option<TcpExt>,
+    /// Why interfaces of the target are not attached, by name. Only the service can fill this in.
+    pub not_attached: BTreeMap<String, String>,
     /// Kernel memory of the maps, by map.
     pub memory: Memory,
     /// `net.ipv4.tcp_fastopen`.

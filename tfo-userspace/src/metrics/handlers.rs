@@ -14,7 +14,7 @@ use hyper::{
 };
 use tokio::sync::Mutex;
 
-use super::{facts::NamespaceFacts, health::health, render::render};
+use super::{facts::ServiceFacts, health::health, render::render};
 
 /// The time for which a scrape is reused: clients have the maps read once in it, however many they are.
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ type Answer = Response<Full<Bytes>>;
 impl<F, R> Handlers<F>
 where
     F: Fn() -> R,
-    R: Future<Output = Vec<NamespaceFacts>>,
+    R: Future<Output = ServiceFacts>,
 {
     pub(super) fn new(facts: F) -> Self {
         Self {
@@ -67,8 +67,11 @@ where
         let facts = (self.facts)().await;
         let scrape = Arc::new(Scrape {
             at: Instant::now(),
-            metrics: render(&facts).into(),
-            health: health(&facts),
+            metrics: render(&facts.namespaces).into(),
+            health: match facts.starting {
+                Some([tried, all]) => Err(format!("starting: {tried} of {all}\n")),
+                None => health(&facts.namespaces),
+            },
         });
         *last = Some(Arc::clone(&scrape));
         scrape

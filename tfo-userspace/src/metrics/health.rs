@@ -25,10 +25,16 @@ pub fn health(namespaces: &[NamespaceFacts]) -> Result<(), String> {
             line(format_args!("{part}: {error}"));
         }
         for interface in facts.interfaces.iter().filter(|it| it.mode.is_none()) {
-            line(format_args!(
-                "{0}: not attached: `tfo attach {0}`",
-                interface.name
-            ));
+            let name = &interface.name;
+            if let Some(reason) = facts.not_attached.get(name) {
+                line(format_args!("{reason}"));
+            } else if facts.target.interfaces.contains(name) {
+                line(format_args!("{name}: not attached: `tfo attach {name}`"));
+            } else {
+                line(format_args!(
+                    "{name}: its pins are left: `tfo detach --all` removes all pins, then attach again to the interfaces to keep"
+                ));
+            }
         }
         if let Some(error) = facts.keys.as_ref().and_then(|it| it.last_error.as_ref()) {
             line(format_args!("keys: {error}"));
@@ -61,7 +67,9 @@ mod tests {
         assert_eq!(health(std::slice::from_ref(&well)), Ok(()));
         let mut ill = NamespaceFacts::default();
         ill.target.netns = "blue".to_owned();
-        ill.target.interfaces = vec!["eth0".to_owned()];
+        ill.target.interfaces = vec!["eth0".to_owned(), "eth1".to_owned()];
+        let renamed = "eth1: renamed to eth9: put eth9 into the configuration";
+        ill.not_attached = [("eth1".to_owned(), renamed.to_owned())].into();
         ill.add_missing();
         ill.errors.insert("memory", "no".to_owned());
         ill.keys = Some(KeyReport {
@@ -74,6 +82,7 @@ mod tests {
             health(&[well, ill]).unwrap_err(),
             "netns blue: memory: no\n\
              netns blue: eth0: not attached: `tfo attach eth0`\n\
+             netns blue: eth1: renamed to eth9: put eth9 into the configuration\n\
              netns blue: keys: sysctl is read-only\n\
              netns blue: policy not in force: no\n\
              netns blue: guard not in force: no\n"

@@ -14,7 +14,7 @@ mod render;
 mod server;
 mod table;
 
-pub use facts::{InterfaceFacts, NamespaceFacts, ScrapeTarget, read, unreadable};
+pub use facts::{InterfaceFacts, NamespaceFacts, ScrapeTarget, ServiceFacts, read, unreadable};
 pub use health::health;
 pub use listener::ListenError;
 pub use render::render;

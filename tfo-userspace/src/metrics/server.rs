@@ -11,7 +11,7 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    facts::NamespaceFacts,
+    facts::ServiceFacts,
     handlers::Handlers,
     listener::{ListenError, Listener, Stream},
 };
@@ -56,7 +56,7 @@ impl Server {
     pub async fn serve<F, R>(self, facts: F) -> Infallible
     where
         F: Fn() -> R + Send + Sync + 'static,
-        R: Future<Output = Vec<NamespaceFacts>> + Send + 'static,
+        R: Future<Output = ServiceFacts> + Send + 'static,
     {
         let handlers = Arc::new(Handlers::new(facts));
         let mut connections = Connections::default();
@@ -76,7 +76,7 @@ impl Server {
 async fn connection<F, R>(stream: Box<dyn Stream>, handlers: Arc<Handlers<F>>)
 where
     F: Fn() -> R,
-    R: Future<Output = Vec<NamespaceFacts>>,
+    R: Future<Output = ServiceFacts>,
 {
     let service = service_fn(|request| handlers.answer(request));
     let connection = http1::Builder::new()

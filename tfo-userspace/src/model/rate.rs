@@ -29,7 +29,7 @@ pub fn parse_rate(text: &str) -> Result<Rate, String> {
     }
     if per_second == 0 || burst == 0 {
         return Err(format!(
-            "{text:?} lets nothing pass: give a rate and a burst of at least 1, or the action drop"
+            "{text:?} has a rate or a burst of 0: both are at least 1"
         ));
     }
     if per_second > MAX_PER_SECOND {
@@ -92,7 +92,9 @@ mod tests {
         }
         for text in ["0/s", "0/s burst 7", "7/s burst 0"] {
             assert!(
-                parse_rate(text).unwrap_err().contains("nothing pass"),
+                parse_rate(text)
+                    .unwrap_err()
+                    .ends_with("both are at least 1"),
                 "{text}"
             );
         }

@@ -1,14 +1,19 @@
 //! The files of the allow list and the deny list.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
-use crate::model::{Lists, Prefix};
+use crate::{
+    kernel::regular_file,
+    model::{Lists, Prefix},
+};
 
 /// Most prefixes on both lists together.
 const MAX_PREFIXES: usize = 1 << 20;
+/// Most bytes of a file: 64 for each prefix, which leaves room for comments.
+const MAX_LEN: u64 = 64 << 20;
 
 /// Why a list was refused.
 #[derive(Debug, thiserror::Error)]
@@ -80,10 +85,12 @@ impl Lists {
 
 /// Reads the prefixes of a file, sorted and without duplicates. `others` is the number on the other list.
 fn read_file(path: &Path, others: usize) -> Result<Vec<Prefix>, ListError> {
-    let content = fs::read_to_string(path).map_err(|source| ListError::Read {
+    let failed = |source| ListError::Read {
         path: path.to_owned(),
         source,
-    })?;
+    };
+    let bytes = regular_file::read(path, MAX_LEN).map_err(failed)?;
+    let content = regular_file::text(&bytes).map_err(failed)?;
     let mut prefixes = Vec::new();
     for (index, line) in content.lines().enumerate() {
         let text = line.split('#').next().unwrap_or_default().trim();

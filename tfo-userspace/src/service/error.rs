@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     config::ConfigError,
     datapath::{AttachError, ControllerError, NamespaceError},
-    kernel::netns::NetnsError,
+    kernel::{link::LinkError, netns::NetnsError},
     metrics::ListenError,
 };
 
@@ -37,6 +37,21 @@ pub enum StartError {
     /// The namespace's thread ended.
     #[error("the thread of network namespace {0} ended")]
     Thread(String),
+}
+
+impl StartError {
+    /// An interface does not exist yet, which the follower logs.
+    pub(super) const fn is_missing_interface(&self) -> bool {
+        matches!(self, Self::Attach(error) if is_missing_interface(error))
+    }
+}
+
+/// An interface does not exist.
+pub(super) const fn is_missing_interface(error: &AttachError) -> bool {
+    let AttachError::Namespace(NamespaceError::Link(error)) = error else {
+        return false;
+    };
+    matches!(error, LinkError::Unknown { .. })
 }
 
 /// Why the service did not start.

@@ -27,6 +27,8 @@ pub fn start(verbose: u8) {
     // A prefix: it covers the library and the data path, too.
     let targets = Targets::new()
         .with_default(LevelFilter::ERROR)
+        // An interface whose name is not UTF-8 makes it log each message of the kernel.
+        .with_target("netlink", LevelFilter::OFF)
         .with_target("tfo", level);
     let lines = layer().with_target(false);
     let lines = if is_journal() {

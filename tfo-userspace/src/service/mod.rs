@@ -77,7 +77,7 @@ impl Service {
     async fn start(config: Config) -> Result<Self, ServiceError> {
         // Before attaching: nothing is attached where the address is taken.
         let scrape_list = match &config.metrics {
-            Some(address) => metrics::serve(address).await?,
+            Some(address) => metrics::serve(address, config.namespaces.len()).await?,
             None => ScrapeList::default(),
         };
         let mut service = Self {
@@ -88,7 +88,10 @@ impl Service {
             status: String::new(),
         };
         let mut failed = Vec::new();
-        for namespace in config.namespaces {
+        let all = config.namespaces.len();
+        for (tried, namespace) in config.namespaces.into_iter().enumerate() {
+            service.scrape_list.set_starting(tried, all);
+            notify::starting(tried, all);
             let result = service.add(namespace).await?;
             failed.extend(result.err());
         }
@@ -98,7 +101,7 @@ impl Service {
             }
             return Err(failed.swap_remove(0).into());
         }
-        for error in failed {
+        for error in failed.iter().filter(|error| !error.is_missing_interface()) {
             error!("{error}");
         }
         service.update_scrape_list();
@@ -203,8 +206,8 @@ impl Service {
                     Ok(Err(StartError::Netns(error))) => error!(
                         "{error}: entering a namespace takes CAP_SYS_ADMIN, which is dropped after the start: restart the service"
                     ),
-                    Ok(Err(error)) => error!("{error}"),
-                    Ok(Ok(())) => {}
+                    Ok(Err(error)) if !error.is_missing_interface() => error!("{error}"),
+                    Ok(_) => {}
                     Err(error) => error!("{error}"),
                 },
             }
@@ -236,7 +239,8 @@ impl Service {
             }
             let _ = write!(line, "{} attached", state.attached.join(" "));
             if !state.missing.is_empty() {
-                let _ = write!(line, ", {} not", state.missing.join(" "));
+                let missing: Vec<_> = state.missing.keys().map(String::as_str).collect();
+                let _ = write!(line, ", {} not", missing.join(" "));
             }
             let _ = write!(line, ", {} keys", state.keys.source);
             if let Some(primary) = state.keys.primary {

@@ -1,14 +1,18 @@
 //! The service of one network namespace: what is attached there, its rules and its keys. It runs in the namespace's own
 //! thread.
 
-use std::{collections::BTreeSet, future::pending, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    time::Duration,
+};
 
 use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
 use super::{
     attached::{describe_attached, describe_hook_change},
-    error::StartError,
+    error::{StartError, is_missing_interface},
     guard_monitor::GuardMonitor,
     keys::KeyService,
     memory, policy,
@@ -38,8 +42,8 @@ pub(super) struct NamespaceService {
     namespace: Namespace,
     config: NamespaceConfig,
     attached: BTreeSet<String>,
-    /// Configured interfaces that are not attached.
-    missing: BTreeSet<String>,
+    /// Configured interfaces that are not attached, and why, with the remedy.
+    missing: BTreeMap<String, String>,
     /// Follows interfaces; `None` before [`Self::begin`].
     follower: Option<Follower>,
     /// An interface was attached before the service started.
@@ -60,7 +64,7 @@ impl NamespaceService {
             namespace,
             config,
             attached: BTreeSet::new(),
-            missing: BTreeSet::new(),
+            missing: BTreeMap::new(),
             follower: None,
             taken_over: false,
             policy_refused: None,
@@ -91,14 +95,19 @@ impl NamespaceService {
         self.guard.refused()
     }
 
+    /// The configured interfaces, alternative names of those that exist replaced by their names.
+    pub(super) fn interfaces(&self) -> &[String] {
+        &self.config.interfaces
+    }
+
     /// The attached interfaces.
     pub(super) fn attached(&self) -> impl Iterator<Item = &str> {
         self.attached.iter().map(String::as_str)
     }
 
-    /// The configured interfaces that are not attached.
-    pub(super) fn missing(&self) -> impl Iterator<Item = &str> {
-        self.missing.iter().map(String::as_str)
+    /// The configured interfaces that are not attached, and why.
+    pub(super) const fn missing(&self) -> &BTreeMap<String, String> {
+        &self.missing
     }
 
     /// Attaches to the interfaces that exist, and follows those that appear. Failures are tried again.
@@ -107,11 +116,10 @@ impl NamespaceService {
     ///
     /// The first failure, not logged, where nothing is attached.
     pub(super) async fn begin(&mut self) -> Result<(), StartError> {
+        resolve(&mut self.config.interfaces).await;
         let mut failed = self.attach_all().await;
         let first = (self.attached.is_empty() && !failed.is_empty()).then(|| failed.remove(0));
-        for error in failed {
-            error!("{error}");
-        }
+        log(&failed);
         self.start_keys()?;
         self.apply_rules().await;
         self.follower = Some(Follower::start(Namespace::current()?, self.wanted())?);
@@ -127,7 +135,12 @@ impl NamespaceService {
                 Ok(ensured) => self.record_attached(wanted.name, &ensured),
                 Err(error) => {
                     self.attached.remove(&wanted.name);
-                    self.missing.insert(wanted.name);
+                    let reason = if is_missing_interface(&error) {
+                        no_interface(&wanted.name)
+                    } else {
+                        error.to_string()
+                    };
+                    self.missing.insert(wanted.name, reason);
                     failed.push(error);
                 }
             }
@@ -193,20 +206,29 @@ impl NamespaceService {
                 if self.attached.remove(from) {
                     self.attached.insert(to.clone());
                 }
+                self.missing.remove(to);
+                if self.config.interfaces.contains(from) {
+                    let reason = format!(
+                        "{from}: renamed to {to}, and attached under that name: put {to} into the configuration"
+                    );
+                    self.missing.insert(from.clone(), reason);
+                }
             }
             Change::Moved { ref name } => {
                 warn!("{change}");
                 if self.attached.remove(name) {
-                    self.missing.insert(name.clone());
+                    self.missing.insert(name.clone(), no_interface(name));
                 }
             }
-            Change::Failed { ref name, .. }
-            | Change::Missing { ref name }
-            | Change::Vanished { ref name }
-            | Change::Lost { ref name } => {
+            Change::Failed { ref name, .. } | Change::Lost { ref name } => {
                 warn!("{change}");
                 self.attached.remove(name);
-                self.missing.insert(name.clone());
+                self.missing.insert(name.clone(), change.to_string());
+            }
+            Change::Missing { ref name } | Change::Vanished { ref name } => {
+                warn!("{change}");
+                self.attached.remove(name);
+                self.missing.insert(name.clone(), no_interface(name));
             }
         }
         if let Err(error) = self.start_keys() {
@@ -267,7 +289,8 @@ impl NamespaceService {
     }
 
     /// Changes to another configuration of the same namespace. What both have in common goes on undisturbed.
-    pub(super) async fn apply(&mut self, config: NamespaceConfig) {
+    pub(super) async fn apply(&mut self, mut config: NamespaceConfig) {
+        resolve(&mut config.interfaces).await;
         let old = std::mem::replace(&mut self.config, config);
         let new = self.config.clone();
         for name in &old.interfaces {
@@ -284,9 +307,7 @@ impl NamespaceService {
             info!("keys: source {}", new.source.name());
         }
         // Interfaces with other settings are upgraded in place.
-        for error in self.attach_all().await {
-            error!("{error}");
-        }
+        log(&self.attach_all().await);
         if old.policy.is_some() && new.policy.is_none() && !self.attached.is_empty() {
             policy::clear(&self.namespace);
         }
@@ -321,4 +342,30 @@ impl NamespaceService {
             Err(error) => error!("{error}"),
         }
     }
+}
+
+/// Replaces alternative names by the names of their interfaces, by which interfaces are followed.
+async fn resolve(names: &mut Vec<String>) {
+    // Where they cannot be listed, attaching says so.
+    let present = link::list().await.unwrap_or_default();
+    let mut seen = BTreeSet::new();
+    for name in names.iter_mut() {
+        if let Some(interface) = present.iter().find(|each| each.is_named(name)) {
+            name.clone_from(&interface.name);
+        }
+    }
+    names.retain(|name| seen.insert(name.clone()));
+}
+
+/// Logs failures to attach. The follower logs an interface that does not exist.
+fn log(failed: &[AttachError]) {
+    for error in failed.iter().filter(|error| !is_missing_interface(error)) {
+        error!("{error}");
+    }
+}
+
+fn no_interface(name: &str) -> String {
+    format!(
+        "{name}: no interface of this name exists: it is attached once one does; `ip link` shows those that exist"
+    )
 }

@@ -5,6 +5,18 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tracing::debug;
 
+/// Time that systemd grants for the next namespace.
+const NEXT_NAMESPACE: Duration = Duration::from_secs(60);
+
+/// The service has tried to attach in so many of all namespaces. Extends the time-out of the start.
+pub(super) fn starting(tried: usize, all: usize) {
+    let status = format!("starting: {tried} of {all}");
+    notify(&[
+        NotifyState::Status(&status),
+        NotifyState::ExtendTimeoutUsec(NEXT_NAMESPACE.as_micros() as u32),
+    ]);
+}
+
 pub(super) fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }

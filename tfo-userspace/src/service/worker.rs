@@ -47,8 +47,8 @@ pub(super) struct WorkerState {
     pub(super) keys: KeyReport,
     /// The attached interfaces.
     pub(super) attached: Vec<String>,
-    /// The configured interfaces that are not attached.
-    pub(super) missing: Vec<String>,
+    /// The configured interfaces that are not attached, and why.
+    pub(super) missing: BTreeMap<String, String>,
     /// Why the configured policy is not in force.
     pub(super) policy_refused: Option<String>,
     /// Why the configured guard is not in force.
@@ -135,7 +135,7 @@ impl Worker {
                     ..KeyReport::default()
                 },
                 attached: Vec::new(),
-                missing: config.interfaces.clone(),
+                missing: BTreeMap::new(),
                 policy_refused: None,
                 guard_refused: None,
                 farm: None,
@@ -320,10 +320,11 @@ impl WorkerThread {
     }
 
     fn publish(&self, service: &NamespaceService) {
+        lock(&self.shared.config).interfaces = service.interfaces().to_vec();
         *lock(&self.shared.state) = WorkerState {
             keys: service.key_report(),
             attached: service.attached().map(str::to_owned).collect(),
-            missing: service.missing().map(str::to_owned).collect(),
+            missing: service.missing().clone(),
             policy_refused: service.policy_refused(),
             guard_refused: service.guard_refused(),
             farm: service.farm_report(),

@@ -27,6 +27,19 @@ const FILES: [(&str, &str); 4] = [
     ),
 ];
 
+/// Pages of `docs/` in the package: those that its files point to, and those that these link to.
+const DOCS: [&str; 9] = [
+    "README.md",
+    "faq.md",
+    "farm.md",
+    "guard.md",
+    "guide.md",
+    "metrics.md",
+    "operations.md",
+    "policy.md",
+    "reference.md",
+];
+
 /// Lays out all files but the control files in `tree`, which is emptied first.
 pub(super) fn lay_out(tree: &Path, binary: &Path, manpages: &Path) -> Result<()> {
     if tree.exists() {
@@ -42,6 +55,10 @@ pub(super) fn lay_out(tree: &Path, binary: &Path, manpages: &Path) -> Result<()>
     let share = tree.join("usr/share");
     succeed(Command::new(manpages).arg(&share))?;
     documents(&share.join("doc/tfo"))?;
+    for page in DOCS {
+        let to = share.join("doc/tfo/docs").join(page);
+        copy(&repository().join("docs").join(page), &to)?;
+    }
     for page in files(&share.join("man"))? {
         compress(&page)?;
     }
@@ -125,4 +142,25 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_that_the_files_point_to_are_in_the_package() {
+        for (file, _) in FILES {
+            let text = fs::read_to_string(repository().join(file)).unwrap();
+            let pages = text.split("docs/").skip(1);
+            for page in pages.filter(|page| page.starts_with(char::is_alphabetic)) {
+                let end = page.find(".md").map_or(0, |end| end + ".md".len());
+                assert!(
+                    DOCS.contains(&&page[..end]),
+                    "{file}: docs/{}",
+                    &page[..end]
+                );
+            }
+        }
+    }
 }

@@ -40,7 +40,7 @@ fn server() -> Result<(Pair, Tfo)> {
 }
 
 /// Runs `tfo` in a new mount namespace, after the shell command `before`.
-fn run_after(before: &str, netns: &Netns, arguments: &[&str]) -> Result<Output> {
+pub(super) fn run_after(before: &str, netns: &Netns, arguments: &[&str]) -> Result<Output> {
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "sh", "-ec"])
@@ -75,7 +75,7 @@ fn an_unknown_namespace_is_named_with_where_it_would_be() -> Result<()> {
     let mut command = Command::new(tfo::binary());
     command.args(["status", "--netns", file.path()]);
     let output = process::output(&mut command, LIMIT)?;
-    ensure_refused(&output, &[file.path(), "cannot enter"])
+    ensure_refused(&output, &[file.path(), "is no network namespace"])
 }
 
 #[test]
@@ -108,19 +108,20 @@ fn a_kernel_without_bpf_is_told_from_one_without_rights() -> Result<()> {
     let (pair, _tfo) = server()?;
     let mut command = Command::new(tfo::binary());
     command.args(["attach", SERVER_INTERFACE, "--netns", pair.server.name()]);
-    without_bpf(&mut command)?;
+    // As on a kernel without it.
+    with_bpf_errno(&mut command, libc::ENOSYS)?;
     let output = process::output(&mut command, LIMIT)?;
     ensure_refused(&output, &["no BPF", "CONFIG_BPF_SYSCALL"])
 }
 
-/// Makes bpf(2) fail with ENOSYS, as on a kernel without it.
-fn without_bpf(command: &mut Command) -> Result<()> {
+/// Makes bpf(2) fail with this error.
+pub(super) fn with_bpf_errno(command: &mut Command, errno: i32) -> Result<()> {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
     let filter = SeccompFilter::new(
         [(libc::SYS_bpf, Vec::new())].into_iter().collect(),
         SeccompAction::Allow,
-        SeccompAction::Errno(libc::ENOSYS.cast_unsigned()),
+        SeccompAction::Errno(errno.cast_unsigned()),
         std::env::consts::ARCH.try_into()?,
     )?;
     let filter: BpfProgram = filter.try_into()?;

@@ -7,10 +7,16 @@ mod bad_input;
 mod bpftool;
 // Other users of the host: pins, locks, memory, the configuration.
 mod closed;
+// Containers and limits: seccomp, read-only and absent file systems, few open files; names of interfaces.
+mod confined;
 // `tfo doctor` on misconfigured hosts.
 mod doctor;
 // `tfo events`.
 mod events;
+// Every flag at the edges of its values.
+mod every_flag;
+// Files, lists of interfaces, standard output, flags that depend on each other.
+mod inputs;
 // Attach, detach, upgrade, killed processes, deleted and moved interfaces, locks.
 mod life;
 // `tfo policy`: set, show, errors.

@@ -167,3 +167,14 @@ fn it_wants_a_terminal() -> Result<()> {
     ensure!(testbed.tfo.run(&["top", "--interval", "0s"])?.status.code() == Some(2));
     Ok(())
 }
+
+#[test]
+fn a_terminal_that_moves_no_cursor_is_refused() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let mut top = Terminal::start(&testbed, &[("TERM", "dumb")])?;
+    top.wait_for("TERM=dumb")?;
+    top.wait_for("tfo stats --watch 1")?;
+    let status = wait_for("it ends", LIMIT, || Ok(top.child.try_wait()?))?;
+    ensure!(status.code() == Some(1) && top.is_cooked()?, "{status}");
+    Ok(())
+}

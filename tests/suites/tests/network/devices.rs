@@ -236,7 +236,8 @@ fn several_interfaces_add_up() -> Result<()> {
         let stats = testbed.tfo.json(&["stats"])?;
         for (name, requests) in expected {
             let own = &stats["interfaces"][*name][REQUESTS];
-            ensure!(own == *requests, "{name}: {stats}");
+            // A counter that is 0 is left out.
+            ensure!(own.as_i64().unwrap_or(0) == *requests, "{name}: {stats}");
         }
         let sum: i64 = expected.iter().map(|(_, requests)| requests).sum();
         let interfaces = stats["interfaces"].as_object().context("no interfaces")?;

@@ -5,7 +5,10 @@ mod show;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::bail;
-use clap::{Args, Subcommand};
+use clap::{
+    Args, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use tfo_common::{policy::Action, rate::Rate};
 use tfo_userspace::{
     config::{self, MAX_LIMITED_SOURCES, Parsed, PortPolicySection},
@@ -17,7 +20,9 @@ use tfo_userspace::{
 
 use super::{
     JsonArgs,
+    number::{self, number},
     output::{follow_job, warn},
+    usage,
 };
 
 #[derive(Subcommand)]
@@ -31,7 +36,7 @@ pub(super) enum PolicyCommand {
     Clear {
         /// Remove the rule of this port alone, which then has the default rule; may be given several times
         /// [default: the whole policy]
-        #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+        #[arg(long = "port", value_name = "PORT", value_parser = number::port)]
         ports: Vec<u16>,
     },
 }
@@ -43,7 +48,7 @@ pub(super) struct SetArgs {
     file: Option<PathBuf>,
     /// Change this port's rule instead of the default rule; may be given several times. A port without a rule starts
     /// from one that passes every SYN
-    #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long = "port", value_name = "PORT", value_parser = number::port)]
     ports: Vec<u16>,
     #[command(flatten)]
     rule: RuleArgs,
@@ -51,21 +56,30 @@ pub(super) struct SetArgs {
     policy: PolicyArgs,
 }
 
+/// A parser of these actions.
+fn actions(actions: &'static [Action]) -> impl TypedValueParser<Value = Parsed<Action>> {
+    let names = actions.iter().map(|action| action.name());
+    PossibleValuesParser::new(names).try_map(|text| text.parse())
+}
+
+fn any_action() -> impl TypedValueParser<Value = Parsed<Action>> {
+    actions(&Action::ALL)
+}
+
 /// Parts of a rule.
 #[derive(Args)]
 struct RuleArgs {
-    /// Action for SYNs with a valid cookie: pass, reissue (the SYN becomes a cookie request), fallback (an ordinary
-    /// handshake) or drop
-    #[arg(long, value_name = "ACTION")]
+    /// Action for SYNs with a valid cookie: reissue makes the SYN a cookie request, fallback an ordinary handshake
+    #[arg(long, value_name = "ACTION", value_parser = any_action())]
     valid: Option<Parsed<Action>>,
-    /// Action for SYNs with a bad cookie: pass, reissue, fallback or drop
-    #[arg(long, value_name = "ACTION")]
+    /// Action for SYNs with a bad cookie
+    #[arg(long, value_name = "ACTION", value_parser = any_action())]
     bad: Option<Parsed<Action>>,
-    /// Action for cookie requests: pass, fallback or drop
-    #[arg(long, value_name = "ACTION")]
+    /// Action for cookie requests
+    #[arg(long, value_name = "ACTION", value_parser = actions(&[Action::Pass, Action::Fallback, Action::Drop]))]
     request: Option<Parsed<Action>>,
-    /// Action for SYNs with data and no Fast Open option: pass or drop
-    #[arg(long, value_name = "ACTION")]
+    /// Action for SYNs with data and no Fast Open option, which there is nothing to rewrite in
+    #[arg(long, value_name = "ACTION", value_parser = actions(&[Action::Pass, Action::Drop]))]
     data: Option<Parsed<Action>>,
     /// Limit of SYNs with a valid cookie from one source, per second: 100/s, "100/s burst 500" or unlimited; SYNs over
     /// the limit fall back
@@ -92,11 +106,11 @@ struct RuleArgs {
     /// Limit of SYNs whose data would be taken, from all sources; the others fall back
     #[arg(long, value_name = "RATE")]
     data_per_port: Option<Parsed<Rate>>,
-    /// Action for SYNs of sources on the deny list: pass, reissue, fallback or drop
-    #[arg(long, value_name = "ACTION")]
+    /// Action for SYNs of sources on the deny list
+    #[arg(long, value_name = "ACTION", value_parser = any_action())]
     denied: Option<Parsed<Action>>,
-    /// Action instead of reissue and fallback if the listener takes data without a cookie: pass or drop
-    #[arg(long, value_name = "ACTION")]
+    /// Action instead of reissue and fallback if the listener takes data without a cookie
+    #[arg(long, value_name = "ACTION", value_parser = actions(&[Action::Pass, Action::Drop]))]
     no_cookie: Option<Parsed<Action>>,
     /// Count what the rule would do, but let every SYN pass; --dry-run=false ends it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -113,13 +127,13 @@ struct PolicyArgs {
     #[arg(long, value_name = "FILE")]
     deny: Option<PathBuf>,
     /// Number of source prefixes that limits per source keep track of [default: unchanged, at first 65536]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LIMITED_SOURCES)))]
+    #[arg(long, value_name = "N", value_parser = number::<u32>(1..=u64::from(MAX_LIMITED_SOURCES)))]
     max_sources: Option<u32>,
     /// Prefix length of an IPv4 source for limits, 0 to 32 bits [default: unchanged, at first 32]
-    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=32))]
+    #[arg(long, value_name = "BITS", value_parser = number::<u8>(0..=32))]
     prefix_v4: Option<u8>,
     /// Prefix length of an IPv6 source for limits, 0 to 128 bits [default: unchanged, at first 64]
-    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=128))]
+    #[arg(long, value_name = "BITS", value_parser = number::<u8>(0..=128))]
     prefix_v6: Option<u8>,
 }
 
@@ -137,6 +151,7 @@ fn show(json: bool) -> anyhow::Result<()> {
 }
 
 async fn set(args: &SetArgs) -> anyhow::Result<()> {
+    args.check();
     let namespace = Namespace::current()?;
     let change = namespace.policy().change()?;
     let policy = match &args.file {
@@ -201,6 +216,36 @@ fn check_listeners(policy: &Policy) -> Result<(), NoCookieError> {
 }
 
 impl SetArgs {
+    /// Ends the process where the options set nothing.
+    fn check(&self) {
+        if self.file.is_some() {
+            return;
+        }
+        let rule = self.rule.section();
+        let sets_rule = rule != PortPolicySection::default();
+        if !sets_rule && !self.ports.is_empty() {
+            usage(
+                "policy set",
+                "--port goes with a part of its rule, such as --bad drop",
+            );
+        }
+        let PolicyArgs {
+            allow,
+            deny,
+            max_sources,
+            prefix_v4,
+            prefix_v6,
+        } = &self.policy;
+        let lists = allow.is_some() || deny.is_some();
+        let sources = max_sources.is_some() || prefix_v4.is_some() || prefix_v6.is_some();
+        if !sets_rule && !lists && !sources {
+            usage(
+                "policy set",
+                "nothing to set: give a part of a rule, a list or a file",
+            );
+        }
+    }
+
     /// `before`, changed as the options say.
     fn over(&self, mut before: Policy) -> anyhow::Result<Policy> {
         let rule = self.rule.section();
@@ -211,18 +256,6 @@ impl SetArgs {
             prefix_v4,
             prefix_v6,
         } = &self.policy;
-        let changes = allow.is_some() || deny.is_some() || max_sources.is_some();
-        let changes = changes || prefix_v4.is_some() || prefix_v6.is_some();
-        if rule == PortPolicySection::default() && !changes {
-            bail!(
-                "nothing to set: give a part of a rule, a list or a file (tfo policy set --help)"
-            );
-        }
-        if rule == PortPolicySection::default() && !self.ports.is_empty() {
-            bail!(
-                "--port goes with a part of its rule, such as --bad drop (tfo policy set --help)"
-            );
-        }
         let sources = &mut before.sources;
         sources.max = max_sources.unwrap_or(sources.max);
         sources.v4 = prefix_v4.unwrap_or(sources.v4);

@@ -88,8 +88,14 @@ fn busiest_first<'a>(now: &'a Snapshot, before: Option<&Snapshot>, all: bool) ->
     ports
 }
 
-/// The table of ports: the share whose data was taken, the rate of SYNs if there is an earlier reading, counters.
-pub(super) fn ports(now: &Snapshot, before: Before<'_, Snapshot>, all: bool) -> String {
+/// The table of at most `most` ports: the share whose data was taken, the rate of SYNs if there is an earlier reading,
+/// counters.
+pub(super) fn ports(
+    now: &Snapshot,
+    before: Before<'_, Snapshot>,
+    all: bool,
+    most: usize,
+) -> String {
     let there = |(_, counter): &&(_, Counter)| all || now.total.get(*counter) > 0;
     let optional = OPTIONAL.iter().filter(there);
     let columns: Vec<_> = COLUMNS.iter().chain(optional).collect();
@@ -97,7 +103,9 @@ pub(super) fn ports(now: &Snapshot, before: Before<'_, Snapshot>, all: bool) -> 
     heads.extend(before.map(|_| "SYNs/s"));
     heads.extend(columns.iter().map(|(head, _)| *head));
     let mut rows = vec![heads.into_iter().map(str::to_owned).collect()];
-    for port in busiest_first(now, before.map(|(before, _)| before), all) {
+    let ports = busiest_first(now, before.map(|(before, _)| before), all);
+    let left = ports.len().saturating_sub(most);
+    for port in ports.into_iter().take(most) {
         let share = FastOpenSummary::of(port.counters).taken_share();
         let mut row = vec![port.label, share.to_string()];
         row.extend(before.map(|(_, elapsed)| rate::format(per_second(port.grown, elapsed))));
@@ -108,13 +116,20 @@ pub(super) fn ports(now: &Snapshot, before: Before<'_, Snapshot>, all: bool) -> 
     if rows.len() == 1 {
         return "no SYN at any port yet\n".to_owned();
     }
-    table(&rows)
+    let mut text = table(&rows);
+    if left > 0 {
+        text += &format!("{left} more: --top N or --all shows them\n");
+    }
+    text
 }
 
-/// An object from port to counters.
-pub(super) fn ports_json(ours: &Snapshot) -> Value {
-    ours.ports
-        .iter()
+/// An object from port to counters, of the `most` ports with the most SYNs.
+pub(super) fn ports_json(ours: &Snapshot, most: usize) -> Value {
+    let mut ports: Vec<_> = ours.ports.iter().collect();
+    ports.sort_by_key(|(_, counters)| Reverse(counters.get(Counter::Syns)));
+    ports
+        .into_iter()
+        .take(most)
         .map(|(port, counters)| (port.to_string(), counters_json(counters)))
         .collect::<Map<_, _>>()
         .into()
@@ -172,13 +187,13 @@ fn histogram(now: &Sizes, before: Before<'_, Sizes>, all: bool, bars: bool) -> S
     text
 }
 
-/// An object from each bucket's least size to its count.
-pub(super) fn sizes_json(sizes: &Sizes) -> Value {
+/// The buckets that have SYNs, or every one if `all`, from the smallest to the largest.
+pub(super) fn sizes_json(sizes: &Sizes, all: bool) -> Value {
     sizes
         .buckets()
-        .map(|(least, _, count)| (least.to_string(), count.into()))
-        .collect::<Map<_, _>>()
-        .into()
+        .filter(|(.., count)| all || *count > 0)
+        .map(|(from, to, count)| json!({ "from": from, "to": to, "count": count }))
+        .collect()
 }
 
 /// A row per prefix, at most `most`: those with the most requests, uses and failures.
@@ -284,6 +299,8 @@ mod tests {
     #[test]
     fn the_busiest_port_is_first_and_idle_ones_are_left_out() {
         let now = snapshot(&[(22, 0), (80, 5), (443, 70), (853, 70)]);
+        let ports =
+            |now: &Snapshot, before: Before<'_, Snapshot>, all| ports(now, before, all, usize::MAX);
         let text = ports(&now, None, false);
         assert_eq!(first_cells(&text), ["443", "853", "80"], "{text}");
         assert!(text.contains("\n443   100.0 %    70 "), "{text}");
@@ -303,5 +320,34 @@ mod tests {
             ports(&Snapshot::default(), None, false),
             "no SYN at any port yet\n"
         );
+    }
+
+    #[test]
+    fn ports_beyond_the_busiest_are_counted() {
+        let now = snapshot(&[(22, 1), (80, 5), (443, 70)]);
+        let text = ports(&now, None, false, 2);
+        assert_eq!(first_cells(&text), ["443", "80", "1"], "{text}");
+        assert!(
+            text.ends_with("\n1 more: --top N or --all shows them\n"),
+            "{text}"
+        );
+        let json = ports_json(&now, 2);
+        let named: Vec<_> = json.as_object().unwrap().keys().collect();
+        assert_eq!(named, ["443", "80"]);
+    }
+
+    #[test]
+    fn sizes_are_a_list_in_order() {
+        let mut counts = Sizes::default();
+        for len in [2, 3, 1024] {
+            counts.count(len);
+        }
+        let expected = json!([
+            { "from": 2, "to": 3, "count": 2 },
+            { "from": 1024, "to": 2047, "count": 1 },
+        ]);
+        assert_eq!(sizes_json(&counts, false), expected);
+        let all = sizes_json(&counts, true);
+        assert_eq!(all.as_array().map(Vec::len), Some(counts.buckets().count()));
     }
 }

@@ -171,8 +171,8 @@ fn taken(summary: &FastOpenSummary) -> String {
     }
 }
 
-/// Findings that are no counter of a port: sources that ask without using, and events lost.
-pub(super) fn remarks(asks: usize, events_lost: u64) -> String {
+/// Findings that are no counter of a port: sources that ask without using or do not come back, and events lost.
+pub(super) fn remarks(asks: usize, pool: Option<String>, events_lost: u64) -> String {
     let mut text = String::new();
     if asks > 0 {
         text += &format!(
@@ -180,6 +180,9 @@ pub(super) fn remarks(asks: usize, events_lost: u64) -> String {
             counted(asks as u64, "source was", "sources were"),
             SourceCounts::ASKS
         );
+    }
+    if let Some(hint) = pool {
+        text += &format!("asked once: {hint} (tfo stats --by source)\n");
     }
     if events_lost > 0 {
         text += &format!("events lost: {events_lost} (over the rate of tfo events, or unread)\n");
@@ -340,8 +343,13 @@ mod tests {
 
     #[test]
     fn remarks_are_made_of_what_occurred() {
-        assert_eq!(remarks(0, 0), "");
-        assert!(remarks(1, 0).starts_with("\nask without using: 1 source was given 3 "));
-        assert!(remarks(0, 7).starts_with("\nevents lost: 7 "));
+        assert_eq!(remarks(0, None, 0), "");
+        assert!(remarks(1, None, 0).starts_with("\nask without using: 1 source was given 3 "));
+        let pool = remarks(0, Some("40 of 40 sources".to_owned()), 0);
+        assert_eq!(
+            pool,
+            "\nasked once: 40 of 40 sources (tfo stats --by source)\n"
+        );
+        assert!(remarks(0, None, 7).starts_with("\nevents lost: 7 "));
     }
 }

@@ -45,7 +45,7 @@ pub enum AttachError {
     },
     /// Another XDP program is attached.
     #[error(
-        "{interface}: another XDP program is attached: {name} (id {program_id}, {mode}): detach it with the tool that attached it, or `ip link set dev {interface} xdp off`, then attach again; or --mode tc runs beside it"
+        "{interface}: another XDP program is attached: {name} (id {program_id}, {mode}): detach it with the tool that attached it, or `ip link set dev {interface} {}`, then attach again; or --mode tc runs beside it", off(*mode)
     )]
     Occupied {
         /// The interface's name.
@@ -112,5 +112,14 @@ impl fmt::Display for ProgramOrigin {
             Self::Other(None) => f.write_str("of an older build"),
             Self::OtherLayout(version) => write!(f, "of a build with layout {version}"),
         }
+    }
+}
+
+/// The argument of `ip link set` that removes an XDP program: `xdp off` leaves a generic one where the driver has native XDP.
+const fn off(mode: AttachMode) -> &'static str {
+    match mode {
+        AttachMode::Generic => "xdpgeneric off",
+        AttachMode::Offloaded => "xdpoffload off",
+        AttachMode::Native | AttachMode::Tc => "xdp off",
     }
 }

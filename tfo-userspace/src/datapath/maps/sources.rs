@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, io};
 
 use aya::maps::{Map, MapError};
 use tfo_common::{
-    abi::{SOURCES, sources::SourceCounts},
+    abi::{
+        SOURCES,
+        sources::{SourceCounter, SourceCounts},
+    },
     wire::addresses::Address,
 };
 
@@ -13,6 +16,9 @@ use crate::{
     datapath::error::DatapathError,
     model::{Prefix, SourceLimits},
 };
+
+/// Fewer sources tell nothing of a pool of addresses.
+const POOL: usize = 32;
 
 /// Counts of each source prefix that the map keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,5 +60,51 @@ impl Sources {
     /// Number of prefixes that request cookies and never use one: [`SourceCounts::asks_without_using`].
     pub fn ask_without_using(&self) -> usize {
         self.0.values().filter(|it| it.asks_without_using()).count()
+    }
+
+    /// Number of prefixes that were given one cookie and sent none since.
+    pub fn asked_once(&self) -> usize {
+        let once = |counts: &&SourceCounts| {
+            counts.weight() == 1 && counts.get(SourceCounter::Requests) == 1
+        };
+        self.0.values().filter(once).count()
+    }
+
+    /// What it means that nearly all sources asked once; `None` where they did not.
+    pub fn hint_of_pool(&self) -> Option<String> {
+        let asked = self.0.values().filter(|counts| counts.weight() > 0).count();
+        hint_of_pool(asked, self.asked_once())
+    }
+}
+
+fn hint_of_pool(asked: usize, once: usize) -> Option<String> {
+    (asked >= POOL && once * 10 >= asked * 9).then(|| {
+        format!(
+            "{once} of {asked} sources were given a cookie and have not come back: new clients, or clients whose address \
+             changes with each connection, as behind a pool of addresses; a cookie holds for one address"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_takes_many_sources_of_which_nearly_all_asked_once() {
+        for (asked, once, hints) in [
+            (0, 0, false),
+            (POOL - 1, POOL - 1, false),
+            (POOL, POOL, true),
+            (100, 90, true),
+            (100, 89, false),
+        ] {
+            assert_eq!(
+                hint_of_pool(asked, once).is_some(),
+                hints,
+                "{once} of {asked}"
+            );
+        }
+        assert_eq!(Sources::default().hint_of_pool(), None);
     }
 }

@@ -4,6 +4,7 @@
 //! lock is flock(2) on a file with the controller's process id: the kernel releases it when the process ends.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::{
@@ -45,8 +46,9 @@ pub enum ControllerError {
     },
     /// The lock file cannot be opened or written.
     #[error(
-        "{path}: {source}: the lock file against a second controller: make {DIRECTORY} a directory that tfo may write to",
-        path = path.display()
+        "{path}: {source}: the lock file against a second controller: {remedy}",
+        path = path.display(),
+        remedy = remedy(source)
     )]
     Io {
         /// The file.
@@ -77,7 +79,10 @@ impl ControllerLock {
             lock(&path)
         };
         match lock() {
-            Ok(Some(file)) => Ok(Self { _file: file, path }),
+            Ok(Some(file)) => {
+                sweep_controllers();
+                Ok(Self { _file: file, path })
+            }
             Ok(None) => Err(ControllerError::Taken {
                 pid: wait_for_pid(&path),
                 interfaces: interfaces.join(", "),
@@ -100,6 +105,54 @@ impl Drop for ControllerLock {
     }
 }
 
+/// Removes the files of controllers that were killed.
+pub fn sweep_controllers() {
+    let Ok(files) = fs::read_dir(DIRECTORY) else {
+        return;
+    };
+    let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    let cookies: BTreeSet<u64> = names.filter_map(|name| cookie(&name)).collect();
+    for cookie in cookies {
+        let path = path(cookie);
+        // Holding the lock, nobody else can be the controller. Files are left where it cannot be taken.
+        let Ok(Some(_lock)) = try_lock(&path) else {
+            continue;
+        };
+        for extension in ["farm", "farm.next", "lock"] {
+            let _ = fs::remove_file(path.with_extension(extension));
+        }
+    }
+}
+
+/// The namespace of a file's name, `net<COOKIE>.lock` or `.farm`.
+fn cookie(name: &str) -> Option<u64> {
+    let (cookie, kind) = name.strip_prefix("net")?.split_once('.')?;
+    let ours = ["lock", "farm", "farm.next"].contains(&kind);
+    ours.then(|| cookie.parse().ok()).flatten()
+}
+
+fn remedy(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            format!("free space or inodes on the file system of {DIRECTORY} (`df -hi {DIRECTORY}`)")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!(
+                "mount a file system at {DIRECTORY} that can be written (in a container a tmpfs)"
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("have {DIRECTORY} belong to the user that runs tfo, with mode 0755")
+        }
+        _ if error.raw_os_error() == Some(Errno::NOLCK.raw_os_error())
+            || error.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) =>
+        {
+            format!("mount a file system at {DIRECTORY} that has flock(2)")
+        }
+        _ => format!("make {DIRECTORY} a directory that tfo may write to"),
+    }
+}
+
 /// A controller runs in the namespace of this cookie, as far as this process may know.
 pub(crate) fn is_controlled(cookie: u64) -> bool {
     is_held(&path(cookie))
@@ -112,27 +165,31 @@ fn path(cookie: u64) -> PathBuf {
 /// Locks the file and writes this process's id to it; `None` where another process has the lock.
 fn lock(path: &Path) -> io::Result<Option<File>> {
     for _ in 0..TRIES {
-        // Closed to other users: to open the file is enough to lock it.
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
-        match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => thread::sleep(PAUSE),
-            Err(error) => return Err(error.into()),
-            // The holder removed it since it was opened.
-            Ok(()) if file.metadata()?.nlink() == 0 => {}
-            Ok(()) => {
-                file.set_len(0)?;
-                writeln!(file, "{}", std::process::id())?;
-                return Ok(Some(file));
-            }
+        if let Some(mut file) = try_lock(path)? {
+            file.set_len(0)?;
+            writeln!(file, "{}", std::process::id())?;
+            return Ok(Some(file));
         }
+        thread::sleep(PAUSE);
     }
     Ok(None)
+}
+
+/// Makes the file and locks it; `None` where another process has the lock, or removed the file meanwhile.
+fn try_lock(path: &Path) -> io::Result<Option<File>> {
+    // Closed to other users: to open the file is enough to lock it.
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok((file.metadata()?.nlink() > 0).then_some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn is_held(path: &Path) -> bool {
@@ -153,4 +210,33 @@ fn wait_for_pid(path: &Path) -> Option<u32> {
         }
         pid
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remedies_fit_their_causes() {
+        for (errno, says) in [
+            (Errno::NOSPC, "free space or inodes"),
+            (Errno::ROFS, "tmpfs"),
+            (Errno::ACCESS, "mode 0755"),
+            (Errno::NOLCK, "flock(2)"),
+            (Errno::NOTDIR, "make /run/tfo a directory"),
+        ] {
+            let told = remedy(&errno.into());
+            assert!(told.contains(says), "{errno}: {told}");
+        }
+    }
+
+    #[test]
+    fn only_files_of_controllers_have_a_namespace() {
+        for name in ["net7.lock", "net7.farm", "net7.farm.next"] {
+            assert_eq!(cookie(name), Some(7), "{name}");
+        }
+        for name in ["net7", "net7.sock", "net.lock", "netx.lock", "7.lock"] {
+            assert_eq!(cookie(name), None, "{name}");
+        }
+    }
 }

@@ -47,6 +47,15 @@ pub trait IssueKeys {
     ///
     /// The previous pair is then still in force.
     fn issue(&mut self, pair: &KeyPair) -> Result<(), SysctlError>;
+
+    /// Has a side without a key make one of its own; `None` where it cannot.
+    ///
+    /// # Errors
+    ///
+    /// [`SysctlError`] where it cannot be read.
+    fn create(&mut self) -> Result<Option<KeyPair>, SysctlError> {
+        Ok(None)
+    }
 }
 
 /// `net.ipv4.tcp_fastopen_key` of the calling thread's network namespace.
@@ -59,6 +68,10 @@ impl IssueKeys for KernelKeys {
 
     fn issue(&mut self, pair: &KeyPair) -> Result<(), SysctlError> {
         sysctl::set_key(pair)
+    }
+
+    fn create(&mut self) -> Result<Option<KeyPair>, SysctlError> {
+        sysctl::create_key()
     }
 }
 
@@ -126,8 +139,8 @@ pub fn rotate<D: AcceptKeys>(
     Ok(new)
 }
 
-/// Has the data path accept the kernel's keys. Where the kernel has none yet, both get a random one. Gives the
-/// pair.
+/// Has the data path accept the kernel's keys. Where the kernel has none yet, it makes one, or both get a random one.
+/// Gives the pair.
 ///
 /// # Errors
 ///
@@ -136,7 +149,12 @@ pub fn import<D: AcceptKeys>(
     data_path: &mut D,
     kernel: &mut impl IssueKeys,
 ) -> Result<KeyPair, InstallError<D::Error>> {
-    let Some(pair) = kernel.pair()? else {
+    let pair = match kernel.pair()? {
+        Some(pair) => Some(pair),
+        // Without a write to the sysctl, which may be read-only.
+        None => kernel.create()?,
+    };
+    let Some(pair) = pair else {
         return rotate(data_path, kernel);
     };
     install(&pair, None, data_path, kernel)?;

@@ -27,13 +27,17 @@ impl NamespacePolicy<'_> {
         found_maps(PolicyStore::of(Some(pins.clone()), open))
     }
 
-    /// The policy in force; `None` where there is none.
+    /// The policy in force; `None` where there is none, or nothing is attached.
     ///
     /// # Errors
     ///
-    /// [`NamespaceError::NothingAttached`], or where a map cannot be read.
-    pub fn get(&self) -> Result<Option<Policy>, NamespaceError> {
-        Ok(self.change()?.before)
+    /// [`DatapathError`] where a map cannot be read.
+    pub fn get(&self) -> Result<Option<Policy>, DatapathError> {
+        let _lock = self.0.lock()?;
+        match self.store()? {
+            Some(store) => store.get(),
+            None => Ok(None),
+        }
     }
 
     /// The policy in force without its lists; `None` where there is none, or nothing is attached.

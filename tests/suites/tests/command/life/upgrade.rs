@@ -202,7 +202,10 @@ fn another_layout_is_replaced_without_a_gap_and_its_counts_start_anew() -> Resul
             mkdir tfo/v0; mv tfo/v*[1-9]/net* tfo/v0/
             $tfo status $net
             echo \"again: $($tfo attach {SERVER_INTERFACE} $net 2>&1)\"
-            $tfo attach --replace {SERVER_INTERFACE} $net
+            # The remedy that doctor prints.
+            doctor=$($tfo doctor {SERVER_INTERFACE} $net || true)
+            remedy=$(echo \"$doctor\" | sed -n 's/.*-> tfo attach --replace/attach --replace/p')
+            $tfo $remedy $net
             test ! -e tfo/v0
             $tfo stats --json $net >/dev/null
             $tfo status --json $net | grep '\"mode\": \"{mode}\"'

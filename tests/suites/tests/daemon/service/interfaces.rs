@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use tfo_testbed::{
+    http,
     keys::KeyFile,
     netns::Netns,
     process,
@@ -122,5 +123,29 @@ fn one_scrape_tells_of_every_namespace() -> Result<()> {
     }
     let ended = running.end()?;
     ensure!(!socket.exists(), "{ended:?}");
+    Ok(())
+}
+
+#[test]
+fn health_says_why_an_interface_is_not_attached() -> Result<()> {
+    let netns = Netns::new("health")?;
+    netns.configure(&["link add nic0 type veth peer name nic1"])?;
+    let socket = std::env::temp_dir().join(format!("tfo-t{}-health.sock", std::process::id()));
+    let listen = format!("unix:{}", socket.display());
+    let interfaces = ["-i", "nic0", "-i", "nosuch0"];
+    let metrics = ["--metrics", &listen, "--detach-on-exit"];
+    let mut running = Running::start(Some(&netns), &[&interfaces[..], &metrics].concat())?;
+    // From now on interfaces are followed.
+    running.wait_for_log("nosuch0: no such interface yet")?;
+    let says = |text: &str| {
+        eventually(text, || {
+            let answer = http::request_unix(&socket, "/healthz")?;
+            Ok(answer.status == 503 && answer.body.contains(text))
+        })
+    };
+    says("nosuch0: no interface of this name exists: it is attached once one does")?;
+    netns.configure(&["link set nic0 name nic9"])?;
+    says("nic0: renamed to nic9, and attached under that name: put nic9 into the configuration")?;
+    running.end()?;
     Ok(())
 }

@@ -3,7 +3,9 @@
 use std::{env, fs, os::unix::fs::symlink, process};
 
 use anyhow::{Result, ensure};
+use rustix::fs::{FlockOperation, flock};
 use tfo_testbed::{
+    http,
     keys::{self, KeyFile},
     process as programs,
     testbed::Testbed,
@@ -80,5 +82,42 @@ fn two_names_of_one_namespace_are_told() -> Result<()> {
     let output = running.end()?;
     let log = output.stdout + &output.stderr;
     ensure!(log.contains("is the same as"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn the_start_is_told_while_namespaces_attach() -> Result<()> {
+    let (one, other) = (Testbed::new()?, Testbed::new()?);
+    let socket = env::temp_dir().join(format!("tfo-t{}-start.sock", process::id()));
+    let text = [
+        format!("[metrics]\nlisten = 'unix:{}'\n", socket.display()),
+        section(one.pair.server.name(), ""),
+        section(other.pair.server.name(), ""),
+    ];
+    let file = KeyFile::new(&text.concat())?;
+    // The second namespace is not attached before this lock is released.
+    let cookie = other
+        .pair
+        .server
+        .run(tfo_userspace::kernel::netns::cookie)?;
+    let version = tfo_common::abi::LAYOUT_VERSION;
+    let pins = fs::File::open(format!("/sys/fs/bpf/tfo/v{version}/net{cookie}"))?;
+    flock(&pins, FlockOperation::LockExclusive)?;
+    let mut command = process::Command::new(tfo::binary());
+    // Longer than the test.
+    command.env("TFO_TEST_LOCK_WAIT", "3600");
+    let mut running = Running::launch(command, None, &["-c", file.path()])?;
+    let told = running.wait_for("STATUS=starting: 1 of 2")?;
+    ensure!(told.contains("EXTEND_TIMEOUT_USEC="), "{told}");
+    let health = || http::request_unix(&socket, "/healthz");
+    let answer = health()?;
+    ensure!(
+        answer.status == 503 && answer.body == "starting: 1 of 2\n",
+        "{answer:?}"
+    );
+    flock(&pins, FlockOperation::Unlock)?;
+    running.wait_for("READY=1")?;
+    eventually("all is well", || Ok(health()?.status == 200))?;
+    running.end()?;
     Ok(())
 }

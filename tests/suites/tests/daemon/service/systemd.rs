@@ -55,7 +55,7 @@ fn the_journal_gets_priorities_and_no_times() -> Result<()> {
         .stderr(Stdio::from(journal));
     let mut child = command.spawn()?;
     let logged = eventually("it says what it does", || {
-        Ok(fs::read_to_string(&path)?.contains("capabilities left"))
+        Ok(fs::read_to_string(&path)?.contains("no such interface yet"))
     });
     child.kill()?;
     child.wait()?;
@@ -63,7 +63,7 @@ fn the_journal_gets_priorities_and_no_times() -> Result<()> {
     fs::remove_file(&path)?;
     logged?;
     ensure!(
-        log.contains("<6>server0: attached") && log.contains("<3>interface nowhere0: "),
+        log.contains("<6>server0: attached") && log.contains("<4>nowhere0: no such interface yet"),
         "{log}"
     );
     ensure!(log.lines().all(|line| line.starts_with('<')), "{log}");

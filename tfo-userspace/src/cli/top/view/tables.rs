@@ -170,8 +170,19 @@ impl View {
                 number(percent(summary.share(*syns))),
             ]
         });
+        let mut rows: Vec<_> = rows.collect();
+        // No attempt of its own, so it has no share.
+        let (total, grows) = rates.counter(Counter::ReasonRetransmission);
+        if total > 0 {
+            let style = self.alive(grows, Color::Yellow);
+            rows.push(vec![
+                Cell::new("Retransmission").style(style),
+                number(rate::format(grows)).style(style),
+                number("-".to_owned()),
+            ]);
+        }
         let columns = [("not taken", 15), ("per s", 6), ("%", 5)];
-        self.grid(1, &columns, rows.collect())
+        self.grid(1, &columns, rows)
     }
 
     pub(super) fn ports(&self, rates: &Rates) -> Grid {
