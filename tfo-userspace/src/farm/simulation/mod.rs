@@ -9,6 +9,7 @@
 //! Safety: in every reachable state, each serving member accepts the cookies that every other one issues. Liveness: from
 //! every state, the farm reaches the same keys everywhere once no more faults happen.
 
+mod hostile;
 mod world;
 
 use std::{

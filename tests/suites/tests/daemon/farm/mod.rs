@@ -2,6 +2,7 @@
 //! clients that reach any host.
 
 mod bad_input;
+mod enemy;
 mod etcd;
 mod faults;
 mod host;
