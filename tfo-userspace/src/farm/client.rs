@@ -250,9 +250,10 @@ fn members(snapshot: &mut FarmSnapshot, head: &DocumentHead) -> Vec<MemberStatus
         snapshot.hosts.remove(&host);
         snapshot.ignore(&format!("hosts/{host}"), ValueError::Replayed);
     }
-    let mut alive = snapshot.candidates.iter().map(|it| it.value.host.as_str());
-    let leader = alive.next();
-    let alive: BTreeSet<&str> = alive.chain(leader).collect();
+    let candidates = || snapshot.candidates.values();
+    let leader = candidates().min_by_key(|candidate| candidate.revision);
+    let leader = leader.map(|candidate| &candidate.value.host);
+    let alive: BTreeSet<&String> = candidates().map(|it| &it.value.host).collect();
     let step = Some(head.position().step());
     let asks = snapshot.hosts.iter();
     let asks = asks.filter(|(_, record)| record.seen == Some(head.serial));
@@ -264,7 +265,7 @@ fn members(snapshot: &mut FarmSnapshot, head: &DocumentHead) -> Vec<MemberStatus
         let left_behind = head.left.contains(name);
         MemberStatus {
             name: name.clone(),
-            alive: alive.contains(name.as_str()),
+            alive: alive.contains(name),
             leads: leader == Some(name),
             left_behind,
             joins: !is_member && !left_behind,

@@ -142,31 +142,46 @@ impl Leader {
         let change = view.decide(random_key)?;
         if let Some(change) = change {
             let next = view.apply(change.clone(), milliseconds(now.wall));
+            let fulfils = request.as_ref().filter(|_| view.fulfils(&change));
+            let fulfils = fulfils.map(|request| request.revision);
             let text = next
                 .write(seal)
                 .map_err(|error| FarmError::document(&config.prefix, error))?;
-            let preconditions = Preconditions {
-                document: held.revision,
-                leader_key: &self.key,
-            };
-            let fulfils = request.as_ref().filter(|_| view.fulfils(&change));
-            let forgets = match &change {
-                Change::Forget(host) => Some(host.as_str()),
-                _ => None,
-            };
-            let fulfils = fulfils.map(|request| request.revision);
-            if store
-                .advance(&text, &preconditions, fulfils, forgets)
+            if self
+                .write(store, held.revision, &text, &change, fulfils)
                 .await?
             {
                 describe(&change, &next, fulfils.is_some(), config, report);
-            } else {
-                // Something changed meanwhile; what it is comes by the watch, unless it came before the watch began.
-                self.deposed |= !store.exists(&self.key).await?;
             }
         }
         self.report_ignored(config, report, now);
         Ok(true)
+    }
+
+    /// Writes the next document in place of the one of a revision. `false` where something changed meanwhile.
+    async fn write(
+        &mut self,
+        store: &mut Store,
+        document: i64,
+        text: &str,
+        change: &Change,
+        fulfils: Option<i64>,
+    ) -> Result<bool, FarmError> {
+        let forgets = match change {
+            Change::Forget(host) => Some(host.as_str()),
+            _ => None,
+        };
+        let preconditions = Preconditions {
+            document,
+            leader_key: &self.key,
+        };
+        let written = store.advance(text, &preconditions, fulfils, forgets);
+        let written = written.await?;
+        if !written {
+            // What changed comes by the watch, unless this host's key was removed before the watch began.
+            self.deposed |= !store.exists(&self.key).await?;
+        }
+        Ok(written)
     }
 
     /// Drops values that were put back: a request for an earlier state of the farm, records of another farm.
@@ -198,9 +213,9 @@ impl Leader {
         let Some((name, error)) = self.view.ignored.first_key_value() else {
             return;
         };
+        let key = format!("{}{name}", config.prefix);
         let line = format!(
-            "{}{name} in etcd is ignored: {error}; `tfo farm status` names the others, and `tfo_farm_ignored_values_total` counts them",
-            config.prefix
+            "{key:?} in etcd is ignored: {error}; `tfo farm status` names the others, and `tfo_farm_ignored_values_total` counts them"
         );
         if self.quiet.allows(&line, now.boot) {
             warn!("farm: {line}");

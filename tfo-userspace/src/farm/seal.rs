@@ -27,6 +27,9 @@ pub(super) enum ValueError {
     /// Longer than any value of a farm.
     #[error("it has {0} bytes, more than a host writes")]
     Size(usize),
+    /// One of more records than a farm has.
+    #[error("there are more than a farm has hosts")]
+    Number,
     /// Not JSON, or not the JSON of such a value.
     #[error("it is no value of a farm")]
     Foreign,

@@ -53,8 +53,10 @@ impl Agent {
             (Some(FarmError::NotAdmitted { .. }), _) => {
                 info!("farm: this host asks the leader to admit it");
             }
-            (Some(_), Some(text)) => {
-                self.report.change(|report| report.ignored += 1);
+            (Some(problem), Some(text)) => {
+                if !matches!(problem, FarmError::NoDocument(_)) {
+                    self.report.change(|report| report.ignored += 1);
+                }
                 if self.quiet.allows(text, Now::read().boot) {
                     error!("farm: {text}; the keys stay as they are");
                 }

@@ -8,6 +8,7 @@ mod record;
 
 use std::{future::pending, pin::pin, time::Duration};
 
+use etcd_client::WatchStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
 
@@ -123,12 +124,7 @@ impl Agent {
         self.ensure_unique_name(&mut store).await?;
         let mut lease = store.lease().await?;
         let mut record = OwnRecord::new(lease.id);
-        let (revision, document) = store.document().await?;
-        let mut documents = store.watch("document", revision + 1).await?;
-        let name = format!("hosts/{}", self.config.host);
-        let mut records = store.watch(&name, revision + 1).await?;
-        self.report_connected();
-        self.handle_document(document, false);
+        let (mut documents, mut records) = self.follow(&mut store).await?;
         let candidate = Candidate {
             host: self.config.host.clone(),
         };
@@ -184,6 +180,17 @@ impl Agent {
                 }
             }
         }
+    }
+
+    /// Handles the document in etcd, and watches it and this host's record from then on.
+    async fn follow(&mut self, store: &mut Store) -> Result<(WatchStream, WatchStream), FarmError> {
+        let (revision, document) = store.document().await?;
+        let documents = store.watch("document", revision + 1).await?;
+        let name = format!("hosts/{}", self.config.host);
+        let records = store.watch(&name, revision + 1).await?;
+        self.report_connected();
+        self.handle_document(document, false);
+        Ok((documents, records))
     }
 
     fn report_connected(&self) {

@@ -23,6 +23,8 @@ pub(super) const FORMAT: u32 = 2;
 const EARLIER: u32 = 1;
 /// Most bytes of a document.
 const MAX_DOCUMENT: usize = 1 << 20;
+/// Most characters of the cause why a text is no document.
+const MAX_CAUSE: usize = 200;
 /// Most hosts in a document, those left behind included.
 pub(super) const MAX_HOSTS: usize = 4096;
 
@@ -335,7 +337,11 @@ fn format(text: &[u8]) -> Result<u32, DocumentError> {
 }
 
 fn parse<T: for<'a> Deserialize<'a>>(text: &[u8]) -> Result<T, DocumentError> {
-    serde_json::from_slice(text).map_err(|error| DocumentError::Foreign(error.to_string()))
+    serde_json::from_slice(text).map_err(|error| {
+        // It repeats what it found, which anybody may have written.
+        let text = error.to_string();
+        DocumentError::Foreign(text.escape_debug().take(MAX_CAUSE).collect())
+    })
 }
 
 /// The additional authenticated data of the sealed keys: the head's JSON text.

@@ -62,7 +62,6 @@ impl Store {
         for name in RANGES {
             self.read_range(&mut snapshot, name).await?;
         }
-        snapshot.candidates.sort_by_key(|it| it.revision);
         Ok(snapshot)
     }
 

@@ -6,12 +6,16 @@ use etcd_client::KeyValue;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::farm::{
+    document::MAX_HOSTS,
     request::Request,
     seal::{Codec, ValueError},
 };
 
-/// Most ignored values that a snapshot names. It counts all.
+/// Most ignored values that a snapshot names, and most characters of a name. It counts all.
 const MAX_NAMED: usize = 16;
+const MAX_NAME: usize = 256;
+/// Most records and candidates: those of all hosts, and some of hosts that are gone.
+const MAX_RECORDS: usize = 2 * MAX_HOSTS;
 
 /// The value of `hosts/NAME`: what a host reports of itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -60,8 +64,8 @@ pub(in crate::farm) struct FarmSnapshot {
     pub(in crate::farm) revision: i64,
     pub(in crate::farm) document: Option<Versioned<Vec<u8>>>,
     pub(in crate::farm) hosts: BTreeMap<String, HostRecord>,
-    /// Oldest first: the first leads.
-    pub(in crate::farm) candidates: Vec<Versioned<Candidate>>,
+    /// By the name of their key, with the revision at which it was made: the oldest leads.
+    pub(in crate::farm) candidates: BTreeMap<String, Versioned<Candidate>>,
     pub(in crate::farm) request: Option<Versioned<Request>>,
     /// The ignored values by the name of their key, some of them only.
     pub(in crate::farm) ignored: BTreeMap<String, ValueError>,
@@ -85,12 +89,23 @@ impl FarmSnapshot {
             }
             None if name == "request" => parse(codec, name, pair)
                 .map(|value| self.request = Some(Versioned { value, revision })),
+            Some(("hosts" | "election", _))
+                if self.hosts.len() + self.candidates.len() >= MAX_RECORDS =>
+            {
+                Err(ValueError::Number)
+            }
             Some(("hosts", host)) => parse(codec, name, pair)
                 .map(|record| drop(self.hosts.insert(host.to_owned(), record))),
+            Some(("election", lease)) if format!("{:x}", pair.lease()) != lease => {
+                // etcd would not remove it along with the host's lease.
+                Err(ValueError::Replayed)
+            }
             Some(("election", _)) => {
                 let revision = pair.create_revision();
-                parse(codec, name, pair)
-                    .map(|value| self.candidates.push(Versioned { value, revision }))
+                parse(codec, name, pair).map(|value| {
+                    let candidate = Versioned { value, revision };
+                    self.candidates.insert(name.to_owned(), candidate);
+                })
             }
             _ => Ok(()),
         };
@@ -102,6 +117,7 @@ impl FarmSnapshot {
     /// Notes that a value is ignored.
     pub(in crate::farm) fn ignore(&mut self, name: &str, error: ValueError) {
         self.ignored_count += 1;
+        let name: &str = &name.chars().take(MAX_NAME).collect::<String>();
         if self.ignored.len() < MAX_NAMED || self.ignored.contains_key(name) {
             self.ignored.insert(name.to_owned(), error);
         }
@@ -120,6 +136,7 @@ impl FarmSnapshot {
             None if name == "document" => self.document = None,
             None if name == "request" => self.request = None,
             Some(("hosts", host)) => drop(self.hosts.remove(host)),
+            Some(("election", _)) => drop(self.candidates.remove(name)),
             _ => {}
         }
     }

@@ -1,6 +1,6 @@
 //! Who may write anything below the farm's prefix, and knows all that was ever there but not the seal.
 
-use super::{Dice, HOSTS, etcd::Etcd};
+use super::{HOSTS, dice::Dice, etcd::Etcd};
 use crate::{
     farm::{
         document::Document,

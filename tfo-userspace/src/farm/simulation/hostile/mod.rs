@@ -9,6 +9,7 @@
 //! once the enemy and the faults stop and an operator has put the latest document back, all hosts come to the same
 //! keys.
 
+mod dice;
 mod enemy;
 mod etcd;
 mod host;
@@ -16,6 +17,7 @@ mod host;
 use std::{collections::BTreeSet, time::Duration};
 
 use self::{
+    dice::Dice,
     enemy::Enemy,
     etcd::Etcd,
     host::{Commit, Host},
@@ -49,24 +51,6 @@ enum Weakness {
     NoOrder,
 }
 
-/// Numbers from a seed (`SplitMix64`).
-struct Dice(u64);
-
-impl Dice {
-    /// A number below `end`.
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % end as u64) as usize
-    }
-
-    fn one_in(&mut self, chances: usize) -> bool {
-        self.below(chances) == 0
-    }
-}
-
 struct Simulation {
     dice: Dice,
     weakness: Weakness,
@@ -97,7 +81,7 @@ impl Simulation {
         }
         let mut etcd = Etcd::new(Codec::new("/tfo/", seal.clone()));
         etcd.put("document", latest.write(seal.as_ref()).unwrap().as_bytes());
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let hosts = (0..HOSTS).map(|number| {
             let stored = (number < HOSTS - 1).then(|| latest.clone());
             Host::new(&format!("web-{number}"), stored, dice.below(60) as u64)
@@ -117,8 +101,8 @@ impl Simulation {
         }
     }
 
-    /// One event.
-    fn step(&mut self) -> Result<(), String> {
+    /// One event. `rages` is whether the enemy may have it.
+    fn step(&mut self, rages: bool) -> Result<(), String> {
         self.time += Duration::from_millis(self.dice.below(4000) as u64);
         let number = self.dice.below(HOSTS);
         match self.dice.below(60) {
@@ -138,16 +122,20 @@ impl Simulation {
                 let floor = self.majority();
                 self.hosts[number].connect(&self.etcd, floor);
             }
-            // Elected, whoever else may be.
-            53 if self.hosts.iter().all(|host| !host.leads()) || self.dice.one_in(8) => {
-                self.hosts[number].elect();
-            }
-            53 => {}
-            54 => self.fault(number),
-            55 | 56 => self.operate(),
-            _ => self.enemy.act(&mut self.dice, &mut self.etcd, &self.latest),
+            53..=55 => self.elect(number),
+            56 => self.fault(number),
+            57 => self.operate(),
+            _ if rages => self.enemy.act(&mut self.dice, &mut self.etcd, &self.latest),
+            _ => {}
         }
         self.check()
+    }
+
+    /// Elects a host, at times beside another one.
+    fn elect(&mut self, number: usize) {
+        if self.hosts.iter().all(|host| !host.leads()) || self.dice.one_in(30) {
+            self.hosts[number].elect();
+        }
     }
 
     fn receive(&mut self, number: usize) {
@@ -361,7 +349,8 @@ fn explore(weakness: Weakness) -> (Option<String>, Vec<u64>) {
         let mut simulation = Simulation::new(seed, weakness);
         let mut run = || {
             for event in 0..EVENTS {
-                let step = simulation.step();
+                // The enemy rests at times: otherwise nothing would ever move.
+                let step = simulation.step(event % 400 < 150);
                 step.map_err(|error| format!("seed {seed}, event {event}: {error}"))?;
             }
             epochs.push(simulation.latest.head.epoch);
