@@ -9,3 +9,4 @@ mod host;
 mod mixed;
 mod rotation;
 mod traffic;
+mod upgrade;
