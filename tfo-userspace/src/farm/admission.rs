@@ -42,6 +42,9 @@ pub enum Refusal {
     /// Keys that the farm has retired, or other ones than this host's.
     #[error(transparent)]
     Sequence(#[from] OutOfSequence),
+    /// It does not say what became of a member.
+    #[error("it does not have the member {0} of this host's document")]
+    Member(String),
     /// An earlier list of members, or another one.
     #[error("it is number {offered}, and this host already has number {held} of {position}")]
     Serial {
@@ -86,14 +89,22 @@ impl Applicant<'_> {
         }
         // A later position comes first: a leader that was kept from it may have numbered more documents.
         let later = offered.state.replaces(Some(&held.state))?;
-        if !later && offered.head.serial <= held.head.serial {
+        if later {
+            return Ok(true);
+        }
+        if offered.head.serial <= held.head.serial {
             return Err(Refusal::Serial {
                 offered: offered.head.serial,
                 held: held.head.serial,
                 position: offered.state.position,
             });
         }
-        Ok(true)
+        // A leader that was kept from the document that admitted a host would not wait for it.
+        let mut members = held.head.members.keys();
+        match members.find(|host| !offered.head.accounts_for(host)) {
+            Some(host) => Err(Refusal::Member(host.clone())),
+            None => Ok(true),
+        }
     }
 
     /// Sets what a host's record says of the farm: what it acknowledges, and whether it asks to be admitted. Gives
@@ -198,6 +209,11 @@ mod tests {
             let refused = judge(&document(epoch, serial, "y"));
             assert!(refused.is_err(), "{epoch} {serial}");
         }
+        let mut without = document(2, 6, "");
+        without.head.members.clear();
+        assert_eq!(judge(&without), Err(Refusal::Member("web-2".to_owned())));
+        without.head.left.insert("web-2".to_owned());
+        assert_eq!(judge(&without), Ok(true));
         let mut other = document(2, 6, "");
         other.head.farm = "g".to_owned();
         assert_eq!(judge(&other), Err(Refusal::OtherFarm));

@@ -149,6 +149,7 @@ impl View<'_> {
                 head.members.entry(self.host.to_owned()).or_default();
             }
             Change::Admit(newcomers) => {
+                head.forgotten.retain(|host| !newcomers.contains_key(host));
                 head.left.retain(|host| !newcomers.contains_key(host));
                 head.members.extend(newcomers);
             }
@@ -159,6 +160,7 @@ impl View<'_> {
             Change::Forget(host) => {
                 head.members.remove(&host);
                 head.left.remove(&host);
+                head.forgotten.insert(host);
             }
             Change::Keys(_) => {}
         }
@@ -324,7 +326,8 @@ mod tests {
         assert!(next.head.left.contains("b") && !next.head.members.contains_key("b"));
         let forget = RequestKind::Forget("c".to_owned());
         farm.request = Some(Request::new(forget, &farm.document.head));
-        assert!(!farm.decide().unwrap().head.members.contains_key("c"));
+        let next = farm.decide().unwrap();
+        assert!(!next.head.members.contains_key("c") && next.head.forgotten.contains("c"));
         farm.request = Some(Request::new(RequestKind::Revoke, &farm.document.head));
         let next = farm.decide().unwrap();
         assert_eq!(next.head.epoch, 4);

@@ -110,7 +110,9 @@ impl FarmError {
             Refusal::OtherFarm => Self::OtherFarm { prefix, state },
             Refusal::NotAdmitted => Self::NotAdmitted { prefix },
             Refusal::Least { .. } => Self::LeastEpoch { prefix, error },
-            Refusal::Sequence(_) | Refusal::Serial { .. } => Self::OutOfSequence { prefix, error },
+            Refusal::Sequence(_) | Refusal::Serial { .. } | Refusal::Member(_) => {
+                Self::OutOfSequence { prefix, error }
+            }
         }
     }
 

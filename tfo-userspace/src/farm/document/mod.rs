@@ -100,6 +100,8 @@ pub struct DocumentHead {
     pub members: BTreeMap<String, String>,
     /// The hosts that a rotation left behind.
     pub left: BTreeSet<String>,
+    /// The hosts that an operator had the farm forget since it entered the phase.
+    pub forgotten: BTreeSet<String>,
 }
 
 impl DocumentHead {
@@ -109,6 +111,11 @@ impl DocumentHead {
             epoch: self.epoch,
             phase: self.phase,
         }
+    }
+
+    /// `true` if the document says what became of a host that was a member.
+    pub(super) fn accounts_for(&self, host: &String) -> bool {
+        self.members.contains_key(host) || self.left.contains(host) || self.forgotten.contains(host)
     }
 }
 
@@ -163,6 +170,7 @@ impl Document {
             other: None,
             members: BTreeMap::new(),
             left: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
         };
         Self::with_state(head, state)
     }
@@ -175,6 +183,7 @@ impl Document {
         head.written = now;
         if state.position != self.state.position {
             head.since = now;
+            head.forgotten.clear();
         }
         writer.clone_into(&mut head.writer);
         term.clone_into(&mut head.term);
