@@ -1,6 +1,9 @@
 //! A farm that an earlier `tfo` founded, in the format before sealed records, here without a seal.
 
-use std::fs;
+use std::{
+    fs,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -18,8 +21,10 @@ const BASE64: &str = "AAAAAAAAAAAAAAAAAAAAAQ==";
 fn a_farm_of_the_earlier_format_keeps_its_keys() -> Result<()> {
     let mut farm = Farm::new(2, "24h", "")?;
     let current = Fingerprint::of(&Key::from_bytes(KEY)).to_string();
+    // No rotation is due.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
     let head = json!({
-        "format": 1, "farm": "0123456789abcdef", "epoch": 3, "phase": "steady", "since": 1, "writer": "web-1",
+        "format": 1, "farm": "0123456789abcdef", "epoch": 3, "phase": "steady", "since": since, "writer": "web-1",
         "current": current, "other": null,
     });
     let document = json!({"head": head, "keys": BASE64}).to_string();
