@@ -12,8 +12,10 @@ use chacha20poly1305::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
-use super::document::FORMAT;
 use crate::keys::Secret;
+
+/// The version of the format of documents and of all other values.
+pub(super) const FORMAT: u32 = 2;
 
 /// Bytes of a nonce and of an authentication tag.
 const NONCE: usize = <XChaCha20Poly1305 as chacha20poly1305::AeadCore>::NonceSize::USIZE;

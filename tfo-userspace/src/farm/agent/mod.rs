@@ -4,6 +4,7 @@
 //! Without etcd the keys stay as they are: no clock changes them.
 
 mod documents;
+mod own_record;
 mod record;
 
 use std::{future::pending, pin::pin, time::Duration};
@@ -12,7 +13,7 @@ use etcd_client::WatchStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{error, info, warn};
 
-use self::record::OwnRecord;
+use self::own_record::OwnRecord;
 use super::{
     config::FarmConfig,
     document::{Document, DocumentHead},

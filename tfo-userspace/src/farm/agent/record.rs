@@ -1,9 +1,8 @@
 //! This host's record in etcd: what it has in force, or that it asks to be admitted.
 
-use etcd_client::WatchResponse;
 use tracing::warn;
 
-use super::Agent;
+use super::{Agent, own_record::OwnRecord};
 use crate::{
     farm::{
         admission::Follows,
@@ -12,33 +11,6 @@ use crate::{
     },
     kernel::clock::Now,
 };
-
-/// The record as this session wrote it.
-pub(super) struct OwnRecord {
-    lease: i64,
-    /// `None` until it is written.
-    written: Option<HostRecord>,
-    revision: i64,
-    /// Somebody else wrote or removed it.
-    foreign: bool,
-}
-
-impl OwnRecord {
-    pub(super) const fn new(lease: i64) -> Self {
-        Self {
-            lease,
-            written: None,
-            revision: 0,
-            foreign: false,
-        }
-    }
-
-    /// Handles a message of the record's watch.
-    pub(super) fn handle_watch(&mut self, message: &WatchResponse) {
-        let mut pairs = message.events().iter().filter_map(|event| event.kv());
-        self.foreign |= pairs.any(|pair| pair.mod_revision() > self.revision);
-    }
-}
 
 impl Agent {
     /// Fails where another live host has this host's name. Revokes the lease of this host's last session.

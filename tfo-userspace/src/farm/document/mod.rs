@@ -13,12 +13,10 @@ use zeroize::Zeroizing;
 
 use super::{
     phase::{FarmState, Phase, Position},
-    seal::{open, seal},
+    seal::{FORMAT, open, seal},
 };
 use crate::{keys::Secret, model::Fingerprint};
 
-/// The version of the format of documents and of all other values.
-pub(super) const FORMAT: u32 = 2;
 /// The format before sealed records. A host still reads it from its disk.
 const EARLIER: u32 = 1;
 /// Most bytes of a document.
