@@ -10,7 +10,7 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use tfo_userspace::{
     config,
-    farm::{FarmClient, FarmStatus, KeyOrigin, LEADER_TIMEOUT, MemberStatus, Phase, Request},
+    farm::{FarmClient, FarmStatus, KeyOrigin, LEADER_TIMEOUT, MemberStatus, Phase, RequestKind},
     kernel::sysctl,
 };
 
@@ -35,8 +35,8 @@ pub(super) struct FarmArgs {
 
 #[derive(Subcommand)]
 enum FarmCommand {
-    /// Show the farm's phase and keys, and each host: alive, leader, acknowledged step, clock skew. Exits with status 3
-    /// if a host is not alive, was left behind or issues another key
+    /// Show the farm's phase and keys, each host (alive, leader, acknowledged step, clock skew), and values in etcd that
+    /// no host of the farm wrote. Exits with status 3 if a host is not alive, was left behind or issues another key
     Status {
         /// Print one JSON object
         #[arg(long)]
@@ -56,7 +56,7 @@ enum FarmCommand {
         yes: bool,
     },
     /// Create the farm's document in etcd, from the state that this host has stored, else from its kernel's keys,
-    /// else with a new key
+    /// else with a new key; store it on this host, which admits the others. Run it on a host of the farm
     Init {
         /// Replace the document if there is one
         #[arg(long)]
@@ -78,14 +78,7 @@ pub(super) async fn run(args: &FarmArgs) -> anyhow::Result<ExitCode> {
         FarmCommand::Rotate { now } => rotate(&mut control, *now).await?,
         FarmCommand::Revoke { yes } => revoke(&mut control, *yes).await?,
         FarmCommand::Init { replace } => init(&mut control, &args.config, *replace).await?,
-        FarmCommand::Forget { host } => {
-            if !control.forget(host).await? {
-                bail!("{host} is not one of the farm's hosts: `tfo farm status` shows them");
-            }
-            print(&format!(
-                "{host}: removed; rotations no longer wait for it\n"
-            ))?;
-        }
+        FarmCommand::Forget { host } => forget(&mut control, host).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -126,7 +119,7 @@ fn describe(status: &FarmStatus) -> String {
         document.current,
         document.writer
     );
-    if let Some(request) = status.request {
+    if let Some(request) = &status.request {
         text += &format!("asked for: {}\n", name(request));
     }
     let heads = ["host", "version", "step", "key", "skew", ""];
@@ -139,6 +132,8 @@ fn describe(status: &FarmStatus) -> String {
         }
         if host.left_behind {
             remarks.push("left behind: if it serves, it refuses cookies".to_owned());
+        } else if host.joins {
+            remarks.push("asks to be admitted".to_owned());
         } else if !host.acknowledged {
             remarks.push("not acknowledged yet".to_owned());
         }
@@ -162,26 +157,39 @@ fn describe(status: &FarmStatus) -> String {
             remarks.join("; "),
         ]);
     }
-    text + &table(&rows)
+    text += &table(&rows);
+    if status.ignored_count > 0 {
+        text += &format!(
+            "ignored: {} values in etcd that no host of this farm wrote for this state of it; find out who did, and `etcdctl del` them:\n",
+            status.ignored_count
+        );
+        for value in &status.ignored {
+            text += &format!("  {:?}: {}\n", value.key, value.error);
+        }
+    }
+    text
 }
 
-const fn name(request: Request) -> &'static str {
+fn name(request: &RequestKind) -> String {
     match request {
-        Request::Rotate => {
+        RequestKind::Rotate => {
             "a rotation, once the key that it retires has been accepted for half an interval"
+                .to_owned()
         }
-        Request::RotateNow => "a rotation at once",
-        Request::Revoke => "revocation",
+        RequestKind::RotateNow => "a rotation at once".to_owned(),
+        RequestKind::Revoke => "revocation".to_owned(),
+        RequestKind::Forget(host) => format!("to forget {host}"),
     }
 }
 
 async fn rotate(control: &mut FarmClient, now: bool) -> anyhow::Result<()> {
     let before = control.status().await?;
     if now {
-        begin(control, &before.prefix, Request::RotateNow).await?;
+        begin(control, RequestKind::RotateNow, before.clone()).await?;
     } else {
-        control.request(Request::Rotate).await?;
-        if wait(control, BEGIN, is_taken_up).await?.is_none() {
+        let request = control.request(RequestKind::Rotate, &before).await?;
+        let begun = |status: &FarmStatus| request.is_fulfilled(status);
+        if wait(control, BEGIN, begun).await?.is_none() {
             return print(
                 "requested: it begins once the key that it retires has been accepted for half an interval, or at once with --now\n",
             );
@@ -212,24 +220,55 @@ async fn revoke(control: &mut FarmClient, yes: bool) -> anyhow::Result<()> {
     if !yes {
         bail!("nothing is revoked: to confirm, say --yes");
     }
-    begin(control, &before.prefix, Request::Revoke).await?;
-    follow(control, before.document.epoch).await
+    let epoch = before.document.epoch;
+    begin(control, RequestKind::Revoke, before).await?;
+    follow(control, epoch).await
 }
 
-/// Requests something that begins at once, and waits until it has.
-async fn begin(control: &mut FarmClient, prefix: &str, request: Request) -> anyhow::Result<()> {
-    control.request(request).await?;
-    if wait(control, LEADER_TIMEOUT, is_taken_up).await?.is_none() {
-        bail!(
-            "{prefix}: no host began within {} s, and the request stands: `tfo farm status` shows the leader and the hosts that it waits for",
-            LEADER_TIMEOUT.as_secs()
-        );
+async fn forget(control: &mut FarmClient, host: &str) -> anyhow::Result<()> {
+    let before = control.status().await?;
+    let document = &before.document;
+    if !document.members.contains_key(host) && !document.left.contains(host) {
+        bail!("{host} is not one of the farm's hosts: `tfo farm status` shows them");
     }
-    Ok(())
+    begin(control, RequestKind::Forget(host.to_owned()), before).await?;
+    print(&format!(
+        "{host}: removed; rotations no longer wait for it\n"
+    ))
 }
 
-const fn is_taken_up(status: &FarmStatus) -> bool {
-    status.request.is_none()
+/// Requests something that begins at once, and waits until it has. A request is for one state of the farm, and
+/// whoever writes to etcd may remove it: it is made again where it no longer stands.
+async fn begin(
+    control: &mut FarmClient,
+    kind: RequestKind,
+    mut status: FarmStatus,
+) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let mut request = control.request(kind.clone(), &status).await?;
+    loop {
+        let settled = |status: &FarmStatus| request.is_fulfilled(status) || !request.stands(status);
+        let left = LEADER_TIMEOUT.saturating_sub(start.elapsed());
+        let prefix = status.prefix;
+        let Some(now) = wait(control, left, settled).await? else {
+            bail!(
+                "{prefix}: no host began within {} s, and the request stands: `tfo farm status` shows the leader and the hosts that it waits for",
+                LEADER_TIMEOUT.as_secs()
+            );
+        };
+        if request.is_fulfilled(&now) {
+            return Ok(());
+        }
+        if start.elapsed() > LEADER_TIMEOUT {
+            bail!(
+                "{prefix}: nothing began within {} s: someone removes the request from etcd; see who writes below {prefix}",
+                LEADER_TIMEOUT.as_secs()
+            );
+        }
+        status = now;
+        tokio::time::sleep(LOOK).await;
+        request = control.request(kind.clone(), &status).await?;
+    }
 }
 
 /// Waits until all hosts issue the key of a later epoch; warns of the hosts that it waits for.

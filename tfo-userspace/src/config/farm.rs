@@ -30,6 +30,7 @@ pub(super) struct FarmSection {
     seal: Option<PathBuf>,
     state: Option<PathBuf>,
     patience: Option<Parsed<Duration>>,
+    least_epoch: Option<u64>,
 }
 
 /// The bytes of a mistake, and a message with its remedy.
@@ -57,6 +58,7 @@ impl FarmSection {
             state: self.state.clone().unwrap_or(DEFAULT_STATE.into()),
             interval: DEFAULT_INTERVAL,
             patience: self.patience.map_or(DEFAULT_PATIENCE, |it| it.0),
+            least_epoch: self.least_epoch,
         })
     }
 

@@ -10,10 +10,12 @@ use super::{
     config::FarmConfig,
     document::{Document, DocumentHead},
     error::FarmError,
-    etcd::{FarmSnapshot, HostRecord, Request, Store},
+    etcd::{FarmSnapshot, HostRecord, Store},
     phase::{FarmState, Phase},
     report::milliseconds,
-    state_file::{StateFile, random_id},
+    request::{Request, RequestKind, Timing},
+    seal::ValueError,
+    state_file::{StateFile, fresh_id, random_id},
 };
 use crate::{
     kernel::clock::Now,
@@ -38,6 +40,8 @@ pub struct MemberStatus {
     pub leads: bool,
     /// A rotation went on without it.
     pub left_behind: bool,
+    /// It asks to be admitted: rotations do not wait for it yet.
+    pub joins: bool,
     /// It has acknowledged the present document.
     pub acknowledged: bool,
     /// Its kernel issues another key than the document's.
@@ -57,9 +61,22 @@ pub struct FarmStatus {
     /// The step that every host is to have in force.
     pub step: u64,
     /// The request that the leader has not handled yet.
-    pub request: Option<Request>,
+    pub request: Option<RequestKind>,
     /// Its hosts, by name.
     pub hosts: Vec<MemberStatus>,
+    /// Values that no host of the farm wrote, or that are old; hosts ignore them. Some of them, if there are many.
+    pub ignored: Vec<IgnoredValue>,
+    /// The number of such values.
+    pub ignored_count: u64,
+}
+
+/// A value in etcd that hosts ignore.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct IgnoredValue {
+    /// Its key in etcd.
+    pub key: String,
+    /// Why it is ignored.
+    pub error: String,
 }
 
 impl FarmStatus {
@@ -99,42 +116,56 @@ impl FarmClient {
     ///
     /// [`FarmError`]; [`FarmError::NoDocument`] where the farm does not exist.
     pub async fn status(&mut self) -> Result<FarmStatus, FarmError> {
-        let snapshot = self.store.read().await?;
-        let prefix = &self.config.prefix;
+        let mut snapshot = self.store.read().await?;
+        let prefix = self.config.prefix.clone();
         let Some(document) = &snapshot.document else {
-            return Err(FarmError::NoDocument(prefix.clone()));
+            return Err(FarmError::NoDocument(prefix));
         };
-        let head = Document::read_head(&document.value)
-            .map_err(|error| FarmError::document(&self.config.prefix, error))?;
+        let seal = self.config.seal()?;
+        let head = Document::read(&document.value, seal.as_ref())
+            .map_err(|error| FarmError::document(&prefix, error))?
+            .head;
+        let request = snapshot.request.as_ref().map(|request| &request.value);
+        let stale = request.is_some_and(|request| request.timing(&head) == Timing::Never);
+        let request = request
+            .filter(|_| !stale)
+            .map(|request| request.kind.clone());
+        if stale {
+            snapshot.ignore("request", ValueError::Replayed);
+        }
+        let hosts = members(&mut snapshot, &head);
+        let ignored = snapshot.ignored.iter().map(|(name, error)| IgnoredValue {
+            key: format!("{prefix}{name}"),
+            error: error.to_string(),
+        });
         Ok(FarmStatus {
-            prefix: prefix.clone(),
             step: head.position().step(),
-            request: snapshot.request.as_ref().map(|request| request.value),
-            hosts: members(&snapshot, &head),
+            request,
+            hosts,
+            ignored: ignored.collect(),
+            ignored_count: snapshot.ignored_count,
             document: head,
+            prefix,
         })
     }
 
-    /// Leaves a request for the leader, which handles it within a second.
+    /// Leaves a request for the leader of the farm in the state of `status`.
     ///
     /// # Errors
     ///
     /// [`FarmError::Etcd`].
-    pub async fn request(&mut self, request: Request) -> Result<(), FarmError> {
-        self.store.request(request).await.map(drop)
-    }
-
-    /// Removes a host, so that no rotation waits for it. `false` where there is none of that name.
-    ///
-    /// # Errors
-    ///
-    /// [`FarmError::Etcd`].
-    pub async fn forget(&mut self, host: &str) -> Result<bool, FarmError> {
-        self.store.forget(host).await
+    pub async fn request(
+        &mut self,
+        kind: RequestKind,
+        status: &FarmStatus,
+    ) -> Result<PendingRequest, FarmError> {
+        let request = Request::new(kind, &status.document);
+        self.store.request(&request).await?;
+        Ok(PendingRequest(request))
     }
 
     /// Creates the farm's document: the one that this host has stored, or else one with the keys of its kernel, or
-    /// else one with a new key. `None` where there is a document and `replace` is not set.
+    /// else one with a new key, which it stores. `None` where there is a document and `replace` is not set.
     ///
     /// # Errors
     ///
@@ -145,30 +176,54 @@ impl FarmClient {
         replace: bool,
     ) -> Result<Option<(DocumentHead, KeyOrigin)>, FarmError> {
         let seal = self.config.seal()?;
-        let (document, origin) = match (
-            StateFile::stored_document(&self.config, seal.as_ref()),
-            kernel,
-        ) {
-            (Some(document), _) => (document, KeyOrigin::Stored),
-            (None, Some(pair)) => (self.first_document(pair), KeyOrigin::Kernel),
-            (None, None) => {
-                let pair = KeyPair {
-                    primary: random_key()?,
-                    backup: None,
+        let (state_file, stored, _) = StateFile::open(&self.config, seal.as_ref());
+        let now = milliseconds(Now::read().wall);
+        let (host, term) = (&self.config.host, fresh_id()?);
+        let (document, origin) = match (stored, kernel) {
+            (Some(stored), _) => {
+                let state = stored.state.clone();
+                (stored.successor(state, now, host, &term), KeyOrigin::Stored)
+            }
+            (None, kernel) => {
+                let origin = kernel.map_or(KeyOrigin::New, |_| KeyOrigin::Kernel);
+                let pair = match kernel {
+                    Some(pair) => pair.clone(),
+                    None => KeyPair {
+                        primary: random_key()?,
+                        backup: None,
+                    },
                 };
-                (self.first_document(&pair), KeyOrigin::New)
+                let state = FarmState::first(&pair);
+                (
+                    Document::first(&random_id(), state, now, host, &term),
+                    origin,
+                )
             }
         };
         let text = document
             .write(seal.as_ref())
             .map_err(|error| FarmError::document(&self.config.prefix, error))?;
         let created = self.store.create_document(&text, replace).await?;
+        if created && origin != KeyOrigin::Stored {
+            // Without a host that has stored the document, none could admit the others.
+            state_file.write(Some(&text))?;
+        }
         Ok(created.then(|| (document.head.clone(), origin)))
     }
+}
 
-    fn first_document(&self, pair: &KeyPair) -> Document {
-        let now = milliseconds(Now::read().wall);
-        Document::new(&random_id(), FarmState::first(pair), now, &self.config.host)
+/// A request that was left for the leader.
+pub struct PendingRequest(Request);
+
+impl PendingRequest {
+    /// `true` once the farm shows what was asked for.
+    pub fn is_fulfilled(&self, status: &FarmStatus) -> bool {
+        self.0.is_fulfilled(&status.document)
+    }
+
+    /// `true` if the request is still there for the leader.
+    pub fn stands(&self, status: &FarmStatus) -> bool {
+        status.request.as_ref() == Some(&self.0.kind)
     }
 }
 
@@ -183,30 +238,44 @@ pub enum KeyOrigin {
     New,
 }
 
-/// All hosts in the snapshot, by name.
-fn members(snapshot: &FarmSnapshot, head: &DocumentHead) -> Vec<MemberStatus> {
-    let mut alive = snapshot.candidates.iter().map(|it| it.value.host.as_str());
-    let leader = alive.next();
-    let alive: BTreeSet<&str> = alive.chain(leader).collect();
-    let step = Some(head.position().step());
-    let member = |name: &String, record: &HostRecord, left_behind| MemberStatus {
-        name: name.clone(),
-        alive: alive.contains(name.as_str()),
-        leads: leader == Some(name),
-        left_behind,
-        acknowledged: record.step == step,
-        differs: record
-            .primary
-            .as_ref()
-            .is_some_and(|primary| *primary != head.current),
-        record: record.clone(),
-    };
+/// The hosts of the document and those that ask to be admitted, by name.
+fn members(snapshot: &mut FarmSnapshot, head: &DocumentHead) -> Vec<MemberStatus> {
+    let foreign = |record: &HostRecord| record.farm != head.farm;
     let hosts = snapshot.hosts.iter();
-    let hosts = hosts.map(|(name, record)| member(name, &record.value, false));
-    let left = snapshot.left_behind.iter();
-    let left = left.filter(|(name, _)| !snapshot.hosts.contains_key(*name));
-    let left = left.map(|(name, record)| member(name, record, true));
-    let mut members: Vec<_> = hosts.chain(left).collect();
-    members.sort_by(|one, other| one.name.cmp(&other.name));
-    members
+    let foreign: Vec<_> = hosts
+        .filter(|it| foreign(it.1))
+        .map(|it| it.0.clone())
+        .collect();
+    for host in foreign {
+        snapshot.hosts.remove(&host);
+        snapshot.ignore(&format!("hosts/{host}"), ValueError::Replayed);
+    }
+    let candidates = || snapshot.candidates.values();
+    let leader = candidates().min_by_key(|candidate| candidate.revision);
+    let leader = leader.map(|candidate| &candidate.value.host);
+    let alive: BTreeSet<&String> = candidates().map(|it| &it.value.host).collect();
+    let step = Some(head.position().step());
+    let asks = snapshot.hosts.iter();
+    let asks = asks.filter(|(_, record)| record.seen == Some(head.serial));
+    let names = head.members.keys().chain(&head.left);
+    let names: BTreeSet<&String> = names.chain(asks.map(|(name, _)| name)).collect();
+    let member = |name: &String| {
+        let record = snapshot.hosts.get(name).cloned().unwrap_or_default();
+        let is_member = head.members.contains_key(name);
+        let left_behind = head.left.contains(name);
+        MemberStatus {
+            name: name.clone(),
+            alive: alive.contains(name),
+            leads: leader == Some(name),
+            left_behind,
+            joins: !is_member && !left_behind,
+            acknowledged: is_member && record.step == step && record.term == head.term,
+            differs: record
+                .primary
+                .as_ref()
+                .is_some_and(|primary| *primary != head.current),
+            record,
+        }
+    };
+    names.into_iter().map(member).collect()
 }

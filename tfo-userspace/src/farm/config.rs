@@ -35,6 +35,8 @@ pub struct FarmConfig {
     pub interval: Duration,
     /// The time that a rotation waits for a host before it leaves the host behind.
     pub patience: Duration,
+    /// The least epoch that may come into force; a host without a stored document then needs no leader's answer.
+    pub least_epoch: Option<u64>,
 }
 
 impl FarmConfig {

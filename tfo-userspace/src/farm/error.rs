@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{document::DocumentError, phase::OutOfSequence, state_file::StoreError};
+use super::{admission::Refusal, document::DocumentError, state_file::StoreError};
 use crate::keys::KeyFileError;
 
 /// An error that keeps a host from taking part in its farm. The keys in force stay as they are.
@@ -42,15 +42,43 @@ pub enum FarmError {
         /// The host's state file.
         state: PathBuf,
     },
-    /// The document in etcd is not the successor of the one that this host has stored.
+    /// The document in etcd does not follow the one that this host has stored.
     #[error(
-        "etcd's document {prefix}document: {error}: if etcd was restored from a backup, run `tfo farm init --replace` on the host with the latest document"
+        "etcd's document {prefix}document: {error}: someone put an earlier document back, or etcd was restored from a backup: run `tfo farm init --replace` on the host with the latest document"
     )]
     OutOfSequence {
         /// The farm's prefix.
         prefix: String,
         /// The cause.
-        error: OutOfSequence,
+        error: Refusal,
+    },
+    /// The document in etcd is of an epoch that the operator excluded.
+    #[error(
+        "etcd's document {prefix}document: {error}: if that is right, someone put an earlier document back: run `tfo farm init --replace` on the host with the latest document"
+    )]
+    LeastEpoch {
+        /// The farm's prefix.
+        prefix: String,
+        /// The cause.
+        error: Refusal,
+    },
+    /// This host has stored no document, and waits for the leader.
+    #[error(
+        "this host has stored no document of {prefix} and waits until the leader admits it: `tfo farm status` shows the leader; if no host has stored one any more, set the farm's present epoch as [farm] least-epoch on one host"
+    )]
+    NotAdmitted {
+        /// The farm's prefix.
+        prefix: String,
+    },
+    /// More lies under a key than a farm writes.
+    #[error(
+        "etcd holds more under {key} than any farm writes: find out who wrote it, then `etcdctl del {}{key}`; hosts write their records again", if *prefix { "--prefix " } else { "" }
+    )]
+    Flooded {
+        /// The key, or the prefix of the keys.
+        key: String,
+        /// It is a prefix.
+        prefix: bool,
     },
     /// The document cannot be stored on this host.
     #[error(transparent)]
@@ -75,6 +103,19 @@ impl From<getrandom::Error> for FarmError {
 }
 
 impl FarmError {
+    /// The error for an authentic document that this host does not take.
+    pub(super) fn refusal(prefix: &str, state: PathBuf, error: Refusal) -> Self {
+        let prefix = prefix.to_owned();
+        match error {
+            Refusal::OtherFarm => Self::OtherFarm { prefix, state },
+            Refusal::NotAdmitted => Self::NotAdmitted { prefix },
+            Refusal::Least { .. } => Self::LeastEpoch { prefix, error },
+            Refusal::Sequence(_) | Refusal::Serial { .. } | Refusal::Member(_) => {
+                Self::OutOfSequence { prefix, error }
+            }
+        }
+    }
+
     /// A [`FarmError::Document`] for the document under `prefix`.
     pub(super) fn document(prefix: &str, error: DocumentError) -> Self {
         Self::Document {

@@ -1,17 +1,25 @@
-//! The task of the elected leader: writes the next document once every member has acknowledged the present one.
+//! The task of the elected leader: writes the next document when one is due.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use etcd_client::{EventType, WatchStream};
 use tracing::{info, warn};
 
 use super::{
     config::FarmConfig,
+    decision::{Change, View},
     document::Document,
     error::FarmError,
-    etcd::{FarmSnapshot, Preconditions, Request, Store},
-    phase::{FarmState, Phase},
+    etcd::{FarmSnapshot, Preconditions, Store},
+    phase::Phase,
+    quiet::Quiet,
     report::{SharedReport, milliseconds},
+    request::{Request, RequestKind, Timing},
+    seal::ValueError,
+    state_file::fresh_id,
 };
 use crate::{kernel::clock::Now, keys::Secret, model::random_key};
 
@@ -24,7 +32,7 @@ pub(super) struct HeldDocument<'a> {
     pub(super) document: &'a Document,
     /// Its revision in etcd.
     pub(super) revision: i64,
-    /// The time at which this host stored it, by [`Now::boot`].
+    /// The time at which this host stored the first document of its position, by [`Now::boot`].
     pub(super) since: Duration,
 }
 
@@ -32,30 +40,42 @@ pub(super) struct HeldDocument<'a> {
 pub(super) struct Leader {
     /// The key in etcd that exists for as long as this host leads.
     key: Vec<u8>,
-    prefix: String,
+    /// That key was removed.
+    deposed: bool,
+    /// The term's random identifier, and whether a document has opened it.
+    term: String,
+    opened: bool,
     view: FarmSnapshot,
+    /// The ignored values that were reported.
+    reported: u64,
     watch: WatchStream,
     /// Hosts that have not acknowledged a step: that step, and since when, by [`Now::boot`].
     late: BTreeMap<String, (u64, Duration)>,
+    quiet: Quiet,
 }
 
 impl Leader {
     /// Reads the farm after the election. `key` exists in etcd for as long as this host leads.
-    pub(super) async fn new(
-        store: &mut Store,
-        config: &FarmConfig,
-        key: Vec<u8>,
-    ) -> Result<Self, FarmError> {
+    pub(super) async fn new(store: &mut Store, key: Vec<u8>) -> Result<Self, FarmError> {
         let view = store.read().await?;
         let watch = store.watch("", view.revision + 1).await?;
         info!("farm: this host leads");
         Ok(Self {
             key,
-            prefix: config.prefix.clone(),
+            deposed: false,
+            term: fresh_id()?,
+            opened: false,
             view,
+            reported: 0,
             watch,
             late: BTreeMap::new(),
+            quiet: Quiet::default(),
         })
+    }
+
+    /// `false` once somebody removed this host's key of the election.
+    pub(super) const fn is_elected(&self) -> bool {
+        !self.deposed
     }
 
     /// Waits until a key of the farm changes. Cancel safe.
@@ -70,14 +90,17 @@ impl Leader {
         for event in message.events() {
             let Some(pair) = event.kv() else { continue };
             match event.event_type() {
-                EventType::Put => self.view.put(&self.prefix, pair),
-                EventType::Delete => self.view.delete(&self.prefix, pair),
+                EventType::Put => self.view.put(store.codec(), pair),
+                EventType::Delete => {
+                    self.deposed |= pair.key() == self.key;
+                    self.view.delete(store.codec(), pair);
+                }
             }
         }
         Ok(())
     }
 
-    /// Writes the next document where one is due; leaves late hosts behind.
+    /// Writes the next document where one is due. `false` where this host no longer leads.
     pub(super) async fn act(
         &mut self,
         store: &mut Store,
@@ -85,115 +108,214 @@ impl Leader {
         config: &FarmConfig,
         seal: Option<&Secret>,
         report: &SharedReport,
-    ) -> Result<(), FarmError> {
-        let state = &held.document.state;
-        let now = Now::read();
-        self.update_late(state.step(), now);
-        let hosts = &self.view.hosts;
-        report.change(|report| report.members = Some([hosts.len(), self.late.len()]));
+    ) -> Result<bool, FarmError> {
         // The view of the hosts must be as new as the document.
         let seen = self.view.document.as_ref();
-        let is_current = seen.is_some_and(|document| document.revision == held.revision);
-        if !is_current || !hosts.contains_key(&config.host) {
-            return Ok(());
+        if seen.is_none_or(|document| document.revision != held.revision) {
+            return Ok(self.is_elected());
         }
-        let preconditions = Preconditions {
-            document: held.revision,
-            leader_key: &self.key,
+        let document = &held.document.head;
+        if self.deposed || (self.opened && document.term != self.term) {
+            return Ok(false);
+        }
+        self.opened |= document.term == self.term;
+        self.drop_old(held.document);
+        let now = Now::read();
+        let overdue = self.overdue(held.document, config, now);
+        let request = self.view.request.clone();
+        let view = View {
+            document: held.document,
+            term: &self.term,
+            host: &config.host,
+            records: &self.view.hosts,
+            request: request.as_ref().map(|request| &request.value),
+            overdue: &overdue,
+            due: is_due(
+                held,
+                request.as_ref().map(|it| &it.value),
+                config.interval,
+                now,
+            ),
         };
-        let stored_request = self.view.request.as_ref();
-        let request = stored_request.map(|request| request.value);
-        let next = if request == Some(Request::Revoke) {
-            Some(state.revoke(random_key()?))
-        } else {
-            let steps = hosts.values().map(|record| record.value.step);
-            let due = is_due(held, request, config.interval, now);
-            state.advance(steps, due, random_key)?
-        };
-        if let Some(next) = next {
-            let begins = next.position.phase == Phase::Stage || request == Some(Request::Revoke);
-            let fulfils = stored_request.filter(|_| begins).map(|it| it.revision);
-            let farm = &held.document.head.farm;
-            let next = Document::new(farm, next, milliseconds(now.wall), &config.host);
+        let late = view.late().count();
+        report.change(|report| report.members = Some([document.members.len(), late]));
+        let change = view.decide(random_key)?;
+        if let Some(change) = change {
+            let next = view.apply(change.clone(), milliseconds(now.wall));
+            let fulfils = request.as_ref().filter(|_| view.fulfils(&change));
+            let fulfils = fulfils.map(|request| request.revision);
             let text = next
                 .write(seal)
                 .map_err(|error| FarmError::document(&config.prefix, error))?;
-            if store.advance(&text, &preconditions, fulfils).await? {
-                info!("farm: {}", describe(&next.state, request));
-            }
-            return Ok(());
-        }
-        for host in self.overdue(config.patience, now) {
-            if let Some(record) = hosts.get(host)
-                && store.leave_behind(host, record, &preconditions).await?
+            if self
+                .write(store, held.revision, &text, &change, fulfils)
+                .await?
             {
-                warn!(
-                    "farm: host {host} has not acknowledged {} for {} s: going on without it; if it still serves, it refuses cookies of the next key",
-                    state.position,
-                    config.patience.as_secs()
-                );
-                report.change(|report| report.left_behind += 1);
+                describe(&change, &next, fulfils.is_some(), config, report);
             }
         }
-        Ok(())
+        self.report_ignored(config, report, now);
+        Ok(true)
     }
 
-    /// Hosts that have been late for longer than `patience`.
-    fn overdue(&self, patience: Duration, now: Now) -> impl Iterator<Item = &String> {
-        let late = self.late.iter();
-        let late = late.filter(move |(_, (_, since))| now.boot.saturating_sub(*since) > patience);
-        late.map(|(host, _)| host)
-    }
-
-    /// Updates `late` for `step`.
-    fn update_late(&mut self, step: u64, now: Now) {
-        let hosts = &self.view.hosts;
-        let is_late = |host: &String| {
-            let record = hosts.get(host);
-            record.is_some_and(|record| record.value.step != Some(step))
+    /// Writes the next document in place of the one of a revision. `false` where something changed meanwhile.
+    async fn write(
+        &mut self,
+        store: &mut Store,
+        document: i64,
+        text: &str,
+        change: &Change,
+        fulfils: Option<i64>,
+    ) -> Result<bool, FarmError> {
+        let forgets = match change {
+            Change::Forget(host) => Some(host.as_str()),
+            _ => None,
         };
-        self.late
-            .retain(|host, (of, _)| *of == step && is_late(host));
-        for host in hosts.keys().filter(|host| is_late(host)) {
-            let late = self.late.entry(host.clone());
-            late.or_insert((step, now.boot));
+        let preconditions = Preconditions {
+            document,
+            leader_key: &self.key,
+        };
+        let written = store.advance(text, &preconditions, fulfils, forgets);
+        let written = written.await?;
+        if !written {
+            // What changed comes by the watch, unless this host's key was removed before the watch began.
+            self.deposed |= !store.exists(&self.key).await?;
         }
+        Ok(written)
+    }
+
+    /// Drops values that were put back: a request for an earlier state of the farm, records of another farm.
+    fn drop_old(&mut self, document: &Document) {
+        let head = &document.head;
+        let old = |request: &Request| request.timing(head) == Timing::Never;
+        if self.view.request.as_ref().is_some_and(|it| old(&it.value)) {
+            self.view.request = None;
+            self.view.ignore("request", ValueError::Replayed);
+        }
+        let foreign = |(name, farm): (&String, &String)| (*farm != head.farm).then(|| name.clone());
+        let hosts = self.view.hosts.iter();
+        let foreign: Vec<_> = hosts.filter_map(|it| foreign((it.0, &it.1.farm))).collect();
+        for host in foreign {
+            self.view.hosts.remove(&host);
+            self.view
+                .ignore(&format!("hosts/{host}"), ValueError::Replayed);
+        }
+    }
+
+    /// Counts and names the values that were ignored since the last time.
+    fn report_ignored(&mut self, config: &FarmConfig, report: &SharedReport, now: Now) {
+        let more = self.view.ignored_count - self.reported;
+        if more == 0 {
+            return;
+        }
+        self.reported = self.view.ignored_count;
+        report.change(|report| report.ignored += more);
+        let Some((name, error)) = self.view.ignored.first_key_value() else {
+            return;
+        };
+        let key = format!("{}{name}", config.prefix);
+        let line = format!(
+            "{key:?} in etcd is ignored: {error}; `tfo farm status` names the others, and `tfo_farm_ignored_values_total` counts them"
+        );
+        if self.quiet.allows(&line, now.boot) {
+            warn!("farm: {line}");
+        }
+    }
+
+    /// Members that have been late for longer than the farm's patience.
+    fn overdue(&mut self, document: &Document, config: &FarmConfig, now: Now) -> BTreeSet<String> {
+        let nobody = BTreeSet::new();
+        let view = View {
+            document,
+            term: &self.term,
+            host: &config.host,
+            records: &self.view.hosts,
+            request: None,
+            overdue: &nobody,
+            due: false,
+        };
+        let step = document.state.step();
+        let late: BTreeSet<_> = view.late().cloned().collect();
+        self.late
+            .retain(|host, (of, _)| *of == step && late.contains(host));
+        for host in late {
+            self.late.entry(host).or_insert((step, now.boot));
+        }
+        let late = self.late.iter();
+        let late = late.filter(|(_, (_, since))| now.boot.saturating_sub(*since) > config.patience);
+        let late = late
+            .map(|(host, _)| host)
+            .filter(|host| **host != config.host);
+        late.cloned().collect()
     }
 }
 
 /// `true` if a rotation is due, given that none is in progress.
-fn is_due(held: &HeldDocument<'_>, request: Option<Request>, interval: Duration, now: Now) -> bool {
-    let interval = match request {
-        Some(Request::RotateNow) => return true,
+pub(super) fn is_due(
+    held: &HeldDocument<'_>,
+    request: Option<&Request>,
+    interval: Duration,
+    now: Now,
+) -> bool {
+    let document = &held.document.head;
+    let request = request.filter(|request| request.timing(document) == Timing::Now);
+    let interval = match request.map(|request| &request.kind) {
+        Some(RequestKind::RotateNow) => return true,
         // There is no previous key, so none is retired.
-        Some(Request::Rotate) if held.document.state.other.is_none() => return true,
-        Some(Request::Rotate) => interval / 2,
-        Some(Request::Revoke) | None => interval,
+        Some(RequestKind::Rotate) if held.document.state.other.is_none() => return true,
+        Some(RequestKind::Rotate) => interval / 2,
+        Some(RequestKind::Revoke | RequestKind::Forget(_)) | None => interval,
     };
     // A leader that stored the document late relies on the writer's clock, less the skew.
-    let written = Duration::from_millis(held.document.head.since);
+    let written = Duration::from_millis(document.since);
     let by_wall = now.wall.saturating_sub(written + MAX_SKEW);
     now.boot.saturating_sub(held.since).max(by_wall) >= interval
 }
 
-fn describe(next: &FarmState, request: Option<Request>) -> String {
-    match (next.position.phase, request) {
-        (Phase::Activate, Some(Request::Revoke)) => {
-            format!("{}: revoked all earlier keys, as requested", next.position)
+/// Logs and counts a change that was written.
+fn describe(
+    change: &Change,
+    next: &Document,
+    fulfils: bool,
+    config: &FarmConfig,
+    report: &SharedReport,
+) {
+    let position = next.state.position;
+    match change {
+        Change::Open => info!("farm: {position}: opened a term; the hosts acknowledge anew"),
+        Change::Admit(hosts) => {
+            let hosts: Vec<_> = hosts.keys().map(String::as_str).collect();
+            info!("farm: {position}: admitted {}", hosts.join(", "));
         }
-        (Phase::Activate, _) => format!(
-            "{}: all hosts accept the next key; hosts start to issue it",
-            next.position
-        ),
-        (Phase::Steady, _) => format!("{}: all hosts issue the new key", next.position),
-        (Phase::Stage, _) => format!("{}: hosts start to accept the next key", next.position),
+        Change::Forget(host) => info!("farm: {position}: forgot {host}, as requested"),
+        Change::LeaveBehind(hosts) => {
+            for host in hosts {
+                warn!(
+                    "farm: host {host} has not acknowledged {position} for {} s: going on without it; if it still serves, it refuses cookies of the next key",
+                    config.patience.as_secs()
+                );
+            }
+            report.change(|report| report.left_behind += hosts.len() as u64);
+        }
+        Change::Keys(_) => {
+            let what = match position.phase {
+                Phase::Activate if fulfils => "revoked all earlier keys, as requested",
+                Phase::Activate => "all hosts accept the next key; hosts start to issue it",
+                Phase::Steady => "all hosts issue the new key",
+                Phase::Stage => "hosts start to accept the next key",
+            };
+            info!("farm: {position}: {what}");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{farm::phase::Position, model::testing::key};
+    use crate::{
+        farm::phase::{FarmState, Position},
+        model::testing::key,
+    };
 
     #[test]
     fn a_clock_that_is_wrong_retires_no_key_early() {
@@ -207,23 +329,25 @@ mod tests {
             current: key(2),
             other: Some(key(1)),
         };
-        let document = Document::new("f", state, 1_000_000, "web-1");
+        let document = Document::first("f", state, 1_000_000, "web-1", "t");
         let held = HeldDocument {
             document: &document,
             revision: 1,
             since: 50 * second,
         };
-        let due = |request, wall: u32, boot: u32| {
+        let due = |kind: Option<RequestKind>, wall: u32, boot: u32| {
             let now = Now {
                 wall: wall * second,
                 boot: boot * second,
             };
-            is_due(&held, request, interval, now)
+            let request = kind.map(|kind| Request::new(kind, &document.head));
+            is_due(&held, request.as_ref(), interval, now)
         };
         // By CLOCK_BOOTTIME, where this host stored the document early.
         assert!(!due(None, 0, 149) && due(None, 0, 150));
         assert!(!due(None, 1159, 50) && due(None, 1160, 50));
-        assert!(!due(Some(Request::Rotate), 0, 99) && due(Some(Request::Rotate), 0, 100));
-        assert!(due(Some(Request::RotateNow), 0, 50));
+        let rotate = || Some(RequestKind::Rotate);
+        assert!(!due(rotate(), 0, 99) && due(rotate(), 0, 100));
+        assert!(due(Some(RequestKind::RotateNow), 0, 50));
     }
 }

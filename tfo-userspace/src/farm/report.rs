@@ -39,6 +39,10 @@ pub struct FarmReport {
     pub left_behind: u64,
     /// Sessions with etcd that failed since the process started.
     pub failures: u64,
+    /// Values in etcd that this host ignored or undid since the process started: no host of the farm wrote them, or
+    /// they are of an earlier state of the farm.
+    #[serde(default)]
+    pub ignored: u64,
     /// The present error.
     pub error: Option<String>,
 }

@@ -63,7 +63,7 @@ impl StateFile {
         };
         let text = text.unwrap_or_default();
         let document = text.document.as_ref().and_then(|text| {
-            Document::read(text.as_bytes(), seal)
+            Document::read_stored(text.as_bytes(), seal)
                 .map_err(|error| note(&error))
                 .ok()
         });
@@ -103,6 +103,12 @@ impl StateFile {
 
 fn path(config: &FarmConfig) -> PathBuf {
     config.state.join(format!("{}.farm", config.host))
+}
+
+/// 128 random bits in hexadecimal: no value from before can hold them.
+pub(super) fn fresh_id() -> Result<String, getrandom::Error> {
+    let (high, low) = (getrandom::u64()?, getrandom::u64()?);
+    Ok(format!("{high:016x}{low:016x}"))
 }
 
 /// 64 random bits in hexadecimal.

@@ -3,8 +3,8 @@
 use super::{
     family::Families,
     table::{
-        FARM_ACKNOWLEDGED, FARM_EPOCH, FARM_ERROR, FARM_FAILURES, FARM_INFO, FARM_LATE,
-        FARM_LEADER, FARM_LEFT, FARM_MEMBERS, FARM_PHASE, FARM_REACHABLE, FARM_SKEW,
+        FARM_ACKNOWLEDGED, FARM_EPOCH, FARM_ERROR, FARM_FAILURES, FARM_IGNORED, FARM_INFO,
+        FARM_LATE, FARM_LEADER, FARM_LEFT, FARM_MEMBERS, FARM_PHASE, FARM_REACHABLE, FARM_SKEW,
     },
 };
 use crate::farm::{FarmReport, Phase};
@@ -16,6 +16,7 @@ pub(super) fn add_farm(families: &mut Families, netns: &str, farm: &FarmReport) 
     families.add(&FARM_REACHABLE, &[netns], farm.reachable);
     families.add(&FARM_ERROR, &[netns], farm.error.is_some());
     families.add(&FARM_FAILURES, &[netns], farm.failures);
+    families.add(&FARM_IGNORED, &[netns], farm.ignored);
     families.add(&FARM_LEADER, &[netns], farm.leads);
     families.add(&FARM_LEFT, &[netns], farm.left_behind);
     families.add(&FARM_ACKNOWLEDGED, &[netns], farm.acknowledged);
@@ -58,6 +59,7 @@ mod tests {
                 leads: true,
                 members: Some([5, 2]),
                 failures: 3,
+                ignored: 9,
                 ..FarmReport::default()
             }),
             ..NamespaceFacts::default()
@@ -75,6 +77,7 @@ mod tests {
             "tfo_farm_members 5",
             "tfo_farm_members_late 2",
             "tfo_farm_failures_total 3",
+            "tfo_farm_ignored_values_total 9",
             "tfo_farm_error 0",
         ] {
             assert!(text.lines().any(|it| it == line), "{line}\n{text}");

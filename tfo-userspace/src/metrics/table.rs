@@ -135,6 +135,8 @@ metrics! {
         "On the leader: members that have not acknowledged the document",
     FARM_LEFT Counter "tfo_farm_left_behind_total" ["netns"]
         "Hosts that this one left behind as the leader",
+    FARM_IGNORED Counter "tfo_farm_ignored_values_total" ["netns"]
+        "Values in etcd that this host ignored or undid: no host of the farm wrote them, or they are old",
     FARM_FAILURES Counter "tfo_farm_failures_total" ["netns"]
         "Failed sessions with etcd since the controller started",
     MAP_ENTRIES Gauge "tfo_map_entries" ["netns" "interface" "map"]

@@ -61,6 +61,10 @@ const MISTAKES_OF_FARMS: &[(&str, &[&str])] = &[
         &["tfo.toml:6: ", "string"],
     ),
     (
+        "[farm]\nendpoints = ['http://a:1']\nleast-epoch = -1",
+        &["tfo.toml:6: ", "-1"],
+    ),
+    (
         "on-foreign-change = 'follow'\n[farm]\nendpoints = ['http://a:1']",
         &["tfo.toml:3: ", "its farm refuses"],
     ),

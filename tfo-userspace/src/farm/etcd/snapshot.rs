@@ -5,9 +5,24 @@ use std::collections::BTreeMap;
 use etcd_client::KeyValue;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// The value of `hosts/NAME` and `left/NAME`: what a host reports of itself.
+use crate::farm::{
+    document::MAX_HOSTS,
+    request::Request,
+    seal::{Codec, ValueError},
+};
+
+/// Most ignored values that a snapshot names, and most characters of a name. It counts all.
+const MAX_NAMED: usize = 16;
+const MAX_NAME: usize = 256;
+/// Most records and candidates: those of all hosts, and some of hosts that are gone.
+const MAX_RECORDS: usize = 2 * MAX_HOSTS;
+
+/// The value of `hosts/NAME`: what a host reports of itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HostRecord {
+    /// The farm.
+    pub farm: String,
     /// Random; distinguishes it from another host that was given the same name.
     pub instance: String,
     /// The version of its `tfo`.
@@ -16,6 +31,12 @@ pub struct HostRecord {
     pub lease: Option<i64>,
     /// The step that it has in force; see [`crate::farm::Position::step`].
     pub step: Option<u64>,
+    /// The term in which it acknowledged that step.
+    pub term: String,
+    /// A host that has stored no document: what the leader has to repeat for it.
+    pub challenge: Option<String>,
+    /// A host that asks to be admitted: the number of the document that it asks on.
+    pub seen: Option<u64>,
     /// The fingerprint of the key that its kernel issues cookies with.
     pub primary: Option<String>,
     /// Its clock minus the clock of the host that wrote the document, in seconds.
@@ -30,18 +51,6 @@ pub(in crate::farm) struct Candidate {
     pub(in crate::farm) host: String,
 }
 
-/// The value of `request`: what an operator asked the leader for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Request {
-    /// A rotation, as soon as the retired key has not been issued for half an interval.
-    Rotate,
-    /// An immediate rotation.
-    RotateNow,
-    /// An immediate change to a new key; hosts refuse cookies of the old ones.
-    Revoke,
-}
-
 /// A value, and the revision of etcd at which it was written.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::farm) struct Versioned<T> {
@@ -49,76 +58,99 @@ pub(in crate::farm) struct Versioned<T> {
     pub(in crate::farm) revision: i64,
 }
 
-/// All keys of a farm at one revision.
+/// All keys of a farm at one revision. Only authentic values are in it; the others are named apart.
 #[derive(Clone, Debug, Default)]
 pub(in crate::farm) struct FarmSnapshot {
     pub(in crate::farm) revision: i64,
     pub(in crate::farm) document: Option<Versioned<Vec<u8>>>,
-    pub(in crate::farm) hosts: BTreeMap<String, Versioned<HostRecord>>,
-    pub(in crate::farm) left_behind: BTreeMap<String, HostRecord>,
-    /// Oldest first: the first leads.
-    pub(in crate::farm) candidates: Vec<Versioned<Candidate>>,
+    pub(in crate::farm) hosts: BTreeMap<String, HostRecord>,
+    /// By the name of their key, with the revision at which it was made: the oldest leads.
+    pub(in crate::farm) candidates: BTreeMap<String, Versioned<Candidate>>,
     pub(in crate::farm) request: Option<Versioned<Request>>,
+    /// The ignored values by the name of their key, some of them only.
+    pub(in crate::farm) ignored: BTreeMap<String, ValueError>,
+    /// The number of values that were ignored.
+    pub(in crate::farm) ignored_count: u64,
 }
 
 impl FarmSnapshot {
     /// Applies the write of a key.
-    pub(in crate::farm) fn put(&mut self, prefix: &str, pair: &KeyValue) {
-        let Some(name) = name(prefix, pair) else {
+    pub(in crate::farm) fn put(&mut self, codec: &Codec, pair: &KeyValue) {
+        let Some(name) = name(codec, pair) else {
             return;
         };
-        match name.split_once('/') {
+        self.remove(name);
+        let revision = pair.mod_revision();
+        let result = match name.split_once('/') {
             None if name == "document" => {
-                self.document = Some(Versioned {
-                    value: pair.value().to_vec(),
-                    revision: pair.mod_revision(),
-                });
+                let value = pair.value().to_vec();
+                self.document = Some(Versioned { value, revision });
+                Ok(())
             }
-            None if name == "request" => self.request = parse(pair),
-            Some(("hosts", host)) => {
-                // A record that cannot be parsed acknowledges nothing.
-                let record = parse(pair).unwrap_or(Versioned {
-                    value: HostRecord::default(),
-                    revision: pair.mod_revision(),
-                });
-                self.hosts.insert(host.to_owned(), record);
+            None if name == "request" => parse(codec, name, pair)
+                .map(|value| self.request = Some(Versioned { value, revision })),
+            Some(("hosts" | "election", _))
+                if self.hosts.len() + self.candidates.len() >= MAX_RECORDS =>
+            {
+                Err(ValueError::Number)
             }
-            Some(("left", host)) => {
-                let record = parse(pair).map(|it| it.value).unwrap_or_default();
-                self.left_behind.insert(host.to_owned(), record);
+            Some(("hosts", host)) => parse(codec, name, pair)
+                .map(|record| drop(self.hosts.insert(host.to_owned(), record))),
+            Some(("election", lease)) if format!("{:x}", pair.lease()) != lease => {
+                // etcd would not remove it along with the host's lease.
+                Err(ValueError::Replayed)
             }
             Some(("election", _)) => {
-                if let Some(mut candidate) = parse::<Candidate>(pair) {
-                    candidate.revision = pair.create_revision();
-                    self.candidates.push(candidate);
-                }
+                let revision = pair.create_revision();
+                parse(codec, name, pair).map(|value| {
+                    let candidate = Versioned { value, revision };
+                    self.candidates.insert(name.to_owned(), candidate);
+                })
             }
-            _ => {}
+            _ => Ok(()),
+        };
+        if let Err(error) = result {
+            self.ignore(name, error);
+        }
+    }
+
+    /// Notes that a value is ignored.
+    pub(in crate::farm) fn ignore(&mut self, name: &str, error: ValueError) {
+        self.ignored_count += 1;
+        let name: &str = &name.chars().take(MAX_NAME).collect::<String>();
+        if self.ignored.len() < MAX_NAMED || self.ignored.contains_key(name) {
+            self.ignored.insert(name.to_owned(), error);
         }
     }
 
     /// Applies the removal of a key.
-    pub(in crate::farm) fn delete(&mut self, prefix: &str, pair: &KeyValue) {
-        let Some(name) = name(prefix, pair) else {
-            return;
-        };
+    pub(in crate::farm) fn delete(&mut self, codec: &Codec, pair: &KeyValue) {
+        if let Some(name) = name(codec, pair) {
+            self.remove(name);
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.ignored.remove(name);
         match name.split_once('/') {
             None if name == "document" => self.document = None,
             None if name == "request" => self.request = None,
             Some(("hosts", host)) => drop(self.hosts.remove(host)),
-            Some(("left", host)) => drop(self.left_behind.remove(host)),
+            Some(("election", _)) => drop(self.candidates.remove(name)),
             _ => {}
         }
     }
 }
 
-fn name<'a>(prefix: &str, pair: &'a KeyValue) -> Option<&'a str> {
-    pair.key_str().ok()?.strip_prefix(prefix)
+/// The part of the key after the prefix.
+fn name<'a>(codec: &Codec, pair: &'a KeyValue) -> Option<&'a str> {
+    pair.key_str().ok()?.strip_prefix(codec.prefix())
 }
 
-pub(super) fn parse<T: DeserializeOwned>(pair: &KeyValue) -> Option<Versioned<T>> {
-    Some(Versioned {
-        value: serde_json::from_slice(pair.value()).ok()?,
-        revision: pair.mod_revision(),
-    })
+pub(super) fn parse<T: DeserializeOwned>(
+    codec: &Codec,
+    name: &str,
+    pair: &KeyValue,
+) -> Result<T, ValueError> {
+    codec.read(name, pair.value())
 }

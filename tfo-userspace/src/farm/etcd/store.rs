@@ -1,25 +1,24 @@
 //! Reads and transactions on a farm's keys in etcd.
 
-use std::{fmt::Display, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use etcd_client::{
     Certificate, Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, Identity,
-    ResponseHeader, TlsOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+    ResponseHeader, TlsOptions, Txn, TxnOp, WatchOptions, WatchStream,
 };
-use serde::Serialize;
 
 use super::{
     error::{TIMEOUT, explain, limited, text},
     lease::{LEASE_TIME, Lease},
-    snapshot::{Candidate, FarmSnapshot, HostRecord, Request, Versioned, parse},
+    snapshot::{Candidate, HostRecord, Versioned, parse},
 };
 use crate::farm::{
     config::{FarmConfig, read_pem},
     error::FarmError,
+    request::Request,
+    seal::Codec,
 };
 
-/// Keys per range request: etcd limits the size of an answer.
-const PAGE: i64 = 1000;
 /// HTTP/2 keep-alive: the interval of pings, and how long their answer may take.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -27,8 +26,8 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection to etcd, for the keys of one farm.
 #[derive(Clone)]
 pub(in crate::farm) struct Store {
-    client: Client,
-    prefix: String,
+    pub(super) client: Client,
+    pub(super) codec: Arc<Codec>,
     /// For error messages.
     endpoints: String,
     /// For error messages.
@@ -63,49 +62,24 @@ impl Store {
         let client = limited(client).await.map_err(explain)?;
         Ok(Self {
             client,
-            prefix: config.prefix.clone(),
+            codec: Arc::new(Codec::new(&config.prefix, config.seal()?)),
             endpoints,
             user,
         })
     }
 
-    fn key(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
+    /// Reads and writes the farm's values.
+    pub(in crate::farm) fn codec(&self) -> &Codec {
+        &self.codec
     }
 
-    fn error(&self, error: impl Display) -> FarmError {
-        explain(&self.endpoints, self.user.as_deref(), &self.prefix, error)
+    pub(super) fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.codec.prefix())
     }
 
-    /// Reads all keys of the farm, at one revision.
-    pub(in crate::farm) async fn read(&mut self) -> Result<FarmSnapshot, FarmError> {
-        let mut snapshot = FarmSnapshot::default();
-        let mut from = self.prefix.clone().into_bytes();
-        // The prefix ends in a slash, so its successor ends in the byte after that.
-        let mut end = from.clone();
-        end.pop();
-        end.push(b'/' + 1);
-        loop {
-            // Revision 0 asks for the newest; later pages are of the same one.
-            let page = GetOptions::new()
-                .with_range(end.as_slice())
-                .with_limit(PAGE)
-                .with_revision(snapshot.revision);
-            let answer = limited(self.client.get(from, Some(page))).await;
-            let answer = answer.map_err(|error| self.error(error))?;
-            if snapshot.revision == 0 {
-                snapshot.revision = answer.header().map_or(0, ResponseHeader::revision);
-            }
-            for pair in answer.kvs() {
-                snapshot.put(&self.prefix, pair);
-            }
-            match answer.kvs().last() {
-                Some(last) if answer.more() => from = [last.key(), &[0]].concat(),
-                _ => break,
-            }
-        }
-        snapshot.candidates.sort_by_key(|it| it.revision);
-        Ok(snapshot)
+    pub(super) fn error(&self, error: impl Display) -> FarmError {
+        let prefix = self.codec.prefix();
+        explain(&self.endpoints, self.user.as_deref(), prefix, error)
     }
 
     /// Reads the document. Gives the revision of the read, too.
@@ -128,7 +102,10 @@ impl Store {
         name: &str,
         revision: i64,
     ) -> Result<WatchStream, FarmError> {
-        let mut options = WatchOptions::new().with_start_revision(revision);
+        // Whoever writes long values must not break the watch.
+        let mut options = WatchOptions::new()
+            .with_start_revision(revision)
+            .with_fragment();
         if name.is_empty() {
             options = options.with_prefix();
         }
@@ -137,32 +114,36 @@ impl Store {
         Ok(watch.map_err(|error| self.error(error))?.1)
     }
 
-    /// Reads a host's record.
+    /// `true` if the key exists.
+    pub(in crate::farm) async fn exists(&mut self, key: &[u8]) -> Result<bool, FarmError> {
+        let options = GetOptions::new().with_count_only();
+        let answer = limited(self.client.get(key, Some(options))).await;
+        Ok(answer.map_err(|error| self.error(error))?.count() > 0)
+    }
+
+    /// Reads a host's record; `None` where there is none that a host of the farm wrote.
     pub(in crate::farm) async fn record(
         &mut self,
         host: &str,
-    ) -> Result<Option<Versioned<HostRecord>>, FarmError> {
-        let key = self.key(&format!("hosts/{host}"));
-        let answer = limited(self.client.get(key, None)).await;
+    ) -> Result<Option<HostRecord>, FarmError> {
+        let name = format!("hosts/{host}");
+        let answer = limited(self.client.get(self.key(&name), None)).await;
         let answer = answer.map_err(|error| self.error(error))?;
-        Ok(answer.kvs().first().and_then(parse))
+        let pair = answer.kvs().first();
+        Ok(pair.and_then(|pair| parse(&self.codec, &name, pair).ok()))
     }
 
-    /// Writes a host's record if its revision is still `revision` (0 where there was none). Gives the revision of
-    /// the new record; `None` where the record changed.
+    /// Writes a host's record. Gives its revision.
     pub(in crate::farm) async fn put_record(
         &mut self,
         host: &str,
         record: &HostRecord,
-        revision: i64,
-    ) -> Result<Option<i64>, FarmError> {
-        let key = self.key(&format!("hosts/{host}"));
-        let same = Compare::mod_revision(key.as_str(), CompareOp::Equal, revision);
-        let put = [
-            TxnOp::put(key, json(record), None),
-            TxnOp::delete(self.key(&format!("left/{host}")), None),
-        ];
-        self.commit(vec![same], put.to_vec()).await
+    ) -> Result<i64, FarmError> {
+        let name = format!("hosts/{host}");
+        let value = self.codec.write(&name, record)?;
+        let put = limited(self.client.put(self.key(&name), value, None)).await;
+        let put = put.map_err(|error| self.error(error))?;
+        Ok(put.header().map_or(0, ResponseHeader::revision))
     }
 
     /// Commits `then` if all of `when` hold. Gives the revision of the commit; `None` where one does not hold.
@@ -191,13 +172,15 @@ impl Store {
         Ok(self.commit(when, vec![put]).await?.is_some())
     }
 
-    /// As the leader, writes the next document if `preconditions` hold and the request that it fulfils, of the
-    /// revision `fulfils`, is still the same. `false` where something changed.
+    /// As the leader, writes the next document if `preconditions` hold, removes the request that it fulfils, of the
+    /// revision `fulfils`, if that is still the same, and the record of a host that is forgotten. `false` where
+    /// something changed.
     pub(in crate::farm) async fn advance(
         &mut self,
         text: &str,
         preconditions: &Preconditions<'_>,
         fulfils: Option<i64>,
+        forgets: Option<&str>,
     ) -> Result<bool, FarmError> {
         let mut when = self.compares(preconditions);
         let mut then = vec![TxnOp::put(self.key("document"), text, None)];
@@ -210,27 +193,9 @@ impl Store {
             ));
             then.push(TxnOp::delete(key, None));
         }
-        Ok(self.commit(when, then).await?.is_some())
-    }
-
-    /// As the leader, removes a host from the members, if its record did not change. `false` where it did.
-    pub(in crate::farm) async fn leave_behind(
-        &mut self,
-        host: &str,
-        record: &Versioned<HostRecord>,
-        preconditions: &Preconditions<'_>,
-    ) -> Result<bool, FarmError> {
-        let key = self.key(&format!("hosts/{host}"));
-        let mut when = self.compares(preconditions);
-        when.push(Compare::mod_revision(
-            key.as_str(),
-            CompareOp::Equal,
-            record.revision,
-        ));
-        let then = vec![
-            TxnOp::delete(key, None),
-            TxnOp::put(self.key(&format!("left/{host}")), json(&record.value), None),
-        ];
+        if let Some(host) = forgets {
+            then.push(TxnOp::delete(self.key(&format!("hosts/{host}")), None));
+        }
         Ok(self.commit(when, then).await?.is_some())
     }
 
@@ -242,24 +207,11 @@ impl Store {
         ]
     }
 
-    /// Removes a host, so that no rotation waits for it. `false` where there is none of that name.
-    pub(in crate::farm) async fn forget(&mut self, host: &str) -> Result<bool, FarmError> {
-        let [member, left] = ["hosts", "left"].map(|it| self.key(&format!("{it}/{host}")));
-        let delete = [member, left].map(|key| TxnOp::delete(key, None));
-        let change = limited(self.client.txn(Txn::new().and_then(delete.to_vec()))).await;
-        let change = change.map_err(|error| self.error(error))?;
-        let deleted = change.op_responses().into_iter().map(|it| match it {
-            TxnOpResponse::Delete(it) => it.deleted(),
-            _ => 0,
-        });
-        Ok(deleted.sum::<i64>() > 0)
-    }
-
     /// Leaves a request for the leader.
-    pub(in crate::farm) async fn request(&mut self, request: Request) -> Result<i64, FarmError> {
-        let put = limited(self.client.put(self.key("request"), json(&request), None)).await;
-        let put = put.map_err(|error| self.error(error))?;
-        Ok(put.header().map_or(0, ResponseHeader::revision))
+    pub(in crate::farm) async fn request(&mut self, request: &Request) -> Result<(), FarmError> {
+        let value = self.codec.write("request", request)?;
+        let put = limited(self.client.put(self.key("request"), value, None)).await;
+        put.map(drop).map_err(|error| self.error(error))
     }
 
     /// Grants a lease and opens its keep-alive stream.
@@ -293,8 +245,14 @@ impl Store {
         candidate: Candidate,
         lease: i64,
     ) -> Result<Vec<u8>, FarmError> {
-        let name = self.key("election");
-        let won = self.client.campaign(name, json(&candidate), lease).await;
+        // etcd's name for the candidate's key.
+        let value = self
+            .codec
+            .write(&format!("election/{lease:x}"), &candidate)?;
+        let won = self
+            .client
+            .campaign(self.key("election"), value, lease)
+            .await;
         let won = won.map_err(|error| self.error(text(&error)))?;
         let key = won.leader().map(|leader| leader.key().to_vec());
         key.ok_or_else(|| self.error("an election without a winner"))
@@ -316,8 +274,4 @@ pub(in crate::farm) struct Preconditions<'a> {
     pub(in crate::farm) document: i64,
     /// The key that exists for as long as this host leads.
     pub(in crate::farm) leader_key: &'a [u8],
-}
-
-fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("strings and numbers are JSON")
 }

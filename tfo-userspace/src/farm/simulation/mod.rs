@@ -1,14 +1,15 @@
 //! Model checking of the protocol: every order of messages, delays, crashes and disk losses for three hosts, from one
-//! rotation into the next.
+//! rotation into the next. `hostile` adds an enemy at etcd, by random histories.
 //!
-//! etcd is a set of atomic registers: the document, and a record for each member. A read may be stale when the host acts
-//! on it; a write may arrive late, after its process died and another started, or never. Any host may lead at any time:
-//! safety does not rest on there being one leader. A process may be killed between any two steps, its machine may
-//! reboot or lose its disk, and the leader may leave any host behind.
+//! etcd is a set of atomic registers: the document, which names the members, and a record for each host. A read may be
+//! stale when the host acts on it; a write may arrive late, after its process died and another started, or never; a
+//! record may vanish. Any host may lead at any time: safety does not rest on there being one leader. A process may be
+//! killed between any two steps, its machine may reboot or lose its disk, and the leader may leave any host behind.
 //!
 //! Safety: in every reachable state, each serving member accepts the cookies that every other one issues. Liveness: from
 //! every state, the farm reaches the same keys everywhere once no more faults happen.
 
+mod hostile;
 mod world;
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
     convert::Infallible,
 };
 
-use self::world::{Id, SimHost, SimMessage, SimRecord, World, arrive, write_record};
+use self::world::{Id, SimHost, SimMessage, SimRecord, World};
 use super::phase::{FarmState, Phase, Position};
 use crate::model::{KeyPair, testing::key};
 
@@ -29,12 +30,10 @@ enum Mistake {
     None,
     /// The leader does not wait for acknowledgements.
     NoWait,
-    /// A host acknowledges what it had before it registered again.
-    NoConfirmation,
+    /// The leader waits for hosts that have a record, not for the document's members.
+    NoMembers,
     /// A host acknowledges before it has stored.
     NoStore,
-    /// A message is accepted although the record changed.
-    NoCompare,
 }
 
 /// Applies a change to one host of a world.
@@ -78,7 +77,7 @@ impl Model {
             disk: Some(0),
             kernel: Some(0),
             in_force: true,
-            registered: true,
+            member: true,
             confirmed: true,
             record: SimRecord::Acknowledges(0),
             ..SimHost::default()
@@ -98,9 +97,12 @@ impl Model {
 
     /// `true` if a leader that sees `world` decides on the next document.
     fn decide(&self, world: &World) -> bool {
-        let records = world.hosts.iter().map(|host| host.record);
-        let records = records.filter(|record| *record != SimRecord::None);
-        let steps = records.map(|it| it.acknowledged().map(|id| self.state(id).step()));
+        let waits_for = |host: &&SimHost| match self.mistake {
+            Mistake::NoMembers => host.record != SimRecord::None,
+            _ => host.member,
+        };
+        let records = world.hosts.iter().filter(waits_for);
+        let steps = records.map(|host| host.record.acknowledged().map(|id| self.state(id).step()));
         let here = self.state(world.document);
         let steps: Vec<_> = match self.mistake {
             Mistake::NoWait => vec![Some(here.step())],
@@ -119,11 +121,10 @@ impl Model {
     /// Calls `to` with every possible successor of `world`.
     fn next(&self, world: &World, mut to: impl FnMut(World)) {
         if world.decided {
-            to(World {
-                document: world.document + 1,
-                decided: false,
-                ..*world
-            });
+            let mut next = *world;
+            next.document += 1;
+            next.decided = false;
+            to(next);
         } else if self.decide(world) {
             to(World {
                 decided: true,
@@ -131,6 +132,11 @@ impl Model {
             });
         }
         for index in 0..world.hosts.len() {
+            if world.hosts[index].may_ask(world.document) {
+                let mut next = *world;
+                next.admit(index);
+                to(next);
+            }
             self.next_of(world, index, &mut to);
         }
     }
@@ -145,10 +151,10 @@ impl Model {
             to(world);
         };
         if world.faults > 0 {
-            self.faults_of(old, world, &mut host);
+            Self::faults_of(old, world, &mut host);
         }
         if let Some(message) = old.sent {
-            host(&|_, host| arrive(host, message));
+            host(&|_, host| host.arrive(message));
             if message.orphan {
                 host(&|_, host| host.sent = None);
             }
@@ -156,9 +162,9 @@ impl Model {
         if !old.runs {
             return host(&|_, host| host.runs = true);
         }
-        if !old.registered {
-            host(&|_, host| self.register(host));
-        } else if old.disk != Some(world.document) || !old.confirmed {
+        // A host that has stored nothing takes no document before one answers its challenge.
+        let may_read = old.disk.is_some() || (old.member && old.answered);
+        if may_read && (old.disk != Some(world.document) || !old.confirmed) {
             host(&|world, host| host.read = Some(world.document));
         }
         if let Some(id) = old.read {
@@ -170,10 +176,9 @@ impl Model {
                 host.in_force = true;
             });
         }
-        let confirmed = old.confirmed || self.mistake == Mistake::NoConfirmation;
         let step = |id: Option<Id>| id.map(|id| self.state(id).step());
         let news = step(old.record.acknowledged()) != step(old.kernel);
-        if old.registered && confirmed && old.in_force && old.sent.is_none() && news {
+        if old.confirmed && old.in_force && old.sent.is_none() && news {
             host(&|_, host| {
                 host.sent = host.kernel.map(|acknowledges| SimMessage {
                     acknowledges,
@@ -183,43 +188,39 @@ impl Model {
         }
     }
 
-    fn faults_of(&self, old: SimHost, world: &World, host: HostChange<'_>) {
-        let mut fault = |change: &dyn Fn(&mut SimHost)| {
+    fn faults_of(old: SimHost, world: &World, host: HostChange<'_>) {
+        let mut fault = |change: &dyn Fn(&mut World, &mut SimHost)| {
             host(&|world, host| {
                 world.faults -= 1;
-                change(host);
+                change(world, host);
             });
         };
         if old.sent.is_some_and(|message| !message.orphan) {
-            fault(&|host| {
+            fault(&|_, host| {
                 host.orphan();
-                host.unregister();
+                host.begin_session();
             });
         }
-        if old.record != SimRecord::None && old.record != SimRecord::Acknowledges(world.document) {
+        if old.record != SimRecord::None {
+            fault(&|_, host| host.record = SimRecord::None);
+        }
+        if old.member && old.record != SimRecord::Acknowledges(world.document) {
             // The leader leaves the host behind.
-            fault(&|host| write_record(host, SimRecord::None, self.mistake));
+            fault(&|world, host| {
+                // etcd refuses what another leader decided on the document before.
+                world.decided = false;
+                (host.member, host.answered) = (false, false);
+            });
         }
         if old.runs {
-            fault(&|host| host.stop(false));
+            fault(&|_, host| host.stop(false));
         }
         // The machine reboots, with and without its disk.
-        fault(&|host| host.stop(true));
-        fault(&|host| {
+        fault(&|_, host| host.stop(true));
+        fault(&|_, host| {
             host.stop(true);
             host.disk = None;
         });
-    }
-
-    /// Finds or writes the host's record. One with nothing stored acknowledges nothing.
-    fn register(&self, host: &mut SimHost) {
-        if host.record == SimRecord::None || host.disk.is_none() {
-            write_record(host, SimRecord::Silent, self.mistake);
-        }
-        host.registered = true;
-        host.confirmed = false;
-        // Documents read before registration do not count.
-        host.read = None;
     }
 
     /// Stores the document that was read, if it is newer.
@@ -228,7 +229,7 @@ impl Model {
         let held = host.disk.map(|id| self.state(id));
         match self.state(id).replaces(held) {
             Ok(true) => {
-                host.confirmed = true;
+                (host.confirmed, host.answered) = (true, false);
                 host.in_force = self.mistake == Mistake::NoStore;
                 if host.in_force {
                     host.kernel = Some(id);
@@ -247,10 +248,7 @@ impl Model {
             let state = self.state(id);
             (state.position, state.pair())
         };
-        let serving = world
-            .hosts
-            .iter()
-            .filter(|host| host.record.acknowledged().is_some());
+        let serving = world.hosts.iter().filter(|host| host.member);
         let serving: Vec<_> = serving.filter_map(|host| host.kernel).map(pair).collect();
         serving.iter().find_map(|(issuer, issued)| {
             let refuses =
@@ -271,21 +269,19 @@ impl Model {
                 let mut host = world.hosts[index];
                 host.runs = true;
                 if let Some(message) = host.sent {
-                    arrive(&mut host, message);
+                    host.arrive(message);
                 }
-                if !host.registered {
-                    self.register(&mut host);
+                if host.disk.is_some() || (host.member && host.answered) {
+                    self.take(&mut host, world.document);
                 }
-                self.take(&mut host, world.document);
                 host.kernel = host.disk;
-                host.in_force = true;
+                host.in_force = host.disk.is_some();
                 // The acknowledgement arrives at once.
-                let record = host
-                    .kernel
-                    .map_or(SimRecord::Silent, SimRecord::Acknowledges);
-                write_record(&mut host, record, self.mistake);
-                host.registered = true;
+                host.record = host.kernel.map_or(host.record, SimRecord::Acknowledges);
                 world.hosts[index] = host;
+                if host.may_ask(world.document) {
+                    world.admit(index);
+                }
             }
             if world == before {
                 break;
@@ -339,12 +335,7 @@ fn no_order_of_events_has_a_cookie_refused() {
 
 #[test]
 fn the_simulation_notices_mistakes() {
-    for mistake in [
-        Mistake::NoWait,
-        Mistake::NoConfirmation,
-        Mistake::NoStore,
-        Mistake::NoCompare,
-    ] {
+    for mistake in [Mistake::NoWait, Mistake::NoMembers, Mistake::NoStore] {
         let (states, story) = Model::new(mistake).explore();
         assert!(story.is_some(), "{}: {states} states", mistake as u8);
     }

@@ -1,17 +1,14 @@
 //! The state of a simulated farm.
 
-use super::Mistake;
-
 /// A farm state, as an index into [`super::Model::states`].
 pub(super) type Id = u8;
 
 /// A host's record in etcd.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum SimRecord {
+    /// None, or one that acknowledges nothing.
     #[default]
     None,
-    /// Registered, and nothing acknowledged yet.
-    Silent,
     Acknowledges(Id),
 }
 
@@ -19,7 +16,7 @@ impl SimRecord {
     pub(super) const fn acknowledged(self) -> Option<Id> {
         match self {
             Self::Acknowledges(id) => Some(id),
-            Self::None | Self::Silent => None,
+            Self::None => None,
         }
     }
 }
@@ -38,14 +35,16 @@ pub(super) struct SimHost {
     pub(super) kernel: Option<Id>,
     /// The process has put the stored state in force.
     pub(super) in_force: bool,
-    /// The process knows its record, as it is or as it was before the message in flight.
-    pub(super) registered: bool,
+    /// The document has it as a member.
+    pub(super) member: bool,
+    /// It has stored nothing, and the document answers the challenge of its present session.
+    pub(super) answered: bool,
     /// The state of a document that was read and is not stored yet.
     pub(super) read: Option<Id>,
-    /// The process has accepted a document since it registered.
+    /// The process has accepted a document since its session began.
     pub(super) confirmed: bool,
     pub(super) record: SimRecord,
-    /// An acknowledgement in flight. Dropped when the record changes: etcd would refuse it.
+    /// An acknowledgement in flight.
     pub(super) sent: Option<SimMessage>,
 }
 
@@ -69,26 +68,34 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Packs the state into 72 bits.
+    /// A host asks to be admitted, and the leader admits it with another document of the same state. etcd refuses what
+    /// another leader decided on the document before.
+    pub(super) fn admit(&mut self, index: usize) {
+        self.decided = false;
+        let host = &mut self.hosts[index];
+        host.record = host.disk.map_or(SimRecord::None, SimRecord::Acknowledges);
+        (host.member, host.answered) = (true, host.disk.is_none());
+        // It asks on the present document, and has handled those before.
+        host.read = None;
+    }
+
+    /// Packs the state into 77 bits.
     pub(super) fn pack(&self) -> u128 {
         // 0 for none; there are fewer than 7 states.
         let id = |id: Option<Id>| u128::from(id.map_or(0, |id| id + 1));
-        let record = |record: SimRecord| match record {
-            SimRecord::None => 7,
-            record => id(record.acknowledged()),
-        };
         let mut packed = u128::from(self.faults);
         packed = packed << 4 | u128::from(self.document) << 1 | u128::from(self.decided);
         for host in &self.hosts {
             for (value, bits) in [
                 (host.runs.into(), 1),
                 (host.in_force.into(), 1),
-                (host.registered.into(), 1),
+                (host.member.into(), 1),
+                (host.answered.into(), 1),
                 (host.confirmed.into(), 1),
                 (id(host.disk), 3),
                 (id(host.kernel), 3),
                 (id(host.read), 3),
-                (record(host.record), 3),
+                (id(host.record.acknowledged()), 3),
                 (id(host.sent.map(|message| message.acknowledges)), 3),
                 (host.sent.is_some_and(|message| message.orphan).into(), 1),
             ] {
@@ -100,9 +107,22 @@ impl World {
 }
 
 impl SimHost {
-    /// The process no longer knows its record. A pending store is dropped: it would not be visible outside.
-    pub(super) fn unregister(&mut self) {
-        (self.registered, self.confirmed, self.read) = (false, false, None);
+    /// A new session with etcd. A pending store is dropped: it would not be visible outside.
+    pub(super) fn begin_session(&mut self) {
+        (self.confirmed, self.read, self.answered) = (false, None, false);
+    }
+
+    /// Whether it may ask to be admitted: it has nothing stored and no answer, or is not a member of the document that
+    /// it has in force.
+    pub(super) fn may_ask(&self, document: Id) -> bool {
+        let empty = self.disk.is_none() && !(self.member && self.answered);
+        let current = self.disk == Some(document) && self.in_force && self.confirmed;
+        self.runs && (empty || (current && !self.member))
+    }
+
+    pub(super) fn arrive(&mut self, message: SimMessage) {
+        self.sent = None;
+        self.record = SimRecord::Acknowledges(message.acknowledges);
     }
 
     /// Nobody waits for the message in flight any more.
@@ -120,24 +140,8 @@ impl SimHost {
             kernel: self.kernel.filter(|_| !cold),
             record: self.record,
             sent: self.sent,
+            member: self.member,
             ..Self::default()
         };
-    }
-}
-
-/// Changes a record by other means than the message in flight.
-pub(super) fn write_record(host: &mut SimHost, record: SimRecord, mistake: Mistake) {
-    host.record = record;
-    host.unregister();
-    if mistake != Mistake::NoCompare {
-        host.sent = None;
-    }
-}
-
-pub(super) fn arrive(host: &mut SimHost, message: SimMessage) {
-    host.sent = None;
-    host.record = SimRecord::Acknowledges(message.acknowledges);
-    if message.orphan {
-        host.unregister();
     }
 }

@@ -33,8 +33,12 @@ fn a_document_that_is_none_changes_no_key() -> Result<()> {
         (String::new(), "no farm's document"),
         ("who wrote this?".to_owned(), "no farm's document"),
         (
-            good.replace("\"format\":1", "\"format\":2"),
-            "it has format 2, and this tfo reads format 1: upgrade",
+            good.replace("\"format\":2", "\"format\":3"),
+            "it has format 3, and this tfo reads format 2: upgrade",
+        ),
+        (
+            good.replace("\"format\":2", "\"format\":1"),
+            "it has format 1, of an earlier tfo",
         ),
         (
             good.replace("\"writer\":\"", "\"writer\":\"x"),

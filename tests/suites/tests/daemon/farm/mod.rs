@@ -2,9 +2,11 @@
 //! clients that reach any host.
 
 mod bad_input;
+mod enemy;
 mod etcd;
 mod faults;
 mod host;
 mod mixed;
 mod rotation;
 mod traffic;
+mod upgrade;
