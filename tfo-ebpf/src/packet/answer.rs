@@ -128,11 +128,10 @@ impl Answer for TcContext {
             return None;
         }
         // SAFETY: the context is the kernel's own.
-        let (present, tag) = unsafe { ((*self.skb.skb).vlan_present, (*self.skb.skb).vlan_tci) };
-        Some(if present == 0 {
-            0
-        } else {
-            tag as u16 & IDENTIFIER
+        let skb = unsafe { &*self.skb.skb };
+        Some(match skb.vlan_present {
+            0 => 0,
+            _ => skb.vlan_tci as u16 & IDENTIFIER,
         })
     }
 
@@ -172,13 +171,14 @@ impl Answer for TcContext {
             let sum = checksum::pseudo_header(&syn.addresses, tcp_len).to_be_bytes();
             store(self, checksum_at, sum.as_ptr().cast(), 2);
         }
-        // SAFETY: the context is the kernel's own. The device of the route adds a tag of its own.
-        unsafe {
-            if (*skb).vlan_present != 0 {
-                bpf_skb_vlan_pop(skb);
-            }
-            bpf_redirect(route.device, 0);
+        // The device of the route adds a tag of its own.
+        // SAFETY: the context is the kernel's own.
+        if unsafe { (*skb).vlan_present } != 0 {
+            // SAFETY: as above.
+            unsafe { bpf_skb_vlan_pop(skb) };
         }
+        // SAFETY: a helper without pointers.
+        unsafe { bpf_redirect(route.device, 0) };
         true
     }
 }

@@ -47,7 +47,8 @@ impl Claim for XdpContext {
             return;
         }
         // SAFETY: the context is the kernel's own.
-        let (meta, data) = unsafe { ((*self.ctx).data_meta as usize, (*self.ctx).data as usize) };
+        let context = unsafe { &*self.ctx };
+        let (meta, data) = (context.data_meta as usize, context.data as usize);
         if meta + LEN as usize <= data {
             // SAFETY: the word lies between the two.
             unsafe { ptr::write_volatile(meta as *mut u32, MARK) };
@@ -62,9 +63,9 @@ impl Claim for TcContext {
         if self.link() != device_link() {
             return true;
         }
-        let skb = self.skb.skb;
         // SAFETY: the context is the kernel's own.
-        let (meta, data) = unsafe { ((*skb).data_meta as usize, (*skb).data as usize) };
+        let skb = unsafe { &*self.skb.skb };
+        let (meta, data) = (skb.data_meta as usize, skb.data as usize);
         // SAFETY: the word lies between the two.
         meta + LEN as usize <= data && unsafe { ptr::read_volatile(meta as *const u32) } == MARK
     }

@@ -29,7 +29,7 @@ pub(super) fn write(text: &str) -> anyhow::Result<bool> {
     write_raw(&printable(text))
 }
 
-/// As [`write`], with the escape codes in `text`.
+/// As [`write()`], with the escape codes in `text`.
 pub(super) fn write_raw(text: &str) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -2,7 +2,7 @@
 
 use super::{
     ethtool::{self, Feature},
-    xdp_features,
+    xdp_features::{self, XdpFeatures},
 };
 
 /// The largest MTU at which a driver without multi-buffer support accepts XDP: a page of 4,096 bytes less
@@ -78,8 +78,8 @@ impl NativeFacts {
         let features = xdp_features::read(index).ok();
         Self {
             driver: ethtool::driver(name),
-            native: features.map(|it| it.native()),
-            several_buffers: features.is_some_and(|it| it.several_buffers()),
+            native: features.map(XdpFeatures::native),
+            several_buffers: features.is_some_and(XdpFeatures::several_buffers),
             lro: ethtool::lro(name) == Some(true),
             gro_hw: ethtool::feature(name, "rx-gro-hw").unwrap_or_default(),
             mtu,
