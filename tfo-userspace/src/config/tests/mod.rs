@@ -57,7 +57,7 @@ fn the_example_holds_the_defaults() {
         let rest = line.strip_prefix('#');
         rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase()))
     };
-    assert_eq!(EXAMPLE.lines().filter(commented).count(), 10);
+    assert_eq!(EXAMPLE.lines().filter(commented).count(), 9);
     let uncomment = |line| if commented(&line) { &line[1..] } else { line };
     let text: Vec<&str> = EXAMPLE.lines().map(uncomment).collect();
     assert_eq!(parse(&text.join("\n")).unwrap(), defaults);
