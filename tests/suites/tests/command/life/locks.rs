@@ -113,7 +113,11 @@ fn a_lock_that_cannot_be_written_is_named_with_its_remedy() -> Result<()> {
         exec $tfo run -i {SERVER_INTERFACE} $net"
     );
     let output = tfo_testbed::process::output(&mut shell(&pair.server, &script), LIMIT)?;
-    output.ensure_refused(&["/run/tfo/net", "Read-only", "mount a file system at /run/tfo"])?;
+    output.ensure_refused(&[
+        "/run/tfo/net",
+        "Read-only",
+        "mount a file system at /run/tfo",
+    ])?;
     xdp::ensure_detached(&pair.server, SERVER_INTERFACE)?;
     // Without a controller, the lock is not needed.
     let mut status = Command::new(tfo::binary());
