@@ -19,13 +19,13 @@ use super::{
 use crate::{
     datapath::{
         error::DatapathError,
-        namespace::{AttachedInterface, Namespace},
+        namespace::{AttachedInterface, Namespace, NamespaceError},
         pins::{
             ClsactFilter, InterfacePins, read_choice, read_settings, remove_file, write_settings,
             write_value,
         },
     },
-    kernel::bpf::OpenLink,
+    kernel::{bpf::OpenLink, link},
     model::{AttachMode, ModeChoice},
 };
 
@@ -55,13 +55,8 @@ pub struct HookChange {
 /// [`AttachError`]; the interface stays where it was.
 pub async fn follow_job(namespace: &Namespace) -> Result<Vec<HookChange>, AttachError> {
     let mut changes = Vec::new();
-    for attached in namespace.interfaces().await? {
-        let (Some(name), Some(_), ModeChoice::Auto) =
-            (&attached.name, attached.mode, attached.choice)
-        else {
-            continue;
-        };
-        let transaction = AttachTransaction::begin(namespace, name, OnStray::Refuse).await?;
+    for name in misplaced(namespace).await? {
+        let transaction = AttachTransaction::begin(namespace, &name, OnStray::Refuse).await?;
         // Another process may have detached it meanwhile.
         if let Some((ours, mode)) = transaction.ours() {
             let change = transaction.change_hook(ours, mode, ModeChoice::Auto).await;
@@ -69,6 +64,28 @@ pub async fn follow_job(namespace: &Namespace) -> Result<Vec<HookChange>, Attach
         }
     }
     Ok(changes)
+}
+
+/// The names of interfaces whose data path is not at the hook that the job calls for. Most often there are none, and nothing
+/// is locked then.
+async fn misplaced(namespace: &Namespace) -> Result<Vec<String>, AttachError> {
+    let job = Job::of(namespace)?;
+    let mut names = Vec::new();
+    for interface in namespace.interfaces().await? {
+        if interface.choice != ModeChoice::Auto || interface.mode.is_none() {
+            continue;
+        }
+        let present = link::list().await.map_err(NamespaceError::from)?;
+        let present = present.iter().find(|each| each.index == interface.index);
+        let plan = present
+            .map(|present| Plan::of(ModeChoice::Auto, job, present, Some(interface.program_id)));
+        if let (Some(plan), Some(name)) = (plan, interface.name)
+            && plan.modes.first() != interface.mode.as_ref()
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// Ends a change that was interrupted: the caller holds the lock.

@@ -86,13 +86,13 @@ fn where_nothing_can_be_guarded_the_service_runs_on() -> Result<()> {
     let testbed = Testbed::idle(Pair::new()?)?;
     let server = &testbed.pair.server;
     let text = format!(
-        "interfaces = ['{SERVER_INTERFACE}']\nmode = 'tc'\n[metrics]\nlisten = '{METRICS}'\n[guard.default]\nmode = 'on'\n"
+        "interfaces = ['{SERVER_INTERFACE}']\nmode = 'native'\n[metrics]\nlisten = '{METRICS}'\n[guard.default]\nmode = 'on'\n"
     );
     let file = KeyFile::new(&text)?;
     let running = Running::start(Some(server), &["-c", file.path()])?;
     let health = get(server, "/healthz")?;
     let said =
-        health.body.contains("guard not in force") && health.body.contains("traffic control");
+        health.body.contains("guard not in force") && health.body.contains("no native XDP program");
     ensure!(health.status == 503 && said, "{health:?}");
     ensure_says(&get(server, "/metrics")?.body, &["\ntfo_guard_refused 1\n"])?;
     ensure!(shown(&testbed)? == json!({ "in_force": false }));
