@@ -98,6 +98,13 @@ async fn set(args: &SetArgs) -> anyhow::Result<()> {
     args.check();
     let namespace = Namespace::current()?;
     let change = GuardChange::begin(&namespace)?;
+    // Without options, what is in force is checked and attached again.
+    if args.sets_nothing() && change.before.is_none() {
+        usage(
+            "guard set",
+            "nothing to set: give on, off or auto, or a rate",
+        );
+    }
     let guard = args.over(change.before.clone().unwrap_or_default());
     check(&guard, args.force)?;
     warn_of(&change.apply(Some(&guard), OnUnfit::of(args.force)).await?);
@@ -153,20 +160,16 @@ impl SetArgs {
         self.mode.is_some() || self.above.is_some() || self.quiet.is_some()
     }
 
-    /// Ends the process where the options set nothing.
+    fn sets_nothing(&self) -> bool {
+        !self.is_of_port() && self.replies.is_none() && self.proven.is_none() && !self.force
+    }
+
+    /// Ends the process where `--port` has nothing to go with.
     fn check(&self) {
-        let of_port = self.is_of_port();
-        if !of_port && !self.ports.is_empty() {
+        if !self.is_of_port() && !self.ports.is_empty() {
             usage(
                 "guard set",
                 "--port goes with on, off, auto, --above or --quiet",
-            );
-        }
-        // --force alone puts the guard that is set in force where it was left out.
-        if !of_port && self.replies.is_none() && self.proven.is_none() && !self.force {
-            usage(
-                "guard set",
-                "nothing to set: give on, off or auto, or a rate",
             );
         }
     }

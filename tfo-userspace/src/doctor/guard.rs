@@ -12,7 +12,6 @@ use crate::{
         fitness::{self, Obstacle, Weight},
     },
     kernel::sysctl,
-    model::AttachMode,
 };
 
 const CHECK: &str = "guard";
@@ -44,7 +43,6 @@ struct GuardFacts {
 #[derive(Debug)]
 struct GuardedInterface {
     name: String,
-    mode: AttachMode,
     /// It has the guard's programs.
     on: bool,
     /// Why the guard cannot work there.
@@ -71,16 +69,15 @@ async fn read() -> Result<Option<GuardFacts>, NamespaceError> {
         return Ok(None);
     };
     let interfaces = namespace.interfaces().await?.into_iter();
-    let interfaces = interfaces.filter_map(|interface| {
-        Some(GuardedInterface {
-            name: interface.label(),
-            mode: interface.mode?,
-            on: namespace.guard().is_on(interface.index),
-            obstacle: guard_obstacle(&interface),
-            before: namespace
-                .guard()
-                .before(interface.index, interface.name.as_deref()?),
-        })
+    let interfaces = interfaces.filter(|interface| interface.mode.is_some());
+    let interfaces = interfaces.map(|interface| GuardedInterface {
+        name: interface.label(),
+        on: namespace.guard().is_on(interface.index),
+        obstacle: guard_obstacle(&interface),
+        before: namespace.guard().before(
+            interface.index,
+            interface.name.as_deref().unwrap_or_default(),
+        ),
     });
     let facts = GuardFacts {
         syn_cookies: sysctl::syn_cookies().ok(),
@@ -205,12 +202,7 @@ impl GuardedInterface {
     fn without(&self) -> Finding {
         let check = "guard and interface";
         let Self { name, .. } = self;
-        let finding = if self.mode == AttachMode::Tc {
-            let found = "it is attached in tc mode, in which the guard cannot send SYN-ACKs: no SYN is challenged (traffic control)";
-            Finding::warning(check, found).remedy(format!(
-                "tfo detach {name} && tfo attach {name} --mode native, or generic"
-            ))
-        } else if let Some(obstacle) = &self.obstacle {
+        let finding = if let Some(obstacle) = &self.obstacle {
             let found = format!(
                 "it has no guard: no SYN is challenged. The guard cannot work there: {obstacle}"
             );

@@ -43,7 +43,7 @@ fn a_guard_that_works_is_fine() {
 fn what_a_guard_cannot_do_is_named() {
     let findings = judge(false, |facts| {
         facts.syn_cookies = Some(0);
-        facts.interfaces.push(interface(AttachMode::Tc, false));
+        facts.interfaces.push(interface(false));
         facts.unfit = [(0, 1), (443, 7)].into();
         facts.refused = 3;
         facts.controlled = false;
@@ -54,20 +54,19 @@ fn what_a_guard_cannot_do_is_named() {
         Warning,
         "tcp_syncookies = 0",
     );
-    expect(&findings, "guard and interface", Warning, "traffic control");
+    expect(&findings, "guard and interface", Warning, "no guard");
     expect(&findings, "guard and listeners", Warning, "others, 443");
     expect(&findings, "guard and kernel", Warning, "refused 3");
     expect(&findings, "guard's secrets", Note, "no controller renews");
     let findings = judge(false, |facts| {
-        facts.interfaces.push(interface(AttachMode::Native, false));
+        facts.interfaces.push(interface(false));
     });
     expect(&findings, "guard and interface", Warning, "no guard");
 }
 
-fn interface(mode: AttachMode, on: bool) -> GuardedInterface {
+fn interface(on: bool) -> GuardedInterface {
     GuardedInterface {
         name: "eth0".to_owned(),
-        mode,
         on,
         obstacle: None,
         before: Vec::new(),
@@ -88,11 +87,11 @@ fn what_a_guard_breaks_is_a_problem() {
             obstacle("guard and netfilter", Weight::Unknown),
             obstacle("guard and SYN cookies", Weight::Idle),
         ];
-        let mut unfit = interface(AttachMode::Native, true);
+        let mut unfit = interface(true);
         unfit.obstacle = Some("a port of br0".to_owned());
-        let mut second = interface(AttachMode::Native, true);
+        let mut second = interface(true);
         second.before = vec![("other".to_owned(), 7)];
-        facts.interfaces = vec![unfit, second, interface(AttachMode::Native, true)];
+        facts.interfaces = vec![unfit, second, interface(true)];
     });
     expect(&findings, "guard and NAT", Problem, "found");
     let remedy = find(&findings, "guard and NAT").remedy.as_deref();

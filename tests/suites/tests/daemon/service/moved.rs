@@ -33,9 +33,10 @@ fn what_leaves_the_namespace_is_detached_and_attached_when_it_comes_back() -> Re
         let server = &testbed.pair.server;
         let there = Netns::new("there")?;
         let arguments = ["-i", SERVER_INTERFACE, "-i", "lo", "--mode", mode];
-        // No native mode on `lo`, which has the mode "tc" or "generic" then.
+        // No native mode on `lo`.
+        let alone = ["-i", SERVER_INTERFACE, "--mode", mode];
         let arguments = if mode == "native" {
-            &arguments[..2]
+            &alone[..]
         } else {
             &arguments[..]
         };

@@ -218,7 +218,7 @@ fn a_macvlan_that_takes_all_frames_is_named() -> Result<()> {
 fn native_on_veth_needs_a_program_on_the_peer() -> Result<()> {
     let testbed = Testbed::attach(Pair::new()?, &["--mode", "native"])?;
     let Testbed { tfo, pair, .. } = &testbed;
-    let parts = [SERVER_INTERFACE, "no native XDP program", "--mode generic"];
+    let parts = [SERVER_INTERFACE, "no native XDP program", "--mode tc"];
     set(tfo, &[])?.ensure_refused(&parts)?;
     let peer = Other::attach(&pair.client, tfo_testbed::veth::CLIENT_INTERFACE)?;
     let said = set(tfo, &[])?;
@@ -229,8 +229,7 @@ fn native_on_veth_needs_a_program_on_the_peer() -> Result<()> {
     set(tfo, &[])?.ensure_refused(&parts)?;
     ensure!(set(tfo, &["--force"])?.status.success());
     // A remedy.
-    tfo.done(&["detach", SERVER_INTERFACE])?;
-    tfo.done(&["attach", SERVER_INTERFACE, "--mode", "generic"])?;
+    tfo.done(&["attach", "--replace", SERVER_INTERFACE, "--mode", "tc"])?;
     ensure!(set(tfo, &[])?.status.success());
     let listener = testbed.listen(Family::V4)?;
     tfo.done(&["guard", "set", "on", "--port", &listener.port().to_string()])?;
