@@ -33,8 +33,8 @@ const TICK: Duration = Duration::from_millis(500);
 pub(super) enum Event {
     /// The key source may have other keys.
     Keys,
-    /// An interface changed, or rtnetlink failed.
-    Interface(Result<Change, NamespaceError>),
+    /// The follower of interfaces has something to do, or rtnetlink failed.
+    Interfaces(Result<(), NamespaceError>),
 }
 
 /// The service of one network namespace.
@@ -171,17 +171,17 @@ impl NamespaceService {
         memory::release_unused();
     }
 
-    /// Waits for an event. Attaches to configured interfaces that appear. Cancel safe.
+    /// Waits for an event. Cancel safe.
     pub(super) async fn next_event(&mut self) -> Event {
-        let change = async {
+        let interfaces = async {
             match &mut self.follower {
-                Some(follower) => follower.next().await,
+                Some(follower) => follower.ready().await,
                 None => pending().await,
             }
         };
         tokio::select! {
             () = self.keys.changed() => Event::Keys,
-            change = change => Event::Interface(change),
+            ready = interfaces => Event::Interfaces(ready),
         }
     }
 
@@ -189,8 +189,20 @@ impl NamespaceService {
     pub(super) async fn handle(&mut self, event: Event) {
         match event {
             Event::Keys => self.keys.tick(&mut self.namespace),
-            Event::Interface(Ok(change)) => self.handle_change(change).await,
-            Event::Interface(Err(error)) => error!("{error}"),
+            Event::Interfaces(Ok(())) => self.advance().await,
+            Event::Interfaces(Err(error)) => error!("{error}"),
+        }
+    }
+
+    /// Attaches to configured interfaces that appeared, and detaches from those that left.
+    async fn advance(&mut self) {
+        let Some(follower) = &mut self.follower else {
+            return;
+        };
+        match follower.advance().await {
+            Ok(Some(change)) => self.handle_change(change).await,
+            Ok(None) => {}
+            Err(error) => error!("{error}"),
         }
     }
 

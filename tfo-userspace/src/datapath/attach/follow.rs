@@ -131,7 +131,7 @@ pub struct Follower {
 
 impl Follower {
     /// Begins in the calling thread's namespace, which `namespace` must be. Attaches nothing before the first
-    /// [`Self::next`].
+    /// [`Self::advance`].
     ///
     /// # Errors
     ///
@@ -158,29 +158,40 @@ impl Follower {
         self.stale = true;
     }
 
-    /// Attaches what is due, and waits for the next change. Cancel safe.
+    /// Waits until [`Self::advance`] has something to do. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError::Link`] where rtnetlink cannot be used.
+    pub async fn ready(&mut self) -> Result<(), NamespaceError> {
+        if self.changes.is_empty() {
+            self.wait().await?;
+        }
+        Ok(())
+    }
+
+    /// Attaches and detaches what is due. Gives the next change; `None` where there is none. Not cancel safe: what was
+    /// detached would go unsaid.
     ///
     /// # Errors
     ///
     /// [`NamespaceError::Link`] where interfaces cannot be listed; the next call tries again.
-    pub async fn next(&mut self) -> Result<Change, NamespaceError> {
-        loop {
-            if let Some(change) = self.changes.pop_front() {
-                return Ok(change);
-            }
-            self.wait().await?;
-            let lost = self.look();
-            // A lost program may be due to a vanished interface, which is then what is reported.
-            if self.stale || !lost.is_empty() {
-                // First: one that leaves in between is stale again.
-                let moved = detach_departed(&self.namespace).await?;
-                let present = link::list().await?;
-                self.stale = false;
-                self.compare(&present, &moved);
-            }
-            self.lose(&lost);
-            self.attach_next().await;
+    pub async fn advance(&mut self) -> Result<Option<Change>, NamespaceError> {
+        if let Some(change) = self.changes.pop_front() {
+            return Ok(Some(change));
         }
+        let lost = self.look();
+        // A lost program may be due to a vanished interface, which is then what is reported.
+        if self.stale || !lost.is_empty() {
+            // First: one that leaves in between is stale again.
+            let moved = detach_departed(&self.namespace).await?;
+            let present = link::list().await?;
+            self.stale = false;
+            self.compare(&present, &moved);
+        }
+        self.lose(&lost);
+        self.attach_next().await;
+        Ok(self.changes.pop_front())
     }
 
     /// Waits until a look, a try or a change is due.

@@ -45,8 +45,11 @@ impl Following {
                 let mut follower = Follower::start(Namespace::current()?, wanted)?;
                 loop {
                     tokio::select! {
-                        change = follower.next() => sender.send(change?)?,
+                        ready = follower.ready() => ready?,
                         _ = &mut stopped => return Ok(()),
+                    }
+                    if let Some(change) = follower.advance().await? {
+                        sender.send(change)?;
                     }
                 }
             })

@@ -54,7 +54,7 @@ fn what_leaves_the_namespace_is_detached_and_attached_when_it_comes_back() -> Re
             move_to(&there, server)?;
             eventually("attached again", || Ok(programs(server)? == 1))?;
         }
-        running.wait_for_log("moved to another network namespace, and detached there")?;
+        running.wait_for_log("server0: moved to another network namespace, and detached there")?;
         let log = running.end()?.stderr;
         ensure!(!log.contains("ERROR"), "{log}");
     }
