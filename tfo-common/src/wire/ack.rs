@@ -3,7 +3,7 @@
 use super::{
     Frame, Link, NotSyn, View as _,
     addresses::Addresses,
-    ethernet, locate, network_addresses,
+    locate, network_addresses,
     options::negotiated::{self, Timestamps},
     tcp::{ACK, DATA_OFFSET, FLAGS, MIN_HEADER_LEN, RST, SYN},
 };
@@ -59,7 +59,6 @@ pub fn parse<F: Frame + ?Sized>(
     }
     let (first, second) = (header.word(0), header.word(8));
     // The verifier then goes on once, not once for each sum of header lengths.
-    let at = (frame.barrier_var(at as u64) & ethernet::LEN_MASK) as usize;
     let len = (network.end - network.transport) as u64;
     let layout = frame.barrier_var(network.transport as u64 | len << u16::BITS);
     let timestamps = negotiated::timestamps(

@@ -2,7 +2,8 @@
 
 use super::{Frame, Network, NotSyn, View as _, addresses::Addresses, checksum, tcp};
 
-const MIN_HEADER_LEN: usize = 20;
+/// Bytes of a header without options.
+pub const MIN_HEADER_LEN: usize = 20;
 const VERSION_IHL: usize = 0;
 const TOTAL_LEN: usize = 2;
 const FRAGMENT: usize = 6;

@@ -2,7 +2,8 @@
 
 use super::{Frame, Network, NotSyn, View as _, addresses::Addresses, extensions, tcp};
 
-const HEADER_LEN: usize = 40;
+/// Bytes of the header, without extension headers.
+pub const HEADER_LEN: usize = 40;
 const VERSION: usize = 0;
 const PAYLOAD_LEN: usize = 4;
 const NEXT_HEADER: usize = 6;

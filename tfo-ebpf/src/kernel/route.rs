@@ -13,7 +13,10 @@ use tfo_common::wire::{Frame as _, Link, View as _, addresses::Addresses, ethern
 use super::device;
 use crate::{
     maps::routes::answer_device,
-    packet::{answer::Answer, read::PacketFrame},
+    packet::{
+        answer::{Answer, Route, SHORTEST},
+        read::PacketFrame,
+    },
 };
 
 /// Words of `struct bpf_fib_lookup`.
@@ -42,18 +45,6 @@ const OUTPUT: u32 = 1;
 const SUCCESS: i64 = 0;
 const SKIP_NEIGH: u32 = 1 << 2;
 const ETHERNET_MTU: u32 = 1500;
-/// Bytes of the shortest packet.
-const SHORTEST: u32 = 40;
-
-/// The way to the sender of a SYN.
-pub(crate) struct Route {
-    /// Index of the device that leads there.
-    pub(crate) device: u32,
-    /// Bytes that a packet may have.
-    pub(crate) mtu: u16,
-    /// Destination then source MAC address, in half words as they stand in a frame; zeroes where frames have none.
-    pub(crate) macs: [u16; 6],
-}
 
 /// The way back to the sender of `syn`; `None` where the kernel would send its answer by a device by which this hook cannot,
 /// or does not know the next hop's address yet.
@@ -147,7 +138,7 @@ fn ask(words: *mut u32, syn: &Syn) {
     let ports = syn.ports.rotate_right(16);
     set(FAMILY_AND_PROTOCOL, family | TCP << 8 | ports << 16);
     // Without a length, traffic control is told the device's MTU instead of the route's.
-    set(MTU, ports >> 16 | SHORTEST << 16);
+    set(MTU, ports >> 16 | u32::from(SHORTEST) << 16);
     set(DEVICE, OUTPUT);
     set(DEVICE + 1, 0);
     match syn.addresses {

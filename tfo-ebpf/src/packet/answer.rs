@@ -4,14 +4,14 @@ use core::{ffi::c_void, mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     helpers::{
-        bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes,
-        bpf_skb_store_bytes, bpf_skb_vlan_pop, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
-        bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+        bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_tail, bpf_skb_store_bytes,
+        bpf_skb_vlan_pop, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes,
+        bpf_xdp_store_bytes,
     },
     programs::{TcContext, XdpContext},
 };
 use tfo_common::wire::{
-    Frame as _, Link, View as _, addresses::Addresses, checksum, ethernet, syn::Syn,
+    Frame as _, Link, View as _, addresses::Addresses, checksum, ethernet, ipv4, ipv6, syn::Syn,
     syn_ack::SynAck, tcp::CHECKSUM,
 };
 
@@ -19,7 +19,17 @@ use super::{
     read::{Packet, PacketFrame, device_link},
     write::{Bytes, WritePacket, clear},
 };
-use crate::kernel::{barrier::barrier_var, route::Route};
+use crate::kernel::barrier::barrier_var;
+
+/// The way to the sender of a SYN.
+pub(crate) struct Route {
+    /// Index of the device that leads there.
+    pub(crate) device: u32,
+    /// Bytes that a packet may have.
+    pub(crate) mtu: u16,
+    /// Destination then source MAC address, in half words as they stand in a frame; zeroes where frames have none.
+    pub(crate) macs: [u16; 6],
+}
 
 /// A frame that can become the answer to the SYN in it.
 pub(crate) trait Answer: Packet + WritePacket {
@@ -47,7 +57,7 @@ type LinkHeader = [u64; 3];
 impl Bytes for LinkHeader {}
 
 /// Bytes of the shortest SYN-ACK, from the network header on.
-const SHORTEST: u16 = 40;
+pub(crate) const SHORTEST: u16 = 40;
 
 /// Bits of a tag's control information with the VLAN identifier.
 const IDENTIFIER: u16 = 0xfff;
@@ -140,9 +150,9 @@ impl Answer for TcContext {
         let skb = self.skb.skb;
         let (at, tcp) = (u32::from(syn.layout.network), u32::from(syn.layout.tcp));
         let network_len = match syn.addresses {
-            Addresses::V4(_) => 20,
-            Addresses::V6(_) => 40,
-        };
+            Addresses::V4(_) => ipv4::MIN_HEADER_LEN,
+            Addresses::V6(_) => ipv6::HEADER_LEN,
+        } as u32;
         let link = self.link();
         // An unfinished checksum is summed from where the SYN's TCP header was. A copy that generic XDP made lost its
         // Ethernet header.
@@ -198,12 +208,12 @@ fn store(ctx: &TcContext, at: u32, from: *const c_void, len: u32) {
 fn is_unfinished(ctx: &TcContext, at: u32) -> bool {
     let field = || {
         let mut field = 0_u16;
-        // SAFETY: the context is the kernel's own, and the field has 2 bytes.
-        unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), at, (&raw mut field).cast(), 2) };
+        // SAFETY: the field has 2 bytes.
+        unsafe { WritePacket::load(ctx, at, (&raw mut field).cast(), 2) };
         field
     };
     let before = field();
-    // SAFETY: as above.
+    // SAFETY: the context is the kernel's own.
     unsafe { bpf_l4_csum_replace(ctx.skb.skb, at, 0, 1, 0) };
     field() == before
 }

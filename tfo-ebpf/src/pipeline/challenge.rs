@@ -12,6 +12,7 @@ use tfo_common::{
     wire::{
         Frame as _, View as _,
         addresses::Addresses,
+        ipv4, ipv6,
         options::negotiated,
         syn::Syn,
         syn_ack::{SynAck, SynAckFields},
@@ -21,17 +22,13 @@ use tfo_common::{
 
 use super::step::Step;
 use crate::{
-    kernel::{
-        barrier::barrier_var,
-        clock, device,
-        route::{self, Route},
-    },
+    kernel::{barrier::barrier_var, clock, device, route},
     maps::{
         guard::{self, GuardScratch, Port},
         syn_ack,
     },
     packet::{
-        answer::Answer,
+        answer::{Answer, Route},
         checksum,
         read::{Packet, PacketFrame},
     },
@@ -39,8 +36,6 @@ use crate::{
 
 /// Mask of an offset of headers in a frame.
 const OFFSET_MASK: usize = 0x7fff;
-const IPV4_HEADER_LEN: u16 = 20;
-const IPV6_HEADER_LEN: u16 = 40;
 /// The least MSS with which the kernel opens a connection, for either version.
 const IPV4_MIN_MSS: u16 = 536;
 const IPV6_MIN_MSS: u16 = 1220;
@@ -96,8 +91,8 @@ fn write(
     let slot = head.slot(now);
     let secret = guard::secret(slot)?;
     let (network_len, min_mss) = match syn.addresses {
-        Addresses::V4(_) => (IPV4_HEADER_LEN, IPV4_MIN_MSS),
-        Addresses::V6(_) => (IPV6_HEADER_LEN, IPV6_MIN_MSS),
+        Addresses::V4(_) => (ipv4::MIN_HEADER_LEN as u16, IPV4_MIN_MSS),
+        Addresses::V6(_) => (ipv6::HEADER_LEN as u16, IPV6_MIN_MSS),
     };
     let tcp = usize::from(syn.layout.tcp) & OFFSET_MASK;
     let header_len = usize::from(syn.layout.header_len);

@@ -25,7 +25,7 @@ use super::{
 
 struct Status {
     interfaces: Vec<AttachedInterface>,
-    /// Why they run in their modes, by index, where tfo chose these.
+    /// Why they run in their modes, by index.
     reasons: BTreeMap<u32, HookReason>,
     /// Interfaces of other layout versions: the version's name, and the interface's index.
     older: Vec<(String, u32)>,
@@ -66,7 +66,7 @@ impl Status {
         Ok(Self {
             guard: namespace.guard().state()?,
             guarded: guarded.map(AttachedInterface::label).collect(),
-            reasons: reasons(&namespace, &interfaces).await,
+            reasons: datapath::hook_reasons(&namespace, &interfaces).await?,
             interfaces,
             older: namespace.other_layouts()?,
             names: link::list()
@@ -86,8 +86,10 @@ impl Status {
         })
     }
 
+    /// Why an interface runs in its mode, where tfo chose it.
     fn reason(&self, interface: &AttachedInterface) -> Option<&HookReason> {
-        self.reasons.get(&interface.index)
+        let reason = self.reasons.get(&interface.index);
+        reason.filter(|reason| **reason != HookReason::Asked)
     }
 
     fn json(&self) -> Value {
@@ -334,20 +336,4 @@ fn label(port: &PortState) -> String {
 
 fn kib(bytes: u64) -> String {
     format!("{} KiB", bytes.div_ceil(1024))
-}
-
-/// Why each attached interface runs in its mode, where that was not asked for. One that is gone meanwhile has none.
-async fn reasons(
-    namespace: &Namespace,
-    interfaces: &[AttachedInterface],
-) -> BTreeMap<u32, HookReason> {
-    let mut reasons = BTreeMap::new();
-    for interface in interfaces.iter().filter(|it| it.mode.is_some()) {
-        if let Ok(reason) = datapath::hook_reason(namespace, interface).await
-            && reason != HookReason::Asked
-        {
-            reasons.insert(interface.index, reason);
-        }
-    }
-    reasons
 }

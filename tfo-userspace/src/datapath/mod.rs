@@ -21,7 +21,7 @@ pub use self::object::{
 pub use attach::{
     AttachError, Attached, Change, Ensured, Follower, GuardChange, GuardError, HookChange,
     HookReason, OnUnfit, ProgramOrigin, Unguarded, Upgraded, Wanted, attach, detach, detach_gone,
-    detach_strays, ensure, follow_job, guard_obstacle, hook_reason,
+    detach_strays, ensure, follow_job, guard_obstacle, hook_reasons,
 };
 pub use error::DatapathError;
 pub use maps::{

@@ -143,20 +143,10 @@ pub(super) struct Follows<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        farm::phase::{FarmState, Phase},
-        model::testing::key,
-    };
+    use crate::{farm::phase::FarmState, model::testing::key};
 
     fn document(epoch: u64, serial: u64, challenge: &str) -> Document {
-        let state = FarmState {
-            position: Position {
-                epoch,
-                phase: Phase::Steady,
-            },
-            current: key(epoch as u32),
-            other: None,
-        };
+        let state = FarmState::steady(epoch, key(epoch as u32), None);
         let mut document = Document::first("f", state, 0, "web-1", "t");
         document.head.serial = serial;
         let members = &mut document.head.members;

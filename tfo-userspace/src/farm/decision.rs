@@ -192,7 +192,7 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
-    use crate::{farm::phase::Position, model::testing::key};
+    use crate::model::testing::key;
 
     struct Farm {
         document: Document,
@@ -204,14 +204,7 @@ mod tests {
     impl Farm {
         /// Epoch 3, steady; `members` have acknowledged it in the term t.
         fn new(members: &[&str]) -> Self {
-            let state = FarmState {
-                position: Position {
-                    epoch: 3,
-                    phase: Phase::Steady,
-                },
-                current: key(3),
-                other: Some(key(2)),
-            };
+            let state = FarmState::steady(3, key(3), Some(key(2)));
             let mut farm = Self {
                 document: Document::first("f", state, 0, "a", "t"),
                 records: BTreeMap::new(),

@@ -312,23 +312,13 @@ fn describe(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        farm::phase::{FarmState, Position},
-        model::testing::key,
-    };
+    use crate::{farm::phase::FarmState, model::testing::key};
 
     #[test]
     fn a_clock_that_is_wrong_retires_no_key_early() {
         let second = Duration::from_secs(1);
         let interval = 100 * second;
-        let state = FarmState {
-            position: Position {
-                epoch: 2,
-                phase: Phase::Steady,
-            },
-            current: key(2),
-            other: Some(key(1)),
-        };
+        let state = FarmState::steady(2, key(2), Some(key(1)));
         let document = Document::first("f", state, 1_000_000, "web-1", "t");
         let held = HeldDocument {
             document: &document,

@@ -77,6 +77,19 @@ pub struct FarmState {
     pub other: Option<Key>,
 }
 
+#[cfg(test)]
+impl FarmState {
+    /// In [`Phase::Steady`].
+    pub(super) const fn steady(epoch: u64, current: Key, other: Option<Key>) -> Self {
+        let phase = Phase::Steady;
+        Self {
+            position: Position { epoch, phase },
+            current,
+            other,
+        }
+    }
+}
+
 /// A state that does not follow the one that a host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutOfSequence {

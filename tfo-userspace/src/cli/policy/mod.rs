@@ -118,7 +118,7 @@ struct RuleArgs {
 }
 
 /// Parts of the policy that hold for all ports.
-#[derive(Args)]
+#[derive(Args, Default, PartialEq, Eq)]
 struct PolicyArgs {
     /// A file of source prefixes, one per line, to which no rule and no limit applies
     #[arg(long, value_name = "FILE")]
@@ -229,16 +229,7 @@ impl SetArgs {
                 "--port goes with a part of its rule, such as --bad drop",
             );
         }
-        let PolicyArgs {
-            allow,
-            deny,
-            max_sources,
-            prefix_v4,
-            prefix_v6,
-        } = &self.policy;
-        let lists = allow.is_some() || deny.is_some();
-        let sources = max_sources.is_some() || prefix_v4.is_some() || prefix_v6.is_some();
-        if !sets_rule && !lists && !sources {
+        if !sets_rule && self.policy == PolicyArgs::default() {
             usage(
                 "policy set",
                 "nothing to set: give a part of a rule, a list or a file",

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{error::AttachError, moved::detach_departed, outcome::Ensured, transaction::ensure};
+use super::{ensure::ensure, error::AttachError, moved::detach_departed, outcome::Ensured};
 use crate::{
     datapath::namespace::{Namespace, NamespaceError},
     kernel::link::{self, Interface, Monitor},

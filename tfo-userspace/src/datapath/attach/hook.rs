@@ -1,6 +1,6 @@
 //! The hook of an interface's data path: the cheapest that can do what is configured.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use tfo_common::guard::GuardMode;
 
@@ -9,7 +9,7 @@ use crate::{
     datapath::namespace::{AttachedInterface, Namespace, NamespaceError},
     kernel::{
         device::DeviceFacts,
-        link::{self, AttachedXdp, Interface},
+        link::{self, Interface},
         native_xdp::NativeFacts,
     },
     model::{AttachMode, ModeChoice},
@@ -66,19 +66,34 @@ impl fmt::Display for HookReason {
     }
 }
 
-/// Why the program on an interface runs in its mode.
+/// Why the programs on `interfaces` run in their modes, by index. One that is gone meanwhile has no entry.
 ///
 /// # Errors
 ///
-/// [`NamespaceError`] where a map or the interface cannot be read.
-pub async fn hook_reason(
+/// [`NamespaceError`] where a map or the interfaces cannot be read.
+pub async fn hook_reasons(
     namespace: &Namespace,
-    attached: &AttachedInterface,
-) -> Result<HookReason, NamespaceError> {
-    let name = attached.name.as_deref().unwrap_or_default();
-    let interface = link::find(name).await?;
-    let own = Some(attached.program_id);
-    Ok(Plan::of(attached.choice, Job::of(namespace)?, &interface, own).reason)
+    interfaces: &[AttachedInterface],
+) -> Result<BTreeMap<u32, HookReason>, NamespaceError> {
+    let plans = plans(namespace, interfaces).await?.into_iter();
+    Ok(plans
+        .map(|(interface, plan)| (interface.index, plan.reason))
+        .collect())
+}
+
+/// The plans for those of `interfaces` that are attached here.
+pub(super) async fn plans<'a>(
+    namespace: &Namespace,
+    interfaces: &'a [AttachedInterface],
+) -> Result<Vec<(&'a AttachedInterface, Plan)>, NamespaceError> {
+    let (job, present) = (Job::of(namespace)?, link::list().await?);
+    let attached = interfaces.iter().filter(|each| each.mode.is_some());
+    let plans = attached.filter_map(|attached| {
+        let interface = present.iter().find(|each| each.index == attached.index)?;
+        let own = Some(attached.program_id);
+        Some((attached, Plan::of(attached.choice, job, interface, own)))
+    });
+    Ok(plans.collect())
 }
 
 /// The modes to try, in this order.
@@ -124,22 +139,17 @@ fn against_native(job: Job, interface: &Interface, own: Option<u32>) -> Option<S
     let Interface {
         index, name, mtu, ..
     } = interface;
-    let other = |xdp: AttachedXdp| {
+    if let Some(xdp) = interface.xdp.filter(|xdp| Some(xdp.program_id) != own) {
         let id = xdp.program_id;
-        (Some(id) != own).then(|| format!("another XDP program is attached (id {id})"))
-    };
+        return Some(format!("another XDP program is attached (id {id})"));
+    }
     let native = NativeFacts::read(*index, name, *mtu);
-    interface
-        .xdp
-        .and_then(other)
-        .or_else(|| native.refusal())
-        .or_else(|| native.loss())
-        .or_else(|| {
-            let facts = DeviceFacts::read(*index, name).ok()?;
-            (job == Job::Answer)
-                .then(|| unfit_in_native(name, &facts))
-                .flatten()
-        })
+    native.refusal().or_else(|| native.loss()).or_else(|| {
+        if job != Job::Answer {
+            return None;
+        }
+        unfit_in_native(name, &DeviceFacts::read(*index, name).ok()?)
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod clsact;
 mod detach;
+mod ensure;
 mod error;
 mod follow;
 mod guard_change;
@@ -11,17 +12,18 @@ mod hook;
 mod hook_change;
 mod modes;
 mod moved;
+mod moving;
 mod outcome;
 mod sweep;
 mod transaction;
 
 pub use detach::{detach, detach_gone};
+pub use ensure::{attach, ensure};
 pub use error::{AttachError, ProgramOrigin};
 pub use follow::{Change, Follower, Wanted};
 pub use guard_change::{GuardChange, GuardError, OnUnfit, Unguarded};
 pub use guard_fitness::guard_obstacle;
-pub use hook::{HookReason, hook_reason};
-pub use hook_change::{HookChange, follow_job};
+pub use hook::{HookReason, hook_reasons};
+pub use hook_change::follow_job;
 pub use moved::detach_strays;
-pub use outcome::{Attached, Ensured, Upgraded};
-pub use transaction::{attach, ensure};
+pub use outcome::{Attached, Ensured, HookChange, Upgraded};

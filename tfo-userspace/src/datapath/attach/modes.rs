@@ -44,42 +44,26 @@ pub(super) fn attach(
     plan: &Plan,
     pins: &InterfacePins,
 ) -> Result<Running, AttachError> {
-    let mut refusals = Vec::new();
+    let mut first = None;
+    let mut last = AttachError::NotAttached {
+        interface: interface.name.clone(),
+    };
     for mode in plan.modes {
         match attach_as(datapath, interface, *mode, pins) {
             Ok(running) => {
-                let reason = match (running.mode, refusals.first()) {
-                    (AttachMode::Native, _) | (_, None) => plan.reason.clone(),
-                    (_, Some(refusal)) => HookReason::NotNative(format!("the kernel: {refusal}")),
-                };
+                let reason = first.map_or_else(|| plan.reason.clone(), HookReason::NotNative);
                 return Ok(Running { reason, ..running });
             }
-            Err(error @ AttachError::Refused { .. }) if plan.modes.len() == 1 => {
-                return Err(error);
+            Err(error) => {
+                let AttachError::Refused { reason, .. } = &error else {
+                    return Err(error);
+                };
+                first.get_or_insert_with(|| format!("the kernel: {reason}"));
+                last = error;
             }
-            Err(AttachError::Refused {
-                mode,
-                reason,
-                remedy,
-                ..
-            }) => {
-                refusals.push(reason);
-                if refusals.len() == plan.modes.len() {
-                    return Err(AttachError::Refused {
-                        interface: interface.name.clone(),
-                        mode,
-                        reason: refusals.remove(0),
-                        remedy,
-                    });
-                }
-            }
-            Err(error) => return Err(error),
         }
     }
-    // A plan has a mode.
-    Err(AttachError::NotAttached {
-        interface: interface.name.clone(),
-    })
+    Err(last)
 }
 
 /// Attaches in one mode. `pins` take the place of a clsact filter.

@@ -1,6 +1,6 @@
 //! Results of attaching.
 
-use super::{error::ProgramOrigin, hook::HookReason, hook_change::HookChange};
+use super::{error::ProgramOrigin, hook::HookReason};
 use crate::{
     datapath::namespace::AttachedInterface,
     model::{AttachMode, KeyPair, Mirror},
@@ -27,6 +27,21 @@ pub struct Attached {
     pub removed: Option<u32>,
 }
 
+/// A data path that was moved to another hook.
+#[derive(Clone, Debug)]
+pub struct HookChange {
+    /// The interface's name.
+    pub interface: String,
+    /// The mode before.
+    pub from: AttachMode,
+    /// The mode now.
+    pub to: AttachMode,
+    /// Why.
+    pub reason: HookReason,
+    /// The entry program's id.
+    pub program_id: u32,
+}
+
 /// A program was replaced in place.
 #[derive(Debug)]
 pub struct Upgraded {
@@ -44,7 +59,7 @@ pub struct Upgraded {
     pub kept_sources: Option<u32>,
 }
 
-/// The result of [`ensure`](super::ensure).
+/// The result of [`ensure`](super::ensure()).
 #[derive(Debug)]
 pub enum Ensured {
     /// Nothing was attached before.

@@ -8,9 +8,9 @@ use super::{
     guard_fitness::unfit,
     guard_programs::attach_guard,
     hook::{Job, Plan},
-    hook_change::tidy_up,
     modes::{self, Running},
     moved::{remove_departed, remove_stray},
+    moving::tidy_up,
     outcome::{Attached, Ensured, Upgraded},
     sweep::{sweep, sweep_others},
 };
@@ -19,10 +19,7 @@ use crate::{
         error::DatapathError,
         namespace::{AttachedInterface, Namespace, NamespaceError, Unknown, mode_on},
         object::{Build, Datapath, write_build},
-        pins::{
-            InterfacePins, Lock, OtherLayout, check_pins, read_choice, read_settings,
-            write_settings,
-        },
+        pins::{InterfacePins, Lock, OtherLayout, check_pins, read_settings, write_settings},
     },
     kernel::{
         device::DeviceFacts,
@@ -32,61 +29,8 @@ use crate::{
     model::{AttachMode, ModeChoice, Settings},
 };
 
-/// Attaches the data path to the interface `name` of the calling thread's namespace, with the kernel's keys; where
-/// the kernel has none, both get a random one. Program, link and maps are pinned, and outlive the process.
-///
-/// # Errors
-///
-/// [`AttachError`]; nothing is left behind then.
-pub async fn attach(
-    namespace: &Namespace,
-    name: &str,
-    choice: ModeChoice,
-    settings: Settings,
-) -> Result<Attached, AttachError> {
-    let transaction = AttachTransaction::begin(namespace, name, OnStray::Refuse).await?;
-    transaction.end(match transaction.found() {
-        Some(found) => Err(transaction.already_attached(&found)),
-        None => transaction.attach(choice, settings),
-    })
-}
-
-/// As [`attach`], but where `tfo` is attached already, replaces a program of another build or with other settings, moves one of
-/// another mode, and replaces one that came with the interface from another network namespace. With `None` for the mode, it
-/// stays, or follows policy and guard if it was [`ModeChoice::Auto`].
-/// A replacement is one step: no packet goes uncounted, and counters and keys stay. Only the counters of another layout
-/// version start at 0.
-///
-/// # Errors
-///
-/// [`AttachError`]; what was attached before stays attached.
-pub async fn ensure(
-    namespace: &Namespace,
-    name: &str,
-    choice: Option<ModeChoice>,
-    settings: Settings,
-) -> Result<Ensured, AttachError> {
-    let transaction = AttachTransaction::begin(namespace, name, OnStray::Remove).await?;
-    transaction.end(match transaction.found() {
-        None => {
-            let attached = transaction.attach(choice.unwrap_or_default(), settings);
-            attached.map(Ensured::Attached)
-        }
-        Some(Found::Ours(ours, mode)) => {
-            transaction
-                .keep_or_change(ours, mode, choice, settings)
-                .await
-        }
-        Some(Found::Other(other, _, mode)) => {
-            let choice = choice.unwrap_or_else(|| mode.into());
-            let upgraded = transaction.migrate(other, mode, choice, settings);
-            upgraded.map(Ensured::Upgraded)
-        }
-    })
-}
-
 /// A program of `tfo` that is attached to an interface.
-enum Found<'a> {
+pub(super) enum Found<'a> {
     /// Of this layout version.
     Ours(&'a AttachedInterface, AttachMode),
     /// Of another layout version, with its program's id and mode.
@@ -185,7 +129,7 @@ impl<'a> AttachTransaction<'a> {
     }
 
     /// The attached program; `None` where there is none.
-    fn found(&self) -> Option<Found<'_>> {
+    pub(super) fn found(&self) -> Option<Found<'_>> {
         if let Some(ours) = &self.ours {
             return ours.mode.map(|mode| Found::Ours(ours, mode));
         }
@@ -195,7 +139,7 @@ impl<'a> AttachTransaction<'a> {
         Some(Found::Other(other, link.program_id, mode))
     }
 
-    fn already_attached(&self, found: &Found<'_>) -> AttachError {
+    pub(super) fn already_attached(&self, found: &Found<'_>) -> AttachError {
         let (program_id, mode, origin) = match found {
             Found::Ours(ours, mode) => (ours.program_id, *mode, origin(ours)),
             Found::Other(other, program_id, mode) => {
@@ -225,7 +169,11 @@ impl<'a> AttachTransaction<'a> {
     }
 
     /// Attaches where no program of `tfo` is.
-    fn attach(&self, choice: ModeChoice, settings: Settings) -> Result<Attached, AttachError> {
+    pub(super) fn attach(
+        &self,
+        choice: ModeChoice,
+        settings: Settings,
+    ) -> Result<Attached, AttachError> {
         if let Some(xdp) = self.interface.xdp
             && matches!(choice, ModeChoice::Native | ModeChoice::Generic)
         {
@@ -238,7 +186,7 @@ impl<'a> AttachTransaction<'a> {
     }
 
     /// Replaces a program of another layout version, with new maps.
-    fn migrate(
+    pub(super) fn migrate(
         &self,
         other: &OtherLayout,
         mode: AttachMode,
@@ -347,32 +295,12 @@ impl<'a> AttachTransaction<'a> {
         )?)
     }
 
-    /// Moves a program of this layout version to another hook and replaces it, where that is called for.
-    async fn keep_or_change(
-        &self,
-        ours: &AttachedInterface,
-        mode: AttachMode,
-        choice: Option<ModeChoice>,
-        settings: Settings,
-    ) -> Result<Ensured, AttachError> {
-        let choice = match choice {
-            Some(choice) => choice,
-            None => read_choice(&self.pins.info())?,
-        };
-        let moved = self.change_hook(ours, mode, choice).await?;
-        let mode = moved.as_ref().map_or(mode, |moved| moved.to);
-        let ensured = self.keep_or_upgrade(ours, mode, settings)?;
-        Ok(match (moved, ensured) {
-            (Some(moved), Ensured::Kept(_)) => Ensured::Moved(moved),
-            (_, ensured) => ensured,
-        })
-    }
-
     /// Replaces a program of this layout version, unless build and settings are equal.
-    fn keep_or_upgrade(
+    pub(super) fn keep_or_upgrade(
         &self,
         ours: &AttachedInterface,
         mode: AttachMode,
+        choice: ModeChoice,
         mut settings: Settings,
     ) -> Result<Ensured, AttachError> {
         let present = read_settings(&self.pins.info())?;
@@ -398,7 +326,6 @@ impl<'a> AttachTransaction<'a> {
         if running.link.is_some() {
             modes::swap_program(&mut datapath, mode, &self.pins)?;
         }
-        let choice = read_choice(&self.pins.info())?;
         write_settings(&self.pins.info(), datapath.settings(), choice)?;
         write_build(&self.pins.build())?;
         Ok(Ensured::Upgraded(Upgraded {

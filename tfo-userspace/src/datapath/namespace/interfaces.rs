@@ -7,7 +7,7 @@ use crate::{
     datapath::{
         error::DatapathError,
         object::{Build, read_build},
-        pins::{InterfacePins, OtherLayout, found_maps, read_choice, read_settings},
+        pins::{InterfacePins, OtherLayout, found_maps, read_info},
     },
     kernel::{
         bpf::{LinkKind, LinkState, tcx_programs},
@@ -87,10 +87,7 @@ impl Namespace {
             } = located;
             let moved = place == Place::Elsewhere;
             // Another process may detach meanwhile.
-            let Some(settings) = found_maps(read_settings(&pins.info()))? else {
-                continue;
-            };
-            let Some(choice) = found_maps(read_choice(&pins.info()))? else {
+            let Some((settings, choice)) = found_maps(read_info(&pins.info()))? else {
                 continue;
             };
             let Some(build) = found_maps(read_build(&pins.build()))? else {

@@ -53,8 +53,14 @@ pub(crate) fn write_settings(
 
 /// Reads the settings pinned at `path`.
 pub(crate) fn read_settings(path: &Path) -> Result<Settings, DatapathError> {
+    read_info(path).map(|(settings, _)| settings)
+}
+
+/// Reads the settings and the mode pinned at `path`.
+pub(crate) fn read_info(path: &Path) -> Result<(Settings, ModeChoice), DatapathError> {
     let info: Info = read_value(path, NAME)?;
-    Ok(Settings {
+    let choice = CHOICES.get(info.choice as usize).copied();
+    let settings = Settings {
         mirror: match info.exact {
             0 => Mirror::Packet,
             _ => Mirror::Exact,
@@ -64,14 +70,6 @@ pub(crate) fn read_settings(path: &Path) -> Result<Settings, DatapathError> {
             v4: info.source_v4 as u8,
             v6: info.source_v6 as u8,
         },
-    })
-}
-
-/// Reads the mode pinned at `path`.
-pub(crate) fn read_choice(path: &Path) -> Result<ModeChoice, DatapathError> {
-    let info: Info = read_value(path, NAME)?;
-    Ok(CHOICES
-        .get(info.choice as usize)
-        .copied()
-        .unwrap_or_default())
+    };
+    Ok((settings, choice.unwrap_or_default()))
 }

@@ -37,7 +37,7 @@ mod value;
 pub(super) use clsact_filter::{CLSACT_HANDLE, ClsactFilter};
 pub(super) use elsewhere::PinnedElsewhere;
 pub(super) use files::{found_maps, remove_file};
-pub(super) use info::{read_choice, read_settings, write_settings};
+pub(super) use info::{read_info, read_settings, write_settings};
 pub(super) use interface::InterfacePins;
 pub(super) use lock::Lock;
 pub(super) use namespace::NamespacePins;

@@ -47,14 +47,7 @@ struct Model {
 impl Model {
     /// The states from one that is about to stage its next key to one that has staged the key after it.
     fn new(mistake: Mistake) -> Self {
-        let mut state = FarmState {
-            position: Position {
-                epoch: 1,
-                phase: Phase::Steady,
-            },
-            current: key(2),
-            other: Some(key(1)),
-        };
+        let mut state = FarmState::steady(1, key(2), Some(key(1)));
         let mut states = vec![state.clone()];
         for next in 3.. {
             let step = Some(state.step());
