@@ -170,7 +170,6 @@ fn flags_without_effect_are_refused() -> Result<()> {
         (&["policy", "set"][..], "nothing to set"),
         (&["policy", "set", "--port", "1"], "--port goes with"),
         (&["policy", "set", "--data", "reissue"], "--data"),
-        (&["guard", "set"], "nothing to set"),
         (&["guard", "set", "--port", "1"], "--port goes with"),
         (&["stats", "--top", "5"], "--top goes with"),
         (&["stats", "--by", "size", "--top", "5"], "--top goes with"),

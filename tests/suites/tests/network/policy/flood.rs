@@ -133,10 +133,11 @@ fn policy() -> Policy {
     };
     let mut port = rule(Class::Bad, Action::Drop);
     port.limits = [
-        limit(1000, 10_000),
+        // More than the honest clients reach on any machine.
+        limit(100_000, 100_000),
         // Each source has a bucket of its own. Few send again within a second; their SYNs go on to the kernel.
         limit(1, 0),
-        limit(1000, 1000),
+        limit(100_000, 100_000),
         Limit::default(),
     ];
     Policy {
