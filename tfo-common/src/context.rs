@@ -2,6 +2,7 @@
 
 use crate::{
     classify::{Classification, Outcome},
+    fastopen::own::OwnCookie,
     guard::{Decision, GuardAction},
     policy::Verdict,
     wire::syn::Syn,
@@ -12,8 +13,10 @@ use crate::{
 /// It waits in a pinned map between two programs: whoever changes it raises [`crate::abi::LAYOUT_VERSION`].
 #[derive(Clone, Copy, Debug)]
 pub struct SynContext {
-    /// The SYN as it came.
+    /// The SYN as it came, but for an own cookie, which is the kernel's from its translation on.
     pub syn: Syn,
+    /// Whether it came with an own cookie.
+    pub own_cookie: OwnCookie,
     /// Set by the first step that needs it; [`Classification::NONE`] before.
     pub classification: Classification,
     /// The guard's decision; [`Decision::NONE`] where there is no guard.
@@ -28,6 +31,7 @@ impl SynContext {
     pub const fn new(syn: Syn) -> Self {
         Self {
             syn,
+            own_cookie: OwnCookie::None,
             classification: Classification::NONE,
             guard: Decision::NONE,
             verdict: Verdict::NONE,

@@ -15,6 +15,9 @@ impl SynContext {
     #[inline(always)]
     pub fn count(&self, counters: &mut Counters) {
         count_seen(&self.syn, counters);
+        if let Some(counter) = self.own_cookie.counter() {
+            counters.add(counter, 1);
+        }
         self.count_guard(counters);
         if self.guard.action().blocks() {
             // The kernel sees nothing of it, and counts nothing.

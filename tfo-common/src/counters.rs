@@ -109,6 +109,14 @@ counters! {
         GuardRefused "GuardRefused" "connections that the kernel refused to open",
         GuardSwitchedOn "GuardSwitchedOn" "times that the guard was switched on for a port",
     }
+    /// Own cookies, which are translated to the kernel's.
+    OWN_COOKIES {
+        OwnIssued "OwnIssued" "SYN-ACKs of the kernel whose cookie became an own one",
+        OwnYoung "OwnYoung" "SYNs whose own cookie was translated to the kernel's",
+        OwnOld "OwnOld" "the same past half of the cookie's life: the kernel renews it, where it has a backup key",
+        OwnExpired "OwnExpired" "SYNs whose own cookie was past its life: not translated",
+        OwnUntranslated "OwnUntranslated" "SYNs whose own cookie was good, but the listener had no key",
+    }
     /// Reasons for which a SYN that asked for Fast Open did not get it. Every such SYN counts under exactly one.
     REASONS {
         ReasonOff "ReasonOff" "the server bit of the sysctl is off",

@@ -65,6 +65,16 @@ fn tfo_xdp_policy(ctx: XdpContext) -> u32 {
     xdp_action(pipeline::policy(&ctx))
 }
 
+/// Continues [`tfo_xdp`] where a SYN may have an own cookie.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the macro calls"
+)]
+#[xdp(frags)]
+fn tfo_xdp_own(ctx: XdpContext) -> u32 {
+    xdp_action(pipeline::translate(&ctx))
+}
+
 /// Sees every packet that the interface receives, after XDP.
 #[expect(
     clippy::needless_pass_by_value,
@@ -103,6 +113,26 @@ fn tfo_tc_challenge(ctx: TcContext) -> i32 {
 #[classifier]
 fn tfo_tc_policy(ctx: TcContext) -> i32 {
     tc_action(pipeline::policy(&ctx))
+}
+
+/// Continues [`tfo_tc`] where a SYN may have an own cookie.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the macro calls"
+)]
+#[classifier]
+fn tfo_tc_own(ctx: TcContext) -> i32 {
+    tc_action(pipeline::translate(&ctx))
+}
+
+/// Sees every packet that the interface sends, where own cookies are in force, in either mode.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the macro calls"
+)]
+#[classifier]
+fn tfo_tc_egress(ctx: TcContext) -> i32 {
+    tc_action(pipeline::egress(&ctx))
 }
 
 /// Sees every packet on an interface with a guard, in either mode: takes the answers to challenges.

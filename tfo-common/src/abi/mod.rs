@@ -17,7 +17,7 @@ pub use offsets::SocketOffsets;
 use crate::counters::Counters;
 
 /// The version of all layouts in this module.
-pub const LAYOUT_VERSION: u32 = 6;
+pub const LAYOUT_VERSION: u32 = 7;
 
 // Programs.
 
@@ -39,6 +39,12 @@ pub const TC_GUARD: &str = "tfo_tc_guard";
 pub const TC_CHALLENGE: &str = "tfo_tc_challenge";
 /// The TC program that takes the answers to challenges, in either mode.
 pub const TC_ACK: &str = "tfo_tc_ack";
+/// The XDP program that translates own cookies.
+pub const XDP_TRANSLATE: &str = "tfo_xdp_own";
+/// The TC program that translates own cookies.
+pub const TC_TRANSLATE: &str = "tfo_tc_own";
+/// The TC program that replaces the kernel's cookies by own ones as they leave, in either mode.
+pub const TC_EGRESS: &str = "tfo_tc_egress";
 /// The iterator over listening sockets: [`ListenerRecord`]s.
 pub const LISTENERS_PROGRAM: &str = "tfo_listeners";
 
@@ -52,8 +58,10 @@ pub const POLICY_INDEX: u32 = 0;
 pub const GUARD_INDEX: u32 = 1;
 /// Index of the challenge's program in a program array.
 pub const CHALLENGE_INDEX: u32 = 2;
+/// Index of the program for own cookies in a program array.
+pub const TRANSLATE_INDEX: u32 = 3;
 /// Entries of a program array.
-pub const TAIL_CALLS: usize = 3;
+pub const TAIL_CALLS: usize = 4;
 
 // The kfuncs.
 
@@ -87,6 +95,9 @@ pub const SOURCE_MASK: &str = "SOURCE_MASK";
 ///
 /// The controller changes keys by replacing the inner map: a packet sees the old set or the new one, never half of each.
 pub const KEYS: &str = "KEYS";
+/// Array of maps, 1 entry: the array, of 1 entry, of the [`crate::fastopen::own::OwnCookies`] in force; empty where there are
+/// none. Changed as [`KEYS`] is.
+pub const OWN_COOKIES: &str = "OWN_COOKIES";
 /// Array, 1 entry: the [`crate::policy::PolicyHead`] of the policy in force.
 ///
 /// The controller fills the slot that is not in force, then switches the head: a packet sees the old policy or the new
@@ -125,8 +136,9 @@ pub const GUARD_BUCKETS: &str = "GUARD_BUCKETS";
 pub const DEFAULT_PORT: u32 = 0;
 
 /// Names of the maps that the interfaces of a network namespace share.
-pub const OF_NAMESPACE: [&str; 11] = [
+pub const OF_NAMESPACE: [&str; 12] = [
     KEYS,
+    OWN_COOKIES,
     LOCAL_ROUTES,
     ANSWER_DEVICES,
     POLICY,
@@ -228,12 +240,12 @@ mod tests {
     /// Another layout is another [`LAYOUT_VERSION`].
     #[test]
     fn layouts_are_pinned() {
-        assert_eq!(LAYOUT_VERSION, 6);
+        assert_eq!(LAYOUT_VERSION, 7);
         assert_eq!((size_of::<Key>(), align_of::<Key>()), (16, 8));
         assert_eq!((size_of::<KeySet>(), align_of::<KeySet>()), (72, 8));
         assert_eq!(
             (size_of::<PortCounters>(), align_of::<PortCounters>()),
-            (536, 8)
+            (576, 8)
         );
         assert_eq!(size_of::<ListenerRecord>(), 56);
         assert_eq!((size_of::<Sizes>(), align_of::<Sizes>()), (128, 8));

@@ -56,6 +56,18 @@ impl Classification {
         at_socket.with_cookie_outcome(cookie).barrier_var(&barrier)
     }
 
+    /// As [`Self::in_full`], of a SYN whose cookie is known to have `outcome`.
+    #[inline(always)]
+    pub fn with_known_cookie(
+        syn: &Syn,
+        socket: &Socket,
+        outcome: Outcome,
+        barrier: impl Fn(u64) -> u64,
+    ) -> Self {
+        let (at_socket, _) = Self::at_socket(syn, socket);
+        at_socket.with_cookie_outcome(outcome).barrier_var(&barrier)
+    }
+
     /// The outcome by the socket, and the keys of its own.
     #[inline(always)]
     fn at_socket<'a>(syn: &Syn, socket: &'a Socket) -> (Self, Option<&'a KeySet>) {

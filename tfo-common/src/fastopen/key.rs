@@ -128,6 +128,16 @@ impl KeySet {
         }
     }
 
+    /// The backup key, if there is one.
+    #[inline(always)]
+    pub const fn second(&self) -> Option<&Key> {
+        if self.len < 2 {
+            None
+        } else {
+            Some(&self.keys[1])
+        }
+    }
+
     /// The set itself, unless it has no key.
     #[inline(always)]
     pub(crate) const fn non_empty(&self) -> Option<&Self> {

@@ -4,6 +4,7 @@
 //! address as they are on the wire, without ports or padding.
 
 mod key;
+pub mod own;
 mod siphash;
 
 pub use key::{Key, KeySet};

@@ -33,6 +33,16 @@ impl Addresses {
             (destination >> 64) as u64,
         ])
     }
+
+    /// The addresses of a packet that goes the other way.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reversed(&self) -> Self {
+        match self {
+            Self::V4(word) => Self::V4(word.rotate_left(32)),
+            Self::V6([a, b, c, d]) => Self::V6([*c, *d, *a, *b]),
+        }
+    }
 }
 
 /// `true` if the source address is martian: the kernel drops packets from it (`ip_route_input_slow`, `ip6_rcv_core`).

@@ -1,5 +1,5 @@
-//! From the bytes of a frame to a [`syn::Syn`] or an [`ack::Ack`], and back to a [`syn_ack::SynAck`]: one file per
-//! protocol.
+//! From the bytes of a frame to a [`syn::Syn`], an [`ack::Ack`] or an [`issued::Issued`], and back to a
+//! [`syn_ack::SynAck`]: one file per protocol.
 //!
 //! Only this module knows header layouts. It reads through [`Frame`], so that the same lines run on a packet in the
 //! kernel and on a slice on the host. It knows nothing of keys, sockets or policies.
@@ -11,6 +11,7 @@ pub mod ethernet;
 pub mod extensions;
 pub mod ipv4;
 pub mod ipv6;
+pub mod issued;
 pub mod options;
 pub mod rewrite;
 pub mod syn;

@@ -90,6 +90,18 @@ impl Found {
     }
 }
 
+/// `true` if a socket of this namespace has these addresses and ports, or listens there.
+#[inline(always)]
+pub(crate) fn exists(ctx: &impl EbpfContext, addresses: &Addresses, ports: u32) -> bool {
+    match Found::look_up(ctx, addresses, ports) {
+        Some(found) => {
+            found.release();
+            true
+        }
+        None => false,
+    }
+}
+
 /// Looks up the socket that the SYN will meet. With an sink, nothing else is read for an ordinary SYN, the most
 /// frequent one in a flood.
 #[inline(always)]

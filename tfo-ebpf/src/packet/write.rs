@@ -1,4 +1,4 @@
-//! An option rewritten in place.
+//! An option or a cookie rewritten in place.
 
 use core::{ffi::c_void, mem::MaybeUninit, ptr};
 
@@ -11,7 +11,8 @@ use aya_ebpf::{
 };
 use tfo_common::wire::{
     checksum::{self, Change},
-    options::HEADER_LEN,
+    issued::Issued,
+    options::{HEADER_LEN, fast_open::Cookie},
     rewrite::{MAX_LEN, OptionBytes, Rewrite},
     syn::Syn,
     tcp::{CHECKSUM, MIN_HEADER_LEN},
@@ -28,6 +29,9 @@ pub(crate) trait WritePacket {
 
     /// Writes the first `len` bytes of `bytes` at offset `at`; `false` on failure.
     fn store(&self, at: u32, bytes: &OptionBytes, len: u32) -> bool;
+
+    /// Writes a little-endian word at offset `at`; `false` on failure.
+    fn store_word(&self, at: u32, word: u64) -> bool;
 
     /// Updates the checksum of `syn`, at offset `at`.
     fn update_checksum(&self, at: u32, change: Change, syn: &Syn);
@@ -58,6 +62,54 @@ pub(crate) fn rewrite(frame: &impl WritePacket, syn: &Syn, rewrite: Rewrite) -> 
     // This cannot fail: the header is writable.
     frame.update_checksum(tcp + CHECKSUM as u32, change, syn);
     true
+}
+
+/// Replaces the cookie `old` of `syn`, the SYN of this frame, by `new`. `false` if that is not possible; the frame is unchanged
+/// then.
+#[inline(always)]
+pub(crate) fn replace_cookie(
+    frame: &impl WritePacket,
+    syn: &Syn,
+    old: Cookie,
+    new: Cookie,
+) -> bool {
+    let tcp = u32::from(syn.layout.tcp);
+    let at = MIN_HEADER_LEN as u32 + u32::from(syn.layout.option.cookie());
+    if !frame.store_word(tcp + at, new.word()) {
+        return false;
+    }
+    // This cannot fail: the header is writable.
+    frame.update_checksum(tcp + CHECKSUM as u32, cookie_change(old, new, at), syn);
+    true
+}
+
+/// Replaces the cookie of a SYN-ACK that leaves. `false` if that is not possible; the packet is unchanged then.
+#[inline(always)]
+pub(crate) fn store_cookie(ctx: &TcContext, issued: &Issued, new: Cookie) -> bool {
+    let (tcp, at) = (u32::from(issued.tcp), u32::from(issued.at));
+    if !ctx.store_word(tcp + at, new.word()) {
+        return false;
+    }
+    let change = cookie_change(issued.cookie, new, at);
+    update_skb_checksum(ctx, tcp + CHECKSUM as u32, change);
+    true
+}
+
+/// The effect of another cookie at offset `at` of the segment.
+#[inline(always)]
+fn cookie_change(old: Cookie, new: Cookie, at: u32) -> Change {
+    let mut change = Change::default();
+    change.word(old.word(), new.word(), at % 2 == 1);
+    change
+}
+
+/// Updates the checksum at offset `at`. The kernel knows whether it is finished.
+#[inline(always)]
+fn update_skb_checksum(ctx: &TcContext, at: u32, change: Change) {
+    // The change is that of a word from 0.
+    let change = u64::from(change.sum().to_be());
+    // SAFETY: the context is the kernel's own.
+    unsafe { bpf_l4_csum_replace(ctx.skb.skb, at, 0, change, 0) };
 }
 
 /// Zeroes it with volatile writes of words: LLVM would call `memset`, which works byte by byte, and which libbpf's loader
@@ -95,6 +147,13 @@ impl WritePacket for XdpContext {
     }
 
     #[inline(always)]
+    fn store_word(&self, at: u32, word: u64) -> bool {
+        let bytes = ptr::from_ref(&word).cast_mut().cast();
+        // SAFETY: as above.
+        unsafe { bpf_xdp_store_bytes(self.ctx, at, bytes, size_of::<u64>() as u32) == 0 }
+    }
+
+    #[inline(always)]
     fn update_checksum(&self, at: u32, change: Change, syn: &Syn) {
         let mut field = [0; 2];
         // SAFETY: the context is the kernel's own, and the field has 2 bytes.
@@ -129,10 +188,14 @@ impl WritePacket for TcContext {
     }
 
     #[inline(always)]
+    fn store_word(&self, at: u32, word: u64) -> bool {
+        let bytes = ptr::from_ref(&word).cast();
+        // SAFETY: as above.
+        unsafe { bpf_skb_store_bytes(self.skb.skb, at, bytes, size_of::<u64>() as u32, 0) == 0 }
+    }
+
+    #[inline(always)]
     fn update_checksum(&self, at: u32, change: Change, _: &Syn) {
-        // The kernel knows whether the checksum is finished. The change is that of a word from 0.
-        let change = u64::from(change.sum().to_be());
-        // SAFETY: the context is the kernel's own.
-        unsafe { bpf_l4_csum_replace(self.skb.skb, at, 0, change, 0) };
+        update_skb_checksum(self, at, change);
     }
 }

@@ -84,16 +84,16 @@ pub(crate) fn ack(ctx: &TcContext) -> Step {
     match validation {
         Validation::Accepted => {
             just_accepted::remember(&ack, now);
-            finish::ack(port, Counter::GuardAccepted, Step::Pass)
+            finish::count(port, Counter::GuardAccepted, Step::Pass)
         }
-        Validation::QueueFull => finish::ack(port, Counter::GuardQueueFull, Step::Drop),
-        Validation::Refused => finish::ack(port, Counter::GuardRefused, Step::Pass),
+        Validation::QueueFull => finish::count(port, Counter::GuardQueueFull, Step::Drop),
+        Validation::Refused => finish::count(port, Counter::GuardRefused, Step::Pass),
         Validation::Wrong => match WrongAck::decide(state, overflowed, now) {
             WrongAck::Dropped => {
-                finish::ack(port, Counter::GuardDropped, Step::Drop);
-                finish::ack(port, Counter::GuardWrongAcks, Step::Drop)
+                finish::count(port, Counter::GuardDropped, Step::Drop);
+                finish::count(port, Counter::GuardWrongAcks, Step::Drop)
             }
-            WrongAck::Passed => finish::ack(port, Counter::GuardWrongAcks, Step::Pass),
+            WrongAck::Passed => finish::count(port, Counter::GuardWrongAcks, Step::Pass),
         },
         Validation::None => Step::Pass,
     }

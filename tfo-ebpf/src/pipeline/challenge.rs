@@ -3,7 +3,7 @@
 use aya_ebpf::EbpfContext;
 use tfo_common::{
     context::SynContext,
-    fastopen::Cookie,
+    fastopen::{Cookie, Key},
     guard::{
         GuardAction, GuardHead,
         challenge::{Challenge, Handshake, initial_window},
@@ -25,7 +25,7 @@ use crate::{
     kernel::{barrier::barrier_var, clock, device, route},
     maps::{
         guard::{self, GuardScratch, Port},
-        syn_ack,
+        own_cookies, syn_ack,
     },
     packet::{
         answer::{Answer, Route},
@@ -138,7 +138,7 @@ fn write(
         window_scale: scale as u8,
         issues_cookie: key.is_some(),
         cookie: match &key {
-            Some(key) => key.cookie(&syn.addresses),
+            Some(key) => cookie(key, &syn.addresses, now),
             None => Cookie::from_word(0),
         },
         experimental: syn.options.experimental,
@@ -148,6 +148,13 @@ fn write(
     let tcp_len = syn_ack.write(syn, &fields) as u64;
     let tcp_len = barrier_var(tcp_len, syn.sequence.into()) as u16 & 0x3f;
     Some((network_len + tcp_len, key.is_some()))
+}
+
+/// The cookie to hand out: an own one where they are in force, else the kernel's.
+#[inline(always)]
+fn cookie(key: &Key, addresses: &Addresses, now: u64) -> Cookie {
+    let own = own_cookies::in_force().and_then(|rules| rules.issue(addresses, now));
+    own.unwrap_or_else(|| key.cookie(addresses))
 }
 
 /// TOS or traffic class of the SYN.

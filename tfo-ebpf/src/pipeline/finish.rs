@@ -53,9 +53,9 @@ pub(super) fn elsewhere(ctx: &impl Claim) -> Step {
     Step::Pass
 }
 
-/// Counts an ACK at a guarded port, which ends with `step`.
+/// Counts a packet at a port that is no SYN, and ends with `step`.
 #[inline(always)]
-pub(super) fn ack(port: u16, counter: Counter, step: Step) -> Step {
+pub(super) fn count(port: u16, counter: Counter, step: Step) -> Step {
     counters::count_at(port, counter);
     step
 }

@@ -1,11 +1,13 @@
 //! The path of a SYN, on one page. Each program is a function here; each step is a file.
 //!
 //! ```text
-//! ingress    parse -> for this host? -> tail call to guard, to policy, or: classify -> finish
+//! ingress    parse -> for this host? -> tail call to translate, to guard, to policy, or: classify -> finish
+//! translate  an own cookie becomes the kernel's, and the SYN is classified -> as ingress goes on
 //! guard      classify -> decide -> tail call to challenge, to policy, or: finish
 //! challenge  the frame becomes a SYN-ACK -> finish
 //! policy     classify, if nobody did -> verdict, rewrite -> finish
 //! ack        the answer to a challenge opens a connection, in traffic control
+//! egress     the cookie in a SYN-ACK becomes an own cookie, in traffic control
 //! ```
 //!
 //! A SYN is classified once and counted once, whatever programs it passes: [`SynContext`] carries the results, and
@@ -15,14 +17,17 @@
 mod ack;
 mod challenge;
 mod classify;
+mod egress;
 mod finish;
 mod guard;
 mod host;
+mod own_cookie;
 mod policy;
 mod step;
 mod tail_call;
 
 pub(crate) use ack::ack;
+pub(crate) use egress::egress;
 pub(crate) use step::Step;
 
 use aya_ebpf::EbpfContext;
@@ -70,6 +75,9 @@ pub(crate) fn ingress<C: EbpfContext + Packet + Claim + TailCall>(ctx: &C) -> St
     if !host::receives_syn(ctx, &context.syn) {
         return finish::elsewhere(ctx);
     }
+    if own_cookie::applies(&context) && syn_context::save(&context) {
+        ctx.tail_call(Program::Translate); // returns only if that program is missing
+    }
     if guarded && syn_context::save(&context) {
         ctx.tail_call(Program::Guard); // returns only if that program is missing
     }
@@ -78,6 +86,25 @@ pub(crate) fn ingress<C: EbpfContext + Packet + Claim + TailCall>(ctx: &C) -> St
     }
     context.classification = classify::classify(ctx, &context.syn);
     finish(ctx, &context, Step::Pass)
+}
+
+/// The program of a namespace with own cookies.
+#[inline(always)]
+pub(crate) fn translate(ctx: &(impl EbpfContext + Claim + TailCall + WritePacket)) -> Step {
+    let Some(context) = syn_context::saved() else {
+        return Step::Pass;
+    };
+    own_cookie::translate(ctx, context);
+    if guard::applies(context) {
+        ctx.tail_call(Program::Guard); // returns only if that program is missing
+    }
+    if policy::applies(context) {
+        ctx.tail_call(Program::Policy); // returns only if that program is missing
+    }
+    if !context.classification.is_done() {
+        context.classification = classify::classify(ctx, &context.syn);
+    }
+    finish(ctx, context, Step::Pass)
 }
 
 /// The program of a port with a guard.

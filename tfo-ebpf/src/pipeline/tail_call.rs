@@ -5,7 +5,7 @@ use aya_ebpf::{
     macros::btf_map,
     programs::{TcContext, XdpContext},
 };
-use tfo_common::abi::{CHALLENGE_INDEX, GUARD_INDEX, POLICY_INDEX, TAIL_CALLS};
+use tfo_common::abi::{CHALLENGE_INDEX, GUARD_INDEX, POLICY_INDEX, TAIL_CALLS, TRANSLATE_INDEX};
 
 /// An array takes programs of one kind only.
 #[btf_map]
@@ -21,6 +21,7 @@ pub(crate) enum Program {
     Policy = POLICY_INDEX,
     Guard = GUARD_INDEX,
     Challenge = CHALLENGE_INDEX,
+    Translate = TRANSLATE_INDEX,
 }
 
 /// A context from which programs are called.

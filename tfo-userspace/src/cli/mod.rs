@@ -1,6 +1,7 @@
 //! The command line: a file per subcommand, with its options and its output.
 
 mod attach;
+mod cookies;
 mod detach;
 mod doctor;
 mod events;
@@ -77,6 +78,9 @@ enum Command {
     /// Show and change the cookie keys of the data path and the kernel
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Show and change own cookies, which the data path translates to the kernel's
+    #[command(subcommand)]
+    Cookies(cookies::CookiesCommand),
     /// Show and change the policy: actions and rate limits for SYNs, by port
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -232,6 +236,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Listeners(args) => listeners::run(args.json),
             Command::Events(args) => events::run(&args).await,
             Command::Keys(command) => keys::run(&command),
+            Command::Cookies(command) => cookies::run(&command).await,
             Command::Policy(command) => policy::run(&command).await,
             Command::Guard(command) => guard::run(&command).await,
             Command::Top(args) => top::run(&args, cli.netns.as_deref()).await,
@@ -260,6 +265,7 @@ fn follow_routes(command: &Command) {
             | Command::Top(_)
             | Command::Policy(_)
             | Command::Guard(_)
+            | Command::Cookies(_)
     );
     if let Some(namespace) = Namespace::current().ok().filter(|_| looks) {
         // Where the data path cannot be read, the command says so.

@@ -9,6 +9,7 @@ use super::{
     farm::FarmSection,
     guard::GuardSection,
     layer::{KeyField, Layer, SourceKind},
+    own_cookies::CookiesSection,
     policy::PolicySection,
     values::{Bounded, Parsed},
 };
@@ -30,6 +31,7 @@ pub(super) struct File {
     keys: KeysSection,
     pub(super) policy: Option<Spanned<PolicySection>>,
     pub(super) guard: Option<Spanned<GuardSection>>,
+    pub(super) cookies: Option<Spanned<CookiesSection>>,
     pub(super) metrics: Option<MetricsSection>,
     pub(super) farm: Option<FarmSection>,
     pub(super) namespace: Vec<NamespaceSection>,
@@ -51,6 +53,8 @@ pub(super) struct NamespaceSection {
     pub(super) policy: Option<Spanned<PolicySection>>,
     /// Replaces the top level's guard as a whole.
     pub(super) guard: Option<Spanned<GuardSection>>,
+    /// Replaces the top level's own cookies as a whole.
+    pub(super) cookies: Option<Spanned<CookiesSection>>,
 }
 
 #[derive(Default, Deserialize)]

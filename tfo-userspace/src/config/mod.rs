@@ -14,6 +14,7 @@ mod key_source;
 mod layer;
 mod load;
 mod namespace;
+mod own_cookies;
 mod policy;
 mod ports;
 mod text;
@@ -25,6 +26,7 @@ pub use key_source::KeySourceConfig;
 pub use layer::{DEFAULT_INTERVAL, Layer, SourceKind};
 pub use load::{Config, Flags, load_farm, load_policy};
 pub use namespace::NamespaceConfig;
+pub use own_cookies::OwnCookieConfig;
 pub use policy::{MAX_LIMITED_SOURCES, PortPolicySection};
 pub use values::Parsed;
 

@@ -11,6 +11,7 @@ use super::{
     guard::GuardSection,
     key_source::KeySourceConfig,
     layer::{KeyField, Layer},
+    own_cookies::{CookiesSection, OwnCookieConfig},
     policy::PolicySection,
     ports::SectionError,
     text::ConfigText,
@@ -46,6 +47,8 @@ pub struct NamespaceConfig {
     pub guard: Option<Guard>,
     /// Guard also ports and interfaces on which the guard is known to break connections.
     pub force_guard: bool,
+    /// Own cookies; `None` to leave what is in force.
+    pub cookies: Option<OwnCookieConfig>,
     /// The section of `policy`, which names the files of its lists.
     pub(super) policy_section: Option<PolicySection>,
 }
@@ -78,6 +81,7 @@ impl NamespaceConfig {
             policy: None,
             guard: None,
             force_guard: false,
+            cookies: None,
             policy_section: None,
         })
     }
@@ -87,7 +91,14 @@ impl NamespaceConfig {
         text: &ConfigText<'_>,
         policy_section: Option<&Spanned<PolicySection>>,
         guard_section: Option<&Spanned<GuardSection>>,
+        cookies_section: Option<&Spanned<CookiesSection>>,
     ) -> Result<Self, ConfigError> {
+        if let Some(section) = cookies_section {
+            let cookies = section.get_ref().config();
+            let at = Some(section.span());
+            self.cookies =
+                Some(cookies.map_err(|error| text.error(at, format!("[cookies]: {error}")))?);
+        }
         if let Some(section) = policy_section {
             self.policy = Some(Arc::new(policy(text, section)?));
             self.policy_section = Some(section.get_ref().clone());
@@ -153,7 +164,8 @@ fn own_namespace(
         return Ok(None);
     }
     let own = NamespaceConfig::new(None, names, top).map_err(at)?;
-    own.with_rules(text, file.policy.as_ref(), file.guard.as_ref())
+    let (policy, guard, cookies) = (&file.policy, &file.guard, &file.cookies);
+    own.with_rules(text, policy.as_ref(), guard.as_ref(), cookies.as_ref())
         .map(Some)
 }
 
@@ -185,7 +197,8 @@ fn other_namespace(
     let namespace = NamespaceConfig::new(Some(name), interfaces, &layer).map_err(at)?;
     let policy = section.policy.as_ref().or(file.policy.as_ref());
     let guard = section.guard.as_ref().or(file.guard.as_ref());
-    namespace.with_rules(text, policy, guard)
+    let cookies = section.cookies.as_ref().or(file.cookies.as_ref());
+    namespace.with_rules(text, policy, guard, cookies)
 }
 
 fn interfaces(

@@ -20,8 +20,9 @@ pub use self::object::{
 };
 pub use attach::{
     AttachError, Attached, Change, Ensured, Follower, GuardChange, GuardError, HookChange,
-    HookReason, OnUnfit, ProgramOrigin, Unguarded, Upgraded, Wanted, attach, detach, detach_gone,
-    detach_strays, ensure, follow_job, guard_obstacle, hook_reasons,
+    HookReason, OnUnfit, OwnCookieChange, OwnCookieError, ProgramOrigin, Unguarded, Untranslating,
+    Upgraded, Wanted, attach, detach, detach_gone, detach_strays, ensure, follow_job,
+    guard_obstacle, hook_reasons,
 };
 pub use error::DatapathError;
 pub use maps::{
@@ -30,7 +31,7 @@ pub use maps::{
 };
 pub use namespace::{
     AttachedInterface, ControllerError, ControllerLock, Drift, InterfaceCounters, Memory,
-    Namespace, NamespaceError, NamespaceGuard, NamespaceKeys, NamespacePolicy, PolicyChange, Stray,
-    key_change, sweep_controllers,
+    Namespace, NamespaceError, NamespaceGuard, NamespaceKeys, NamespaceOwnCookies, NamespacePolicy,
+    PolicyChange, Stray, key_change, sweep_controllers,
 };
 pub use pins::{UnsafePins, check_pins};

@@ -19,6 +19,8 @@ use super::{
 const MAX_LEN: u64 = 256;
 /// tofurkey's `BLAKE2b` personalization.
 const PERSONA: &[u8; 16] = b"tofurkey\0\0\0\0\0\0\0\0";
+/// Of the secrets of own cookies.
+const OWN_COOKIES: &[u8; 16] = b"tfo own cookies\0";
 
 /// A 32-byte secret. Every key is derived from it and the number of an interval.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
@@ -74,17 +76,30 @@ impl Secret {
     ///
     /// Never: `BLAKE2b` takes a key of 32 bytes, a salt and a personalization of 16.
     pub fn key(&self, n: u64) -> Key {
-        let mut salt = [0; 16];
-        salt[..8].copy_from_slice(&n.to_le_bytes());
-        let hash = Blake2bMac::<U16>::new_with_salt_and_personal(&self.0, &salt, PERSONA)
-            .expect("a key of 32 bytes, a salt and a personalization of 16");
-        let mut digest = Zeroizing::new([0; 16]);
-        hash.finalize_into((&mut *digest).into());
+        let digest = self.derive([n, 0], PERSONA);
         let mut groups = [0; 4];
         for (group, bytes) in groups.iter_mut().zip(digest.as_chunks::<4>().0) {
             *group = u32::from_be_bytes(*bytes);
         }
         Key::from_groups(groups)
+    }
+
+    /// The secret of own cookies in the `slot`th interval of `interval` seconds since 1970. Neither it nor a cookie key
+    /// tells anything about the other: their personalizations differ.
+    pub fn own_cookie_secret(&self, slot: u64, interval: u64) -> Key {
+        Key::from_bytes(*self.derive([slot, interval], OWN_COOKIES))
+    }
+
+    /// `BLAKE2b` keyed with the secret, with this salt (little endian).
+    fn derive(&self, salt: [u64; 2], persona: &[u8; 16]) -> Zeroizing<[u8; 16]> {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&salt[0].to_le_bytes());
+        bytes[8..].copy_from_slice(&salt[1].to_le_bytes());
+        let hash = Blake2bMac::<U16>::new_with_salt_and_personal(&self.0, &bytes, persona)
+            .expect("a key of 32 bytes, a salt and a personalization of 16");
+        let mut digest = Zeroizing::new([0; 16]);
+        hash.finalize_into((&mut *digest).into());
+        digest
     }
 }
 
@@ -109,6 +124,17 @@ mod tests {
             let parsed = Secret::parse(text.as_bytes());
             assert_eq!(parsed.err(), Some(error), "{text:?}");
         }
+    }
+
+    #[test]
+    fn own_cookies_have_secrets_of_their_own() {
+        let secret = Secret::parse(TEXT.as_bytes()).unwrap();
+        let own = |slot, interval| secret.own_cookie_secret(slot, interval).to_bytes();
+        let all = [own(1, 60), own(2, 60), own(1, 61), secret.key(1).to_bytes()];
+        for (index, one) in all.iter().enumerate() {
+            assert!(all[..index].iter().all(|other| other != one), "{index}");
+        }
+        assert_eq!(own(1, 60), own(1, 60));
     }
 
     #[test]

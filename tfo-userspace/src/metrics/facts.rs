@@ -115,6 +115,8 @@ pub struct NamespaceFacts {
     pub guard: Option<GuardState>,
     /// Why the configured guard is not in force. Only the service can fill this in.
     pub guard_refused: Option<String>,
+    /// Why the configured own cookies are not in force. Only the service can fill this in.
+    pub own_cookies_refused: Option<String>,
     /// The report of the farm. Only the service can fill this in.
     pub farm: Option<FarmReport>,
     /// Why a part could not be read, by the part's name.

@@ -89,6 +89,8 @@ metrics! {
         "With a guard in force: 1 if it is attached to the interface, 0 if no SYN is challenged there",
     GUARD_REFUSED Gauge "tfo_guard_refused" ["netns"]
         "1 if the configured guard could not be put in force; /healthz has the reason",
+    OWN_COOKIES_REFUSED Gauge "tfo_own_cookies_refused" ["netns"]
+        "1 if the configured own cookies could not be put in force; /healthz has the reason",
     ATTACHED Gauge "tfo_interface_attached" ["netns" "interface"]
         "1 if the program is attached to the interface, 0 if it should be and is not",
     INTERFACE Gauge "tfo_interface_info" ["netns" "interface" "mode" "mirror"]

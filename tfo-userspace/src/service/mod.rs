@@ -14,6 +14,7 @@ mod memory;
 mod metrics;
 mod namespace;
 mod notify;
+mod own_cookies;
 mod policy;
 mod scraper;
 mod worker;

@@ -15,7 +15,9 @@ use super::{
     error::{StartError, is_missing_interface},
     guard_monitor::GuardMonitor,
     keys::KeyService,
-    memory, policy,
+    memory,
+    own_cookies::OwnCookieKeeper,
+    policy,
 };
 use crate::{
     config::NamespaceConfig,
@@ -52,6 +54,7 @@ pub(super) struct NamespaceService {
     /// Why the configured policy is not in force.
     policy_refused: Option<String>,
     guard: GuardMonitor,
+    own_cookies: OwnCookieKeeper,
     /// Why the routes could not be followed last.
     routes_failed: Option<String>,
 }
@@ -69,6 +72,7 @@ impl NamespaceService {
             taken_over: false,
             policy_refused: None,
             guard: GuardMonitor::default(),
+            own_cookies: OwnCookieKeeper::default(),
             routes_failed: None,
         }
     }
@@ -93,6 +97,11 @@ impl NamespaceService {
     /// Why the configured guard is not in force.
     pub(super) fn guard_refused(&self) -> Option<String> {
         self.guard.refused()
+    }
+
+    /// Why the configured own cookies are not in force.
+    pub(super) fn own_cookies_refused(&self) -> Option<String> {
+        self.own_cookies.refused()
     }
 
     /// The configured interfaces, alternative names of those that exist replaced by their names.
@@ -253,6 +262,7 @@ impl NamespaceService {
         if !self.attached.is_empty() {
             self.policy_refused = policy::apply(&self.namespace, &self.config);
             self.guard.apply(&self.namespace, &self.config).await;
+            self.own_cookies.apply(&self.namespace, &self.config).await;
             self.follow_job().await;
         }
     }
@@ -280,6 +290,7 @@ impl NamespaceService {
     pub(super) fn tick(&mut self) -> Duration {
         self.keys.tick(&mut self.namespace);
         self.guard.tick(&self.namespace);
+        self.own_cookies.tick(&self.namespace, &self.config);
         self.follow_routes();
         self.keys.until_next().map_or(TICK, |next| next.min(TICK))
     }
@@ -325,6 +336,9 @@ impl NamespaceService {
         }
         if old.guard.is_some() && new.guard.is_none() && !self.attached.is_empty() {
             self.guard.clear(&self.namespace).await;
+        }
+        if old.cookies.is_some() && new.cookies.is_none() && !self.attached.is_empty() {
+            self.own_cookies.clear(&self.namespace).await;
         }
         self.apply_rules().await;
         let wanted = self.wanted();

@@ -53,6 +53,8 @@ pub(super) struct WorkerState {
     pub(super) policy_refused: Option<String>,
     /// Why the configured guard is not in force.
     pub(super) guard_refused: Option<String>,
+    /// Why the configured own cookies are not in force.
+    pub(super) own_cookies_refused: Option<String>,
     pub(super) farm: Option<FarmReport>,
     /// The time of publication.
     pub(super) at: Instant,
@@ -138,6 +140,7 @@ impl Worker {
                 missing: BTreeMap::new(),
                 policy_refused: None,
                 guard_refused: None,
+                own_cookies_refused: None,
                 farm: None,
                 at: Instant::now(),
             }),
@@ -327,6 +330,7 @@ impl WorkerThread {
             missing: service.missing().clone(),
             policy_refused: service.policy_refused(),
             guard_refused: service.guard_refused(),
+            own_cookies_refused: service.own_cookies_refused(),
             farm: service.farm_report(),
             at: Instant::now(),
         };

@@ -109,6 +109,12 @@ pub struct OptionPlace {
 }
 
 impl OptionPlace {
+    /// Offset of a cookie of [`Cookie::LEN`] bytes in this option from the first byte of the options.
+    #[inline(always)]
+    pub const fn cookie(self) -> u8 {
+        (self.at + self.len).saturating_sub(Cookie::LEN as u8)
+    }
+
     /// No option.
     pub const NONE: Self = Self {
         at: 0,

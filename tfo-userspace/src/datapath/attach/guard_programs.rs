@@ -6,7 +6,7 @@ use std::path::Path;
 use aya::{
     maps::{MapData, ProgramArray},
     programs::{
-        LinkOrder, TcAttachType,
+        LinkOrder, SchedClassifier, TcAttachType,
         links::{FdLink, PinnedLink},
         tc::{SchedClassifierLink, TcAttachOptions},
     },
@@ -42,22 +42,33 @@ pub(super) fn attach_guard(
         mirror: Mirror::Exact,
         ..settings
     };
-    let datapath = &mut Datapath::load_guarded(settings, link, namespace, pins, tail_calls)?;
+    let all = (namespace, pins);
+    let datapath = &mut Datapath::load_beside(settings, link, all, tail_calls, true)?;
     // First: a challenged client's ACK has to be validated.
-    let program = datapath.ack_mut()?;
-    if let Ok(pinned) = PinnedLink::from_pin(pins.guard()) {
+    let place = (TcAttachType::Ingress, LinkOrder::first());
+    attach_tcx(datapath.ack_mut()?, name, place, &pins.guard())?;
+    datapath.load_guard(tail_calls.0)
+}
+
+/// Attaches `program` to the interface `name` by a TCX link pinned at `pin`, or puts it into the link that is pinned there.
+pub(super) fn attach_tcx(
+    program: &mut SchedClassifier,
+    name: &str,
+    (direction, order): (TcAttachType, LinkOrder),
+    pin: &Path,
+) -> Result<(), DatapathError> {
+    if let Ok(pinned) = PinnedLink::from_pin(pin) {
         let held = SchedClassifierLink::try_from(FdLink::from(pinned)).map_err(not_a_link)?;
         let id = program.attach_to_link(held)?;
         // The pin keeps the link.
         drop(program.take_link(id)?);
-    } else {
-        let first = TcAttachOptions::TcxOrder(LinkOrder::first());
-        let id = program.attach_with_options(name, TcAttachType::Ingress, first)?;
-        let link = FdLink::try_from(program.take_link(id)?).map_err(not_a_link)?;
-        let path = pins.guard();
-        link.pin(&path).map_err(DatapathError::pin(&path))?;
+        return Ok(());
     }
-    datapath.load_guard(tail_calls.0)
+    let order = TcAttachOptions::TcxOrder(order);
+    let id = program.attach_with_options(name, direction, order)?;
+    let link = FdLink::try_from(program.take_link(id)?).map_err(not_a_link)?;
+    link.pin(pin).map_err(DatapathError::pin(pin))?;
+    Ok(())
 }
 
 /// Detaches the guard's programs from an interface.
@@ -65,16 +76,25 @@ pub(super) fn detach_guard(pins: &InterfacePins) -> Result<(), DatapathError> {
     if !pins.guard().exists() {
         return Ok(());
     }
+    remove_callees(pins, &[GUARD_INDEX, CHALLENGE_INDEX])?;
+    detach_tcx(&pins.guard())
+}
+
+/// Takes programs out of the pinned program array: the entry program goes on without them.
+pub(super) fn remove_callees(pins: &InterfacePins, indexes: &[u32]) -> Result<(), DatapathError> {
     let map = map_from_pin(&pins.tail_calls(), TAIL_CALLS)?;
     let mut tail_calls: ProgramArray<MapData> =
         map.try_into().map_err(DatapathError::map(TAIL_CALLS))?;
-    for index in [GUARD_INDEX, CHALLENGE_INDEX] {
-        let _ = tail_calls.clear_index(&index);
+    for index in indexes {
+        let _ = tail_calls.clear_index(index);
     }
-    // Closing the last reference detaches at once.
-    let link = PinnedLink::from_pin(pins.guard());
-    let path = pins.guard();
-    std::fs::remove_file(&path).map_err(DatapathError::io(&path))?;
+    Ok(())
+}
+
+/// Removes a pinned TCX link. Closing the last reference detaches at once.
+pub(super) fn detach_tcx(pin: &Path) -> Result<(), DatapathError> {
+    let link = PinnedLink::from_pin(pin);
+    std::fs::remove_file(pin).map_err(DatapathError::io(pin))?;
     drop(link);
     Ok(())
 }

@@ -136,7 +136,7 @@ impl AttachTransaction<'_> {
         remove_file(&next)?;
         datapath.load_for(to)?;
         datapath.pin_tail_calls(to, &next)?;
-        self.guard(to, settings, pins, &next)?;
+        self.join(to, settings, pins, &next)?;
         let Running {
             link, program_id, ..
         } = modes::attach_as(&mut datapath, &self.interface, to, pins)?;

@@ -14,6 +14,8 @@ mod modes;
 mod moved;
 mod moving;
 mod outcome;
+mod own_change;
+mod own_programs;
 mod sweep;
 mod transaction;
 
@@ -27,3 +29,4 @@ pub use hook::{HookReason, hook_reasons};
 pub use hook_change::follow_job;
 pub use moved::detach_strays;
 pub use outcome::{Attached, Ensured, HookChange, Upgraded};
+pub use own_change::{OwnCookieChange, OwnCookieError, Untranslating};

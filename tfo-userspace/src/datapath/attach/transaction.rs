@@ -12,6 +12,7 @@ use super::{
     moved::{remove_departed, remove_stray},
     moving::tidy_up,
     outcome::{Attached, Ensured, Upgraded},
+    own_programs::attach_own,
     sweep::{sweep, sweep_others},
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
         link::{self, Interface},
         support,
     },
-    model::{AttachMode, ModeChoice, Settings},
+    model::{AttachMode, Mirror, ModeChoice, Settings},
 };
 
 /// A program of `tfo` that is attached to an interface.
@@ -222,7 +223,7 @@ impl<'a> AttachTransaction<'a> {
         let running = run(&mut datapath, &pins)?;
         let (mode, program_id) = (running.mode, running.program_id);
         datapath.pin_tail_calls(mode, &pins.tail_calls())?;
-        self.guard(mode, settings, &pins, &pins.tail_calls())?;
+        self.join(mode, settings, &pins, &pins.tail_calls())?;
         write_settings(&pins.info(), datapath.settings(), choice)?;
         write_build(&pins.build())?;
         self.namespace.rebase_with(|| datapath.counters())?;
@@ -267,8 +268,34 @@ impl<'a> AttachTransaction<'a> {
         Ok(datapath)
     }
 
+    /// Attaches the programs that join the entry program, as far as they are in force: the guard's, those for own cookies.
+    pub(super) fn join(
+        &self,
+        mode: AttachMode,
+        settings: Settings,
+        pins: &InterfacePins,
+        tail_calls: &Path,
+    ) -> Result<(), AttachError> {
+        self.guard(mode, settings, pins, tail_calls)?;
+        let Ok(link) = self.interface.link.clone() else {
+            return Ok(());
+        };
+        if settings.mirror == Mirror::Packet || self.namespace.own_cookies().get()?.is_none() {
+            return Ok(());
+        }
+        let (name, namespace) = (&self.interface.name, self.namespace.pins());
+        let tail_calls = (mode, tail_calls);
+        Ok(attach_own(
+            settings,
+            (name, link),
+            namespace,
+            pins,
+            tail_calls,
+        )?)
+    }
+
     /// Attaches the guard's programs, if there is a guard, and the interface is fit for them or had them before.
-    pub(super) fn guard(
+    fn guard(
         &self,
         mode: AttachMode,
         settings: Settings,
@@ -319,7 +346,7 @@ impl<'a> AttachTransaction<'a> {
         // Pinned before the new program runs; the old array stays until no run of the old program is left.
         datapath.load_for(mode)?;
         datapath.pin_tail_calls(mode, &next)?;
-        self.guard(mode, settings, &self.pins, &next)?;
+        self.join(mode, settings, &self.pins, &next)?;
         let running = modes::replace(&mut datapath, &self.interface, [&self.pins; 2], mode)?;
         std::fs::rename(&next, &tail_calls).map_err(DatapathError::io(&tail_calls))?;
         // A process killed before the last of these leaves another build or other settings: the next upgrades again.

@@ -20,7 +20,7 @@ use crate::{
         pins::{found_maps, map_from_pin, read_value, write_value},
     },
     kernel::{clock, sysctl},
-    model::KeyPair,
+    model::{KeyPair, random_key},
 };
 
 const PRIMARY_SINCE: &str = "primary_since";
@@ -95,6 +95,24 @@ impl NamespaceKeys<'_> {
     /// [`NamespaceError::Keys`]; the previous keys then stay in force.
     pub fn rotate(&self) -> Result<KeyPair, NamespaceError> {
         self.change(key_change::rotate)
+    }
+
+    /// Gives the kernel a random backup key where it has a primary key only. Gives whether it did.
+    ///
+    /// # Errors
+    ///
+    /// [`NamespaceError::Keys`]; the previous keys then stay in force.
+    pub fn add_backup(&self) -> Result<bool, NamespaceError> {
+        let _lock = self.0.lock()?;
+        let (Some(mut store), Some(mut pair)) = (self.store()?, sysctl::key()?) else {
+            return Ok(false);
+        };
+        if pair.backup.is_some() {
+            return Ok(false);
+        }
+        pair.backup = Some(random_key().map_err(InstallError::Random)?);
+        key_change::install(&pair, None, &mut store, &mut KernelKeys)?;
+        Ok(true)
     }
 
     /// Replaces all keys by `pair`, in data path and kernel.

@@ -10,10 +10,10 @@ use aya::{
 use tfo_common::{
     abi::{
         ASSIGN_PATCHED, BARE_PACKETS, COUNTERS, DEVICE, EVENT_BUDGET, EVENT_GATE, EVENTS, KEYS,
-        OF_INTERFACE, OF_NAMESPACE, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_MASK, SOURCES,
-        XDP_PROGRAM, sizes::Sizes,
+        OF_INTERFACE, OF_NAMESPACE, OWN_COOKIES, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_MASK,
+        SOURCES, XDP_PROGRAM, sizes::Sizes,
     },
-    fastopen::KeySet,
+    fastopen::{KeySet, own::OwnCookies},
     wire::Link,
 };
 
@@ -22,8 +22,8 @@ use crate::{
     datapath::{
         error::DatapathError,
         maps::{
-            EventFilter, EventStream, GuardStore, KeyStore, PolicyStore, Snapshot, Sources,
-            read_sizes,
+            EventFilter, EventStream, GuardStore, KeyStore, OwnCookieStore, PolicyStore, Snapshot,
+            Sources, read_sizes,
         },
         pins::{InterfacePins, NamespacePins},
     },
@@ -46,6 +46,8 @@ pub struct Datapath {
     policies: PolicyStore,
     /// Opened by the first [`Self::set_guard`].
     guards: Option<GuardStore>,
+    /// Opened by the first [`Self::set_own_cookies`].
+    own_cookies: Option<OwnCookieStore>,
     settings: Settings,
     not_exact: Option<String>,
 }
@@ -77,6 +79,21 @@ impl Datapath {
         Ok(datapath)
     }
 
+    /// As [`Self::load`], with the programs for own cookies; there are none until [`Self::set_own_cookies`].
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses them.
+    pub fn load_translating(settings: impl Into<Settings>) -> Result<Self, DatapathError> {
+        let mut datapath = Self::load_with(settings.into(), Link::Ethernet, None, false)?;
+        datapath.egress_mut()?;
+        for mode in [AttachMode::Native, AttachMode::Tc] {
+            datapath.load_for(mode)?;
+            datapath.load_translate(mode)?;
+        }
+        Ok(datapath)
+    }
+
     /// Loads the object onto pinned maps; creates and pins those that do not exist. Programs are loaded when
     /// they are first asked for.
     pub(crate) fn load_pinned(
@@ -93,21 +110,21 @@ impl Datapath {
         Self::load_with(settings, link, Some(pinned), false)
     }
 
-    /// As [`Self::load_pinned`], for the guard's programs; `tail_calls` is the mode of the attached ones, and the pin of
-    /// their program array.
-    pub(crate) fn load_guarded(
+    /// As [`Self::load_pinned`], for programs that join attached ones; `tail_calls` is the mode of those, and the pin of their
+    /// program array. `guard`: the guard's programs are among them.
+    pub(crate) fn load_beside(
         settings: Settings,
         link: Link,
-        namespace: &NamespacePins,
-        interface: &InterfacePins,
+        (namespace, interface): (&NamespacePins, &InterfacePins),
         tail_calls: (AttachMode, &Path),
+        guard: bool,
     ) -> Result<Self, DatapathError> {
         let pinned = PinnedMaps {
             namespace,
             interface,
             tail_calls: Some(tail_calls),
         };
-        Self::load_with(settings, link, Some(pinned), true)
+        Self::load_with(settings, link, Some(pinned), guard)
     }
 
     fn load_with(
@@ -155,6 +172,7 @@ impl Datapath {
             ebpf,
             policies,
             guards: None,
+            own_cookies: None,
             keys: KeyStore::new(map, pinned.map(|pins| pins.namespace))?,
             settings: constants.settings,
             not_exact: constants.not_exact,
@@ -207,6 +225,16 @@ impl Datapath {
         programs::load_guard(&mut self.ebpf, mode)
     }
 
+    /// The TC program that issues own cookies, which it loads.
+    pub(crate) fn egress_mut(&mut self) -> Result<&mut SchedClassifier, DatapathError> {
+        programs::load_egress(&mut self.ebpf)
+    }
+
+    /// Loads the program of `mode` that translates own cookies; the entry program tail-calls it from now on.
+    pub(crate) fn load_translate(&mut self, mode: AttachMode) -> Result<(), DatapathError> {
+        programs::load_translate(&mut self.ebpf, mode)
+    }
+
     /// Loads the programs of `mode`, unless they are loaded.
     pub(crate) fn load_for(&mut self, mode: AttachMode) -> Result<(), DatapathError> {
         match mode {
@@ -241,6 +269,24 @@ impl Datapath {
     /// [`DatapathError`] where the kernel refuses it.
     pub fn set_policy(&mut self, policy: Option<&Policy>) -> Result<(), DatapathError> {
         self.policies.set(policy)
+    }
+
+    /// Puts own cookies, or none, in force, where maps are not pinned.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses it.
+    pub fn set_own_cookies(&mut self, cookies: Option<&OwnCookies>) -> Result<(), DatapathError> {
+        let mut store = match self.own_cookies.take() {
+            Some(store) => store,
+            None => {
+                let map = self.ebpf.take_map(OWN_COOKIES);
+                OwnCookieStore::new(map.ok_or(DatapathError::Missing(OWN_COOKIES))?, None)?
+            }
+        };
+        let set = store.set(cookies);
+        self.own_cookies = Some(store);
+        set
     }
 
     /// Puts a guard, or none, in force, where maps are not pinned.

@@ -6,8 +6,9 @@ use aya::{
     programs::{Program, ProgramError, ProgramFd, SchedClassifier, Xdp},
 };
 use tfo_common::abi::{
-    CHALLENGE_INDEX, GUARD_INDEX, POLICY_INDEX, TC_ACK, TC_CHALLENGE, TC_GUARD, TC_POLICY,
-    TC_PROGRAM, TC_TAIL_CALLS, XDP_CHALLENGE, XDP_GUARD, XDP_POLICY, XDP_PROGRAM, XDP_TAIL_CALLS,
+    CHALLENGE_INDEX, GUARD_INDEX, POLICY_INDEX, TC_ACK, TC_CHALLENGE, TC_EGRESS, TC_GUARD,
+    TC_POLICY, TC_PROGRAM, TC_TAIL_CALLS, TC_TRANSLATE, TRANSLATE_INDEX, XDP_CHALLENGE, XDP_GUARD,
+    XDP_POLICY, XDP_PROGRAM, XDP_TAIL_CALLS, XDP_TRANSLATE,
 };
 
 use crate::{datapath::error::DatapathError, model::AttachMode};
@@ -58,19 +59,42 @@ pub(super) fn load_guard(ebpf: &mut Ebpf, mode: AttachMode) -> Result<(), Datapa
         _ => [XDP_CHALLENGE, XDP_GUARD],
     };
     // The challenge first: the guard tail-calls it.
-    for (index, name) in [(CHALLENGE_INDEX, challenge), (GUARD_INDEX, guard)] {
-        let program = if mode == AttachMode::Tc {
-            let program = find::<SchedClassifier>(ebpf, name)?;
-            program.load()?;
-            clone_fd(program.fd()?)?
-        } else {
-            let program = find::<Xdp>(ebpf, name)?;
-            program.load()?;
-            clone_fd(program.fd()?)?
-        };
-        set_tail_call(ebpf, tail_calls(mode), index, &program)?;
-    }
-    Ok(())
+    load_callee(ebpf, mode, (CHALLENGE_INDEX, challenge))?;
+    load_callee(ebpf, mode, (GUARD_INDEX, guard))
+}
+
+/// Loads the program of `mode` that translates own cookies and enters it in the program array.
+pub(super) fn load_translate(ebpf: &mut Ebpf, mode: AttachMode) -> Result<(), DatapathError> {
+    let name = match mode {
+        AttachMode::Tc => TC_TRANSLATE,
+        _ => XDP_TRANSLATE,
+    };
+    load_callee(ebpf, mode, (TRANSLATE_INDEX, name))
+}
+
+/// Loads the TC program that sees what the interface sends.
+pub(super) fn load_egress(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, DatapathError> {
+    let program = find::<SchedClassifier>(ebpf, TC_EGRESS)?;
+    program.load()?;
+    Ok(program)
+}
+
+/// Loads a program of `mode` and enters it in the program array at its index.
+fn load_callee(
+    ebpf: &mut Ebpf,
+    mode: AttachMode,
+    (index, name): (u32, &'static str),
+) -> Result<(), DatapathError> {
+    let program = if mode == AttachMode::Tc {
+        let program = find::<SchedClassifier>(ebpf, name)?;
+        program.load()?;
+        clone_fd(program.fd()?)?
+    } else {
+        let program = find::<Xdp>(ebpf, name)?;
+        program.load()?;
+        clone_fd(program.fd()?)?
+    };
+    set_tail_call(ebpf, tail_calls(mode), index, &program)
 }
 
 fn find<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, DatapathError>

@@ -71,6 +71,11 @@ impl InterfacePins {
         self.dir.join("guard")
     }
 
+    /// The TCX link of the program for SYN-ACKs that leave.
+    pub(crate) fn egress(&self) -> PathBuf {
+        self.dir.join("egress")
+    }
+
     /// The [`ClsactFilter`], in place of link and program.
     pub(crate) fn filter(&self) -> PathBuf {
         self.dir.join("filter")
@@ -162,7 +167,8 @@ impl InterfacePins {
     /// Detaches the programs and removes the directory.
     pub(crate) fn remove(&self) -> Result<(), DatapathError> {
         // Closing the last reference detaches at once; removing the pin alone would do so later.
-        let links = [self.link(), self.next_link(), self.guard()].map(PinnedLink::from_pin);
+        let links = [self.link(), self.next_link(), self.guard(), self.egress()];
+        let links = links.map(PinnedLink::from_pin);
         if let Ok(Some(filter)) = ClsactFilter::read(&self.filter()) {
             filter.remove().map_err(DatapathError::io(&self.filter()))?;
         }

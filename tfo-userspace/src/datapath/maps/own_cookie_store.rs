@@ -1,0 +1,72 @@
+//! The rules and secrets of own cookies.
+
+use std::fs;
+
+use aya::maps::{Array, ArrayOfMaps, Map, MapData};
+use tfo_common::{abi::OWN_COOKIES, fastopen::own::OwnCookies};
+use zeroize::Zeroizing;
+
+use crate::datapath::{
+    error::DatapathError,
+    pins::{NamespacePins, map_from_pin, remove_file},
+};
+
+type Inner = Array<MapData, OwnCookies>;
+
+/// The map of maps `OWN_COOKIES`.
+pub(crate) struct OwnCookieStore {
+    outer: ArrayOfMaps<MapData, Inner>,
+    /// Where the inner map is pinned, since reading it through the outer one takes `CAP_SYS_ADMIN`; `None` where nothing is.
+    pins: Option<NamespacePins>,
+}
+
+impl OwnCookieStore {
+    /// Takes the outer map; `pinned` where it is pinned.
+    pub(crate) fn new(map: Map, pinned: Option<&NamespacePins>) -> Result<Self, DatapathError> {
+        Ok(Self {
+            outer: map.try_into().map_err(DatapathError::map(OWN_COOKIES))?,
+            pins: pinned.cloned(),
+        })
+    }
+
+    /// What is in force where maps are pinned; `None` where there are no own cookies.
+    pub(crate) fn get(&self) -> Result<Option<Zeroizing<OwnCookies>>, DatapathError> {
+        let Some(path) = self.pins.as_ref().map(|pins| pins.in_force(OWN_COOKIES)) else {
+            return Ok(None);
+        };
+        if !path.exists() {
+            return Ok(None);
+        }
+        let inner: Inner = map_from_pin(&path, OWN_COOKIES)?
+            .try_into()
+            .map_err(DatapathError::map(OWN_COOKIES))?;
+        let cookies = inner.get(&0, 0).map_err(DatapathError::map(OWN_COOKIES))?;
+        Ok(cookies.is_on().then(|| Zeroizing::new(cookies)))
+    }
+
+    /// Puts rules and secrets, or none, in force as a whole. When this returns, no packet meets the previous ones any more.
+    pub(crate) fn set(&mut self, cookies: Option<&OwnCookies>) -> Result<(), DatapathError> {
+        let error = DatapathError::map(OWN_COOKIES);
+        let mut inner = Inner::create(1, 0).map_err(&error)?;
+        inner
+            .set(0, cookies.unwrap_or(&OwnCookies::OFF), 0)
+            .map_err(&error)?;
+        let Some(pins) = &self.pins else {
+            return self.outer.set(0, &inner, 0).map_err(&error);
+        };
+        let (next, path) = (pins.next(OWN_COOKIES), pins.in_force(OWN_COOKIES));
+        // Left by a killed process.
+        remove_file(&next)?;
+        inner.pin(&next).map_err(DatapathError::pin(&next))?;
+        let pinned: Inner = map_from_pin(&next, OWN_COOKIES)?
+            .try_into()
+            .map_err(&error)?;
+        self.outer.set(0, &pinned, 0).map_err(&error)?;
+        if cookies.is_none() {
+            // The pin before it, with its secrets, goes too.
+            remove_file(&path)?;
+            return remove_file(&next);
+        }
+        fs::rename(&next, &path).map_err(DatapathError::io(&next))
+    }
+}

@@ -1,0 +1,217 @@
+//! The ring of the secrets of own cookies. The caller passes clocks and random keys.
+
+use std::time::Duration;
+
+use tfo_common::fastopen::{
+    Key,
+    own::{OwnCookies, SECRETS},
+};
+
+use zeroize::Zeroizing;
+
+use super::secret::Secret;
+use crate::{
+    kernel::clock,
+    model::{OwnCookieRules, random_key},
+};
+
+/// Where the secrets come from.
+#[derive(Clone, Copy)]
+pub enum OwnSecrets<'a> {
+    /// Random ones, for this host alone. Those in force are kept as long as cookies of theirs are good.
+    Random,
+    /// Derived from a secret that the hosts of a service share, and the clock.
+    Derived(&'a Secret),
+}
+
+impl<'a> OwnSecrets<'a> {
+    /// Derived ones where there is a secret.
+    pub const fn of(secret: Option<&'a Secret>) -> Self {
+        match secret {
+            Some(secret) => Self::Derived(secret),
+            None => Self::Random,
+        }
+    }
+}
+
+/// The rules and secrets for the slot of `wall`, a time since 1970, when `CLOCK_MONOTONIC` is `monotonic`. `before` is what is
+/// in force. `fresh` makes a random key.
+///
+/// The ring reaches from the oldest slot whose expired cookies are still known as such to as many slots ahead as there is
+/// room for, so that cookies are issued and taken for that long without a controller.
+///
+/// # Errors
+///
+/// Those of `fresh`.
+fn ring<E>(
+    rules: &OwnCookieRules,
+    secrets: OwnSecrets<'_>,
+    before: Option<&OwnCookies>,
+    (wall, monotonic): (Duration, Duration),
+    mut fresh: impl FnMut() -> Result<Key, E>,
+) -> Result<OwnCookies, E> {
+    let mut made = rules.to_map();
+    made.slot = rules.slot_at(wall);
+    let since = monotonic.saturating_sub(into_slot(rules, wall));
+    made.since = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+    let oldest = made.slot.saturating_sub(2 * made.lifetime);
+    made.last = oldest + SECRETS as u64 - 1;
+    let kept = before.filter(|before| before.derived == 0 && before.interval == made.interval);
+    for slot in oldest..=made.last {
+        let index = slot as usize % SECRETS;
+        made.secrets[index] = match (secrets, kept) {
+            (OwnSecrets::Derived(secret), _) => {
+                secret.own_cookie_secret(slot, rules.interval.as_secs())
+            }
+            (OwnSecrets::Random, Some(before)) if has(before, slot) => before.secrets[index],
+            (OwnSecrets::Random, _) => fresh()?,
+        };
+    }
+    made.derived = u64::from(matches!(secrets, OwnSecrets::Derived(_)));
+    Ok(made)
+}
+
+/// As [`ring`], for this moment, with keys of the kernel's random generator.
+///
+/// # Errors
+///
+/// getrandom(2)'s.
+pub fn ring_now(
+    rules: &OwnCookieRules,
+    secrets: OwnSecrets<'_>,
+    before: Option<&OwnCookies>,
+) -> Result<Zeroizing<OwnCookies>, getrandom::Error> {
+    ring(rules, secrets, before, clocks(), random_key).map(Zeroizing::new)
+}
+
+/// What is in force is to be renewed: the clock has gone on to another slot since, or the data path counts another slot than
+/// the clock.
+pub fn is_due(in_force: &OwnCookies) -> bool {
+    is_due_at(in_force, clocks())
+}
+
+/// The time since 1970, and the data path's clock.
+fn clocks() -> (Duration, Duration) {
+    (clock::since_1970(), clock::monotonic_coarse())
+}
+
+/// The time since the slot of `wall` began.
+fn into_slot(rules: &OwnCookieRules, wall: Duration) -> Duration {
+    wall.saturating_sub(rules.interval * u32::try_from(rules.slot_at(wall)).unwrap_or(u32::MAX))
+}
+
+/// `cookies` has the secret of `slot`.
+fn has(cookies: &OwnCookies, slot: u64) -> bool {
+    slot <= cookies.last && slot + SECRETS as u64 > cookies.last
+}
+
+fn is_due_at(in_force: &OwnCookies, (wall, monotonic): (Duration, Duration)) -> bool {
+    let rules = OwnCookieRules::of(in_force);
+    let now = u64::try_from(monotonic.as_nanos()).unwrap_or(u64::MAX);
+    let slot = rules.slot_at(wall);
+    slot != in_force.slot || slot != in_force.slot_at(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tfo_common::{fastopen::own::OwnCookie, wire::addresses::Addresses};
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    struct Host {
+        next: u64,
+        in_force: Option<OwnCookies>,
+        rules: OwnCookieRules,
+    }
+
+    impl Host {
+        fn new(next: u64) -> Self {
+            Self {
+                next,
+                in_force: None,
+                rules: OwnCookieRules::default(),
+            }
+        }
+
+        fn make(
+            &mut self,
+            secrets: OwnSecrets<'_>,
+            wall: Duration,
+            monotonic: Duration,
+        ) -> OwnCookies {
+            let fresh = || {
+                self.next += 1;
+                Ok::<_, Infallible>(Key::from_words(self.next, 0))
+            };
+            let clocks = (wall, monotonic);
+            let Ok(made) = ring(&self.rules, secrets, self.in_force.as_ref(), clocks, fresh);
+            self.in_force = Some(made);
+            made
+        }
+    }
+
+    fn nanoseconds(time: Duration) -> u64 {
+        u64::try_from(time.as_nanos()).unwrap()
+    }
+
+    /// Whatever the restarts and however long no controller ran, what was issued is good for its lifetime.
+    #[test]
+    fn no_live_cookie_is_lost_to_renewals() {
+        let addresses = Addresses::v4([10, 0, 0, 1], [10, 0, 0, 2]);
+        let mut host = Host::new(1);
+        let start = DAY * 20_000 + DAY / 3;
+        let mut issued = Vec::new();
+        // Days at which a controller runs.
+        for day in [0_u32, 1, 2, 3, 9, 10, 11, 30, 31, 45, 200, 201, 214] {
+            let (wall, monotonic) = (start + DAY * day, DAY * day);
+            let made = host.make(OwnSecrets::Random, wall, monotonic);
+            let now = nanoseconds(monotonic);
+            assert!(!is_due_at(&made, (wall, monotonic)));
+            assert!(is_due_at(&made, (wall + DAY, monotonic + DAY)));
+            assert!(is_due_at(&made, (wall + DAY, monotonic)));
+            issued.push((day, made.issue(&addresses, now).unwrap()));
+            for (when, cookie) in &issued {
+                let expected = match day - when {
+                    0..=7 => OwnCookie::Young,
+                    8..=14 => OwnCookie::Old,
+                    15..=28 => OwnCookie::Expired,
+                    _ => OwnCookie::None,
+                };
+                assert_eq!(made.age(*cookie, &addresses, now), expected, "{when} {day}");
+            }
+        }
+    }
+
+    #[test]
+    fn hosts_with_one_secret_take_each_others_cookies() {
+        let secret = Secret::parse(&[7; 32]).unwrap();
+        let addresses = Addresses::v4([10, 0, 0, 1], [10, 0, 0, 2]);
+        let wall = DAY * 20_000;
+        let mut hosts = [Host::new(1), Host::new(1000)];
+        // Clocks that differ, about the turn of a slot, and systems that started at different times.
+        for skew in [0, 1, 9] {
+            let skew = Duration::from_secs(skew);
+            let first = hosts[0].make(OwnSecrets::Derived(&secret), wall, DAY);
+            let second = hosts[1].make(OwnSecrets::Derived(&secret), wall - skew, DAY * 3);
+            let made = [(first, DAY), (second, DAY * 3)];
+            for (issuer, at) in &made {
+                let cookie = issuer.issue(&addresses, nanoseconds(*at)).unwrap();
+                for (taker, at) in &made {
+                    let age = taker.age(cookie, &addresses, nanoseconds(*at));
+                    assert_eq!(age, OwnCookie::Young, "{skew:?}");
+                }
+            }
+        }
+        let random = Host::new(1).make(OwnSecrets::Random, wall, DAY);
+        let cookie = random.issue(&addresses, nanoseconds(DAY)).unwrap();
+        let other = hosts[0].make(OwnSecrets::Derived(&secret), wall, DAY);
+        assert_eq!(
+            other.age(cookie, &addresses, nanoseconds(DAY)),
+            OwnCookie::None
+        );
+    }
+}
