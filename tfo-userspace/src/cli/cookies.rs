@@ -81,11 +81,6 @@ pub(super) async fn run(command: &CookiesCommand) -> anyhow::Result<()> {
 
 async fn set(namespace: &Namespace, args: &SetArgs) -> anyhow::Result<()> {
     let secret = args.secret_file.as_deref().map(Secret::read).transpose()?;
-    if ControllerLock::of(namespace).is_none() && namespace.keys().add_backup()? {
-        print(
-            "the kernel had no backup key, by which cookies are renewed: it has a random one now\n",
-        )?;
-    }
     let change = OwnCookieChange::begin(namespace)?;
     let before = change.before.clone();
     if secret.is_none() && before.as_ref().is_some_and(|before| before.derived != 0) {
@@ -109,6 +104,12 @@ async fn set(namespace: &Namespace, args: &SetArgs) -> anyhow::Result<()> {
     let cookies = ring_now(&rules, secrets, before.as_deref()).context("getrandom(2)")?;
     for each in change.apply(Some(&cookies)).await? {
         warn(&format!("no own cookies: {each}"));
+    }
+    // A controller's source decides about the keys.
+    if ControllerLock::of(namespace).is_none() && namespace.keys().add_backup()? {
+        print(
+            "the kernel had no backup key, by which cookies are renewed: it has a random one now\n",
+        )?;
     }
     show(namespace, false).await
 }

@@ -19,6 +19,8 @@ mod kernels;
 mod hooks;
 // `tfo listeners` with every kind of listening socket.
 mod listeners;
+// Own cookies, translated to the kernel's.
+mod own_cookies;
 // Policies: actions, limits, latency, atomic swaps, floods.
 mod policy;
 // The test environment itself, without `tfo`.

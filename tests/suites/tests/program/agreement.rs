@@ -49,6 +49,8 @@ fn on_spoiled_syns() -> Result<()> {
             assert_eq!(count, 0, "{}: there is no policy", counter.name());
         } else if Counter::GUARD.contains(&counter) || counter == Counter::ReasonGuard {
             assert_eq!(count, 0, "{}: there is no guard", counter.name());
+        } else if Counter::OWN_COOKIES.contains(&counter) {
+            assert_eq!(count, 0, "{}: there are no own cookies", counter.name());
         } else if counter == Counter::Elsewhere {
             assert_eq!(count, 0, "the program is for no interface");
         } else {

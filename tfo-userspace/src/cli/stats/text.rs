@@ -134,6 +134,7 @@ impl Rates<'_> {
             ("why", why_planned),
             ("what policies let pass", &Counter::PASSED),
             ("what the guard did", &Counter::GUARD),
+            ("own cookies", &Counter::OWN_COOKIES),
         ]
         .map(|(title, counters)| self.section(title, counters))
         .concat()

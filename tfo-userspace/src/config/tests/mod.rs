@@ -18,6 +18,7 @@ use crate::{
 mod farm;
 mod guard;
 mod mistakes;
+mod own_cookies;
 
 const EXAMPLE: &str = include_str!("../../../../dist/tfo.toml");
 
@@ -39,6 +40,7 @@ fn eth0() -> NamespaceConfig {
         policy: None,
         guard: None,
         force_guard: false,
+        cookies: None,
         policy_section: None,
     }
 }

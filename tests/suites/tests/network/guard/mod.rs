@@ -16,3 +16,4 @@ mod syn_ack;
 mod testbed;
 
 pub(crate) use stranger::Stranger;
+pub(crate) use testbed::GuardTestbed;
