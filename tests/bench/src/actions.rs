@@ -17,6 +17,7 @@ use crate::{
     cases::{BACKUP, PORT, PRIMARY},
     challenges,
     measure::{Effort, on_first_cpu, progress, time_with},
+    own_cookies,
     peers::Restore,
     report::{Plot, Report, Row, Sample, Section, Table},
 };
@@ -127,6 +128,10 @@ pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
             section.tables.push(table);
         }
         Err(error) => report.miss("cost of the guard", &error),
+    }
+    match own_cookies::tables(effort) {
+        Ok(tables) => section.tables.extend(tables),
+        Err(error) => report.miss("cost of own cookies", &error),
     }
     Ok(section)
 }

@@ -23,6 +23,7 @@ mod host;
 mod markdown;
 mod measure;
 mod output;
+mod own_cookies;
 mod peers;
 mod plot;
 mod report;

@@ -76,7 +76,7 @@ pub(crate) fn time_with(program: &Xdp, frame: &[u8], runs: u32, ends: u32) -> Re
 }
 
 /// CPU time of the calling thread.
-fn cpu_time() -> Result<Duration> {
+pub(crate) fn cpu_time() -> Result<Duration> {
     Ok(clock_gettime(ClockId::ThreadCPUTime).try_into()?)
 }
 

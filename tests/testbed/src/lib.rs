@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod keys;
 pub mod link;
 pub mod netns;
+pub mod own_cookies;
 pub mod packet;
 pub mod policy;
 pub mod poll;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use tfo_common::{
+    abi::{TC_EGRESS, TC_PROGRAM},
     counters::{Counter, Counters},
     fastopen::{Key, KeySet},
 };
@@ -79,6 +80,18 @@ impl Program {
         Ok(program)
     }
 
+    /// As [`Program::with_settings`], with the programs for own cookies; there are none until they are set.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses it, or `keys` has more than [`KeySet::MAX`].
+    pub fn translating(settings: Settings, keys: &[KeyBytes]) -> Result<Self> {
+        let datapath = Datapath::load_translating(settings).context("cannot load own cookies")?;
+        let mut program = Self(datapath);
+        program.set_keys(keys)?;
+        Ok(program)
+    }
+
     /// Replaces the keys, primary first.
     ///
     /// # Errors
@@ -143,6 +156,18 @@ impl Program {
     /// The object has no such program.
     pub fn xdp(&self) -> Result<&Xdp> {
         Ok(self.0.program()?)
+    }
+
+    /// The TC programs that see what comes and what leaves, as [`Program::translating`] loads them.
+    ///
+    /// # Errors
+    ///
+    /// The object has no such program.
+    pub fn classifiers(&self) -> Result<(&SchedClassifier, &SchedClassifier)> {
+        Ok((
+            self.0.classifier(TC_PROGRAM)?,
+            self.0.classifier(TC_EGRESS)?,
+        ))
     }
 
     /// A second handle of the same program, to run it while `self` is borrowed mutably.

@@ -9,8 +9,7 @@ use tfo_common::fastopen::own::OwnCookies;
 use tfo_userspace::{
     config::parse_interval,
     datapath::{ControllerLock, Namespace, OwnCookieChange},
-    kernel::clock,
-    keys::{OwnSecrets, Secret, ring_now},
+    keys::{OwnSecrets, Secret, own_secrets_left, ring_now},
     model::{CookieService, OwnCookieRules, OwnRulesError},
 };
 
@@ -162,23 +161,13 @@ fn text(cookies: &OwnCookies, issuing: &[String], others: &[String]) -> String {
         rules.client_v4,
         rules.client_v6,
         source(cookies),
-        time::age(left(cookies)),
+        time::age(own_secrets_left(cookies)),
         issuing.join(", "),
     );
     if !others.is_empty() {
         let _ = writeln!(text, "not on      {}", others.join(", "));
     }
     text
-}
-
-/// The time for which the data path has secrets.
-fn left(cookies: &OwnCookies) -> Duration {
-    let now = u64::try_from(clock::monotonic_coarse().as_nanos()).unwrap_or(u64::MAX);
-    let slots = (cookies.last + 1).saturating_sub(cookies.slot);
-    let end = cookies
-        .since
-        .saturating_add(slots.saturating_mul(cookies.interval));
-    Duration::from_nanos(end.saturating_sub(now))
 }
 
 const fn source(cookies: &OwnCookies) -> &'static str {
@@ -200,7 +189,7 @@ fn to_json(cookies: &OwnCookies, issuing: &[String]) -> Value {
         "service": rules.service.as_ref().map(ToString::to_string),
         "secrets": source(cookies),
         "slot": cookies.slot,
-        "seconds_left": left(cookies).as_secs(),
+        "seconds_left": own_secrets_left(cookies).as_secs(),
         "issued_on": issuing,
     })
 }

@@ -14,7 +14,7 @@ use tfo_userspace::{
         link,
         sysctl::{self, Mode},
     },
-    model::{Fingerprint, PortState},
+    model::{Fingerprint, OwnCookieRules, PortState},
 };
 
 use super::{
@@ -39,6 +39,8 @@ struct Status {
     drift: Option<(Drift, Vec<Counter>)>,
     memory: Memory,
     policy: Option<PolicySummary>,
+    /// The rules of own cookies; `None` where there are none.
+    own_cookies: Option<OwnCookieRules>,
     guard: Option<GuardState>,
     /// Labels of the interfaces that have the guard's programs.
     guarded: Vec<String>,
@@ -51,6 +53,7 @@ struct Status {
 impl Status {
     async fn read() -> anyhow::Result<Self> {
         let namespace = Namespace::current()?;
+        let own_cookies = namespace.own_cookies().get()?;
         let accepted = namespace.keys().accepted()?;
         let keys = accepted.map_or(Vec::new(), |set| fingerprints(set.keys().iter().copied()));
         let controller = ControllerLock::of(&namespace);
@@ -64,6 +67,7 @@ impl Status {
             Some(namespace.lasting_drift().await?)
         };
         Ok(Self {
+            own_cookies: own_cookies.as_deref().map(OwnCookieRules::of),
             guard: namespace.guard().state()?,
             guarded: guarded.map(AttachedInterface::label).collect(),
             reasons: datapath::hook_reasons(&namespace, &interfaces).await?,
@@ -127,6 +131,7 @@ impl Status {
             "drift": self.drift.as_ref().map(drift_json),
             "memory": { "maps": self.memory, "total": self.memory.values().sum::<u64>() },
             "policy": self.policy.as_ref().map(policy_json),
+            "own_cookies": self.own_cookies.is_some(),
             "guard": self.guard.as_ref().map(|guard| guard_json(guard, &self.guarded)),
             "tcp_fastopen": self.mode.0,
             "listeners_may_use_fast_open": self.mode.server(),
@@ -173,7 +178,7 @@ impl Status {
         text
     }
 
-    /// Interfaces, keys, drift, policy and guard.
+    /// Interfaces, keys, drift, policy, own cookies and guard.
     fn attached(&self) -> String {
         let header = [
             "interface",
@@ -191,13 +196,16 @@ impl Status {
             .map_or(String::new(), |it| format!(", changed {} ago", age(it)));
         let drift = self.drift.as_ref();
         format!(
-            "{}keys: {}{age}\n{}{}{}",
+            "{}keys: {}{age}\n{}{}{}{}",
             table(&rows),
             keys.join(", "),
             drift.map_or(String::new(), |(drift, lasting)| describe_drift(
                 drift, lasting
             )),
             self.policy.as_ref().map_or(String::new(), describe_policy),
+            self.own_cookies
+                .as_ref()
+                .map_or(String::new(), describe_own_cookies),
             self.guard.as_ref().map_or(String::new(), describe_guard),
         )
     }
@@ -306,6 +314,13 @@ fn guard_json(state: &GuardState, guarded: &[String]) -> Value {
         "other_ports_on": on.clone().any(|port| port.port == 0),
         "interfaces": guarded,
     })
+}
+
+fn describe_own_cookies(rules: &OwnCookieRules) -> String {
+    format!(
+        "own cookies: in force for clients of one /{} or /{}\n",
+        rules.client_v4, rules.client_v6
+    )
 }
 
 fn describe_guard(state: &GuardState) -> String {

@@ -10,6 +10,7 @@ mod guard;
 mod host;
 mod interfaces;
 mod listeners;
+mod own_cookies;
 mod policy;
 
 pub use finding::{Finding, Verdict};
@@ -38,6 +39,7 @@ pub async fn examine(names: &[String]) -> Result<Vec<Finding>, LinkError> {
     findings.extend(data_path.judge());
     findings.extend(policy::read_and_judge(privileged).await);
     findings.extend(guard::read_and_judge(privileged).await);
+    findings.extend(own_cookies::read_and_judge(privileged).await);
     Ok(findings)
 }
 

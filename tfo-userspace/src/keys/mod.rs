@@ -18,7 +18,7 @@ mod watched_file;
 pub use endpoints::KeyEndpoints;
 pub use error::{KeyFileError, SecretError};
 pub use keeper::{InitialKeys, Keeper, OnForeignChange};
-pub use own_secrets::{OwnSecrets, is_due, ring_now};
+pub use own_secrets::{OwnSecrets, is_due, own_secrets_left, ring_now};
 pub(crate) use private_file::read_private_file;
 pub use report::KeyReport;
 pub use schedule::{KeyPlan, SecretSchedule};

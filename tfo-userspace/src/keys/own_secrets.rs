@@ -90,6 +90,14 @@ pub fn is_due(in_force: &OwnCookies) -> bool {
     is_due_at(in_force, clocks())
 }
 
+/// The time for which the data path has secrets.
+pub fn own_secrets_left(in_force: &OwnCookies) -> Duration {
+    let (_, monotonic) = clocks();
+    let slots = (in_force.last + 1).saturating_sub(in_force.slot);
+    let reach = slots.saturating_mul(in_force.interval);
+    Duration::from_nanos(in_force.since.saturating_add(reach)).saturating_sub(monotonic)
+}
+
 /// The time since 1970, and the data path's clock.
 fn clocks() -> (Duration, Duration) {
     (clock::since_1970(), clock::monotonic_coarse())

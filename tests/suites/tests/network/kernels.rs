@@ -270,6 +270,32 @@ fn guard() -> Result<()> {
     feature_since("guard", (6, 9), native, forms)
 }
 
+/// A cookie that the data path issued is good when the kernel has other keys. Without TCX nothing can issue it, and nothing
+/// else changes.
+#[test]
+fn own_cookies() -> Result<()> {
+    let testbed = Testbed::attach(Pair::new()?, &[])?;
+    let listener = testbed.listen(Family::V6)?;
+    let said = testbed.tfo.run(&["cookies", "set"])?;
+    let present = said.status.success();
+    if !present {
+        said.ensure_refused(&["TCX", "6.6"])?;
+    }
+    for family in Family::BOTH {
+        testbed.request_cookie(&listener, family)?;
+        if present {
+            let key = "11112222-33334444-55556666-77778888";
+            testbed
+                .pair
+                .server
+                .set_sysctl("net.ipv4.tcp_fastopen_key", key)?;
+        }
+        testbed.in_syn(&listener, family, Method::SendTo)?;
+    }
+    testbed.equal()?;
+    feature_since("own cookies", (6, 6), present, ["yes", "refused"])
+}
+
 /// Whether the kernel has what the guard needs.
 fn guard_in(mode: Mode) -> Result<bool> {
     let pair = Pair::new()?;

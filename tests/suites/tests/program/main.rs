@@ -15,6 +15,8 @@ mod frames;
 mod keys;
 // Code layout for the verifier of Linux 6.1.
 mod layout;
+// Own cookies: which frames are translated, and how.
+mod own_cookies;
 // Random policies and SYNs, compared with `policy_model`.
 mod policy;
 // The model of policies for `policy`.

@@ -3,6 +3,7 @@
 use tfo_userspace::model::Policy;
 
 use super::rules;
+use crate::own_cookies::LIFETIME;
 use crate::veth::Family;
 
 /// Maximum of option bytes in a TCP header.
@@ -33,6 +34,8 @@ pub struct Host {
     pub syn_cookies: u32,
     /// The policy in force, if any.
     pub policy: Option<Policy>,
+    /// Own cookies are in force.
+    pub own_cookies: bool,
 }
 
 /// One SYN.
@@ -86,6 +89,8 @@ pub enum CookieOf {
     Stranger,
     /// Primary key of the host, for another client.
     AnotherClient,
+    /// None of the kernel's: an own cookie, issued so many slots ago.
+    Issued(u64),
 }
 
 impl Batch {
@@ -96,6 +101,7 @@ impl Batch {
             fast_open: [3, 3, 3, 3, 3, 3, 3, 2, 515, 1][random.usize(..10)],
             syn_cookies: [1, 1, 1, 1, 0, 2][random.usize(..6)],
             policy: random.bool().then(|| rules::policy(&mut random)),
+            own_cookies: random.bool(),
         };
         let len = random.usize(16..256);
         let steps = (0..len).map(|_| Step::random(&mut random)).collect();
@@ -214,7 +220,7 @@ fn pieces(random: &mut fastrand::Rng) -> Vec<Piece> {
 }
 
 fn fast_open(random: &mut fastrand::Rng) -> Piece {
-    use CookieOf::{AnotherClient, Backup, Own, OwnBackup, Primary, Stranger};
+    use CookieOf::{AnotherClient, Backup, Issued, Own, OwnBackup, Primary, Stranger};
     let kind = [34, 34, 34, 34, 34, 34, 254, 254, 254, 253][random.usize(..10)];
     let cookie = [
         Primary,
@@ -225,7 +231,10 @@ fn fast_open(random: &mut fastrand::Rng) -> Piece {
         OwnBackup,
         Stranger,
         AnotherClient,
-    ][random.usize(..8)];
+        Issued(0),
+        Issued(LIFETIME),
+        Issued(LIFETIME + 1),
+    ][random.usize(..11)];
     let len = match random.u8(..100) {
         0..65 => 8,
         65..85 => 0,

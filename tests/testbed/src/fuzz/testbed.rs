@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, thread, time::Duration};
 
 use anyhow::Result;
-use tfo_common::counters::Counter;
+use tfo_common::{counters::Counter, fastopen::own::OwnCookies};
+use tfo_userspace::datapath::{Namespace, OwnCookieChange};
 
 use super::{
     Batch, Host, Step,
@@ -13,6 +14,7 @@ use super::{
 use crate::{
     keys,
     link::{Frames, LinkSocket},
+    own_cookies::{self, addresses},
     packet::{cookie, fast_open, flag},
     poll::Deadline,
     program::KeyBytes,
@@ -136,10 +138,15 @@ impl FuzzTestbed {
             let address = SocketAddr::new(family.unspecified(), 0);
             Listener::with(&pair.server, address, settings)
         });
+        let listeners = listeners.collect::<Result<_>>()?;
+        let link = LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::None)?;
+        let base = Testbed::attach(pair, &[])?;
+        // Attaches the programs; each batch has rules of its own.
+        base.tfo.done(&["cookies", "set"])?;
         Ok(Self {
-            listeners: listeners.collect::<Result<_>>()?,
-            link: LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::None)?,
-            base: Testbed::attach(pair, &[])?,
+            listeners,
+            link,
+            base,
             host: None,
             clients: 0,
         })
@@ -214,6 +221,15 @@ impl FuzzTestbed {
             if before != host.policy.as_ref() {
                 self.base.set_policy(host.policy.clone())?;
             }
+            let rules = if host.own_cookies {
+                own_cookies::fixed()
+            } else {
+                OwnCookies::OFF
+            };
+            self.base.pair.server.run(|| -> Result<()> {
+                let namespace = Namespace::current()?;
+                Ok(OwnCookieChange::begin(&namespace)?.renew(&rules)?)
+            })?;
             self.host = Some(host.clone());
         }
         Ok(())
@@ -244,6 +260,10 @@ impl FuzzTestbed {
                 CookieOf::OwnBackup => (own(1), client.ip()),
                 CookieOf::Stranger => (STRANGER, client.ip()),
                 CookieOf::AnotherClient => (PRIMARY, server.ip()),
+                CookieOf::Issued(slots) => {
+                    return own_cookies::issued(&addresses(client.ip(), server.ip()), slots)
+                        .to_bytes();
+                }
             };
             cookie(&key, client, server.ip())
         });

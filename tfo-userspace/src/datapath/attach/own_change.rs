@@ -89,13 +89,25 @@ impl<'a> OwnCookieChange<'a> {
             if self.before.is_some() {
                 self.store.set(None)?;
             }
-            for interface in &interfaces {
-                detach_own(&self.namespace.pins().interface(interface.index))?;
-            }
+            self.detach(&interfaces)?;
             return Ok(Vec::new());
         };
+        let attached = self.attach_all(&interfaces).await;
+        if attached.is_err() && self.before.is_none() {
+            // The first error is the one to report.
+            let _ = self.detach(&interfaces);
+        }
+        let left_out = attached?;
+        self.store.set(Some(cookies))?;
+        Ok(left_out)
+    }
+
+    async fn attach_all(
+        &self,
+        interfaces: &[AttachedInterface],
+    ) -> Result<Vec<Untranslating>, OwnCookieError> {
         let mut left_out = Vec::new();
-        for interface in &interfaces {
+        for interface in interfaces {
             if let Err(reason) = self.attach(interface).await? {
                 left_out.push(Untranslating {
                     interface: interface.label(),
@@ -106,8 +118,13 @@ impl<'a> OwnCookieChange<'a> {
         if left_out.len() == interfaces.len() {
             return Err(OwnCookieError::Nowhere(left_out));
         }
-        self.store.set(Some(cookies))?;
         Ok(left_out)
+    }
+
+    fn detach(&self, interfaces: &[AttachedInterface]) -> Result<(), DatapathError> {
+        interfaces
+            .iter()
+            .try_for_each(|each| detach_own(&self.namespace.pins().interface(each.index)))
     }
 
     /// Replaces the secrets by those of `cookies`, which have the same rules.

@@ -205,6 +205,16 @@ impl Datapath {
         Ok(program.try_into()?)
     }
 
+    /// The TC program of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError::Missing`] where the object has none.
+    pub fn classifier(&self, name: &'static str) -> Result<&SchedClassifier, DatapathError> {
+        let program = self.ebpf.program(name);
+        Ok(program.ok_or(DatapathError::Missing(name))?.try_into()?)
+    }
+
     /// The XDP entry program, loaded.
     pub(crate) fn xdp_mut(&mut self) -> Result<&mut Xdp, DatapathError> {
         programs::load_xdp(&mut self.ebpf)

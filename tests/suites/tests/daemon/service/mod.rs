@@ -8,6 +8,7 @@ mod interfaces;
 mod kills;
 mod moved;
 mod namespaces;
+mod own_cookies;
 mod policy;
 mod rights;
 mod running;

@@ -1,0 +1,109 @@
+//! The `[cookies]` section of the configuration.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tfo_testbed::{
+    keys::KeyFile,
+    process::Background,
+    prometheus::{METRICS, get},
+    socket::Method,
+    testbed::Testbed,
+    tfo::{LIMIT, binary},
+    veth::{Family, Pair, SERVER_INTERFACE},
+};
+
+use super::running::{Running, eventually};
+
+const SECRET: &str = "363ec6a05e76eedeb9eb73bc5c25ca5f13f7c1df70c9af3531db4c83d23a8f6b";
+
+fn shown(testbed: &Testbed) -> Result<Value> {
+    testbed.tfo.json(&["cookies", "show"])
+}
+
+fn slot(testbed: &Testbed) -> Result<u64> {
+    shown(testbed)?["slot"].as_u64().context("no slot")
+}
+
+#[test]
+fn a_section_is_in_force_for_as_long_as_it_stands() -> Result<()> {
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let text = |section: &str| format!("interfaces = ['{SERVER_INTERFACE}']\n{section}");
+    let secret = KeyFile::new(SECRET)?;
+    let file = KeyFile::new(&text(""))?;
+    let mut running = Running::start(Some(&testbed.pair.server), &["-c", file.path()])?;
+    ensure!(shown(&testbed)?["in_force"] == false);
+    file.replace(&text("[cookies]\nlifetime = '3d'"))?;
+    running.reload()?;
+    let cookies = shown(&testbed)?;
+    ensure!(cookies["secrets"] == "random" && cookies["lifetime_seconds"] == 3 * 86_400);
+    // A mistake changes nothing.
+    file.replace(&text("[cookies]\nlifetime = '3h'"))?;
+    running.reload()?;
+    ensure!(shown(&testbed)? == cookies);
+    let shared = format!(
+        "[cookies]\nservice = 'web'\nsecret-file = '{}'",
+        secret.path()
+    );
+    file.replace(&text(&shared))?;
+    running.reload()?;
+    let cookies = shown(&testbed)?;
+    ensure!(cookies["secrets"] == "derived" && cookies["service"] == "web");
+    // Set by hand, they stay: without their section they would go.
+    file.replace(&text("[cookies]\nmode = 'kernel'"))?;
+    running.reload()?;
+    ensure!(shown(&testbed)?["in_force"] == false);
+    file.replace(&text(&shared))?;
+    running.reload()?;
+    file.replace(&text(""))?;
+    running.reload()?;
+    ensure!(shown(&testbed)?["in_force"] == false);
+    running.end_having_said(&[
+        "1 to 100 times the interval",
+        "own cookies: in force",
+        "own cookies: cleared",
+    ])
+}
+
+/// What cannot be put in force is told, and leaves what was.
+#[test]
+fn a_secret_that_cannot_be_read_is_told() -> Result<()> {
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let text = format!(
+        "interfaces = ['{SERVER_INTERFACE}']\n[cookies]\nsecret-file = '/nonexistent'\n[metrics]\nlisten = '{METRICS}'"
+    );
+    let file = KeyFile::new(&text)?;
+    let running = Running::start(Some(&testbed.pair.server), &["-c", file.path()])?;
+    ensure!(shown(&testbed)?["in_force"] == false);
+    let health = get(&testbed.pair.server, "/healthz")?;
+    ensure!(health.status == 503, "{health:?}");
+    for part in ["own cookies not in force", "/nonexistent"] {
+        ensure!(health.body.contains(part), "{health:?}");
+    }
+    running.end_having_said(&["/nonexistent"])
+}
+
+/// A controller whose clock is ahead has the data path count by that clock, and no cookie is lost.
+#[test]
+fn slots_follow_the_wall_clock() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.tfo.done(&["cookies", "set"])?;
+    testbed.request_cookie(&listener, Family::V4)?;
+    let before = slot(&testbed)?;
+    for days in [3_u64, 6, 12] {
+        let mut command = std::process::Command::new(binary());
+        command.args(["run", "-i", SERVER_INTERFACE, "--key-source", "kernel"]);
+        command.args(["--netns", testbed.pair.server.name()]);
+        command.env("TFO_TEST_CLOCK_OFFSET", (days * 86_400).to_string());
+        let service = Background::start(&mut command)?;
+        eventually("the slot is the clock's", || {
+            // The turn of a day may come in between.
+            let now = slot(&testbed)?;
+            Ok(now == before + days || now == before + days + 1)
+        })?;
+        testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
+        service.signal(rustix::process::Signal::TERM)?;
+        ensure!(service.wait(LIMIT)?.status.success());
+    }
+    Ok(())
+}

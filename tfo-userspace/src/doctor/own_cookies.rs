@@ -1,0 +1,135 @@
+//! The own cookies in force, and the conditions that limit them.
+
+use std::time::Duration;
+
+use super::finding::Finding;
+use crate::{
+    datapath::{ControllerLock, Namespace, NamespaceError},
+    kernel::sysctl,
+    keys::own_secrets_left,
+    model::OwnCookieRules,
+};
+
+const CHECK: &str = "own cookies";
+
+/// Facts about the own cookies in force.
+#[derive(Debug)]
+struct OwnCookieFacts {
+    rules: OwnCookieRules,
+    /// The attached interfaces without their programs.
+    without: Vec<String>,
+    /// The kernel has a backup key; `None` where its keys cannot be read.
+    has_backup: Option<bool>,
+    /// A running controller renews the secrets.
+    controlled: bool,
+    /// The time for which the data path has secrets.
+    left: Duration,
+}
+
+/// No findings where there are none.
+pub(super) async fn read_and_judge(privileged: bool) -> Vec<Finding> {
+    if !privileged {
+        // The check of what is attached reports this.
+        return Vec::new();
+    }
+    match read().await {
+        Ok(facts) => facts.map_or(Vec::new(), |facts| facts.judge()),
+        Err(error) => vec![Finding::unknown(CHECK, error.to_string())],
+    }
+}
+
+async fn read() -> Result<Option<OwnCookieFacts>, NamespaceError> {
+    let namespace = Namespace::current()?;
+    let Some(cookies) = namespace.own_cookies().get()? else {
+        return Ok(None);
+    };
+    let interfaces = namespace.interfaces().await?;
+    let without = interfaces.iter().filter(|interface| {
+        interface.mode.is_some() && !namespace.own_cookies().is_issuing(interface.index)
+    });
+    let key = sysctl::key().ok().flatten();
+    Ok(Some(OwnCookieFacts {
+        rules: OwnCookieRules::of(&cookies),
+        without: without.map(|interface| interface.label()).collect(),
+        has_backup: key.map(|pair| pair.backup.is_some()),
+        controlled: ControllerLock::of(&namespace).is_some(),
+        left: own_secrets_left(&cookies),
+    }))
+}
+
+impl OwnCookieFacts {
+    fn judge(&self) -> Vec<Finding> {
+        let OwnCookieRules {
+            client_v4,
+            client_v6,
+            service,
+            ..
+        } = &self.rules;
+        let service = match service {
+            Some(service) => format!("service {service}"),
+            None => "each server address by itself".to_owned(),
+        };
+        let mut findings = vec![Finding::ok(
+            CHECK,
+            format!("in force for clients of one /{client_v4} or /{client_v6}, {service}"),
+        )];
+        for interface in &self.without {
+            let found = "it issues the kernel's cookies and takes no own ones: a client that got one elsewhere loses a \
+                         round trip here, each time";
+            let remedy = "`tfo cookies set` again, which prints the reason";
+            findings.push(
+                Finding::warning("own cookies and interface", found)
+                    .of(interface)
+                    .remedy(remedy),
+            );
+        }
+        if self.has_backup == Some(false) {
+            let found = "the kernel has no backup key: cookies are not renewed in the second half of their life, and each \
+                         client loses a round trip when its cookie expires";
+            let remedy =
+                "`tfo cookies set` again adds one, or `tfo run` with a key source that rotates";
+            findings.push(Finding::note("own cookies and keys", found).remedy(remedy));
+        }
+        // Without a controller, secrets last for many intervals.
+        if !self.controlled && self.left < self.rules.lifetime {
+            let found =
+                "the secrets end before the cookies that they issue, and no controller renews them";
+            findings.push(
+                Finding::warning("own cookies' secrets", found)
+                    .remedy("tfo run, or `tfo cookies set` again"),
+            );
+        }
+        findings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> OwnCookieFacts {
+        OwnCookieFacts {
+            rules: OwnCookieRules::default(),
+            without: Vec::new(),
+            has_backup: Some(true),
+            controlled: false,
+            left: Duration::from_secs(200 * 86_400),
+        }
+    }
+
+    #[test]
+    fn what_limits_own_cookies_is_told() {
+        assert_eq!(facts().judge().len(), 1);
+        let told = |facts: OwnCookieFacts| format!("{:?}", facts.judge());
+        let ill = OwnCookieFacts {
+            without: vec!["eth1".to_owned()],
+            has_backup: Some(false),
+            left: Duration::from_secs(86_400),
+            ..facts()
+        };
+        let text = told(ill);
+        for part in ["eth1", "no backup key", "secrets end"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+}
