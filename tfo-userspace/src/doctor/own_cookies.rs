@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::finding::Finding;
 use crate::{
-    datapath::{ControllerLock, Namespace, NamespaceError},
+    datapath::{AttachedInterface, ControllerLock, Namespace, NamespaceError},
     kernel::sysctl,
     keys::own_secrets_left,
     model::OwnCookieRules,
@@ -50,7 +50,7 @@ async fn read() -> Result<Option<OwnCookieFacts>, NamespaceError> {
     let key = sysctl::key().ok().flatten();
     Ok(Some(OwnCookieFacts {
         rules: OwnCookieRules::of(&cookies),
-        without: without.map(|interface| interface.label()).collect(),
+        without: without.map(AttachedInterface::label).collect(),
         has_backup: key.map(|pair| pair.backup.is_some()),
         controlled: ControllerLock::of(&namespace).is_some(),
         left: own_secrets_left(&cookies),

@@ -7,12 +7,10 @@ use tfo_common::fastopen::{
     own::{OwnCookies, SECRETS},
 };
 
-use zeroize::Zeroizing;
-
 use super::secret::Secret;
 use crate::{
     kernel::clock,
-    model::{OwnCookieRules, random_key},
+    model::{OwnCookieRing, OwnCookieRules, random_key},
 };
 
 /// Where the secrets come from.
@@ -80,8 +78,8 @@ pub fn ring_now(
     rules: &OwnCookieRules,
     secrets: OwnSecrets<'_>,
     before: Option<&OwnCookies>,
-) -> Result<Zeroizing<OwnCookies>, getrandom::Error> {
-    ring(rules, secrets, before, clocks(), random_key).map(Zeroizing::new)
+) -> Result<OwnCookieRing, getrandom::Error> {
+    ring(rules, secrets, before, clocks(), random_key).map(OwnCookieRing::new)
 }
 
 /// What is in force is to be renewed: the clock has gone on to another slot since, or the data path counts another slot than
@@ -204,7 +202,11 @@ mod tests {
         for skew in [0, 1, 9] {
             let skew = Duration::from_secs(skew);
             let first = hosts[0].make(OwnSecrets::Derived(&secret), wall, DAY);
-            let second = hosts[1].make(OwnSecrets::Derived(&secret), wall - skew, DAY * 3);
+            let second = hosts[1].make(
+                OwnSecrets::Derived(&secret),
+                wall.saturating_sub(skew),
+                DAY * 3,
+            );
             let made = [(first, DAY), (second, DAY * 3)];
             for (issuer, at) in &made {
                 let cookie = issuer.issue(&addresses, nanoseconds(*at)).unwrap();

@@ -1,9 +1,10 @@
 //! The rules of own cookies: how long one is good, for which clients and at which service.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, ops::Deref, str::FromStr, time::Duration};
 
 use blake2::{Blake2s256, Digest as _};
 use tfo_common::{fastopen::own::OwnCookies, wire::addresses::PrefixMask};
+use zeroize::Zeroizing;
 
 /// Shortest time for which one secret issues cookies. Clocks of hosts differ by less.
 const MIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -71,6 +72,25 @@ pub enum OwnRulesError {
         most = OwnCookies::MAX_NAME
     )]
     Service(String),
+}
+
+/// Rules and secrets as the data path has them, wiped from memory when dropped.
+#[derive(Clone)]
+pub struct OwnCookieRing(Box<Zeroizing<OwnCookies>>);
+
+impl OwnCookieRing {
+    /// Moves them to the heap.
+    pub fn new(cookies: OwnCookies) -> Self {
+        Self(Box::new(Zeroizing::new(cookies)))
+    }
+}
+
+impl Deref for OwnCookieRing {
+    type Target = OwnCookies;
+
+    fn deref(&self) -> &OwnCookies {
+        &self.0
+    }
 }
 
 /// The name of a service whose hosts and addresses share cookies.

@@ -9,7 +9,7 @@ use crate::{
     config::{NamespaceConfig, OwnCookieConfig},
     datapath::{Namespace, OwnCookieChange, Untranslating},
     keys::{OwnSecrets, Secret, is_due, ring_now},
-    model::OwnCookieRules,
+    model::{OwnCookieRing, OwnCookieRules},
 };
 
 /// Keeps the own cookies of a namespace.
@@ -113,7 +113,7 @@ fn make(
     rules: &OwnCookieRules,
     secret: Option<&Path>,
     before: Option<&OwnCookies>,
-) -> Result<zeroize::Zeroizing<OwnCookies>, String> {
+) -> Result<OwnCookieRing, String> {
     let secret = secret.map(Secret::read).transpose();
     let secret = secret.map_err(|error| error.to_string())?;
     let secrets = OwnSecrets::of(secret.as_ref());

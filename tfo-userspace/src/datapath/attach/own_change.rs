@@ -3,7 +3,6 @@
 use std::fmt;
 
 use tfo_common::fastopen::own::OwnCookies;
-use zeroize::Zeroizing;
 
 use super::own_programs::{attach_own, detach_own};
 use crate::{
@@ -14,7 +13,7 @@ use crate::{
         pins::{Lock, read_settings},
     },
     kernel::link,
-    model::Mirror,
+    model::{Mirror, OwnCookieRing},
 };
 
 /// Own cookies were not changed.
@@ -52,7 +51,7 @@ impl fmt::Display for Untranslating {
 /// A change of a namespace's own cookies, which holds the namespace's lock.
 pub struct OwnCookieChange<'a> {
     /// What is in force; `None` where there are no own cookies.
-    pub before: Option<Zeroizing<OwnCookies>>,
+    pub before: Option<OwnCookieRing>,
     namespace: &'a Namespace,
     store: OwnCookieStore,
     _lock: Option<Lock>,

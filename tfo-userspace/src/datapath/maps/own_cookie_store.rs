@@ -4,11 +4,13 @@ use std::fs;
 
 use aya::maps::{Array, ArrayOfMaps, Map, MapData};
 use tfo_common::{abi::OWN_COOKIES, fastopen::own::OwnCookies};
-use zeroize::Zeroizing;
 
-use crate::datapath::{
-    error::DatapathError,
-    pins::{NamespacePins, map_from_pin, remove_file},
+use crate::{
+    datapath::{
+        error::DatapathError,
+        pins::{NamespacePins, map_from_pin, remove_file},
+    },
+    model::OwnCookieRing,
 };
 
 type Inner = Array<MapData, OwnCookies>;
@@ -30,7 +32,7 @@ impl OwnCookieStore {
     }
 
     /// What is in force where maps are pinned; `None` where there are no own cookies.
-    pub(crate) fn get(&self) -> Result<Option<Zeroizing<OwnCookies>>, DatapathError> {
+    pub(crate) fn get(&self) -> Result<Option<OwnCookieRing>, DatapathError> {
         let Some(path) = self.pins.as_ref().map(|pins| pins.in_force(OWN_COOKIES)) else {
             return Ok(None);
         };
@@ -41,7 +43,7 @@ impl OwnCookieStore {
             .try_into()
             .map_err(DatapathError::map(OWN_COOKIES))?;
         let cookies = inner.get(&0, 0).map_err(DatapathError::map(OWN_COOKIES))?;
-        Ok(cookies.is_on().then(|| Zeroizing::new(cookies)))
+        Ok(cookies.is_on().then(|| OwnCookieRing::new(cookies)))
     }
 
     /// Puts rules and secrets, or none, in force as a whole. When this returns, no packet meets the previous ones any more.

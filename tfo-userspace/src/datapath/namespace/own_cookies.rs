@@ -1,13 +1,15 @@
 //! The own cookies of a namespace, apart from their programs.
 
-use tfo_common::{abi::OWN_COOKIES, fastopen::own::OwnCookies};
-use zeroize::Zeroizing;
+use tfo_common::abi::OWN_COOKIES;
 
 use super::{current::Namespace, error::NamespaceError};
-use crate::datapath::{
-    error::DatapathError,
-    maps::OwnCookieStore,
-    pins::{found_maps, map_from_pin},
+use crate::{
+    datapath::{
+        error::DatapathError,
+        maps::OwnCookieStore,
+        pins::{found_maps, map_from_pin},
+    },
+    model::OwnCookieRing,
 };
 
 /// The own cookies of a namespace; from [`Namespace::own_cookies`].
@@ -39,7 +41,7 @@ impl NamespaceOwnCookies<'_> {
     /// # Errors
     ///
     /// [`DatapathError`] where the map cannot be read.
-    pub fn get(&self) -> Result<Option<Zeroizing<OwnCookies>>, DatapathError> {
+    pub fn get(&self) -> Result<Option<OwnCookieRing>, DatapathError> {
         self.open()?.map_or(Ok(None), |store| store.get())
     }
 

@@ -287,12 +287,11 @@ impl Datapath {
     ///
     /// [`DatapathError`] where the kernel refuses it.
     pub fn set_own_cookies(&mut self, cookies: Option<&OwnCookies>) -> Result<(), DatapathError> {
-        let mut store = match self.own_cookies.take() {
-            Some(store) => store,
-            None => {
-                let map = self.ebpf.take_map(OWN_COOKIES);
-                OwnCookieStore::new(map.ok_or(DatapathError::Missing(OWN_COOKIES))?, None)?
-            }
+        let mut store = if let Some(store) = self.own_cookies.take() {
+            store
+        } else {
+            let map = self.ebpf.take_map(OWN_COOKIES);
+            OwnCookieStore::new(map.ok_or(DatapathError::Missing(OWN_COOKIES))?, None)?
         };
         let set = store.set(cookies);
         self.own_cookies = Some(store);

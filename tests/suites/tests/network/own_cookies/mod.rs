@@ -3,19 +3,24 @@
 // Clients behind a pool of addresses, backends behind one address, at real nftables.
 mod nat;
 
-use std::net::SocketAddr;
+use std::{env, net::SocketAddr, thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tfo_common::fastopen::own::OwnCookies;
+use tfo_common::fastopen::{
+    Key,
+    own::{OwnCookies, SECRETS},
+};
 use tfo_testbed::{
     link::{Frames, LinkSocket},
     raw::{Answer, RawClient, RawSyn},
+    returning::while_clients_return,
+    seed::rng,
     socket::{Listener, Method, Settings},
     testbed::{Tally, Testbed},
     tfo::LIMIT,
     tshark::{self, Link},
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE, server_port},
-    xdp::Mode,
+    xdp::{self, Mode},
 };
 use tfo_userspace::datapath::{Namespace, OwnCookieChange};
 
@@ -41,13 +46,18 @@ fn in_force(testbed: &Testbed) -> Result<OwnCookies> {
     })
 }
 
-/// Has `slots` intervals go by, for the data path.
+/// Has `slots` intervals go by, for the data path; each gives it one more secret, as the controller does.
 fn pass_slots(testbed: &Testbed, slots: u64) -> Result<()> {
     testbed.pair.server.run(|| {
         let namespace = Namespace::current()?;
         let change = OwnCookieChange::begin(&namespace)?;
         let mut cookies = *change.before.clone().context("no own cookies")?;
-        cookies.slot += slots;
+        for _ in 0..slots {
+            cookies.slot += 1;
+            cookies.last += 1;
+            let index = cookies.last as usize % SECRETS;
+            cookies.secrets[index] = Key::from_words(fastrand::u64(..), fastrand::u64(..));
+        }
         Ok(change.renew(&cookies)?)
     })
 }
@@ -176,6 +186,60 @@ fn moves_and_upgrades_keep_own_cookies() -> Result<()> {
     testbed.tfo.done(&["detach", "--all"])?;
     testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
     Ok(())
+}
+
+/// Clients that come back all the time have their cookies renewed in time. `TFO_SECRETS` sets the number of secrets.
+#[test]
+fn secrets_that_change_under_load_refuse_no_cookie() -> Result<()> {
+    let count = match env::var("TFO_SECRETS") {
+        Ok(text) => text.parse().context("TFO_SECRETS")?,
+        Err(_) => 100,
+    };
+    let testbed = testbed(Mode::Tc, &["--interval", "1h", "--lifetime", "10h"])?;
+    let visits = while_clients_return(&testbed, |wait| {
+        for _ in 0..count {
+            pass_slots(&testbed, 1)?;
+            wait()?;
+        }
+        Ok(())
+    })?;
+    println!("{count} secrets, {visits:?}");
+    ensure!(visits.refused == 0, "{visits:?}");
+    let stats = testbed.equal()?;
+    ensure!(stats.counters["TCPFastOpenPassiveFail"] == 0, "{stats:?}");
+    ensure!(stats.counters["OwnExpired"] == 0, "{stats:?}");
+    Ok(())
+}
+
+/// A command that is killed at any moment leaves something that works, and nothing behind.
+#[test]
+fn killed_commands_leave_what_works() -> Result<()> {
+    const KILLS: u64 = 60;
+    let mut random = rng()?;
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    for kill in 1..=KILLS {
+        let arguments = if random.bool() {
+            ["cookies", "set"].as_slice()
+        } else {
+            &["cookies", "clear"]
+        };
+        let victim = testbed.tfo.start(arguments)?;
+        thread::sleep(Duration::from_millis(random.u64(0..400)));
+        // Drop kills the process, if it still runs.
+        drop(victim);
+        testbed.exchange(&listener, Family::V4, Method::SendTo)?;
+        if kill % 10 == 0 {
+            testbed.tfo.done(&["cookies", "set"])?;
+            testbed.pair.forget_cookies()?;
+            testbed.request_cookie(&listener, Family::V4)?;
+            ensure_own(&testbed, Family::V4)?;
+            testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
+        }
+    }
+    testbed.equal()?;
+    testbed.tfo.done(&["detach", "--all"])?;
+    xdp::ensure_pinned(&testbed.pair.server, false)
 }
 
 /// A listener's own keys: the cookie is translated to those. A single one cannot renew.
