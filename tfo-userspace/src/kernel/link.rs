@@ -15,6 +15,7 @@ use rtnetlink::{
     },
     sys::{AsyncSocket as _, SocketAddr},
 };
+use rustix::net::{AddressFamily, SocketType, netdevice::index_to_name, socket};
 use tfo_common::wire::Link;
 
 use super::netlink::{ask, refusal};
@@ -90,6 +91,13 @@ pub async fn list() -> Result<Vec<Interface>, LinkError> {
     let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await?;
     connection.abort();
     Ok(links.into_iter().filter_map(interface).collect())
+}
+
+/// The name of an interface of the calling thread's namespace; `None` where there is none of this index, or its name is no
+/// UTF-8.
+pub fn name_of(index: u32) -> Option<String> {
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+    index_to_name(socket, index).ok()
 }
 
 /// Detaches an XDP program that no link holds.

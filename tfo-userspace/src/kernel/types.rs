@@ -113,6 +113,7 @@ impl KernelTypes {
             state: self.byte("sock_common", "skc_state")?,
             family: self.byte("sock_common", "skc_family")?,
             port: self.byte("sock_common", "skc_num")?,
+            bound_device: self.byte("sock_common", "skc_bound_dev_if")?,
             ipv4: self.byte("sock_common", "skc_rcv_saddr")?,
             ipv6: self.byte("sock_common", "skc_v6_rcv_saddr")?,
         })
