@@ -18,7 +18,7 @@ use crate::{
     datapath::error::DatapathError,
     kernel::{
         link,
-        types::{KernelTypes, TypesError},
+        types::{self, TypesError},
     },
 };
 
@@ -131,7 +131,7 @@ impl ListeningSocket {
 ///
 /// [`ListenersError`] where the kernel lacks a field or refuses the iterator.
 pub fn listeners() -> Result<Vec<ListeningSocket>, ListenersError> {
-    let offsets = KernelTypes::read()?.socket_offsets()?;
+    let offsets = types::offsets()?.sockets;
     let mut ebpf = EbpfLoader::new()
         .override_global(SOCKET_OFFSETS, &offsets, true)
         .load(OBJECT)
