@@ -2,7 +2,7 @@
 //!
 //! This parser shares no code with that of `tfo`, so that tests can compare the two.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, env, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::util::KernelVersion;
@@ -19,6 +19,11 @@ const NETSTAT: &str = "/proc/thread-self/net/netstat";
 /// The kernel's version cannot be read.
 pub fn is_before(major: u8, minor: u8) -> Result<bool> {
     Ok(KernelVersion::current()? < KernelVersion::new(major, minor, 0))
+}
+
+/// `true` on a distribution's kernel, which lacks no device and no feature of its release: `TFO_STOCK_KERNEL` is set.
+pub fn is_stock() -> bool {
+    env::var_os("TFO_STOCK_KERNEL").is_some()
 }
 
 /// Prints the form of a feature on the running kernel. `cargo xtask vm` collects these lines in a table.

@@ -24,8 +24,10 @@ pub struct ListenerRecord {
     pub backlog: u32,
     /// Length of the accept queue: listen(2)'s argument.
     pub max_backlog: u32,
+    /// Index of the device to which it is bound; 0 for none.
+    pub device: u32,
     /// 1 if it takes data without a cookie.
-    pub no_cookie: u32,
-    /// Zero.
-    pub reserved: u32,
+    pub no_cookie: u16,
+    /// 1 if it is the TCP socket of an MPTCP listener.
+    pub mptcp: u16,
 }

@@ -101,6 +101,8 @@ pub struct SocketOffsets {
     pub family: u32,
     /// `sock.__sk_common.skc_num`, u16: the local port, in the host's order.
     pub port: u32,
+    /// `sock.__sk_common.skc_bound_dev_if`, int: 0 for none.
+    pub bound_device: u32,
     /// `sock.__sk_common.skc_rcv_saddr`, 4 bytes: the local address.
     pub ipv4: u32,
     /// `sock.__sk_common.skc_v6_rcv_saddr`, 16 bytes: the local address.
@@ -161,6 +163,7 @@ impl SocketOffsets {
         state: 0,
         family: 0,
         port: 0,
+        bound_device: 0,
         ipv4: 0,
         ipv6: 0,
     };

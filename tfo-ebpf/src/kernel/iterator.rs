@@ -9,7 +9,7 @@ use aya_ebpf::{bindings::seq_file, helpers::bpf_seq_write};
 use tfo_common::abi::ListenerRecord;
 
 use super::{
-    listener::{keys_at, own_keys, read_listener},
+    listener::{is_mptcp, keys_at, own_keys, read_listener},
     offsets::{load, offset},
     socket::{LISTEN, tcp_sock},
 };
@@ -71,8 +71,9 @@ fn record(tcp: usize, uid: u32) -> ListenerRecord {
         keys: keys_at(own_keys(tcp)).keys().len() as u32,
         backlog: load(tcp + offset!(ack_backlog)),
         max_backlog: load(tcp + offset!(max_ack_backlog)),
+        device: load(tcp + offset!(bound_device)),
         no_cookie: listener.no_cookie.into(),
-        reserved: 0,
+        mptcp: is_mptcp(tcp).into(),
     }
 }
 

@@ -187,9 +187,15 @@ pub(crate) fn read_header_rules(tcp: usize, v4: bool) -> HeaderRules {
 pub(crate) fn is_unfit(tcp: usize) -> bool {
     let net: usize = load(tcp + offset!(net));
     let signs = |offset: usize| offset != 0 && !lacks_keys(tcp, offset);
-    let mptcp = offset!(mptcp);
     load::<u8>(net + offset!(sysctl_syncookies)) == 0
-        || (mptcp != 0 && load::<u8>(tcp + mptcp) != 0)
+        || is_mptcp(tcp)
         || signs(offset!(md5_keys))
         || signs(offset!(ao_keys))
+}
+
+/// `true` if `tcp` is the TCP socket of an MPTCP listener.
+#[inline(always)]
+pub(crate) fn is_mptcp(tcp: usize) -> bool {
+    let mptcp = offset!(mptcp);
+    mptcp != 0 && load::<u8>(tcp + mptcp) != 0
 }

@@ -13,6 +13,7 @@ pub(super) fn run(json: bool) -> anyhow::Result<()> {
     }
     let heads = [
         "listener",
+        "protocol",
         "queue",
         "limit",
         "keys",
@@ -38,7 +39,8 @@ fn row(socket: &ListeningSocket) -> Vec<String> {
         FastOpenState::OffByHost => "off by net.ipv4.tcp_fastopen",
     };
     vec![
-        socket.address.to_string(),
+        socket.name(),
+        if socket.mptcp { "MPTCP" } else { "TCP" }.to_owned(),
         socket.queue.to_string(),
         socket.limit.to_string(),
         keys,
@@ -52,6 +54,9 @@ fn to_json(socket: &ListeningSocket) -> serde_json::Value {
     json!({
         "address": socket.address.ip(),
         "port": socket.address.port(),
+        "device": socket.device.as_ref().and_then(|device| device.name.as_deref()),
+        "device_index": socket.device.as_ref().map(|device| device.index),
+        "mptcp": socket.mptcp,
         "uid": socket.uid,
         "fast_open": socket.state,
         "queue": socket.queue,

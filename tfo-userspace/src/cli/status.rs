@@ -106,6 +106,7 @@ impl Status {
                 "mode_asked_for": interface.choice,
                 "mode_reason": self.reason(interface).map(ToString::to_string),
                 "moved": interface.moved,
+                "replaced": interface.replaced,
                 "mirror": interface.mirror,
                 "build": interface.build,
                 "attached_seconds": interface.attached.map(|age| age.as_secs()),
@@ -243,6 +244,9 @@ fn row(interface: &AttachedInterface) -> Vec<String> {
         match mode {
             Some(mode) => mode.to_string(),
             None if interface.moved => "moved to another namespace, still running".to_owned(),
+            None if interface.replaced => {
+                "not attached: a new interface, with the index of an attached one".to_owned()
+            }
             None => "not attached any more".to_owned(),
         },
         interface.mirror.to_string(),

@@ -16,7 +16,7 @@ mod object;
 mod pins;
 
 pub use self::object::{
-    Build, Datapath, FastOpenState, ListenersError, ListeningSocket, OBJECT, listeners,
+    BoundDevice, Build, Datapath, FastOpenState, ListenersError, ListeningSocket, OBJECT, listeners,
 };
 pub use attach::{
     AttachError, Attached, Change, Ensured, Follower, GuardChange, GuardError, HookChange,

@@ -40,6 +40,7 @@ struct AttachedProgram {
     mode: Option<AttachMode>,
     /// It still runs, in another network namespace.
     moved: bool,
+    replaced: bool,
 }
 
 /// Fingerprints of the kernel's keys and of those that the data path accepts.
@@ -86,6 +87,7 @@ impl DataPathFacts {
                 guard_id: namespace.guard().program(interface.index),
                 mode: interface.mode,
                 moved: interface.moved,
+                replaced: interface.replaced,
                 name: interface.name,
             });
         }
@@ -191,7 +193,13 @@ impl AttachedProgram {
                 Finding::ok(CHECK, found).of(name)
             }
             (Some(name), None) => {
-                let found = "another program detached it: nothing is counted";
+                let found = if self.replaced {
+                    "this is a new interface: the one that tfo was attached to, and whose index this one has, is gone. Nothing \
+                     is counted"
+                } else {
+                    "another process detached it, or the interface was made again with the same index and address: nothing is \
+                     counted"
+                };
                 Finding::problem(CHECK, found)
                     .remedy(format!("tfo attach {name}"))
                     .of(name)
@@ -276,6 +284,7 @@ mod tests {
                 guard_id: None,
                 mode: Some(AttachMode::Native),
                 moved: false,
+                replaced: false,
             }],
             keys: Some(KeyFingerprints {
                 kernel: fingerprints(&[1, 2]),
@@ -308,6 +317,11 @@ mod tests {
         );
         let lost = with(|facts| facts.interfaces[0].mode = None);
         expect(&lost, CHECK, Problem, "detached");
+        let replaced = with(|facts| {
+            facts.interfaces[0].mode = None;
+            facts.interfaces[0].replaced = true;
+        });
+        expect(&replaced, CHECK, Problem, "new interface");
         let gone = with(|facts| facts.interfaces[0].name = None);
         expect(&gone, "stale pins", Warning, "interface 2 is gone");
         let moved = with(|facts| {

@@ -1,7 +1,5 @@
 //! The listening sockets.
 
-use std::net::SocketAddr;
-
 use super::finding::Finding;
 use crate::datapath::{self, FastOpenState, ListeningSocket};
 
@@ -45,11 +43,7 @@ fn judge(sockets: &[ListeningSocket]) -> Vec<Finding> {
         ));
     }
     let small = |socket: &&ListeningSocket| (1..SMALL_QUEUE).contains(&socket.limit);
-    let small: Vec<_> = sockets
-        .iter()
-        .filter(small)
-        .map(|each| each.address)
-        .collect();
+    let small: Vec<_> = sockets.iter().filter(small).collect();
     if !small.is_empty() {
         let found = format!(
             "queues for fewer than {SMALL_QUEUE} pending Fast Open connections: {}",
@@ -59,18 +53,30 @@ fn judge(sockets: &[ListeningSocket]) -> Vec<Finding> {
             "raise TCP_FASTOPEN: the kernel takes at most net.core.somaxconn, as it is when the application sets the option",
         ));
     }
+    let multipath: Vec<_> = sockets.iter().filter(|each| each.mptcp).collect();
+    if !multipath.is_empty() {
+        let found = format!(
+            "listen with MPTCP: {}: the guard challenges no SYN there",
+            names(&multipath)
+        );
+        findings.push(Finding::note("MPTCP", found).remedy(
+            "to guard them, configure the application to listen without MPTCP (Go, which uses it by default: \
+             GODEBUG=multipathtcp=0 or ListenConfig.SetMultipathTCP(false); nginx: no `multipath`)",
+        ));
+    }
     findings
 }
 
 /// The listeners with and without Fast Open.
 fn general(sockets: &[ListeningSocket]) -> Finding {
-    let off: Vec<_> = sockets
-        .iter()
-        .filter(|each| each.limit == 0)
-        .map(|each| each.address)
-        .collect();
-    let how = "configure the application to set TCP_FASTOPEN before listen(2): nginx `listen 443 ssl \
-               fastopen=256`, HAProxy `bind :443 tfo`";
+    let off: Vec<_> = sockets.iter().filter(|each| each.limit == 0).collect();
+    let mut how =
+        "configure the application to set TCP_FASTOPEN before listen(2): nginx `listen 443 ssl \
+                   fastopen=256`, HAProxy `bind :443 tfo`, Go `ListenConfig.Control`"
+            .to_owned();
+    if off.iter().any(|each| each.mptcp) {
+        how += "; MPTCP listeners take it since Linux 6.2";
+    }
     if off.len() == sockets.len() {
         let found = format!("none of {} has Fast Open: {}", sockets.len(), names(&off));
         return Finding::warning(CHECK, found).remedy(how);
@@ -87,18 +93,18 @@ fn general(sockets: &[ListeningSocket]) -> Finding {
     Finding::note(CHECK, found).remedy(how)
 }
 
-fn in_state(sockets: &[ListeningSocket], state: FastOpenState) -> Vec<SocketAddr> {
+fn in_state(sockets: &[ListeningSocket], state: FastOpenState) -> Vec<&ListeningSocket> {
     let sockets = sockets.iter().filter(|each| each.state == state);
-    sockets.map(|each| each.address).collect()
+    sockets.collect()
 }
 
-fn names(addresses: &[SocketAddr]) -> String {
-    let first: Vec<_> = addresses
+fn names(sockets: &[&ListeningSocket]) -> String {
+    let first: Vec<_> = sockets
         .iter()
         .take(MAX_NAMED)
-        .map(ToString::to_string)
+        .map(|each| each.name())
         .collect();
-    match addresses.len().saturating_sub(MAX_NAMED) {
+    match sockets.len().saturating_sub(MAX_NAMED) {
         0 => first.join(", "),
         more => format!("{} and {more} more", first.join(", ")),
     }
@@ -107,6 +113,7 @@ fn names(addresses: &[SocketAddr]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datapath::BoundDevice;
     use crate::doctor::{
         Verdict::{Note, Ok as Fine, Warning},
         finding::testing::expect,
@@ -115,6 +122,8 @@ mod tests {
     fn listener(port: u16, limit: u32, state: FastOpenState) -> ListeningSocket {
         ListeningSocket {
             address: ([0, 0, 0, 0], port).into(),
+            device: None,
+            mptcp: false,
             uid: 0,
             limit,
             queue: 0,
@@ -154,9 +163,31 @@ mod tests {
         expect(&findings, "small queues", Note, "0.0.0.0:3");
     }
 
+    /// Two listeners may differ by their devices alone.
+    #[test]
+    fn devices_and_mptcp_are_named() {
+        let bound = |name: Option<&str>| ListeningSocket {
+            device: Some(BoundDevice {
+                index: 7,
+                name: name.map(str::to_owned),
+            }),
+            mptcp: name.is_some(),
+            ..listener(80, 0, FastOpenState::Off)
+        };
+        let findings = judge(&[bound(Some("eth0")), bound(None)]);
+        let both = "0.0.0.0%eth0:80, 0.0.0.0%if7:80";
+        expect(&findings, CHECK, Warning, both);
+        expect(&findings, "MPTCP", Note, "0.0.0.0%eth0:80: the guard");
+        let how = findings[0].remedy.as_deref().unwrap_or_default();
+        assert!(how.contains("since Linux 6.2"), "{how}");
+    }
+
     #[test]
     fn a_line_stays_short() {
-        let many: Vec<_> = (1..=6).map(|port| ([127, 0, 0, 1], port).into()).collect();
-        assert!(names(&many).ends_with("127.0.0.1:4 and 2 more"));
+        let many: Vec<_> = (1..=6)
+            .map(|port| listener(port, 0, FastOpenState::Off))
+            .collect();
+        let many: Vec<_> = many.iter().collect();
+        assert!(names(&many).ends_with("0.0.0.0:4 and 2 more"));
     }
 }

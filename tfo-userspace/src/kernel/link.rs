@@ -8,13 +8,14 @@ use std::{
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _, TryStreamExt as _};
 use rtnetlink::{
-    packet_core::{NLM_F_ACK, NLM_F_REQUEST},
+    packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
-        RouteNetlinkMessage,
+        AddressFamily as LinkFamily, RouteNetlinkMessage,
         link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, Prop, XdpAttached},
     },
     sys::{AsyncSocket as _, SocketAddr},
 };
+use rustix::net::{AddressFamily, SocketType, netdevice::index_to_name, socket};
 use tfo_common::wire::Link;
 
 use super::netlink::{ask, refusal};
@@ -62,6 +63,8 @@ pub struct Interface {
     pub name: String,
     /// Further names (`ip link property add dev NAME altname OTHER`), unique as well.
     pub other_names: Vec<String>,
+    /// The link-layer address; empty where it has none.
+    pub address: Vec<u8>,
     /// Administratively up (`IFF_UP`).
     pub up: bool,
     /// Bytes, without the link-layer header.
@@ -90,6 +93,13 @@ pub async fn list() -> Result<Vec<Interface>, LinkError> {
     let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await?;
     connection.abort();
     Ok(links.into_iter().filter_map(interface).collect())
+}
+
+/// The name of an interface of the calling thread's namespace; `None` where there is none of this index, or its name is no
+/// UTF-8.
+pub fn name_of(index: u32) -> Option<String> {
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+    index_to_name(socket, index).ok()
 }
 
 /// Detaches an XDP program that no link holds.
@@ -134,8 +144,10 @@ const fn xdp_flags(mode: AttachMode) -> u32 {
 /// Notifies of interfaces that come, change or go in the calling thread's namespace: rtnetlink's group
 /// `RTNLGRP_LINK`.
 pub struct Monitor {
-    messages: Pin<Box<dyn Stream<Item = ()> + Send>>,
+    /// The index of an interface that went, or `None` for another change.
+    messages: Pin<Box<dyn Stream<Item = Option<u32>> + Send>>,
     connection: tokio::task::JoinHandle<()>,
+    gone: Vec<u32>,
 }
 
 impl Monitor {
@@ -149,22 +161,45 @@ impl Monitor {
         let group = SocketAddr::new(0, libc::RTMGRP_LINK.cast_unsigned());
         connection.socket_mut().socket_mut().bind(&group)?;
         Ok(Self {
-            messages: Box::pin(messages.map(|_| ())),
+            messages: Box::pin(messages.map(|(message, _)| gone(&message))),
             connection: tokio::spawn(connection),
+            gone: Vec::new(),
         })
+    }
+
+    /// The indexes of interfaces that went since the last call. New ones may have these by now.
+    pub fn take_gone(&mut self) -> Vec<u32> {
+        while let Some(Some(next)) = self.messages.next().now_or_never() {
+            self.gone.extend(next);
+        }
+        std::mem::take(&mut self.gone)
     }
 
     /// Waits for the next change, and merges the changes that are queued with it. `false` where the socket
     /// overflowed: changes were lost, and a new monitor is needed.
     pub async fn changed(&mut self) -> bool {
-        let mut more = self.messages.next().await.is_some();
-        while let Some(next) = self.messages.next().now_or_never() {
-            more &= next.is_some();
-            if !more {
-                break;
-            }
+        let mut next = self.messages.next().await;
+        while let Some(change) = next {
+            self.gone.extend(change);
+            let Some(queued) = self.messages.next().now_or_never() else {
+                return true;
+            };
+            next = queued;
         }
-        more
+        false
+    }
+}
+
+/// The index of the interface that `message` says is gone.
+fn gone(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<u32> {
+    match &message.payload {
+        // With another family, it left a bridge.
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link))
+            if link.header.interface_family == LinkFamily::Unspec =>
+        {
+            Some(link.header.index)
+        }
+        _ => None,
     }
 }
 
@@ -195,10 +230,12 @@ fn interface(message: LinkMessage) -> Option<Interface> {
     let mut other_names = Vec::new();
     let mut xdp = None;
     let mut mtu = 0;
+    let mut address = Vec::new();
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(value) => name = Some(value),
             LinkAttribute::Mtu(value) => mtu = value,
+            LinkAttribute::Address(value) => address = value,
             LinkAttribute::PropList(properties) => {
                 other_names.extend(properties.into_iter().filter_map(other_name));
             }
@@ -210,6 +247,7 @@ fn interface(message: LinkMessage) -> Option<Interface> {
         index: message.header.index,
         name: name?,
         other_names,
+        address,
         up: message.header.flags.contains(LinkFlags::Up),
         mtu,
         xdp,

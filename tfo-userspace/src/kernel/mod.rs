@@ -12,6 +12,7 @@ pub mod netfilter;
 mod netlink;
 pub mod netns;
 pub mod netstat;
+pub(crate) mod once;
 pub mod refusal;
 pub mod regular_file;
 pub mod routes;

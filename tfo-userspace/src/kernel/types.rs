@@ -4,7 +4,7 @@ use aya::util::KernelVersion;
 use btf::{Btf, FlattenedType, StructMember, Type};
 use tfo_common::abi::{DeviceOffsets, SocketOffsets};
 
-use super::{clock, support::BTF};
+use super::{clock, once::Once, support::BTF};
 
 /// The kernel's parser of TCP-MD5 and TCP-AO options, and the fewest option bytes that it looks at: the length of
 /// the shortest option it knows.
@@ -25,6 +25,31 @@ pub enum TypesError {
 
 /// The kernel's BTF.
 pub struct KernelTypes(Btf);
+
+/// What the data path has to know of the kernel's types.
+#[derive(Debug)]
+pub struct Offsets {
+    /// Those that lead to listeners and their settings.
+    pub sockets: SocketOffsets,
+    /// Those that lead from a program's context to its device, for no namespace yet.
+    pub devices: Result<DeviceOffsets, TypesError>,
+}
+
+/// The running kernel's offsets. BTF is parsed once in a process: each interface and each namespace needs the same.
+///
+/// # Errors
+///
+/// [`TypesError`] of [`KernelTypes::read`] and [`KernelTypes::socket_offsets`].
+pub fn offsets() -> Result<&'static Offsets, TypesError> {
+    static OFFSETS: Once<Offsets> = Once::new();
+    OFFSETS.get(|| {
+        let types = KernelTypes::read()?;
+        Ok(Offsets {
+            sockets: types.socket_offsets()?,
+            devices: types.device_offsets(),
+        })
+    })
+}
 
 /// A field of a structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +138,7 @@ impl KernelTypes {
             state: self.byte("sock_common", "skc_state")?,
             family: self.byte("sock_common", "skc_family")?,
             port: self.byte("sock_common", "skc_num")?,
+            bound_device: self.byte("sock_common", "skc_bound_dev_if")?,
             ipv4: self.byte("sock_common", "skc_rcv_saddr")?,
             ipv6: self.byte("sock_common", "skc_v6_rcv_saddr")?,
         })

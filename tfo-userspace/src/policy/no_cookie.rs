@@ -89,7 +89,7 @@ impl Policy {
                     port,
                     cause: format!(
                         "the listener {} accepts data without a cookie (TCP_FASTOPEN_NO_COOKIE)",
-                        socket.address
+                        socket.name()
                     ),
                     remedy: "configure the application not to set it",
                 });
@@ -144,6 +144,8 @@ mod tests {
     fn listener(port: u16, no_cookie: bool) -> ListeningSocket {
         ListeningSocket {
             address: ([0, 0, 0, 0], port).into(),
+            device: None,
+            mptcp: false,
             uid: 0,
             limit: 16,
             queue: 0,

@@ -16,7 +16,7 @@ struct Tool {
     packages: &'static [&'static str],
 }
 
-const TOOLS: [Tool; 13] = [
+const TOOLS: [Tool; 14] = [
     Tool {
         name: "C compiler",
         programs: &["cc"],
@@ -79,6 +79,12 @@ const TOOLS: [Tool; 13] = [
         name: "nft",
         programs: &["nft"],
         packages: &["nftables"],
+    },
+    // Another's XDP program, loaded by libxdp.
+    Tool {
+        name: "xdp-filter",
+        programs: &["xdp-filter"],
+        packages: &["xdp-tools"],
     },
     Tool {
         name: "ethtool",

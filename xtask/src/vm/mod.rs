@@ -211,7 +211,7 @@ fn copies(tfo: &Path, mut suites: Vec<Suite>, into: &Path) -> Result<Vec<Suite>>
 /// The guest's script: every suite, one test at a time, since it is slow.
 fn script(kernel: &Kernel, suites: &[Suite], path: PathBuf) -> Result<PathBuf> {
     let mut lines = format!(
-        "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TFO_PATIENCE=20\n\
+        "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TFO_PATIENCE=20 TFO_STOCK_KERNEL=1\n\
          mount --bind {modules} /lib/modules/{release}\n\
          mount -t bpf bpf /sys/fs/bpf\n\
          ip link set lo up\n\

@@ -200,6 +200,30 @@ fn what_was_detached_behind_our_back_is_named() -> Result<()> {
     ensure_found(&testbed.tfo, "attached", "ok", "tc mode")
 }
 
+/// Nobody detached anything.
+#[test]
+fn a_new_interface_with_the_index_of_the_attached_one_is_named() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let (tfo, server) = (&testbed.tfo, &testbed.pair.server);
+    let index = &tfo.json(&["status"])?["interfaces"][0]["index"];
+    server.configure(&[
+        format!("link del {SERVER_INTERFACE}"),
+        format!("link add {SERVER_INTERFACE} index {index} type veth peer name peer0"),
+    ])?;
+    let status = tfo.json(&["status"])?;
+    let interface = &status["interfaces"][0];
+    ensure!(
+        interface["replaced"] == true && interface["index"] == *index,
+        "{status:#}"
+    );
+    let text = tfo.done(&["status"])?;
+    ensure!(text.contains("a new interface"), "{text}");
+    ensure_found(tfo, "attached", "problem", "this is a new interface")?;
+    // The remedy.
+    tfo.done(&["attach", SERVER_INTERFACE])?;
+    ensure_found(tfo, "attached", "ok", "tc mode")
+}
+
 #[test]
 fn pins_of_an_interface_that_is_gone_are_named() -> Result<()> {
     let testbed = Testbed::new()?;

@@ -2,6 +2,7 @@
 //! it. Expectations depend on the release where kernels differ.
 
 mod stacks;
+mod xdp_tools;
 
 use std::net::{IpAddr, SocketAddr};
 

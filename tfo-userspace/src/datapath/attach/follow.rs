@@ -187,7 +187,10 @@ impl Follower {
             let moved = detach_departed(&self.namespace).await?;
             let present = link::list().await?;
             self.stale = false;
-            self.compare(&present, &moved);
+            // After the list: whoever has the index of one that went is in it.
+            let mut gone = self.monitor.take_gone();
+            gone.retain(|index| !matches!(self.namespace.is_attached(*index), Ok(true)));
+            self.compare(&present, &moved, &gone);
         }
         self.lose(&lost);
         self.attach_next().await;
@@ -214,8 +217,8 @@ impl Follower {
     }
 
     /// Records which interfaces went, came or were renamed. `moved` are the indexes of those that left for another
-    /// namespace; other interfaces may have these now.
-    fn compare(&mut self, present: &[Interface], moved: &[u32]) {
+    /// namespace, `gone` those of others that are not there any more; other interfaces may have these now.
+    fn compare(&mut self, present: &[Interface], moved: &[u32], gone: &[u32]) {
         let changes = &mut self.changes;
         for index in moved {
             let known = self.known.iter().find(|known| known.index == *index);
@@ -226,7 +229,9 @@ impl Follower {
             if moved.contains(&known.index) {
                 return false;
             }
-            let interface = present.iter().find(|each| each.index == known.index);
+            let interface = present
+                .iter()
+                .find(|each| each.index == known.index && !gone.contains(&each.index));
             let Some(interface) = interface else {
                 let name = known.name.clone();
                 changes.push_back(Change::Vanished { name });
@@ -278,7 +283,8 @@ impl Follower {
     /// Records that these interfaces, where they exist, lost the program.
     fn lose(&mut self, lost: &[u32]) {
         for known in &mut self.known {
-            if lost.contains(&known.index) {
+            // Not one that just came with the index of an interface that is gone.
+            if known.attached && lost.contains(&known.index) {
                 known.attached = false;
                 known.due = Instant::now();
                 let name = known.name.clone();

@@ -20,7 +20,10 @@ use crate::{
         error::DatapathError,
         namespace::{AttachedInterface, Namespace, NamespaceError, Unknown, mode_on},
         object::{Build, Datapath, write_build},
-        pins::{InterfacePins, Lock, OtherLayout, check_pins, read_settings, write_settings},
+        pins::{
+            InterfacePins, Lock, OtherLayout, check_pins, read_settings, write_device,
+            write_settings,
+        },
     },
     kernel::{
         device::DeviceFacts,
@@ -226,6 +229,7 @@ impl<'a> AttachTransaction<'a> {
         self.join(mode, settings, &pins, &pins.tail_calls())?;
         write_settings(&pins.info(), datapath.settings(), choice)?;
         write_build(&pins.build())?;
+        write_device(&pins.device(), &self.interface)?;
         self.namespace.rebase_with(|| datapath.counters())?;
         if let Some(link) = running.link {
             modes::pin_program(&mut datapath, mode, &pins.program())?;

@@ -7,7 +7,7 @@ use crate::{
     datapath::{
         error::DatapathError,
         object::{Build, read_build},
-        pins::{InterfacePins, OtherLayout, found_maps, read_info},
+        pins::{InterfacePins, OtherLayout, found_maps, is_another_device, read_info},
     },
     kernel::{
         bpf::{LinkKind, LinkState, tcx_programs},
@@ -35,6 +35,8 @@ pub struct AttachedInterface {
     pub choice: ModeChoice,
     /// The interface was moved to another network namespace, where the program still runs.
     pub moved: bool,
+    /// The interface of this name is another one, which has the index of the attached one, now gone.
+    pub replaced: bool,
     /// The mirror in effect.
     pub mirror: Mirror,
     /// The build that attached it; `None` where an older build did, which pinned none.
@@ -61,6 +63,8 @@ struct Located {
     /// The interface of this index that is here. It need not be the link's.
     name: Option<String>,
     place: Place,
+    /// That interface is not the one that was attached.
+    replaced: bool,
 }
 
 /// Where the program of a pinned link runs.
@@ -103,6 +107,7 @@ impl Namespace {
                 },
                 choice,
                 moved,
+                replaced: located.replaced,
                 mirror: settings.mirror,
                 build,
                 attached: age_of_pin(&pins.info()),
@@ -126,11 +131,14 @@ impl Namespace {
             let present = link::list().await?;
             let find = |(pins, link): &(InterfacePins, Option<LinkState>)| {
                 let interface = present.iter().find(|each| each.index == pins.index);
+                let place = place(*link, interface);
+                let is_another = |present| is_another_device(&pins.device(), present);
                 Located {
                     pins: pins.clone(),
                     link: *link,
                     name: interface.map(|interface| interface.name.clone()),
-                    place: place(*link, interface),
+                    place,
+                    replaced: place == Place::Nowhere && interface.is_some_and(is_another),
                 }
             };
             let located: Vec<_> = links.iter().map(find).collect();

@@ -6,7 +6,7 @@ use tfo_common::{
 };
 
 use crate::{
-    kernel::types::KernelTypes,
+    kernel::types::{self, Offsets},
     model::{Mirror, Settings},
 };
 
@@ -27,14 +27,14 @@ impl Constants {
     /// network namespace, 0 where the program is for no interface; `casts`: contexts lead to devices.
     pub(super) fn new(mut settings: Settings, namespace: u64, casts: bool) -> Self {
         let unknown = (SocketOffsets::default(), DeviceOffsets::default());
-        let find = |types: KernelTypes| {
-            let device = if casts {
-                types.device_offsets()?
-            } else {
-                unknown.1
+        let find = |offsets: &Offsets| {
+            let device = match &offsets.devices {
+                _ if !casts => unknown.1,
+                Ok(known) => *known,
+                Err(error) => return Err(error.to_string()),
             };
             Ok((
-                types.socket_offsets()?,
+                offsets.sockets,
                 DeviceOffsets {
                     namespace,
                     ..device
@@ -43,10 +43,13 @@ impl Constants {
         };
         let (found, not_exact) = match settings.mirror {
             Mirror::Packet => (unknown, None),
-            Mirror::Exact => match KernelTypes::read().and_then(find) {
-                Ok(found) => (found, None),
-                Err(error) => (unknown, Some(error.to_string())),
-            },
+            Mirror::Exact => {
+                let offsets = types::offsets().map_err(|error| error.to_string());
+                match offsets.and_then(find) {
+                    Ok(found) => (found, None),
+                    Err(error) => (unknown, Some(error)),
+                }
+            }
         };
         let (offsets, device) = found;
         if offsets.known == 0 {

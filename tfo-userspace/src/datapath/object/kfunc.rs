@@ -1,26 +1,46 @@
 //! The kfunc calls. aya 0.14 cannot relocate one: the object has placeholder calls, into which this writes the
 //! kfunc's BTF ID.
 
-use std::fs;
+use std::{borrow::Cow, fs};
 
 use aya::Btf;
 use aya_obj::btf::BtfKind;
 use object::{File, Object as _, ObjectSection as _, SectionKind};
 use tfo_common::abi::{ASSIGN_CALL, ASSIGN_KFUNC, CAST_CALL, CAST_KFUNC, TC_ACK};
 
-use crate::datapath::error::DatapathError;
+use crate::{datapath::error::DatapathError, kernel::once::Once};
 
 /// `src_reg` of a kfunc call.
 const BPF_PSEUDO_KFUNC_CALL: u8 = 2;
 /// 0 where programs are interpreted: those cannot call kfuncs.
 const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
 
-/// The kernel's functions, or why they are not known. Reading them takes some 20 ms.
-pub(super) struct Kfuncs(Result<Btf, String>);
+/// BTF IDs of the kfuncs, or why there is none.
+#[derive(Clone)]
+pub(super) struct Kfuncs {
+    assign: Result<u32, String>,
+    cast: Result<u32, String>,
+}
 
 impl Kfuncs {
-    pub(super) fn read() -> Self {
-        Self(Btf::from_sys_fs().map_err(|error| error.to_string()))
+    /// Reads them from the kernel's BTF, once in a process.
+    pub(super) fn read() -> Cow<'static, Self> {
+        static KFUNCS: Once<Kfuncs> = Once::new();
+        let found = KFUNCS.get(|| {
+            let types = Btf::from_sys_fs().map_err(|error| error.to_string())?;
+            Ok(Self::of(|kfunc| find(&types, kfunc)))
+        });
+        match found {
+            Ok(kfuncs) => Cow::Borrowed(kfuncs),
+            Err(error) => Cow::Owned(Self::of(|_| Err(String::clone(&error)))),
+        }
+    }
+
+    fn of(find: impl Fn(&str) -> Result<u32, String>) -> Self {
+        Self {
+            assign: find(ASSIGN_KFUNC),
+            cast: find(CAST_KFUNC),
+        }
     }
 
     /// `object`, with its one placeholder of [`ASSIGN_KFUNC`] replaced by a call.
@@ -30,11 +50,11 @@ impl Kfuncs {
     /// [`DatapathError::NoKfunc`] where the kernel lacks the kfunc; [`DatapathError::Placeholder`] where the object
     /// does not have exactly one placeholder.
     pub(super) fn patch_assign(&self, object: &[u8]) -> Result<Vec<u8>, DatapathError> {
-        let id = self.find(ASSIGN_KFUNC).map_err(|cause| {
+        let id = self.assign.as_ref().map_err(|cause| {
             DatapathError::NoKfunc(format!("{cause}, which Linux has since 6.9"))
         })?;
         match placeholders(object, ASSIGN_CALL)?[..] {
-            [offset] => Ok(patch(object, &[offset], id)),
+            [offset] => Ok(patch(object, &[offset], *id)),
             ref found => Err(DatapathError::Placeholder(found.len())),
         }
     }
@@ -47,18 +67,17 @@ impl Kfuncs {
     /// [`DatapathError::Missing`] where this is no object.
     pub(super) fn patch_casts(&self, object: &[u8]) -> Result<Option<Vec<u8>>, DatapathError> {
         let interpreted = fs::read_to_string(JIT).is_ok_and(|value| value.trim() == "0");
-        let Some(id) = self.find(CAST_KFUNC).ok().filter(|_| !interpreted) else {
+        let Some(id) = self.cast.as_ref().ok().filter(|_| !interpreted) else {
             return Ok(None);
         };
-        Ok(Some(patch(object, &placeholders(object, CAST_CALL)?, id)))
+        Ok(Some(patch(object, &placeholders(object, CAST_CALL)?, *id)))
     }
+}
 
-    /// The BTF ID of a kfunc, or why there is none.
-    fn find(&self, kfunc: &str) -> Result<u32, String> {
-        let types = self.0.as_ref().map_err(String::clone)?;
-        let id = types.id_by_type_name_kind(kfunc, BtfKind::Func);
-        id.map_err(|_| format!("it has no {kfunc}"))
-    }
+/// The BTF ID of a kfunc, or why there is none.
+fn find(types: &Btf, kfunc: &str) -> Result<u32, String> {
+    let id = types.id_by_type_name_kind(kfunc, BtfKind::Func);
+    id.map_err(|_| format!("it has no {kfunc}"))
 }
 
 fn patch(object: &[u8], offsets: &[usize], id: u32) -> Vec<u8> {

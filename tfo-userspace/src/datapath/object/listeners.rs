@@ -2,6 +2,7 @@
 //! `iter/tcp` program.
 
 use std::{
+    fmt,
     io::{self, Read as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
@@ -15,7 +16,10 @@ use tfo_common::{
 use super::image::OBJECT;
 use crate::{
     datapath::error::DatapathError,
-    kernel::types::{KernelTypes, TypesError},
+    kernel::{
+        link,
+        types::{self, TypesError},
+    },
 };
 
 /// Why listeners could not be listed.
@@ -51,11 +55,44 @@ pub enum FastOpenState {
     OffByHost,
 }
 
+/// A device to which a socket is bound.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BoundDevice {
+    /// Its index.
+    pub index: u32,
+    /// Its name; `None` where it is gone.
+    pub name: Option<String>,
+}
+
+impl BoundDevice {
+    /// `None` for index 0.
+    fn of(index: u32) -> Option<Self> {
+        (index != 0).then(|| Self {
+            index,
+            name: link::name_of(index),
+        })
+    }
+}
+
+/// The name, or the index of a device that is gone, as ss(8) writes it.
+impl fmt::Display for BoundDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => f.write_str(name),
+            None => write!(f, "if{}", self.index),
+        }
+    }
+}
+
 /// A listening socket.
 #[derive(Clone, Debug)]
 pub struct ListeningSocket {
     /// The local address.
     pub address: SocketAddr,
+    /// The device to which it is bound (`SO_BINDTODEVICE`): it gets no SYN that comes in by another.
+    pub device: Option<BoundDevice>,
+    /// It is a listener of MPTCP.
+    pub mptcp: bool,
     /// The owner's user id.
     pub uid: u32,
     /// `TCP_FASTOPEN`: the limit of pending Fast Open connections.
@@ -74,13 +111,27 @@ pub struct ListeningSocket {
     pub state: FastOpenState,
 }
 
-/// Lists the listening sockets by port, then address.
+impl ListeningSocket {
+    /// Address, device and port, as ss(8) writes them.
+    pub fn name(&self) -> String {
+        let Some(device) = &self.device else {
+            return self.address.to_string();
+        };
+        let port = self.address.port();
+        match self.address.ip() {
+            IpAddr::V4(ip) => format!("{ip}%{device}:{port}"),
+            IpAddr::V6(ip) => format!("[{ip}]%{device}:{port}"),
+        }
+    }
+}
+
+/// Lists the listening sockets by port, then address, then device.
 ///
 /// # Errors
 ///
 /// [`ListenersError`] where the kernel lacks a field or refuses the iterator.
 pub fn listeners() -> Result<Vec<ListeningSocket>, ListenersError> {
-    let offsets = KernelTypes::read()?.socket_offsets()?;
+    let offsets = types::offsets()?.sockets;
     let mut ebpf = EbpfLoader::new()
         .override_global(SOCKET_OFFSETS, &offsets, true)
         .load(OBJECT)
@@ -101,7 +152,10 @@ pub fn listeners() -> Result<Vec<ListeningSocket>, ListenersError> {
         .read_to_end(&mut bytes)?;
     let (records, _) = bytes.as_chunks::<{ size_of::<ListenerRecord>() }>();
     let mut sockets: Vec<_> = records.iter().map(socket).collect();
-    sockets.sort_by_key(|socket| (socket.address.port(), socket.address.ip()));
+    sockets.sort_by_cached_key(|socket| {
+        let address = (socket.address.port(), socket.address.ip());
+        (address, socket.device.clone())
+    });
     Ok(sockets)
 }
 
@@ -120,6 +174,8 @@ fn socket(bytes: &[u8; size_of::<ListenerRecord>()]) -> ListeningSocket {
     };
     ListeningSocket {
         address: SocketAddr::new(ip, record.port),
+        device: BoundDevice::of(record.device),
+        mptcp: record.mptcp != 0,
         uid: record.uid,
         limit: record.max_qlen,
         queue: record.qlen,

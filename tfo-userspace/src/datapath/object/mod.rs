@@ -11,5 +11,5 @@ mod programs;
 pub use build::Build;
 pub(super) use build::{read_build, write_build};
 pub use image::OBJECT;
-pub use listeners::{FastOpenState, ListenersError, ListeningSocket, listeners};
+pub use listeners::{BoundDevice, FastOpenState, ListenersError, ListeningSocket, listeners};
 pub use load::Datapath;

@@ -85,6 +85,10 @@ impl InterfacePins {
         self.dir.join("info")
     }
 
+    pub(crate) fn device(&self) -> PathBuf {
+        self.dir.join("device")
+    }
+
     pub(crate) fn build(&self) -> PathBuf {
         self.dir.join("build")
     }

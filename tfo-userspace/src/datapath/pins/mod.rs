@@ -10,7 +10,7 @@
 //!     guard guard_ports guard_secrets guard_buckets
 //!     state primary_since      counter baseline; when the keys and the primary key changed
 //!     if<INDEX>/               an attached interface
-//!       info build             settings; version and digest of the build that attached it
+//!       info build device      settings; version and digest of the build that attached it; name and address of the interface
 //!       link program           XDP or TCX link and its program, or:
 //!       filter                 the place of a clsact filter (before Linux 6.6)
 //!       tail_calls             program array of the tail calls: the kernel empties it once nobody holds it
@@ -24,6 +24,7 @@
 //! back before removal. So `if<INDEX>` is complete whenever a process died. Every directory has mode 0700.
 
 mod clsact_filter;
+mod device;
 mod elsewhere;
 mod files;
 mod info;
@@ -35,6 +36,7 @@ mod private;
 mod value;
 
 pub(super) use clsact_filter::{CLSACT_HANDLE, ClsactFilter};
+pub(super) use device::{is_another_device, write_device};
 pub(super) use elsewhere::PinnedElsewhere;
 pub(super) use files::{found_maps, remove_file};
 pub(super) use info::{read_info, read_settings, write_settings};

@@ -55,6 +55,35 @@ fn interfaces_are_followed() -> Result<()> {
     Ok(())
 }
 
+/// Indexes are used again: a new interface is neither the old one under another name, nor did anyone detach it.
+#[test]
+fn a_new_interface_with_an_old_ones_index_is_another() -> Result<()> {
+    let netns = Netns::new("reused")?;
+    netns.configure(&["link add nic0 index 77 type veth peer name nic1"])?;
+    let mut running = Running::start(Some(&netns), &["-i", "nic0"])?;
+    let attached = |name: &str| Ok(xdp::attached(&netns, name)?.is_some());
+    ensure!(attached("nic0")?);
+
+    let again = |old: &str, new: &str| {
+        netns.configure(&[
+            format!("link del {old}"),
+            format!("link add {new} index 77 type veth peer name nic1"),
+        ])
+    };
+    again("nic0", "nic7")?;
+    running.wait_for_log("nic0: gone")?;
+    again("nic7", "nic0")?;
+    eventually("attached when it comes again", || attached("nic0"))?;
+    again("nic0", "nic0")?;
+    eventually("attached to the new one", || attached("nic0"))?;
+    let log = running.end()?.stderr;
+    for wrong in ["renamed", "nic7: attached", "another process detached"] {
+        ensure!(!log.contains(wrong), "{wrong}: {log}");
+    }
+    Tfo::new(&netns).done(&["detach", "--all"])?;
+    Ok(())
+}
+
 #[test]
 fn a_second_service_is_refused_with_the_first_ones_pid() -> Result<()> {
     let testbed = Testbed::idle(Pair::new()?)?;

@@ -1,115 +1,196 @@
-//! The guard on VLAN devices and bonds, where the kernel has them.
+//! The mirror and the guard on devices above and below the one with the address, where the kernel has them.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_testbed::{
-    kernel::{feature, is_before},
+    kernel::{feature, is_before, is_stock},
+    netns::Netns,
     poll::eventually,
-    socket::{Connection, Method},
+    socket::{Connection, Listener, Method},
     testbed::{REQUEST, Testbed},
     tfo::LIMIT,
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE},
 };
 
-/// Devices above and below the one with the address, and where the data path is attached.
-#[derive(Clone, Copy, Debug)]
-enum Stack {
-    /// A VLAN device; attached to its parent, which removes the tag.
-    Vlan,
-    /// A VLAN device with a priority bit and a second tag outside; attached to the outer VLAN device.
-    InnerVlan,
-    /// A VLAN device, attached to itself.
-    VlanItself,
-    /// A bond, attached to its port.
-    BondPort,
-    /// A bond, attached to itself.
-    Bond,
+/// How to make the devices of one end: arguments of `ip`, or of `bridge`. `below` stands for the end's veth interface. The
+/// last is the device that gets the address.
+type Devices = (&'static [&'static str], &'static str);
+
+const PLAIN: Devices = (&[], "below");
+const VLAN: Devices = (&["ip link add link below name top0 type vlan id 5"], "top0");
+/// A tag with a priority bit outside the other.
+const TWO_TAGS: Devices = (
+    &[
+        "ip link add link below name mid0 type vlan protocol 802.1ad id 7",
+        "ip link set mid0 up",
+        "ip link add link mid0 name top0 type vlan id 5",
+    ],
+    "top0",
+);
+const BOND: Devices = (
+    &[
+        "ip link add top0 type bond mode active-backup miimon 100",
+        "ip link set below down",
+        "ip link set below master top0",
+    ],
+    "top0",
+);
+/// A bridge whose port has tagged frames, with the address on a VLAN device of the bridge.
+const TAGGED_PORT: Devices = (
+    &[
+        "ip link add mid0 type bridge vlan_filtering 1",
+        "ip link set below master mid0",
+        "ip link set mid0 up",
+        "bridge vlan add dev below vid 5",
+        "bridge vlan add dev mid0 vid 5 self",
+        "ip link add link mid0 name top0 type vlan id 5",
+    ],
+    "top0",
+);
+/// As [`TAGGED_PORT`], with the address on the bridge, which gets the VLAN's frames without their tag.
+const PORT_VLAN: Devices = (
+    &[
+        "ip link add top0 type bridge vlan_filtering 1",
+        "ip link set below master top0",
+        "bridge vlan add dev below vid 5",
+        "bridge vlan add dev top0 vid 5 pvid untagged self",
+    ],
+    "top0",
+);
+const MACVLAN: Devices = (
+    &["ip link add link below name top0 type macvlan mode bridge"],
+    "top0",
+);
+const IPVLAN: Devices = (
+    &["ip link add link below name top0 type ipvlan mode l2"],
+    "top0",
+);
+
+/// What becomes of a client that connects to the address, with the data path attached somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    /// It is mirrored, and challenged under the guard.
+    Guarded,
+    /// It is mirrored. `tfo guard set` refuses the interface with this reason.
+    Refused(&'static str),
+    /// Its packets pass, neither counted nor challenged: they are not for the interface.
+    Elsewhere,
 }
 
-impl Stack {
-    /// Makes the devices at both ends, with addresses in 10.79.0.0/24. Gives the server's interface to attach to; `None`
-    /// where this kernel has no such devices.
-    fn make(self, pair: &Pair) -> Result<Option<&'static str>> {
-        let kind = match self {
-            Self::Vlan | Self::VlanItself | Self::InnerVlan => "vlan",
-            Self::BondPort | Self::Bond => "bond",
+use Expected::{Elsewhere, Guarded, Refused};
+
+/// A row of the table of features, the devices of server and client, where the data path is attached, and what is expected.
+type Setting = (&'static str, Devices, Devices, &'static str, Expected);
+
+const SETTINGS: [Setting; 13] = [
+    ("VLAN devices", VLAN, VLAN, "below", Guarded),
+    ("VLAN devices", TWO_TAGS, TWO_TAGS, "mid0", Guarded),
+    ("VLAN devices", VLAN, VLAN, "top0", Guarded),
+    ("bonds", BOND, PLAIN, "below", Guarded),
+    ("bonds", BOND, PLAIN, "top0", Guarded),
+    ("bridges with VLANs", TAGGED_PORT, VLAN, "top0", Guarded),
+    ("bridges with VLANs", TAGGED_PORT, VLAN, "mid0", Guarded),
+    (
+        "bridges with VLANs",
+        TAGGED_PORT,
+        VLAN,
+        "below",
+        Refused("a port of mid0"),
+    ),
+    ("bridges with VLANs", PORT_VLAN, VLAN, "top0", Guarded),
+    ("macvlan", MACVLAN, PLAIN, "top0", Guarded),
+    ("macvlan", MACVLAN, PLAIN, "below", Elsewhere),
+    ("ipvlan", IPVLAN, PLAIN, "top0", Guarded),
+    ("ipvlan", IPVLAN, PLAIN, "below", Guarded),
+];
+
+/// Makes the devices of an end, with 10.79.0.`number`. `false` where this kernel has no such devices.
+fn make(netns: &Netns, below: &str, number: u8, (devices, top): Devices) -> Result<bool> {
+    let named = |text: &str| text.replace("below", below);
+    for command in devices {
+        let command = named(command);
+        let mut words = command.split(' ');
+        let program = words.next().context("an empty command")?;
+        let Err(error) = netns.done(program, &words.collect::<Vec<_>>()) else {
+            continue;
         };
-        for (netns, below, number) in [
-            (&pair.server, SERVER_INTERFACE, 1),
-            (&pair.client, CLIENT_INTERFACE, 2),
-        ] {
-            let made = match self {
-                Self::BondPort | Self::Bond if number == 1 => vec![
-                    "link add top0 type bond mode active-backup miimon 100".to_owned(),
-                    format!("link set {below} down"),
-                    format!("link set {below} master top0"),
-                ],
-                // The other end needs no bond.
-                Self::BondPort | Self::Bond => Vec::new(),
-                Self::InnerVlan => vec![
-                    format!("link add link {below} name mid0 type vlan protocol 802.1ad id 7"),
-                    "link set mid0 up".to_owned(),
-                    "link add link mid0 name top0 type vlan id 5".to_owned(),
-                ],
-                Self::Vlan | Self::VlanItself => {
-                    vec![format!("link add link {below} name top0 type vlan id 5")]
-                }
-            };
-            let top = if made.is_empty() { below } else { "top0" };
-            if let Err(error) = netns.configure(&made) {
-                ensure!(
-                    format!("{error:#}").contains("device type"),
-                    "{kind}: {error:#}"
-                );
-                return Ok(None);
-            }
-            netns.configure(&[
-                format!("addr add 10.79.0.{number}/24 dev {top}"),
-                format!("link set {top} up"),
-            ])?;
-        }
-        Ok(Some(match self {
-            Self::Vlan | Self::BondPort => SERVER_INTERFACE,
-            Self::InnerVlan => "mid0",
-            Self::VlanItself | Self::Bond => "top0",
-        }))
+        // What `ip` says of devices, and `bridge` of VLANs, that the kernel was built without.
+        let error = format!("{error:#}");
+        let absent = ["device type", "not supported"];
+        ensure!(absent.iter().any(|part| error.contains(part)), "{error}");
+        ensure!(!is_stock(), "{error}");
+        return Ok(false);
     }
+    let top = named(top);
+    // Else the device below a macvlan answers ARP for its address, too.
+    netns.set_sysctl("net.ipv4.conf.all.arp_ignore", "1")?;
+    netns.configure(&[
+        format!("addr add 10.79.0.{number}/24 dev {top}"),
+        format!("link set {below} up"),
+        format!("link set {top} up"),
+    ])?;
+    Ok(true)
 }
 
-/// The guard's answers leave by the device that the kernel's own would, with its tags.
+/// The guard's answers leave by the device that the kernel's own would, with its tags; and wherever the data path is, it
+/// costs no client its connection.
 #[test]
-fn guard_on_vlans_and_bonds() -> Result<()> {
+fn guard_on_stacked_devices() -> Result<()> {
     if is_before(6, 9)? {
         return Ok(());
     }
-    for (name, stacks) in [
-        (
-            "guard, VLAN devices",
-            &[Stack::Vlan, Stack::InnerVlan, Stack::VlanItself][..],
-        ),
-        ("guard, bonds", &[Stack::BondPort, Stack::Bond]),
-    ] {
-        let mut form = "yes";
-        for stack in stacks {
-            let pair = Pair::new()?;
-            let Some(interface) = stack.make(&pair)? else {
-                form = "no such devices";
-                continue;
-            };
-            guard_through(pair, interface).with_context(|| format!("{stack:?}"))?;
+    let mut forms = BTreeMap::new();
+    for (row, server, client, attach, expected) in SETTINGS {
+        let pair = Pair::new()?;
+        let made = make(&pair.client, CLIENT_INTERFACE, 2, client)?
+            && make(&pair.server, SERVER_INTERFACE, 1, server)?;
+        if made {
+            let attach = attach.replace("below", SERVER_INTERFACE);
+            check(pair, &attach, expected)
+                .with_context(|| format!("{row}: attached to {attach} of {server:?}"))?;
         }
-        feature(name, form);
+        let form = if made { "yes" } else { "no such devices" };
+        forms.entry(row).or_insert(form);
+    }
+    for (row, form) in forms {
+        feature(&format!("guard, {row}"), form);
     }
     Ok(())
 }
 
-/// A client connects to 10.79.0.1 under the guard on `interface`, and its cookie holds.
-fn guard_through(pair: Pair, interface: &str) -> Result<()> {
-    let testbed = Testbed::idle(pair)?;
+/// The data path on `interface` mirrors what the kernel counts, and a client connects to 10.79.0.1 without the guard and
+/// under it.
+fn check(pair: Pair, interface: &str, expected: Expected) -> Result<()> {
+    let mut testbed = Testbed::idle(pair)?;
     let listener = testbed.listen(Family::V4)?;
     testbed.tfo.done(&["attach", interface])?;
-    testbed.tfo.done(&["guard", "set", "on"])?;
+    testbed.restart()?;
+    visit(&testbed, &listener).context("without the guard")?;
+    let said = testbed.tfo.run(&["guard", "set", "on"])?;
+    if let Refused(reason) = expected {
+        let refused = said.status.code() == Some(1) && said.stderr.contains(reason);
+        ensure!(refused, "{said:?}");
+    } else {
+        ensure!(said.status.success(), "{said:?}");
+    }
+    testbed.pair.forget_cookies()?;
+    visit(&testbed, &listener).context("under the guard")?;
+    let counted = if expected == Elsewhere {
+        testbed.tfo.stats()?.counters
+    } else {
+        testbed.equal()?.counters
+    };
+    let guarded =
+        ["GuardChallenged", "GuardAccepted", "GuardProven"].map(|counter| counted[counter] >= 1);
+    ensure!(guarded == [expected == Guarded; 3], "{counted:?}");
+    let mirrored = counted["TCPFastOpenPassive"] >= 2;
+    ensure!(mirrored == (expected != Elsewhere), "{counted:?}");
+    Ok(())
+}
+
+/// A client connects until its cookie holds.
+fn visit(testbed: &Testbed, listener: &Listener) -> Result<()> {
     let to = SocketAddr::new("10.79.0.1".parse()?, listener.port());
     let visit = || -> Result<bool> {
         let client = Connection::open(&testbed.pair.client, to, Method::SendTo, REQUEST)?;
@@ -118,11 +199,5 @@ fn guard_through(pair: Pair, interface: &str) -> Result<()> {
         Ok(client.info()?.syn_data_taken)
     };
     // A new link may need a moment.
-    eventually("the data is taken from a SYN", LIMIT, visit)?;
-    let counted = testbed.tfo.stats()?.counters;
-    ensure!(
-        counted["GuardAccepted"] >= 1 && counted["GuardProven"] >= 1,
-        "{counted:?}"
-    );
-    Ok(())
+    eventually("the data is taken from a SYN", LIMIT, visit).map(drop)
 }
