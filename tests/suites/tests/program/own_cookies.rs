@@ -23,12 +23,11 @@ const BACKUP: KeyBytes = *b"a backup key....";
 fn loaded(test: impl FnOnce(&Program) -> Result<()> + Send) -> Result<()> {
     let netns = Netns::new("own")?;
     netns.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
-    let text = [PRIMARY, BACKUP].map(Key::from_bytes);
-    let text = text.map(|key| {
-        let groups = key.to_groups().map(|group| format!("{group:08x}"));
-        groups.join("-")
+    let shown = [PRIMARY, BACKUP].map(|key| {
+        let groups = Key::from_bytes(key).to_groups();
+        groups.map(|group| format!("{group:08x}")).join("-")
     });
-    netns.set_sysctl(keys::SYSCTL, &text.join(","))?;
+    netns.set_sysctl(keys::SYSCTL, &shown.join(","))?;
     let any: SocketAddr = ([0_u16; 8], PORT).into();
     let _listener = Listener::fast_open(&netns, any)?;
     netns.run(|| {
