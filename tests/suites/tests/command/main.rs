@@ -23,6 +23,8 @@ mod life;
 mod policy_cli;
 // `tfo` with only the capabilities of its systemd unit.
 mod privileges;
+// Remedies that `tfo doctor` prints, run as they are printed.
+mod remedies;
 // `tfo stats` and `tfo status`.
 mod stats;
 // `tfo top` on a pseudo-terminal.
