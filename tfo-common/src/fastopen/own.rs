@@ -21,12 +21,13 @@ use crate::{
 pub const SECRETS: usize = 256;
 
 numbered! {
-    /// What is known of a SYN's cookie before the kernel's keys are asked.
-    pub enum OwnCookie: u8 else None {
-        /// It is no own cookie, or own cookies are off: the kernel's keys decide.
-        None = "none",
+    /// What is known of a SYN's cookie before the kernel's keys are asked. The usual one is not 0: with its neighbours in
+    /// [`crate::context::SynContext`], LLVM would zero it by a call.
+    pub enum OwnCookie: u32 else None {
         /// An own cookie in the first half of its life: translated to the kernel's primary key.
         Young = "young",
+        /// It is no own cookie, or own cookies are off: the kernel's keys decide.
+        None = "none",
         /// An own cookie past half of its life: translated to the backup key, so that the kernel has it renewed.
         Old = "old",
         /// An own cookie past its life: not translated, so the kernel refuses it and issues another.

@@ -153,8 +153,13 @@ fn write(
 /// The cookie to hand out: an own one where they are in force, else the kernel's.
 #[inline(always)]
 fn cookie(key: &Key, addresses: &Addresses, now: u64) -> Cookie {
-    let own = own_cookies::in_force().and_then(|rules| rules.issue(addresses, now));
-    own.unwrap_or_else(|| key.cookie(addresses))
+    // No closures over the addresses: BTF cannot describe those.
+    if let Some(rules) = own_cookies::in_force()
+        && let Some(own) = rules.issue(addresses, now)
+    {
+        return own;
+    }
+    key.cookie(addresses)
 }
 
 /// TOS or traffic class of the SYN.

@@ -33,7 +33,7 @@ pub(super) fn translate(ctx: &(impl EbpfContext + WritePacket), context: &mut Sy
     };
     let hide = |word| barrier_var(word, syn.sequence.into());
     // The verifier then goes on once, not once for each age.
-    let age = hide(rules.age(own, &syn.addresses, clock::now()) as u64) as u8;
+    let age = hide(rules.age(own, &syn.addresses, clock::now()) as u64) as u32;
     let age = OwnCookie::from_number(age);
     context.own_cookie = age;
     if !matches!(age, OwnCookie::Young | OwnCookie::Old) {

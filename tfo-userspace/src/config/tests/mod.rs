@@ -93,6 +93,14 @@ fn the_examples_samples_are_taken() {
         key.contains("-per-") && key.contains(" = ")
     });
     assert_eq!(shown.count(), 2 * rule.limits.len());
+    let cookies = config.namespaces[0].cookies.as_ref();
+    assert!(matches!(
+        cookies,
+        Some(OwnCookieConfig::On {
+            secret: Some(_),
+            ..
+        })
+    ));
     // A sample is what holds where nothing is said.
     let guard = config.namespaces[0].guard.as_ref().unwrap();
     let rule = PortGuard {
