@@ -66,6 +66,7 @@ fn tfo_xdp_policy(ctx: XdpContext) -> u32 {
 }
 
 /// Continues [`tfo_xdp`] where a SYN may have an own cookie.
+#[inline(always)] // A tail call has to be made by the program itself, not by a function of it.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the macro calls"
@@ -116,6 +117,7 @@ fn tfo_tc_policy(ctx: TcContext) -> i32 {
 }
 
 /// Continues [`tfo_tc`] where a SYN may have an own cookie.
+#[inline(always)] // A tail call has to be made by the program itself, not by a function of it.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the macro calls"

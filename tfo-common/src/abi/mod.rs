@@ -98,6 +98,9 @@ pub const KEYS: &str = "KEYS";
 /// Array of maps, 1 entry: the array, of 1 entry, of the [`crate::fastopen::own::OwnCookies`] in force; empty where there are
 /// none. Changed as [`KEYS`] is.
 pub const OWN_COOKIES: &str = "OWN_COOKIES";
+/// Array by [`crate::fastopen::own::asked_index`]: the [`crate::fastopen::own::asked_tag`] of a SYN that met the program which
+/// translates own cookies, and may be given one.
+pub const OWN_ASKED: &str = "OWN_ASKED";
 /// Array, 1 entry: the [`crate::policy::PolicyHead`] of the policy in force.
 ///
 /// The controller fills the slot that is not in force, then switches the head: a packet sees the old policy or the new
@@ -136,9 +139,10 @@ pub const GUARD_BUCKETS: &str = "GUARD_BUCKETS";
 pub const DEFAULT_PORT: u32 = 0;
 
 /// Names of the maps that the interfaces of a network namespace share.
-pub const OF_NAMESPACE: [&str; 12] = [
+pub const OF_NAMESPACE: [&str; 13] = [
     KEYS,
     OWN_COOKIES,
+    OWN_ASKED,
     LOCAL_ROUTES,
     ANSWER_DEVICES,
     POLICY,

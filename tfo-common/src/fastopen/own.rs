@@ -26,8 +26,10 @@ numbered! {
     pub enum OwnCookie: u32 else None {
         /// An own cookie in the first half of its life: translated to the kernel's primary key.
         Young = "young",
-        /// It is no own cookie, or own cookies are off: the kernel's keys decide.
+        /// Nobody looked: own cookies are off, or this interface does not translate. It gets none issued.
         None = "none",
+        /// It is no own cookie, or a request: the kernel's keys decide.
+        Foreign = "foreign",
         /// An own cookie past half of its life: translated to the backup key, so that the kernel has it renewed.
         Old = "old",
         /// An own cookie past its life: not translated, so the kernel refuses it and issues another.
@@ -42,7 +44,7 @@ impl OwnCookie {
     #[inline(always)]
     pub const fn counter(self) -> Option<Counter> {
         match self {
-            Self::None => None,
+            Self::None | Self::Foreign => None,
             Self::Young => Some(Counter::OwnYoung),
             Self::Old => Some(Counter::OwnOld),
             Self::Expired => Some(Counter::OwnExpired),
@@ -67,8 +69,11 @@ pub struct OwnCookies {
     pub last: u64,
     /// The prefixes of client addresses that share a cookie.
     pub clients: PrefixMask,
-    /// The service's number, in the lower [`Self::SERVICE_BITS`]; 0 where each server address is a service of its own.
+    /// Stands for the service's name and the prefixes' lengths, in the lower [`Self::SERVICE_BITS`]: a cookie of other ones is
+    /// none of these.
     pub service: u64,
+    /// Not 0 where the service has a name; else each server address is a service of its own.
+    pub named: u64,
     /// Bytes of the service's name, padded with zeroes. For people; the program does not read it.
     pub name: [u8; Self::MAX_NAME],
     /// Not 0 where the secrets are derived from a shared one; for the controller.
@@ -88,6 +93,32 @@ impl Zeroize for OwnCookies {
     }
 }
 
+/// Entries of [`crate::abi::OWN_ASKED`]. One that another SYN takes costs its client nothing: it keeps the kernel's cookie.
+pub const ASKED: usize = 1 << 14;
+
+/// Tells SYNs apart by addresses and ports, those of [`crate::wire::syn::Syn`]. Never 0. Whoever finds two alike gains nothing.
+#[inline(always)]
+pub const fn asked_tag(addresses: &Addresses, ports: u32) -> u64 {
+    const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+    let words = match addresses {
+        Addresses::V4(both) => [*both, 0, 0, 0],
+        Addresses::V6(words) => *words,
+    };
+    let mut tag = ports as u64;
+    let mut index = 0;
+    while index < words.len() {
+        tag = (tag ^ words[index]).wrapping_mul(MIX).rotate_left(29);
+        index += 1;
+    }
+    tag | 1
+}
+
+/// The entry of a tag.
+#[inline(always)]
+pub const fn asked_index(tag: u64) -> u32 {
+    (tag >> 40) as u32 % ASKED as u32
+}
+
 impl OwnCookies {
     /// No own cookies.
     pub const OFF: Self = Self {
@@ -98,6 +129,7 @@ impl OwnCookies {
         last: 0,
         clients: PrefixMask::OFF,
         service: 0,
+        named: 0,
         name: [0; Self::MAX_NAME],
         derived: 0,
         secrets: [Key::ZERO; SECRETS],
@@ -134,16 +166,17 @@ impl OwnCookies {
         Some(self.cookie(addresses, slot as u8))
     }
 
-    /// The age of `cookie`, if it is an own one for these addresses.
+    /// What `cookie` is for these addresses.
     #[inline(always)]
     pub fn age(&self, cookie: Cookie, addresses: &Addresses, now: u64) -> OwnCookie {
         // A host of the same service whose clock is ahead issues by the next slot.
-        let next = self.slot_at(now) as u8;
-        let next = next.wrapping_add(1);
+        let next = self.slot_at(now) + 1;
         let byte = cookie.word() as u8;
-        let slots = u64::from(next.wrapping_sub(byte)).saturating_sub(1);
-        let age = if slots > 2 * self.lifetime {
-            return OwnCookie::None;
+        let back = u64::from((next as u8).wrapping_sub(byte));
+        let slots = back.saturating_sub(1);
+        // Behind the last slot with a secret, the ring would give an old one's.
+        let age = if slots > 2 * self.lifetime || next.wrapping_sub(back) > self.last {
+            return OwnCookie::Foreign;
         } else if slots > self.lifetime {
             OwnCookie::Expired
         } else if 2 * slots > self.lifetime {
@@ -154,7 +187,7 @@ impl OwnCookies {
         if self.cookie(addresses, byte) == cookie {
             age
         } else {
-            OwnCookie::None
+            OwnCookie::Foreign
         }
     }
 
@@ -163,7 +196,7 @@ impl OwnCookies {
         let secret = &self.secrets[usize::from(slot) % SECRETS];
         let client = self.clients.prefix(addresses).0;
         let of_service = self.service << u8::BITS | u64::from(slot);
-        let named = self.service != 0;
+        let named = self.named != 0;
         let hash = match addresses {
             Addresses::V4(both) => {
                 // The address is the upper half of the mapped form's second word.
@@ -198,9 +231,10 @@ mod tests {
             since: 50 * SECOND,
             interval: 10 * SECOND,
             lifetime: LIFETIME,
-            last: 1200,
+            last: 1300,
             clients: PrefixMask::new(v4, v6),
             service,
+            named: u64::from(service > 1000),
             secrets,
             ..OwnCookies::OFF
         }
@@ -221,8 +255,8 @@ mod tests {
             assert_eq!(rules.slot_at(seconds * SECOND), slot);
         }
         let addresses = v4([10, 0, 0, 1], [10, 0, 0, 2]);
-        assert!(rules.issue(&addresses, 2059 * SECOND).is_some());
-        assert!(rules.issue(&addresses, 2060 * SECOND).is_none());
+        assert!(rules.issue(&addresses, 3059 * SECOND).is_some());
+        assert!(rules.issue(&addresses, 3060 * SECOND).is_none());
     }
 
     #[test]
@@ -236,14 +270,26 @@ mod tests {
                     0..=7 => OwnCookie::Young,
                     8..=14 => OwnCookie::Old,
                     15..=28 => OwnCookie::Expired,
-                    _ => OwnCookie::None,
+                    _ => OwnCookie::Foreign,
                 };
                 assert_eq!(rules.age(issued, &addresses, now), expected, "{slots}");
             }
+            // The ring comes round: no secret of that slot is left.
+            let late = (100 + 10 * 256 + 500) * SECOND;
+            let reissued = OwnCookies {
+                slot: 1000 - 256 + 50,
+                ..rules
+            };
+            let old = reissued.issue(&addresses, 50 * SECOND).unwrap();
+            let age = rules.age(old, &addresses, late);
+            assert_eq!(age, OwnCookie::Foreign);
             // Of a host whose clock is ahead.
             let ahead = rules.age(issued, &addresses, 99 * SECOND);
             assert_eq!(ahead, OwnCookie::Young);
-            assert_eq!(rules.age(issued, &addresses, 79 * SECOND), OwnCookie::None);
+            assert_eq!(
+                rules.age(issued, &addresses, 79 * SECOND),
+                OwnCookie::Foreign
+            );
         }
     }
 
@@ -252,7 +298,7 @@ mod tests {
         let now = 100 * SECOND;
         let server = [192, 0, 2, 1];
         let (own, pool) = (rules(0, 32, 128), rules(0, 28, 64));
-        let named = rules(77, 32, 128);
+        let named = rules(1077, 32, 128);
         let issued = |rules: &OwnCookies| rules.issue(&v4([10, 0, 0, 1], server), now).unwrap();
         let takes = |rules: &OwnCookies, cookie, client, server| {
             rules.age(cookie, &v4(client, server), now) == OwnCookie::Young
@@ -263,7 +309,7 @@ mod tests {
         assert!(!takes(&own, issued(&own), [10, 0, 0, 1], [192, 0, 2, 2]));
         assert!(takes(&named, issued(&named), [10, 0, 0, 1], [192, 0, 2, 2]));
         assert!(!takes(
-            &rules(78, 32, 128),
+            &rules(1078, 32, 128),
             issued(&named),
             [10, 0, 0, 1],
             server
@@ -271,8 +317,8 @@ mod tests {
         let cookie = pool.issue(&v6(1 << 64 | 5, 9), now).unwrap();
         let age = |client, server| pool.age(cookie, &v6(client, server), now);
         assert_eq!(age(1 << 64 | 6, 9), OwnCookie::Young);
-        assert_eq!(age(2 << 64 | 5, 9), OwnCookie::None);
-        assert_eq!(age(1 << 64 | 5, 10), OwnCookie::None);
+        assert_eq!(age(2 << 64 | 5, 9), OwnCookie::Foreign);
+        assert_eq!(age(1 << 64 | 5, 10), OwnCookie::Foreign);
     }
 
     proptest! {
@@ -281,7 +327,7 @@ mod tests {
             let rules = rules(0, 24, 64);
             let addresses = v4(client, [192, 0, 2, 1]);
             let age = rules.age(Cookie::from_word(word), &addresses, seconds * SECOND);
-            prop_assert_eq!(age, OwnCookie::None);
+            prop_assert_eq!(age, OwnCookie::Foreign);
         }
 
         #[test]

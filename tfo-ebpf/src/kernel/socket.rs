@@ -90,16 +90,15 @@ impl Found {
     }
 }
 
-/// `true` if a socket of this namespace has these addresses and ports, or listens there.
+/// `true` if a connection of this namespace, or the request for one, has these addresses and ports.
 #[inline(always)]
-pub(crate) fn exists(ctx: &impl EbpfContext, addresses: &Addresses, ports: u32) -> bool {
-    match Found::look_up(ctx, addresses, ports) {
-        Some(found) => {
-            found.release();
-            true
-        }
-        None => false,
-    }
+pub(crate) fn is_connection(ctx: &impl EbpfContext, addresses: &Addresses, ports: u32) -> bool {
+    let Some(found) = Found::look_up(ctx, addresses, ports) else {
+        return false;
+    };
+    let listens = found.state == LISTEN;
+    found.release();
+    !listens
 }
 
 /// Looks up the socket that the SYN will meet. With an sink, nothing else is read for an ordinary SYN, the most

@@ -1,7 +1,12 @@
-//! The rules and secrets of own cookies that the controller has put in force.
+//! The rules and secrets of own cookies that the controller has put in force, and the SYNs that may be given one.
 
-use aya_ebpf::{bindings::bpf_map_type::BPF_MAP_TYPE_ARRAY, macros::btf_map};
-use tfo_common::fastopen::own::OwnCookies;
+use core::ptr;
+
+use aya_ebpf::{bindings::bpf_map_type::BPF_MAP_TYPE_ARRAY, btf_maps::Array, macros::btf_map};
+use tfo_common::{
+    fastopen::own::{ASKED, OwnCookies, asked_index, asked_tag},
+    wire::addresses::Addresses,
+};
 
 use super::array_of_maps::{self, ArrayOfMaps, InnerMap};
 
@@ -18,4 +23,28 @@ pub(crate) fn in_force<'a>() -> Option<&'a OwnCookies> {
     let rules = unsafe { array_of_maps::look_up::<u32, OwnCookies>(OWN_COOKIES.get(0), &0) };
     // SAFETY: null, or a value of the inner map, which nobody writes to once it is in its place.
     unsafe { rules.as_ref() }.filter(|rules| rules.is_on())
+}
+
+/// CPUs may write an entry at once: either tag is one.
+#[btf_map]
+static OWN_ASKED: Array<u64, ASKED> = Array::new();
+
+/// Notes a SYN to which the kernel may issue a cookie.
+#[inline(always)]
+pub(crate) fn note_asked(addresses: &Addresses, ports: u32) {
+    let tag = asked_tag(addresses, ports);
+    if let Some(entry) = OWN_ASKED.get_ptr_mut(asked_index(tag)) {
+        // SAFETY: a value of the map, an aligned word.
+        unsafe { ptr::write_volatile(entry, tag) };
+    }
+}
+
+/// `true` if the SYN of these addresses and ports was noted.
+#[inline(always)]
+pub(crate) fn has_asked(addresses: &Addresses, ports: u32) -> bool {
+    let tag = asked_tag(addresses, ports);
+    // SAFETY: as above.
+    OWN_ASKED
+        .get_ptr(asked_index(tag))
+        .is_some_and(|entry| unsafe { ptr::read_volatile(entry) } == tag)
 }

@@ -3,7 +3,7 @@
 use aya_ebpf::EbpfContext;
 use tfo_common::{
     context::SynContext,
-    fastopen::{Cookie, Key},
+    fastopen::{Cookie, Key, own::OwnCookie},
     guard::{
         GuardAction, GuardHead,
         challenge::{Challenge, Handshake, initial_window},
@@ -138,7 +138,7 @@ fn write(
         window_scale: scale as u8,
         issues_cookie: key.is_some(),
         cookie: match &key {
-            Some(key) => cookie(key, &syn.addresses, now),
+            Some(key) => cookie(key, context, now),
             None => Cookie::from_word(0),
         },
         experimental: syn.options.experimental,
@@ -150,16 +150,17 @@ fn write(
     Some((network_len + tcp_len, key.is_some()))
 }
 
-/// The cookie to hand out: an own one where they are in force, else the kernel's.
+/// The cookie to hand out: an own one where this interface translates them, else the kernel's.
 #[inline(always)]
-fn cookie(key: &Key, addresses: &Addresses, now: u64) -> Cookie {
+fn cookie(key: &Key, context: &SynContext, now: u64) -> Cookie {
     // No closures over the addresses: BTF cannot describe those.
-    if let Some(rules) = own_cookies::in_force()
-        && let Some(own) = rules.issue(addresses, now)
+    if !matches!(context.own_cookie, OwnCookie::None)
+        && let Some(rules) = own_cookies::in_force()
+        && let Some(own) = rules.issue(&context.syn.addresses, now)
     {
         return own;
     }
-    key.cookie(addresses)
+    key.cookie(&context.syn.addresses)
 }
 
 /// TOS or traffic class of the SYN.

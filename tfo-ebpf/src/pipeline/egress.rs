@@ -1,15 +1,12 @@
 //! The kernel's SYN-ACKs on their way out: the cookie in one becomes an own cookie.
 
 use aya_ebpf::programs::TcContext;
-use tfo_common::{
-    counters::Counter,
-    wire::{addresses::Address, issued},
-};
+use tfo_common::{counters::Counter, wire::issued};
 
 use super::{finish, step::Step};
 use crate::{
-    kernel::{clock, device, socket},
-    maps::{own_cookies, routes::is_local},
+    kernel::{clock, socket},
+    maps::own_cookies,
     packet::{
         read::{Packet, PacketFrame},
         write::store_cookie,
@@ -30,10 +27,11 @@ pub(crate) fn egress(ctx: &TcContext) -> Step {
     Step::Pass
 }
 
-/// A socket of this host answers so. Of a forwarded SYN-ACK, or one whose address is translated here, the SYN that brings
-/// the cookie back would meet no listener, and could not be translated.
+/// The SYN that brings the cookie back will be translated: the one that is answered met the program for that, and a
+/// connection of this host answers. The kernel knows that before it answers; where only a listener is found, addresses are
+/// translated on the way, and the cookie would meet another listener, or none.
 #[inline(always)]
 fn is_own(ctx: &TcContext, issued: &issued::Issued) -> bool {
-    (!device::is_bound() || is_local(Address::destination(&issued.addresses)))
-        && socket::exists(ctx, &issued.addresses, issued.ports)
+    own_cookies::has_asked(&issued.addresses, issued.ports)
+        && socket::is_connection(ctx, &issued.addresses, issued.ports)
 }

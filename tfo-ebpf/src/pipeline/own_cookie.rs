@@ -4,7 +4,7 @@ use aya_ebpf::EbpfContext;
 use tfo_common::{
     classify::{Classification, Outcome, socket::Socket},
     context::SynContext,
-    fastopen::{Key, own::OwnCookie},
+    fastopen::{Cookie, Key, own::OwnCookie},
     wire::options::fast_open::FastOpen,
 };
 
@@ -14,28 +14,28 @@ use crate::{
     packet::write::{WritePacket, replace_cookie},
 };
 
-/// `true` if the SYN may have an own cookie.
+/// `true` if the SYN may have an own cookie, or be given one.
 #[inline(always)]
 pub(super) fn applies(context: &SynContext) -> bool {
-    matches!(context.syn.options.fast_open, FastOpen::Cookie(_))
-        && own_cookies::in_force().is_some()
+    context.syn.has_fast_open() && own_cookies::in_force().is_some()
 }
 
-/// Translates the cookie, if it is an own one; the SYN is classified then.
+/// Translates the cookie, if it is an own one; the SYN is classified then. Notes a SYN that may be given one.
 #[inline(always)]
 pub(super) fn translate(ctx: &(impl EbpfContext + WritePacket), context: &mut SynContext) {
     let syn = &mut context.syn;
-    let FastOpen::Cookie(own) = syn.options.fast_open else {
-        return;
-    };
-    let Some(rules) = own_cookies::in_force() else {
-        return;
-    };
     let hide = |word| barrier_var(word, syn.sequence.into());
+    let (own, age) = match (syn.options.fast_open, own_cookies::in_force()) {
+        (FastOpen::Cookie(own), Some(rules)) => {
+            (own, rules.age(own, &syn.addresses, clock::now()) as u64)
+        }
+        _ => (Cookie::from_word(0), OwnCookie::Foreign as u64),
+    };
     // The verifier then goes on once, not once for each age.
-    let age = hide(rules.age(own, &syn.addresses, clock::now()) as u64) as u32;
-    let age = OwnCookie::from_number(age);
+    let age = OwnCookie::from_number(hide(age) as u32);
     context.own_cookie = age;
+    // A young one, too: a policy may have it ask for another.
+    own_cookies::note_asked(&syn.addresses, syn.ports);
     if !matches!(age, OwnCookie::Young | OwnCookie::Old) {
         return;
     }
@@ -43,7 +43,7 @@ pub(super) fn translate(ctx: &(impl EbpfContext + WritePacket), context: &mut Sy
     let Socket::Listener(listener) = &socket else {
         context.own_cookie = match socket {
             // It belongs to a connection, which the kernel knows.
-            Socket::Existing => OwnCookie::None,
+            Socket::Existing => OwnCookie::Foreign,
             _ => OwnCookie::Untranslated,
         };
         return;

@@ -10,7 +10,7 @@ use tfo_userspace::{
     config::parse_interval,
     datapath::{ControllerLock, Namespace, OwnCookieChange},
     keys::{OwnSecrets, Secret, own_secrets_left, ring_now},
-    model::{CookieService, OwnCookieRules, OwnRulesError},
+    model::{CookieService, OwnCookieRules, OwnRulesError, exact_time},
 };
 
 use super::{
@@ -32,10 +32,10 @@ pub(super) enum CookiesCommand {
 
 #[derive(Args)]
 pub(super) struct SetArgs {
-    /// Time for which one secret issues cookies: a number with s, m, h or d [default: unchanged, at first 1d]
+    /// Time for which one secret issues cookies, from 10s on: a number with s, m, h or d [default: unchanged, at first 1d]
     #[arg(long, value_name = "TIME", value_parser = parse_interval)]
     interval: Option<Duration>,
-    /// Time for which a cookie is good, 1 to 100 times the interval [default: unchanged, at first 14d]
+    /// Time for which a cookie is good, 1 to 100 whole intervals [default: unchanged, at first 14d]
     #[arg(long, value_name = "TIME", value_parser = parse_interval)]
     lifetime: Option<Duration>,
     /// Bits of the IPv4 prefix whose addresses share cookies, 8 to 32: clients that change their address inside it keep Fast
@@ -156,8 +156,8 @@ fn text(cookies: &OwnCookies, issuing: &[String], others: &[String]) -> String {
     );
     let mut text = format!(
         "interval    {}\nlifetime    {}\nclients     /{} and /{} share cookies\nservice     {service}\nsecrets     {}\nlast until  {} from now, without `tfo run`\nissued on   {}\n",
-        time::age(rules.interval),
-        time::age(rules.lifetime),
+        exact_time(rules.interval),
+        exact_time(rules.lifetime),
         rules.client_v4,
         rules.client_v6,
         source(cookies),

@@ -11,6 +11,8 @@ use crate::{
 };
 
 const CHECK: &str = "own cookies";
+/// Intervals for which there should be secrets.
+const FEW: u32 = 20;
 
 /// Facts about the own cookies in force.
 #[derive(Debug)]
@@ -74,8 +76,7 @@ impl OwnCookieFacts {
             format!("in force for clients of one /{client_v4} or /{client_v6}, {service}"),
         )];
         for interface in &self.without {
-            let found = "it issues the kernel's cookies and takes no own ones: a client that got one elsewhere loses a \
-                         round trip here, each time";
+            let found = "clients get the kernel's cookies there, and own ones that they got elsewhere are refused";
             let remedy = "`tfo cookies set` again, which prints the reason";
             findings.push(
                 Finding::warning("own cookies and interface", found)
@@ -91,9 +92,8 @@ impl OwnCookieFacts {
             findings.push(Finding::note("own cookies and keys", found).remedy(remedy));
         }
         // Without a controller, secrets last for many intervals.
-        if !self.controlled && self.left < self.rules.lifetime {
-            let found =
-                "the secrets end before the cookies that they issue, and no controller renews them";
+        if !self.controlled && self.left < FEW * self.rules.interval {
+            let found = "secrets are left for a short time only, and no controller renews them: clients then get the kernel's cookies";
             findings.push(
                 Finding::warning("own cookies' secrets", found)
                     .remedy("tfo run, or `tfo cookies set` again"),
@@ -128,7 +128,7 @@ mod tests {
             ..facts()
         };
         let text = told(ill);
-        for part in ["eth1", "no backup key", "secrets end"] {
+        for part in ["eth1", "no backup key", "secrets are left for a short time"] {
             assert!(text.contains(part), "{text}");
         }
     }

@@ -32,7 +32,7 @@ impl<'a> OwnSecrets<'a> {
     }
 }
 
-/// The rules and secrets for the slot of `wall`, a time since 1970, when `CLOCK_MONOTONIC` is `monotonic`. `before` is what is
+/// The rules and secrets for the slot of `wall`, a time by the clock that counts slots, when `CLOCK_MONOTONIC` is `monotonic`. `before` is what is
 /// in force. `fresh` makes a random key.
 ///
 /// The ring reaches from the oldest slot whose expired cookies are still known as such to as many slots ahead as there is
@@ -79,26 +79,33 @@ pub fn ring_now(
     secrets: OwnSecrets<'_>,
     before: Option<&OwnCookies>,
 ) -> Result<OwnCookieRing, getrandom::Error> {
-    ring(rules, secrets, before, clocks(), random_key).map(OwnCookieRing::new)
+    let clocks = clocks(matches!(secrets, OwnSecrets::Derived(_)));
+    ring(rules, secrets, before, clocks, random_key).map(OwnCookieRing::new)
 }
 
 /// What is in force is to be renewed: the clock has gone on to another slot since, or the data path counts another slot than
 /// the clock.
 pub fn is_due(in_force: &OwnCookies) -> bool {
-    is_due_at(in_force, clocks())
+    is_due_at(in_force, clocks(in_force.derived != 0))
 }
 
 /// The time for which the data path has secrets.
 pub fn own_secrets_left(in_force: &OwnCookies) -> Duration {
-    let (_, monotonic) = clocks();
+    let monotonic = clock::monotonic_coarse();
     let slots = (in_force.last + 1).saturating_sub(in_force.slot);
     let reach = slots.saturating_mul(in_force.interval);
     Duration::from_nanos(in_force.since.saturating_add(reach)).saturating_sub(monotonic)
 }
 
-/// The time since 1970, and the data path's clock.
-fn clocks() -> (Duration, Duration) {
-    (clock::since_1970(), clock::monotonic_coarse())
+/// The time by which slots are counted, and the data path's clock. Hosts that share secrets have the wall clock in common; random
+/// secrets are gone with the system, and do not depend on a clock that is set.
+fn clocks(derived: bool) -> (Duration, Duration) {
+    let slots_by = if derived {
+        clock::since_1970()
+    } else {
+        clock::since_boot()
+    };
+    (slots_by, clock::monotonic_coarse())
 }
 
 /// The time since the slot of `wall` began.
@@ -185,7 +192,7 @@ mod tests {
                     0..=7 => OwnCookie::Young,
                     8..=14 => OwnCookie::Old,
                     15..=28 => OwnCookie::Expired,
-                    _ => OwnCookie::None,
+                    _ => OwnCookie::Foreign,
                 };
                 assert_eq!(made.age(*cookie, &addresses, now), expected, "{when} {day}");
             }
@@ -221,7 +228,7 @@ mod tests {
         let other = hosts[0].make(OwnSecrets::Derived(&secret), wall, DAY);
         assert_eq!(
             other.age(cookie, &addresses, nanoseconds(DAY)),
-            OwnCookie::None
+            OwnCookie::Foreign
         );
     }
 }

@@ -16,7 +16,9 @@ pub use guard::{Guard, PortGuard, PortState};
 pub(crate) use key_pair::random_key;
 pub use key_pair::{Fingerprint, KeyPair, KeyTextError};
 pub use metrics::{ListenAddress, ListenAddressError, MAX_METRIC_PORTS};
-pub use own_cookies::{CookieService, OwnCookieRing, OwnCookieRules, OwnRulesError};
+pub use own_cookies::{
+    CookieService, OwnCookieRing, OwnCookieRules, OwnRulesError, exact as exact_time,
+};
 pub use policy::{LimitedSources, Lists, Policy, PortPolicy};
 pub use prefix::Prefix;
 pub use rate::{format_rate, parse_rate};

@@ -44,12 +44,16 @@ impl Default for OwnCookieRules {
 pub enum OwnRulesError {
     /// The interval is too short, or no whole number of seconds.
     #[error(
-        "interval of {0:?}: a secret issues cookies for at least {MIN_INTERVAL:?}: give a longer one"
+        "an interval of {}: a secret issues cookies for at least {}: give a longer one",
+        exact(*.0),
+        exact(MIN_INTERVAL)
     )]
     Interval(Duration),
     /// The lifetime is no multiple of the interval, or too many of them.
     #[error(
-        "lifetime of {lifetime:?}: give 1 to {most} times the interval, which is {interval:?}",
+        "a lifetime of {} with an interval of {}: it takes 1 to {most} whole intervals: change one of them, or both",
+        exact(*lifetime),
+        exact(*interval),
         most = OwnCookies::MAX_LIFETIME
     )]
     Lifetime {
@@ -115,13 +119,15 @@ impl fmt::Display for CookieService {
     }
 }
 
-impl CookieService {
-    /// The number by which the data path knows it, never 0: bits of the name's `BLAKE2s` digest.
-    fn number(&self) -> u64 {
-        let digest = Blake2s256::digest(&self.0);
-        let bytes = digest.first_chunk().copied().unwrap_or_default();
-        (u64::from_le_bytes(bytes) >> (u64::BITS - OwnCookies::SERVICE_BITS)).max(1)
-    }
+/// A time in the largest unit of which it is a whole number, as `--interval` takes it.
+pub fn exact(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
+    let unit = units
+        .into_iter()
+        .find(|(of, _)| seconds > 0 && seconds.is_multiple_of(*of));
+    let (of, unit) = unit.unwrap_or((1, 's'));
+    format!("{}{unit}", seconds / of)
 }
 
 impl OwnCookieRules {
@@ -159,6 +165,17 @@ impl OwnCookieRules {
         wall.as_secs() / self.interval.as_secs().max(1)
     }
 
+    /// The number that stands for the service and the prefixes' lengths: bits of a `BLAKE2s` digest.
+    fn number(&self) -> u64 {
+        let mut hash = Blake2s256::new_with_prefix([self.client_v4, self.client_v6]);
+        if let Some(service) = &self.service {
+            hash.update(&service.0);
+        }
+        let digest = hash.finalize();
+        let bytes = digest.first_chunk().copied().unwrap_or_default();
+        u64::from_le_bytes(bytes) >> (u64::BITS - OwnCookies::SERVICE_BITS)
+    }
+
     /// As the data path holds them, without secrets and slots.
     pub(crate) fn to_map(&self) -> OwnCookies {
         let mut name = [0; OwnCookies::MAX_NAME];
@@ -169,7 +186,8 @@ impl OwnCookieRules {
             interval: u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX),
             lifetime: self.lifetime_slots(),
             clients: PrefixMask::new(self.client_v4, self.client_v6),
-            service: self.service.as_ref().map_or(0, CookieService::number),
+            service: self.number(),
+            named: u64::from(self.service.is_some()),
             name,
             ..OwnCookies::OFF
         }
@@ -231,21 +249,21 @@ mod tests {
                     lifetime: seconds(86_401),
                     ..base()
                 },
-                "1 to 100 times",
+                "1 to 100 whole intervals",
             ),
             (
                 OwnCookieRules {
                     lifetime: seconds(101 * 86_400),
                     ..base()
                 },
-                "1 to 100 times",
+                "1 to 100 whole intervals",
             ),
             (
                 OwnCookieRules {
                     lifetime: seconds(0),
                     ..base()
                 },
-                "1 to 100 times",
+                "1 to 100 whole intervals",
             ),
             (
                 OwnCookieRules {

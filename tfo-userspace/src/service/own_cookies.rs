@@ -24,9 +24,9 @@ pub(super) struct OwnCookieKeeper {
 }
 
 impl OwnCookieKeeper {
-    /// Why the configured ones are not in force.
+    /// Why the configured ones are not in force, or are not renewed.
     pub(super) fn refused(&self) -> Option<String> {
-        self.refused.clone()
+        self.refused.clone().or_else(|| self.last_error.clone())
     }
 
     /// Puts the configured own cookies in force, or none, if the configuration says either. After a failure, what is in force

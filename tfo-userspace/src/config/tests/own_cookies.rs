@@ -38,7 +38,7 @@ fn mistakes_have_their_line_and_remedy() {
         ("mode = \"kernel\"\ninterval = \"1h\"", "has no rules"),
         (
             "interval = \"1h\"\nlifetime = \"90m\"",
-            "1 to 100 times the interval",
+            "1 to 100 whole intervals",
         ),
         ("client-prefix-v6 = 48", "give 64 to 128"),
         ("service = \"a b\"", "letters, digits"),

@@ -85,9 +85,8 @@ impl<'a> OwnCookieChange<'a> {
     ) -> Result<Vec<Untranslating>, OwnCookieError> {
         let interfaces = self.namespace.interfaces().await?;
         let Some(cookies) = cookies else {
-            if self.before.is_some() {
-                self.store.set(None)?;
-            }
+            // Also where none are seen: a process may have been killed.
+            self.store.set(None)?;
             self.detach(&interfaces)?;
             return Ok(Vec::new());
         };
@@ -144,15 +143,15 @@ impl<'a> OwnCookieChange<'a> {
             return Ok(Err("tfo is no longer attached there".into()));
         };
         let pins = self.namespace.pins().interface(interface.index);
-        if pins.egress().exists() {
-            return Ok(Ok(()));
-        }
         let settings = read_settings(&pins.info())?;
         if settings.mirror == Mirror::Packet {
             return Ok(Err(
                 "with --mirror packet the keys of listeners, to which cookies are translated, are not read: attach it with --mirror exact"
                     .into(),
             ));
+        }
+        if pins.egress().exists() {
+            return Ok(Ok(()));
         }
         let found = link::list().await.map_err(NamespaceError::from)?;
         let found = found.into_iter().find(|each| each.index == interface.index);

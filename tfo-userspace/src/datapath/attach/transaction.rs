@@ -12,7 +12,7 @@ use super::{
     moved::{remove_departed, remove_stray},
     moving::tidy_up,
     outcome::{Attached, Ensured, Upgraded},
-    own_programs::attach_own,
+    own_programs::{attach_own, detach_own},
     sweep::{sweep, sweep_others},
 };
 use crate::{
@@ -284,7 +284,10 @@ impl<'a> AttachTransaction<'a> {
         let Ok(link) = self.interface.link.clone() else {
             return Ok(());
         };
-        if settings.mirror == Mirror::Packet || self.namespace.own_cookies().get()?.is_none() {
+        if settings.mirror == Mirror::Packet {
+            return Ok(detach_own(pins)?);
+        }
+        if self.namespace.own_cookies().get()?.is_none() {
             return Ok(());
         }
         let (name, namespace) = (&self.interface.name, self.namespace.pins());

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use aya::maps::{Array, ArrayOfMaps, Map, MapData};
+use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError};
 use tfo_common::{abi::OWN_COOKIES, fastopen::own::OwnCookies};
 
 use crate::{
@@ -31,18 +31,21 @@ impl OwnCookieStore {
         })
     }
 
-    /// What is in force where maps are pinned; `None` where there are no own cookies.
+    /// What is in force; `None` where there are no own cookies.
     pub(crate) fn get(&self) -> Result<Option<OwnCookieRing>, DatapathError> {
-        let Some(path) = self.pins.as_ref().map(|pins| pins.in_force(OWN_COOKIES)) else {
-            return Ok(None);
+        let error = DatapathError::map(OWN_COOKIES);
+        let path = self.pins.as_ref().map(|pins| pins.in_force(OWN_COOKIES));
+        let inner: Inner = match (self.outer.get(&0, 0), path) {
+            (Ok(inner), _) => inner,
+            (Err(MapError::KeyNotFound), _) => return Ok(None),
+            // Not permitted.
+            (Err(_), Some(path)) if path.exists() => map_from_pin(&path, OWN_COOKIES)?
+                .try_into()
+                .map_err(&error)?,
+            (Err(_), Some(_)) => return Ok(None),
+            (Err(failed), None) => return Err(error(failed)),
         };
-        if !path.exists() {
-            return Ok(None);
-        }
-        let inner: Inner = map_from_pin(&path, OWN_COOKIES)?
-            .try_into()
-            .map_err(DatapathError::map(OWN_COOKIES))?;
-        let cookies = inner.get(&0, 0).map_err(DatapathError::map(OWN_COOKIES))?;
+        let cookies = inner.get(&0, 0).map_err(&error)?;
         Ok(cookies.is_on().then(|| OwnCookieRing::new(cookies)))
     }
 

@@ -4,11 +4,10 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tfo_testbed::{
     keys::KeyFile,
-    process::Background,
     prometheus::{METRICS, get},
     socket::Method,
     testbed::Testbed,
-    tfo::{LIMIT, binary},
+    tfo::binary,
     veth::{Family, Pair, SERVER_INTERFACE},
 };
 
@@ -58,7 +57,7 @@ fn a_section_is_in_force_for_as_long_as_it_stands() -> Result<()> {
     running.reload()?;
     ensure!(shown(&testbed)?["in_force"] == false);
     running.end_having_said(&[
-        "1 to 100 times the interval",
+        "1 to 100 whole intervals",
         "own cookies: in force",
         "own cookies: cleared",
     ])
@@ -87,23 +86,54 @@ fn a_secret_that_cannot_be_read_is_told() -> Result<()> {
 fn slots_follow_the_wall_clock() -> Result<()> {
     let testbed = Testbed::new()?;
     let listener = testbed.listen(Family::V4)?;
-    testbed.tfo.done(&["cookies", "set"])?;
+    let secret = KeyFile::new(SECRET)?;
+    let text = format!(
+        "interfaces = ['{SERVER_INTERFACE}']\n[keys]\nsource = 'kernel'\n[cookies]\nsecret-file = '{}'",
+        secret.path()
+    );
+    let file = KeyFile::new(&text)?;
+    let set = ["cookies", "set", "--secret-file", secret.path()];
+    testbed.tfo.done(&set)?;
     testbed.request_cookie(&listener, Family::V4)?;
     let before = slot(&testbed)?;
     for days in [3_u64, 6, 12] {
         let mut command = std::process::Command::new(binary());
-        command.args(["run", "-i", SERVER_INTERFACE, "--key-source", "kernel"]);
-        command.args(["--netns", testbed.pair.server.name()]);
         command.env("TFO_TEST_CLOCK_OFFSET", (days * 86_400).to_string());
-        let service = Background::start(&mut command)?;
+        let server = &testbed.pair.server;
+        let running = Running::launch(command, Some(server), &["-c", file.path()])?;
         eventually("the slot is the clock's", || {
             // The turn of a day may come in between.
             let now = slot(&testbed)?;
             Ok(now == before + days || now == before + days + 1)
         })?;
         testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
-        service.signal(rustix::process::Signal::TERM)?;
-        ensure!(service.wait(LIMIT)?.status.success());
+        running.end()?;
     }
     Ok(())
+}
+
+/// A secret that is gone when it is to be renewed is told; what was in force stays.
+#[test]
+fn a_renewal_that_fails_is_told() -> Result<()> {
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let secret = KeyFile::new(SECRET)?;
+    let text = format!(
+        "interfaces = ['{SERVER_INTERFACE}']\n[cookies]\ninterval = '10s'\nlifetime = '100s'\nsecret-file = '{}'\n[metrics]\nlisten = '{METRICS}'",
+        secret.path()
+    );
+    let file = KeyFile::new(&text)?;
+    let running = Running::start(Some(&testbed.pair.server), &["-c", file.path()])?;
+    std::fs::rename(secret.path(), format!("{}.away", secret.path()))?;
+    eventually("it is told", || {
+        let health = get(&testbed.pair.server, "/healthz")?;
+        Ok(health.status == 503 && health.body.contains("own cookies not in force"))
+    })?;
+    ensure!(shown(&testbed)?["in_force"] == true);
+    std::fs::rename(format!("{}.away", secret.path()), secret.path())?;
+    eventually("it is well again", || {
+        let health = get(&testbed.pair.server, "/healthz")?;
+        println!("{health:?}");
+        Ok(health.status == 200)
+    })?;
+    running.end_having_said(&[secret.path()])
 }

@@ -15,8 +15,8 @@ use tfo_testbed::{
     raw::{Answer, RawClient, RawSyn},
     returning::while_clients_return,
     seed::rng,
-    socket::{Listener, Method, Settings},
-    testbed::{Tally, Testbed},
+    socket::{Connection, Listener, Method, Settings},
+    testbed::{REQUEST, Tally, Testbed},
     tfo::LIMIT,
     tshark::{self, Link},
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE, server_port},
@@ -304,6 +304,68 @@ fn a_cookie_of_another_prefix_is_refused() -> Result<()> {
     Ok(())
 }
 
+/// An interface that does not translate issues none, by whatever way it came to that.
+#[test]
+fn without_translation_clients_get_the_kernels_cookies() -> Result<()> {
+    let testbed = testbed(Mode::Tc, &[])?;
+    let listener = testbed.listen(Family::V4)?;
+    let keeps_fast_open = |family| -> Result<()> {
+        testbed.pair.forget_cookies()?;
+        testbed.request_cookie(&listener, family)?;
+        testbed.in_syn(&listener, family, Method::SendTo)
+    };
+    keeps_fast_open(Family::V4)?;
+    let attach = ["attach", "--replace", SERVER_INTERFACE, "--mirror"];
+    testbed.tfo.done(&[&attach[..], &["packet"]].concat())?;
+    keeps_fast_open(Family::V4)?;
+    testbed
+        .tfo
+        .run(&["cookies", "set"])?
+        .ensure_refused(&["--mirror exact"])?;
+    testbed.tfo.done(&["guard", "set", "on", "--force"])?;
+    keeps_fast_open(Family::V4)?;
+    testbed.tfo.done(&["guard", "clear"])?;
+    testbed.tfo.done(&[&attach[..], &["exact"]].concat())?;
+    keeps_fast_open(Family::V4)?;
+    ensure_own(&testbed, Family::V4)?;
+    Ok(())
+}
+
+/// Frames for another MAC address are not translated, as those of a virtual router's device above the interface; so the
+/// answers to them hold the kernel's cookies.
+#[test]
+fn what_is_not_translated_is_not_issued() -> Result<()> {
+    let testbed = testbed(Mode::Tc, &[])?;
+    let pair = &testbed.pair;
+    pair.server.configure(&[
+        format!("link add vr0 link {SERVER_INTERFACE} address 00:00:5e:00:01:05 type macvlan mode private"),
+        "link set vr0 up".to_owned(),
+        "addr add 10.77.0.9/32 dev vr0".to_owned(),
+    ])?;
+    pair.client.ip(&[
+        "neigh",
+        "replace",
+        "10.77.0.9",
+        "lladdr",
+        "00:00:5e:00:01:05",
+        "dev",
+        CLIENT_INTERFACE,
+    ])?;
+    let listener = testbed.listen(Family::V4)?;
+    let server = SocketAddr::from(([10, 77, 0, 9], listener.port()));
+    let mut taken = Vec::new();
+    for _ in 0..3 {
+        let client = Connection::open(&pair.client, server, Method::SendTo, REQUEST)?;
+        let accepted = listener.accept()?;
+        ensure!(accepted.receive()? == REQUEST);
+        accepted.send(REQUEST)?;
+        ensure!(client.receive()? == REQUEST);
+        taken.push(client.info()?.syn_data_taken);
+    }
+    ensure!(taken == [false, true, true], "{taken:?}");
+    Ok(())
+}
+
 /// The guard's challenges hand out own cookies, which prove their sender like the kernel's.
 #[test]
 fn the_guard_hands_out_own_cookies() -> Result<()> {
@@ -393,7 +455,7 @@ fn what_cannot_be_is_refused() -> Result<()> {
     tfo.done(&["attach", SERVER_INTERFACE, "--mirror", "packet"])?;
     set(&[])?.ensure_refused(&["--mirror packet", "--mirror exact"])?;
     tfo.done(&["attach", "--replace", SERVER_INTERFACE, "--mirror", "exact"])?;
-    set(&["--lifetime", "36h"])?.ensure_refused(&["1 to 100 times the interval"])?;
+    set(&["--lifetime", "36h"])?.ensure_refused(&["1 to 100 whole intervals"])?;
     set(&["--secret-file", "/nonexistent"])?.ensure_refused(&["/nonexistent"])?;
     for wrong in [
         ["--client-prefix-v4", "33"],

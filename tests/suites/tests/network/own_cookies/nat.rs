@@ -39,7 +39,7 @@ struct Net {
     client: Netns,
     /// The command before its namespace: it detaches when it is dropped.
     backends: Vec<(Tfo, Netns)>,
-    _router: Netns,
+    router: Netns,
 }
 
 impl Net {
@@ -103,7 +103,7 @@ impl Net {
         Ok(Self {
             client,
             backends,
-            _router: router,
+            router,
         })
     }
 
@@ -229,4 +229,36 @@ fn backends_behind_one_address_take_each_others_cookies() -> Result<()> {
         secret.path(),
     ])?;
     net.ensure_exact()
+}
+
+/// A host that translates a port's address to a container's, while something listens at that port on the host, too: the
+/// container's cookies pass as they are.
+#[test]
+fn cookies_of_translated_connections_are_left_alone() -> Result<()> {
+    let net = Net::new(Nat::Backends)?;
+    let router = &net.router;
+    let _listener = Listener::fast_open(router, SocketAddr::from(([0; 4], PORT)))?;
+    router.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
+    let tfo = Tfo::new(router);
+    tfo.done(&["attach", "in0"])?;
+    tfo.done(&["cookies", "set"])?;
+    // The backends' keys are equal, so that the kernel alone takes all.
+    for (_, backend) in &net.backends {
+        let key = "00112233-44556677-8899aabb-ccddeeff";
+        backend.set_sysctl("net.ipv4.tcp_fastopen_key", key)?;
+    }
+    let secret = KeyFile::new(SECRET)?;
+    net.tfo(&[
+        "cookies",
+        "set",
+        "--service",
+        "web",
+        "--secret-file",
+        secret.path(),
+    ])?;
+    let visits = 12;
+    let taken = net.taken(visits)?;
+    tfo.done(&["detach", "--all"])?;
+    ensure!(taken == visits, "{taken} of {visits}");
+    Ok(())
 }
