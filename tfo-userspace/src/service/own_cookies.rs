@@ -79,7 +79,14 @@ impl OwnCookieKeeper {
 
     /// Renews the secrets where a time slot began, whoever put them in force. To be called about twice a second.
     pub(super) fn tick(&mut self, namespace: &Namespace, config: &NamespaceConfig) {
-        let error = renew(namespace, config).err();
+        let renewed = renew(namespace, config);
+        if let (Ok(Some(rules)), Some(OwnCookieConfig::On { rules: wanted, .. })) =
+            (&renewed, &config.cookies)
+            && rules == wanted
+        {
+            self.refused = None;
+        }
+        let error = renewed.err();
         if let Some(text) = error.as_ref().filter(|_| error != self.last_error) {
             error!("own cookies: {text}");
         }
@@ -87,11 +94,15 @@ impl OwnCookieKeeper {
     }
 }
 
-/// Derived secrets are renewed where the configuration has their file; others reach far ahead.
-fn renew(namespace: &Namespace, config: &NamespaceConfig) -> Result<(), String> {
+/// Derived secrets are renewed where the configuration has their file; others reach far ahead. Gives the rules whose secrets
+/// were renewed.
+fn renew(
+    namespace: &Namespace,
+    config: &NamespaceConfig,
+) -> Result<Option<OwnCookieRules>, String> {
     let in_force = namespace.own_cookies().get();
     let Some(in_force) = in_force.map_err(|error| error.to_string())? else {
-        return Ok(());
+        return Ok(None);
     };
     let secret = match &config.cookies {
         Some(OwnCookieConfig::On { secret, .. }) => secret.as_deref(),
@@ -99,14 +110,16 @@ fn renew(namespace: &Namespace, config: &NamespaceConfig) -> Result<(), String> 
     };
     let is_derived = in_force.derived != 0;
     if !is_due(&in_force) || is_derived != secret.is_some() {
-        return Ok(());
+        return Ok(None);
     }
     let change = OwnCookieChange::begin(namespace).map_err(|error| error.to_string())?;
     let Some(before) = change.before.clone() else {
-        return Ok(());
+        return Ok(None);
     };
-    let cookies = make(&OwnCookieRules::of(&before), secret, Some(&before))?;
-    change.renew(&cookies).map_err(|error| error.to_string())
+    let rules = OwnCookieRules::of(&before);
+    let cookies = make(&rules, secret, Some(&before))?;
+    change.renew(&cookies).map_err(|error| error.to_string())?;
+    Ok(Some(rules))
 }
 
 fn make(

@@ -132,7 +132,6 @@ fn a_renewal_that_fails_is_told() -> Result<()> {
     std::fs::rename(format!("{}.away", secret.path()), secret.path())?;
     eventually("it is well again", || {
         let health = get(&testbed.pair.server, "/healthz")?;
-        println!("{health:?}");
         Ok(health.status == 200)
     })?;
     running.end_having_said(&[secret.path()])
