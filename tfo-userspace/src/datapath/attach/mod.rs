@@ -10,6 +10,7 @@ mod guard_fitness;
 mod guard_programs;
 mod hook;
 mod hook_change;
+mod joined;
 mod modes;
 mod moved;
 mod moving;

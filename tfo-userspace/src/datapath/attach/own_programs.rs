@@ -6,7 +6,7 @@ use std::path::Path;
 use aya::programs::{LinkOrder, TcAttachType};
 use tfo_common::{abi::TRANSLATE_INDEX, wire::Link};
 
-use super::guard_programs::{attach_tcx, detach_tcx, remove_callees};
+use super::joined::{attach_tcx, detach_tcx, remove_callees};
 use crate::{
     datapath::{
         error::DatapathError,
