@@ -31,7 +31,7 @@ impl Issued {
     }
 }
 
-/// Reads `frame`, if it is such a segment.
+/// Reads `frame`, if it is such a segment, and no signature covers the cookie.
 ///
 /// # Errors
 ///
@@ -61,6 +61,9 @@ pub fn parse<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Issued, NotSyn>
     let FastOpen::Cookie(cookie) = options.fast_open else {
         return Err(NotSyn::Other);
     };
+    if options.signatures.cover_options() {
+        return Err(NotSyn::Other);
+    }
     Ok(Issued {
         addresses: network_addresses(frame, at, &version)?.reversed(),
         ports,
@@ -118,6 +121,8 @@ mod tests {
             (SYN | ACK, b"\x22\x02\x01\x01"),
             (SYN | ACK, b"\x22\x06bisc\x01\x01"),
             (SYN | ACK, b""),
+            // TCP-AO.
+            (SYN | ACK, b"\x1d\x06\x01\x01ao\x22\x0abiscuits"),
         ] {
             let parsed = parse(&frame(flags, options)[..], Link::Ethernet);
             assert_eq!(parsed, Err(NotSyn::Other), "{flags:x} {options:?}");

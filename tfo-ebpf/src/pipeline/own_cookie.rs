@@ -17,7 +17,9 @@ use crate::{
 /// `true` if the SYN may have an own cookie, or be given one.
 #[inline(always)]
 pub(super) fn applies(context: &SynContext) -> bool {
-    context.syn.has_fast_open() && own_cookies::in_force().is_some()
+    context.syn.has_fast_open()
+        && own_cookies::in_force().is_some()
+        && !context.syn.options.signatures.cover_options()
 }
 
 /// Translates the cookie, if it is an own one; the SYN is classified then. Notes a SYN that may be given one.

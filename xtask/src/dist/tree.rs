@@ -28,8 +28,9 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// Pages of `docs/` in the package: those that its files point to, and those that these link to.
-const DOCS: [&str; 9] = [
+const DOCS: [&str; 10] = [
     "README.md",
+    "cookies.md",
     "faq.md",
     "farm.md",
     "guard.md",

@@ -49,6 +49,12 @@ impl Signatures {
         ao: 0,
     };
 
+    /// A signature covers the other options: TCP-AO's does, unless both ends agreed otherwise; TCP-MD5's does not.
+    #[inline(always)]
+    pub const fn cover_options(&self) -> bool {
+        self.ao != 0
+    }
+
     /// Why the kernel drops the SYN under these rules; `None` where it does not.
     #[inline(always)]
     pub const fn check(&self, rules: &SignatureRules) -> Option<SignatureFault> {
