@@ -5,6 +5,8 @@
 //! [`kernel`] asks the kernel for sockets and time; [`maps`] owns the maps. Protocol knowledge and decisions are
 //! `tfo-common`'s.
 //!
+//! Their bodies are inlined: a tail call that a function of the program makes returns to the program, not to the kernel.
+//!
 //! On any target but BPF this is an empty program, so that the host's compiler and lints see the code.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
@@ -26,6 +28,7 @@ use aya_ebpf::{
 use crate::pipeline::Step;
 
 /// Sees every frame that the interface receives.
+#[inline(always)]
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the macro calls"
@@ -36,6 +39,7 @@ fn tfo_xdp(ctx: XdpContext) -> u32 {
 }
 
 /// Continues [`tfo_xdp`] at a port with a guard.
+#[inline(always)]
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the macro calls"
@@ -46,6 +50,7 @@ fn tfo_xdp_guard(ctx: XdpContext) -> u32 {
 }
 
 /// Continues [`tfo_xdp_guard`] where a SYN is challenged.
+#[inline(always)]
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the macro calls"
@@ -56,6 +61,7 @@ fn tfo_xdp_challenge(ctx: XdpContext) -> u32 {
 }
 
 /// Continues [`tfo_xdp`] or [`tfo_xdp_guard`] where a policy is in force.
+#[inline(always)]
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the macro calls"
@@ -66,7 +72,7 @@ fn tfo_xdp_policy(ctx: XdpContext) -> u32 {
 }
 
 /// Continues [`tfo_xdp`] where a SYN may have an own cookie.
-#[inline(always)] // A tail call has to be made by the program itself, not by a function of it.
+#[inline(always)]
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the macro calls"
@@ -77,6 +83,7 @@ fn tfo_xdp_own(ctx: XdpContext) -> u32 {
 }
 
 /// Sees every packet that the interface receives, after XDP.
+#[inline(always)]
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the macro calls"
@@ -87,6 +94,7 @@ fn tfo_tc(ctx: TcContext) -> i32 {
 }
 
 /// Continues [`tfo_tc`] at a port with a guard.
+#[inline(always)]
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the macro calls"
@@ -97,6 +105,7 @@ fn tfo_tc_guard(ctx: TcContext) -> i32 {
 }
 
 /// Continues [`tfo_tc_guard`] where a SYN is challenged.
+#[inline(always)]
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the macro calls"
@@ -107,6 +116,7 @@ fn tfo_tc_challenge(ctx: TcContext) -> i32 {
 }
 
 /// Continues [`tfo_tc`] or [`tfo_tc_guard`] where a policy is in force.
+#[inline(always)]
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the macro calls"
@@ -117,7 +127,7 @@ fn tfo_tc_policy(ctx: TcContext) -> i32 {
 }
 
 /// Continues [`tfo_tc`] where a SYN may have an own cookie.
-#[inline(always)] // A tail call has to be made by the program itself, not by a function of it.
+#[inline(always)]
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the macro calls"
@@ -128,6 +138,7 @@ fn tfo_tc_own(ctx: TcContext) -> i32 {
 }
 
 /// Sees every packet that the interface sends, where own cookies are in force, in either mode.
+#[inline(always)]
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the macro calls"
@@ -138,6 +149,7 @@ fn tfo_tc_egress(ctx: TcContext) -> i32 {
 }
 
 /// Sees every packet on an interface with a guard, in either mode: takes the answers to challenges.
+#[inline(always)]
 #[expect(
     clippy::needless_pass_by_value,
     reason = "the signature that the macro calls"

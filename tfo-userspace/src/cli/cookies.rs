@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tfo_common::fastopen::own::OwnCookies;
 use tfo_userspace::{
     config::parse_interval,
-    datapath::{ControllerLock, Namespace, OwnCookieChange},
+    datapath::{AttachedInterface, ControllerLock, Namespace, OwnCookieChange},
     keys::{OwnSecrets, Secret, own_secrets_left, ring_now},
     model::{CookieService, OwnCookieRules, OwnRulesError, exact_time},
 };
@@ -132,14 +132,14 @@ impl SetArgs {
 async fn show(namespace: &Namespace, json: bool) -> anyhow::Result<()> {
     let in_force = namespace.own_cookies().get()?;
     let interfaces = namespace.interfaces().await?;
-    let (issuing, others): (Vec<_>, Vec<_>) = interfaces
-        .iter()
-        .partition(|interface| namespace.own_cookies().is_issuing(interface.index));
-    let label = |interfaces: Vec<&tfo_userspace::datapath::AttachedInterface>| {
-        let labels: Vec<_> = interfaces.iter().map(|each| each.label()).collect();
-        labels
+    let labels = |issuing: bool| -> Vec<String> {
+        let own = namespace.own_cookies();
+        let those = interfaces
+            .iter()
+            .filter(|each| own.is_issuing(each.index) == issuing);
+        those.map(AttachedInterface::label).collect()
     };
-    let (issuing, others) = (label(issuing), label(others));
+    let (issuing, others) = (labels(true), labels(false));
     match (in_force.as_deref(), json) {
         (Some(cookies), true) => print_json(&to_json(cookies, &issuing)),
         (None, true) => print_json(&json!({ "in_force": false })),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tfo_common::{guard::GuardMode, rate::Rate};
 use tfo_userspace::{
     config::{Parsed, parse_interval},
-    datapath::{GuardChange, GuardState, Namespace, OnUnfit, Unguarded},
+    datapath::{GuardChange, GuardState, LeftOut, Namespace, OnUnfit},
     guard::fitness::{self, Obstacle},
     model::{Guard, PortGuard, PortState, format_rate},
 };
@@ -136,7 +136,7 @@ async fn clear(ports: &[u16]) -> anyhow::Result<()> {
     print(namespace.guard().state()?.as_ref(), false)
 }
 
-fn warn_of(unguarded: &[Unguarded]) {
+fn warn_of(unguarded: &[LeftOut]) {
     for each in unguarded {
         warn(&format!("not guarded: {each}"));
     }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use serde::Deserialize;
 
 use super::values::Parsed;
-use crate::model::OwnCookieRules;
+use crate::model::{OwnCookieRules, OwnRulesError};
 
 /// Whose cookies clients get.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -72,7 +72,7 @@ impl CookiesSection {
             lifetime: self.lifetime.map_or(default.lifetime, |time| time.0),
             client_v4: self.client_prefix_v4.unwrap_or(default.client_v4),
             client_v6: self.client_prefix_v6.unwrap_or(default.client_v6),
-            service: service.map_err(|error: crate::model::OwnRulesError| error.to_string())?,
+            service: service.map_err(|error: OwnRulesError| error.to_string())?,
         };
         rules.check().map_err(|error| error.to_string())?;
         Ok(OwnCookieConfig::On {

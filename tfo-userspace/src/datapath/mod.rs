@@ -20,9 +20,8 @@ pub use self::object::{
 };
 pub use attach::{
     AttachError, Attached, Change, Ensured, Follower, GuardChange, GuardError, HookChange,
-    HookReason, OnUnfit, OwnCookieChange, OwnCookieError, ProgramOrigin, Unguarded, Untranslating,
-    Upgraded, Wanted, attach, detach, detach_gone, detach_strays, ensure, follow_job,
-    guard_obstacle, hook_reasons,
+    HookReason, LeftOut, OnUnfit, OwnCookieChange, OwnCookieError, ProgramOrigin, Upgraded, Wanted,
+    attach, detach, detach_gone, detach_strays, ensure, follow_job, guard_obstacle, hook_reasons,
 };
 pub use error::DatapathError;
 pub use maps::{

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::datapath::NamespaceError;
+
 /// The severity of a finding, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -84,6 +86,19 @@ impl Finding {
     pub(super) fn of(mut self, interface: &str) -> Self {
         self.interface = Some(interface.to_owned());
         self
+    }
+}
+
+/// The findings of a check that reads facts about what is attached; none where there are no such facts.
+pub(super) fn judged<T>(
+    check: &'static str,
+    facts: Result<Option<T>, NamespaceError>,
+    judge: impl FnOnce(&T) -> Vec<Finding>,
+) -> Vec<Finding> {
+    match facts {
+        Ok(Some(facts)) => judge(&facts),
+        Ok(None) | Err(NamespaceError::NothingAttached) => Vec::new(),
+        Err(error) => vec![Finding::unknown(check, error.to_string())],
     }
 }
 

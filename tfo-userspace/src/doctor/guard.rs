@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tfo_common::counters::Counter;
 
-use super::finding::Finding;
+use super::finding::{Finding, judged};
 use crate::{
     datapath::{ControllerLock, GuardState, Namespace, NamespaceError, Snapshot, guard_obstacle},
     guard::{
@@ -52,15 +52,8 @@ struct GuardedInterface {
 }
 
 /// No findings where there is no guard.
-pub(super) async fn read_and_judge(privileged: bool) -> Vec<Finding> {
-    if !privileged {
-        // The check of what is attached reports this.
-        return Vec::new();
-    }
-    match read().await {
-        Ok(facts) => facts.map_or(Vec::new(), |facts| facts.judge()),
-        Err(error) => vec![Finding::unknown(CHECK, error.to_string())],
-    }
+pub(super) async fn read_and_judge() -> Vec<Finding> {
+    judged(CHECK, read().await, GuardFacts::judge)
 }
 
 async fn read() -> Result<Option<GuardFacts>, NamespaceError> {

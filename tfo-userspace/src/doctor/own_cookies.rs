@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::finding::Finding;
+use super::finding::{Finding, judged};
 use crate::{
     datapath::{AttachedInterface, ControllerLock, Namespace, NamespaceError},
     kernel::sysctl,
@@ -29,15 +29,8 @@ struct OwnCookieFacts {
 }
 
 /// No findings where there are none.
-pub(super) async fn read_and_judge(privileged: bool) -> Vec<Finding> {
-    if !privileged {
-        // The check of what is attached reports this.
-        return Vec::new();
-    }
-    match read().await {
-        Ok(facts) => facts.map_or(Vec::new(), |facts| facts.judge()),
-        Err(error) => vec![Finding::unknown(CHECK, error.to_string())],
-    }
+pub(super) async fn read_and_judge() -> Vec<Finding> {
+    judged(CHECK, read().await, OwnCookieFacts::judge)
 }
 
 async fn read() -> Result<Option<OwnCookieFacts>, NamespaceError> {

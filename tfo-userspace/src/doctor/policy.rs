@@ -1,6 +1,6 @@
 //! The policy in force, and the conditions that limit it.
 
-use super::finding::Finding;
+use super::finding::{Finding, judged};
 use crate::{
     datapath::{self, Namespace, NamespaceError},
     kernel::sysctl,
@@ -22,16 +22,8 @@ struct PolicyFacts {
 }
 
 /// No findings where there is no policy.
-pub(super) async fn read_and_judge(privileged: bool) -> Vec<Finding> {
-    if !privileged {
-        // The check of what is attached reports this.
-        return Vec::new();
-    }
-    match read().await {
-        Ok(Some(facts)) => facts.judge(),
-        Ok(None) | Err(NamespaceError::NothingAttached) => Vec::new(),
-        Err(error) => vec![Finding::unknown(CHECK, error.to_string())],
-    }
+pub(super) async fn read_and_judge() -> Vec<Finding> {
+    judged(CHECK, read().await, PolicyFacts::judge)
 }
 
 async fn read() -> Result<Option<PolicyFacts>, NamespaceError> {

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::NamespaceConfig,
-    datapath::{DatapathError, GuardChange, GuardError, Namespace, OnUnfit, Snapshot, Unguarded},
+    datapath::{DatapathError, GuardChange, GuardError, LeftOut, Namespace, OnUnfit, Snapshot},
     guard::{
         Answers, Switch, changes,
         fitness::{self, Obstacle},
@@ -26,7 +26,7 @@ pub(super) struct GuardMonitor {
     /// Why the configured guard is not in force.
     refused: Option<String>,
     /// The interfaces without the guard that were logged last.
-    unguarded: Vec<Unguarded>,
+    unguarded: Vec<LeftOut>,
     /// What the host has against the configured guard, as it was logged last.
     obstacles: Vec<Obstacle>,
     /// Whether clients answer.
@@ -202,7 +202,7 @@ async fn change(
     namespace: &Namespace,
     guard: Option<&Guard>,
     on_unfit: OnUnfit,
-) -> Result<(bool, Vec<Unguarded>), GuardError> {
+) -> Result<(bool, Vec<LeftOut>), GuardError> {
     let change = GuardChange::begin(namespace)?;
     let differs = change.before.as_ref() != guard;
     Ok((differs, change.apply(guard, on_unfit).await?))

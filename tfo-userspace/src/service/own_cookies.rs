@@ -7,7 +7,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::{NamespaceConfig, OwnCookieConfig},
-    datapath::{Namespace, OwnCookieChange, Untranslating},
+    datapath::{LeftOut, Namespace, OwnCookieChange},
     keys::{OwnSecrets, Secret, is_due, ring_now},
     model::{OwnCookieRing, OwnCookieRules},
 };
@@ -18,7 +18,7 @@ pub(super) struct OwnCookieKeeper {
     /// Why the configured ones are not in force.
     refused: Option<String>,
     /// The interfaces without them that were logged last.
-    left_out: Vec<Untranslating>,
+    left_out: Vec<LeftOut>,
     /// The error of the last tick, which was logged.
     last_error: Option<String>,
 }

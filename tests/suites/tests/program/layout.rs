@@ -1,10 +1,13 @@
-//! Code layout for the verifier of Linux 6.1: a loop must close with a jump, and no instruction may fall through from
-//! its end into its head (`push_insn` in kernel/bpf/verifier.c).
+//! Code layout. For the verifier of Linux 6.1, a loop must close with a jump, and no instruction may fall through from its
+//! end into its head (`push_insn` in kernel/bpf/verifier.c). A tail call must be made by the program itself.
 
 use std::collections::HashSet;
 
 use anyhow::{Result, ensure};
-use aya_obj::{Object, generated::bpf_insn};
+use aya_obj::{
+    Object,
+    generated::{bpf_func_id, bpf_insn},
+};
 use tfo_userspace::datapath::OBJECT;
 
 // Parts of an opcode: the class, and the jumps that differ from others.
@@ -66,6 +69,32 @@ fn no_loop_is_closed_by_falling() -> Result<()> {
             .count();
     }
     ensure!(loops > 0, "no loops: the option parser has one");
+    Ok(())
+}
+
+/// One that a function of the program makes returns to the program, whose own result then counts.
+#[test]
+fn no_function_makes_a_tail_call() -> Result<()> {
+    const TAIL_CALL: i32 = bpf_func_id::BPF_FUNC_tail_call as i32;
+    let object = Object::parse(OBJECT)?;
+    let mut by_programs = 0;
+    for function in object.functions.values() {
+        let calls = function.instructions.iter().filter(|instruction| {
+            // Else the number is a function's.
+            let is_helper = instruction.src_reg() == 0;
+            instruction.code == CALL && is_helper && instruction.imm == TAIL_CALL
+        });
+        let count = calls.count();
+        if object.programs.contains_key(&function.name) {
+            by_programs += count;
+        } else {
+            ensure!(count == 0, "{} makes {count}", function.name);
+        }
+    }
+    ensure!(
+        by_programs > 0,
+        "no tail calls: the entry programs make some"
+    );
     Ok(())
 }
 

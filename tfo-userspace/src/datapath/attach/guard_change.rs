@@ -1,6 +1,6 @@
 //! Changing the guard: its rules, and its programs on the interfaces that can have them.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use tfo_common::guard::GuardMode;
 use tokio::time::sleep;
@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use super::{
     guard_fitness::guard_obstacle,
     guard_programs::{attach_guard, detach_guard},
+    joined::{LeftOut, Place, listed, locate},
 };
 use crate::{
     datapath::{
@@ -16,7 +17,10 @@ use crate::{
         namespace::{AttachedInterface, Namespace, NamespaceError},
         pins::{Lock, read_settings},
     },
-    kernel::{link, sysctl},
+    kernel::{
+        link::{self, Interface},
+        sysctl,
+    },
     model::Guard,
 };
 
@@ -42,28 +46,13 @@ pub enum GuardError {
         source: std::io::Error,
     },
     /// No interface can have the guard's programs.
-    #[error("no interface here can be guarded: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Nowhere(Vec<Unguarded>),
+    #[error("no interface here can be guarded: {}", listed(.0))]
+    Nowhere(Vec<LeftOut>),
 }
 
 impl From<DatapathError> for GuardError {
     fn from(error: DatapathError) -> Self {
         Self::Namespace(error.into())
-    }
-}
-
-/// An interface that cannot have the guard's programs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unguarded {
-    /// The interface's name.
-    pub interface: String,
-    /// Cause and remedy.
-    pub reason: String,
-}
-
-impl fmt::Display for Unguarded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.interface, self.reason)
     }
 }
 
@@ -120,7 +109,7 @@ impl<'a> GuardChange<'a> {
         mut self,
         guard: Option<&Guard>,
         on_unfit: OnUnfit,
-    ) -> Result<Vec<Unguarded>, GuardError> {
+    ) -> Result<Vec<LeftOut>, GuardError> {
         let interfaces = self.namespace.interfaces().await?;
         let Some(guard) = guard.filter(|guard| !guard.is_empty()) else {
             if self.before.is_some() {
@@ -141,14 +130,15 @@ impl<'a> GuardChange<'a> {
                 None => fit.push(interface),
             }
         }
+        let present = link::list().await.map_err(NamespaceError::from)?;
         let mut guarded = 0;
         for interface in fit {
-            match self.attach(&interface).await? {
+            match self.attach(&interface, &present)? {
                 Ok(()) => guarded += 1,
                 Err(reason) => unguarded.push((interface, reason)),
             }
         }
-        let named = unguarded.iter().map(|(interface, reason)| Unguarded {
+        let named = unguarded.iter().map(|(interface, reason)| LeftOut {
             interface: interface.label(),
             reason: reason.clone(),
         });
@@ -183,16 +173,17 @@ impl<'a> GuardChange<'a> {
     }
 
     /// Attaches the guard's programs. The inner error is why the interface cannot have them.
-    async fn attach(
+    fn attach(
         &self,
         interface: &AttachedInterface,
+        present: &[Interface],
     ) -> Result<Result<(), String>, GuardError> {
-        let Some(mode) = interface.mode else {
-            return Ok(Err("tfo is no longer attached there".into()));
+        let (mode, name, link) = match locate(interface, present) {
+            Ok(located) => located,
+            Err(reason) => return Ok(Err(reason.into())),
         };
         let pins = self.namespace.pins().interface(interface.index);
         if pins.guard().exists() {
-            let name = interface.name.as_deref().unwrap_or_default();
             if self
                 .namespace
                 .guard()
@@ -204,19 +195,16 @@ impl<'a> GuardChange<'a> {
             // Attached again, it is before the others.
             detach_guard(&pins)?;
         }
-        let found = link::list().await.map_err(NamespaceError::from)?;
-        let found = found.into_iter().find(|each| each.index == interface.index);
-        let Some(found) = found else {
-            return Ok(Err("the interface is gone".into()));
+        let place = Place {
+            settings: read_settings(&pins.info())?,
+            name,
+            link,
+            namespace: self.namespace.pins(),
+            pins: &pins,
+            mode,
+            tail_calls: &pins.tail_calls(),
         };
-        let Ok(layer) = found.link.clone() else {
-            return Ok(Err("its link layer is not known".into()));
-        };
-        let settings = read_settings(&pins.info())?;
-        let on = (found.name.as_str(), layer);
-        let array = pins.tail_calls();
-        let tail_calls = (mode, array.as_path());
-        match attach_guard(settings, on, self.namespace.pins(), &pins, tail_calls) {
+        match attach_guard(&place) {
             Ok(()) => Ok(Ok(())),
             Err(error @ DatapathError::NoKfunc(_)) => {
                 Ok(Err(format!("{error}; limit SYNs by `tfo policy`")))

@@ -1,6 +1,6 @@
 //! Programs that join the entry program while something is in force: tail calls of it, and TCX links of their own.
 
-use std::path::Path;
+use std::{fmt, path::Path};
 
 use aya::{
     maps::{MapData, ProgramArray},
@@ -11,14 +11,79 @@ use aya::{
     },
 };
 
+use tfo_common::wire::Link;
+
 use super::modes::not_a_link;
-use crate::datapath::{
-    error::DatapathError,
-    pins::{InterfacePins, map_from_pin},
+use crate::{
+    datapath::{
+        error::DatapathError,
+        namespace::AttachedInterface,
+        object::Datapath,
+        pins::{InterfacePins, NamespacePins, map_from_pin},
+    },
+    kernel::link::Interface,
+    model::{AttachMode, Settings},
 };
 
 /// The program array of either mode, in errors.
 const TAIL_CALLS: &str = "tail_calls";
+
+/// An interface that cannot have such programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The interface's name.
+    pub interface: String,
+    /// Cause and remedy.
+    pub reason: String,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.interface, self.reason)
+    }
+}
+
+/// All of them, for an error.
+pub(super) fn listed(left_out: &[LeftOut]) -> String {
+    let each: Vec<_> = left_out.iter().map(ToString::to_string).collect();
+    each.join("; ")
+}
+
+/// An attached interface, for programs that join there.
+pub(super) struct Place<'a> {
+    pub(super) settings: Settings,
+    pub(super) name: &'a str,
+    pub(super) link: Link,
+    pub(super) namespace: &'a NamespacePins,
+    pub(super) pins: &'a InterfacePins,
+    /// The mode of the entry program.
+    pub(super) mode: AttachMode,
+    /// The pin of its program array.
+    pub(super) tail_calls: &'a Path,
+}
+
+impl Place<'_> {
+    /// Loads the object onto the pinned maps. `guard`: the guard's programs are wanted.
+    pub(super) fn load(&self, settings: Settings, guard: bool) -> Result<Datapath, DatapathError> {
+        let pins = (self.namespace, self.pins);
+        let tail_calls = (self.mode, self.tail_calls);
+        Datapath::load_beside(settings, self.link, pins, tail_calls, guard)
+    }
+}
+
+/// Mode, name and link layer of an interface among those `present`. The error is why no program can join there.
+pub(super) fn locate<'a>(
+    interface: &AttachedInterface,
+    present: &'a [Interface],
+) -> Result<(AttachMode, &'a str, Link), &'static str> {
+    let mode = interface.mode.ok_or("tfo is no longer attached there")?;
+    let found = present.iter().find(|each| each.index == interface.index);
+    let found = found.ok_or("the interface is gone")?;
+    match found.link {
+        Ok(link) => Ok((mode, &found.name, link)),
+        Err(_) => Err("its link layer is not known"),
+    }
+}
 
 /// Attaches `program` to the interface `name` by a TCX link pinned at `pin`, or puts it into the link that is pinned there.
 pub(super) fn attach_tcx(

@@ -1,10 +1,11 @@
 //! Changing own cookies: their rules and secrets, and their programs on the interfaces.
 
-use std::fmt;
-
 use tfo_common::fastopen::own::OwnCookies;
 
-use super::own_programs::{attach_own, detach_own};
+use super::{
+    joined::{LeftOut, Place, listed, locate},
+    own_programs::{attach_own, detach_own},
+};
 use crate::{
     datapath::{
         error::DatapathError,
@@ -12,7 +13,7 @@ use crate::{
         namespace::{AttachedInterface, Namespace, NamespaceError},
         pins::{Lock, read_settings},
     },
-    kernel::link,
+    kernel::link::{self, Interface},
     model::{Mirror, OwnCookieRing},
 };
 
@@ -23,28 +24,13 @@ pub enum OwnCookieError {
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
     /// No interface can have the programs.
-    #[error("no interface here can have own cookies: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Nowhere(Vec<Untranslating>),
+    #[error("no interface here can have own cookies: {}", listed(.0))]
+    Nowhere(Vec<LeftOut>),
 }
 
 impl From<DatapathError> for OwnCookieError {
     fn from(error: DatapathError) -> Self {
         Self::Namespace(error.into())
-    }
-}
-
-/// An interface that cannot have the programs: it issues the kernel's cookies, and takes no own ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Untranslating {
-    /// The interface's name.
-    pub interface: String,
-    /// Cause and remedy.
-    pub reason: String,
-}
-
-impl fmt::Display for Untranslating {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.interface, self.reason)
     }
 }
 
@@ -82,7 +68,7 @@ impl<'a> OwnCookieChange<'a> {
     pub async fn apply(
         mut self,
         cookies: Option<&OwnCookies>,
-    ) -> Result<Vec<Untranslating>, OwnCookieError> {
+    ) -> Result<Vec<LeftOut>, OwnCookieError> {
         let interfaces = self.namespace.interfaces().await?;
         let Some(cookies) = cookies else {
             // Also where none are seen: a process may have been killed.
@@ -103,11 +89,12 @@ impl<'a> OwnCookieChange<'a> {
     async fn attach_all(
         &self,
         interfaces: &[AttachedInterface],
-    ) -> Result<Vec<Untranslating>, OwnCookieError> {
+    ) -> Result<Vec<LeftOut>, OwnCookieError> {
+        let present = link::list().await.map_err(NamespaceError::from)?;
         let mut left_out = Vec::new();
         for interface in interfaces {
-            if let Err(reason) = self.attach(interface).await? {
-                left_out.push(Untranslating {
+            if let Err(reason) = self.attach(interface, &present)? {
+                left_out.push(LeftOut {
                     interface: interface.label(),
                     reason,
                 });
@@ -135,12 +122,14 @@ impl<'a> OwnCookieChange<'a> {
     }
 
     /// Attaches the programs. The inner error is why the interface cannot have them.
-    async fn attach(
+    fn attach(
         &self,
         interface: &AttachedInterface,
+        present: &[Interface],
     ) -> Result<Result<(), String>, OwnCookieError> {
-        let Some(mode) = interface.mode else {
-            return Ok(Err("tfo is no longer attached there".into()));
+        let (mode, name, link) = match locate(interface, present) {
+            Ok(located) => located,
+            Err(reason) => return Ok(Err(reason.into())),
         };
         let pins = self.namespace.pins().interface(interface.index);
         let settings = read_settings(&pins.info())?;
@@ -153,18 +142,16 @@ impl<'a> OwnCookieChange<'a> {
         if pins.egress().exists() {
             return Ok(Ok(()));
         }
-        let found = link::list().await.map_err(NamespaceError::from)?;
-        let found = found.into_iter().find(|each| each.index == interface.index);
-        let Some(found) = found else {
-            return Ok(Err("the interface is gone".into()));
+        let place = Place {
+            settings,
+            name,
+            link,
+            namespace: self.namespace.pins(),
+            pins: &pins,
+            mode,
+            tail_calls: &pins.tail_calls(),
         };
-        let Ok(layer) = found.link.clone() else {
-            return Ok(Err("its link layer is not known".into()));
-        };
-        let on = (found.name.as_str(), layer);
-        let array = pins.tail_calls();
-        let namespace = self.namespace.pins();
-        match attach_own(settings, on, namespace, &pins, (mode, array.as_path())) {
+        match attach_own(&place) {
             Ok(()) => Ok(Ok(())),
             Err(DatapathError::Program(error)) if is_no_tcx(&error) => Ok(Err(
                 "issuing own cookies takes TCX, which Linux has since 6.6".into(),

@@ -8,6 +8,7 @@ use super::{
     guard_fitness::unfit,
     guard_programs::attach_guard,
     hook::{Job, Plan},
+    joined::Place,
     modes::{self, Running},
     moved::{remove_departed, remove_stray},
     moving::tidy_up,
@@ -280,53 +281,38 @@ impl<'a> AttachTransaction<'a> {
         pins: &InterfacePins,
         tail_calls: &Path,
     ) -> Result<(), AttachError> {
-        self.guard(mode, settings, pins, tail_calls)?;
         let Ok(link) = self.interface.link.clone() else {
             return Ok(());
         };
+        let place = Place {
+            settings,
+            name: &self.interface.name,
+            link,
+            namespace: self.namespace.pins(),
+            pins,
+            mode,
+            tail_calls,
+        };
+        self.join_guard(&place)?;
         if settings.mirror == Mirror::Packet {
             return Ok(detach_own(pins)?);
         }
-        if self.namespace.own_cookies().get()?.is_none() {
-            return Ok(());
+        if self.namespace.own_cookies().get()?.is_some() {
+            attach_own(&place)?;
         }
-        let (name, namespace) = (&self.interface.name, self.namespace.pins());
-        let tail_calls = (mode, tail_calls);
-        Ok(attach_own(
-            settings,
-            (name, link),
-            namespace,
-            pins,
-            tail_calls,
-        )?)
+        Ok(())
     }
 
     /// Attaches the guard's programs, if there is a guard, and the interface is fit for them or had them before.
-    fn guard(
-        &self,
-        mode: AttachMode,
-        settings: Settings,
-        pins: &InterfacePins,
-        tail_calls: &Path,
-    ) -> Result<(), AttachError> {
-        let Ok(link) = self.interface.link.clone() else {
-            return Ok(());
-        };
+    fn join_guard(&self, place: &Place<'_>) -> Result<(), AttachError> {
         if !self.namespace.guard().is_armed()? {
             return Ok(());
         }
-        let (name, namespace) = (&self.interface.name, self.namespace.pins());
-        let facts = DeviceFacts::read(self.interface.index, name).unwrap_or_default();
-        if !pins.guard().exists() && unfit(name, mode, &facts).is_some() {
-            return Ok(());
+        let facts = DeviceFacts::read(self.interface.index, place.name).unwrap_or_default();
+        if place.pins.guard().exists() || unfit(place.name, place.mode, &facts).is_none() {
+            attach_guard(place)?;
         }
-        Ok(attach_guard(
-            settings,
-            (name, link),
-            namespace,
-            pins,
-            (mode, tail_calls),
-        )?)
+        Ok(())
     }
 
     /// Replaces a program of this layout version, unless build and settings are equal.

@@ -1,9 +1,11 @@
 //! Own cookies: issued in place of the kernel's, and translated to it.
 
+// Switching, renewal under load, moves, kills.
+mod life;
 // Clients behind a pool of addresses, backends behind one address, at real nftables.
 mod nat;
 
-use std::{env, net::SocketAddr, thread, time::Duration};
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tfo_common::fastopen::{
@@ -13,14 +15,12 @@ use tfo_common::fastopen::{
 use tfo_testbed::{
     link::{Frames, LinkSocket},
     raw::{Answer, RawClient, RawSyn},
-    returning::while_clients_return,
-    seed::rng,
     socket::{Connection, Listener, Method, Settings},
     testbed::{REQUEST, Tally, Testbed},
     tfo::LIMIT,
     tshark::{self, Link},
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE, server_port},
-    xdp::{self, Mode},
+    xdp::Mode,
 };
 use tfo_userspace::datapath::{Namespace, OwnCookieChange};
 
@@ -139,109 +139,6 @@ fn cookies_are_renewed_and_expire() -> Result<()> {
     Ok(())
 }
 
-/// Switched on, the kernel's cookies stay good; switched off, an own one costs one round trip, once.
-#[test]
-fn switching_loses_no_connection() -> Result<()> {
-    let testbed = Testbed::new()?;
-    for family in Family::BOTH {
-        let listener = testbed.listen(family)?;
-        testbed.request_cookie(&listener, family)?;
-        testbed.tfo.done(&["cookies", "set"])?;
-        testbed.in_syn(&listener, family, Method::SendTo)?;
-        testbed.pair.forget_cookies()?;
-        testbed.request_cookie(&listener, family)?;
-        ensure_own(&testbed, family)?;
-        // Set again, the secrets stay.
-        testbed.tfo.done(&["cookies", "set", "--lifetime", "10d"])?;
-        testbed.in_syn(&listener, family, Method::SendTo)?;
-        let said = testbed.tfo.done(&["cookies", "clear"])?;
-        ensure!(said.starts_with("no own cookies"), "{said}");
-        testbed.after_handshake(&listener, family, Method::SendTo)?;
-        testbed.in_syn(&listener, family, Method::SendTo)?;
-    }
-    testbed.equal()?;
-    Ok(())
-}
-
-/// What is in force moves along with the data path, and an upgrade in place keeps it.
-#[test]
-fn moves_and_upgrades_keep_own_cookies() -> Result<()> {
-    let testbed = testbed(Mode::Tc, &[])?;
-    let listener = testbed.listen(Family::V4)?;
-    testbed.request_cookie(&listener, Family::V4)?;
-    replace_keys(&testbed)?;
-    for arguments in [
-        ["--mode", "generic"],
-        ["--mode", "native"],
-        ["--mode", "tc"],
-        ["--source-prefix-v4", "24"],
-    ] {
-        let attach = ["attach", "--replace", SERVER_INTERFACE];
-        testbed.tfo.done(&[&attach[..], &arguments].concat())?;
-        testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
-        testbed.pair.forget_cookies()?;
-        testbed.request_cookie(&listener, Family::V4)?;
-        ensure_own(&testbed, Family::V4)?;
-    }
-    testbed.tfo.done(&["detach", "--all"])?;
-    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
-    Ok(())
-}
-
-/// Clients that come back all the time have their cookies renewed in time. `TFO_SECRETS` sets the number of secrets.
-#[test]
-fn secrets_that_change_under_load_refuse_no_cookie() -> Result<()> {
-    let count = match env::var("TFO_SECRETS") {
-        Ok(text) => text.parse().context("TFO_SECRETS")?,
-        Err(_) => 100,
-    };
-    let testbed = testbed(Mode::Tc, &["--interval", "1h", "--lifetime", "10h"])?;
-    let visits = while_clients_return(&testbed, |wait| {
-        for _ in 0..count {
-            pass_slots(&testbed, 1)?;
-            wait()?;
-        }
-        Ok(())
-    })?;
-    println!("{count} secrets, {visits:?}");
-    ensure!(visits.refused == 0, "{visits:?}");
-    let stats = testbed.equal()?;
-    ensure!(stats.counters["TCPFastOpenPassiveFail"] == 0, "{stats:?}");
-    ensure!(stats.counters["OwnExpired"] == 0, "{stats:?}");
-    Ok(())
-}
-
-/// A command that is killed at any moment leaves something that works, and nothing behind.
-#[test]
-fn killed_commands_leave_what_works() -> Result<()> {
-    const KILLS: u64 = 60;
-    let mut random = rng()?;
-    let testbed = Testbed::new()?;
-    let listener = testbed.listen(Family::V4)?;
-    for kill in 1..=KILLS {
-        let arguments = if random.bool() {
-            ["cookies", "set"].as_slice()
-        } else {
-            &["cookies", "clear"]
-        };
-        let victim = testbed.tfo.start(arguments)?;
-        thread::sleep(Duration::from_millis(random.u64(0..400)));
-        // Drop kills the process, if it still runs.
-        drop(victim);
-        testbed.exchange(&listener, Family::V4, Method::SendTo)?;
-        if kill % 10 == 0 {
-            testbed.tfo.done(&["cookies", "set"])?;
-            testbed.pair.forget_cookies()?;
-            testbed.request_cookie(&listener, Family::V4)?;
-            ensure_own(&testbed, Family::V4)?;
-            testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
-        }
-    }
-    testbed.equal()?;
-    testbed.tfo.done(&["detach", "--all"])?;
-    xdp::ensure_pinned(&testbed.pair.server, false)
-}
-
 /// A listener's own keys: the cookie is translated to those. A single one cannot renew.
 #[test]
 fn listeners_with_keys_of_their_own_take_own_cookies() -> Result<()> {
@@ -301,33 +198,6 @@ fn a_cookie_of_another_prefix_is_refused() -> Result<()> {
     }
     listener.reset_all()?;
     testbed.equal()?;
-    Ok(())
-}
-
-/// An interface that does not translate issues none, by whatever way it came to that.
-#[test]
-fn without_translation_clients_get_the_kernels_cookies() -> Result<()> {
-    let testbed = testbed(Mode::Tc, &[])?;
-    let listener = testbed.listen(Family::V4)?;
-    let keeps_fast_open = |family| -> Result<()> {
-        testbed.pair.forget_cookies()?;
-        testbed.request_cookie(&listener, family)?;
-        testbed.in_syn(&listener, family, Method::SendTo)
-    };
-    keeps_fast_open(Family::V4)?;
-    let attach = ["attach", "--replace", SERVER_INTERFACE, "--mirror"];
-    testbed.tfo.done(&[&attach[..], &["packet"]].concat())?;
-    keeps_fast_open(Family::V4)?;
-    testbed
-        .tfo
-        .run(&["cookies", "set"])?
-        .ensure_refused(&["--mirror exact"])?;
-    testbed.tfo.done(&["guard", "set", "on", "--force"])?;
-    keeps_fast_open(Family::V4)?;
-    testbed.tfo.done(&["guard", "clear"])?;
-    testbed.tfo.done(&[&attach[..], &["exact"]].concat())?;
-    keeps_fast_open(Family::V4)?;
-    ensure_own(&testbed, Family::V4)?;
     Ok(())
 }
 
@@ -442,30 +312,5 @@ fn what_leaves_is_well_formed() -> Result<()> {
             }
         }
     }
-    Ok(())
-}
-
-/// Rules that would have no effect, or cannot be kept, are refused with the remedy.
-#[test]
-fn what_cannot_be_is_refused() -> Result<()> {
-    let testbed = Testbed::idle(Pair::new()?)?;
-    let tfo = &testbed.tfo;
-    let set = |more: &[&str]| tfo.run(&[&["cookies", "set"], more].concat());
-    set(&[])?.ensure_refused(&["tfo attach"])?;
-    tfo.done(&["attach", SERVER_INTERFACE, "--mirror", "packet"])?;
-    set(&[])?.ensure_refused(&["--mirror packet", "--mirror exact"])?;
-    tfo.done(&["attach", "--replace", SERVER_INTERFACE, "--mirror", "exact"])?;
-    set(&["--lifetime", "36h"])?.ensure_refused(&["1 to 100 whole intervals"])?;
-    set(&["--secret-file", "/nonexistent"])?.ensure_refused(&["/nonexistent"])?;
-    for wrong in [
-        ["--client-prefix-v4", "33"],
-        ["--client-prefix-v6", "63"],
-        ["--service", "a b"],
-        ["--interval", "0s"],
-    ] {
-        let output = set(&wrong)?;
-        ensure!(output.status.code() == Some(2), "{wrong:?}: {output:?}");
-    }
-    ensure!(tfo.json(&["cookies", "show"])?["in_force"] == false);
     Ok(())
 }

@@ -150,6 +150,12 @@ impl Net {
         Ok(())
     }
 
+    /// Gives the backends own cookies of one service.
+    fn share(&self, secret: &KeyFile, service: &str) -> Result<()> {
+        let rules = ["--service", service, "--secret-file", secret.path()];
+        self.tfo(&[&["cookies", "set"], &rules[..]].concat())
+    }
+
     /// No counter of `tfo` differs from the kernel's, anywhere.
     fn ensure_exact(&self) -> Result<()> {
         for (tfo, backend) in &self.backends {
@@ -208,26 +214,12 @@ fn backends_behind_one_address_take_each_others_cookies() -> Result<()> {
     let visits = visits()?;
     let kernel = net.taken(visits)?;
     let secret = KeyFile::new(SECRET)?;
-    net.tfo(&[
-        "cookies",
-        "set",
-        "--service",
-        "web",
-        "--secret-file",
-        secret.path(),
-    ])?;
+    net.share(&secret, "web")?;
     let own = net.taken(visits)?;
     println!("in the SYN: {own} of {visits}, by the kernels alone {kernel}");
     ensure!(own == visits && kernel <= visits / 2, "{own}, {kernel}");
     // Another service takes none of them.
-    net.tfo(&[
-        "cookies",
-        "set",
-        "--service",
-        "mail",
-        "--secret-file",
-        secret.path(),
-    ])?;
+    net.share(&secret, "mail")?;
     net.ensure_exact()
 }
 
@@ -248,14 +240,7 @@ fn cookies_of_translated_connections_are_left_alone() -> Result<()> {
         backend.set_sysctl("net.ipv4.tcp_fastopen_key", key)?;
     }
     let secret = KeyFile::new(SECRET)?;
-    net.tfo(&[
-        "cookies",
-        "set",
-        "--service",
-        "web",
-        "--secret-file",
-        secret.path(),
-    ])?;
+    net.share(&secret, "web")?;
     let visits = 12;
     let taken = net.taken(visits)?;
     tfo.done(&["detach", "--all"])?;
