@@ -113,6 +113,7 @@ counters! {
     OWN_COOKIES {
         OwnIssued "OwnIssued" "SYN-ACKs of the kernel whose cookie became an own one",
         OwnYoung "OwnYoung" "SYNs whose own cookie was translated to the kernel's",
+        OwnLasting "OwnLasting" "the same from the cookie's third interval on, when the kernel's two keys would be gone",
         OwnOld "OwnOld" "the same past half of the cookie's life: the kernel renews it, where it has a backup key",
         OwnExpired "OwnExpired" "SYNs whose own cookie was past its life: not translated",
         OwnUntranslated "OwnUntranslated" "SYNs whose own cookie was good, but the listener had no key",

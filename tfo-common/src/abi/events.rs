@@ -1,8 +1,8 @@
 //! Events of single SYNs: their layout, the reader's filter, and the rate limit.
 
 use crate::{
-    classify::Outcome, context::SynContext, counters::Counter, guard::GuardAction, policy::Action,
-    wire::addresses::Address,
+    classify::Outcome, context::SynContext, counters::Counter, fastopen::own::OwnCookie,
+    guard::GuardAction, policy::Action, wire::addresses::Address,
 };
 
 /// The event of one SYN: an entry of the ring buffer `EVENTS`.
@@ -27,7 +27,7 @@ pub struct Event {
     action: u8,
     /// Index of the policy's cause in [`Counter::POLICY`].
     cause: u8,
-    /// Number of the [`GuardAction`], and [`COOKIE_ISSUED`]. A whole word: LLVM would call `memset` for odd bytes, which
+    /// Number of the [`GuardAction`], [`COOKIE_ISSUED`], and from [`OWN_COOKIE`] on the number of the [`OwnCookie`]. A whole word: LLVM would call `memset` for odd bytes, which
     /// libbpf's loader refuses.
     guard: u32,
 }
@@ -36,6 +36,8 @@ pub struct Event {
 const DRY_RUN: u8 = 0x80;
 /// Bit of [`Event::guard`]: the challenge carried a Fast Open cookie.
 const COOKIE_ISSUED: u32 = 0x80;
+/// First bit of the [`OwnCookie`] in [`Event::guard`].
+const OWN_COOKIE: u32 = 8;
 
 // SAFETY: `repr(C)`, u64 before u32 before four u8 and a u32: no padding, and any bytes are an event.
 #[cfg(feature = "user")]
@@ -66,7 +68,7 @@ impl Event {
             asks: syn.asks_for_fast_open() as u8,
             action: verdict.planned() as u8 | if verdict.is_dry_run() { DRY_RUN } else { 0 },
             cause: verdict.cause() as u8,
-            guard: guard.action() as u32 | issued,
+            guard: guard.action() as u32 | issued | (context.own_cookie as u32) << OWN_COOKIE,
         }
     }
 
@@ -87,7 +89,8 @@ impl Event {
         let known = usize::from(outcome) < Outcome::ALL.len()
             && usize::from(action & !DRY_RUN) < Action::ALL.len()
             && usize::from(cause) < Counter::POLICY.len()
-            && ((guard & !COOKIE_ISSUED) as usize) < GuardAction::ALL.len();
+            && ((guard & 0xff & !COOKIE_ISSUED) as usize) < GuardAction::ALL.len()
+            && ((guard >> OWN_COOKIE) as usize) < OwnCookie::ALL.len();
         (rest.is_empty() && known).then_some(Self {
             time: word(time),
             source: Address([word(s0), word(s1)]),
@@ -118,7 +121,13 @@ impl Event {
 
     /// The guard's action.
     pub fn guard(&self) -> GuardAction {
-        GuardAction::from_number(self.guard & !COOKIE_ISSUED)
+        GuardAction::from_number(self.guard & 0xff & !COOKIE_ISSUED)
+    }
+
+    /// The own cookie of the SYN; `None` where it had none.
+    pub fn own_cookie(&self) -> Option<OwnCookie> {
+        let own = OwnCookie::from_number(self.guard >> OWN_COOKIE);
+        own.counter().map(|_| own)
     }
 
     /// The guard's challenge carried a Fast Open cookie.
@@ -278,6 +287,11 @@ mod tests {
             context.guard = Decision::new(action, false).with_cookie(issued);
             let event = Event::new(1, &context);
             assert_eq!((event.guard(), event.cookie_issued()), (action, issued));
+            assert_eq!(event.own_cookie(), None);
+            context.own_cookie = OwnCookie::Old;
+            let own = Event::new(1, &context);
+            assert_eq!((own.guard(), own.cookie_issued()), (action, issued));
+            assert_eq!(own.own_cookie(), Some(OwnCookie::Old));
             event.reason()
         };
         let guard = Some(Counter::ReasonGuard);

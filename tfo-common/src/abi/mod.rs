@@ -17,7 +17,7 @@ pub use offsets::SocketOffsets;
 use crate::counters::Counters;
 
 /// The version of all layouts in this module.
-pub const LAYOUT_VERSION: u32 = 7;
+pub const LAYOUT_VERSION: u32 = 8;
 
 // Programs.
 
@@ -244,12 +244,12 @@ mod tests {
     /// Another layout is another [`LAYOUT_VERSION`].
     #[test]
     fn layouts_are_pinned() {
-        assert_eq!(LAYOUT_VERSION, 7);
+        assert_eq!(LAYOUT_VERSION, 8);
         assert_eq!((size_of::<Key>(), align_of::<Key>()), (16, 8));
         assert_eq!((size_of::<KeySet>(), align_of::<KeySet>()), (72, 8));
         assert_eq!(
             (size_of::<PortCounters>(), align_of::<PortCounters>()),
-            (576, 8)
+            (584, 8)
         );
         assert_eq!(size_of::<ListenerRecord>(), 56);
         assert_eq!((size_of::<Sizes>(), align_of::<Sizes>()), (128, 8));

@@ -24,12 +24,15 @@ numbered! {
     /// What is known of a SYN's cookie before the kernel's keys are asked. The usual one is not 0: with its neighbours in
     /// [`crate::context::SynContext`], LLVM would zero it by a call.
     pub enum OwnCookie: u32 else None {
-        /// An own cookie in the first half of its life: translated to the kernel's primary key.
+        /// An own cookie of this interval or the last one: translated to the kernel's primary key.
         Young = "young",
         /// Nobody looked: own cookies are off, or this interface does not translate. It gets none issued.
         None = "none",
         /// It is no own cookie, or a request: the kernel's keys decide.
         Foreign = "foreign",
+        /// An older one in the first half of its life: likewise. Under two keys that change as often, the kernel would have
+        /// refused its own.
+        Lasting = "lasting",
         /// An own cookie past half of its life: translated to the backup key, so that the kernel has it renewed.
         Old = "old",
         /// An own cookie past its life: not translated, so the kernel refuses it and issues another.
@@ -40,16 +43,37 @@ numbered! {
 }
 
 impl OwnCookie {
+    /// The cookie is translated.
+    #[inline(always)]
+    pub const fn is_good(self) -> bool {
+        matches!(self, Self::Young | Self::Lasting | Self::Old)
+    }
+
     /// The counter of SYNs with such a cookie.
     #[inline(always)]
     pub const fn counter(self) -> Option<Counter> {
         match self {
             Self::None | Self::Foreign => None,
             Self::Young => Some(Counter::OwnYoung),
+            Self::Lasting => Some(Counter::OwnLasting),
             Self::Old => Some(Counter::OwnOld),
             Self::Expired => Some(Counter::OwnExpired),
             Self::Untranslated => Some(Counter::OwnUntranslated),
         }
+    }
+}
+
+numbered! {
+    /// Where the secrets of own cookies are from; for the controller.
+    pub enum OwnSecretSource: u64 else Random {
+        /// Made by this host, for itself alone.
+        Random = "random",
+        /// Derived from a secret that hosts share, and the clock.
+        Secret = "secret",
+        /// In a file that another program writes.
+        File = "file",
+        /// In the document of the host's farm.
+        Etcd = "etcd",
     }
 }
 
@@ -59,7 +83,7 @@ impl OwnCookie {
 pub struct OwnCookies {
     /// A time slot.
     pub slot: u64,
-    /// When it began, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// When it began, in nanoseconds of `CLOCK_MONOTONIC`; [`Self::NO_CLOCK`] where no clock ends it.
     pub since: u64,
     /// Nanoseconds of a slot, not 0.
     pub interval: u64,
@@ -76,8 +100,10 @@ pub struct OwnCookies {
     pub named: u64,
     /// Bytes of the service's name, padded with zeroes. For people; the program does not read it.
     pub name: [u8; Self::MAX_NAME],
-    /// Not 0 where the secrets are derived from a shared one; for the controller.
-    pub derived: u64,
+    /// Where the secrets are from: an [`OwnSecretSource`].
+    pub source: u64,
+    /// Not 0 where cookies are issued; else they are only taken.
+    pub issues: u64,
     /// Secrets by slot, modulo [`SECRETS`].
     pub secrets: [Key; SECRETS],
 }
@@ -131,9 +157,12 @@ impl OwnCookies {
         service: 0,
         named: 0,
         name: [0; Self::MAX_NAME],
-        derived: 0,
+        source: 0,
+        issues: 0,
         secrets: [Key::ZERO; SECRETS],
     };
+    /// A [`Self::since`] that no clock reaches.
+    pub const NO_CLOCK: u64 = u64::MAX;
     /// Longest name of a service, in bytes.
     pub const MAX_NAME: usize = 64;
     /// Longest lifetime in slots: the ring also holds the secrets of expired cookies and of slots to come.
@@ -156,11 +185,12 @@ impl OwnCookies {
         }
     }
 
-    /// The cookie for the client and the server of `addresses`, those of a SYN; `None` where no secret is left.
+    /// The cookie for the client and the server of `addresses`, those of a SYN; `None` where none is issued, or no secret is
+    /// left.
     #[inline(always)]
     pub fn issue(&self, addresses: &Addresses, now: u64) -> Option<Cookie> {
         let slot = self.slot_at(now);
-        if slot > self.last {
+        if slot > self.last || self.issues == 0 {
             return None;
         }
         Some(self.cookie(addresses, slot as u8))
@@ -181,6 +211,8 @@ impl OwnCookies {
             OwnCookie::Expired
         } else if 2 * slots > self.lifetime {
             OwnCookie::Old
+        } else if slots > 1 {
+            OwnCookie::Lasting
         } else {
             OwnCookie::Young
         };
@@ -235,6 +267,7 @@ mod tests {
             clients: PrefixMask::new(v4, v6),
             service,
             named: u64::from(service > 1000),
+            issues: 1,
             secrets,
             ..OwnCookies::OFF
         }
@@ -257,6 +290,13 @@ mod tests {
         let addresses = v4([10, 0, 0, 1], [10, 0, 0, 2]);
         assert!(rules.issue(&addresses, 3059 * SECOND).is_some());
         assert!(rules.issue(&addresses, 3060 * SECOND).is_none());
+        let still = OwnCookies {
+            since: OwnCookies::NO_CLOCK,
+            ..rules
+        };
+        assert_eq!(still.slot_at(u64::MAX - 1), 1000);
+        let silent = OwnCookies { issues: 0, ..rules };
+        assert!(silent.issue(&addresses, 60 * SECOND).is_none());
     }
 
     #[test]
@@ -267,7 +307,8 @@ mod tests {
             for slots in 0..254 {
                 let now = (100 + 10 * slots) * SECOND;
                 let expected = match slots {
-                    0..=7 => OwnCookie::Young,
+                    0..=1 => OwnCookie::Young,
+                    2..=7 => OwnCookie::Lasting,
                     8..=14 => OwnCookie::Old,
                     15..=28 => OwnCookie::Expired,
                     _ => OwnCookie::Foreign,
@@ -338,7 +379,7 @@ mod tests {
             for addresses in [v4(client, [192, 0, 2, 1]), Addresses::V6(wide)] {
                 let cookie = rules.issue(&addresses, seconds * SECOND).unwrap();
                 let age = rules.age(cookie, &addresses, (seconds + later) * SECOND);
-                prop_assert!(matches!(age, OwnCookie::Young | OwnCookie::Old));
+                prop_assert!(age.is_good());
             }
         }
     }

@@ -38,7 +38,7 @@ pub(super) fn translate(ctx: &(impl EbpfContext + WritePacket), context: &mut Sy
     context.own_cookie = age;
     // A young one, too: a policy may have it ask for another.
     own_cookies::note_asked(&syn.addresses, syn.ports);
-    if !matches!(age, OwnCookie::Young | OwnCookie::Old) {
+    if !age.is_good() {
         return;
     }
     let socket = socket::look_up(ctx, syn, ());

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::PathBuf, time::Duration};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tfo_common::fastopen::own::OwnCookies;
+use tfo_common::fastopen::own::{OwnCookies, OwnSecretSource};
 use tfo_userspace::{
     config::parse_interval,
     datapath::{AttachedInterface, ControllerLock, Namespace, OwnCookieChange},
@@ -82,10 +82,15 @@ async fn set(namespace: &Namespace, args: &SetArgs) -> anyhow::Result<()> {
     let secret = args.secret_file.as_deref().map(Secret::read).transpose()?;
     let change = OwnCookieChange::begin(namespace)?;
     let before = change.before.clone();
-    if secret.is_none() && before.as_ref().is_some_and(|before| before.derived != 0) {
-        bail!(
+    match before.as_deref().map(source) {
+        Some(OwnSecretSource::Secret) if secret.is_none() => bail!(
             "the secrets in force are derived from a file: name it again by --secret-file, or `tfo cookies clear` first, for random ones"
-        );
+        ),
+        Some(given @ (OwnSecretSource::File | OwnSecretSource::Etcd)) => bail!(
+            "the secrets in force are those of [cookies] source = \"{}\": change the rules there, or `tfo cookies clear` first",
+            given.name()
+        ),
+        _ => {}
     }
     let rules = args.over(
         before
@@ -154,15 +159,22 @@ fn text(cookies: &OwnCookies, issuing: &[String], others: &[String]) -> String {
         || "each server address is one of its own".to_owned(),
         ToString::to_string,
     );
+    let left = own_secrets_left(cookies).map_or_else(
+        || "others are given".to_owned(),
+        |left| format!("{} from now, without `tfo run`", time::age(left)),
+    );
+    let issued = if cookies.issues == 0 {
+        "no interface: not all hosts of the farm take them yet".to_owned()
+    } else {
+        issuing.join(", ")
+    };
     let mut text = format!(
-        "interval    {}\nlifetime    {}\nclients     /{} and /{} share cookies\nservice     {service}\nsecrets     {}\nlast until  {} from now, without `tfo run`\nissued on   {}\n",
+        "interval    {}\nlifetime    {}\nclients     /{} and /{} share cookies\nservice     {service}\nsecrets     {}\nlast until  {left}\nissued on   {issued}\n",
         exact_time(rules.interval),
         exact_time(rules.lifetime),
         rules.client_v4,
         rules.client_v6,
-        source(cookies),
-        time::age(own_secrets_left(cookies)),
-        issuing.join(", "),
+        source(cookies).name(),
     );
     if !others.is_empty() {
         let _ = writeln!(text, "not on      {}", others.join(", "));
@@ -170,12 +182,8 @@ fn text(cookies: &OwnCookies, issuing: &[String], others: &[String]) -> String {
     text
 }
 
-const fn source(cookies: &OwnCookies) -> &'static str {
-    if cookies.derived == 0 {
-        "random"
-    } else {
-        "derived"
-    }
+const fn source(cookies: &OwnCookies) -> OwnSecretSource {
+    OwnSecretSource::from_number(cookies.source)
 }
 
 fn to_json(cookies: &OwnCookies, issuing: &[String]) -> Value {
@@ -187,9 +195,10 @@ fn to_json(cookies: &OwnCookies, issuing: &[String]) -> Value {
         "client_prefix_v4": rules.client_v4,
         "client_prefix_v6": rules.client_v6,
         "service": rules.service.as_ref().map(ToString::to_string),
-        "secrets": source(cookies),
+        "secrets": source(cookies).name(),
         "slot": cookies.slot,
-        "seconds_left": own_secrets_left(cookies).as_secs(),
+        "seconds_left": own_secrets_left(cookies).map(|left| left.as_secs()),
+        "issues": cookies.issues != 0,
         "issued_on": issuing,
     })
 }

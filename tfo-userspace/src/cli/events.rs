@@ -13,7 +13,9 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use serde_json::json;
-use tfo_common::{abi::events::Event, counters::Counter, guard::GuardAction};
+use tfo_common::{
+    abi::events::Event, counters::Counter, fastopen::own::OwnCookie, guard::GuardAction,
+};
 use tfo_userspace::{
     datapath::{DEFAULT_RATE, EventFilter, EventStream, Lost, Namespace, slug},
     kernel::clock::monotonic,
@@ -157,6 +159,9 @@ fn line(event: &Event, since_boot: Duration) -> String {
         event.data_len,
         event.outcome().name(),
     );
+    if let Some(own) = event.own_cookie() {
+        text += &format!(" (own cookie: {})", own.name());
+    }
     if let Some(reason) = event.reason() {
         text += &format!(": {}", reason.help());
     }
@@ -189,6 +194,7 @@ fn to_json(event: &Event, since_boot: Duration) -> serde_json::Value {
         "destination": event.destination.ip(),
         "destination_port": event.destination_port(),
         "data_len": event.data_len,
+        "own_cookie": event.own_cookie().map(OwnCookie::name),
         "outcome": event.outcome().name(),
         "reason": event.reason().map(slug),
         "action": event.action().map(|(action, _)| action.name()),

@@ -119,6 +119,7 @@ fn describe(status: &FarmStatus) -> String {
         document.current,
         document.writer
     );
+    text += &own_cookies(status);
     if let Some(request) = &status.request {
         text += &format!("asked for: {}\n", name(request));
     }
@@ -142,6 +143,12 @@ fn describe(status: &FarmStatus) -> String {
         }
         if host.differs {
             remarks.push("issues another key".to_owned());
+        }
+        if any_takes_own(status) && document.own_cookies.is_none() {
+            remarks.push(match &record.own_cookies {
+                Some(rules) => format!("takes own cookies by rules {rules}"),
+                None => "takes no own cookies".to_owned(),
+            });
         }
         remarks.extend(record.error.clone());
         rows.push(vec![
@@ -168,6 +175,27 @@ fn describe(status: &FarmStatus) -> String {
         }
     }
     text
+}
+
+fn any_takes_own(status: &FarmStatus) -> bool {
+    status
+        .hosts
+        .iter()
+        .any(|host| host.record.own_cookies.is_some())
+}
+
+/// Whether hosts issue own cookies; nothing where none takes any.
+fn own_cookies(status: &FarmStatus) -> String {
+    let document = &status.document;
+    match (&document.own_cookies, &document.secret) {
+        (Some(rules), Some(secret)) => {
+            format!("own cookies: issued, by rules {rules}, latest secret {secret}\n")
+        }
+        _ if any_takes_own(status) => {
+            "own cookies: none issued until all hosts take them by the same rules\n".to_owned()
+        }
+        _ => String::new(),
+    }
 }
 
 fn name(request: &RequestKind) -> String {

@@ -26,7 +26,7 @@ pub use key_source::KeySourceConfig;
 pub use layer::{DEFAULT_INTERVAL, Layer, SourceKind};
 pub use load::{Config, Flags, load_farm, load_policy};
 pub use namespace::NamespaceConfig;
-pub use own_cookies::OwnCookieConfig;
+pub use own_cookies::{OwnCookieConfig, OwnSecretsConfig};
 pub use policy::{MAX_LIMITED_SOURCES, PortPolicySection};
 pub use values::Parsed;
 

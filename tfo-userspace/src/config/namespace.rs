@@ -94,7 +94,7 @@ impl NamespaceConfig {
         cookies_section: Option<&Spanned<CookiesSection>>,
     ) -> Result<Self, ConfigError> {
         if let Some(section) = cookies_section {
-            let cookies = section.get_ref().config();
+            let cookies = section.get_ref().config(&self.source);
             let at = Some(section.span());
             self.cookies =
                 Some(cookies.map_err(|error| text.error(at, format!("[cookies]: {error}")))?);

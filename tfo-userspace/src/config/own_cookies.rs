@@ -4,8 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-use super::values::Parsed;
+use super::{key_source::KeySourceConfig, values::Parsed};
 use crate::model::{OwnCookieRules, OwnRulesError};
+
+/// Intervals of a lifetime that is not configured.
+const LIFETIME: u32 = 14;
 
 /// Whose cookies clients get.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -16,6 +19,16 @@ enum CookieMode {
     Own,
     /// The kernel's.
     Kernel,
+}
+
+/// Where the secrets come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SecretsKind {
+    Random,
+    Secret,
+    File,
+    Etcd,
 }
 
 /// `[cookies]`.
@@ -32,8 +45,23 @@ pub(super) struct CookiesSection {
     client_prefix_v6: Option<u8>,
     /// The name under which hosts and addresses share cookies.
     service: Option<String>,
-    /// The file of the secret that hosts share; random secrets without it.
-    secret_file: Option<PathBuf>,
+    /// Where the secrets come from.
+    source: Option<SecretsKind>,
+    /// The file of the sources `secret` and `file`.
+    path: Option<PathBuf>,
+}
+
+/// The configured source of secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnSecretsConfig {
+    /// Made by this host.
+    Random,
+    /// Derived from the secret in this file.
+    Secret(PathBuf),
+    /// In this file, which another program writes.
+    File(PathBuf),
+    /// In the document of the farm, which is the source of the keys, too.
+    Etcd,
 }
 
 /// The configured own cookies.
@@ -45,14 +73,14 @@ pub enum OwnCookieConfig {
     On {
         /// The rules.
         rules: OwnCookieRules,
-        /// The file of the secret that hosts share; `None` for random ones.
-        secret: Option<PathBuf>,
+        /// Where their secrets come from.
+        secrets: OwnSecretsConfig,
     },
 }
 
 impl CookiesSection {
-    /// The configuration, or the mistake and its remedy.
-    pub(super) fn config(&self) -> Result<OwnCookieConfig, String> {
+    /// The configuration, or the mistake and its remedy. `keys` is the source of the namespace's keys.
+    pub(super) fn config(&self, keys: &KeySourceConfig) -> Result<OwnCookieConfig, String> {
         if self.mode == CookieMode::Kernel {
             let bare = Self {
                 mode: CookieMode::Kernel,
@@ -65,19 +93,71 @@ impl CookiesSection {
             }
             return Ok(OwnCookieConfig::Off);
         }
-        let default = OwnCookieRules::default();
+        let secrets = self.secrets()?;
+        let interval = self.interval(&secrets, keys)?;
         let service = self.service.as_deref().map(str::parse).transpose();
+        let default = OwnCookieRules::default();
         let rules = OwnCookieRules {
-            interval: self.interval.map_or(default.interval, |time| time.0),
-            lifetime: self.lifetime.map_or(default.lifetime, |time| time.0),
+            interval,
+            lifetime: match self.lifetime {
+                Some(time) => time.0,
+                None => interval * LIFETIME,
+            },
             client_v4: self.client_prefix_v4.unwrap_or(default.client_v4),
             client_v6: self.client_prefix_v6.unwrap_or(default.client_v6),
             service: service.map_err(|error: OwnRulesError| error.to_string())?,
         };
-        rules.check().map_err(|error| error.to_string())?;
-        Ok(OwnCookieConfig::On {
-            rules,
-            secret: self.secret_file.clone(),
-        })
+        let checked = match secrets {
+            OwnSecretsConfig::Random | OwnSecretsConfig::Secret(_) => rules.check(),
+            OwnSecretsConfig::File(_) | OwnSecretsConfig::Etcd => rules.check_without_clock(),
+        };
+        checked.map_err(|error| error.to_string())?;
+        Ok(OwnCookieConfig::On { rules, secrets })
+    }
+
+    fn secrets(&self) -> Result<OwnSecretsConfig, String> {
+        let file = |name| {
+            self.path.clone().ok_or_else(|| {
+                format!("source \"{name}\" is a file: name it, as in path = \"/etc/tfo/cookies\"")
+            })
+        };
+        let secrets = match self.source.unwrap_or(SecretsKind::Random) {
+            SecretsKind::Secret => OwnSecretsConfig::Secret(file("secret")?),
+            SecretsKind::File => OwnSecretsConfig::File(file("file")?),
+            SecretsKind::Random => OwnSecretsConfig::Random,
+            SecretsKind::Etcd => OwnSecretsConfig::Etcd,
+        };
+        let reads = matches!(
+            secrets,
+            OwnSecretsConfig::Secret(_) | OwnSecretsConfig::File(_)
+        );
+        if self.path.is_some() && !reads {
+            return Err(
+                "path is for the sources \"secret\" and \"file\": add source, or remove path"
+                    .into(),
+            );
+        }
+        Ok(secrets)
+    }
+
+    /// The time for which a secret issues cookies: in a farm, that of a key.
+    fn interval(
+        &self,
+        secrets: &OwnSecretsConfig,
+        keys: &KeySourceConfig,
+    ) -> Result<Duration, String> {
+        let own = self.interval.map(|time| time.0);
+        match (secrets, keys) {
+            (OwnSecretsConfig::Etcd, KeySourceConfig::Etcd(farm)) => match own {
+                None => Ok(farm.interval),
+                Some(_) => Err(
+                    "with source \"etcd\", secrets change with the farm's keys: remove interval; that of [keys] holds".into(),
+                ),
+            },
+            (OwnSecretsConfig::Etcd, _) => Err(
+                "source \"etcd\" has the secrets of a farm: set source = \"etcd\" in [keys], too, and add a section [farm]".into(),
+            ),
+            _ => Ok(own.unwrap_or(OwnCookieRules::default().interval)),
+        }
     }
 }

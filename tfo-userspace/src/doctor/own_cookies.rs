@@ -24,8 +24,8 @@ struct OwnCookieFacts {
     has_backup: Option<bool>,
     /// A running controller renews the secrets.
     controlled: bool,
-    /// The time for which the data path has secrets.
-    left: Duration,
+    /// The time for which the data path has secrets; `None` where no clock ends it.
+    left: Option<Duration>,
 }
 
 /// No findings where there are none.
@@ -85,7 +85,8 @@ impl OwnCookieFacts {
             findings.push(Finding::note("own cookies and keys", found).remedy(remedy));
         }
         // Without a controller, secrets last for many intervals.
-        if !self.controlled && self.left < FEW * self.rules.interval {
+        let few = |left| left < FEW * self.rules.interval;
+        if !self.controlled && self.left.is_some_and(few) {
             let found = "secrets are left for a short time only, and no controller renews them: clients then get the kernel's cookies";
             findings.push(
                 Finding::warning("own cookies' secrets", found)
@@ -106,7 +107,7 @@ mod tests {
             without: Vec::new(),
             has_backup: Some(true),
             controlled: false,
-            left: Duration::from_secs(200 * 86_400),
+            left: Some(Duration::from_secs(200 * 86_400)),
         }
     }
 
@@ -117,7 +118,7 @@ mod tests {
         let ill = OwnCookieFacts {
             without: vec!["eth1".to_owned()],
             has_backup: Some(false),
-            left: Duration::from_secs(86_400),
+            left: Some(Duration::from_secs(86_400)),
             ..facts()
         };
         let text = told(ill);

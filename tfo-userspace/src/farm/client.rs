@@ -193,7 +193,7 @@ impl FarmClient {
                         backup: None,
                     },
                 };
-                let state = FarmState::first(&pair);
+                let state = FarmState::first(&pair, random_key()?);
                 (
                     Document::first(&random_id(), state, now, host, &term),
                     origin,

@@ -2,7 +2,8 @@
 //!
 //! A leader believes no acknowledgement of an earlier term: its first document only opens its term. It admits hosts
 //! once more than half of the members have acknowledged it, so that a leader that was itself kept from later documents
-//! admits none. It changes keys once all members have acknowledged, but for a revocation.
+//! admits none. It changes keys once all members have acknowledged, but for a revocation. Hosts issue own cookies once all members
+//! take them by the same rules, and stop when one no longer does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,19 +44,21 @@ pub(super) enum Change {
     LeaveBehind(BTreeSet<String>),
     /// A host that is no longer part of the farm.
     Forget(String),
+    /// The rules by which hosts issue own cookies, or that they issue none.
+    OwnCookies(Option<String>),
     /// Other keys, or another phase.
     Keys(FarmState),
 }
 
 impl View<'_> {
-    /// The next change; `None` where the farm stays as it is. `fresh` makes a key.
+    /// The next change; `None` where the farm stays as it is. `fresh` makes a key or a secret.
     ///
     /// # Errors
     ///
     /// Those of `fresh`.
     pub(super) fn decide<E>(
         &self,
-        fresh: impl FnOnce() -> Result<Key, E>,
+        mut fresh: impl FnMut() -> Result<Key, E>,
     ) -> Result<Option<Change>, E> {
         let state = &self.document.state;
         let head = &self.document.head;
@@ -64,7 +67,9 @@ impl View<'_> {
         }
         let request = self.request.filter(|it| it.timing(head) == Timing::Now);
         match request.map(|request| &request.kind) {
-            Some(RequestKind::Revoke) => return Ok(Some(Change::Keys(state.revoke(fresh()?)))),
+            Some(RequestKind::Revoke) => {
+                return Ok(Some(Change::Keys(state.revoke(fresh()?, fresh()?))));
+            }
             Some(RequestKind::Forget(host)) => return Ok(Some(Change::Forget(host.clone()))),
             _ => {}
         }
@@ -81,6 +86,9 @@ impl View<'_> {
         if !newcomers.is_empty() {
             return Ok(Some(Change::Admit(newcomers)));
         }
+        if let Some(rules) = self.own_cookies() {
+            return Ok(Some(Change::OwnCookies(rules)));
+        }
         let steps = head.members.keys().map(|host| self.acknowledged(host));
         Ok(state.advance(steps, self.due, fresh)?.map(Change::Keys))
     }
@@ -89,6 +97,22 @@ impl View<'_> {
     fn acknowledged(&self, host: &str) -> Option<u64> {
         let record = self.records.get(host)?;
         record.step.filter(|_| record.term == self.term)
+    }
+
+    /// Other rules of own cookies than the document's: those that all members take, or none where one takes others.
+    fn own_cookies(&self) -> Option<Option<String>> {
+        let head = &self.document.head;
+        let in_term = |host| self.records.get(host).filter(|it| it.term == self.term);
+        let mut taken = head.members.keys().map(|host| in_term(host));
+        let differs = |record: &HostRecord| record.own_cookies != head.own_cookies;
+        if head.own_cookies.is_some() && taken.clone().flatten().any(differs) {
+            return Some(None);
+        }
+        let rules = taken.next()??.own_cookies.clone()?;
+        let all = taken
+            .all(|record| record.is_some_and(|record| record.own_cookies.as_ref() == Some(&rules)));
+        let waits = self.late().next().is_some();
+        (all && !waits && head.own_cookies.is_none()).then_some(Some(rules))
     }
 
     /// The members that have not acknowledged the present step.
@@ -162,6 +186,7 @@ impl View<'_> {
                 head.left.remove(&host);
                 head.forgotten.insert(host);
             }
+            Change::OwnCookies(rules) => head.own_cookies = rules,
             Change::Keys(_) => {}
         }
         next
@@ -332,5 +357,35 @@ mod tests {
         assert!(farm.decide().is_none());
         farm.record("a").step = Some(6);
         assert!(farm.decide().unwrap().head.members.contains_key("a"));
+    }
+
+    /// No host issues own cookies that a member does not take.
+    #[test]
+    fn own_cookies_are_issued_once_all_members_take_them() {
+        let mut farm = Farm::new(&["a", "b", "c"]);
+        let rules = |name: &str| Some(name.to_owned());
+        let issued = |farm: &Farm| farm.decide().unwrap().head.own_cookies;
+        farm.record("a").own_cookies = rules("r");
+        farm.record("b").own_cookies = rules("r");
+        assert_eq!(issued(&farm), None);
+        farm.record("c").own_cookies = rules("q");
+        assert_eq!(issued(&farm), None);
+        farm.record("c").own_cookies = rules("r");
+        farm.record("c").step = Some(5);
+        assert!(farm.decide().is_none());
+        farm.record("c").step = Some(6);
+        assert_eq!(issued(&farm), rules("r"));
+        farm.document = farm.decide().unwrap();
+        assert_eq!(phase(farm.decide()), Some(Phase::Stage));
+        // One that is late, or of which nothing is known in this term, took them before.
+        farm.record("b").step = None;
+        assert!(farm.decide().is_none());
+        farm.record("b").term = "u".to_owned();
+        assert!(farm.decide().is_none());
+        for other in [None, rules("q")] {
+            farm.record("b").term = "t".to_owned();
+            farm.record("b").own_cookies = other;
+            assert_eq!(issued(&farm), None);
+        }
     }
 }

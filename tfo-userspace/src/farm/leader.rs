@@ -297,6 +297,12 @@ fn describe(
             }
             report.change(|report| report.left_behind += hosts.len() as u64);
         }
+        Change::OwnCookies(Some(_)) => {
+            info!("farm: all hosts take the same own cookies; hosts start to issue them");
+        }
+        Change::OwnCookies(None) => warn!(
+            "farm: a host takes no own cookies, or by other rules: all hosts issue the kernel's; `tfo farm status` shows which"
+        ),
         Change::Keys(_) => {
             let what = match position.phase {
                 Phase::Activate if fulfils => "revoked all earlier keys, as requested",

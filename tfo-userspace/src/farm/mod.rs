@@ -36,6 +36,7 @@ pub(crate) use report::PublishedReport;
 pub use report::{FarmReport, published};
 pub use request::RequestKind;
 pub use source::FarmSource;
+pub(crate) use source::OwnCookiesTaken;
 pub use state_file::StoreError;
 
 #[cfg(test)]

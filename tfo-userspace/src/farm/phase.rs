@@ -12,6 +12,9 @@
 //! Hosts in neighbouring steps accept each other's cookies; hosts further apart do not. Hence the one rule of the
 //! protocol: the farm enters the next step only after every member has acknowledged the present one. A key is
 //! retired by the step that stages the next key but one.
+//!
+//! The secrets of own cookies go along: secret e comes and issues with key e. It is taken for longer, as far as the list
+//! of a document reaches, so that what holds for keys holds for them.
 
 use std::{cmp::Ordering, fmt};
 
@@ -19,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tfo_common::fastopen::Key;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::model::KeyPair;
+use crate::{keys::GivenSecrets, model::KeyPair};
 
 /// The phases of an epoch, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,6 +60,11 @@ impl Position {
     pub const fn step(self) -> u64 {
         2 * self.epoch + matches!(self.phase, Phase::Stage) as u64
     }
+
+    /// The epoch of the latest secret of own cookies.
+    pub const fn last_secret(self) -> u64 {
+        self.epoch + matches!(self.phase, Phase::Stage) as u64
+    }
 }
 
 impl fmt::Display for Position {
@@ -75,6 +83,9 @@ pub struct FarmState {
     pub current: Key,
     /// In [`Phase::Stage`] the next key; otherwise the previous one, unless it was revoked.
     pub other: Option<Key>,
+    /// The secrets of own cookies by epoch, consecutive, the latest last: that of [`Position::last_secret`]. None in a farm
+    /// of an earlier version, until it stages one.
+    pub secrets: Vec<Key>,
 }
 
 #[cfg(test)]
@@ -86,7 +97,17 @@ impl FarmState {
             position: Position { epoch, phase },
             current,
             other,
+            secrets: Vec::new(),
         }
+    }
+
+    /// A host with these keys and secrets takes what one with those of `issuer` issues, of the kernel and of its own.
+    pub(super) fn takes_cookies_of(&self, issuer: &Self) -> bool {
+        let slot = issuer.position.epoch;
+        let own = issuer.own_secrets(true);
+        let own = own.get(slot);
+        self.pair().keys().any(|key| key == issuer.current)
+            && own.is_none_or(|secret| self.own_secrets(true).get(slot) == Some(secret))
     }
 }
 
@@ -107,8 +128,8 @@ pub enum OutOfSequence {
 }
 
 impl FarmState {
-    /// The first state of a farm, with the keys of one of its hosts.
-    pub const fn first(pair: &KeyPair) -> Self {
+    /// The first state of a farm, with the keys of one of its hosts, and the first secret of own cookies.
+    pub fn first(pair: &KeyPair, secret: Key) -> Self {
         Self {
             position: Position {
                 epoch: 1,
@@ -116,6 +137,7 @@ impl FarmState {
             },
             current: pair.primary,
             other: pair.backup,
+            secrets: vec![secret],
         }
     }
 
@@ -127,13 +149,23 @@ impl FarmState {
         }
     }
 
+    /// The secrets of own cookies that every host is to take; `issues` is whether it is to issue cookies, too.
+    pub fn own_secrets(&self, issues: bool) -> GivenSecrets {
+        GivenSecrets {
+            slot: self.position.epoch,
+            last: self.position.last_secret(),
+            secrets: self.secrets.clone(),
+            issues,
+        }
+    }
+
     /// See [`Position::step`].
     pub const fn step(&self) -> u64 {
         self.position.step()
     }
 
     /// The next state, or `None` where the farm stays in this one. `acknowledged` has the step that each member
-    /// reports as in force, `due` is whether a rotation is to begin, and `fresh` makes its key.
+    /// reports as in force, `due` is whether a rotation is to begin, and `fresh` makes its key and its secret of own cookies.
     ///
     /// # Errors
     ///
@@ -142,32 +174,39 @@ impl FarmState {
         &self,
         acknowledged: impl IntoIterator<Item = Option<u64>>,
         due: bool,
-        fresh: impl FnOnce() -> Result<Key, E>,
+        mut fresh: impl FnMut() -> Result<Key, E>,
     ) -> Result<Option<Self>, E> {
         let here = Some(self.step());
         if acknowledged.into_iter().any(|step| step != here) {
             return Ok(None);
         }
         let Position { epoch, phase } = self.position;
-        let to = |epoch, phase, current, other| {
-            Ok(Some(Self {
-                position: Position { epoch, phase },
-                current,
-                other,
-            }))
+        let to = |epoch, phase, current, other| Self {
+            position: Position { epoch, phase },
+            current,
+            other,
+            secrets: self.secrets.clone(),
         };
-        match (phase, self.other) {
-            (Phase::Activate, previous) => to(epoch, Phase::Steady, self.current, previous),
-            (Phase::Steady, _) if due => to(epoch, Phase::Stage, self.current, Some(fresh()?)),
-            (Phase::Stage, Some(next)) => to(epoch + 1, Phase::Activate, next, Some(self.current)),
-            (Phase::Steady, _) | (Phase::Stage, None) => Ok(None),
-        }
+        Ok(match (phase, self.other) {
+            (Phase::Activate, previous) => Some(to(epoch, Phase::Steady, self.current, previous)),
+            (Phase::Steady, _) if due => {
+                let mut stage = to(epoch, Phase::Stage, self.current, Some(fresh()?));
+                stage.secrets.push(fresh()?);
+                let beyond = stage.secrets.len().saturating_sub(GivenSecrets::MAX);
+                stage.secrets.drain(..beyond);
+                Some(stage)
+            }
+            (Phase::Stage, Some(next)) => {
+                Some(to(epoch + 1, Phase::Activate, next, Some(self.current)))
+            }
+            (Phase::Steady, _) | (Phase::Stage, None) => None,
+        })
     }
 
-    /// The next state after the keys leaked: hosts issue `fresh` at once and accept no other key. No acknowledgement
-    /// is awaited.
+    /// The next state after the keys leaked: hosts issue `fresh`, and own cookies by `secret`, at once and accept no other.
+    /// No acknowledgement is awaited.
     #[must_use]
-    pub const fn revoke(&self, fresh: Key) -> Self {
+    pub fn revoke(&self, fresh: Key, secret: Key) -> Self {
         Self {
             position: Position {
                 epoch: self.position.epoch + 1,
@@ -175,6 +214,7 @@ impl FarmState {
             },
             current: fresh,
             other: None,
+            secrets: vec![secret],
         }
     }
 
@@ -207,11 +247,12 @@ mod tests {
     }
 
     /// A state of epoch 4.
-    const fn state(phase: Phase) -> FarmState {
+    fn state(phase: Phase) -> FarmState {
         FarmState {
             position: Position { epoch: 4, phase },
             current: key(1),
             other: Some(key(2)),
+            secrets: vec![key(7)],
         }
     }
 
@@ -223,15 +264,17 @@ mod tests {
 
     #[test]
     fn a_rotation_has_three_phases() {
-        let first = FarmState::first(&KeyPair {
+        let pair = KeyPair {
             primary: key(1),
             backup: None,
-        });
+        };
+        let first = FarmState::first(&pair, key(8));
         let steady = advance(&first, &[Some(2), Some(2)], false).unwrap();
         assert!(steady.pair() == first.pair() && steady.position.phase == Phase::Steady);
         assert!(advance(&steady, &[Some(2)], false).is_none());
         let stage = advance(&steady, &[Some(2)], true).unwrap();
         assert!(stage.pair().keys().eq([key(1), key(9)]));
+        assert!(stage.secrets == [key(8), key(9)]);
         let activate = advance(&stage, &[Some(3)], false).unwrap();
         assert!(activate.pair().keys().eq([key(9), key(1)]));
         let places = [first, steady, stage, activate].map(|it| (it.step(), it.position));
@@ -251,19 +294,32 @@ mod tests {
     #[test]
     fn what_leaked_is_accepted_by_no_one() {
         let steady = state(Phase::Steady);
-        let revoked = steady.revoke(key(3));
+        let revoked = steady.revoke(key(3), key(4));
+        assert!(revoked.secrets == [key(4)]);
         assert!(revoked.pair().keys().eq([key(3)]));
         assert_eq!(revoked.replaces(Some(&steady)), Ok(true));
         assert!(steady.replaces(Some(&revoked)).is_err());
         assert_eq!(steady.replaces(Some(&steady)), Ok(false));
-        let other = FarmState {
-            current: key(5),
-            ..steady.clone()
-        };
+        let mut other = steady.clone();
+        other.current = key(5);
         let position = steady.position;
         assert_eq!(
             other.replaces(Some(&steady)),
             Err(OutOfSequence::Other(position))
         );
+    }
+
+    /// Whatever the age of the farm, its hosts have the secrets of the longest lifetime, and no more.
+    #[test]
+    fn old_secrets_go() {
+        let mut state = state(Phase::Activate);
+        for _ in 0..3 * 150 {
+            let step = Some(state.step());
+            state = advance(&state, &[step], true).unwrap();
+            let secrets = state.own_secrets(true);
+            assert!(secrets.secrets.len() <= GivenSecrets::MAX);
+            assert!(secrets.slot <= secrets.last && secrets.last <= secrets.slot + 1);
+        }
+        assert_eq!(state.secrets.len(), GivenSecrets::MAX);
     }
 }

@@ -106,6 +106,7 @@ mod tests {
             position: Position { epoch, phase },
             current: key(1),
             other: Some(key(2)),
+            secrets: Vec::new(),
         };
         Document::first("f", state, 0, "web-1", term).head
     }

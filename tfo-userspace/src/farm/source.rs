@@ -1,29 +1,74 @@
-//! The farm as a source of keys. The keeper of the keys has one end of two channels, the agent the other.
+//! The farm as a source of keys, and of secrets of own cookies. Their keepers have one end of two channels, the agent the other.
 
 use tokio::sync::watch;
 
-use super::phase::FarmState;
+use super::{document::Document, phase::FarmState};
 use crate::{
     kernel::clock::Now,
     keys::{KeyPlan, KeySource},
     model::{Fingerprint, KeyPair},
 };
 
-/// The keeper's report to the agent.
+/// The state to put in force.
+#[derive(Clone)]
+pub(super) struct Offer {
+    pub(super) state: FarmState,
+    /// The digest of the rules by which hosts issue own cookies.
+    pub(super) own_cookies: Option<String>,
+}
+
+impl Offer {
+    pub(super) fn of(document: &Document) -> Self {
+        Self {
+            state: document.state.clone(),
+            own_cookies: document.head.own_cookies.clone(),
+        }
+    }
+}
+
+/// The own cookies that a host takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum OwnCookiesTaken {
+    /// None with secrets of the farm.
+    #[default]
+    None,
+    /// They are to come: no step is acknowledged before.
+    Pending,
+    /// By the secrets of a step.
+    Taken {
+        step: u64,
+        /// [`crate::model::OwnCookieRules::digest`].
+        rules: String,
+    },
+}
+
+/// The keepers' report to the agent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct InForce {
     /// [`FarmState::step`] of the keys in force; `None` where they are not the farm's.
-    pub(super) step: Option<u64>,
+    step: Option<u64>,
+    pub(super) own_cookies: OwnCookiesTaken,
     /// The key that the kernel issues.
     pub(super) primary: Option<Fingerprint>,
     /// Why the farm's keys are not in force.
     pub(super) error: Option<String>,
 }
 
+impl InForce {
+    /// The step of which keys and secrets are in force.
+    pub(super) fn step(&self) -> Option<u64> {
+        match &self.own_cookies {
+            OwnCookiesTaken::None => self.step,
+            OwnCookiesTaken::Pending => None,
+            OwnCookiesTaken::Taken { step, .. } => self.step.filter(|keys| keys == step),
+        }
+    }
+}
+
 /// The agent's end.
 pub(super) struct AgentChannels {
     /// Sends the state to put in force.
-    pub(super) offer: watch::Sender<Option<FarmState>>,
+    pub(super) offer: watch::Sender<Option<Offer>>,
     /// Receives what is in force.
     pub(super) in_force: watch::Receiver<InForce>,
 }
@@ -32,15 +77,32 @@ pub(super) struct AgentChannels {
 #[derive(Clone)]
 pub(super) struct KeeperChannels {
     /// Receives the state to put in force; `None` until the host has a document.
-    pub(super) offered: watch::Receiver<Option<FarmState>>,
+    pub(super) offered: watch::Receiver<Option<Offer>>,
     /// Sends what is in force.
     in_force: watch::Sender<InForce>,
 }
 
-/// Makes both ends. `state` is the state that the host has stored.
-pub(super) fn channels(state: Option<FarmState>) -> (AgentChannels, KeeperChannels) {
-    let (offer, offered) = watch::channel(state);
-    let (sender, receiver) = watch::channel(InForce::default());
+impl KeeperChannels {
+    /// Changes what is reported to be in force.
+    pub(super) fn report(&self, change: impl FnOnce(&mut InForce)) {
+        self.in_force.send_if_modified(|in_force| {
+            let before = in_force.clone();
+            change(in_force);
+            *in_force != before
+        });
+    }
+}
+
+/// Makes both ends. `stored` is the document that the host has stored, and `own_cookies` what is known of them.
+pub(super) fn channels(
+    stored: Option<&Document>,
+    own_cookies: OwnCookiesTaken,
+) -> (AgentChannels, KeeperChannels) {
+    let (offer, offered) = watch::channel(stored.map(Offer::of));
+    let (sender, receiver) = watch::channel(InForce {
+        own_cookies,
+        ..InForce::default()
+    });
     let agent = AgentChannels {
         offer,
         in_force: receiver,
@@ -82,7 +144,8 @@ impl KeySource for FarmSource {
 
     fn refresh(&mut self) -> Result<(), String> {
         if let Some(channels) = &self.channels {
-            self.state.clone_from(&channels.offered.borrow());
+            let offered = channels.offered.borrow();
+            self.state = offered.as_ref().map(|offer| offer.state.clone());
         }
         Ok(())
     }
@@ -97,15 +160,10 @@ impl KeySource for FarmSource {
             return;
         };
         let installed = |state: &&FarmState| error.is_none() && kernel == Some(&state.pair());
-        let new = InForce {
-            step: self.state.as_ref().filter(installed).map(FarmState::step),
-            primary: kernel.map(|pair| Fingerprint::of(&pair.primary)),
-            error: error.map(str::to_owned),
-        };
-        channels.in_force.send_if_modified(|old| {
-            let changed = *old != new;
-            *old = new;
-            changed
+        channels.report(|in_force| {
+            in_force.step = self.state.as_ref().filter(installed).map(FarmState::step);
+            in_force.primary = kernel.map(|pair| Fingerprint::of(&pair.primary));
+            in_force.error = error.map(str::to_owned);
         });
     }
 }

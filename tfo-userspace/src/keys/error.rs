@@ -2,7 +2,12 @@
 
 use std::{io, path::PathBuf};
 
+use tfo_common::fastopen::own::OwnCookies;
+
 use crate::model::KeyTextError;
+
+/// Most secrets that are given: those of one lifetime, the one that issues and a staged one.
+pub(crate) const MOST_SECRETS: usize = OwnCookies::MAX_LIFETIME as usize + 2;
 
 /// Why a file with keys, a secret or a password was refused.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +54,14 @@ pub enum KeyFileError {
         /// The cause.
         source: SecretError,
     },
+    /// Its text is not a list of secrets.
+    #[error("file of secrets {path}: {source}", path = path.display())]
+    Given {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: GivenSecretsError,
+    },
 }
 
 impl KeyFileError {
@@ -72,4 +85,25 @@ pub enum SecretError {
     /// A character that is not a hexadecimal digit, counted from 1.
     #[error("character {0} of 64 is not a hexadecimal digit")]
     Digit(usize),
+}
+
+/// Why a text is no list of secrets of own cookies. It never holds the text itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GivenSecretsError {
+    /// Not `NUMBER SECRET`, counted from 1.
+    #[error(
+        "line {0} is not NUMBER SECRET, or NUMBER SECRET issues: write a number below 4294967296, and a secret as 8-8-8-8 hexadecimal digits"
+    )]
+    Line(usize),
+    /// A number that does not follow the one before.
+    #[error(
+        "line {0} does not have the number after the one before it: number the secrets one by one, the oldest first"
+    )]
+    Number(usize),
+    /// No line with `issues`, or more than one.
+    #[error("no line or several end with `issues`: mark the one secret that issues cookies")]
+    Issues,
+    /// More secrets than the longest lifetime needs.
+    #[error("it has {0} secrets: remove the oldest, until {most} are left", most = MOST_SECRETS)]
+    TooMany(usize),
 }

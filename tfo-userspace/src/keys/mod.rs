@@ -5,6 +5,7 @@
 
 mod endpoints;
 mod error;
+mod given_secrets;
 mod keeper;
 mod own_secrets;
 mod private_file;
@@ -16,9 +17,10 @@ mod sources;
 mod watched_file;
 
 pub use endpoints::KeyEndpoints;
-pub use error::{KeyFileError, SecretError};
+pub use error::{GivenSecretsError, KeyFileError, SecretError};
+pub use given_secrets::GivenSecrets;
 pub use keeper::{InitialKeys, Keeper, OnForeignChange};
-pub use own_secrets::{OwnSecrets, is_due, own_secrets_left, ring_now};
+pub use own_secrets::{OwnSecrets, has_given, is_due, own_secrets_left, ring_now};
 pub(crate) use private_file::read_private_file;
 pub use report::KeyReport;
 pub use schedule::{KeyPlan, SecretSchedule};

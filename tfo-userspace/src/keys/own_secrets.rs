@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tfo_common::fastopen::{
     Key,
-    own::{OwnCookies, SECRETS},
+    own::{OwnCookies, OwnSecretSource, SECRETS},
 };
 
-use super::secret::Secret;
+use super::{given_secrets::GivenSecrets, secret::Secret};
 use crate::{
     kernel::clock,
     model::{OwnCookieRing, OwnCookieRules, random_key},
@@ -20,6 +20,8 @@ pub enum OwnSecrets<'a> {
     Random,
     /// Derived from a secret that the hosts of a service share, and the clock.
     Derived(&'a Secret),
+    /// Given by number, by this source. No clock changes them.
+    Given(OwnSecretSource, &'a GivenSecrets),
 }
 
 impl<'a> OwnSecrets<'a> {
@@ -30,13 +32,23 @@ impl<'a> OwnSecrets<'a> {
             None => Self::Random,
         }
     }
+
+    /// The source, as [`OwnCookies::source`] has it.
+    pub const fn source(self) -> OwnSecretSource {
+        match self {
+            Self::Random => OwnSecretSource::Random,
+            Self::Derived(_) => OwnSecretSource::Secret,
+            Self::Given(source, _) => source,
+        }
+    }
 }
 
 /// The rules and secrets for the slot of `wall`, a time by the clock that counts slots, when `CLOCK_MONOTONIC` is `monotonic`. `before` is what is
 /// in force. `fresh` makes a random key.
 ///
 /// The ring reaches from the oldest slot whose expired cookies are still known as such to as many slots ahead as there is
-/// room for, so that cookies are issued and taken for that long without a controller.
+/// room for, so that cookies are issued and taken for that long without a controller. A slot without a given secret has a random
+/// one, which nobody issues by.
 ///
 /// # Errors
 ///
@@ -49,24 +61,41 @@ fn ring<E>(
     mut fresh: impl FnMut() -> Result<Key, E>,
 ) -> Result<OwnCookies, E> {
     let mut made = rules.to_map();
-    made.slot = rules.slot_at(wall);
-    let since = monotonic.saturating_sub(into_slot(rules, wall));
-    made.since = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-    let oldest = made.slot.saturating_sub(2 * made.lifetime);
-    made.last = oldest + SECRETS as u64 - 1;
-    let kept = before.filter(|before| before.derived == 0 && before.interval == made.interval);
-    for slot in oldest..=made.last {
+    made.source = secrets.source() as u64;
+    if let OwnSecrets::Given(_, given) = secrets {
+        (made.slot, made.last) = (given.slot, given.last);
+        made.since = OwnCookies::NO_CLOCK;
+        made.issues = u64::from(given.issues && given.get(given.slot).is_some());
+    } else {
+        made.slot = rules.slot_at(wall);
+        let since = monotonic.saturating_sub(into_slot(rules, wall));
+        made.since = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        made.last = oldest(&made) + SECRETS as u64 - 1;
+    }
+    let kept = before.filter(|before| {
+        OwnSecretSource::from_number(before.source) == OwnSecretSource::Random
+            && before.interval == made.interval
+    });
+    for slot in oldest(&made)..=made.last {
         let index = slot as usize % SECRETS;
         made.secrets[index] = match (secrets, kept) {
             (OwnSecrets::Derived(secret), _) => {
                 secret.own_cookie_secret(slot, rules.interval.as_secs())
             }
+            (OwnSecrets::Given(_, given), _) => match given.get(slot) {
+                Some(secret) => *secret,
+                None => fresh()?,
+            },
             (OwnSecrets::Random, Some(before)) if has(before, slot) => before.secrets[index],
             (OwnSecrets::Random, _) => fresh()?,
         };
     }
-    made.derived = u64::from(matches!(secrets, OwnSecrets::Derived(_)));
     Ok(made)
+}
+
+/// The oldest slot whose expired cookies are told from others.
+const fn oldest(cookies: &OwnCookies) -> u64 {
+    cookies.slot.saturating_sub(2 * cookies.lifetime)
 }
 
 /// As [`ring`], for this moment, with keys of the kernel's random generator.
@@ -79,31 +108,37 @@ pub fn ring_now(
     secrets: OwnSecrets<'_>,
     before: Option<&OwnCookies>,
 ) -> Result<OwnCookieRing, getrandom::Error> {
-    let clocks = clocks(matches!(secrets, OwnSecrets::Derived(_)));
+    let clocks = clocks(secrets.source());
     ring(rules, secrets, before, clocks, random_key).map(OwnCookieRing::new)
 }
 
-/// What is in force is to be renewed: the clock has gone on to another slot since, or the data path counts another slot than
-/// the clock.
+/// What is in force, of a source with a clock, is to be renewed: the clock has gone on to another slot since, or the data path
+/// counts another slot than the clock.
 pub fn is_due(in_force: &OwnCookies) -> bool {
-    is_due_at(in_force, clocks(in_force.derived != 0))
+    is_due_at(
+        in_force,
+        clocks(OwnSecretSource::from_number(in_force.source)),
+    )
 }
 
-/// The time for which the data path has secrets.
-pub fn own_secrets_left(in_force: &OwnCookies) -> Duration {
+/// The time for which the data path has secrets; `None` where no clock ends it.
+pub fn own_secrets_left(in_force: &OwnCookies) -> Option<Duration> {
+    if in_force.since == OwnCookies::NO_CLOCK {
+        return None;
+    }
     let monotonic = clock::monotonic_coarse();
     let slots = (in_force.last + 1).saturating_sub(in_force.slot);
     let reach = slots.saturating_mul(in_force.interval);
-    Duration::from_nanos(in_force.since.saturating_add(reach)).saturating_sub(monotonic)
+    let end = Duration::from_nanos(in_force.since.saturating_add(reach));
+    Some(end.saturating_sub(monotonic))
 }
 
 /// The time by which slots are counted, and the data path's clock. Hosts that share secrets have the wall clock in common; random
 /// secrets are gone with the system, and do not depend on a clock that is set.
-fn clocks(derived: bool) -> (Duration, Duration) {
-    let slots_by = if derived {
-        clock::since_1970()
-    } else {
-        clock::since_boot()
+fn clocks(source: OwnSecretSource) -> (Duration, Duration) {
+    let slots_by = match source {
+        OwnSecretSource::Random => clock::since_boot(),
+        _ => clock::since_1970(),
     };
     (slots_by, clock::monotonic_coarse())
 }
@@ -116,6 +151,17 @@ fn into_slot(rules: &OwnCookieRules, wall: Duration) -> Duration {
 /// `cookies` has the secret of `slot`.
 fn has(cookies: &OwnCookies, slot: u64) -> bool {
     slot <= cookies.last && slot + SECRETS as u64 > cookies.last
+}
+
+/// `cookies` issues and takes by the given secrets.
+pub fn has_given(cookies: &OwnCookies, given: &GivenSecrets) -> bool {
+    let issues = given.issues && given.get(given.slot).is_some();
+    let same = |slot: u64| {
+        let secret = &cookies.secrets[slot as usize % SECRETS];
+        given.get(slot).is_none_or(|given| given == secret)
+    };
+    (cookies.slot, cookies.last, cookies.issues != 0) == (given.slot, given.last, issues)
+        && (oldest(cookies)..=cookies.last).all(same)
 }
 
 fn is_due_at(in_force: &OwnCookies, (wall, monotonic): (Duration, Duration)) -> bool {
@@ -189,7 +235,8 @@ mod tests {
             issued.push((day, made.issue(&addresses, now).unwrap()));
             for (when, cookie) in &issued {
                 let expected = match day - when {
-                    0..=7 => OwnCookie::Young,
+                    0..=1 => OwnCookie::Young,
+                    2..=7 => OwnCookie::Lasting,
                     8..=14 => OwnCookie::Old,
                     15..=28 => OwnCookie::Expired,
                     _ => OwnCookie::Foreign,
@@ -230,5 +277,55 @@ mod tests {
             other.age(cookie, &addresses, nanoseconds(DAY)),
             OwnCookie::Foreign
         );
+    }
+
+    /// Hosts in neighbouring steps take each other's cookies, and nobody takes those of a secret that is not given.
+    #[test]
+    fn given_secrets_are_taken_before_they_issue() {
+        let given = |slot: u64, last: u64, issues| GivenSecrets {
+            slot,
+            last,
+            secrets: (3..=last)
+                .map(|number| Key::from_words(number, 9))
+                .collect(),
+            issues,
+        };
+        let addresses = Addresses::v4([10, 0, 0, 1], [10, 0, 0, 2]);
+        let wall = DAY * 20_000;
+        let mut host = Host::new(1);
+        let mut make = |given: &GivenSecrets| {
+            let secrets = OwnSecrets::Given(OwnSecretSource::Etcd, given);
+            let made = host.make(secrets, wall, DAY);
+            assert!(has_given(&made, given));
+            made
+        };
+        let (steady, staged, active) = (given(4, 4, true), given(4, 5, true), given(5, 5, true));
+        let hosts = [&steady, &staged, &active].map(&mut make);
+        for (issuer, takers) in [(0, &hosts[..2]), (1, &hosts[..]), (2, &hosts[1..])] {
+            let cookie = hosts[issuer].issue(&addresses, 1).unwrap();
+            for taker in takers {
+                assert_eq!(
+                    taker.age(cookie, &addresses, 1 << 60),
+                    OwnCookie::Young,
+                    "{issuer}"
+                );
+            }
+        }
+        let early = hosts[2].issue(&addresses, 1).unwrap();
+        assert_eq!(hosts[0].age(early, &addresses, 1), OwnCookie::Foreign);
+        assert!(!has_given(&hosts[0], &staged) && !has_given(&hosts[1], &active));
+        // Revoked: what was before is no secret any more.
+        let revoked = GivenSecrets {
+            slot: 6,
+            last: 6,
+            secrets: vec![Key::from_words(6, 9)],
+            issues: true,
+        };
+        let after = make(&revoked);
+        assert_eq!(after.age(early, &addresses, 1), OwnCookie::Foreign);
+        // Without the secret of its slot, and where others do not take them yet, a host issues none.
+        for silent in [given(2, 3, true), given(4, 4, false)] {
+            assert!(make(&silent).issue(&addresses, 1).is_none());
+        }
     }
 }

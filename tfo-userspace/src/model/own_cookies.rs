@@ -6,7 +6,7 @@ use blake2::{Blake2s256, Digest as _};
 use tfo_common::{fastopen::own::OwnCookies, wire::addresses::PrefixMask};
 use zeroize::Zeroizing;
 
-/// Shortest time for which one secret issues cookies. Clocks of hosts differ by less.
+/// Shortest time for which one secret issues cookies, where a clock ends it. Clocks of hosts differ by less.
 const MIN_INTERVAL: Duration = Duration::from_secs(10);
 /// IPv6 prefixes that one host has are no shorter.
 const MIN_V6: u8 = 64;
@@ -137,7 +137,19 @@ impl OwnCookieRules {
     ///
     /// [`OwnRulesError`].
     pub fn check(&self) -> Result<(), OwnRulesError> {
-        if self.interval < MIN_INTERVAL || self.interval.subsec_nanos() != 0 {
+        if self.interval < MIN_INTERVAL {
+            return Err(OwnRulesError::Interval(self.interval));
+        }
+        self.check_without_clock()
+    }
+
+    /// As [`Self::check`], for secrets that no clock changes.
+    ///
+    /// # Errors
+    ///
+    /// [`OwnRulesError`].
+    pub fn check_without_clock(&self) -> Result<(), OwnRulesError> {
+        if self.interval.is_zero() || self.interval.subsec_nanos() != 0 {
             return Err(OwnRulesError::Interval(self.interval));
         }
         let (lifetime, interval) = (self.lifetime, self.interval);
@@ -176,6 +188,11 @@ impl OwnCookieRules {
         u64::from_le_bytes(bytes) >> (u64::BITS - OwnCookies::SERVICE_BITS)
     }
 
+    /// What hosts that take each other's cookies have in common, in words that tell one from another.
+    pub fn digest(&self) -> String {
+        format!("{:014x}/{}", self.number(), self.lifetime_slots())
+    }
+
     /// As the data path holds them, without secrets and slots.
     pub(crate) fn to_map(&self) -> OwnCookies {
         let mut name = [0; OwnCookies::MAX_NAME];
@@ -189,6 +206,7 @@ impl OwnCookieRules {
             service: self.number(),
             named: u64::from(self.service.is_some()),
             name,
+            issues: 1,
             ..OwnCookies::OFF
         }
     }

@@ -7,9 +7,9 @@ use tracing::{error, warn};
 
 use super::file_watch::FileWatch;
 use crate::{
-    config::{KeySourceConfig, NamespaceConfig},
+    config::{KeySourceConfig, NamespaceConfig, OwnCookieConfig, OwnSecretsConfig},
     datapath::{Namespace, NamespaceError},
-    farm::{FarmReport, FarmSource, Membership, PublishedReport},
+    farm::{FarmReport, FarmSource, Membership, OwnCookiesTaken, PublishedReport},
     kernel::{clock::Now, sysctl},
     keys::{
         FileSource, InitialKeys, Keeper, KernelSource, KeyReport, KeySource, OnForeignChange,
@@ -37,7 +37,7 @@ impl KeyService {
         let mut file = FileWatch::default();
         file.set(config.source.path());
         Self {
-            farm: join_farm(&config.source, &runtime),
+            farm: join_farm(config, &runtime),
             source: config.source.clone(),
             on_foreign_change: config.on_foreign_change,
             keeper: None,
@@ -59,6 +59,11 @@ impl KeyService {
     /// The state of the farm.
     pub(super) fn farm_report(&self) -> Option<FarmReport> {
         self.farm.as_ref().map(Membership::report)
+    }
+
+    /// The host's part in the farm, where that is the source.
+    pub(super) const fn farm(&self) -> Option<&Membership> {
+        self.farm.as_ref()
     }
 
     /// Waits until the source may have other keys. Cancel safe.
@@ -135,7 +140,7 @@ impl KeyService {
         self.source = config.source.clone();
         self.on_foreign_change = config.on_foreign_change;
         self.file.set(self.source.path());
-        self.farm = join_farm(&self.source, &self.runtime);
+        self.farm = join_farm(config, &self.runtime);
         if let Some(keeper) = &mut self.keeper {
             let (source, farm) = (&self.source, self.farm.as_ref());
             keeper.configure(self.on_foreign_change, Now::read(), |start| {
@@ -166,7 +171,15 @@ fn open(
 }
 
 /// Starts the host's part in the farm that is the source, if any. An error is logged.
-fn join_farm(source: &KeySourceConfig, runtime: &Handle) -> Option<Membership> {
-    let membership = Membership::start(source.farm()?.clone(), runtime);
+fn join_farm(config: &NamespaceConfig, runtime: &Handle) -> Option<Membership> {
+    let farm = config.source.farm()?.clone();
+    let own_cookies = match &config.cookies {
+        Some(OwnCookieConfig::On {
+            secrets: OwnSecretsConfig::Etcd,
+            ..
+        }) => OwnCookiesTaken::Pending,
+        _ => OwnCookiesTaken::None,
+    };
+    let membership = Membership::start(farm, own_cookies, runtime);
     membership.map_err(|error| error!("farm: {error}")).ok()
 }

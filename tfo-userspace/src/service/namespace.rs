@@ -197,7 +197,15 @@ impl NamespaceService {
     /// Handles an event.
     pub(super) async fn handle(&mut self, event: Event) {
         match event {
-            Event::Keys => self.keys.tick(&mut self.namespace),
+            Event::Keys => {
+                self.tick_secrets();
+                if !self.attached.is_empty() {
+                    let farm = self.keys.farm();
+                    self.own_cookies
+                        .retry(&self.namespace, &self.config, farm)
+                        .await;
+                }
+            }
             Event::Interfaces(Ok(())) => self.advance().await,
             Event::Interfaces(Err(error)) => error!("{error}"),
         }
@@ -262,7 +270,10 @@ impl NamespaceService {
         if !self.attached.is_empty() {
             self.policy_refused = policy::apply(&self.namespace, &self.config);
             self.guard.apply(&self.namespace, &self.config).await;
-            self.own_cookies.apply(&self.namespace, &self.config).await;
+            let farm = self.keys.farm();
+            self.own_cookies
+                .apply(&self.namespace, &self.config, farm)
+                .await;
             self.follow_job().await;
         }
     }
@@ -288,11 +299,17 @@ impl NamespaceService {
 
     /// Does what is due. Gives the time until the next call.
     pub(super) fn tick(&mut self) -> Duration {
-        self.keys.tick(&mut self.namespace);
+        self.tick_secrets();
         self.guard.tick(&self.namespace);
-        self.own_cookies.tick(&self.namespace, &self.config);
         self.follow_routes();
         self.keys.until_next().map_or(TICK, |next| next.min(TICK))
+    }
+
+    /// Puts other keys and secrets in force, where they are due.
+    fn tick_secrets(&mut self) {
+        self.keys.tick(&mut self.namespace);
+        self.own_cookies
+            .tick(&self.namespace, &self.config, self.keys.farm());
     }
 
     /// Logs a failure once.
@@ -338,7 +355,10 @@ impl NamespaceService {
             self.guard.clear(&self.namespace).await;
         }
         if old.cookies.is_some() && new.cookies.is_none() && !self.attached.is_empty() {
-            self.own_cookies.clear(&self.namespace).await;
+            let farm = self.keys.farm();
+            self.own_cookies
+                .clear(&self.namespace, &self.config, farm)
+                .await;
         }
         self.apply_rules().await;
         let wanted = self.wanted();

@@ -87,11 +87,7 @@ impl Connection {
     ///
     /// As getsockopt(2).
     pub fn info(&self) -> Result<Info> {
-        let info = sockopt::tcp_info(&self.socket)?;
-        Ok(Info {
-            handshake_open: info.state == sockopt::SYN_RECV,
-            syn_data_taken: info.options & sockopt::OPTION_SYN_DATA != 0,
-        })
+        Ok(Info::of(&self.socket)?)
     }
 
     /// Negotiated options and sizes.

@@ -7,7 +7,7 @@
 mod connection;
 mod listener;
 
-use std::{io, net::SocketAddr, os::fd::AsFd as _, time::Duration};
+use std::{io, net::SocketAddr, os::fd::AsFd, time::Duration};
 
 use rustix::event::PollFlags;
 use socket2::{Domain, Socket, Type};
@@ -16,7 +16,10 @@ pub use self::{
     connection::Connection,
     listener::{Listener, Settings},
 };
-use crate::poll::{Deadline, any_ready};
+use crate::{
+    poll::{Deadline, any_ready},
+    sockopt,
+};
 
 /// Timeout of each socket operation. Longer than two retransmissions of a SYN (1 s and 3 s).
 pub const LIMIT: Duration = Duration::from_secs(8);
@@ -47,6 +50,21 @@ pub struct Info {
     pub handshake_open: bool,
     /// `TCPI_OPT_SYN_DATA`: the SYN-ACK acknowledged data in the SYN.
     pub syn_data_taken: bool,
+}
+
+impl Info {
+    /// The state of a TCP socket.
+    ///
+    /// # Errors
+    ///
+    /// As getsockopt(2).
+    pub fn of(socket: &impl AsFd) -> io::Result<Self> {
+        let info = sockopt::tcp_info(socket)?;
+        Ok(Self {
+            handshake_open: info.state == sockopt::SYN_RECV,
+            syn_data_taken: info.options & sockopt::OPTION_SYN_DATA != 0,
+        })
+    }
 }
 
 /// Negotiated parameters of a connection, from `TCP_INFO` of one end.

@@ -97,7 +97,7 @@ fn the_examples_samples_are_taken() {
     assert!(matches!(
         cookies,
         Some(OwnCookieConfig::On {
-            secret: Some(_),
+            secrets: OwnSecretsConfig::Secret(_),
             ..
         })
     ));

@@ -11,6 +11,7 @@ use crate::{
         error::FarmError,
         etcd::Versioned,
         report::milliseconds,
+        source::Offer,
         state_file::{StateFile, fresh_id},
     },
     kernel::clock::Now,
@@ -124,8 +125,7 @@ impl Agent {
     }
 
     fn hold(&mut self, document: Document) {
-        let state = document.state.clone();
-        self.channels.offer.send_replace(Some(state));
+        self.channels.offer.send_replace(Some(Offer::of(&document)));
         self.held = Some(document);
         self.challenge = None;
     }

@@ -8,6 +8,7 @@ use crate::{
         admission::Follows,
         error::FarmError,
         etcd::{HostRecord, Store},
+        source::OwnCookiesTaken,
     },
     kernel::clock::Now,
 };
@@ -45,7 +46,7 @@ impl Agent {
             held: self.held.as_ref(),
             is_current: self.revision.is_some(),
             applied_to: self.applied_to.as_ref(),
-            in_force: in_force.step,
+            in_force: in_force.step(),
         };
         let Some(acknowledged) = self.applicant().report(&follows, &mut new) else {
             return Ok(());
@@ -53,6 +54,12 @@ impl Agent {
         new.instance.clone_from(&self.state_file.instance);
         env!("CARGO_PKG_VERSION").clone_into(&mut new.version);
         new.lease = Some(own.lease);
+        match in_force.own_cookies {
+            OwnCookiesTaken::None => new.own_cookies = None,
+            // What was taken before still is.
+            OwnCookiesTaken::Pending => {}
+            OwnCookiesTaken::Taken { rules, .. } => new.own_cookies = Some(rules),
+        }
         new.primary = in_force.primary.map(|primary| primary.to_string());
         new.error = in_force.error.or(report.error);
         // The skew differs every time: it is written along with other changes, not on its own.

@@ -15,7 +15,10 @@ use super::{
     phase::{FarmState, Phase, Position},
     seal::{FORMAT, open, seal},
 };
-use crate::{keys::Secret, model::Fingerprint};
+use crate::{
+    keys::{GivenSecrets, Secret},
+    model::Fingerprint,
+};
 
 /// The format before sealed records. A host still reads it from its disk.
 const EARLIER: u32 = 1;
@@ -93,6 +96,11 @@ pub struct DocumentHead {
     pub current: String,
     /// The fingerprint of the key that they also accept.
     pub other: Option<String>,
+    /// The fingerprint of the latest secret of own cookies.
+    pub secret: Option<String>,
+    /// The digest of the rules by which hosts issue own cookies, all of them with the same; see
+    /// [`crate::model::OwnCookieRules::digest`]. `None` where they issue none.
+    pub own_cookies: Option<String>,
     /// The hosts that rotations wait for, and the challenge that each one had published when it was admitted. Empty
     /// for one that had a document.
     pub members: BTreeMap<String, String>,
@@ -166,6 +174,8 @@ impl Document {
             writer: writer.to_owned(),
             current: String::new(),
             other: None,
+            secret: None,
+            own_cookies: None,
             members: BTreeMap::new(),
             left: BTreeSet::new(),
             forgotten: BTreeSet::new(),
@@ -195,6 +205,7 @@ impl Document {
         head.phase = state.position.phase;
         head.current = show(&state.current);
         head.other = state.other.as_ref().map(show);
+        head.secret = state.secrets.last().map(show);
         Self { head, state }
     }
 
@@ -208,8 +219,12 @@ impl Document {
     ///
     /// Never: all fields have a JSON form.
     pub fn write(&self, secret: Option<&Secret>) -> Result<Zeroizing<String>, DocumentError> {
-        let mut keys = Zeroizing::new(Vec::with_capacity(2 * Key::LEN));
-        for key in self.state.pair().keys() {
+        // The number of keys, the keys, and the secrets of own cookies.
+        let pair = self.state.pair();
+        let secrets = &self.state.secrets;
+        let mut keys = Zeroizing::new(Vec::with_capacity(1 + Key::LEN * (2 + secrets.len())));
+        keys.push(pair.keys().count() as u8);
+        for key in pair.keys().chain(secrets.iter().copied()) {
             keys.extend_from_slice(Zeroizing::new(key.to_bytes()).as_ref());
         }
         let mut text = DocumentText {
@@ -240,7 +255,14 @@ impl Document {
         }
         let text: DocumentText<DocumentHead> = parse(text)?;
         let keys = text.keys(secret, &context(&text.head))?;
-        let state = state(text.head.position(), &keys)?;
+        let (count, keys) = keys
+            .split_first()
+            .ok_or_else(|| foreign("it has no keys"))?;
+        let split = Key::LEN * usize::from(*count);
+        let (keys, secrets) = keys
+            .split_at_checked(split)
+            .ok_or_else(|| foreign("it has fewer keys than it says"))?;
+        let state = state(text.head.position(), keys, secrets)?;
         Self::with_state(text.head.clone(), state).verified(&text.head)
     }
 
@@ -265,7 +287,7 @@ impl Document {
             epoch: head.epoch,
             phase: head.phase,
         };
-        let state = state(position, &keys)?;
+        let state = state(position, &keys, &[])?;
         let mut document = Self::first(&head.farm, state, head.since, &head.writer, "");
         // Every document of the present format follows.
         document.head.serial = 0;
@@ -307,7 +329,13 @@ impl<H> DocumentText<H> {
     }
 }
 
-fn state(position: Position, keys: &[u8]) -> Result<FarmState, DocumentError> {
+fn state(position: Position, keys: &[u8], secrets: &[u8]) -> Result<FarmState, DocumentError> {
+    let (secrets, cut) = secrets.as_chunks::<{ Key::LEN }>();
+    if !cut.is_empty() || secrets.len() > GivenSecrets::MAX {
+        return Err(foreign(
+            "its secrets of own cookies are cut off, or too many",
+        ));
+    }
     let (keys, rest) = keys.as_chunks::<{ Key::LEN }>();
     let (current, other) = match (keys, rest) {
         ([current], []) => (current, None),
@@ -319,6 +347,7 @@ fn state(position: Position, keys: &[u8]) -> Result<FarmState, DocumentError> {
         position,
         current: Key::from_bytes(*current),
         other,
+        secrets: secrets.iter().copied().map(Key::from_bytes).collect(),
     })
 }
 

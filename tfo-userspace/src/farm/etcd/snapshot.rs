@@ -37,6 +37,8 @@ pub struct HostRecord {
     pub challenge: Option<String>,
     /// A host that asks to be admitted: the number of the document that it asks on.
     pub seen: Option<u64>,
+    /// The digest of the rules of the own cookies that it takes; see [`crate::model::OwnCookieRules::digest`].
+    pub own_cookies: Option<String>,
     /// The fingerprint of the key that its kernel issues cookies with.
     pub primary: Option<String>,
     /// Its clock minus the clock of the host that wrote the document, in seconds.

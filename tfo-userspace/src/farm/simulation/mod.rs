@@ -19,7 +19,7 @@ use std::{
 
 use self::world::{Id, SimHost, SimMessage, SimRecord, World};
 use super::phase::{FarmState, Phase, Position};
-use crate::model::{KeyPair, testing::key};
+use crate::model::testing::key;
 
 /// Most faults in one history.
 const FAULTS: u8 = 2;
@@ -48,10 +48,12 @@ impl Model {
     /// The states from one that is about to stage its next key to one that has staged the key after it.
     fn new(mistake: Mistake) -> Self {
         let mut state = FarmState::steady(1, key(2), Some(key(1)));
+        state.secrets.push(key(1002));
         let mut states = vec![state.clone()];
         for next in 3.. {
             let step = Some(state.step());
-            let fresh = || Ok::<_, Infallible>(key(next));
+            let mut made = [key(next), key(1000 + next)].into_iter();
+            let fresh = || Ok::<_, Infallible>(made.next().unwrap_or(key(next)));
             let Ok(Some(to)) = state.advance([step], true, fresh) else {
                 unreachable!("all hosts have acknowledged and a rotation is due")
             };
@@ -101,11 +103,13 @@ impl Model {
             Mistake::NoWait => vec![Some(here.step())],
             _ => steps.collect(),
         };
-        // The key is the one in `states`: nobody sees the key of a write that etcd refuses.
+        // The key and the secret are those in `states`: nobody sees those of a write that etcd refuses.
         let Some(after) = self.states.get(usize::from(world.document) + 1) else {
             return false;
         };
-        let fresh = || Ok::<_, Infallible>(after.other.unwrap_or(after.current));
+        let key = after.other.unwrap_or(after.current);
+        let mut made = [after.secrets.last().copied().unwrap_or(key), key].into_iter();
+        let fresh = || Ok::<_, Infallible>(made.next_back().unwrap_or(key));
         let Ok(to) = here.advance(steps, true, fresh);
         assert!(to.as_ref().is_none_or(|to| to == after));
         to.is_some()
@@ -235,18 +239,16 @@ impl Model {
         }
     }
 
-    /// Two serving members, issuer and refuser, of which one refuses the other's cookies.
+    /// Two serving members, issuer and refuser, of which one refuses the other's cookies, the kernel's or own ones.
     fn refused(&self, world: &World) -> Option<(Position, Position)> {
-        let pair = |id: Id| -> (Position, KeyPair) {
-            let state = self.state(id);
-            (state.position, state.pair())
-        };
         let serving = world.hosts.iter().filter(|host| host.member);
-        let serving: Vec<_> = serving.filter_map(|host| host.kernel).map(pair).collect();
-        serving.iter().find_map(|(issuer, issued)| {
-            let refuses =
-                |(_, pair): &&(Position, KeyPair)| !pair.keys().any(|it| it == issued.primary);
-            Some((*issuer, serving.iter().find(refuses)?.0))
+        let serving = serving.filter_map(|host| host.kernel);
+        let serving: Vec<_> = serving.map(|id| self.state(id)).collect();
+        serving.iter().find_map(|issuer| {
+            let refuser = serving
+                .iter()
+                .find(|other| !other.takes_cookies_of(issuer))?;
+            Some((issuer.position, refuser.position))
         })
     }
 

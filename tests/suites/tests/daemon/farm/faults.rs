@@ -13,6 +13,7 @@ use tfo_testbed::process::ensure_says;
 
 use super::{
     host::{Farm, eventually},
+    own_cookies,
     traffic::Traffic,
 };
 
@@ -94,16 +95,29 @@ fn fault(farm: &mut Farm, random: &mut fastrand::Rng, number: u64) -> Result<&'s
 
 #[test]
 fn no_cookie_is_refused_whatever_goes_wrong() -> Result<()> {
+    rotate_with_faults("", rotations())
+}
+
+#[test]
+fn no_own_cookie_is_refused_whatever_goes_wrong() -> Result<()> {
+    rotate_with_faults(own_cookies::SECTION, rotations())
+}
+
+/// `section` is added to the hosts' configuration.
+fn rotate_with_faults(section: &str, rotations: u64) -> Result<()> {
     let mut random = tfo_testbed::seed::rng_with(7)?;
-    let mut farm = Farm::new(HOSTS, INTERVAL, "patience = \"10m\"")?;
+    let mut farm = Farm::new(HOSTS, INTERVAL, &format!("patience = \"10m\"\n{section}"))?;
     farm.begin()?;
+    if !section.is_empty() {
+        own_cookies::all_issue(&farm, true)?;
+    }
     let traffic = Traffic::start(&farm.hosts, &farm.clients)?;
     let start = Instant::now();
     let first = farm.epoch()?;
     let mut faults: BTreeMap<&str, u64> = BTreeMap::new();
     let mut number = 0;
     let mut epoch = first;
-    while epoch < first + rotations() {
+    while epoch < first + rotations {
         let what = fault(&mut farm, &mut random, number)?;
         *faults.entry(what).or_default() += 1;
         number += 1;

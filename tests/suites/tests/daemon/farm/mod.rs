@@ -7,6 +7,7 @@ mod etcd;
 mod faults;
 mod host;
 mod mixed;
+mod own_cookies;
 mod rotation;
 mod traffic;
 mod upgrade;

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use socket2::{Domain, Socket, Type};
-use tfo_testbed::socket::Listener;
+use tfo_testbed::socket::{Info, Listener};
 
 use super::host::{FARM, Host, eventually, source};
 
@@ -153,8 +153,8 @@ fn answer(listener: &Listener) -> Result<()> {
     accepted.send(&request)
 }
 
-/// Makes one connection and checks the reply.
-fn ask(number: u8) -> Result<()> {
+/// Makes one connection and checks the reply. Gives whether the server took the request in the SYN.
+pub(crate) fn ask(number: u8) -> Result<bool> {
     let mut socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_read_timeout(Some(LIMIT))?;
     socket.set_write_timeout(Some(LIMIT))?;
@@ -167,5 +167,5 @@ fn ask(number: u8) -> Result<()> {
     let mut reply = [0; REQUEST.len()];
     socket.read_exact(&mut reply).context("no reply")?;
     anyhow::ensure!(reply == REQUEST, "wrong reply");
-    Ok(())
+    Ok(Info::of(&socket)?.syn_data_taken)
 }

@@ -40,13 +40,13 @@ fn a_section_is_in_force_for_as_long_as_it_stands() -> Result<()> {
     running.reload()?;
     ensure!(shown(&testbed)? == cookies);
     let shared = format!(
-        "[cookies]\nservice = 'web'\nsecret-file = '{}'",
+        "[cookies]\nservice = 'web'\nsource = 'secret'\npath = '{}'",
         secret.path()
     );
     file.replace(&text(&shared))?;
     running.reload()?;
     let cookies = shown(&testbed)?;
-    ensure!(cookies["secrets"] == "derived" && cookies["service"] == "web");
+    ensure!(cookies["secrets"] == "secret" && cookies["service"] == "web");
     // Set by hand, they stay: without their section they would go.
     file.replace(&text("[cookies]\nmode = 'kernel'"))?;
     running.reload()?;
@@ -68,7 +68,7 @@ fn a_section_is_in_force_for_as_long_as_it_stands() -> Result<()> {
 fn a_secret_that_cannot_be_read_is_told() -> Result<()> {
     let testbed = Testbed::idle(Pair::new()?)?;
     let text = format!(
-        "interfaces = ['{SERVER_INTERFACE}']\n[cookies]\nsecret-file = '/nonexistent'\n[metrics]\nlisten = '{METRICS}'"
+        "interfaces = ['{SERVER_INTERFACE}']\n[cookies]\nsource = 'secret'\npath = '/nonexistent'\n[metrics]\nlisten = '{METRICS}'"
     );
     let file = KeyFile::new(&text)?;
     let running = Running::start(Some(&testbed.pair.server), &["-c", file.path()])?;
@@ -88,7 +88,7 @@ fn slots_follow_the_wall_clock() -> Result<()> {
     let listener = testbed.listen(Family::V4)?;
     let secret = KeyFile::new(SECRET)?;
     let text = format!(
-        "interfaces = ['{SERVER_INTERFACE}']\n[keys]\nsource = 'kernel'\n[cookies]\nsecret-file = '{}'",
+        "interfaces = ['{SERVER_INTERFACE}']\n[keys]\nsource = 'kernel'\n[cookies]\nsource = 'secret'\npath = '{}'",
         secret.path()
     );
     let file = KeyFile::new(&text)?;
@@ -118,7 +118,7 @@ fn a_renewal_that_fails_is_told() -> Result<()> {
     let testbed = Testbed::idle(Pair::new()?)?;
     let secret = KeyFile::new(SECRET)?;
     let text = format!(
-        "interfaces = ['{SERVER_INTERFACE}']\n[cookies]\ninterval = '10s'\nlifetime = '100s'\nsecret-file = '{}'\n[metrics]\nlisten = '{METRICS}'",
+        "interfaces = ['{SERVER_INTERFACE}']\n[cookies]\ninterval = '10s'\nlifetime = '100s'\nsource = 'secret'\npath = '{}'\n[metrics]\nlisten = '{METRICS}'",
         secret.path()
     );
     let file = KeyFile::new(&text)?;
@@ -135,4 +135,64 @@ fn a_renewal_that_fails_is_told() -> Result<()> {
         Ok(health.status == 200)
     })?;
     running.end_having_said(&[secret.path()])
+}
+
+/// Secrets that another program writes: a staged one is taken before it issues, one that is removed no longer.
+#[test]
+fn secrets_in_a_file_are_numbered() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    let line = |number: u32, issues: bool| {
+        let word = if issues { " issues" } else { "" };
+        format!("{number} 0000000{number}-11111111-22222222-33333333{word}\n")
+    };
+    let secrets = KeyFile::new(&line(6, true))?;
+    let text = format!(
+        "interfaces = ['{SERVER_INTERFACE}']\n[cookies]\nsource = 'file'\npath = '{}'\n[metrics]\nlisten = '{METRICS}'",
+        secrets.path()
+    );
+    let file = KeyFile::new(&text)?;
+    let running = Running::start(Some(&testbed.pair.server), &["-c", file.path()])?;
+    let shown_is = |slot: u64, says: &str| {
+        eventually(says, || {
+            let shown = shown(&testbed)?;
+            Ok(shown["slot"] == slot && shown["secrets"] == "file")
+        })
+    };
+    shown_is(6, "the file is in force")?;
+    ensure!(shown(&testbed)?["seconds_left"].is_null());
+    testbed.request_cookie(&listener, Family::V4)?;
+    let cookie = testbed
+        .pair
+        .cached_cookie(Family::V4)?
+        .context("no cookie")?;
+    ensure!(cookie[0] == 6, "{cookie:02x?}");
+    // By hand the rules of a file do not change.
+    let refused = testbed.tfo.run(&["cookies", "set", "--service", "web"])?;
+    refused.ensure_refused(&["source = \"file\"", "tfo cookies clear"])?;
+    secrets.replace(&(line(6, false) + &line(7, true) + &line(8, false)))?;
+    shown_is(7, "the next one issues")?;
+    testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
+    secrets.replace("7 secret issues\n")?;
+    eventually("a mistake is told", || {
+        let health = get(&testbed.pair.server, "/healthz")?;
+        Ok(health.status == 503 && health.body.contains("line 1 is not NUMBER SECRET"))
+    })?;
+    testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
+    secrets.replace(&(line(7, true) + &line(8, false)))?;
+    eventually("it is well again", || {
+        Ok(get(&testbed.pair.server, "/healthz")?.status == 200)
+    })?;
+    // Its secret is gone: the kernel refuses it, and the data comes after the handshake.
+    let refused = || Ok::<_, anyhow::Error>(testbed.kernel()?.get("TCPFastOpenPassiveFail"));
+    ensure!(refused()? == 0);
+    testbed.after_handshake(&listener, Family::V4, Method::SendTo)?;
+    ensure!(refused()? == 1);
+    let cookie = testbed
+        .pair
+        .cached_cookie(Family::V4)?
+        .context("no cookie")?;
+    ensure!(cookie[0] == 7, "{cookie:02x?}");
+    testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
+    running.end_having_said(&["line 1 is not NUMBER SECRET"])
 }

@@ -133,7 +133,12 @@ fn cookies_are_renewed_and_expire() -> Result<()> {
         failed: 2,
         ..Tally::default()
     })?;
-    for (name, count) in [("OwnYoung", 4), ("OwnOld", 2), ("OwnExpired", 2)] {
+    for (name, count) in [
+        ("OwnYoung", 2),
+        ("OwnLasting", 2),
+        ("OwnOld", 2),
+        ("OwnExpired", 2),
+    ] {
         ensure!(stats.counters[name] == count, "{name}: {stats:?}");
     }
     Ok(())

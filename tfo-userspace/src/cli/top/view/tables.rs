@@ -133,7 +133,10 @@ impl View {
         let drift = facts.drift.as_ref();
         let drifts = drift.map(Drift::drift);
         let mut rows = Vec::new();
-        let counters = Counter::MIRRORED.iter().chain(&Counter::OWN);
+        let counters = Counter::MIRRORED
+            .iter()
+            .chain(&Counter::OWN)
+            .chain(&Counter::OWN_COOKIES);
         for (at, counter) in counters.enumerate() {
             let (total, grows) = rates.counter(*counter);
             let kernel = drift.and_then(|drift| drift.kernel.get(at).copied());

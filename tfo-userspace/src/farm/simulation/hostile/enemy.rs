@@ -5,7 +5,6 @@ use crate::{
     farm::{
         document::Document,
         etcd::HostRecord,
-        phase::FarmState,
         request::{Request, RequestKind},
         seal::Codec,
     },
@@ -84,11 +83,8 @@ impl Enemy {
                 self.forged += 1;
                 let mut state = latest.state.clone();
                 state.position.epoch += 1;
-                let own = FarmState {
-                    current: key(1_000_000 + self.forged),
-                    ..state.clone()
-                };
-                let next = latest.successor(own, 0, "web-0", "forged");
+                state.current = key(1_000_000 + self.forged);
+                let next = latest.successor(state, 0, "web-0", "forged");
                 next.write(seal.as_ref()).unwrap().as_bytes().to_vec()
             }
             "request" => {

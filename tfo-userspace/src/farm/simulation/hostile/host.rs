@@ -56,6 +56,9 @@ pub(super) struct Host {
     pub(super) kernel: Option<FarmState>,
     /// It has put a document in force that has it as a member, and has been told of no other since.
     pub(super) serves: bool,
+    /// Own cookies are configured, so that it takes them; and it issues them.
+    pub(super) takes_own: bool,
+    pub(super) issues_own: bool,
     session: Option<Session>,
     /// A record that has not arrived in etcd yet.
     sent: Option<HostRecord>,
@@ -108,6 +111,7 @@ impl Host {
         if cold {
             self.kernel = None;
             self.serves = false;
+            self.issues_own = false;
         }
     }
 
@@ -196,6 +200,7 @@ impl Host {
         let Some(disk) = &self.disk else { return };
         self.kernel = Some(disk.state.clone());
         self.serves = disk.head.members.contains_key(&self.name);
+        self.issues_own = self.takes_own && disk.head.own_cookies.is_some();
     }
 
     /// Sends the record where it changed.
@@ -222,6 +227,7 @@ impl Host {
         };
         let mut record = session.record.clone();
         applicant.report(&follows, &mut record);
+        record.own_cookies = self.takes_own.then(|| "rules".to_owned());
         let name = format!("hosts/{}", self.name);
         let differs = etcd.values.get(&name).is_none_or(|(value, _)| {
             etcd.codec.read::<HostRecord>(&name, value).ok() != Some(record.clone())
@@ -245,8 +251,8 @@ impl Host {
         &mut self,
         etcd: &mut Etcd,
         seal: Option<&Secret>,
-        time: Duration,
-        fresh: Key,
+        weakness: Weakness,
+        (time, fresh): (Duration, Key),
     ) -> Option<Commit> {
         let session = self.session.as_mut()?;
         let term = session.leads.as_mut()?;
@@ -288,7 +294,10 @@ impl Host {
         let admitted =
             matches!(&change, Change::Admit(hosts) if hosts.values().any(|it| !it.is_empty()));
         let fulfils = view.fulfils(&change);
-        let next = view.apply(change, now.wall.as_millis() as u64);
+        let mut next = view.apply(change, now.wall.as_millis() as u64);
+        if weakness == Weakness::NoConsent {
+            next.head.own_cookies = Some("rules".to_owned());
+        }
         etcd.put("document", next.write(seal).unwrap().as_bytes());
         if fulfils {
             etcd.force("request", None);

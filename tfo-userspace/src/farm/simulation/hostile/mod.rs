@@ -5,7 +5,8 @@
 //! arrive late; any host may lead at any time, several at once; operators rotate, revoke and forget.
 //!
 //! Safety, after each event: every key in force is one that a leader of the farm staged; no host goes back, and none is
-//! admitted to what more than half of the members have left; members accept what the others issue, but while a revocation spreads. Liveness:
+//! admitted to what more than half of the members have left; members accept what the others issue, but while a revocation spreads;
+//! none issues own cookies that a member does not take. Liveness:
 //! once the enemy and the faults stop and an operator has put the latest document back, all hosts come to the same
 //! keys.
 
@@ -37,7 +38,7 @@ use crate::{
 const HOSTS: usize = 4;
 /// Histories, and events in each.
 const HISTORIES: u64 = 150;
-const EVENTS: usize = 1200;
+const EVENTS: usize = 1400;
 
 /// A deliberate weakness, which the simulation must detect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ enum Weakness {
     NoChallenge,
     /// A host takes any authentic document of its farm.
     NoOrder,
+    /// The leader has hosts issue own cookies, whoever takes them.
+    NoConsent,
 }
 
 struct Simulation {
@@ -66,12 +69,14 @@ struct Simulation {
     /// The position that the last revocation led to.
     revoked: Option<Position>,
     keys: u32,
+    /// Hosts issued own cookies at some time.
+    issued_own: bool,
 }
 
 impl Simulation {
     fn new(seed: u64, weakness: Weakness) -> Self {
         let seal = (weakness != Weakness::NoSeal).then(|| Secret::parse(&[7; 32]).unwrap());
-        let state = FarmState::first(&pair(1, None));
+        let state = FarmState::first(&pair(1, None), key(1_000));
         let mut latest = Document::first("farm", state.clone(), 0, "web-0", "founding");
         for host in 0..HOSTS - 1 {
             latest
@@ -98,6 +103,7 @@ impl Simulation {
             latest,
             revoked: None,
             keys: 1,
+            issued_own: false,
         }
     }
 
@@ -105,7 +111,7 @@ impl Simulation {
     fn step(&mut self, rages: bool) -> Result<(), String> {
         self.time += Duration::from_millis(self.dice.below(4000) as u64);
         let number = self.dice.below(HOSTS);
-        match self.dice.below(60) {
+        match self.dice.below(62) {
             0..=4 => self.receive(number),
             5..=8 => self.hosts[number].put_in_force(),
             9..=12 => self.hosts[number].publish(&mut self.etcd),
@@ -125,10 +131,23 @@ impl Simulation {
             53..=55 => self.elect(number),
             56 => self.fault(number),
             57 => self.operate(),
+            58 | 59 => self.configure(number),
             _ if rages => self.enemy.act(&mut self.dice, &mut self.etcd, &self.latest),
             _ => {}
         }
+        self.issued_own |= self.hosts.iter().any(|host| host.issues_own);
         self.check()
+    }
+
+    /// Switches own cookies on. A host joins with the configuration that the others are to have.
+    fn configure(&mut self, number: usize) {
+        if self.dice.one_in(2) {
+            self.hosts[number].takes_own = true;
+        }
+        let members = &self.latest.head.members;
+        for host in &mut self.hosts {
+            host.takes_own |= !members.contains_key(&host.name);
+        }
     }
 
     /// Elects a host, at times beside another one.
@@ -208,7 +227,8 @@ impl Simulation {
     /// One action of a host as the leader.
     fn lead(&mut self, number: usize) -> Result<(), String> {
         let fresh = key(self.keys + 1);
-        let lead = self.hosts[number].lead(&mut self.etcd, self.seal.as_ref(), self.time, fresh);
+        let (etcd, seal) = (&mut self.etcd, self.seal.as_ref());
+        let lead = self.hosts[number].lead(etcd, seal, self.weakness, (self.time, fresh));
         let Some(Commit { next, admitted }) = lead else {
             return Ok(());
         };
@@ -267,7 +287,7 @@ impl Simulation {
             .iter()
             .filter(|host| self.is_member(host) && host.serves);
         let serving: Vec<_> = serving
-            .filter_map(|host| Some((&host.name, host.kernel.as_ref()?)))
+            .filter_map(|host| Some((host, host.kernel.as_ref()?)))
             .collect();
         // A revocation waits for nobody.
         let over = |state: &FarmState| self.revoked.is_none_or(|revoked| state.position >= revoked);
@@ -276,10 +296,18 @@ impl Simulation {
         }
         for (issuer, issued) in &serving {
             for (refuser, state) in &serving {
-                if !state.pair().keys().any(|key| key == issued.current) {
+                let takes = refuser.takes_own && state.takes_cookies_of(issued);
+                if !state.pair().keys().any(|key| key == issued.current)
+                    || (issuer.issues_own && !takes)
+                {
                     return Err(format!(
-                        "{issuer} at {} is refused by {refuser} at {}",
-                        issued.position, state.position
+                        "{} at {} is refused by {} at {}, own cookies: {} {}",
+                        issuer.name,
+                        issued.position,
+                        refuser.name,
+                        state.position,
+                        issuer.issues_own,
+                        refuser.takes_own,
                     ));
                 }
             }
@@ -342,9 +370,10 @@ impl Simulation {
     }
 }
 
-/// Runs all histories. Gives the first violation, and the final epochs.
-fn explore(weakness: Weakness) -> (Option<String>, Vec<u64>) {
+/// Runs all histories. Gives the first violation, the final epochs, and the number of histories with own cookies.
+fn explore(weakness: Weakness) -> (Option<String>, Vec<u64>, usize) {
     let mut epochs = Vec::new();
+    let mut issued_own = 0;
     for seed in 0..HISTORIES {
         let mut simulation = Simulation::new(seed, weakness);
         let mut run = || {
@@ -354,6 +383,7 @@ fn explore(weakness: Weakness) -> (Option<String>, Vec<u64>) {
                 step.map_err(|error| format!("seed {seed}, event {event}: {error}"))?;
             }
             epochs.push(simulation.latest.head.epoch);
+            issued_own += usize::from(simulation.issued_own);
             if weakness == Weakness::None {
                 let calm = simulation.calm();
                 calm.map_err(|error| format!("seed {seed}, calm: {error}"))?;
@@ -361,26 +391,35 @@ fn explore(weakness: Weakness) -> (Option<String>, Vec<u64>) {
             Ok(())
         };
         if let Err(story) = run() {
-            return (Some(story), epochs);
+            return (Some(story), epochs, issued_own);
         }
     }
-    (None, epochs)
+    (None, epochs, issued_own)
 }
 
 #[test]
 fn no_enemy_at_etcd_has_a_cookie_refused_or_a_key_return() {
-    let (story, epochs) = explore(Weakness::None);
+    let (story, epochs, issued_own) = explore(Weakness::None);
     assert_eq!(story, None);
     let rotations: u64 = epochs.iter().sum();
-    println!("{rotations} epochs in {} histories", epochs.len());
+    println!(
+        "{rotations} epochs in {} histories, {issued_own} with own cookies",
+        epochs.len()
+    );
+    assert!(issued_own > epochs.len() / 3, "{issued_own}");
     // The enemy holds rotations up, but the histories are not idle.
     assert!(rotations > 3 * HISTORIES, "{rotations}");
 }
 
 #[test]
 fn the_enemy_wins_where_a_defence_is_missing() {
-    for weakness in [Weakness::NoSeal, Weakness::NoChallenge, Weakness::NoOrder] {
-        let (story, _) = explore(weakness);
+    for weakness in [
+        Weakness::NoSeal,
+        Weakness::NoChallenge,
+        Weakness::NoOrder,
+        Weakness::NoConsent,
+    ] {
+        let (story, ..) = explore(weakness);
         println!("{weakness:?}: {story:?}");
         assert!(story.is_some(), "{weakness:?}");
     }
