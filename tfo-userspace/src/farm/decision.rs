@@ -86,8 +86,9 @@ impl View<'_> {
         if !newcomers.is_empty() {
             return Ok(Some(Change::Admit(newcomers)));
         }
-        if let Some(rules) = self.own_cookies() {
-            return Ok(Some(Change::OwnCookies(rules)));
+        let own_cookies = self.own_cookies();
+        if own_cookies.is_some() {
+            return Ok(own_cookies);
         }
         let steps = head.members.keys().map(|host| self.acknowledged(host));
         Ok(state.advance(steps, self.due, fresh)?.map(Change::Keys))
@@ -100,19 +101,19 @@ impl View<'_> {
     }
 
     /// Other rules of own cookies than the document's: those that all members take, or none where one takes others.
-    fn own_cookies(&self) -> Option<Option<String>> {
+    fn own_cookies(&self) -> Option<Change> {
         let head = &self.document.head;
         let in_term = |host| self.records.get(host).filter(|it| it.term == self.term);
-        let mut taken = head.members.keys().map(|host| in_term(host));
+        let mut taken = head.members.keys().map(in_term);
         let differs = |record: &HostRecord| record.own_cookies != head.own_cookies;
         if head.own_cookies.is_some() && taken.clone().flatten().any(differs) {
-            return Some(None);
+            return Some(Change::OwnCookies(None));
         }
         let rules = taken.next()??.own_cookies.clone()?;
         let all = taken
             .all(|record| record.is_some_and(|record| record.own_cookies.as_ref() == Some(&rules)));
         let waits = self.late().next().is_some();
-        (all && !waits && head.own_cookies.is_none()).then_some(Some(rules))
+        (all && !waits && head.own_cookies.is_none()).then(|| Change::OwnCookies(Some(rules)))
     }
 
     /// The members that have not acknowledged the present step.

@@ -142,14 +142,8 @@ mod tests {
         ] {
             assert_eq!(GivenSecrets::parse(&text).err(), Some(error), "{text}");
         }
-        let many: String = (0..=GivenSecrets::MAX)
-            .map(|number| {
-                format!(
-                    "{number} {KEY}{}\n",
-                    if number == 3 { " issues" } else { "" }
-                )
-            })
-            .collect();
+        let lines = (0..=GivenSecrets::MAX).map(|number| format!("{number} {KEY}"));
+        let many = lines.collect::<Vec<_>>().join("\n") + " issues";
         let error = GivenSecrets::parse(&many).err();
         assert_eq!(
             error,
