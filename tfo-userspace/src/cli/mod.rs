@@ -4,6 +4,7 @@ mod attach;
 mod cookies;
 mod detach;
 mod doctor;
+mod enable;
 mod events;
 mod farm;
 mod guard;
@@ -73,6 +74,10 @@ enum Command {
     Stats(stats::StatsArgs),
     /// Show every listening socket: its Fast Open state, its queue, and whose keys it uses
     Listeners(JsonArgs),
+    /// Turn Fast Open on for listeners that run already, in any process, without a restart
+    Enable(enable::EnableArgs),
+    /// Turn Fast Open off for listeners that run
+    Disable(enable::DisableArgs),
     /// Print SYNs with a Fast Open option or data as they arrive, and when the guard switches on or off
     Events(events::EventsArgs),
     /// Show and change the cookie keys of the data path and the kernel
@@ -211,8 +216,12 @@ fn usage(of: &str, message: &str) -> ! {
 /// Executes the command line.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // Checked here, the error names the cause; the first file that cannot be opened would not. `doctor` reports
-    // missing privileges itself, and a farm needs none.
-    if !matches!(cli.command, Command::Doctor(_) | Command::Farm(_)) {
+    // missing privileges itself, a farm needs none, and listeners of the same user need none either.
+    let needs_none = matches!(
+        cli.command,
+        Command::Doctor(_) | Command::Farm(_) | Command::Enable(_) | Command::Disable(_)
+    );
+    if !needs_none {
         support::privileges()?;
     }
     // Before the runtime starts: its threads inherit the namespace.
@@ -234,6 +243,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Doctor(args) => return doctor::run(&args).await,
             Command::Farm(args) => return farm::run(&args).await,
             Command::Listeners(args) => listeners::run(args.json),
+            Command::Enable(args) => return enable::enable(&args),
+            Command::Disable(args) => return enable::disable(&args),
             Command::Events(args) => events::run(&args).await,
             Command::Keys(command) => keys::run(&command),
             Command::Cookies(command) => cookies::run(&command).await,

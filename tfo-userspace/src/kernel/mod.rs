@@ -1,10 +1,12 @@
 //! Interfaces of the running kernel that neither aya nor rustix covers: sysctls, procfs, netlink, netfilter,
 //! BTF, ioctls.
 
+pub mod borrowed_socket;
 pub mod bpf;
 pub mod clock;
 pub mod device;
 pub mod ethtool;
+pub mod holders;
 pub mod link;
 pub mod locks;
 pub mod native_xdp;
@@ -16,6 +18,7 @@ pub(crate) mod once;
 pub mod refusal;
 pub mod regular_file;
 pub mod routes;
+pub mod sock_diag;
 pub mod support;
 pub mod sysctl;
 pub mod tc;
