@@ -37,6 +37,7 @@ use tfo_userspace::{
     datapath::{Build, Namespace},
     kernel::{netns, refusal, support},
     model::{Mirror, ModeChoice},
+    service,
 };
 
 /// Pairs of file descriptors that the runtime needs.
@@ -101,6 +102,9 @@ enum Command {
     /// Run the service: attach, rotate keys, serve metrics, until SIGTERM or SIGINT; SIGHUP reloads the
     /// configuration
     Run(run::RunArgs),
+    /// Set TCP_FASTOPEN for `run`, which starts this and talks to it on standard input
+    #[command(name = service::HELPER_COMMAND, hide = true)]
+    ListenerHelper,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -219,7 +223,11 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // missing privileges itself, a farm needs none, and listeners of the same user need none either.
     let needs_none = matches!(
         cli.command,
-        Command::Doctor(_) | Command::Farm(_) | Command::Enable(_) | Command::Disable(_)
+        Command::Doctor(_)
+            | Command::Farm(_)
+            | Command::Enable(_)
+            | Command::Disable(_)
+            | Command::ListenerHelper
     );
     if !needs_none {
         support::privileges()?;
@@ -252,9 +260,16 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Guard(command) => guard::run(&command).await,
             Command::Top(args) => top::run(&args, cli.netns.as_deref()).await,
             Command::Run(args) => run::run(args, cli.verbose).await,
+            Command::ListenerHelper => helper(),
         }?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+fn helper() -> anyhow::Result<()> {
+    service::serve_listener_helper().context(
+        "listener-helper is a part of `tfo run`, which starts it: see [listeners] in tfo.toml(5)",
+    )
 }
 
 /// Refuses to go on with fewer file descriptors than the runtime needs, which panics without them.

@@ -104,10 +104,14 @@ impl fmt::Display for Refusal {
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// sock_diag(7) failed.
-    #[error("cannot list listeners by sock_diag(7): {0}: it needs CONFIG_INET_TCP_DIAG (modprobe tcp_diag)")]
+    #[error(
+        "cannot list listeners by sock_diag(7): {0}: it needs CONFIG_INET_TCP_DIAG (modprobe tcp_diag)"
+    )]
     List(io::Error),
     /// `/proc` failed.
-    #[error("cannot find the processes of the listeners: /proc: {0}: mount it (`mount -t proc proc /proc`)")]
+    #[error(
+        "cannot find the processes of the listeners: /proc: {0}: mount it (`mount -t proc proc /proc`)"
+    )]
     Processes(io::Error),
 }
 
@@ -168,11 +172,7 @@ pub fn change(targets: Vec<Target>) -> Result<Vec<Change>, ChangeError> {
     Ok(targets.into_iter().map(one).collect())
 }
 
-fn change_one(
-    target: Target,
-    by_inode: &BTreeMap<u32, Vec<Holder>>,
-    closed: usize,
-) -> Change {
+fn change_one(target: Target, by_inode: &BTreeMap<u32, Vec<Holder>>, closed: usize) -> Change {
     let held = by_inode.get(&target.inode).map_or(&[][..], Vec::as_slice);
     let asked = |holder: &&Holder| {
         let name = target.process.as_ref();
@@ -226,7 +226,10 @@ fn set(socket: &BorrowedSocket, queue: u32) -> Result<(u32, u32), Refusal> {
     };
     set().unwrap_or_else(|error: rustix::io::Errno| {
         Err(Refusal::Refused {
-            cause: format!("setsockopt(TCP_FASTOPEN) failed: {}", io::Error::from(error)),
+            cause: format!(
+                "setsockopt(TCP_FASTOPEN) failed: {}",
+                io::Error::from(error)
+            ),
         })
     })
 }

@@ -7,6 +7,8 @@ mod clients;
 mod conditions;
 // TUN devices, TC, several interfaces.
 mod devices;
+// `tfo enable`: listeners of runtimes without the option.
+mod enable;
 // Random SYNs, half of them under random policies.
 mod fuzz;
 // The guard: challenges, proofs, limits.
