@@ -13,6 +13,7 @@ mod listeners;
 mod number;
 pub(crate) mod output;
 mod policy;
+mod probe;
 mod rate;
 mod run;
 mod stats;
@@ -97,6 +98,9 @@ enum Command {
     Farm(farm::FarmArgs),
     /// Find what keeps Fast Open or tfo from working on this host, and print the remedy
     Doctor(doctor::DoctorArgs),
+    /// Find whether Fast Open works from this host to a server, and what is in the way; without privileges as far as sockets
+    /// show it
+    Probe(probe::ProbeArgs),
     /// Show the share of data taken, rates, reasons, ports and keys live on a terminal
     Top(top::TopArgs),
     /// Run the service: attach, rotate keys, serve metrics, until SIGTERM or SIGINT; SIGHUP reloads the
@@ -219,12 +223,13 @@ fn usage(of: &str, message: &str) -> ! {
 
 /// Executes the command line.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    // Checked here, the error names the cause; the first file that cannot be opened would not. `doctor` reports
-    // missing privileges itself, a farm needs none, and listeners of the same user need none either.
+    // Checked here, the error names the cause; the first file that cannot be opened would not. `doctor` and
+    // `probe` report missing privileges themselves, a farm needs none, and listeners of the same user need none either.
     let needs_none = matches!(
         cli.command,
         Command::Doctor(_)
             | Command::Farm(_)
+            | Command::Probe(_)
             | Command::Enable(_)
             | Command::Disable(_)
             | Command::ListenerHelper
@@ -258,6 +263,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Cookies(command) => cookies::run(&command).await,
             Command::Policy(command) => policy::run(&command).await,
             Command::Guard(command) => guard::run(&command).await,
+            Command::Probe(args) => return probe::run(&args),
             Command::Top(args) => top::run(&args, cli.netns.as_deref()).await,
             Command::Run(args) => run::run(args, cli.verbose).await,
             Command::ListenerHelper => helper(),

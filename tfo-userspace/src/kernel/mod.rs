@@ -3,6 +3,7 @@
 
 pub mod borrowed_socket;
 pub mod bpf;
+pub mod client_socket;
 pub mod clock;
 pub mod device;
 pub mod ethtool;
@@ -15,6 +16,7 @@ mod netlink;
 pub mod netns;
 pub mod netstat;
 pub(crate) mod once;
+pub mod raw_socket;
 pub mod refusal;
 pub mod regular_file;
 pub mod routes;

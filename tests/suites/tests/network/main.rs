@@ -25,6 +25,8 @@ mod listeners;
 mod own_cookies;
 // Policies: actions, limits, latency, atomic swaps, floods.
 mod policy;
+// `tfo probe` through routers that strip, change, drop and share SYNs.
+mod probe;
 // The test environment itself, without `tfo`.
 mod testbed;
 // Fast Open over veth: requests, cookies, rotations, lost keys.
