@@ -10,6 +10,8 @@
 //! - [`farm`]: hosts that rotate the same keys together, by way of etcd; a source of keys.
 //! - [`keys`]: sources of cookie keys, their schedules, and the keeper that puts them in force.
 //! - [`policy`]: prefix lists, and the listeners that a policy must fit.
+//! - [`listeners`]: Fast Open for listeners of other processes.
+//! - [`probe`]: whether Fast Open works from here to a server.
 //! - [`guard`]: when ports become guarded.
 //! - [`datapath`]: the programs, their maps and their pins.
 //! - [`kernel`]: sysctls, counters, interfaces, namespaces, BTF.
@@ -24,7 +26,9 @@ pub mod farm;
 pub mod guard;
 pub mod kernel;
 pub mod keys;
+pub mod listeners;
 pub mod metrics;
 pub mod model;
 pub mod policy;
+pub mod probe;
 pub mod service;

@@ -4,6 +4,7 @@ mod attach;
 mod cookies;
 mod detach;
 mod doctor;
+mod enable;
 mod events;
 mod farm;
 mod guard;
@@ -12,6 +13,7 @@ mod listeners;
 mod number;
 pub(crate) mod output;
 mod policy;
+mod probe;
 mod rate;
 mod run;
 mod stats;
@@ -36,6 +38,7 @@ use tfo_userspace::{
     datapath::{Build, Namespace},
     kernel::{netns, refusal, support},
     model::{Mirror, ModeChoice},
+    service,
 };
 
 /// Pairs of file descriptors that the runtime needs.
@@ -73,6 +76,10 @@ enum Command {
     Stats(stats::StatsArgs),
     /// Show every listening socket: its Fast Open state, its queue, and whose keys it uses
     Listeners(JsonArgs),
+    /// Turn Fast Open on for listeners that run already, in any process, without a restart
+    Enable(enable::EnableArgs),
+    /// Turn Fast Open off for listeners that run
+    Disable(enable::DisableArgs),
     /// Print SYNs with a Fast Open option or data as they arrive, and when the guard switches on or off
     Events(events::EventsArgs),
     /// Show and change the cookie keys of the data path and the kernel
@@ -91,11 +98,17 @@ enum Command {
     Farm(farm::FarmArgs),
     /// Find what keeps Fast Open or tfo from working on this host, and print the remedy
     Doctor(doctor::DoctorArgs),
+    /// Find whether Fast Open works from this host to a server, and what is in the way; without privileges as far as sockets
+    /// show it
+    Probe(probe::ProbeArgs),
     /// Show the share of data taken, rates, reasons, ports and keys live on a terminal
     Top(top::TopArgs),
     /// Run the service: attach, rotate keys, serve metrics, until SIGTERM or SIGINT; SIGHUP reloads the
     /// configuration
     Run(run::RunArgs),
+    /// Set TCP_FASTOPEN for `run`, which starts this and talks to it on standard input
+    #[command(name = service::HELPER_COMMAND, hide = true)]
+    ListenerHelper,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -210,9 +223,18 @@ fn usage(of: &str, message: &str) -> ! {
 
 /// Executes the command line.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    // Checked here, the error names the cause; the first file that cannot be opened would not. `doctor` reports
-    // missing privileges itself, and a farm needs none.
-    if !matches!(cli.command, Command::Doctor(_) | Command::Farm(_)) {
+    // Checked here, the error names the cause; the first file that cannot be opened would not. `doctor` and
+    // `probe` report missing privileges themselves, a farm needs none, and listeners of the same user need none either.
+    let needs_none = matches!(
+        cli.command,
+        Command::Doctor(_)
+            | Command::Farm(_)
+            | Command::Probe(_)
+            | Command::Enable(_)
+            | Command::Disable(_)
+            | Command::ListenerHelper
+    );
+    if !needs_none {
         support::privileges()?;
     }
     // Before the runtime starts: its threads inherit the namespace.
@@ -234,16 +256,26 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Doctor(args) => return doctor::run(&args).await,
             Command::Farm(args) => return farm::run(&args).await,
             Command::Listeners(args) => listeners::run(args.json),
+            Command::Enable(args) => return enable::enable(&args),
+            Command::Disable(args) => return enable::disable(&args),
             Command::Events(args) => events::run(&args).await,
             Command::Keys(command) => keys::run(&command),
             Command::Cookies(command) => cookies::run(&command).await,
             Command::Policy(command) => policy::run(&command).await,
             Command::Guard(command) => guard::run(&command).await,
+            Command::Probe(args) => return probe::run(&args),
             Command::Top(args) => top::run(&args, cli.netns.as_deref()).await,
             Command::Run(args) => run::run(args, cli.verbose).await,
+            Command::ListenerHelper => helper(),
         }?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+fn helper() -> anyhow::Result<()> {
+    service::serve_listener_helper().context(
+        "listener-helper is a part of `tfo run`, which starts it: see [listeners] in tfo.toml(5)",
+    )
 }
 
 /// Refuses to go on with fewer file descriptors than the runtime needs, which panics without them.

@@ -9,6 +9,7 @@ use super::{
     farm::FarmSection,
     guard::GuardSection,
     layer::{KeyField, Layer, SourceKind},
+    listeners::ListenersSection,
     own_cookies::CookiesSection,
     policy::PolicySection,
     values::{Bounded, Parsed},
@@ -32,6 +33,7 @@ pub(super) struct File {
     pub(super) policy: Option<Spanned<PolicySection>>,
     pub(super) guard: Option<Spanned<GuardSection>>,
     pub(super) cookies: Option<Spanned<CookiesSection>>,
+    pub(super) listeners: Option<Spanned<ListenersSection>>,
     pub(super) metrics: Option<MetricsSection>,
     pub(super) farm: Option<FarmSection>,
     pub(super) namespace: Vec<NamespaceSection>,
@@ -55,6 +57,8 @@ pub(super) struct NamespaceSection {
     pub(super) guard: Option<Spanned<GuardSection>>,
     /// Replaces the top level's own cookies as a whole.
     pub(super) cookies: Option<Spanned<CookiesSection>>,
+    /// Replaces the top level's listeners as a whole.
+    pub(super) listeners: Option<Spanned<ListenersSection>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -1,6 +1,10 @@
 //! The configuration of one network namespace.
 
-use std::{collections::BTreeSet, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
 
 use toml::Spanned;
 
@@ -11,6 +15,7 @@ use super::{
     guard::GuardSection,
     key_source::KeySourceConfig,
     layer::{KeyField, Layer},
+    listeners::{ListenersSection, PortListeners},
     own_cookies::{CookiesSection, OwnCookieConfig},
     policy::PolicySection,
     ports::SectionError,
@@ -49,6 +54,8 @@ pub struct NamespaceConfig {
     pub force_guard: bool,
     /// Own cookies; `None` to leave what is in force.
     pub cookies: Option<OwnCookieConfig>,
+    /// The ports whose listeners get Fast Open, whatever their applications set; `None` to leave listeners alone.
+    pub listeners: Option<BTreeMap<u16, PortListeners>>,
     /// The section of `policy`, which names the files of its lists.
     pub(super) policy_section: Option<PolicySection>,
 }
@@ -82,8 +89,22 @@ impl NamespaceConfig {
             guard: None,
             force_guard: false,
             cookies: None,
+            listeners: None,
             policy_section: None,
         })
+    }
+
+    fn with_listeners(
+        mut self,
+        text: &ConfigText<'_>,
+        section: Option<&Spanned<ListenersSection>>,
+    ) -> Result<Self, ConfigError> {
+        if let Some(section) = section {
+            let ports = section.get_ref().ports();
+            self.listeners =
+                Some(ports.map_err(|error| section_error(text, section.span(), &error))?);
+        }
+        Ok(self)
     }
 
     fn with_rules(
@@ -165,7 +186,8 @@ fn own_namespace(
     }
     let own = NamespaceConfig::new(None, names, top).map_err(at)?;
     let (policy, guard, cookies) = (&file.policy, &file.guard, &file.cookies);
-    own.with_rules(text, policy.as_ref(), guard.as_ref(), cookies.as_ref())
+    own.with_listeners(text, file.listeners.as_ref())?
+        .with_rules(text, policy.as_ref(), guard.as_ref(), cookies.as_ref())
         .map(Some)
 }
 
@@ -198,7 +220,10 @@ fn other_namespace(
     let policy = section.policy.as_ref().or(file.policy.as_ref());
     let guard = section.guard.as_ref().or(file.guard.as_ref());
     let cookies = section.cookies.as_ref().or(file.cookies.as_ref());
-    namespace.with_rules(text, policy, guard, cookies)
+    let listeners = section.listeners.as_ref().or(file.listeners.as_ref());
+    namespace
+        .with_listeners(text, listeners)?
+        .with_rules(text, policy, guard, cookies)
 }
 
 fn interfaces(

@@ -1,10 +1,13 @@
 //! Interfaces of the running kernel that neither aya nor rustix covers: sysctls, procfs, netlink, netfilter,
 //! BTF, ioctls.
 
+pub mod borrowed_socket;
 pub mod bpf;
+pub mod client_socket;
 pub mod clock;
 pub mod device;
 pub mod ethtool;
+pub mod holders;
 pub mod link;
 pub mod locks;
 pub mod native_xdp;
@@ -13,9 +16,11 @@ mod netlink;
 pub mod netns;
 pub mod netstat;
 pub(crate) mod once;
+pub mod raw_socket;
 pub mod refusal;
 pub mod regular_file;
 pub mod routes;
+pub mod sock_diag;
 pub mod support;
 pub mod sysctl;
 pub mod tc;

@@ -17,6 +17,7 @@ const MODE: &str = "/proc/sys/net/ipv4/tcp_fastopen";
 const KEY: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
 /// Bytes of the longest text in [`KEY`]: two keys of 35 digits and hyphens, a comma and a newline; and one more.
 const KEY_TEXT_LEN: usize = 2 * 35 + 3;
+const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
 const SYN_COOKIES: &str = "/proc/sys/net/ipv4/tcp_syncookies";
 
 /// A sysctl could not be read or written.
@@ -100,6 +101,15 @@ impl Mode {
 /// [`SysctlError`] where it cannot be read.
 pub fn mode() -> Result<Mode, SysctlError> {
     number(MODE).map(Mode)
+}
+
+/// Reads `net.core.somaxconn`: the longest accept queue, and the longest Fast Open queue.
+///
+/// # Errors
+///
+/// [`SysctlError`] where it cannot be read.
+pub fn somaxconn() -> Result<u32, SysctlError> {
+    number(SOMAXCONN)
 }
 
 /// Reads `net.ipv4.tcp_syncookies`: 0 never, 1 while a SYN queue is full, 2 always.

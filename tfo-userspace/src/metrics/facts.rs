@@ -117,6 +117,8 @@ pub struct NamespaceFacts {
     pub guard_refused: Option<String>,
     /// Why the configured own cookies are not in force. Only the service can fill this in.
     pub own_cookies_refused: Option<String>,
+    /// Why listeners that the configuration names have no Fast Open.
+    pub listeners_refused: Option<String>,
     /// The report of the farm. Only the service can fill this in.
     pub farm: Option<FarmReport>,
     /// Why a part could not be read, by the part's name.

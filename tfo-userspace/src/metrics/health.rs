@@ -48,6 +48,9 @@ pub fn health(namespaces: &[NamespaceFacts]) -> Result<(), String> {
         if let Some(error) = &facts.own_cookies_refused {
             line(format_args!("own cookies not in force: {error}"));
         }
+        if let Some(error) = &facts.listeners_refused {
+            line(format_args!("listeners without Fast Open: {error}"));
+        }
         if let Some(error) = facts.farm.as_ref().and_then(|it| it.error.as_ref()) {
             line(format_args!("farm: {error}"));
         }
@@ -82,6 +85,7 @@ mod tests {
         ill.policy_refused = Some("no".to_owned());
         ill.guard_refused = Some("no".to_owned());
         ill.own_cookies_refused = Some("no".to_owned());
+        ill.listeners_refused = Some("no".to_owned());
         assert_eq!(
             health(&[well, ill]).unwrap_err(),
             "netns blue: memory: no\n\
@@ -90,7 +94,8 @@ mod tests {
              netns blue: keys: sysctl is read-only\n\
              netns blue: policy not in force: no\n\
              netns blue: guard not in force: no\n\
-             netns blue: own cookies not in force: no\n"
+             netns blue: own cookies not in force: no\n\
+             netns blue: listeners without Fast Open: no\n"
         );
     }
 }

@@ -15,7 +15,7 @@ use super::{
     table::{
         ASKERS, ATTACHED, BUILD_INFO, DATAPATH, DRIFT, DRY_RUN_ACTIONS, DRY_RUN_CAUSES,
         EVENTS_LOST, INTERFACE, KERNEL, KEY_AGE, KEY_FAILURES, KEY_FOREIGN, KEY_INFO, KEY_NEXT,
-        KEY_ROTATIONS, KEYS_AGREE, MAP_ENTRIES, MAP_MEMORY, MAP_ROOM, NO_COOKIE,
+        KEY_ROTATIONS, KEYS_AGREE, LISTENERS_REFUSED, MAP_ENTRIES, MAP_MEMORY, MAP_ROOM, NO_COOKIE,
         OWN_COOKIES_REFUSED, POLICY_ACTIONS, POLICY_CAUSES, POLICY_DRY_RUN, POLICY_PREFIXES,
         POLICY_REFUSED, POLICY_RULES, PORT, READ_TIME, REASONS, SCRAPE_ERROR, SERVER, SYN_DATA,
         SYSCTL,
@@ -56,6 +56,8 @@ pub fn render(namespaces: &[NamespaceFacts]) -> String {
         add_guard(&mut families, facts);
         let refused = facts.own_cookies_refused.is_some();
         families.add(&OWN_COOKIES_REFUSED, &[&facts.target.netns], refused);
+        let refused = facts.listeners_refused.is_some();
+        families.add(&LISTENERS_REFUSED, &[&facts.target.netns], refused);
         if let Some(farm) = &facts.farm {
             add_farm(&mut families, &facts.target.netns, farm);
         }

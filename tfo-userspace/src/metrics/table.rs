@@ -91,6 +91,8 @@ metrics! {
         "1 if the configured guard could not be put in force; /healthz has the reason",
     OWN_COOKIES_REFUSED Gauge "tfo_own_cookies_refused" ["netns"]
         "1 if the configured own cookies could not be put in force; /healthz has the reason",
+    LISTENERS_REFUSED Gauge "tfo_listeners_refused" ["netns"]
+        "1 if a listener of a configured port could not be given Fast Open; /healthz has the reason",
     ATTACHED Gauge "tfo_interface_attached" ["netns" "interface"]
         "1 if the program is attached to the interface, 0 if it should be and is not",
     INTERFACE Gauge "tfo_interface_info" ["netns" "interface" "mode" "mirror"]

@@ -15,18 +15,27 @@ const KEPT: CapabilitySet = CapabilitySet::BPF
     .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::PERFMON);
 
-/// Drops all other capabilities of the calling thread for good, of programs that it starts and of threads that it starts
+/// As [`keep`], for a thread of the service.
+///
+/// # Errors
+///
+/// As [`keep`].
+pub(super) fn drop_others() -> io::Result<Vec<String>> {
+    keep(KEPT)
+}
+
+/// Drops all capabilities of the calling thread but `kept` for good, of programs that it starts and of threads that it starts
 /// later. Gives the names of those that are left.
 ///
 /// # Errors
 ///
 /// capset(2) or prctl(2) failed.
-pub(super) fn drop_others() -> io::Result<Vec<String>> {
+pub(super) fn keep(kept: CapabilitySet) -> io::Result<Vec<String>> {
     clear_ambient_capability_set()?;
     let has = capabilities(None)?;
     // Without CAP_SETPCAP the bounding set stays; no_new_privs makes it ineffective.
     if has.effective.contains(CapabilitySet::SETPCAP) {
-        for each in CapabilitySet::all().difference(KEPT).iter() {
+        for each in CapabilitySet::all().difference(kept).iter() {
             // An older kernel lacks the last of them.
             if capability_is_in_bounding_set(each).unwrap_or(false) {
                 remove_capability_from_bounding_set(each)?;
@@ -34,7 +43,7 @@ pub(super) fn drop_others() -> io::Result<Vec<String>> {
         }
     }
     set_no_new_privs(true)?;
-    let left = has.permitted & KEPT;
+    let left = has.permitted & kept;
     set_capabilities(
         None,
         CapabilitySets {

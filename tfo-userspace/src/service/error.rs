@@ -69,6 +69,11 @@ pub enum ServiceError {
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    /// The helper process cannot be started.
+    #[error(
+        "[listeners]: cannot start the helper process: {0}: allow the service to start processes (execve, TasksMax), or remove the section"
+    )]
+    Helper(io::Error),
     /// No namespace could be controlled; the first error.
     #[error(transparent)]
     Start(#[from] StartError),

@@ -61,6 +61,7 @@ impl ScrapeList {
                     facts.policy_refused = state.policy_refused;
                     facts.guard_refused = state.guard_refused;
                     facts.own_cookies_refused = state.own_cookies_refused;
+                    facts.listeners_refused = state.listeners_refused;
                     facts.farm = state.farm;
                     facts.not_attached = state.missing;
                     facts

@@ -9,6 +9,8 @@ mod error;
 mod file_watch;
 mod guard_monitor;
 mod keys;
+mod listener_helper;
+mod listeners;
 pub mod log;
 mod memory;
 mod metrics;
@@ -21,6 +23,7 @@ mod worker;
 
 pub use attached::{describe_attached, describe_hook_change};
 pub use error::{ServiceError, StartError};
+pub use listener_helper::{HELPER_COMMAND, serve_listener_helper};
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -31,6 +34,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use self::{
+    listener_helper::ListenerHelper,
     metrics::ScrapeList,
     worker::{OWN_NAMESPACE, Registry, Worker, lock},
 };
@@ -45,6 +49,8 @@ struct Service {
     workers: Vec<Worker>,
     registry: Registry,
     scrape_list: ScrapeList,
+    /// Sets `TCP_FASTOPEN` in other processes; `None` where no section asked for it at the start.
+    helper: Option<ListenerHelper>,
     /// The status line that systemd has.
     status: String,
 }
@@ -73,6 +79,14 @@ pub async fn run(load: impl Fn() -> Result<Config, ConfigError>) -> Result<(), S
     Ok(())
 }
 
+/// Starts the helper if a namespace has `[listeners]`, while this thread has its capabilities.
+fn start_helper(config: &Config) -> Result<Option<ListenerHelper>, ServiceError> {
+    let mut namespaces = config.namespaces.iter();
+    let wanted = namespaces.any(|namespace| namespace.listeners.is_some());
+    let helper = wanted.then(ListenerHelper::start).transpose();
+    helper.map_err(ServiceError::Helper)
+}
+
 impl Service {
     /// Attaches in all namespaces. Failures are tried again, unless all fail.
     async fn start(config: Config) -> Result<Self, ServiceError> {
@@ -86,6 +100,7 @@ impl Service {
             workers: Vec::new(),
             registry: Registry::default(),
             scrape_list,
+            helper: start_helper(&config)?,
             status: String::new(),
         };
         let mut failed = Vec::new();
@@ -120,6 +135,7 @@ impl Service {
             namespace,
             self.registry.clone(),
             self.config.metrics.is_some(),
+            self.helper.clone(),
         )
         .map_err(ServiceError::Thread)?;
         self.workers.push(worker);

@@ -15,6 +15,8 @@ use super::{
     error::{StartError, is_missing_interface},
     guard_monitor::GuardMonitor,
     keys::KeyService,
+    listener_helper::ListenerHelper,
+    listeners::ListenerKeeper,
     memory,
     own_cookies::OwnCookieKeeper,
     policy,
@@ -55,13 +57,19 @@ pub(super) struct NamespaceService {
     policy_refused: Option<String>,
     guard: GuardMonitor,
     own_cookies: OwnCookieKeeper,
+    listeners: ListenerKeeper,
     /// Why the routes could not be followed last.
     routes_failed: Option<String>,
 }
 
 impl NamespaceService {
     /// `namespace` is the calling thread's. Nothing is attached yet.
-    pub(super) fn new(namespace: Namespace, config: NamespaceConfig, runtime: Handle) -> Self {
+    pub(super) fn new(
+        namespace: Namespace,
+        config: NamespaceConfig,
+        runtime: Handle,
+        helper: Option<ListenerHelper>,
+    ) -> Self {
         Self {
             keys: KeyService::new(&config, runtime),
             namespace,
@@ -73,6 +81,7 @@ impl NamespaceService {
             policy_refused: None,
             guard: GuardMonitor::default(),
             own_cookies: OwnCookieKeeper::default(),
+            listeners: ListenerKeeper::new(helper),
             routes_failed: None,
         }
     }
@@ -102,6 +111,11 @@ impl NamespaceService {
     /// Why the configured own cookies are not in force.
     pub(super) fn own_cookies_refused(&self) -> Option<String> {
         self.own_cookies.refused()
+    }
+
+    /// Why listeners that the configuration names have no Fast Open.
+    pub(super) fn listeners_refused(&self) -> Option<String> {
+        self.listeners.refused()
     }
 
     /// The configured interfaces, alternative names of those that exist replaced by their names.
@@ -301,6 +315,7 @@ impl NamespaceService {
     pub(super) fn tick(&mut self) -> Duration {
         self.tick_secrets();
         self.guard.tick(&self.namespace);
+        self.listeners.tick(&self.config);
         self.follow_routes();
         self.keys.until_next().map_or(TICK, |next| next.min(TICK))
     }
@@ -342,6 +357,9 @@ impl NamespaceService {
         // A mode that is no longer asked for is not kept.
         if old.mode.is_some() && new.mode.is_none() {
             self.config.mode = Some(ModeChoice::Auto);
+        }
+        if old.listeners != new.listeners {
+            self.listeners.apply();
         }
         if self.keys.configure(&new) {
             info!("keys: source {}", new.source.name());

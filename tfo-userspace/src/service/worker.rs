@@ -18,7 +18,10 @@ use tokio::{
 };
 use tracing::{error, info, info_span};
 
-use super::{capabilities, error::StartError, namespace::NamespaceService, scraper::Scraper};
+use super::{
+    capabilities, error::StartError, listener_helper::ListenerHelper, namespace::NamespaceService,
+    scraper::Scraper,
+};
 use crate::{
     config::NamespaceConfig,
     datapath::{ControllerLock, Namespace},
@@ -55,6 +58,8 @@ pub(super) struct WorkerState {
     pub(super) guard_refused: Option<String>,
     /// Why the configured own cookies are not in force.
     pub(super) own_cookies_refused: Option<String>,
+    /// Why listeners that the configuration names have no Fast Open.
+    pub(super) listeners_refused: Option<String>,
     pub(super) farm: Option<FarmReport>,
     /// The time of publication.
     pub(super) at: Instant,
@@ -128,6 +133,7 @@ impl Worker {
         config: NamespaceConfig,
         registry: Registry,
         scraped: bool,
+        helper: Option<ListenerHelper>,
     ) -> io::Result<(Self, oneshot::Receiver<Result<(), StartError>>)> {
         let name = config.name.clone();
         let shared = Arc::new(WorkerShared {
@@ -141,6 +147,7 @@ impl Worker {
                 policy_refused: None,
                 guard_refused: None,
                 own_cookies_refused: None,
+                listeners_refused: None,
                 farm: None,
                 at: Instant::now(),
             }),
@@ -158,6 +165,7 @@ impl Worker {
             started: Some(started),
             registry,
             scraped,
+            helper,
             main: Handle::current(),
         };
         let thread = thread::Builder::new()
@@ -218,6 +226,7 @@ struct WorkerThread {
     started: Option<oneshot::Sender<Result<(), StartError>>>,
     registry: Registry,
     scraped: bool,
+    helper: Option<ListenerHelper>,
     /// The main thread's runtime.
     main: Handle,
 }
@@ -232,7 +241,8 @@ impl WorkerThread {
             return;
         };
         let config = lock(&self.shared.config).clone();
-        let mut service = NamespaceService::new(namespace, config, self.main.clone());
+        let mut service =
+            NamespaceService::new(namespace, config, self.main.clone(), self.helper.take());
         let attached = service.begin().await;
         // Dropped also where that failed: later attempts need no more capabilities than these.
         match capabilities::drop_others() {
@@ -331,6 +341,7 @@ impl WorkerThread {
             policy_refused: service.policy_refused(),
             guard_refused: service.guard_refused(),
             own_cookies_refused: service.own_cookies_refused(),
+            listeners_refused: service.listeners_refused(),
             farm: service.farm_report(),
             at: Instant::now(),
         };

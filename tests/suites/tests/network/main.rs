@@ -7,6 +7,8 @@ mod clients;
 mod conditions;
 // TUN devices, TC, several interfaces.
 mod devices;
+// `tfo enable`: listeners of runtimes without the option.
+mod enable;
 // Random SYNs, half of them under random policies.
 mod fuzz;
 // The guard: challenges, proofs, limits.
@@ -23,6 +25,8 @@ mod listeners;
 mod own_cookies;
 // Policies: actions, limits, latency, atomic swaps, floods.
 mod policy;
+// `tfo probe` through routers that strip, change, drop and share SYNs.
+mod probe;
 // The test environment itself, without `tfo`.
 mod testbed;
 // Fast Open over veth: requests, cookies, rotations, lost keys.

@@ -17,6 +17,7 @@ use crate::{
 
 mod farm;
 mod guard;
+mod listeners;
 mod mistakes;
 mod own_cookies;
 
@@ -41,6 +42,7 @@ fn eth0() -> NamespaceConfig {
         guard: None,
         force_guard: false,
         cookies: None,
+        listeners: None,
         policy_section: None,
     }
 }

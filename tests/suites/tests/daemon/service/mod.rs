@@ -6,6 +6,7 @@ mod guard;
 mod guard_fitness;
 mod interfaces;
 mod kills;
+mod listeners;
 mod moved;
 mod namespaces;
 mod own_cookies;
