@@ -16,7 +16,27 @@ use super::netlink::ask;
 /// `TCA_BPF_ID`: the id of a filter's program.
 const PROGRAM_ID: u16 = 11;
 
-/// An ingress filter.
+/// The packets that a filter of the clsact qdisc sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Those that come in.
+    Ingress,
+    /// Those that leave.
+    Egress,
+}
+
+impl Direction {
+    const BOTH: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    const fn minor(self) -> u16 {
+        match self {
+            Self::Ingress => TcHandle::MIN_INGRESS,
+            Self::Egress => TcHandle::MIN_EGRESS,
+        }
+    }
+}
+
+/// A filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     /// Lower ones run first.
@@ -29,14 +49,14 @@ pub struct Filter {
     pub program_id: Option<u32>,
 }
 
-/// The ingress filters of the interface of this index in the calling thread's namespace; none where there is no
+/// The filters of the interface of this index in one direction in the calling thread's namespace; none where there is no
 /// such interface, or it has no clsact qdisc.
 ///
 /// # Errors
 ///
 /// Those of socket(2), send(2) and recv(2).
-pub fn filters(index: u32) -> io::Result<Vec<Filter>> {
-    let messages = dump(index, TcHandle::MIN_INGRESS)?;
+pub fn filters(index: u32, direction: Direction) -> io::Result<Vec<Filter>> {
+    let messages = dump(index, direction.minor())?;
     let filters = messages.iter().map(|message| Filter {
         priority: (message.header.info >> 16) as u16,
         handle: message.header.handle.into(),
@@ -52,8 +72,8 @@ pub fn filters(index: u32) -> io::Result<Vec<Filter>> {
 /// # Errors
 ///
 /// The kernel's error.
-pub fn remove_filter(index: u32, filter: &Filter) -> io::Result<()> {
-    let mut message = on(index, TcHandle::MIN_INGRESS);
+pub fn remove_filter(index: u32, direction: Direction, filter: &Filter) -> io::Result<()> {
+    let mut message = on(index, direction.minor());
     message.header.handle = filter.handle.into();
     let every_protocol = u32::from((libc::ETH_P_ALL as u16).to_be());
     message.header.info = u32::from(filter.priority) << 16 | every_protocol;
@@ -67,8 +87,8 @@ pub fn remove_filter(index: u32, filter: &Filter) -> io::Result<()> {
 ///
 /// The kernel's error.
 pub fn remove_unused_clsact(index: u32) -> io::Result<()> {
-    for minor in [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS] {
-        if !dump(index, minor)?.is_empty() {
+    for direction in Direction::BOTH {
+        if !dump(index, direction.minor())?.is_empty() {
             return Ok(());
         }
     }

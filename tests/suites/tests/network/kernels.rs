@@ -17,7 +17,7 @@ use tfo_testbed::{
     keys,
     policy::{everywhere, rule},
     poll::eventually,
-    process::Background,
+    process::{self, Background},
     raw::{Answer, RawClient, RawSyn},
     socket::{Listener, Method, Settings},
     testbed::{Tally, Testbed},
@@ -271,30 +271,32 @@ fn guard() -> Result<()> {
     feature_since("guard", (6, 9), native, forms)
 }
 
-/// A cookie that the data path issued is good when the kernel has other keys. Without TCX nothing can issue it, and nothing
-/// else changes.
+/// A cookie that the data path issued is good when the kernel has other keys. Before TCX, a clsact filter issues it.
 #[test]
 fn own_cookies() -> Result<()> {
     let testbed = Testbed::attach(Pair::new()?, &[])?;
     let listener = testbed.listen(Family::V6)?;
-    let said = testbed.tfo.run(&["cookies", "set"])?;
-    let present = said.status.success();
-    if !present {
-        said.ensure_refused(&["TCX", "6.6"])?;
-    }
+    testbed.tfo.done(&["cookies", "set"])?;
     for family in Family::BOTH {
         testbed.request_cookie(&listener, family)?;
-        if present {
-            let key = "11112222-33334444-55556666-77778888";
-            testbed
-                .pair
-                .server
-                .set_sysctl("net.ipv4.tcp_fastopen_key", key)?;
-        }
+        let key = "11112222-33334444-55556666-77778888";
+        testbed
+            .pair
+            .server
+            .set_sysctl("net.ipv4.tcp_fastopen_key", key)?;
         testbed.in_syn(&listener, family, Method::SendTo)?;
     }
+    let stats = testbed.tfo.stats()?;
+    ensure!(stats.counters["OwnIssued"] == 2, "{stats:?}");
+    ensure!(stats.counters["OwnYoung"] == 2, "{stats:?}");
     testbed.equal()?;
-    feature_since("own cookies", (6, 6), present, ["yes", "refused"])
+    testbed.tfo.done(&["cookies", "clear"])?;
+    testbed.tfo.done(&["detach", "--all"])?;
+    let mut tc = testbed.pair.server.command("tc");
+    let left = process::output(tc.args(["qdisc", "show", "dev", SERVER_INTERFACE]), LIMIT)?;
+    ensure!(left.status.success() && !left.stdout.contains("clsact"), "{left:?}");
+    feature("own cookies", "yes");
+    Ok(())
 }
 
 /// Whether the kernel has what the guard needs.

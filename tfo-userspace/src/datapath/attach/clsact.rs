@@ -1,45 +1,62 @@
-//! The TC program as a filter of the clsact qdisc, where the kernel has no TCX links (before Linux 6.6).
+//! Programs as filters of the clsact qdisc, where the kernel has no TCX links (before Linux 6.6).
 
 use std::{
     fs,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
 use aya::programs::{
-    ProgramError, TcAttachType,
+    ProgramError, SchedClassifier, TcAttachType,
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
 };
 
 use crate::{
     datapath::{
         error::DatapathError,
-        object::Datapath,
         pins::{CLSACT_HANDLE, ClsactFilter},
     },
-    kernel::{link::Interface, tc},
+    kernel::tc::{self, Direction},
 };
 
-/// Priorities that are tried: one that a filter of another kind has cannot be shared.
-const PRIORITIES: std::ops::RangeInclusive<u16> = 1..=16;
+/// Priorities that are tried: one that a filter of another kind has cannot be shared. Low ones come first.
+const fn priorities(direction: Direction) -> RangeInclusive<u16> {
+    match direction {
+        Direction::Ingress => 1..=16,
+        // Others that translate addresses have done so.
+        Direction::Egress => 65_520..=65_535,
+    }
+}
 
-/// Attaches the TC program at the lowest priority that is free, and pins its place at `path`. Gives the
-/// program's id. The outer error is tfo's, the inner one the kernel's.
+const fn attach_type(direction: Direction) -> TcAttachType {
+    match direction {
+        Direction::Ingress => TcAttachType::Ingress,
+        Direction::Egress => TcAttachType::Egress,
+    }
+}
+
+/// Attaches the program at the lowest priority that is free, and pins its place at `path`. `sibling` is the place of the
+/// filter in the other direction, whose qdisc may be tfo's. Gives the program's id. The outer error is tfo's, the inner one
+/// the kernel's.
 pub(super) fn attach_filter(
-    datapath: &mut Datapath,
-    interface: &Interface,
-    path: &Path,
+    program: &mut SchedClassifier,
+    (index, name): (u32, &str),
+    direction: Direction,
+    [path, sibling]: [&Path; 2],
 ) -> Result<Result<u32, ProgramError>, DatapathError> {
-    let program = datapath.classifier_mut()?;
     let program_id = program.info()?.id();
-    let mut filter = ClsactFilter::planned(interface.index, program_id);
+    let mut filter = ClsactFilter::planned(index, program_id, direction);
     filter.write(path)?;
-    match qdisc_add_clsact(&interface.name) {
-        Err(error) if is_errno(&error, libc::EEXIST) => filter.made_qdisc = 0,
+    match qdisc_add_clsact(name) {
+        Err(error) if is_errno(&error, libc::EEXIST) => {
+            let sibling = ClsactFilter::read(sibling)?;
+            filter.made_qdisc = sibling.map_or(0, |sibling| sibling.made_qdisc);
+        }
         Err(error) => return Ok(Err(error.into())),
         Ok(()) => {}
     }
     let mut result = Err(ProgramError::NotLoaded);
-    for priority in PRIORITIES {
+    for priority in priorities(direction) {
         filter.priority = priority.into();
         filter.write(path)?;
         let options = TcAttachOptions::Netlink(NlOptions {
@@ -47,8 +64,7 @@ pub(super) fn attach_filter(
             handle: CLSACT_HANDLE.into(),
             classid: None,
         });
-        let ingress = TcAttachType::Ingress;
-        match program.attach_with_options(&interface.name, ingress, options) {
+        match program.attach_with_options(name, attach_type(direction), options) {
             Ok(id) => {
                 // Dropping it would detach it: nothing else holds it.
                 std::mem::forget(program.take_link(id)?);
@@ -58,28 +74,29 @@ pub(super) fn attach_filter(
         }
     }
     if filter.made_qdisc == 1 {
-        let _ = tc::remove_unused_clsact(interface.index);
+        let _ = tc::remove_unused_clsact(index);
     }
     Ok(result)
 }
 
-/// Replaces the filter's program by the TC program, in one step, and moves its pin between these paths. Gives
-/// the new program's id.
+/// Replaces the filter's program, in one step, and moves its pin between these paths. Gives the new program's id.
 pub(super) fn replace_filter(
     mut filter: ClsactFilter,
-    datapath: &mut Datapath,
+    program: &mut SchedClassifier,
     name: &str,
     [from, to]: &[PathBuf; 2],
 ) -> Result<u32, DatapathError> {
-    let program = datapath.classifier_mut()?;
     let program_id = program.info()?.id();
     let present = filter.program().map_err(ProgramError::IOError)?;
     filter.program_id = present.unwrap_or_default();
     filter.next_program_id = program_id;
     filter.write(from)?;
-    let (ingress, handle) = (TcAttachType::Ingress, TcHandle::from(CLSACT_HANDLE));
+    let (attached, handle) = (
+        attach_type(filter.direction()),
+        TcHandle::from(CLSACT_HANDLE),
+    );
     let priority = filter.priority as u16;
-    let link = SchedClassifierLink::attached(name, ingress, priority, handle, None);
+    let link = SchedClassifierLink::attached(name, attached, priority, handle, None);
     let id = program.attach_to_link(link.map_err(ProgramError::IOError)?)?;
     // Dropping it would detach it.
     std::mem::forget(program.take_link(id)?);

@@ -21,7 +21,10 @@ use crate::{
         object::Datapath,
         pins::{ClsactFilter, InterfacePins},
     },
-    kernel::link::{self, AttachedXdp, Interface},
+    kernel::{
+        link::{self, AttachedXdp, Interface},
+        tc::Direction,
+    },
     model::AttachMode,
 };
 
@@ -121,7 +124,10 @@ fn attach_in_tc(
         Ok((link, program_id)) => (Some(link), program_id, None),
         Err(error) => {
             let not_tcx = kernel_error(&error);
-            match attach_filter(datapath, interface, &pins.filter())? {
+            let program = datapath.classifier_mut()?;
+            let place = (interface.index, interface.name.as_str());
+            let (path, sibling) = (pins.filter(), pins.egress_filter());
+            match attach_filter(program, place, Direction::Ingress, [&path, &sibling])? {
                 Ok(program_id) => (None, program_id, Some(not_tcx)),
                 Err(error) => {
                     let remedy = ": it takes TCX, which Linux has since 6.6, or a clsact filter (CONFIG_NET_CLS_BPF, CONFIG_NET_SCH_INGRESS)";
@@ -166,7 +172,7 @@ pub(super) fn replace(
         return Ok(Running {
             link: None,
             mode,
-            program_id: replace_filter(filter, datapath, &interface.name, &paths)?,
+            program_id: replace_filter(filter, datapath.classifier_mut()?, &interface.name, &paths)?,
             reason: HookReason::Asked,
             not_tcx: None,
         });

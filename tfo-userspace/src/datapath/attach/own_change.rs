@@ -139,7 +139,7 @@ impl<'a> OwnCookieChange<'a> {
                     .into(),
             ));
         }
-        if pins.egress().exists() {
+        if pins.has_egress() {
             return Ok(Ok(()));
         }
         let place = Place {
@@ -151,21 +151,6 @@ impl<'a> OwnCookieChange<'a> {
             mode,
             tail_calls: &pins.tail_calls(),
         };
-        match attach_own(&place) {
-            Ok(()) => Ok(Ok(())),
-            Err(DatapathError::Program(error)) if is_no_tcx(&error) => Ok(Err(
-                "issuing own cookies takes TCX, which Linux has since 6.6".into(),
-            )),
-            Err(error) => Err(error.into()),
-        }
+        Ok(Ok(attach_own(&place)?))
     }
-}
-
-/// The kernel has no TCX.
-fn is_no_tcx(error: &aya::programs::ProgramError) -> bool {
-    matches!(
-        error,
-        aya::programs::ProgramError::SyscallError(call)
-            if call.io_error.kind() == std::io::ErrorKind::InvalidInput
-    )
 }

@@ -47,6 +47,6 @@ impl NamespaceOwnCookies<'_> {
 
     /// The interface of this index issues own cookies.
     pub fn is_issuing(&self, index: u32) -> bool {
-        self.0.pins().interface(index).egress().exists()
+        self.0.pins().interface(index).has_egress()
     }
 }

@@ -8,7 +8,10 @@ use std::{io, path::Path};
 use aya::programs::loaded_programs;
 
 use super::value::{read_value, write_value};
-use crate::{datapath::error::DatapathError, kernel::tc};
+use crate::{
+    datapath::error::DatapathError,
+    kernel::tc::{self, Direction},
+};
 
 const NAME: &str = "filter";
 /// The filter handle, in ASCII "tfo", by which it is told from other tools' filters.
@@ -26,7 +29,8 @@ pub(crate) struct ClsactFilter {
     pub(crate) program_id: u32,
     /// The program that is to replace the other one, or 0.
     pub(crate) next_program_id: u32,
-    reserved: u32,
+    /// 1 where it sees the packets that leave.
+    egress: u32,
 }
 
 // SAFETY: `repr(C)` and u32 throughout: no padding, and any bytes are of its type.
@@ -34,14 +38,23 @@ unsafe impl aya::Pod for ClsactFilter {}
 
 impl ClsactFilter {
     /// A filter that is to be made, with the qdisc, at a priority not yet known.
-    pub(crate) const fn planned(index: u32, program_id: u32) -> Self {
+    pub(crate) const fn planned(index: u32, program_id: u32, direction: Direction) -> Self {
         Self {
             index,
             priority: 0,
             made_qdisc: 1,
             program_id,
             next_program_id: 0,
-            reserved: 0,
+            egress: matches!(direction, Direction::Egress) as u32,
+        }
+    }
+
+    /// The packets that it sees.
+    pub(crate) const fn direction(&self) -> Direction {
+        if self.egress == 0 {
+            Direction::Ingress
+        } else {
+            Direction::Egress
         }
     }
 
@@ -72,7 +85,8 @@ impl ClsactFilter {
     }
 
     fn find(&self) -> io::Result<Option<tc::Filter>> {
-        Ok(tc::filters(self.index)?.into_iter().find(|filter| {
+        let filters = tc::filters(self.index, self.direction())?;
+        Ok(filters.into_iter().find(|filter| {
             filter.handle == CLSACT_HANDLE
                 && u32::from(filter.priority) == self.priority
                 && filter.program_id.is_some_and(|id| self.may_have(id))
@@ -85,7 +99,7 @@ impl ClsactFilter {
         let Some(filter) = self.find()? else {
             return Ok(());
         };
-        tc::remove_filter(self.index, &filter)?;
+        tc::remove_filter(self.index, self.direction(), &filter)?;
         if self.made_qdisc == 1 {
             tc::remove_unused_clsact(self.index)?;
         }

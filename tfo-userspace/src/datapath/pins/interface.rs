@@ -76,6 +76,16 @@ impl InterfacePins {
         self.dir.join("egress")
     }
 
+    /// The [`ClsactFilter`] in place of [`Self::egress`].
+    pub(crate) fn egress_filter(&self) -> PathBuf {
+        self.dir.join("egress_filter")
+    }
+
+    /// The program for SYN-ACKs that leave is attached.
+    pub(crate) fn has_egress(&self) -> bool {
+        self.egress().exists() || self.egress_filter().exists()
+    }
+
     /// The [`ClsactFilter`], in place of link and program.
     pub(crate) fn filter(&self) -> PathBuf {
         self.dir.join("filter")
@@ -173,8 +183,10 @@ impl InterfacePins {
         // Closing the last reference detaches at once; removing the pin alone would do so later.
         let links = [self.link(), self.next_link(), self.guard(), self.egress()];
         let links = links.map(PinnedLink::from_pin);
-        if let Ok(Some(filter)) = ClsactFilter::read(&self.filter()) {
-            filter.remove().map_err(DatapathError::io(&self.filter()))?;
+        for path in [self.egress_filter(), self.filter()] {
+            if let Ok(Some(filter)) = ClsactFilter::read(&path) {
+                filter.remove().map_err(DatapathError::io(&path))?;
+            }
         }
         remove_dir_all(&self.dir)?;
         drop(links);

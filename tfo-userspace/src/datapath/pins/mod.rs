@@ -15,6 +15,7 @@
 //!       filter                 the place of a clsact filter (before Linux 6.6)
 //!       tail_calls             program array of the tail calls: the kernel empties it once nobody holds it
 //!       guard                  TCX link of the program for ACKs, while there is a guard
+//!       egress                 TCX link of the program for SYN-ACKs, while there are own cookies; or egress_filter
 //!       link-next              link at the other hook, while the data path moves there
 //!       moving case counters port_slots slots_taken sizes sources events event_gate event_budget
 //!     unfinished<INDEX>/       an interface being attached or detached

@@ -1,10 +1,11 @@
-//! The mirror and the guard on devices above and below the one with the address, where the kernel has them.
+//! The mirror, the guard and own cookies on devices above and below the one with the address, where the kernel has them.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_testbed::{
     kernel::{feature, is_before, is_stock},
+    keys,
     netns::Netns,
     poll::eventually,
     socket::{Connection, Listener, Method},
@@ -156,6 +157,45 @@ fn guard_on_stacked_devices() -> Result<()> {
     for (row, form) in forms {
         feature(&format!("guard, {row}"), form);
     }
+    Ok(())
+}
+
+/// Own cookies are issued and taken wherever the data path has the packets of the address, with their tags.
+#[test]
+fn own_cookies_on_stacked_devices() -> Result<()> {
+    let mut forms = BTreeMap::new();
+    let settings = SETTINGS.iter().filter(|setting| setting.4 == Guarded);
+    for (row, server, client, attach, _) in settings {
+        let pair = Pair::new()?;
+        let made = make(&pair.client, CLIENT_INTERFACE, 2, *client)?
+            && make(&pair.server, SERVER_INTERFACE, 1, *server)?;
+        if made {
+            let attach = attach.replace("below", SERVER_INTERFACE);
+            own_cookies_at(pair, &attach)
+                .with_context(|| format!("{row}: attached to {attach} of {server:?}"))?;
+        }
+        let form = if made { "yes" } else { "no such devices" };
+        forms.entry(row).or_insert(form);
+    }
+    for (row, form) in forms {
+        feature(&format!("own cookies, {row}"), form);
+    }
+    Ok(())
+}
+
+/// With the data path on `interface`, a cookie outlives the kernel's keys.
+fn own_cookies_at(pair: Pair, interface: &str) -> Result<()> {
+    let mut testbed = Testbed::idle(pair)?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.tfo.done(&["attach", interface])?;
+    testbed.restart()?;
+    testbed.tfo.done(&["cookies", "set"])?;
+    visit(&testbed, &listener)?;
+    testbed.pair.server.set_sysctl(keys::SYSCTL, keys::OTHER)?;
+    visit(&testbed, &listener)?;
+    let counted = testbed.equal()?.counters;
+    ensure!(counted["OwnIssued"] == 1 && counted["OwnYoung"] >= 2, "{counted:?}");
+    ensure!(counted["TCPFastOpenPassiveFail"] == 0, "{counted:?}");
     Ok(())
 }
 
