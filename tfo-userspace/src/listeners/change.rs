@@ -103,7 +103,7 @@ impl fmt::Display for Refusal {
 /// Listeners could not be found.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// sock_diag(7) failed.
+    /// `sock_diag(7)` failed.
     #[error(
         "cannot list listeners by sock_diag(7): {0}: it needs CONFIG_INET_TCP_DIAG (modprobe tcp_diag)"
     )]

@@ -17,7 +17,7 @@ use tfo_testbed::{
 const PORT: u16 = 443;
 const SYN: &str = "tcp flags & (syn|ack) == syn";
 
-/// Client, two routers, server: 10.81.N.0/24 and fd81:N::/64, in which .1 is nearer to the server, and .2 to the client.
+/// Client, two routers, server: `10.81.N.0/24` and `fd81:N::/64`, in which .1 is nearer to the server, and .2 to the client.
 struct Road {
     client: Netns,
     routers: [Netns; 2],
