@@ -6,11 +6,11 @@ use super::texts::{EXAMPLES, EXIT_STATUS, FILES};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The subcommands, without `help`, which would have a page for each page.
+/// The subcommands, without `help`, which would have a page for each page, and without those that are not for people.
 pub(crate) fn subcommands(command: &Command) -> impl Iterator<Item = &Command> {
     command
         .get_subcommands()
-        .filter(|each| each.get_name() != "help")
+        .filter(|each| each.get_name() != "help" && !each.is_hide_set())
 }
 
 /// The page of a command that is built; its name is its words with hyphens.

@@ -10,7 +10,7 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
     ("2", "Wrong usage."),
     (
         "3",
-        "The check found something: stats --check drift, doctor a warning or a problem, farm status a host that is not well.",
+        "The check found something: stats --check drift, doctor a warning or a problem, farm status a host that is not well, probe a problem.",
     ),
 ];
 
@@ -35,7 +35,7 @@ pub(crate) const FILES: [(&str, &str); 4] = [
 ];
 
 /// Examples by the page's name.
-pub(crate) const EXAMPLES: [(&str, &[(&str, &str)]); 12] = [
+pub(crate) const EXAMPLES: [(&str, &[(&str, &str)]); 15] = [
     (
         "tfo",
         &[
@@ -129,6 +129,33 @@ pub(crate) const EXAMPLES: [(&str, &[(&str, &str)]); 12] = [
     (
         "tfo-farm-rotate",
         &[("tfo farm rotate", "Rotate the keys of all hosts.")],
+    ),
+    (
+        "tfo-enable",
+        &[
+            (
+                "tfo enable --port 443",
+                "Turn Fast Open on for every listener of a port.",
+            ),
+            (
+                "tfo enable --port 8080 --process node --queue 1024",
+                "For those of one program, with a longer queue.",
+            ),
+        ],
+    ),
+    (
+        "tfo-disable",
+        &[("tfo disable --port 443", "Turn it off again.")],
+    ),
+    (
+        "tfo-probe",
+        &[
+            ("tfo probe example.org", "Probe port 443 of a server."),
+            (
+                "tfo probe [2001:db8::1]:80 --count 20 --json",
+                "See more of the servers behind one address, for a script.",
+            ),
+        ],
     ),
     (
         "tfo-top",

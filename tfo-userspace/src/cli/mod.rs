@@ -106,7 +106,7 @@ enum Command {
     /// Run the service: attach, rotate keys, serve metrics, until SIGTERM or SIGINT; SIGHUP reloads the
     /// configuration
     Run(run::RunArgs),
-    /// Set TCP_FASTOPEN for `run`, which starts this and talks to it on standard input
+    /// Set the Fast Open queue of listeners for `run`, which starts this and talks to it on standard input
     #[command(name = service::HELPER_COMMAND, hide = true)]
     ListenerHelper,
 }

@@ -21,7 +21,7 @@ const DEFAULT_PORT: u16 = 443;
 
 #[derive(Args)]
 pub(super) struct ProbeArgs {
-    /// The server: a name or an address, and its port, as in example.org:80 or [2001:db8::1]:443 [default port: 443]
+    /// The server: a name or an address, and its port, as in `example.org:80` or `[2001:db8::1]:443` [default port: 443]
     #[arg(value_name = "HOST[:PORT]")]
     server: ProbeServer,
     /// Connect from this local address [default: the kernel's choice]

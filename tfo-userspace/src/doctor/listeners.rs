@@ -72,7 +72,7 @@ fn general(sockets: &[ListeningSocket]) -> Finding {
     let off: Vec<_> = sockets.iter().filter(|each| each.limit == 0).collect();
     let mut how =
         "configure the application to set TCP_FASTOPEN before listen(2): nginx `listen 443 ssl \
-                   fastopen=256`, HAProxy `bind :443 tfo`, Go `ListenConfig.Control`"
+                   fastopen=256`, HAProxy `bind :443 tfo`, Go `ListenConfig.Control`; while it runs, `tfo enable --port PORT` does so"
             .to_owned();
     if off.iter().any(|each| each.mptcp) {
         how += "; MPTCP listeners take it since Linux 6.2";

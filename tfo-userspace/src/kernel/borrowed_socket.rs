@@ -1,4 +1,4 @@
-//! A listening socket of another process, borrowed by pidfd_getfd(2), and its `TCP_FASTOPEN`.
+//! A listening socket of another process, borrowed by `pidfd_getfd(2)`, and its `TCP_FASTOPEN`.
 
 use std::{
     fs, io,
@@ -138,7 +138,7 @@ fn refusal(error: Errno) -> BorrowError {
     }
 }
 
-/// Cause and remedy where the kernel refuses pidfd_getfd(2), or does not let this process see another's descriptors.
+/// Cause and remedy where the kernel refuses `pidfd_getfd(2)`, or does not let this process see another's descriptors.
 pub fn refused_access(error: &io::Error) -> String {
     let errno = Errno::from_io_error(error);
     let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();

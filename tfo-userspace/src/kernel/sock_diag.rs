@@ -1,4 +1,4 @@
-//! The listening TCP sockets of the calling thread's network namespace, by sock_diag(7). The kernel walks the table of
+//! The listening TCP sockets of the calling thread's network namespace, by `sock_diag(7)`. The kernel walks the table of
 //! listeners alone, and asks for no privileges.
 
 use std::{
@@ -22,7 +22,7 @@ const LISTEN: u32 = 1 << TCP_LISTEN;
 const HEADER: usize = 16;
 const MESSAGE: usize = 72;
 
-/// A listening socket as sock_diag(7) describes it.
+/// A listening socket as `sock_diag(7)` describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiagListener {
     /// The local address.
@@ -44,7 +44,7 @@ pub struct DiagListener {
 pub fn listeners() -> io::Result<Vec<DiagListener>> {
     let mut all = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
-        dump(family as u8, &mut all)?;
+        dump(family.cast_unsigned() as u8, &mut all)?;
     }
     all.sort_by_key(|listener| {
         let SocketAddrKey(port, ip) = key(listener.address);

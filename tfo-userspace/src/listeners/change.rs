@@ -87,7 +87,7 @@ impl fmt::Display for Refusal {
             ),
             Self::NoHolder { closed } => write!(
                 f,
-                "its process is not among those whose descriptors can be read, and {closed} cannot: that takes CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: run tfo as root"
+                "its process is not among those whose descriptors can be read, and {closed} cannot: that takes CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: run tfo as root (its unit needs the drop-in of docs/enable.md)"
             ),
             Self::OtherProcess { holder } => {
                 write!(f, "it is held by {holder}, not by the process asked for")
@@ -103,7 +103,7 @@ impl fmt::Display for Refusal {
 /// Listeners could not be found.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// sock_diag(7) failed.
+    /// `sock_diag(7)` failed.
     #[error(
         "cannot list listeners by sock_diag(7): {0}: it needs CONFIG_INET_TCP_DIAG (modprobe tcp_diag)"
     )]

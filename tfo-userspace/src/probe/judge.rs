@@ -5,15 +5,12 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::{
-    Probe,
     path::Hop,
+    run::{CLIENT, Probe},
     segment::Quoted,
     syns::{Heard, Syns},
 };
 use crate::kernel::client_socket::{ClientFail, Connected};
-
-/// Bit 0x1 of `net.ipv4.tcp_fastopen`: clients may use Fast Open.
-pub(super) const CLIENT: u32 = 0x1;
 
 /// How good or bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -10,10 +10,9 @@ use std::{
 use serde::Serialize;
 
 use super::{
+    prober::{Prober, Way},
     segment::{ProbeSyn, Quoted, answer, quoted},
-    syns::Prober,
 };
-use crate::kernel::client_socket::ReservedPort;
 
 /// The longest path, SYNs on their way at a time, and silent hops in a row after which the rest is given up.
 const LONGEST: u8 = 30;
@@ -44,8 +43,7 @@ pub(super) struct Path<'p, 's> {
 /// A SYN that was sent.
 struct OnItsWay {
     hop: Hop,
-    port: ReservedPort,
-    sequence: u32,
+    way: Way,
 }
 
 impl OnItsWay {
@@ -84,20 +82,15 @@ impl<'p, 's> Path<'p, 's> {
     fn batch(&mut self, ttls: std::ops::RangeInclusive<u8>) -> io::Result<Vec<Hop>> {
         let mut sent = Vec::new();
         for ttl in ttls {
-            let port = ReservedPort::take(self.prober.from)?;
-            let sequence = self.prober.next_sequence();
-            self.prober.send(self.syn, port.port, sequence, Some(ttl))?;
+            let way = self.prober.reserve()?;
+            self.prober.send(self.syn, &way, Some(ttl))?;
             let hop = Hop {
                 ttl,
                 router: None,
                 option: None,
                 server: false,
             };
-            sent.push(OnItsWay {
-                hop,
-                port,
-                sequence,
-            });
+            sent.push(OnItsWay { hop, way });
         }
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline && !sent.iter().all(OnItsWay::is_done) {
@@ -112,9 +105,9 @@ impl<'p, 's> Path<'p, 's> {
         let Some((header, router)) = self.prober.next_quote(until)? else {
             return Ok(());
         };
-        let to = self.prober.to.port();
+        let to = self.prober.port();
         for each in sent {
-            let seen = quoted(&header, to, each.port.port, each.sequence, self.syn);
+            let seen = quoted(&header, to, each.way.port(), each.way.sequence, self.syn);
             if let Some(seen) = seen {
                 each.hop.router = Some(router);
                 each.hop.option = self.syn.option.is_some().then_some(seen);
@@ -124,10 +117,11 @@ impl<'p, 's> Path<'p, 's> {
     }
 
     fn hear_server(&self, sent: &mut [OnItsWay]) -> io::Result<()> {
-        let to = self.prober.to.port();
-        while let Some((segment, _)) = self.prober.tcp.receive(Instant::now())? {
+        let to = self.prober.port();
+        while let Some(segment) = self.prober.next_segment(Instant::now())? {
             for each in &mut *sent {
-                each.hop.server |= answer(&segment, to, each.port.port, each.sequence).is_some();
+                each.hop.server |=
+                    answer(&segment, to, each.way.port(), each.way.sequence).is_some();
             }
         }
         Ok(())

@@ -5,9 +5,7 @@
 //! Open queue for a minute.
 
 use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    thread,
+    io, thread,
     time::{Duration, Instant},
 };
 
@@ -16,9 +14,9 @@ use tfo_common::fastopen::Cookie;
 
 use super::{
     path::{Hop, Path},
-    segment::{Answer, ProbeOption, ProbeSyn, answer, quoted_header},
+    prober::Prober,
+    segment::{Answer, ProbeOption, ProbeSyn},
 };
-use crate::kernel::{client_socket::ReservedPort, raw_socket::RawSocket};
 
 /// SYNs without an answer until the probe takes it for silence, and the wait for each.
 const TRIES: u32 = 3;
@@ -83,31 +81,18 @@ pub struct Syns {
     pub plain_hops: Vec<Hop>,
 }
 
-/// Sends SYNs and hears answers.
-pub(super) struct Prober {
-    pub(super) tcp: RawSocket,
-    pub(super) icmp: RawSocket,
-    pub(super) from: IpAddr,
-    pub(super) to: SocketAddr,
-    pub(super) sent: u32,
-    sequence: u32,
+/// Asks with SYNs, and numbers the cookies that come back.
+pub(super) struct Look {
+    prober: Prober,
     cookies: Vec<Cookie>,
 }
 
-impl Prober {
-    /// # Errors
-    ///
-    /// `PermissionDenied` without `CAP_NET_RAW`.
-    pub(super) fn new(from: IpAddr, to: SocketAddr) -> io::Result<Self> {
-        Ok(Self {
-            tcp: RawSocket::tcp(from, to.ip())?,
-            icmp: RawSocket::icmp(from)?,
-            from,
-            to,
-            sent: 0,
-            sequence: getrandom::u32().map_err(io::Error::other)?,
+impl Look {
+    pub(super) const fn new(prober: Prober) -> Self {
+        Self {
+            prober,
             cookies: Vec::new(),
-        })
+        }
     }
 
     /// Sends all that is asked of it: `count` requests, and what finds the cause where sockets had no success.
@@ -115,7 +100,7 @@ impl Prober {
     /// # Errors
     ///
     /// As send(2) and recv(2).
-    pub(super) fn look(mut self, count: u32, data: &[u8], data_failed: bool) -> io::Result<Syns> {
+    pub(super) fn run(mut self, count: u32, data: &[u8], data_failed: bool) -> io::Result<Syns> {
         let bare = |data| ProbeSyn { option: None, data };
         let plain = self.ask(&bare(&[]))?;
         let mut syns = Syns {
@@ -133,7 +118,7 @@ impl Prober {
         if plain.is_syn_ack() {
             self.look_on(&mut syns, count, data, data_failed)?;
         }
-        syns.sent = self.sent;
+        syns.sent = self.prober.sent();
         Ok(syns)
     }
 
@@ -204,55 +189,21 @@ impl Prober {
     }
 
     fn trace(&mut self, syn: &ProbeSyn<'_>) -> io::Result<Vec<Hop>> {
-        Path::new(self, syn).trace()
+        Path::new(&mut self.prober, syn).trace()
     }
 
     /// Sends a SYN from a port that nobody uses, and again where nothing comes back.
     fn ask(&mut self, syn: &ProbeSyn<'_>) -> io::Result<Heard> {
-        let reserved = ReservedPort::take(self.from)?;
-        self.sequence = self.sequence.wrapping_add(0x0100_0000);
+        let way = self.prober.reserve()?;
         for _ in 0..TRIES {
             thread::sleep(PAUSE);
-            let sequence = self.sequence;
             let start = Instant::now();
-            self.send(syn, reserved.port, sequence, None)?;
-            if let Some(answer) = self.hear(reserved.port, sequence, start + PATIENCE)? {
+            self.prober.send(syn, &way, None)?;
+            if let Some(answer) = self.prober.hear(&way, start + PATIENCE)? {
                 return Ok(self.note(answer, start));
             }
         }
         Ok(Heard::Silence)
-    }
-
-    pub(super) const fn next_sequence(&mut self) -> u32 {
-        self.sequence = self.sequence.wrapping_add(0x0100_0000);
-        self.sequence
-    }
-
-    pub(super) fn send(
-        &mut self,
-        syn: &ProbeSyn<'_>,
-        port: u16,
-        sequence: u32,
-        hop_limit: Option<u8>,
-    ) -> io::Result<()> {
-        let from = SocketAddr::new(self.from, port);
-        self.tcp
-            .send(&syn.segment(from, self.to, sequence), hop_limit)?;
-        self.sent += 1;
-        Ok(())
-    }
-
-    fn hear(&self, port: u16, sequence: u32, until: Instant) -> io::Result<Option<Answer>> {
-        while let Some((segment, _)) = self.tcp.receive(until)? {
-            let answer = answer(&segment, self.to.port(), port, sequence);
-            if answer.is_some() {
-                return Ok(answer);
-            }
-            if Instant::now() >= until {
-                break;
-            }
-        }
-        Ok(None)
     }
 
     fn note(&mut self, answer: Answer, start: Instant) -> Heard {
@@ -271,18 +222,5 @@ impl Prober {
             acked,
             cookie: number,
         }
-    }
-
-    /// The next ICMP message about a segment: the TCP header that it quotes, and who sent it.
-    pub(super) fn next_quote(&self, until: Instant) -> io::Result<Option<(Vec<u8>, IpAddr)>> {
-        while let Some((message, router)) = self.icmp.receive(until)? {
-            if let Some(header) = quoted_header(&message, self.from.is_ipv4()) {
-                return Ok(Some((header.to_vec(), router)));
-            }
-            if Instant::now() >= until {
-                break;
-            }
-        }
-        Ok(None)
     }
 }

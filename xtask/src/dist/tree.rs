@@ -28,9 +28,10 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// Pages of `docs/` in the package: those that its files point to, and those that these link to.
-const DOCS: [&str; 10] = [
+const DOCS: [&str; 12] = [
     "README.md",
     "cookies.md",
+    "enable.md",
     "faq.md",
     "farm.md",
     "guard.md",
@@ -38,6 +39,7 @@ const DOCS: [&str; 10] = [
     "metrics.md",
     "operations.md",
     "policy.md",
+    "probe.md",
     "reference.md",
 ];
 

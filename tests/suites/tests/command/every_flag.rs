@@ -50,6 +50,8 @@ impl Parameter {
             (["policy", "set"], "--port" | "--dry-run") => &["--bad", "drop"],
             (["guard", "set"], "--port") => &["on"],
             (["farm"], _) => &["status"],
+            (["enable" | "disable"], flag) if flag != "--port" => &["--port", "443"],
+            (["probe"], flag) if !flag.is_empty() => &["192.0.2.1"],
             _ => &[],
         }
     }

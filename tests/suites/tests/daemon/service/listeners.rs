@@ -8,14 +8,13 @@ use tfo_testbed::{
     keys::KeyFile,
     netns::Netns,
     prometheus::{METRICS, get},
-    socket::Listener,
+    socket::{Listener, Method},
     testbed::{Testbed, exchange, request_cookie},
-    tfo::Tfo,
+    tfo::{self, Tfo},
     veth::{Family, Pair, SERVER_INTERFACE},
 };
 
 use super::running::{Running, count, eventually};
-use tfo_testbed::socket::Method;
 
 /// `CAP_DAC_READ_SEARCH` (2), `CAP_SYS_PTRACE` (19).
 const HELPERS: u64 = 1 << 2 | 1 << 19;
@@ -177,6 +176,34 @@ fn what_keeps_a_listener_from_it_is_told() -> Result<()> {
     file.replace(&text("[listeners.port.444]\n"))?;
     running.reload()?;
     says("restart the service")?;
+    running.end().map(drop)
+}
+
+/// The capabilities of the unit with its drop-in are enough; without the drop-in, the log says what is missing.
+#[test]
+fn five_capabilities_are_enough() -> Result<()> {
+    // `Testbed` mounts the BPF file system, which these capabilities do not allow.
+    let testbed = Testbed::new()?;
+    let server = &testbed.pair.server;
+    testbed.tfo.done(&["detach", SERVER_INTERFACE])?;
+    let text = format!("interfaces = ['{SERVER_INTERFACE}']\n[listeners.port.443]\n");
+    let file = KeyFile::new(&text)?;
+    let _listener = plain(server, 443)?;
+    let unit = "--bounding-set=-all,+bpf,+net_admin,+perfmon";
+    let with = format!("{unit},+sys_ptrace,+dac_read_search");
+    let start = |capabilities: &str| {
+        let mut command = server.command("setpriv");
+        command
+            .args([capabilities, "--inh-caps=-all", "--no-new-privs"])
+            .arg(tfo::binary());
+        Running::launch(command, None, &["-c", file.path()])
+    };
+    let mut without = start(unit)?;
+    without.wait_for_log("CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH")?;
+    ensure!(queue_of(&testbed.tfo, 443)? == 0);
+    without.end()?;
+    let running = start(&with)?;
+    becomes(&testbed.tfo, 443, 256)?;
     running.end().map(drop)
 }
 
