@@ -8,6 +8,7 @@ pub mod build;
 pub mod ci;
 pub mod command;
 pub mod demo;
+pub mod deploy;
 pub mod dist;
 pub mod fuzz;
 pub mod lint;
