@@ -14,6 +14,7 @@ pub mod fuzz;
 pub mod lint;
 pub mod run;
 pub mod setup;
+pub mod site;
 mod step;
 pub mod test;
 pub mod toolchain;

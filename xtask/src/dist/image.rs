@@ -37,7 +37,7 @@ pub(super) fn make(folder: &Path, binary: &Path) -> Result<PathBuf> {
     let layer = blobs.join("layer");
     tar(&root, &["etc", "run", "usr", "var"], &layer)?;
     // Uncompressed, the layer's digest is its diff ID, too.
-    let (layer, layer_size) = store(layer)?;
+    let (layer, layer_size) = store(&layer)?;
     let created = date("+%Y-%m-%dT%H:%M:%SZ")?;
     let text = config(&layer, &created);
     let (config, config_size) = write(&blobs, &text)?;
@@ -78,7 +78,7 @@ fn files(root: &Path, binary: &Path) -> Result<()> {
     for folder in ["run/tfo", "var/lib/tfo"] {
         fs::create_dir_all(root.join(folder))?;
     }
-    Ok(tree::set_modes(root)?)
+    tree::set_modes(root)
 }
 
 /// The image's configuration. tfo runs as root, with the capabilities that the runtime gives it.
@@ -106,14 +106,14 @@ fn descriptor(media: &str, digest: &str, size: u64) -> String {
 fn write(blobs: &Path, text: &str) -> Result<(String, u64)> {
     let blob = blobs.join("new");
     fs::write(&blob, text)?;
-    store(blob)
+    store(&blob)
 }
 
 /// Names a blob by its digest; returns that and its size.
-fn store(blob: PathBuf) -> Result<(String, u64)> {
-    let digest = sha256(&blob)?;
+fn store(blob: &Path) -> Result<(String, u64)> {
+    let digest = sha256(blob)?;
     let folder = blob.parent().context("a blob has no folder")?;
-    let size = fs::metadata(&blob)?.len();
-    fs::rename(&blob, folder.join(&digest))?;
+    let size = fs::metadata(blob)?.len();
+    fs::rename(blob, folder.join(&digest))?;
     Ok((digest, size))
 }

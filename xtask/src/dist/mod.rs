@@ -100,7 +100,7 @@ fn all(folder: &Path, package: &Path, manpages: &Path, check: bool) -> Result<Ma
     setup::programs(&ALL_TOOLS)?;
     let binary = folder.join("tfo-static");
     fs::copy(shipped(build::static_tfo()?)?, &binary)?;
-    let make = || -> Result<[PathBuf; 4]> {
+    let pack = || -> Result<[PathBuf; 4]> {
         Ok([
             rpm::make(folder, &binary, manpages)?,
             archive::make(folder, &binary, manpages)?,
@@ -108,10 +108,10 @@ fn all(folder: &Path, package: &Path, manpages: &Path, check: bool) -> Result<Ma
             archive::chart(folder)?,
         ])
     };
-    let made = make()?;
+    let made = pack()?;
     if check {
         let bytes = made.iter().map(fs::read).collect::<Result<Vec<_>, _>>()?;
-        for (file, bytes) in make()?.iter().zip(&bytes) {
+        for (file, bytes) in pack()?.iter().zip(&bytes) {
             same(bytes, file)?;
         }
     }

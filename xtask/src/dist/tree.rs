@@ -27,13 +27,14 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// Pages of `docs/` in the package: those that its files point to, and those that these link to.
-const DOCS: [&str; 10] = [
+const DOCS: [&str; 11] = [
     "README.md",
     "cookies.md",
     "faq.md",
     "farm.md",
     "guard.md",
     "guide.md",
+    "install.md",
     "metrics.md",
     "operations.md",
     "policy.md",
