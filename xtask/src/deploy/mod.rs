@@ -1,4 +1,4 @@
-//! `cargo xtask deploy`: checks what is in `deploy/`, the chart and the compose file.
+//! `cargo xtask deploy`: checks what is in `deploy/`, the chart and the compose file, and the workflows of `.github/`.
 //!
 //! `check.py` renders the chart by Helm's library, and holds the objects against Kubernetes' schemas and `dist/`.
 //! The configurations of the chart and of the compose file are read by `tfo`. promtool reads Prometheus's. No cluster is
@@ -39,7 +39,7 @@ pub fn deploy() -> Result<()> {
     let python = python()?;
     // As it is shipped, with the files of dist in it.
     let chart = dist::chart(&target()?.join("tools"))?;
-    let mut check = Command::new(python);
+    let mut check = Command::new(&python);
     check.arg(repository().join("xtask/src/deploy/check.py"));
     succeed(check.args([&chart, &repository().join("dist"), &out]))?;
     fs::copy(
@@ -47,7 +47,34 @@ pub fn deploy() -> Result<()> {
         out.join("compose.toml"),
     )?;
     configurations(&out)?;
-    compose()
+    compose()?;
+    forge(&python)
+}
+
+/// The workflows and the forms of issues, by the schemas that check-jsonschema brings.
+fn forge(python: &Path) -> Result<()> {
+    let checker = python.with_file_name("check-jsonschema");
+    for (schema, files) in [
+        (
+            "workflows",
+            ["workflows/ci.yml", "workflows/release.yml"].as_slice(),
+        ),
+        (
+            "issue-forms",
+            &["ISSUE_TEMPLATE/bug.yml", "ISSUE_TEMPLATE/feature.yml"],
+        ),
+        ("issue-config", &["ISSUE_TEMPLATE/config.yml"]),
+    ] {
+        let mut check = Command::new(&checker);
+        check.args([
+            "--quiet",
+            "--builtin-schema",
+            &format!("vendor.github-{schema}"),
+        ]);
+        succeed(check.args(files).current_dir(repository().join(".github")))?;
+    }
+    println!("tfo: workflows and forms of issues are as the forge's schemas have them");
+    Ok(())
 }
 
 /// A Python with what `check.py` imports, in an environment of its own.

@@ -1,4 +1,4 @@
-//! What `deploy/` says, held against the unit, `dist/` and the workspace, without Helm.
+//! What `deploy/` and `.github/` say, held against the unit, `dist/` and the workspace, without Helm.
 
 use super::*;
 
@@ -98,4 +98,30 @@ fn the_filter_of_calls_is_that_of_the_unit() {
     ] {
         assert!(!has(call), "{call}");
     }
+}
+
+#[test]
+fn workflows_call_tasks() {
+    // What no task does: trust the work tree of a container, and publish.
+    const OTHERS: [&str; 3] = [".ci/run", "git config ", "gh release "];
+    let tasks = text("xtask/src/main.rs");
+    let mut called = 0;
+    for workflow in ["ci", "release"] {
+        let text = text(&format!(".github/workflows/{workflow}.yml"));
+        let steps = text.lines().filter_map(|line| line.split_once("run: "));
+        for (_, step) in steps {
+            let Some(task) = step.strip_prefix("cargo xtask ") else {
+                let known = OTHERS.iter().any(|other| step.starts_with(other));
+                assert!(known, "{workflow}: {step}");
+                continue;
+            };
+            let name = task.split(' ').next().unwrap_or_default();
+            let variant = name[..1].to_uppercase() + &name[1..];
+            assert!(tasks.contains(&format!("Task::{variant}")), "{task}");
+            called += 1;
+        }
+        // A step of several lines would go unseen.
+        assert!(!text.contains("run: |"), "{workflow}");
+    }
+    assert!(called >= 4, "{called}");
 }

@@ -64,6 +64,6 @@ pub fn site() -> Result<()> {
 fn mdbook(folder: &Path) -> Result<()> {
     let mdbook = setup::installed("mdbook").context("mdbook was installed and is not there")?;
     let mut build = std::process::Command::new(mdbook);
-    build.env("RUST_LOG", "warn").arg("build").arg(folder);
+    build.env("MDBOOK_LOG", "warn").arg("build").arg(folder);
     succeed(&mut build)
 }

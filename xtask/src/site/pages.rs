@@ -53,8 +53,8 @@ pub(super) fn copy(contents: &[String], sources: &Path) -> Result<()> {
 
 /// mdBook's list of chapters.
 pub(super) fn summary(contents: &[String]) -> Result<String> {
-    let mut text = String::from("# Summary\n\n[tfo](README.md)\n\n");
-    text += "- [Documentation](docs/README.md)\n";
+    let mut text = String::from("# Summary\n\n[tfo](index.md)\n\n");
+    text += "- [Documentation](docs/index.md)\n";
     for page in contents {
         text += &format!("- [{}]({page})\n", title(page)?);
         // After the reference, which the command line is a part of.
@@ -80,10 +80,21 @@ fn title(page: &str) -> Result<String> {
 }
 
 fn copy_file(file: &str, sources: &Path) -> Result<()> {
-    let to = sources.join(file);
+    let from = repository().join(file);
+    let to = sources.join(in_site(file));
+    if from.extension().is_some_and(|it| it == "md") {
+        let text = fs::read_to_string(&from).with_context(|| format!("cannot read {file}"))?;
+        return write(&to, &in_site(&text));
+    }
     fs::create_dir_all(to.parent().unwrap_or(sources))?;
-    fs::copy(repository().join(file), &to).with_context(|| format!("cannot copy {file}"))?;
+    fs::copy(from, &to).with_context(|| format!("cannot copy {file}"))?;
     Ok(())
+}
+
+/// The name of a page in the site, also where links have it: mdBook makes `index.html` of a page README.md, but leaves
+/// links to it as they are.
+fn in_site(text: &str) -> String {
+    text.replace("README.md", "index.md")
 }
 
 /// Writes a file and the folders above it.
