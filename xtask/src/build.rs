@@ -24,6 +24,14 @@ impl Profile {
         if release { Self::Release } else { Self::Dev }
     }
 
+    /// The flag that asks cargo for it.
+    const fn flag(self) -> Option<&'static str> {
+        match self {
+            Self::Dev => None,
+            Self::Release => Some("--release"),
+        }
+    }
+
     /// The profile's folder below the target folder.
     const fn folder(self) -> &'static str {
         match self {
@@ -56,7 +64,24 @@ pub fn tfo(profile: Profile) -> Result<PathBuf> {
     if profile == Profile::Dev {
         cargo.args(["--features", TEST_HOOKS]);
     }
+    cargo.args(profile.flag());
     built(cargo, "tfo", profile)
+}
+
+/// Builds the release profile of `tfo` with the C library inside, as a position-independent executable, and returns its
+/// path, which is that of the other release build.
+///
+/// # Errors
+///
+/// As [`build`].
+pub fn static_tfo() -> Result<PathBuf> {
+    toolchain::find()?;
+    let mut cargo = cargo();
+    cargo.args(["rustc", "--package", "tfo-userspace", "--bin", "tfo"]);
+    cargo.arg("--release");
+    // Only the last step: the crates below are compiled the same for both.
+    cargo.args(["--", "-C", "target-feature=+crt-static"]);
+    built(cargo, "tfo", Profile::Release)
 }
 
 /// The feature of the suites' `tfo`. A released one is without it.
@@ -70,14 +95,12 @@ const TEST_HOOKS: &str = "test-hooks";
 pub fn binary(package: &str, name: &str, profile: Profile) -> Result<PathBuf> {
     let mut cargo = cargo();
     cargo.args(["build", "--package", package, "--bin", name]);
+    cargo.args(profile.flag());
     built(cargo, name, profile)
 }
 
 /// Runs the build, and returns the path of the binary.
 fn built(mut cargo: Command, name: &str, profile: Profile) -> Result<PathBuf> {
-    if profile == Profile::Release {
-        cargo.arg("--release");
-    }
     succeed(&mut cargo)?;
     let path = target()?.join(profile.folder()).join(name);
     path.is_file()

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use xtask::{
     bench,
     build::{self, Profile},
-    ci, demo, dist, fuzz, lint, run, setup, test, vm,
+    ci, demo, deploy, dist, fuzz, lint, run, setup, site, test, vm,
 };
 
 /// Sets up, builds, runs, tests and packages tfo.
@@ -79,10 +79,17 @@ enum Task {
     },
     /// Make a Debian package, in target/dist
     Dist {
-        /// Check it with lintian, systemd and a clean system, as root
+        /// Make all that users install: also an .rpm, an archive, an OCI image, the chart, a bill of materials, checksums
+        #[arg(long)]
+        all: bool,
+        /// Check what was made with lintian, rpmlint, systemd, clean systems and a container, as root
         #[arg(long)]
         check: bool,
     },
+    /// Make the documentation as a site, in target/site/book
+    Site,
+    /// Check the Helm chart and the compose file in deploy/, as root
+    Deploy,
     /// Check format, spelling, dependencies, lints and docs
     Lint,
     /// Run all that a change has to pass: lint, test, demo, and each feature on Linux 6.1
@@ -134,7 +141,9 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             limit: Duration::from_secs(limit * 60),
             table,
         }),
-        Task::Dist { check } => dist::dist(check).map(done),
+        Task::Dist { all, check } => dist::dist(dist::Plan { all, check }).map(done),
+        Task::Site => site::site().map(done),
+        Task::Deploy => deploy::deploy().map(done),
         Task::Lint => lint::lint().map(done),
         Task::Ci => ci::ci(),
     }

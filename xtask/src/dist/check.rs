@@ -1,4 +1,4 @@
-//! Checks of the package: lintian, the unit's exposure, and `check.sh` in a clean system.
+//! Checks of what was made: lintian, rpmlint, the unit's exposure, both packages in a clean system, the image under podman.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,7 +13,8 @@ use crate::{
     setup,
 };
 
-const TOOLS: [(&str, &str); 4] = [
+const TOOLS: [(&str, &str); 5] = [
+    ("bpftool", "bpftool"),
     ("debootstrap", "debootstrap"),
     ("ip", "iproute2"),
     ("lintian", "lintian"),
@@ -27,8 +28,8 @@ const SUITE: &str = "bookworm";
 /// `CAP_NET_ADMIN` (0.6), the host's network (0.8), `/proc/sys` (0.2) and bpf(2) (0.3).
 const EXPOSURE: u32 = 25;
 
-/// Runs all checks of `package`. `folder` keeps the clean system.
-pub(super) fn check(package: &Path, folder: &Path) -> Result<()> {
+/// Runs all checks of the Debian package. `folder` keeps the clean system, whose archive is returned.
+pub(super) fn check(package: &Path, folder: &Path) -> Result<PathBuf> {
     setup::programs(&TOOLS)?;
     succeed(
         Command::new("lintian")
@@ -41,14 +42,56 @@ pub(super) fn check(package: &Path, folder: &Path) -> Result<()> {
     let unit = repository().join("dist/tfo.service");
     exposure(&unit)?;
     let base = clean_system(folder)?;
+    script("check.sh", "the package", &[package, folder, &base, &unit])?;
+    Ok(base)
+}
+
+/// The static program needs no loader, and so no library.
+pub(super) fn static_program(program: &Path) -> Result<()> {
+    let headers = output(
+        Command::new("readelf")
+            .arg("--program-headers")
+            .arg(program),
+    );
+    let headers = headers.context("readelf cannot read the static program")?;
+    ensure!(
+        headers.contains(" LOAD ") && !headers.contains(" INTERP "),
+        "{} asks for a loader: it is not static",
+        program.display()
+    );
+    Ok(())
+}
+
+/// Checks the .rpm with rpmlint and in the clean system of `base`.
+pub(super) fn rpm(package: &Path, folder: &Path, base: &Path) -> Result<()> {
+    setup::programs(&[("rpmlint", "rpmlint")])?;
+    let wanted = super::rpm::requirements(package)?;
+    ensure!(wanted == ["/bin/sh"], "the .rpm asks for {wanted:?}");
+    let mut lint = Command::new("rpmlint");
+    lint.args(["--strict", "--ignore-unused-rpmlintrc", "--rpmlintrc"])
+        .arg(repository().join("dist/rpm/rpmlintrc"));
+    succeed(lint.arg(package).stdout(Stdio::null())).context("`rpmlint` says what is wrong")?;
+    println!("tfo: rpmlint found no error and no warning");
+    script("check-rpm.sh", "the .rpm", &[package, folder, base])
+}
+
+/// Runs the image under podman.
+pub(super) fn image(image: &Path, folder: &Path) -> Result<()> {
+    setup::programs(&[("podman", "podman"), ("crun", "crun")])?;
+    let compose = repository().join("deploy/compose");
+    script("check-image.sh", "the image", &[image, folder, &compose])
+}
+
+/// Runs a script beside this file as root. Mounts, processes and the network have namespaces of their own, which end
+/// with it.
+fn script(name: &str, what: &str, arguments: &[&Path]) -> Result<()> {
     let start = Instant::now();
-    let script = repository().join("xtask/src/dist/check.sh");
-    // Mounts, processes and the network have namespaces of their own, which end with the check.
     let mut check = as_root("unshare")?;
     check.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--"]);
-    succeed(check.arg(script).arg(package).args([folder, &base, &unit]))?;
+    check.arg(repository().join("xtask/src/dist").join(name));
+    succeed(check.args(arguments))?;
     println!(
-        "tfo: installed, ran, removed and purged in a clean system, in {:.0} s",
+        "tfo: {what} was installed, ran and went again, in {:.0} s",
         start.elapsed().as_secs_f32()
     );
     Ok(())

@@ -1,17 +1,27 @@
-//! `cargo xtask dist`: a Debian package of `tfo`.
+//! `cargo xtask dist`: what users install.
 //!
 //! [`tree`] lays out the files as they are installed, [`package`] packs them with Debian's tools, [`check`] installs,
-//! runs and purges the package in a clean system. The package is reproducible: the same commit, toolchain and folder
-//! give the same bytes.
+//! runs and purges the package in a clean system. With `--all` there are, from a static program: [`rpm`], [`archive`]
+//! and [`image`]; and the chart, a bill of materials ([`sbom`]) and checksums. All is reproducible: the same commit,
+//! toolchain and folder give the same bytes.
 
+mod archive;
 mod check;
+mod image;
 mod package;
+mod rpm;
+mod sbom;
 mod tree;
 
-use std::{env, fs, path::PathBuf, process::Command};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
+pub(crate) use self::archive::chart;
 use crate::{
     build::{self, Profile},
     command::{output, repository},
@@ -26,40 +36,121 @@ const TOOLS: [(&str, &str); 4] = [
     ("strip", "binutils"),
 ];
 
-/// Builds the release profile and makes `target/dist/tfo_VERSION_ARCHITECTURE.deb`. With `check`, checks the package
-/// with lintian, systemd and a clean system, as root.
+/// The same of what `--all` makes in addition.
+const ALL_TOOLS: [(&str, &str); 2] = [("rpmbuild", "rpm"), ("tar", "tar")];
+
+/// What [`dist`] is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Everything, not the Debian package alone.
+    pub all: bool,
+    /// Check what was made, as root.
+    pub check: bool,
+}
+
+/// Builds the release profile and makes `target/dist/tfo_VERSION_ARCHITECTURE.deb`, or with `all` everything that users
+/// install. With `check`, checks it with lintian, rpmlint, systemd, clean systems and a container, as root.
 ///
 /// # Errors
 ///
 /// A tool is missing and cannot be installed, the build fails, or a check does.
-pub fn dist(check: bool) -> Result<()> {
+pub fn dist(plan: Plan) -> Result<()> {
     setup::programs(&TOOLS)?;
-    let binary = build::tfo(Profile::Release)?;
-    ensure!(
-        !has_test_hooks(&fs::read(&binary)?),
-        "{} heeds the environment variables of tests: it was built with the feature test-hooks",
-        binary.display()
-    );
-    let manpages = build::example("tfo-userspace", "manpages")?;
     let folder = build::target()?.join("dist");
     fs::create_dir_all(&folder)?;
+    let manpages = build::example("tfo-userspace", "manpages")?;
+    let binary = shipped(build::tfo(Profile::Release)?)?;
     let make = |name: &str| -> Result<PathBuf> {
         let tree = folder.join(name);
         tree::lay_out(&tree, &binary, &manpages)?;
         package::make(&tree, &folder)
     };
     let package = make("tree")?;
-    println!("tfo: made {}", package.display());
-    if check {
+    said(&package)?;
+    if plan.check {
         let bytes = fs::read(&package)?;
-        let again = make("again")?;
-        ensure!(
-            fs::read(again)? == bytes,
-            "two packages of the same files differ: the package is not reproducible"
-        );
-        check::check(&package, &folder)?;
+        same(&bytes, &make("again")?)?;
+    }
+    // After the package: both builds have one path in the target folder.
+    let rest = if plan.all {
+        Some(all(&folder, &package, &manpages, plan.check)?)
+    } else {
+        None
+    };
+    if plan.check {
+        let base = check::check(&package, &folder)?;
+        if let Some(made) = rest {
+            check::static_program(&made.binary)?;
+            check::rpm(&made.rpm, &folder, &base)?;
+            check::image(&made.image, &folder)?;
+        }
     }
     Ok(())
+}
+
+/// What is checked of that which `--all` makes.
+struct Made {
+    binary: PathBuf,
+    rpm: PathBuf,
+    image: PathBuf,
+}
+
+/// Makes all but the Debian package, and the checksums of all.
+fn all(folder: &Path, package: &Path, manpages: &Path, check: bool) -> Result<Made> {
+    setup::programs(&ALL_TOOLS)?;
+    let binary = folder.join("tfo-static");
+    fs::copy(shipped(build::static_tfo()?)?, &binary)?;
+    let pack = || -> Result<[PathBuf; 4]> {
+        Ok([
+            rpm::make(folder, &binary, manpages)?,
+            archive::make(folder, &binary, manpages)?,
+            image::make(folder, &binary)?,
+            archive::chart(folder)?,
+        ])
+    };
+    let made = pack()?;
+    if check {
+        let bytes = made.iter().map(fs::read).collect::<Result<Vec<_>, _>>()?;
+        for (file, bytes) in pack()?.iter().zip(&bytes) {
+            same(bytes, file)?;
+        }
+    }
+    let mut files = vec![package.to_owned()];
+    files.extend_from_slice(&made);
+    files.extend(sbom::make(folder)?);
+    let sums = archive::sums(folder, &files)?;
+    for file in files.iter().skip(1).chain([&sums]) {
+        said(file)?;
+    }
+    let [rpm, _, image, _] = made;
+    Ok(Made { binary, rpm, image })
+}
+
+fn said(file: &Path) -> Result<()> {
+    let size = fs::metadata(file)?.len();
+    println!("tfo: made {}, {} KiB", file.display(), size.div_ceil(1024));
+    Ok(())
+}
+
+/// Fails if a file made again has other bytes.
+fn same(bytes: &[u8], again: &Path) -> Result<()> {
+    if fs::read(again)? == bytes {
+        return Ok(());
+    }
+    bail!(
+        "{} made again of the same files differs: it is not reproducible",
+        again.display()
+    );
+}
+
+/// The path of a built program, unless it is one for tests.
+fn shipped(binary: PathBuf) -> Result<PathBuf> {
+    ensure!(
+        !has_test_hooks(&fs::read(&binary)?),
+        "{} heeds the environment variables of tests: it was built with the feature test-hooks",
+        binary.display()
+    );
+    Ok(binary)
 }
 
 /// `true` if a binary names an environment variable of the suites.
@@ -77,4 +168,22 @@ fn epoch() -> Result<String> {
     git.args(["log", "-1", "--format=%ct"])
         .current_dir(repository());
     output(&mut git).context("git cannot show the commit's time: set SOURCE_DATE_EPOCH")
+}
+
+/// The commit's time, as `date` prints it in this format.
+fn date(format: &str) -> Result<String> {
+    let at = format!("@{}", epoch()?);
+    let mut date = Command::new("date");
+    date.args(["--utc", format, "--date", &at])
+        .env("LC_ALL", "C");
+    output(&mut date).with_context(|| format!("SOURCE_DATE_EPOCH: {at} is not a time"))
+}
+
+/// The maintainer, by name and address.
+fn maintainer() -> Result<&'static str> {
+    const CONTROL: &str = include_str!("../../../dist/debian/control");
+    CONTROL
+        .lines()
+        .find_map(|line| line.strip_prefix("Maintainer: "))
+        .context("no Maintainer in dist/debian/control")
 }

@@ -9,11 +9,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::command::{output, repository, succeed};
+use crate::command::{repository, succeed};
 
-use super::{epoch, package::VERSION};
+use super::{date, maintainer, package::VERSION};
 
-const CONTROL: &str = include_str!("../../../dist/debian/control");
 const COPYRIGHT: &str = include_str!("../../../dist/debian/copyright");
 
 /// Files copied unchanged, as repository path and installed path.
@@ -28,7 +27,7 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// Pages of `docs/` in the package: those that its files point to, and those that these link to.
-const DOCS: [&str; 12] = [
+const DOCS: [&str; 13] = [
     "README.md",
     "cookies.md",
     "enable.md",
@@ -36,6 +35,7 @@ const DOCS: [&str; 12] = [
     "farm.md",
     "guard.md",
     "guide.md",
+    "install.md",
     "metrics.md",
     "operations.md",
     "policy.md",
@@ -48,10 +48,7 @@ pub(super) fn lay_out(tree: &Path, binary: &Path, manpages: &Path) -> Result<()>
     if tree.exists() {
         fs::remove_dir_all(tree)?;
     }
-    let tfo = tree.join("usr/bin/tfo");
-    copy(binary, &tfo)?;
-    // The eBPF object inside is data, which strip leaves whole.
-    succeed(Command::new("strip").arg("--strip-unneeded").arg(&tfo))?;
+    program(binary, &tree.join("usr/bin/tfo"))?;
     for (from, to) in FILES {
         copy(&repository().join(from), &tree.join(to))?;
     }
@@ -65,9 +62,23 @@ pub(super) fn lay_out(tree: &Path, binary: &Path, manpages: &Path) -> Result<()>
     for page in files(&share.join("man"))? {
         compress(&page)?;
     }
-    // Modes do not depend on the umask.
+    set_modes(tree)
+}
+
+/// Copies the program, and strips it. The eBPF object inside is data, which strip leaves whole.
+pub(super) fn program(binary: &Path, to: &Path) -> Result<()> {
+    copy(binary, to)?;
+    succeed(Command::new("strip").arg("--strip-unneeded").arg(to))
+}
+
+/// Sets the modes of all files, which then do not depend on the umask.
+pub(super) fn set_modes(tree: &Path) -> Result<()> {
     for path in files(tree)? {
-        let mode = if path == tfo { 0o755 } else { 0o644 };
+        let mode = if path.ends_with("usr/bin/tfo") {
+            0o755
+        } else {
+            0o644
+        };
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
         for folder in path
             .ancestors()
@@ -100,16 +111,8 @@ fn documents(doc: &Path) -> Result<()> {
     fs::copy(repository().join("CHANGELOG.md"), &changelog)?;
     compress(&changelog)?;
 
-    let maintainer = CONTROL
-        .lines()
-        .find_map(|line| line.strip_prefix("Maintainer: "));
-    let maintainer = maintainer.context("no Maintainer in dist/debian/control")?;
-    let at = format!("@{}", epoch()?);
-    let mut date = Command::new("date");
-    date.args(["--utc", "--rfc-email", "--date", &at])
-        .env("LC_ALL", "C");
-    let date =
-        output(&mut date).with_context(|| format!("SOURCE_DATE_EPOCH: {at} is not a time"))?;
+    let maintainer = maintainer()?;
+    let date = date("--rfc-email")?;
     let debian = doc.join("changelog.Debian");
     let text = format!(
         "tfo ({VERSION}) unstable; urgency=medium\n\n  * What is new is in changelog.gz.\n\n -- {maintainer}  {date}\n"
@@ -123,7 +126,7 @@ fn compress(path: &Path) -> Result<()> {
     succeed(Command::new("gzip").args(["--best", "--no-name"]).arg(path))
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder)?;
     }

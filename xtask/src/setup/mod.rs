@@ -1,22 +1,25 @@
 //! `cargo xtask setup`: installs missing tools that the build and the tests need.
 //!
 //! [`survey`] finds missing tools and changes nothing. [`apt`] installs packages, [`ebpf`] the toolchain and the
-//! linker of the eBPF program, [`prometheus`] the server for the tests of the metrics, [`lints`] the tools that only
-//! `cargo xtask lint` needs. A C compiler is needed earlier, to link this task itself.
+//! linker of the eBPF program, [`prometheus`] the server for the tests of the metrics, [`crates`] the tools of single
+//! tasks. A C compiler is needed earlier, to link this task itself.
 
 mod apt;
+mod crates;
 mod ebpf;
-mod lints;
 mod prometheus;
 mod survey;
 
-use std::process::ExitCode;
+use std::{
+    path::PathBuf,
+    process::{Command, ExitCode, Stdio},
+};
 
 use anyhow::Result;
 
-use crate::command::which;
+use crate::command::{output, which};
 
-pub use self::lints::{cargo_deny, clippy};
+pub use self::crates::{cargo_cyclonedx, cargo_deny, clippy, installed, mdbook};
 use self::{apt::Apt, survey::Survey};
 
 /// Prints the tools found and missing, and installs the missing ones.
@@ -72,6 +75,25 @@ pub fn programs(wanted: &[(&str, &str)]) -> Result<()> {
         .filter(|(program, _)| which(program).is_none());
     let packages: Vec<_> = missing.map(|(_, package)| *package).collect();
     Apt::new().install(&packages)
+}
+
+/// Installs a package that has no program of its own to look for.
+///
+/// # Errors
+///
+/// It cannot be installed.
+pub fn package(name: &str) -> Result<()> {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${Status}", name]);
+    if output(query.stderr(Stdio::null())).is_some_and(|status| status.ends_with(" installed")) {
+        return Ok(());
+    }
+    Apt::new().install(&[name])
+}
+
+/// promtool, of the system or unpacked by [`setup()`].
+pub fn promtool() -> Option<PathBuf> {
+    Some(prometheus::find()?.join("promtool"))
 }
 
 /// Installs what the survey found missing.

@@ -1,0 +1,169 @@
+//! `cargo xtask deploy`: checks what is in `deploy/`, the chart and the compose file, and the workflows of `.github/`.
+//!
+//! `check.py` renders the chart by Helm's library, and holds the objects against Kubernetes' schemas and `dist/`.
+//! The configurations of the chart and of the compose file are read by `tfo`. promtool reads Prometheus's. No cluster is
+//! needed, and none is tried.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{
+    build::{self, Profile, target},
+    command::{as_root, output, repository, succeed},
+    dist, setup,
+};
+
+const REQUIREMENTS: &str = include_str!("requirements.txt");
+/// Reads a compose file and holds it against its schema; it asks no daemon for that.
+const COMPOSE: [(&str, &str); 1] = [("docker-compose", "docker-compose")];
+/// The chart, in the repository.
+pub(crate) const CHART: &str = "deploy/kubernetes/tfo";
+
+/// Checks the chart and the compose file.
+///
+/// # Errors
+///
+/// A tool is missing and cannot be installed, or a check fails.
+pub fn deploy() -> Result<()> {
+    setup::ensure()?;
+    let out = target()?.join("deploy");
+    if out.exists() {
+        fs::remove_dir_all(&out)?;
+    }
+    fs::create_dir_all(&out)?;
+    let python = python()?;
+    // As it is shipped, with the files of dist in it.
+    let chart = dist::chart(&target()?.join("tools"))?;
+    let mut check = Command::new(&python);
+    check.arg(repository().join("xtask/src/deploy/check.py"));
+    succeed(check.args([&chart, &repository().join("dist"), &out]))?;
+    fs::copy(
+        repository().join("deploy/compose/tfo.toml"),
+        out.join("compose.toml"),
+    )?;
+    configurations(&out)?;
+    compose()?;
+    forge(&python)
+}
+
+/// The workflows and the forms of issues, by the schemas that check-jsonschema brings.
+fn forge(python: &Path) -> Result<()> {
+    let checker = python.with_file_name("check-jsonschema");
+    for (schema, files) in [
+        (
+            "workflows",
+            ["workflows/ci.yml", "workflows/release.yml"].as_slice(),
+        ),
+        (
+            "issue-forms",
+            &["ISSUE_TEMPLATE/bug.yml", "ISSUE_TEMPLATE/feature.yml"],
+        ),
+        ("issue-config", &["ISSUE_TEMPLATE/config.yml"]),
+    ] {
+        let mut check = Command::new(&checker);
+        check.args([
+            "--quiet",
+            "--builtin-schema",
+            &format!("vendor.github-{schema}"),
+        ]);
+        succeed(check.args(files).current_dir(repository().join(".github")))?;
+    }
+    println!("tfo: workflows and forms of issues are as the forge's schemas have them");
+    Ok(())
+}
+
+/// A Python with what `check.py` imports, in an environment of its own.
+fn python() -> Result<PathBuf> {
+    let folder = target()?.join("tools/deploy");
+    fs::create_dir_all(&folder)?;
+    let python = folder.join("bin/python");
+    let stamp = folder.join("requirements.txt");
+    if fs::read_to_string(&stamp).is_ok_and(|text| text == REQUIREMENTS) {
+        return Ok(python);
+    }
+    setup::package("python3-venv")?;
+    let interpreter = "/usr/bin/python3";
+    succeed(
+        Command::new(interpreter)
+            .args(["-m", "venv", "--clear"])
+            .arg(&folder),
+    )?;
+    let list = repository().join("xtask/src/deploy/requirements.txt");
+    let mut install = Command::new(&python);
+    install.args(["-m", "pip", "install", "--quiet", "--requirement"]);
+    succeed(install.arg(list)).context("pip cannot install what the check of the chart needs")?;
+    fs::write(stamp, REQUIREMENTS)?;
+    Ok(python)
+}
+
+/// Has `tfo run` read each configuration, in a network namespace of its own. There it finds no interface and ends; a
+/// mistake in the file is reported with file and line.
+fn configurations(folder: &Path) -> Result<()> {
+    let tfo = build::tfo(Profile::Dev)?;
+    let mut read = 0;
+    for file in fs::read_dir(folder)? {
+        let file = file?.path();
+        let mut run = as_root("unshare")?;
+        run.arg("--net").arg(&tfo).args(["run", "-c"]).arg(&file);
+        let said = run.stdin(Stdio::null()).output()?;
+        let said = String::from_utf8_lossy(&said.stderr);
+        let found = [
+            "no such interface here",
+            "/etc/tfo/secrets/keys: No such file",
+        ];
+        ensure!(
+            found.iter().any(|text| said.contains(text)),
+            "tfo run -c {}: {said}",
+            file.display()
+        );
+        read += 1;
+    }
+    println!("tfo: tfo run reads {read} configurations of deploy");
+    Ok(())
+}
+
+/// The compose file, and its Prometheus.
+fn compose() -> Result<()> {
+    setup::programs(&COMPOSE)?;
+    let folder = repository().join("deploy/compose");
+    let mut compose = Command::new("docker-compose");
+    compose.args(["--profile", "monitoring", "config", "--services"]);
+    compose
+        .env("TFO_IMAGE", "localhost/tfo")
+        .current_dir(&folder);
+    let services = output(&mut compose).context("docker-compose cannot read compose.yaml")?;
+    let mut services: Vec<_> = services.lines().collect();
+    services.sort_unstable();
+    ensure!(
+        services == ["prometheus", "tfo"],
+        "docker-compose shows the services {services:?}"
+    );
+    let Some(promtool) = setup::promtool() else {
+        bail!("promtool is missing: run `cargo xtask setup`");
+    };
+    // As in the container, the rules are beside it.
+    let beside = target()?.join("deploy");
+    for file in [
+        "deploy/compose/prometheus.yml",
+        "dist/prometheus/tfo.rules.yml",
+    ] {
+        let from = repository().join(file);
+        let name = from.file_name().context("no name")?;
+        fs::copy(&from, beside.join(name))?;
+    }
+    let mut check = Command::new(promtool);
+    check
+        .args(["check", "config"])
+        .arg(beside.join("prometheus.yml"));
+    output(&mut check).context("promtool refuses deploy/compose/prometheus.yml")?;
+    println!("tfo: docker-compose reads the compose file, promtool its prometheus.yml");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
