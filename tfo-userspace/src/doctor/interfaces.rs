@@ -186,7 +186,9 @@ impl DeviceFacts {
 /// The kinds of filters at ingress that are not ours, without duplicates. TCX programs are not filters.
 fn others(index: u32, ours: Option<&OurProgram>) -> Vec<String> {
     let ours = ours.map(|ours| ours.program_id);
-    let filters = tc::filters(index, Direction::Ingress).unwrap_or_default().into_iter();
+    let filters = tc::filters(index, Direction::Ingress)
+        .unwrap_or_default()
+        .into_iter();
     let others = filters.filter(|filter| ours.is_none() || filter.program_id != ours);
     let kinds: BTreeSet<String> = others.map(|filter| filter.kind).collect();
     kinds.into_iter().collect()

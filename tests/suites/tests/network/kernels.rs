@@ -294,7 +294,10 @@ fn own_cookies() -> Result<()> {
     testbed.tfo.done(&["detach", "--all"])?;
     let mut tc = testbed.pair.server.command("tc");
     let left = process::output(tc.args(["qdisc", "show", "dev", SERVER_INTERFACE]), LIMIT)?;
-    ensure!(left.status.success() && !left.stdout.contains("clsact"), "{left:?}");
+    ensure!(
+        left.status.success() && !left.stdout.contains("clsact"),
+        "{left:?}"
+    );
     feature("own cookies", "yes");
     Ok(())
 }

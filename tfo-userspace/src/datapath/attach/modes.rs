@@ -172,7 +172,12 @@ pub(super) fn replace(
         return Ok(Running {
             link: None,
             mode,
-            program_id: replace_filter(filter, datapath.classifier_mut()?, &interface.name, &paths)?,
+            program_id: replace_filter(
+                filter,
+                datapath.classifier_mut()?,
+                &interface.name,
+                &paths,
+            )?,
             reason: HookReason::Asked,
             not_tcx: None,
         });

@@ -164,11 +164,15 @@ fn guard_on_stacked_devices() -> Result<()> {
 #[test]
 fn own_cookies_on_stacked_devices() -> Result<()> {
     let mut forms = BTreeMap::new();
-    let settings = SETTINGS.iter().filter(|setting| setting.4 == Guarded);
-    for (row, server, client, attach, _) in settings {
+    // Those whose packets differ; an emulated machine takes a minute for each.
+    for (row, server, client, attach) in [
+        ("VLAN devices", VLAN, VLAN, "below"),
+        ("VLAN devices", TWO_TAGS, TWO_TAGS, "mid0"),
+        ("bonds", BOND, PLAIN, "top0"),
+    ] {
         let pair = Pair::new()?;
-        let made = make(&pair.client, CLIENT_INTERFACE, 2, *client)?
-            && make(&pair.server, SERVER_INTERFACE, 1, *server)?;
+        let made = make(&pair.client, CLIENT_INTERFACE, 2, client)?
+            && make(&pair.server, SERVER_INTERFACE, 1, server)?;
         if made {
             let attach = attach.replace("below", SERVER_INTERFACE);
             own_cookies_at(pair, &attach)
@@ -194,7 +198,10 @@ fn own_cookies_at(pair: Pair, interface: &str) -> Result<()> {
     testbed.pair.server.set_sysctl(keys::SYSCTL, keys::OTHER)?;
     visit(&testbed, &listener)?;
     let counted = testbed.equal()?.counters;
-    ensure!(counted["OwnIssued"] == 1 && counted["OwnYoung"] >= 2, "{counted:?}");
+    ensure!(
+        counted["OwnIssued"] == 1 && counted["OwnYoung"] >= 2,
+        "{counted:?}"
+    );
     ensure!(counted["TCPFastOpenPassiveFail"] == 0, "{counted:?}");
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! The service of one network namespace: what is attached there, its rules and its keys. It runs in the namespace's own
 //! thread.
 
+mod changes;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
@@ -8,8 +10,9 @@ use std::{
 };
 
 use tokio::runtime::Handle;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
+use self::changes::{log, no_interface, resolve};
 use super::{
     attached::{describe_attached, describe_hook_change},
     error::{StartError, is_missing_interface},
@@ -23,7 +26,7 @@ use super::{
 };
 use crate::{
     config::NamespaceConfig,
-    datapath::{self, AttachError, Change, Ensured, Follower, Namespace, NamespaceError, Wanted},
+    datapath::{self, AttachError, Ensured, Follower, Namespace, NamespaceError, Wanted},
     farm::FarmReport,
     kernel::link,
     keys::KeyReport,
@@ -237,48 +240,6 @@ impl NamespaceService {
         }
     }
 
-    async fn handle_change(&mut self, change: Change) {
-        match change {
-            Change::Attached { name, ensured } => {
-                self.record_attached(name, &ensured);
-                // Policy and guard are lost with the last attached interface.
-                self.apply_rules().await;
-            }
-            Change::Renamed { ref from, ref to } => {
-                info!("{change}");
-                if self.attached.remove(from) {
-                    self.attached.insert(to.clone());
-                }
-                self.missing.remove(to);
-                if self.config.interfaces.contains(from) {
-                    let reason = format!(
-                        "{from}: renamed to {to}, and attached under that name: put {to} into the configuration"
-                    );
-                    self.missing.insert(from.clone(), reason);
-                }
-            }
-            Change::Moved { ref name } => {
-                warn!("{change}");
-                if self.attached.remove(name) {
-                    self.missing.insert(name.clone(), no_interface(name));
-                }
-            }
-            Change::Failed { ref name, .. } | Change::Lost { ref name } => {
-                warn!("{change}");
-                self.attached.remove(name);
-                self.missing.insert(name.clone(), change.to_string());
-            }
-            Change::Missing { ref name } | Change::Vanished { ref name } => {
-                warn!("{change}");
-                self.attached.remove(name);
-                self.missing.insert(name.clone(), no_interface(name));
-            }
-        }
-        if let Err(error) = self.start_keys() {
-            error!("{error}");
-        }
-    }
-
     /// Puts the configured policy and guard in force, where an interface is attached.
     async fn apply_rules(&mut self) {
         if !self.attached.is_empty() {
@@ -406,30 +367,4 @@ impl NamespaceService {
             Err(error) => error!("{error}"),
         }
     }
-}
-
-/// Replaces alternative names by the names of their interfaces, by which interfaces are followed.
-async fn resolve(names: &mut Vec<String>) {
-    // Where they cannot be listed, attaching says so.
-    let present = link::list().await.unwrap_or_default();
-    let mut seen = BTreeSet::new();
-    for name in names.iter_mut() {
-        if let Some(interface) = present.iter().find(|each| each.is_named(name)) {
-            name.clone_from(&interface.name);
-        }
-    }
-    names.retain(|name| seen.insert(name.clone()));
-}
-
-/// Logs failures to attach. The follower logs an interface that does not exist.
-fn log(failed: &[AttachError]) {
-    for error in failed.iter().filter(|error| !is_missing_interface(error)) {
-        error!("{error}");
-    }
-}
-
-fn no_interface(name: &str) -> String {
-    format!(
-        "{name}: no interface of this name exists: it is attached once one does; `ip link` shows those that exist"
-    )
 }
