@@ -28,6 +28,7 @@ pub fn fixed() -> OwnCookies {
         lifetime: LIFETIME,
         last: SLOT + LIFETIME,
         clients: PrefixMask::new(32, 128),
+        issues: 1,
         secrets,
         ..OwnCookies::OFF
     }

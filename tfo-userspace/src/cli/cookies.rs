@@ -160,7 +160,7 @@ fn text(cookies: &OwnCookies, issuing: &[String], others: &[String]) -> String {
         ToString::to_string,
     );
     let left = own_secrets_left(cookies).map_or_else(
-        || "others are given".to_owned(),
+        || "its source gives others".to_owned(),
         |left| format!("{} from now, without `tfo run`", time::age(left)),
     );
     let issued = if cookies.issues == 0 {

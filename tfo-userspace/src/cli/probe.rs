@@ -54,10 +54,14 @@ impl FromStr for ProbeServer {
         };
         let port = port.map_or(Ok(DEFAULT_PORT), number::port);
         let port = port.map_err(|error| format!("the port: {error}"))?;
-        let host = host.strip_prefix('[').unwrap_or(host);
-        let host = host.strip_suffix(']').unwrap_or(host);
-        if host.is_empty() {
-            return Err("write a name or an address".to_owned());
+        let inside = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let host = inside.unwrap_or(host);
+        if host.is_empty() || host.contains(['[', ']']) {
+            return Err(
+                "write a name or an address, one of IPv6 with a port in brackets".to_owned(),
+            );
         }
         Ok(Self {
             host: host.to_owned(),
@@ -179,7 +183,9 @@ mod tests {
             let host = host.to_owned();
             assert_eq!(text.parse(), Ok(ProbeServer { host, port }), "{text}");
         }
-        for text in ["", ":80", "a:", "a:0", "a:65536", "a:http", "[]"] {
+        for text in [
+            "", ":80", "a:", "a:0", "a:65536", "a:http", "[]", "[fd91::2", "[a",
+        ] {
             assert!(text.parse::<ProbeServer>().is_err(), "{text}");
         }
     }

@@ -40,6 +40,13 @@ impl GivenSecrets {
         self.secrets.get(index)
     }
 
+    /// Cookies of `before` are taken or have had their time: no number has another secret, and none issues again.
+    pub(crate) fn follows(&self, before: &Self) -> bool {
+        let first = (before.last + 1).saturating_sub(before.secrets.len() as u64);
+        let mut known = (first..=before.last).map(|number| (before.get(number), self.get(number)));
+        self.slot >= before.slot && known.all(|(before, now)| now.is_none() || now == before)
+    }
+
     /// Reads a file that only its owner may read; see [`GivenSecrets::parse`].
     ///
     /// # Errors
@@ -116,6 +123,11 @@ mod tests {
         assert_eq!((given.slot, given.last, given.secrets.len()), (8, 9, 3));
         assert!(given.get(6).is_none() && given.get(10).is_none());
         assert!((7..=9).all(|number| given.get(number).is_some()));
+        let next = |text: &str| GivenSecrets::parse(text).unwrap().follows(&given);
+        let other = KEY.replace('1', "5");
+        assert!(next(&format!("8 {KEY}\n9 {KEY} issues\n10 {other}")));
+        assert!(!next(&format!("8 {other} issues\n9 {KEY}")));
+        assert!(!next(&format!("6 {KEY}\n7 {KEY} issues")));
         for (text, error) in [
             (String::new(), GivenSecretsError::Issues),
             (format!("7 {KEY}"), GivenSecretsError::Issues),

@@ -46,7 +46,7 @@ pub fn health(namespaces: &[NamespaceFacts]) -> Result<(), String> {
             line(format_args!("guard not in force: {error}"));
         }
         if let Some(error) = &facts.own_cookies_refused {
-            line(format_args!("own cookies not in force: {error}"));
+            line(format_args!("own cookies not as configured: {error}"));
         }
         if let Some(error) = &facts.listeners_refused {
             line(format_args!("listeners without Fast Open: {error}"));
@@ -94,7 +94,7 @@ mod tests {
              netns blue: keys: sysctl is read-only\n\
              netns blue: policy not in force: no\n\
              netns blue: guard not in force: no\n\
-             netns blue: own cookies not in force: no\n\
+             netns blue: own cookies not as configured: no\n\
              netns blue: listeners without Fast Open: no\n"
         );
     }

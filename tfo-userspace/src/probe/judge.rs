@@ -222,18 +222,18 @@ fn no_cookie(syns: &Syns, by_sockets: bool) -> ProbeFinding {
 fn keys(probe: &Probe) -> Option<ProbeFinding> {
     let syns = probe.syns.as_ref()?;
     let heard = syns.requests.iter().chain(&syns.presented);
-    let different: BTreeSet<_> = heard.filter_map(|heard| heard.cookie()).collect();
-    let given = with(&syns.requests);
+    let different: BTreeSet<_> = heard.clone().filter_map(|heard| heard.cookie()).collect();
+    let given = heard.filter(|heard| heard.cookie().is_some()).count();
     match different.len() {
         0 => None,
         1 => Some(ProbeFinding::ok(
             KEYS,
-            format!("{given} requests, each from another port, got the same cookie: one key"),
+            format!("{given} answers, each to another port, have the same cookie: one key"),
         )),
         many => Some(ProbeFinding::problem(
             KEYS,
             format!(
-                "{given} requests got {many} different cookies: the servers behind this address have {many} keys, or see this host under {many} addresses; a cookie is refused wherever another one answers"
+                "{given} answers have {many} different cookies: the servers behind this address have {many} keys, or see this host under {many} addresses; a cookie is refused wherever another one answers"
             ),
             "give the servers one key and one address (`tfo farm`), or own cookies, which hold on any backend (docs/cookies.md)",
         )),

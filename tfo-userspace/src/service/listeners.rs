@@ -116,6 +116,12 @@ impl ListenerKeeper {
                 if before != after {
                     info!("{name} of {process} ({pid}): Fast Open queue {before}, now {after}");
                 }
+                let wanted = change.target.queue;
+                if after < wanted {
+                    warn!(
+                        "{name}: its Fast Open queue is {after}, not {wanted}: net.core.somaxconn there is lower: raise it, or configure less"
+                    );
+                }
                 return;
             }
             Err(refusal) => refusal,

@@ -1,5 +1,7 @@
 //! The own cookies of a namespace: puts the configured ones in force, and renews their secrets when others are due.
 
+use std::time::{Duration, Instant};
+
 use tfo_common::fastopen::own::{OwnCookies, OwnSecretSource};
 use tracing::{error, info, warn};
 
@@ -11,11 +13,14 @@ use crate::{
     model::{OwnCookieRing, OwnCookieRules},
 };
 
+/// The time between two attempts at what was refused.
+const RETRY: Duration = Duration::from_secs(2);
+
 /// Keeps the own cookies of a namespace.
 #[derive(Default)]
 pub(super) struct OwnCookieKeeper {
-    /// Why the configured ones are not in force.
-    refused: Option<String>,
+    /// Why the configured ones are not in force, and when they were tried last.
+    refused: Option<(String, Instant)>,
     /// The interfaces without them that were logged last.
     left_out: Vec<LeftOut>,
     /// The error of the last tick, which was logged.
@@ -60,7 +65,8 @@ impl Secrets {
 impl OwnCookieKeeper {
     /// Why the configured ones are not in force, or are not renewed.
     pub(super) fn refused(&self) -> Option<String> {
-        self.refused.clone().or_else(|| self.last_error.clone())
+        let refused = self.refused.as_ref().map(|(error, _)| error.clone());
+        refused.or_else(|| self.last_error.clone())
     }
 
     /// Puts the configured own cookies in force, or none, if the configuration says either. After a failure, what is in force
@@ -71,24 +77,29 @@ impl OwnCookieKeeper {
         config: &NamespaceConfig,
         farm: Option<&Membership>,
     ) {
-        self.refused = match &config.cookies {
+        let error = match &config.cookies {
             None => None,
             Some(wanted) => self.change(namespace, wanted, farm).await.err(),
         };
-        if let Some(error) = &self.refused {
+        let before = self.refused.take().map(|(before, _)| before);
+        if let Some(error) = &error
+            && before.as_ref() != Some(error)
+        {
             error!("own cookies: {error}");
         }
+        self.refused = error.map(|error| (error, Instant::now()));
         report(namespace, config, farm);
     }
 
-    /// As [`Self::apply`], where the farm had no secrets the last time.
+    /// As [`Self::apply`], some time after that failed: the file may be there by now, or the farm.
     pub(super) async fn retry(
         &mut self,
         namespace: &Namespace,
         config: &NamespaceConfig,
         farm: Option<&Membership>,
     ) {
-        if self.refused.is_some() && farm_rules(config).is_some() {
+        let tried = self.refused.as_ref().map(|(_, tried)| tried.elapsed());
+        if tried.is_some_and(|tried| tried >= RETRY) {
             self.apply(namespace, config, farm).await;
         }
     }
@@ -154,7 +165,8 @@ impl OwnCookieKeeper {
         {
             self.refused = None;
         }
-        if !matches!(renewed, Ok(None)) {
+        // Somebody else may have cleared them.
+        if farm_rules(config).is_some() {
             report(namespace, config, farm);
         }
         let error = renewed.err();
@@ -204,6 +216,13 @@ impl OwnCookieKeeper {
         let rules = OwnCookieRules::of(&before);
         let cookies = secrets.ring(&rules, Some(&before))?;
         change.renew(&cookies).map_err(|error| error.to_string())?;
+        if let (Some(old), Some(new)) = (&self.given, secrets.given())
+            && !new.follows(old)
+        {
+            warn!(
+                "own cookies: a number has another secret than before, or the numbers went back: clients with cookies of it lose a round trip each"
+            );
+        }
         self.given = secrets.given().cloned();
         Ok(Some(rules))
     }

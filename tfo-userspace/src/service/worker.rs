@@ -266,7 +266,7 @@ impl WorkerThread {
                     None => return,
                 },
                 event = service.next_event() => service.handle(event).await,
-                () = sleep_until(due) => due = tokio::time::Instant::now() + service.tick(),
+                () = sleep_until(due) => due = tokio::time::Instant::now() + service.tick().await,
             }
             self.publish(&service);
         }

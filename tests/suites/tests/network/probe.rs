@@ -165,7 +165,7 @@ fn a_plain_path_works() -> Result<()> {
         let value = road.json(family, 0)?;
         let parts = ["ok:", "kinds 34 and 254"];
         expect(&value, "cookie", &parts)?;
-        expect(&value, "keys", &["ok: 5 requests", "one key"])?;
+        expect(&value, "keys", &["ok: 5 answers", "one key"])?;
         // The kernel has asked by one of them.
         expect(&value, "data", &["ok:", "4 of 4"])?;
         expect(&value, "time", &["ok:"])?;
@@ -268,7 +268,7 @@ fn keys_behind_one_address_are_counted() -> Result<()> {
     );
     road.routers[1].done("nft", &[&table])?;
     let value = road.json(Family::V4, 3)?;
-    let parts = ["problem: 5 requests", "3 different", "3 keys"];
+    let parts = ["problem: 5 answers", "3 different", "3 keys"];
     expect(&value, "keys", &parts)?;
     expect(
         &value,

@@ -130,10 +130,14 @@ impl Agent {
         self.challenge = None;
     }
 
-    /// `tfo farm init` stores the farm's first document on the host that founds it, where the service may run already.
-    fn reload(&mut self) {
-        if let Some(document) = StateFile::stored_document(&self.config, self.seal.as_ref()) {
+    /// `tfo farm init` stores the farm's first document on the host that founds it, where the service may run already. `true`
+    /// if it has.
+    pub(super) fn reload(&mut self) -> bool {
+        let stored = StateFile::stored_document(&self.config, self.seal.as_ref());
+        let found = stored.is_some();
+        if let Some(document) = stored {
             self.hold(document);
         }
+        found
     }
 }

@@ -174,6 +174,10 @@ impl Agent {
                 }
                 _ = tick.tick() => {
                     lease.keep().await?;
+                    if self.held.is_none() && self.reload() {
+                        // Begins anew, with what `tfo farm init` has stored meanwhile.
+                        return Ok(());
+                    }
                     self.restore_record(&mut store, &mut record).await?;
                 }
                 answer = lease.answers.message() => {

@@ -229,7 +229,7 @@ fn several_keys_are_counted() {
         syns.requests = [1, 2, 1].map(|number| syn_ack(0, Some(number))).into();
         syns.presented = Some(syn_ack(0, Some(3)));
     });
-    expect(&several, KEYS, &["3 requests", "3 keys", "3 addresses"]);
+    expect(&several, KEYS, &["4 answers", "3 keys", "3 addresses"]);
     expect(&several, DATA, &["another cookie"]);
     let some = failing(ClientFail::NoCookie, |syns| {
         syns.requests[1] = syn_ack(0, None);

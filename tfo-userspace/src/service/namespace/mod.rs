@@ -214,15 +214,7 @@ impl NamespaceService {
     /// Handles an event.
     pub(super) async fn handle(&mut self, event: Event) {
         match event {
-            Event::Keys => {
-                self.tick_secrets();
-                if !self.attached.is_empty() {
-                    let farm = self.keys.farm();
-                    self.own_cookies
-                        .retry(&self.namespace, &self.config, farm)
-                        .await;
-                }
-            }
+            Event::Keys => self.tick_secrets().await,
             Event::Interfaces(Ok(())) => self.advance().await,
             Event::Interfaces(Err(error)) => error!("{error}"),
         }
@@ -273,8 +265,8 @@ impl NamespaceService {
     }
 
     /// Does what is due. Gives the time until the next call.
-    pub(super) fn tick(&mut self) -> Duration {
-        self.tick_secrets();
+    pub(super) async fn tick(&mut self) -> Duration {
+        self.tick_secrets().await;
         self.guard.tick(&self.namespace);
         self.listeners.tick(&self.config);
         self.follow_routes();
@@ -282,10 +274,15 @@ impl NamespaceService {
     }
 
     /// Puts other keys and secrets in force, where they are due.
-    fn tick_secrets(&mut self) {
+    async fn tick_secrets(&mut self) {
         self.keys.tick(&mut self.namespace);
-        self.own_cookies
-            .tick(&self.namespace, &self.config, self.keys.farm());
+        let farm = self.keys.farm();
+        self.own_cookies.tick(&self.namespace, &self.config, farm);
+        if !self.attached.is_empty() {
+            self.own_cookies
+                .retry(&self.namespace, &self.config, farm)
+                .await;
+        }
     }
 
     /// Logs a failure once.

@@ -125,3 +125,21 @@ fn a_leaked_key_goes_at_once_and_everywhere() -> Result<()> {
     ensure!(came.failures == 0, "{came}");
     Ok(())
 }
+
+/// The services may run before the farm has a document.
+#[test]
+fn a_farm_is_founded_under_running_services() -> Result<()> {
+    let mut farm = Farm::new(2, "24h", "")?;
+    for host in &mut farm.hosts {
+        host.start()?;
+    }
+    for host in &farm.hosts {
+        eventually("it waits for the document", || {
+            Ok(host.tfo.done(&["status"])?.contains("no document"))
+        })?;
+    }
+    farm.control(&["init"])?;
+    farm.settle()?;
+    ensure!(farm.hosts[0].keys()? == farm.hosts[1].keys()?);
+    Ok(())
+}

@@ -63,22 +63,30 @@ fn a_section_is_in_force_for_as_long_as_it_stands() -> Result<()> {
     ])
 }
 
-/// What cannot be put in force is told, and leaves what was.
+/// What cannot be put in force is told, and is once it can be.
 #[test]
 fn a_secret_that_cannot_be_read_is_told() -> Result<()> {
     let testbed = Testbed::idle(Pair::new()?)?;
+    let secret = KeyFile::new(SECRET)?;
+    let missing = format!("{}.nonexistent", secret.path());
     let text = format!(
-        "interfaces = ['{SERVER_INTERFACE}']\n[cookies]\nsource = 'secret'\npath = '/nonexistent'\n[metrics]\nlisten = '{METRICS}'"
+        "interfaces = ['{SERVER_INTERFACE}']\n[cookies]\nsource = 'secret'\npath = '{missing}'\n[metrics]\nlisten = '{METRICS}'"
     );
     let file = KeyFile::new(&text)?;
     let running = Running::start(Some(&testbed.pair.server), &["-c", file.path()])?;
     ensure!(shown(&testbed)?["in_force"] == false);
     let health = get(&testbed.pair.server, "/healthz")?;
     ensure!(health.status == 503, "{health:?}");
-    for part in ["own cookies not in force", "/nonexistent"] {
+    for part in ["own cookies not as configured", ".nonexistent"] {
         ensure!(health.body.contains(part), "{health:?}");
     }
-    running.end_having_said(&["/nonexistent"])
+    std::fs::rename(secret.path(), &missing)?;
+    eventually(
+        "it is in force",
+        || Ok(shown(&testbed)?["in_force"] == true),
+    )?;
+    std::fs::rename(&missing, secret.path())?;
+    running.end_having_said(&[".nonexistent", "own cookies: in force"])
 }
 
 /// A controller whose clock is ahead has the data path count by that clock, and no cookie is lost.
@@ -126,7 +134,7 @@ fn a_renewal_that_fails_is_told() -> Result<()> {
     std::fs::rename(secret.path(), format!("{}.away", secret.path()))?;
     eventually("it is told", || {
         let health = get(&testbed.pair.server, "/healthz")?;
-        Ok(health.status == 503 && health.body.contains("own cookies not in force"))
+        Ok(health.status == 503 && health.body.contains("own cookies not as configured"))
     })?;
     ensure!(shown(&testbed)?["in_force"] == true);
     std::fs::rename(format!("{}.away", secret.path()), secret.path())?;
