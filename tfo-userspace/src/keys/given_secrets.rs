@@ -33,6 +33,11 @@ impl GivenSecrets {
     /// Most secrets.
     pub(crate) const MAX: usize = MOST_SECRETS;
 
+    /// There is a secret to issue cookies by, and they are issued.
+    pub(super) fn is_issuing(&self) -> bool {
+        self.issues && self.get(self.slot).is_some()
+    }
+
     /// The secret with a number.
     pub(crate) fn get(&self, number: u64) -> Option<&Key> {
         let back = usize::try_from(self.last.checked_sub(number)?).ok()?;

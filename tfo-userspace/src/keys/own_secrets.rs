@@ -65,7 +65,7 @@ fn ring<E>(
     if let OwnSecrets::Given(_, given) = secrets {
         (made.slot, made.last) = (given.slot, given.last);
         made.since = OwnCookies::NO_CLOCK;
-        made.issues = u64::from(given.issues && given.get(given.slot).is_some());
+        made.issues = u64::from(given.is_issuing());
     } else {
         made.slot = rules.slot_at(wall);
         let since = monotonic.saturating_sub(into_slot(rules, wall));
@@ -155,12 +155,12 @@ fn has(cookies: &OwnCookies, slot: u64) -> bool {
 
 /// `cookies` issues and takes by the given secrets.
 pub fn has_given(cookies: &OwnCookies, given: &GivenSecrets) -> bool {
-    let issues = given.issues && given.get(given.slot).is_some();
     let same = |slot: u64| {
         let secret = &cookies.secrets[slot as usize % SECRETS];
         given.get(slot).is_none_or(|given| given == secret)
     };
-    (cookies.slot, cookies.last, cookies.issues != 0) == (given.slot, given.last, issues)
+    (cookies.slot, cookies.last, cookies.issues != 0)
+        == (given.slot, given.last, given.is_issuing())
         && (oldest(cookies)..=cookies.last).all(same)
 }
 

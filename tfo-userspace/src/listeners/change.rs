@@ -1,18 +1,17 @@
 //! Changes `TCP_FASTOPEN` of listeners, by way of the processes that hold them.
 
-use std::{
-    collections::BTreeMap,
-    fmt, io,
-    net::{IpAddr, SocketAddr},
-};
+use std::{collections::BTreeMap, fmt, io, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::{
-    borrowed_socket::{BorrowError, BorrowedSocket, refused_access},
-    holders::{self, Holder, Holders},
-    link,
-    sock_diag::{self, DiagListener},
+use crate::{
+    kernel::{
+        borrowed_socket::{BorrowError, BorrowedSocket, refused_access},
+        holders::{self, Holder, Holders},
+        link,
+        sock_diag::{self, DiagListener},
+    },
+    model::listener_name,
 };
 
 /// A listener to change. Also what the service asks its helper for.
@@ -118,14 +117,7 @@ pub enum ChangeError {
 impl Target {
     /// Address, device and port, as ss(8) writes them.
     pub fn name(&self) -> String {
-        let Some(device) = &self.device else {
-            return self.address.to_string();
-        };
-        let port = self.address.port();
-        match self.address.ip() {
-            IpAddr::V4(ip) => format!("{ip}%{device}:{port}"),
-            IpAddr::V6(ip) => format!("[{ip}]%{device}:{port}"),
-        }
+        listener_name(self.address, self.device.as_ref())
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod guard;
 mod key_pair;
+mod listener_name;
 mod metrics;
 mod own_cookies;
 mod policy;
@@ -15,6 +16,7 @@ mod summary;
 pub use guard::{Guard, PortGuard, PortState};
 pub(crate) use key_pair::random_key;
 pub use key_pair::{Fingerprint, KeyPair, KeyTextError};
+pub(crate) use listener_name::listener_name;
 pub use metrics::{ListenAddress, ListenAddressError, MAX_METRIC_PORTS};
 pub use own_cookies::{
     CookieService, OwnCookieRing, OwnCookieRules, OwnRulesError, exact as exact_time,

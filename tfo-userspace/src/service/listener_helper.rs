@@ -14,7 +14,7 @@ use std::{
 use rustix::thread::CapabilitySet;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{capabilities, worker::lock};
+use super::{capabilities, mutex::lock};
 use crate::listeners::{self, Change, Target};
 
 /// The hidden subcommand that is the helper.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tracing::{info, warn};
 
-use super::worker::{WorkerHandle, lock};
+use super::{mutex::lock, worker::WorkerHandle};
 use crate::{
     kernel::netns,
     metrics::{self, ListenError, ScrapeTarget, Server, ServiceFacts},

@@ -14,6 +14,7 @@ mod listeners;
 pub mod log;
 mod memory;
 mod metrics;
+mod mutex;
 mod namespace;
 mod notify;
 mod own_cookies;
@@ -36,7 +37,8 @@ use tracing::{error, info, warn};
 use self::{
     listener_helper::ListenerHelper,
     metrics::ScrapeList,
-    worker::{OWN_NAMESPACE, Registry, Worker, lock},
+    mutex::lock,
+    worker::{OWN_NAMESPACE, Registry, Worker},
 };
 use crate::config::{Config, ConfigError, NamespaceConfig};
 

@@ -1,7 +1,5 @@
 //! The own cookies of a namespace: puts the configured ones in force, and renews their secrets when others are due.
 
-use std::time::{Duration, Instant};
-
 use tfo_common::fastopen::own::{OwnCookies, OwnSecretSource};
 use tracing::{error, info, warn};
 
@@ -13,14 +11,13 @@ use crate::{
     model::{OwnCookieRing, OwnCookieRules},
 };
 
-/// The time between two attempts at what was refused.
-const RETRY: Duration = Duration::from_secs(2);
-
 /// Keeps the own cookies of a namespace.
 #[derive(Default)]
 pub(super) struct OwnCookieKeeper {
-    /// Why the configured ones are not in force, and when they were tried last.
-    refused: Option<(String, Instant)>,
+    /// Why the configured ones are not in force.
+    refused: Option<String>,
+    /// That is because their secrets could not be read.
+    lacks_secrets: bool,
     /// The interfaces without them that were logged last.
     left_out: Vec<LeftOut>,
     /// The error of the last tick, which was logged.
@@ -65,8 +62,7 @@ impl Secrets {
 impl OwnCookieKeeper {
     /// Why the configured ones are not in force, or are not renewed.
     pub(super) fn refused(&self) -> Option<String> {
-        let refused = self.refused.as_ref().map(|(error, _)| error.clone());
-        refused.or_else(|| self.last_error.clone())
+        self.refused.clone().or_else(|| self.last_error.clone())
     }
 
     /// Puts the configured own cookies in force, or none, if the configuration says either. After a failure, what is in force
@@ -81,25 +77,24 @@ impl OwnCookieKeeper {
             None => None,
             Some(wanted) => self.change(namespace, wanted, farm).await.err(),
         };
-        let before = self.refused.take().map(|(before, _)| before);
-        if let Some(error) = &error
-            && before.as_ref() != Some(error)
-        {
-            error!("own cookies: {error}");
+        if let Some(text) = error.as_ref().filter(|_| error != self.refused) {
+            error!("own cookies: {text}");
         }
-        self.refused = error.map(|error| (error, Instant::now()));
+        self.refused = error;
         report(namespace, config, farm);
     }
 
-    /// As [`Self::apply`], some time after that failed: the file may be there by now, or the farm.
+    /// As [`Self::apply`], where that lacked secrets that are there by now: the file's, or the farm's.
     pub(super) async fn retry(
         &mut self,
         namespace: &Namespace,
         config: &NamespaceConfig,
         farm: Option<&Membership>,
     ) {
-        let tried = self.refused.as_ref().map(|(_, tried)| tried.elapsed());
-        if tried.is_some_and(|tried| tried >= RETRY) {
+        if self.lacks_secrets
+            && let Some(OwnCookieConfig::On { rules, secrets }) = &config.cookies
+            && read(secrets, rules, farm).is_ok()
+        {
             self.apply(namespace, config, farm).await;
         }
     }
@@ -126,9 +121,14 @@ impl OwnCookieKeeper {
         let change = OwnCookieChange::begin(namespace).map_err(|error| error.to_string())?;
         let before = change.before.clone();
         let (cookies, given) = match wanted {
-            OwnCookieConfig::Off => (None, None),
+            OwnCookieConfig::Off => {
+                self.lacks_secrets = false;
+                (None, None)
+            }
             OwnCookieConfig::On { rules, secrets } => {
-                let secrets = read(secrets, rules, farm)?;
+                let secrets = read(secrets, rules, farm);
+                self.lacks_secrets = secrets.is_err();
+                let secrets = secrets?;
                 let ring = secrets.ring(rules, before.as_deref())?;
                 (Some(ring), secrets.given().cloned())
             }

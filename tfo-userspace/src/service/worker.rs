@@ -6,7 +6,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -19,8 +19,8 @@ use tokio::{
 use tracing::{error, info, info_span};
 
 use super::{
-    capabilities, error::StartError, listener_helper::ListenerHelper, namespace::NamespaceService,
-    scraper::Scraper,
+    capabilities, error::StartError, listener_helper::ListenerHelper, mutex::lock,
+    namespace::NamespaceService, scraper::Scraper,
 };
 use crate::{
     config::NamespaceConfig,
@@ -360,9 +360,4 @@ impl Drop for WorkerThread {
     fn drop(&mut self) {
         *lock(&self.shared.scraper) = None;
     }
-}
-
-/// Locks a mutex. Poisoning is ignored: the values are replaced as a whole.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -20,6 +20,7 @@ use crate::{
         link,
         types::{self, TypesError},
     },
+    model::listener_name,
 };
 
 /// Why listeners could not be listed.
@@ -114,14 +115,7 @@ pub struct ListeningSocket {
 impl ListeningSocket {
     /// Address, device and port, as ss(8) writes them.
     pub fn name(&self) -> String {
-        let Some(device) = &self.device else {
-            return self.address.to_string();
-        };
-        let port = self.address.port();
-        match self.address.ip() {
-            IpAddr::V4(ip) => format!("{ip}%{device}:{port}"),
-            IpAddr::V6(ip) => format!("[{ip}]%{device}:{port}"),
-        }
+        listener_name(self.address, self.device.as_ref())
     }
 }
 
