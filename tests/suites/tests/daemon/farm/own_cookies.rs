@@ -48,8 +48,10 @@ fn a_cookie_outlives_the_keys_of_the_farm() -> Result<()> {
     all_issue(&farm, true)?;
     let traffic = Traffic::start(&farm.hosts, &farm.clients)?;
     let enter = || farm.clients.run(|| ask(RESTING));
+    // A SYN that a busy machine sends again has no data. A refused cookie is counted.
+    let with_cookie = || Ok::<_, anyhow::Error>(enter()? || enter()?);
     ensure!(!enter()?, "the first SYN has no cookie");
-    ensure!(enter()?, "the second has one");
+    ensure!(with_cookie()?, "the second has one");
     let leaked = shown(&farm.hosts[0])?["slot"].clone();
     let rotations = 5;
     for _ in 0..rotations {
@@ -67,7 +69,7 @@ fn a_cookie_outlives_the_keys_of_the_farm() -> Result<()> {
         ensure!(shown["slot"] != leaked, "{shown}");
     }
     // The kernels have had other keys for long.
-    ensure!(enter()?, "data of a client that rested is taken");
+    ensure!(with_cookie()?, "data of a client that rested is taken");
     let refused = farm.count("TCPFastOpenPassiveFail")?;
     ensure!(refused == 0, "{refused} refused");
     // A revocation costs each client one round trip, once.
@@ -78,7 +80,7 @@ fn a_cookie_outlives_the_keys_of_the_farm() -> Result<()> {
         Ok(shown.all(|it| it.is_ok_and(|it| it["slot"] == epoch && it["issues"] == true)))
     })?;
     ensure!(!enter()?, "data is not taken by a revoked cookie");
-    ensure!(enter()?, "data is taken by the next one");
+    ensure!(with_cookie()?, "data is taken by the next one");
     traffic.wait_for_all(2)?;
     let refused = farm.count("TCPFastOpenPassiveFail")?;
     traffic.wait_for_all(20)?;
