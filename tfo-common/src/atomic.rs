@@ -77,6 +77,28 @@ impl AtomicWord {
         }
     }
 
+    /// Sets `bits`. Returns the value before.
+    #[inline(always)]
+    pub fn fetch_or(&self, bits: u64) -> u64 {
+        #[cfg(target_arch = "bpf")]
+        {
+            let mut value = bits;
+            // SAFETY: the pointer is to a live, aligned u64.
+            unsafe {
+                core::arch::asm!(
+                    "{value} = atomic_fetch_or((u64 *)({at} + 0), {value})",
+                    value = inout(reg) value,
+                    at = in(reg) self.0.get(),
+                );
+            }
+            value
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        {
+            self.host().fetch_or(bits, SeqCst)
+        }
+    }
+
     /// Writes `new` if the value is `current`. Returns the value before.
     #[inline(always)]
     pub fn compare_exchange(&self, current: u64, new: u64) -> u64 {
@@ -128,5 +150,6 @@ mod tests {
         assert_eq!((word.compare_exchange(1, 3), word.load()), (1, 3));
         word.store(9);
         assert_eq!(word.load(), 9);
+        assert_eq!((word.fetch_or(6), word.load()), (9, 15));
     }
 }

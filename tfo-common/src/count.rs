@@ -58,6 +58,9 @@ impl SynContext {
             if verdict.is_unfit() {
                 counters.add(Counter::PolicyUnfit, 1);
             }
+            if verdict.is_first() {
+                counters.add(Counter::PolicyFirst, 1);
+            }
             return count_outcome(outcome, syn, counters);
         }
         let first = if verdict.is_dry_run() {

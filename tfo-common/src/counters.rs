@@ -72,6 +72,7 @@ counters! {
         PolicyRequestPort "PolicyRequestPort" "too many cookie requests at the port",
         PolicyDataSource "PolicyDataSource" "too many SYNs with data of one source",
         PolicyDataPort "PolicyDataPort" "too many SYNs with data at the port",
+        PolicyRepeated "PolicyRepeated" "the data came before",
     }
     /// The same of dry runs, in the same order: actions that were only counted.
     DRY_RUN {
@@ -88,11 +89,13 @@ counters! {
         DryRunRequestPort "DryRunRequestPort" "too many cookie requests at the port",
         DryRunDataSource "DryRunDataSource" "too many SYNs with data of one source",
         DryRunDataPort "DryRunDataPort" "too many SYNs with data at the port",
+        DryRunRepeated "DryRunRepeated" "the data came before",
     }
     /// SYNs that a policy passed although its rule has an action for them.
     PASSED {
         PolicyAllowed "PolicyAllowed" "SYNs whose source is on the allow list",
         PolicyUnfit "PolicyUnfit" "SYNs not rewritten: the listener takes their data without a cookie",
+        PolicyFirst "PolicyFirst" "SYNs with data that came for the first time, under the action once",
     }
     /// Actions of the guard.
     GUARD {

@@ -53,7 +53,7 @@ mod tests {
             assert_eq!(outcome as usize, index);
             assert_eq!(Outcome::from_number(index as u8), outcome);
         }
-        assert_eq!(Action::from_number(4), Action::Pass);
+        assert_eq!(Action::from_number(5), Action::Pass);
         assert_eq!(Action::Fallback.name(), "fallback");
     }
 }

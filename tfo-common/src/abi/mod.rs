@@ -17,7 +17,7 @@ pub use offsets::SocketOffsets;
 use crate::counters::Counters;
 
 /// The version of all layouts in this module.
-pub const LAYOUT_VERSION: u32 = 8;
+pub const LAYOUT_VERSION: u32 = 9;
 
 // Programs.
 
@@ -115,6 +115,9 @@ pub const POLICY_LISTS: &str = "POLICY_LISTS";
 pub const POLICY_LIMITS: &str = "POLICY_LIMITS";
 /// Entries of those maps of maps.
 pub const POLICY_SLOTS: usize = 2;
+/// Array of maps, 1 entry: an array of a [`crate::policy::once::OnceHead`] and of [`crate::policy::once::OnceLine`]s; empty
+/// where no rule has the action `once`. It outlives changes of the policy.
+pub const ONCE: &str = "ONCE";
 /// Trie from a prefix of an [`crate::wire::addresses::Address`] to 1, as u32, where the kernel's routing delivers to this
 /// host (`RTN_LOCAL`), else to 0.
 pub const LOCAL_ROUTES: &str = "LOCAL_ROUTES";
@@ -139,7 +142,7 @@ pub const GUARD_BUCKETS: &str = "GUARD_BUCKETS";
 pub const DEFAULT_PORT: u32 = 0;
 
 /// Names of the maps that the interfaces of a network namespace share.
-pub const OF_NAMESPACE: [&str; 13] = [
+pub const OF_NAMESPACE: [&str; 14] = [
     KEYS,
     OWN_COOKIES,
     OWN_ASKED,
@@ -149,6 +152,7 @@ pub const OF_NAMESPACE: [&str; 13] = [
     POLICY_RULES,
     POLICY_LISTS,
     POLICY_LIMITS,
+    ONCE,
     GUARD,
     GUARD_PORTS,
     GUARD_SECRETS,
@@ -244,12 +248,12 @@ mod tests {
     /// Another layout is another [`LAYOUT_VERSION`].
     #[test]
     fn layouts_are_pinned() {
-        assert_eq!(LAYOUT_VERSION, 8);
+        assert_eq!(LAYOUT_VERSION, 9);
         assert_eq!((size_of::<Key>(), align_of::<Key>()), (16, 8));
         assert_eq!((size_of::<KeySet>(), align_of::<KeySet>()), (72, 8));
         assert_eq!(
             (size_of::<PortCounters>(), align_of::<PortCounters>()),
-            (584, 8)
+            (608, 8)
         );
         assert_eq!(size_of::<ListenerRecord>(), 56);
         assert_eq!((size_of::<Sizes>(), align_of::<Sizes>()), (128, 8));

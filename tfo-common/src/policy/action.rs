@@ -15,6 +15,9 @@ numbered! {
         Fallback = "fallback",
         /// The SYN is dropped.
         Drop = "drop",
+        /// The data is taken at most once: of a SYN that came before, the cookie becomes a request. For [`super::Class::Valid`]
+        /// alone; see [`super::once`].
+        Once = "once",
     }
 }
 
@@ -25,7 +28,7 @@ impl Action {
         match self {
             Self::Reissue => Some(Rewrite::Request),
             Self::Fallback => Some(Rewrite::Absent),
-            Self::Pass | Self::Drop => None,
+            Self::Pass | Self::Drop | Self::Once => None,
         }
     }
 }

@@ -5,6 +5,7 @@
 mod action;
 mod class;
 mod limit;
+pub mod once;
 mod rule;
 mod verdict;
 

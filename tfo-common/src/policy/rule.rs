@@ -39,8 +39,8 @@ pub struct Rule {
     pub no_cookie: u8,
     /// Not 0: actions are counted, not taken.
     pub dry_run: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// The number of what makes two SYNs the same to [`super::Action::Once`]: an [`super::once::OnceBy`].
+    pub once_by: u8,
     /// The prefixes by which sources are limited.
     pub sources: PrefixMask,
     /// Limits by [`Class`]. That of [`Class::Data`] holds for all SYNs whose data would be taken.
@@ -68,7 +68,7 @@ impl Rule {
         denied: 0,
         no_cookie: 0,
         dry_run: 0,
-        reserved: 0,
+        once_by: 0,
         sources: PrefixMask::OFF,
         limits: [Limit {
             source: Rate::UNLIMITED,

@@ -7,6 +7,7 @@ use super::{
     action::Action,
     class::Class,
     limit::{Limit, Scope},
+    once::OnceBy,
     rule::{ListEntry, Rule},
 };
 use crate::{
@@ -25,6 +26,8 @@ pub enum Cause {
     Denied,
     /// The limit of a class, of one source or of the port.
     Limit(Class, Scope),
+    /// The data came before: [`Action::Once`].
+    Repeated,
 }
 
 impl Cause {
@@ -36,6 +39,7 @@ impl Cause {
             Self::Rule => ACTIONS,
             Self::Denied => ACTIONS + 1,
             Self::Limit(class, scope) => ACTIONS + 2 + 2 * class as u32 + scope as u32,
+            Self::Repeated => ACTIONS + 2 + 2 * Class::ALL.len() as u32,
         }
     }
 
@@ -58,6 +62,9 @@ pub trait PolicyState {
     /// Takes one token from a limit's bucket; `false` where it is empty.
     fn take(&self, class: Class, scope: Scope, rate: Rate) -> bool;
 
+    /// Remembers the SYN's data; `true` where it came before, or cannot be remembered.
+    fn came_before(&self, by: OnceBy) -> bool;
+
     /// See [`crate::wire::Frame::barrier_var`].
     fn barrier_var(&self, value: u64) -> u64 {
         value
@@ -78,6 +85,8 @@ impl Verdict {
     pub const ALLOWED: Self = Self(1 << 16);
     /// No action: a rewrite would not keep the data out, since the listener takes it without a cookie.
     pub const UNFIT: Self = Self(1 << 17);
+    /// No action: the data came for the first time.
+    const FIRST: Self = Self(1 << 19);
     /// The action is counted, not taken.
     const DRY_RUN: u32 = 1 << 18;
     /// Mask of the action's number.
@@ -110,14 +119,32 @@ impl Verdict {
             ListEntry::Allow => return Self::ALLOWED,
             ListEntry::Deny => (Action::from_number(rule.denied), Cause::Denied.index()),
             ListEntry::None => match over_limit(syn, classification, class, rule, state) {
-                0 => {
-                    let action = rule.actions[state.index(class)];
-                    (Action::from_number(action), Cause::Rule.index())
-                }
+                0 => match Action::from_number(rule.actions[state.index(class)]) {
+                    Action::Once if !(syn.data_len > 0 && classification.takes_data()) => {
+                        return Self::NONE;
+                    }
+                    Action::Once if !state.came_before(OnceBy::from_number(rule.once_by)) => {
+                        return Self::FIRST;
+                    }
+                    Action::Once => (Action::Reissue, Cause::Repeated.index()),
+                    action => (action, Cause::Rule.index()),
+                },
                 cause => (Class::OVER_LIMIT, cause),
             },
         };
         fit(action, cause, syn, classification, rule)
+    }
+
+    /// The verdict where the rewrite of the action could not be made: the frame is as it came.
+    #[inline(always)]
+    #[must_use]
+    pub const fn without_rewrite(self) -> Self {
+        if self.cause() == Cause::Repeated.index() as usize {
+            // Data that came before is not taken, whatever becomes of the SYN.
+            Self(self.0 & !Self::ACTION | Action::Drop as u32)
+        } else {
+            Self::NONE
+        }
     }
 
     /// The same, each bit passed through `barrier` (see [`crate::wire::Frame::barrier_var`]).
@@ -159,6 +186,12 @@ impl Verdict {
     #[inline(always)]
     pub(crate) const fn is_unfit(self) -> bool {
         self.0 & Self::UNFIT.0 != 0
+    }
+
+    /// `true` for [`Self::FIRST`].
+    #[inline(always)]
+    pub(crate) const fn is_first(self) -> bool {
+        self.0 & Self::FIRST.0 != 0
     }
 
     /// The number of [`Self::planned`]. Masked here, where the verifier sees that it bounds an index.
