@@ -118,6 +118,8 @@ pub const POLICY_SLOTS: usize = 2;
 /// Array of maps, 1 entry: an array of a [`crate::policy::once::OnceHead`] and of [`crate::policy::once::OnceLine`]s; empty
 /// where no rule has the action `once`. It outlives changes of the policy.
 pub const ONCE: &str = "ONCE";
+/// `BPF_F_INNER_MAP`: the arrays in [`ONCE`] differ in length. Linux 5.10.
+pub const ONCE_INNER_FLAGS: u32 = 1 << 12;
 /// Trie from a prefix of an [`crate::wire::addresses::Address`] to 1, as u32, where the kernel's routing delivers to this
 /// host (`RTN_LOCAL`), else to 0.
 pub const LOCAL_ROUTES: &str = "LOCAL_ROUTES";

@@ -22,6 +22,9 @@ numbered! {
 }
 
 impl Action {
+    /// Those that need no memory of earlier SYNs, so that they suit other classes than [`super::Class::Valid`], too.
+    pub const WITHOUT_MEMORY: [Self; 4] = [Self::Pass, Self::Reissue, Self::Fallback, Self::Drop];
+
     /// The rewrite of the SYN's option, if the action is one.
     #[inline(always)]
     pub const fn rewrite(self) -> Option<Rewrite> {

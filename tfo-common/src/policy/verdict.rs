@@ -255,7 +255,8 @@ fn fit(
 ) -> Verdict {
     let dry_run = rule.dry_run != 0;
     let drop = Verdict::act(Action::Drop, cause, dry_run);
-    if matches!(action, Action::Pass) {
+    // `Once` was decided before, and is for no other class.
+    if matches!(action, Action::Pass | Action::Once) {
         return Verdict::NONE;
     }
     if matches!(action, Action::Drop) {

@@ -7,6 +7,7 @@ pub(crate) mod guard;
 pub(crate) mod just_accepted;
 pub(crate) mod keys;
 pub(crate) mod moving;
+pub(crate) mod once;
 pub(crate) mod own_cookies;
 pub(crate) mod policy;
 pub(crate) mod routes;

@@ -1,6 +1,6 @@
 //! The maps of policies, and the verdict of the one in force.
 
-use core::ptr;
+use core::{mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     bindings::{
@@ -15,13 +15,22 @@ use tfo_common::{
     abi::{DEFAULT_PORT, POLICY_SLOTS},
     atomic::AtomicWord,
     classify::Classification,
-    policy::{Class, LimitKey, ListEntry, PolicyHead, PolicyState, PortRule, Rule, Scope, Verdict},
+    policy::{
+        Class, LimitKey, ListEntry, PolicyHead, PolicyState, PortRule, Rule, Scope, Verdict,
+        once::OnceBy,
+    },
     rate::Rate,
     wire::{addresses::Address, syn::Syn},
 };
 
-use super::array_of_maps::{self, ArrayOfMaps, InnerMap};
-use crate::kernel::{barrier::barrier_var, clock};
+use super::{
+    array_of_maps::{self, ArrayOfMaps, InnerMap},
+    once,
+};
+use crate::{
+    kernel::{barrier::barrier_var, clock},
+    packet::{data::syn_data, write::WritePacket},
+};
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
@@ -75,7 +84,12 @@ pub(crate) fn head() -> u64 {
 
 /// The verdict of the policy with this [`head`] on `syn`.
 #[inline(always)]
-pub(crate) fn verdict(head: u64, syn: &Syn, classification: Classification) -> Verdict {
+pub(crate) fn verdict(
+    frame: &impl WritePacket,
+    head: u64,
+    syn: &Syn,
+    classification: Classification,
+) -> Verdict {
     let slot = (head as u32).wrapping_sub(1);
     let rules = POLICY_RULES.get(slot);
     let port = syn.destination_port();
@@ -93,6 +107,7 @@ pub(crate) fn verdict(head: u64, syn: &Syn, classification: Classification) -> V
     // SAFETY: a value of the map. The controller fills a slot before it is in force, and nobody writes this part after.
     let rule = unsafe { &(*rule).rule };
     let state = State {
+        frame,
         slot,
         lists: head >> 32 != 0,
         rule,
@@ -105,7 +120,8 @@ pub(crate) fn verdict(head: u64, syn: &Syn, classification: Classification) -> V
 }
 
 /// The maps on which the verdict on one SYN depends.
-struct State<'a> {
+struct State<'a, F> {
+    frame: &'a F,
     slot: u32,
     lists: bool,
     rule: &'a Rule,
@@ -115,7 +131,7 @@ struct State<'a> {
     port: u16,
 }
 
-impl PolicyState for State<'_> {
+impl<F: WritePacket> PolicyState for State<'_, F> {
     #[inline(always)]
     fn list_entry(&self) -> ListEntry {
         if !self.lists {
@@ -134,6 +150,17 @@ impl PolicyState for State<'_> {
             Some(number) => ListEntry::from_number(*number),
             None => ListEntry::None,
         }
+    }
+
+    #[inline(always)]
+    fn came_before(&self, by: OnceBy) -> bool {
+        let mut data = MaybeUninit::uninit();
+        let before = match syn_data(self.frame, self.syn, &mut data) {
+            Some(data) => once::came_before(by, self.syn, data),
+            None => true,
+        };
+        // The verifier then goes on once, not once for each answer.
+        self.barrier_var(before.into()) != 0
     }
 
     #[inline(always)]
@@ -160,7 +187,7 @@ impl PolicyState for State<'_> {
     }
 }
 
-impl State<'_> {
+impl<F> State<'_, F> {
     #[inline(always)]
     fn take_of_source(&self, class: Class, rate: Rate, now: u64) -> bool {
         let map = POLICY_LIMITS.get(self.slot);

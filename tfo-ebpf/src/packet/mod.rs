@@ -3,6 +3,7 @@
 pub(crate) mod answer;
 pub(crate) mod checksum;
 pub(crate) mod claim;
+pub(crate) mod data;
 pub(crate) mod read;
 mod unaligned;
 pub(crate) mod write;

@@ -1,9 +1,6 @@
 //! Step: the policy's verdict on a SYN, and the rewrite of its option.
 
-use tfo_common::{
-    context::SynContext,
-    policy::{Action, Verdict},
-};
+use tfo_common::{context::SynContext, policy::Action};
 
 use super::step::Step;
 use crate::{
@@ -20,16 +17,15 @@ pub(super) fn applies(context: &SynContext) -> bool {
 /// Applies the policy in force.
 #[inline(always)]
 pub(super) fn policy(ctx: &impl WritePacket, context: &mut SynContext) -> Step {
-    let mut verdict = policy::verdict(policy::head(), &context.syn, context.classification);
+    let mut verdict = policy::verdict(ctx, policy::head(), &context.syn, context.classification);
     if let Some(change) = verdict.action().rewrite()
         && !rewrite(ctx, &context.syn, change)
     {
-        // The frame is as it came, and counts so.
-        verdict = Verdict::NONE;
+        verdict = verdict.without_rewrite();
     }
     context.verdict = verdict;
     match verdict.action() {
         Action::Drop => Step::Drop,
-        Action::Pass | Action::Reissue | Action::Fallback => Step::Pass,
+        Action::Pass | Action::Reissue | Action::Fallback | Action::Once => Step::Pass,
     }
 }

@@ -1,10 +1,10 @@
 //! The section `[policy]`.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 use tfo_common::{
-    policy::{Action, Limit},
+    policy::{Action, Limit, once::OnceBy},
     rate::Rate,
 };
 use toml::Spanned;
@@ -14,7 +14,7 @@ use super::{
     values::Parsed,
 };
 use crate::{
-    model::{LimitedSources, Lists, Policy, PortPolicy},
+    model::{LimitedSources, Lists, OnceMemory, Policy, PortPolicy},
     policy::ListError,
 };
 
@@ -31,6 +31,10 @@ pub(super) struct PolicySection {
     prefix_v4: Option<u8>,
     /// Prefix length by which limits tell IPv6 sources apart.
     prefix_v6: Option<u8>,
+    /// Least time for which `once` remembers a SYN.
+    once_lifetime: Option<Parsed<Duration>>,
+    /// SYNs that `once` remembers in that time.
+    once_capacity: Option<u32>,
     /// The file of the allow list.
     allow: Option<PathBuf>,
     /// The file of the deny list.
@@ -75,6 +79,8 @@ pub struct PortPolicySection {
     pub denied: Option<Parsed<Action>>,
     /// Action in place of `reissue` and `fallback` where the listener accepts data without a cookie.
     pub no_cookie: Option<Parsed<Action>>,
+    /// What makes two SYNs the same to the action `once`.
+    pub once_by: Option<Parsed<OnceBy>>,
     /// Count actions without carrying them out.
     pub dry_run: Option<bool>,
 }
@@ -122,6 +128,7 @@ impl PortPolicySection {
             },
             denied: action(self.denied, base.denied),
             no_cookie: action(self.no_cookie, base.no_cookie),
+            once_by: self.once_by.map_or(base.once_by, |by| by.0),
             dry_run: self.dry_run.unwrap_or(base.dry_run),
         };
         policy.check()?;
@@ -138,6 +145,7 @@ impl PolicySection {
             at: None,
         };
         let sources = self.sources().map_err(own)?;
+        let once = self.once().map_err(own)?;
         let rule = |section: &PortPolicySection| section.policy(self.dry_run);
         let (default, ports) = rules_by_port("policy", self.default.as_ref(), &self.port, rule)?;
         let default = match default {
@@ -149,12 +157,27 @@ impl PolicySection {
             default,
             ports,
             lists: Lists::default(),
+            once,
         })
     }
 
     /// Reads the files of the lists.
     pub(super) fn lists(&self) -> Result<Lists, ListError> {
         Lists::read(self.allow.as_deref(), self.deny.as_deref())
+    }
+
+    fn once(&self) -> Result<OnceMemory, String> {
+        let default = OnceMemory::default();
+        let capacity = self.once_capacity.unwrap_or(default.capacity);
+        if !(1..=OnceMemory::MAX).contains(&capacity) {
+            return Err(format!("once-capacity is from 1 to {}", OnceMemory::MAX));
+        }
+        let lifetime = self.once_lifetime.map_or(default.lifetime, |time| time.0);
+        Ok(OnceMemory {
+            lifetime,
+            ..default
+        }
+        .with_capacity(capacity))
     }
 
     fn sources(&self) -> Result<LimitedSources, String> {

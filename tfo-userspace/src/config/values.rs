@@ -3,7 +3,11 @@
 use std::{str::FromStr, time::Duration};
 
 use serde::Deserialize;
-use tfo_common::{guard::GuardMode, policy::Action, rate::Rate};
+use tfo_common::{
+    guard::GuardMode,
+    policy::{Action, once::OnceBy},
+    rate::Rate,
+};
 
 use super::interval::parse_interval;
 use crate::model::{ListenAddress, parse_rate};
@@ -37,9 +41,19 @@ impl FromStr for Parsed<Action> {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let action = Action::ALL.into_iter().find(|action| action.name() == text);
-        action
-            .map(Self)
-            .ok_or_else(|| format!("{text:?} is no action: write pass, reissue, fallback or drop"))
+        action.map(Self).ok_or_else(|| {
+            format!("{text:?} is no action: write pass, reissue, fallback, drop or once")
+        })
+    }
+}
+
+impl FromStr for Parsed<OnceBy> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let by = OnceBy::ALL.into_iter().find(|by| by.name() == text);
+        by.map(Self)
+            .ok_or_else(|| format!("{text:?} is unknown: write duplicate or content"))
     }
 }
 

@@ -54,6 +54,9 @@ pub enum DatapathError {
         /// The kernel's error.
         source: std::io::Error,
     },
+    /// The kernel gave no random bytes.
+    #[error("getrandom(2): {0}")]
+    Random(getrandom::Error),
     /// Another user can change what is pinned.
     #[error(transparent)]
     Unsafe(#[from] UnsafePins),

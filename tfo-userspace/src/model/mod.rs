@@ -21,7 +21,7 @@ pub use metrics::{ListenAddress, ListenAddressError, MAX_METRIC_PORTS};
 pub use own_cookies::{
     CookieService, OwnCookieRing, OwnCookieRules, OwnRulesError, exact as exact_time,
 };
-pub use policy::{LimitedSources, Lists, Policy, PortPolicy};
+pub use policy::{LimitedSources, Lists, OnceMemory, Policy, PortPolicy};
 pub use prefix::Prefix;
 pub use rate::{format_rate, parse_rate};
 pub use settings::{AttachMode, Mirror, ModeChoice, Settings, SourceLimits};

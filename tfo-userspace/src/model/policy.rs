@@ -1,10 +1,13 @@
 //! Policies: what is done to SYNs, by port and by [`Class`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tfo_common::{
     abi::DEFAULT_PORT,
-    policy::{Action, Class, Limit, Rule},
+    policy::{
+        Action, Class, Limit, Rule,
+        once::{OnceBy, OnceHead},
+    },
     wire::addresses::PrefixMask,
 };
 
@@ -24,6 +27,8 @@ pub struct Policy {
     pub ports: BTreeMap<u16, PortPolicy>,
     /// Allowed and denied prefixes.
     pub lists: Lists,
+    /// The memory of rules with the action `once`.
+    pub once: OnceMemory,
 }
 
 /// Prefixes that stand above a policy's rules. The longest prefix that holds a source decides.
@@ -68,6 +73,44 @@ impl Default for LimitedSources {
     }
 }
 
+/// How long and how many SYNs the action `once` remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnceMemory {
+    /// The least time for which a SYN is remembered, at most twice that.
+    pub lifetime: Duration,
+    /// SYNs in one lifetime, so that at most one in 5,000 others is taken for one of them. A multiple of
+    /// [`OnceHead::SYNS_PER_LINE`].
+    pub capacity: u32,
+}
+
+impl OnceMemory {
+    /// Upper bound of the capacity: 1 GiB.
+    pub const MAX: u32 = 1 << 26;
+
+    /// This capacity, or the next one that fills whole lines.
+    pub fn with_capacity(self, capacity: u32) -> Self {
+        Self {
+            capacity: capacity.next_multiple_of(OnceHead::SYNS_PER_LINE as u32),
+            ..self
+        }
+    }
+
+    /// Bytes of the map.
+    pub const fn bytes(self) -> u64 {
+        let lines = self.capacity as u64 / OnceHead::SYNS_PER_LINE;
+        (1 + lines) * size_of::<OnceHead>() as u64
+    }
+}
+
+impl Default for OnceMemory {
+    fn default() -> Self {
+        Self {
+            lifetime: Duration::from_hours(1),
+            capacity: 1 << 18,
+        }
+    }
+}
+
 /// A port's rule. The default passes every SYN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortPolicy {
@@ -79,6 +122,8 @@ pub struct PortPolicy {
     pub denied: Action,
     /// Replaces a rewriting action where the listener takes data without a cookie: pass or drop.
     pub no_cookie: Action,
+    /// What makes two SYNs the same to [`Action::Once`].
+    pub once_by: OnceBy,
     /// Count the actions instead of taking them.
     pub dry_run: bool,
 }
@@ -90,10 +135,10 @@ impl PortPolicy {
             actions: self.actions.map(|action| action as u8),
             denied: self.denied as u8,
             no_cookie: self.no_cookie as u8,
+            once_by: self.once_by as u8,
             dry_run: self.dry_run.into(),
             sources: PrefixMask::new(sources.v4, sources.v6),
             limits: self.limits,
-            ..Rule::PASS
         }
     }
 
@@ -104,8 +149,14 @@ impl PortPolicy {
             limits: rule.limits,
             denied: Action::from_number(rule.denied),
             no_cookie: Action::from_number(rule.no_cookie),
+            once_by: OnceBy::from_number(rule.once_by),
             dry_run: rule.dry_run != 0,
         }
+    }
+
+    /// It has data taken at most once.
+    pub fn remembers(&self) -> bool {
+        self.actions[Class::Valid as usize] == Action::Once
     }
 
     /// Some SYN may be dropped.
@@ -120,7 +171,8 @@ impl PortPolicy {
     /// Some SYN may have its option rewritten, which has no effect at a listener that needs no cookie. `denies`:
     /// there is a deny list.
     pub(crate) fn rewrites(&self, denies: bool) -> bool {
-        let rewriting = |action| matches!(action, Action::Reissue | Action::Fallback);
+        let rewriting =
+            |action| matches!(action, Action::Reissue | Action::Fallback | Action::Once);
         let limited = |class: Class| {
             let Limit { source, port } = self.limits[class as usize];
             !(source.is_unlimited() && port.is_unlimited())
@@ -133,6 +185,12 @@ impl PortPolicy {
 }
 
 impl Policy {
+    /// Some rule has data taken at most once.
+    pub fn remembers(&self) -> bool {
+        let mut rules = std::iter::once(&self.default).chain(self.ports.values());
+        rules.any(PortPolicy::remembers)
+    }
+
     /// The rules by key of `POLICY_RULES`, the default's first.
     pub(crate) fn rules(&self) -> impl Iterator<Item = (u32, Rule)> {
         let default = (DEFAULT_PORT, &self.default);

@@ -30,6 +30,18 @@ impl PortPolicy {
                 self.no_cookie.name()
             ));
         }
+        let others = [
+            ("bad", action(Class::Bad)),
+            ("request", action(Class::Request)),
+            ("data", action(Class::Data)),
+            ("denied", self.denied),
+            ("no-cookie", self.no_cookie),
+        ];
+        if let Some((name, _)) = others.iter().find(|(_, action)| *action == Action::Once) {
+            return Err(format!(
+                "{name} = \"once\": the kernel takes no data of such SYNs; once is for valid alone"
+            ));
+        }
         Ok(())
     }
 }

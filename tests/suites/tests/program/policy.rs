@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 use fastrand::Rng;
 use tfo_common::{
     counters::Counter,
-    policy::{Action, Class, Limit},
+    policy::{Action, Class, Limit, once::OnceBy},
     rate::Rate,
 };
 use tfo_testbed::{
@@ -20,7 +20,7 @@ use tfo_testbed::{
     program::{Changes, KeyBytes, PASS, Program},
     seed::{rng, rng_with},
 };
-use tfo_userspace::model::{LimitedSources, Lists, Policy, PortPolicy, Prefix};
+use tfo_userspace::model::{LimitedSources, Lists, OnceMemory, Policy, PortPolicy, Prefix};
 
 use crate::{
     flow::{BACKUP, PRIMARY},
@@ -126,7 +126,7 @@ impl Case {
             let kept = match action {
                 Action::Reissue => option(b""),
                 Action::Fallback => bytes::Bytes::new(),
-                Action::Pass | Action::Drop => whole.clone(),
+                Action::Pass | Action::Drop | Action::Once => whole.clone(),
             };
             options.extend_from_slice(&kept);
             options.resize(options.len() + whole.len() - kept.len(), 1);
@@ -164,7 +164,7 @@ fn seems_partial(frame: &[u8]) -> bool {
 fn random_policy(random: &mut Rng) -> Policy {
     let port = |random: &mut Rng| PortPolicy {
         actions: [
-            action(random),
+            *random.choice(&Action::ALL).unwrap(),
             action(random),
             action(random),
             action(random),
@@ -175,6 +175,7 @@ fn random_policy(random: &mut Rng) -> Policy {
         }),
         denied: action(random),
         no_cookie: Action::Pass,
+        once_by: *random.choice(&OnceBy::ALL).unwrap(),
         dry_run: random.bool(),
     };
     let mut ports = BTreeMap::new();
@@ -212,11 +213,12 @@ fn random_policy(random: &mut Rng) -> Policy {
             allow: prefixes,
             deny,
         },
+        once: OnceMemory::default(),
     }
 }
 
 fn action(random: &mut Rng) -> Action {
-    Action::ALL[random.usize(..Action::ALL.len())]
+    *random.choice(&Action::WITHOUT_MEMORY).unwrap()
 }
 
 fn rate(random: &mut Rng) -> Rate {
@@ -236,6 +238,7 @@ fn action_title(action: Action) -> &'static str {
         Action::Reissue => "Reissue",
         Action::Fallback => "Fallback",
         Action::Drop => "Drop",
+        Action::Once => "Once",
     }
 }
 
@@ -256,6 +259,9 @@ fn expected_counts(case: &Case, decision: &Decision) -> Changes {
     }
     if *decision == Decision::Allowed {
         names.push("PolicyAllowed".to_owned());
+    }
+    if *decision == Decision::First {
+        names.push("PolicyFirst".to_owned());
     }
     match (done, class) {
         (Action::Pass, Some(Class::Bad)) => names.push("TCPFastOpenPassiveFail".to_owned()),

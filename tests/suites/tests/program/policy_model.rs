@@ -1,10 +1,13 @@
 //! A simple model of policies, without time: limits do not refill.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use tfo_common::{
     counters::Counter,
-    policy::{Action, Class, Limit},
+    policy::{Action, Class, Limit, once::OnceBy},
     rate::Rate,
 };
 use tfo_userspace::model::{LimitedSources, Policy, PortPolicy, Prefix};
@@ -15,10 +18,14 @@ use crate::policy::Case;
 /// source and the destination port.
 type Owner = (Option<u16>, usize, Option<(u128, bool, u16)>);
 
-/// The model's state: the policy, and the SYNs that each bucket has passed.
+/// What makes a SYN the same as another: the client, for copies of segments the port, and bytes of data, which are alike.
+type Sameness = (IpAddr, Option<u16>, usize);
+
+/// The model's state: the policy, the SYNs that each bucket has passed, and the data that came.
 pub(crate) struct Model<'a> {
     policy: &'a Policy,
     taken: HashMap<Owner, u32>,
+    came: HashSet<Sameness>,
 }
 
 /// The action and its cause, enforced or in a dry run.
@@ -26,6 +33,8 @@ pub(crate) struct Model<'a> {
 pub(crate) enum Decision {
     Nothing,
     Allowed,
+    /// The data came for the first time.
+    First,
     Done(Action, &'static str, bool),
 }
 
@@ -34,6 +43,7 @@ impl<'a> Model<'a> {
         Self {
             policy,
             taken: HashMap::new(),
+            came: HashSet::new(),
         }
     }
 
@@ -58,7 +68,14 @@ impl<'a> Model<'a> {
             // A limit never drops a SYN: others share it.
             (Action::Fallback, format!("{}{scope}", title(class)))
         } else {
-            (rule.actions[class as usize], "Rule".to_owned())
+            match rule.actions[class as usize] {
+                Action::Once if syn.data == 0 => return Decision::Nothing,
+                Action::Once if self.came.insert(sameness(syn, rule.once_by)) => {
+                    return Decision::First;
+                }
+                Action::Once => (Action::Reissue, "Repeated".to_owned()),
+                action => (action, "Rule".to_owned()),
+            }
         };
         let action = match (action, class) {
             (Action::Pass, _)
@@ -125,6 +142,13 @@ impl<'a> Model<'a> {
                 (address.to_bits().checked_shr(gone).unwrap_or(0), false)
             }
         }
+    }
+}
+
+fn sameness(syn: &Case, by: OnceBy) -> Sameness {
+    match by {
+        OnceBy::Duplicate => (syn.client, Some(syn.port), syn.data.min(16)),
+        OnceBy::Content => (syn.client, None, syn.data.min(64)),
     }
 }
 

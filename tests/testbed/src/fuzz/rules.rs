@@ -3,10 +3,10 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use tfo_common::{
-    policy::{Action, Class, Limit},
+    policy::{Action, Class, Limit, once::OnceBy},
     rate::Rate,
 };
-use tfo_userspace::model::{LimitedSources, Lists, Policy, PortPolicy, Prefix};
+use tfo_userspace::model::{LimitedSources, Lists, OnceMemory, Policy, PortPolicy, Prefix};
 
 /// A random policy; may have combinations that the configuration rejects. Prefixes are in the clients' networks,
 /// 10.78.0.0/16 and `fd78::/64`, whose addresses a batch uses in ascending order.
@@ -26,6 +26,7 @@ pub(super) fn policy(random: &mut fastrand::Rng) -> Policy {
         default: port(random),
         ports: [].into(),
         lists: Lists { allow, deny },
+        once: OnceMemory::default(),
     }
 }
 
@@ -64,6 +65,7 @@ fn port(random: &mut fastrand::Rng) -> PortPolicy {
         }
     }
     rule.no_cookie = [Action::Pass, Action::Drop][random.usize(..2)];
+    rule.once_by = OnceBy::ALL[random.usize(..2)];
     rule.dry_run = random.u8(..8) == 0;
     rule.limits = Class::ALL.map(|_| Limit {
         source: rate(random),

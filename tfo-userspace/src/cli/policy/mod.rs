@@ -2,19 +2,22 @@
 
 mod show;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::bail;
 use clap::{
     Args, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use tfo_common::{policy::Action, rate::Rate};
+use tfo_common::{
+    policy::{Action, once::OnceBy},
+    rate::Rate,
+};
 use tfo_userspace::{
     config::{self, MAX_LIMITED_SOURCES, Parsed, PortPolicySection},
     datapath::{self, Namespace},
     kernel::sysctl,
-    model::{Mirror, Policy, PortPolicy},
+    model::{Mirror, OnceMemory, Policy, PortPolicy},
     policy::NoCookieError,
 };
 
@@ -63,14 +66,20 @@ fn actions(actions: &'static [Action]) -> impl TypedValueParser<Value = Parsed<A
 }
 
 fn any_action() -> impl TypedValueParser<Value = Parsed<Action>> {
-    actions(&Action::ALL)
+    actions(&Action::WITHOUT_MEMORY)
+}
+
+fn once_by() -> impl TypedValueParser<Value = Parsed<OnceBy>> {
+    let names = OnceBy::ALL.map(OnceBy::name);
+    PossibleValuesParser::new(names).try_map(|text| text.parse())
 }
 
 /// Parts of a rule.
 #[derive(Args)]
 struct RuleArgs {
-    /// Action for SYNs with a valid cookie: reissue makes the SYN a cookie request, fallback an ordinary handshake
-    #[arg(long, value_name = "ACTION", value_parser = any_action())]
+    /// Action for SYNs with a valid cookie: reissue makes the SYN a cookie request, fallback an ordinary handshake; once
+    /// lets the kernel take data that came for the first time, and reissues for a copy
+    #[arg(long, value_name = "ACTION", value_parser = actions(&Action::ALL))]
     valid: Option<Parsed<Action>>,
     /// Action for SYNs with a bad cookie
     #[arg(long, value_name = "ACTION", value_parser = any_action())]
@@ -88,10 +97,10 @@ struct RuleArgs {
     /// Limit of SYNs with a valid cookie from all sources; the others fall back
     #[arg(long, value_name = "RATE")]
     valid_per_port: Option<Parsed<Rate>>,
-    /// Limit of SYNs with a bad cookie from one source; the others are dropped
+    /// Limit of SYNs with a bad cookie from one source; the others fall back
     #[arg(long, value_name = "RATE")]
     bad_per_source: Option<Parsed<Rate>>,
-    /// Limit of SYNs with a bad cookie from all sources; the others are dropped
+    /// Limit of SYNs with a bad cookie from all sources; the others fall back
     #[arg(long, value_name = "RATE")]
     bad_per_port: Option<Parsed<Rate>>,
     /// Limit of cookie requests from one source; the others fall back
@@ -112,6 +121,11 @@ struct RuleArgs {
     /// Action instead of reissue and fallback if the listener takes data without a cookie
     #[arg(long, value_name = "ACTION", value_parser = actions(&[Action::Pass, Action::Drop]))]
     no_cookie: Option<Parsed<Action>>,
+    /// What makes two SYNs the same to once: duplicate, a copy of the segment (addresses, ports, sequence number, first
+    /// bytes of data); or content, the client's address and the first 64 bytes of data [default: unchanged, at first
+    /// duplicate]
+    #[arg(long, value_name = "BY", value_parser = once_by())]
+    once_by: Option<Parsed<OnceBy>>,
     /// Count what the rule would do, but let every SYN pass; --dry-run=false ends it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     dry_run: Option<bool>,
@@ -135,6 +149,13 @@ struct PolicyArgs {
     /// Prefix length of an IPv6 source for limits, 0 to 128 bits [default: unchanged, at first 64]
     #[arg(long, value_name = "BITS", value_parser = number::<u8>(0..=128))]
     prefix_v6: Option<u8>,
+    /// Time for which once remembers a SYN: 30m, 1h or 2d. Another one makes it forget [default: unchanged, at first 1h]
+    #[arg(long, value_name = "TIME", value_parser = |text: &str| text.parse::<Parsed<Duration>>())]
+    once_lifetime: Option<Parsed<Duration>>,
+    /// Number of SYNs that once remembers in that time, 16 bytes each. Another one makes it forget [default: unchanged, at
+    /// first 262144]
+    #[arg(long, value_name = "N", value_parser = number::<u32>(1..=u64::from(OnceMemory::MAX)))]
+    once_capacity: Option<u32>,
 }
 
 pub(super) async fn run(command: &PolicyCommand) -> anyhow::Result<()> {
@@ -246,11 +267,16 @@ impl SetArgs {
             max_sources,
             prefix_v4,
             prefix_v6,
+            once_lifetime,
+            once_capacity,
         } = &self.policy;
         let sources = &mut before.sources;
         sources.max = max_sources.unwrap_or(sources.max);
         sources.v4 = prefix_v4.unwrap_or(sources.v4);
         sources.v6 = prefix_v6.unwrap_or(sources.v6);
+        let once = &mut before.once;
+        once.lifetime = once_lifetime.map_or(once.lifetime, |time| time.0);
+        *once = once.with_capacity(once_capacity.unwrap_or(once.capacity));
         before.lists = before.lists.with(allow.as_deref(), deny.as_deref())?;
         let over = |below: &PortPolicy| rule.over(below).map_err(anyhow::Error::msg);
         if self.ports.is_empty() {
@@ -282,6 +308,7 @@ impl RuleArgs {
             data_per_port: self.data_per_port,
             denied: self.denied,
             no_cookie: self.no_cookie,
+            once_by: self.once_by,
             dry_run: self.dry_run,
         }
     }

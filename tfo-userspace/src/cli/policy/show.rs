@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 use tfo_common::policy::{Class, Limit};
-use tfo_userspace::model::{LimitedSources, Policy, PortPolicy, format_rate};
+use tfo_userspace::model::{
+    LimitedSources, OnceMemory, Policy, PortPolicy, exact_time, format_rate,
+};
 
 use crate::cli::output::{self, print_json, rate_json, table};
 
@@ -27,7 +29,7 @@ fn text(policy: &Policy) -> String {
     let mut heads = vec!["port".to_owned()];
     heads.extend(Class::ALL.map(|class| class.name().to_owned()));
     heads.extend(["denied".to_owned(), "no-cookie".into()]);
-    let (mut actions, mut limits) = (vec![heads], Vec::new());
+    let (mut actions, mut limits, mut once) = (vec![heads], Vec::new(), Vec::new());
     for (name, rule) in rules(policy) {
         let mut row = vec![name.clone()];
         row.extend(rule.actions.map(|action| action.name().to_owned()));
@@ -36,6 +38,9 @@ fn text(policy: &Policy) -> String {
             row.push("dry run".to_owned());
         }
         actions.push(row);
+        if rule.remembers() {
+            once.push(format!("{name} by {}", rule.once_by.name()));
+        }
         for (class, Limit { source, port }) in Class::ALL.into_iter().zip(rule.limits) {
             if source.is_unlimited() && port.is_unlimited() {
                 continue;
@@ -54,6 +59,14 @@ fn text(policy: &Policy) -> String {
             table(&limits)
         );
     }
+    if !once.is_empty() {
+        let OnceMemory { lifetime, capacity } = policy.once;
+        text += &format!(
+            "\nonce: {}; remembers {capacity} SYNs for {}\n",
+            once.join(", "),
+            exact_time(lifetime)
+        );
+    }
     if !policy.lists.is_empty() {
         let (allow, deny) = (policy.lists.allow.len(), policy.lists.deny.len());
         text += &format!("\nlists: {allow} allowed, {deny} denied\n");
@@ -70,6 +83,7 @@ fn to_json(policy: &Policy) -> Value {
     json!({
         "in_force": true,
         "sources": { "max": max, "prefix_v4": v4, "prefix_v6": v6 },
+        "once": { "lifetime_seconds": policy.once.lifetime.as_secs(), "capacity": policy.once.capacity },
         "lists": { "allow": policy.lists.allow.len(), "deny": policy.lists.deny.len() },
         "default": rule_json(&policy.default),
         "ports": ports,
@@ -87,6 +101,7 @@ fn rule_json(rule: &PortPolicy) -> Value {
         "limits": classes.map(str::to_owned).zip(limits).collect::<Map<_, _>>(),
         "denied": rule.denied.name(),
         "no_cookie": rule.no_cookie.name(),
+        "once_by": rule.once_by.name(),
         "dry_run": rule.dry_run,
     })
 }

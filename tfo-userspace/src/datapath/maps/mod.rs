@@ -5,6 +5,7 @@ mod counters;
 mod events;
 mod guard_store;
 mod key_store;
+mod once_store;
 mod own_cookie_store;
 mod policy_store;
 mod route_store;

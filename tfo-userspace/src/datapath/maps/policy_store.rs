@@ -11,11 +11,12 @@ use aya::{
 };
 use aya_obj::generated::bpf_map_type;
 use tfo_common::{
-    abi::{DEFAULT_PORT, POLICY, POLICY_LIMITS, POLICY_LISTS, POLICY_RULES, POLICY_SLOTS},
+    abi::{DEFAULT_PORT, ONCE, POLICY, POLICY_LIMITS, POLICY_LISTS, POLICY_RULES, POLICY_SLOTS},
     policy::{Class, LimitKey, ListEntry, PolicyHead, PortRule},
     wire::addresses::Address,
 };
 
+use super::once_store::OnceStore;
 use crate::{
     datapath::{
         error::DatapathError,
@@ -50,6 +51,7 @@ pub(crate) struct PolicyStore {
     rules: Outer,
     lists: Outer,
     limits: Outer,
+    once: OnceStore,
     /// Pins of the inner maps in force: reading them through the outer ones takes `CAP_SYS_ADMIN`. `None` where
     /// nothing is pinned.
     pins: Option<NamespacePins>,
@@ -80,6 +82,7 @@ impl PolicyStore {
             outer(POLICY_LISTS)?,
             outer(POLICY_LIMITS)?,
         );
+        let once = OnceStore::new(map(ONCE)?, pins.as_ref())?;
         Ok(Self {
             head: map(POLICY)?
                 .try_into()
@@ -87,6 +90,7 @@ impl PolicyStore {
             rules,
             lists,
             limits,
+            once,
             pins,
         })
     }
@@ -108,6 +112,7 @@ impl PolicyStore {
         let most_sources = max_entries(pins, POLICY_LIMITS)?;
         let mut policy = Policy {
             lists: read_lists(&lists).map_err(DatapathError::map(POLICY_LISTS))?,
+            once: self.once.get()?.unwrap_or_default(),
             ..Policy::default()
         };
         for entry in &rules {
@@ -156,10 +161,14 @@ impl PolicyStore {
         let Some(policy) = policy else {
             self.select(PolicyHead::default())?;
             self.clear(before)?;
+            self.once.clear()?;
             return self.unpin();
         };
         let slot = before.slot as usize % POLICY_SLOTS;
         let made = Slot::of(policy)?;
+        if policy.remembers() {
+            self.once.set(policy.once)?;
+        }
         if let Some(pins) = &self.pins {
             made.pin(pins)?;
         }
@@ -171,6 +180,9 @@ impl PolicyStore {
         // Returns once no program runs that may have read the other slot (`maybe_wait_bpf_programs`).
         self.put(slot, &made)?;
         self.clear(before)?;
+        if !policy.remembers() {
+            self.once.clear()?;
+        }
         let Some(pins) = &self.pins else {
             return Ok(());
         };

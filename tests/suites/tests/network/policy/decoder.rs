@@ -77,7 +77,7 @@ impl Case {
         };
         let padding = (4 - (self.before + option + cookie) % 4) % 4;
         let (kept, blanks) = match self.action {
-            Action::Pass | Action::Drop => (true, 0),
+            Action::Pass | Action::Drop | Action::Once => (true, 0),
             Action::Reissue => (true, cookie),
             Action::Fallback => (false, option + cookie),
         };

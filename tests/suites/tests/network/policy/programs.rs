@@ -17,7 +17,7 @@ fn check(family: Family, client: impl Fn(&Testbed) -> Result<()>) -> Result<()> 
         testbed.set_policy(Some(everywhere(rule(Class::Valid, action))))?;
         client(&testbed).with_context(|| format!("{family}: {action:?}"))?;
         let (requests, passive, retransmitted) = match action {
-            Action::Pass => (1, 2, 0),
+            Action::Pass | Action::Once => (1, 2, 0),
             Action::Reissue => (3, 0, 0),
             Action::Fallback => (1, 0, 0),
             Action::Drop => (1, 0, 2),

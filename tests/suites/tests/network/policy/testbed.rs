@@ -239,9 +239,9 @@ struct Counted {
 fn tally(has: Has, action: Action) -> Tally {
     let mut tally = Tally::default();
     match (has, action) {
-        (_, Action::Reissue) | (Has::Nothing, Action::Pass) => tally.requests = 1,
-        (Has::Valid, Action::Pass) => tally.passive = 1,
-        (Has::Stale, Action::Pass) => tally.failed = 1,
+        (_, Action::Reissue) | (Has::Nothing, Action::Pass | Action::Once) => tally.requests = 1,
+        (Has::Valid, Action::Pass | Action::Once) => tally.passive = 1,
+        (Has::Stale, Action::Pass | Action::Once) => tally.failed = 1,
         (_, Action::Fallback | Action::Drop) => {}
     }
     tally
@@ -254,6 +254,7 @@ fn counted(action: Action, cause: Cause) -> Vec<(Counter, u64)> {
         Action::Reissue => Counter::PolicyReissue,
         Action::Fallback => Counter::PolicyFallback,
         Action::Drop => Counter::PolicyDrop,
+        Action::Once => return vec![(Counter::PolicyFirst, 1)],
     };
     vec![(action, 1), (cause.counter(), 1)]
 }

@@ -40,10 +40,10 @@ const fn expected(has: Has, action: Action) -> [Took; 3] {
     let zero = took(0, 1, true);
     let one = took(0, 2, true);
     match (has, action) {
-        (Has::Stale, Action::Pass | Action::Reissue) => [one, zero, zero],
+        (Has::Stale, Action::Pass | Action::Reissue | Action::Once) => [one, zero, zero],
         (Has::Stale, Action::Fallback) => [took(0, 2, false); 3],
         (Has::Stale, Action::Drop) => [took(1, 2, false); 3],
-        (_, Action::Pass) => [zero; 3],
+        (_, Action::Pass | Action::Once) => [zero; 3],
         (_, Action::Reissue | Action::Fallback) => [one; 3],
         (_, Action::Drop) => [took(1, 2, true); 3],
     }
