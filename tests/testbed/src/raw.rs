@@ -231,6 +231,17 @@ impl RawClient {
         self.receive_before(Deadline::after(self.patience), server, wanted)
     }
 
+    /// Discards what came so far, and what is on its way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pair::barrier`] and [`RawClient::receive`].
+    pub fn discard_in(&self, pair: &Pair) -> Result<()> {
+        pair.barrier()?;
+        while self.link.receive(Duration::ZERO)?.is_some() {}
+        Ok(())
+    }
+
     fn receive_before<T>(
         &self,
         deadline: Deadline,

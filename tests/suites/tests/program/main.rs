@@ -15,6 +15,8 @@ mod frames;
 mod keys;
 // Code layout for the verifier of Linux 6.1.
 mod layout;
+// The memory of `once`: errors, and copies at one instant.
+mod once;
 // Own cookies: which frames are translated, and how.
 mod own_cookies;
 // Random policies and SYNs, compared with `policy_model`.

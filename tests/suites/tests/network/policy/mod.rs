@@ -4,6 +4,7 @@ mod actions;
 mod decoder;
 mod flood;
 mod no_cookie;
+mod once;
 mod programs;
 mod swaps;
 mod testbed;
