@@ -1,14 +1,14 @@
 //! Cost of a policy's verdict per SYN.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
 use tfo_common::{
-    policy::{Action, Class, Limit},
+    policy::{Action, Class, Limit, once::OnceBy},
     rate::Rate,
 };
 use tfo_testbed::{
-    packet::{Segment, fast_open},
+    packet::{Segment, cookie, fast_open},
     program::{PASS, Program},
 };
 use tfo_userspace::model::{Lists, Mirror, Policy, PortPolicy, Prefix, Settings};
@@ -30,7 +30,7 @@ pub(crate) const MANY: Rate = Rate {
     burst: 1_000_000_000,
 };
 
-/// A policy for a SYN with an invalid cookie, and the expected XDP verdict.
+/// A policy for a SYN with data, and the expected XDP verdict.
 struct Case {
     name: &'static str,
     policy: Option<Policy>,
@@ -53,7 +53,35 @@ impl Case {
         }
     }
 
-    fn all() -> Vec<Self> {
+    /// For a SYN with a valid cookie. Each run but the first is a copy of the one before, which a dry run lets pass.
+    fn of_valid() -> Vec<Self> {
+        let once = |once_by, dry_run| {
+            let mut port = PortPolicy {
+                once_by,
+                dry_run,
+                ..PortPolicy::default()
+            };
+            port.actions[Class::Valid as usize] = Action::Once;
+            port
+        };
+        vec![
+            Self {
+                name: "no policy",
+                policy: None,
+                verdict: PASS,
+            },
+            Self::new("pass", PortPolicy::default()),
+            Self::new("once, by duplicate", once(OnceBy::Duplicate, true)),
+            Self::new("once, by content", once(OnceBy::Content, true)),
+            Self::new(
+                "once, by duplicate: a copy, reissued",
+                once(OnceBy::Duplicate, false),
+            ),
+        ]
+    }
+
+    /// For a SYN with an invalid cookie.
+    fn of_bad() -> Vec<Self> {
         let bad = |action| {
             let mut port = PortPolicy::default();
             port.actions[Class::Bad as usize] = action;
@@ -141,21 +169,56 @@ fn policies(effort: &Effort) -> Result<Section> {
     settings.sources.max = 0;
     let mut tfo = Program::with_settings(settings, &[PRIMARY, BACKUP])?;
     let (client, server) = ([192, 0, 2, 7], [198, 51, 100, 2]);
-    let frame = Segment::syn((client, 50_000).into(), (server, PORT).into())
-        .options(&fast_open(b"crumbles"))
-        .data(b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n")
-        .frame();
-    let mut restore = Restore::new(&frame)?;
-    let cases = Case::all();
+    let valid = cookie(&PRIMARY, IpAddr::from(client), IpAddr::from(server));
+    let mut tables = Vec::new();
+    for (name, cookie, cases) in [
+        (
+            "A SYN with data and a bad cookie",
+            b"crumbles",
+            Case::of_bad(),
+        ),
+        (
+            "A SYN with data and a valid cookie",
+            &valid,
+            Case::of_valid(),
+        ),
+    ] {
+        let frame = Segment::syn((client, 50_000).into(), (server, PORT).into())
+            .options(&fast_open(cookie))
+            .data(b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n")
+            .frame();
+        let rows = time_cases(&mut tfo, &frame, &cases, effort)?;
+        tables.push(Table::beside_empty(name, "action", rows));
+    }
+    Ok(Section {
+        title: "What an action costs".into(),
+        about: vec![ABOUT.into()],
+        tables,
+        plots: vec![Plot {
+            file: "actions.svg".into(),
+            caption: "Cost of an action, relative to an empty program (lower is better)".into(),
+            tables: vec![0, 1],
+            over: None,
+        }],
+    })
+}
+
+fn time_cases(
+    tfo: &mut Program,
+    frame: &[u8],
+    cases: &[Case],
+    effort: &Effort,
+) -> Result<Vec<Row>> {
+    let mut restore = Restore::new(frame)?;
     let mut samples = vec![Vec::new(); cases.len()];
     for round in 0..=effort.rounds {
         progress("actions", round, effort);
         for (case, samples) in cases.iter().zip(&mut samples) {
             tfo.datapath().set_policy(case.policy.as_ref())?;
             restore.jump_to_empty()?;
-            let yardstick = time_with(restore.xdp()?, &frame, effort.runs, PASS)?;
+            let yardstick = time_with(restore.xdp()?, frame, effort.runs, PASS)?;
             restore.jump_to(tfo.xdp()?)?;
-            let subject = time_with(restore.xdp()?, &frame, effort.runs, case.verdict)?;
+            let subject = time_with(restore.xdp()?, frame, effort.runs, case.verdict)?;
             if round > 0 {
                 samples.push(Sample { yardstick, subject });
             }
@@ -163,23 +226,9 @@ fn policies(effort: &Effort) -> Result<Section> {
     }
     let rows = cases.iter().zip(&samples);
     let rows = rows.map(|(case, samples)| Row::paired(case.name, samples));
-    Ok(Section {
-        title: "What an action costs".into(),
-        about: vec![ABOUT.into()],
-        tables: vec![Table::beside_empty(
-            "A SYN with data and a bad cookie",
-            "action",
-            rows.collect(),
-        )],
-        plots: vec![Plot {
-            file: "actions.svg".into(),
-            caption: "Cost of an action, relative to an empty program (lower is better)".into(),
-            tables: vec![0],
-            over: None,
-        }],
-    })
+    Ok(rows.collect())
 }
 
-const ABOUT: &str = "Measured as above, with an IPv4 SYN that carries data and an invalid cookie. The program checks it against two\n\
+const ABOUT: &str = "Measured as above, with an IPv4 SYN that carries 41 bytes of data. The program checks it against two\n\
     keys; `--mirror packet`, no counters by source. Some actions rewrite the frame, so a program that restores it\n\
     runs before both programs and is part of both times.";

@@ -56,6 +56,15 @@ impl KeySourceConfig {
         }
     }
 
+    /// The time for which a key is primary; `None` where others decide.
+    pub fn interval(&self) -> Option<Duration> {
+        match self {
+            Self::Random { interval } | Self::Secret { interval, .. } => Some(*interval),
+            Self::Etcd(farm) => Some(farm.interval),
+            Self::File { .. } | Self::Kernel => None,
+        }
+    }
+
     /// The farm of [`Self::Etcd`].
     pub fn farm(&self) -> Option<&FarmConfig> {
         match self {

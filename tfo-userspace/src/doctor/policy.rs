@@ -5,7 +5,7 @@ use crate::{
     datapath::{self, Namespace, NamespaceError},
     kernel::sysctl,
     model::{Mirror, Policy},
-    policy::NoCookieError,
+    policy::{CookieLives, NoCookieError},
 };
 
 const CHECK: &str = "policy";
@@ -19,6 +19,8 @@ struct PolicyFacts {
     refused: Option<NoCookieError>,
     /// Interfaces with the packet mirror.
     packet: Vec<String>,
+    /// Why data may be taken again under the action `once`.
+    once_gap: Option<String>,
 }
 
 /// No findings where there is no policy.
@@ -34,11 +36,10 @@ async fn read() -> Result<Option<PolicyFacts>, NamespaceError> {
     let interfaces = namespace.interfaces().await?.into_iter();
     let packet = interfaces.filter(|interface| interface.mirror == Mirror::Packet);
     let packet = packet.map(|interface| interface.label()).collect();
-    Ok(Some(PolicyFacts::of(
-        &policy,
-        check_listeners(&policy),
-        packet,
-    )))
+    Ok(Some(PolicyFacts {
+        once_gap: policy.once_gap(CookieLives::in_force(&namespace)?),
+        ..PolicyFacts::of(&policy, check_listeners(&policy), packet)
+    }))
 }
 
 /// Why a rule does not fit a listener. What cannot be read is not checked.
@@ -59,6 +60,7 @@ impl PolicyFacts {
             dry_run: rules().filter(|rule| rule.dry_run).count(),
             refused,
             packet,
+            once_gap: None,
         }
     }
 
@@ -74,6 +76,9 @@ impl PolicyFacts {
         if let Some(refused) = &self.refused {
             let finding = Finding::warning("policy without cookies", refused.found());
             findings.push(finding.remedy(refused.remedy()));
+        }
+        if let Some(gap) = &self.once_gap {
+            findings.push(Finding::note("at most once", gap));
         }
         findings.extend(self.packet.iter().map(|interface| {
             let found = "with the packet mirror, the policy does not see the keys of listeners: cookies of a listener's own keys \

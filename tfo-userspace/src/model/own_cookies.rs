@@ -87,6 +87,13 @@ impl OwnCookieRing {
     pub fn new(cookies: OwnCookies) -> Self {
         Self(Box::new(Zeroizing::new(cookies)))
     }
+
+    /// The time after which a cookie has expired; `None` where no clock ends a slot.
+    pub fn life(&self) -> Option<Duration> {
+        let slots = self.lifetime + 1;
+        let clock = self.since != OwnCookies::NO_CLOCK;
+        clock.then(|| Duration::from_nanos(self.interval.saturating_mul(slots)))
+    }
 }
 
 impl Deref for OwnCookieRing {
@@ -131,6 +138,11 @@ pub fn exact(time: Duration) -> String {
 }
 
 impl OwnCookieRules {
+    /// The time after which a cookie has expired.
+    pub fn life(&self) -> Duration {
+        self.lifetime + self.interval
+    }
+
     /// Refuses what cannot be kept.
     ///
     /// # Errors

@@ -3,11 +3,11 @@
 use tracing::{error, info, warn};
 
 use crate::{
-    config::NamespaceConfig,
+    config::{NamespaceConfig, OwnCookieConfig},
     datapath::{self, Namespace},
     kernel::sysctl,
     model::{Mirror, Policy},
-    policy::NoCookieError,
+    policy::{CookieLives, NoCookieError},
 };
 
 /// Puts the configured policy in force, if there is one. Logs and gives the reason of a failure, after which the
@@ -20,6 +20,9 @@ pub(super) fn apply(namespace: &Namespace, config: &NamespaceConfig) -> Option<S
         );
     }
     let checked = check_listeners(policy).map_err(|error| error.to_string());
+    if let Some(gap) = policy.once_gap(lives(config)) {
+        warn!("policy: {gap}");
+    }
     match checked.and_then(|()| change(namespace, Some(policy))) {
         Ok(true) => info!("policy: {} rules in force", 1 + policy.ports.len()),
         Ok(false) => {}
@@ -29,6 +32,17 @@ pub(super) fn apply(namespace: &Namespace, config: &NamespaceConfig) -> Option<S
         }
     }
     None
+}
+
+/// How long the configured cookies are good.
+fn lives(config: &NamespaceConfig) -> CookieLives {
+    CookieLives {
+        interval: config.source.interval(),
+        own: match &config.cookies {
+            Some(OwnCookieConfig::On { rules, .. }) => Some(rules.life()),
+            Some(OwnCookieConfig::Off) | None => None,
+        },
+    }
 }
 
 /// Clears the policy in force, after its section was removed from the configuration.

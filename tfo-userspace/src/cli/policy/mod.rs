@@ -18,7 +18,7 @@ use tfo_userspace::{
     datapath::{self, Namespace},
     kernel::sysctl,
     model::{Mirror, OnceMemory, Policy, PortPolicy},
-    policy::NoCookieError,
+    policy::{CookieLives, NoCookieError},
 };
 
 use super::{
@@ -192,6 +192,9 @@ async fn set(args: &SetArgs) -> anyhow::Result<()> {
         }
     }
     warn_of_deaf_list(&policy);
+    if let Some(gap) = policy.once_gap(CookieLives::in_force(&namespace)?) {
+        warn(&gap);
+    }
     show::print(Some(&policy), false)
 }
 

@@ -136,6 +136,22 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["tfo.toml:3: ", "no rate", "100/s"],
     ),
     (
+        "interfaces = ['a']\n[policy.port.443]\nbad = 'once'",
+        &["tfo.toml:2: ", "bad = \"once\"", "once is for valid alone"],
+    ),
+    (
+        "interfaces = ['a']\n[policy.port.443]\nonce-by = 'port'",
+        &[
+            "tfo.toml:3:11: ",
+            "\"port\" is unknown",
+            "duplicate or content",
+        ],
+    ),
+    (
+        "interfaces = ['a']\n[policy]\nonce-capacity = 0",
+        &["tfo.toml:2: ", "[policy] once-capacity is from 1"],
+    ),
+    (
         "interfaces = ['a']\n[policy]\nmax-sources = 0",
         &["tfo.toml:2: ", "[policy] max-sources is from 1"],
     ),

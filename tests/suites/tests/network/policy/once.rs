@@ -3,15 +3,17 @@
 use std::{collections::HashMap, net::SocketAddr, thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use etherparse::{IpFragOffset, Ipv4Header};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tfo_common::policy::{Action, Class, once::OnceBy};
 use tfo_testbed::{
+    link::{Frames, LinkSocket},
     packet::{Segment, fast_open, flag},
     policy::{everywhere, rule},
     raw::{Answer, RawClient, RawSyn},
     socket::{Connection, Listener, Method},
     testbed::Testbed,
-    veth::{Family, Pair, server_port},
+    veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE, server_port},
 };
 use tfo_userspace::model::{OnceMemory, Policy, PortPolicy};
 
@@ -138,6 +140,12 @@ fn copies(mode: &str, family: Family) -> Result<()> {
         policy.ports.insert(9, rule(Class::Bad, Action::Drop));
     })?;
     ensure!(replay.sends_again(DATA)? == NOT_TAKEN);
+    let upgrade = ["attach", "--replace", "--mode", mode, SERVER_INTERFACE];
+    replay.base.tfo.done(&upgrade)?;
+    ensure!(
+        replay.sends_again(DATA)? == NOT_TAKEN,
+        "after an upgrade in place"
+    );
     ensure!(
         replay.sends_again(&[b'y'; 100])? == TAKEN,
         "other data from the same port"
@@ -301,5 +309,56 @@ fn memory_has_an_end() -> Result<()> {
     replay.base.set_policy(None)?;
     replay.set(OnceBy::Duplicate, |_| ())?;
     ensure!(replay.sends_again(DATA)? == TAKEN, "after the policy went");
+    Ok(())
+}
+
+/// The rules that docs/once.md names.
+const NO_FRAGMENTS: &str = "table inet fragments {
+    chain early {
+        type filter hook prerouting priority -450; policy accept;
+        ip frag-off & 0x3fff != 0 drop
+        exthdr frag exists drop
+    }
+}";
+
+/// The IPv4 packet of `frame` in two fragments.
+fn in_fragments(frame: &[u8]) -> Result<[Vec<u8>; 2]> {
+    const FIRST: usize = 40;
+    let (ethernet, packet) = frame.split_at(14);
+    let (header, tcp) = Ipv4Header::from_slice(packet)?;
+    let fragment = |data: &[u8], offset: usize, more| -> Result<_> {
+        let mut header = header.clone();
+        header.set_payload_len(data.len())?;
+        header.dont_fragment = false;
+        header.more_fragments = more;
+        header.fragment_offset = IpFragOffset::try_new((offset / 8) as u16)?;
+        header.header_checksum = header.calc_header_checksum();
+        Ok([ethernet, &header.to_bytes(), data].concat())
+    };
+    Ok([
+        fragment(&tcp[..FIRST], 0, true)?,
+        fragment(&tcp[FIRST..], FIRST, false)?,
+    ])
+}
+
+#[test]
+fn fragments_pass_unread_until_they_are_dropped() -> Result<()> {
+    let mut replay = Replay::new("native", Family::V4)?;
+    replay.set(OnceBy::Duplicate, |_| ())?;
+    ensure!(replay.sends(DATA)? == TAKEN);
+    let pair = &replay.base.pair;
+    let link = LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::None)?;
+    let from = SocketAddr::new(replay.raw.address(), 30_000);
+    let send = || -> Result<usize> {
+        let syn = Segment::syn(from, replay.server()).options(&fast_open(&replay.cookie));
+        for fragment in in_fragments(&syn.data(DATA).frame())? {
+            link.send(&fragment)?;
+        }
+        pair.barrier()?;
+        replay.listener.reset_all()
+    };
+    ensure!(send()? == 1 && send()? == 1, "the data path reads none");
+    pair.server.done("nft", &[NO_FRAGMENTS])?;
+    ensure!(send()? == 0);
     Ok(())
 }
