@@ -17,7 +17,8 @@ use super::{
 
 /// What Fast Open asks of an application that does not know of it.
 const TWICE: &str = "TCP may deliver the data of a SYN twice (RFC 7413, sections 2.1 and 6.1): leave Fast Open off where the \
-                     application cannot take the same request twice (`tfo disable` turns it off)";
+                     application cannot take the same request twice (`tfo disable` turns it off), or have a policy take it \
+                     at most once (`tfo policy set --valid once`)";
 
 #[derive(Args)]
 pub(super) struct EnableArgs {

@@ -87,10 +87,10 @@ mod tests {
         policy.once.lifetime = 48 * HOUR;
         for (case, says) in [
             ((0, 0), Some("an interval of at most 1d")),
-            ((96, 0), None),
-            ((97, 0), Some("good for 97h, twice the interval")),
-            ((96, 48), None),
-            ((96, 49), Some("own cookies are good for 49h")),
+            ((48, 0), None),
+            ((49, 0), Some("good for 49h, twice the interval")),
+            ((48, 48), None),
+            ((48, 49), Some("own cookies are good for 49h")),
         ] {
             let (interval, own) = case;
             let gap = policy.once_gap(lives(interval, own));

@@ -27,7 +27,7 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// Pages of `docs/` in the package: those that its files point to, and those that these link to.
-const DOCS: [&str; 13] = [
+const DOCS: [&str; 14] = [
     "README.md",
     "cookies.md",
     "enable.md",
@@ -37,6 +37,7 @@ const DOCS: [&str; 13] = [
     "guide.md",
     "install.md",
     "metrics.md",
+    "once.md",
     "operations.md",
     "policy.md",
     "probe.md",

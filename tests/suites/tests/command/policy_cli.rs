@@ -373,3 +373,67 @@ fn what_a_policy_does_is_told() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn data_at_most_once_is_set_and_shown() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let set = |flags: &[&str]| testbed.tfo.run(&[&["policy", "set"][..], flags].concat());
+    let said = set(&["--port", "443", "--valid", "once"])?;
+    let line = "once: 443 by duplicate; remembers 262144 SYNs for 1h";
+    ensure_says(&said.stdout, &[line])?;
+    ensure_says(
+        &said.stderr,
+        &["until its key was replaced twice", "at most 30m"],
+    )?;
+    // The rest is kept, and a capacity fills whole lines.
+    let flags = ["--once-lifetime", "2d", "--once-capacity", "1001"];
+    ensure!(set(&flags)?.status.success());
+    ensure!(
+        set(&["--port", "443", "--once-by", "content"])?
+            .status
+            .success()
+    );
+    let policy = shown(&testbed)?;
+    ensure!(policy["once"] == json!({ "lifetime_seconds": 172_800, "capacity": 1004 }));
+    let rule = &policy["ports"]["443"];
+    ensure!(rule["actions"]["valid"] == "once" && rule["once_by"] == "content");
+    let own = ["cookies", "set", "--interval", "1h", "--lifetime", "3d"];
+    testbed.tfo.done(&own)?;
+    let said = testbed.tfo.run(&["doctor"])?;
+    ensure!(
+        said.stdout.contains("own cookies are good for 73h"),
+        "{said:?}"
+    );
+    for (flags, parts) in [
+        (&["--bad", "once"][..], &["--bad", "once"][..]),
+        (&["--denied", "once"], &["--denied", "once"]),
+        (
+            &["--valid", "once", "--once-by", "port"],
+            &["--once-by", "port"],
+        ),
+        (
+            &["--once-lifetime", "0s"],
+            &["--once-lifetime", "such as 24h"],
+        ),
+        (
+            &["--once-capacity", "67108865"],
+            &["--once-capacity", "67108864"],
+        ),
+    ] {
+        let refused = set(flags)?;
+        ensure!(refused.status.code() == Some(2), "{refused:?}");
+        for part in parts {
+            ensure!(refused.stderr.contains(part), "{part}: {refused:?}");
+        }
+    }
+    testbed
+        .pair
+        .server
+        .set_sysctl("net.ipv4.tcp_fastopen", "0x203")?;
+    let parts = ["port 443", "0x200", "--no-cookie drop"];
+    refuses(
+        &testbed,
+        &["policy", "set", "--port", "443", "--valid", "once"],
+        &parts,
+    )
+}
