@@ -286,7 +286,7 @@ fn check_ends_with_3_where_there_is_drift() -> Result<()> {
 #[rustfmt::skip]
 const MAPS: &[&str] = &[
     "accepted", "answer_devices", "counters", "event_budget", "event_gate", "events", "guard", "guard_buckets",
-    "guard_ports", "guard_secrets", "info", "keys", "local_routes", "moving", "own_asked", "own_cookies", "policy",
+    "guard_ports", "guard_secrets", "info", "keys", "local_routes", "moving", "once", "own_asked", "own_cookies", "policy",
     "policy_limits", "policy_lists", "policy_rules", "port_slots", "primary_since", "sizes", "slots_taken", "sources", "state", "syn_context",
     "tail_calls",
 ];

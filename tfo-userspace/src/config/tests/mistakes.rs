@@ -142,7 +142,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
     (
         "interfaces = ['a']\n[policy.port.443]\nonce-by = 'port'",
         &[
-            "tfo.toml:3:11: ",
+            "tfo.toml:3: ",
             "\"port\" is unknown",
             "duplicate or content",
         ],
