@@ -73,6 +73,7 @@ counters! {
         PolicyDataSource "PolicyDataSource" "too many SYNs with data of one source",
         PolicyDataPort "PolicyDataPort" "too many SYNs with data at the port",
         PolicyRepeated "PolicyRepeated" "the data came before",
+        PolicyUntaken "PolicyUntaken" "no data is taken at this moment, under the action once",
     }
     /// The same of dry runs, in the same order: actions that were only counted.
     DRY_RUN {
@@ -90,6 +91,7 @@ counters! {
         DryRunDataSource "DryRunDataSource" "too many SYNs with data of one source",
         DryRunDataPort "DryRunDataPort" "too many SYNs with data at the port",
         DryRunRepeated "DryRunRepeated" "the data came before",
+        DryRunUntaken "DryRunUntaken" "no data is taken at this moment, under the action once",
     }
     /// SYNs that a policy passed although its rule has an action for them.
     PASSED {

@@ -185,6 +185,12 @@ impl Classification {
         )
     }
 
+    /// The connection, or a request for it, exists.
+    #[inline(always)]
+    pub const fn is_retransmission(self) -> bool {
+        matches!(self.socket_outcome(), Some(Outcome::Retransmission))
+    }
+
     /// The classification of `syn` after a rewrite of its option; `syn` is changed alike.
     #[inline(always)]
     #[must_use]

@@ -46,12 +46,14 @@ const HASHES: u32 = 7;
 pub struct OnceHead {
     /// Nanoseconds of an epoch, not 0.
     pub lifetime: u64,
-    /// The entries behind this one.
+    /// The entries behind this one; 0 where no rule needs them.
     pub lines: u64,
+    /// SYNs that each filter is to hold; for the controller.
+    pub capacity: u64,
     /// Halves of the key of the hash: nobody else can tell which SYNs share bits.
     pub key: [u64; 2],
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 3],
 }
 
 /// The words of SYNs that hash to the same line: any other entry of the map.
@@ -131,20 +133,25 @@ impl OnceLine {
     ///
     /// Of copies that come at once, on different CPUs, exactly one is the first: one atomic operation reads and sets all
     /// bits. Where the epoch ends between two of them, each sets its bits before it reads the other filter, so that at least
-    /// one finds the other.
+    /// one finds the other. For `barrier` see [`crate::wire::Frame::barrier_var`].
     #[inline(always)]
-    pub fn came_before(&self, fingerprint: Fingerprint, epoch: u64) -> bool {
+    pub fn came_before(
+        &self,
+        fingerprint: Fingerprint,
+        epoch: u64,
+        barrier: impl Fn(u64) -> u64,
+    ) -> bool {
         let (word, bits) = (fingerprint.0 % WORDS, fingerprint.bits());
-        let current = self.word((epoch % 2) * WORDS + word);
-        let known = set(current, epoch, bits);
-        let other = self.word((epoch % 2 ^ 1) * WORDS + word).load();
+        let word = |filter| self.word(barrier(filter * WORDS + word));
+        let known = set(word(epoch % 2), epoch, bits);
+        let other = word(epoch % 2 ^ 1).load();
         let adjacent = is_of(other, epoch.wrapping_sub(1)) || is_of(other, epoch.wrapping_add(1));
         known || (adjacent && other & bits == bits)
     }
 
     #[inline(always)]
     fn word(&self, index: u64) -> &AtomicWord {
-        // The remainder changes nothing. It shows the verifier that the index is in bounds.
+        // The remainder changes nothing. It shows the verifier, which does not follow the index, that it is in bounds.
         &self.words[(index % (2 * WORDS)) as usize]
     }
 }
@@ -200,8 +207,9 @@ mod tests {
                 head: OnceHead {
                     lifetime: LIFETIME,
                     lines,
+                    capacity: lines * OnceHead::SYNS_PER_LINE,
                     key: [1, 2],
-                    reserved: [0; 4],
+                    reserved: [0; 3],
                 },
                 lines: (0..lines).map(|_| OnceLine::default()).collect(),
             }
@@ -209,7 +217,7 @@ mod tests {
 
         fn came_before(&self, fingerprint: Fingerprint, now: u64) -> bool {
             let line = &self.lines[self.head.entry(fingerprint) as usize - 1];
-            line.came_before(fingerprint, self.head.epoch(now))
+            line.came_before(fingerprint, self.head.epoch(now), |index| index)
         }
     }
 

@@ -26,8 +26,10 @@ pub enum Cause {
     Denied,
     /// The limit of a class, of one source or of the port.
     Limit(Class, Scope),
-    /// The data came before: [`Action::Once`].
+    /// [`Action::Once`]: the data came before.
     Repeated,
+    /// [`Action::Once`]: it seems that the kernel takes no data of the SYN. What comes with it may change that.
+    Untaken,
 }
 
 impl Cause {
@@ -40,6 +42,7 @@ impl Cause {
             Self::Denied => ACTIONS + 1,
             Self::Limit(class, scope) => ACTIONS + 2 + 2 * class as u32 + scope as u32,
             Self::Repeated => ACTIONS + 2 + 2 * Class::ALL.len() as u32,
+            Self::Untaken => ACTIONS + 3 + 2 * Class::ALL.len() as u32,
         }
     }
 
@@ -112,17 +115,25 @@ impl Verdict {
         let Some(class) = Class::of(syn, classification.cookie_outcome()) else {
             return Self::NONE;
         };
-        if classification.is_settled() {
+        let once = matches!(class, Class::Valid)
+            && syn.data_len > 0
+            && rule.actions[Class::Valid as usize] == Action::Once as u8;
+        let settled = classification.is_settled();
+        if settled && !(once && classification.is_retransmission()) {
             return Self::NONE;
         }
         let (action, cause) = match state.list_entry() {
+            ListEntry::Allow | ListEntry::Deny if settled => return Self::NONE,
             ListEntry::Allow => return Self::ALLOWED,
             ListEntry::Deny => (Action::from_number(rule.denied), Cause::Denied.index()),
+            // The socket was looked up before the kernel saw what came in the same batch. A request costs nothing if it takes
+            // no data of the SYN.
+            ListEntry::None if once && !classification.takes_data() => {
+                (Action::Reissue, Cause::Untaken.index())
+            }
             ListEntry::None => match over_limit(syn, classification, class, rule, state) {
                 0 => match Action::from_number(rule.actions[state.index(class)]) {
-                    Action::Once if !(syn.data_len > 0 && classification.takes_data()) => {
-                        return Self::NONE;
-                    }
+                    Action::Once if !once => return Self::NONE,
                     Action::Once if !state.came_before(OnceBy::from_number(rule.once_by)) => {
                         return Self::FIRST;
                     }
@@ -139,12 +150,11 @@ impl Verdict {
     #[inline(always)]
     #[must_use]
     pub const fn without_rewrite(self) -> Self {
-        if self.cause() == Cause::Repeated.index() as usize {
-            // Data that came before is not taken, whatever becomes of the SYN.
-            Self(self.0 & !Self::ACTION | Action::Drop as u32)
-        } else {
-            Self::NONE
+        if self.cause() < Cause::Repeated.index() as usize {
+            return Self::NONE;
         }
+        // The data is not to be taken, whatever becomes of the SYN.
+        Self(self.0 & !Self::ACTION | Action::Drop as u32)
     }
 
     /// The same, each bit passed through `barrier` (see [`crate::wire::Frame::barrier_var`]).

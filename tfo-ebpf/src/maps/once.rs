@@ -8,7 +8,7 @@ use tfo_common::{
 };
 
 use super::array_of_maps::{self, ArrayOfMaps, InnerMap};
-use crate::kernel::clock;
+use crate::kernel::{barrier::barrier_var, clock};
 
 type Lines = InnerMap<
     { BPF_MAP_TYPE_ARRAY as usize },
@@ -35,7 +35,9 @@ pub(crate) fn came_before(by: OnceBy, syn: &Syn, data: &SynData) -> bool {
     let line = unsafe { array_of_maps::look_up::<u32, OnceLine>(lines, &head.entry(fingerprint)) };
     // SAFETY: null, or a value of the map, which is only ever accessed so.
     match unsafe { line.as_ref() } {
-        Some(line) => line.came_before(fingerprint, head.epoch(clock::now())),
+        Some(line) => line.came_before(fingerprint, head.epoch(clock::now()), |index| {
+            barrier_var(index, syn.sequence.into())
+        }),
         None => true,
     }
 }

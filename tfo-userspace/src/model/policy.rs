@@ -95,10 +95,9 @@ impl OnceMemory {
         }
     }
 
-    /// Bytes of the map.
-    pub const fn bytes(self) -> u64 {
-        let lines = self.capacity as u64 / OnceHead::SYNS_PER_LINE;
-        (1 + lines) * size_of::<OnceHead>() as u64
+    /// Lines of the map.
+    pub(crate) const fn lines(self) -> u64 {
+        self.capacity as u64 / OnceHead::SYNS_PER_LINE
     }
 }
 

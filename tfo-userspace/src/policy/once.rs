@@ -44,24 +44,23 @@ impl Policy {
         if let Some(own) = lives.own.filter(|own| *own > memory) {
             let own = exact_time(own);
             return Some(format!(
-                "{remembers}, and own cookies are good for {own}: {again}: set a lifetime of once of {own} (--once-lifetime), or \
-                 a shorter one of the cookies"
+                "{remembers}, and own cookies are good for {own}: {again}: have once-lifetime be {own}, or the lifetime of the \
+                 cookies shorter"
             ));
         }
+        let longest = exact_time((memory / 2).max(Duration::from_secs(1)));
         match lives.interval {
             Some(interval) if 2 * interval > memory => {
                 let keys = exact_time(2 * interval);
                 Some(format!(
-                    "{remembers}, and the kernel's cookies are good for {keys}, twice the interval of its keys: {again}: set a \
-                     lifetime of once of {keys} (--once-lifetime), or an interval of at most {}",
-                    exact_time(memory / 2)
+                    "{remembers}, and the kernel's cookies are good for {keys}, twice the interval of its keys: {again}: have \
+                     once-lifetime be {keys}, or the interval at most {longest}"
                 ))
             }
             Some(_) => None,
             None => Some(format!(
                 "{remembers}, and the kernel's cookies are good until its key was replaced twice: {again}: have `tfo run` rotate \
-                 keys with an interval of at most {}",
-                exact_time(memory / 2)
+                 keys with an interval of at most {longest}"
             )),
         }
     }

@@ -20,11 +20,13 @@ pub(super) fn apply(namespace: &Namespace, config: &NamespaceConfig) -> Option<S
         );
     }
     let checked = check_listeners(policy).map_err(|error| error.to_string());
-    if let Some(gap) = policy.once_gap(lives(config)) {
-        warn!("policy: {gap}");
-    }
     match checked.and_then(|()| change(namespace, Some(policy))) {
-        Ok(true) => info!("policy: {} rules in force", 1 + policy.ports.len()),
+        Ok(true) => {
+            info!("policy: {} rules in force", 1 + policy.ports.len());
+            if let Some(gap) = policy.once_gap(lives(config)) {
+                warn!("policy: {gap}");
+            }
+        }
         Ok(false) => {}
         Err(error) => {
             error!("policy: {error}");

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::{
     fastopen::Key,
-    policy::{Action, Class, Limit},
+    policy::{Action, Class, Limit, once::OnceBy},
     rate::Rate,
 };
 use tfo_testbed::{
@@ -209,10 +209,17 @@ fn policies_in(mode: &str, family: Family) -> Result<()> {
         ensure!(told, "{mode}, {family}: {action:?}: {answer:?}");
         Ok(())
     };
-    for action in Action::ALL {
+    for action in Action::WITHOUT_MEMORY {
         testbed.set_policy(Some(everywhere(rule(Class::Valid, action))))?;
         expect(action)?;
     }
+    let once = PortPolicy {
+        once_by: OnceBy::Content,
+        ..rule(Class::Valid, Action::Once)
+    };
+    testbed.set_policy(Some(everywhere(once)))?;
+    expect(Action::Pass)?;
+    expect(Action::Reissue)?;
     let (allow, deny) = (prefix(family.spare(0)), prefix(family.client()));
     let denied = PortPolicy {
         denied: Action::Fallback,
@@ -255,7 +262,7 @@ fn prefix(address: IpAddr) -> Prefix {
 fn policies() -> Result<()> {
     policies_in("native", Family::V4)?;
     policies_in("tc", Family::V6)?;
-    feature("policies", "rules, lists, limits: yes");
+    feature("policies", "rules, lists, limits, at most once: yes");
     Ok(())
 }
 

@@ -118,7 +118,7 @@ struct RuleArgs {
     /// Action for SYNs of sources on the deny list
     #[arg(long, value_name = "ACTION", value_parser = any_action())]
     denied: Option<Parsed<Action>>,
-    /// Action instead of reissue and fallback if the listener takes data without a cookie
+    /// Action instead of reissue, fallback and once if the listener takes data without a cookie
     #[arg(long, value_name = "ACTION", value_parser = actions(&[Action::Pass, Action::Drop]))]
     no_cookie: Option<Parsed<Action>>,
     /// What makes two SYNs the same to once: duplicate, a copy of the segment (addresses, ports, sequence number, first

@@ -34,34 +34,47 @@ impl OnceStore {
         })
     }
 
-    /// The memory in force; `None` where there is none, or the map is not pinned.
+    /// The settings in force; `None` where there are none, or the map is not pinned.
     pub(super) fn get(&self) -> Result<Option<OnceMemory>, DatapathError> {
-        let path = self.pins.as_ref().map(|pins| pins.in_force(ONCE));
-        let Some(path) = path.filter(|path| path.exists()) else {
+        Ok(self.head()?.map(|head| OnceMemory {
+            lifetime: Duration::from_nanos(head.lifetime),
+            capacity: head.capacity as u32,
+        }))
+    }
+
+    fn head(&self) -> Result<Option<OnceHead>, DatapathError> {
+        let Some(pins) = &self.pins else {
+            return Ok(None);
+        };
+        // A process that was killed leaves the second alone.
+        let mut paths = [pins.in_force(ONCE), pins.next(ONCE)].into_iter();
+        let Some(path) = paths.find(|path| path.exists()) else {
             return Ok(None);
         };
         let inner: Inner = map_from_pin(&path, ONCE)?
             .try_into()
             .map_err(DatapathError::map(ONCE))?;
         let head = inner.get(&0, 0).map_err(DatapathError::map(ONCE))?;
-        Ok(Some(OnceMemory {
-            lifetime: Duration::from_nanos(head.lifetime),
-            capacity: (head.lines * OnceHead::SYNS_PER_LINE) as u32,
-        }))
+        Ok(Some(head))
     }
 
-    /// Puts a memory in force. One that is in force with the same settings stays, and what it remembers; a new one remembers
-    /// nothing.
-    pub(super) fn set(&mut self, memory: OnceMemory) -> Result<(), DatapathError> {
-        if self.get()? == Some(memory) {
+    /// Puts settings in force, with room for SYNs if a rule `needs` it. A memory that is in force with the same settings stays,
+    /// and what it remembers; a new one remembers nothing.
+    pub(super) fn set(&mut self, memory: OnceMemory, needs: bool) -> Result<(), DatapathError> {
+        if !needs && memory == OnceMemory::default() {
+            return self.clear();
+        }
+        let lines = if needs { memory.lines() } else { 0 };
+        let same = self.get()? == Some(memory) && self.head()?.is_some_and(|it| it.lines == lines);
+        if same && self.pins.as_ref().is_some_and(is_whole) {
             return Ok(());
         }
-        let lines = u64::from(memory.capacity) / OnceHead::SYNS_PER_LINE;
-        let inner = self.create(&OnceHead {
+        let inner = create(&OnceHead {
             lifetime: memory.lifetime.as_nanos() as u64,
             lines,
+            capacity: memory.capacity.into(),
             key: random_key().map_err(DatapathError::Random)?.words(),
-            reserved: [0; 4],
+            reserved: [0; 3],
         })?;
         let Some(pins) = &self.pins else {
             return self.put(&inner);
@@ -73,33 +86,29 @@ impl OnceStore {
         let pinned: Inner = map_from_pin(&next, ONCE)?
             .try_into()
             .map_err(DatapathError::map(ONCE))?;
+        // From here on, a process that is killed leaves what the next change replaces.
+        remove_file(&path)?;
         self.put(&pinned)?;
         fs::rename(&next, &path).map_err(DatapathError::io(&next))
     }
 
-    /// Frees the memory, once no rule needs it.
+    /// Frees the memory and forgets its settings.
     pub(super) fn clear(&mut self) -> Result<(), DatapathError> {
-        let Some(path) = self.pins.as_ref().map(|pins| pins.in_force(ONCE)) else {
-            return Ok(());
-        };
-        if !path.exists() {
+        if self.head()?.is_none() {
             return Ok(());
         }
-        let none = self.create(&OnceHead {
+        // In this order: a process that is killed leaves a memory that the next change replaces.
+        if let Some(pins) = &self.pins {
+            remove_file(&pins.in_force(ONCE))?;
+            remove_file(&pins.next(ONCE))?;
+        }
+        self.put(&create(&OnceHead {
             lifetime: 0,
             lines: 0,
+            capacity: 0,
             key: [0; 2],
-            reserved: [0; 4],
-        })?;
-        self.put(&none)?;
-        remove_file(&path)
-    }
-
-    fn create(&self, head: &OnceHead) -> Result<Inner, DatapathError> {
-        let error = DatapathError::map(ONCE);
-        let mut inner = Inner::create(1 + head.lines as u32, ONCE_INNER_FLAGS).map_err(&error)?;
-        inner.set(0, head, 0).map_err(error)?;
-        Ok(inner)
+            reserved: [0; 3],
+        })?)
     }
 
     fn put(&mut self, inner: &Inner) -> Result<(), DatapathError> {
@@ -107,4 +116,16 @@ impl OnceStore {
             .set(0, inner, 0)
             .map_err(DatapathError::map(ONCE))
     }
+}
+
+/// The pin is that of the map in force: no change was cut off.
+fn is_whole(pins: &NamespacePins) -> bool {
+    pins.in_force(ONCE).exists() && !pins.next(ONCE).exists()
+}
+
+fn create(head: &OnceHead) -> Result<Inner, DatapathError> {
+    let error = DatapathError::map(ONCE);
+    let mut inner = Inner::create(1 + head.lines as u32, ONCE_INNER_FLAGS).map_err(&error)?;
+    inner.set(0, head, 0).map_err(error)?;
+    Ok(inner)
 }

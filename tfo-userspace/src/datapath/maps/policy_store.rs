@@ -166,13 +166,13 @@ impl PolicyStore {
         };
         let slot = before.slot as usize % POLICY_SLOTS;
         let made = Slot::of(policy)?;
-        if policy.remembers() {
-            self.once.set(policy.once)?;
-        }
         if let Some(pins) = &self.pins {
             made.pin(pins)?;
         }
         self.put(slot, &made)?;
+        if policy.remembers() {
+            self.once.set(policy.once, true)?;
+        }
         self.select(PolicyHead {
             slot: slot as u32 + 1,
             lists: u32::from(!policy.lists.is_empty()),
@@ -181,7 +181,7 @@ impl PolicyStore {
         self.put(slot, &made)?;
         self.clear(before)?;
         if !policy.remembers() {
-            self.once.clear()?;
+            self.once.set(policy.once, false)?;
         }
         let Some(pins) = &self.pins else {
             return Ok(());
