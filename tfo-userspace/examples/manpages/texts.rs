@@ -10,7 +10,7 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
     ("2", "Wrong usage."),
     (
         "3",
-        "The check found something: stats --check drift, doctor a warning or a problem, farm status a host that is not well, probe a problem.",
+        "The check found something: stats --check drift, doctor a warning or a problem, demo counters that differ, farm status a host that is not well, probe a problem.",
     ),
 ];
 
@@ -35,7 +35,7 @@ pub(crate) const FILES: [(&str, &str); 4] = [
 ];
 
 /// Examples by the page's name.
-pub(crate) const EXAMPLES: [(&str, &[(&str, &str)]); 15] = [
+pub(crate) const EXAMPLES: [(&str, &[(&str, &str)]); 16] = [
     (
         "tfo",
         &[
@@ -156,6 +156,13 @@ pub(crate) const EXAMPLES: [(&str, &[(&str, &str)]); 15] = [
                 "See more of the servers behind one address, for a script.",
             ),
         ],
+    ),
+    (
+        "tfo-demo",
+        &[(
+            "tfo demo",
+            "See cookies, data in SYNs and key changes, between two hosts that exist meanwhile.",
+        )],
     ),
     (
         "tfo-top",

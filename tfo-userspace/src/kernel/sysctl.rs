@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    os::fd::AsRawFd as _,
     path::PathBuf,
 };
 
@@ -11,6 +10,7 @@ use rustix::net::{AddressFamily, SocketType, socket};
 use tfo_common::classify::socket::{NO_COOKIE, SERVER};
 use zeroize::Zeroizing;
 
+use super::fast_open;
 use crate::model::{KeyPair, KeyTextError};
 
 const MODE: &str = "/proc/sys/net/ipv4/tcp_fastopen";
@@ -101,6 +101,16 @@ impl Mode {
 /// [`SysctlError`] where it cannot be read.
 pub fn mode() -> Result<Mode, SysctlError> {
     number(MODE).map(Mode)
+}
+
+/// Writes `net.ipv4.tcp_fastopen`.
+///
+/// # Errors
+///
+/// [`SysctlError`] where it cannot be written.
+pub fn set_mode(mode: Mode) -> Result<(), SysctlError> {
+    let written = fs::write(MODE, mode.0.to_string());
+    written.map_err(|source| SysctlError::Write { path: MODE, source })
 }
 
 /// Reads `net.core.somaxconn`: the longest accept queue, and the longest Fast Open queue.
@@ -230,18 +240,8 @@ pub fn is_key_writable() -> bool {
 pub fn create_key() -> Result<Option<KeyPair>, SysctlError> {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None);
     if let Ok(socket) = &socket {
-        let (queue, length) = (1_i32, size_of::<i32>() as libc::socklen_t);
         // tcp_fastopen_init_key_once() in the kernel; the socket need not listen.
-        // SAFETY: the socket is open, and the kernel reads `length` bytes of `queue`.
-        unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_FASTOPEN,
-                (&raw const queue).cast(),
-                length,
-            );
-        }
+        let _ = fast_open::set_queue(socket, 1);
     }
     key()
 }

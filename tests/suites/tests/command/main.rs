@@ -9,6 +9,8 @@ mod bpftool;
 mod closed;
 // Containers and limits: seccomp, read-only and absent file systems, few open files; names of interfaces.
 mod confined;
+// `tfo demo`: the steps, the counters, and that nothing is left.
+mod demo;
 // `tfo doctor` on misconfigured hosts.
 mod doctor;
 // `tfo events`.
