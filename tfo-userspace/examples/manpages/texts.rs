@@ -15,10 +15,14 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
 ];
 
 /// Files and what they hold.
-pub(crate) const FILES: [(&str, &str); 4] = [
+pub(crate) const FILES: [(&str, &str); 5] = [
     (
         "/etc/tfo/tfo.toml",
         "The configuration of the service: tfo.toml(5).",
+    ),
+    (
+        "/etc/sysctl.d/99-tfo.conf",
+        "The sysctls that tfo doctor --fix --yes has set.",
     ),
     (
         "/sys/fs/bpf/tfo/",
@@ -97,7 +101,13 @@ pub(crate) const EXAMPLES: [(&str, &[(&str, &str)]); 16] = [
     ),
     (
         "tfo-doctor",
-        &[("tfo doctor eth0", "Check one interface and the host.")],
+        &[
+            ("tfo doctor eth0", "Check one interface and the host."),
+            (
+                "tfo doctor --fix",
+                "Print which sysctls tfo would set; with --yes it sets them, and keeps them for the next boot.",
+            ),
+        ],
     ),
     (
         "tfo-keys-set",

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::kernel::{
     netns::UnnamedNetns,
-    sysctl::{self, Mode},
+    sysctl,
     veth::{self, VethEnd},
 };
 
@@ -41,7 +41,7 @@ const TO_SERVER: VethEnd<'_> = VethEnd {
 pub(super) const SERVER_INTERFACE: &str = SERVER.name;
 
 /// Fast Open for clients and for servers.
-const BOTH_SIDES: Mode = Mode(3);
+const BOTH_SIDES: u32 = 3;
 /// Time that the kernel gets to bring an interface up.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Does not exist where the kernel has no IPv6.
@@ -148,7 +148,9 @@ impl Hosts {
 
 /// Gives the calling thread's host its addresses, and tells it its peer's.
 fn configure(this: &VethEnd<'_>, peer: &VethEnd<'_>) -> io::Result<()> {
-    sysctl::set_mode(BOTH_SIDES).map_err(io::Error::other)?;
+    sysctl::TCP_FASTOPEN
+        .set(BOTH_SIDES)
+        .map_err(io::Error::other)?;
     fs::write(BLACKHOLE, "0")?;
     for family in Family::of_kernel() {
         if family == Family::V6 {

@@ -25,6 +25,7 @@ pub mod routes;
 pub mod sock_diag;
 pub mod support;
 pub mod sysctl;
+pub mod sysctl_file;
 pub mod tc;
 pub mod types;
 pub mod veth;

@@ -13,12 +13,63 @@ use zeroize::Zeroizing;
 use super::fast_open;
 use crate::model::{KeyPair, KeyTextError};
 
+/// `net.ipv4.tcp_fastopen`.
+pub const TCP_FASTOPEN: Sysctl = Sysctl {
+    name: "net.ipv4.tcp_fastopen",
+    path: MODE,
+};
+/// `net.ipv4.tcp_syncookies`.
+pub const TCP_SYNCOOKIES: Sysctl = Sysctl {
+    name: "net.ipv4.tcp_syncookies",
+    path: SYN_COOKIES,
+};
+/// `net.core.bpf_jit_enable`, which only the initial network namespace has.
+pub const BPF_JIT_ENABLE: Sysctl = Sysctl {
+    name: "net.core.bpf_jit_enable",
+    path: "/proc/sys/net/core/bpf_jit_enable",
+};
+
 const MODE: &str = "/proc/sys/net/ipv4/tcp_fastopen";
 const KEY: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
 /// Bytes of the longest text in [`KEY`]: two keys of 35 digits and hyphens, a comma and a newline; and one more.
 const KEY_TEXT_LEN: usize = 2 * 35 + 3;
 const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
 const SYN_COOKIES: &str = "/proc/sys/net/ipv4/tcp_syncookies";
+
+/// Bit 0x400 of `net.ipv4.tcp_fastopen`: every listener has Fast Open, whether its application asked for it or not.
+pub const ALL_LISTENERS: u32 = 0x400;
+
+/// A sysctl that is a number.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sysctl {
+    /// As sysctl(8) takes it.
+    pub name: &'static str,
+    path: &'static str,
+}
+
+impl Sysctl {
+    /// Its value.
+    ///
+    /// # Errors
+    ///
+    /// [`SysctlError`] where it cannot be read.
+    pub fn get(&self) -> Result<u32, SysctlError> {
+        number(self.path)
+    }
+
+    /// Sets it.
+    ///
+    /// # Errors
+    ///
+    /// [`SysctlError`] where it cannot be written.
+    pub fn set(&self, value: u32) -> Result<(), SysctlError> {
+        let written = fs::write(self.path, value.to_string());
+        written.map_err(|source| SysctlError::Write {
+            path: self.path,
+            source,
+        })
+    }
+}
 
 /// A sysctl could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -76,10 +127,21 @@ impl Mode {
         self.0 & SERVER != 0
     }
 
+    /// As it is, with Fast Open for the listeners that ask for it: bits that have no effect without 0x2 do not come into force
+    /// with it.
+    #[must_use]
+    pub const fn with_server(self) -> Self {
+        if self.server() {
+            self
+        } else {
+            Self(self.0 & !(NO_COOKIE | ALL_LISTENERS) | SERVER)
+        }
+    }
+
     /// The warning for a host whose listeners have Fast Open turned off, with the remedy; `None` where it is on.
     pub fn server_off_hint(self) -> Option<String> {
         let value = self.0;
-        let remedy = value | SERVER;
+        let Self(remedy) = self.with_server();
         (!self.server()).then(|| {
             format!(
                 "TCP Fast Open is off for listeners here (net.ipv4.tcp_fastopen = {value}): \
@@ -100,17 +162,7 @@ impl Mode {
 ///
 /// [`SysctlError`] where it cannot be read.
 pub fn mode() -> Result<Mode, SysctlError> {
-    number(MODE).map(Mode)
-}
-
-/// Writes `net.ipv4.tcp_fastopen`.
-///
-/// # Errors
-///
-/// [`SysctlError`] where it cannot be written.
-pub fn set_mode(mode: Mode) -> Result<(), SysctlError> {
-    let written = fs::write(MODE, mode.0.to_string());
-    written.map_err(|source| SysctlError::Write { path: MODE, source })
+    TCP_FASTOPEN.get().map(Mode)
 }
 
 /// Reads `net.core.somaxconn`: the longest accept queue, and the longest Fast Open queue.
@@ -128,7 +180,7 @@ pub fn somaxconn() -> Result<u32, SysctlError> {
 ///
 /// [`SysctlError`] where it cannot be read.
 pub fn syn_cookies() -> Result<u32, SysctlError> {
-    number(SYN_COOKIES)
+    TCP_SYNCOOKIES.get()
 }
 
 /// `forwarding` of the loopback device, of IPv4 and IPv6, and of all devices.

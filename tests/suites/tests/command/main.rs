@@ -13,6 +13,8 @@ mod confined;
 mod demo;
 // `tfo doctor` on misconfigured hosts.
 mod doctor;
+// `tfo doctor --fix`: sysctls, the file in /etc/sysctl.d, and nothing else.
+mod doctor_fix;
 // `tfo events`.
 mod events;
 // Every flag at the edges of its values.
