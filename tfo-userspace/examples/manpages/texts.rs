@@ -176,10 +176,16 @@ pub(crate) const EXAMPLES: [(&str, &[(&str, &str)]); 16] = [
     ),
     (
         "tfo-top",
-        &[(
-            "tfo top --interval 2s",
-            "Read the counters every two seconds.",
-        )],
+        &[
+            (
+                "tfo top --interval 2s",
+                "Read the counters every two seconds.",
+            ),
+            (
+                "tfo top --json --interval 10s --count 6",
+                "Print rates for a minute, for a script.",
+            ),
+        ],
     ),
     (
         "tfo-run",
