@@ -27,9 +27,10 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// Pages of `docs/` in the package: those that its files point to, and those that these link to.
-const DOCS: [&str; 13] = [
+const DOCS: [&str; 14] = [
     "README.md",
     "cookies.md",
+    "counters.md",
     "enable.md",
     "faq.md",
     "farm.md",
