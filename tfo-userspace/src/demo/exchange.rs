@@ -87,10 +87,10 @@ pub(super) fn exchange(
     family: Family,
     with_fast_open: bool,
 ) -> io::Result<Exchange> {
-    let server = SocketAddr::new(family.server(), listener.local_addr()?.port());
+    let to = SocketAddr::new(family.server(), listener.local_addr()?.port());
     let (served, asked) = thread::scope(|scope| {
         let serving = scope.spawn(|| serve(listener));
-        let asked = hosts.client.run(|| ask(server, with_fast_open));
+        let asked = hosts.client.run(|| ask(to, with_fast_open));
         let served = serving.join().unwrap_or_else(|panic| resume_unwind(panic));
         (served, asked)
     });

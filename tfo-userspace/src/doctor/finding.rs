@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
-
 use crate::{datapath::NamespaceError, kernel::sysctl::Sysctl};
 
 /// The severity of a finding, the best first.
@@ -52,7 +50,7 @@ pub struct Finding {
 }
 
 /// A change of a sysctl.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct SysctlFix {
     /// The sysctl.
     pub sysctl: &'static Sysctl,
@@ -60,16 +58,6 @@ pub struct SysctlFix {
     pub from: u32,
     /// The value that resolves the finding.
     pub to: u32,
-}
-
-impl Serialize for SysctlFix {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(3))?;
-        map.serialize_entry("sysctl", self.sysctl.name)?;
-        map.serialize_entry("from", &self.from)?;
-        map.serialize_entry("to", &self.to)?;
-        map.end()
-    }
 }
 
 impl Finding {

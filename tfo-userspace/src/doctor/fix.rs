@@ -106,8 +106,8 @@ pub fn keep(fixes: &[SysctlFix]) -> Result<Vec<Unkept>, FixError> {
     let values: Vec<_> = fixes.iter().map(|fix| (fix.sysctl.name, fix.to)).collect();
     sysctl_file::keep(&values).map_err(FixError::File)?;
     let later = values.iter().filter_map(|(name, _)| {
-        let files = sysctl_file::read_later(name);
-        (!files.is_empty()).then_some(Unkept::Overridden(name, files))
+        let others = sysctl_file::read_later(name);
+        (!others.is_empty()).then_some(Unkept::Overridden(name, others))
     });
     Ok(later.collect())
 }

@@ -47,6 +47,13 @@ pub struct Sysctl {
     path: &'static str,
 }
 
+/// As its name.
+impl serde::Serialize for Sysctl {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
+    }
+}
+
 impl Sysctl {
     /// Its value.
     ///

@@ -1,6 +1,7 @@
 //! The file that keeps sysctls over the next boot: sysctl.d(5).
 
 use std::{
+    ffi::OsStr,
     fs::{self, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -51,8 +52,8 @@ pub fn read_later(sysctl: &str) -> Vec<PathBuf> {
     let files = directories.flatten().flatten().map(|entry| entry.path());
     let mut later: Vec<_> = files
         .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str());
-            name.is_some_and(|name| name > NAME && name.ends_with(".conf"))
+            let is_read = path.extension().is_some_and(|it| it == "conf");
+            is_read && path.file_name().is_some_and(|name| name > OsStr::new(NAME))
         })
         .collect();
     later.sort();
