@@ -12,6 +12,7 @@
 //! - [`policy`]: prefix lists, and the listeners that a policy must fit.
 //! - [`listeners`]: Fast Open for listeners of other processes.
 //! - [`probe`]: whether Fast Open works from here to a server.
+//! - [`demo`]: a client and a server in namespaces of their own, and the data path between them.
 //! - [`guard`]: when ports become guarded.
 //! - [`datapath`]: the programs, their maps and their pins.
 //! - [`kernel`]: sysctls, counters, interfaces, namespaces, BTF.
@@ -21,6 +22,7 @@
 
 pub mod config;
 pub mod datapath;
+pub mod demo;
 pub mod doctor;
 pub mod farm;
 pub mod guard;

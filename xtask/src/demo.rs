@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the demonstration, from a fresh clone.
+//! `cargo xtask demo`: `tfo demo`, from a fresh clone.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use crate::{
     setup,
 };
 
-/// Installs what is missing, builds, and runs the demonstration as root.
+/// Installs what is missing, builds `tfo`, and runs its demonstration as root.
 ///
 /// # Errors
 ///
@@ -18,7 +18,6 @@ use crate::{
 pub fn demo() -> Result<ExitCode> {
     setup::ensure()?;
     println!("tfo: building; the first time takes a minute or two");
-    build::tfo(Profile::Dev)?;
-    let demo = build::binary("tfo-testbed", "tfo-demo", Profile::Dev)?;
-    Ok(exit_code(status(&mut as_root(demo)?)?))
+    let tfo = build::tfo(Profile::Dev)?;
+    Ok(exit_code(status(as_root(tfo)?.arg("demo"))?))
 }

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod build;
 pub mod ci;
 pub mod command;
+pub mod counters;
 pub mod demo;
 pub mod deploy;
 pub mod dist;

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use xtask::{
     bench,
     build::{self, Profile},
-    ci, demo, deploy, dist, fuzz, lint, run, setup, site, test, vm,
+    ci, counters, demo, deploy, dist, fuzz, lint, run, setup, site, test, vm,
 };
 
 /// Sets up, builds, runs, tests and packages tfo.
@@ -86,6 +86,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Write docs/counters.md from the tables of the code
+    Counters,
     /// Make the documentation as a site, in target/site/book
     Site,
     /// Check the Helm chart and the compose file in deploy/, as root
@@ -142,6 +144,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             table,
         }),
         Task::Dist { all, check } => dist::dist(dist::Plan { all, check }).map(done),
+        Task::Counters => counters::counters().map(done),
         Task::Site => site::site().map(done),
         Task::Deploy => deploy::deploy().map(done),
         Task::Lint => lint::lint().map(done),

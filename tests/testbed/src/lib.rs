@@ -1,5 +1,5 @@
-//! Testbed of the suites, the demo and the benchmark: network namespaces joined by veth, kernel sockets with TCP Fast
-//! Open, crafted and random SYNs, the kernel's counters, and the `tfo` command.
+//! Testbed of the suites and the benchmark: network namespaces joined by veth, kernel sockets with TCP Fast Open, crafted
+//! and random SYNs, the kernel's counters, and the `tfo` command.
 
 mod barrier;
 pub mod clients;

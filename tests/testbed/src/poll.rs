@@ -30,11 +30,6 @@ impl Deadline {
         Self(Instant::now() + scaled(limit))
     }
 
-    /// Exactly `moment`, not multiplied.
-    pub(crate) const fn at(moment: Instant) -> Self {
-        Self(moment)
-    }
-
     /// Remaining time.
     pub(crate) fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())

@@ -91,7 +91,7 @@ impl fmt::Display for Family {
 #[derive(Debug)]
 pub struct Pair {
     /// Declared first, since its thread uses the namespaces.
-    line: Option<Line>,
+    _line: Option<Line>,
     /// Namespace of the client.
     pub client: Netns,
     /// Namespace of the server.
@@ -171,15 +171,10 @@ impl Pair {
             line.wait_until_up()?;
         }
         Ok(Self {
-            line,
+            _line: line,
             client,
             server,
         })
-    }
-
-    /// One-way delay of the line; zero without one.
-    pub fn one_way(&self) -> Duration {
-        self.line.as_ref().map_or(Duration::ZERO, Line::one_way)
     }
 
     /// Adds a permanent neighbour to the server.

@@ -1,6 +1,7 @@
 //! Writes the man pages and the shell completions of `tfo`, from the definition of its command line:
 //! `cargo run -p tfo-userspace --example manpages -- DIRECTORY`. They come to lie as a system has them, below
 //! `man/man8`, `man/man5`, `bash-completion/completions`, `zsh/vendor-completions` and `fish/vendor_completions.d`.
+//! With `--counters FILE`, writes docs/counters.md instead.
 
 #[path = "../../src/cli/mod.rs"]
 #[allow(
@@ -9,6 +10,7 @@
 )]
 mod cli;
 mod completions;
+mod counters;
 mod page;
 mod texts;
 
@@ -21,6 +23,10 @@ const CONFIGURATION: &str = include_str!("../../../dist/tfo.toml");
 
 fn main() -> anyhow::Result<()> {
     let directory = env::args_os().nth(1).context("which directory?")?;
+    if directory == "--counters" {
+        let file = env::args_os().nth(2).context("which file?")?;
+        return Ok(fs::write(file, counters::page())?);
+    }
     let directory = Path::new(&directory);
     completions::write(directory)?;
     let mut command = cli::command();

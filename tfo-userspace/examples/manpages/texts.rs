@@ -10,15 +10,19 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
     ("2", "Wrong usage."),
     (
         "3",
-        "The check found something: stats --check drift, doctor a warning or a problem, farm status a host that is not well, probe a problem.",
+        "The check found something: stats --check drift, doctor a warning or a problem, demo counters that differ, farm status a host that is not well, probe a problem.",
     ),
 ];
 
 /// Files and what they hold.
-pub(crate) const FILES: [(&str, &str); 4] = [
+pub(crate) const FILES: [(&str, &str); 5] = [
     (
         "/etc/tfo/tfo.toml",
         "The configuration of the service: tfo.toml(5).",
+    ),
+    (
+        "/etc/sysctl.d/99-tfo.conf",
+        "The sysctls that tfo doctor --fix --yes has set.",
     ),
     (
         "/sys/fs/bpf/tfo/",
@@ -35,7 +39,7 @@ pub(crate) const FILES: [(&str, &str); 4] = [
 ];
 
 /// Examples by the page's name.
-pub(crate) const EXAMPLES: [(&str, &[(&str, &str)]); 15] = [
+pub(crate) const EXAMPLES: [(&str, &[(&str, &str)]); 16] = [
     (
         "tfo",
         &[
@@ -97,7 +101,13 @@ pub(crate) const EXAMPLES: [(&str, &[(&str, &str)]); 15] = [
     ),
     (
         "tfo-doctor",
-        &[("tfo doctor eth0", "Check one interface and the host.")],
+        &[
+            ("tfo doctor eth0", "Check one interface and the host."),
+            (
+                "tfo doctor --fix",
+                "Print which sysctls tfo would set; with --yes it sets them, and keeps them for the next boot.",
+            ),
+        ],
     ),
     (
         "tfo-keys-set",
@@ -158,11 +168,24 @@ pub(crate) const EXAMPLES: [(&str, &[(&str, &str)]); 15] = [
         ],
     ),
     (
-        "tfo-top",
+        "tfo-demo",
         &[(
-            "tfo top --interval 2s",
-            "Read the counters every two seconds.",
+            "tfo demo",
+            "See cookies, data in SYNs and key changes, between two hosts that exist meanwhile.",
         )],
+    ),
+    (
+        "tfo-top",
+        &[
+            (
+                "tfo top --interval 2s",
+                "Read the counters every two seconds.",
+            ),
+            (
+                "tfo top --json --interval 10s --count 6",
+                "Print rates for a minute, for a script.",
+            ),
+        ],
     ),
     (
         "tfo-run",

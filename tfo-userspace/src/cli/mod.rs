@@ -2,6 +2,7 @@
 
 mod attach;
 mod cookies;
+mod demo;
 mod detach;
 mod doctor;
 mod enable;
@@ -101,6 +102,9 @@ enum Command {
     /// Find whether Fast Open works from this host to a server, and what is in the way; without privileges as far as sockets
     /// show it
     Probe(probe::ProbeArgs),
+    /// See it work: a client and a server in network namespaces of this command's own, with tfo between them. Touches nothing
+    /// else, and leaves nothing
+    Demo(JsonArgs),
     /// Show the share of data taken, rates, reasons, ports and keys live on a terminal
     Top(top::TopArgs),
     /// Run the service: attach, rotate keys, serve metrics, until SIGTERM or SIGINT; SIGHUP reloads the
@@ -223,11 +227,12 @@ fn usage(of: &str, message: &str) -> ! {
 
 /// Executes the command line.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    // Checked here, the error names the cause; the first file that cannot be opened would not. `doctor` and
-    // `probe` report missing privileges themselves, a farm needs none, and listeners of the same user need none either.
+    // Checked here, the error names the cause; the first file that cannot be opened would not. `doctor`, `probe` and `demo`
+    // report missing privileges themselves, a farm needs none, and listeners of the same user need none either.
     let needs_none = matches!(
         cli.command,
         Command::Doctor(_)
+            | Command::Demo(_)
             | Command::Farm(_)
             | Command::Probe(_)
             | Command::Enable(_)
@@ -236,6 +241,12 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     );
     if !needs_none {
         support::privileges()?;
+    }
+    if cli.netns.is_some() && matches!(cli.command, Command::Demo(_)) {
+        usage(
+            "demo",
+            "demo makes network namespaces of its own: leave out --netns",
+        );
     }
     // Before the runtime starts: its threads inherit the namespace.
     if let Some(name) = &cli.netns {
@@ -254,6 +265,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Status(args) => status::run(args.json, cli.verbose > 0).await,
             Command::Stats(args) => return stats::run(&args).await,
             Command::Doctor(args) => return doctor::run(&args).await,
+            Command::Demo(args) => return demo::run(args.json).await,
             Command::Farm(args) => return farm::run(&args).await,
             Command::Listeners(args) => listeners::run(args.json),
             Command::Enable(args) => return enable::enable(&args),

@@ -209,7 +209,7 @@ async fn to_json(namespace: &Namespace, args: &StatsArgs) -> anyhow::Result<Valu
 }
 
 /// The figure that `tfo stats` begins with. Shares are from 0 to 1; `null` while there are no attempts.
-fn summary_json(counters: &Counters) -> Value {
+pub(super) fn summary_json(counters: &Counters) -> Value {
     let summary = FastOpenSummary::of(counters);
     let reasons = summary.reasons.iter().map(|(reason, syns)| {
         json!({

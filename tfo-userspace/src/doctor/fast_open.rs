@@ -6,14 +6,17 @@ use tfo_common::classify::socket::{NO_COOKIE, SERVER};
 use tokio::time::{Instant, sleep_until};
 
 use super::finding::Finding;
-use crate::kernel::{netstat::TcpExt, support, sysctl};
+use crate::kernel::{
+    netstat::TcpExt,
+    support,
+    sysctl::{self, ALL_LISTENERS, Mode, TCP_FASTOPEN, TCP_SYNCOOKIES},
+};
 
 const SYN_COOKIES: &str = "/proc/sys/net/ipv4/tcp_syncookies";
 const BLACKHOLE: &str = "/proc/sys/net/ipv4/tcp_fastopen_blackhole_timeout_sec";
-/// Further bits of `net.ipv4.tcp_fastopen` beside [`SERVER`] and [`NO_COOKIE`].
+/// Further bits of `net.ipv4.tcp_fastopen` beside [`SERVER`], [`NO_COOKIE`] and [`ALL_LISTENERS`].
 const CLIENT: u32 = 0x1;
 const CLIENT_NO_COOKIE: u32 = 0x4;
-const ALL_LISTENERS: u32 = 0x400;
 /// The least time for which SYN cookies are counted: other checks may take longer.
 const COUNT_TIME: Duration = Duration::from_millis(500);
 
@@ -118,11 +121,13 @@ impl FastOpenFacts {
         };
         let is = format!("net.ipv4.tcp_fastopen = {mode}");
         let mut findings = vec![if mode & SERVER == 0 {
+            let Mode(on) = Mode(mode).with_server();
             Finding::problem(
                 CHECK,
                 format!("{is}, without bit 0x2: Fast Open is off for listeners"),
             )
-            .remedy(set(mode | SERVER))
+            .remedy(set(on))
+            .fix(&TCP_FASTOPEN, [mode, on])
         } else {
             let client = match mode & CLIENT {
                 0 => "off",
@@ -138,7 +143,9 @@ impl FastOpenFacts {
                 "{is}, bit 0x200: NO COOKIE IS REQUIRED. Listeners accept data from any address, \
                  also a spoofed one, and can be abused to flood others with their replies"
             );
-            findings.push(Finding::warning("no cookie", found).remedy(set(mode & !NO_COOKIE)));
+            let cookies = mode & !NO_COOKIE;
+            let finding = Finding::warning("no cookie", found).remedy(set(cookies));
+            findings.push(finding.fix(&TCP_FASTOPEN, [mode, cookies]));
         }
         if mode & SERVER != 0 && mode & ALL_LISTENERS != 0 {
             let found = format!(
@@ -150,7 +157,9 @@ impl FastOpenFacts {
         }
         if mode & CLIENT_NO_COOKIE != 0 {
             let found = format!("{is}, bit 0x4: clients of this host send data without a cookie");
-            findings.push(Finding::note("client", found).remedy(set(mode & !CLIENT_NO_COOKIE)));
+            let cookies = mode & !CLIENT_NO_COOKIE;
+            let finding = Finding::note("client", found).remedy(set(cookies));
+            findings.push(finding.fix(&TCP_FASTOPEN, [mode, cookies]));
         }
         findings
     }
@@ -189,7 +198,9 @@ impl FastOpenFacts {
                     "net.ipv4.tcp_syncookies = 2: every SYN is answered with a SYN cookie, and Fast Open is off \
                      ({sent} sent in the last {time})"
                 );
-                Finding::problem(CHECK, found).remedy("sysctl -w net.ipv4.tcp_syncookies=1")
+                Finding::problem(CHECK, found)
+                    .remedy("sysctl -w net.ipv4.tcp_syncookies=1")
+                    .fix(&TCP_SYNCOOKIES, [2, 1])
             }
             _ if sent > 0 => {
                 let found = format!(
@@ -204,7 +215,8 @@ impl FastOpenFacts {
                 CHECK,
                 "net.ipv4.tcp_syncookies = 0: SYNs are dropped while a SYN queue is full",
             )
-            .remedy("sysctl -w net.ipv4.tcp_syncookies=1"),
+            .remedy("sysctl -w net.ipv4.tcp_syncookies=1")
+            .fix(&TCP_SYNCOOKIES, [0, 1]),
             Some(_) => Finding::ok(CHECK, "none is being sent"),
             None => Finding::unknown(CHECK, format!("{SYN_COOKIES} cannot be read")),
         }
@@ -282,8 +294,10 @@ mod tests {
             "0x400",
         );
         expect(&with(|facts| facts.mode = Ok(0x7)), "client", Note, "0x4");
-        // Without the server bit these two have no effect.
-        assert_eq!(with(|facts| facts.mode = Ok(0x601)).len(), off.len());
+        // Without the server bit these two have no effect, and get none with it.
+        let idle = with(|facts| facts.mode = Ok(0x601));
+        assert_eq!(idle.len(), off.len());
+        assert_eq!(idle[0].fix.map(|fix| (fix.from, fix.to)), Some((0x601, 3)));
         let none = with(|facts| facts.mode = Err("cannot read".into()));
         expect(&none, "tcp_fastopen", Problem, "cannot read");
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::datapath::NamespaceError;
+use crate::{datapath::NamespaceError, kernel::sysctl::Sysctl};
 
 /// The severity of a finding, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -45,6 +45,19 @@ pub struct Finding {
     pub found: String,
     /// A command or setting that resolves it.
     pub remedy: Option<String>,
+    /// The remedy as a change of a sysctl, where it is one.
+    pub fix: Option<SysctlFix>,
+}
+
+/// A change of a sysctl.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct SysctlFix {
+    /// The sysctl.
+    pub sysctl: &'static Sysctl,
+    /// Its value.
+    pub from: u32,
+    /// The value that resolves the finding.
+    pub to: u32,
 }
 
 impl Finding {
@@ -55,6 +68,7 @@ impl Finding {
             verdict,
             found: found.into(),
             remedy: None,
+            fix: None,
         }
     }
 
@@ -80,6 +94,11 @@ impl Finding {
 
     pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
+        self
+    }
+
+    pub(super) const fn fix(mut self, sysctl: &'static Sysctl, [from, to]: [u32; 2]) -> Self {
+        self.fix = Some(SysctlFix { sysctl, from, to });
         self
     }
 

@@ -111,7 +111,8 @@ impl GuardFacts {
             let found = "net.ipv4.tcp_syncookies = 0: the kernel opens no connection for the guard, so no SYN is \
                          challenged";
             let finding = Finding::warning("guard and SYN cookies", found);
-            findings.push(finding.remedy("sysctl -w net.ipv4.tcp_syncookies=1"));
+            let finding = finding.remedy("sysctl -w net.ipv4.tcp_syncookies=1");
+            findings.push(finding.fix(&sysctl::TCP_SYNCOOKIES, [0, 1]));
         }
         // The host's SYN cookies have a finding of their own.
         let obstacles = self

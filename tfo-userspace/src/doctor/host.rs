@@ -14,11 +14,10 @@ use crate::{
     kernel::{
         refusal,
         support::{self, BPFFS, BTF},
+        sysctl::BPF_JIT_ENABLE,
         types::KernelTypes,
     },
 };
-
-const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
 
 /// Facts about the host.
 #[derive(Clone, Debug)]
@@ -42,7 +41,7 @@ pub(super) struct HostFacts {
     /// Another user can change what is pinned.
     unsafe_pins: Option<UnsafePins>,
     /// `net.core.bpf_jit_enable`; only the initial network namespace has it.
-    jit: Option<String>,
+    jit: Option<u32>,
     /// `RLIMIT_MEMLOCK` in bytes; `None` for unlimited.
     memlock: Option<u64>,
 }
@@ -96,9 +95,7 @@ impl HostFacts {
                 Err(DatapathError::Unsafe(pins)) => Some(pins),
                 _ => None,
             },
-            jit: fs::read_to_string(JIT)
-                .ok()
-                .map(|text| text.trim().to_owned()),
+            jit: BPF_JIT_ENABLE.get().ok(),
             memlock: getrlimit(Resource::Memlock).current,
         }
     }
@@ -194,8 +191,8 @@ impl HostFacts {
 
     fn jit(&self) -> Option<Finding> {
         const CHECK: &str = "JIT";
-        Some(match self.jit.as_deref()? {
-            "0" => Finding::warning(
+        Some(match self.jit? {
+            0 => Finding::warning(
                 CHECK,
                 "net.core.bpf_jit_enable = 0: BPF programs are interpreted, which is slow",
             )
@@ -274,7 +271,7 @@ mod tests {
             read_only: false,
             bpffs_mode: Some(0o700),
             unsafe_pins: None,
-            jit: Some("1".into()),
+            jit: Some(1),
             memlock: Some(65_536),
         }
     }
@@ -338,7 +335,7 @@ mod tests {
         let no_mount = with(|host| (host.bpffs, host.may_mount) = (false, false));
         expect(&no_mount, "bpffs", Warning, "may not");
         expect(
-            &with(|host| host.jit = Some("0".into())),
+            &with(|host| host.jit = Some(0)),
             "JIT",
             Warning,
             "interpreted",

@@ -6,6 +6,7 @@
 mod data_path;
 mod fast_open;
 mod finding;
+mod fix;
 mod guard;
 mod host;
 mod interfaces;
@@ -13,7 +14,8 @@ mod listeners;
 mod own_cookies;
 mod policy;
 
-pub use finding::{Finding, Verdict};
+pub use finding::{Finding, SysctlFix, Verdict};
+pub use fix::{FixError, Unkept, fixes, has_no_file, keep};
 
 use crate::kernel::link::{self, Interface, LinkError};
 

@@ -10,7 +10,7 @@ use rustix::{
     process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
 };
 
-use super::holders::Holder;
+use super::{fast_open, holders::Holder};
 
 /// Why a socket could not be borrowed.
 #[derive(Debug)]
@@ -91,18 +91,7 @@ impl BorrowedSocket {
     ///
     /// `EINVAL` for a socket that does not listen.
     pub fn set_queue(&self, queue: u32) -> Result<(), Errno> {
-        let queue = queue.cast_signed();
-        // SAFETY: the socket is open, and the kernel reads the four bytes of `queue`.
-        let result = unsafe {
-            libc::setsockopt(
-                self.0.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_FASTOPEN,
-                (&raw const queue).cast(),
-                size_of_val(&queue) as libc::socklen_t,
-            )
-        };
-        if result == 0 { Ok(()) } else { Err(last()) }
+        fast_open::set_queue(&self.0, queue)
     }
 
     fn cookie(&self) -> Result<u64, Errno> {

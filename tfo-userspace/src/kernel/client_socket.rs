@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -20,6 +20,7 @@ use rustix::{
 const LOOK: Duration = Duration::from_micros(200);
 /// `tcpi_state`.
 const SYN_SENT: u8 = 2;
+const SYN_RECV: u8 = 3;
 const CLOSE: u8 = 7;
 /// `TCPI_OPT_SYN_DATA`.
 const SYN_DATA: u8 = 0x20;
@@ -104,7 +105,7 @@ pub fn exchange(
     Ok(Connected {
         handshake_us,
         data_acked_us,
-        syn_data_taken: info.options & SYN_DATA != 0,
+        syn_data_taken: info.syn_data_taken(),
         client_fail: info.client_fail,
     })
 }
@@ -150,22 +151,44 @@ impl ReservedPort {
 
 /// The start of `struct tcp_info`.
 #[derive(Clone, Copy, Debug)]
-struct Info {
+pub struct TcpInfo {
     state: u8,
     options: u8,
-    client_fail: ClientFail,
+    /// Why Fast Open was not used, at the client.
+    pub client_fail: ClientFail,
     unacked: u32,
     not_sent: u32,
+}
+
+impl TcpInfo {
+    /// The state of a TCP socket.
+    ///
+    /// # Errors
+    ///
+    /// As getsockopt(2).
+    pub fn of(socket: &impl AsFd) -> io::Result<Self> {
+        read_info(socket.as_fd())
+    }
+
+    /// The SYN-ACK acknowledged data in the SYN; at the server: data in the SYN was taken.
+    pub const fn syn_data_taken(&self) -> bool {
+        self.options & SYN_DATA != 0
+    }
+
+    /// The server waits for the ACK that completes the handshake.
+    pub const fn handshake_open(&self) -> bool {
+        self.state == SYN_RECV
+    }
 }
 
 /// Waits until `holds`; `None` after `deadline`.
 fn wait(
     socket: &OwnedFd,
     deadline: Instant,
-    holds: impl Fn(&Info) -> bool,
-) -> io::Result<Option<Info>> {
+    holds: impl Fn(&TcpInfo) -> bool,
+) -> io::Result<Option<TcpInfo>> {
     loop {
-        let info = read_info(socket)?;
+        let info = TcpInfo::of(socket)?;
         if holds(&info) {
             return Ok(Some(info));
         }
@@ -184,7 +207,7 @@ fn writable(socket: &OwnedFd, deadline: Instant) -> io::Result<()> {
     Ok(())
 }
 
-fn read_info(socket: &OwnedFd) -> io::Result<Info> {
+fn read_info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     const LEN: usize = 148;
     let mut bytes = [0_u8; LEN];
     let mut length = LEN as libc::socklen_t;
@@ -204,7 +227,7 @@ fn read_info(socket: &OwnedFd) -> io::Result<Info> {
     Ok(parse_info(&bytes))
 }
 
-fn parse_info(bytes: &[u8; 148]) -> Info {
+fn parse_info(bytes: &[u8; 148]) -> TcpInfo {
     let word = |at: usize| {
         bytes[at..]
             .first_chunk()
@@ -217,7 +240,7 @@ fn parse_info(bytes: &[u8; 148]) -> Info {
     } else {
         flags >> 5 & 3
     };
-    Info {
+    TcpInfo {
         state: bytes[0],
         options: bytes[5],
         client_fail: match fail {

@@ -1,16 +1,18 @@
-//! Network namespaces: entering one, and its cookie.
+//! Network namespaces: entering one, making one, and its cookie.
 
 use std::{
     fs::{self, OpenOptions},
     io,
     os::{
-        fd::{AsFd, AsRawFd as _},
+        fd::{AsFd, AsRawFd as _, BorrowedFd},
         unix::fs::OpenOptionsExt as _,
     },
+    panic::resume_unwind,
     path::{Path, PathBuf},
+    thread,
 };
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 /// Directory of the namespaces that `ip netns add` makes.
 const NAMED: &str = "/run/netns";
@@ -122,4 +124,60 @@ pub fn cookie() -> Result<u64, NetnsError> {
     } else {
         Err(NetnsError::Cookie(io::Error::last_os_error()))
     }
+}
+
+/// A network namespace without a name. The kernel removes it with the last thread and descriptor that hold it, so it does not
+/// outlive its process, however that ends.
+#[derive(Debug)]
+pub struct UnnamedNetns(fs::File);
+
+impl UnnamedNetns {
+    /// Makes one; the calling thread stays where it is.
+    ///
+    /// # Errors
+    ///
+    /// Those of unshare(2).
+    pub fn create() -> io::Result<Self> {
+        let made = in_a_thread(|| {
+            // SAFETY: the thread shares its descriptors as before.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
+            fs::File::open("/proc/thread-self/ns/net")
+        });
+        made.map(Self)
+    }
+
+    /// Moves the calling thread into it.
+    ///
+    /// # Errors
+    ///
+    /// Those of setns(2).
+    pub fn enter(&self) -> io::Result<()> {
+        move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))?;
+        Ok(())
+    }
+
+    /// Runs `work` in a thread inside, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of setns(2) and of `work`.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        in_a_thread(|| {
+            self.enter()?;
+            work()
+        })
+    }
+}
+
+impl AsFd for UnnamedNetns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn in_a_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, work)?;
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }

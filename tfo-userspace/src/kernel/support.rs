@@ -6,8 +6,8 @@ use aya::{maps::MapType, sys::is_map_supported};
 use rustix::{
     fs::{StatVfsMountFlags, statfs, statvfs},
     io::Errno,
-    mount::{MountFlags, mount},
-    thread::{CapabilitySet, capabilities},
+    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
+    thread::{CapabilitySet, UnshareFlags, capabilities, unshare_unsafe},
 };
 
 use super::refusal;
@@ -104,16 +104,31 @@ pub fn privileges() -> Result<(), SupportError> {
     }
 }
 
+const NEEDED: [(&str, CapabilitySet); 3] = [
+    ("CAP_BPF", CapabilitySet::BPF),
+    ("CAP_NET_ADMIN", CapabilitySet::NET_ADMIN),
+    ("CAP_PERFMON", CapabilitySet::PERFMON),
+];
+/// What [`own_bpffs`], network namespaces and packet sockets take beyond that.
+const NEEDED_TO_ISOLATE: [(&str, CapabilitySet); 2] = [
+    ("CAP_SYS_ADMIN", CapabilitySet::SYS_ADMIN),
+    ("CAP_NET_RAW", CapabilitySet::NET_RAW),
+];
+
 /// The names of the needed capabilities that the process lacks.
 pub fn missing_capabilities() -> Vec<&'static str> {
+    missing(NEEDED)
+}
+
+/// As [`missing_capabilities`], for a process that makes namespaces of its own, too.
+pub fn missing_to_isolate() -> Vec<&'static str> {
+    missing(NEEDED.into_iter().chain(NEEDED_TO_ISOLATE))
+}
+
+fn missing(needed: impl IntoIterator<Item = (&'static str, CapabilitySet)>) -> Vec<&'static str> {
     let has = effective();
-    let needed = [
-        ("CAP_BPF", CapabilitySet::BPF),
-        ("CAP_NET_ADMIN", CapabilitySet::NET_ADMIN),
-        ("CAP_PERFMON", CapabilitySet::PERFMON),
-    ];
-    let missing = needed.into_iter().filter(|(_, each)| !has.contains(*each));
-    missing.map(|(name, _)| name).collect()
+    let lacks = needed.into_iter().filter(|(_, each)| !has.contains(*each));
+    lacks.map(|(name, _)| name).collect()
 }
 
 /// The process has `CAP_SYS_ADMIN`, and so may mount file systems.
@@ -137,6 +152,24 @@ fn bpffs() -> Result<(), SupportError> {
         Err(Errno::BUSY) if is_bpffs() => Ok(()),
         Err(error) => Err(SupportError::Bpffs(error.into())),
     }
+}
+
+/// Gives the calling thread, and those that it starts from then on, a BPF file system that no other process sees: the kernel
+/// removes it, and what is pinned there, with the last of them.
+///
+/// # Errors
+///
+/// Those of unshare(2) and mount(2).
+pub fn own_bpffs() -> io::Result<()> {
+    // SAFETY: the descriptors stay shared; threads have a working directory of their own from now on, which is the same.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+    // Else the mount would appear to the others, too. Where this process is in a chroot, `/` may be no mount point; the parent of
+    // the new mount is then below it.
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    let of = |place| mount_change(place, private);
+    of("/").or_else(|_| of("/sys")).or_else(|_| of(BPFFS))?;
+    mount("bpf", BPFFS, "bpf", MountFlags::empty(), c"mode=0700")?;
+    Ok(())
 }
 
 /// A sysfs is mounted at `/sys`.

@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    os::fd::AsRawFd as _,
     path::PathBuf,
 };
 
@@ -11,7 +10,24 @@ use rustix::net::{AddressFamily, SocketType, socket};
 use tfo_common::classify::socket::{NO_COOKIE, SERVER};
 use zeroize::Zeroizing;
 
+use super::fast_open;
 use crate::model::{KeyPair, KeyTextError};
+
+/// `net.ipv4.tcp_fastopen`.
+pub const TCP_FASTOPEN: Sysctl = Sysctl {
+    name: "net.ipv4.tcp_fastopen",
+    path: MODE,
+};
+/// `net.ipv4.tcp_syncookies`.
+pub const TCP_SYNCOOKIES: Sysctl = Sysctl {
+    name: "net.ipv4.tcp_syncookies",
+    path: SYN_COOKIES,
+};
+/// `net.core.bpf_jit_enable`, which only the initial network namespace has.
+pub const BPF_JIT_ENABLE: Sysctl = Sysctl {
+    name: "net.core.bpf_jit_enable",
+    path: "/proc/sys/net/core/bpf_jit_enable",
+};
 
 const MODE: &str = "/proc/sys/net/ipv4/tcp_fastopen";
 const KEY: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
@@ -19,6 +35,48 @@ const KEY: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
 const KEY_TEXT_LEN: usize = 2 * 35 + 3;
 const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
 const SYN_COOKIES: &str = "/proc/sys/net/ipv4/tcp_syncookies";
+
+/// Bit 0x400 of `net.ipv4.tcp_fastopen`: every listener has Fast Open, whether its application asked for it or not.
+pub const ALL_LISTENERS: u32 = 0x400;
+
+/// A sysctl that is a number.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sysctl {
+    /// As sysctl(8) takes it.
+    pub name: &'static str,
+    path: &'static str,
+}
+
+/// As its name.
+impl serde::Serialize for Sysctl {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
+    }
+}
+
+impl Sysctl {
+    /// Its value.
+    ///
+    /// # Errors
+    ///
+    /// [`SysctlError`] where it cannot be read.
+    pub fn get(&self) -> Result<u32, SysctlError> {
+        number(self.path)
+    }
+
+    /// Sets it.
+    ///
+    /// # Errors
+    ///
+    /// [`SysctlError`] where it cannot be written.
+    pub fn set(&self, value: u32) -> Result<(), SysctlError> {
+        let written = fs::write(self.path, value.to_string());
+        written.map_err(|source| SysctlError::Write {
+            path: self.path,
+            source,
+        })
+    }
+}
 
 /// A sysctl could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -76,10 +134,21 @@ impl Mode {
         self.0 & SERVER != 0
     }
 
+    /// As it is, with Fast Open for the listeners that ask for it: bits that have no effect without 0x2 do not come into force
+    /// with it.
+    #[must_use]
+    pub const fn with_server(self) -> Self {
+        if self.server() {
+            self
+        } else {
+            Self(self.0 & !(NO_COOKIE | ALL_LISTENERS) | SERVER)
+        }
+    }
+
     /// The warning for a host whose listeners have Fast Open turned off, with the remedy; `None` where it is on.
     pub fn server_off_hint(self) -> Option<String> {
         let value = self.0;
-        let remedy = value | SERVER;
+        let Self(remedy) = self.with_server();
         (!self.server()).then(|| {
             format!(
                 "TCP Fast Open is off for listeners here (net.ipv4.tcp_fastopen = {value}): \
@@ -100,7 +169,7 @@ impl Mode {
 ///
 /// [`SysctlError`] where it cannot be read.
 pub fn mode() -> Result<Mode, SysctlError> {
-    number(MODE).map(Mode)
+    TCP_FASTOPEN.get().map(Mode)
 }
 
 /// Reads `net.core.somaxconn`: the longest accept queue, and the longest Fast Open queue.
@@ -118,7 +187,7 @@ pub fn somaxconn() -> Result<u32, SysctlError> {
 ///
 /// [`SysctlError`] where it cannot be read.
 pub fn syn_cookies() -> Result<u32, SysctlError> {
-    number(SYN_COOKIES)
+    TCP_SYNCOOKIES.get()
 }
 
 /// `forwarding` of the loopback device, of IPv4 and IPv6, and of all devices.
@@ -230,18 +299,8 @@ pub fn is_key_writable() -> bool {
 pub fn create_key() -> Result<Option<KeyPair>, SysctlError> {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None);
     if let Ok(socket) = &socket {
-        let (queue, length) = (1_i32, size_of::<i32>() as libc::socklen_t);
         // tcp_fastopen_init_key_once() in the kernel; the socket need not listen.
-        // SAFETY: the socket is open, and the kernel reads `length` bytes of `queue`.
-        unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_FASTOPEN,
-                (&raw const queue).cast(),
-                length,
-            );
-        }
+        let _ = fast_open::set_queue(socket, 1);
     }
     key()
 }

@@ -42,6 +42,9 @@ try() {
     inside tfo --version
     inside bash -n /usr/share/bash-completion/completions/tfo
 
+    step "demo"
+    inside tfo demo || fail "tfo demo ended with $?"
+
     step "doctor"
     status=0
     inside tfo doctor server0 || status=$?

@@ -30,6 +30,7 @@ const FILES: [(&str, &str); 4] = [
 const DOCS: [&str; 14] = [
     "README.md",
     "cookies.md",
+    "counters.md",
     "enable.md",
     "faq.md",
     "farm.md",

@@ -176,9 +176,30 @@ fn another_xdp_program_is_named_with_its_id_and_left_alone() -> Result<()> {
         &output,
         &[SERVER_INTERFACE, "another XDP program", &shown, "xdp off"],
     )?;
-    let there = xdp::attached(&pair.server, SERVER_INTERFACE)?;
-    ensure!(there.is_some_and(|(_, there)| there == u64::from(id)));
+    let there = || xdp::xdp_attached(&pair.server, SERVER_INTERFACE);
+    let other = Some((xdp::Mode::Native, u64::from(id)));
+    ensure!(there()? == other);
     xdp::ensure_pinned(&pair.server, false)?;
+
+    // Beside it in traffic control, and from there no further.
+    tfo.done(&["attach", SERVER_INTERFACE])?;
+    let status = || Ok::<_, anyhow::Error>(tfo.json(&["status"])?["interfaces"].clone());
+    let before = status()?;
+    for mode in ["native", "generic"] {
+        let output = tfo.run(&["attach", "--replace", SERVER_INTERFACE, "--mode", mode])?;
+        ensure_refused(
+            &output,
+            &[SERVER_INTERFACE, "another XDP program", &shown, "xdp off"],
+        )?;
+    }
+    let after = status()?;
+    for member in ["mode", "program_id", "mode_reason"] {
+        ensure!(
+            before[0][member] == after[0][member] && !after[0][member].is_null(),
+            "{before:#} {after:#}"
+        );
+    }
+    ensure!(there()? == other);
     Ok(())
 }
 

@@ -46,6 +46,7 @@ impl Parameter {
             (["attach"], flag) if !flag.is_empty() => &[NOWHERE],
             (["run"], "--key-file") => &["-i", NOWHERE, "--key-source", "file"],
             (["run"], flag) if flag != "--interface" && flag != "--config" => &["-i", NOWHERE],
+            (["top"], "--count") => &["--json"],
             (["stats"], "--top") => &["--by", "source"],
             (["policy", "set"], "--port" | "--dry-run") => &["--bad", "drop"],
             (["guard", "set"], "--port") => &["on"],

@@ -9,8 +9,12 @@ mod bpftool;
 mod closed;
 // Containers and limits: seccomp, read-only and absent file systems, few open files; names of interfaces.
 mod confined;
+// `tfo demo`: the steps, the counters, and that nothing is left.
+mod demo;
 // `tfo doctor` on misconfigured hosts.
 mod doctor;
+// `tfo doctor --fix`: sysctls, the file in /etc/sysctl.d, and nothing else.
+mod doctor_fix;
 // `tfo events`.
 mod events;
 // Every flag at the edges of its values.

@@ -17,12 +17,13 @@ use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
 };
+use serde_json::Value;
 use tfo_testbed::{
     poll::{eventually, wait_for},
     socket::Method,
     testbed::Testbed,
     tfo,
-    veth::{Family, SERVER_INTERFACE},
+    veth::{Family, Pair, SERVER_INTERFACE},
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -165,6 +166,53 @@ fn it_wants_a_terminal() -> Result<()> {
     let output = testbed.tfo.run(&["top"])?;
     output.ensure_refused(&["tfo stats --watch"])?;
     ensure!(testbed.tfo.run(&["top", "--interval", "0s"])?.status.code() == Some(2));
+    Ok(())
+}
+
+#[test]
+fn lines_of_json_need_no_terminal() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.request_cookie(&listener, Family::V4)?;
+    let mut top = testbed
+        .tfo
+        .start(&["top", "--json", "--interval", "1s", "--count", "3"])?;
+    top.wait_for_text("\n", LIMIT)?;
+    // After the first line, so in the second interval or the third.
+    testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
+    let output = top.wait(LIMIT)?;
+    ensure!(output.status.success(), "{output:#?}");
+    let lines = output.stdout.lines().map(serde_json::from_str::<Value>);
+    let lines = lines.collect::<Result<Vec<_>, _>>()?;
+    ensure!(lines.len() == 3, "{output:#?}");
+    let passive = "TCPFastOpenPassive";
+    let port = listener.port().to_string();
+    let mut taken = 0;
+    for line in &lines {
+        let grown = line["fast_open"]["taken"].as_u64().context("no share")?;
+        let grew = line["per_second"][passive].as_f64();
+        let at_port = line["ports"][&port]["per_second"][passive].as_f64();
+        ensure!(grew.is_some() == (grown > 0) && at_port == grew, "{line:#}");
+        ensure!(line["drift"][passive] == 0, "{line:#}");
+        ensure!(
+            line["interfaces"][SERVER_INTERFACE]["mode"] == "tc",
+            "{line:#}"
+        );
+        taken += grown;
+    }
+    ensure!(taken == 1, "{output:#?}");
+    ensure!(lines[2]["counters"][passive] == 1, "{output:#?}");
+    Ok(())
+}
+
+#[test]
+fn json_is_refused_where_it_makes_no_sense() -> Result<()> {
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let output = testbed.tfo.run(&["top", "--json"])?;
+    output.ensure_refused(&["nothing is attached here"])?;
+    let output = testbed.tfo.run(&["top", "--count", "1"])?;
+    ensure!(output.status.code() == Some(2), "{output:#?}");
+    ensure!(output.stderr.contains("--json"), "{output:#?}");
     Ok(())
 }
 

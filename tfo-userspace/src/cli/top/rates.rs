@@ -44,7 +44,19 @@ pub(super) struct PortRow {
     before: Counters,
 }
 
+impl PortRow {
+    /// What was counted between the two readings.
+    pub(super) fn grown(&self) -> Counters {
+        growth(&self.before, &self.total)
+    }
+}
+
 impl Rates {
+    /// The reading before the last one, and the last one.
+    pub(super) fn readings(&self) -> Option<(&NamespaceFacts, &NamespaceFacts)> {
+        self.before.as_ref().zip(self.now.as_ref())
+    }
+
     /// Takes a reading of this moment.
     pub(super) fn next(&mut self, facts: NamespaceFacts) {
         let at = Instant::now();
@@ -56,7 +68,7 @@ impl Rates {
     pub(super) fn push(&mut self, facts: NamespaceFacts, between: Duration) {
         self.before = self.now.replace(facts);
         self.between = between;
-        if let Some((before, now)) = self.before.as_ref().zip(self.now.as_ref()) {
+        if let Some((before, now)) = self.readings() {
             let grown = growth(&before.counters(), &now.counters());
             let summary = FastOpenSummary::of(&grown);
             let rate = self.per_second(0, summary.attempts());

@@ -65,6 +65,12 @@ impl AttachTransaction<'_> {
         from: AttachMode,
         choice: ModeChoice,
     ) -> Result<Option<HookChange>, AttachError> {
+        if let Some(xdp) = self.interface.xdp
+            && xdp.program_id != ours.program_id
+            && matches!(choice, ModeChoice::Native | ModeChoice::Generic)
+        {
+            return Err(modes::occupied(&self.interface, xdp));
+        }
         let (job, info) = (Job::of(self.namespace)?, self.pins.info());
         let plan = Plan::of(choice, job, &self.interface, Some(ours.program_id));
         if ours.choice != choice {
