@@ -27,7 +27,7 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// Pages of `docs/` in the package: those that its files point to, and those that these link to.
-const DOCS: [&str; 14] = [
+const DOCS: [&str; 15] = [
     "README.md",
     "cookies.md",
     "counters.md",

@@ -312,14 +312,13 @@ fn memory_has_an_end() -> Result<()> {
     Ok(())
 }
 
-/// The rules that docs/once.md names.
-const NO_FRAGMENTS: &str = "table inet fragments {
-    chain early {
-        type filter hook prerouting priority -450; policy accept;
-        ip frag-off & 0x3fff != 0 drop
-        exthdr frag exists drop
-    }
-}";
+const PAGE: &str = include_str!("../../../../../docs/once.md");
+
+/// The rules of nftables in docs/once.md, against what the data path does not read.
+fn rules() -> Option<&'static str> {
+    let mut blocks = PAGE.split("```");
+    blocks.find(|block| block.trim_start().starts_with("table inet"))
+}
 
 /// The IPv4 packet of `frame` in two fragments.
 fn in_fragments(frame: &[u8]) -> Result<[Vec<u8>; 2]> {
@@ -341,24 +340,40 @@ fn in_fragments(frame: &[u8]) -> Result<[Vec<u8>; 2]> {
     ])
 }
 
-#[test]
-fn fragments_pass_unread_until_they_are_dropped() -> Result<()> {
-    let mut replay = Replay::new("native", Family::V4)?;
-    replay.set(OnceBy::Duplicate, |_| ())?;
-    ensure!(replay.sends(DATA)? == TAKEN);
+/// Sends `frames` twice, then once more behind the rules.
+fn unread(replay: &Replay, frames: &[Vec<u8>]) -> Result<()> {
     let pair = &replay.base.pair;
     let link = LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::None)?;
-    let from = SocketAddr::new(replay.raw.address(), 30_000);
     let send = || -> Result<usize> {
-        let syn = Segment::syn(from, replay.server()).options(&fast_open(&replay.cookie));
-        for fragment in in_fragments(&syn.data(DATA).frame())? {
-            link.send(&fragment)?;
-        }
+        frames.iter().try_for_each(|frame| link.send(frame))?;
         pair.barrier()?;
         replay.listener.reset_all()
     };
     ensure!(send()? == 1 && send()? == 1, "the data path reads none");
-    pair.server.done("nft", &[NO_FRAGMENTS])?;
-    ensure!(send()? == 0);
+    let rules = rules().context("no rules in docs/once.md")?;
+    pair.server.done("nft", &[rules])?;
+    ensure!(send()? == 0, "the rules drop them");
+    Ok(())
+}
+
+#[test]
+fn what_is_not_read_passes_until_it_is_dropped() -> Result<()> {
+    for family in Family::BOTH {
+        let replay = Replay::new("native", family)?;
+        replay.set(OnceBy::Duplicate, |_| ())?;
+        let from = SocketAddr::new(replay.raw.address(), 30_000);
+        let syn = Segment::syn(from, replay.server())
+            .options(&fast_open(&replay.cookie))
+            .data(DATA);
+        let frames = match family {
+            Family::V4 => in_fragments(&syn.frame())?.to_vec(),
+            Family::V6 => {
+                // Destination options: 20 bytes of padding.
+                let padding = [&[1, 20][..], &[0; 20]].concat();
+                vec![syn.extension(60, &padding).frame().to_vec()]
+            }
+        };
+        unread(&replay, &frames).with_context(|| family.to_string())?;
+    }
     Ok(())
 }
