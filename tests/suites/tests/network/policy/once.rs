@@ -368,9 +368,9 @@ fn what_is_not_read_passes_until_it_is_dropped() -> Result<()> {
         let frames = match family {
             Family::V4 => in_fragments(&syn.frame())?.to_vec(),
             Family::V6 => {
-                // Destination options: 20 bytes of padding.
-                let padding = [&[1, 20][..], &[0; 20]].concat();
-                vec![syn.extension(60, &padding).frame().to_vec()]
+                // Destination options: an unknown one of 20 bytes, to be skipped.
+                let option = [&[0x1e, 20][..], &[0; 20]].concat();
+                vec![syn.extension(60, &option).frame().to_vec()]
             }
         };
         unread(&replay, &frames).with_context(|| family.to_string())?;
