@@ -99,7 +99,7 @@ impl OnceHead {
     #[inline(always)]
     pub const fn entry(&self, fingerprint: Fingerprint) -> u32 {
         // The upper half, scaled to the number of lines.
-        (1 + ((fingerprint.0 >> 32) * self.lines >> 32)) as u32
+        (1 + (((fingerprint.0 >> 32) * self.lines) >> 32)) as u32
     }
 
     /// The epoch at `now`, in nanoseconds of `CLOCK_MONOTONIC`.
@@ -120,7 +120,7 @@ impl Fingerprint {
         let mut mixed = self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let (mut bits, mut hash) = (0, 0);
         while hash < HASHES {
-            bits |= 1 << ((mixed >> 55) * BITS as u64 >> 9);
+            bits |= 1 << (((mixed >> 55) * BITS as u64) >> 9);
             mixed <<= 9;
             hash += 1;
         }
@@ -144,7 +144,7 @@ impl OnceLine {
         let (word, bits) = (fingerprint.0 % WORDS, fingerprint.bits());
         let word = |filter| self.word(barrier(filter * WORDS + word));
         let known = set(word(epoch % 2), epoch, bits);
-        let other = word(epoch % 2 ^ 1).load();
+        let other = word((epoch % 2) ^ 1).load();
         let adjacent = is_of(other, epoch.wrapping_sub(1)) || is_of(other, epoch.wrapping_add(1));
         known || (adjacent && other & bits == bits)
     }

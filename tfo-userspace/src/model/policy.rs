@@ -88,6 +88,7 @@ impl OnceMemory {
     pub const MAX: u32 = 1 << 26;
 
     /// This capacity, or the next one that fills whole lines.
+    #[must_use]
     pub fn with_capacity(self, capacity: u32) -> Self {
         Self {
             capacity: capacity.next_multiple_of(OnceHead::SYNS_PER_LINE as u32),
@@ -104,7 +105,7 @@ impl OnceMemory {
 impl Default for OnceMemory {
     fn default() -> Self {
         Self {
-            lifetime: Duration::from_hours(1),
+            lifetime: Duration::from_secs(3600),
             capacity: 1 << 18,
         }
     }

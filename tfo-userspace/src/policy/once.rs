@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    const HOUR: Duration = Duration::from_hours(1);
+    const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
     fn what_outlives_the_memory_is_told_with_its_remedy() {

@@ -213,11 +213,11 @@ fn policies_in(mode: &str, family: Family) -> Result<()> {
         testbed.set_policy(Some(everywhere(rule(Class::Valid, action))))?;
         expect(action)?;
     }
-    let once = PortPolicy {
+    let by_content = PortPolicy {
         once_by: OnceBy::Content,
         ..rule(Class::Valid, Action::Once)
     };
-    testbed.set_policy(Some(everywhere(once)))?;
+    testbed.set_policy(Some(everywhere(by_content)))?;
     expect(Action::Pass)?;
     expect(Action::Reissue)?;
     let (allow, deny) = (prefix(family.spare(0)), prefix(family.client()));

@@ -18,7 +18,7 @@ use tfo_testbed::{
 use tfo_userspace::model::{OnceMemory, Policy, PortPolicy};
 
 /// Times that a SYN is sent again.
-const COPIES: usize = 20;
+const COPIES: i32 = 20;
 
 /// A server, and a client that sends each SYN as often as it likes.
 struct Replay {
@@ -174,7 +174,7 @@ fn copies(mode: &str, family: Family) -> Result<()> {
     ensure!(replay.sends(&long)? == TAKEN, "a dry run changes nothing");
     let stats = replay.base.equal()?;
     ensure!(stats.counters["DryRunRepeated"] == 1);
-    ensure!(stats.counters["PolicyRepeated"] > COPIES as i64);
+    ensure!(stats.counters["PolicyRepeated"] > i64::from(COPIES));
     Ok(())
 }
 
