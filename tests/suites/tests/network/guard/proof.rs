@@ -274,16 +274,21 @@ const EXPIRY_SHIFT: u32 = 31;
 /// Answers a challenge `later` slots after it. `false` if a slot ended too early, so that the try is inconclusive.
 fn expires(gate: &Gate, stranger: &mut Stranger, later: u64, good: bool) -> Result<bool> {
     let shift = EXPIRY_SHIFT;
+    let refresh = || {
+        let server = &gate.testbed.base.pair.server;
+        server.run(|| anyhow::Ok(Namespace::current()?.guard().refresh()?))
+    };
     wait_for_slot(slot(shift) + 1, shift);
     let issued = slot(shift);
+    // Else the next one would replace the secret of this slot, if the machine stalled for longer than secrets last.
+    refresh()?;
     let challenge = stranger.knock()?;
     if slot(shift) != issued {
         return Ok(false);
     }
     for n in 0..=later {
         wait_for_slot(issued + n, shift);
-        let server = &gate.testbed.base.pair.server;
-        server.run(|| anyhow::Ok(Namespace::current()?.guard().refresh()?))?;
+        refresh()?;
     }
     let accepted = || anyhow::Ok(gate.testbed.counters()?.get(GuardAccepted));
     let before = accepted()?;
