@@ -1,7 +1,7 @@
 //! Enums whose discriminant is a number in a map: one macro gives each its list, its name and the way back.
 
 /// Declares an enum with consecutive discriminants from 0 and a name for each variant. Gives `ALL`, in the order
-/// of the discriminants; `name`; and `from_number`, which takes an unknown number for the variant after `else`.
+/// of the discriminants; `name` and `from_name`; and `from_number`, which takes an unknown number for the variant after `else`.
 macro_rules! numbered {
     (
         $(#[$meta:meta])*
@@ -31,6 +31,11 @@ macro_rules! numbered {
                 }
             }
 
+            /// The variant of this name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.into_iter().find(|it| it.name() == name)
+            }
+
             /// The name in the CLI, in JSON and in the configuration.
             pub const fn name(self) -> &'static str {
                 match self {
@@ -55,5 +60,7 @@ mod tests {
         }
         assert_eq!(Action::from_number(5), Action::Pass);
         assert_eq!(Action::Fallback.name(), "fallback");
+        assert_eq!(Action::from_name("fallback"), Some(Action::Fallback));
+        assert_eq!(Action::from_name("Fallback"), None);
     }
 }

@@ -69,6 +69,14 @@ pub struct OnceLine {
 pub struct Fingerprint(u64);
 
 impl OnceHead {
+    /// No memory.
+    pub const NONE: Self = Self {
+        lifetime: 0,
+        lines: 0,
+        capacity: 0,
+        key: [0; 2],
+        reserved: [0; 3],
+    };
     /// SYNs that each filter holds per line, so that at most one in 5,000 of the SYNs that never came is taken for one that
     /// did.
     pub const SYNS_PER_LINE: u64 = WORDS;
@@ -209,7 +217,7 @@ mod tests {
                     lines,
                     capacity: lines * OnceHead::SYNS_PER_LINE,
                     key: [1, 2],
-                    reserved: [0; 3],
+                    ..OnceHead::NONE
                 },
                 lines: (0..lines).map(|_| OnceLine::default()).collect(),
             }

@@ -40,8 +40,7 @@ impl FromStr for Parsed<Action> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let action = Action::ALL.into_iter().find(|action| action.name() == text);
-        action.map(Self).ok_or_else(|| {
+        Action::from_name(text).map(Self).ok_or_else(|| {
             format!("{text:?} is no action: write pass, reissue, fallback, drop or once")
         })
     }
@@ -51,8 +50,8 @@ impl FromStr for Parsed<OnceBy> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let by = OnceBy::ALL.into_iter().find(|by| by.name() == text);
-        by.map(Self)
+        OnceBy::from_name(text)
+            .map(Self)
             .ok_or_else(|| format!("{text:?} is unknown: write duplicate or content"))
     }
 }
@@ -61,8 +60,8 @@ impl FromStr for Parsed<GuardMode> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mode = GuardMode::ALL.into_iter().find(|mode| mode.name() == text);
-        mode.map(Self)
+        GuardMode::from_name(text)
+            .map(Self)
             .ok_or_else(|| format!("{text:?} is no mode: write off, on or auto"))
     }
 }

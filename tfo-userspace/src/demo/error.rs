@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use super::{exchange::Exchange, hosts::Family};
+use super::{exchange::Exchange, family::Family};
 use crate::{
     datapath::{AttachError, NamespaceError},
     kernel::{netns::NetnsError, refusal::Confinement},

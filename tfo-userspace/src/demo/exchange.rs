@@ -15,10 +15,11 @@ use rustix::{
     net::{AddressFamily, SendFlags, SocketFlags, SocketType, connect, sendto, socket_with},
 };
 
-use super::hosts::{Family, Hosts};
+use super::family::Family;
 use crate::kernel::{
     client_socket::{ClientFail, TcpInfo},
     fast_open,
+    netns::UnnamedNetns,
 };
 
 const REQUEST: &[u8] = b"what is the time?";
@@ -82,7 +83,7 @@ pub(super) fn listen(families: &[Family]) -> io::Result<TcpListener> {
 
 /// Has the client connect, send the request and read the reply. Both ends are closed on return.
 pub(super) fn exchange(
-    hosts: &Hosts,
+    client: &UnnamedNetns,
     listener: &TcpListener,
     family: Family,
     with_fast_open: bool,
@@ -90,7 +91,7 @@ pub(super) fn exchange(
     let to = SocketAddr::new(family.server(), listener.local_addr()?.port());
     let (served, asked) = thread::scope(|scope| {
         let serving = scope.spawn(|| serve(listener));
-        let asked = hosts.client.run(|| ask(to, with_fast_open));
+        let asked = client.run(|| ask(to, with_fast_open));
         let served = serving.join().unwrap_or_else(|panic| resume_unwind(panic));
         (served, asked)
     });

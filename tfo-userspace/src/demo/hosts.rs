@@ -1,21 +1,16 @@
 //! A client and a server in network namespaces of this process's own, with a delay line between them. Nothing here has a name
 //! that another process could meet, and nothing outlives the process.
 
-use std::{
-    fmt, fs, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::AsFd as _,
-    path::Path,
-    time::Duration,
-};
+use std::{fs, io, os::fd::AsFd as _, time::Duration};
 
 use super::{
     error::DemoError,
+    family::{Family, IPV6},
     line::{DelayLine, LineEnd},
 };
 use crate::kernel::{
     netns::UnnamedNetns,
-    sysctl,
+    sysctl::{TCP_FASTOPEN, TCP_FASTOPEN_BLACKHOLE_TIMEOUT},
     veth::{self, VethEnd},
 };
 
@@ -44,61 +39,6 @@ pub(super) const SERVER_INTERFACE: &str = SERVER.name;
 const BOTH_SIDES: u32 = 3;
 /// Time that the kernel gets to bring an interface up.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Does not exist where the kernel has no IPv6.
-const IPV6: &str = "/proc/sys/net/ipv6";
-/// How long the client does without Fast Open after a connection that seemed to be stopped by a middlebox.
-const BLACKHOLE: &str = "/proc/sys/net/ipv4/tcp_fastopen_blackhole_timeout_sec";
-
-/// A version of IP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub enum Family {
-    /// IPv4.
-    #[serde(rename = "IPv4")]
-    V4,
-    /// IPv6.
-    #[serde(rename = "IPv6")]
-    V6,
-}
-
-impl Family {
-    /// Those that this kernel has.
-    pub(super) fn of_kernel() -> Vec<Self> {
-        let mut all = vec![Self::V4];
-        all.extend(Path::new(IPV6).exists().then_some(Self::V6));
-        all
-    }
-
-    /// Addresses for documentation (RFC 5737, RFC 3849).
-    const fn client(self) -> IpAddr {
-        match self {
-            Self::V4 => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-            Self::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-        }
-    }
-
-    pub(super) const fn server(self) -> IpAddr {
-        match self {
-            Self::V4 => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
-            Self::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)),
-        }
-    }
-
-    const fn prefix(self) -> u8 {
-        match self {
-            Self::V4 => 24,
-            Self::V6 => 64,
-        }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        })
-    }
-}
 
 /// The two hosts. Their interfaces go with them.
 #[derive(Debug)]
@@ -148,10 +88,12 @@ impl Hosts {
 
 /// Gives the calling thread's host its addresses, and tells it its peer's.
 fn configure(this: &VethEnd<'_>, peer: &VethEnd<'_>) -> io::Result<()> {
-    sysctl::TCP_FASTOPEN
-        .set(BOTH_SIDES)
-        .map_err(io::Error::other)?;
-    fs::write(BLACKHOLE, "0")?;
+    for (sysctl, value) in [
+        (TCP_FASTOPEN, BOTH_SIDES),
+        (TCP_FASTOPEN_BLACKHOLE_TIMEOUT, 0),
+    ] {
+        sysctl.set(value).map_err(io::Error::other)?;
+    }
     for family in Family::of_kernel() {
         if family == Family::V6 {
             // A host may have it off for all interfaces that come.

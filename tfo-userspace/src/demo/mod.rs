@@ -6,13 +6,14 @@
 
 mod error;
 mod exchange;
+mod family;
 mod hosts;
 mod line;
 mod steps;
 
 pub use error::DemoError;
 pub use exchange::Exchange;
-pub use hosts::Family;
+pub use family::Family;
 pub use line::{DelayLine, LineEnd};
 pub use steps::{DemoStep, STEPS};
 
@@ -127,7 +128,8 @@ impl Demo {
         family: Family,
         with_fast_open: bool,
     ) -> Result<Exchange, DemoError> {
-        let connected = exchange::exchange(&self.hosts, &self.listener, family, with_fast_open);
+        let connected =
+            exchange::exchange(&self.hosts.client, &self.listener, family, with_fast_open);
         connected.map_err(|source| DemoError::Connection {
             step: step.name,
             family,

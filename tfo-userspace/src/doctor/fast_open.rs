@@ -1,6 +1,6 @@
 //! The kernel's settings of Fast Open, and the conditions that turn it off.
 
-use std::{fs, io, time::Duration};
+use std::{io, time::Duration};
 
 use tfo_common::classify::socket::{NO_COOKIE, SERVER};
 use tokio::time::{Instant, sleep_until};
@@ -9,11 +9,12 @@ use super::finding::Finding;
 use crate::kernel::{
     netstat::TcpExt,
     support,
-    sysctl::{self, ALL_LISTENERS, Mode, TCP_FASTOPEN, TCP_SYNCOOKIES},
+    sysctl::{
+        self, ALL_LISTENERS, Mode, TCP_FASTOPEN, TCP_FASTOPEN_BLACKHOLE_TIMEOUT, TCP_SYNCOOKIES,
+    },
 };
 
 const SYN_COOKIES: &str = "/proc/sys/net/ipv4/tcp_syncookies";
-const BLACKHOLE: &str = "/proc/sys/net/ipv4/tcp_fastopen_blackhole_timeout_sec";
 /// Further bits of `net.ipv4.tcp_fastopen` beside [`SERVER`], [`NO_COOKIE`] and [`ALL_LISTENERS`].
 const CLIENT: u32 = 0x1;
 const CLIENT_NO_COOKIE: u32 = 0x4;
@@ -91,10 +92,10 @@ impl FastOpenFacts {
                 .map_err(|error| error.to_string()),
             keys,
             read_only: support::missing_capabilities().is_empty() && !sysctl::is_key_writable(),
-            syn_cookies: number(SYN_COOKIES),
+            syn_cookies: sysctl::syn_cookies().ok(),
             cookies_sent: cookies.end().await,
             blackholes: counter("TCPFastOpenBlackhole").unwrap_or(0),
-            blackhole_timeout: number(BLACKHOLE).unwrap_or(0),
+            blackhole_timeout: TCP_FASTOPEN_BLACKHOLE_TIMEOUT.get().unwrap_or(0),
         }
     }
 
@@ -239,10 +240,6 @@ impl FastOpenFacts {
 
 fn counter(name: &str) -> Option<u64> {
     TcpExt::read().ok()?.get(name)
-}
-
-fn number(path: &str) -> Option<u32> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -36,10 +36,12 @@ async fn read() -> Result<Option<PolicyFacts>, NamespaceError> {
     let interfaces = namespace.interfaces().await?.into_iter();
     let packet = interfaces.filter(|interface| interface.mirror == Mirror::Packet);
     let packet = packet.map(|interface| interface.label()).collect();
-    Ok(Some(PolicyFacts {
-        once_gap: policy.once_gap(CookieLives::in_force(&namespace)?),
-        ..PolicyFacts::of(&policy, check_listeners(&policy), packet)
-    }))
+    Ok(Some(PolicyFacts::of(
+        &policy,
+        check_listeners(&policy),
+        packet,
+        CookieLives::in_force(&namespace)?,
+    )))
 }
 
 /// Why a rule does not fit a listener. What cannot be read is not checked.
@@ -53,14 +55,18 @@ fn check_listeners(policy: &Policy) -> Option<NoCookieError> {
 }
 
 impl PolicyFacts {
-    fn of(policy: &Policy, refused: Option<NoCookieError>, packet: Vec<String>) -> Self {
-        let rules = || std::iter::once(&policy.default).chain(policy.ports.values());
+    fn of(
+        policy: &Policy,
+        refused: Option<NoCookieError>,
+        packet: Vec<String>,
+        lives: CookieLives,
+    ) -> Self {
         Self {
-            rules: rules().count(),
-            dry_run: rules().filter(|rule| rule.dry_run).count(),
+            rules: policy.port_policies().count(),
+            dry_run: policy.port_policies().filter(|rule| rule.dry_run).count(),
             refused,
             packet,
-            once_gap: None,
+            once_gap: policy.once_gap(lives),
         }
     }
 
@@ -109,7 +115,7 @@ mod tests {
         let mut policy = Policy::default();
         let judge = |policy: &Policy, packet| {
             let refused = policy.check_listeners(Mode(0x203), &[]).err();
-            PolicyFacts::of(policy, refused, packet).judge()
+            PolicyFacts::of(policy, refused, packet, CookieLives::default()).judge()
         };
         expect(&judge(&policy, Vec::new()), CHECK, Fine, "1 rule in force");
         policy.default.actions[Class::Bad as usize] = Action::Reissue;

@@ -23,6 +23,12 @@ pub const TCP_SYNCOOKIES: Sysctl = Sysctl {
     name: "net.ipv4.tcp_syncookies",
     path: SYN_COOKIES,
 };
+/// `net.ipv4.tcp_fastopen_blackhole_timeout_sec`: how long a client does without Fast Open after connections that seemed to be
+/// stopped by a middlebox; 0 for not at all.
+pub const TCP_FASTOPEN_BLACKHOLE_TIMEOUT: Sysctl = Sysctl {
+    name: "net.ipv4.tcp_fastopen_blackhole_timeout_sec",
+    path: "/proc/sys/net/ipv4/tcp_fastopen_blackhole_timeout_sec",
+};
 /// `net.core.bpf_jit_enable`, which only the initial network namespace has.
 pub const BPF_JIT_ENABLE: Sysctl = Sysctl {
     name: "net.core.bpf_jit_enable",

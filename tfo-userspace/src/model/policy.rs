@@ -185,10 +185,14 @@ impl PortPolicy {
 }
 
 impl Policy {
+    /// The rules, the default's first.
+    pub fn port_policies(&self) -> impl Iterator<Item = &PortPolicy> {
+        std::iter::once(&self.default).chain(self.ports.values())
+    }
+
     /// Some rule has data taken at most once.
     pub fn remembers(&self) -> bool {
-        let mut rules = std::iter::once(&self.default).chain(self.ports.values());
-        rules.any(PortPolicy::remembers)
+        self.port_policies().any(PortPolicy::remembers)
     }
 
     /// The rules by key of `POLICY_RULES`, the default's first.

@@ -48,8 +48,7 @@ impl Policy {
     /// listeners, for which a program must be loaded.
     pub fn needs_cookies(&self) -> bool {
         let denies = !self.lists.deny.is_empty();
-        let mut rules = std::iter::once(&self.default).chain(self.ports.values());
-        rules.any(|rule| rule.needs_cookies(denies))
+        self.port_policies().any(|rule| rule.needs_cookies(denies))
     }
 
     /// Refuses rules that rewrite options at listeners that accept data without a cookie: all of them with bit 0x200 of

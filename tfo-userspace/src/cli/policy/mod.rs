@@ -200,7 +200,7 @@ async fn set(args: &SetArgs) -> anyhow::Result<()> {
 
 /// Warns of a deny list that no rule acts on.
 fn warn_of_deaf_list(policy: &Policy) {
-    let mut rules = std::iter::once(&policy.default).chain(policy.ports.values());
+    let mut rules = policy.port_policies();
     if !policy.lists.deny.is_empty() && rules.all(|rule| rule.denied == Action::Pass) {
         warn("every rule lets denied sources pass: --denied fallback or --denied drop");
     }

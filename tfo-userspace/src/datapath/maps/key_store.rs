@@ -1,17 +1,12 @@
 //! The key set that the data path accepts.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError};
 use tfo_common::{abi::KEYS, fastopen::KeySet};
 
-use crate::datapath::{
-    error::DatapathError,
-    pins::{NamespacePins, map_from_pin, remove_file},
-};
+use super::inner_array;
+use crate::datapath::{error::DatapathError, pins::NamespacePins};
 
 type Inner = Array<MapData, KeySet>;
 
@@ -42,7 +37,7 @@ impl KeyStore {
             (Ok(inner), _) => inner,
             (Err(MapError::KeyNotFound), _) => return Ok(KeySet::EMPTY),
             // Not permitted.
-            (Err(_), Some(path)) if path.exists() => open(path)?,
+            (Err(_), Some(path)) if path.exists() => inner_array::open(path, KEYS)?,
             (Err(error), _) => return Err(DatapathError::map(KEYS)(error)),
         };
         inner.get(&0, 0).map_err(DatapathError::map(KEYS))
@@ -66,17 +61,10 @@ impl KeyStore {
         // The new inner map replaces the pinned one only once it is in force. A process killed in between
         // leaves the previous set to be read until the next change. A BPF file system takes no dots in names.
         let next = path.with_file_name("accepted_next");
-        remove_file(&next)?;
-        inner.pin(&next).map_err(DatapathError::pin(&next))?;
+        let pinned = inner_array::pin(inner, &next, KEYS)?;
         self.outer
-            .set(0, &open(&next)?, 0)
+            .set(0, &pinned, 0)
             .map_err(DatapathError::map(KEYS))?;
         fs::rename(&next, path).map_err(DatapathError::io(&next))
     }
-}
-
-fn open(path: &Path) -> Result<Inner, DatapathError> {
-    map_from_pin(path, KEYS)?
-        .try_into()
-        .map_err(DatapathError::map(KEYS))
 }

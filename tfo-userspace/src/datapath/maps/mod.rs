@@ -4,6 +4,7 @@ mod batch;
 mod counters;
 mod events;
 mod guard_store;
+mod inner_array;
 mod key_store;
 mod once_store;
 mod own_cookie_store;

@@ -8,10 +8,11 @@ use tfo_common::{
     policy::once::OnceHead,
 };
 
+use super::inner_array;
 use crate::{
     datapath::{
         error::DatapathError,
-        pins::{NamespacePins, map_from_pin, remove_file},
+        pins::{NamespacePins, remove_file},
     },
     model::{OnceMemory, random_key},
 };
@@ -36,10 +37,7 @@ impl OnceStore {
 
     /// The settings in force; `None` where there are none, or the map is not pinned.
     pub(super) fn get(&self) -> Result<Option<OnceMemory>, DatapathError> {
-        Ok(self.head()?.map(|head| OnceMemory {
-            lifetime: Duration::from_nanos(head.lifetime),
-            capacity: head.capacity as u32,
-        }))
+        Ok(self.head()?.map(|head| memory_of(&head)))
     }
 
     fn head(&self) -> Result<Option<OnceHead>, DatapathError> {
@@ -51,9 +49,7 @@ impl OnceStore {
         let Some(path) = paths.find(|path| path.exists()) else {
             return Ok(None);
         };
-        let inner: Inner = map_from_pin(&path, ONCE)?
-            .try_into()
-            .map_err(DatapathError::map(ONCE))?;
+        let inner: Inner = inner_array::open(&path, ONCE)?;
         let head = inner.get(&0, 0).map_err(DatapathError::map(ONCE))?;
         Ok(Some(head))
     }
@@ -65,8 +61,8 @@ impl OnceStore {
             return self.clear();
         }
         let lines = if needs { memory.lines() } else { 0 };
-        let same = self.get()? == Some(memory) && self.head()?.is_some_and(|it| it.lines == lines);
-        if same && self.pins.as_ref().is_some_and(is_whole) {
+        let is_same = |head: OnceHead| memory_of(&head) == memory && head.lines == lines;
+        if self.head()?.is_some_and(is_same) && self.pins.as_ref().is_some_and(is_whole) {
             return Ok(());
         }
         let inner = create(&OnceHead {
@@ -74,18 +70,13 @@ impl OnceStore {
             lines,
             capacity: memory.capacity.into(),
             key: random_key().map_err(DatapathError::Random)?.words(),
-            reserved: [0; 3],
+            ..OnceHead::NONE
         })?;
         let Some(pins) = &self.pins else {
             return self.put(&inner);
         };
         let (next, path) = (pins.next(ONCE), pins.in_force(ONCE));
-        // Left by a killed process.
-        remove_file(&next)?;
-        inner.pin(&next).map_err(DatapathError::pin(&next))?;
-        let pinned: Inner = map_from_pin(&next, ONCE)?
-            .try_into()
-            .map_err(DatapathError::map(ONCE))?;
+        let pinned = inner_array::pin(inner, &next, ONCE)?;
         // From here on, a process that is killed leaves what the next change replaces.
         remove_file(&path)?;
         self.put(&pinned)?;
@@ -102,19 +93,20 @@ impl OnceStore {
             remove_file(&pins.in_force(ONCE))?;
             remove_file(&pins.next(ONCE))?;
         }
-        self.put(&create(&OnceHead {
-            lifetime: 0,
-            lines: 0,
-            capacity: 0,
-            key: [0; 2],
-            reserved: [0; 3],
-        })?)
+        self.put(&create(&OnceHead::NONE)?)
     }
 
     fn put(&mut self, inner: &Inner) -> Result<(), DatapathError> {
         self.outer
             .set(0, inner, 0)
             .map_err(DatapathError::map(ONCE))
+    }
+}
+
+fn memory_of(head: &OnceHead) -> OnceMemory {
+    OnceMemory {
+        lifetime: Duration::from_nanos(head.lifetime),
+        capacity: head.capacity as u32,
     }
 }
 

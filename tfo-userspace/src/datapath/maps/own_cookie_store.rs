@@ -5,10 +5,11 @@ use std::fs;
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError};
 use tfo_common::{abi::OWN_COOKIES, fastopen::own::OwnCookies};
 
+use super::inner_array;
 use crate::{
     datapath::{
         error::DatapathError,
-        pins::{NamespacePins, map_from_pin, remove_file},
+        pins::{NamespacePins, remove_file},
     },
     model::OwnCookieRing,
 };
@@ -39,9 +40,7 @@ impl OwnCookieStore {
             (Ok(inner), _) => inner,
             (Err(MapError::KeyNotFound), _) => return Ok(None),
             // Not permitted.
-            (Err(_), Some(path)) if path.exists() => map_from_pin(&path, OWN_COOKIES)?
-                .try_into()
-                .map_err(&error)?,
+            (Err(_), Some(path)) if path.exists() => inner_array::open(&path, OWN_COOKIES)?,
             (Err(_), Some(_)) => return Ok(None),
             (Err(failed), None) => return Err(error(failed)),
         };
@@ -60,12 +59,7 @@ impl OwnCookieStore {
             return self.outer.set(0, &inner, 0).map_err(&error);
         };
         let (next, path) = (pins.next(OWN_COOKIES), pins.in_force(OWN_COOKIES));
-        // Left by a killed process.
-        remove_file(&next)?;
-        inner.pin(&next).map_err(DatapathError::pin(&next))?;
-        let pinned: Inner = map_from_pin(&next, OWN_COOKIES)?
-            .try_into()
-            .map_err(&error)?;
+        let pinned = inner_array::pin(inner, &next, OWN_COOKIES)?;
         self.outer.set(0, &pinned, 0).map_err(&error)?;
         if cookies.is_none() {
             // The pin before it, with its secrets, goes too.
