@@ -74,6 +74,7 @@ counters! {
         PolicyDataPort "PolicyDataPort" "too many SYNs with data at the port",
         PolicyRepeated "PolicyRepeated" "the data came before",
         PolicyUntaken "PolicyUntaken" "no data is taken at this moment, under the action once",
+        PolicyWithheld "PolicyWithheld" "the source wastes cookies, which are withheld",
     }
     /// The same of dry runs, in the same order: actions that were only counted.
     DRY_RUN {
@@ -92,6 +93,7 @@ counters! {
         DryRunDataPort "DryRunDataPort" "too many SYNs with data at the port",
         DryRunRepeated "DryRunRepeated" "the data came before",
         DryRunUntaken "DryRunUntaken" "no data is taken at this moment, under the action once",
+        DryRunWithheld "DryRunWithheld" "the source wastes cookies, which are withheld",
     }
     /// SYNs that a policy passed although its rule has an action for them.
     PASSED {

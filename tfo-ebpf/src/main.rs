@@ -21,8 +21,8 @@ use aya_ebpf::{
         tcx_action_base::{TCX_DROP, TCX_NEXT, TCX_REDIRECT},
         xdp_action,
     },
-    macros::{classifier, xdp},
-    programs::{TcContext, XdpContext},
+    macros::{classifier, raw_tracepoint, xdp},
+    programs::{RawTracePointContext, TcContext, XdpContext},
 };
 
 use crate::pipeline::Step;
@@ -157,6 +157,18 @@ fn tfo_tc_egress(ctx: TcContext) -> i32 {
 #[classifier]
 fn tfo_tc_ack(ctx: TcContext) -> i32 {
     tc_action(pipeline::ack(&ctx))
+}
+
+/// Sees every change of a TCP socket's state on the host, where a policy withholds cookies.
+#[inline(always)]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the macro calls"
+)]
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+fn tfo_handshakes(ctx: RawTracePointContext) -> i32 {
+    pipeline::handshake(&ctx);
+    0
 }
 
 #[inline(always)]

@@ -17,7 +17,7 @@ pub use offsets::SocketOffsets;
 use crate::counters::Counters;
 
 /// The version of all layouts in this module.
-pub const LAYOUT_VERSION: u32 = 9;
+pub const LAYOUT_VERSION: u32 = 10;
 
 // Programs.
 
@@ -45,6 +45,10 @@ pub const XDP_TRANSLATE: &str = "tfo_xdp_own";
 pub const TC_TRANSLATE: &str = "tfo_tc_own";
 /// The TC program that replaces the kernel's cookies by own ones as they leave, in either mode.
 pub const TC_EGRESS: &str = "tfo_tc_egress";
+/// The program that learns of completed handshakes, at the raw tracepoint [`STATE_TRACEPOINT`]; one for a network namespace.
+pub const HANDSHAKES_PROGRAM: &str = "tfo_handshakes";
+/// The kernel's tracepoint of changes of a TCP socket's state.
+pub const STATE_TRACEPOINT: &str = "inet_sock_set_state";
 /// The iterator over listening sockets: [`ListenerRecord`]s.
 pub const LISTENERS_PROGRAM: &str = "tfo_listeners";
 
@@ -98,7 +102,7 @@ pub const KEYS: &str = "KEYS";
 /// Array of maps, 1 entry: the array, of 1 entry, of the [`crate::fastopen::own::OwnCookies`] in force; empty where there are
 /// none. Changed as [`KEYS`] is.
 pub const OWN_COOKIES: &str = "OWN_COOKIES";
-/// Array by [`crate::fastopen::own::asked_index`]: the [`crate::fastopen::own::asked_tag`] of a SYN that met the program which
+/// Array by [`crate::fastopen::own::asked_index`]: the [`crate::wire::flow::flow_tag`] of a SYN that met the program which
 /// translates own cookies, and may be given one.
 pub const OWN_ASKED: &str = "OWN_ASKED";
 /// Array, 1 entry: the [`crate::policy::PolicyHead`] of the policy in force.
@@ -120,6 +124,13 @@ pub const POLICY_SLOTS: usize = 2;
 pub const ONCE: &str = "ONCE";
 /// `BPF_F_INNER_MAP`: the arrays in [`ONCE`] differ in length. Linux 5.10.
 pub const ONCE_INNER_FLAGS: u32 = 1 << 12;
+/// Array by [`crate::policy::withhold::Note`]: the note of a SYN whose handshake may teach.
+pub const SYN_NOTES: &str = "SYN_NOTES";
+/// Array of maps, 1 entry: an LRU hash from a prefix, an [`crate::wire::addresses::Address`], to its
+/// [`crate::policy::withhold::SourceState`]. It outlives changes of the policy.
+pub const SOURCE_MEMORY: &str = "SOURCE_MEMORY";
+/// Entries of the hash in [`SOURCE_MEMORY`].
+pub const REMEMBERED_SOURCES: u32 = 16_384;
 /// Trie from a prefix of an [`crate::wire::addresses::Address`] to 1, as u32, where the kernel's routing delivers to this
 /// host (`RTN_LOCAL`), else to 0.
 pub const LOCAL_ROUTES: &str = "LOCAL_ROUTES";
@@ -144,7 +155,7 @@ pub const GUARD_BUCKETS: &str = "GUARD_BUCKETS";
 pub const DEFAULT_PORT: u32 = 0;
 
 /// Names of the maps that the interfaces of a network namespace share.
-pub const OF_NAMESPACE: [&str; 14] = [
+pub const OF_NAMESPACE: [&str; 16] = [
     KEYS,
     OWN_COOKIES,
     OWN_ASKED,
@@ -155,6 +166,8 @@ pub const OF_NAMESPACE: [&str; 14] = [
     POLICY_LISTS,
     POLICY_LIMITS,
     ONCE,
+    SYN_NOTES,
+    SOURCE_MEMORY,
     GUARD,
     GUARD_PORTS,
     GUARD_SECRETS,
@@ -250,12 +263,12 @@ mod tests {
     /// Another layout is another [`LAYOUT_VERSION`].
     #[test]
     fn layouts_are_pinned() {
-        assert_eq!(LAYOUT_VERSION, 9);
+        assert_eq!(LAYOUT_VERSION, 10);
         assert_eq!((size_of::<Key>(), align_of::<Key>()), (16, 8));
         assert_eq!((size_of::<KeySet>(), align_of::<KeySet>()), (72, 8));
         assert_eq!(
             (size_of::<PortCounters>(), align_of::<PortCounters>()),
-            (624, 8)
+            (640, 8)
         );
         assert_eq!(size_of::<ListenerRecord>(), 56);
         assert_eq!((size_of::<Sizes>(), align_of::<Sizes>()), (128, 8));
@@ -265,7 +278,7 @@ mod tests {
         assert_eq!((size_of::<Event>(), align_of::<Event>()), (56, 8));
         assert_eq!(size_of::<EventGate>(), 40);
         assert_eq!(size_of::<EventBudget>(), 24);
-        assert_eq!((size_of::<PortRule>(), align_of::<PortRule>()), (136, 8));
+        assert_eq!((size_of::<PortRule>(), align_of::<PortRule>()), (144, 8));
         assert_eq!(size_of::<LimitKey>(), 24);
         assert_eq!((size_of::<PolicyHead>(), align_of::<PolicyHead>()), (8, 8));
         assert_eq!(size_of::<SynContext>(), 112);

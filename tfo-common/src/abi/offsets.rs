@@ -107,6 +107,14 @@ pub struct SocketOffsets {
     pub ipv4: u32,
     /// `sock.__sk_common.skc_v6_rcv_saddr`, 16 bytes: the local address.
     pub ipv6: u32,
+    /// `sock.__sk_common.skc_dport`, 2 bytes: the remote port, as on the wire.
+    pub remote_port: u32,
+    /// `sock.__sk_common.skc_daddr`, 4 bytes: the remote address.
+    pub remote_ipv4: u32,
+    /// `sock.__sk_common.skc_v6_daddr`, 16 bytes: the remote address.
+    pub remote_ipv6: u32,
+    /// `net.net_cookie`, u64.
+    pub net_cookie: u32,
 }
 
 // SAFETY: `repr(C)` and u32 throughout: no padding, and any bytes are offsets.
@@ -166,5 +174,9 @@ impl SocketOffsets {
         bound_device: 0,
         ipv4: 0,
         ipv6: 0,
+        remote_port: 0,
+        remote_ipv4: 0,
+        remote_ipv6: 0,
+        net_cookie: 0,
     };
 }

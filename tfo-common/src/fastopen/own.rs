@@ -122,24 +122,7 @@ impl Zeroize for OwnCookies {
 /// Entries of [`crate::abi::OWN_ASKED`]. One that another SYN takes costs its client nothing: it keeps the kernel's cookie.
 pub const ASKED: usize = 1 << 14;
 
-/// Tells SYNs apart by addresses and ports, those of [`crate::wire::syn::Syn`]. Never 0. Whoever finds two alike gains nothing.
-#[inline(always)]
-pub const fn asked_tag(addresses: &Addresses, ports: u32) -> u64 {
-    const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
-    let words = match addresses {
-        Addresses::V4(both) => [*both, 0, 0, 0],
-        Addresses::V6(words) => *words,
-    };
-    let mut tag = ports as u64;
-    let mut index = 0;
-    while index < words.len() {
-        tag = (tag ^ words[index]).wrapping_mul(MIX).rotate_left(29);
-        index += 1;
-    }
-    tag | 1
-}
-
-/// The entry of a tag.
+/// The entry of a [`crate::wire::flow::flow_tag`].
 #[inline(always)]
 pub const fn asked_index(tag: u64) -> u32 {
     (tag >> 40) as u32 % ASKED as u32

@@ -8,6 +8,7 @@ mod limit;
 pub mod once;
 mod rule;
 mod verdict;
+pub mod withhold;
 
 pub use action::Action;
 pub use class::Class;

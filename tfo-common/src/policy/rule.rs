@@ -41,7 +41,9 @@ pub struct Rule {
     pub dry_run: u8,
     /// The number of what makes two SYNs the same to [`super::Action::Once`]: an [`super::once::OnceBy`].
     pub once_by: u8,
-    /// The prefixes by which sources are limited.
+    /// Nanoseconds for which cookies are withheld from sources that waste them ([`super::withhold`]); 0 for not at all.
+    pub withhold: u64,
+    /// The prefixes by which sources are limited, and remembered.
     pub sources: PrefixMask,
     /// Limits by [`Class`]. That of [`Class::Data`] holds for all SYNs whose data would be taken.
     pub limits: [Limit; Class::ALL.len()],
@@ -69,6 +71,7 @@ impl Rule {
         no_cookie: 0,
         dry_run: 0,
         once_by: 0,
+        withhold: 0,
         sources: PrefixMask::OFF,
         limits: [Limit {
             source: Rate::UNLIMITED,
@@ -83,8 +86,30 @@ impl Rule {
 pub struct PolicyHead {
     /// One more than the policy's index in the maps of maps; 0 for no policy.
     pub slot: u32,
-    /// Not 0 where the policy has lists.
-    pub lists: u32,
+    /// [`Self::LISTS`], [`Self::WITHHOLDS`].
+    pub flags: u32,
+}
+
+impl PolicyHead {
+    /// The policy has lists.
+    pub const LISTS: u32 = 1;
+    /// Some rule withholds cookies: [`Rule::withhold`].
+    pub const WITHHOLDS: u32 = 2;
+
+    /// From both halves, read at once.
+    #[inline(always)]
+    pub const fn of_word(word: u64) -> Self {
+        Self {
+            slot: word as u32,
+            flags: (word >> u32::BITS) as u32,
+        }
+    }
+
+    /// `true` if the policy has this flag.
+    #[inline(always)]
+    pub const fn has(self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
 }
 
 // SAFETY: `repr(C)` and u32 throughout: no padding, and any bytes are of its type.

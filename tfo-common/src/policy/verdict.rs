@@ -30,6 +30,8 @@ pub enum Cause {
     Repeated,
     /// [`Action::Once`]: it seems that the kernel takes no data of the SYN. What comes with it may change that.
     Untaken,
+    /// Cookies are withheld from the source: [`Rule::withhold`].
+    Withheld,
 }
 
 impl Cause {
@@ -43,6 +45,7 @@ impl Cause {
             Self::Limit(class, scope) => ACTIONS + 2 + 2 * class as u32 + scope as u32,
             Self::Repeated => ACTIONS + 2 + 2 * Class::ALL.len() as u32,
             Self::Untaken => ACTIONS + 3 + 2 * Class::ALL.len() as u32,
+            Self::Withheld => ACTIONS + 4 + 2 * Class::ALL.len() as u32,
         }
     }
 
@@ -64,6 +67,9 @@ pub trait PolicyState {
 
     /// Takes one token from a limit's bucket; `false` where it is empty.
     fn take(&self, class: Class, scope: Scope, rate: Rate) -> bool;
+
+    /// Cookies are withheld from the source, under a rule with [`Rule::withhold`].
+    fn withholds(&self, class: Class) -> bool;
 
     /// Remembers the SYN's data; `true` where it came before, or cannot be remembered.
     fn came_before(&self, by: OnceBy) -> bool;
@@ -133,6 +139,9 @@ impl Verdict {
             }
             ListEntry::None => match over_limit(syn, classification, class, rule, state) {
                 0 => match Action::from_number(rule.actions[state.index(class)]) {
+                    Action::Pass | Action::Once if rule.withhold != 0 && state.withholds(class) => {
+                        (Action::Fallback, Cause::Withheld.index())
+                    }
                     Action::Once if !once => return Self::NONE,
                     Action::Once if !state.came_before(OnceBy::from_number(rule.once_by)) => {
                         return Self::FIRST;

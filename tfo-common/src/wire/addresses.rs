@@ -123,6 +123,14 @@ impl Address {
         Self([bits as u64, (bits >> 64) as u64])
     }
 
+    /// From an address as `std` has it.
+    pub fn of_ip(address: IpAddr) -> Self {
+        Self::from_bytes(match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        })
+    }
+
     /// As `std` has it, an IPv4-mapped address as IPv4.
     pub fn ip(self) -> IpAddr {
         let [a, b] = self.0;

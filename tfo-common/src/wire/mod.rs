@@ -9,6 +9,7 @@ pub mod addresses;
 pub mod checksum;
 pub mod ethernet;
 pub mod extensions;
+pub mod flow;
 pub mod ipv4;
 pub mod ipv6;
 pub mod issued;

@@ -30,7 +30,13 @@ pub(crate) struct Device(usize);
 /// `true` where destinations are checked: the program was loaded for an interface.
 #[inline(always)]
 pub(crate) fn is_bound() -> bool {
-    fact!(namespace) != 0
+    namespace() != 0
+}
+
+/// The cookie of the network namespace that the program was loaded for; 0 where it was for none.
+#[inline(always)]
+pub(crate) fn namespace() -> u64 {
+    fact!(namespace)
 }
 
 impl Device {
@@ -54,7 +60,7 @@ impl Device {
     #[inline(always)]
     pub(crate) fn is_at_home(self) -> bool {
         let net = load::<usize>(self.0 + fact!(net) as usize);
-        load::<u64>(net + fact!(net_cookie) as usize) == fact!(namespace)
+        load::<u64>(net + fact!(net_cookie) as usize) == namespace()
     }
 
     #[inline(always)]

@@ -14,3 +14,4 @@ pub(crate) mod routes;
 pub(crate) mod sources;
 pub(crate) mod syn_ack;
 pub(crate) mod syn_context;
+pub(crate) mod withhold;

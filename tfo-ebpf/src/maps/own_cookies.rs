@@ -4,8 +4,8 @@ use core::ptr;
 
 use aya_ebpf::{bindings::bpf_map_type::BPF_MAP_TYPE_ARRAY, btf_maps::Array, macros::btf_map};
 use tfo_common::{
-    fastopen::own::{ASKED, OwnCookies, asked_index, asked_tag},
-    wire::addresses::Addresses,
+    fastopen::own::{ASKED, OwnCookies, asked_index},
+    wire::{addresses::Addresses, flow::flow_tag},
 };
 
 use super::array_of_maps::{self, ArrayOfMaps, InnerMap};
@@ -32,7 +32,7 @@ static OWN_ASKED: Array<u64, ASKED> = Array::new();
 /// Notes a SYN to which the kernel may issue a cookie.
 #[inline(always)]
 pub(crate) fn note_asked(addresses: &Addresses, ports: u32) {
-    let tag = asked_tag(addresses, ports);
+    let tag = flow_tag(addresses, ports);
     if let Some(entry) = OWN_ASKED.get_ptr_mut(asked_index(tag)) {
         // SAFETY: a value of the map, an aligned word.
         unsafe { ptr::write_volatile(entry, tag) };
@@ -42,7 +42,7 @@ pub(crate) fn note_asked(addresses: &Addresses, ports: u32) {
 /// `true` if the SYN of these addresses and ports was noted.
 #[inline(always)]
 pub(crate) fn has_asked(addresses: &Addresses, ports: u32) -> bool {
-    let tag = asked_tag(addresses, ports);
+    let tag = flow_tag(addresses, ports);
     // SAFETY: as above.
     OWN_ASKED
         .get_ptr(asked_index(tag))

@@ -17,7 +17,7 @@ use tfo_common::{
     classify::Classification,
     policy::{
         Class, LimitKey, ListEntry, PolicyHead, PolicyState, PortRule, Rule, Scope, Verdict,
-        once::OnceBy,
+        once::OnceBy, withhold::Sent,
     },
     rate::Rate,
     wire::{addresses::Address, syn::Syn},
@@ -25,7 +25,7 @@ use tfo_common::{
 
 use super::{
     array_of_maps::{self, ArrayOfMaps, InnerMap},
-    once,
+    once, withhold,
 };
 use crate::{
     kernel::{barrier::barrier_var, clock},
@@ -72,51 +72,82 @@ struct Prefix {
     address: [u32; 4],
 }
 
-/// The policy in force, a [`PolicyHead`] in one word; 0 for none. Without a policy, this load is its whole cost.
+/// The policy in force. Without one, this load is its whole cost.
 #[inline(always)]
-pub(crate) fn head() -> u64 {
-    match POLICY.get_ptr(0) {
+pub(crate) fn head() -> PolicyHead {
+    PolicyHead::of_word(match POLICY.get_ptr(0) {
         // SAFETY: the kernel gave the pointer. Both halves are read at once, as the controller writes them.
         Some(head) => unsafe { ptr::read_volatile(head.cast()) },
         None => 0,
+    })
+}
+
+/// The rule of a port under the policy with this [`head`]; `None` where it has none.
+#[inline(always)]
+fn port_rule(head: PolicyHead, port: u16) -> Option<*mut PortRule> {
+    let rules = POLICY_RULES.get(head.slot.wrapping_sub(1));
+    // SAFETY: the map's keys and values are these.
+    let rule = unsafe { array_of_maps::look_up::<u32, PortRule>(rules, &port.into()) };
+    if !rule.is_null() {
+        return Some(rule);
     }
+    // SAFETY: as above.
+    let default = unsafe { array_of_maps::look_up::<u32, PortRule>(rules, &DEFAULT_PORT) };
+    (!default.is_null()).then_some(default)
+}
+
+/// As [`port_rule`], without its buckets.
+#[inline(always)]
+pub(crate) fn rule<'a>(head: PolicyHead, port: u16) -> Option<&'a Rule> {
+    // SAFETY: a value of the map. The controller fills a slot before it is in force, and nobody writes this part after.
+    port_rule(head, port).map(|rule| unsafe { &(*rule).rule })
 }
 
 /// The verdict of the policy with this [`head`] on `syn`.
 #[inline(always)]
 pub(crate) fn verdict(
     frame: &impl WritePacket,
-    head: u64,
+    head: PolicyHead,
     syn: &Syn,
     classification: Classification,
 ) -> Verdict {
-    let slot = (head as u32).wrapping_sub(1);
-    let rules = POLICY_RULES.get(slot);
     let port = syn.destination_port();
-    // SAFETY: the map's keys and values are these.
-    let mut rule = unsafe { array_of_maps::look_up::<u32, PortRule>(rules, &port.into()) };
-    if rule.is_null() {
-        // SAFETY: as above.
-        rule = unsafe { array_of_maps::look_up::<u32, PortRule>(rules, &DEFAULT_PORT) };
-    }
-    if rule.is_null() {
+    let Some(rule) = port_rule(head, port) else {
         return Verdict::NONE;
-    }
+    };
     // SAFETY: a value of the map.
     let buckets = unsafe { &raw mut (*rule).buckets };
     // SAFETY: a value of the map. The controller fills a slot before it is in force, and nobody writes this part after.
     let rule = unsafe { &(*rule).rule };
     let state = State {
         frame,
-        slot,
-        lists: head >> 32 != 0,
+        slot: head.slot.wrapping_sub(1),
+        lists: head.has(PolicyHead::LISTS),
         rule,
         buckets: buckets.cast(),
         syn,
         port,
     };
     // The verifier then goes on once, not once for each verdict.
-    Verdict::of(syn, classification, rule, &state).barrier_var(|word| state.barrier_var(word))
+    let verdict =
+        Verdict::of(syn, classification, rule, &state).barrier_var(|word| state.barrier_var(word));
+    if rule.withhold != 0
+        && let Some(sent) = Sent::of(classification.outcome(syn), verdict.action())
+    {
+        remember(syn, sent, rule);
+    }
+    verdict
+}
+
+/// Has the handshake of `syn` teach, under a rule that withholds cookies.
+#[inline(always)]
+fn remember(syn: &Syn, sent: Sent, rule: &Rule) {
+    withhold::note(syn, sent);
+    if matches!(sent, Sent::Cookie)
+        && let Some(memory) = withhold::of_new_source(&rule.sources.prefix(&syn.addresses))
+    {
+        memory.awaits(clock::now());
+    }
 }
 
 /// The maps on which the verdict on one SYN depends.
@@ -150,6 +181,15 @@ impl<F: WritePacket> PolicyState for State<'_, F> {
             Some(number) => ListEntry::from_number(*number),
             None => ListEntry::None,
         }
+    }
+
+    #[inline(always)]
+    fn withholds(&self, class: Class) -> bool {
+        let prefix = self.rule.sources.prefix(&self.syn.addresses);
+        let withheld = withhold::of_source(&prefix)
+            .is_some_and(|memory| memory.withholds(class, clock::now()));
+        // The verifier then goes on once, not once for each answer.
+        self.barrier_var(withheld.into()) != 0
     }
 
     #[inline(always)]

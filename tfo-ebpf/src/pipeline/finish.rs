@@ -1,11 +1,15 @@
 //! The last step: the only one that counts and reports.
 
 use aya_ebpf::EbpfContext;
-use tfo_common::{context::SynContext, counters::Counter};
+use tfo_common::{
+    context::SynContext,
+    counters::Counter,
+    policy::{PolicyHead, withhold::Sent},
+};
 
 use super::step::Step;
 use crate::{
-    maps::{counters, events, moving::is_moving, sources},
+    maps::{counters, events, moving::is_moving, policy, sources, withhold},
     packet::claim::Claim,
 };
 
@@ -23,6 +27,8 @@ pub(super) fn finish(ctx: &(impl EbpfContext + Claim), context: &SynContext, ste
         events::report(context);
         #[cfg(feature = "trace")]
         trace(ctx, context);
+    } else if policy::head().has(PolicyHead::WITHHOLDS) {
+        withhold::note(&context.syn, Sent::Plain);
     }
     claim(ctx);
     step

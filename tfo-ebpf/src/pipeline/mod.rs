@@ -8,6 +8,7 @@
 //! policy     classify, if nobody did -> verdict, rewrite -> finish
 //! ack        the answer to a challenge opens a connection, in traffic control
 //! egress     the cookie in a SYN-ACK becomes an own cookie, in traffic control
+//! handshake  a connection was opened: what the source does with its cookies, at a tracepoint
 //! ```
 //!
 //! A SYN is classified once and counted once, whatever programs it passes: [`SynContext`] carries the results, and
@@ -20,6 +21,7 @@ mod classify;
 mod egress;
 mod finish;
 mod guard;
+mod handshake;
 mod host;
 mod own_cookie;
 mod policy;
@@ -28,6 +30,7 @@ mod tail_call;
 
 pub(crate) use ack::ack;
 pub(crate) use egress::egress;
+pub(crate) use handshake::handshake;
 pub(crate) use step::Step;
 
 use aya_ebpf::EbpfContext;

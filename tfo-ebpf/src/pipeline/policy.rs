@@ -11,7 +11,7 @@ use crate::{
 /// `true` if a policy is in force that may act on the SYN.
 #[inline(always)]
 pub(super) fn applies(context: &SynContext) -> bool {
-    context.syn.concerns_fast_open() && policy::head() != 0
+    context.syn.concerns_fast_open() && policy::head().slot != 0
 }
 
 /// Applies the policy in force.

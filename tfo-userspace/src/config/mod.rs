@@ -30,7 +30,7 @@ pub use load::{Config, Flags, load_farm, load_policy};
 pub use namespace::NamespaceConfig;
 pub use own_cookies::{OwnCookieConfig, OwnSecretsConfig};
 pub use policy::{MAX_LIMITED_SOURCES, PortPolicySection};
-pub use values::Parsed;
+pub use values::{Parsed, Withhold};
 
 #[cfg(test)]
 mod tests;

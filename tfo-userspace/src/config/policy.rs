@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::{
     ports::{SectionError, rules_by_port},
-    values::Parsed,
+    values::{Parsed, Withhold},
 };
 use crate::{
     model::{LimitedSources, Lists, OnceMemory, Policy, PortPolicy},
@@ -81,6 +81,8 @@ pub struct PortPolicySection {
     pub no_cookie: Option<Parsed<Action>>,
     /// What makes two SYNs the same to the action `once`.
     pub once_by: Option<Parsed<OnceBy>>,
+    /// How long cookies are withheld from sources that waste them.
+    pub withhold: Option<Parsed<Withhold>>,
     /// Count actions without carrying them out.
     pub dry_run: Option<bool>,
 }
@@ -129,6 +131,7 @@ impl PortPolicySection {
             denied: action(self.denied, base.denied),
             no_cookie: action(self.no_cookie, base.no_cookie),
             once_by: self.once_by.map_or(base.once_by, |by| by.0),
+            withhold: self.withhold.map_or(base.withhold, |time| time.0.0),
             dry_run: self.dry_run.unwrap_or(base.dry_run),
         };
         policy.check()?;

@@ -74,6 +74,22 @@ impl FromStr for Parsed<Duration> {
     }
 }
 
+/// How long cookies are withheld; zero for `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Withhold(pub Duration);
+
+impl FromStr for Parsed<Withhold> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = match text {
+            "off" => Duration::ZERO,
+            time => parse_interval(time).map_err(|error| format!("{error}; or off"))?,
+        };
+        Ok(Self(Withhold(time)))
+    }
+}
+
 impl FromStr for Parsed<ListenAddress> {
     type Err = String;
 

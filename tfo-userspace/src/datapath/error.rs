@@ -17,6 +17,9 @@ pub enum DatapathError {
     /// The kernel lacks the kfunc by which the guard opens connections.
     #[error("this kernel cannot open connections for the guard: {0}")]
     NoKfunc(String),
+    /// The kernel's sockets cannot be read, so no handshake teaches anything.
+    #[error("this kernel cannot have cookies withheld: {0}")]
+    NoHandshakes(String),
     /// The object has this many placeholders for the kfunc call.
     #[error(
         "{TC_ACK} has {0} kfunc calls to patch instead of 1: the object and the controller are of different builds"

@@ -141,6 +141,10 @@ impl KernelTypes {
             bound_device: self.byte("sock_common", "skc_bound_dev_if")?,
             ipv4: self.byte("sock_common", "skc_rcv_saddr")?,
             ipv6: self.byte("sock_common", "skc_v6_rcv_saddr")?,
+            remote_port: self.byte("sock_common", "skc_dport")?,
+            remote_ipv4: self.byte("sock_common", "skc_daddr")?,
+            remote_ipv6: self.byte("sock_common", "skc_v6_daddr")?,
+            net_cookie: self.byte("net", "net_cookie")?,
         })
     }
 

@@ -124,6 +124,8 @@ pub struct PortPolicy {
     pub no_cookie: Action,
     /// What makes two SYNs the same to [`Action::Once`].
     pub once_by: OnceBy,
+    /// How long cookies are withheld from sources that waste them; zero for not at all.
+    pub withhold: Duration,
     /// Count the actions instead of taking them.
     pub dry_run: bool,
 }
@@ -136,6 +138,7 @@ impl PortPolicy {
             denied: self.denied as u8,
             no_cookie: self.no_cookie as u8,
             once_by: self.once_by as u8,
+            withhold: self.withhold.as_nanos() as u64,
             dry_run: self.dry_run.into(),
             sources: PrefixMask::new(sources.v4, sources.v6),
             limits: self.limits,
@@ -150,6 +153,7 @@ impl PortPolicy {
             denied: Action::from_number(rule.denied),
             no_cookie: Action::from_number(rule.no_cookie),
             once_by: OnceBy::from_number(rule.once_by),
+            withhold: Duration::from_nanos(rule.withhold),
             dry_run: rule.dry_run != 0,
         }
     }
@@ -157,6 +161,11 @@ impl PortPolicy {
     /// It has data taken at most once.
     pub fn remembers(&self) -> bool {
         self.actions[Class::Valid as usize] == Action::Once
+    }
+
+    /// It withholds cookies from sources that waste them.
+    pub const fn withholds(&self) -> bool {
+        !self.withhold.is_zero()
     }
 
     /// Some SYN may be dropped.
@@ -177,7 +186,8 @@ impl PortPolicy {
             let Limit { source, port } = self.limits[class as usize];
             !(source.is_unlimited() && port.is_unlimited())
         };
-        self.actions.into_iter().any(rewriting)
+        self.withholds()
+            || self.actions.into_iter().any(rewriting)
             // Over a limit, the option is removed.
             || Class::ALL.into_iter().any(limited)
             || denies && rewriting(self.denied)
@@ -193,6 +203,11 @@ impl Policy {
     /// Some rule has data taken at most once.
     pub fn remembers(&self) -> bool {
         self.port_policies().any(PortPolicy::remembers)
+    }
+
+    /// Some rule withholds cookies.
+    pub fn withholds(&self) -> bool {
+        self.port_policies().any(PortPolicy::withholds)
     }
 
     /// The rules by key of `POLICY_RULES`, the default's first.

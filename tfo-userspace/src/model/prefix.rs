@@ -11,6 +11,21 @@ pub struct Prefix {
     pub len: u8,
 }
 
+impl Prefix {
+    /// Every address of `other` is in this prefix.
+    pub fn contains(self, other: Self) -> bool {
+        let bits = |address| match address {
+            IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        let differ = bits(self.address) ^ bits(other.address);
+        let first = differ.checked_shr(u128::BITS - u32::from(self.len));
+        self.address.is_ipv4() == other.address.is_ipv4()
+            && self.len <= other.len
+            && first.unwrap_or(0) == 0
+    }
+}
+
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.len)
@@ -57,6 +72,23 @@ mod tests {
 
     fn prefix(text: &str) -> Result<Prefix, String> {
         text.parse()
+    }
+
+    #[test]
+    fn a_prefix_holds_longer_ones_of_its_family() {
+        for (outer, inner, holds) in [
+            ("10.0.0.0/8", "10.1.2.3/32", true),
+            ("10.0.0.0/8", "11.1.2.3/32", false),
+            ("10.1.2.3/32", "10.1.2.3/32", true),
+            ("10.1.2.3/32", "10.0.0.0/8", false),
+            ("0.0.0.0/0", "192.0.2.1/32", true),
+            ("::/0", "2001:db8::/64", true),
+            ("::/0", "192.0.2.1/32", false),
+            ("2001:db8::/32", "2001:db9::/64", false),
+        ] {
+            let [outer, inner] = [outer, inner].map(|text| prefix(text).unwrap());
+            assert_eq!(outer.contains(inner), holds, "{outer} {inner}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `tfo policy`.
 
 mod show;
+mod withheld;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -14,7 +15,7 @@ use tfo_common::{
     rate::Rate,
 };
 use tfo_userspace::{
-    config::{self, MAX_LIMITED_SOURCES, Parsed, PortPolicySection},
+    config::{self, MAX_LIMITED_SOURCES, Parsed, PortPolicySection, Withhold},
     datapath::{self, Namespace},
     kernel::sysctl,
     model::{Mirror, OnceMemory, Policy, PortPolicy},
@@ -42,6 +43,8 @@ pub(super) enum PolicyCommand {
         #[arg(long = "port", value_name = "PORT", value_parser = number::port)]
         ports: Vec<u16>,
     },
+    /// List the sources from which cookies are withheld, and what their handshakes showed
+    Withheld(withheld::WithheldArgs),
 }
 
 #[derive(Args)]
@@ -126,6 +129,10 @@ struct RuleArgs {
     /// duplicate]
     #[arg(long, value_name = "BY", value_parser = once_by())]
     once_by: Option<Parsed<OnceBy>>,
+    /// Withhold cookies for TIME, 1d for example, from sources on whose path Fast Open does not work: their cookie requests
+    /// fall back; off ends it
+    #[arg(long, value_name = "TIME", value_parser = |text: &str| text.parse::<Parsed<Withhold>>())]
+    withhold: Option<Parsed<Withhold>>,
     /// Count what the rule would do, but let every SYN pass; --dry-run=false ends it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     dry_run: Option<bool>,
@@ -163,6 +170,7 @@ pub(super) async fn run(command: &PolicyCommand) -> anyhow::Result<()> {
         PolicyCommand::Show(args) => show(args.json),
         PolicyCommand::Set(args) => set(args).await,
         PolicyCommand::Clear { ports } => clear(ports).await,
+        PolicyCommand::Withheld(args) => withheld::run(args),
     }
 }
 
@@ -312,6 +320,7 @@ impl RuleArgs {
             denied: self.denied,
             no_cookie: self.no_cookie,
             once_by: self.once_by,
+            withhold: self.withhold,
             dry_run: self.dry_run,
         }
     }

@@ -30,6 +30,7 @@ fn text(policy: &Policy) -> String {
     heads.extend(Class::ALL.map(|class| class.name().to_owned()));
     heads.extend(["denied".to_owned(), "no-cookie".into()]);
     let (mut actions, mut limits, mut once) = (vec![heads], Vec::new(), Vec::new());
+    let mut withhold = Vec::new();
     for (name, rule) in rules(policy) {
         let mut row = vec![name.clone()];
         row.extend(rule.actions.map(|action| action.name().to_owned()));
@@ -40,6 +41,9 @@ fn text(policy: &Policy) -> String {
         actions.push(row);
         if rule.remembers() {
             once.push(format!("{name} by {}", rule.once_by.name()));
+        }
+        if rule.withholds() {
+            withhold.push(format!("{name} for {}", exact_time(rule.withhold)));
         }
         for (class, Limit { source, port }) in Class::ALL.into_iter().zip(rule.limits) {
             if source.is_unlimited() && port.is_unlimited() {
@@ -65,6 +69,13 @@ fn text(policy: &Policy) -> String {
             "\nonce: {}; remembers {capacity} SYNs for {}\n",
             once.join(", "),
             exact_time(lifetime)
+        );
+    }
+    if !withhold.is_empty() {
+        let LimitedSources { v4, v6, .. } = policy.sources;
+        text += &format!(
+            "\nwithhold: {}; sources by /{v4} and /{v6}\n",
+            withhold.join(", ")
         );
     }
     if !policy.lists.is_empty() {
@@ -102,6 +113,7 @@ fn rule_json(rule: &PortPolicy) -> Value {
         "denied": rule.denied.name(),
         "no_cookie": rule.no_cookie.name(),
         "once_by": rule.once_by.name(),
+        "withhold_seconds": rule.withhold.as_secs(),
         "dry_run": rule.dry_run,
     })
 }

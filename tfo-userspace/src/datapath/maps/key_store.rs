@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError};
 use tfo_common::{abi::KEYS, fastopen::KeySet};
 
-use super::inner_array;
+use super::inner_map;
 use crate::datapath::{error::DatapathError, pins::NamespacePins};
 
 type Inner = Array<MapData, KeySet>;
@@ -37,7 +37,7 @@ impl KeyStore {
             (Ok(inner), _) => inner,
             (Err(MapError::KeyNotFound), _) => return Ok(KeySet::EMPTY),
             // Not permitted.
-            (Err(_), Some(path)) if path.exists() => inner_array::open(path, KEYS)?,
+            (Err(_), Some(path)) if path.exists() => inner_map::open(path, KEYS)?,
             (Err(error), _) => return Err(DatapathError::map(KEYS)(error)),
         };
         inner.get(&0, 0).map_err(DatapathError::map(KEYS))
@@ -61,7 +61,7 @@ impl KeyStore {
         // The new inner map replaces the pinned one only once it is in force. A process killed in between
         // leaves the previous set to be read until the next change. A BPF file system takes no dots in names.
         let next = path.with_file_name("accepted_next");
-        let pinned = inner_array::pin(inner, &next, KEYS)?;
+        let pinned = inner_map::pin(inner, &next, KEYS)?;
         self.outer
             .set(0, &pinned, 0)
             .map_err(DatapathError::map(KEYS))?;

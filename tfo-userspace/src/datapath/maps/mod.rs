@@ -4,13 +4,14 @@ mod batch;
 mod counters;
 mod events;
 mod guard_store;
-mod inner_array;
+mod inner_map;
 mod key_store;
 mod once_store;
 mod own_cookie_store;
 mod policy_store;
 mod route_store;
 mod sources;
+mod withhold_store;
 
 pub use counters::Snapshot;
 pub(super) use counters::read_sizes;

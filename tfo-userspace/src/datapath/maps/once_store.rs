@@ -8,7 +8,7 @@ use tfo_common::{
     policy::once::OnceHead,
 };
 
-use super::inner_array;
+use super::inner_map;
 use crate::{
     datapath::{
         error::DatapathError,
@@ -49,7 +49,7 @@ impl OnceStore {
         let Some(path) = paths.find(|path| path.exists()) else {
             return Ok(None);
         };
-        let inner: Inner = inner_array::open(&path, ONCE)?;
+        let inner: Inner = inner_map::open(&path, ONCE)?;
         let head = inner.get(&0, 0).map_err(DatapathError::map(ONCE))?;
         Ok(Some(head))
     }
@@ -76,7 +76,7 @@ impl OnceStore {
             return self.put(&inner);
         };
         let (next, path) = (pins.next(ONCE), pins.in_force(ONCE));
-        let pinned = inner_array::pin(inner, &next, ONCE)?;
+        let pinned = inner_map::pin(inner, &next, ONCE)?;
         // From here on, a process that is killed leaves what the next change replaces.
         remove_file(&path)?;
         self.put(&pinned)?;

@@ -5,7 +5,7 @@ use std::fs;
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError};
 use tfo_common::{abi::OWN_COOKIES, fastopen::own::OwnCookies};
 
-use super::inner_array;
+use super::inner_map;
 use crate::{
     datapath::{
         error::DatapathError,
@@ -40,7 +40,7 @@ impl OwnCookieStore {
             (Ok(inner), _) => inner,
             (Err(MapError::KeyNotFound), _) => return Ok(None),
             // Not permitted.
-            (Err(_), Some(path)) if path.exists() => inner_array::open(&path, OWN_COOKIES)?,
+            (Err(_), Some(path)) if path.exists() => inner_map::open(&path, OWN_COOKIES)?,
             (Err(_), Some(_)) => return Ok(None),
             (Err(failed), None) => return Err(error(failed)),
         };
@@ -59,7 +59,7 @@ impl OwnCookieStore {
             return self.outer.set(0, &inner, 0).map_err(&error);
         };
         let (next, path) = (pins.next(OWN_COOKIES), pins.in_force(OWN_COOKIES));
-        let pinned = inner_array::pin(inner, &next, OWN_COOKIES)?;
+        let pinned = inner_map::pin(inner, &next, OWN_COOKIES)?;
         self.outer.set(0, &pinned, 0).map_err(&error)?;
         if cookies.is_none() {
             // The pin before it, with its secrets, goes too.

@@ -3,7 +3,7 @@
 //! There are two slots of inner maps. A new policy is built in the slot that is not in force; one write to the
 //! head then selects it. The other slot is emptied once no running program can read it.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use aya::{
     Ebpf,
@@ -11,12 +11,15 @@ use aya::{
 };
 use aya_obj::generated::bpf_map_type;
 use tfo_common::{
-    abi::{DEFAULT_PORT, ONCE, POLICY, POLICY_LIMITS, POLICY_LISTS, POLICY_RULES, POLICY_SLOTS},
-    policy::{Class, LimitKey, ListEntry, PolicyHead, PortRule},
+    abi::{
+        DEFAULT_PORT, ONCE, POLICY, POLICY_LIMITS, POLICY_LISTS, POLICY_RULES, POLICY_SLOTS,
+        SOURCE_MEMORY,
+    },
+    policy::{Class, LimitKey, ListEntry, PolicyHead, PortRule, withhold::SourceState},
     wire::addresses::Address,
 };
 
-use super::once_store::OnceStore;
+use super::{inner_map::create, once_store::OnceStore, withhold_store::WithholdStore};
 use crate::{
     datapath::{
         error::DatapathError,
@@ -52,6 +55,7 @@ pub(crate) struct PolicyStore {
     lists: Outer,
     limits: Outer,
     once: OnceStore,
+    withhold: WithholdStore,
     /// Pins of the inner maps in force: reading them through the outer ones takes `CAP_SYS_ADMIN`. `None` where
     /// nothing is pinned.
     pins: Option<NamespacePins>,
@@ -83,6 +87,7 @@ impl PolicyStore {
             outer(POLICY_LIMITS)?,
         );
         let once = OnceStore::new(map(ONCE)?, pins.as_ref())?;
+        let withhold = WithholdStore::new(map(SOURCE_MEMORY)?, pins.as_ref())?;
         Ok(Self {
             head: map(POLICY)?
                 .try_into()
@@ -91,6 +96,7 @@ impl PolicyStore {
             lists,
             limits,
             once,
+            withhold,
             pins,
         })
     }
@@ -145,7 +151,7 @@ impl PolicyStore {
             summary.drops |= PortPolicy::of_rule(&rule).drops();
         }
         // The trie is created for as many entries as the lists have.
-        if head.lists != 0 {
+        if head.has(PolicyHead::LISTS) {
             summary.prefixes = max_entries(pins, POLICY_LISTS)?;
         }
         Ok(Some(summary))
@@ -162,9 +168,11 @@ impl PolicyStore {
             self.select(PolicyHead::default())?;
             self.clear(before)?;
             self.once.clear()?;
+            self.withhold.clear()?;
             return self.unpin();
         };
         let slot = before.slot as usize % POLICY_SLOTS;
+        let lengths_before = self.lengths_in_force()?;
         let made = Slot::of(policy)?;
         if let Some(pins) = &self.pins {
             made.pin(pins)?;
@@ -173,15 +181,21 @@ impl PolicyStore {
         if policy.remembers() {
             self.once.set(policy.once, true)?;
         }
+        if policy.withholds() {
+            self.withhold.set(lengths(policy.sources), lengths_before)?;
+        }
         self.select(PolicyHead {
             slot: slot as u32 + 1,
-            lists: u32::from(!policy.lists.is_empty()),
+            flags: flags(policy),
         })?;
         // Returns once no program runs that may have read the other slot (`maybe_wait_bpf_programs`).
         self.put(slot, &made)?;
         self.clear(before)?;
         if !policy.remembers() {
             self.once.set(policy.once, false)?;
+        }
+        if !policy.withholds() {
+            self.withhold.clear()?;
         }
         let Some(pins) = &self.pins else {
             return Ok(());
@@ -192,6 +206,30 @@ impl PolicyStore {
             fs::rename(pins.next(name), &path).map_err(DatapathError::io(&path))?;
         }
         Ok(())
+    }
+
+    /// What is remembered of sources, by prefix; none where no rule withholds cookies.
+    pub(crate) fn remembered(&self) -> Result<BTreeMap<Prefix, SourceState>, DatapathError> {
+        match self.lengths_in_force()? {
+            Some(lengths) => self.withhold.sources(lengths),
+            None => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// Forgets the source of this prefix.
+    pub(crate) fn forget(&self, prefix: Prefix) -> Result<(), DatapathError> {
+        self.withhold.forget(prefix)
+    }
+
+    /// The prefix lengths of the policy in force: all its rules have the same.
+    fn lengths_in_force(&self) -> Result<Option<(u8, u8)>, DatapathError> {
+        let head = self.head.get(&0, 0).map_err(DatapathError::map(POLICY))?;
+        let Some(pins) = self.pins.as_ref().filter(|_| head.slot != 0) else {
+            return Ok(None);
+        };
+        let first = rules_in_force(pins)?.iter().next().transpose();
+        let first = first.map_err(DatapathError::map(POLICY_RULES))?;
+        Ok(first.map(|(_, PortRule { rule, .. })| (rule.sources.v4_len(), rule.sources.v6_len())))
     }
 
     fn select(&mut self, head: PolicyHead) -> Result<(), DatapathError> {
@@ -322,15 +360,15 @@ impl Slot {
     }
 }
 
-fn create<K, V>(
-    name: &'static str,
-    kind: bpf_map_type,
-    entries: u32,
-    flags: u32,
-) -> Result<MapData, DatapathError> {
-    let (key, value) = (size_of::<K>() as u32, size_of::<V>() as u32);
-    let map = aya_obj::Map::new_from_params(kind as u32, key, value, entries, flags);
-    MapData::create(map, name, None).map_err(DatapathError::map(name))
+const fn lengths(sources: LimitedSources) -> (u8, u8) {
+    (sources.v4, sources.v6)
+}
+
+/// The flags of a head that selects `policy`.
+fn flags(policy: &Policy) -> u32 {
+    let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+    flag(!policy.lists.is_empty(), PolicyHead::LISTS)
+        | flag(policy.withholds(), PolicyHead::WITHHOLDS)
 }
 
 fn rules_in_force(pins: &NamespacePins) -> Result<Rules<MapData>, DatapathError> {

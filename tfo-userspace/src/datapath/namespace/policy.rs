@@ -1,13 +1,18 @@
 //! The policy of a namespace.
 
+use std::collections::BTreeMap;
+
+use tfo_common::policy::withhold::SourceState;
+
 use super::{current::Namespace, error::NamespaceError};
 use crate::{
     datapath::{
         error::DatapathError,
         maps::{PolicyStore, PolicySummary},
-        pins::{Lock, found_maps, map_from_pin},
+        object::{attach_handshakes, detach_handshakes},
+        pins::{Lock, NamespacePins, found_maps, map_from_pin},
     },
-    model::Policy,
+    model::{Policy, Prefix},
 };
 
 /// The policy of a namespace; from [`Namespace::policy`].
@@ -52,6 +57,29 @@ impl NamespacePolicy<'_> {
         }
     }
 
+    /// What is remembered of sources that may waste cookies, by prefix; none where no rule withholds them.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where a map cannot be read.
+    pub fn remembered(&self) -> Result<BTreeMap<Prefix, SourceState>, DatapathError> {
+        let remembered = self.store()?.map(|store| store.remembered());
+        Ok(remembered.transpose()?.unwrap_or_default())
+    }
+
+    /// Forgets what is remembered of these sources.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where a map cannot be changed.
+    pub fn forget(&self, sources: &[Prefix]) -> Result<(), DatapathError> {
+        let _lock = self.0.lock()?;
+        let Some(store) = self.store()? else {
+            return Ok(());
+        };
+        sources.iter().try_for_each(|source| store.forget(*source))
+    }
+
     /// Begins a change: other processes wait until the change is applied or dropped.
     ///
     /// # Errors
@@ -63,6 +91,7 @@ impl NamespacePolicy<'_> {
         Ok(PolicyChange {
             before: store.get()?,
             store,
+            pins: self.0.pins().clone(),
             _lock: lock,
         })
     }
@@ -73,6 +102,7 @@ pub struct PolicyChange {
     /// The policy in force; `None` where there is none.
     pub before: Option<Policy>,
     store: PolicyStore,
+    pins: NamespacePins,
     _lock: Option<Lock>,
 }
 
@@ -85,8 +115,15 @@ impl PolicyChange {
     /// [`DatapathError`] where the kernel refuses it; the policy before then stays in force.
     pub fn apply(mut self, policy: Option<&Policy>) -> Result<bool, DatapathError> {
         let differs = policy != self.before.as_ref();
+        let withholds = policy.is_some_and(Policy::withholds);
+        if withholds {
+            attach_handshakes(&self.pins)?;
+        }
         if differs {
             self.store.set(policy)?;
+        }
+        if !withholds {
+            detach_handshakes(&self.pins)?;
         }
         Ok(differs)
     }

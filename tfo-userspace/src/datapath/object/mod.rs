@@ -1,7 +1,8 @@
-//! The eBPF object: embedded bytes, constants, kfunc call, programs, and the iterator over listeners.
+//! The eBPF object: embedded bytes, constants, kfunc call, programs, the one that learns of handshakes, and the iterator over listeners.
 
 mod build;
 mod constants;
+mod handshakes;
 mod image;
 mod kfunc;
 mod listeners;
@@ -10,6 +11,7 @@ mod programs;
 
 pub use build::Build;
 pub(super) use build::{read_build, write_build};
+pub(super) use handshakes::{attach_handshakes, detach_handshakes};
 pub use image::OBJECT;
 pub use listeners::{BoundDevice, FastOpenState, ListenersError, ListeningSocket, listeners};
 pub use load::Datapath;

@@ -7,6 +7,7 @@
 //!     accepted                 inner map of the same: reading it through `keys` takes CAP_SYS_ADMIN
 //!     policy policy_rules policy_lists policy_limits
 //!     policy_<MAP>_in_force    inner maps of the policy in force, for the same reason
+//!     handshakes               link of the program that learns of handshakes, while a policy withholds cookies
 //!     guard guard_ports guard_secrets guard_buckets
 //!     state primary_since      counter baseline; when the keys and the primary key changed
 //!     if<INDEX>/               an attached interface

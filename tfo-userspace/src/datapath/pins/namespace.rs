@@ -69,6 +69,11 @@ impl NamespacePins {
         self.0.join("accepted")
     }
 
+    /// The link of the program that learns of handshakes, while a policy withholds cookies.
+    pub(crate) fn handshakes(&self) -> PathBuf {
+        self.0.join("handshakes")
+    }
+
     pub(crate) fn primary_since(&self) -> PathBuf {
         self.0.join("primary_since")
     }

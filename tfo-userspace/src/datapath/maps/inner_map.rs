@@ -1,4 +1,5 @@
-//! The inner arrays of maps of maps that the controller replaces as a whole: each is pinned beside the one in force.
+//! The inner maps of maps of maps: their creation; and arrays that the controller replaces as a whole, each pinned beside the
+//! one in force.
 
 use std::path::Path;
 
@@ -6,6 +7,7 @@ use aya::{
     Pod,
     maps::{Array, MapData},
 };
+use aya_obj::generated::bpf_map_type;
 
 use crate::datapath::{
     error::DatapathError,
@@ -31,4 +33,16 @@ pub(super) fn pin<V: Pod>(
     remove_file(next)?;
     inner.pin(next).map_err(DatapathError::pin(next))?;
     open(next, name)
+}
+
+/// Creates a map for the map of maps `name`, with keys of `K` and values of `V`.
+pub(super) fn create<K, V>(
+    name: &'static str,
+    kind: bpf_map_type,
+    entries: u32,
+    flags: u32,
+) -> Result<MapData, DatapathError> {
+    let (key, value) = (size_of::<K>() as u32, size_of::<V>() as u32);
+    let map = aya_obj::Map::new_from_params(kind as u32, key, value, entries, flags);
+    MapData::create(map, name, None).map_err(DatapathError::map(name))
 }

@@ -1,0 +1,41 @@
+//! The end of a handshake, as the kernel tells: what it teaches of the source's cookies.
+
+use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::RawTracePointContext};
+use tfo_common::policy::{PolicyHead, withhold::Sent};
+
+use crate::{
+    kernel::established::Established,
+    maps::{policy, withhold},
+};
+
+/// The program at the tracepoint of socket states.
+#[inline(always)]
+pub(crate) fn handshake(ctx: &RawTracePointContext) {
+    let head = policy::head();
+    if !head.has(PolicyHead::WITHHOLDS) {
+        return;
+    }
+    let Some(connection) = Established::of(ctx) else {
+        return;
+    };
+    let sent = withhold::noted(&connection.addresses, connection.ports);
+    if matches!(sent, Sent::Nothing) {
+        return;
+    }
+    let Some(rule) = policy::rule(head, connection.port()) else {
+        return;
+    };
+    if rule.withhold == 0 {
+        return;
+    }
+    let prefix = rule.sources.prefix(&connection.addresses);
+    let memory = match sent {
+        Sent::Asked | Sent::Cookie => withhold::of_new_source(&prefix),
+        Sent::Nothing | Sent::Plain => withhold::of_source(&prefix),
+    };
+    if let Some(memory) = memory {
+        // SAFETY: it only reads a clock. The coarse one is not for programs of this kind before Linux 6.2.
+        let now = unsafe { bpf_ktime_get_ns() };
+        memory.completed(sent, now, rule.withhold);
+    }
+}
