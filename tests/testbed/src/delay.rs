@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tfo_userspace::demo::{DelayLine, LineEnd};
+use tfo_userspace::demo::{DelayLine, LineEnd, Middlebox};
 
 use crate::netns::{Netns, wait_until_up};
 
@@ -19,7 +19,8 @@ pub struct Line {
 }
 
 impl Line {
-    /// Creates one interface in each namespace, and the line between them with a delay of `one_way`.
+    /// Creates one interface in each namespace, and the line between them with a delay of `one_way` and a middlebox, whose end 0
+    /// is the client's.
     ///
     /// # Errors
     ///
@@ -28,6 +29,7 @@ impl Line {
         (client, client_interface): (&Netns, &str),
         (server, server_interface): (&Netns, &str),
         one_way: Duration,
+        middlebox: Middlebox,
     ) -> Result<Self> {
         let netns = Netns::new("line")?;
         netns.set_sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
@@ -44,7 +46,7 @@ impl Line {
         let [client, server] =
             [TO_CLIENT, TO_SERVER].map(|end| netns.run(|| LineEnd::open(end)).context(end));
         Ok(Self {
-            _line: DelayLine::start([client?, server?], one_way),
+            _line: DelayLine::start_through([client?, server?], one_way, middlebox),
             netns,
         })
     }

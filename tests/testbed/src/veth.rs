@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use tfo_userspace::demo::Middlebox;
 
 use crate::{
     delay::Line,
@@ -119,11 +120,21 @@ impl Pair {
     ///
     /// As [`Pair::new`].
     pub fn delayed(one_way: Duration) -> Result<Self> {
+        Self::through(one_way, Box::new(|_, _| true))
+    }
+
+    /// As [`Pair::delayed`], with a middlebox on the way, whose end 0 is the client's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pair::new`].
+    pub fn through(one_way: Duration, middlebox: Middlebox) -> Result<Self> {
         let (client, server) = (host("client")?, host("server")?);
         let line = Line::between(
             (&client, CLIENT_INTERFACE),
             (&server, SERVER_INTERFACE),
             one_way,
+            middlebox,
         )?;
         // The line does not segment, so no host may send GSO frames.
         for (netns, interface) in [(&client, CLIENT_INTERFACE), (&server, SERVER_INTERFACE)] {

@@ -54,13 +54,21 @@ impl LineEnd {
     }
 }
 
+/// What a line does with a frame from the end of this index: it may change it; `false` drops it.
+pub type Middlebox = Box<dyn FnMut(usize, &mut Vec<u8>) -> bool + Send>;
+
 impl DelayLine {
     /// Forwards frames between both ends from now on, each after `one_way`.
     pub fn start(ends: [LineEnd; 2], one_way: Duration) -> Self {
+        Self::start_through(ends, one_way, Box::new(|_, _| true))
+    }
+
+    /// As [`Self::start`], with a middlebox in between.
+    pub fn start_through(ends: [LineEnd; 2], one_way: Duration, mut middlebox: Middlebox) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let forwarder = thread::spawn(move || {
-            if let Err(error) = forward(&ends, one_way, &stopped) {
+            if let Err(error) = forward(&ends, one_way, &mut middlebox, &stopped) {
                 eprintln!("the delay line stopped: {error}");
             }
         });
@@ -88,7 +96,12 @@ struct Held<'a> {
 }
 
 /// Forwards frames between the two `ends` until `stop`.
-fn forward(ends: &[LineEnd; 2], one_way: Duration, stop: &AtomicBool) -> io::Result<()> {
+fn forward(
+    ends: &[LineEnd; 2],
+    one_way: Duration,
+    middlebox: &mut Middlebox,
+    stop: &AtomicBool,
+) -> io::Result<()> {
     let sockets = ends.iter().flat_map(|end| &end.0);
     let sockets: Vec<_> = sockets.map(PacketSocket::as_fd).collect();
     let mut held = VecDeque::new();
@@ -112,6 +125,9 @@ fn forward(ends: &[LineEnd; 2], one_way: Duration, stop: &AtomicBool) -> io::Res
             for (socket, opposite) in ends[from].0.iter().zip(&ends[to].0) {
                 while let Some(mut bytes) = receive(socket)? {
                     let due = Instant::now() + one_way;
+                    if !middlebox(from, &mut bytes) {
+                        continue;
+                    }
                     complete_checksum(&mut bytes);
                     held.push_back(Held {
                         due,

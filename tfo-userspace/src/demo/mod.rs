@@ -14,7 +14,7 @@ mod steps;
 pub use error::DemoError;
 pub use exchange::Exchange;
 pub use family::Family;
-pub use line::{DelayLine, LineEnd};
+pub use line::{DelayLine, LineEnd, Middlebox};
 pub use steps::{DemoStep, STEPS};
 
 use std::{net::TcpListener, time::Duration};

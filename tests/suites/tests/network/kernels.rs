@@ -1,21 +1,17 @@
 //! Each feature once on the running kernel. `cargo xtask vm` runs this suite on other kernels and makes its table of
 //! it. Expectations depend on the release where kernels differ.
 
+mod policies;
 mod stacks;
 mod xdp_tools;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_common::{
-    fastopen::Key,
-    policy::{Action, Class, Limit, once::OnceBy},
-    rate::Rate,
-};
+use tfo_common::fastopen::Key;
 use tfo_testbed::{
     kernel::{feature, feature_since, is_before},
     keys,
-    policy::{everywhere, rule},
     poll::eventually,
     process::{self, Background},
     raw::{Answer, RawClient, RawSyn},
@@ -25,7 +21,6 @@ use tfo_testbed::{
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE, server_port},
     xdp::{Mode, Other},
 };
-use tfo_userspace::model::{Lists, Policy, PortPolicy, Prefix};
 
 /// Attaches with these arguments. Returns the output of `tfo`.
 fn attach(testbed: &mut Testbed, arguments: &[&str]) -> Result<String> {
@@ -180,89 +175,6 @@ fn listeners_and_sources() -> Result<()> {
     let client = format!("{}/32", Family::V4.client());
     ensure!(sources.contains(&client), "{sources}");
     feature("counts by source", "yes");
-    Ok(())
-}
-
-/// `true` if a SYN with a valid cookie and 4 bytes of data gets this answer after `action`.
-fn is_answer_after(action: Action, answer: &Answer) -> bool {
-    match (action, answer) {
-        (Action::Drop, Answer::Silence) => true,
-        (Action::Pass, Answer::SynAck { acked, cookie }) => *acked == 4 && cookie.is_none(),
-        (Action::Reissue, Answer::SynAck { acked, cookie }) => *acked == 0 && cookie.is_some(),
-        (Action::Fallback, Answer::SynAck { acked, cookie }) => *acked == 0 && cookie.is_none(),
-        _ => false,
-    }
-}
-
-/// Valid cookies under rules, a list and a limit.
-fn policies_in(mode: &str, family: Family) -> Result<()> {
-    let testbed = Testbed::attach(Pair::new()?, &["--mode", mode])?;
-    let listener = testbed.listen(family)?;
-    let server = server_port(family, listener.port());
-    let mut client = RawClient::new(&testbed.pair, family, 0)?;
-    let key = keys::of_kernel(&testbed.pair.server)?[0];
-    let cookie = keys::cookie(&key, client.address(), server.ip());
-    let syn = RawSyn::fast_open(34, &cookie, b"data");
-    let mut expect = |action| -> Result<()> {
-        let answer = client.send_in(&testbed.pair, server, &syn)?;
-        let told = is_answer_after(action, &answer);
-        ensure!(told, "{mode}, {family}: {action:?}: {answer:?}");
-        Ok(())
-    };
-    for action in Action::WITHOUT_MEMORY {
-        testbed.set_policy(Some(everywhere(rule(Class::Valid, action))))?;
-        expect(action)?;
-    }
-    let by_content = PortPolicy {
-        once_by: OnceBy::Content,
-        ..rule(Class::Valid, Action::Once)
-    };
-    testbed.set_policy(Some(everywhere(by_content)))?;
-    expect(Action::Pass)?;
-    expect(Action::Reissue)?;
-    let (allow, deny) = (prefix(family.spare(0)), prefix(family.client()));
-    let denied = PortPolicy {
-        denied: Action::Fallback,
-        ..rule(Class::Valid, Action::Drop)
-    };
-    for (lists, action) in [
-        ([allow, deny], Action::Pass),
-        ([deny, allow], Action::Fallback),
-    ] {
-        let [allow, deny] = lists.map(|prefix| vec![prefix]);
-        testbed.set_policy(Some(Policy {
-            lists: Lists { allow, deny },
-            ..everywhere(denied)
-        }))?;
-        expect(action)?;
-    }
-    let one = Rate {
-        per_second: 1,
-        burst: 1,
-    };
-    for (source, port) in [(one, Rate::UNLIMITED), (Rate::UNLIMITED, one)] {
-        let mut limited = PortPolicy::default();
-        limited.limits[Class::Valid as usize] = Limit { source, port };
-        testbed.set_policy(Some(everywhere(limited)))?;
-        expect(Action::Pass)?;
-        // On a slow machine, the limit may allow a SYN again a second later.
-        let limited = (0..5).any(|_| expect(Action::Fallback).is_ok());
-        ensure!(limited, "{mode}, {family}: more than one a second");
-    }
-    testbed.equal().map(drop)
-}
-
-/// The prefix of this address alone.
-fn prefix(address: IpAddr) -> Prefix {
-    let len = if address.is_ipv4() { 32 } else { 128 };
-    Prefix { address, len }
-}
-
-#[test]
-fn policies() -> Result<()> {
-    policies_in("native", Family::V4)?;
-    policies_in("tc", Family::V6)?;
-    feature("policies", "rules, lists, limits, at most once: yes");
     Ok(())
 }
 

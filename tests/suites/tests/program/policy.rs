@@ -176,6 +176,8 @@ fn random_policy(random: &mut Rng) -> Policy {
         denied: action(random),
         no_cookie: Action::Pass,
         once_by: *random.choice(&OnceBy::ALL).unwrap(),
+        // No handshake is completed here, so nothing is ever withheld.
+        withhold: Duration::from_secs(random.u64(..2)),
         dry_run: random.bool(),
     };
     let mut ports = BTreeMap::new();

@@ -1,6 +1,9 @@
 //! Random policies.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use tfo_common::{
     policy::{Action, Class, Limit, once::OnceBy},
@@ -67,6 +70,7 @@ fn port(random: &mut fastrand::Rng) -> PortPolicy {
     rule.no_cookie = [Action::Pass, Action::Drop][random.usize(..2)];
     rule.once_by = OnceBy::ALL[random.usize(..2)];
     rule.dry_run = random.u8(..8) == 0;
+    rule.withhold = Duration::from_secs(3600 * u64::from(random.u8(..4) == 0));
     rule.limits = Class::ALL.map(|_| Limit {
         source: rate(random),
         port: rate(random),

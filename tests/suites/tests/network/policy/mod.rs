@@ -9,3 +9,4 @@ mod programs;
 mod swaps;
 mod testbed;
 mod times;
+mod withhold;

@@ -1,0 +1,305 @@
+//! Cookies withheld from sources on whose path Fast Open does not work: behind a middlebox that drops SYNs with data, that
+//! strips the option, that drops the SYN-ACK of data that was taken, or none.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use etherparse::{SlicedPacket, TransportSlice};
+use serde_json::Value;
+use tfo_common::{
+    policy::withhold::SourceMemory,
+    wire::{options::fast_open::FastOpen, syn},
+};
+use tfo_testbed::{
+    kernel::TcpExt,
+    policy::everywhere,
+    raw::{RawClient, RawSyn},
+    socket::{Connection, Listener, Method},
+    testbed::{Exchange, REQUEST, Testbed},
+    veth::{Family, Pair, server_port},
+};
+use tfo_userspace::{demo::Middlebox, model::PortPolicy};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What the path does.
+#[derive(Clone, Copy)]
+enum Path {
+    /// Nothing.
+    Clean,
+    /// It drops SYNs with data.
+    DropsData,
+    /// It makes the Fast Open option of SYNs one that nobody knows.
+    StripsOption,
+    /// It drops SYN-ACKs that acknowledge data.
+    DropsTaken,
+}
+
+/// A middlebox that does what `path` has, as a number.
+fn middlebox(path: Arc<AtomicU8>) -> Middlebox {
+    const CLIENT: usize = 0;
+    const UNKNOWN: u8 = 99;
+    /// Sequence numbers of SYNs, by port.
+    type Sequences = HashMap<u16, u32>;
+    let mut sequences = Sequences::new();
+    Box::new(move |from, frame| {
+        let path = path.load(Ordering::SeqCst);
+        if let Ok(syn) = syn::parse(&frame[..])
+            && from == CLIENT
+        {
+            sequences.insert((syn.ports as u16).swap_bytes(), syn.sequence);
+            let asks = syn.options.fast_open != FastOpen::Absent;
+            if path == Path::StripsOption as u8 && asks {
+                let place = usize::from(syn.layout.tcp) + 20 + usize::from(syn.layout.option.at);
+                frame[place] = UNKNOWN;
+            }
+            return path != Path::DropsData as u8 || syn.data_len == 0;
+        }
+        let tcp = SlicedPacket::from_ethernet(frame)
+            .ok()
+            .and_then(|packet| packet.transport);
+        match tcp {
+            Some(TransportSlice::Tcp(tcp)) if tcp.syn() && tcp.ack() => {
+                let sequence = sequences.get(&tcp.destination_port());
+                let plain = sequence.map(|sequence| sequence.wrapping_add(1));
+                path != Path::DropsTaken as u8 || plain == Some(tcp.acknowledgment_number())
+            }
+            _ => true,
+        }
+    })
+}
+
+/// A client behind a middlebox, and a server that withholds cookies.
+struct Road {
+    base: Testbed,
+    listener: Listener,
+    family: Family,
+    path: Arc<AtomicU8>,
+}
+
+impl Road {
+    fn new(mode: &str, family: Family, rule: PortPolicy) -> Result<Self> {
+        let path = Arc::new(AtomicU8::new(Path::Clean as u8));
+        let pair = Pair::through(Duration::ZERO, middlebox(Arc::clone(&path)))?;
+        let base = Testbed::attach(pair, &["--mode", mode])?;
+        base.set_policy(Some(everywhere(rule)))?;
+        Ok(Self {
+            listener: base.listen(family)?,
+            base,
+            family,
+            path,
+        })
+    }
+
+    fn set(&self, path: Path) {
+        self.path.store(path as u8, Ordering::SeqCst);
+    }
+
+    fn connects(&self, method: Method) -> Result<Exchange> {
+        self.base.exchange(&self.listener, self.family, method)
+    }
+
+    /// A client without a cookie connects. Whether it has one then.
+    fn is_given(&self) -> Result<bool> {
+        self.base.pair.forget_cookies()?;
+        self.connects(Method::SendTo)?;
+        Ok(self.base.pair.cached_cookie(self.family)?.is_some())
+    }
+
+    fn retransmitted(&self) -> Result<u64> {
+        Ok(TcpExt::read(&self.base.pair.client)?.get("TCPSynRetrans"))
+    }
+
+    /// `tfo policy withheld --all` as JSON.
+    fn remembered(&self) -> Result<Vec<Value>> {
+        let all = self.base.tfo.json(&["policy", "withheld", "--all"])?;
+        Ok(all["sources"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// The cause of the only source of which something is remembered; `None` if it is given cookies.
+    fn cause(&self) -> Result<Option<String>> {
+        let remembered = self.remembered()?;
+        ensure!(remembered.len() == 1, "{remembered:?}");
+        Ok(remembered[0]["cause"].as_str().map(str::to_owned))
+    }
+
+    /// Has the client lose as many connections as it takes.
+    fn learns(&self) -> Result<()> {
+        ensure!(self.is_given()?, "no cookie to waste");
+        self.set(Path::DropsData);
+        for _ in 0..SourceMemory::PLAIN {
+            ensure!(self.cause()?.is_none(), "learned too early");
+            self.connects(Method::SendTo)?;
+        }
+        let cause = self.cause()?;
+        ensure!(cause.as_deref() == Some("no-cookie"), "{cause:?}");
+        Ok(())
+    }
+
+    /// With a path that was mended, cookies are given again after so many SYNs at most.
+    fn notices(&self) -> Result<()> {
+        let mut withheld = 0;
+        while !self.is_given()? {
+            withheld += 1;
+            ensure!(withheld < SourceMemory::TRIAL, "{:?}", self.remembered()?);
+        }
+        self.base
+            .in_syn(&self.listener, self.family, Method::SendTo)?;
+        ensure!(self.cause()?.is_none(), "{:?}", self.remembered()?);
+        ensure!(self.is_given()?);
+        Ok(())
+    }
+}
+
+fn withholding() -> PortPolicy {
+    PortPolicy {
+        withhold: DAY,
+        ..PortPolicy::default()
+    }
+}
+
+/// Each connection of a client with a cookie costs a timeout, until its network is known; then none of a new client's does.
+#[test]
+fn a_path_that_drops_syns_with_data_is_learned_and_its_mending_noticed() -> Result<()> {
+    for (mode, family) in [("tc", Family::V4), ("native", Family::V6)] {
+        let road = Road::new(mode, family, withholding())?;
+        let before = road.retransmitted()?;
+        road.learns()?;
+        let lost = road.retransmitted()? - before;
+        ensure!(lost >= SourceMemory::PLAIN, "{lost} SYNs lost");
+        let slow = road.connects(Method::SendTo)?.took;
+        let known = road.retransmitted()?;
+        let mut quick = Duration::ZERO;
+        for _ in 0..5 {
+            ensure!(!road.is_given()?, "given a cookie");
+            quick = road.connects(Method::SendTo)?.took;
+        }
+        let again = road.retransmitted()? - known;
+        ensure!(again == 0, "{again} SYNs lost with cookies withheld");
+        println!("{mode}, {family}: {slow:?} with a cookie, {quick:?} with cookies withheld");
+        let stats = road.base.equal()?;
+        ensure!(stats.counters["PolicyWithheld"] >= 10, "{stats:?}");
+        road.set(Path::Clean);
+        road.notices()?;
+        road.base.equal()?;
+    }
+    Ok(())
+}
+
+/// SYNs with a cookie arrive, and their connections never open, while ordinary ones do.
+#[test]
+fn a_path_on_which_data_in_the_syn_opens_nothing_is_learned() -> Result<()> {
+    for (mode, family) in [("native", Family::V4), ("tc", Family::V6)] {
+        let road = Road::new(mode, family, withholding())?;
+        ensure!(road.is_given()?);
+        road.set(Path::DropsTaken);
+        let server = server_port(family, road.listener.port());
+        let mut stuck = Vec::new();
+        for _ in 0..SourceMemory::WAITING {
+            let client = &road.base.pair.client;
+            stuck.push(Connection::open_without_waiting(client, server, REQUEST)?);
+        }
+        thread::sleep(Duration::from_nanos(SourceMemory::PATIENCE));
+        ensure!(road.cause()?.is_none(), "nothing else has opened yet");
+        drop(stuck);
+        road.listener.reset_all()?;
+        road.connects(Method::Plain)?;
+        let cause = road.cause()?;
+        ensure!(cause.as_deref() == Some("no-connection"), "{cause:?}");
+        // From now on the kernel takes no data of its SYNs, so they open connections.
+        for _ in 0..3 {
+            road.base.pair.ensure_cookie(family)?;
+            let exchange = road.connects(Method::SendTo)?;
+            ensure!(!exchange.in_syn, "taken");
+        }
+        road.set(Path::Clean);
+        let mut tries = 0;
+        while !road.connects(Method::SendTo)?.in_syn {
+            tries += 1;
+            ensure!(tries < SourceMemory::TRIAL, "{:?}", road.remembered()?);
+        }
+        ensure!(road.cause()?.is_none(), "{:?}", road.remembered()?);
+        road.base.equal()?;
+    }
+    Ok(())
+}
+
+/// Without the option nobody is given a cookie, so nobody wastes one. And where all is well, nothing is withheld, whatever others
+/// behind the same address do.
+#[test]
+fn paths_that_cost_nothing_are_left_alone() -> Result<()> {
+    let road = Road::new("tc", Family::V4, withholding())?;
+    road.set(Path::StripsOption);
+    for _ in 0..2 * SourceMemory::PLAIN {
+        ensure!(!road.is_given()?, "the option got through");
+    }
+    ensure!(road.remembered()?.is_empty(), "{:?}", road.remembered()?);
+    road.set(Path::Clean);
+    ensure!(road.is_given()?);
+    road.base
+        .in_syn(&road.listener, Family::V4, Method::SendTo)?;
+    for _ in 0..3 {
+        ensure!(road.is_given()?, "{:?}", road.remembered()?);
+        for _ in 0..2 * SourceMemory::PLAIN {
+            road.connects(Method::Plain)?;
+        }
+    }
+    road.base.equal().map(drop)
+}
+
+/// SYNs that complete no handshake teach nothing, neither of their own source nor of one that is spoofed.
+#[test]
+fn forged_syns_teach_nothing() -> Result<()> {
+    let family = Family::V4;
+    let road = Road::new("tc", family, withholding())?;
+    let server = server_port(family, road.listener.port());
+    let mut raw = RawClient::new(&road.base.pair, family, 0)?;
+    for _ in 0..10 * SourceMemory::PLAIN {
+        for syn in [
+            RawSyn::fast_open(34, b"", b""),
+            RawSyn::fast_open(34, b"a forged", b"data"),
+            RawSyn::plain(b""),
+        ] {
+            raw.send(server, &syn)?;
+        }
+    }
+    ensure!(road.remembered()?.is_empty(), "{:?}", road.remembered()?);
+    ensure!(road.is_given()?);
+    road.base.in_syn(&road.listener, family, Method::SendTo)?;
+    ensure!(road.cause()?.is_none());
+    road.base.equal().map(drop)
+}
+
+/// A dry run learns and counts; nothing is withheld. What was learned stays with the next policy, until it is forgotten.
+#[test]
+fn a_dry_run_only_counts() -> Result<()> {
+    let rule = PortPolicy {
+        dry_run: true,
+        ..withholding()
+    };
+    let road = Road::new("tc", Family::V6, rule)?;
+    road.learns()?;
+    ensure!(road.is_given()?);
+    let stats = road.base.equal()?;
+    ensure!(stats.counters["DryRunWithheld"] > 0, "{stats:?}");
+    ensure!(stats.counters["PolicyWithheld"] == 0, "{stats:?}");
+    road.base.set_policy(Some(everywhere(withholding())))?;
+    ensure!(!road.is_given()?, "what was learned is gone");
+    let tfo = &road.base.tfo;
+    let said = tfo.done(&["policy", "withheld", "--forget", "fd77::/16"])?;
+    ensure!(said.contains("from no source"), "{said}");
+    ensure!(road.is_given()?);
+    road.learns()?;
+    road.base.set_policy(None)?;
+    road.base.set_policy(Some(everywhere(withholding())))?;
+    ensure!(road.remembered()?.is_empty(), "{:?}", road.remembered()?);
+    Ok(())
+}
