@@ -1,6 +1,9 @@
 //! Cost of a policy's verdict per SYN.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use anyhow::Result;
 use tfo_common::{
@@ -71,11 +74,31 @@ impl Case {
                 verdict: PASS,
             },
             Self::new("pass", PortPolicy::default()),
+            Self::new(
+                "pass, cookies withheld from sources that waste them",
+                withholding(),
+            ),
             Self::new("once, by duplicate", once(OnceBy::Duplicate, true)),
             Self::new("once, by content", once(OnceBy::Content, true)),
             Self::new(
                 "once, by duplicate: a copy, reissued",
                 once(OnceBy::Duplicate, false),
+            ),
+        ]
+    }
+
+    /// For a SYN without Fast Open and data.
+    fn of_plain() -> Vec<Self> {
+        vec![
+            Self {
+                name: "no policy",
+                policy: None,
+                verdict: PASS,
+            },
+            Self::new("pass", PortPolicy::default()),
+            Self::new(
+                "pass, cookies withheld from sources that waste them",
+                withholding(),
             ),
         ]
     }
@@ -139,6 +162,14 @@ impl Case {
     }
 }
 
+/// Withholds cookies from sources that waste them: from none here, since no handshake is completed.
+fn withholding() -> PortPolicy {
+    PortPolicy {
+        withhold: Duration::from_secs(86_400),
+        ..PortPolicy::default()
+    }
+}
+
 /// Measures every action on a SYN with data and an invalid cookie, then the guard.
 pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
     let mut section = on_first_cpu(|| policies(effort))?;
@@ -171,22 +202,26 @@ fn policies(effort: &Effort) -> Result<Section> {
     let (client, server) = ([192, 0, 2, 7], [198, 51, 100, 2]);
     let valid = cookie(&PRIMARY, IpAddr::from(client), IpAddr::from(server));
     let mut tables = Vec::new();
-    for (name, cookie, cases) in [
+    let syn = Segment::syn((client, 50_000).into(), (server, PORT).into());
+    let with = |cookie| {
+        syn.clone()
+            .options(&fast_open(cookie))
+            .data(b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n")
+            .frame()
+    };
+    for (name, frame, cases) in [
         (
             "A SYN with data and a bad cookie",
-            b"crumbles",
+            with(b"crumbles"),
             Case::of_bad(),
         ),
         (
             "A SYN with data and a valid cookie",
-            &valid,
+            with(&valid),
             Case::of_valid(),
         ),
+        ("A SYN without Fast Open", syn.frame(), Case::of_plain()),
     ] {
-        let frame = Segment::syn((client, 50_000).into(), (server, PORT).into())
-            .options(&fast_open(cookie))
-            .data(b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n")
-            .frame();
         let rows = time_cases(&mut tfo, &frame, &cases, effort)?;
         tables.push(Table::beside_empty(name, "action", rows));
     }
@@ -229,6 +264,6 @@ fn time_cases(
     Ok(rows.collect())
 }
 
-const ABOUT: &str = "Measured as above, with an IPv4 SYN that carries 41 bytes of data. The program checks it against two\n\
+const ABOUT: &str = "Measured as above, with an IPv4 SYN, where it carries data 41 bytes. The program checks it against two\n\
     keys; `--mirror packet`, no counters by source. Some actions rewrite the frame, so a program that restores it\n\
     runs before both programs and is part of both times.";

@@ -47,15 +47,20 @@ pub(crate) fn note(syn: &Syn, sent: Sent) {
     }
 }
 
-/// What the SYN of a connection showed, if that was noted.
+/// What the SYN of a connection showed, if that was noted. A note teaches once.
 #[inline(always)]
-pub(crate) fn noted(addresses: &Addresses, ports: u32) -> Sent {
+pub(crate) fn take_note(addresses: &Addresses, ports: u32) -> Sent {
     let note = Note::of(addresses, ports);
-    match SYN_NOTES.get_ptr(note.index) {
+    let Some(word) = SYN_NOTES.get_ptr_mut(note.index) else {
+        return Sent::Nothing;
+    };
+    // SAFETY: as above.
+    let sent = note.sent(unsafe { ptr::read_volatile(word) });
+    if !matches!(sent, Sent::Nothing) {
         // SAFETY: as above.
-        Some(word) => note.sent(unsafe { ptr::read_volatile(word) }),
-        None => Sent::Nothing,
+        unsafe { ptr::write_volatile(word, 0) };
     }
+    sent
 }
 
 /// What is remembered of the sources with this prefix.

@@ -18,7 +18,7 @@ pub(crate) fn handshake(ctx: &RawTracePointContext) {
     let Some(connection) = Established::of(ctx) else {
         return;
     };
-    let sent = withhold::noted(&connection.addresses, connection.ports);
+    let sent = withhold::take_note(&connection.addresses, connection.ports);
     if matches!(sent, Sent::Nothing) {
         return;
     }

@@ -17,8 +17,8 @@ use super::{
         EVENTS_LOST, INTERFACE, KERNEL, KEY_AGE, KEY_FAILURES, KEY_FOREIGN, KEY_INFO, KEY_NEXT,
         KEY_ROTATIONS, KEYS_AGREE, LISTENERS_REFUSED, MAP_ENTRIES, MAP_MEMORY, MAP_ROOM, NO_COOKIE,
         OWN_COOKIES_REFUSED, POLICY_ACTIONS, POLICY_CAUSES, POLICY_DRY_RUN, POLICY_PREFIXES,
-        POLICY_REFUSED, POLICY_RULES, PORT, READ_TIME, REASONS, SCRAPE_ERROR, SERVER, SYN_DATA,
-        SYSCTL,
+        POLICY_REFUSED, POLICY_RULES, POLICY_WITHHELD, PORT, READ_TIME, REASONS, SCRAPE_ERROR,
+        SERVER, SYN_DATA, SYSCTL,
     },
 };
 use crate::datapath::{Snapshot, slug};
@@ -127,6 +127,9 @@ fn add_policy(families: &mut Families, facts: &NamespaceFacts) {
         families.add(&POLICY_RULES, &[netns], policy.rules);
         families.add(&POLICY_DRY_RUN, &[netns], policy.dry_run);
         families.add(&POLICY_PREFIXES, &[netns], policy.prefixes);
+    }
+    if let Some(withheld) = facts.withheld {
+        families.add(&POLICY_WITHHELD, &[netns], withheld);
     }
     families.add(&POLICY_REFUSED, &[netns], facts.policy_refused.is_some());
 }

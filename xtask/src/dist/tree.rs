@@ -27,7 +27,7 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// Pages of `docs/` in the package: those that its files point to, and those that these link to.
-const DOCS: [&str; 15] = [
+const DOCS: [&str; 16] = [
     "README.md",
     "cookies.md",
     "counters.md",
@@ -43,6 +43,7 @@ const DOCS: [&str; 15] = [
     "policy.md",
     "probe.md",
     "reference.md",
+    "withhold.md",
 ];
 
 /// Lays out all files but the control files in `tree`, which is emptied first.

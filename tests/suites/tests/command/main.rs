@@ -31,5 +31,7 @@ mod privileges;
 mod remedies;
 // `tfo stats` and `tfo status`.
 mod stats;
+// `tfo policy withheld`: sources, and the program that learns of them.
+mod withheld;
 // `tfo top` on a pseudo-terminal.
 mod top;

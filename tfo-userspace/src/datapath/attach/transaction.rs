@@ -20,7 +20,7 @@ use crate::{
     datapath::{
         error::DatapathError,
         namespace::{AttachedInterface, Namespace, NamespaceError, Unknown, mode_on},
-        object::{Build, Datapath, write_build},
+        object::{Build, Datapath, attach_handshakes, write_build},
         pins::{
             InterfacePins, Lock, OtherLayout, check_pins, read_settings, write_device,
             write_settings,
@@ -315,6 +315,15 @@ impl<'a> AttachTransaction<'a> {
         Ok(())
     }
 
+    /// Replaces the namespace's program that learns of handshakes, where the policy needs it.
+    fn upgrade_handshakes(&self) -> Result<(), DatapathError> {
+        let policy = self.namespace.policy().summary()?;
+        if policy.is_some_and(|policy| policy.withholds) {
+            attach_handshakes(self.namespace.pins())?;
+        }
+        Ok(())
+    }
+
     /// Replaces a program of this layout version, unless build and settings are equal.
     pub(super) fn keep_or_upgrade(
         &self,
@@ -348,6 +357,7 @@ impl<'a> AttachTransaction<'a> {
         }
         write_settings(&self.pins.info(), datapath.settings(), choice)?;
         write_build(&self.pins.build())?;
+        self.upgrade_handshakes()?;
         Ok(Ensured::Upgraded(Upgraded {
             mode,
             mirror: datapath.settings().mirror,

@@ -46,6 +46,8 @@ pub struct PolicySummary {
     pub prefixes: u32,
     /// Some rule drops SYNs.
     pub drops: bool,
+    /// Some rule withholds cookies.
+    pub withholds: bool,
 }
 
 /// The maps `POLICY`, `POLICY_RULES`, `POLICY_LISTS` and `POLICY_LIMITS`.
@@ -149,6 +151,7 @@ impl PolicyStore {
             summary.rules += 1;
             summary.dry_run += usize::from(rule.dry_run != 0);
             summary.drops |= PortPolicy::of_rule(&rule).drops();
+            summary.withholds |= rule.withhold != 0;
         }
         // The trie is created for as many entries as the lists have.
         if head.has(PolicyHead::LISTS) {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya::maps::MapData;
-use tfo_common::abi::{ONCE, POLICY_LIMITS, POLICY_LISTS, POLICY_RULES};
+use tfo_common::abi::{ONCE, POLICY_LIMITS, POLICY_LISTS, POLICY_RULES, SOURCE_MEMORY};
 
 use super::current::Namespace;
 use crate::datapath::{error::DatapathError, pins::found_maps};
@@ -28,7 +28,13 @@ impl Namespace {
     /// [`DatapathError`] where a map cannot be opened.
     pub fn memory(&self) -> Result<Memory, DatapathError> {
         let mut memory = Memory::new();
-        let policy = [POLICY_RULES, POLICY_LISTS, POLICY_LIMITS, ONCE];
+        let policy = [
+            POLICY_RULES,
+            POLICY_LISTS,
+            POLICY_LIMITS,
+            ONCE,
+            SOURCE_MEMORY,
+        ];
         let policy = policy.map(|name| self.pins().in_force(name));
         let policy = policy.into_iter().filter(|path| path.exists());
         for path in self.pins().maps()?.into_iter().chain(policy) {

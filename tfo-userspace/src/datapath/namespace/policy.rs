@@ -12,6 +12,7 @@ use crate::{
         object::{attach_handshakes, detach_handshakes},
         pins::{Lock, NamespacePins, found_maps, map_from_pin},
     },
+    kernel::clock,
     model::{Policy, Prefix},
 };
 
@@ -65,6 +66,17 @@ impl NamespacePolicy<'_> {
     pub fn remembered(&self) -> Result<BTreeMap<Prefix, SourceState>, DatapathError> {
         let remembered = self.store()?.map(|store| store.remembered());
         Ok(remembered.transpose()?.unwrap_or_default())
+    }
+
+    /// The number of sources from which cookies are withheld now.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where a map cannot be read.
+    pub fn withheld(&self) -> Result<usize, DatapathError> {
+        let now = clock::monotonic().as_nanos() as u64;
+        let remembered = self.remembered()?;
+        Ok(remembered.values().filter(|it| it.is_withheld(now)).count())
     }
 
     /// Forgets what is remembered of these sources.
