@@ -1,6 +1,6 @@
 //! What is remembered of sources that may waste cookies, and the notes about SYNs whose handshakes are to teach it.
 
-use core::{ffi::c_void, ptr};
+use core::{ffi::c_void, mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, bpf_map_type::BPF_MAP_TYPE_LRU_HASH},
@@ -9,6 +9,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use tfo_common::{
+    atomic::AtomicWord,
     policy::withhold::{NOTES, Note, Sent, SourceMemory},
     wire::{
         addresses::{Address, Addresses},
@@ -18,9 +19,8 @@ use tfo_common::{
 
 use super::array_of_maps::{self, ArrayOfMaps, InnerMap};
 
-/// CPUs may write an entry at once: either word is a note.
 #[btf_map]
-static SYN_NOTES: Array<u64, NOTES> = Array::new();
+static SYN_NOTES: Array<AtomicWord, NOTES> = Array::new();
 
 type Sources = InnerMap<
     { BPF_MAP_TYPE_LRU_HASH as usize },
@@ -32,18 +32,12 @@ type Sources = InnerMap<
 #[btf_map]
 static SOURCE_MEMORY: ArrayOfMaps<Sources, 1> = ArrayOfMaps::new();
 
-/// Notes what `syn` showed.
+/// Notes what `syn` showed. CPUs may write an entry at once: either word is a note.
 #[inline(always)]
 pub(crate) fn note(syn: &Syn, sent: Sent) {
     let note = Note::of(&syn.addresses, syn.ports);
-    if let Some(word) = SYN_NOTES.get_ptr_mut(note.index) {
-        // SAFETY: a value of the map, an aligned word.
-        unsafe {
-            ptr::write_volatile(
-                word,
-                note.word(syn.sequence, sent, ptr::read_volatile(word)),
-            )
-        };
+    if let Some(word) = word(note) {
+        word.store(note.word(syn.sequence, sent, word.load()));
     }
 }
 
@@ -51,16 +45,21 @@ pub(crate) fn note(syn: &Syn, sent: Sent) {
 #[inline(always)]
 pub(crate) fn take_note(addresses: &Addresses, ports: u32) -> Sent {
     let note = Note::of(addresses, ports);
-    let Some(word) = SYN_NOTES.get_ptr_mut(note.index) else {
+    let Some(word) = word(note) else {
         return Sent::Nothing;
     };
-    // SAFETY: as above.
-    let sent = note.sent(unsafe { ptr::read_volatile(word) });
+    let sent = note.sent(word.load());
     if !matches!(sent, Sent::Nothing) {
-        // SAFETY: as above.
-        unsafe { ptr::write_volatile(word, 0) };
+        word.store(0);
     }
     sent
+}
+
+/// The entry of a note.
+#[inline(always)]
+fn word<'a>(note: Note) -> Option<&'a AtomicWord> {
+    // SAFETY: a value of the map, which is only ever accessed so.
+    SYN_NOTES.get_ptr(note.index).map(|word| unsafe { &*word })
 }
 
 /// What is remembered of the sources with this prefix.
@@ -77,13 +76,19 @@ pub(crate) fn of_new_source<'a>(prefix: &Address) -> Option<&'a SourceMemory> {
     if known.is_some() || map.is_null() {
         return known;
     }
-    let new = SourceMemory::default();
+    // Zeroed word by word: LLVM would call a function to do so, which libbpf does not take.
+    let mut new = MaybeUninit::<SourceMemory>::uninit();
+    let words = new.as_mut_ptr().cast::<u64>();
+    for index in 0..size_of::<SourceMemory>() / size_of::<u64>() {
+        // SAFETY: one of its words, which are aligned.
+        unsafe { ptr::write_volatile(words.wrapping_add(index), 0) };
+    }
     // SAFETY: the map, with a key and a value of its sizes. If another CPU was first, its entry is found.
     unsafe {
         bpf_map_update_elem(
             map,
             ptr::from_ref(prefix).cast(),
-            ptr::from_ref(&new).cast(),
+            new.as_ptr().cast(),
             BPF_NOEXIST.into(),
         );
     }
