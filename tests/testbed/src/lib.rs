@@ -4,6 +4,7 @@
 mod barrier;
 pub mod clients;
 pub mod delay;
+pub mod directory;
 pub mod fuzz;
 pub mod http;
 pub mod kernel;

@@ -64,6 +64,15 @@ impl Policy {
             )),
         }
     }
+
+    /// Why data may be taken again by another host although a rule has the action `once`, and the remedy; `None` where no rule has
+    /// it, or no other host takes this one's cookies. `shared`: other hosts take those that clients are given here.
+    pub fn once_elsewhere(&self, shared: bool) -> Option<&'static str> {
+        (shared && self.remembers()).then_some(
+            "other hosts take this host's cookies, and each remembers its own SYNs alone: a copy that meets another host is \
+             taken there: own cookies with random secrets ([cookies], source = \"random\") are good on one host",
+        )
+    }
 }
 
 #[cfg(test)]
@@ -82,8 +91,10 @@ mod tests {
             own: (own > 0).then_some(HOUR * own),
         };
         assert_eq!(policy.once_gap(lives(0, 0)), None, "no rule has it");
+        assert_eq!(policy.once_elsewhere(true), None, "no rule has it");
         policy.default.actions[Class::Valid as usize] = Action::Once;
         policy.once.lifetime = 48 * HOUR;
+        assert!(policy.once_elsewhere(true).is_some() && policy.once_elsewhere(false).is_none());
         for (case, says) in [
             ((0, 0), Some("an interval of at most 1d")),
             ((48, 0), None),

@@ -3,7 +3,7 @@
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{NamespaceConfig, OwnCookieConfig},
+    config::{KeySourceConfig, NamespaceConfig, OwnCookieConfig, OwnSecretsConfig},
     datapath::{self, Namespace},
     kernel::sysctl,
     model::{Mirror, Policy},
@@ -26,6 +26,9 @@ pub(super) fn apply(namespace: &Namespace, config: &NamespaceConfig) -> Option<S
             if let Some(gap) = policy.once_gap(lives(config)) {
                 warn!("policy: {gap}");
             }
+            if let Some(gap) = policy.once_elsewhere(shares_cookies(config)) {
+                warn!("policy: {gap}");
+            }
         }
         Ok(false) => {}
         Err(error) => {
@@ -44,6 +47,17 @@ fn lives(config: &NamespaceConfig) -> CookieLives {
             Some(OwnCookieConfig::On { rules, .. }) => Some(rules.life()),
             Some(OwnCookieConfig::Off) | None => None,
         },
+    }
+}
+
+/// `true` if other hosts take the cookies that clients are given here.
+fn shares_cookies(config: &NamespaceConfig) -> bool {
+    match &config.cookies {
+        Some(OwnCookieConfig::On { secrets, .. }) => *secrets != OwnSecretsConfig::Random,
+        Some(OwnCookieConfig::Off) | None => !matches!(
+            config.source,
+            KeySourceConfig::Random { .. } | KeySourceConfig::Kernel
+        ),
     }
 }
 

@@ -1,10 +1,8 @@
 //! Unmodified servers behind the guard, with curl as client; and bulk transfer.
 
 use std::{
-    fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -12,6 +10,7 @@ use std::{
 use anyhow::{Result, ensure};
 use tfo_common::counters::Counter::*;
 use tfo_testbed::{
+    directory::Directory,
     kernel::TcpExt,
     netns::wait_for_listener,
     process::{self, Background},
@@ -26,29 +25,6 @@ const LIMIT: Duration = Duration::from_secs(20);
 const PORT: u16 = 8080;
 /// A part of the page that the server has under `/`.
 const PAGE: &str = "a page of ours";
-
-/// A temporary directory. Removed on drop.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("tfo-guard-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-
-    fn file(&self, name: &str, text: &str) -> Result<String> {
-        let path = self.0.join(name);
-        fs::write(&path, text)?;
-        Ok(path.display().to_string())
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
 
 /// Runs curl five times in each family; the last requests have a cookie.
 fn ask(testbed: &GuardTestbed) -> Result<()> {
@@ -95,8 +71,8 @@ fn serve(program: &str, arguments: &[&str]) -> Result<()> {
 
 #[test]
 fn nginx() -> Result<()> {
-    let directory = Directory::new("nginx")?;
-    let at = directory.0.display();
+    let directory = Directory::new("guard-nginx")?;
+    let at = directory.path("");
     directory.file("page", PAGE)?;
     let config = directory.file(
         "nginx.conf",
@@ -120,7 +96,7 @@ fn nginx() -> Result<()> {
 fn pythons_http_server() -> Result<()> {
     let directory = Directory::new("python")?;
     directory.file("page", PAGE)?;
-    let (port, at) = (PORT.to_string(), directory.0.display().to_string());
+    let (port, at) = (PORT.to_string(), directory.path(""));
     let module = ["-m", "http.server", "--bind", "::", "--directory"];
     serve("python3", &[&module[..], &[&at, &port]].concat())
 }

@@ -2,6 +2,7 @@
 
 mod actions;
 mod decoder;
+mod early_data;
 mod flood;
 mod no_cookie;
 mod once;
