@@ -124,7 +124,7 @@ pub const POLICY_SLOTS: usize = 2;
 pub const ONCE: &str = "ONCE";
 /// `BPF_F_INNER_MAP`: the arrays in [`ONCE`] differ in length. Linux 5.10.
 pub const ONCE_INNER_FLAGS: u32 = 1 << 12;
-/// Array by [`crate::policy::withhold::Note`]: the note of a SYN whose handshake may teach.
+/// Array by [`crate::policy::withhold::Note`]: the note of a SYN whose handshake may teach, a u64. The last entry is their key.
 pub const SYN_NOTES: &str = "SYN_NOTES";
 /// Array of maps, 1 entry: an LRU hash from a prefix, an [`crate::wire::addresses::Address`], to its
 /// [`crate::policy::withhold::SourceState`]. It outlives changes of the policy.

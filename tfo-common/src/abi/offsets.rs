@@ -113,6 +113,10 @@ pub struct SocketOffsets {
     pub remote_ipv4: u32,
     /// `sock.__sk_common.skc_v6_daddr`, 16 bytes: the remote address.
     pub remote_ipv6: u32,
+    /// `tcp_sock.rcv_nxt`, u32.
+    pub rcv_nxt_of_socket: u32,
+    /// `tcp_sock.bytes_received`, u64.
+    pub bytes_received: u32,
     /// `net.net_cookie`, u64.
     pub net_cookie: u32,
 }
@@ -177,6 +181,8 @@ impl SocketOffsets {
         remote_port: 0,
         remote_ipv4: 0,
         remote_ipv6: 0,
+        rcv_nxt_of_socket: 0,
+        bytes_received: 0,
         net_cookie: 0,
     };
 }

@@ -44,8 +44,10 @@ impl Sent {
     }
 }
 
-/// Entries of [`crate::abi::SYN_NOTES`]. A SYN that loses its entry to another teaches nothing.
+/// Notes in [`crate::abi::SYN_NOTES`]. A SYN that loses its entry to another teaches nothing.
 pub const NOTES: usize = 1 << 14;
+/// The entry behind the notes: a random word that decides about their places.
+pub const NOTES_KEY: u32 = NOTES as u32;
 
 /// A note about one SYN, which waits for the end of the handshake: its flow, the lower bits of its sequence number, what it
 /// showed.
@@ -53,43 +55,51 @@ pub const NOTES: usize = 1 << 14;
 pub struct Note {
     /// The entry in the map.
     pub index: u32,
-    flow: u32,
+    /// The note's word, with [`Sent::Nothing`].
+    word: u64,
 }
 
 impl Note {
-    const SENT_BITS: u32 = 2;
+    const SENT: u64 = 3;
 
-    /// Of the flow with these addresses and ports, those of [`crate::wire::syn::Syn`].
+    /// Of the SYN with these addresses and ports, those of [`crate::wire::syn::Syn`], and this sequence number.
     #[inline(always)]
-    pub const fn of(addresses: &Addresses, ports: u32) -> Self {
-        let tag = flow_tag(addresses, ports);
+    pub const fn of(addresses: &Addresses, ports: u32, sequence: u32, key: u64) -> Self {
+        const MIX: u64 = 0xff51_afd7_ed55_8ccd;
+        let tag = flow_tag(addresses, ports) ^ key;
+        // Once more, so that the key changes which flows share an entry.
+        let tag = (tag ^ tag >> 32).wrapping_mul(MIX);
         Self {
             index: (tag >> 40) as u32 % NOTES as u32,
-            flow: (tag >> 8) as u32,
+            word: tag << u32::BITS | (sequence << 2) as u64,
         }
     }
 
-    /// The word in the map for a SYN with this sequence number. One that comes again as an ordinary SYN, as a client sends it
-    /// after a timeout, leaves `before` as it was.
+    /// The word in the map, where `before` is. A SYN that comes again as an ordinary one, as a client sends it after a
+    /// timeout, leaves it as it was.
     #[inline(always)]
-    pub const fn word(self, sequence: u32, sent: Sent, before: u64) -> u64 {
-        let word =
-            (self.flow as u64) << u32::BITS | (sequence << Self::SENT_BITS) as u64 | sent as u64;
-        if matches!(sent, Sent::Plain) && before >> Self::SENT_BITS == word >> Self::SENT_BITS {
+    pub const fn noting(self, sent: Sent, before: u64) -> u64 {
+        if matches!(sent, Sent::Plain) && before & !Self::SENT == self.word {
             before
         } else {
-            word
+            self.word | sent as u64
         }
     }
 
-    /// What the SYN showed of which `word` was noted; [`Sent::Nothing`] where that is another flow's.
+    /// What the SYN showed, if `word` is of it.
     #[inline(always)]
-    pub const fn sent(self, word: u64) -> Sent {
-        if (word >> u32::BITS) as u32 == self.flow {
-            Sent::from_number((word & ((1 << Self::SENT_BITS) - 1)) as u8)
+    pub const fn sent(self, word: u64) -> Option<Sent> {
+        if word & !Self::SENT == self.word {
+            Some(Sent::from_number((word & Self::SENT) as u8))
         } else {
-            Sent::Nothing
+            None
         }
+    }
+
+    /// The word of a note that has taught: nothing more is learned of its connection.
+    #[inline(always)]
+    pub const fn spent(self) -> u64 {
+        self.word | Sent::Nothing as u64
     }
 }
 
@@ -156,14 +166,18 @@ impl SourceMemory {
     pub const TRIAL: u64 = 32;
     const NEVER_OPENS: u64 = 1;
 
-    /// Learns from a handshake that was completed at `now`, and began with a SYN that showed `sent`. Cookies are withheld for
-    /// `time` ns if it is the one too many.
+    /// Learns from a handshake that was completed at `now`, and began with a SYN that showed `sent`; `None` where its note was
+    /// lost. Cookies are withheld for `time` ns if it is the one too many.
     #[inline(always)]
-    pub fn completed(&self, sent: Sent, now: u64, time: u64) {
+    pub fn completed(&self, sent: Option<Sent>, now: u64, time: u64) {
         let until = self.until.load();
         if until != 0 && until <= now {
             self.forget();
         }
+        let Some(sent) = sent else {
+            // It may have been one of those that wait.
+            return self.waiting.store(0);
+        };
         match sent {
             Sent::Nothing => return,
             Sent::Cookie => {
@@ -235,7 +249,7 @@ mod tests {
 
     fn learn(memory: &SourceMemory, sent: Sent, times: u64, now: u64) {
         for _ in 0..times {
-            memory.completed(sent, now, DAY);
+            memory.completed(Some(sent), now, DAY);
         }
     }
 
@@ -328,18 +342,45 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_whose_note_was_lost_may_be_one_that_is_waited_for() {
+        let memory = SourceMemory::default();
+        (0..2 * SourceMemory::WAITING).for_each(|_| memory.awaits(SECOND));
+        let now = SECOND + SourceMemory::PATIENCE;
+        learn(&memory, Sent::Nothing, 1, now);
+        memory.completed(None, now, DAY);
+        learn(&memory, Sent::Plain, 1, now);
+        assert!(!memory.withholds(Class::Valid, now));
+    }
+
+    #[test]
     fn a_note_is_of_one_flow_and_one_sequence_number() {
         let addresses = Addresses::v4([192, 0, 2, 1], [198, 51, 100, 1]);
-        let note = Note::of(&addresses, 0x5000_1234);
-        let asked = note.word(77, Sent::Asked, 0);
-        assert_eq!(note.sent(asked), Sent::Asked);
+        let of = |ports, sequence| Note::of(&addresses, ports, sequence, 7);
+        let note = of(0x5000_1234, 77);
+        let asked = note.noting(Sent::Asked, 0);
+        assert_eq!(note.sent(asked), Some(Sent::Asked));
         // The client's retransmission, and its next connection from the same port.
-        assert_eq!(note.word(77, Sent::Plain, asked), asked);
-        assert_eq!(note.sent(note.word(78, Sent::Plain, asked)), Sent::Plain);
-        assert_eq!(note.sent(note.word(77, Sent::Cookie, asked)), Sent::Cookie);
-        let other = Note::of(&addresses, 0x5000_1235);
-        assert_eq!(other.sent(asked), Sent::Nothing);
-        assert_eq!(note.sent(0), Sent::Nothing);
+        assert_eq!(note.noting(Sent::Plain, asked), asked);
+        let next = of(0x5000_1234, 78);
+        let plain = next.noting(Sent::Plain, asked);
+        assert_eq!(next.sent(plain), Some(Sent::Plain));
+        assert_eq!(next.sent(next.spent()), Some(Sent::Nothing));
+        for other in [next, of(0x5000_1235, 77)] {
+            assert_eq!(other.sent(asked), None);
+        }
+        assert_eq!(note.sent(0), None);
+    }
+
+    #[test]
+    fn the_key_decides_which_flows_share_an_entry() {
+        let at = |port: u32, key| {
+            let addresses = Addresses::v4([192, 0, 2, 1], [198, 51, 100, 1]);
+            Note::of(&addresses, port << 16 | 0x1234, 0, key).index
+        };
+        let shared = (1..20_000).filter(|port| at(*port, 1) == at(0, 1));
+        let shared: std::vec::Vec<_> = shared.collect();
+        let still = shared.iter().filter(|port| at(**port, 2) == at(0, 2));
+        assert!(still.count() <= shared.len() / 2, "{shared:?}");
     }
 
     #[test]

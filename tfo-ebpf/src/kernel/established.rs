@@ -8,6 +8,9 @@ use super::{device, offsets::offset};
 // States of a socket: include/net/tcp_states.h.
 const ESTABLISHED: i32 = 1;
 const SYN_RECV: i32 = 3;
+const FIN_WAIT1: i32 = 4;
+const FIN_WAIT2: i32 = 5;
+const CLOSING: i32 = 11;
 
 const AF_INET6: u16 = 10;
 /// The second 32-bit word but one of an IPv4-mapped address.
@@ -19,15 +22,24 @@ pub(crate) struct Established {
     pub(crate) addresses: Addresses,
     /// The ports as in the client's segments: those of [`tfo_common::wire::syn::Syn`].
     pub(crate) ports: u32,
+    /// The sequence number of its SYN.
+    pub(crate) sequence: u32,
 }
 
 impl Established {
-    /// From the arguments of the tracepoint: a socket, its state before and after. `None` for any other change, and for a
-    /// socket of another network namespace.
+    /// From the arguments of the tracepoint: a socket, its state before and after. `None` for a change that does not show that a
+    /// client completed its handshake, and for a socket of another network namespace.
+    ///
+    /// A server may close a Fast Open connection before that: the client's ACK then ends `FIN_WAIT1`, as it ends that state of
+    /// any other connection, too.
     #[inline(always)]
     pub(crate) fn of(ctx: &RawTracePointContext) -> Option<Self> {
         let (before, after): (i32, i32) = (ctx.arg(1), ctx.arg(2));
-        if before != SYN_RECV || after != ESTABLISHED || offset!(known) == 0 {
+        let opened = matches!(
+            (before, after),
+            (SYN_RECV, ESTABLISHED) | (FIN_WAIT1, FIN_WAIT2 | CLOSING)
+        );
+        if !opened || offset!(known) == 0 {
             return None;
         }
         let socket: *const u8 = ctx.arg(0);
@@ -38,9 +50,14 @@ impl Established {
         }
         let server: u16 = read(socket + offset!(port))?;
         let client: u16 = read(socket + offset!(remote_port))?;
+        let next: u32 = read(socket + offset!(rcv_nxt_of_socket))?;
+        let received: u64 = read(socket + offset!(bytes_received))?;
+        // The client's FIN counts, too.
+        let flags = 1 + u32::from(after == CLOSING);
         Some(Self {
             addresses: addresses(socket)?,
             ports: u32::from(server.swap_bytes()) << 16 | u32::from(client),
+            sequence: next.wrapping_sub(received as u32).wrapping_sub(flags),
         })
     }
 

@@ -131,7 +131,7 @@ pub(crate) fn verdict(
     // The verifier then goes on once, not once for each verdict.
     let verdict =
         Verdict::of(syn, classification, rule, &state).barrier_var(|word| state.barrier_var(word));
-    if rule.withhold != 0
+    if head.has(PolicyHead::WITHHOLDS)
         && let Some(sent) = Sent::of(classification.outcome(syn), verdict.action())
     {
         remember(syn, sent, rule);
@@ -139,11 +139,12 @@ pub(crate) fn verdict(
     verdict
 }
 
-/// Has the handshake of `syn` teach, under a rule that withholds cookies.
+/// Has the handshake of `syn` teach, under a policy that withholds cookies.
 #[inline(always)]
 fn remember(syn: &Syn, sent: Sent, rule: &Rule) {
     withhold::note(syn, sent);
     if matches!(sent, Sent::Cookie)
+        && rule.withhold != 0
         && let Some(memory) = withhold::of_new_source(&rule.sources.prefix(&syn.addresses))
     {
         memory.awaits(clock::now());

@@ -10,17 +10,15 @@ use aya_ebpf::{
 };
 use tfo_common::{
     atomic::AtomicWord,
-    policy::withhold::{NOTES, Note, Sent, SourceMemory},
-    wire::{
-        addresses::{Address, Addresses},
-        syn::Syn,
-    },
+    policy::withhold::{NOTES, NOTES_KEY, Note, Sent, SourceMemory},
+    wire::{addresses::Address, syn::Syn},
 };
 
 use super::array_of_maps::{self, ArrayOfMaps, InnerMap};
+use crate::kernel::established::Established;
 
 #[btf_map]
-static SYN_NOTES: Array<AtomicWord, NOTES> = Array::new();
+static SYN_NOTES: Array<AtomicWord, { NOTES + 1 }> = Array::new();
 
 type Sources = InnerMap<
     { BPF_MAP_TYPE_LRU_HASH as usize },
@@ -35,31 +33,37 @@ static SOURCE_MEMORY: ArrayOfMaps<Sources, 1> = ArrayOfMaps::new();
 /// Notes what `syn` showed. CPUs may write an entry at once: either word is a note.
 #[inline(always)]
 pub(crate) fn note(syn: &Syn, sent: Sent) {
-    let note = Note::of(&syn.addresses, syn.ports);
-    if let Some(word) = word(note) {
-        word.store(note.word(syn.sequence, sent, word.load()));
+    let Some(key) = word(NOTES_KEY) else {
+        return;
+    };
+    let note = Note::of(&syn.addresses, syn.ports, syn.sequence, key.load());
+    if let Some(word) = word(note.index) {
+        word.store(note.noting(sent, word.load()));
     }
 }
 
-/// What the SYN of a connection showed, if that was noted. A note teaches once.
+/// What the SYN of a connection showed; `None` where its note was lost. It teaches once.
 #[inline(always)]
-pub(crate) fn take_note(addresses: &Addresses, ports: u32) -> Sent {
-    let note = Note::of(addresses, ports);
-    let Some(word) = word(note) else {
-        return Sent::Nothing;
-    };
+pub(crate) fn take_note(connection: &Established) -> Option<Sent> {
+    let key = word(NOTES_KEY)?;
+    let Established {
+        addresses,
+        ports,
+        sequence,
+    } = connection;
+    let note = Note::of(addresses, *ports, *sequence, key.load());
+    let word = word(note.index)?;
     let sent = note.sent(word.load());
-    if !matches!(sent, Sent::Nothing) {
-        word.store(0);
+    if sent.is_some() {
+        word.store(note.spent());
     }
     sent
 }
 
-/// The entry of a note.
 #[inline(always)]
-fn word<'a>(note: Note) -> Option<&'a AtomicWord> {
+fn word<'a>(index: u32) -> Option<&'a AtomicWord> {
     // SAFETY: a value of the map, which is only ever accessed so.
-    SYN_NOTES.get_ptr(note.index).map(|word| unsafe { &*word })
+    SYN_NOTES.get_ptr(index).map(|word| unsafe { &*word })
 }
 
 /// What is remembered of the sources with this prefix.

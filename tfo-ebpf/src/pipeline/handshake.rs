@@ -18,20 +18,18 @@ pub(crate) fn handshake(ctx: &RawTracePointContext) {
     let Some(connection) = Established::of(ctx) else {
         return;
     };
-    let sent = withhold::take_note(&connection.addresses, connection.ports);
-    if matches!(sent, Sent::Nothing) {
-        return;
-    }
     let Some(rule) = policy::rule(head, connection.port()) else {
         return;
     };
-    if rule.withhold == 0 {
+    let sent = withhold::take_note(&connection);
+    // A cookie that works does so at all ports.
+    if rule.withhold == 0 && !matches!(sent, Some(Sent::Cookie)) {
         return;
     }
     let prefix = rule.sources.prefix(&connection.addresses);
     let memory = match sent {
-        Sent::Asked | Sent::Cookie => withhold::of_new_source(&prefix),
-        Sent::Nothing | Sent::Plain => withhold::of_source(&prefix),
+        Some(Sent::Asked | Sent::Cookie) => withhold::of_new_source(&prefix),
+        None | Some(Sent::Nothing | Sent::Plain) => withhold::of_source(&prefix),
     };
     if let Some(memory) = memory {
         // SAFETY: it only reads a clock. The coarse one is not for programs of this kind before Linux 6.2.

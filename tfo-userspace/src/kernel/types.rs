@@ -144,6 +144,8 @@ impl KernelTypes {
             remote_port: self.byte("sock_common", "skc_dport")?,
             remote_ipv4: self.byte("sock_common", "skc_daddr")?,
             remote_ipv6: self.byte("sock_common", "skc_v6_daddr")?,
+            rcv_nxt_of_socket: self.byte("tcp_sock", "rcv_nxt")?,
+            bytes_received: self.byte("tcp_sock", "bytes_received")?,
             net_cookie: self.byte("net", "net_cookie")?,
         })
     }

@@ -9,7 +9,7 @@ use tfo_common::policy::withhold::SourceState;
 use tfo_userspace::{datapath::Namespace, kernel::clock, model::Prefix};
 
 use crate::cli::{
-    output::{print, print_json, table},
+    output::{print, print_json, table, warn},
     time,
 };
 
@@ -31,19 +31,7 @@ type Sources = BTreeMap<Prefix, SourceState>;
 pub(super) fn run(args: &WithheldArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     let policy = namespace.policy();
-    for prefix in &args.forget {
-        let sources: Vec<_> = policy
-            .remembered()?
-            .into_keys()
-            .filter(|source| prefix.contains(*source))
-            .collect();
-        if sources.is_empty() {
-            bail!(
-                "{prefix}: nothing is remembered of a source there: `tfo policy withheld --all` lists them"
-            );
-        }
-        policy.forget(&sources)?;
-    }
+    forget(&namespace, &args.forget)?;
     let withholds = policy.get()?.is_some_and(|policy| policy.withholds());
     let now = clock::monotonic().as_nanos() as u64;
     let mut sources = policy.remembered()?;
@@ -56,6 +44,24 @@ pub(super) fn run(args: &WithheldArgs) -> anyhow::Result<()> {
         return print("no rule withholds cookies: `tfo policy set --withhold 1d` does\n");
     }
     print(&text(&sources, now))
+}
+
+/// Forgets the sources in these prefixes, all in one go.
+fn forget(namespace: &Namespace, prefixes: &[Prefix]) -> anyhow::Result<()> {
+    let mut sources: Vec<_> = namespace.policy().remembered()?.into_keys().collect();
+    let is_in = |prefix: &Prefix| sources.iter().any(|source| prefix.contains(*source));
+    let (some, none): (Vec<_>, Vec<_>) = prefixes.iter().copied().partition(is_in);
+    for prefix in none {
+        let text = format!(
+            "{prefix}: nothing is remembered of a source there: `tfo policy withheld --all` lists them"
+        );
+        if some.is_empty() {
+            bail!(text);
+        }
+        warn(&text);
+    }
+    sources.retain(|source| some.iter().any(|prefix| prefix.contains(*source)));
+    Ok(namespace.policy().forget(&sources)?)
 }
 
 fn text(sources: &Sources, now: u64) -> String {

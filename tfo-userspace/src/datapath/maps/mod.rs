@@ -8,6 +8,7 @@ mod inner_map;
 mod key_store;
 mod once_store;
 mod own_cookie_store;
+mod policy_slot;
 mod policy_store;
 mod route_store;
 mod sources;

@@ -7,19 +7,22 @@ use std::{collections::BTreeMap, fs};
 
 use aya::{
     Ebpf,
-    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
+    maps::{Array, ArrayOfMaps, Map, MapData, MapError},
 };
-use aya_obj::generated::bpf_map_type;
 use tfo_common::{
     abi::{
         DEFAULT_PORT, ONCE, POLICY, POLICY_LIMITS, POLICY_LISTS, POLICY_RULES, POLICY_SLOTS,
-        SOURCE_MEMORY,
+        SOURCE_MEMORY, SYN_NOTES,
     },
-    policy::{Class, LimitKey, ListEntry, PolicyHead, PortRule, withhold::SourceState},
+    policy::{ListEntry, PolicyHead, PortRule, withhold::SourceState},
     wire::addresses::Address,
 };
 
-use super::{inner_map::create, once_store::OnceStore, withhold_store::WithholdStore};
+use super::{
+    once_store::OnceStore,
+    policy_slot::{Rules, Slot, Trie},
+    withhold_store::WithholdStore,
+};
 use crate::{
     datapath::{
         error::DatapathError,
@@ -28,12 +31,7 @@ use crate::{
     model::{LimitedSources, Lists, Policy, PortPolicy, Prefix},
 };
 
-/// `BPF_F_NO_PREALLOC`: memory for present entries alone.
-const NO_PREALLOC: u32 = 1;
-
 type Outer = ArrayOfMaps<MapData, MapData>;
-type Rules<T> = HashMap<T, u32, PortRule>;
-type Trie<T> = LpmTrie<T, [u8; 16], u32>;
 
 /// Key figures of a policy, read without its lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,13 +61,6 @@ pub(crate) struct PolicyStore {
     pins: Option<NamespacePins>,
 }
 
-/// The inner maps of one slot.
-struct Slot {
-    rules: MapData,
-    lists: MapData,
-    limits: MapData,
-}
-
 impl PolicyStore {
     /// Takes the maps of an object that is not pinned.
     pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
@@ -89,7 +80,7 @@ impl PolicyStore {
             outer(POLICY_LIMITS)?,
         );
         let once = OnceStore::new(map(ONCE)?, pins.as_ref())?;
-        let withhold = WithholdStore::new(map(SOURCE_MEMORY)?, pins.as_ref())?;
+        let withhold = WithholdStore::new([map(SOURCE_MEMORY)?, map(SYN_NOTES)?], pins.as_ref())?;
         Ok(Self {
             head: map(POLICY)?
                 .try_into()
@@ -114,7 +105,7 @@ impl PolicyStore {
             return Ok(None);
         };
         let rules = rules_in_force(pins)?;
-        let lists: Trie<_> = map_from_pin(&pins.in_force(POLICY_LISTS), POLICY_LISTS)?
+        let lists: Trie<_> = map_from_pin(&pins.present(POLICY_LISTS), POLICY_LISTS)?
             .try_into()
             .map_err(DatapathError::map(POLICY_LISTS))?;
         let most_sources = max_entries(pins, POLICY_LIMITS)?;
@@ -269,97 +260,8 @@ impl PolicyStore {
         };
         Slot::MAPS
             .iter()
-            .try_for_each(|name| remove_file(&pins.in_force(name)))
-    }
-}
-
-impl Slot {
-    const MAPS: [&str; 3] = [POLICY_RULES, POLICY_LISTS, POLICY_LIMITS];
-
-    fn new(rules: u32, lists: u32, limits: u32) -> Result<Self, DatapathError> {
-        Ok(Self {
-            rules: create::<u32, PortRule>(
-                POLICY_RULES,
-                bpf_map_type::BPF_MAP_TYPE_HASH,
-                rules,
-                NO_PREALLOC,
-            )?,
-            lists: create::<Key<[u8; 16]>, u32>(
-                POLICY_LISTS,
-                bpf_map_type::BPF_MAP_TYPE_LPM_TRIE,
-                lists,
-                NO_PREALLOC,
-            )?,
-            limits: create::<LimitKey, u64>(
-                POLICY_LIMITS,
-                bpf_map_type::BPF_MAP_TYPE_LRU_HASH,
-                limits,
-                0,
-            )?,
-        })
-    }
-
-    /// Maps of the least memory.
-    fn empty() -> Result<Self, DatapathError> {
-        Self::new(1, 1, 1)
-    }
-
-    fn of(policy: &Policy) -> Result<Self, DatapathError> {
-        let lists = policy.lists.len().max(1) as u32;
-        let slot = Self::new(Policy::MAX_RULES, lists, policy.sources.max)?;
-        let mut map = Map::HashMap(slot.rules);
-        let mut rules: Rules<_> = (&mut map)
-            .try_into()
-            .map_err(DatapathError::map(POLICY_RULES))?;
-        for (port, rule) in policy.rules() {
-            let rule = PortRule {
-                rule,
-                buckets: [0; Class::ALL.len()],
-            };
-            rules
-                .insert(port, rule, 0)
-                .map_err(DatapathError::map(POLICY_RULES))?;
-        }
-        let Map::HashMap(rules) = map else {
-            return Err(DatapathError::Missing(POLICY_RULES));
-        };
-        let mut map = Map::LpmTrie(slot.lists);
-        let mut trie: Trie<_> = (&mut map)
-            .try_into()
-            .map_err(DatapathError::map(POLICY_LISTS))?;
-        for (prefixes, listed) in [
-            (&policy.lists.allow, ListEntry::Allow),
-            (&policy.lists.deny, ListEntry::Deny),
-        ] {
-            for prefix in prefixes {
-                let key = key_of(*prefix);
-                trie.insert(&key, listed as u32, 0)
-                    .map_err(DatapathError::map(POLICY_LISTS))?;
-            }
-        }
-        let Map::LpmTrie(lists) = map else {
-            return Err(DatapathError::Missing(POLICY_LISTS));
-        };
-        Ok(Self {
-            rules,
-            lists,
-            limits: slot.limits,
-        })
-    }
-
-    /// Pins the maps next to those in force.
-    fn pin(&self, pins: &NamespacePins) -> Result<(), DatapathError> {
-        for (map, name) in [
-            (&self.rules, POLICY_RULES),
-            (&self.lists, POLICY_LISTS),
-            (&self.limits, POLICY_LIMITS),
-        ] {
-            let path = pins.next(name);
-            // Left by a killed process.
-            remove_file(&path)?;
-            map.pin(&path).map_err(DatapathError::pin(&path))?;
-        }
-        Ok(())
+            .flat_map(|name| [pins.in_force(name), pins.next(name)])
+            .try_for_each(|path| remove_file(&path))
     }
 }
 
@@ -375,24 +277,15 @@ fn flags(policy: &Policy) -> u32 {
 }
 
 fn rules_in_force(pins: &NamespacePins) -> Result<Rules<MapData>, DatapathError> {
-    map_from_pin(&pins.in_force(POLICY_RULES), POLICY_RULES)?
+    map_from_pin(&pins.present(POLICY_RULES), POLICY_RULES)?
         .try_into()
         .map_err(DatapathError::map(POLICY_RULES))
 }
 
 fn max_entries(pins: &NamespacePins, name: &'static str) -> Result<u32, DatapathError> {
-    let map = MapData::from_pin(pins.in_force(name));
+    let map = MapData::from_pin(pins.present(name));
     let info = map.and_then(|map| map.info());
     Ok(info.map_err(DatapathError::map(name))?.max_entries())
-}
-
-/// The trie's key: IPv4 is mapped to `::ffff:a.b.c.d`.
-fn key_of(prefix: Prefix) -> Key<[u8; 16]> {
-    let (address, before) = match prefix.address {
-        std::net::IpAddr::V4(address) => (address.to_ipv6_mapped(), 96),
-        std::net::IpAddr::V6(address) => (address, 0),
-    };
-    Key::new(before + u32::from(prefix.len), address.octets())
 }
 
 fn read_lists(trie: &Trie<MapData>) -> Result<Lists, MapError> {

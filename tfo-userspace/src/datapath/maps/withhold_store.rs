@@ -1,12 +1,12 @@
 //! What is remembered of sources that may waste cookies.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, fs, io};
 
-use aya::maps::{ArrayOfMaps, HashMap, Map, MapData, MapError};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError};
 use aya_obj::generated::bpf_map_type;
 use tfo_common::{
-    abi::{REMEMBERED_SOURCES, SOURCE_MEMORY},
-    policy::withhold::SourceState,
+    abi::{REMEMBERED_SOURCES, SOURCE_MEMORY, SYN_NOTES},
+    policy::withhold::{NOTES_KEY, SourceState},
     wire::addresses::Address,
 };
 
@@ -16,20 +16,27 @@ use crate::{
         error::DatapathError,
         pins::{NamespacePins, remove_file},
     },
-    model::Prefix,
+    model::{Prefix, random_key},
 };
 
 /// The map of maps `SOURCE_MEMORY`.
 pub(super) struct WithholdStore {
     outer: ArrayOfMaps<MapData, MapData>,
+    notes: Array<MapData, u64>,
     /// Where the inner map is pinned, since reading it through the outer one takes `CAP_SYS_ADMIN`; `None` where nothing is.
     pins: Option<NamespacePins>,
 }
 
 impl WithholdStore {
-    pub(super) fn new(map: Map, pins: Option<&NamespacePins>) -> Result<Self, DatapathError> {
+    pub(super) fn new(
+        [memory, notes]: [Map; 2],
+        pins: Option<&NamespacePins>,
+    ) -> Result<Self, DatapathError> {
         Ok(Self {
-            outer: map.try_into().map_err(DatapathError::map(SOURCE_MEMORY))?,
+            outer: memory
+                .try_into()
+                .map_err(DatapathError::map(SOURCE_MEMORY))?,
+            notes: notes.try_into().map_err(DatapathError::map(SYN_NOTES))?,
             pins: pins.cloned(),
         })
     }
@@ -40,28 +47,39 @@ impl WithholdStore {
         lengths: (u8, u8),
         before: Option<(u8, u8)>,
     ) -> Result<(), DatapathError> {
-        let path = self.pins.as_ref().map(|pins| pins.in_force(SOURCE_MEMORY));
-        let begun = path.as_ref().is_some_and(|path| path.exists());
+        let begun = self.pins.as_ref().is_some_and(|pins| {
+            pins.in_force(SOURCE_MEMORY).exists() && !pins.next(SOURCE_MEMORY).exists()
+        });
         if begun && before == Some(lengths) {
             return Ok(());
         }
+        let [key, _] = random_key().map_err(DatapathError::Random)?.words();
+        self.notes
+            .set(NOTES_KEY, key, 0)
+            .map_err(DatapathError::map(SYN_NOTES))?;
         let inner = memory(REMEMBERED_SOURCES)?;
-        self.put(&inner)?;
-        let Some(path) = path else {
-            return Ok(());
+        let Some(pins) = &self.pins else {
+            return self.put(&inner);
         };
+        let (next, path) = (pins.next(SOURCE_MEMORY), pins.in_force(SOURCE_MEMORY));
+        remove_file(&next)?;
+        inner.pin(&next).map_err(DatapathError::pin(&next))?;
+        // From here on, a process that is killed leaves what the next change replaces.
         remove_file(&path)?;
-        inner.pin(&path).map_err(DatapathError::pin(&path))
+        self.put(&inner)?;
+        fs::rename(&next, &path).map_err(DatapathError::io(&next))
     }
 
     /// Forgets all sources, and frees the memory.
     pub(super) fn clear(&mut self) -> Result<(), DatapathError> {
-        let path = self.pins.as_ref().map(|pins| pins.in_force(SOURCE_MEMORY));
-        if path.as_ref().is_some_and(|path| !path.exists()) {
-            return Ok(());
+        if let Some(pins) = &self.pins {
+            let paths = [pins.in_force(SOURCE_MEMORY), pins.next(SOURCE_MEMORY)];
+            if !paths.iter().any(|path| path.exists()) {
+                return Ok(());
+            }
+            paths.iter().try_for_each(|path| remove_file(path))?;
         }
-        self.put(&memory(1)?)?;
-        path.map_or(Ok(()), |path| remove_file(&path))
+        self.put(&memory(1)?)
     }
 
     /// The sources by prefix; none where nothing is remembered.
@@ -103,10 +121,13 @@ impl WithholdStore {
     }
 
     fn open(&self) -> Result<Option<MapData>, DatapathError> {
-        let path = self.pins.as_ref().map(|pins| pins.in_force(SOURCE_MEMORY));
-        let Some(path) = path.filter(|path| path.exists()) else {
+        let Some(pins) = &self.pins else {
             return Ok(None);
         };
+        let path = pins.present(SOURCE_MEMORY);
+        if !path.exists() {
+            return Ok(None);
+        }
         let map = MapData::from_pin(path).map_err(DatapathError::map(SOURCE_MEMORY))?;
         Ok(Some(map))
     }

@@ -64,6 +64,12 @@ impl NamespacePins {
         self.0.join(format!("{}_next", name.to_ascii_lowercase()))
     }
 
+    /// The inner map of `name` that is in force: [`Self::next`] where a killed process left that alone.
+    pub(crate) fn present(&self, name: &str) -> PathBuf {
+        let path = self.in_force(name);
+        if path.exists() { path } else { self.next(name) }
+    }
+
     /// The inner map of `keys`.
     pub(crate) fn accepted(&self) -> PathBuf {
         self.0.join("accepted")

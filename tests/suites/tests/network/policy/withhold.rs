@@ -21,9 +21,11 @@ use tfo_common::{
 use tfo_testbed::{
     kernel::TcpExt,
     policy::everywhere,
+    poll::eventually,
     raw::{RawClient, RawSyn},
     socket::{Connection, Listener, Method},
     testbed::{Exchange, REQUEST, Testbed},
+    tfo::LIMIT,
     veth::{Family, Pair, server_port},
 };
 use tfo_userspace::{demo::Middlebox, model::PortPolicy};
@@ -87,8 +89,12 @@ struct Road {
 
 impl Road {
     fn new(mode: &str, family: Family, rule: PortPolicy) -> Result<Self> {
+        Self::delayed(Duration::ZERO, mode, family, rule)
+    }
+
+    fn delayed(one_way: Duration, mode: &str, family: Family, rule: PortPolicy) -> Result<Self> {
         let path = Arc::new(AtomicU8::new(Path::Clean as u8));
-        let pair = Pair::through(Duration::ZERO, middlebox(Arc::clone(&path)))?;
+        let pair = Pair::through(one_way, middlebox(Arc::clone(&path)))?;
         let base = Testbed::attach(pair, &["--mode", mode])?;
         base.set_policy(Some(everywhere(rule)))?;
         Ok(Self {
@@ -301,5 +307,56 @@ fn a_dry_run_only_counts() -> Result<()> {
     road.base.set_policy(None)?;
     road.base.set_policy(Some(everywhere(withholding())))?;
     ensure!(road.remembered()?.is_empty(), "{:?}", road.remembered()?);
+    Ok(())
+}
+
+/// A server that has replied and closed before the client's ACK comes: the kernel opens no such connection, but its client has
+/// used its cookie.
+#[test]
+fn servers_that_close_at_once_are_no_fault_of_the_path() -> Result<()> {
+    const ONE_WAY: Duration = Duration::from_millis(20);
+    let road = Road::delayed(ONE_WAY, "tc", Family::V4, withholding())?;
+    ensure!(road.is_given()?);
+    let server = server_port(Family::V4, road.listener.port());
+    for _ in 0..3 {
+        let client = Connection::open_without_waiting(&road.base.pair.client, server, REQUEST)?;
+        let accepted = road.listener.accept()?;
+        ensure!(accepted.receive()? == REQUEST && accepted.info()?.handshake_open);
+        accepted.send(REQUEST)?;
+        drop(accepted);
+        ensure!(client.receive()? == REQUEST && client.receive()?.is_empty());
+        drop(client);
+        eventually("it counts as one that worked", LIMIT, || {
+            let remembered = road.remembered()?;
+            let source = &remembered[0];
+            Ok(source["waiting"] == 0 && source["worked_seconds_ago"].is_u64())
+        })?;
+    }
+    Ok(())
+}
+
+/// A cookie is good at all ports, so it shows that all is well at any of them.
+#[test]
+fn a_cookie_that_works_at_another_port_counts() -> Result<()> {
+    let road = Road::new("tc", Family::V6, PortPolicy::default())?;
+    let other = road.base.listen(Family::V6)?;
+    let mut policy = everywhere(PortPolicy::default());
+    policy.ports.insert(road.listener.port(), withholding());
+    road.base.set_policy(Some(policy))?;
+    ensure!(road.is_given()?);
+    for _ in 0..SourceMemory::PLAIN {
+        road.base.exchange(&other, Family::V6, Method::Plain)?;
+    }
+    ensure!(
+        road.remembered()?[0]["plain"] == 0,
+        "{:?}",
+        road.remembered()?
+    );
+    road.base.in_syn(&other, Family::V6, Method::SendTo)?;
+    let remembered = road.remembered()?;
+    ensure!(
+        remembered[0]["worked_seconds_ago"].is_u64(),
+        "{remembered:?}"
+    );
     Ok(())
 }
