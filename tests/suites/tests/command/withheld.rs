@@ -1,6 +1,6 @@
 //! `tfo policy set --withhold`, `tfo policy withheld`: what they show, and what comes and goes with the rule.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -128,10 +128,21 @@ fn sources_are_listed_and_forgotten() -> Result<()> {
         ensure!(refused.status.code() == Some(1), "{refused:?}");
         ensure_says(&refused.stderr, &[prefix, "withheld --all"])?;
     }
-    let said = testbed
-        .tfo
-        .done(&["policy", "withheld", "--forget", "10.0.0.0/8"])?;
-    ensure!(said == "cookies are withheld from no source\n", "{said}");
+    // One of both has no source.
+    let both = [
+        "policy",
+        "withheld",
+        "--forget",
+        "::/0",
+        "--forget",
+        "0.0.0.0/0",
+    ];
+    let said = testbed.tfo.run(&both)?;
+    ensure!(
+        said.stdout == "cookies are withheld from no source\n",
+        "{said:?}"
+    );
+    ensure_says(&said.stderr, &["warning", "::/0"])?;
     let all = testbed.tfo.json(&["policy", "withheld", "--all"])?;
     ensure!(
         all["sources"].as_array().is_some_and(Vec::is_empty),
@@ -155,4 +166,36 @@ fn times_that_are_none_are_refused() -> Result<()> {
     let refused = testbed.tfo.run(&["policy", "set", "--withhold", "1d"])?;
     ensure!(refused.status.code() == Some(1), "{refused:?}");
     ensure_says(&refused.stderr, &["0x200"])
+}
+
+/// A process that was killed after it had put a policy in force, and before its pins had their names.
+#[test]
+fn a_policy_whose_pins_have_no_names_yet_is_read_and_replaced() -> Result<()> {
+    let testbed = Testbed::new()?;
+    let set = ["policy", "set", "--port", "443", "--withhold", "1h"];
+    let cookie = testbed.pair.server.run(netns::cookie)?;
+    let directory = format!("/sys/fs/bpf/tfo/v{LAYOUT_VERSION}/net{cookie}");
+    let ends: [&[&str]; 2] = [&["policy", "clear"], &set];
+    for end in ends {
+        testbed.tfo.done(&set)?;
+        for map in [
+            "policy_rules",
+            "policy_lists",
+            "policy_limits",
+            "source_memory",
+        ] {
+            let path = format!("{directory}/{map}");
+            fs::rename(format!("{path}_in_force"), format!("{path}_next"))?;
+        }
+        let shown = testbed.tfo.json(&["policy", "show"])?;
+        ensure!(shown["ports"]["443"]["withhold_seconds"] == 3600, "{shown}");
+        testbed.tfo.done(&["policy", "withheld"])?;
+        testbed.tfo.done(end)?;
+        testbed.tfo.done(&["policy", "clear"])?;
+        let names = fs::read_dir(&directory)?.map(|entry| Ok(entry?.file_name()));
+        let names: Vec<_> = names.collect::<std::io::Result<_>>()?;
+        let unfinished = |name: &std::ffi::OsString| name.to_string_lossy().ends_with("_next");
+        ensure!(!names.iter().any(unfinished), "{names:?}");
+    }
+    Ok(())
 }
