@@ -10,6 +10,7 @@ mod listeners;
 mod moved;
 mod namespaces;
 mod own_cookies;
+mod patterns;
 mod policy;
 mod rights;
 mod running;
