@@ -85,10 +85,10 @@ fn section(name: &str, more: &str) -> String {
     format!("[[namespace]]\nname = '{name}'\ninterfaces = ['{INTERFACE}']\n{more}\n")
 }
 
-/// Whether the namespace of this cookie has pins.
+/// Whether the namespace of this cookie has pins of its loopback device, whose index is 1 everywhere.
 fn is_pinned(cookie: u64) -> bool {
     let version = tfo_common::abi::LAYOUT_VERSION;
-    Path::new(&format!("/sys/fs/bpf/tfo/v{version}/net{cookie}")).exists()
+    Path::new(&format!("/sys/fs/bpf/tfo/v{version}/net{cookie}/if1")).exists()
 }
 
 /// A service with metrics.
@@ -188,10 +188,11 @@ fn each_is_attached_when_it_comes_and_free_when_it_goes() -> Result<()> {
         service.becomes(&[&other])?;
 
         ip(&["netns", "add", &first.0])?;
-        println!("{test}: attached after {:?}", service.becomes(&[&other, &first])?);
-        service.is_well()?;
         let cookie = first.cookie()?;
-        ensure!(is_pinned(cookie));
+        let attached = eventually("it is attached", || Ok(is_pinned(cookie)))?;
+        println!("{test}: attached after {attached:?}");
+        service.becomes(&[&other, &first])?;
+        service.is_well()?;
 
         // Its other end vanishes with the namespace, not with its name.
         let peer = Netns::new("peer")?;
@@ -223,8 +224,8 @@ fn each_is_attached_when_it_comes_and_free_when_it_goes() -> Result<()> {
         service.becomes(&[&other, &first])?;
         service.is_well()?;
         service.running.wait_for_log("gone: released")?;
-        service.running.end()?;
-        ensure!(!is_pinned(new), "detach-on-exit");
+        let output = service.running.end()?;
+        ensure!(!is_pinned(new), "detach-on-exit: {output:#?}");
     }
     Ok(())
 }
@@ -389,8 +390,10 @@ fn the_helper_opens_what_was_configured_alone_and_is_needed() -> Result<()> {
     service.file.replace(&Service::text(&service.socket, &more))?;
     service.running.reload()?;
     service.running.wait_for_log("it was not configured when the service started")?;
-    let health = service.get("/healthz")?;
-    ensure!(health.status == 503 && health.body.contains(&later.0), "{health:?}");
+    eventually("/healthz says so", || {
+        let health = service.get("/healthz")?;
+        Ok(health.status == 503 && health.body.contains(&later.0))
+    })?;
     service.becomes(&[&pod])?;
 
     let helper = descendants(service.running.process.id())[0];
