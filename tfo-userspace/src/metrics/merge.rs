@@ -19,14 +19,20 @@ pub(super) fn merge<'a>(first: &str, others: impl Iterator<Item = &'a str>) -> S
                     families.insert(name, block.to_owned());
                 }
                 Some(family) => {
-                    for line in block.split_inclusive('\n').filter(|line| !line.starts_with('#')) {
+                    for line in block
+                        .split_inclusive('\n')
+                        .filter(|line| !line.starts_with('#'))
+                    {
                         family.push_str(line);
                     }
                 }
             }
         }
     }
-    order.into_iter().filter_map(|name| families.remove(name)).collect()
+    order
+        .into_iter()
+        .filter_map(|name| families.remove(name))
+        .collect()
 }
 
 /// The families of a text, by name.
@@ -48,7 +54,8 @@ mod tests {
 
     #[test]
     fn each_family_stands_once() {
-        let first = "# HELP a A.\n# TYPE a gauge\na 1\n# HELP b B.\n# TYPE b gauge\nb{x=\"# HELP q\"} 1\n";
+        let first =
+            "# HELP a A.\n# TYPE a gauge\na 1\n# HELP b B.\n# TYPE b gauge\nb{x=\"# HELP q\"} 1\n";
         let other = "# HELP b B.\n# TYPE b gauge\nb{x=\"2\"} 2\n# HELP c C.\n# TYPE c gauge\nc 3\n";
         assert_eq!(
             merge(first, [other, other].into_iter()),

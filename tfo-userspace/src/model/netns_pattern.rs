@@ -86,7 +86,14 @@ mod tests {
 
     #[test]
     fn names_without_special_characters_are_exact() {
-        for name in ["blue", "/run/netns/blue", "/proc/7/ns/net", "a{b}", "a\\b", "a]"] {
+        for name in [
+            "blue",
+            "/run/netns/blue",
+            "/proc/7/ns/net",
+            "a{b}",
+            "a\\b",
+            "a]",
+        ] {
             assert_eq!(parse(name), Ok(None), "{name}");
         }
     }
@@ -104,7 +111,10 @@ mod tests {
             ("[*]", &[]),
         ] {
             let parsed = parse(pattern).unwrap().unwrap();
-            let matched: Vec<_> = all.into_iter().filter(|name| parsed.matches(name)).collect();
+            let matched: Vec<_> = all
+                .into_iter()
+                .filter(|name| parsed.matches(name))
+                .collect();
             assert_eq!(matched, expected, "{pattern}");
         }
     }

@@ -23,8 +23,8 @@ struct Listed {
     own: Option<WorkerHandle>,
     /// The others.
     places: Vec<Place>,
-    /// Namespaces that are too many.
-    left_out: usize,
+    /// Namespaces that wait for a process, and those that are too many.
+    others: [usize; 2],
     ports: Vec<u16>,
     /// As in [`ServiceFacts`].
     starting: Option<[usize; 2]>,
@@ -35,13 +35,13 @@ impl ScrapeList {
         &self,
         own: Option<WorkerHandle>,
         places: Vec<Place>,
-        left_out: usize,
+        others: [usize; 2],
         ports: &[u16],
     ) {
         *lock(&self.0) = Listed {
             own,
             places,
-            left_out,
+            others,
             ports: ports.to_owned(),
             starting: None,
         };
@@ -99,10 +99,11 @@ impl Listed {
             Place::Absent(..) => false,
         });
         let (attached, waiting): (Vec<_>, Vec<_>) = own.chain(places).partition(|it| *it);
+        let [queued, left_out] = self.others;
         NamespaceCounts {
             attached: attached.len(),
-            waiting: waiting.len(),
-            left_out: self.left_out,
+            waiting: waiting.len() + queued,
+            left_out,
         }
     }
 }

@@ -193,7 +193,7 @@ impl Service {
         self.scrape_list.set(
             self.own.as_ref().map(Worker::handle),
             self.keeper.places(),
-            self.keeper.left_out(),
+            [self.keeper.queued(), self.keeper.left_out()],
             &self.config.ports,
         );
     }

@@ -28,7 +28,10 @@ fn no_pattern_is_a_host_of_a_farm() {
     let text = "[keys]\nsource = 'etcd'\n[farm]\nendpoints = ['http://[::1]:2379']\n\
                 [[namespace]]\nname = 'cni-*'\ninterfaces = ['eth0']\n";
     let error = parse(text).unwrap_err();
-    assert!(error.contains("tfo.toml:6: ") && error.contains("another source"), "{error}");
+    assert!(
+        error.contains("tfo.toml:6: ") && error.contains("another source"),
+        "{error}"
+    );
     let config = parse(&format!("{text}keys = {{ source = 'random' }}\n")).unwrap();
     assert_eq!(config.namespaces.len(), 1);
 }

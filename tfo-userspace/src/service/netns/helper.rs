@@ -49,7 +49,9 @@ pub(in crate::service) enum Refusal {
     #[error("{0}")]
     Gone(String),
     /// The configuration did not name the path when the service started.
-    #[error("network namespace {0}: it was not configured when the service started, which entering takes: restart the service")]
+    #[error(
+        "network namespace {0}: it was not configured when the service started, which entering takes: restart the service"
+    )]
     NotConfigured(String),
     /// The namespace cannot be opened, or no process made.
     #[error("{0}")]
@@ -72,7 +74,10 @@ impl Allowed {
         let sections = config.namespaces.iter();
         let named = sections.filter_map(|section| match &section.pattern {
             Some(pattern) => Some(Named::Pattern(pattern.clone())),
-            None => section.name.as_deref().map(|name| Named::Exact(netns::path(name))),
+            None => section
+                .name
+                .as_deref()
+                .map(|name| Named::Exact(netns::path(name))),
         });
         Self(named.collect())
     }
@@ -148,7 +153,12 @@ impl NetnsHelper {
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(sockets));
         let path = path.as_os_str().as_encoded_bytes();
-        sendmsg(&self.0, &[IoSlice::new(path)], &mut control, SendFlags::NOSIGNAL)?;
+        sendmsg(
+            &self.0,
+            &[IoSlice::new(path)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )?;
         let mut buffer = [0; MAX_MESSAGE];
         let (len, _) = recv(&self.0, &mut buffer, RecvFlags::empty())?;
         if len == 0 {

@@ -26,7 +26,7 @@ use crate::{
     datapath,
     kernel::netns::NetnsId,
     metrics::ScrapeTarget,
-    service::listener_helper::ListenerHelper,
+    service::{error::StartError, listener_helper::ListenerHelper},
 };
 
 /// The time between two looks.
@@ -133,7 +133,10 @@ impl Keeper {
         loop {
             self.look()?;
             let waits = self.waiting();
-            progress(self.scan.found.len().saturating_sub(waits), self.scan.found.len());
+            progress(
+                self.scan.found.len().saturating_sub(waits),
+                self.scan.found.len(),
+            );
             if waits == 0 {
                 break;
             }
@@ -179,7 +182,11 @@ impl Keeper {
     ///
     /// [`HelperEnded`].
     pub(in crate::service) fn look(&mut self) -> Result<bool, HelperEnded> {
-        if self.helper.as_ref().is_some_and(|helper| !helper.is_alive()) {
+        if self
+            .helper
+            .as_ref()
+            .is_some_and(|helper| !helper.is_alive())
+        {
             return Err(HelperEnded);
         }
         self.ending.retain(|ending| !ending.task.is_finished());
@@ -227,10 +234,17 @@ impl Keeper {
     /// Takes the results of first attempts.
     fn take_results(&mut self) {
         for (name, running) in &mut self.running {
-            if !running.starting.as_ref().is_some_and(JoinHandle::is_finished) {
+            if !running
+                .starting
+                .as_ref()
+                .is_some_and(JoinHandle::is_finished)
+            {
                 continue;
             }
-            let result = running.starting.take().map(futures_util::FutureExt::now_or_never);
+            let result = running
+                .starting
+                .take()
+                .map(futures_util::FutureExt::now_or_never);
             let Some(Some(Ok(Some(result)))) = result else {
                 // The process ended.
                 continue;
@@ -330,6 +344,15 @@ impl Keeper {
                 Ok(())
             }
             Ok(Ok(remote)) => {
+                // Where this process could not know.
+                let mut others = self.running.values();
+                if let Some(other) = others.find(|other| other.remote.id == remote.id) {
+                    let other = other.found.name.clone();
+                    let error = StartError::SameNamespace { name, other };
+                    self.told.error(&found.name, &error.to_string(), false);
+                    self.retries.insert(found.name, Instant::now() + RETRY);
+                    return Ok(());
+                }
                 self.retries.remove(&name);
                 let starting = tokio::spawn(remote.configure(self.section(&found)));
                 let running = Running {
@@ -381,7 +404,8 @@ impl Keeper {
             }));
             if section.pattern.is_none() && !self.running.contains_key(name) {
                 let reason = self.scan.absent.get(name).cloned();
-                let reason = reason.unwrap_or_else(|| "it has no process yet: see the log".to_owned());
+                let reason =
+                    reason.unwrap_or_else(|| "it has no process yet: see the log".to_owned());
                 places.push(Place::Absent(target(name), reason));
             }
         }
@@ -391,6 +415,16 @@ impl Keeper {
     /// The configuration names other namespaces than the service's own.
     pub(in crate::service) fn has_sections(&self) -> bool {
         self.sections.iter().any(|section| section.name.is_some())
+    }
+
+    /// The number of namespaces that wait for a process.
+    pub(in crate::service) fn queued(&self) -> usize {
+        let found = self.scan.found.iter();
+        // An exact name has its place without one.
+        let by_pattern = found.filter(|found| found.name != found.section);
+        by_pattern
+            .filter(|found| !self.running.contains_key(&found.name))
+            .count()
     }
 
     /// The number of namespaces that are too many.
@@ -408,7 +442,8 @@ impl Keeper {
             Some((
                 name,
                 if section.pattern.is_none() {
-                    all.pop().map_or(SectionStatus::Absent, SectionStatus::Exact)
+                    all.pop()
+                        .map_or(SectionStatus::Absent, SectionStatus::Exact)
                 } else {
                     let attached = all.iter().filter(|it| !it.attached.is_empty()).count();
                     SectionStatus::Pattern {
@@ -434,7 +469,10 @@ pub(in crate::service) enum SectionStatus {
     Absent,
     Exact(Status),
     /// The namespaces that a pattern matches.
-    Pattern { attached: usize, waiting: usize },
+    Pattern {
+        attached: usize,
+        waiting: usize,
+    },
 }
 
 /// Processes that load at the same time.

@@ -49,7 +49,8 @@ impl Told {
         for (name, text) in &scan.absent {
             self.error(name, text, quiet);
         }
-        self.ignored.retain(|path, _| scan.ignored.contains_key(path));
+        self.ignored
+            .retain(|path, _| scan.ignored.contains_key(path));
         for (path, reason) in &scan.ignored {
             let (since, told) = self
                 .ignored
@@ -75,7 +76,9 @@ impl Told {
             if scan.found.iter().any(|found| found.section == name) {
                 self.empty.remove(name);
             } else if self.empty.insert(name.to_owned()) {
-                info!("network namespaces {name}: there is none now: each is attached when it comes");
+                info!(
+                    "network namespaces {name}: there is none now: each is attached when it comes"
+                );
             }
         }
     }

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     config::{ConfigSource, NamespaceConfig},
     kernel::netns::{NetnsError, NetnsFile},
-    metrics::{self, ScrapeTarget},
+    metrics,
     service::{
         capabilities,
         error::StartError,
@@ -73,7 +73,9 @@ impl Inside {
                 work();
             }
         })?;
-        let result = entering.recv().unwrap_or(Err(io::ErrorKind::BrokenPipe.into()))?;
+        let result = entering
+            .recv()
+            .unwrap_or(Err(io::ErrorKind::BrokenPipe.into()))?;
         Ok(result.map(|()| Self { work, thread }))
     }
 
@@ -180,11 +182,11 @@ async fn write_reports(mut write: OwnedWriteHalf, mut reports: UnboundedReceiver
 }
 
 async fn scrape(handle: Option<WorkerHandle>, ports: Vec<u16>) -> Scraped {
-    let facts = match handle {
-        Some(handle) => handle.facts(ports).await,
-        None => metrics::unreadable(&ScrapeTarget::default(), &"it is being started"),
+    // It was made this instant, and knows nothing of its namespace.
+    let Some(handle) = handle else {
+        return Scraped::default();
     };
-    let facts = [facts];
+    let facts = [handle.facts(ports).await];
     Scraped {
         metrics: metrics::render_namespaces(&facts),
         wrong: metrics::health(&facts).err(),

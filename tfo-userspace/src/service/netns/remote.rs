@@ -197,7 +197,9 @@ async fn read_reports(read: OwnedReadHalf, shared: Arc<Shared>) {
         match report {
             Report::Status(status) => *lock(&shared.status) = status,
             Report::Answer(id, answer) => {
-                let waiting = lock(&shared.waiting).as_mut().and_then(|all| all.remove(&id));
+                let waiting = lock(&shared.waiting)
+                    .as_mut()
+                    .and_then(|all| all.remove(&id));
                 if let Some(waiting) = waiting {
                     // Who asked may have given up.
                     let _ = waiting.send(answer);
@@ -208,10 +210,7 @@ async fn read_reports(read: OwnedReadHalf, shared: Arc<Shared>) {
     *lock(&shared.waiting) = None;
 }
 
-async fn write_requests(
-    mut write: OwnedWriteHalf,
-    mut requests: mpsc::UnboundedReceiver<Request>,
-) {
+async fn write_requests(mut write: OwnedWriteHalf, mut requests: mpsc::UnboundedReceiver<Request>) {
     while let Some(request) = requests.recv().await {
         let Ok(mut line) = serde_json::to_vec(&request) else {
             return;

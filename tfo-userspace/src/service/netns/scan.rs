@@ -49,11 +49,7 @@ pub(super) fn scan(sections: &[NamespaceConfig], is_running: impl Fn(&str) -> bo
     scan_for(sections, MAX_MATCHED, is_running)
 }
 
-fn scan_for(
-    sections: &[NamespaceConfig],
-    max: usize,
-    is_running: impl Fn(&str) -> bool,
-) -> Scan {
+fn scan_for(sections: &[NamespaceConfig], max: usize, is_running: impl Fn(&str) -> bool) -> Scan {
     let mut look = Look::default();
     if sections.iter().any(|section| section.name.is_none())
         && let Ok(own) = NetnsId::current()
@@ -271,7 +267,10 @@ mod tests {
             directory.found(&scan),
             ["a2 by a2", "a1 by a*", "b1 by [ab]*"]
         );
-        assert!(scan.absent.is_empty() && scan.ignored.is_empty(), "{scan:?}");
+        assert!(
+            scan.absent.is_empty() && scan.ignored.is_empty(),
+            "{scan:?}"
+        );
     }
 
     #[test]
@@ -297,7 +296,11 @@ mod tests {
         directory.link("a4", "net");
         let scan = scan(&directory.sections(&["a*", "a1", "a9"]), |_| false);
         assert_eq!(directory.found(&scan), ["a4 by a*"]);
-        let ignored: Vec<_> = scan.ignored.keys().map(|path| directory.name(path)).collect();
+        let ignored: Vec<_> = scan
+            .ignored
+            .keys()
+            .map(|path| directory.name(path))
+            .collect();
         assert_eq!(ignored, ["a2"]);
         let absent: Vec<_> = scan.absent.values().map(String::as_str).collect();
         assert!(absent[0].contains("is no network namespace"), "{absent:?}");

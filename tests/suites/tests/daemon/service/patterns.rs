@@ -14,15 +14,14 @@ use tfo_testbed::{
     http,
     keys::{self, KeyFile},
     netns::Netns,
-    poll,
     process as programs,
     tfo::{self, LIMIT},
 };
 
 use super::running::{Running, eventually, kernel_gets, numbered};
 
-/// Time limit where many namespaces are attached; each takes a second or two of CPU time.
-const MANY: Duration = Duration::from_secs(400);
+/// Waits of half a minute where many namespaces are attached; each takes a second or two of CPU time.
+const MANY_WAITS: u32 = 20;
 const SYS_ADMIN: u64 = 1 << 21;
 
 /// The interface that every namespace has.
@@ -168,7 +167,10 @@ fn descendants(parent: u32) -> Vec<u32> {
 fn status(pid: u32, name: &str) -> Result<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = text.lines().find_map(|line| line.strip_prefix(name));
-    Ok(line.with_context(|| format!("no {name}"))?.trim().to_owned())
+    Ok(line
+        .with_context(|| format!("no {name}"))?
+        .trim()
+        .to_owned())
 }
 
 fn is_gone(pid: u32) -> bool {
@@ -180,10 +182,18 @@ fn is_gone(pid: u32) -> bool {
 fn each_is_attached_when_it_comes_and_free_when_it_goes() -> Result<()> {
     for (test, exact) in [("come", false), ("exact", true)] {
         let first = Named::of(test, "1");
-        let name = if exact { first.0.clone() } else { pattern(test) };
+        let name = if exact {
+            first.0.clone()
+        } else {
+            pattern(test)
+        };
         // With an exact name alone that does not exist, it does not start.
         let other = Named::new(test, if exact { "other" } else { "0" })?;
-        let more = if exact { section(&other.0, "") } else { String::new() };
+        let more = if exact {
+            section(&other.0, "")
+        } else {
+            String::new()
+        };
         let mut service = Service::start(test, &(section(&name, "") + &more))?;
         service.becomes(&[&other])?;
 
@@ -197,7 +207,17 @@ fn each_is_attached_when_it_comes_and_free_when_it_goes() -> Result<()> {
         // Its other end vanishes with the namespace, not with its name.
         let peer = Netns::new("peer")?;
         ip(&[
-            "-n", &first.0, "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns",
+            "-n",
+            &first.0,
+            "link",
+            "add",
+            "v0",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "v1",
+            "netns",
             peer.name(),
         ])?;
         peer.ip(&["link", "show", "v1"])?;
@@ -208,7 +228,11 @@ fn each_is_attached_when_it_comes_and_free_when_it_goes() -> Result<()> {
         println!("{test}: free after {freed:?}");
         ensure!(!is_pinned(cookie));
         service.becomes(&[&other])?;
-        ensure!(service.metrics()?.contains("tfo_namespaces{state=\"attached\"} 1\n"));
+        ensure!(
+            service
+                .metrics()?
+                .contains("tfo_namespaces{state=\"attached\"} 1\n")
+        );
 
         // The same name twice with nothing in between that a look could see.
         ip(&["netns", "add", &first.0])?;
@@ -241,7 +265,9 @@ fn one_that_went_while_no_service_ran_is_swept() -> Result<()> {
     let others = descendants(pid);
     ensure!(others.len() == 2, "the helper and one process: {others:?}");
     service.running.kill()?;
-    eventually("no process is left", || Ok(others.iter().all(|pid| is_gone(*pid))))?;
+    eventually("no process is left", || {
+        Ok(others.iter().all(|pid| is_gone(*pid)))
+    })?;
     ensure!(is_pinned(cookie), "the data path outlives the service");
     pod.delete()?;
     let mut service = Service::start("swept", &sections)?;
@@ -276,7 +302,9 @@ fn one_section_has_each_namespace() -> Result<()> {
     let bound = Named::of(test, "zbound");
     fs::write(bound.path(), "")?;
     programs::succeed(
-        Command::new("mount").arg("--bind").args([first.path(), bound.path()]),
+        Command::new("mount")
+            .arg("--bind")
+            .args([first.path(), bound.path()]),
         LIMIT,
     )?;
     let link = Named::of(test, "zlink");
@@ -292,7 +320,9 @@ fn one_section_has_each_namespace() -> Result<()> {
         let found = ip(&["netns", "exec", &name.0, "cat", &key])?;
         ensure!(found.trim() == numbered(number), "{}", name.0);
     }
-    service.running.wait_for_log("no network namespace: left alone")?;
+    service
+        .running
+        .wait_for_log("no network namespace: left alone")?;
     service.is_well()?;
 
     // Under its other name it is taken over; the second pattern has it then.
@@ -326,14 +356,17 @@ fn fifty_by_one_pattern_and_one_process_may_enter_them() -> Result<()> {
     let text = Service::text(&socket, &section(&pattern(test), ""));
     let file = KeyFile::new(&text)?;
     let begin = Instant::now();
-    let running = Running::launch(Command::new(tfo::binary()), None, &["-c", file.path()])?;
+    let mut running = Running::launch(Command::new(tfo::binary()), None, &["-c", file.path()])?;
+    // It waits for who reads its notifications, so somebody has to, for longer than one wait.
+    let ready = (0..MANY_WAITS).any(|_| running.wait_for("READY=1").is_ok());
+    ensure!(ready, "{}", running.log());
     let service = Service {
         running,
         socket,
         file,
     };
-    poll::eventually("all are attached", MANY, || {
-        let text = service.metrics().unwrap_or_default();
+    eventually("all are attached", || {
+        let text = service.metrics()?;
         Ok(text.contains("tfo_namespaces{state=\"attached\"} 50\n"))
     })?;
     println!("50 namespaces: attached after {:?}", begin.elapsed());
@@ -342,7 +375,10 @@ fn fifty_by_one_pattern_and_one_process_may_enter_them() -> Result<()> {
 
     let pid = service.running.process.id();
     let all = descendants(pid);
-    ensure!(all.len() == 51, "the helper and one process for each: {all:?}");
+    ensure!(
+        all.len() == 51,
+        "the helper and one process for each: {all:?}"
+    );
     let may_enter = |pid: &u32| -> Result<bool> {
         let mut any = 0;
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -356,7 +392,10 @@ fn fifty_by_one_pattern_and_one_process_may_enter_them() -> Result<()> {
         Ok(any & SYS_ADMIN != 0)
     };
     ensure!(!may_enter(&pid)?, "the service");
-    let privileged: Vec<_> = all.iter().filter(|pid| may_enter(pid).unwrap_or(true)).collect();
+    let privileged: Vec<_> = all
+        .iter()
+        .filter(|pid| may_enter(pid).unwrap_or(true))
+        .collect();
     let [helper] = privileged[..] else {
         anyhow::bail!("{privileged:?} may enter namespaces");
     };
@@ -368,7 +407,9 @@ fn fifty_by_one_pattern_and_one_process_may_enter_them() -> Result<()> {
     );
     // Whatever ends the service, nothing of it is left that holds a namespace.
     service.running.kill()?;
-    eventually("no process is left", || Ok(all.iter().all(|pid| is_gone(*pid))))?;
+    eventually("no process is left", || {
+        Ok(all.iter().all(|pid| is_gone(*pid)))
+    })?;
     let cookies = pods.iter().map(Named::cookie).collect::<Result<Vec<_>>>()?;
     drop(pods);
     // The next service sweeps.
@@ -387,9 +428,13 @@ fn the_helper_opens_what_was_configured_alone_and_is_needed() -> Result<()> {
     let mut service = Service::start("helper", &sections)?;
     service.becomes(&[&pod])?;
     let more = sections + &section(&later.0, "");
-    service.file.replace(&Service::text(&service.socket, &more))?;
+    service
+        .file
+        .replace(&Service::text(&service.socket, &more))?;
     service.running.reload()?;
-    service.running.wait_for_log("it was not configured when the service started")?;
+    service
+        .running
+        .wait_for_log("it was not configured when the service started")?;
     eventually("/healthz says so", || {
         let health = service.get("/healthz")?;
         Ok(health.status == 503 && health.body.contains(&later.0))
@@ -401,6 +446,11 @@ fn the_helper_opens_what_was_configured_alone_and_is_needed() -> Result<()> {
     kill_process(helper, Signal::KILL)?;
     let output = service.running.process.wait(LIMIT)?;
     ensure!(output.status.code() == Some(1), "{output:#?}");
-    ensure!(output.stderr.contains("[[namespace]]: the helper process ended"), "{output:#?}");
+    ensure!(
+        output
+            .stderr
+            .contains("[[namespace]]: the helper process ended"),
+        "{output:#?}"
+    );
     Ok(())
 }
