@@ -254,7 +254,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     has_file_descriptors()?;
     // It makes its helper before it starts a runtime.
-    if let Command::Run(args) = cli.command {
+    if let Command::Run(args) = &cli.command {
         run::run(args, cli.verbose)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -282,7 +282,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Guard(command) => guard::run(&command).await,
             Command::Probe(args) => return probe::run(&args),
             Command::Top(args) => top::run(&args, cli.netns.as_deref()).await,
-            Command::Run(args) => run::run(args, cli.verbose),
+            Command::Run(args) => run::run(&args, cli.verbose),
             Command::ListenerHelper => helper(),
         }?;
         Ok(ExitCode::SUCCESS)

@@ -181,7 +181,7 @@ impl RunArgs {
     }
 }
 
-pub(super) fn run(args: RunArgs, verbose: u8) -> anyhow::Result<()> {
+pub(super) fn run(args: &RunArgs, verbose: u8) -> anyhow::Result<()> {
     args.check();
     let source = ConfigSource {
         flags: args.flags(),

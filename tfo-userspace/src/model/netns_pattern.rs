@@ -19,20 +19,20 @@ pub struct NetnsPattern {
 }
 
 impl NetnsPattern {
-    /// The pattern that `name` is: it has `?`, `*` or `[...]`. `None` for an exact name or path. `named` is the directory
-    /// of names without a slash.
+    /// The pattern that `name` is: it has `?`, `*` or `[...]`. `None` for an exact name or path. `default` is the
+    /// directory of names without a slash.
     ///
     /// # Errors
     ///
     /// What is wrong with the pattern.
-    pub fn parse(name: &str, named: &Path) -> Result<Option<Self>, String> {
+    pub fn parse(name: &str, default: &Path) -> Result<Option<Self>, String> {
         if !name.contains(['*', '?', '[']) {
             return Ok(None);
         }
-        let (directory, names) = match name.rsplit_once('/') {
-            Some(("", names)) => (Path::new("/"), names),
-            Some((directory, names)) => (Path::new(directory), names),
-            None => (named, name),
+        let (directory, files) = match name.rsplit_once('/') {
+            Some(("", files)) => (Path::new("/"), files),
+            Some((directory, files)) => (Path::new(directory), files),
+            None => (default, name),
         };
         if directory.to_string_lossy().contains(['*', '?', '[']) {
             return Err(format!(
@@ -42,19 +42,19 @@ impl NetnsPattern {
         if !directory.is_absolute() {
             return Err(format!(
                 "{name}: the directory of a pattern has to be absolute, as in {}/cni-*",
-                named.display()
+                default.display()
             ));
         }
-        if names.contains(['\\', '{', '}']) {
+        if files.contains(['\\', '{', '}']) {
             return Err(format!(
                 "{name}: a pattern has ?, * and [...] alone: write [{{] for a brace, and a section for each alternative"
             ));
         }
-        let names = Pattern::new(names)
+        let pattern = Pattern::new(files)
             .map_err(|error| format!("{name}: no pattern as in glob(7): {}", error.msg))?;
         Ok(Some(Self {
             directory: directory.to_owned(),
-            names,
+            names: pattern,
         }))
     }
 

@@ -140,10 +140,10 @@ impl Service {
         let tried = usize::from(service.own.is_some());
         let list = service.scrape_list.clone();
         let sections = service.config.namespaces.clone();
-        let mut last = None;
+        let mut told = None;
         let progress = |done, all: usize| {
             let now = (tried + done, all.max(exact.saturating_sub(tried)) + tried);
-            if last.replace(now) != Some(now) {
+            if told.replace(now) != Some(now) {
                 list.set_starting(now.0, now.1);
                 notify::starting(now.0, now.1);
             }
@@ -317,7 +317,7 @@ impl Service {
     /// The status line for `systemctl status`.
     fn describe(&self) -> String {
         let own = self.own.as_ref().map(|worker| worker.state().into());
-        status::line(own, &self.keeper)
+        status::line(own.as_ref(), &self.keeper)
     }
 }
 

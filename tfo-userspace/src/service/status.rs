@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::netns::{Keeper, SectionStatus, Status};
 
 /// The status of the service's own namespace, then of each section's.
-pub(super) fn line(own: Option<Status>, keeper: &Keeper) -> String {
-    let mut parts: Vec<_> = own.iter().map(describe).collect();
+pub(super) fn line(own: Option<&Status>, keeper: &Keeper) -> String {
+    let mut parts: Vec<_> = own.into_iter().map(describe).collect();
     for (name, status) in keeper.statuses() {
         parts.push(match status {
             SectionStatus::Absent => format!("{name}: no namespace"),

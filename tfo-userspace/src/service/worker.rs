@@ -192,8 +192,8 @@ impl Worker {
             main: Handle::current(),
         };
         let thread = spawn(Box::new(move || {
-            let span = thread.name().map(|name| info_span!("netns", name));
-            let _entered = span.as_ref().map(tracing::Span::enter);
+            let netns = thread.name().map(|name| info_span!("netns", name));
+            let _entered = netns.as_ref().map(tracing::Span::enter);
             runtime.block_on(thread.run());
         }))?;
         let worker = Self {

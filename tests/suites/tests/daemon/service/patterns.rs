@@ -353,8 +353,7 @@ fn fifty_by_one_pattern_and_one_process_may_enter_them() -> Result<()> {
         .map(|number| Named::new(test, &format!("{number:02}")))
         .collect::<Result<_>>()?;
     let socket = env::temp_dir().join(format!("tfo-t{}-{test}.sock", process::id()));
-    let text = Service::text(&socket, &section(&pattern(test), ""));
-    let file = KeyFile::new(&text)?;
+    let file = KeyFile::new(&Service::text(&socket, &section(&pattern(test), "")))?;
     let begin = Instant::now();
     let mut running = Running::launch(Command::new(tfo::binary()), None, &["-c", file.path()])?;
     // It waits for who reads its notifications, so somebody has to, for longer than one wait.
@@ -366,8 +365,8 @@ fn fifty_by_one_pattern_and_one_process_may_enter_them() -> Result<()> {
         file,
     };
     eventually("all are attached", || {
-        let text = service.metrics()?;
-        Ok(text.contains("tfo_namespaces{state=\"attached\"} 50\n"))
+        let metrics = service.metrics()?;
+        Ok(metrics.contains("tfo_namespaces{state=\"attached\"} 50\n"))
     })?;
     println!("50 namespaces: attached after {:?}", begin.elapsed());
     service.is_well()?;
