@@ -92,16 +92,16 @@ impl NetnsId {
         Ok(Self::of(&fs::metadata("/proc/thread-self/ns/net")?))
     }
 
-    /// That of the namespace whose file is at `path`; `None` if the file is no namespace. One of another kind is taken for a
-    /// network namespace: opening it tells. Opens nothing, and takes no capability, except below `/proc`.
+    /// That of the namespace whose file is at `path`; `None` if the file is no namespace, as `self` is. One of another kind is
+    /// taken for a network namespace: opening it tells. Opens nothing, and takes no capability, except below `/proc`.
     ///
     /// # Errors
     ///
     /// Those of stat(2).
-    pub fn at(path: &Path) -> io::Result<Option<Self>> {
+    pub fn at(self, path: &Path) -> io::Result<Option<Self>> {
         let id = Self::of(&fs::metadata(path)?);
         // All namespaces are files of one file system.
-        Ok((id.device == Self::current()?.device).then_some(id))
+        Ok((id.device == self.device).then_some(id))
     }
 }
 

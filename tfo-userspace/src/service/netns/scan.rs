@@ -50,10 +50,12 @@ pub(super) fn scan(sections: &[NamespaceConfig], is_running: impl Fn(&str) -> bo
 }
 
 fn scan_for(sections: &[NamespaceConfig], max: usize, is_running: impl Fn(&str) -> bool) -> Scan {
-    let mut look = Look::default();
-    if sections.iter().any(|section| section.name.is_none())
-        && let Ok(own) = NetnsId::current()
-    {
+    let mut look = Look {
+        own: NetnsId::current().ok(),
+        ..Look::default()
+    };
+    let has_own = sections.iter().any(|section| section.name.is_none());
+    if let Some(own) = look.own.filter(|_| has_own) {
         look.ids.insert(own, OWN_NAMESPACE.to_owned());
     }
     for section in sections.iter().filter(|section| section.pattern.is_none()) {
@@ -86,6 +88,8 @@ fn is_absent(error: &io::Error) -> bool {
 #[derive(Default)]
 struct Look {
     scan: Scan,
+    /// This process's namespace; `None` without procfs.
+    own: Option<NetnsId>,
     /// The paths that were looked at.
     paths: BTreeSet<PathBuf>,
     /// The namespaces that were found, and under which name.
@@ -93,6 +97,12 @@ struct Look {
 }
 
 impl Look {
+    /// As [`NetnsId::at`].
+    fn id_at(&self, path: &Path) -> io::Result<Option<NetnsId>> {
+        let unknown = || io::Error::other("no procfs");
+        self.own.ok_or_else(unknown)?.at(path)
+    }
+
     fn exact(&mut self, name: &str) {
         let path = netns::path(name);
         // Also where there is none: the exact section wins.
@@ -107,7 +117,7 @@ impl Look {
 
     /// Which namespace the exact name is of.
     fn identify(&mut self, name: &str, path: &Path) -> Result<Option<NetnsId>, StartError> {
-        let id = match NetnsId::at(path) {
+        let id = match self.id_at(path) {
             Ok(Some(id)) => id,
             Ok(None) => {
                 let (name, path) = (name.to_owned(), path.to_owned());
@@ -162,7 +172,7 @@ impl Look {
             } else {
                 path.to_string_lossy().into_owned()
             };
-            let id = match NetnsId::at(&path) {
+            let id = match self.id_at(&path) {
                 Ok(Some(id)) => Some(id),
                 // It went meanwhile, or is a symbolic link to nowhere.
                 Err(error) if is_absent(&error) => continue,
