@@ -8,7 +8,9 @@ mod messages;
 mod process;
 mod remote;
 mod scan;
+mod view;
 
 pub use helper::NetnsHelper;
-pub(super) use keeper::{Failures, HelperEnded, Keeper, LOOK, Place, SectionStatus};
+pub(super) use keeper::{Failures, HelperEnded, Keeper, LOOK};
 pub(super) use messages::Status;
+pub(super) use view::{Place, SectionStatus};

@@ -8,6 +8,7 @@ mod interfaces;
 mod kills;
 mod listeners;
 mod moved;
+mod named;
 mod namespaces;
 mod own_cookies;
 mod patterns;

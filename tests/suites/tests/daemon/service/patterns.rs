@@ -3,180 +3,27 @@
 use std::{
     env, fs,
     os::unix::fs::symlink,
-    path::{Path, PathBuf},
     process::{self, Command},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tfo_testbed::{
-    http,
     keys::{self, KeyFile},
     netns::Netns,
     process as programs,
     tfo::{self, LIMIT},
 };
 
-use super::running::{Running, eventually, kernel_gets, numbered};
+use super::{
+    named::{Named, Service, descendants, ip, is_gone, is_pinned, pattern, section, status},
+    running::{Running, eventually, kernel_gets, numbered},
+};
 
 /// Waits of half a minute where many namespaces are attached; each takes a second or two of CPU time.
 const MANY_WAITS: u32 = 20;
 const SYS_ADMIN: u64 = 1 << 21;
-
-/// The interface that every namespace has.
-const INTERFACE: &str = "lo";
-
-fn ip(arguments: &[&str]) -> Result<String> {
-    programs::succeed(Command::new("ip").args(arguments), LIMIT)
-}
-
-/// A name under `/run/netns`, which no descriptor of this process holds. Removed on drop.
-struct Named(String);
-
-impl Named {
-    /// A name for the test `test`.
-    fn of(test: &str, name: &str) -> Self {
-        Self(format!("tfo-t{}-{test}-{name}", process::id()))
-    }
-
-    /// Makes a namespace.
-    fn new(test: &str, name: &str) -> Result<Self> {
-        let named = Self::of(test, name);
-        ip(&["netns", "add", &named.0])?;
-        Ok(named)
-    }
-
-    fn path(&self) -> PathBuf {
-        Path::new("/run/netns").join(&self.0)
-    }
-
-    /// `SO_NETNS_COOKIE`.
-    fn cookie(&self) -> Result<u64> {
-        let name = self.0.clone();
-        std::thread::spawn(move || {
-            tfo_userspace::kernel::netns::enter(&name)?;
-            Ok(tfo_userspace::kernel::netns::cookie()?)
-        })
-        .join()
-        .expect("it does not panic")
-    }
-
-    fn delete(&self) -> Result<()> {
-        ip(&["netns", "del", &self.0]).map(drop)
-    }
-}
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        if fs::symlink_metadata(self.path()).is_ok() && self.delete().is_err() {
-            drop(fs::remove_file(self.path()));
-        }
-    }
-}
-
-/// The pattern of all names of a test.
-fn pattern(test: &str) -> String {
-    format!("tfo-t{}-{test}-*", process::id())
-}
-
-fn section(name: &str, more: &str) -> String {
-    format!("[[namespace]]\nname = '{name}'\ninterfaces = ['{INTERFACE}']\n{more}\n")
-}
-
-/// Whether the namespace of this cookie has pins of its loopback device, whose index is 1 everywhere.
-fn is_pinned(cookie: u64) -> bool {
-    let version = tfo_common::abi::LAYOUT_VERSION;
-    Path::new(&format!("/sys/fs/bpf/tfo/v{version}/net{cookie}/if1")).exists()
-}
-
-/// A service with metrics.
-struct Service {
-    running: Running,
-    socket: PathBuf,
-    file: KeyFile,
-}
-
-impl Service {
-    fn start(test: &str, sections: &str) -> Result<Self> {
-        let socket = env::temp_dir().join(format!("tfo-t{}-{test}.sock", process::id()));
-        let file = KeyFile::new(&Self::text(&socket, sections))?;
-        let running = Running::start(None, &["-c", file.path()])?;
-        Ok(Self {
-            running,
-            socket,
-            file,
-        })
-    }
-
-    fn text(socket: &Path, sections: &str) -> String {
-        format!(
-            "detach-on-exit = true\n[metrics]\nlisten = 'unix:{}'\n{sections}",
-            socket.display()
-        )
-    }
-
-    fn get(&self, path: &str) -> Result<http::Answer> {
-        http::request_unix(&self.socket, path)
-    }
-
-    fn metrics(&self) -> Result<String> {
-        Ok(self.get("/metrics")?.body)
-    }
-
-    /// The namespaces of which metrics say that the interface is attached.
-    fn attached(&self) -> Result<Vec<String>> {
-        let text = self.metrics()?;
-        let name = |line: &str| {
-            let rest = line.strip_prefix("tfo_interface_attached{netns=\"")?;
-            let (name, rest) = rest.split_once('"')?;
-            rest.ends_with("} 1").then(|| name.to_owned())
-        };
-        Ok(text.lines().filter_map(name).collect())
-    }
-
-    /// Waits until these, in any order, are the attached namespaces. Gives the time that it took.
-    fn becomes(&self, names: &[&Named]) -> Result<Duration> {
-        let mut names: Vec<_> = names.iter().map(|name| name.0.clone()).collect();
-        names.sort();
-        eventually("these namespaces are attached", || {
-            let mut attached = self.attached()?;
-            attached.sort();
-            Ok(attached == names)
-        })
-    }
-
-    /// Waits until all is well.
-    fn is_well(&self) -> Result<()> {
-        eventually("all is well", || Ok(self.get("/healthz")?.status == 200)).map(drop)
-    }
-}
-
-/// The processes that `parent` made, and those that they made.
-fn descendants(parent: u32) -> Vec<u32> {
-    let path = format!("/proc/{parent}/task/{parent}/children");
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let children = text.split_whitespace().filter_map(|pid| pid.parse().ok());
-    let mut all: Vec<u32> = children.collect();
-    for child in all.clone() {
-        all.extend(descendants(child));
-    }
-    all
-}
-
-fn status(pid: u32, name: &str) -> Result<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    Ok(line
-        .with_context(|| format!("no {name}"))?
-        .trim()
-        .to_owned())
-}
-
-fn is_gone(pid: u32) -> bool {
-    // A zombie holds nothing any more.
-    status(pid, "State:").map_or(true, |state| state.starts_with('Z'))
-}
 
 #[test]
 fn each_is_attached_when_it_comes_and_free_when_it_goes() -> Result<()> {
