@@ -38,6 +38,8 @@ const RETRY: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(60);
 /// The time after which pins of namespaces that went are swept: the kernel takes a while to remove them.
 const SWEEP: Duration = Duration::from_secs(2);
+/// The time between two sweeps in any case: the kernel may still be removing one that went before the start.
+const SWEEP_AGAIN: Duration = Duration::from_secs(10);
 /// The time between two steps of the start.
 const STEP: Duration = Duration::from_millis(20);
 /// Loading takes tens of megabytes for a moment, so not all processes load at once.
@@ -384,7 +386,7 @@ impl Keeper {
         if self.sweep.is_none_or(|at| at > Instant::now()) {
             return;
         }
-        self.sweep = None;
+        self.sweep = Some(Instant::now() + SWEEP_AGAIN);
         if let Err(error) = datapath::sweep_ended() {
             error!("cannot remove the pins of network namespaces that are gone: {error}");
         }
