@@ -3,7 +3,7 @@
 use tfo_common::counters::{Counter, Counters};
 use tfo_userspace::{
     datapath::{GuardState, Snapshot, slug},
-    metrics::{InterfaceFacts, NamespaceFacts, render},
+    metrics::{InterfaceFacts, NamespaceFacts, render_namespaces},
     model::{Guard, PortGuard, PortState},
 };
 
@@ -117,7 +117,7 @@ fn served() -> String {
         since: None,
         switches: total.get(Counter::GuardSwitchedOn),
     };
-    render(&[NamespaceFacts {
+    render_namespaces(&[NamespaceFacts {
         guard: Some(GuardState {
             guard: Guard::default(),
             ports: vec![rule],

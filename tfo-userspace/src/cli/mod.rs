@@ -253,6 +253,11 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         netns::enter(name)?;
     }
     has_file_descriptors()?;
+    // It makes its helper before it starts a runtime.
+    if let Command::Run(args) = &cli.command {
+        run::run(args, cli.verbose)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -277,7 +282,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Guard(command) => guard::run(&command).await,
             Command::Probe(args) => return probe::run(&args),
             Command::Top(args) => top::run(&args, cli.netns.as_deref()).await,
-            Command::Run(args) => run::run(args, cli.verbose).await,
+            Command::Run(args) => run::run(&args, cli.verbose),
             Command::ListenerHelper => helper(),
         }?;
         Ok(ExitCode::SUCCESS)

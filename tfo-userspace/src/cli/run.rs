@@ -2,12 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use tfo_userspace::{
-    config::{self, Config, ConfigError, Flags, Layer, SourceKind},
+    config::{self, ConfigError, ConfigSource, Flags, Layer, SourceKind},
     keys::OnForeignChange,
     model::{ListenAddress, MAX_METRIC_PORTS},
-    service,
+    service::{self, NetnsHelper},
 };
 
 use super::{
@@ -180,11 +181,14 @@ impl RunArgs {
     }
 }
 
-pub(super) async fn run(args: RunArgs, verbose: u8) -> anyhow::Result<()> {
+pub(super) fn run(args: &RunArgs, verbose: u8) -> anyhow::Result<()> {
     args.check();
-    let flags = args.flags();
-    let load = || Config::load(args.config.as_deref(), &flags);
-    match load() {
+    let source = ConfigSource {
+        flags: args.flags(),
+        path: args.config.clone(),
+    };
+    let loaded = source.read().and_then(|text| source.parse(&text));
+    match &loaded {
         Err(error @ ConfigError::Invalid { .. }) if args.config.is_none() => {
             usage("run", &error.to_string());
         }
@@ -198,5 +202,16 @@ pub(super) async fn run(args: RunArgs, verbose: u8) -> anyhow::Result<()> {
         _ => {}
     }
     service::log::start(verbose);
-    Ok(service::run(load).await?)
+    // Before the runtime: the helper is made of this process as it is now, with one thread and all capabilities.
+    let helper = match &loaded {
+        Ok(config) => NetnsHelper::start(&source, config).context(
+            "[[namespace]]: cannot start the helper process: allow the service to start processes (TasksMax)",
+        )?,
+        Err(_) => None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    Ok(runtime.block_on(service::run(&source, helper))?)
 }

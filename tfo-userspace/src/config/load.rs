@@ -1,6 +1,6 @@
 //! Loads a configuration: the file, with the flags above it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
@@ -44,25 +44,41 @@ pub struct Config {
     pub metrics: Option<ListenAddress>,
 }
 
-impl Config {
-    /// Reads the file at `path`, if any, and the files that it names, and applies `flags`.
+/// Where a configuration comes from: the file, if any, and the flags above it.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigSource {
+    /// The file.
+    pub path: Option<PathBuf>,
+    /// The flags.
+    pub flags: Flags,
+}
+
+impl ConfigSource {
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] where it cannot be read, or others may write it.
+    pub fn read(&self) -> Result<String, ConfigError> {
+        self.path.as_deref().map_or(Ok(String::new()), read_owned)
+    }
+
+    /// The configuration of this text of the file. Reads the files that it names.
     ///
     /// # Errors
     ///
     /// [`ConfigError`], with the line of the mistake.
-    pub fn load(path: Option<&Path>, flags: &Flags) -> Result<Self, ConfigError> {
-        let text = match path {
-            Some(path) => read_owned(path)?,
-            None => String::new(),
-        };
-        let mut config = Self::parse(&text, path, flags)?;
+    pub fn parse(&self, text: &str) -> Result<Config, ConfigError> {
+        let mut config = Config::parse(text, self.path.as_deref(), &self.flags)?;
         for namespace in &mut config.namespaces {
             namespace.source.check()?;
             namespace.read_lists()?;
         }
         Ok(config)
     }
+}
 
+impl Config {
     /// Parses `text` and applies `flags`, without reading the files that it names. `path` is for errors.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ pub use interval::parse_interval;
 pub use key_source::KeySourceConfig;
 pub use layer::{DEFAULT_INTERVAL, Layer, SourceKind};
 pub use listeners::PortListeners;
-pub use load::{Config, Flags, load_farm, load_policy};
+pub use load::{Config, ConfigSource, Flags, load_farm, load_policy};
 pub use namespace::NamespaceConfig;
 pub use own_cookies::{OwnCookieConfig, OwnSecretsConfig};
 pub use policy::{MAX_LIMITED_SOURCES, PortPolicySection};

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
+    path::Path,
     sync::Arc,
 };
 
@@ -23,8 +24,9 @@ use super::{
 };
 use crate::{
     farm::FarmConfig,
+    kernel::netns,
     keys::OnForeignChange,
-    model::{Guard, ModeChoice, Policy, Settings},
+    model::{Guard, ModeChoice, NetnsPattern, Policy, Settings},
     policy::ListError,
 };
 
@@ -34,8 +36,10 @@ const MAX_NAME: usize = 15;
 /// The configuration of one network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceConfig {
-    /// A name of `ip netns`, or a path; `None` for the service's own namespace.
+    /// A name of `ip netns`, or a path, or a pattern of either; `None` for the service's own namespace.
     pub name: Option<String>,
+    /// What `name` matches, where it is a pattern.
+    pub pattern: Option<NetnsPattern>,
     /// The interfaces to attach to.
     pub interfaces: Vec<String>,
     /// The attach mode; `None` for [`ModeChoice::Auto`], or that of an interface that is attached already.
@@ -61,6 +65,16 @@ pub struct NamespaceConfig {
 }
 
 impl NamespaceConfig {
+    /// The configuration of one of the namespaces that the pattern matches.
+    #[must_use]
+    pub fn of_match(self, name: &str) -> Self {
+        Self {
+            name: Some(name.to_owned()),
+            pattern: None,
+            ..self
+        }
+    }
+
     /// Reads the files of the policy's lists.
     pub(super) fn read_lists(&mut self) -> Result<(), ListError> {
         if let Some((policy, section)) = self.policy.as_mut().zip(self.policy_section.as_ref()) {
@@ -71,6 +85,7 @@ impl NamespaceConfig {
 
     fn new(
         name: Option<&String>,
+        pattern: Option<NetnsPattern>,
         interfaces: Vec<String>,
         layer: &Layer,
     ) -> Result<Self, (KeyField, String)> {
@@ -80,6 +95,7 @@ impl NamespaceConfig {
         }
         Ok(Self {
             name: name.cloned(),
+            pattern,
             interfaces,
             mode: layer.mode,
             settings: layer.settings(),
@@ -184,7 +200,7 @@ fn own_namespace(
     if names.is_empty() {
         return Ok(None);
     }
-    let own = NamespaceConfig::new(None, names, top).map_err(at)?;
+    let own = NamespaceConfig::new(None, None, names, top).map_err(at)?;
     let (policy, guard, cookies) = (&file.policy, &file.guard, &file.cookies);
     own.with_listeners(text, file.listeners.as_ref())?
         .with_rules(text, policy.as_ref(), guard.as_ref(), cookies.as_ref())
@@ -199,10 +215,12 @@ fn other_namespace(
     top: &Layer,
 ) -> Result<NamespaceConfig, ConfigError> {
     let name = section.name.get_ref();
-    let here = |message| Err(text.error(Some(section.name.span()), message));
+    let wrong = |message| text.error(Some(section.name.span()), message);
+    let here = |message| Err(wrong(message));
     if name.is_empty() {
         return here("name is empty: write a name of `ip netns`, or a path".to_owned());
     }
+    let pattern = NetnsPattern::parse(name, Path::new(netns::NAMED)).map_err(wrong)?;
     let interfaces = interfaces(text, &section.interfaces)?;
     if interfaces.is_empty() {
         return here(format!(
@@ -216,7 +234,12 @@ fn other_namespace(
     if has_path {
         layer.check_path().map_err(at)?;
     }
-    let namespace = NamespaceConfig::new(Some(name), interfaces, &layer).map_err(at)?;
+    let namespace = NamespaceConfig::new(Some(name), pattern, interfaces, &layer).map_err(at)?;
+    if namespace.pattern.is_some() && namespace.source.farm().is_some() {
+        return here(format!(
+            "{name}: namespaces that a pattern matches come and go, and a farm waits for each of its hosts: give the section keys of another source"
+        ));
+    }
     let policy = section.policy.as_ref().or(file.policy.as_ref());
     let guard = section.guard.as_ref().or(file.guard.as_ref());
     let cookies = section.cookies.as_ref().or(file.cookies.as_ref());

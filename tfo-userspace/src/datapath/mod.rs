@@ -22,6 +22,7 @@ pub use attach::{
     AttachError, Attached, Change, Ensured, Follower, GuardChange, GuardError, HookChange,
     HookReason, LeftOut, OnUnfit, OwnCookieChange, OwnCookieError, ProgramOrigin, Upgraded, Wanted,
     attach, detach, detach_gone, detach_strays, ensure, follow_job, guard_obstacle, hook_reasons,
+    sweep_ended,
 };
 pub use error::DatapathError;
 pub use maps::{

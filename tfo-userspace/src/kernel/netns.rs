@@ -5,7 +5,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, AsRawFd as _, BorrowedFd},
-        unix::fs::OpenOptionsExt as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     },
     panic::resume_unwind,
     path::{Path, PathBuf},
@@ -13,9 +13,10 @@ use std::{
 };
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use serde::{Deserialize, Serialize};
 
 /// Directory of the namespaces that `ip netns add` makes.
-const NAMED: &str = "/run/netns";
+pub const NAMED: &str = "/run/netns";
 
 /// A namespace could not be entered or identified.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,115 @@ pub enum NetnsError {
     Cookie(io::Error),
 }
 
+/// The file of a network namespace, and by it the namespace, which lives as long.
+#[derive(Debug)]
+pub struct NetnsFile {
+    file: fs::File,
+    name: String,
+    path: PathBuf,
+}
+
+/// Tells network namespaces that exist at the same time from each other. A later one may have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NetnsId {
+    device: u64,
+    inode: u64,
+}
+
+impl NetnsId {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+
+    /// That of the calling thread's namespace.
+    ///
+    /// # Errors
+    ///
+    /// procfs is not mounted at `/proc`.
+    pub fn current() -> io::Result<Self> {
+        Ok(Self::of(&fs::metadata("/proc/thread-self/ns/net")?))
+    }
+
+    /// That of the namespace whose file is at `path`; `None` if the file is no namespace, as `self` is. One of another kind is
+    /// taken for a network namespace: opening it tells. Opens nothing, and takes no capability, except below `/proc`.
+    ///
+    /// # Errors
+    ///
+    /// Those of stat(2).
+    pub fn at(self, path: &Path) -> io::Result<Option<Self>> {
+        let id = Self::of(&fs::metadata(path)?);
+        // All namespaces are files of one file system.
+        Ok((id.device == self.device).then_some(id))
+    }
+}
+
+/// The file of a namespace, by its `ip netns` name or by a path.
+pub fn path(name: &str) -> PathBuf {
+    if name.contains('/') {
+        PathBuf::from(name)
+    } else {
+        Path::new(NAMED).join(name)
+    }
+}
+
+impl NetnsFile {
+    /// Opens a namespace, by its `ip netns` name or by the path of a file (`/proc/PID/ns/net`).
+    ///
+    /// # Errors
+    ///
+    /// [`NetnsError`] where there is none, or it cannot be opened.
+    pub fn open(name: &str) -> Result<Self, NetnsError> {
+        let path = path(name);
+        let mut options = OpenOptions::new();
+        // Without it, open(2) of a FIFO waits for a writer.
+        options.read(true).custom_flags(libc::O_NONBLOCK);
+        let file = options
+            .open(&path)
+            .map_err(|error| NetnsError::new(name, &path, error))?;
+        // SAFETY: the file is open, and this request has no argument.
+        let kind = unsafe { libc::ioctl(file.as_raw_fd(), libc::NS_GET_NSTYPE) };
+        let name = name.to_owned();
+        if kind != libc::CLONE_NEWNET {
+            return Err(NetnsError::Other { name, path });
+        }
+        Ok(Self { file, name, path })
+    }
+
+    /// Which namespace it is.
+    ///
+    /// # Errors
+    ///
+    /// Those of fstat(2).
+    pub fn id(&self) -> io::Result<NetnsId> {
+        Ok(NetnsId::of(&self.file.metadata()?))
+    }
+
+    /// Moves the calling thread into the namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`NetnsError`] where that is refused.
+    pub fn enter(&self) -> Result<(), NetnsError> {
+        move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
+            .map_err(|error| NetnsError::new(&self.name, &self.path, error.into()))
+    }
+}
+
+impl NetnsError {
+    pub(crate) fn new(name: &str, path: &Path, source: io::Error) -> Self {
+        let (name, path) = (name.to_owned(), path.to_owned());
+        match source.kind() {
+            // A component of the path may be a file.
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Missing { name, path },
+            io::ErrorKind::PermissionDenied => Self::Denied { name, path },
+            _ => Self::Enter { name, path, source },
+        }
+    }
+}
+
 /// Moves the calling thread into a namespace, by its `ip netns` name or by the path of a file
 /// (`/proc/PID/ns/net`).
 ///
@@ -66,30 +176,7 @@ pub enum NetnsError {
 ///
 /// [`NetnsError`] where there is none, or it cannot be entered.
 pub fn enter(name: &str) -> Result<(), NetnsError> {
-    let path = if name.contains('/') {
-        PathBuf::from(name)
-    } else {
-        Path::new(NAMED).join(name)
-    };
-    let enter = |source: io::Error| {
-        let (name, path) = (name.to_owned(), path.clone());
-        match source.kind() {
-            // A component of the path may be a file.
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                NetnsError::Missing { name, path }
-            }
-            // The kernel's answer to a descriptor of anything else.
-            io::ErrorKind::InvalidInput => NetnsError::Other { name, path },
-            io::ErrorKind::PermissionDenied => NetnsError::Denied { name, path },
-            _ => NetnsError::Enter { name, path, source },
-        }
-    };
-    let mut options = OpenOptions::new();
-    // Without it, open(2) of a FIFO waits for a writer.
-    options.read(true).custom_flags(libc::O_NONBLOCK);
-    let file = options.open(&path).map_err(enter)?;
-    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-        .map_err(|error| enter(error.into()))
+    NetnsFile::open(name)?.enter()
 }
 
 /// The calling thread's namespace is that of process 1; `None` where this process may not know.

@@ -78,8 +78,43 @@ pub struct InterfaceFacts {
 pub struct ServiceFacts {
     /// While the service starts: the namespaces in which it has tried to attach, and all of them.
     pub starting: Option<[usize; 2]>,
-    /// One of each namespace.
+    /// One of each namespace that this process reads, or that nobody can read.
     pub namespaces: Vec<NamespaceFacts>,
+    /// What other processes read of theirs.
+    pub others: Vec<OtherFacts>,
+    /// The numbers of namespaces.
+    pub counts: NamespaceCounts,
+}
+
+/// Facts of namespaces that another process has read.
+#[derive(Clone, Debug, Default)]
+pub struct OtherFacts {
+    /// What [`render_namespaces`](super::render_namespaces) made of them.
+    pub metrics: String,
+    /// The error of [`health`](super::health()).
+    pub wrong: Option<String>,
+}
+
+/// The numbers of a service's namespaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceCounts {
+    /// With an attached interface.
+    pub attached: usize,
+    /// Without: it does not exist, or its interfaces do not.
+    pub waiting: usize,
+    /// More than the service takes.
+    pub left_out: usize,
+}
+
+impl NamespaceCounts {
+    /// The numbers, with their states as a label has them.
+    pub(super) const fn by_state(self) -> [(&'static str, usize); 3] {
+        [
+            ("attached", self.attached),
+            ("waiting", self.waiting),
+            ("left_out", self.left_out),
+        ]
+    }
 }
 
 /// The facts of a namespace. A part that could not be read is `None` or empty, and has an entry in `errors`.

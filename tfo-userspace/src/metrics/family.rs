@@ -76,13 +76,21 @@ impl Families {
         family.mut_metric().push(sample);
     }
 
-    /// Encodes all samples and those of the process itself.
+    /// Adds the samples of this process itself.
+    pub(super) fn text_with_process(self) -> String {
+        let process = Self::encode(&ProcessCollector::for_self().collect());
+        self.text() + &process
+    }
+
+    /// Encodes all samples.
     pub(super) fn text(self) -> String {
-        let mut families: Vec<_> = self.0.into_values().collect();
-        families.extend(ProcessCollector::for_self().collect());
+        Self::encode(&self.0.into_values().collect::<Vec<_>>())
+    }
+
+    fn encode(families: &[MetricFamily]) -> String {
         let mut text = Vec::new();
         TextEncoder::new()
-            .encode(&families, &mut text)
+            .encode(families, &mut text)
             .expect("every family has a name and a sample, and memory takes what is written to it");
         String::from_utf8_lossy(&text).into_owned()
     }

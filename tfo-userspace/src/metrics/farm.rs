@@ -41,7 +41,7 @@ mod tests {
     use super::*;
     use crate::{
         farm::Position,
-        metrics::{NamespaceFacts, health, render},
+        metrics::{NamespaceFacts, health, render_namespaces},
     };
 
     #[test]
@@ -64,7 +64,7 @@ mod tests {
             }),
             ..NamespaceFacts::default()
         };
-        let text = render(std::slice::from_ref(&facts));
+        let text = render_namespaces(std::slice::from_ref(&facts));
         for line in [
             r#"tfo_farm_info{host="web-1",prefix="/tfo/"} 1"#,
             "tfo_farm_epoch 7",

@@ -97,7 +97,7 @@ pub(super) fn add_reactions(
 mod tests {
     use super::*;
     use crate::{
-        metrics::{InterfaceFacts, render},
+        metrics::{InterfaceFacts, render_namespaces},
         model::{Guard, PortGuard, PortState},
     };
 
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn ports_are_told_by_number_as_far_as_they_are_few() {
-        let text = render(&[facts(vec![port(0, false), port(443, true)])]);
+        let text = render_namespaces(&[facts(vec![port(0, false), port(443, true)])]);
         for series in [
             "tfo_guard_rules 2",
             "tfo_guard_refused 0",
@@ -142,7 +142,7 @@ mod tests {
             assert!(text.contains(&format!("\n{series}\n")), "{series}\n{text}");
         }
         let many = (1..=70).map(|number| port(number, number == 70));
-        let text = render(&[facts(many.collect())]);
+        let text = render_namespaces(&[facts(many.collect())]);
         assert_eq!(text.matches("tfo_guard_on{").count(), MAX_METRIC_PORTS + 1);
         for series in [
             "tfo_guard_on{port=\"other\"} 1",
@@ -150,7 +150,7 @@ mod tests {
         ] {
             assert!(text.contains(series), "{text}");
         }
-        let text = render(&[NamespaceFacts::default()]);
+        let text = render_namespaces(&[NamespaceFacts::default()]);
         assert!(text.contains("\ntfo_guard_rules 0\n") && !text.contains("tfo_guard_on{"));
     }
 }

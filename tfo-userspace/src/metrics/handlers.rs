@@ -14,7 +14,7 @@ use hyper::{
 };
 use tokio::sync::Mutex;
 
-use super::{facts::ServiceFacts, health::health, render::render};
+use super::{facts::ServiceFacts, health::health_of_service, render::render};
 
 /// The time for which a scrape is reused: clients have the maps read once in it, however many they are.
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -67,10 +67,10 @@ where
         let facts = (self.facts)().await;
         let scrape = Arc::new(Scrape {
             at: Instant::now(),
-            metrics: render(&facts.namespaces).into(),
+            metrics: render(&facts).into(),
             health: match facts.starting {
                 Some([tried, all]) => Err(format!("starting: {tried} of {all}\n")),
-                None => health(&facts.namespaces),
+                None => health_of_service(&facts),
             },
         });
         *last = Some(Arc::clone(&scrape));

@@ -2,7 +2,20 @@
 
 use std::fmt::{self, Write as _};
 
-use super::facts::NamespaceFacts;
+use super::facts::{NamespaceFacts, ServiceFacts};
+
+/// As [`health`], of all namespaces of a service.
+pub(super) fn health_of_service(service: &ServiceFacts) -> Result<(), String> {
+    let mut errors = health(&service.namespaces).err().unwrap_or_default();
+    for other in &service.others {
+        errors += other.wrong.as_deref().unwrap_or_default();
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors)
+    }
+}
 
 /// `Ok` if no namespace has an error.
 ///

@@ -10,13 +10,17 @@ mod guard;
 mod handlers;
 mod health;
 mod listener;
+mod merge;
 mod render;
 mod server;
 mod table;
 
-pub use facts::{InterfaceFacts, NamespaceFacts, ScrapeTarget, ServiceFacts, read, unreadable};
+pub use facts::{
+    InterfaceFacts, NamespaceCounts, NamespaceFacts, OtherFacts, ScrapeTarget, ServiceFacts, read,
+    unreadable,
+};
 pub use health::health;
 pub use listener::ListenError;
-pub use render::render;
+pub use render::{render, render_namespaces};
 pub use server::Server;
 pub use table::{Kind, METRICS, Metric};

@@ -8,17 +8,18 @@ use tfo_common::{
 };
 
 use super::{
-    facts::{InterfaceFacts, NamespaceFacts, PARTS},
+    facts::{InterfaceFacts, NamespaceFacts, PARTS, ServiceFacts},
     family::Families,
     farm::add_farm,
     guard::{add_guard, add_reactions},
+    merge::merge,
     table::{
         ASKERS, ATTACHED, BUILD_INFO, DATAPATH, DRIFT, DRY_RUN_ACTIONS, DRY_RUN_CAUSES,
         EVENTS_LOST, INTERFACE, KERNEL, KEY_AGE, KEY_FAILURES, KEY_FOREIGN, KEY_INFO, KEY_NEXT,
-        KEY_ROTATIONS, KEYS_AGREE, LISTENERS_REFUSED, MAP_ENTRIES, MAP_MEMORY, MAP_ROOM, NO_COOKIE,
-        OWN_COOKIES_REFUSED, POLICY_ACTIONS, POLICY_CAUSES, POLICY_DRY_RUN, POLICY_PREFIXES,
-        POLICY_REFUSED, POLICY_RULES, POLICY_WITHHELD, PORT, READ_TIME, REASONS, SCRAPE_ERROR,
-        SERVER, SYN_DATA, SYSCTL,
+        KEY_ROTATIONS, KEYS_AGREE, LISTENERS_REFUSED, MAP_ENTRIES, MAP_MEMORY, MAP_ROOM,
+        NAMESPACES, NO_COOKIE, OWN_COOKIES_REFUSED, POLICY_ACTIONS, POLICY_CAUSES, POLICY_DRY_RUN,
+        POLICY_PREFIXES, POLICY_REFUSED, POLICY_RULES, POLICY_WITHHELD, PORT, READ_TIME, REASONS,
+        SCRAPE_ERROR, SERVER, SYN_DATA, SYSCTL,
     },
 };
 use crate::datapath::{Snapshot, slug};
@@ -43,33 +44,48 @@ const KERNEL_COUNTERS: [&str; 15] = [
     "TCPReqQFullDrop",
 ];
 
-/// The metrics of these namespaces and of this process, in Prometheus's text format, version 0.0.4.
-pub fn render(namespaces: &[NamespaceFacts]) -> String {
+/// The metrics of a service and of its process, in Prometheus's text format, version 0.0.4.
+pub fn render(service: &ServiceFacts) -> String {
     let mut families = Families::default();
     let layout = LAYOUT_VERSION.to_string();
     let version = env!("CARGO_PKG_VERSION");
     families.add(&BUILD_INFO, &[version, &layout], true);
+    for (state, number) in service.counts.by_state() {
+        families.add(&NAMESPACES, &[state], number);
+    }
+    add_namespaces(&mut families, &service.namespaces);
+    let others = service.others.iter().map(|other| other.metrics.as_str());
+    merge(&families.text_with_process(), others)
+}
+
+/// The metrics of these namespaces alone, for [`render`] in another process.
+pub fn render_namespaces(namespaces: &[NamespaceFacts]) -> String {
+    let mut families = Families::default();
+    add_namespaces(&mut families, namespaces);
+    families.text()
+}
+
+fn add_namespaces(families: &mut Families, namespaces: &[NamespaceFacts]) {
     for facts in namespaces {
-        add_kernel(&mut families, facts);
-        add_keys(&mut families, facts);
-        add_policy(&mut families, facts);
-        add_guard(&mut families, facts);
+        add_kernel(families, facts);
+        add_keys(families, facts);
+        add_policy(families, facts);
+        add_guard(families, facts);
         let refused = facts.own_cookies_refused.is_some();
         families.add(&OWN_COOKIES_REFUSED, &[&facts.target.netns], refused);
         let refused = facts.listeners_refused.is_some();
         families.add(&LISTENERS_REFUSED, &[&facts.target.netns], refused);
         if let Some(farm) = &facts.farm {
-            add_farm(&mut families, &facts.target.netns, farm);
+            add_farm(families, &facts.target.netns, farm);
         }
         for interface in &facts.interfaces {
-            add_interface(&mut families, &facts.target.netns, interface);
+            add_interface(families, &facts.target.netns, interface);
             if let Some(counters) = &interface.counters {
-                add_ports(&mut families, facts, &interface.name, counters);
+                add_ports(families, facts, &interface.name, counters);
             }
         }
-        add_scrape(&mut families, facts);
+        add_scrape(families, facts);
     }
-    families.text()
 }
 
 fn add_kernel(families: &mut Families, facts: &NamespaceFacts) {
@@ -266,7 +282,7 @@ mod tests {
             }),
             ..NamespaceFacts::default()
         };
-        let text = render(&[facts.clone(), NamespaceFacts::default()]);
+        let text = render_namespaces(&[facts.clone(), NamespaceFacts::default()]);
         for (series, expected) in [
             (r#"tfo_key_info{netns="blue",source="secret"}"#, "1"),
             (r#"tfo_key_age_seconds{netns="blue"}"#, "7"),
@@ -289,7 +305,7 @@ mod tests {
         if let Some(report) = &mut facts.keys {
             report.since = Some(SystemTime::now() + Duration::from_secs(60));
         }
-        let text = render(&[facts]);
+        let text = render_namespaces(&[facts]);
         assert_eq!(
             value(&text, r#"tfo_key_age_seconds{netns="blue"}"#),
             Some("0")
@@ -303,7 +319,7 @@ mod tests {
             name: "a\"b\\c".to_owned(),
             ..InterfaceFacts::default()
         });
-        let text = render(&[facts]);
+        let text = render_namespaces(&[facts]);
         let series = r#"tfo_interface_attached{interface="a\"b\\c"}"#;
         assert_eq!(value(&text, series), Some("0"), "{text}");
     }

@@ -43,6 +43,8 @@ macro_rules! metrics {
 metrics! {
     BUILD_INFO Gauge "tfo_build_info" ["version" "layout"]
         "Always 1; the version of tfo and the layout version of its pins",
+    NAMESPACES Gauge "tfo_namespaces" ["state"]
+        "Network namespaces of the service: attached, waiting for one or for an interface, or left_out for their number",
     DATAPATH Counter "tfo_datapath_total" ["netns" "interface" "counter"]
         "Counters of the data path; TCPFastOpen... are named as the kernel's",
     KERNEL Counter "tfo_kernel_total" ["netns" "counter"]

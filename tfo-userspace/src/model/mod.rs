@@ -6,6 +6,7 @@ mod guard;
 mod key_pair;
 mod listener_name;
 mod metrics;
+mod netns_pattern;
 mod own_cookies;
 mod policy;
 mod prefix;
@@ -18,6 +19,7 @@ pub(crate) use key_pair::random_key;
 pub use key_pair::{Fingerprint, KeyPair, KeyTextError};
 pub(crate) use listener_name::listener_name;
 pub use metrics::{ListenAddress, ListenAddressError, MAX_METRIC_PORTS};
+pub use netns_pattern::NetnsPattern;
 pub use own_cookies::{
     CookieService, OwnCookieRing, OwnCookieRules, OwnRulesError, exact as exact_time,
 };

@@ -11,7 +11,7 @@ use rustix::thread::{
 /// A rotation creates a map (`CAP_BPF`) and writes a sysctl of the namespace (`CAP_NET_ADMIN`). Attaching to an
 /// interface that appears later, or that a reload adds, takes both and `CAP_PERFMON`, which lets a program read the
 /// kernel's sockets.
-const KEPT: CapabilitySet = CapabilitySet::BPF
+pub(super) const KEPT: CapabilitySet = CapabilitySet::BPF
     .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::PERFMON);
 

@@ -74,7 +74,15 @@ pub enum ServiceError {
         "[listeners]: cannot start the helper process: {0}: allow the service to start processes (execve, TasksMax), or remove the section"
     )]
     Helper(io::Error),
-    /// No namespace could be controlled; the first error.
+    /// No namespace could be controlled; the first error, of the service's own.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// No namespace could be controlled; the first error, of another one.
+    #[error("{0}")]
+    Namespace(String),
+    /// The helper process that enters network namespaces ended, and the processes there with it.
+    #[error(
+        "[[namespace]]: the helper process ended: it was killed, or ran out of memory: start the service again"
+    )]
+    NetnsHelperEnded,
 }

@@ -8,6 +8,7 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixStream},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
+    thread,
     time::Duration,
 };
 
@@ -33,7 +34,8 @@ pub(super) struct ListenerHelper(Arc<Mutex<Connection>>);
 #[derive(Debug)]
 struct Connection {
     stream: BufReader<UnixStream>,
-    child: Child,
+    /// The helper, where this process started it.
+    child: Option<Child>,
     /// An exchange failed, so that what comes next may be the answer to that.
     broken: bool,
 }
@@ -56,11 +58,39 @@ impl ListenerHelper {
             .stdin(OwnedFd::from(its))
             .stdout(Stdio::null())
             .spawn()?;
-        Ok(Self(Arc::new(Mutex::new(Connection {
-            stream: BufReader::new(ours),
+        Ok(Self::new(ours, Some(child)))
+    }
+
+    fn new(stream: UnixStream, child: Option<Child>) -> Self {
+        Self(Arc::new(Mutex::new(Connection {
+            stream: BufReader::new(stream),
             child,
             broken: false,
-        }))))
+        })))
+    }
+
+    /// The helper of another process, which relays what comes by `stream`: see [`Self::relay`].
+    ///
+    /// # Errors
+    ///
+    /// `stream` takes no timeout.
+    pub(super) fn through(stream: UnixStream) -> io::Result<Self> {
+        stream.set_read_timeout(Some(2 * TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        Ok(Self::new(stream, None))
+    }
+
+    /// Answers the requests that come by `stream`, in a thread that ends with its other end.
+    ///
+    /// # Errors
+    ///
+    /// No thread can be started.
+    pub(super) fn relay(&self, stream: UnixStream) -> io::Result<()> {
+        let helper = self.clone();
+        let thread = thread::Builder::new().name("tfo-listeners".to_owned());
+        thread
+            .spawn(move || serve(stream, |targets| helper.change(&targets)))
+            .map(drop)
     }
 
     /// Has it change listeners.
@@ -100,7 +130,9 @@ impl Drop for Connection {
     fn drop(&mut self) {
         // It ends at the end of its input.
         let _ = self.stream.get_ref().shutdown(std::net::Shutdown::Both);
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.wait();
+        }
     }
 }
 
@@ -116,7 +148,15 @@ pub fn serve_listener_helper() -> io::Result<()> {
     capabilities::keep(KEPT)?;
     // `/` holds no file system busy.
     env::set_current_dir("/")?;
-    let mut stream = BufReader::new(UnixStream::from(rustix::io::dup(io::stdin())?));
+    let stream = UnixStream::from(rustix::io::dup(io::stdin())?);
+    serve(stream, |targets| {
+        listeners::change(targets).map_err(|error| error.to_string())
+    })
+}
+
+/// Answers requests until the other end is closed.
+fn serve(stream: UnixStream, mut answer: impl FnMut(Vec<Target>) -> Answer) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
     let mut line = String::new();
     loop {
         line.clear();
@@ -124,8 +164,7 @@ pub fn serve_listener_helper() -> io::Result<()> {
             return Ok(());
         }
         let targets: Vec<Target> = serde_json::from_str(&line)?;
-        let answer: Answer = listeners::change(targets).map_err(|error| error.to_string());
-        let mut text = serde_json::to_string(&answer)?;
+        let mut text = serde_json::to_string(&answer(targets))?;
         text.push('\n');
         stream.get_mut().write_all(text.as_bytes())?;
     }

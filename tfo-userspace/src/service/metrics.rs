@@ -1,32 +1,47 @@
-//! The service's metrics. The facts of each namespace are read in a thread of its own.
+//! The service's metrics. The facts of each namespace are read in a thread of its own, those of others than the service's own in
+//! their processes.
 
 use std::sync::{Arc, Mutex};
 
+use futures_util::future::join_all;
 use tracing::{info, warn};
 
-use super::{mutex::lock, worker::WorkerHandle};
+use super::{mutex::lock, netns::Place, worker::WorkerHandle};
 use crate::{
     kernel::netns,
-    metrics::{self, ListenError, ScrapeTarget, Server, ServiceFacts},
+    metrics::{self, ListenError, NamespaceCounts, OtherFacts, Server, ServiceFacts},
     model::ListenAddress,
 };
 
-/// The workers and ports that a scrape reads.
+/// The namespaces and ports that a scrape reads.
 #[derive(Clone, Default)]
-pub(super) struct ScrapeList(Arc<Mutex<Scraped>>);
+pub(super) struct ScrapeList(Arc<Mutex<Listed>>);
 
 #[derive(Clone, Default)]
-struct Scraped {
-    workers: Vec<WorkerHandle>,
+struct Listed {
+    /// The service's own namespace.
+    own: Option<WorkerHandle>,
+    /// The others.
+    places: Vec<Place>,
+    /// Namespaces that wait for a process, and those that are too many.
+    others: [usize; 2],
     ports: Vec<u16>,
     /// As in [`ServiceFacts`].
     starting: Option<[usize; 2]>,
 }
 
 impl ScrapeList {
-    pub(super) fn set(&self, workers: Vec<WorkerHandle>, ports: &[u16]) {
-        *lock(&self.0) = Scraped {
-            workers,
+    pub(super) fn set(
+        &self,
+        own: Option<WorkerHandle>,
+        places: Vec<Place>,
+        others: [usize; 2],
+        ports: &[u16],
+    ) {
+        *lock(&self.0) = Listed {
+            own,
+            places,
+            others,
             ports: ports.to_owned(),
             starting: None,
         };
@@ -38,40 +53,57 @@ impl ScrapeList {
     }
 
     async fn facts(self) -> ServiceFacts {
-        let Scraped {
-            workers,
-            ports,
-            starting,
-        } = lock(&self.0).clone();
-        let mut namespaces = Vec::new();
-        for worker in workers {
-            let target = ScrapeTarget {
-                netns: worker.name.clone(),
-                interfaces: worker.interfaces(),
-                ports: ports.clone(),
-            };
-            let read = match worker.scraper() {
-                Some(scraper) => scraper.read(target.clone()).await,
-                None => None,
-            };
-            namespaces.push(match read {
-                Some(mut facts) => {
-                    let state = worker.state();
-                    facts.keys = Some(state.keys);
-                    facts.policy_refused = state.policy_refused;
-                    facts.guard_refused = state.guard_refused;
-                    facts.own_cookies_refused = state.own_cookies_refused;
-                    facts.listeners_refused = state.listeners_refused;
-                    facts.farm = state.farm;
-                    facts.not_attached = state.missing;
-                    facts
-                }
-                None => metrics::unreadable(&target, &"the network namespace does not exist yet"),
-            });
+        let listed = lock(&self.0).clone();
+        let mut facts = ServiceFacts {
+            starting: listed.starting,
+            counts: listed.counts(),
+            ..ServiceFacts::default()
+        };
+        if let Some(own) = &listed.own {
+            facts.namespaces.push(own.facts(listed.ports.clone()).await);
         }
-        ServiceFacts {
-            starting,
-            namespaces,
+        // All at once: each is read in its own process.
+        let scraped = join_all(listed.places.iter().map(async |place| match place {
+            Place::Process(_, handle) => handle.scrape(listed.ports.clone()).await,
+            Place::Absent(..) => None,
+        }));
+        for (place, scraped) in listed.places.iter().zip(scraped.await) {
+            let (target, reason) = match (place, scraped) {
+                (_, Some(scraped)) => {
+                    facts.others.push(OtherFacts {
+                        metrics: scraped.metrics,
+                        wrong: scraped.wrong,
+                    });
+                    continue;
+                }
+                (Place::Process(target, handle), None) => {
+                    // It went, and the list is to be changed.
+                    if handle.has_ended() {
+                        continue;
+                    }
+                    (target, "its process does not answer")
+                }
+                (Place::Absent(target, reason), None) => (target, reason.as_str()),
+            };
+            facts.namespaces.push(metrics::unreadable(target, &reason));
+        }
+        facts
+    }
+}
+
+impl Listed {
+    fn counts(&self) -> NamespaceCounts {
+        let own = self.own.iter().map(|own| !own.state().attached.is_empty());
+        let places = self.places.iter().map(|place| match place {
+            Place::Process(_, handle) => handle.is_attached(),
+            Place::Absent(..) => false,
+        });
+        let (attached, waiting): (Vec<_>, Vec<_>) = own.chain(places).partition(|it| *it);
+        let [queued, left_out] = self.others;
+        NamespaceCounts {
+            attached: attached.len(),
+            waiting: waiting.len() + queued,
+            left_out,
         }
     }
 }

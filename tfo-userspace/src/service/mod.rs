@@ -1,7 +1,8 @@
 //! `tfo run`: keeps the data path attached and the keys in force, until SIGTERM.
 //!
-//! Each network namespace has a thread ([`Worker`]), which attaches and keeps keys, policy and guard. The main thread
-//! handles signals, reloads the configuration, notifies systemd and serves metrics.
+//! A network namespace has a thread ([`Worker`]), which attaches and keeps keys, policy and guard: the service's own in this
+//! process, each other one in a process of its own ([`netns`]). The main thread handles signals, reloads the configuration,
+//! notifies systemd and serves metrics.
 
 mod attached;
 mod capabilities;
@@ -16,17 +17,20 @@ mod memory;
 mod metrics;
 mod mutex;
 mod namespace;
+mod netns;
 mod notify;
 mod own_cookies;
 mod policy;
 mod scraper;
+mod status;
 mod worker;
 
 pub use attached::{describe_attached, describe_hook_change};
 pub use error::{ServiceError, StartError};
 pub use listener_helper::{HELPER_COMMAND, serve_listener_helper};
+pub use netns::NetnsHelper;
 
-use std::{fmt::Write as _, time::Duration};
+use std::{process, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -37,10 +41,10 @@ use tracing::{error, info, warn};
 use self::{
     listener_helper::ListenerHelper,
     metrics::ScrapeList,
-    mutex::lock,
-    worker::{OWN_NAMESPACE, Registry, Worker},
+    netns::{Failures, HelperEnded, Keeper},
+    worker::{OWN_NAMESPACE, Worker},
 };
-use crate::config::{Config, ConfigError, NamespaceConfig};
+use crate::config::{Config, ConfigError, ConfigSource, NamespaceConfig};
 
 /// The longest interval between notifications to systemd.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -48,8 +52,10 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// The main thread's state.
 struct Service {
     config: Config,
-    workers: Vec<Worker>,
-    registry: Registry,
+    /// The service's own namespace, where it has interfaces.
+    own: Option<Worker>,
+    /// The others.
+    keeper: Keeper,
     scrape_list: ScrapeList,
     /// Sets `TCP_FASTOPEN` in other processes; `None` where no section asked for it at the start.
     helper: Option<ListenerHelper>,
@@ -57,28 +63,26 @@ struct Service {
     status: String,
 }
 
-/// Runs until SIGTERM or SIGINT. `load` reads the configuration, at the start and at each SIGHUP.
+/// Runs until SIGTERM or SIGINT. The configuration is read at the start and at each SIGHUP. `helper` makes processes in other
+/// network namespaces, where the configuration names any.
 ///
 /// # Errors
 ///
-/// [`ServiceError`] where the service does not start. Later errors are logged.
-pub async fn run(load: impl Fn() -> Result<Config, ConfigError>) -> Result<(), ServiceError> {
+/// [`ServiceError`] where the service does not start, or the helper ended. Other errors are logged.
+pub async fn run(source: &ConfigSource, helper: Option<NetnsHelper>) -> Result<(), ServiceError> {
     // Installed before anything is attached: a signal in between would not detach it.
     let on = |kind: SignalKind| signal(kind).map_err(ServiceError::Signals);
     let mut terminate = on(SignalKind::terminate())?;
     let mut interrupt = on(SignalKind::interrupt())?;
     let mut hangup = on(SignalKind::hangup())?;
-    let mut service = Service::start(load()?).await?;
-    if let Err(error) = capabilities::drop_others() {
-        error!("cannot drop capabilities: {error}");
-    }
+    let mut service = Service::start(source, helper).await?;
     notify::ready(&service.status);
-    service
-        .serve(&load, [&mut terminate, &mut interrupt], &mut hangup)
+    let served = service
+        .serve(source, [&mut terminate, &mut interrupt], &mut hangup)
         .await;
     notify::stopping();
     service.stop().await;
-    Ok(())
+    served.map_err(|HelperEnded| ServiceError::NetnsHelperEnded)
 }
 
 /// Starts the helper if a namespace has `[listeners]`, while this thread has its capabilities.
@@ -89,186 +93,244 @@ fn start_helper(config: &Config) -> Result<Option<ListenerHelper>, ServiceError>
     helper.map_err(ServiceError::Helper)
 }
 
+/// The section of the service's own namespace.
+fn own_section(config: &Config) -> Option<&NamespaceConfig> {
+    config.namespaces.iter().find(|each| each.name.is_none())
+}
+
+/// Reads the configuration. Gives its text, too.
+fn load(source: &ConfigSource) -> Result<(String, Config), ConfigError> {
+    let text = source.read()?;
+    let config = source.parse(&text)?;
+    Ok((text, config))
+}
+
 impl Service {
-    /// Attaches in all namespaces. Failures are tried again, unless all fail.
-    async fn start(config: Config) -> Result<Self, ServiceError> {
+    /// Attaches in all namespaces. Failures are tried again, unless all fail and none is to come.
+    async fn start(
+        source: &ConfigSource,
+        netns_helper: Option<NetnsHelper>,
+    ) -> Result<Self, ServiceError> {
+        let (text, config) = load(source)?;
+        let exact = config.namespaces.iter().filter(|it| it.pattern.is_none());
+        let exact = exact.count();
         // Before attaching: nothing is attached where the address is taken.
         let scrape_list = match &config.metrics {
-            Some(address) => metrics::serve(address, config.namespaces.len()).await?,
+            Some(address) => metrics::serve(address, exact).await?,
             None => ScrapeList::default(),
         };
+        let helper = start_helper(&config)?;
+        let keeper = Keeper::new(netns_helper, helper.clone(), config.metrics.is_some());
         let mut service = Self {
-            config: config.clone(),
-            workers: Vec::new(),
-            registry: Registry::default(),
+            own: None,
+            keeper,
             scrape_list,
-            helper: start_helper(&config)?,
+            helper,
             status: String::new(),
+            config,
         };
         let mut failed = Vec::new();
-        let all = config.namespaces.len();
-        for (tried, namespace) in config.namespaces.into_iter().enumerate() {
-            service.scrape_list.set_starting(tried, all);
-            notify::starting(tried, all);
-            let result = service.add(namespace).await?;
-            failed.extend(result.err());
+        if let Some(own) = own_section(&service.config).cloned() {
+            service.progress(0, exact);
+            failed.extend(service.add_own(own).await?.err());
         }
-        if failed.len() == service.workers.len() {
-            for worker in service.workers.drain(..) {
-                worker.stop(false).await;
+        if let Err(error) = capabilities::drop_others() {
+            error!("cannot drop capabilities: {error}");
+        }
+        let tried = usize::from(service.own.is_some());
+        let list = service.scrape_list.clone();
+        let sections = service.config.namespaces.clone();
+        let mut told = None;
+        let progress = |done, all: usize| {
+            let now = (tried + done, all.max(exact.saturating_sub(tried)) + tried);
+            if told.replace(now) != Some(now) {
+                list.set_starting(now.0, now.1);
+                notify::starting(now.0, now.1);
             }
-            return Err(failed.swap_remove(0).into());
+        };
+        let absent = service.keeper.start(text, &sections, progress).await;
+        let absent = absent.map_err(|HelperEnded| ServiceError::NetnsHelperEnded)?;
+        if exact == sections.len() && failed.len() + absent.len() == exact {
+            service.stop_all(false).await;
+            return Err(first_failure(failed, &sections, absent));
         }
         for error in failed.iter().filter(|error| !error.is_missing_interface()) {
             error!("{error}");
+        }
+        for text in absent.values().filter(|text| !text.logged) {
+            error!("{}", text.text);
         }
         service.update_scrape_list();
         service.status = service.describe();
         Ok(service)
     }
 
-    /// Starts a worker. The inner result is that of its first attempt to attach.
-    async fn add(
+    /// So many of all namespaces were tried.
+    fn progress(&self, tried: usize, all: usize) {
+        self.scrape_list.set_starting(tried, all);
+        notify::starting(tried, all);
+    }
+
+    /// Starts the worker of the service's own namespace. The inner result is that of its first attempt to attach.
+    async fn add_own(
         &mut self,
         namespace: NamespaceConfig,
     ) -> Result<Result<(), StartError>, ServiceError> {
-        let name = namespace.name.clone().unwrap_or_default();
         let (worker, started) = Worker::start(
             namespace,
-            self.registry.clone(),
+            process::id(),
             self.config.metrics.is_some(),
             self.helper.clone(),
+            Worker::spawn,
         )
         .map_err(ServiceError::Thread)?;
-        self.workers.push(worker);
-        Ok(started.await.unwrap_or(Err(StartError::Thread(name))))
+        self.own = Some(worker);
+        let ended = || Err(StartError::Thread(OWN_NAMESPACE.to_owned()));
+        Ok(started.await.unwrap_or_else(|_| ended()))
     }
 
     fn update_scrape_list(&self) {
-        let workers = self.workers.iter().map(Worker::handle).collect();
-        self.scrape_list.set(workers, &self.config.ports);
+        self.scrape_list.set(
+            self.own.as_ref().map(Worker::handle),
+            self.keeper.places(),
+            [self.keeper.queued(), self.keeper.left_out()],
+            &self.config.ports,
+        );
     }
 
     async fn serve(
         &mut self,
-        load: &impl Fn() -> Result<Config, ConfigError>,
+        source: &ConfigSource,
         [terminate, interrupt]: [&mut Signal; 2],
         hangup: &mut Signal,
-    ) {
+    ) -> Result<(), HelperEnded> {
         let watchdog = notify::watchdog();
+        let ticks = |period| {
+            let mut ticks = interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
         // Twice within the watchdog's timeout.
-        let mut heartbeat = interval(watchdog.map_or(HEARTBEAT, |limit| HEARTBEAT.min(limit / 2)));
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heartbeat = ticks(watchdog.map_or(HEARTBEAT, |limit| HEARTBEAT.min(limit / 2)));
+        let mut looks = ticks(netns::LOOK);
         loop {
             tokio::select! {
-                _ = terminate.recv() => return info!("SIGTERM"),
-                _ = interrupt.recv() => return info!("SIGINT"),
-                _ = hangup.recv() => self.reload(load()).await,
+                _ = terminate.recv() => {
+                    info!("SIGTERM");
+                    return Ok(());
+                }
+                _ = interrupt.recv() => {
+                    info!("SIGINT");
+                    return Ok(());
+                }
+                _ = hangup.recv() => self.reload(load(source)).await?,
                 _ = heartbeat.tick() => self.heartbeat(watchdog),
+                _ = looks.tick(), if self.keeper.has_sections() => {
+                    if self.keeper.look()? {
+                        self.update_scrape_list();
+                        self.notify_status();
+                    }
+                }
             }
         }
     }
 
-    /// Notifies systemd: of the status, and, where no thread hangs, that the service is alive.
-    fn heartbeat(&mut self, watchdog: Option<Duration>) {
+    /// Notifies systemd of the status, where it changed.
+    fn notify_status(&mut self) {
         let status = self.describe();
         if status != self.status {
             notify::status(&status);
             self.status = status;
         }
+    }
+
+    /// Notifies systemd: of the status, and, where no thread hangs, that the service is alive.
+    fn heartbeat(&mut self, watchdog: Option<Duration>) {
+        self.notify_status();
         let Some(limit) = watchdog else { return };
-        let hangs = |worker: &&Worker| worker.state().at.elapsed() > limit.max(HEARTBEAT);
-        match self.workers.iter().find(hangs) {
-            None => notify::alive(),
-            Some(worker) => error!(
-                "the thread of network namespace {} hangs",
-                worker.name().unwrap_or(OWN_NAMESPACE)
-            ),
+        let hangs = |worker: &Worker| worker.state().at.elapsed() > limit.max(HEARTBEAT);
+        if self.own.as_ref().is_some_and(hangs) {
+            error!("the thread of network namespace {OWN_NAMESPACE} hangs");
+        } else {
+            notify::alive();
         }
     }
 
     /// Changes to another configuration, or keeps the present one as a whole.
-    async fn reload(&mut self, loaded: Result<Config, ConfigError>) {
+    async fn reload(
+        &mut self,
+        loaded: Result<(String, Config), ConfigError>,
+    ) -> Result<(), HelperEnded> {
         notify::reloading();
         match loaded {
             Err(error) => error!("not reloaded, nothing changed: {error}"),
-            Ok(config) => {
-                self.apply(config).await;
+            Ok((text, config)) => {
+                self.apply(text, config).await?;
                 info!("reloaded");
             }
         }
         self.status = self.describe();
         notify::ready(&self.status);
+        Ok(())
     }
 
-    async fn apply(&mut self, config: Config) {
+    async fn apply(&mut self, text: String, config: Config) -> Result<(), HelperEnded> {
         if config.metrics != self.config.metrics {
             warn!("the address of the metrics changes when the service is restarted");
         }
-        let named = |worker: &Worker| {
-            let mut namespaces = config.namespaces.iter();
-            namespaces.any(|namespace| namespace.name.as_deref() == worker.name())
-        };
-        let (kept, gone): (Vec<_>, Vec<_>) = self.workers.drain(..).partition(named);
-        self.workers = kept;
-        for worker in gone {
-            // The namespace may be configured under another name.
-            let name = worker.name().unwrap_or(OWN_NAMESPACE).to_owned();
+        let own = own_section(&config).cloned();
+        if own.is_none()
+            && let Some(worker) = self.own.take()
+        {
             worker.stop(true).await;
-            lock(&self.registry).retain(|_, registered| *registered != name);
         }
-        for namespace in &config.namespaces {
-            let same = |worker: &&Worker| worker.name() == namespace.name.as_deref();
-            match self.workers.iter().find(same) {
-                Some(worker) => worker.apply(namespace.clone()).await,
-                None => match self.add(namespace.clone()).await {
-                    Ok(Err(StartError::Netns(error))) => error!(
-                        "{error}: entering a namespace takes CAP_SYS_ADMIN, which is dropped after the start: restart the service"
-                    ),
-                    Ok(Err(error)) if !error.is_missing_interface() => error!("{error}"),
-                    Ok(_) => {}
-                    Err(error) => error!("{error}"),
-                },
-            }
+        self.keeper.apply(text, &config.namespaces).await?;
+        match (own, &self.own) {
+            (None, _) => {}
+            (Some(section), Some(worker)) => worker.apply(section).await,
+            (Some(section), None) => match self.add_own(section).await {
+                Ok(Err(error)) if !error.is_missing_interface() => error!("{error}"),
+                Ok(_) => {}
+                Err(error) => error!("{error}"),
+            },
         }
         self.config = config;
         self.update_scrape_list();
+        Ok(())
     }
 
-    async fn stop(self) {
+    async fn stop(mut self) {
         let detach = self.config.detach_on_exit;
-        for worker in self.workers {
-            worker.stop(detach).await;
-        }
+        self.stop_all(detach).await;
         if !detach {
             info!("the data path stays attached: `tfo detach` removes it");
         }
     }
 
+    async fn stop_all(&mut self, detach: bool) {
+        if let Some(worker) = self.own.take() {
+            worker.stop(detach).await;
+        }
+        self.keeper.stop(detach).await;
+    }
+
     /// The status line for `systemctl status`.
     fn describe(&self) -> String {
-        let mut line = String::new();
-        for worker in &self.workers {
-            let state = worker.state();
-            if !line.is_empty() {
-                line.push_str("; ");
-            }
-            if let Some(name) = worker.name() {
-                let _ = write!(line, "{name}: ");
-            }
-            let _ = write!(line, "{} attached", state.attached.join(" "));
-            if !state.missing.is_empty() {
-                let missing: Vec<_> = state.missing.keys().map(String::as_str).collect();
-                let _ = write!(line, ", {} not", missing.join(" "));
-            }
-            let _ = write!(line, ", {} keys", state.keys.source);
-            if let Some(primary) = state.keys.primary {
-                let _ = write!(line, " (primary {primary})");
-            }
-            if state.keys.last_error.is_some() {
-                line.push_str(" with an error");
-            }
-        }
-        line
+        let own = self.own.as_ref().map(|worker| worker.state().into());
+        status::line(own.as_ref(), &self.keeper)
     }
+}
+
+/// The first failure in the order of the file: of the service's own namespace, or of an exact name.
+fn first_failure(
+    failed: Vec<StartError>,
+    sections: &[NamespaceConfig],
+    mut absent: Failures,
+) -> ServiceError {
+    if let Some(error) = failed.into_iter().next() {
+        return error.into();
+    }
+    let mut names = sections.iter().filter_map(|section| section.name.as_ref());
+    let first = names.find_map(|name| absent.remove(name));
+    ServiceError::Namespace(first.map_or_else(String::new, |failure| failure.text))
 }

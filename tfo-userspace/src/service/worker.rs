@@ -1,8 +1,8 @@
 //! The thread of one network namespace. A thread is in one namespace, so other threads send it the work that has to
-//! run there.
+//! run there. The service's own namespace has it in the service, each other one in a process of its own.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::BTreeMap,
     future::Future,
     io,
     pin::Pin,
@@ -24,10 +24,10 @@ use super::{
 };
 use crate::{
     config::NamespaceConfig,
-    datapath::{ControllerLock, Namespace},
+    datapath::{ControllerLock, Namespace, NamespaceError},
     farm::FarmReport,
-    kernel::netns,
     keys::KeyReport,
+    metrics::{self, NamespaceFacts, ScrapeTarget},
 };
 
 type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -35,14 +35,14 @@ type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 type Job = Box<dyn for<'a> FnOnce(&'a mut NamespaceService) -> LocalFuture<'a, Reply> + Send>;
 type Reply = Box<dyn FnOnce()>;
 
-/// The pause before another attempt to enter a namespace.
+/// What a thread does.
+pub(super) type ThreadWork = Box<dyn FnOnce() + Send>;
+
+/// The pause before another attempt to take control of a namespace.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The name of the service's own namespace in messages.
 pub(super) const OWN_NAMESPACE: &str = "the service's own";
-
-/// The names of namespaces that have a worker, by cookie: two names may be of one namespace.
-pub(super) type Registry = Arc<Mutex<BTreeMap<u64, String>>>;
 
 /// The state that a worker last published.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ pub(super) struct WorkerState {
 struct WorkerShared {
     config: Mutex<NamespaceConfig>,
     state: Mutex<WorkerState>,
-    /// Reads the facts for metrics, from when the namespace was entered until the worker ends.
+    /// Reads the facts for metrics, from when the namespace was under control until the worker ends.
     scraper: Mutex<Option<Scraper>>,
 }
 
@@ -85,24 +85,45 @@ pub(super) struct Worker {
 #[derive(Clone)]
 pub(super) struct WorkerHandle {
     /// The namespace's name; empty for the service's own.
-    pub(super) name: String,
+    name: String,
     shared: Arc<WorkerShared>,
 }
 
 impl WorkerHandle {
-    /// The configured interfaces.
-    pub(super) fn interfaces(&self) -> Vec<String> {
-        lock(&self.shared.config).interfaces.clone()
-    }
-
     /// The published state.
     pub(super) fn state(&self) -> WorkerState {
         lock(&self.shared.state).clone()
     }
 
-    /// `None` where the worker has not entered the namespace yet, or ended.
-    pub(super) fn scraper(&self) -> Option<Scraper> {
+    /// `None` where the worker does not control the namespace yet, or ended.
+    fn scraper(&self) -> Option<Scraper> {
         lock(&self.shared.scraper).clone()
+    }
+
+    /// Reads the namespace's facts; those of `ports` one by one.
+    pub(super) async fn facts(&self, ports: Vec<u16>) -> NamespaceFacts {
+        let target = ScrapeTarget {
+            netns: self.name.clone(),
+            interfaces: lock(&self.shared.config).interfaces.clone(),
+            ports,
+        };
+        let read = match self.scraper() {
+            Some(scraper) => scraper.read(target.clone()).await,
+            None => None,
+        };
+        let Some(mut facts) = read else {
+            let reason = "the network namespace is not under control: see the log";
+            return metrics::unreadable(&target, &reason);
+        };
+        let state = self.state();
+        facts.keys = Some(state.keys);
+        facts.policy_refused = state.policy_refused;
+        facts.guard_refused = state.guard_refused;
+        facts.own_cookies_refused = state.own_cookies_refused;
+        facts.listeners_refused = state.listeners_refused;
+        facts.farm = state.farm;
+        facts.not_attached = state.missing;
+        facts
     }
 }
 
@@ -127,13 +148,15 @@ async fn run_on<T: Send + 'static>(
 }
 
 impl Worker {
-    /// Starts the thread, and with `scraped` one that reads facts for metrics. The receiver gets the result of the first
-    /// attempt to attach; later attempts are logged.
+    /// Has `spawn` start the thread, in the namespace, and with `scraped` one that reads facts for metrics. The receiver gets
+    /// the result of the first attempt to attach; later attempts are logged. `pid` is the process to end for the controller
+    /// to end.
     pub(super) fn start(
         config: NamespaceConfig,
-        registry: Registry,
+        pid: u32,
         scraped: bool,
         helper: Option<ListenerHelper>,
+        spawn: impl FnOnce(ThreadWork) -> io::Result<JoinHandle<()>>,
     ) -> io::Result<(Self, oneshot::Receiver<Result<(), StartError>>)> {
         let name = config.name.clone();
         let shared = Arc::new(WorkerShared {
@@ -163,18 +186,16 @@ impl Worker {
             shared: shared.clone(),
             jobs: received,
             started: Some(started),
-            registry,
+            pid,
             scraped,
             helper,
             main: Handle::current(),
         };
-        let thread = thread::Builder::new()
-            .name("tfo-namespace".to_owned())
-            .spawn(move || {
-                let span = thread.name().map(|name| info_span!("netns", name));
-                let _entered = span.as_ref().map(tracing::Span::enter);
-                runtime.block_on(thread.run());
-            })?;
+        let thread = spawn(Box::new(move || {
+            let netns = thread.name().map(|name| info_span!("netns", name));
+            let _entered = netns.as_ref().map(tracing::Span::enter);
+            runtime.block_on(thread.run());
+        }))?;
         let worker = Self {
             name,
             jobs,
@@ -184,9 +205,10 @@ impl Worker {
         Ok((worker, start))
     }
 
-    /// The namespace's name; `None` for the service's own.
-    pub(super) fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+    /// Starts a thread in the calling thread's namespace.
+    pub(super) fn spawn(work: ThreadWork) -> io::Result<JoinHandle<()>> {
+        let thread = thread::Builder::new().name("tfo-namespace".to_owned());
+        thread.spawn(work)
     }
 
     /// The published state. The thread publishes at least twice a second.
@@ -224,7 +246,8 @@ struct WorkerThread {
     shared: Arc<WorkerShared>,
     jobs: mpsc::UnboundedReceiver<Job>,
     started: Option<oneshot::Sender<Result<(), StartError>>>,
-    registry: Registry,
+    /// For the controller's lock.
+    pid: u32,
     scraped: bool,
     helper: Option<ListenerHelper>,
     /// The main thread's runtime.
@@ -237,7 +260,7 @@ impl WorkerThread {
     }
 
     async fn run(mut self) {
-        let Some((namespace, _control)) = self.enter().await else {
+        let Some((namespace, _control)) = self.take_control().await else {
             return;
         };
         let config = lock(&self.shared.config).clone();
@@ -282,12 +305,12 @@ impl WorkerThread {
         }
     }
 
-    /// Enters the namespace, and tries again until it exists. `None` where the service ends.
-    async fn enter(&mut self) -> Option<(Namespace, ControllerLock)> {
+    /// Takes control of the namespace, and tries again until no other controller has it. `None` where the service ends.
+    async fn take_control(&mut self) -> Option<(Namespace, ControllerLock)> {
         let mut logged = None;
         loop {
-            let error = match self.try_enter() {
-                Ok(entered) => return Some(entered),
+            let error = match self.try_control() {
+                Ok(taken) => return Some(taken),
                 Err(error) => error,
             };
             let text = error.to_string();
@@ -302,7 +325,7 @@ impl WorkerThread {
             tokio::pin!(retry);
             loop {
                 tokio::select! {
-                    // Dropping the job tells its sender that the namespace is not entered.
+                    // Dropping the job tells its sender that the namespace is not under control.
                     job = self.jobs.recv() => drop(job?),
                     () = &mut retry => break,
                 }
@@ -310,25 +333,10 @@ impl WorkerThread {
         }
     }
 
-    fn try_enter(&self) -> Result<(Namespace, ControllerLock), StartError> {
-        let name = self.name();
-        if let Some(name) = &name {
-            netns::enter(name)?;
-        }
-        let name = name.unwrap_or_else(|| OWN_NAMESPACE.to_owned());
-        let mut registry = lock(&self.registry);
-        let entry = match registry.entry(netns::cookie()?) {
-            Entry::Vacant(entry) => entry,
-            Entry::Occupied(other) => {
-                return Err(StartError::SameNamespace {
-                    name,
-                    other: other.get().clone(),
-                });
-            }
-        };
-        let namespace = Namespace::current()?;
-        let control = ControllerLock::take(&namespace, &lock(&self.shared.config).interfaces)?;
-        entry.insert(name);
+    fn try_control(&self) -> Result<(Namespace, ControllerLock), StartError> {
+        let namespace = Namespace::current().map_err(NamespaceError::from)?;
+        let interfaces = lock(&self.shared.config).interfaces.clone();
+        let control = ControllerLock::take(&namespace, &interfaces, self.pid)?;
         Ok((namespace, control))
     }
 

@@ -52,6 +52,10 @@ ACCEPTED = {
     "full": FULL,
     "random": IMAGE | {"keys": {"source": "random"}, "writableSysctls": True},
     "farm": FARM,
+    "pods": IMAGE | {
+        "pods": True,
+        "extraConfig": "[[namespace]]\nname = 'cni-*'\ninterfaces = ['eth0']\n",
+    },
 }
 # Each with a part of the error.
 REFUSED = [
@@ -110,7 +114,10 @@ def check_pod(case, values, objects):
         ensure(context["privileged"] and "capabilities" not in context, f"{case}: {context}")
     else:
         ensure("privileged" not in context, f"{case}: privileged")
-        ensure(context["capabilities"] == CAPABILITIES, f"{case}: {context['capabilities']}")
+        pods = values.get("pods", False)
+        wanted = CAPABILITIES | {"add": CAPABILITIES["add"] + ["SYS_ADMIN"] * pods}
+        ensure(context["capabilities"] == wanted, f"{case}: {context['capabilities']}")
+        ensure(context["allowPrivilegeEscalation"] == pods, f"{case}: {context}")
     ensure(context["seccompProfile"]["type"] == values.get("seccompProfile", "Unconfined"), f"{case}: seccomp")
     volumes = {volume["name"] for volume in pod["volumes"]}
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}

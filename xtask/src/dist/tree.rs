@@ -27,7 +27,7 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// Pages of `docs/` in the package: those that its files point to, and those that these link to.
-const DOCS: [&str; 16] = [
+const DOCS: [&str; 17] = [
     "README.md",
     "cookies.md",
     "counters.md",
@@ -40,6 +40,7 @@ const DOCS: [&str; 16] = [
     "metrics.md",
     "once.md",
     "operations.md",
+    "pods.md",
     "policy.md",
     "probe.md",
     "reference.md",

@@ -23,6 +23,19 @@ fn a_farm_has_a_name_for_each_namespace_of_a_host() {
     }
 }
 
+#[test]
+fn no_pattern_is_a_host_of_a_farm() {
+    let text = "[keys]\nsource = 'etcd'\n[farm]\nendpoints = ['http://[::1]:2379']\n\
+                [[namespace]]\nname = 'cni-*'\ninterfaces = ['eth0']\n";
+    let error = parse(text).unwrap_err();
+    assert!(
+        error.contains("tfo.toml:6: ") && error.contains("another source"),
+        "{error}"
+    );
+    let config = parse(&format!("{text}keys = {{ source = 'random' }}\n")).unwrap();
+    assert_eq!(config.namespaces.len(), 1);
+}
+
 /// Invalid `[farm]` sections, and parts of their error.
 const MISTAKES_OF_FARMS: &[(&str, &[&str])] = &[
     ("", &["tfo.toml:3: ", "add a section [farm]"]),

@@ -108,6 +108,18 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["tfo.toml:2: ", "name of `ip netns`"],
     ),
     (
+        "[[namespace]]\nname = 'cni-['\ninterfaces = ['a']",
+        &["tfo.toml:2: ", "cni-[: no pattern as in glob(7)"],
+    ),
+    (
+        "[[namespace]]\nname = '/run/*/net'\ninterfaces = ['a']",
+        &["tfo.toml:2: ", "last component alone"],
+    ),
+    (
+        "[[namespace]]\nname = 'b*'\ninterfaces = ['a']\n[[namespace]]\nname = 'b*'\ninterfaces = ['c']",
+        &["tfo.toml:5: ", "has a section already"],
+    ),
+    (
         "[[namespace]]\ninterfaces = ['a']",
         &["tfo.toml:1: ", "missing field `name`"],
     ),

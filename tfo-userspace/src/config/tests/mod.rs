@@ -31,6 +31,7 @@ fn parse(text: &str) -> Result<Config, String> {
 fn eth0() -> NamespaceConfig {
     NamespaceConfig {
         name: None,
+        pattern: None,
         interfaces: vec!["eth0".to_owned()],
         mode: None,
         settings: Settings::default(),

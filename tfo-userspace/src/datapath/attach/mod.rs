@@ -32,3 +32,4 @@ pub use joined::LeftOut;
 pub use moved::detach_strays;
 pub use outcome::{Attached, Ensured, HookChange, Upgraded};
 pub use own_change::{OwnCookieChange, OwnCookieError};
+pub use sweep::sweep_ended;

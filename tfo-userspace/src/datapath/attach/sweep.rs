@@ -42,6 +42,15 @@ pub(super) fn sweep_others(namespace: &Namespace) -> Result<(), DatapathError> {
     Ok(())
 }
 
+/// Removes the pins of namespaces that are gone, as each attach does; for a service whose namespaces go.
+///
+/// # Errors
+///
+/// [`NamespaceError`] where the pins cannot be listed or removed.
+pub fn sweep_ended() -> Result<(), NamespaceError> {
+    Ok(sweep_others(&Namespace::current()?)?)
+}
+
 /// Removes a namespace's pins if none of its links has an interface.
 fn sweep_dead(namespace: &NamespacePins) -> Result<(), DatapathError> {
     let mut all = namespace.unfinished()?;

@@ -67,16 +67,21 @@ pub struct ControllerLock {
 }
 
 impl ControllerLock {
-    /// Takes the lock of `namespace`; `interfaces` are for the error.
+    /// Takes the lock of `namespace` for the controller `pid`, the process to end for it to end; `interfaces` are for the
+    /// error.
     ///
     /// # Errors
     ///
     /// [`ControllerError::Taken`], or [`ControllerError::Io`] where the file cannot be written.
-    pub fn take(namespace: &Namespace, interfaces: &[String]) -> Result<Self, ControllerError> {
+    pub fn take(
+        namespace: &Namespace,
+        interfaces: &[String],
+        pid: u32,
+    ) -> Result<Self, ControllerError> {
         let path = path(namespace.cookie());
         let lock = || {
             fs::create_dir_all(DIRECTORY)?;
-            lock(&path)
+            lock(&path, pid)
         };
         match lock() {
             Ok(Some(file)) => {
@@ -162,12 +167,12 @@ fn path(cookie: u64) -> PathBuf {
     Path::new(DIRECTORY).join(format!("net{cookie}.lock"))
 }
 
-/// Locks the file and writes this process's id to it; `None` where another process has the lock.
-fn lock(path: &Path) -> io::Result<Option<File>> {
+/// Locks the file and writes the controller's process id to it; `None` where another process has the lock.
+fn lock(path: &Path, pid: u32) -> io::Result<Option<File>> {
     for _ in 0..TRIES {
         if let Some(mut file) = try_lock(path)? {
             file.set_len(0)?;
-            writeln!(file, "{}", std::process::id())?;
+            writeln!(file, "{pid}")?;
             return Ok(Some(file));
         }
         thread::sleep(PAUSE);

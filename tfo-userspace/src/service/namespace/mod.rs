@@ -344,8 +344,10 @@ impl NamespaceService {
         self.keys.tick(&mut self.namespace);
     }
 
-    /// Detaches from all interfaces.
+    /// Detaches from all interfaces, for the end.
     pub(super) async fn detach_all(&mut self) {
+        // It would attach again what it finds detached, before the thread sees that it is to end.
+        self.follower = None;
         for name in self.attached.clone() {
             self.detach(&name).await;
         }
