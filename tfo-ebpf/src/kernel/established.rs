@@ -50,14 +50,14 @@ impl Established {
         }
         let server: u16 = read(socket + offset!(port))?;
         let client: u16 = read(socket + offset!(remote_port))?;
-        let next: u32 = read(socket + offset!(rcv_nxt_of_socket))?;
+        let expected: u32 = read(socket + offset!(rcv_nxt_of_socket))?;
         let received: u64 = read(socket + offset!(bytes_received))?;
         // The client's FIN counts, too.
         let flags = 1 + u32::from(after == CLOSING);
         Some(Self {
             addresses: addresses(socket)?,
             ports: u32::from(server.swap_bytes()) << 16 | u32::from(client),
-            sequence: next.wrapping_sub(received as u32).wrapping_sub(flags),
+            sequence: expected.wrapping_sub(received as u32).wrapping_sub(flags),
         })
     }
 

@@ -1,4 +1,4 @@
-//! `once` by content in front of nginx with TLS 1.3: the ClientHello and the early data behind it come in the SYN.
+//! `once` by content in front of nginx with TLS 1.3: the first handshake message and the early data behind it come in the SYN.
 
 use std::{
     io::{Read as _, Write as _},
