@@ -144,7 +144,7 @@ pub struct NamespaceFacts {
     pub keys: Option<KeyReport>,
     /// The policy in force; the default where there is none.
     pub policy: Option<PolicySummary>,
-    /// Sources from which cookies are withheld; `None` where no rule does so.
+    /// Sources from which cookies are withheld.
     pub withheld: Option<usize>,
     /// Why the configured policy is not in force. Only the service can fill this in.
     pub policy_refused: Option<String>,
@@ -189,9 +189,10 @@ pub async fn read(namespace: &Namespace, target: &ScrapeTarget) -> NamespaceFact
     facts.read_keys(namespace);
     let policy = facts.part("policy", namespace.policy().summary());
     facts.policy = policy.map(Option::unwrap_or_default);
-    if facts.policy.is_some_and(|policy| policy.withholds) {
-        facts.withheld = facts.part("policy", namespace.policy().withheld());
-    }
+    facts.withheld = match facts.policy {
+        Some(policy) if policy.withholds => facts.part("policy", namespace.policy().withheld()),
+        policy => policy.map(|_| 0),
+    };
     facts.guard = facts.part("guard", namespace.guard().state()).flatten();
     facts.took = start.elapsed();
     facts

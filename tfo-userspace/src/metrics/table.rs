@@ -72,7 +72,7 @@ metrics! {
     POLICY_PREFIXES Gauge "tfo_policy_list_prefixes" ["netns"]
         "Prefixes on the allow list and the deny list of the policy in force",
     POLICY_WITHHELD Gauge "tfo_policy_withheld_sources" ["netns"]
-        "Sources from which cookies are withheld; absent where no rule withholds them",
+        "Sources from which cookies are withheld; 0 where no rule withholds them",
     POLICY_REFUSED Gauge "tfo_policy_refused" ["netns"]
         "1 if the configured policy could not be put in force; /healthz has the reason",
     GUARD_SYNS Counter "tfo_guard_syns_total" ["netns" "interface" "port" "reaction"]

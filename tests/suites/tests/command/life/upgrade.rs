@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, Map, MapData};
+use tfo_common::abi::LAYOUT_VERSION;
 use tfo_testbed::{
     keys, process,
     socket::Method,
@@ -110,8 +111,7 @@ fn pins(testbed: &Testbed) -> Result<std::path::PathBuf> {
         .as_u64()
         .context("no index")?;
     let cookie = cookie(&testbed.pair.server)?;
-    let version = tfo_common::abi::LAYOUT_VERSION;
-    Ok(format!("/sys/fs/bpf/tfo/v{version}/net{cookie}/if{index}").into())
+    Ok(format!("/sys/fs/bpf/tfo/v{LAYOUT_VERSION}/net{cookie}/if{index}").into())
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn another_layout_is_replaced_without_a_gap_and_its_counts_start_anew() -> Resul
             "mount -t bpf bpf /sys/fs/bpf
             cd /sys/fs/bpf
             $tfo attach {SERVER_INTERFACE} --mode {mode} $net
-            mkdir tfo/v0; mv tfo/v*[1-9]/net* tfo/v0/
+            mkdir tfo/v0; mv tfo/v{LAYOUT_VERSION}/net* tfo/v0/
             $tfo status $net
             echo \"again: $($tfo attach {SERVER_INTERFACE} $net 2>&1)\"
             # The remedy that doctor prints.
@@ -211,7 +211,7 @@ fn another_layout_is_replaced_without_a_gap_and_its_counts_start_anew() -> Resul
             $tfo status --json $net | grep '\"mode\": \"{mode}\"'
             ip -n {netns} link show {SERVER_INTERFACE}
             $tfo attach --replace {SERVER_INTERFACE} $net
-            mkdir tfo/v0; mv tfo/v*[1-9]/net* tfo/v0/
+            mkdir tfo/v0; mv tfo/v{LAYOUT_VERSION}/net* tfo/v0/
             $tfo detach --all $net
             test ! -e tfo/v0",
             netns = pair.server.name(),
