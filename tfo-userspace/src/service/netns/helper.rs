@@ -22,12 +22,11 @@ use rustix::{
         socketpair,
         sockopt::{Timeout, set_socket_timeout},
     },
-    process::{Pid, Signal, getppid, set_parent_process_death_signal},
     thread::{CapabilitySet, set_name},
 };
 use serde::{Deserialize, Serialize};
 
-use super::process as inside;
+use super::{parent::die_with, process as inside};
 use crate::{
     config::{Config, ConfigSource},
     kernel::netns::{self, NetnsError, NetnsFile, NetnsId},
@@ -188,17 +187,6 @@ fn fork(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
             process::exit(work().map_or(1, |()| 0));
         }
         _ => Ok(()),
-    }
-}
-
-/// Has the calling process end with the one that made it, whose id is `parent`.
-pub(super) fn die_with(parent: u32) -> io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    // It ended before that.
-    if u32::try_from(Pid::as_raw(getppid())) == Ok(parent) {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::BrokenPipe.into())
     }
 }
 

@@ -5,6 +5,7 @@ mod helper;
 mod keeper;
 mod log;
 mod messages;
+mod parent;
 mod process;
 mod remote;
 mod scan;

@@ -29,8 +29,8 @@ use tokio::{
 use tracing::error;
 
 use super::{
-    helper::die_with,
     messages::{Answer, Ask, Failure, Report, Request, Scraped, SectionText, Status},
+    parent::die_with,
 };
 use crate::{
     config::{ConfigSource, NamespaceConfig},
