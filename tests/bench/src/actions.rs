@@ -41,6 +41,14 @@ struct Case {
 }
 
 impl Case {
+    const fn without_policy() -> Self {
+        Self {
+            name: "no policy",
+            policy: None,
+            verdict: PASS,
+        }
+    }
+
     fn new(name: &'static str, port: PortPolicy) -> Self {
         let verdict = match port.actions[Class::Bad as usize] {
             Action::Drop if !port.dry_run => DROP,
@@ -67,38 +75,31 @@ impl Case {
             port.actions[Class::Valid as usize] = Action::Once;
             port
         };
-        vec![
-            Self {
-                name: "no policy",
-                policy: None,
-                verdict: PASS,
-            },
-            Self::new("pass", PortPolicy::default()),
-            Self::new(
-                "pass, cookies withheld from sources that waste them",
-                withholding(),
-            ),
+        let mut cases = Self::of_plain();
+        cases.extend([
             Self::new("once, by duplicate", once(OnceBy::Duplicate, true)),
             Self::new("once, by content", once(OnceBy::Content, true)),
             Self::new(
                 "once, by duplicate: a copy, reissued",
                 once(OnceBy::Duplicate, false),
             ),
-        ]
+        ]);
+        cases
     }
 
     /// For a SYN without Fast Open and data.
     fn of_plain() -> Vec<Self> {
+        let withholding = PortPolicy {
+            withhold: Duration::from_secs(86_400),
+            ..PortPolicy::default()
+        };
         vec![
-            Self {
-                name: "no policy",
-                policy: None,
-                verdict: PASS,
-            },
+            Self::without_policy(),
             Self::new("pass", PortPolicy::default()),
+            // From no source here, since no handshake is completed.
             Self::new(
                 "pass, cookies withheld from sources that waste them",
-                withholding(),
+                withholding,
             ),
         ]
     }
@@ -127,11 +128,7 @@ impl Case {
             };
         }
         vec![
-            Self {
-                name: "no policy",
-                policy: None,
-                verdict: PASS,
-            },
+            Self::without_policy(),
             Self::new("pass", bad(Action::Pass)),
             Self::new("reissue", bad(Action::Reissue)),
             Self::new("fallback", bad(Action::Fallback)),
@@ -159,14 +156,6 @@ impl Case {
             ),
             lists,
         ]
-    }
-}
-
-/// Withholds cookies from sources that waste them: from none here, since no handshake is completed.
-fn withholding() -> PortPolicy {
-    PortPolicy {
-        withhold: Duration::from_secs(86_400),
-        ..PortPolicy::default()
     }
 }
 

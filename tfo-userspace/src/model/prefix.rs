@@ -2,6 +2,8 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+use tfo_common::wire::addresses::Address;
+
 /// An address prefix. Sorts by address, then by length; IPv4 first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Prefix {
@@ -11,14 +13,25 @@ pub struct Prefix {
     pub len: u8,
 }
 
+/// The address's bits, the first one highest.
+fn left_aligned(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
 impl Prefix {
+    /// A prefix as maps hold it: its first address, with the length for its family.
+    pub(crate) fn of_map(address: Address, v4: u8, v6: u8) -> Self {
+        let address = address.ip();
+        let len = if address.is_ipv4() { v4 } else { v6 };
+        Self { address, len }
+    }
+
     /// Every address of `other` is in this prefix.
     pub fn contains(self, other: Self) -> bool {
-        let bits = |address| match address {
-            IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
-            IpAddr::V6(address) => address.to_bits(),
-        };
-        let differ = bits(self.address) ^ bits(other.address);
+        let differ = left_aligned(self.address) ^ left_aligned(other.address);
         let first = differ.checked_shr(u128::BITS - u32::from(self.len));
         self.address.is_ipv4() == other.address.is_ipv4()
             && self.len <= other.len
@@ -45,10 +58,7 @@ impl FromStr for Prefix {
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let (bits, most) = match address {
-            IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 32),
-            IpAddr::V6(address) => (address.to_bits(), 128),
-        };
+        let most = if address.is_ipv4() { 32 } else { 128 };
         let len = match len {
             Some(len) => len
                 .parse()
@@ -57,7 +67,7 @@ impl FromStr for Prefix {
                 .ok_or_else(wrong)?,
             None => most,
         };
-        if bits.checked_shl(len.into()).unwrap_or(0) != 0 {
+        if left_aligned(address).checked_shl(len.into()).unwrap_or(0) != 0 {
             return Err(format!(
                 "{text:?} has host bits set below /{len}: clear them, or write a longer prefix"
             ));

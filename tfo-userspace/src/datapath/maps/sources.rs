@@ -38,13 +38,8 @@ impl Sources {
         let most = 2 * limits.max as usize;
         let entries = batch::entries::<Address, SourceCounts>(map, most).map_err(error)?;
         for (key, counts) in entries {
-            let address = key.ip();
-            let len = if address.is_ipv4() {
-                limits.v4
-            } else {
-                limits.v6
-            };
-            *self.0.entry(Prefix { address, len }).or_default() += counts;
+            let prefix = Prefix::of_map(key, limits.v4, limits.v6);
+            *self.0.entry(prefix).or_default() += counts;
         }
         Ok(())
     }

@@ -95,14 +95,9 @@ impl WithholdStore {
         // Handshakes replace entries during the read, so it may return more than the map holds.
         let most = 2 * REMEMBERED_SOURCES as usize;
         let entries = batch::entries::<Address, SourceState>(&map, most).map_err(error)?;
-        let prefix = |address: Address| {
-            let address = address.ip();
-            let len = if address.is_ipv4() { v4 } else { v6 };
-            Prefix { address, len }
-        };
         let entries = entries.into_iter();
         Ok(entries
-            .map(|(address, state)| (prefix(address), state))
+            .map(|(address, state)| (Prefix::of_map(address, v4, v6), state))
             .collect())
     }
 

@@ -128,7 +128,8 @@ impl PolicyChange {
     pub fn apply(mut self, policy: Option<&Policy>) -> Result<bool, DatapathError> {
         let differs = policy != self.before.as_ref();
         let withholds = policy.is_some_and(Policy::withholds);
-        if withholds {
+        // An upgrade replaces the program: here it is wanted only where there is none.
+        if withholds && !self.pins.handshakes().exists() {
             attach_handshakes(&self.pins)?;
         }
         if differs {
