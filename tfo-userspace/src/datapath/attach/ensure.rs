@@ -44,8 +44,21 @@ pub async fn ensure(
     choice: Option<ModeChoice>,
     settings: Settings,
 ) -> Result<Ensured, AttachError> {
+    let (_, ensured) = ensure_indexed(namespace, name, choice, settings).await?;
+    Ok(ensured)
+}
+
+/// As [`ensure`], and gives the index of the interface that has the name now: it may be another one than at the last
+/// list.
+pub(super) async fn ensure_indexed(
+    namespace: &Namespace,
+    name: &str,
+    choice: Option<ModeChoice>,
+    settings: Settings,
+) -> Result<(u32, Ensured), AttachError> {
     let transaction = AttachTransaction::begin(namespace, name, OnStray::Remove).await?;
-    transaction.end(match transaction.found() {
+    let index = transaction.interface.index;
+    let ensured = transaction.end(match transaction.found() {
         None => {
             let attached = transaction.attach(choice.unwrap_or_default(), settings);
             attached.map(Ensured::Attached)
@@ -60,7 +73,8 @@ pub async fn ensure(
             let upgraded = transaction.migrate(other, mode, choice, settings);
             upgraded.map(Ensured::Upgraded)
         }
-    })
+    })?;
+    Ok((index, ensured))
 }
 
 impl AttachTransaction<'_> {

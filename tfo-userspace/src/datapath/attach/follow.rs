@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{ensure::ensure, error::AttachError, moved::detach_departed, outcome::Ensured};
+use super::{ensure::ensure_indexed, error::AttachError, moved::detach_departed, outcome::Ensured};
 use crate::{
     datapath::namespace::{Namespace, NamespaceError},
     kernel::link::{self, Interface, Monitor},
@@ -301,10 +301,16 @@ impl Follower {
             return;
         };
         let wanted = &self.wanted[known.wanted];
-        let ensured = ensure(&self.namespace, &known.name, wanted.choice, wanted.settings);
+        let ensured = ensure_indexed(&self.namespace, &known.name, wanted.choice, wanted.settings);
         let name = known.name.clone();
-        self.changes.push_back(match ensured.await {
-            Ok(ensured) => {
+        let change = match ensured.await {
+            Ok((index, ensured)) => {
+                if index != known.index {
+                    // Another interface got the name since the list.
+                    known.index = index;
+                    let name = name.clone();
+                    self.changes.push_back(Change::Vanished { name });
+                }
                 known.attached = true;
                 known.pause = RETRY[0];
                 let ensured = Box::new(ensured);
@@ -322,6 +328,7 @@ impl Follower {
                     again_in,
                 }
             }
-        });
+        };
+        self.changes.push_back(change);
     }
 }

@@ -1,13 +1,16 @@
 //! Interfaces that appear, disappear or change name under a running service; reloads; scrapes of all namespaces.
 
+use std::fs;
+
 use anyhow::{Result, ensure};
+use rustix::fs::{FlockOperation, flock};
 use tfo_testbed::{
     http,
     keys::KeyFile,
     netns::Netns,
     process,
     testbed::Testbed,
-    tfo::{LIMIT, Tfo},
+    tfo::{self, LIMIT, Tfo},
     veth::{Family, Pair, SERVER_INTERFACE},
     xdp,
 };
@@ -80,6 +83,39 @@ fn a_new_interface_with_an_old_ones_index_is_another() -> Result<()> {
     for wrong in ["renamed", "nic7: attached", "another process detached"] {
         ensure!(!log.contains(wrong), "{wrong}: {log}");
     }
+    Tfo::new(&netns).done(&["detach", "--all"])?;
+    Ok(())
+}
+
+/// A name may have gone to another interface between the list of interfaces and the attach.
+#[test]
+fn an_interface_that_took_the_name_meanwhile_is_followed() -> Result<()> {
+    let netns = Netns::new("taken")?;
+    netns.configure(&["link set lo up"])?;
+    let cookie = netns.run(tfo_userspace::kernel::netns::cookie)?;
+    let mut command = std::process::Command::new(tfo::binary());
+    command.env("TFO_TEST_LOCK_WAIT", "3600");
+    let mut running = Running::launch(command, Some(&netns), &["-i", "lo", "-i", "nic0"])?;
+    running.wait_for("READY=1")?;
+
+    let version = tfo_common::abi::LAYOUT_VERSION;
+    let pins = fs::File::open(format!("/sys/fs/bpf/tfo/v{version}/net{cookie}"))?;
+    flock(&pins, FlockOperation::LockExclusive)?;
+    let make = "link add nic0 type veth peer name nic1";
+    netns.configure(&[make])?;
+    running.wait_for_log("waiting for")?;
+    netns.configure(&["link del nic0", make])?;
+    flock(&pins, FlockOperation::Unlock)?;
+    running.wait_for_log("nic0: attached")?;
+    netns.configure(&["link set nic0 name nic9"])?;
+    running.wait_for_log("nic0: renamed to nic9")?;
+    let log = running.end()?.stderr;
+    let place = |line: &str| log.find(line);
+    // It may have waited before it listed the first one.
+    ensure!(
+        place("nic0: gone") < place("nic0: attached"),
+        "told of the new one first: {log}"
+    );
     Tfo::new(&netns).done(&["detach", "--all"])?;
     Ok(())
 }
