@@ -33,6 +33,15 @@ impl SynContext {
         }
     }
 
+    /// Counts a SYN for a host behind this one. The kernel here counts nothing of it.
+    #[inline(always)]
+    pub fn count_at_edge(&self, counters: &mut Counters) {
+        self.count_guard(counters);
+        if !self.guard.action().blocks() {
+            counters.add(Counter::Elsewhere, 1);
+        }
+    }
+
     #[inline(always)]
     fn count_guard(&self, counters: &mut Counters) {
         if let Some(counter) = self.guard.action().counter() {

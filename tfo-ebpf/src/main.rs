@@ -49,6 +49,17 @@ fn tfo_xdp_guard(ctx: XdpContext) -> u32 {
     xdp_action(pipeline::guard(&ctx))
 }
 
+/// Continues [`tfo_xdp`] where a host behind this one has a guard here.
+#[inline(always)]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the macro calls"
+)]
+#[xdp(frags)]
+fn tfo_xdp_edge(ctx: XdpContext) -> u32 {
+    xdp_action(pipeline::edge(&ctx))
+}
+
 /// Continues [`tfo_xdp_guard`] where a SYN is challenged.
 #[inline(always)]
 #[expect(
@@ -102,6 +113,17 @@ fn tfo_tc(ctx: TcContext) -> i32 {
 #[classifier]
 fn tfo_tc_guard(ctx: TcContext) -> i32 {
     tc_action(pipeline::guard(&ctx))
+}
+
+/// Continues [`tfo_tc`] where a host behind this one has a guard here.
+#[inline(always)]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature that the macro calls"
+)]
+#[classifier]
+fn tfo_tc_edge(ctx: TcContext) -> i32 {
+    tc_action(pipeline::edge(&ctx))
 }
 
 /// Continues [`tfo_tc_guard`] where a SYN is challenged.

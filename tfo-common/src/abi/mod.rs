@@ -17,7 +17,7 @@ pub use offsets::SocketOffsets;
 use crate::counters::Counters;
 
 /// The version of all layouts in this module.
-pub const LAYOUT_VERSION: u32 = 10;
+pub const LAYOUT_VERSION: u32 = 11;
 
 // Programs.
 
@@ -37,6 +37,10 @@ pub const TC_POLICY: &str = "tfo_tc_policy";
 pub const TC_GUARD: &str = "tfo_tc_guard";
 /// The TC program that sends challenges.
 pub const TC_CHALLENGE: &str = "tfo_tc_challenge";
+/// The XDP program that decides about challenges for the hosts behind this one.
+pub const XDP_EDGE: &str = "tfo_xdp_edge";
+/// The TC program that does.
+pub const TC_EDGE: &str = "tfo_tc_edge";
 /// The TC program that takes the answers to challenges, in either mode.
 pub const TC_ACK: &str = "tfo_tc_ack";
 /// The XDP program that translates own cookies.
@@ -64,8 +68,10 @@ pub const GUARD_INDEX: u32 = 1;
 pub const CHALLENGE_INDEX: u32 = 2;
 /// Index of the program for own cookies in a program array.
 pub const TRANSLATE_INDEX: u32 = 3;
+/// Index of the edge's program in a program array.
+pub const EDGE_INDEX: u32 = 4;
 /// Entries of a program array.
-pub const TAIL_CALLS: usize = 4;
+pub const TAIL_CALLS: usize = 5;
 
 // The kfuncs.
 
@@ -145,8 +151,10 @@ pub const MAX_ANSWER_DEVICES: u32 = 8192;
 pub const GUARD: &str = "GUARD";
 /// Hash from a port as u32 to its [`crate::guard::GuardPort`].
 pub const GUARD_PORTS: &str = "GUARD_PORTS";
-/// Most ports with a rule of the guard's.
+/// Most ports with a rule of the guard's; most rules of addresses behind this host.
 pub const MAX_GUARDED: u32 = 1024;
+/// Trie from a prefix of a [`crate::guard::edge::EdgeKey`] to its [`crate::guard::edge::EdgePort`].
+pub const GUARD_EDGES: &str = "GUARD_EDGES";
 /// Array by [`crate::guard::secret_index`]: secrets, as [`crate::fastopen::Key`].
 pub const GUARD_SECRETS: &str = "GUARD_SECRETS";
 /// Array by [`crate::guard::source::bucket_index`]: the state of a source's bucket, a u64.
@@ -155,7 +163,7 @@ pub const GUARD_BUCKETS: &str = "GUARD_BUCKETS";
 pub const DEFAULT_PORT: u32 = 0;
 
 /// Names of the maps that the interfaces of a network namespace share.
-pub const OF_NAMESPACE: [&str; 16] = [
+pub const OF_NAMESPACE: [&str; 17] = [
     KEYS,
     OWN_COOKIES,
     OWN_ASKED,
@@ -170,6 +178,7 @@ pub const OF_NAMESPACE: [&str; 16] = [
     SOURCE_MEMORY,
     GUARD,
     GUARD_PORTS,
+    GUARD_EDGES,
     GUARD_SECRETS,
     GUARD_BUCKETS,
 ];
@@ -249,7 +258,10 @@ mod tests {
     use crate::{
         context::SynContext,
         fastopen::{Key, KeySet},
-        guard::{GuardHead, GuardPort},
+        guard::{
+            GuardHead, GuardPort,
+            edge::{EdgeKey, EdgePort},
+        },
         policy::{LimitKey, PolicyHead, PortRule},
         wire::addresses::{Address, PrefixMask},
     };
@@ -263,7 +275,7 @@ mod tests {
     /// Another layout is another [`LAYOUT_VERSION`].
     #[test]
     fn layouts_are_pinned() {
-        assert_eq!(LAYOUT_VERSION, 10);
+        assert_eq!(LAYOUT_VERSION, 11);
         assert_eq!((size_of::<Key>(), align_of::<Key>()), (16, 8));
         assert_eq!((size_of::<KeySet>(), align_of::<KeySet>()), (72, 8));
         assert_eq!(
@@ -282,7 +294,9 @@ mod tests {
         assert_eq!(size_of::<LimitKey>(), 24);
         assert_eq!((size_of::<PolicyHead>(), align_of::<PolicyHead>()), (8, 8));
         assert_eq!(size_of::<SynContext>(), 112);
-        assert_eq!(size_of::<GuardHead>(), 32);
+        assert_eq!(size_of::<GuardHead>(), 40);
+        assert_eq!((size_of::<EdgePort>(), align_of::<EdgePort>()), (96, 8));
+        assert_eq!((size_of::<EdgeKey>(), align_of::<EdgeKey>()), (24, 4));
         assert_eq!((size_of::<GuardPort>(), align_of::<GuardPort>()), (72, 8));
         assert_eq!(size_of::<DeviceOffsets>(), 48);
     }

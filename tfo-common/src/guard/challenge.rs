@@ -1,8 +1,8 @@
 //! The challenge: a SYN cookie that holds the negotiated options and a MAC.
 //!
 //! Challenges are stateless. ISN and `TSval` of the SYN-ACK encode the negotiated options and a SipHash-2-4 over them,
-//! both addresses, both ports, the client's sequence number and the time slot, under a secret; the client's ACK brings
-//! all of it back. Source: RFC 4987 section 3.6 for the idea.
+//! both addresses, both ports, the client's sequence number, the host's window scale and the time slot, under a secret; the
+//! client's ACK brings all of it back, but for the scale: whoever takes the ACK has to have the one that was stated. Source: RFC 4987 section 3.6 for the idea.
 //!
 //! | | ISN | `TSval` |
 //! |---|---|---|
@@ -37,6 +37,8 @@ pub struct Handshake<'a> {
     pub ports: u32,
     /// Sequence number of the client's SYN.
     pub sequence: u32,
+    /// The window scale that the SYN-ACK states, or that the taker of the ACK has.
+    pub window_scale: u32,
 }
 
 /// The fields of a SYN-ACK that hold a challenge.
@@ -117,11 +119,19 @@ impl Challenge {
         }
     }
 
-    /// `true` if `ack`, with these [`Self::options_of`] it, answers a challenge of this time slot.
+    /// `true` if `ack`, with these [`Self::options_of`] it, answers a challenge of this time slot that stated this window
+    /// scale.
     #[inline(always)]
-    pub fn is_answered(secret: &Key, ack: &Ack, options: TcpOptions, slot: u64) -> bool {
+    pub fn is_answered(
+        secret: &Key,
+        ack: &Ack,
+        options: TcpOptions,
+        window_scale: u32,
+        slot: u64,
+    ) -> bool {
         let isn = ack.acknowledged.wrapping_sub(1);
         let handshake = Handshake {
+            window_scale,
             addresses: &ack.addresses,
             ports: ack.ports,
             sequence: ack.sequence.wrapping_sub(1),
@@ -138,10 +148,19 @@ impl Challenge {
     }
 }
 
+/// Shift of the host's window scale in the MAC's last word, above [`TcpOptions::word`].
+const SCALE: u32 = 28;
+const _: () = assert!(TcpOptions::BITS < SCALE);
+
 #[inline(always)]
 fn mac(secret: &Key, handshake: Handshake<'_>, options: TcpOptions, slot: u64) -> u64 {
     let ports = u64::from(handshake.ports) | u64::from(handshake.sequence) << 32;
-    let rest = slot << 32 | u64::from(options.word());
+    // Without window scaling, none was stated.
+    let scale = match options.window_scale() {
+        Some(_) => handshake.window_scale & 0xf,
+        None => 0,
+    };
+    let rest = slot << 32 | u64::from(options.word() | scale << SCALE);
     match handshake.addresses {
         Addresses::V4(word) => secret.siphash(&[*word, ports, rest]),
         Addresses::V6([a, b, c, d]) => secret.siphash(&[*a, *b, *c, *d, ports, rest]),
@@ -244,7 +263,7 @@ mod tests {
 
     fn check(secret: &Key, ack: &Ack, slot: u64) -> Option<TcpOptions> {
         let options = Challenge::options_of(ack);
-        Challenge::is_answered(secret, ack, options, slot).then_some(options)
+        Challenge::is_answered(secret, ack, options, 7, slot).then_some(options)
     }
 
     /// The ACK of a client to this challenge.
@@ -269,7 +288,7 @@ mod tests {
             addresses in addresses(), ports: u32, sequence: u32, bits: u32, timestamps: bool, slot in 0_u64..1 << 30,
         ) {
             let offered = TcpOptions::from_bits(bits, timestamps);
-            let handshake = Handshake { addresses: &addresses, ports, sequence };
+            let handshake = Handshake { addresses: &addresses, ports, sequence, window_scale: 7 };
             let challenge = issue(&SECRET, handshake, offered, slot);
             if timestamps {
                 prop_assert_eq!(challenge.options, offered);
@@ -289,7 +308,7 @@ mod tests {
             addresses in addresses(), ports: u32, sequence: u32, bits: u32, slot in 1_u64..1 << 30, flip in 0_u32..32,
         ) {
             let offered = TcpOptions::from_bits(bits, true);
-            let handshake = Handshake { addresses: &addresses, ports, sequence };
+            let handshake = Handshake { addresses: &addresses, ports, sequence, window_scale: 7 };
             let challenge = issue(&SECRET, handshake, offered, slot);
             let ack = answer(addresses, ports, sequence, challenge);
             let tsecr = ack.timestamps.unwrap().tsecr;
@@ -305,6 +324,9 @@ mod tests {
                 prop_assert_eq!(check(&SECRET, &other, slot), None);
             }
             prop_assert_eq!(check(&SECRET, &ack, slot - 1), None);
+            let scales = |scale| Challenge::is_answered(&SECRET, &ack, Challenge::options_of(&ack), scale, slot);
+            let scaled = offered.window_scale().is_some();
+            prop_assert!(scales(7) && scales(8) != scaled);
             prop_assert_eq!(check(&Key::from_groups([1, 2, 3, 5]), &ack, slot), None);
         }
     }

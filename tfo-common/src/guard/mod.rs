@@ -2,11 +2,13 @@
 //! data path with a challenge. The kernel sees only the clients that answer it.
 //!
 //! A valid cookie proves that its sender receives at its address: the cookie was sent there before. Challenges are
-//! stateless ([`challenge`]). [`decision`] decides about a SYN, [`ack`] about the ACK that answers a challenge.
+//! stateless ([`challenge`]). [`decision`] decides about a SYN, [`ack`] about the ACK that answers a challenge. An [`edge`]
+//! challenges for the hosts behind it.
 
 pub mod ack;
 pub mod challenge;
 pub mod decision;
+pub mod edge;
 mod listener;
 mod rule;
 pub mod source;

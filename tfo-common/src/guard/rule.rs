@@ -135,15 +135,16 @@ impl PortState {
         }
     }
 
-    /// `true` while a challenge that was sent may be answered.
+    /// `true` while a challenge that was sent may be answered. Those of other hosts are not known.
     #[inline(always)]
     pub fn accepts_answers(&self, head: &GuardHead, now: u64) -> bool {
         let challenged = self.challenged.load();
-        challenged != 0
-            && now
-                < challenged
-                    .saturating_add(head.validity())
-                    .saturating_add(STEP)
+        head.is_shared()
+            || challenged != 0
+                && now
+                    < challenged
+                        .saturating_add(head.validity())
+                        .saturating_add(STEP)
     }
 
     /// `true` while the port gets more wrong ACKs than [`WRONG_ACKS`]. An ACK without timestamps then proves nothing: its
@@ -168,7 +169,8 @@ const _: () = {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct GuardHead {
-    /// 1 where any port has a rule, else 0. A host without a guard loads only this.
+    /// [`Self::HOST`] where any port has a rule, [`Self::EDGE`] where any address behind this host has. A host without a
+    /// guard loads only this.
     pub armed: u32,
     /// log2 of a time slot's nanoseconds: [`SLOT_SHIFT`], but in tests.
     pub slot_shift: u32,
@@ -181,9 +183,12 @@ pub struct GuardHead {
     pub replies: Rate,
     /// Rate of SYNs with a valid cookie per source; those beyond are challenged.
     pub proven: Rate,
+    /// Nanoseconds from `CLOCK_MONOTONIC` to the clock that counts time slots: to the wall clock where other hosts take
+    /// challenges of this one, and this one theirs; else 0.
+    pub clock_offset: u64,
 }
 
-// SAFETY: `repr(C)`, four u32 and two pairs of them: no padding, and any bytes are a head.
+// SAFETY: `repr(C)`, four u32, two pairs of them and a u64: no padding, and any bytes are a head.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for GuardHead {}
 
@@ -194,10 +199,16 @@ pub const SLOT_SHIFT: u32 = 36;
 pub const SECRETS: usize = 4;
 
 impl GuardHead {
+    /// In [`Self::armed`]: a port of this host has a rule.
+    pub const HOST: u32 = 1;
+    /// In [`Self::armed`]: an address behind this host has a rule.
+    pub const EDGE: u32 = 2;
+
     /// From the words of the map's value.
     #[inline(always)]
-    pub const fn from_words([switches, scale, replies, proven]: [u64; 4]) -> Self {
+    pub const fn from_words([switches, scale, replies, proven, clock_offset]: [u64; 5]) -> Self {
         Self {
+            clock_offset,
             armed: switches as u32,
             slot_shift: (switches >> 32) as u32,
             window_scale: scale as u32,
@@ -207,10 +218,33 @@ impl GuardHead {
         }
     }
 
+    /// Other hosts have the same secrets.
+    #[inline(always)]
+    pub const fn is_shared(&self) -> bool {
+        self.clock_offset != 0
+    }
+
     /// The time slot of `now`, in nanoseconds.
     #[inline(always)]
     pub const fn slot(&self, now: u64) -> u64 {
-        now >> (self.slot_shift % u64::BITS)
+        now.wrapping_add(self.clock_offset) >> (self.slot_shift % u64::BITS)
+    }
+
+    /// The later one of the two time slots whose challenges are good at `now`. Where other hosts challenge, too, their
+    /// clocks may be ahead or behind by half a slot.
+    #[inline(always)]
+    pub const fn last_slot(&self, now: u64) -> u64 {
+        let ahead = if self.is_shared() {
+            self.slot_length() / 2
+        } else {
+            0
+        };
+        self.slot(now.wrapping_add(ahead))
+    }
+
+    #[inline(always)]
+    const fn slot_length(&self) -> u64 {
+        1 << (self.slot_shift % u64::BITS)
     }
 
     /// `mss`, or the least of it and [`Self::mss`].
@@ -223,10 +257,10 @@ impl GuardHead {
         }
     }
 
-    /// Nanoseconds for which a challenge is good at least.
+    /// Nanoseconds for which a challenge is good at most.
     #[inline(always)]
     pub const fn validity(&self) -> u64 {
-        2 << (self.slot_shift % u64::BITS)
+        2 * self.slot_length()
     }
 }
 
@@ -274,5 +308,38 @@ mod tests {
     fn a_guarded_port_stays_so_at_half_the_rate() {
         assert!(!floods(false, 990) && floods(false, 1100));
         assert!(!floods(true, 490) && floods(true, 550));
+    }
+
+    /// A challenge that a host issues is good at another one whose clock differs by less than half a slot.
+    #[test]
+    fn shared_slots_bear_clocks_that_differ() {
+        const SLOT: u64 = 1 << SLOT_SHIFT;
+        let head = |clock_offset| GuardHead {
+            slot_shift: SLOT_SHIFT,
+            clock_offset,
+            ..GuardHead::default()
+        };
+        let wall = 1_700_000_000 * SECOND;
+        let issuer = head(wall);
+        let is_good = |taker: &GuardHead, issued: u64, now: u64| {
+            let (slot, last) = (issuer.slot(issued), taker.last_slot(now));
+            slot == last || slot + 1 == last
+        };
+        for issued in (0..2 * SLOT).step_by((SLOT / 16) as usize) {
+            for skew in [SLOT / 2 - 1, 4 * SLOT / 10, 0] {
+                for offset in [wall + skew, wall - skew] {
+                    assert!(is_good(&head(offset), issued, issued), "{issued} {offset}");
+                }
+            }
+            // With right clocks, for half a slot at least, and less than two.
+            assert!(is_good(&issuer, issued, issued + SLOT / 2 - 1));
+            assert!(!is_good(&issuer, issued, issued + 2 * SLOT));
+            assert!(!is_good(&head(wall + 2 * SLOT), issued, issued));
+            assert!(!is_good(&head(wall - 2 * SLOT), issued, issued));
+        }
+        // A host that is alone has the whole of two slots.
+        let alone = head(0);
+        assert_eq!(alone.last_slot(5 * SLOT - 1), 4);
+        assert!(!alone.is_shared() && issuer.is_shared());
     }
 }

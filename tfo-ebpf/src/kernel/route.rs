@@ -1,4 +1,4 @@
-//! The route back to the sender of a SYN, as the kernel's own answer would take it.
+//! The kernel's routes: back to the sender of a SYN, as the kernel's own answer would take it, and onward to its destination.
 
 use core::ptr;
 
@@ -43,6 +43,8 @@ const TCP: u32 = 6;
 /// controller sets its `forwarding`, without which the kernel tells nothing.
 const OUTPUT: u32 = 1;
 const SUCCESS: i64 = 0;
+/// `BPF_FIB_LKUP_RET_NO_NEIGH`.
+const NO_NEIGHBOUR: i64 = 7;
 const SKIP_NEIGH: u32 = 1 << 2;
 const ETHERNET_MTU: u32 = 1500;
 
@@ -54,14 +56,12 @@ pub(crate) fn back(ctx: &(impl EbpfContext + Answer), syn: &Syn) -> Option<Route
         return returned(ctx);
     }
     let words = ROUTE_SCRATCH.get_ptr_mut(0)?.cast::<u32>();
-    ask(words, syn);
+    ask(words, OUTPUT, syn, Way::Back);
     let flags = match ctx.link() {
         Link::Ethernet => 0,
         Link::None => SKIP_NEIGH,
     };
-    // SAFETY: the context is the kernel's own, and the argument has this size.
-    let result = unsafe { bpf_fib_lookup(ctx.as_ptr(), words.cast(), LEN, flags) };
-    if result != SUCCESS {
+    if look_up(ctx, words, flags) != SUCCESS {
         return None;
     }
     let device = get(words, DEVICE);
@@ -83,6 +83,30 @@ pub(crate) fn back(ctx: &(impl EbpfContext + Answer), syn: &Syn) -> Option<Route
             half(macs[1], false),
         ],
     })
+}
+
+/// `Some` if the kernel forwards `syn`: there is a route, and the device that it came by may forward.
+#[inline(always)]
+pub(crate) fn onward(ctx: &(impl EbpfContext + Answer), syn: &Syn) -> Option<()> {
+    if !device::is_bound() {
+        return Some(());
+    }
+    let words = ROUTE_SCRATCH.get_ptr_mut(0)?.cast::<u32>();
+    let index = ctx.device_index();
+    let came_by = match ctx.vlan(syn)? {
+        0 => index,
+        vlan => answer_device(index, vlan)?,
+    };
+    ask(words, came_by, syn, Way::Onward);
+    // The kernel resolves the next hop when it forwards.
+    matches!(look_up(ctx, words, 0), SUCCESS | NO_NEIGHBOUR).then_some(())
+}
+
+/// Asks the kernel. The answer is in the same words.
+#[inline(always)]
+fn look_up(ctx: &impl EbpfContext, words: *mut u32, flags: u32) -> i64 {
+    // SAFETY: the context is the kernel's own, and the argument has this size.
+    unsafe { bpf_fib_lookup(ctx.as_ptr(), words.cast(), LEN, flags) }
 }
 
 /// `true` if the answer to a frame with this VLAN identifier may leave by `device`.
@@ -124,36 +148,54 @@ fn returned(ctx: &(impl EbpfContext + Answer)) -> Option<Route> {
     })
 }
 
-/// Writes the question.
+/// The direction of a segment that the kernel is asked about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The one of the SYN.
+    Onward,
+    /// The one of its answer.
+    Back,
+}
+
+/// Writes the question: where a segment goes that came by `device`, `syn` itself or its answer.
 #[inline(always)]
-fn ask(words: *mut u32, syn: &Syn) {
+fn ask(words: *mut u32, device: u32, syn: &Syn, way: Way) {
     let set = |index: usize, word: u32| {
         // SAFETY: one of the value's words, this CPU's own. Volatile, or LLVM would call `memset`.
         unsafe { ptr::write_volatile(words.wrapping_add(index), word) };
     };
-    let family = match syn.addresses {
-        Addresses::V4(_) => AF_INET,
-        Addresses::V6(_) => AF_INET6,
+    let (from, to) = match way {
+        Way::Onward => (SOURCE, DESTINATION),
+        Way::Back => (DESTINATION, SOURCE),
     };
-    let ports = syn.ports.rotate_right(16);
-    set(FAMILY_AND_PROTOCOL, family | TCP << 8 | ports << 16);
+    let ports = match way {
+        Way::Onward => syn.ports,
+        Way::Back => syn.ports.rotate_right(16),
+    };
     // Without a length, traffic control is told the device's MTU instead of the route's.
     set(MTU, ports >> 16 | u32::from(SHORTEST) << 16);
-    set(DEVICE, OUTPUT);
+    set(DEVICE, device);
     set(DEVICE + 1, 0);
-    match syn.addresses {
+    // One branch for all that depends on the family, or the verifier would follow those that cannot be.
+    let family = match syn.addresses {
         Addresses::V4(word) => {
-            set(SOURCE, (word >> 32) as u32);
-            set(DESTINATION, word as u32);
+            set(from, word as u32);
+            set(to, (word >> 32) as u32);
+            AF_INET
         }
         Addresses::V6([a, b, c, d]) => {
-            let halves = [c, d, a, b];
-            for (index, word) in halves.into_iter().enumerate() {
-                set(SOURCE + 2 * index, word as u32);
-                set(SOURCE + 2 * index + 1, (word >> 32) as u32);
-            }
+            let set_half = |index: usize, word: u64| {
+                set(index, word as u32);
+                set(index + 1, (word >> 32) as u32);
+            };
+            set_half(from, a);
+            set_half(from + 2, b);
+            set_half(to, c);
+            set_half(to + 2, d);
+            AF_INET6
         }
-    }
+    };
+    set(FAMILY_AND_PROTOCOL, family | TCP << 8 | ports << 16);
     set(VLAN, 0);
 }
 

@@ -42,6 +42,15 @@ pub(crate) fn count(context: &SynContext) {
     }
 }
 
+/// Counts a SYN for a host behind this one.
+#[inline(always)]
+pub(crate) fn count_at_edge(context: &SynContext) {
+    let port = context.syn.destination_port();
+    if let Some(counters) = at_port(port, context.uses_reserved_slot()) {
+        context.count_at_edge(counters);
+    }
+}
+
 /// Adds 1 to a counter of a port.
 #[inline(always)]
 pub(crate) fn count_at(port: u16, counter: Counter) {

@@ -1,10 +1,11 @@
-//! The guard's maps: settings, rules and states of ports, secrets, the sources' buckets, and a scratch value.
+//! The guard's maps: settings, rules and states of ports and of addresses behind this host, secrets, the sources' buckets,
+//! and a scratch value.
 
-use core::ptr;
+use core::{mem::offset_of, ptr};
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{Array, HashMap, PerCpuArray},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie},
     macros::btf_map,
 };
 use tfo_common::{
@@ -13,11 +14,15 @@ use tfo_common::{
     fastopen::Key,
     guard::{
         GuardHead, GuardMode, GuardPort, GuardRule, HeaderRules, ListenerFlags, PortState, SECRETS,
+        edge::{EdgeKey, EdgePort, EdgeTerms},
         secret_index,
         source::{BUCKETS, Bucket, bucket_index},
     },
     rate::Rate,
-    wire::addresses::Addresses,
+    wire::{
+        addresses::{Address, Addresses},
+        syn::Syn,
+    },
 };
 
 use crate::kernel::socket::ListenerSink;
@@ -34,18 +39,40 @@ static GUARD_PORTS: HashMap<
 > = HashMap::new();
 
 #[btf_map]
+static GUARD_EDGES: LpmTrie<[u32; EdgeKey::WORDS], EdgePort, { MAX_GUARDED as usize }> =
+    LpmTrie::new();
+
+#[btf_map]
 static GUARD_SECRETS: Array<Key, SECRETS> = Array::new();
 
 #[btf_map]
 static GUARD_BUCKETS: Array<AtomicWord, BUCKETS> = Array::new();
 
-/// `true` if any port has a rule. Without a guard, this load is its whole cost.
-#[inline(always)]
-pub(crate) fn is_armed() -> bool {
-    match GUARD.get_ptr(0) {
-        // SAFETY: the kernel gave the pointer; `armed` is the first field.
-        Some(head) => unsafe { ptr::read_volatile(head.cast::<u32>()) != 0 },
-        None => false,
+/// Which rules there are.
+#[derive(Clone, Copy)]
+pub(crate) struct Armed(u32);
+
+impl Armed {
+    /// Without a guard, this load is its whole cost.
+    #[inline(always)]
+    pub(crate) fn load() -> Self {
+        Self(match GUARD.get_ptr(0) {
+            // SAFETY: the kernel gave the pointer; `armed` is the first field.
+            Some(head) => unsafe { ptr::read_volatile(head.cast::<u32>()) },
+            None => 0,
+        })
+    }
+
+    /// Some port of this host has a rule.
+    #[inline(always)]
+    pub(crate) const fn host(self) -> bool {
+        self.0 & GuardHead::HOST != 0
+    }
+
+    /// Some address behind this host has a rule.
+    #[inline(always)]
+    pub(crate) const fn edge(self) -> bool {
+        self.0 & GuardHead::EDGE != 0
     }
 }
 
@@ -69,7 +96,7 @@ unsafe fn copy<const N: usize>(from: *const u64) -> [u64; N] {
 #[inline(always)]
 pub(crate) fn head() -> Option<GuardHead> {
     let head = GUARD.get_ptr(0)?;
-    // SAFETY: a value of the map is 4 words.
+    // SAFETY: a value of the map is 5 words.
     Some(GuardHead::from_words(unsafe { copy(head.cast()) }))
 }
 
@@ -118,6 +145,44 @@ impl Port {
     }
 }
 
+/// An address behind this host, and a port, with a rule.
+#[derive(Clone, Copy)]
+pub(crate) struct Edge(*const EdgePort);
+
+impl Edge {
+    /// The entry of the destination of `syn`.
+    #[inline(always)]
+    pub(crate) fn of(syn: &Syn) -> Option<Self> {
+        let EdgeKey(words) =
+            EdgeKey::new(Address::destination(&syn.addresses), syn.destination_port());
+        let edge = GUARD_EDGES.get(&lpm_trie::Key::new(EdgeKey::BITS, words))?;
+        Some(Self(ptr::from_ref(edge)))
+    }
+
+    /// Rule and state. All of it that the program changes is atomic words.
+    #[inline(always)]
+    pub(crate) const fn port(self) -> Port {
+        Port(
+            self.0
+                .wrapping_byte_add(offset_of!(EdgePort, port))
+                .cast_mut()
+                .cast(),
+        )
+    }
+
+    #[inline(always)]
+    pub(crate) fn terms(self) -> EdgeTerms {
+        let terms = self.0.wrapping_byte_add(offset_of!(EdgePort, terms));
+        // SAFETY: a part of the map's value, 3 words.
+        let [listener, headers, window_scale] = unsafe { copy(terms.cast()) };
+        EdgeTerms {
+            listener,
+            headers,
+            window_scale,
+        }
+    }
+}
+
 /// Takes one token of a source; `false` if none is left.
 #[inline(always)]
 pub(crate) fn take(
@@ -133,7 +198,7 @@ pub(crate) fn take(
     }
 }
 
-const SCRATCH_WORDS: usize = 5;
+const SCRATCH_WORDS: usize = 6;
 
 #[btf_map]
 static GUARD_SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], 1> = PerCpuArray::new();
@@ -148,6 +213,8 @@ impl GuardScratch {
     const ISSUES_COOKIES: usize = 1;
     const KEY: usize = 2;
     const HEADERS: usize = 4;
+    /// 0 where the listener is this host's; else one more than the window scale of the terms.
+    const EDGE: usize = 5;
 
     /// This CPU's.
     #[inline(always)]
@@ -167,6 +234,46 @@ impl GuardScratch {
         let place = self.0.wrapping_add(index);
         // SAFETY: one of the value's words, this CPU's own.
         unsafe { ptr::read_volatile(place) }
+    }
+
+    /// The SYN is for a listener of this host.
+    #[inline(always)]
+    pub(crate) fn set_host(self) {
+        self.store(Self::EDGE, 0);
+    }
+
+    /// The SYN is for a host behind this one, which keeps these terms. `key`: the one with which cookies are issued.
+    #[inline(always)]
+    pub(crate) fn set_edge(self, terms: &EdgeTerms, key: Option<&Key>) {
+        self.store(Self::EDGE, terms.window_scale + 1);
+        self.set_listener(terms.listener(), terms.headers());
+        self.set_key(key);
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_edge(self) -> bool {
+        self.load(Self::EDGE) != 0
+    }
+
+    /// The window scale to state, where that of listeners without `SO_RCVBUF` is `of_host`.
+    #[inline(always)]
+    pub(crate) fn window_scale(self, of_host: u32) -> u32 {
+        const OF_HOST: u64 = EdgeTerms::OF_HOST + 1;
+        match self.load(Self::EDGE) {
+            0 => self.listener().window_scale(of_host),
+            OF_HOST => of_host,
+            scale => scale as u32 - 1,
+        }
+    }
+
+    /// The port that the SYN is for.
+    #[inline(always)]
+    pub(crate) fn port(self, syn: &Syn) -> Option<Port> {
+        if self.is_edge() {
+            Edge::of(syn).map(Edge::port)
+        } else {
+            Port::of(syn.destination_port())
+        }
     }
 
     #[inline(always)]

@@ -21,7 +21,7 @@ use crate::{
         socket::AckListener,
     },
     maps::{
-        guard::{self, Port},
+        guard::{self, Armed, Port},
         just_accepted,
     },
     packet::{
@@ -48,7 +48,7 @@ enum Validation {
 /// Sees every packet. Only an ACK of no connection at a port that is or was guarded is looked at.
 #[inline(always)]
 pub(crate) fn ack(ctx: &TcContext) -> Step {
-    if !guard::is_armed() {
+    if !Armed::load().host() {
         return Step::Pass;
     }
     let Some(head) = guard::head() else {
@@ -119,10 +119,12 @@ fn validate(
     if ack.timestamps.is_none() && state.is_guessed_at(now) {
         return Validation::Wrong;
     }
-    let slot = head.slot(now);
+    let slot = head.last_slot(now);
     let hide = |word| barrier_var(word, ack.sequence.into());
     let options = Challenge::options_of(ack).barrier_var(hide);
-    let answers = answers(ack, options, slot) || answers(ack, options, slot.wrapping_sub(1));
+    let scale = hide(window_scale(listener.tcp, head.window_scale).into()) as u32;
+    let answers =
+        answers(ack, options, scale, slot) || answers(ack, options, scale, slot.wrapping_sub(1));
     // The verifier then goes on once, not once for each slot and form.
     if hide(answers.into()) == 0 {
         return if known {
@@ -138,7 +140,6 @@ fn validate(
         return Validation::QueueFull;
     }
     let timestamps = ack.timestamps.unwrap_or_default();
-    let scale = hide(window_scale(listener.tcp, head.window_scale).into()) as u32;
     let attributes = RequestAttributes::new(options, timestamps, scale);
     if assign(ctx, listener.tcp, &attributes) {
         Validation::Accepted
@@ -147,8 +148,9 @@ fn validate(
     }
 }
 
-/// `true` if `ack`, with these options, answers a challenge of the time slot.
+/// `true` if `ack`, with these options, answers a challenge of the time slot that stated this window scale.
 #[inline(always)]
-fn answers(ack: &Ack, options: TcpOptions, slot: u64) -> bool {
-    guard::secret(slot).is_some_and(|secret| Challenge::is_answered(&secret, ack, options, slot))
+fn answers(ack: &Ack, options: TcpOptions, scale: u32, slot: u64) -> bool {
+    guard::secret(slot)
+        .is_some_and(|secret| Challenge::is_answered(&secret, ack, options, scale, slot))
 }

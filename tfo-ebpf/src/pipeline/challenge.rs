@@ -24,7 +24,7 @@ use super::step::Step;
 use crate::{
     kernel::{barrier::barrier_var, clock, device, route},
     maps::{
-        guard::{self, GuardScratch, Port},
+        guard::{self, GuardScratch},
         own_cookies, syn_ack,
     },
     packet::{
@@ -106,15 +106,18 @@ fn write(
         .with_mss(headers.limited_mss(offered.mss()).max(min_mss))
         .limited(listener.host_options())
         .barrier_var(|word| barrier_var(word, syn.sequence.into()));
-    let port = Port::of(syn.destination_port())?;
+    let port = scratch.port(syn)?;
     if !offered.timestamps() && port.state().is_guessed_at(now) {
         return None;
     }
     port.state().challenge(now);
+    let scale = scratch.window_scale(head.window_scale);
+    let scale = barrier_var(scale.into(), syn.sequence.into());
     let handshake = Handshake {
         addresses: &syn.addresses,
         ports: syn.ports,
         sequence: syn.sequence,
+        window_scale: scale as u32,
     };
     let challenge = Challenge::issue(&secret, handshake, offered, slot, |word| {
         barrier_var(word, syn.sequence.into())
@@ -126,8 +129,6 @@ fn write(
     let key = scratch
         .key()
         .filter(|_| needs_cookie(context.classification));
-    let scale = listener.window_scale(head.window_scale);
-    let scale = barrier_var(scale.into(), syn.sequence.into());
     let fields = SynAckFields {
         sequence: challenge.isn,
         tsval: challenge.tsval,

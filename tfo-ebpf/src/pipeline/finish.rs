@@ -4,6 +4,7 @@ use aya_ebpf::EbpfContext;
 use tfo_common::{
     context::SynContext,
     counters::Counter,
+    guard::GuardAction,
     policy::{PolicyHead, withhold::Sent},
 };
 
@@ -57,6 +58,17 @@ pub(super) fn elsewhere(ctx: &impl Claim) -> Step {
     counters::count_anywhere(Counter::Elsewhere);
     claim(ctx);
     Step::Pass
+}
+
+/// Counts and reports a SYN for a host behind this one, which ends with `step`.
+#[inline(always)]
+pub(super) fn at_edge(ctx: &(impl EbpfContext + Claim), context: &SynContext, step: Step) -> Step {
+    counters::count_at_edge(context);
+    if !matches!(context.guard.action(), GuardAction::None) {
+        events::report(context);
+    }
+    claim(ctx);
+    step
 }
 
 /// Counts a packet at a port that is no SYN, and ends with `step`.

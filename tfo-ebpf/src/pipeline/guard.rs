@@ -9,13 +9,13 @@ use tfo_common::{
 use super::{classify::classify_in_full, step::Step};
 use crate::{
     kernel::{barrier::barrier_var, clock},
-    maps::guard::{self, GuardScratch, Port},
+    maps::guard::{self, Armed, GuardScratch, Port},
 };
 
 /// `true` if the SYN's port has a guard.
 #[inline(always)]
-pub(super) fn applies(context: &SynContext) -> bool {
-    guard::is_armed()
+pub(super) fn applies(armed: Armed, context: &SynContext) -> bool {
+    armed.host()
         && Port::of(context.syn.destination_port())
             .is_some_and(|port| !matches!(port.mode(), GuardMode::Off))
 }
@@ -27,9 +27,19 @@ pub(super) fn guard(
     context: &mut SynContext,
     scratch: GuardScratch,
 ) -> Step {
+    scratch.set_host();
+    context.classification = classify_in_full(ctx, &context.syn, scratch);
+    match Port::of(context.syn.destination_port()) {
+        Some(port) => decide(context, scratch, port),
+        None => Step::Continue,
+    }
+}
+
+/// Decides about the SYN at `port`, as it was classified. `Transmit`: it is to be answered.
+#[inline(always)]
+pub(super) fn decide(context: &mut SynContext, scratch: GuardScratch, port: Port) -> Step {
     let syn = &context.syn;
-    context.classification = classify_in_full(ctx, syn, scratch);
-    let (Some(port), Some(head)) = (Port::of(syn.destination_port()), guard::head()) else {
+    let Some(head) = guard::head() else {
         return Step::Continue;
     };
     // Slot 0: a source keeps its buckets while time slots go by.

@@ -18,11 +18,7 @@ use crate::{
 /// As [`receives`], of a SYN, whose IPv4 header has to be intact.
 #[inline(always)]
 pub(super) fn receives_syn(ctx: &impl Packet, syn: &Syn) -> bool {
-    let intact = || match syn.addresses {
-        Addresses::V4(_) => ipv4::is_intact(&PacketFrame::new(ctx), syn.layout.network.into()),
-        Addresses::V6(_) => true,
-    };
-    receives(ctx, &syn.addresses) && (!device::is_bound() || intact())
+    receives(ctx, &syn.addresses) && (!device::is_bound() || is_intact(ctx, syn))
 }
 
 /// `true` if the kernel delivers the packet of `ctx` with these addresses to a socket of this host: the frame is for its
@@ -38,6 +34,33 @@ pub(super) fn receives(ctx: &impl Packet, addresses: &Addresses) -> bool {
         Addresses::V4(word) | Addresses::V6([word, ..]) => *word,
     };
     barrier_var(is_delivered(ctx, addresses).into(), of(addresses)) != 0
+}
+
+/// `true` if the SYN of `ctx` is for a host behind this one: the frame is for its device, as above, and both addresses are
+/// others'. Whether there is a route, and what firewalls say, is not known here.
+#[inline(always)]
+pub(super) fn forwards(ctx: &impl Packet, syn: &Syn) -> bool {
+    if !device::is_bound() {
+        return true;
+    }
+    let at_home = Device::of(ctx).is_none_or(|device| {
+        device.is_at_home() && !device.is_loopback() && ctx.is_sent_to(device.mac())
+    });
+    let forwards = at_home
+        && !is_martian(&syn.addresses)
+        && !is_to_loopback(&syn.addresses)
+        && !is_local(Address::source(&syn.addresses))
+        && is_intact(ctx, syn);
+    barrier_var(forwards.into(), syn.sequence.into()) != 0
+}
+
+/// The IPv4 header's checksum is right; IPv6 has none.
+#[inline(always)]
+fn is_intact(ctx: &impl Packet, syn: &Syn) -> bool {
+    match syn.addresses {
+        Addresses::V4(_) => ipv4::is_intact(&PacketFrame::new(ctx), syn.layout.network.into()),
+        Addresses::V6(_) => true,
+    }
 }
 
 #[inline(always)]

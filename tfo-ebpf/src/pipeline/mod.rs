@@ -1,9 +1,11 @@
 //! The path of a SYN, on one page. Each program is a function here; each step is a file.
 //!
 //! ```text
-//! ingress    parse -> for this host? -> tail call to translate, to guard, to policy, or: classify -> finish
+//! ingress    parse -> for a host behind this one? -> tail call to edge
+//!            -> for this host? -> tail call to translate, to guard, to policy, or: classify -> finish
 //! translate  an own cookie becomes the kernel's, and the SYN is classified -> as ingress goes on
 //! guard      classify -> decide -> tail call to challenge, to policy, or: finish
+//! edge       check the cookie -> decide -> tail call to challenge, or: finish
 //! challenge  the frame becomes a SYN-ACK -> finish
 //! policy     classify, if nobody did -> verdict, rewrite -> finish
 //! ack        the answer to a challenge opens a connection, in traffic control
@@ -18,6 +20,7 @@
 mod ack;
 mod challenge;
 mod classify;
+mod edge;
 mod egress;
 mod finish;
 mod guard;
@@ -45,7 +48,11 @@ use self::{
     tail_call::{Program, TailCall},
 };
 use crate::{
-    maps::{guard::GuardScratch, moving::is_moving, syn_context},
+    maps::{
+        guard::{Armed, GuardScratch},
+        moving::is_moving,
+        syn_context,
+    },
     packet::{
         answer::Answer,
         claim::Claim,
@@ -69,7 +76,11 @@ pub(crate) fn ingress<C: EbpfContext + Packet + Claim + TailCall>(ctx: &C) -> St
         return finish::unparsed(ctx);
     };
     let mut context = SynContext::new(syn);
-    let guarded = guard::applies(&context);
+    let armed = Armed::load();
+    if edge::applies(armed, &context) && syn_context::save(&context) {
+        ctx.tail_call(Program::Edge); // returns only if that program is missing
+    }
+    let guarded = guard::applies(armed, &context);
     if !guarded && !context.syn.concerns_fast_open() {
         // A path of its own: an ordinary SYN pays for nothing that depends on an outcome.
         context.classification = classify::ordinary(&context.syn);
@@ -98,7 +109,7 @@ pub(crate) fn translate(ctx: &(impl EbpfContext + Claim + TailCall + WritePacket
         return Step::Pass;
     };
     own_cookie::translate(ctx, context);
-    if guard::applies(context) {
+    if guard::applies(Armed::load(), context) {
         ctx.tail_call(Program::Guard); // returns only if that program is missing
     }
     if policy::applies(context) {
@@ -129,6 +140,19 @@ pub(crate) fn guard(ctx: &(impl EbpfContext + Claim + TailCall)) -> Step {
     finish(ctx, context, Step::Pass)
 }
 
+/// The program of a namespace that guards hosts behind it.
+#[inline(always)]
+pub(crate) fn edge(ctx: &(impl EbpfContext + Answer + Claim + TailCall)) -> Step {
+    let (Some(context), Some(scratch)) = (syn_context::saved(), GuardScratch::get()) else {
+        return Step::Pass;
+    };
+    if edge::edge(ctx, context, scratch) == Step::Transmit {
+        ctx.tail_call(Program::Challenge); // returns only if that program is missing
+        context.guard = context.guard.with_action(GuardAction::Unanswered);
+    }
+    finish::at_edge(ctx, context, Step::Pass)
+}
+
 /// The program that answers a SYN with a challenge.
 #[inline(always)]
 pub(crate) fn challenge(ctx: &(impl EbpfContext + Answer + Claim + TailCall)) -> Step {
@@ -136,6 +160,9 @@ pub(crate) fn challenge(ctx: &(impl EbpfContext + Answer + Claim + TailCall)) ->
         return Step::Pass;
     };
     let step = challenge::challenge(ctx, context, scratch);
+    if scratch.is_edge() {
+        return finish::at_edge(ctx, context, step);
+    }
     if step == Step::Pass && policy::applies(context) {
         ctx.tail_call(Program::Policy); // returns only if that program is missing
     }

@@ -5,7 +5,9 @@ use aya_ebpf::{
     macros::btf_map,
     programs::{TcContext, XdpContext},
 };
-use tfo_common::abi::{CHALLENGE_INDEX, GUARD_INDEX, POLICY_INDEX, TAIL_CALLS, TRANSLATE_INDEX};
+use tfo_common::abi::{
+    CHALLENGE_INDEX, EDGE_INDEX, GUARD_INDEX, POLICY_INDEX, TAIL_CALLS, TRANSLATE_INDEX,
+};
 
 /// An array takes programs of one kind only.
 #[btf_map]
@@ -22,6 +24,7 @@ pub(crate) enum Program {
     Guard = GUARD_INDEX,
     Challenge = CHALLENGE_INDEX,
     Translate = TRANSLATE_INDEX,
+    Edge = EDGE_INDEX,
 }
 
 /// A context from which programs are called.

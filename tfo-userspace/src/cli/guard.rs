@@ -1,6 +1,6 @@
 //! `tfo guard`.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
 use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
@@ -10,7 +10,8 @@ use tfo_userspace::{
     config::{Parsed, parse_interval},
     datapath::{GuardChange, GuardState, LeftOut, Namespace, OnUnfit},
     guard::fitness::{self, Obstacle},
-    model::{Guard, PortGuard, PortState, format_rate},
+    keys::Secret,
+    model::{EdgeGuard, EdgeService, Guard, PortGuard, PortState, Prefix, format_rate},
 };
 
 use super::{
@@ -30,6 +31,9 @@ pub(super) enum GuardCommand {
         /// Remove the rule of this port alone; may be given several times [default: the whole guard]
         #[arg(long = "port", value_name = "PORT", value_parser = number::port)]
         ports: Vec<u16>,
+        /// Remove the rules of these addresses behind this host, at --port or at all ports; may be given several times
+        #[arg(long = "vip", value_name = "PREFIX")]
+        vips: Vec<Prefix>,
     },
 }
 
@@ -41,6 +45,24 @@ pub(super) struct SetArgs {
     /// Change this port's rule instead of the default rule; may be given several times
     #[arg(long = "port", value_name = "PORT", value_parser = number::port)]
     ports: Vec<u16>,
+    /// Guard --port of these addresses behind this host, an address or a prefix: this host is their router, and the hosts
+    /// that have them take the answers, under the same --secret-file; may be given several times
+    #[arg(long = "vip", value_name = "PREFIX")]
+    vips: Vec<Prefix>,
+    /// With --vip: greatest MSS on the way to those hosts, for tunnels and smaller MTUs, in bytes
+    /// [default: unchanged, at first that of the route to the client]
+    #[arg(long, value_name = "BYTES")]
+    mss: Option<u16>,
+    /// With --vip: window scale that those hosts advertise [default: unchanged, at first this host's]
+    #[arg(long, value_name = "SHIFT")]
+    window_scale: Option<u8>,
+    /// Secret that other hosts' guards have, too, in a file of 64 hexadecimal digits that its owner alone may read: each
+    /// takes the answers to the others' challenges [default: unchanged, at first this host's own secrets]
+    #[arg(long, value_name = "FILE", conflicts_with = "own_secrets")]
+    secret_file: Option<PathBuf>,
+    /// Go back to secrets of this host's own
+    #[arg(long)]
+    own_secrets: bool,
     /// With auto: SYNs per second without a valid cookie that switch the guard on, such as 1000/s; half as many keep
     /// it on [default: unchanged, at first 1000/s]
     #[arg(long, value_name = "RATE")]
@@ -86,7 +108,7 @@ pub(super) async fn run(command: &GuardCommand) -> anyhow::Result<()> {
     match command {
         GuardCommand::Show(args) => show(args.json),
         GuardCommand::Set(args) => set(args).await,
-        GuardCommand::Clear { ports } => clear(ports).await,
+        GuardCommand::Clear { ports, vips } => clear(ports, vips).await,
     }
 }
 
@@ -105,7 +127,11 @@ async fn set(args: &SetArgs) -> anyhow::Result<()> {
             "nothing to set: give on, off or auto, or a rate",
         );
     }
-    let guard = args.over(change.before.clone().unwrap_or_default());
+    let mut guard = args.over(change.before.clone().unwrap_or_default());
+    if let Some(path) = &args.secret_file {
+        guard.secret = Some(Secret::read(path)?.challenge_secret());
+    }
+    check_edges(&guard)?;
     check(&guard, args.force)?;
     warn_of(&change.apply(Some(&guard), OnUnfit::of(args.force)).await?);
     follow_job(&namespace).await?;
@@ -127,10 +153,25 @@ fn check(guard: &Guard, force: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn clear(ports: &[u16]) -> anyhow::Result<()> {
+/// Refuses an edge whose challenges nobody takes, and terms that nobody keeps.
+fn check_edges(guard: &Guard) -> anyhow::Result<()> {
+    for (service, edge) in &guard.edges {
+        edge.check(service).map_err(anyhow::Error::msg)?;
+    }
+    if guard.edges.is_empty() || guard.secret.is_some() {
+        return Ok(());
+    }
+    bail!(
+        "the hosts behind this one take its challenges under a secret that all of them have: put one into a file there \
+         (openssl rand -hex 32), run `tfo guard set off --port PORT --secret-file FILE` on each, then give --secret-file \
+         FILE here, too"
+    )
+}
+
+async fn clear(ports: &[u16], vips: &[Prefix]) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     let change = GuardChange::begin(&namespace)?;
-    let guard = without(change.before.clone(), ports)?;
+    let guard = without(change.before.clone(), ports, vips)?;
     warn_of(&change.apply(guard.as_ref(), OnUnfit::Keep).await?);
     follow_job(&namespace).await?;
     print(namespace.guard().state()?.as_ref(), false)
@@ -142,10 +183,24 @@ fn warn_of(unguarded: &[LeftOut]) {
     }
 }
 
-fn without(before: Option<Guard>, ports: &[u16]) -> anyhow::Result<Option<Guard>> {
-    let Some(mut guard) = before.filter(|_| !ports.is_empty()) else {
+fn without(before: Option<Guard>, ports: &[u16], vips: &[Prefix]) -> anyhow::Result<Option<Guard>> {
+    let named = !ports.is_empty() || !vips.is_empty();
+    let Some(mut guard) = before.filter(|_| named) else {
         return Ok(None);
     };
+    for vip in vips {
+        let count = guard.edges.len();
+        let goes = |service: &EdgeService| {
+            service.vip == *vip && (ports.is_empty() || ports.contains(&service.port))
+        };
+        guard.edges.retain(|service, _| !goes(service));
+        if guard.edges.len() == count {
+            bail!("{vip} has no such rule: `tfo guard show` lists those that there are");
+        }
+    }
+    if !vips.is_empty() {
+        return Ok(Some(guard));
+    }
     for port in ports {
         if guard.ports.remove(port).is_none() {
             bail!("port {port} has no rule of its own: `tfo guard show` lists those that have");
@@ -157,11 +212,18 @@ fn without(before: Option<Guard>, ports: &[u16]) -> anyhow::Result<Option<Guard>
 impl SetArgs {
     /// An option is of a port's rule.
     fn is_of_port(&self) -> bool {
-        self.mode.is_some() || self.above.is_some() || self.quiet.is_some()
+        self.mode.is_some() || self.above.is_some() || self.quiet.is_some() || self.has_terms()
+    }
+
+    /// An option is of what challenges for hosts behind this one state.
+    fn has_terms(&self) -> bool {
+        self.mss.is_some() || self.window_scale.is_some()
     }
 
     fn sets_nothing(&self) -> bool {
-        !self.is_of_port() && self.replies.is_none() && self.proven.is_none() && !self.force
+        let of_all = self.replies.is_some() || self.proven.is_some();
+        let of_secrets = self.secret_file.is_some() || self.own_secrets;
+        !self.is_of_port() && !of_all && !of_secrets && !self.force
     }
 
     /// Ends the process where `--port` has nothing to go with.
@@ -171,6 +233,12 @@ impl SetArgs {
                 "guard set",
                 "--port goes with on, off, auto, --above or --quiet",
             );
+        }
+        if !self.vips.is_empty() && self.ports.is_empty() {
+            usage("guard set", "--vip goes with --port");
+        }
+        if self.vips.is_empty() && self.has_terms() {
+            usage("guard set", "--mss and --window-scale go with --vip");
         }
     }
 
@@ -188,8 +256,30 @@ impl SetArgs {
                 quiet: self.quiet.unwrap_or(below.quiet),
             }
         };
+        if self.own_secrets {
+            before.secret = None;
+        }
         if self.ports.is_empty() && of_port {
             before.default = Some(over(before.default));
+        }
+        for vip in &self.vips {
+            for port in &self.ports {
+                let service = EdgeService {
+                    vip: *vip,
+                    port: *port,
+                };
+                let below = before.edges.get(&service).copied();
+                let below = below.unwrap_or_default();
+                let edge = EdgeGuard {
+                    rule: over(Some(below.rule)),
+                    mss: self.mss.or(below.mss),
+                    window_scale: self.window_scale.or(below.window_scale),
+                };
+                before.edges.insert(service, edge);
+            }
+        }
+        if !self.vips.is_empty() {
+            return before;
         }
         for port in &self.ports {
             let rule = over(before.ports.get(port).copied());
@@ -230,7 +320,7 @@ fn text(state: &GuardState) -> String {
         let auto = rule.mode == GuardMode::Auto;
         let of_auto = |text: String| if auto { text } else { "-".to_owned() };
         vec![
-            name(port.port),
+            port.name(),
             rule.mode.name().to_owned(),
             if *on { "yes" } else { "no" }.to_owned(),
             match since {
@@ -246,25 +336,36 @@ fn text(state: &GuardState) -> String {
     let Guard {
         replies, proven, ..
     } = &state.guard;
+    for (service, edge) in &state.guard.edges {
+        let term = |value: Option<String>| value.unwrap_or_else(|| "this host's".to_owned());
+        let _ = writeln!(
+            text,
+            "\n{service}: behind this host; MSS at most {}, window scale {}",
+            term(edge.mss.map(|mss| mss.to_string())),
+            term(edge.window_scale.map(|scale| scale.to_string()))
+        );
+    }
+    let _ = match &state.guard.secret {
+        Some(secret) => writeln!(
+            text,
+            "\nsecret {}, shared: answers to the challenges of other hosts are taken",
+            secret.fingerprint()
+        ),
+        None => writeln!(text, "\nsecrets of this host's own"),
+    };
     let _ = writeln!(
         text,
-        "\none source: {} SYN-ACKs, {} SYNs with a valid cookie",
+        "one source: {} SYN-ACKs, {} SYNs with a valid cookie",
         format_rate(*replies),
         format_rate(*proven)
     );
     text
 }
 
-fn name(port: u16) -> String {
-    match port {
-        0 => "default".to_owned(),
-        port => port.to_string(),
-    }
-}
-
 fn to_json(state: &GuardState) -> Value {
     let ports = state.ports.iter().map(|port| {
         json!({
+            "vip": port.vip.map(|vip| vip.to_string()),
             "port": (port.port != 0).then_some(port.port),
             "mode": port.rule.mode.name(),
             "on": port.on,
@@ -274,8 +375,19 @@ fn to_json(state: &GuardState) -> Value {
             "quiet_seconds": port.rule.quiet.as_secs_f64(),
         })
     });
+    let edges = state.guard.edges.iter().map(|(service, edge)| {
+        json!({
+            "vip": service.vip.to_string(),
+            "port": service.port,
+            "mss": edge.mss,
+            "window_scale": edge.window_scale,
+        })
+    });
+    let secret = state.guard.secret.as_ref();
     json!({
         "in_force": true,
+        "secret": secret.map(|secret| secret.fingerprint().to_string()),
+        "edges": edges.collect::<Vec<_>>(),
         "replies": rate_json(state.guard.replies),
         "proven": rate_json(state.guard.proven),
         "ports": ports.collect::<Vec<_>>(),

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -54,6 +54,8 @@ pub struct NamespaceConfig {
     pub policy: Option<Arc<Policy>>,
     /// The guard; `None` to leave the one in force.
     pub guard: Option<Guard>,
+    /// The file of the secret that other hosts' guards have, too.
+    pub guard_secret: Option<PathBuf>,
     /// Guard also ports and interfaces on which the guard is known to break connections.
     pub force_guard: bool,
     /// Own cookies; `None` to leave what is in force.
@@ -103,6 +105,7 @@ impl NamespaceConfig {
             on_foreign_change: layer.on_foreign_change.unwrap_or_default(),
             policy: None,
             guard: None,
+            guard_secret: None,
             force_guard: false,
             cookies: None,
             listeners: None,
@@ -142,6 +145,7 @@ impl NamespaceConfig {
         }
         if let Some(section) = guard_section {
             self.force_guard = section.get_ref().force;
+            self.guard_secret.clone_from(&section.get_ref().secret_file);
             let guard = section.get_ref().guard();
             self.guard = Some(guard.map_err(|error| section_error(text, section.span(), &error))?);
         }

@@ -12,6 +12,7 @@ use crate::{
         fitness::{self, Obstacle, Weight},
     },
     kernel::sysctl,
+    model::PortState,
 };
 
 const CHECK: &str = "guard";
@@ -22,8 +23,8 @@ const MAX_NAMED: usize = 4;
 #[derive(Debug)]
 struct GuardFacts {
     rules: usize,
-    /// The ports that are guarded now; 0 for those of the default rule.
-    on: Vec<u16>,
+    /// The ports, and the services behind this host, that are guarded now.
+    on: Vec<String>,
     /// `net.ipv4.tcp_syncookies`; `None` where it cannot be read.
     syn_cookies: Option<u32>,
     /// What the host has against the guard: NAT, strict conntrack.
@@ -76,7 +77,8 @@ async fn read() -> Result<Option<GuardFacts>, NamespaceError> {
         syn_cookies: sysctl::syn_cookies().ok(),
         interfaces: interfaces.collect(),
         obstacles: fitness::obstacles(&state.guard),
-        controlled: ControllerLock::of(&namespace).is_some(),
+        // A shared secret is not renewed.
+        controlled: ControllerLock::of(&namespace).is_some() || state.guard.secret.is_some(),
         ..GuardFacts::of(&state, &namespace.counters()?)
     };
     Ok(Some(facts))
@@ -93,7 +95,7 @@ impl GuardFacts {
                 .ports
                 .iter()
                 .filter(|it| it.on)
-                .map(|it| it.port)
+                .map(PortState::name)
                 .collect(),
             syn_cookies: None,
             obstacles: Vec::new(),
@@ -161,7 +163,8 @@ impl GuardFacts {
     }
 
     fn unfit_ports(&self) -> String {
-        named(&self.unfit.keys().copied().collect::<Vec<_>>())
+        let ports = self.unfit.keys().map(|port| port_name(*port));
+        named(&ports.collect::<Vec<_>>())
     }
 }
 
@@ -221,7 +224,7 @@ fn judge_obstacle(obstacle: &Obstacle) -> Finding {
 }
 
 fn judge_trouble((port, trouble): &(u16, Trouble)) -> Finding {
-    let found = format!("{trouble}: {}", named(&[*port]));
+    let found = format!("{trouble}: {}", port_name(*port));
     let finding = match trouble {
         Trouble::Unanswered(_) => Finding::warning("guard and answers", found),
         Trouble::Capped(_) => Finding::note("guard and busy sources", found),
@@ -235,12 +238,16 @@ fn troubles(counters: &Snapshot) -> Vec<(u16, Trouble)> {
     ports.chain([(0, &counters.other)]).flat_map(of).collect()
 }
 
-fn named(ports: &[u16]) -> String {
-    let first = ports.iter().take(MAX_NAMED).map(|port| match port {
+fn port_name(port: u16) -> String {
+    match port {
         0 => "others".to_owned(),
         port => port.to_string(),
-    });
-    let first = first.collect::<Vec<_>>().join(", ");
+    }
+}
+
+fn named(ports: &[String]) -> String {
+    let first = &ports[..ports.len().min(MAX_NAMED)];
+    let first = first.join(", ");
     match ports.len().saturating_sub(MAX_NAMED) {
         0 => first,
         more => format!("{first} and {more} more"),

@@ -8,4 +8,4 @@ pub mod fitness;
 mod switch;
 
 pub use answers::{Answers, Trouble};
-pub use switch::{Switch, changes};
+pub use switch::{PortStates, Switch, changes};

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::model::PortState;
+use crate::model::{PortState, Prefix};
 
 /// A transition of a port between two readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +19,10 @@ pub enum Switch {
 impl Switch {
     /// A line for logs. `port` is the state after the transition.
     pub fn text(&self, port: &PortState) -> String {
-        let name = match port.port {
-            0 => "ports without a rule of their own".to_owned(),
-            port => format!("port {port}"),
+        let name = match port.key() {
+            (None, 0) => "ports without a rule of their own".to_owned(),
+            (None, port) => format!("port {port}"),
+            _ => port.name(),
         };
         match self {
             Self::On => format!("{name}: guarded from now on ({})", port.rule.mode.name()),
@@ -32,16 +33,19 @@ impl Switch {
     }
 }
 
+/// States of ports by what tells them apart: the addresses behind this host, and the port.
+pub type PortStates = BTreeMap<(Option<Prefix>, u16), PortState>;
+
 /// The transitions of all ports between two readings. A port whose rule is gone is no longer guarded.
-pub fn changes(before: &BTreeMap<u16, PortState>, now: &[PortState]) -> Vec<(PortState, Switch)> {
-    let has_rule = |port: u16| now.iter().any(|state| state.port == port);
-    let gone = before.values().filter(|state| !has_rule(state.port));
+pub fn changes(before: &PortStates, now: &[PortState]) -> Vec<(PortState, Switch)> {
+    let has_rule = |key| now.iter().any(|state| state.key() == key);
+    let gone = before.values().filter(|state| !has_rule(state.key()));
     let gone = gone.map(|state| PortState {
         on: false,
         ..*state
     });
     let of = |port: PortState| {
-        let switches = switches(before.get(&port.port), &port);
+        let switches = switches(before.get(&port.key()), &port);
         switches.into_iter().map(move |switch| (port, switch))
     };
     now.iter().copied().chain(gone).flat_map(of).collect()
@@ -76,6 +80,7 @@ mod tests {
 
     fn port(on: bool, switches: u64, since: u64) -> PortState {
         PortState {
+            vip: None,
             port: 443,
             rule: PortGuard {
                 mode: GuardMode::Auto,
@@ -130,7 +135,7 @@ mod tests {
             ..port(false, 1, 7)
         };
         let guarded = port(true, 1, 7);
-        let before = [(80, other), (443, guarded)].into();
+        let before = [other, guarded].map(|port| (port.key(), port)).into();
         let off = Switch::Off {
             after: Duration::from_secs(7),
         };

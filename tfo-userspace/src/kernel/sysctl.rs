@@ -7,7 +7,10 @@ use std::{
 };
 
 use rustix::net::{AddressFamily, SocketType, socket};
-use tfo_common::classify::socket::{NO_COOKIE, SERVER};
+use tfo_common::{
+    classify::socket::{NO_COOKIE, SERVER},
+    wire::options::negotiated::HostOptions,
+};
 use zeroize::Zeroizing;
 
 use super::fast_open;
@@ -194,6 +197,17 @@ pub fn somaxconn() -> Result<u32, SysctlError> {
 /// [`SysctlError`] where it cannot be read.
 pub fn syn_cookies() -> Result<u32, SysctlError> {
     TCP_SYNCOOKIES.get()
+}
+
+/// The TCP options that the calling thread's namespace agrees to; all of them where it does not say.
+pub fn handshake_options() -> HostOptions {
+    let is_on = |path| number(path).map_or(true, |value| value != 0);
+    HostOptions {
+        window_scaling: is_on("/proc/sys/net/ipv4/tcp_window_scaling"),
+        sack: is_on("/proc/sys/net/ipv4/tcp_sack"),
+        ecn: is_on("/proc/sys/net/ipv4/tcp_ecn"),
+        timestamps: is_on("/proc/sys/net/ipv4/tcp_timestamps"),
+    }
 }
 
 /// `forwarding` of the loopback device, of IPv4 and IPv6, and of all devices.

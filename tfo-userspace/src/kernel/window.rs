@@ -1,4 +1,4 @@
-//! The window scale that the kernel advertises.
+//! The window that the kernel advertises, and its scale.
 
 use std::fs;
 
@@ -8,6 +8,8 @@ const RMEM_MAX: &str = "/proc/sys/net/core/rmem_max";
 const DEFAULT_RMEM_MAX: u32 = 212_992;
 /// Default maximum of `net.ipv4.tcp_rmem`.
 const DEFAULT_TCP_RMEM: u32 = 6_291_456;
+/// Default of its second number.
+const DEFAULT_BUFFER: u32 = 131_072;
 
 /// The window scale in the calling thread's namespace, for listeners without `SO_RCVBUF`
 /// (`tcp_select_initial_window`).
@@ -20,6 +22,16 @@ pub fn scale() -> u8 {
         read(TCP_RMEM).unwrap_or(DEFAULT_TCP_RMEM),
         read(RMEM_MAX).unwrap_or(DEFAULT_RMEM_MAX),
     )
+}
+
+/// The receive buffer of listeners without `SO_RCVBUF` in the calling thread's namespace, in bytes
+/// (`net.ipv4.tcp_rmem`, the second number).
+pub fn receive_buffer() -> u32 {
+    let text = fs::read_to_string(TCP_RMEM).unwrap_or_default();
+    let second = text.split_whitespace().nth(1);
+    second
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(DEFAULT_BUFFER)
 }
 
 fn of(buffer: u32, most: u32) -> u8 {

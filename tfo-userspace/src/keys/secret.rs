@@ -14,6 +14,7 @@ use super::{
     error::{KeyFileError, SecretError},
     private_file::read_private_file,
 };
+use crate::model::ChallengeSecret;
 
 /// Longer than any secret file that [`Secret::parse`] accepts.
 const MAX_LEN: u64 = 256;
@@ -21,6 +22,9 @@ const MAX_LEN: u64 = 256;
 const PERSONA: &[u8; 16] = b"tofurkey\0\0\0\0\0\0\0\0";
 /// Of the secrets of own cookies.
 const OWN_COOKIES: &[u8; 16] = b"tfo own cookies\0";
+
+/// Of the secret of challenges.
+const CHALLENGES: &[u8; 16] = b"tfo challenges\0\0";
 
 /// A 32-byte secret. Every key is derived from it and the number of an interval.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
@@ -90,6 +94,11 @@ impl Secret {
         Key::from_bytes(*self.derive([slot, interval], OWN_COOKIES))
     }
 
+    /// The secret of challenges, for all time slots: their MAC covers the slot.
+    pub fn challenge_secret(&self) -> ChallengeSecret {
+        ChallengeSecret::new(Key::from_bytes(*self.derive([0, 0], CHALLENGES)))
+    }
+
     /// `BLAKE2b` keyed with the secret, with this salt (little endian).
     fn derive(&self, salt: [u64; 2], persona: &[u8; 16]) -> Zeroizing<[u8; 16]> {
         let mut bytes = [0; 16];
@@ -130,7 +139,16 @@ mod tests {
     fn own_cookies_have_secrets_of_their_own() {
         let secret = Secret::parse(TEXT.as_bytes()).unwrap();
         let own = |slot, interval| secret.own_cookie_secret(slot, interval).to_bytes();
-        let all = [own(1, 60), own(2, 60), own(1, 61), secret.key(1).to_bytes()];
+        let challenges = secret.challenge_secret().key().to_bytes();
+        let first = secret.key(0).to_bytes();
+        let all = [
+            own(1, 60),
+            own(2, 60),
+            own(1, 61),
+            own(0, 0),
+            first,
+            challenges,
+        ];
         for (index, one) in all.iter().enumerate() {
             assert!(all[..index].iter().all(|other| other != one), "{index}");
         }

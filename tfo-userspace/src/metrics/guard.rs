@@ -47,12 +47,8 @@ fn add_ports(families: &mut Families, netns: &str, state: &GuardState) {
         }
     };
     for port in named {
-        let label = match port.port {
-            0 => "default".to_owned(),
-            port => port.to_string(),
-        };
         add(
-            &label,
+            &port.name(),
             port.rule.mode.name(),
             port.on,
             port.switches,
@@ -106,6 +102,7 @@ mod tests {
             guard: Some(GuardState {
                 guard: Guard::default(),
                 ports,
+                clock_was_set: false,
                 slot: 7,
             }),
             interfaces: vec![InterfaceFacts {
@@ -119,6 +116,7 @@ mod tests {
 
     fn port(port: u16, on: bool) -> PortState {
         PortState {
+            vip: None,
             port,
             rule: PortGuard::default(),
             on,

@@ -1,4 +1,4 @@
-//! The guard: which ports are guarded, when, and the rates that one source gets.
+//! The guard: which ports are guarded, when, and the rates that one source gets; whom this host guards behind it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,6 +6,11 @@ use tfo_common::{
     abi::DEFAULT_PORT,
     guard::{GuardMode, GuardPort, GuardRule},
     rate::Rate,
+};
+
+use super::{
+    edge::{ChallengeSecret, EdgeGuard, EdgeService},
+    prefix::Prefix,
 };
 
 /// A guard. The default guards no port.
@@ -19,6 +24,10 @@ pub struct Guard {
     pub default: Option<PortGuard>,
     /// Rules by port.
     pub ports: BTreeMap<u16, PortGuard>,
+    /// Rules of services behind this host.
+    pub edges: BTreeMap<EdgeService, EdgeGuard>,
+    /// The secret that other hosts have, too; `None` where this host makes its own. Edges have one.
+    pub secret: Option<ChallengeSecret>,
 }
 
 /// A port's rule. The default never guards.
@@ -44,6 +53,8 @@ impl Default for Guard {
             },
             default: None,
             ports: BTreeMap::new(),
+            edges: BTreeMap::new(),
+            secret: None,
         }
     }
 }
@@ -101,15 +112,29 @@ impl Guard {
         }
     }
 
-    /// No port has a rule.
+    /// A port of this host has a rule.
+    pub(crate) fn is_for_host(&self) -> bool {
+        self.default.is_some() || !self.ports.is_empty()
+    }
+
+    /// No port has a rule, of this host or behind it.
     pub fn is_empty(&self) -> bool {
-        self.default.is_none() && self.ports.is_empty()
+        !self.is_for_host() && self.edges.is_empty()
+    }
+
+    /// Some rule has SYNs answered.
+    pub(crate) fn answers(&self) -> bool {
+        let edges = self.edges.values().map(|edge| &edge.rule);
+        let mut rules = self.ports.values().chain(&self.default).chain(edges);
+        rules.any(|rule| rule.mode != GuardMode::Off)
     }
 }
 
 /// The guard's state at a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortState {
+    /// The addresses behind this host whose port it is; `None` for a port of this host.
+    pub vip: Option<Prefix>,
     /// 0 for all ports without a rule of their own.
     pub port: u16,
     /// The rule in force.
@@ -123,14 +148,30 @@ pub struct PortState {
 }
 
 impl PortState {
+    /// The state of a port of this host.
     pub(crate) fn of(port: u32, state: &GuardPort, now: u64) -> Self {
         let since = (state.since != 0).then(|| now.saturating_sub(state.since));
         Self {
+            vip: None,
             port: port as u16,
             rule: PortGuard::of_rule(&state.rule),
             on: state.is_on(now),
             since: since.map(Duration::from_nanos),
             switches: state.switches,
+        }
+    }
+
+    /// What tells it from the others.
+    pub const fn key(&self) -> (Option<Prefix>, u16) {
+        (self.vip, self.port)
+    }
+
+    /// `default`, the port's number, or a service behind this host.
+    pub fn name(&self) -> String {
+        match (self.vip, self.port) {
+            (Some(vip), port) => EdgeService { vip, port }.to_string(),
+            (None, 0) => "default".to_owned(),
+            (None, port) => port.to_string(),
         }
     }
 }

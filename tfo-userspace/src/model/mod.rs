@@ -2,6 +2,7 @@
 //!
 //! Imports `tfo_common` and other crates alone; every other folder may import it.
 
+mod edge;
 mod guard;
 mod key_pair;
 mod listener_name;
@@ -14,6 +15,7 @@ mod rate;
 mod settings;
 mod summary;
 
+pub use edge::{ChallengeSecret, EdgeGuard, EdgeService};
 pub use guard::{Guard, PortGuard, PortState};
 pub(crate) use key_pair::random_key;
 pub use key_pair::{Fingerprint, KeyPair, KeyTextError};

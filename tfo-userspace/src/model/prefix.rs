@@ -29,6 +29,11 @@ impl Prefix {
         Self { address, len }
     }
 
+    /// One address.
+    pub(crate) const fn is_host(self) -> bool {
+        self.len == if self.address.is_ipv4() { 32 } else { 128 }
+    }
+
     /// Every address of `other` is in this prefix.
     pub fn contains(self, other: Self) -> bool {
         let differ = left_aligned(self.address) ^ left_aligned(other.address);

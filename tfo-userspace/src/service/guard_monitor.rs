@@ -13,11 +13,12 @@ use crate::{
     config::NamespaceConfig,
     datapath::{DatapathError, GuardChange, GuardError, LeftOut, Namespace, OnUnfit, Snapshot},
     guard::{
-        Answers, Switch, changes,
+        Answers, PortStates, Switch, changes,
         fitness::{self, Obstacle},
     },
     kernel::clock,
-    model::{Guard, PortState},
+    keys::Secret,
+    model::{Guard, PortState, Prefix},
 };
 
 /// Monitors the guard of a namespace.
@@ -34,9 +35,9 @@ pub(super) struct GuardMonitor {
     /// The time slot in which a secret was last renewed.
     slot: Option<u64>,
     /// The states of all ports with a rule, at the last tick.
-    ports: BTreeMap<u16, PortState>,
+    ports: PortStates,
     /// The count of challenged SYNs when each port was last not guarded.
-    challenged: BTreeMap<u16, u64>,
+    challenged: BTreeMap<(Option<Prefix>, u16), u64>,
     /// The error of the last tick, which was logged.
     last_error: Option<String>,
 }
@@ -50,17 +51,30 @@ impl GuardMonitor {
     /// Puts the configured guard in force, if there is one. Leaves out ports at which it would break connections, unless
     /// the configuration insists. After a failure the previous one stays.
     pub(super) async fn apply(&mut self, namespace: &Namespace, config: &NamespaceConfig) {
-        let Some(guard) = &config.guard else {
+        let Some(mut guard) = config.guard.clone() else {
             self.refused = None;
             return;
         };
+        let secret = config.guard_secret.as_deref().map(Secret::read).transpose();
+        guard.secret = match secret {
+            Ok(secret) => secret.map(|secret| secret.challenge_secret()),
+            Err(error) => {
+                let text = format!("guard: {error}");
+                if self.refused.as_ref() != Some(&text) {
+                    error!("{text}");
+                }
+                self.refused = Some(text);
+                return;
+            }
+        };
+        let guard = &guard;
         let refused = self.check(guard, config.force_guard);
         let left = if refused.is_some() {
             fitness::without(guard, &self.obstacles)
         } else {
             guard.clone()
         };
-        let rules = left.rules().count();
+        let rules = left.rules().count() + left.edges.len();
         let left = (rules > 0).then_some(&left);
         self.refused = match change(namespace, left, OnUnfit::of(config.force_guard)).await {
             Ok((changed, unguarded)) => {
@@ -124,7 +138,11 @@ impl GuardMonitor {
     fn watch(&mut self, namespace: &Namespace) -> Result<(), DatapathError> {
         let state = namespace.guard().state()?;
         let slot = state.as_ref().map(|state| state.slot);
-        if slot.is_some() && slot != self.slot {
+        let clock_was_set = state.as_ref().is_some_and(|state| state.clock_was_set);
+        if clock_was_set {
+            info!("guard: the wall clock was set: the time slots of challenges follow it");
+        }
+        if clock_was_set || slot.is_some() && slot != self.slot {
             namespace.guard().refresh()?;
         }
         self.slot = slot;
@@ -147,14 +165,15 @@ impl GuardMonitor {
 
     /// `true` if the port has had no transition since the last tick.
     fn is_unchanged(&self, port: &PortState) -> bool {
-        let seen = self.ports.get(&port.port);
+        let seen = self.ports.get(&port.key());
         seen.is_some_and(|seen| (seen.on, seen.switches) == (port.on, port.switches))
     }
 
     /// Logs the transitions and records the new states.
     fn update(&mut self, ports: Vec<PortState>, counters: &Snapshot) {
         let now = ports.iter().map(|port| port.port);
-        let ruled: BTreeSet<_> = self.ports.keys().copied().chain(now).collect();
+        let seen = self.ports.keys().map(|(_, port)| *port);
+        let ruled: BTreeSet<_> = seen.chain(now).collect();
         let total = |port| challenged(port, &ruled, counters);
         for (port, switch) in changes(&self.ports, &ports) {
             let text = switch.text(&port);
@@ -163,7 +182,7 @@ impl GuardMonitor {
                 continue;
             }
             let total = total(port.port);
-            let before = self.challenged.insert(port.port, total);
+            let before = self.challenged.insert(port.key(), total);
             // The counters may have restarted at 0.
             let since = total.checked_sub(before.unwrap_or_default());
             let since = since.map(|since| format!("; {since} SYNs were challenged"));
@@ -171,11 +190,11 @@ impl GuardMonitor {
         }
         let before = mem::take(&mut self.challenged);
         let of = |port: &PortState| {
-            let before = before.get(&port.port).filter(|_| port.on).copied();
-            (port.port, before.unwrap_or_else(|| total(port.port)))
+            let before = before.get(&port.key()).filter(|_| port.on).copied();
+            (port.key(), before.unwrap_or_else(|| total(port.port)))
         };
         self.challenged = ports.iter().map(of).collect();
-        self.ports = ports.into_iter().map(|port| (port.port, port)).collect();
+        self.ports = ports.into_iter().map(|port| (port.key(), port)).collect();
     }
 }
 

@@ -7,6 +7,8 @@ mod clients;
 mod conditions;
 // TUN devices, TC, several interfaces.
 mod devices;
+// The split guard: a router challenges for the hosts behind it.
+mod edge;
 // `tfo enable`: listeners of runtimes without the option.
 mod enable;
 // Random SYNs, half of them under random policies.

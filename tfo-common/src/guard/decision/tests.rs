@@ -33,6 +33,7 @@ const HEAD: GuardHead = GuardHead {
         per_second: 1,
         burst: 1,
     },
+    clock_offset: 0,
 };
 
 fn listener() -> ListenerFlags {

@@ -1,11 +1,11 @@
 //! Ports on which the guard switches on or off.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tfo_userspace::{
     datapath::Namespace,
-    guard::{Switch, changes},
+    guard::{PortStates, Switch, changes},
     kernel::clock::monotonic,
     model::PortState,
 };
@@ -17,7 +17,7 @@ pub(super) struct Watch<'a> {
     namespace: &'a Namespace,
     /// Reports this port alone, and the default rule.
     only: Option<u16>,
-    ports: BTreeMap<u16, PortState>,
+    ports: PortStates,
 }
 
 impl<'a> Watch<'a> {
@@ -25,7 +25,7 @@ impl<'a> Watch<'a> {
         Self {
             namespace,
             only,
-            ports: BTreeMap::new(),
+            ports: PortStates::new(),
         }
     }
 
@@ -49,7 +49,7 @@ impl<'a> Watch<'a> {
                 format!("{time}  {}\n", switch.text(&port))
             };
         }
-        self.ports = ports.into_iter().map(|port| (port.port, port)).collect();
+        self.ports = ports.into_iter().map(|port| (port.key(), port)).collect();
         text
     }
 }
@@ -68,6 +68,7 @@ fn to_json(switch: Switch, port: &PortState, time: &str) -> Value {
     json!({
         "event": "guard",
         "time": time,
+        "vip": port.vip.map(|vip| vip.to_string()),
         "port": (port.port != 0).then_some(port.port),
         "mode": port.rule.mode.name(),
         "on": switch == Switch::On,

@@ -2,7 +2,12 @@
 
 use serde_json::{Map, Value, json};
 use tfo_common::counters::{Counter, Counters};
-use tfo_userspace::{datapath::Drift, kernel::clock, metrics::NamespaceFacts, model::growth};
+use tfo_userspace::{
+    datapath::Drift,
+    kernel::clock,
+    metrics::NamespaceFacts,
+    model::{PortState, growth},
+};
 
 use super::rates::Rates;
 use crate::cli::{output::occurred_json, rate::per_second, stats::summary_json, time::rfc3339};
@@ -40,7 +45,10 @@ fn to_json(rates: &Rates, before: &NamespaceFacts, now: &NamespaceFacts, time: &
     });
     let guarded = now.guard.as_ref().map(|guard| {
         let on = guard.ports.iter().filter(|port| port.on);
-        on.map(|port| port.port).collect::<Vec<_>>()
+        let (here, behind): (Vec<&PortState>, Vec<_>) = on.partition(|port| port.vip.is_none());
+        let ports: Vec<_> = here.iter().map(|port| port.port).collect();
+        let services: Vec<_> = behind.iter().map(|port| port.name()).collect();
+        (ports, services)
     });
     json!({
         "time": time,
@@ -54,7 +62,8 @@ fn to_json(rates: &Rates, before: &NamespaceFacts, now: &NamespaceFacts, time: &
         "keys": now.fingerprints,
         "keys_age_seconds": now.keys_age.map(|age| age.as_secs()),
         "keys_agree": now.keys_agree,
-        "guarded_ports": guarded,
+        "guarded_ports": guarded.as_ref().map(|(ports, _)| ports),
+        "guarded_services": guarded.as_ref().map(|(_, services)| services),
         "errors": now.errors,
     })
 }

@@ -41,6 +41,7 @@ fn eth0() -> NamespaceConfig {
         on_foreign_change: OnForeignChange::Restore,
         policy: None,
         guard: None,
+        guard_secret: None,
         force_guard: false,
         cookies: None,
         listeners: None,

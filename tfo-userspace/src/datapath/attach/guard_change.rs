@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use tfo_common::guard::GuardMode;
+use tfo_common::guard::{GuardHead, GuardMode};
 use tokio::time::sleep;
 
 use super::{
     guard_fitness::guard_obstacle,
-    guard_programs::{attach_guard, detach_guard},
+    guard_programs::{attach_edge, attach_guard, detach_guard},
     joined::{LeftOut, Place, listed, locate},
 };
 use crate::{
     datapath::{
         error::DatapathError,
-        maps::GuardStore,
+        maps::{GuardStore, armed},
         namespace::{AttachedInterface, Namespace, NamespaceError},
         pins::{Lock, read_settings},
     },
@@ -131,10 +131,10 @@ impl<'a> GuardChange<'a> {
             }
         }
         let present = link::list().await.map_err(NamespaceError::from)?;
-        let mut guarded = 0;
+        let mut guarded = Vec::new();
         for interface in fit {
-            match self.attach(&interface, &present)? {
-                Ok(()) => guarded += 1,
+            match self.attach(&interface, &present, guard)? {
+                Ok(()) => guarded.push(interface),
                 Err(reason) => unguarded.push((interface, reason)),
             }
         }
@@ -143,23 +143,36 @@ impl<'a> GuardChange<'a> {
             reason: reason.clone(),
         });
         let named = named.collect();
-        if guarded == 0 {
+        if guarded.is_empty() {
             return Err(GuardError::Nowhere(named));
         }
         // By force, or before it came to be unfit.
         for (interface, _) in unguarded {
-            detach_guard(&self.namespace.pins().interface(interface.index))?;
+            detach_guard(&self.namespace.pins().interface(interface.index), 0)?;
         }
         // Also where nothing changed: the host's window scale and MSS may have.
         self.store.set(Some(guard))?;
+        for interface in guarded {
+            let pins = self.namespace.pins().interface(interface.index);
+            detach_guard(&pins, armed(Some(guard)))?;
+        }
         Ok(named)
+    }
+
+    /// Rules of services behind this host are in force: interfaces with a guard have the programs for them.
+    fn has_edges(&self) -> bool {
+        let before = self.before.as_ref();
+        before.is_some_and(|before| !before.edges.is_empty())
     }
 
     /// Stops challenging, waits for the answers to challenges, then detaches the programs.
     async fn clear(&mut self, interfaces: &[AttachedInterface]) -> Result<(), GuardError> {
         if let Some(mut guard) = self.store.get()? {
             let rules = guard.default.iter_mut().chain(guard.ports.values_mut());
-            rules.for_each(|rule| rule.mode = GuardMode::Off);
+            let edges = guard.edges.values_mut().map(|edge| &mut edge.rule);
+            rules
+                .chain(edges)
+                .for_each(|rule| rule.mode = GuardMode::Off);
             self.store.set(Some(&guard))?;
             sleep(DRAIN).await;
         }
@@ -167,7 +180,7 @@ impl<'a> GuardChange<'a> {
         sysctl::show_output_routes(false)
             .map_err(|(path, source)| GuardError::Routes { path, source })?;
         for interface in interfaces {
-            detach_guard(&self.namespace.pins().interface(interface.index))?;
+            detach_guard(&self.namespace.pins().interface(interface.index), 0)?;
         }
         Ok(())
     }
@@ -177,24 +190,13 @@ impl<'a> GuardChange<'a> {
         &self,
         interface: &AttachedInterface,
         present: &[Interface],
+        guard: &Guard,
     ) -> Result<Result<(), String>, GuardError> {
         let (mode, name, link) = match locate(interface, present) {
             Ok(located) => located,
             Err(reason) => return Ok(Err(reason.into())),
         };
         let pins = self.namespace.pins().interface(interface.index);
-        if pins.guard().exists() {
-            if self
-                .namespace
-                .guard()
-                .before(interface.index, name)
-                .is_empty()
-            {
-                return Ok(Ok(()));
-            }
-            // Attached again, it is before the others.
-            detach_guard(&pins)?;
-        }
         let place = Place {
             settings: read_settings(&pins.info())?,
             name,
@@ -204,6 +206,20 @@ impl<'a> GuardChange<'a> {
             mode,
             tail_calls: &pins.tail_calls(),
         };
+        if !guard.edges.is_empty() && !self.has_edges() {
+            attach_edge(&place)?;
+        }
+        if !guard.is_for_host() {
+            return Ok(Ok(()));
+        }
+        if pins.guard().exists() {
+            let others = self.namespace.guard().before(interface.index, name);
+            if others.is_empty() {
+                return Ok(Ok(()));
+            }
+            // Attached again, it is before the others.
+            detach_guard(&pins, GuardHead::EDGE)?;
+        }
         match attach_guard(&place) {
             Ok(()) => Ok(Ok(())),
             Err(error @ DatapathError::NoKfunc(_)) => {

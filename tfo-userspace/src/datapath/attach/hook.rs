@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use tfo_common::guard::GuardMode;
-
 use super::guard_fitness::unfit_in_native;
 use crate::{
     datapath::namespace::{AttachedInterface, Namespace, NamespaceError},
@@ -29,11 +27,9 @@ pub(super) enum Job {
 impl Job {
     /// As the policy and the guard in force have it.
     pub(super) fn of(namespace: &Namespace) -> Result<Self, NamespaceError> {
-        if let Some(state) = namespace.guard().state()? {
-            let mut rules = state.guard.ports.values().chain(&state.guard.default);
-            if rules.any(|rule| rule.mode != GuardMode::Off) {
-                return Ok(Self::Answer);
-            }
+        let state = namespace.guard().state()?;
+        if state.is_some_and(|state| state.guard.answers()) {
+            return Ok(Self::Answer);
         }
         let drops = namespace.policy().summary()?.is_some_and(|it| it.drops);
         Ok(if drops { Self::Drop } else { Self::Observe })

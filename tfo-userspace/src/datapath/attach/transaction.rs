@@ -3,10 +3,12 @@
 
 use std::path::Path;
 
+use tfo_common::guard::GuardHead;
+
 use super::{
     error::{AttachError, ProgramOrigin},
     guard_fitness::unfit,
-    guard_programs::attach_guard,
+    guard_programs::{attach_edge, attach_guard},
     hook::{Job, Plan},
     joined::Place,
     modes::{self, Running},
@@ -305,12 +307,19 @@ impl<'a> AttachTransaction<'a> {
 
     /// Attaches the guard's programs, if there is a guard, and the interface is fit for them or had them before.
     fn join_guard(&self, place: &Place<'_>) -> Result<(), AttachError> {
-        if !self.namespace.guard().is_armed()? {
+        let armed = self.namespace.guard().armed()?;
+        if armed == 0 {
             return Ok(());
         }
         let facts = DeviceFacts::read(self.interface.index, place.name).unwrap_or_default();
-        if place.pins.guard().exists() || unfit(place.name, place.mode, &facts).is_none() {
+        if !place.pins.guard().exists() && unfit(place.name, place.mode, &facts).is_some() {
+            return Ok(());
+        }
+        if armed & GuardHead::HOST != 0 {
             attach_guard(place)?;
+        }
+        if armed & GuardHead::EDGE != 0 {
+            attach_edge(place)?;
         }
         Ok(())
     }

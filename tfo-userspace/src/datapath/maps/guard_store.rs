@@ -1,22 +1,27 @@
-//! The guard's rules and states by port, and the secrets of its challenges.
+//! The guard's rules and states by port and by service behind this host, and the secrets of its challenges.
 
 use std::collections::BTreeMap;
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, Map, MapData, MapError},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError},
 };
 use tfo_common::{
-    abi::{GUARD, GUARD_PORTS, GUARD_SECRETS},
+    abi::{GUARD, GUARD_EDGES, GUARD_PORTS, GUARD_SECRETS},
     fastopen::Key,
-    guard::{GuardHead, GuardMode, GuardPort, SECRETS, SLOT_SHIFT, secret_index},
+    guard::{
+        GuardHead, GuardMode, GuardPort, SECRETS, SLOT_SHIFT,
+        edge::{EdgeKey, EdgePort},
+        secret_index,
+    },
 };
 use zeroize::Zeroizing;
 
+use super::edge_entry::{edge_entry, edge_guard, edge_key, edge_service};
 use crate::{
     datapath::error::DatapathError,
-    kernel::{clock::monotonic_coarse, routes, window},
-    model::{Guard, PortGuard, PortState},
+    kernel::{clock, routes, window},
+    model::{ChallengeSecret, EdgeService, Guard, PortGuard, PortState},
 };
 
 /// The guard in force and its state.
@@ -24,17 +29,20 @@ use crate::{
 pub struct GuardState {
     /// The rules in force.
     pub guard: Guard,
-    /// By port; port 0 stands for all ports without a rule of their own.
+    /// By port, then by service behind this host; port 0 stands for all ports of this host without a rule of their own.
     pub ports: Vec<PortState>,
+    /// The wall clock was set, and time slots that other hosts share do not follow it yet.
+    pub clock_was_set: bool,
     /// The number of the present time slot: a new secret is due in each, by
     /// [`NamespaceGuard::refresh`](crate::datapath::NamespaceGuard::refresh).
     pub slot: u64,
 }
 
-/// The maps `GUARD`, `GUARD_PORTS` and `GUARD_SECRETS`.
+/// The maps `GUARD`, `GUARD_PORTS`, `GUARD_EDGES` and `GUARD_SECRETS`.
 pub(crate) struct GuardStore {
     head: Array<MapData, GuardHead>,
     ports: HashMap<MapData, u32, GuardPort>,
+    edges: LpmTrie<MapData, EdgeKey, EdgePort>,
     secrets: Array<MapData, Key>,
 }
 
@@ -52,15 +60,18 @@ impl GuardStore {
             ports: map(GUARD_PORTS)?
                 .try_into()
                 .map_err(DatapathError::map(GUARD_PORTS))?,
+            edges: map(GUARD_EDGES)?
+                .try_into()
+                .map_err(DatapathError::map(GUARD_EDGES))?,
             secrets: map(GUARD_SECRETS)?
                 .try_into()
                 .map_err(DatapathError::map(GUARD_SECRETS))?,
         })
     }
 
-    /// Some port has a rule.
-    pub(crate) fn is_armed(&self) -> Result<bool, DatapathError> {
-        Ok(self.head()?.armed != 0)
+    /// [`GuardHead::armed`].
+    pub(crate) fn armed(&self) -> Result<u32, DatapathError> {
+        Ok(self.head()?.armed)
     }
 
     fn head(&self) -> Result<GuardHead, DatapathError> {
@@ -85,6 +96,14 @@ impl GuardStore {
         for (port, state) in self.states()? {
             guard.insert(port, PortGuard::of_rule(&state.rule));
         }
+        for (service, entry) in self.edge_states()? {
+            guard.edges.insert(service, edge_guard(&entry));
+        }
+        if head.is_shared() {
+            let secret = self.secrets.get(&0, 0);
+            let secret = secret.map_err(DatapathError::map(GUARD_SECRETS))?;
+            guard.secret = Some(ChallengeSecret::new(secret));
+        }
         Ok(Some(guard))
     }
 
@@ -94,6 +113,16 @@ impl GuardStore {
         entries.map_err(DatapathError::map(GUARD_PORTS))
     }
 
+    /// The entries of `GUARD_EDGES`.
+    fn edge_states(&self) -> Result<BTreeMap<EdgeService, EdgePort>, DatapathError> {
+        let entries = self.edges.iter().map(|entry| {
+            let (key, value) = entry?;
+            Ok((edge_service(&key), value))
+        });
+        let entries: Result<_, MapError> = entries.collect();
+        entries.map_err(DatapathError::map(GUARD_EDGES))
+    }
+
     /// Puts a guard, or none, in force. A port that is guarded before and after is so throughout.
     ///
     /// # Errors
@@ -101,12 +130,62 @@ impl GuardStore {
     /// [`DatapathError`] where the kernel refuses it.
     pub(crate) fn set(&mut self, guard: Option<&Guard>) -> Result<(), DatapathError> {
         let none = Guard::default();
-        let rules: BTreeMap<_, _> = guard.unwrap_or(&none).rules().collect();
-        let mut head = self.head()?;
-        if head.armed == 0 {
-            (0..SECRETS as u32).try_for_each(|index| self.renew(index))?;
-        }
+        let guard = guard.unwrap_or(&none);
+        let before = self.head()?;
+        self.set_secrets(guard.secret.as_ref(), &before)?;
         let now = nanoseconds();
+        self.set_ports(guard, now)?;
+        self.set_edges(guard, now)?;
+        let head = GuardHead {
+            armed: armed(Some(guard)),
+            slot_shift: slot_shift(),
+            window_scale: window::scale().into(),
+            mss: routes::least_mss(),
+            replies: guard.replies,
+            proven: guard.proven,
+            clock_offset: guard.secret.as_ref().map_or(0, |_| clock_offset()),
+        };
+        self.head.set(0, head, 0).map_err(DatapathError::map(GUARD))
+    }
+
+    /// Random secrets stay as long as there is a guard with such.
+    fn set_secrets(
+        &mut self,
+        shared: Option<&ChallengeSecret>,
+        before: &GuardHead,
+    ) -> Result<(), DatapathError> {
+        let all = 0..SECRETS as u32;
+        match shared {
+            Some(secret) => all.into_iter().try_for_each(|index| {
+                let set = self.secrets.set(index, secret.key(), 0);
+                set.map_err(DatapathError::map(GUARD_SECRETS))
+            }),
+            None if before.armed == 0 || before.is_shared() => {
+                all.into_iter().try_for_each(|index| self.renew(index))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn set_edges(&mut self, guard: &Guard, now: u64) -> Result<(), DatapathError> {
+        let before = self.edge_states()?;
+        for (service, edge) in &guard.edges {
+            let port = before.get(service).map(|entry| &entry.port);
+            let entry = edge_entry(edge, next(port, &edge.rule, now));
+            self.edges
+                .insert(&edge_key(service), entry, 0)
+                .map_err(DatapathError::map(GUARD_EDGES))?;
+        }
+        for service in before.keys().filter(|key| !guard.edges.contains_key(key)) {
+            self.edges
+                .remove(&edge_key(service))
+                .map_err(DatapathError::map(GUARD_EDGES))?;
+        }
+        Ok(())
+    }
+
+    fn set_ports(&mut self, guard: &Guard, now: u64) -> Result<(), DatapathError> {
+        let rules: BTreeMap<_, _> = guard.rules().collect();
         let before = self.states()?;
         // Clients that were challenged under a rule that comes or goes may answer under the one that holds then.
         let challenged = before.values().map(|port| port.challenged).max();
@@ -124,34 +203,48 @@ impl GuardStore {
                 .remove(port)
                 .map_err(DatapathError::map(GUARD_PORTS))?;
         }
-        let guard = guard.unwrap_or(&none);
-        head = GuardHead {
-            armed: u32::from(!rules.is_empty()),
-            slot_shift: slot_shift(),
-            window_scale: window::scale().into(),
-            mss: routes::least_mss(),
-            replies: guard.replies,
-            proven: guard.proven,
-        };
-        self.head.set(0, head, 0).map_err(DatapathError::map(GUARD))
+        Ok(())
     }
 
-    /// Replaces the secret of the slot after the next, and follows `net.ipv4.tcp_rmem` and the routes' MSS. Due once in every time
-    /// slot.
+    /// Replaces the secret of the slot after the next, or follows the wall clock if other hosts have the secret, too. Follows
+    /// the sysctls of TCP and the routes' MSS. Due once in every time slot, and when the wall clock was set.
     ///
     /// # Errors
     ///
     /// [`DatapathError`] where the kernel refuses it.
     pub(crate) fn refresh(&mut self) -> Result<(), DatapathError> {
-        let mut head = self.head()?;
-        let (scale, mss) = (u32::from(window::scale()), routes::least_mss());
-        if (head.window_scale, head.mss) != (scale, mss) {
-            (head.window_scale, head.mss) = (scale, mss);
+        let before = self.head()?;
+        let mut head = GuardHead {
+            window_scale: window::scale().into(),
+            mss: routes::least_mss(),
+            ..before
+        };
+        if clock_was_set(&head) {
+            head.clock_offset = clock_offset();
+        }
+        if head != before {
             self.head
                 .set(0, head, 0)
                 .map_err(DatapathError::map(GUARD))?;
         }
-        self.renew(secret_index(head.slot(nanoseconds()) + 2))
+        if head.is_shared() {
+            self.refresh_terms()
+        } else {
+            self.renew(secret_index(head.slot(nanoseconds()) + 2))
+        }
+    }
+
+    /// What challenges for services behind this host state follows this host's sysctls.
+    fn refresh_terms(&mut self) -> Result<(), DatapathError> {
+        for (service, before) in self.edge_states()? {
+            let entry = edge_entry(&edge_guard(&before), before.port);
+            if entry.terms != before.terms {
+                self.edges
+                    .insert(&edge_key(&service), entry, 0)
+                    .map_err(DatapathError::map(GUARD_EDGES))?;
+            }
+        }
+        Ok(())
     }
 
     /// The guard in force and its state; `None` where no port has a rule.
@@ -159,15 +252,20 @@ impl GuardStore {
         let Some(guard) = self.get()? else {
             return Ok(None);
         };
-        let now = nanoseconds();
-        let ports = self.states()?;
+        let (now, head) = (nanoseconds(), self.head()?);
+        let (ports, edges) = (self.states()?, self.edge_states()?);
         let ports = ports
             .iter()
             .map(|(port, state)| PortState::of(*port, state, now));
+        let edges = edges.iter().map(|(service, entry)| PortState {
+            vip: Some(service.vip),
+            ..PortState::of(service.port.into(), &entry.port, now)
+        });
         Ok(Some(GuardState {
             guard,
-            ports: ports.collect(),
-            slot: self.head()?.slot(now),
+            ports: ports.chain(edges).collect(),
+            clock_was_set: clock_was_set(&head),
+            slot: head.slot(now),
         }))
     }
 
@@ -186,7 +284,40 @@ impl GuardStore {
 
 /// The clock of the guard in the data path: `CLOCK_MONOTONIC` as of the last tick.
 pub(crate) fn nanoseconds() -> u64 {
-    u64::try_from(monotonic_coarse().as_nanos()).unwrap_or(u64::MAX)
+    u64::try_from(clock::monotonic_coarse().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// [`GuardHead::armed`] of a guard.
+pub(crate) fn armed(guard: Option<&Guard>) -> u32 {
+    let host = guard.is_some_and(Guard::is_for_host);
+    let edge = guard.is_some_and(|guard| !guard.edges.is_empty());
+    let bit = |set: bool, bit: u32| if set { bit } else { 0 };
+    bit(host, GuardHead::HOST) | bit(edge, GuardHead::EDGE)
+}
+
+/// Nanoseconds from `CLOCK_MONOTONIC` to the wall clock, not 0.
+fn clock_offset() -> u64 {
+    let offset = clock::since_1970().saturating_sub(clock::monotonic());
+    let offset = u64::try_from(offset.as_nanos()).unwrap_or(u64::MAX);
+    offset.saturating_add_signed(ahead()).max(1)
+}
+
+#[cfg(not(feature = "test-hooks"))]
+const fn ahead() -> i64 {
+    0
+}
+
+/// `TFO_TEST_CLOCK_AHEAD`: nanoseconds by which the wall clock is ahead of the right time.
+#[cfg(feature = "test-hooks")]
+fn ahead() -> i64 {
+    let set = std::env::var("TFO_TEST_CLOCK_AHEAD").ok();
+    set.and_then(|ahead| ahead.parse().ok()).unwrap_or(0)
+}
+
+/// The slots that other hosts share are off by more than the clocks' own difference between two readings.
+fn clock_was_set(head: &GuardHead) -> bool {
+    const MOST: u64 = 100_000_000;
+    head.is_shared() && head.clock_offset.abs_diff(clock_offset()) > MOST
 }
 
 /// The length of a time slot is 2 to the power of this, in nanoseconds.

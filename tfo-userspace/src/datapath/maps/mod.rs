@@ -2,6 +2,7 @@
 
 mod batch;
 mod counters;
+mod edge_entry;
 mod events;
 mod guard_store;
 mod inner_map;
@@ -18,7 +19,7 @@ pub use counters::Snapshot;
 pub(super) use counters::read_sizes;
 pub use events::{DEFAULT_RATE, EventFilter, EventStream, Lost, slug};
 pub use guard_store::GuardState;
-pub(super) use guard_store::GuardStore;
+pub(super) use guard_store::{GuardStore, armed};
 pub(super) use key_store::KeyStore;
 pub(super) use own_cookie_store::OwnCookieStore;
 pub(super) use policy_store::PolicyStore;

@@ -1,6 +1,7 @@
 //! The guard of a namespace, apart from its programs.
 
 use aya::programs::{SchedClassifier, TcAttachType};
+use tfo_common::guard::GuardHead;
 
 use super::{current::Namespace, error::NamespaceError};
 use crate::{
@@ -35,9 +36,10 @@ impl NamespaceGuard<'_> {
         found_maps(GuardStore::of(|name| map_from_pin(&pins.map(name), name)))
     }
 
-    /// Some port has a rule: interfaces that are attached need the guard's programs.
-    pub(crate) fn is_armed(&self) -> Result<bool, DatapathError> {
-        self.open()?.map_or(Ok(false), |store| store.is_armed())
+    /// Which rules there are, as [`GuardHead::armed`](tfo_common::guard::GuardHead::armed) has it: interfaces that are
+    /// attached need the programs for them.
+    pub(crate) fn armed(&self) -> Result<u32, DatapathError> {
+        self.open()?.map_or(Ok(0), |store| store.armed())
     }
 
     /// The guard in force and its state; `None` where there is none, or nothing is attached.
@@ -52,9 +54,11 @@ impl NamespaceGuard<'_> {
         }
     }
 
-    /// The interface of this index has the guard's programs.
+    /// The interface of this index has the guard's programs. Where all rules are of services behind this host, every attached
+    /// one has.
     pub fn is_on(&self, index: u32) -> bool {
         self.0.pins().interface(index).guard().exists()
+            || matches!(self.armed(), Ok(GuardHead::EDGE))
     }
 
     /// The id of the program for ACKs on the interface of this index; `None` where it has none.
@@ -81,15 +85,15 @@ impl NamespaceGuard<'_> {
         named.collect()
     }
 
-    /// Does what is due in every time slot: a new secret, and the host's window scale. Does nothing where there
-    /// is no guard.
+    /// Does what is due in every time slot, and when the wall clock was set: a new secret or the right slot, and the host's
+    /// window scale. Does nothing where there is no guard.
     ///
     /// # Errors
     ///
     /// [`DatapathError`] where the kernel refuses it.
     pub fn refresh(&self) -> Result<(), DatapathError> {
         match self.open()? {
-            Some(mut store) if store.is_armed()? => store.refresh(),
+            Some(mut store) if store.armed()? != 0 => store.refresh(),
             _ => Ok(()),
         }
     }

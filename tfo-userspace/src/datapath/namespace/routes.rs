@@ -23,7 +23,7 @@ impl Namespace {
             return Ok(());
         };
         store.sync()?;
-        if self.guard().is_armed()? {
+        if self.guard().armed()? != 0 {
             // An operator's `sysctl -w net.ipv4.ip_forward=0` resets it on all devices.
             sysctl::show_output_routes(true).map_err(|(path, source)| DatapathError::Io {
                 path: path.into(),

@@ -235,6 +235,11 @@ impl Datapath {
         programs::load_guard(&mut self.ebpf, mode)
     }
 
+    /// Loads the programs of `mode` that guard hosts behind this one; the entry program tail-calls them from now on.
+    pub(crate) fn load_edge(&mut self, mode: AttachMode) -> Result<(), DatapathError> {
+        programs::load_edge(&mut self.ebpf, mode)
+    }
+
     /// The TC program that issues own cookies, which it loads.
     pub(crate) fn egress_mut(&mut self) -> Result<&mut SchedClassifier, DatapathError> {
         programs::load_egress(&mut self.ebpf)

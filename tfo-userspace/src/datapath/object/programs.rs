@@ -6,9 +6,9 @@ use aya::{
     programs::{Program, ProgramError, ProgramFd, SchedClassifier, Xdp},
 };
 use tfo_common::abi::{
-    CHALLENGE_INDEX, GUARD_INDEX, POLICY_INDEX, TC_ACK, TC_CHALLENGE, TC_EGRESS, TC_GUARD,
-    TC_POLICY, TC_PROGRAM, TC_TAIL_CALLS, TC_TRANSLATE, TRANSLATE_INDEX, XDP_CHALLENGE, XDP_GUARD,
-    XDP_POLICY, XDP_PROGRAM, XDP_TAIL_CALLS, XDP_TRANSLATE,
+    CHALLENGE_INDEX, EDGE_INDEX, GUARD_INDEX, POLICY_INDEX, TC_ACK, TC_CHALLENGE, TC_EDGE,
+    TC_EGRESS, TC_GUARD, TC_POLICY, TC_PROGRAM, TC_TAIL_CALLS, TC_TRANSLATE, TRANSLATE_INDEX,
+    XDP_CHALLENGE, XDP_EDGE, XDP_GUARD, XDP_POLICY, XDP_PROGRAM, XDP_TAIL_CALLS, XDP_TRANSLATE,
 };
 
 use crate::{datapath::error::DatapathError, model::AttachMode};
@@ -61,6 +61,17 @@ pub(super) fn load_guard(ebpf: &mut Ebpf, mode: AttachMode) -> Result<(), Datapa
     // The challenge first: the guard tail-calls it.
     load_callee(ebpf, mode, (CHALLENGE_INDEX, challenge))?;
     load_callee(ebpf, mode, (GUARD_INDEX, guard))
+}
+
+/// Loads the programs of `mode` that guard hosts behind this one and enters them in the program array.
+pub(super) fn load_edge(ebpf: &mut Ebpf, mode: AttachMode) -> Result<(), DatapathError> {
+    let [challenge, edge] = match mode {
+        AttachMode::Tc => [TC_CHALLENGE, TC_EDGE],
+        _ => [XDP_CHALLENGE, XDP_EDGE],
+    };
+    // The challenge first: the edge tail-calls it.
+    load_callee(ebpf, mode, (CHALLENGE_INDEX, challenge))?;
+    load_callee(ebpf, mode, (EDGE_INDEX, edge))
 }
 
 /// Loads the program of `mode` that translates own cookies and enters it in the program array.

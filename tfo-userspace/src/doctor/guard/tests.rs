@@ -17,12 +17,14 @@ fn judge(on: bool, change: impl FnOnce(&mut GuardFacts)) -> Vec<Finding> {
     let state = GuardState {
         guard: Guard::default(),
         ports: vec![PortState {
+            vip: None,
             port: 443,
             rule: PortGuard::default(),
             on,
             since: Some(Duration::from_secs(1)),
             switches: 1,
         }],
+        clock_was_set: false,
         slot: 0,
     };
     let mut facts = GuardFacts::of(&state, &Snapshot::default());
@@ -137,6 +139,7 @@ fn counters_say_what_could_not_be_challenged() {
     let state = GuardState {
         guard: Guard::default(),
         ports: Vec::new(),
+        clock_was_set: false,
         slot: 0,
     };
     assert_eq!(GuardFacts::of(&state, &snapshot).unfit, [(443, 2)].into());

@@ -73,9 +73,9 @@ impl View {
         let mut ports: Vec<_> = on
             .iter()
             .take(GUARDED)
-            .map(|port| match port.port {
-                0 => "others".to_owned(),
-                port => port.to_string(),
+            .map(|port| match port.key() {
+                (None, 0) => "others".to_owned(),
+                _ => port.name(),
             })
             .collect();
         if on.len() > GUARDED {

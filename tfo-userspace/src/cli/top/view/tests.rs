@@ -249,6 +249,7 @@ fn a_guard_has_a_line_that_stands_out_while_it_is_on() {
     let looked = |on: &[u16], challenged| {
         let mut facts = facts(1_000, 10);
         let port = |port: &u16| PortState {
+            vip: None,
             port: *port,
             rule: tfo_userspace::model::PortGuard::default(),
             on: true,
@@ -258,6 +259,7 @@ fn a_guard_has_a_line_that_stands_out_while_it_is_on() {
         facts.guard = Some(GuardState {
             guard: Guard::default(),
             ports: on.iter().map(port).collect(),
+            clock_was_set: false,
             slot: 0,
         });
         let counters = facts.interfaces[0].counters.as_mut().unwrap();

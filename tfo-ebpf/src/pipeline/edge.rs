@@ -1,0 +1,75 @@
+//! Step: the guard's decision about a SYN for a host behind this one.
+
+use aya_ebpf::EbpfContext;
+use tfo_common::{
+    classify::{Classification, Outcome, socket::Socket},
+    context::SynContext,
+    fastopen::{Key, own::OwnCookie},
+    guard::GuardMode,
+    wire::{addresses::Address, options::fast_open::FastOpen},
+};
+
+use super::{guard, host, step::Step};
+use crate::{
+    kernel::{barrier::barrier_var, clock, route},
+    maps::{
+        guard::{Armed, Edge, GuardScratch},
+        keys, own_cookies,
+        routes::is_local,
+    },
+    packet::answer::Answer,
+};
+
+/// `true` if the SYN's destination is behind this host and has a guard here.
+#[inline(always)]
+pub(super) fn applies(armed: Armed, context: &SynContext) -> bool {
+    armed.edge()
+        && Edge::of(&context.syn).is_some_and(|edge| !matches!(edge.port().mode(), GuardMode::Off))
+        && !is_local(Address::destination(&context.syn.addresses))
+}
+
+/// Checks the cookie and decides. `Transmit`: it is to be answered, by the program for challenges.
+#[inline(always)]
+pub(super) fn edge(
+    ctx: &(impl EbpfContext + Answer),
+    context: &mut SynContext,
+    scratch: GuardScratch,
+) -> Step {
+    let Some(edge) = Edge::of(&context.syn) else {
+        return Step::Continue;
+    };
+    // Who is not sent on is not answered for.
+    if !host::forwards(ctx, &context.syn) || route::onward(ctx, &context.syn).is_none() {
+        return Step::Continue;
+    }
+    classify(context);
+    let keys = keys::in_force();
+    // An own cookie takes no key of the kernel's.
+    let key = match (context.own_cookie, keys) {
+        (OwnCookie::None, keys) => keys.and_then(|keys| keys.first()),
+        _ => Some(&Key::ZERO),
+    };
+    scratch.set_edge(&edge.terms(), key);
+    guard::decide(context, scratch, edge.port())
+}
+
+/// Classifies by the cookie alone: an own one, or one under the keys of this host.
+#[inline(always)]
+fn classify(context: &mut SynContext) {
+    let syn = &context.syn;
+    let hide = |word| barrier_var(word, syn.sequence.into());
+    let own = match (syn.options.fast_open, own_cookies::in_force()) {
+        (FastOpen::Cookie(own), Some(rules)) => rules.age(own, &syn.addresses, clock::now()) as u64,
+        (_, Some(_)) => OwnCookie::Foreign as u64,
+        _ => OwnCookie::None as u64,
+    };
+    // The verifier then goes on once, not once for each age.
+    let own = OwnCookie::from_number(hide(own) as u32);
+    let socket = Socket::Unknown;
+    context.classification = if own.is_good() {
+        Classification::with_known_cookie(syn, &socket, Outcome::Primary, hide)
+    } else {
+        Classification::in_full(syn, &socket, keys::in_force, hide)
+    };
+    context.own_cookie = own;
+}
