@@ -125,7 +125,7 @@ fn run(effort: &Effort) -> Result<Table> {
                     replies: MANY,
                     proven: MANY,
                     ports: [(port, rule)].into(),
-                    default: None,
+                    ..Guard::default()
                 }
             });
             tfo.datapath().set_guard(guard.as_ref())?;

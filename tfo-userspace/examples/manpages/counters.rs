@@ -111,6 +111,7 @@ fn served() -> String {
     };
     // Switches are served by rule, from another map.
     let rule = PortState {
+        vip: None,
         port: 0,
         rule: PortGuard::default(),
         on: false,
@@ -119,6 +120,7 @@ fn served() -> String {
     };
     render_namespaces(&[NamespaceFacts {
         guard: Some(GuardState {
+            clock_was_set: false,
             guard: Guard::default(),
             ports: vec![rule],
             slot: 0,

@@ -15,7 +15,7 @@ use crate::{
         },
         sysctl,
     },
-    model::Guard,
+    model::{Guard, PortGuard},
 };
 
 /// Rules that an obstacle names.
@@ -41,6 +41,8 @@ pub struct Obstacle {
 pub enum Weight {
     /// The guard breaks connections to this port; 0 for the ports without a rule of their own.
     Breaks(u16),
+    /// The guard breaks connections to this port of hosts behind this one.
+    BreaksBehind(u16),
     /// The guard does nothing.
     Idle,
     /// What is there cannot be read.
@@ -50,7 +52,7 @@ pub enum Weight {
 impl Obstacle {
     /// The guard must not be put in force.
     pub const fn refuses(&self) -> bool {
-        matches!(self.weight, Weight::Breaks(_))
+        matches!(self.weight, Weight::Breaks(_) | Weight::BreaksBehind(_))
     }
 
     /// Cause and remedy as a text for the terminal or the log. Commands stand on lines of their own.
@@ -74,7 +76,7 @@ impl Obstacle {
 
 /// What the calling thread's namespace has against `guard`. Reads the rules of netfilter.
 pub fn obstacles(guard: &Guard) -> Vec<Obstacle> {
-    if active(guard).next().is_none() {
+    if active(guard).is_empty() {
         return Vec::new();
     }
     judge(guard, &Netfilter::read(), sysctl::syn_cookies().ok())
@@ -92,26 +94,34 @@ pub fn without(guard: &Guard, obstacles: &[Obstacle]) -> Guard {
                     rule.mode = GuardMode::Off;
                 }
             }
+            Weight::BreaksBehind(port) => guard.edges.retain(|service, _| service.port != port),
             Weight::Idle | Weight::Unknown => {}
         }
     }
     guard
 }
 
-/// The ports that may be guarded; 0 for the default rule.
-fn active(guard: &Guard) -> impl Iterator<Item = u16> {
-    let rules = guard
-        .rules()
-        .filter(|(_, rule)| rule.mode != GuardMode::Off);
-    rules.map(|(port, _)| port as u16)
+/// The ports that may be guarded, or take the answers to challenges; 0 for the default rule. Each with the hook that their
+/// packets meet.
+fn active(guard: &Guard) -> BTreeSet<(Hook, u16)> {
+    // Other hosts challenge for a port whose own guard is off.
+    let takes_answers = guard.secret.is_some();
+    let is_active = |rule: &PortGuard| takes_answers || rule.mode != GuardMode::Off;
+    let here = guard.rules().filter(|(_, rule)| is_active(rule));
+    let here = here.map(|(port, _)| (Hook::Input, port as u16));
+    let edges = guard.edges.iter();
+    let behind = edges.filter(|(_, edge)| edge.rule.mode != GuardMode::Off);
+    here.chain(behind.map(|(service, _)| (Hook::Forward, service.port)))
+        .collect()
 }
 
 fn judge(guard: &Guard, netfilter: &Netfilter, syn_cookies: Option<u32>) -> Vec<Obstacle> {
     let mut obstacles = Vec::new();
     let own = guard.ports.keys().copied().collect();
-    for port in active(guard) {
+    for (hook, port) in active(guard) {
         let host = Host {
             netfilter,
+            hook,
             port,
             own: &own,
         };
@@ -127,7 +137,7 @@ fn judge(guard: &Guard, netfilter: &Netfilter, syn_cookies: Option<u32>) -> Vec<
         remedy: unread.remedy.clone(),
         weight: Weight::Unknown,
     }));
-    if syn_cookies == Some(0) {
+    if syn_cookies == Some(0) && guard.is_for_host() {
         obstacles.push(Obstacle {
             check: "guard and SYN cookies",
             found: "net.ipv4.tcp_syncookies = 0: the kernel opens no connection for the guard, so no SYN is challenged"
@@ -139,9 +149,11 @@ fn judge(guard: &Guard, netfilter: &Netfilter, syn_cookies: Option<u32>) -> Vec<
     obstacles
 }
 
-/// A port of this host, and netfilter.
+/// A port of this host, or of the hosts behind it, and netfilter.
 struct Host<'a> {
     netfilter: &'a Netfilter,
+    /// [`Hook::Input`] for this host's, [`Hook::Forward`] for those behind it.
+    hook: Hook,
     /// 0 for all that are not in `own`.
     port: u16,
     own: &'a BTreeSet<u16>,
@@ -160,6 +172,7 @@ impl Host<'_> {
                 port,
                 flags: SYN,
                 state: NEW,
+                hook: self.hook,
             })
         };
         let rules: Vec<_> = [Families::V4, Families::V6]
@@ -178,7 +191,7 @@ impl Host<'_> {
             remedy: "guard the port in the network namespace or on the host where its listener is; or, if the rules are for \
                      other addresses or interfaces than the guarded ones, insist with --force (force = true in [guard])"
                 .to_owned(),
-            weight: Weight::Breaks(self.port),
+            weight: self.weight(),
         })
     }
 
@@ -209,7 +222,7 @@ impl Host<'_> {
                 self.name()
             ),
             remedy: self.untrack(dropped.into_iter().map(|(_, chain)| chain).collect()),
-            weight: Weight::Breaks(self.port),
+            weight: self.weight(),
         })
     }
 
@@ -221,6 +234,7 @@ impl Host<'_> {
                 port,
                 flags,
                 state,
+                hook: self.hook,
             })
         };
         let untracked = way(ACK, NEW).untracked;
@@ -258,10 +272,18 @@ impl Host<'_> {
                 .to_owned();
         }
         let mut commands = vec!["nft add table inet tfo_guard".to_owned()];
-        for (hook, direction) in [("prerouting", "dport"), ("output", "sport")] {
-            commands.push(format!(
+        // Answers of hosts behind this one come in.
+        let answers = match self.hook {
+            Hook::Forward => "prerouting",
+            _ => "output",
+        };
+        for (hook, direction) in [("prerouting", "dport"), (answers, "sport")] {
+            let chain = format!(
                 "nft add chain inet tfo_guard {hook} '{{ type filter hook {hook} priority raw; }}'"
-            ));
+            );
+            if !commands.contains(&chain) {
+                commands.push(chain);
+            }
             commands.push(format!(
                 "nft add rule inet tfo_guard {hook} tcp {direction} {port} notrack"
             ));
@@ -284,11 +306,15 @@ impl Host<'_> {
         commands.join("\n")
     }
 
-    /// The base chains at output that may drop by state.
+    /// The base chains for answers that may drop by state.
     fn outgoing(&self) -> BTreeSet<String> {
         let chains = self.netfilter.rules.chains.iter();
         let drop = chains.filter(|(_, chain)| {
-            let at_output = chain.base.filter(|base| base.hook == Hook::Output);
+            let answers = match self.hook {
+                Hook::Forward => Hook::Forward,
+                _ => Hook::Output,
+            };
+            let for_answers = chain.base.filter(|base| base.hook == answers);
             let by_state = || {
                 chain.rules.iter().any(|rule| {
                     rule.actions.iter().any(is_drop)
@@ -298,15 +324,23 @@ impl Host<'_> {
                             .any(|each| matches!(each, Match::State { .. }))
                 })
             };
-            at_output.is_some_and(|base| base.drops || by_state())
+            for_answers.is_some_and(|base| base.drops || by_state())
         });
         drop.map(|(key, _)| key.clone()).collect()
     }
 
+    const fn weight(&self) -> Weight {
+        match self.hook {
+            Hook::Forward => Weight::BreaksBehind(self.port),
+            _ => Weight::Breaks(self.port),
+        }
+    }
+
     fn name(&self) -> String {
-        match self.port {
-            0 => "ports without a rule of their own".to_owned(),
-            port => format!("port {port}"),
+        match (self.hook, self.port) {
+            (Hook::Forward, port) => format!("port {port} of the hosts behind this one"),
+            (_, 0) => "ports without a rule of their own".to_owned(),
+            (_, port) => format!("port {port}"),
         }
     }
 }

@@ -75,6 +75,7 @@ impl Datapath {
         for mode in [AttachMode::Native, AttachMode::Tc] {
             datapath.load_for(mode)?;
             datapath.load_guard(mode)?;
+            datapath.load_edge(mode)?;
         }
         Ok(datapath)
     }

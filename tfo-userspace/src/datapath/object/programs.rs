@@ -90,7 +90,7 @@ pub(super) fn load_egress(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, Datap
     Ok(program)
 }
 
-/// Loads a program of `mode` and enters it in the program array at its index.
+/// Loads a program of `mode`, unless it is loaded, and enters it in the program array at its index.
 fn load_callee(
     ebpf: &mut Ebpf,
     mode: AttachMode,
@@ -98,11 +98,15 @@ fn load_callee(
 ) -> Result<(), DatapathError> {
     let program = if mode == AttachMode::Tc {
         let program = find::<SchedClassifier>(ebpf, name)?;
-        program.load()?;
+        if program.fd().is_err() {
+            program.load()?;
+        }
         clone_fd(program.fd()?)?
     } else {
         let program = find::<Xdp>(ebpf, name)?;
-        program.load()?;
+        if program.fd().is_err() {
+            program.load()?;
+        }
         clone_fd(program.fd()?)?
     };
     set_tail_call(ebpf, tail_calls(mode), index, &program)

@@ -1,7 +1,10 @@
 //! Guards and rule sets in which they cannot work.
 
 use super::*;
-use crate::{kernel::netfilter::Unread, model::PortGuard};
+use crate::{
+    kernel::netfilter::Unread,
+    model::{ChallengeSecret, EdgeGuard, EdgeService, PortGuard},
+};
 
 fn guard(default: bool, ports: &[(u16, GuardMode)]) -> Guard {
     let rule = |mode| PortGuard {
@@ -29,6 +32,57 @@ const STATEFUL: &str = "*filter\n:INPUT DROP [0:0]\n-A INPUT -m conntrack --ctst
 fn weights(guard: &Guard, netfilter: &Netfilter) -> Vec<Weight> {
     let obstacles = judge(guard, netfilter, Some(1));
     obstacles.iter().map(|each| each.weight).collect()
+}
+
+/// What is forwarded meets other chains than what comes in.
+#[test]
+fn edges_meet_the_rules_for_what_is_forwarded() {
+    let edge = EdgeGuard {
+        rule: PortGuard {
+            mode: GuardMode::On,
+            ..PortGuard::default()
+        },
+        ..EdgeGuard::default()
+    };
+    let service = EdgeService {
+        vip: "198.51.100.7".parse().unwrap(),
+        port: 443,
+    };
+    let edges = Guard {
+        edges: [(service, edge)].into(),
+        ..Guard::default()
+    };
+    let forward = STATEFUL.replace("INPUT", "FORWARD");
+    let breaks = [Weight::BreaksBehind(443)];
+    assert_eq!(weights(&edges, &host(STATEFUL)), []);
+    assert_eq!(weights(&edges, &host(&forward)), breaks);
+    assert_eq!(weights(&edges, &host(NAT)), breaks);
+    assert_eq!(
+        weights(&guard(false, &[(443, GuardMode::On)]), &host(&forward)),
+        []
+    );
+    let obstacles = judge(&edges, &host(&forward), Some(0));
+    assert!(without(&edges, &obstacles).edges.is_empty());
+    let remedy = &obstacles[0].remedy;
+    for part in [
+        "prerouting tcp sport 443 notrack",
+        "-I FORWARD -p tcp --dport 443",
+        "-I FORWARD -p tcp --sport 443",
+    ] {
+        assert!(remedy.contains(part), "{remedy}");
+    }
+}
+
+/// A port whose own guard is off takes the answers to others' challenges.
+#[test]
+fn a_port_that_takes_answers_of_others_counts() {
+    let off = guard(false, &[(443, GuardMode::Off)]);
+    let shared = Guard {
+        secret: Some(ChallengeSecret::new(tfo_common::fastopen::Key::ZERO)),
+        ..off.clone()
+    };
+    assert_eq!(weights(&off, &host(STATEFUL)), []);
+    assert_eq!(weights(&shared, &host(STATEFUL)), [Weight::Breaks(443)]);
 }
 
 #[test]
@@ -60,7 +114,7 @@ fn what_breaks_is_left_out() {
         };
         let obstacles: Vec<_> = weights.iter().map(obstacle).collect();
         let left = without(&all, &obstacles);
-        let mut ports: Vec<_> = active(&left).collect();
+        let mut ports: Vec<_> = active(&left).into_iter().map(|(_, port)| port).collect();
         ports.sort_unstable();
         ports
     };

@@ -96,6 +96,7 @@ fn base(chain: &Value) -> Option<Base> {
     let hook = match chain.get("hook")?.as_str()? {
         "prerouting" => Hook::Prerouting,
         "input" => Hook::Input,
+        "forward" => Hook::Forward,
         "output" => Hook::Output,
         _ => Hook::Other,
     };

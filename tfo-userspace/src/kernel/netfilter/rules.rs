@@ -30,10 +30,11 @@ const MAX_STEPS: usize = 1_000_000;
 const MAX_DEPTH: usize = 16;
 
 /// Where a base chain is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Hook {
     Prerouting,
     Input,
+    Forward,
     Output,
     /// None of these.
     Other,
@@ -129,9 +130,11 @@ pub(crate) struct Packet<'a> {
     pub(crate) port: Port<'a>,
     pub(crate) flags: u8,
     pub(crate) state: u8,
+    /// Where it goes after prerouting: [`Hook::Input`] or [`Hook::Forward`].
+    pub(crate) hook: Hook,
 }
 
-/// What rules may do to a packet on its way in.
+/// What rules may do to a packet on its way in, or through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Way {
     /// The rules that may translate its destination, with their kind.
@@ -175,7 +178,7 @@ impl Ruleset {
             steps: 0,
         };
         for (key, chain) in &self.chains {
-            let arriving = [Hook::Prerouting, Hook::Input];
+            let arriving = [Hook::Prerouting, packet.hook];
             let Some(base) = chain.base.filter(|base| arriving.contains(&base.hook)) else {
                 continue;
             };

@@ -45,7 +45,8 @@ fn base(table: &str, chain: &str, drops: bool) -> Option<Base> {
         "PREROUTING" => Hook::Prerouting,
         "INPUT" => Hook::Input,
         "OUTPUT" => Hook::Output,
-        "FORWARD" | "POSTROUTING" => Hook::Other,
+        "FORWARD" => Hook::Forward,
+        "POSTROUTING" => Hook::Other,
         _ => return None,
     };
     // `enum nf_ip_hook_priorities`.
@@ -221,6 +222,7 @@ COMMIT
             port: Port::Is(port),
             flags,
             state,
+            hook: Hook::Input,
         })
     }
 

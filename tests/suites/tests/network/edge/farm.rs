@@ -86,6 +86,12 @@ impl Member {
         }
     }
 
+    /// Its MAC address in the network in front.
+    pub(crate) fn mac(&self) -> Result<[u8; 6]> {
+        let last = u8::from_str_radix(&self.number.to_string(), 16)?;
+        Ok([2, 0, 0, 0, 1, last])
+    }
+
     /// A counter of its data path.
     pub(crate) fn count(&self, counter: Counter) -> Result<i64> {
         Ok(self.tfo.stats()?.counters[counter.name()])
@@ -96,13 +102,15 @@ pub(crate) struct Farm {
     pub(crate) client: Member,
     pub(crate) edges: Vec<Member>,
     pub(crate) hosts: Vec<Member>,
-    secret: KeyFile,
+    pub(crate) secret: KeyFile,
     _switch: Netns,
 }
 
 const CLIENT: usize = 2;
 const FIRST_EDGE: usize = 11;
 const FIRST_HOST: usize = 21;
+/// Addresses behind the client.
+const STRANGERS: &str = "11.0.0.0/8";
 
 impl Farm {
     pub(crate) fn new(edges: usize, hosts: usize) -> Result<Self> {
@@ -140,6 +148,7 @@ impl Farm {
                 format!("addr add {} dev lo nodad", vip(Family::V6)),
             ])?;
             host.netns.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
+            set_client(host)?;
         }
         Ok(farm)
     }
@@ -167,12 +176,7 @@ impl Farm {
             let route = format!("route add {} {}", vip(family), hops.join(" "));
             edge.netns.configure(&[route])?;
         }
-        // The guard answers neighbours that it knows.
-        let mac = format!("lladdr 02:00:00:00:01:{CLIENT:02} dev front nud permanent");
-        edge.netns.configure(&[
-            format!("neigh replace 10.81.0.{CLIENT} {mac}"),
-            format!("neigh replace fd81::{CLIENT} {mac}"),
-        ])
+        set_client(edge)
     }
 
     /// Gives all edges and hosts this key, as a farm has one.
@@ -277,6 +281,25 @@ impl Farm {
         }
         Ok((hosts, taken))
     }
+}
+
+/// Has an edge send all flows to one host.
+pub(crate) fn send_to(edge: &Member, host: &Member) -> Result<()> {
+    for family in Family::BOTH {
+        let route = format!("route replace {} {}", vip(family), host.hop(2, family));
+        edge.netns.configure(&[route])?;
+    }
+    Ok(())
+}
+
+/// The way to the client, and to the strangers behind it: the guard answers by next hops that the kernel knows.
+fn set_client(member: &Member) -> Result<()> {
+    let mac = format!("lladdr 02:00:00:00:01:{CLIENT:02} dev front nud permanent");
+    member.netns.configure(&[
+        format!("neigh replace 10.81.0.{CLIENT} {mac}"),
+        format!("neigh replace fd81::{CLIENT} {mac}"),
+        format!("route add {STRANGERS} via 10.81.0.{CLIENT}"),
+    ])
 }
 
 /// The answer to a request that was sent.

@@ -15,5 +15,6 @@ mod stranger;
 mod syn_ack;
 mod testbed;
 
-pub(crate) use stranger::Stranger;
+pub(crate) use fitness::{set_rules, type_in};
+pub(crate) use stranger::{Challenge, Stranger};
 pub(crate) use testbed::GuardTestbed;

@@ -98,7 +98,7 @@ impl Stranger {
 }
 
 impl Challenge {
-    fn of(tcp: &TcpSlice<'_>) -> Self {
+    pub(crate) fn of(tcp: &TcpSlice<'_>) -> Self {
         let mut clock = None;
         for option in tcp.options_iterator().flatten() {
             if let etherparse::TcpOptionElement::Timestamp(value, _) = option {

@@ -38,6 +38,7 @@ fn translated(rules: &[&str], port: u16) -> usize {
         port: Port::Is(port),
         flags: SYN,
         state: NEW,
+        hook: Hook::Input,
     });
     way.translated.len()
 }

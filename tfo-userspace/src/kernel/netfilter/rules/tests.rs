@@ -41,6 +41,7 @@ fn way(chains: &[(&str, Chain)], port: u16, state: u8) -> Way {
         port: Port::Is(port),
         flags: ACK,
         state,
+        hook: Hook::Input,
     })
 }
 

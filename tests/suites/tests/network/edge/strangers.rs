@@ -1,0 +1,190 @@
+//! Floods, flows that change hosts between SYN and ACK, and firewalls.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use etherparse::TcpSlice;
+use tfo_common::counters::Counter::*;
+use tfo_testbed::{
+    link::{Frames, LinkSocket},
+    packet::{Segment, fast_open, flag, linux_options},
+    poll::eventually,
+    process::ensure_says,
+    seed::rng,
+    socket::Method,
+    tfo::LIMIT,
+    veth::Family,
+};
+
+use super::{
+    farm::{Farm, Member, PORT, send_to, service},
+    sum,
+};
+use crate::guard::{Challenge, set_rules, type_in};
+
+/// The frame of `segment` for this member.
+fn frame(segment: &Segment, to: &Member) -> Result<Vec<u8>> {
+    let mut frame = segment.frame().to_vec();
+    frame[..6].copy_from_slice(&to.mac()?);
+    Ok(frame)
+}
+
+fn stranger(number: u32) -> SocketAddr {
+    let [_, a, b, c] = number.to_be_bytes();
+    (Ipv4Addr::new(11, a, b, c), 40_000).into()
+}
+
+/// A flood of SYNs of all kinds from forged addresses ends at the edge, and honest clients open all of their connections.
+#[test]
+fn a_flood_ends_at_the_edge() -> Result<()> {
+    let farm = Farm::new(1, 2)?;
+    farm.share_key("00112233-44556677-8899aabb-ccddeeff")?;
+    farm.guard_hosts()?;
+    farm.guard_edges("tc")?;
+    let edge = &farm.edges[0];
+    let mut random = rng()?;
+    let frames = (0..20_000_u32).map(|number| {
+        let options = match number % 3 {
+            0 => linux_options(&[]),
+            1 => linux_options(&fast_open(&[])),
+            _ => linux_options(&fast_open(b"no good.")),
+        };
+        let syn = Segment::syn(stranger(random.u32(1..1 << 24)), service(Family::V4));
+        frame(&syn.options(&options).numbers(random.u32(..), 0), edge)
+    });
+    let frames = frames.collect::<Result<Vec<_>>>()?;
+    let link = LinkSocket::open(&farm.client.netns, "front", Frames::None)?;
+    let ended = AtomicBool::new(false);
+    farm.serving(|| {
+        thread::scope(|scope| {
+            let flood = scope.spawn(|| -> Result<usize> {
+                let mut sent = 0;
+                while !ended.load(Ordering::Relaxed) || sent < frames.len() {
+                    link.send(&frames[sent % frames.len()])?;
+                    sent += 1;
+                }
+                Ok(sent)
+            });
+            let honest = || {
+                for family in Family::BOTH {
+                    farm.ask_often(family, Method::Plain, 20)?;
+                    let (_, taken) = farm.ask_often(family, Method::SendTo, 20)?;
+                    ensure!(taken == 19, "{family}: {taken} of 20 in the SYN");
+                }
+                Ok(())
+            };
+            let done = honest();
+            ended.store(true, Ordering::Relaxed);
+            let sent = flood.join().expect("the flood panicked")?;
+            done?;
+            let sent = i64::try_from(sent)?;
+            eventually("the edge saw the flood", LIMIT, || {
+                Ok(edge.count(GuardChallenged)? >= sent)
+            })?;
+            // Two times 19 with a cookie, and no other: nothing of the flood.
+            let syns = sum(&farm.hosts, Syns)?;
+            ensure!(syns == 38, "{syns} SYNs reached the hosts");
+            ensure!(edge.count(GuardProven)? == 38);
+            Ok(())
+        })
+    })
+}
+
+/// The challenge in a SYN-ACK of the service to this client.
+fn challenge(link: &LinkSocket, client: SocketAddr) -> Result<Challenge> {
+    while let Some(came) = link.receive(Duration::from_secs(5))? {
+        let parsed = etherparse::SlicedPacket::from_ethernet(&came)?;
+        let Some(etherparse::TransportSlice::Tcp(tcp)) = &parsed.transport else {
+            continue;
+        };
+        let ours = tcp.source_port() == PORT && tcp.destination_port() == client.port();
+        if ours && tcp.syn() && tcp.ack() {
+            let tcp: &TcpSlice<'_> = tcp;
+            return Ok(Challenge::of(tcp));
+        }
+    }
+    anyhow::bail!("no SYN-ACK")
+}
+
+/// Hosts that guard themselves under one secret: the network may send a SYN to one and the ACK to another.
+#[test]
+fn a_challenge_of_one_host_is_answered_at_another() -> Result<()> {
+    let farm = Farm::new(1, 2)?;
+    let edge = &farm.edges[0];
+    for host in &farm.hosts {
+        host.tfo.done(&["attach", "back", "--mode", "tc"])?;
+        let set = ["guard", "set", "on", "--port", "8080", "--secret-file"];
+        host.tfo.done(&[&set[..], &[farm.secret.path()]].concat())?;
+    }
+    let link = LinkSocket::open(&farm.client.netns, "front", Frames::All)?;
+    let client = stranger(7);
+    let server = service(Family::V4);
+    farm.serving(|| {
+        send_to(edge, &farm.hosts[0])?;
+        let syn = Segment::syn(client, server).options(&linux_options(&[]));
+        link.send(&frame(&syn.numbers(1000, 0), edge)?)?;
+        let challenge = challenge(&link, client)?;
+        send_to(edge, &farm.hosts[1])?;
+        let mut options = b"\x01\x01\x08\x0a\0\0\0\x01".to_vec();
+        options.extend(challenge.clock.context("no timestamps")?.to_be_bytes());
+        let ack = Segment::new(client, server, flag::ACK)
+            .numbers(1001, challenge.sequence.wrapping_add(1))
+            .options(&options);
+        link.send(&frame(&ack, edge)?)?;
+        eventually("the other host opens it", LIMIT, || {
+            Ok(farm.hosts[1].count(GuardAccepted)? == 1)
+        })?;
+        ensure!(farm.hosts[0].count(GuardChallenged)? == 1);
+        ensure!(sum(&farm.hosts, GuardWrongAcks)? == 0);
+        Ok(())
+    })
+}
+
+/// Conntrack of the edge does not see the handshake: a firewall that wants it to is found, and the printed rules make it
+/// work.
+#[test]
+fn a_stateful_firewall_of_an_edge_is_found() -> Result<()> {
+    let farm = Farm::new(1, 1)?;
+    let edge = &farm.edges[0];
+    farm.guard_hosts()?;
+    edge.tfo.done(&["attach", "front", "--mode", "tc"])?;
+    edge.netns
+        .set_sysctl("net.netfilter.nf_conntrack_tcp_loose", "0")?;
+    set_rules(
+        &edge.netns,
+        "table inet filter { chain forward { type filter hook forward priority filter; policy drop; \
+         ct state established,related accept; tcp dport 8080 ct state new accept; }; }",
+    )?;
+    let vip = [
+        "guard",
+        "set",
+        "on",
+        "--port",
+        "8080",
+        "--vip",
+        "198.51.100.7",
+    ];
+    let set = [&vip[..], &["--secret-file", farm.secret.path()]].concat();
+    let refused = edge.tfo.run(&set)?;
+    ensure!(refused.status.code() == Some(1), "{refused:?}");
+    let parts = ["conntrack", "port 8080 of the hosts behind", "--force"];
+    ensure_says(&refused.stderr, &parts)?;
+    let commands: Vec<_> = refused
+        .stderr
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("nft "))
+        .collect();
+    type_in(&edge.netns, &commands)?;
+    edge.tfo.done(&set)?;
+    farm.serving(|| {
+        farm.ask_often(Family::V4, Method::Plain, 5)?;
+        ensure!(farm.hosts[0].count(GuardAccepted)? == 5);
+        Ok(())
+    })
+}
