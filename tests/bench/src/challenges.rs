@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
-use tfo_common::guard::GuardMode;
+use tfo_common::{fastopen::Key, guard::GuardMode};
 use tfo_testbed::{
     keys,
     netns::Netns,
@@ -11,7 +11,9 @@ use tfo_testbed::{
     program::{PASS, Program},
     socket::Listener,
 };
-use tfo_userspace::model::{Guard, Mirror, PortGuard, Settings};
+use tfo_userspace::model::{
+    ChallengeSecret, EdgeGuard, EdgeService, Guard, Mirror, PortGuard, Prefix, Settings,
+};
 
 use crate::{
     actions::MANY,
@@ -26,10 +28,20 @@ use crate::{
 /// `XDP_TX`.
 const BACK: u32 = 3;
 
-/// A frame, the guard's mode, and the expected XDP verdict.
+/// Whose SYNs are challenged.
+#[derive(Clone, Copy)]
+enum Guarded {
+    Nobodys,
+    AnotherPorts,
+    Listeners,
+    /// Those of hosts behind this one.
+    HostsBehind,
+}
+
+/// A frame, the guard, and the expected XDP verdict.
 struct Case {
     name: &'static str,
-    mode: Option<GuardMode>,
+    guarded: Guarded,
     frame: Vec<u8>,
     verdict: u32,
 }
@@ -40,37 +52,37 @@ fn cases() -> Vec<Case> {
     let between = |from: SocketAddr, to: SocketAddr| Segment::syn(from, to);
     let syn = || between((v4.0, 50_000).into(), (v4.1, PORT).into());
     let valid = cookie(&PRIMARY, v4.0.into(), v4.1.into());
-    let of = |name, mode, segment: Segment, verdict| Case {
+    let of = |name, guarded, segment: Segment, verdict| Case {
         name,
-        mode,
+        guarded,
         frame: segment.frame().to_vec(),
         verdict,
     };
     let plain = || syn().options(&USUAL_OPTIONS);
     vec![
-        of("plain SYN, no guard", None, plain(), PASS),
+        of("plain SYN, no guard", Guarded::Nobodys, plain(), PASS),
         of(
             "plain SYN, guard of another port",
-            Some(GuardMode::Off),
+            Guarded::AnotherPorts,
             plain(),
             PASS,
         ),
-        of("plain SYN, challenged", Some(GuardMode::On), plain(), BACK),
+        of("plain SYN, challenged", Guarded::Listeners, plain(), BACK),
         of(
             "plain SYN of IPv6, challenged",
-            Some(GuardMode::On),
+            Guarded::Listeners,
             between((v6(7), 50_000).into(), (v6(2), PORT).into()).options(&USUAL_OPTIONS),
             BACK,
         ),
         of(
             "request, challenged and given a cookie",
-            Some(GuardMode::On),
+            Guarded::Listeners,
             syn().options(&[&USUAL_OPTIONS[..], &fast_open(&[])].concat()),
             BACK,
         ),
         of(
             "data and a bad cookie, challenged and given a cookie",
-            Some(GuardMode::On),
+            Guarded::Listeners,
             syn()
                 .options(&fast_open(b"crumbles"))
                 .data(b"GET / HTTP/1.1"),
@@ -78,17 +90,69 @@ fn cases() -> Vec<Case> {
         ),
         of(
             "data and a valid cookie, no guard",
-            None,
+            Guarded::Nobodys,
             syn().options(&fast_open(&valid)).data(b"GET / HTTP/1.1"),
             PASS,
         ),
         of(
             "data and a valid cookie, proven",
-            Some(GuardMode::On),
+            Guarded::Listeners,
+            syn().options(&fast_open(&valid)).data(b"GET / HTTP/1.1"),
+            PASS,
+        ),
+        of(
+            "plain SYN for a host behind, challenged",
+            Guarded::HostsBehind,
+            plain(),
+            BACK,
+        ),
+        of(
+            "data and a valid cookie for a host behind, proven",
+            Guarded::HostsBehind,
             syn().options(&fast_open(&valid)).data(b"GET / HTTP/1.1"),
             PASS,
         ),
     ]
+}
+
+/// The guard of a case; `None` for none.
+fn guard(guarded: Guarded) -> Option<Guard> {
+    let rule = PortGuard {
+        mode: GuardMode::On,
+        ..PortGuard::default()
+    };
+    let all = Guard {
+        replies: MANY,
+        proven: MANY,
+        ..Guard::default()
+    };
+    let ports = |port| [(port, rule)].into();
+    Some(match guarded {
+        Guarded::Nobodys => return None,
+        Guarded::AnotherPorts => Guard {
+            ports: ports(PORT + 1),
+            ..all
+        },
+        Guarded::Listeners => Guard {
+            ports: ports(PORT),
+            ..all
+        },
+        Guarded::HostsBehind => {
+            let vip = Prefix {
+                address: Ipv4Addr::new(198, 51, 100, 2).into(),
+                len: 32,
+            };
+            let edge = EdgeGuard {
+                rule,
+                ..EdgeGuard::default()
+            };
+            Guard {
+                edges: [(EdgeService { vip, port: PORT }, edge)].into(),
+                secret: Some(ChallengeSecret::new(Key::ZERO)),
+                ..all
+            }
+        }
+    })
 }
 
 /// Times of every case and of an empty program.
@@ -111,23 +175,7 @@ fn run(effort: &Effort) -> Result<Table> {
     for round in 0..=effort.rounds {
         progress("the guard", round, effort);
         for (case, samples) in cases.iter().zip(&mut samples) {
-            let guard = case.mode.map(|mode| {
-                let rule = PortGuard {
-                    mode: GuardMode::On,
-                    ..PortGuard::default()
-                };
-                let port = if mode == GuardMode::On {
-                    PORT
-                } else {
-                    PORT + 1
-                };
-                Guard {
-                    replies: MANY,
-                    proven: MANY,
-                    ports: [(port, rule)].into(),
-                    ..Guard::default()
-                }
-            });
+            let guard = guard(case.guarded);
             tfo.datapath().set_guard(guard.as_ref())?;
             let mut restore = Restore::new(&case.frame)?;
             restore.jump_to_empty()?;

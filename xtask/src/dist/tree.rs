@@ -27,10 +27,11 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// Pages of `docs/` in the package: those that its files point to, and those that these link to.
-const DOCS: [&str; 17] = [
+const DOCS: [&str; 18] = [
     "README.md",
     "cookies.md",
     "counters.md",
+    "edge.md",
     "enable.md",
     "faq.md",
     "farm.md",

@@ -50,6 +50,10 @@ impl Parameter {
             (["stats"], "--top") => &["--by", "source"],
             (["policy", "set"], "--port" | "--dry-run") => &["--bad", "drop"],
             (["guard", "set"], "--port") => &["on"],
+            (["guard", "set"], "--vip") => &["on", "--port", "443"],
+            (["guard", "set"], "--mss" | "--window-scale") => {
+                &["on", "--port", "443", "--vip", "192.0.2.1"]
+            }
             (["farm"], _) => &["status"],
             (["enable" | "disable"], flag) if flag != "--port" => &["--port", "443"],
             (["probe"], flag) if !flag.is_empty() => &["192.0.2.1"],
