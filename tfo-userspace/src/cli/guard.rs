@@ -51,10 +51,10 @@ pub(super) struct SetArgs {
     vips: Vec<Prefix>,
     /// With --vip: greatest MSS on the way to those hosts, for tunnels and smaller MTUs, in bytes
     /// [default: unchanged, at first that of the route to the client]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = number::number::<u16>(536..=65_535))]
     mss: Option<u16>,
     /// With --vip: window scale that those hosts advertise [default: unchanged, at first this host's]
-    #[arg(long, value_name = "SHIFT")]
+    #[arg(long, value_name = "SHIFT", value_parser = number::number::<u8>(0..=14))]
     window_scale: Option<u8>,
     /// Secret that other hosts' guards have, too, in a file of 64 hexadecimal digits that its owner alone may read: each
     /// takes the answers to the others' challenges [default: unchanged, at first this host's own secrets]

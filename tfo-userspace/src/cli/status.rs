@@ -312,10 +312,13 @@ fn describe_policy(policy: &PolicySummary) -> String {
 
 fn guard_json(state: &GuardState, guarded: &[String]) -> Value {
     let on = state.ports.iter().filter(|port| port.on);
+    let here = on.clone().filter(|port| port.vip.is_none());
+    let behind = on.filter(|port| port.vip.is_some());
     json!({
         "rules": state.ports.len(),
-        "ports_on": on.clone().map(|port| port.port).filter(|port| *port != 0).collect::<Vec<_>>(),
-        "other_ports_on": on.clone().any(|port| port.port == 0),
+        "ports_on": here.clone().map(|port| port.port).filter(|port| *port != 0).collect::<Vec<_>>(),
+        "other_ports_on": here.clone().any(|port| port.port == 0),
+        "services_on": behind.map(PortState::name).collect::<Vec<_>>(),
         "interfaces": guarded,
     })
 }
@@ -347,9 +350,9 @@ fn describe_guard(state: &GuardState) -> String {
 }
 
 fn label(port: &PortState) -> String {
-    match port.port {
-        0 => "all others".to_owned(),
-        port => port.to_string(),
+    match port.key() {
+        (None, 0) => "all others".to_owned(),
+        _ => port.name(),
     }
 }
 

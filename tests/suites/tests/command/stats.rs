@@ -305,7 +305,8 @@ fn status_tells_the_memory_of_the_maps() -> Result<()> {
     ensure!(names == MAPS, "{names:?}");
     let empty: Vec<_> = maps
         .iter()
-        .filter(|(_, bytes)| bytes.as_u64() == Some(0))
+        // An empty trie has none.
+        .filter(|(name, bytes)| *name != "guard_edges" && bytes.as_u64() == Some(0))
         .collect();
     ensure!(empty.is_empty(), "no bytes: {empty:?}");
     let sum: u64 = maps.keys().map(|name| bytes(name)).sum();

@@ -33,3 +33,42 @@ fn a_guard_is_a_namespaces_own_or_that_of_the_top() {
     let none = parse("interfaces = ['a']").unwrap();
     assert_eq!(none.namespaces[0].guard, None);
 }
+
+#[test]
+fn edges_have_a_service_and_a_secret() {
+    let text = |edge: &str| {
+        format!("interfaces = ['a']\n[guard]\nsecret-file = '/s'\n[[guard.edge]]\n{edge}")
+    };
+    let one = "vip = '2001:db8::/48'\nport = 443\nmode = 'on'\nwindow-scale = 7\n";
+    let config = parse(&text(one)).unwrap();
+    let [own] = config.namespaces.as_slice() else {
+        panic!("{config:?}")
+    };
+    let guard = own.guard.as_ref().unwrap();
+    let (service, edge) = guard.edges.first_key_value().unwrap();
+    assert_eq!(service.to_string(), "[2001:db8::/48]:443");
+    assert_eq!((edge.mss, edge.window_scale), (None, Some(7)));
+    assert_eq!(own.guard_secret.as_deref(), Some("/s".as_ref()));
+    for (wrong, part) in [
+        (
+            text(&one.replace("2001:db8::/48", "www")),
+            "\"www\" is no prefix",
+        ),
+        (text(&one.replace("2001:db8::/48", "::/0")), "every address"),
+        (text(&one.replace("= 7", "= 15")), "0 to 14"),
+        (text(&one.replace("window-scale = 7", "mss = 500")), "536"),
+        (text(&one.replace("443", "0")), "port 0"),
+        (text(&one.replace("mode = 'on'\n", "")), "add mode"),
+        (
+            text(&format!("{one}[[guard.edge]]\n{one}")),
+            "has a section already",
+        ),
+        (
+            text(one).replace("secret-file = '/s'\n", ""),
+            "add secret-file",
+        ),
+    ] {
+        let error = parse(&wrong).unwrap_err().to_string();
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}

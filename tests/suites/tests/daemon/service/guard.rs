@@ -81,6 +81,71 @@ fn a_guard_is_in_force_for_as_long_as_its_section_stands() -> Result<()> {
     Ok(())
 }
 
+/// Services behind this host, and the secret that their hosts have.
+#[test]
+fn an_edge_is_in_force_for_as_long_as_its_section_stands() -> Result<()> {
+    const SECRET: &str = "363ec6a05e76eedeb9eb73bc5c25ca5f13f7c1df70c9af3531db4c83d23a8f6b";
+    let testbed = Testbed::idle(Pair::new()?)?;
+    let secret = KeyFile::new(SECRET)?;
+    let text = |guard: &str| {
+        format!(
+            "interfaces = ['{SERVER_INTERFACE}']\nmode = 'tc'\n[metrics]\nlisten = '{METRICS}'\n\
+             [guard]\nsecret-file = '{}'\n{guard}",
+            secret.path()
+        )
+    };
+    let edge = "[[guard.edge]]\nvip = '198.51.100.0/24'\nport = 443\nmode = 'on'\nmss = 1400\n";
+    let file = KeyFile::new(&text(edge))?;
+    let mut running = Running::start(Some(&testbed.pair.server), &["-c", file.path()])?;
+    let guard = shown(&testbed)?;
+    let expected =
+        json!([{ "vip": "198.51.100.0/24", "port": 443, "mss": 1400, "window_scale": null }]);
+    ensure!(
+        guard["edges"] == expected && guard["ports"][0]["on"] == true,
+        "{guard}"
+    );
+    told(
+        &testbed,
+        "\ntfo_guard_on{port=\"198.51.100.0/24:443\",mode=\"on\"} 1\n",
+    )?;
+    let status = testbed.tfo.json(&["status"])?;
+    ensure!(
+        status["guard"]["services_on"] == json!(["198.51.100.0/24:443"]),
+        "{status}"
+    );
+    ensure!(status["guard"]["ports_on"] == json!([]), "{status}");
+
+    // Without a secret, what is in force stays.
+    secret.replace("no secret")?;
+    running.reload()?;
+    eventually("the refusal is told", || {
+        let health = get(&testbed.pair.server, "/healthz")?;
+        Ok(health.body.contains("guard not in force"))
+    })?;
+    let now = shown(&testbed)?;
+    ensure!(
+        (&now["edges"], &now["secret"]) == (&guard["edges"], &guard["secret"]),
+        "{now}"
+    );
+
+    // Another one is another one's.
+    secret.replace(&SECRET.replace('3', "4"))?;
+    file.replace(&text("[guard.port.443]\nmode = 'off'\n"))?;
+    running.reload()?;
+    let now = shown(&testbed)?;
+    ensure!(
+        now["edges"] == json!([]) && now["secret"] != guard["secret"],
+        "{now}"
+    );
+    running.end_having_said(&[
+        "guard: 1 rule in force",
+        "198.51.100.0/24:443: guarded from now on (on)",
+        secret.path(),
+        "198.51.100.0/24:443: not guarded any more, after",
+    ])?;
+    Ok(())
+}
+
 #[test]
 fn where_nothing_can_be_guarded_the_service_runs_on() -> Result<()> {
     let testbed = Testbed::idle(Pair::new()?)?;
