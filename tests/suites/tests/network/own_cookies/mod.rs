@@ -46,7 +46,8 @@ fn in_force(testbed: &Testbed) -> Result<OwnCookies> {
     })
 }
 
-/// Has `slots` intervals go by, for the data path; each gives it one more secret, as the controller does.
+/// Has `slots` intervals go by, for the data path; each gives it one more secret, as the controller does: but for the first ones
+/// after a boot, when there are no old ones to give up.
 fn pass_slots(testbed: &Testbed, slots: u64) -> Result<()> {
     testbed.pair.server.run(|| {
         let namespace = Namespace::current()?;
@@ -54,7 +55,11 @@ fn pass_slots(testbed: &Testbed, slots: u64) -> Result<()> {
         let mut cookies = *change.before.clone().context("no own cookies")?;
         for _ in 0..slots {
             cookies.slot += 1;
-            cookies.last += 1;
+            let last = cookies.slot.saturating_sub(2 * cookies.lifetime) + SECRETS as u64 - 1;
+            if last <= cookies.last {
+                continue;
+            }
+            cookies.last = last;
             let index = cookies.last as usize % SECRETS;
             cookies.secrets[index] = Key::from_words(fastrand::u64(..), fastrand::u64(..));
         }
