@@ -12,6 +12,7 @@ mod host;
 mod interfaces;
 mod listeners;
 mod own_cookies;
+mod own_routes;
 mod policy;
 
 pub use finding::{Finding, SysctlFix, Verdict};

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::finding::{Finding, judged};
+use super::{
+    finding::{Finding, judged},
+    own_routes::AnswerRoutes,
+};
 use crate::{
     datapath::{AttachedInterface, ControllerLock, Namespace, NamespaceError},
     kernel::sysctl,
@@ -20,6 +23,7 @@ struct OwnCookieFacts {
     rules: OwnCookieRules,
     /// The attached interfaces without their programs.
     without: Vec<String>,
+    routes: AnswerRoutes,
     /// The kernel has a backup key; `None` where its keys cannot be read.
     has_backup: Option<bool>,
     /// A running controller renews the secrets.
@@ -46,6 +50,7 @@ async fn read() -> Result<Option<OwnCookieFacts>, NamespaceError> {
     Ok(Some(OwnCookieFacts {
         rules: OwnCookieRules::of(&cookies),
         without: without.map(AttachedInterface::label).collect(),
+        routes: AnswerRoutes::read(&namespace, &interfaces),
         has_backup: key.map(|pair| pair.backup.is_some()),
         controlled: ControllerLock::of(&namespace).is_some(),
         left: own_secrets_left(&cookies),
@@ -77,6 +82,7 @@ impl OwnCookieFacts {
                     .remedy(remedy),
             );
         }
+        findings.extend(self.routes.judge());
         if self.has_backup == Some(false) {
             let found = "the kernel has no backup key: cookies are not renewed in the second half of their life, and each \
                          client loses a round trip when its cookie expires";
@@ -105,6 +111,7 @@ mod tests {
         OwnCookieFacts {
             rules: OwnCookieRules::default(),
             without: Vec::new(),
+            routes: AnswerRoutes::default(),
             has_backup: Some(true),
             controlled: false,
             left: Some(Duration::from_secs(200 * 86_400)),

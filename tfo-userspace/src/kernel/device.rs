@@ -215,6 +215,42 @@ pub fn answer_devices() -> io::Result<BTreeMap<u64, u32>> {
     Ok(keys(&uppers(&links)))
 }
 
+/// How devices stand on each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stack {
+    /// Indices of a device and of one by which its frames leave: the one below a VLAN or macvlan device, a port of a bond, team
+    /// or bridge.
+    pub below: Vec<[u32; 2]>,
+    /// The VRF of each device that is in one.
+    pub vrfs: BTreeMap<u32, u32>,
+}
+
+/// The devices of the calling thread's namespace.
+///
+/// # Errors
+///
+/// The kernel's error.
+pub fn stack() -> io::Result<Stack> {
+    let links = links(LinkMessage::default(), NLM_F_REQUEST | NLM_F_DUMP)?;
+    let mut stack = Stack::default();
+    for link in links.iter().map(Link::of) {
+        let stands = matches!(
+            link.kind,
+            Some(InfoKind::Vlan | InfoKind::MacVlan | InfoKind::IpVlan)
+        );
+        if let Some(lower) = link.lower.filter(|_| stands && link.namespace.is_none()) {
+            stack.below.push([link.index, lower]);
+        }
+        let Some(master) = link.master else { continue };
+        if link.port_kind == Some("vrf") {
+            stack.vrfs.insert(link.index, master);
+        } else {
+            stack.below.push([master, link.index]);
+        }
+    }
+    Ok(stack)
+}
+
 fn uppers(links: &[Link<'_>]) -> Vec<Upper> {
     let of = |link: &Link<'_>| {
         let Link {

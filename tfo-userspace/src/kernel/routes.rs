@@ -1,16 +1,17 @@
-//! Routes: which addresses are local, and the MSS that routes advertise.
+//! Routes: which addresses are local, the MSS that routes advertise, and the device by which a packet leaves.
 
 use std::{collections::BTreeMap, io, net::IpAddr};
 
 use rtnetlink::{
-    packet_core::{NLM_F_DUMP, NLM_F_REQUEST},
+    packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
+        address::{AddressAttribute, AddressMessage},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType},
     },
 };
 
-use super::netlink::ask_strictly;
+use super::netlink::{ask, ask_strictly};
 use crate::model::Prefix;
 
 /// `RT_TABLE_MAIN` and `RT_TABLE_LOCAL`.
@@ -74,6 +75,75 @@ fn advertised(metrics: &[RouteMetric], headers: u32) -> Option<u32> {
     })
 }
 
+/// The device by which a packet of this host leaves: its index. `source` is an address of this host, or the kernel chooses one;
+/// `vrf` is the VRF of the socket. `None` where no device does: there is no such route, or the packet stays here.
+pub fn output_device(source: Option<IpAddr>, destination: IpAddr, vrf: Option<u32>) -> Option<u32> {
+    let mut request = RouteMessage::default();
+    request.header.address_family = family(destination);
+    request.header.destination_prefix_length = bits(destination);
+    request.header.source_prefix_length = source.map_or(0, bits);
+    request.attributes = vec![RouteAttribute::Destination(destination.into())];
+    let source = source.map(|source| RouteAttribute::Source(source.into()));
+    request.attributes.extend(source);
+    request.attributes.extend(vrf.map(RouteAttribute::Oif));
+    let request = RouteNetlinkMessage::GetRoute(request);
+    let replies = ask(request, NLM_F_REQUEST | NLM_F_ACK).ok()?;
+    replies.into_iter().find_map(|reply| match reply {
+        RouteNetlinkMessage::NewRoute(route) if route.header.kind == RouteType::Unicast => {
+            route.attributes.into_iter().find_map(|it| match it {
+                RouteAttribute::Oif(device) => Some(device),
+                _ => None,
+            })
+        }
+        _ => None,
+    })
+}
+
+/// The addresses of an interface, without those of the link alone.
+///
+/// # Errors
+///
+/// The kernel's error.
+pub fn addresses(index: u32) -> io::Result<Vec<IpAddr>> {
+    let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let replies = ask(request, NLM_F_REQUEST | NLM_F_DUMP)?;
+    let of_interface = replies.into_iter().filter_map(|reply| match reply {
+        RouteNetlinkMessage::NewAddress(address) if address.header.index == index => Some(address),
+        _ => None,
+    });
+    let own = of_interface.filter_map(|message| {
+        let mut own = None;
+        for attribute in &message.attributes {
+            match attribute {
+                AddressAttribute::Local(local) => return Some(*local),
+                // IPv6 has this one alone; beside the other it is the peer's.
+                AddressAttribute::Address(address) => own = Some(*address),
+                _ => {}
+            }
+        }
+        own
+    });
+    let everywhere = |address: &IpAddr| match address {
+        IpAddr::V4(address) => !address.is_link_local(),
+        IpAddr::V6(address) => !address.is_unicast_link_local(),
+    };
+    Ok(own.filter(everywhere).collect())
+}
+
+const fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+const fn bits(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
 fn table(family: AddressFamily, table: u8) -> io::Result<Vec<RouteMessage>> {
     /// Dumps that other processes' changes may interrupt.
     const TRIES: u32 = 10;
@@ -135,5 +205,14 @@ mod tests {
         let of = |text: &str| local.get(&text.parse().unwrap()).copied();
         assert_eq!(of("127.0.0.0/8"), Some(true), "{local:?}");
         assert_eq!(of("127.255.255.255/32"), Some(false));
+    }
+
+    #[test]
+    fn packets_to_this_host_leave_by_no_device() {
+        const LOOPBACK: u32 = 1;
+        let own: IpAddr = "127.0.0.1".parse().unwrap();
+        assert!(addresses(LOOPBACK).unwrap().contains(&own));
+        assert_eq!(output_device(None, own, None), None);
+        assert_eq!(output_device(Some(own), own, None), None);
     }
 }

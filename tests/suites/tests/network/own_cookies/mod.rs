@@ -4,6 +4,8 @@
 mod life;
 // Clients behind a pool of addresses, backends behind one address, at real nftables.
 mod nat;
+// SYN-ACKs that leave by an interface without `tfo`.
+mod routes;
 
 use std::net::SocketAddr;
 
