@@ -1,6 +1,9 @@
 //! Own cookies switched on and off, renewed under load, moved along, and killed.
 
-use std::{env, thread, time::Duration};
+use std::{
+    env, thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_testbed::{
@@ -86,21 +89,30 @@ fn secrets_that_change_under_load_refuse_no_cookie() -> Result<()> {
     Ok(())
 }
 
-/// A command that is killed at any moment leaves something that works, and nothing behind.
+/// A command that is killed at any moment leaves something that works, and nothing behind. `TFO_KILLS` sets the number of kills.
 #[test]
 fn killed_commands_leave_what_works() -> Result<()> {
-    const KILLS: u64 = 60;
+    const COMMANDS: [&[&str]; 2] = [&["cookies", "set"], &["cookies", "clear"]];
+    let kills = match env::var("TFO_KILLS") {
+        Ok(text) => text.parse().context("TFO_KILLS")?,
+        Err(_) => 200,
+    };
     let mut random = rng()?;
     let testbed = Testbed::new()?;
     let listener = testbed.listen(Family::V4)?;
-    for kill in 1..=KILLS {
-        let arguments = if random.bool() {
-            ["cookies", "set"].as_slice()
-        } else {
-            &["cookies", "clear"]
-        };
-        let victim = testbed.tfo.start(arguments)?;
-        thread::sleep(Duration::from_millis(random.u64(0..400)));
+    // The time that each takes, so that kills are spread over all of it, however fast the machine is.
+    let mut took = [Duration::ZERO; 2];
+    for (command, took) in COMMANDS.iter().zip(&mut took) {
+        let start = Instant::now();
+        testbed.tfo.done(command)?;
+        *took = start.elapsed();
+    }
+    let mut killed = 0;
+    for kill in 1..=kills {
+        let which = random.usize(0..2);
+        let mut victim = testbed.tfo.start(COMMANDS[which])?;
+        thread::sleep(took[which].mul_f64(random.f64()));
+        killed += u64::from(victim.is_running()?);
         // Drop kills the process, if it still runs.
         drop(victim);
         testbed.exchange(&listener, Family::V4, Method::SendTo)?;
@@ -112,6 +124,7 @@ fn killed_commands_leave_what_works() -> Result<()> {
             testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
         }
     }
+    println!("{kills} commands, {killed} killed before their end; set and clear take {took:?}");
     testbed.equal()?;
     testbed.tfo.done(&["detach", "--all"])?;
     xdp::ensure_pinned(&testbed.pair.server, false)
