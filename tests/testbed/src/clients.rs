@@ -1,11 +1,11 @@
 //! Unmodified clients and servers: Python, curl.
 
-use std::{thread, time::Duration};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 
 use crate::{
-    netns::wait_for_listener,
+    netns::{Netns, wait_for_listener},
     process::{self, Background},
     socket::Listener,
     veth::{Family, Pair},
@@ -73,20 +73,18 @@ pub fn python(pair: &Pair, family: Family) -> Result<()> {
     Ok(())
 }
 
-/// Sends [`CONNECTIONS`] requests by `curl --tcp-fastopen` to an HTTP server on `listener`.
+/// Sends [`CONNECTIONS`] requests by `curl --tcp-fastopen` to `server`, behind which HTTP servers on `listeners` take as many
+/// of them each.
 ///
 /// # Errors
 ///
-/// curl does not receive the page, or the server does not read exactly one request per connection.
+/// curl does not receive the page, or a server does not read exactly one request per connection.
 ///
 /// # Panics
 ///
-/// The server thread panics.
-pub fn curl(pair: &Pair, listener: &Listener, family: Family) -> Result<()> {
-    let url = match family {
-        Family::V4 => format!("http://{}:{}/", family.server(), listener.port()),
-        Family::V6 => format!("http://[{}]:{}/", family.server(), listener.port()),
-    };
+/// A server thread panics.
+pub fn curl(client: &Netns, server: SocketAddr, listeners: &[&Listener]) -> Result<()> {
+    let url = format!("http://{server}/");
     let arguments = [
         "--tcp-fastopen",
         "--silent",
@@ -94,23 +92,27 @@ pub fn curl(pair: &Pair, listener: &Listener, family: Family) -> Result<()> {
         "--globoff",
         "--max-time",
         "15",
+        "--noproxy",
+        "*",
+        &url,
     ];
+    let each = CONNECTIONS / listeners.len();
     thread::scope(|scope| -> Result<()> {
-        let server = scope.spawn(|| respond(listener));
+        let serve = |listener| scope.spawn(move || respond(listener, each));
+        let servers: Vec<_> = listeners.iter().copied().map(serve).collect();
         for _ in 0..CONNECTIONS {
-            let mut curl = pair.client.command("curl");
-            let page =
-                process::succeed(curl.args(arguments).args(["--noproxy", "*", &url]), LIMIT)?;
+            let page = process::succeed(client.command("curl").args(arguments), LIMIT)?;
             ensure!(page == "hello", "{page:?}");
         }
-        server.join().expect("no panic")
+        let mut servers = servers.into_iter();
+        servers.try_for_each(|server| server.join().expect("no panic"))
     })
 }
 
-/// Answers one HTTP/1.1 request per connection.
-fn respond(listener: &Listener) -> Result<()> {
+/// Answers one HTTP/1.1 request on each of `connections`.
+fn respond(listener: &Listener, connections: usize) -> Result<()> {
     const REPLY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
-    for _ in 0..CONNECTIONS {
+    for _ in 0..connections {
         let connection = listener.accept()?;
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {

@@ -5,7 +5,7 @@ use tfo_testbed::{
     clients::{self, PYTHON_PORT},
     kernel::TcpExt,
     testbed::{Tally, Testbed},
-    veth::Family,
+    veth::{Family, server_port},
 };
 
 const THREE_CONNECTIONS: Tally = Tally {
@@ -41,7 +41,8 @@ fn pythons_plainest_client_v6() -> Result<()> {
 fn curl(family: Family) -> Result<()> {
     let testbed = Testbed::new()?;
     let listener = testbed.listen(family)?;
-    clients::curl(&testbed.pair, &listener, family)?;
+    let server = server_port(family, listener.port());
+    clients::curl(&testbed.pair.client, server, &[&listener])?;
     testbed.expect(THREE_CONNECTIONS)?;
     // The SYN-ACK acknowledged the data in the SYN.
     ensure!(TcpExt::read(&testbed.pair.client)?.get("TCPFastOpenActive") == 2);

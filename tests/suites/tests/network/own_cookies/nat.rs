@@ -3,7 +3,7 @@
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -11,15 +11,19 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_testbed::{
+    clients,
+    kernel::TcpExt,
     keys::KeyFile,
     netns::Netns,
     process::succeed,
     socket::{Connection, Listener, Method},
-    testbed::REQUEST,
+    testbed::{REQUEST, Tally},
     tfo::{LIMIT, Tfo},
 };
 
 const PORT: u16 = 8080;
+/// The router, as the client sees it.
+const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 81, 0, 1)), PORT);
 const BACKENDS: u8 = 3;
 /// Addresses of the pool, 10.82.0.16/28: each connection has the next one.
 const POOL: usize = 16;
@@ -135,10 +139,32 @@ impl Net {
         })
     }
 
+    /// What the backends' kernels count while curl, which has no cookie yet, fetches a page three times.
+    fn curl(&self) -> Result<Tally> {
+        let kernels = || -> Result<Vec<_>> {
+            let backends = self.backends.iter();
+            backends.map(|(_, backend)| TcpExt::read(backend)).collect()
+        };
+        let mut listeners = Vec::new();
+        for (_, backend) in &self.backends {
+            let address = SocketAddr::from(([0; 4], PORT));
+            listeners.push(Listener::fast_open(backend, address)?);
+        }
+        let before = kernels()?;
+        self.client.ip(&["tcp_metrics", "flush"])?;
+        clients::curl(&self.client, SERVER, &listeners.iter().collect::<Vec<_>>())?;
+        let after = kernels()?;
+        let sum = |kernels: &[TcpExt], name: &str| -> u64 {
+            kernels.iter().map(|kernel| kernel.get(name)).sum()
+        };
+        Ok(Tally::of(|name| {
+            (sum(&after, name) - sum(&before, name)).cast_signed()
+        }))
+    }
+
     /// Connects and checks that it is served. Gives whether the request was taken in the SYN.
     fn visit(&self) -> Result<bool> {
-        let server = SocketAddr::from(([10, 81, 0, 1], PORT));
-        let client = Connection::open(&self.client, server, Method::SendTo, REQUEST)?;
+        let client = Connection::open(&self.client, SERVER, Method::SendTo, REQUEST)?;
         ensure!(client.receive()? == REQUEST);
         Ok(client.info()?.syn_data_taken)
     }
@@ -221,6 +247,37 @@ fn backends_behind_one_address_take_each_others_cookies() -> Result<()> {
     // Another service takes none of them.
     net.share(&secret, "mail")?;
     net.ensure_exact()
+}
+
+/// A client that this project did not write: curl's second and third request are in the SYN, of which the kernel alone takes
+/// neither.
+#[test]
+fn curl_keeps_fast_open() -> Result<()> {
+    let secret = KeyFile::new(SECRET)?;
+    for nat in [Nat::Pool, Nat::Backends] {
+        let net = Net::new(nat)?;
+        let asked = Tally {
+            requests: 1,
+            ..Tally::default()
+        };
+        let kernel = net.curl()?;
+        ensure!(kernel == Tally { failed: 2, ..asked }, "{kernel}");
+        match nat {
+            Nat::Pool => net.tfo(&["cookies", "set", "--client-prefix-v4", "28"])?,
+            Nat::Backends => net.share(&secret, "web")?,
+        }
+        let own = net.curl()?;
+        ensure!(
+            own == Tally {
+                passive: 2,
+                ..asked
+            },
+            "{own}"
+        );
+        println!("curl: {own}, by the kernel alone {kernel}");
+        net.ensure_exact()?;
+    }
+    Ok(())
 }
 
 /// A host that translates a port's address to a container's, while something listens at that port on the host, too: the

@@ -7,7 +7,7 @@ use tfo_testbed::{
     kernel::TcpExt,
     policy::{everywhere, rule},
     testbed::{Tally, Testbed},
-    veth::{Family, Pair},
+    veth::{Family, Pair, server_port},
 };
 
 /// Connects three times: with a request, then twice with the cookie.
@@ -50,7 +50,11 @@ fn python() -> Result<()> {
 #[test]
 fn curl() -> Result<()> {
     let ask = |family| {
-        move |testbed: &Testbed| clients::curl(&testbed.pair, &testbed.listen(family)?, family)
+        move |testbed: &Testbed| {
+            let listener = testbed.listen(family)?;
+            let server = server_port(family, listener.port());
+            clients::curl(&testbed.pair.client, server, &[&listener])
+        }
     };
     Family::BOTH
         .into_iter()
