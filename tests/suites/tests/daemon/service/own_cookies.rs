@@ -80,11 +80,21 @@ fn a_secret_that_cannot_be_read_is_told() -> Result<()> {
     for part in ["own cookies not as configured", ".nonexistent"] {
         ensure!(health.body.contains(part), "{health:?}");
     }
+    let refused = |value: u8| -> Result<bool> {
+        let metrics = get(&testbed.pair.server, "/metrics")?;
+        let line = format!("tfo_own_cookies_refused {value}");
+        Ok(metrics.body.lines().any(|it| it == line))
+    };
+    eventually("the metric tells", || refused(1))?;
     std::fs::rename(secret.path(), &missing)?;
     eventually(
         "it is in force",
         || Ok(shown(&testbed)?["in_force"] == true),
     )?;
+    eventually("it is well", || {
+        let health = get(&testbed.pair.server, "/healthz")?;
+        Ok(health.status == 200 && refused(0)?)
+    })?;
     std::fs::rename(&missing, secret.path())?;
     running.end_having_said(&[".nonexistent", "own cookies: in force"])
 }
