@@ -177,7 +177,8 @@ pub struct EventGate {
     pub interval: u64,
     /// Nanoseconds by which a CPU may run ahead of that.
     pub burst: u64,
-    /// Wanted outcomes: the bit of each [`Outcome`]'s number.
+    /// Wanted outcomes: the bit of each [`Outcome`]'s number; and from [`Self::OWN_COOKIES`] on, wanted own cookies: the bit of each
+    /// [`OwnCookie`]'s number, or none of them where all SYNs are wanted.
     pub outcomes: u64,
     /// Wanted destination port; 0 for all.
     pub port: u64,
@@ -188,10 +189,16 @@ pub struct EventGate {
 unsafe impl aya::Pod for EventGate {}
 
 impl EventGate {
+    /// First bit of the own cookies in [`Self::outcomes`].
+    pub const OWN_COOKIES: u32 = 32;
+    const _ENOUGH: () = assert!(Outcome::ALL.len() <= Self::OWN_COOKIES as usize);
+
     /// `true` if the event of this SYN is wanted.
     #[inline(always)]
     pub const fn wants(&self, context: &SynContext) -> bool {
+        let own = self.outcomes >> Self::OWN_COOKIES;
         self.outcomes >> (context.outcome() as u32) & 1 != 0
+            && (own == 0 || own >> (context.own_cookie as u32) & 1 != 0)
             && (self.port == 0 || self.port == context.syn.destination_port() as u64)
     }
 }
@@ -314,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gate_filters_by_port_and_outcome() {
+    fn the_gate_filters_by_port_outcome_and_own_cookie() {
         let mut gate = EventGate {
             outcomes: 1 << Outcome::Request as u32,
             ..EventGate::default()
@@ -326,6 +333,12 @@ mod tests {
         assert!(gate.wants(&request));
         gate.port = 80;
         assert!(!gate.wants(&request));
+        gate.port = 0;
+        gate.outcomes |= 1 << (EventGate::OWN_COOKIES + OwnCookie::Old as u32);
+        assert!(!gate.wants(&request));
+        let mut old = request;
+        old.own_cookie = OwnCookie::Old;
+        assert!(gate.wants(&old));
     }
 
     /// However SYNs come, no second has more than the rate and one burst.

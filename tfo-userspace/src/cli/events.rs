@@ -49,6 +49,9 @@ pub(super) struct EventsArgs {
     /// Only SYNs whose data was not taken for this reason, such as bad-cookie
     #[arg(long, value_name = "REASON", value_parser = reasons())]
     reason: Option<Counter>,
+    /// Only SYNs with an own cookie of this kind, such as expired
+    #[arg(long, value_name = "KIND", value_parser = own_cookies())]
+    own_cookie: Option<OwnCookie>,
     /// Exit after this many SYNs [default: no limit]
     #[arg(long, value_name = "N", value_parser = number::<u64>(1..=u64::MAX))]
     count: Option<u64>,
@@ -64,12 +67,11 @@ pub(super) async fn run(args: &EventsArgs) -> anyhow::Result<()> {
     let mut streams = namespace.events(EventFilter {
         port: args.port,
         reason: args.reason,
+        own_cookie: args.own_cookie,
         rate: args.rate,
     })?;
-    // A switch of the guard has no reason, and `--count` does not count it.
-    let mut watch = args
-        .reason
-        .is_none()
+    // A switch of the guard has neither reason nor cookie, and `--count` does not count it.
+    let mut watch = (args.reason.is_none() && args.own_cookie.is_none())
         .then(|| Watch::new(&namespace, args.port));
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut told = 0;
@@ -230,6 +232,15 @@ fn reason(text: &str) -> Result<Counter, String> {
     let mut reasons = Counter::REASONS.into_iter();
     let reason = reasons.find(|reason| text == slug(*reason) || text == reason.name());
     reason.ok_or_else(|| format!("{text} is no reason"))
+}
+
+/// A parser of the kinds of own cookies that an event can have.
+fn own_cookies() -> impl TypedValueParser<Value = OwnCookie> {
+    let kinds = OwnCookie::ALL.into_iter();
+    let kinds = kinds.filter(|own| own.counter().is_some());
+    PossibleValuesParser::new(kinds.map(OwnCookie::name)).try_map(|text| {
+        OwnCookie::from_name(&text).ok_or_else(|| format!("{text} is no kind of own cookie"))
+    })
 }
 
 /// RFC 3339, in UTC, to the microsecond.

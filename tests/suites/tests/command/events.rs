@@ -87,6 +87,45 @@ fn events_tell_single_syns() -> Result<()> {
     Ok(())
 }
 
+/// The kind of an own cookie is shown, and filtered by.
+#[test]
+fn events_tell_own_cookies() -> Result<()> {
+    let testbed = Testbed::new()?;
+    testbed.tfo.done(&["cookies", "set"])?;
+    let listener = testbed.listen(Family::V4)?;
+    testbed.request_cookie(&listener, Family::V4)?;
+    let server = server_port(Family::V4, listener.port());
+    let mut stranger = RawClient::new(&testbed.pair, Family::V4, 0)?;
+    let mut read = |more: &[&str]| -> Result<Output> {
+        let filter = ["events", "--own-cookie", "young", "--count", "2"];
+        let mut reader = testbed.tfo.start(&[&filter, more].concat())?;
+        eventually("the reader has its events", LIMIT, || {
+            stranger.send(server, &RawSyn::fast_open(34, &[7; 8], b"abc"))?;
+            testbed.in_syn(&listener, Family::V4, Method::SendTo)?;
+            Ok(!reader.is_running()?)
+        })?;
+        reader.wait(LIMIT)
+    };
+    let output = read(&[])?;
+    let client = format!("  {}:", Family::V4.client());
+    let is_own = |line: &str| line.contains(&client) && line.contains(" (own cookie: young)");
+    ensure!(
+        output.stdout.lines().count() == 2 && output.stdout.lines().all(is_own),
+        "{output:?}"
+    );
+    let output = read(&["--json"])?;
+    for line in output.stdout.lines() {
+        let event: Value = serde_json::from_str(line)?;
+        ensure!(event["own_cookie"] == "young", "{event}");
+    }
+    let refused = testbed.tfo.run(&["events", "--own-cookie", "foreign"])?;
+    ensure!(
+        refused.status.code() == Some(2) && refused.stderr.contains("expired"),
+        "{refused:?}"
+    );
+    Ok(())
+}
+
 /// Only one event reader is allowed; after a reader is killed, the next one can start.
 #[test]
 fn events_have_one_reader_at_a_time() -> Result<()> {

@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_common::{abi::events::Event, classify::Outcome, counters::Counter};
+use tfo_common::{
+    abi::events::Event, classify::Outcome, counters::Counter, fastopen::own::OwnCookie,
+};
 use tfo_testbed::{
     packet::{Segment, cookie, fast_open},
     program::{KeyBytes, Program},
@@ -78,6 +80,13 @@ fn filters_are_the_programs() -> Result<()> {
         (EventFilter::default(), 4),
         (
             EventFilter {
+                own_cookie: Some(OwnCookie::Expired),
+                ..EventFilter::default()
+            },
+            0,
+        ),
+        (
+            EventFilter {
                 port: Some(443),
                 ..EventFilter::default()
             },
@@ -96,6 +105,7 @@ fn filters_are_the_programs() -> Result<()> {
                 reason: Some(Counter::ReasonBadCookie),
                 // Filtered SYNs do not count against the rate.
                 rate: 1,
+                ..EventFilter::default()
             },
             1,
         ),

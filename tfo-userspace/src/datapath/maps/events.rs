@@ -10,6 +10,7 @@ use tfo_common::{
     },
     classify::Outcome,
     counters::Counter,
+    fastopen::own::OwnCookie,
 };
 
 use crate::{
@@ -33,6 +34,8 @@ pub struct EventFilter {
     pub port: Option<u16>,
     /// SYNs that did not get Fast Open for this reason alone; `None` for all SYNs.
     pub reason: Option<Counter>,
+    /// SYNs with such an own cookie alone; `None` for all SYNs.
+    pub own_cookie: Option<OwnCookie>,
     /// Limit over all CPUs and interfaces, in events per second.
     pub rate: u32,
 }
@@ -42,6 +45,7 @@ impl Default for EventFilter {
         Self {
             port: None,
             reason: None,
+            own_cookie: None,
             rate: DEFAULT_RATE,
         }
     }
@@ -56,19 +60,24 @@ impl EventFilter {
         let wanted = Outcome::ALL
             .into_iter()
             .filter(|outcome| self.reason.is_none() || outcome.reason() == own);
+        let own_cookie = self
+            .own_cookie
+            .map_or(0, |own| 1 << (EventGate::OWN_COOKIES + own as u32));
         let interval = 1_000_000_000 * shares / u64::from(self.rate.max(1));
         EventGate {
             until: 0,
             interval,
             burst: BURST.as_nanos() as u64,
-            outcomes: wanted.fold(0, |bits, outcome| bits | 1 << outcome as u32),
+            outcomes: wanted.fold(own_cookie, |bits, outcome| bits | 1 << outcome as u32),
             port: self.port.unwrap_or(0).into(),
         }
     }
 
-    /// The program filters by outcome and port; the reason is checked here.
+    /// The program filters by outcome, port and own cookie; the reason is checked here, and what a program of an earlier build
+    /// does not filter by.
     fn passes(&self, event: &Event) -> bool {
-        self.reason.is_none() || event.reason() == self.reason
+        (self.reason.is_none() || event.reason() == self.reason)
+            && (self.own_cookie.is_none() || event.own_cookie() == self.own_cookie)
     }
 }
 
