@@ -188,10 +188,15 @@ pub struct EventGate {
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for EventGate {}
 
+// Each kind of bits has room.
+const _: () = assert!(
+    Outcome::ALL.len() <= EventGate::OWN_COOKIES as usize
+        && OwnCookie::ALL.len() <= (u64::BITS - EventGate::OWN_COOKIES) as usize
+);
+
 impl EventGate {
     /// First bit of the own cookies in [`Self::outcomes`].
     pub const OWN_COOKIES: u32 = 32;
-    const _ENOUGH: () = assert!(Outcome::ALL.len() <= Self::OWN_COOKIES as usize);
 
     /// `true` if the event of this SYN is wanted.
     #[inline(always)]
