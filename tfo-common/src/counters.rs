@@ -105,6 +105,7 @@ counters! {
     GUARD {
         GuardProven "GuardProven" "SYNs passed for their valid cookie",
         GuardChallenged "GuardChallenged" "SYNs answered with a challenge",
+        GuardReferred "GuardReferred" "SYNs answered with a challenge whose answer a host behind this one takes",
         GuardCookies "GuardCookies" "challenges that carried a Fast Open cookie",
         GuardAccepted "GuardAccepted" "connections opened by an ACK that answered a challenge",
         GuardWrongAcks "GuardWrongAcks" "ACKs of no connection that answer no challenge",

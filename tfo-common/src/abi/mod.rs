@@ -280,7 +280,7 @@ mod tests {
         assert_eq!((size_of::<KeySet>(), align_of::<KeySet>()), (72, 8));
         assert_eq!(
             (size_of::<PortCounters>(), align_of::<PortCounters>()),
-            (640, 8)
+            (648, 8)
         );
         assert_eq!(size_of::<ListenerRecord>(), 56);
         assert_eq!((size_of::<Sizes>(), align_of::<Sizes>()), (128, 8));

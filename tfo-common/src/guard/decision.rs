@@ -32,13 +32,15 @@ numbered! {
         Capped = "capped",
         /// Passes it: the way back to its source is not known, or the frame has no room for the answer.
         Unanswered = "unanswered",
+        /// Answers it with a challenge for a host behind this one, which takes the answer.
+        Referred = "referred",
     }
 }
 
 impl GuardAction {
     /// `true` if the kernel never sees the SYN.
     pub const fn blocks(self) -> bool {
-        matches!(self, Self::Challenged)
+        matches!(self, Self::Challenged | Self::Referred)
     }
 
     /// The counter of SYNs with this action.
@@ -49,6 +51,7 @@ impl GuardAction {
             Self::Proven => Counter::GuardProven,
             Self::Unfit => Counter::GuardUnfit,
             Self::Challenged => Counter::GuardChallenged,
+            Self::Referred => Counter::GuardReferred,
             Self::Capped => Counter::GuardCapped,
             Self::Unanswered => Counter::GuardUnanswered,
         })

@@ -5,7 +5,7 @@ use tfo_common::{
     classify::{Classification, Outcome, socket::Socket},
     context::SynContext,
     fastopen::{Key, own::OwnCookie},
-    guard::GuardMode,
+    guard::{GuardAction, GuardMode},
     wire::{addresses::Address, options::fast_open::FastOpen},
 };
 
@@ -50,7 +50,11 @@ pub(super) fn edge(
         _ => Some(&Key::ZERO),
     };
     scratch.set_edge(&edge.terms(), key);
-    guard::decide(context, scratch, edge.port())
+    let step = guard::decide(context, scratch, edge.port());
+    if step == Step::Transmit {
+        context.guard = context.guard.with_action(GuardAction::Referred);
+    }
+    step
 }
 
 /// Classifies by the cookie alone: an own one, or one under the keys of this host.

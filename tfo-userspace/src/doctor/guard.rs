@@ -9,7 +9,7 @@ use crate::{
     datapath::{ControllerLock, GuardState, Namespace, NamespaceError, Snapshot, guard_obstacle},
     guard::{
         Trouble,
-        fitness::{self, Obstacle, Weight},
+        fitness::{self, Obstacle, SYN_COOKIES, Weight},
     },
     kernel::sysctl,
     model::PortState,
@@ -120,7 +120,7 @@ impl GuardFacts {
         let obstacles = self
             .obstacles
             .iter()
-            .filter(|each| each.weight != Weight::Idle);
+            .filter(|each| each.check != SYN_COOKIES);
         findings.extend(obstacles.map(judge_obstacle));
         findings.extend(self.interfaces.iter().filter_map(GuardedInterface::judge));
         findings.extend(self.troubles.iter().map(judge_trouble));
@@ -217,6 +217,8 @@ impl GuardedInterface {
 fn judge_obstacle(obstacle: &Obstacle) -> Finding {
     let finding = if obstacle.refuses() {
         Finding::problem(obstacle.check, obstacle.found.as_str())
+    } else if obstacle.weight == Weight::Idle {
+        Finding::warning(obstacle.check, obstacle.found.as_str())
     } else {
         Finding::unknown(obstacle.check, obstacle.found.as_str())
     };

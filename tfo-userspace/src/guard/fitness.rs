@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use tfo_common::guard::GuardMode;
 
+use super::edge_routes;
 use crate::{
     kernel::{
         netfilter::{
@@ -18,6 +19,8 @@ use crate::{
     model::{Guard, PortGuard},
 };
 
+/// The check of `net.ipv4.tcp_syncookies`.
+pub(crate) const SYN_COOKIES: &str = "guard and SYN cookies";
 /// Rules that an obstacle names.
 const MAX_NAMED: usize = 3;
 /// Ports that rules name, and that are examined for the default rule.
@@ -79,7 +82,9 @@ pub fn obstacles(guard: &Guard) -> Vec<Obstacle> {
     if active(guard).is_empty() {
         return Vec::new();
     }
-    judge(guard, &Netfilter::read(), sysctl::syn_cookies().ok())
+    let mut obstacles = judge(guard, &Netfilter::read(), sysctl::syn_cookies().ok());
+    obstacles.extend(edge_routes::obstacles(guard));
+    obstacles
 }
 
 /// `guard` without the ports at which it breaks connections.
@@ -139,7 +144,7 @@ fn judge(guard: &Guard, netfilter: &Netfilter, syn_cookies: Option<u32>) -> Vec<
     }));
     if syn_cookies == Some(0) && guard.is_for_host() {
         obstacles.push(Obstacle {
-            check: "guard and SYN cookies",
+            check: SYN_COOKIES,
             found: "net.ipv4.tcp_syncookies = 0: the kernel opens no connection for the guard, so no SYN is challenged"
                 .to_owned(),
             remedy: "sysctl -w net.ipv4.tcp_syncookies=1".to_owned(),

@@ -4,6 +4,7 @@
 //! The guard itself is in [`crate::model`], its section of the configuration file in [`crate::config`].
 
 mod answers;
+mod edge_routes;
 pub mod fitness;
 mod switch;
 

@@ -210,6 +210,16 @@ pub fn handshake_options() -> HostOptions {
     }
 }
 
+/// The calling thread's namespace forwards packets of IPv4, or of IPv6; `true` where it does not say.
+pub fn forwards(v4: bool) -> bool {
+    let path = if v4 {
+        "/proc/sys/net/ipv4/ip_forward"
+    } else {
+        "/proc/sys/net/ipv6/conf/all/forwarding"
+    };
+    number(path).map_or(true, |value| value != 0)
+}
+
 /// `forwarding` of the loopback device, of IPv4 and IPv6, and of all devices.
 const OUTPUT_ROUTES: [[&str; 2]; 2] = [
     [

@@ -6,7 +6,7 @@ use std::{
     mem,
 };
 
-use tfo_common::counters::Counter;
+use tfo_common::counters::{Counter, Counters};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -207,13 +207,15 @@ fn port_name(port: u16) -> String {
 
 /// SYNs challenged under a port's rule. Port 0 is the default rule, which applies to all ports not in `ruled`.
 fn challenged(port: u16, ruled: &BTreeSet<u16>, counters: &Snapshot) -> u64 {
-    let count = Counter::GuardChallenged;
+    let of = |counts: &Counters| {
+        counts.get(Counter::GuardChallenged) + counts.get(Counter::GuardReferred)
+    };
     if port != 0 {
-        return counters.ports.get(&port).map_or(0, |it| it.get(count));
+        return counters.ports.get(&port).map_or(0, of);
     }
     let others = counters.ports.iter();
     let others = others.filter(|(port, _)| !ruled.contains(port));
-    counters.other.get(count) + others.map(|(_, it)| it.get(count)).sum::<u64>()
+    of(&counters.other) + others.map(|(_, it)| of(it)).sum::<u64>()
 }
 
 /// Puts `guard` in force. Gives whether it differs from the previous one, and the interfaces that cannot have it.
@@ -229,8 +231,6 @@ async fn change(
 
 #[cfg(test)]
 mod tests {
-    use tfo_common::counters::Counters;
-
     use super::*;
 
     #[test]

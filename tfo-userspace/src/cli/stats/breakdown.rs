@@ -38,7 +38,7 @@ const COLUMNS: [(&str, Counter); 7] = [
     ("Fail", Counter::PassiveFail),
 ];
 /// Columns of policies and the guard, shown if they are not 0 at every port.
-const OPTIONAL: [(&str, Counter); 9] = [
+const OPTIONAL: [(&str, Counter); 10] = [
     ("reissued", Counter::PolicyReissue),
     ("fell back", Counter::PolicyFallback),
     ("dropped", Counter::PolicyDrop),
@@ -47,6 +47,7 @@ const OPTIONAL: [(&str, Counter); 9] = [
     ("dry drop", Counter::DryRunDrop),
     ("proven", Counter::GuardProven),
     ("challenged", Counter::GuardChallenged),
+    ("referred", Counter::GuardReferred),
     ("accepted", Counter::GuardAccepted),
 ];
 

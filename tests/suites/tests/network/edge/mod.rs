@@ -11,6 +11,7 @@ use tfo_common::{
 use tfo_testbed::{
     keys::KeyFile,
     poll::eventually,
+    process::ensure_says,
     socket::{Connection, Method},
     tfo::LIMIT,
     veth::Family,
@@ -50,15 +51,12 @@ fn check(mode: &str) -> Result<()> {
             let (hosts, _) = farm.ask_often(family, Method::Plain, COUNT)?;
             ensure!(hosts.len() == 3, "only {hosts:?} answered");
         }
-        expect(GuardChallenged, &farm.edges, 2 * COUNT)?;
+        expect(GuardReferred, &farm.edges, 2 * COUNT)?;
         expect(GuardAccepted, &farm.hosts, 2 * COUNT)?;
         // Nothing of a SYN without a proof reached a host.
         expect(Syns, &farm.hosts, 0)?;
         for edge in &farm.edges {
-            ensure!(
-                edge.count(GuardChallenged)? > 0,
-                "an edge had nothing to do"
-            );
+            ensure!(edge.count(GuardReferred)? > 0, "an edge had nothing to do");
         }
 
         for family in Family::BOTH {
@@ -291,10 +289,10 @@ fn an_edge_answers_only_for_whom_it_forwards_to() -> Result<()> {
     arrived(before + 1)?;
     edge.netns
         .set_sysctl("net.ipv4.conf.front.forwarding", "1")?;
-    ensure!(edge.count(GuardChallenged)? == 0);
+    ensure!(edge.count(GuardReferred)? == 0);
     // Challenged, and reset by the host, which has no guard.
     let _ = open();
-    ensure!(edge.count(GuardChallenged)? == 1);
+    ensure!(edge.count(GuardReferred)? == 1);
     // Not at another port, nor for another address.
     let other = (vip(Family::V4), PORT + 1).into();
     let refused = farm
@@ -302,7 +300,7 @@ fn an_edge_answers_only_for_whom_it_forwards_to() -> Result<()> {
         .netns
         .run(|| std::net::TcpStream::connect_timeout(&other, std::time::Duration::from_secs(5)));
     ensure!(refused.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused));
-    ensure!(edge.count(GuardChallenged)? == 1);
+    ensure!(edge.count(GuardReferred)? == 1);
     Ok(())
 }
 
@@ -331,6 +329,24 @@ fn what_no_edge_can_do_is_refused() -> Result<()> {
     tfo.done(&[&set[..], &["198.51.100.0/24"], &given].concat())?;
     // The secret stays.
     tfo.done(&[&set[..], &["2001:db8::/32"]].concat())?;
+    // The operator is told what makes it idle.
+    let edge = &farm.edges[0].netns;
+    edge.set_sysctl("net.ipv4.ip_forward", "0")?;
+    let said = run("198.51.100.0/24", &[])?.stderr;
+    ensure_says(
+        &said,
+        &[
+            "net.ipv4.ip_forward = 0",
+            "[2001:db8::/32]:8080: there is no route",
+        ],
+    )?;
+    let doctor = tfo.run(&["doctor"])?.stdout;
+    ensure_says(
+        &doctor,
+        &["guard and forwarding", "sysctl -w net.ipv4.ip_forward=1"],
+    )?;
+    edge.set_sysctl("net.ipv4.ip_forward", "1")?;
+
     let shown = tfo.json(&["guard", "show"])?;
     let vips: Vec<_> = shown["edges"].as_array().context("edges")?.iter().collect();
     ensure!(

@@ -84,7 +84,7 @@ fn a_flood_ends_at_the_edge() -> Result<()> {
             done?;
             let sent = i64::try_from(sent)?;
             eventually("the edge saw the flood", LIMIT, || {
-                Ok(edge.count(GuardChallenged)? >= sent)
+                Ok(edge.count(GuardReferred)? >= sent)
             })?;
             // Two times 19 with a cookie, and no other: nothing of the flood.
             let syns = sum(&farm.hosts, Syns)?;

@@ -1,7 +1,7 @@
 //! The edge of a split guard, which needs no kfunc. The hosts behind it take answers since Linux 6.9.
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_common::counters::Counter::{GuardChallenged, GuardProven};
+use tfo_common::counters::Counter::{GuardProven, GuardReferred};
 use tfo_testbed::{
     kernel::{feature, is_before},
     socket::Method,
@@ -36,7 +36,7 @@ fn edges() -> Result<()> {
                     "{mode}, {family}: {plain:?}"
                 );
             }
-            for counter in [GuardProven, GuardChallenged] {
+            for counter in [GuardProven, GuardReferred] {
                 let count = edge.count(counter)?;
                 ensure!(count == 2, "{mode}: {}: {count}", counter.name());
             }

@@ -88,12 +88,17 @@ impl View {
                 Span::styled(text, self.warning())
             }
         });
-        for (name, counter) in [
-            ("challenged", Counter::GuardChallenged),
-            ("proven", Counter::GuardProven),
-            ("accepted", Counter::GuardAccepted),
-        ] {
-            let (_, grows) = rates.counter(counter);
+        let shown: [(_, &[_]); 3] = [
+            (
+                "challenged",
+                &[Counter::GuardChallenged, Counter::GuardReferred],
+            ),
+            ("proven", &[Counter::GuardProven]),
+            ("accepted", &[Counter::GuardAccepted]),
+        ];
+        for (name, counters) in shown {
+            let grows = counters.iter().map(|counter| rates.counter(*counter).1);
+            let grows = grows.sum();
             let text = format!("  {name} {}/s", rate::format(grows));
             line.push_span(Span::styled(text, self.alive(grows, Color::Yellow)));
         }
