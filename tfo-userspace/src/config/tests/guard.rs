@@ -68,7 +68,7 @@ fn edges_have_a_service_and_a_secret() {
             "add secret-file",
         ),
     ] {
-        let error = parse(&wrong).unwrap_err().to_string();
+        let error = parse(&wrong).unwrap_err();
         assert!(error.contains(part), "{part}: {error}");
     }
 }
