@@ -120,7 +120,8 @@ fn served() -> String {
     };
     render_namespaces(&[NamespaceFacts {
         guard: Some(GuardState {
-            clock_was_set: false,
+            window_scale: 7,
+            stale: None,
             guard: Guard::default(),
             ports: vec![rule],
             slot: 0,

@@ -336,23 +336,21 @@ fn text(state: &GuardState) -> String {
     let Guard {
         replies, proven, ..
     } = &state.guard;
+    text.push('\n');
     for (service, edge) in &state.guard.edges {
-        let term = |value: Option<String>| value.unwrap_or_else(|| "this host's".to_owned());
+        let mss = edge.mss.map(|mss| format!("MSS at most {mss}, "));
+        let scale = edge.window_scale.unwrap_or(state.window_scale);
+        let mss = mss.unwrap_or_default();
         let _ = writeln!(
             text,
-            "\n{service}: behind this host; MSS at most {}, window scale {}",
-            term(edge.mss.map(|mss| mss.to_string())),
-            term(edge.window_scale.map(|scale| scale.to_string()))
+            "{service}: behind this host; {mss}window scale {scale}"
         );
     }
-    let _ = match &state.guard.secret {
-        Some(secret) => writeln!(
-            text,
-            "\nsecret {}, shared: answers to the challenges of other hosts are taken",
-            secret.fingerprint()
-        ),
-        None => writeln!(text, "\nsecrets of this host's own"),
-    };
+    if let Some(secret) = &state.guard.secret {
+        let secret = secret.fingerprint();
+        let scale = state.window_scale;
+        let _ = writeln!(text, "shared secret {secret}; window scale {scale} here");
+    }
     let _ = writeln!(
         text,
         "one source: {} SYN-ACKs, {} SYNs with a valid cookie",
@@ -386,6 +384,7 @@ fn to_json(state: &GuardState) -> Value {
     let secret = state.guard.secret.as_ref();
     json!({
         "in_force": true,
+        "window_scale": state.window_scale,
         "secret": secret.map(|secret| secret.fingerprint().to_string()),
         "edges": edges.collect::<Vec<_>>(),
         "replies": rate_json(state.guard.replies),

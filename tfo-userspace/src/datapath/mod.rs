@@ -27,7 +27,7 @@ pub use attach::{
 pub use error::DatapathError;
 pub use maps::{
     DEFAULT_RATE, EventFilter, EventStream, GuardState, Lost, PolicySummary, Snapshot, Sources,
-    slug,
+    Stale, slug,
 };
 pub use namespace::{
     AttachedInterface, ControllerError, ControllerLock, Drift, InterfaceCounters, Memory,

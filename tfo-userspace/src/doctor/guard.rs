@@ -141,7 +141,7 @@ impl GuardFacts {
             );
             findings.push(Finding::warning("guard and kernel", found).remedy(
                 "accept faster, or raise the backlog: `tfo listeners` shows queues; turning off tcp_timestamps, tcp_sack or \
-                 tcp_window_scaling by sysctl also causes this for a moment",
+                 tcp_window_scaling by sysctl also causes this: for a moment, or as long as an edge in front has them on",
             ));
         }
         if !self.controlled {
@@ -228,7 +228,9 @@ fn judge_obstacle(obstacle: &Obstacle) -> Finding {
 fn judge_trouble((port, trouble): &(u16, Trouble)) -> Finding {
     let found = format!("{trouble}: {}", port_name(*port));
     let finding = match trouble {
-        Trouble::Unanswered(_) => Finding::warning("guard and answers", found),
+        Trouble::Unanswered(_) | Trouble::Unproven(_) => {
+            Finding::warning("guard and answers", found)
+        }
         Trouble::Capped(_) => Finding::note("guard and busy sources", found),
     };
     finding.remedy(trouble.remedy())

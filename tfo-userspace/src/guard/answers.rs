@@ -1,4 +1,4 @@
-//! Challenges that nobody completes, and sources over their limit, from two readings of the counters.
+//! Challenges that nobody completes, answers that are none, and sources over their limit, from two readings of the counters.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +20,8 @@ const FEWEST: u64 = 20;
 pub enum Trouble {
     /// So many SYNs were challenged, and no client completed the handshake.
     Unanswered(u64),
+    /// So many ACKs answered no challenge, none was right, and this host sent no challenge: others do, under the secret.
+    Unproven(u64),
     /// So many SYNs were not challenged for the limit of their source.
     Capped(u64),
 }
@@ -27,15 +29,20 @@ pub enum Trouble {
 impl Trouble {
     /// What the counts of a port come to.
     pub fn of(counts: &Counters) -> Vec<Self> {
-        let [challenged, accepted, capped] = figures(counts);
-        Self::judge(challenged, accepted, capped)
+        Self::judge(figures(counts))
     }
 
-    fn judge(challenged: u64, accepted: u64, capped: u64) -> Vec<Self> {
+    fn judge([challenged, accepted, capped, wrong]: [u64; 4]) -> Vec<Self> {
+        let unproven = wrong >= FEWEST && accepted == 0 && challenged == 0;
+        let unproven = unproven.then_some(Self::Unproven(wrong));
         let unanswered = challenged >= FEWEST && accepted == 0;
         let unanswered = unanswered.then_some(Self::Unanswered(challenged));
         let capped = (capped > 0).then_some(Self::Capped(capped));
-        unanswered.into_iter().chain(capped).collect()
+        unanswered
+            .into_iter()
+            .chain(unproven)
+            .chain(capped)
+            .collect()
     }
 
     /// The cause and the remedy.
@@ -44,6 +51,10 @@ impl Trouble {
             Self::Unanswered(_) => {
                 "nothing, if this is a flood and no client came meanwhile; else the SYN-ACKs or the ACKs do not arrive: clear the \
                  guard (`tfo guard clear`) and see the limits of the guard in docs/guard.md"
+            }
+            Self::Unproven(_) => {
+                "compare `tfo guard show` here and on the edge: the secret's fingerprint has to be the same, clocks may differ by 34 \
+                 seconds at most, and the window scale is the one that this host advertises (`ss -ti`)"
             }
             Self::Capped(_) => {
                 "raise `tfo guard set --replies` above what one client address opens, such as a proxy or a carrier's NAT; \
@@ -62,6 +73,10 @@ impl fmt::Display for Trouble {
                     "{count} SYNs were challenged, and no client completed the handshake"
                 )
             }
+            Self::Unproven(count) => write!(
+                f,
+                "{count} ACKs answered no challenge that this host takes, and none was right: clients that others challenge for it are reset"
+            ),
             Self::Capped(count) => write!(
                 f,
                 "{count} SYNs were not challenged, for the limit `replies` of their source"
@@ -70,11 +85,12 @@ impl fmt::Display for Trouble {
     }
 }
 
-fn figures(counts: &Counters) -> [u64; 3] {
+fn figures(counts: &Counters) -> [u64; 4] {
     [
         Counter::GuardChallenged,
         Counter::GuardAccepted,
         Counter::GuardCapped,
+        Counter::GuardWrongAcks,
     ]
     .map(|counter| counts.get(counter))
 }
@@ -84,9 +100,9 @@ fn figures(counts: &Counters) -> [u64; 3] {
 pub struct Answers {
     /// The last reading.
     at: Option<Duration>,
-    counted: BTreeMap<u16, [u64; 3]>,
-    /// The troubles that were told and are not over: the port, and if it is about capped sources.
-    told: BTreeSet<(u16, bool)>,
+    counted: BTreeMap<u16, [u64; 4]>,
+    /// The troubles that were told and are not over, by port and kind.
+    told: BTreeSet<(u16, u8)>,
 }
 
 impl Answers {
@@ -112,10 +128,15 @@ impl Answers {
             let before = before.get(port).copied().unwrap_or_default();
             // The counters may have restarted at 0.
             let grown = |at: usize| now[at].saturating_sub(before[at]);
-            let found = Trouble::judge(grown(0), grown(1), grown(2));
+            let found = Trouble::judge([0, 1, 2, 3].map(grown));
             troubles.extend(found.into_iter().map(|trouble| (*port, trouble)));
         }
-        let key = |(port, trouble): &(u16, Trouble)| (*port, matches!(trouble, Trouble::Capped(_)));
+        let kind = |trouble: &Trouble| match trouble {
+            Trouble::Unanswered(_) => 0,
+            Trouble::Unproven(_) => 1,
+            Trouble::Capped(_) => 2,
+        };
+        let key = |(port, trouble): &(u16, Trouble)| (*port, kind(trouble));
         let told = std::mem::replace(&mut self.told, troubles.iter().map(key).collect());
         troubles.retain(|trouble| !told.contains(&key(trouble)));
         troubles
@@ -173,5 +194,14 @@ mod tests {
         assert_eq!(observe(439, 1, 6), [(443, Unanswered(100))]);
         // The counters restarted.
         assert_eq!(observe(3, 0, 0), []);
+    }
+
+    /// A port scan brings a few; a right one tells that the secret is.
+    #[test]
+    fn answers_to_others_challenges_that_are_all_wrong_are_told() {
+        assert_eq!(Trouble::judge([0, 0, 0, 19]), []);
+        assert_eq!(Trouble::judge([0, 0, 0, 20]), [Trouble::Unproven(20)]);
+        assert_eq!(Trouble::judge([0, 1, 0, 20]), []);
+        assert_eq!(Trouble::judge([1, 0, 0, 20]), []);
     }
 }

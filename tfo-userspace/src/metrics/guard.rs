@@ -102,7 +102,8 @@ mod tests {
             guard: Some(GuardState {
                 guard: Guard::default(),
                 ports,
-                clock_was_set: false,
+                window_scale: 7,
+                stale: None,
                 slot: 7,
             }),
             interfaces: vec![InterfaceFacts {

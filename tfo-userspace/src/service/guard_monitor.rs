@@ -59,11 +59,8 @@ impl GuardMonitor {
         guard.secret = match secret {
             Ok(secret) => secret.map(|secret| secret.challenge_secret()),
             Err(error) => {
-                let text = format!("guard: {error}");
-                if self.refused.as_ref() != Some(&text) {
-                    error!("{text}");
-                }
-                self.refused = Some(text);
+                error!("guard: {error}; what is in force stays");
+                self.refused = Some(error.to_string());
                 return;
             }
         };
@@ -138,11 +135,11 @@ impl GuardMonitor {
     fn watch(&mut self, namespace: &Namespace) -> Result<(), DatapathError> {
         let state = namespace.guard().state()?;
         let slot = state.as_ref().map(|state| state.slot);
-        let clock_was_set = state.as_ref().is_some_and(|state| state.clock_was_set);
-        if clock_was_set {
-            info!("guard: the wall clock was set: the time slots of challenges follow it");
+        let stale = state.as_ref().and_then(|state| state.stale);
+        if let Some(stale) = stale {
+            info!("guard: {stale}");
         }
-        if clock_was_set || slot.is_some() && slot != self.slot {
+        if stale.is_some() || slot.is_some() && slot != self.slot {
             namespace.guard().refresh()?;
         }
         self.slot = slot;
@@ -178,6 +175,11 @@ impl GuardMonitor {
         for (port, switch) in changes(&self.ports, &ports) {
             let text = switch.text(&port);
             if switch == Switch::On {
+                info!("guard: {text}");
+                continue;
+            }
+            if port.vip.is_some() {
+                // Services of one port count together.
                 info!("guard: {text}");
                 continue;
             }

@@ -1,6 +1,6 @@
 //! The guard's rules and states by port and by service behind this host, and the secrets of its challenges.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use aya::{
     Ebpf,
@@ -31,8 +31,10 @@ pub struct GuardState {
     pub guard: Guard,
     /// By port, then by service behind this host; port 0 stands for all ports of this host without a rule of their own.
     pub ports: Vec<PortState>,
-    /// The wall clock was set, and time slots that other hosts share do not follow it yet.
-    pub clock_was_set: bool,
+    /// The window scale that the host advertised when the guard was last brought up to date.
+    pub window_scale: u8,
+    /// What changed since: it has to be brought up to date.
+    pub stale: Option<Stale>,
     /// The number of the present time slot: a new secret is due in each, by
     /// [`NamespaceGuard::refresh`](crate::datapath::NamespaceGuard::refresh).
     pub slot: u64,
@@ -219,7 +221,7 @@ impl GuardStore {
             mss: routes::least_mss(),
             ..before
         };
-        if clock_was_set(&head) {
+        if Stale::of(&head) == Some(Stale::Clock) {
             head.clock_offset = clock_offset();
         }
         if head != before {
@@ -264,7 +266,8 @@ impl GuardStore {
         Ok(Some(GuardState {
             guard,
             ports: ports.chain(edges).collect(),
-            clock_was_set: clock_was_set(&head),
+            window_scale: head.window_scale as u8,
+            stale: Stale::of(&head),
             slot: head.slot(now),
         }))
     }
@@ -314,10 +317,37 @@ fn ahead() -> i64 {
     set.and_then(|ahead| ahead.parse().ok()).unwrap_or(0)
 }
 
-/// The slots that other hosts share are off by more than the clocks' own difference between two readings.
-fn clock_was_set(head: &GuardHead) -> bool {
-    const MOST: u64 = 100_000_000;
-    head.is_shared() && head.clock_offset.abs_diff(clock_offset()) > MOST
+/// A change of the host that the guard has to follow at once, since challenges of one host are answered at another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// The wall clock was set.
+    Clock,
+    /// The host advertises another window scale.
+    WindowScale,
+}
+
+impl fmt::Display for Stale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Clock => "the wall clock was set: the time slots of challenges follow it",
+            Self::WindowScale => "net.ipv4.tcp_rmem changed: challenges state the new window scale",
+        })
+    }
+}
+
+impl Stale {
+    /// `None` where secrets are this host's own: slots are its own, too, and what challenges stated is kept.
+    fn of(head: &GuardHead) -> Option<Self> {
+        // More than passes between two readings of the clocks.
+        const MOST: u64 = 100_000_000;
+        if !head.is_shared() {
+            None
+        } else if head.clock_offset.abs_diff(clock_offset()) > MOST {
+            Some(Self::Clock)
+        } else {
+            (head.window_scale != u32::from(window::scale())).then_some(Self::WindowScale)
+        }
+    }
 }
 
 /// The length of a time slot is 2 to the power of this, in nanoseconds.

@@ -18,7 +18,7 @@ mod withhold_store;
 pub use counters::Snapshot;
 pub(super) use counters::read_sizes;
 pub use events::{DEFAULT_RATE, EventFilter, EventStream, Lost, slug};
-pub use guard_store::GuardState;
+pub use guard_store::{GuardState, Stale};
 pub(super) use guard_store::{GuardStore, armed};
 pub(super) use key_store::KeyStore;
 pub(super) use own_cookie_store::OwnCookieStore;

@@ -24,7 +24,8 @@ fn judge(on: bool, change: impl FnOnce(&mut GuardFacts)) -> Vec<Finding> {
             since: Some(Duration::from_secs(1)),
             switches: 1,
         }],
-        clock_was_set: false,
+        window_scale: 7,
+        stale: None,
         slot: 0,
     };
     let mut facts = GuardFacts::of(&state, &Snapshot::default());
@@ -139,7 +140,8 @@ fn counters_say_what_could_not_be_challenged() {
     let state = GuardState {
         guard: Guard::default(),
         ports: Vec::new(),
-        clock_was_set: false,
+        window_scale: 7,
+        stale: None,
         slot: 0,
     };
     assert_eq!(GuardFacts::of(&state, &snapshot).unfit, [(443, 2)].into());

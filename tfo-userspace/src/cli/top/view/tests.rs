@@ -259,7 +259,8 @@ fn a_guard_has_a_line_that_stands_out_while_it_is_on() {
         facts.guard = Some(GuardState {
             guard: Guard::default(),
             ports: on.iter().map(port).collect(),
-            clock_was_set: false,
+            window_scale: 7,
+            stale: None,
             slot: 0,
         });
         let counters = facts.interfaces[0].counters.as_mut().unwrap();
