@@ -155,6 +155,9 @@ pub const GUARD_PORTS: &str = "GUARD_PORTS";
 pub const MAX_GUARDED: u32 = 1024;
 /// Trie from a prefix of a [`crate::guard::edge::EdgeKey`] to its [`crate::guard::edge::EdgePort`].
 pub const GUARD_EDGES: &str = "GUARD_EDGES";
+/// Array by [`crate::guard::edge::passed_index`]: the [`crate::guard::edge::passed_tag`] of a SYN for a host behind this one that
+/// passed. What is sent again of it passes, too: that host knows it.
+pub const EDGE_PASSED: &str = "EDGE_PASSED";
 /// Array by [`crate::guard::secret_index`]: secrets, as [`crate::fastopen::Key`].
 pub const GUARD_SECRETS: &str = "GUARD_SECRETS";
 /// Array by [`crate::guard::source::bucket_index`]: the state of a source's bucket, a u64.
@@ -163,7 +166,7 @@ pub const GUARD_BUCKETS: &str = "GUARD_BUCKETS";
 pub const DEFAULT_PORT: u32 = 0;
 
 /// Names of the maps that the interfaces of a network namespace share.
-pub const OF_NAMESPACE: [&str; 17] = [
+pub const OF_NAMESPACE: [&str; 18] = [
     KEYS,
     OWN_COOKIES,
     OWN_ASKED,
@@ -179,6 +182,7 @@ pub const OF_NAMESPACE: [&str; 17] = [
     GUARD,
     GUARD_PORTS,
     GUARD_EDGES,
+    EDGE_PASSED,
     GUARD_SECRETS,
     GUARD_BUCKETS,
 ];
@@ -294,7 +298,7 @@ mod tests {
         assert_eq!(size_of::<LimitKey>(), 24);
         assert_eq!((size_of::<PolicyHead>(), align_of::<PolicyHead>()), (8, 8));
         assert_eq!(size_of::<SynContext>(), 112);
-        assert_eq!(size_of::<GuardHead>(), 40);
+        assert_eq!(size_of::<GuardHead>(), 48);
         assert_eq!((size_of::<EdgePort>(), align_of::<EdgePort>()), (96, 8));
         assert_eq!((size_of::<EdgeKey>(), align_of::<EdgeKey>()), (24, 4));
         assert_eq!((size_of::<GuardPort>(), align_of::<GuardPort>()), (72, 8));

@@ -17,13 +17,13 @@ pub enum WrongAck {
 }
 
 impl WrongAck {
-    /// Decides, and takes a token of the port's. `overflowed`: the listener's SYN queue overflowed so recently that the
+    /// Decides, and takes a token of the port's. `shared`: other hosts challenge for the port. `overflowed`: the listener's SYN queue overflowed so recently that the
     /// kernel checks SYN cookies (`tcp_synq_no_recent_overflow`).
     #[inline(always)]
-    pub fn decide(state: &PortState, overflowed: bool, now: u64) -> Self {
+    pub fn decide(state: &PortState, shared: bool, overflowed: bool, now: u64) -> Self {
         // Also of those that pass in any case: guesses are to be noticed.
         let taken = WRONG_ACKS.take_shared(&state.wrong_acks, now);
-        let on = now < state.until.load();
+        let on = shared || now < state.until.load();
         if !on || overflowed || taken {
             Self::Passed
         } else {
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn only_too_many_wrong_acks_are_dropped() {
         let state = PortState::default();
-        let decide = |now| WrongAck::decide(&state, false, now);
+        let decide = |now| WrongAck::decide(&state, false, false, now);
         let passed = (0..20_000).filter(|_| decide(SECOND) == WrongAck::Passed);
         assert_eq!(passed.count(), 20_000, "the guard is off");
         assert!(state.is_guessed_at(SECOND));
@@ -102,7 +102,17 @@ mod tests {
         let passed = (0..20_000).filter(|_| decide(SECOND) == WrongAck::Passed);
         assert_eq!(passed.count(), 10_000);
         assert!(state.is_guessed_at(SECOND));
-        assert_eq!(WrongAck::decide(&state, true, SECOND), WrongAck::Passed);
+        assert_eq!(
+            WrongAck::decide(&state, false, true, SECOND),
+            WrongAck::Passed
+        );
+        state.until.store(0);
+        assert_eq!(decide(SECOND), WrongAck::Passed);
+        assert_eq!(
+            WrongAck::decide(&state, true, false, SECOND),
+            WrongAck::Dropped
+        );
+        state.until.store(u64::MAX);
         assert_eq!(decide(2 * SECOND), WrongAck::Passed);
         assert!(!state.is_guessed_at(2 * SECOND));
     }

@@ -6,7 +6,10 @@ use super::{
     listener::{HeaderRules, ListenerFlags},
     rule::GuardPort,
 };
-use crate::wire::addresses::Address;
+use crate::{
+    fastopen::Key,
+    wire::addresses::{Address, Addresses},
+};
 
 /// Key of the trie `GUARD_EDGES`: the port, zeroes that align the value behind the key, then a prefix of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +90,27 @@ pub struct EdgePort {
 // SAFETY: `repr(C)`, values without padding, and any bytes are a port.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for EdgePort {}
+
+/// Entries of the map `EDGE_PASSED`.
+pub const PASSED: usize = 1 << 13;
+
+/// Tells the SYN of a handshake, and what is sent again of it, from others. Never 0. Keyed, or one SYN that may pass would
+/// open the way to others.
+#[inline(always)]
+pub fn passed_tag(secret: &Key, addresses: &Addresses, ports: u32, sequence: u32) -> u64 {
+    let rest = u64::from(ports) | u64::from(sequence) << 32;
+    let hash = match addresses {
+        Addresses::V4(word) => secret.siphash(&[*word, rest]),
+        Addresses::V6([a, b, c, d]) => secret.siphash(&[*a, *b, *c, *d, rest]),
+    };
+    hash | 1
+}
+
+/// The entry of a tag.
+#[inline(always)]
+pub const fn passed_index(tag: u64) -> u32 {
+    (tag >> 40) as u32 % PASSED as u32
+}
 
 #[cfg(test)]
 mod tests {

@@ -186,9 +186,11 @@ pub struct GuardHead {
     /// Nanoseconds from `CLOCK_MONOTONIC` to the clock that counts time slots: to the wall clock where other hosts take
     /// challenges of this one, and this one theirs; else 0.
     pub clock_offset: u64,
+    /// Not 0 where the kernel drops IPv4 packets whose source it would reach by another device (`rp_filter` 1).
+    pub strict: u64,
 }
 
-// SAFETY: `repr(C)`, four u32, two pairs of them and a u64: no padding, and any bytes are a head.
+// SAFETY: `repr(C)`, four u32, two pairs of them and two u64: no padding, and any bytes are a head.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for GuardHead {}
 
@@ -206,9 +208,12 @@ impl GuardHead {
 
     /// From the words of the map's value.
     #[inline(always)]
-    pub const fn from_words([switches, scale, replies, proven, clock_offset]: [u64; 5]) -> Self {
+    pub const fn from_words(
+        [switches, scale, replies, proven, clock_offset, strict]: [u64; 6],
+    ) -> Self {
         Self {
             clock_offset,
+            strict,
             armed: switches as u32,
             slot_shift: (switches >> 32) as u32,
             window_scale: scale as u32,

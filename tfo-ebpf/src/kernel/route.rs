@@ -43,15 +43,14 @@ const TCP: u32 = 6;
 /// controller sets its `forwarding`, without which the kernel tells nothing.
 const OUTPUT: u32 = 1;
 const SUCCESS: i64 = 0;
-/// `BPF_FIB_LKUP_RET_NO_NEIGH`.
-const NO_NEIGHBOUR: i64 = 7;
 const SKIP_NEIGH: u32 = 1 << 2;
 const ETHERNET_MTU: u32 = 1500;
 
 /// The way back to the sender of `syn`; `None` where the kernel would send its answer by a device by which this hook cannot,
-/// or does not know the next hop's address yet.
+/// or does not know the next hop's address yet. `strict`: the kernel drops IPv4 packets that came by another device than the
+/// one that leads back.
 #[inline(always)]
-pub(crate) fn back(ctx: &(impl EbpfContext + Answer), syn: &Syn) -> Option<Route> {
+pub(crate) fn back(ctx: &(impl EbpfContext + Answer), syn: &Syn, strict: bool) -> Option<Route> {
     if !device::is_bound() {
         return returned(ctx);
     }
@@ -65,7 +64,8 @@ pub(crate) fn back(ctx: &(impl EbpfContext + Answer), syn: &Syn) -> Option<Route
         return None;
     }
     let device = get(words, DEVICE);
-    if !may_leave_by(ctx, device, ctx.vlan(syn)?) {
+    let strict = strict && matches!(syn.addresses, Addresses::V4(_));
+    if !may_leave_by(ctx, device, ctx.vlan(syn)?, strict) {
         return None;
     }
     let macs = [MACS, MACS + 1, MACS + 2].map(|index| get(words, index));
@@ -85,11 +85,12 @@ pub(crate) fn back(ctx: &(impl EbpfContext + Answer), syn: &Syn) -> Option<Route
     })
 }
 
-/// `Some` if the kernel forwards `syn`: there is a route, and the device that it came by may forward.
+/// The MTU of the way onward, if the kernel forwards `syn`: there is a route, the device that it came by may forward, and
+/// the next hop is resolved, so that it is alive.
 #[inline(always)]
-pub(crate) fn onward(ctx: &(impl EbpfContext + Answer), syn: &Syn) -> Option<()> {
+pub(crate) fn onward(ctx: &(impl EbpfContext + Answer), syn: &Syn) -> Option<u16> {
     if !device::is_bound() {
-        return Some(());
+        return Some(ETHERNET_MTU as u16);
     }
     let words = ROUTE_SCRATCH.get_ptr_mut(0)?.cast::<u32>();
     let index = ctx.device_index();
@@ -98,8 +99,10 @@ pub(crate) fn onward(ctx: &(impl EbpfContext + Answer), syn: &Syn) -> Option<()>
         vlan => answer_device(index, vlan)?,
     };
     ask(words, came_by, syn, Way::Onward);
-    // The kernel resolves the next hop when it forwards.
-    matches!(look_up(ctx, words, 0), SUCCESS | NO_NEIGHBOUR).then_some(())
+    if look_up(ctx, words, 0) != SUCCESS {
+        return None;
+    }
+    Some((get(words, MTU) >> 16) as u16)
 }
 
 /// Asks the kernel. The answer is in the same words.
@@ -109,9 +112,9 @@ fn look_up(ctx: &impl EbpfContext, words: *mut u32, flags: u32) -> i64 {
     unsafe { bpf_fib_lookup(ctx.as_ptr(), words.cast(), LEN, flags) }
 }
 
-/// `true` if the answer to a frame with this VLAN identifier may leave by `device`.
+/// `true` if the answer to a frame with this VLAN identifier may leave by `device`. `strict`: only by the one that it came by.
 #[inline(always)]
-fn may_leave_by<C: Answer>(ctx: &C, device: u32, vlan: u16) -> bool {
+fn may_leave_by<C: Answer>(ctx: &C, device: u32, vlan: u16, strict: bool) -> bool {
     let index = ctx.device_index();
     let same = device == index && vlan == 0;
     // An Ethernet header cannot be added.
@@ -119,7 +122,7 @@ fn may_leave_by<C: Answer>(ctx: &C, device: u32, vlan: u16) -> bool {
         return same;
     }
     let usual = answer_device(index, vlan);
-    if C::REDIRECTS {
+    if C::REDIRECTS && !strict {
         // The kernel drops frames of a VLAN without a device.
         vlan == 0 || usual.is_some()
     } else {

@@ -14,7 +14,7 @@ use tfo_common::{
     fastopen::Key,
     guard::{
         GuardHead, GuardMode, GuardPort, GuardRule, HeaderRules, ListenerFlags, PortState, SECRETS,
-        edge::{EdgeKey, EdgePort, EdgeTerms},
+        edge::{EdgeKey, EdgePort, EdgeTerms, PASSED, passed_index},
         secret_index,
         source::{BUCKETS, Bucket, bucket_index},
     },
@@ -41,6 +41,28 @@ static GUARD_PORTS: HashMap<
 #[btf_map]
 static GUARD_EDGES: LpmTrie<[u32; EdgeKey::WORDS], EdgePort, { MAX_GUARDED as usize }> =
     LpmTrie::new();
+
+/// CPUs may write an entry at once: either tag is one.
+#[btf_map]
+static EDGE_PASSED: Array<u64, PASSED> = Array::new();
+
+/// Notes a SYN for a host behind this one that passes.
+#[inline(always)]
+pub(crate) fn note_passed(tag: u64) {
+    if let Some(entry) = EDGE_PASSED.get_ptr_mut(passed_index(tag)) {
+        // SAFETY: a value of the map, an aligned word.
+        unsafe { ptr::write_volatile(entry, tag) };
+    }
+}
+
+/// `true` if a SYN with this tag was noted.
+#[inline(always)]
+pub(crate) fn has_passed(tag: u64) -> bool {
+    // SAFETY: as above.
+    EDGE_PASSED
+        .get_ptr(passed_index(tag))
+        .is_some_and(|entry| unsafe { ptr::read_volatile(entry) } == tag)
+}
 
 #[btf_map]
 static GUARD_SECRETS: Array<Key, SECRETS> = Array::new();
@@ -96,7 +118,7 @@ unsafe fn copy<const N: usize>(from: *const u64) -> [u64; N] {
 #[inline(always)]
 pub(crate) fn head() -> Option<GuardHead> {
     let head = GUARD.get_ptr(0)?;
-    // SAFETY: a value of the map is 5 words.
+    // SAFETY: a value of the map is 6 words.
     Some(GuardHead::from_words(unsafe { copy(head.cast()) }))
 }
 
@@ -198,7 +220,7 @@ pub(crate) fn take(
     }
 }
 
-const SCRATCH_WORDS: usize = 6;
+const SCRATCH_WORDS: usize = 8;
 
 #[btf_map]
 static GUARD_SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], 1> = PerCpuArray::new();
@@ -215,6 +237,10 @@ impl GuardScratch {
     const HEADERS: usize = 4;
     /// 0 where the listener is this host's; else one more than the window scale of the terms.
     const EDGE: usize = 5;
+    /// The tag of a SYN for a host behind this one.
+    const TAG: usize = 6;
+    /// Bytes that a packet onward to the host may have.
+    const MTU: usize = 7;
 
     /// This CPU's.
     #[inline(always)]
@@ -240,12 +266,16 @@ impl GuardScratch {
     #[inline(always)]
     pub(crate) fn set_host(self) {
         self.store(Self::EDGE, 0);
+        self.store(Self::MTU, u16::MAX.into());
     }
 
-    /// The SYN is for a host behind this one, which keeps these terms. `key`: the one with which cookies are issued.
+    /// The SYN with this tag is for a host behind this one, which keeps these terms. `mtu`: of the way to it. `key`: the one
+    /// with which cookies are issued.
     #[inline(always)]
-    pub(crate) fn set_edge(self, terms: &EdgeTerms, key: Option<&Key>) {
+    pub(crate) fn set_edge(self, tag: u64, terms: &EdgeTerms, mtu: u16, key: Option<&Key>) {
         self.store(Self::EDGE, terms.window_scale + 1);
+        self.store(Self::TAG, tag);
+        self.store(Self::MTU, mtu.into());
         self.set_listener(terms.listener(), terms.headers());
         self.set_key(key);
     }
@@ -253,6 +283,18 @@ impl GuardScratch {
     #[inline(always)]
     pub(crate) fn is_edge(self) -> bool {
         self.load(Self::EDGE) != 0
+    }
+
+    /// Notes that a SYN for a host behind this one passes after all.
+    #[inline(always)]
+    pub(crate) fn note_passed(self) {
+        note_passed(self.load(Self::TAG));
+    }
+
+    /// Bytes that a packet may have on the way back, of `mtu` bytes, and on the way onward.
+    #[inline(always)]
+    pub(crate) fn limited_mtu(self, mtu: u16) -> u16 {
+        mtu.min(self.load(Self::MTU) as u16)
     }
 
     /// The window scale to state, where that of listeners without `SO_RCVBUF` is `of_host`.

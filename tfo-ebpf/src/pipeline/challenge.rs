@@ -70,7 +70,7 @@ fn answer(
     if !checksum::is_right(ctx, syn.layout.tcp.into(), len, &syn.addresses) {
         return None;
     }
-    let route = route::back(ctx, &context.syn)?;
+    let route = route::back(ctx, &context.syn, head.strict != 0)?;
     let (len, issues_cookie) = write(ctx, context, scratch, &head, &route, syn_ack)?;
     ctx.send_back(&context.syn, syn_ack, len, &route)
         .then_some(issues_cookie)
@@ -122,8 +122,8 @@ fn write(
     let challenge = Challenge::issue(&secret, handshake, offered, slot, |word| {
         barrier_var(word, syn.sequence.into())
     });
-    let room = route
-        .mtu
+    let room = scratch
+        .limited_mtu(route.mtu)
         .saturating_sub(network_len + MIN_HEADER_LEN as u16);
     let mss = headers.limited_mss(head.limited_mss(room));
     let key = scratch

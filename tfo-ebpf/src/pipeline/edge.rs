@@ -5,7 +5,7 @@ use tfo_common::{
     classify::{Classification, Outcome, socket::Socket},
     context::SynContext,
     fastopen::{Key, own::OwnCookie},
-    guard::{GuardAction, GuardMode},
+    guard::{GuardAction, GuardMode, edge::passed_tag},
     wire::{addresses::Address, options::fast_open::FastOpen},
 };
 
@@ -13,7 +13,7 @@ use super::{guard, host, step::Step};
 use crate::{
     kernel::{barrier::barrier_var, clock, route},
     maps::{
-        guard::{Armed, Edge, GuardScratch},
+        guard::{Armed, Edge, GuardScratch, has_passed, note_passed, secret},
         keys, own_cookies,
         routes::is_local,
     },
@@ -35,11 +35,21 @@ pub(super) fn edge(
     context: &mut SynContext,
     scratch: GuardScratch,
 ) -> Step {
-    let Some(edge) = Edge::of(&context.syn) else {
+    let (Some(edge), Some(secret)) = (Edge::of(&context.syn), secret(0)) else {
         return Step::Continue;
     };
     // Who is not sent on is not answered for.
-    if !host::forwards(ctx, &context.syn) || route::onward(ctx, &context.syn).is_none() {
+    if !host::forwards(ctx, &context.syn) {
+        return Step::Continue;
+    }
+    let Some(mtu) = route::onward(ctx, &context.syn) else {
+        return Step::Continue;
+    };
+    let syn = &context.syn;
+    let tag = passed_tag(&secret, &syn.addresses, syn.ports, syn.sequence);
+    let tag = barrier_var(tag, syn.sequence.into());
+    // Sent again, since no SYN-ACK came. The host behind has a connection for it, which takes no answer to a challenge.
+    if has_passed(tag) {
         return Step::Continue;
     }
     classify(context);
@@ -49,10 +59,12 @@ pub(super) fn edge(
         (OwnCookie::None, keys) => keys.and_then(|keys| keys.first()),
         _ => Some(&Key::ZERO),
     };
-    scratch.set_edge(&edge.terms(), key);
+    scratch.set_edge(tag, &edge.terms(), mtu, key);
     let step = guard::decide(context, scratch, edge.port());
     if step == Step::Transmit {
         context.guard = context.guard.with_action(GuardAction::Referred);
+    } else {
+        note_passed(tag);
     }
     step
 }

@@ -1,8 +1,9 @@
 //! Step: is the packet for a socket of this host? The only place that decides it, for mirror, policy, guard and ACKs alike.
 
 use tfo_common::wire::{
+    Frame as _, View as _,
     addresses::{Address, Addresses, is_martian, is_to_loopback},
-    ipv4,
+    ipv4, ipv6,
     syn::Syn,
 };
 
@@ -50,8 +51,26 @@ pub(super) fn forwards(ctx: &impl Packet, syn: &Syn) -> bool {
         && !is_martian(&syn.addresses)
         && !is_to_loopback(&syn.addresses)
         && !is_local(Address::source(&syn.addresses))
-        && is_intact(ctx, syn);
+        && is_intact(ctx, syn)
+        && is_plain(ctx, syn);
     barrier_var(forwards.into(), syn.sequence.into()) != 0
+}
+
+/// The network header has no options and no extensions, which the kernel may have to act on, and a hop is left.
+#[inline(always)]
+fn is_plain(ctx: &impl Packet, syn: &Syn) -> bool {
+    /// IPv6's hop limit, and behind it IPv4's TTL: read at once, or the verifier would meet an address that depends on the
+    /// family.
+    const HOPS: usize = 7;
+    let start = syn.layout.network;
+    let both = PacketFrame::new(ctx)
+        .view::<{ HOPS + 2 }>(start.into())
+        .map_or(0, |header| header.half(HOPS));
+    let (len, hops) = match syn.addresses {
+        Addresses::V4(_) => (ipv4::MIN_HEADER_LEN, both & 0xff),
+        Addresses::V6(_) => (ipv6::HEADER_LEN, both >> 8),
+    };
+    usize::from(syn.layout.tcp) == usize::from(start) + len && hops > 1
 }
 
 /// The IPv4 header's checksum is right; IPv6 has none.

@@ -149,6 +149,7 @@ pub(crate) fn edge(ctx: &(impl EbpfContext + Answer + Claim + TailCall)) -> Step
     if edge::edge(ctx, context, scratch) == Step::Transmit {
         ctx.tail_call(Program::Challenge); // returns only if that program is missing
         context.guard = context.guard.with_action(GuardAction::Unanswered);
+        scratch.note_passed();
     }
     finish::at_edge(ctx, context, Step::Pass)
 }
@@ -161,6 +162,9 @@ pub(crate) fn challenge(ctx: &(impl EbpfContext + Answer + Claim + TailCall)) ->
     };
     let step = challenge::challenge(ctx, context, scratch);
     if scratch.is_edge() {
+        if step == Step::Pass {
+            scratch.note_passed();
+        }
         return finish::at_edge(ctx, context, step);
     }
     if step == Step::Pass && policy::applies(context) {

@@ -210,6 +210,19 @@ pub fn handshake_options() -> HostOptions {
     }
 }
 
+/// Some device of the calling thread's namespace drops IPv4 packets whose source it would reach by another one: `rp_filter`
+/// is 1 there, or for all.
+pub fn filters_sources() -> bool {
+    let devices = fs::read_dir("/proc/sys/net/ipv4/conf")
+        .into_iter()
+        .flatten();
+    devices.flatten().any(|device| {
+        let value = fs::read_to_string(device.path().join("rp_filter"));
+        // New devices take it from here; it decides nothing itself.
+        device.file_name() != "default" && value.is_ok_and(|value| value.trim() == "1")
+    })
+}
+
 /// The calling thread's namespace forwards packets of IPv4, or of IPv6; `true` where it does not say.
 pub fn forwards(v4: bool) -> bool {
     let path = if v4 {

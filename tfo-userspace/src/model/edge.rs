@@ -61,6 +61,11 @@ impl EdgeGuard {
                 service.vip
             ));
         }
+        if let IpAddr::V6(address) = service.vip.address
+            && address.to_ipv4_mapped().is_some()
+        {
+            return Err(format!("{}: write it as IPv4", service.vip));
+        }
         if service.port == 0 {
             return Err("port 0 is none: give 1 to 65535".to_owned());
         }

@@ -34,6 +34,7 @@ const HEAD: GuardHead = GuardHead {
         burst: 1,
     },
     clock_offset: 0,
+    strict: 0,
 };
 
 fn listener() -> ListenerFlags {

@@ -159,12 +159,6 @@ impl<'a> GuardChange<'a> {
         Ok(named)
     }
 
-    /// Rules of services behind this host are in force: interfaces with a guard have the programs for them.
-    fn has_edges(&self) -> bool {
-        let before = self.before.as_ref();
-        before.is_some_and(|before| !before.edges.is_empty())
-    }
-
     /// Stops challenging, waits for the answers to challenges, then detaches the programs.
     async fn clear(&mut self, interfaces: &[AttachedInterface]) -> Result<(), GuardError> {
         if let Some(mut guard) = self.store.get()? {
@@ -206,7 +200,8 @@ impl<'a> GuardChange<'a> {
             mode,
             tail_calls: &pins.tail_calls(),
         };
-        if !guard.edges.is_empty() && !self.has_edges() {
+        // Also where they may be: one that was left out meanwhile has lost them.
+        if !guard.edges.is_empty() {
             attach_edge(&place)?;
         }
         if !guard.is_for_host() {

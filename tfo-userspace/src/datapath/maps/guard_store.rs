@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::edge_entry::{edge_entry, edge_guard, edge_key, edge_service};
 use crate::{
     datapath::error::DatapathError,
-    kernel::{clock, routes, window},
+    kernel::{clock, routes, sysctl, window},
     model::{ChallengeSecret, EdgeService, Guard, PortGuard, PortState},
 };
 
@@ -146,6 +146,7 @@ impl GuardStore {
             replies: guard.replies,
             proven: guard.proven,
             clock_offset: guard.secret.as_ref().map_or(0, |_| clock_offset()),
+            strict: sysctl::filters_sources().into(),
         };
         self.head.set(0, head, 0).map_err(DatapathError::map(GUARD))
     }
@@ -219,6 +220,7 @@ impl GuardStore {
         let mut head = GuardHead {
             window_scale: window::scale().into(),
             mss: routes::least_mss(),
+            strict: sysctl::filters_sources().into(),
             ..before
         };
         if Stale::of(&head) == Some(Stale::Clock) {

@@ -315,6 +315,7 @@ fn what_no_edge_can_do_is_refused() -> Result<()> {
     run("198.51.100.7", &[])?.ensure_refused(&["secret", "--secret-file", "openssl rand"])?;
     let given = ["--secret-file", secret.path()];
     run("0.0.0.0/0", &given)?.ensure_refused(&["every address"])?;
+    run("::ffff:0:0/96", &given)?.ensure_refused(&["as IPv4"])?;
     for wrong in [
         &["guard", "set", "--mss", "100"][..],
         &["guard", "set", "--window-scale", "15"],

@@ -12,7 +12,7 @@ use etherparse::TcpSlice;
 use tfo_common::counters::Counter::*;
 use tfo_testbed::{
     link::{Frames, LinkSocket},
-    packet::{Segment, fast_open, flag, linux_options},
+    packet::{Segment, checksum, fast_open, flag, linux_options},
     poll::eventually,
     process::ensure_says,
     seed::rng,
@@ -92,6 +92,99 @@ fn a_flood_ends_at_the_edge() -> Result<()> {
             ensure!(edge.count(GuardProven)? == 38);
             Ok(())
         })
+    })
+}
+
+/// A SYN that passed is sent again without its cookie where no SYN-ACK comes: the host has a connection for it.
+#[test]
+fn what_is_sent_again_of_a_syn_that_passed_passes() -> Result<()> {
+    let farm = Farm::new(1, 1)?;
+    farm.share_key("00112233-44556677-8899aabb-ccddeeff")?;
+    farm.guard_hosts()?;
+    farm.guard_edges("tc")?;
+    let (edge, host) = (&farm.edges[0], &farm.hosts[0]);
+    farm.serving(|| {
+        for family in Family::BOTH {
+            farm.ask(family, Method::SendTo).context("the cookie")?;
+            let before = edge.count(GuardProven)?;
+            set_rules(
+                &host.netns,
+                "table inet filter { chain out { type filter hook output priority filter; \
+                 tcp sport 8080 tcp flags & (syn|ack) == syn|ack drop; }; }",
+            )?;
+            thread::scope(|scope| {
+                let client = scope.spawn(|| farm.ask(family, Method::SendTo));
+                let passed = eventually("the SYN passed", LIMIT, || {
+                    Ok(edge.count(GuardProven)? > before)
+                });
+                set_rules(&host.netns, "")?;
+                passed?;
+                client.join().expect("the client panicked")?;
+                Ok::<_, anyhow::Error>(())
+            })
+            .with_context(|| family.to_string())?;
+        }
+        // Those that asked for the cookies alone.
+        ensure!(edge.count(GuardReferred)? == 2, "{:?}", edge.tfo.stats()?);
+        Ok(())
+    })
+}
+
+/// What the kernel would not forward is not answered, and the MTU behind the edge bounds the MSS.
+#[test]
+fn an_edge_answers_as_the_kernel_would_forward() -> Result<()> {
+    let farm = Farm::new(1, 1)?;
+    farm.guard_hosts()?;
+    farm.guard_edges("tc")?;
+    let edge = &farm.edges[0];
+    let link = LinkSocket::open(&farm.client.netns, "front", Frames::None)?;
+    let server = service(Family::V4);
+    let seen = |count: i64| {
+        eventually("the SYN is seen", LIMIT, || {
+            Ok(edge.count(Elsewhere)? + edge.count(GuardReferred)? >= count)
+        })
+    };
+    // The route to the host is known by now.
+    farm.serving(|| farm.ask(Family::V4, Method::Plain).map(drop))?;
+    let first = edge.count(Elsewhere)? + edge.count(GuardReferred)?;
+    let referred = edge.count(GuardReferred)?;
+
+    let mut expired = frame(&Segment::syn(stranger(7), server), edge)?;
+    // TTL, and the header's checksum.
+    expired[22] = 1;
+    expired[24..26].fill(0);
+    let sum = checksum(&expired[14..34], 0).to_be_bytes();
+    expired[24..26].copy_from_slice(&sum);
+    link.send(&expired)?;
+    seen(first + 1)?;
+    ensure!(edge.count(GuardReferred)? == referred, "TTL 1 was answered");
+
+    // A source of the other side, where the kernel filters sources.
+    edge.netns
+        .set_sysctl("net.ipv4.conf.front.rp_filter", "1")?;
+    farm.guard_edge(edge, &[])?;
+    let inside: SocketAddr = (Ipv4Addr::new(10, 82, 0, 21), 40_000).into();
+    link.send(&frame(&Segment::syn(inside, server), edge)?)?;
+    seen(first + 2)?;
+    ensure!(
+        edge.count(GuardReferred)? == referred,
+        "the inside was answered"
+    );
+    edge.netns
+        .set_sysctl("net.ipv4.conf.front.rp_filter", "0")?;
+    farm.guard_edge(edge, &[])?;
+
+    for (netns, device) in [(&edge.netns, "back"), (&farm.hosts[0].netns, "back")] {
+        netns.configure(&[format!("link set {device} mtu 1280")])?;
+    }
+    farm.serving(|| {
+        for family in Family::BOTH {
+            let (connection, _) = farm.ask(family, Method::Plain)?;
+            let headers = if family == Family::V4 { 40 } else { 60 };
+            let size = connection.terms()?.segment_size;
+            ensure!(size == 1280 - headers - 12, "{family}: {size}");
+        }
+        Ok(())
     })
 }
 
