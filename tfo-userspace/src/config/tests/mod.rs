@@ -12,7 +12,10 @@ use super::{namespace::farm as farm_section, text::ConfigText, *};
 use crate::{
     farm::FarmConfig,
     keys::OnForeignChange,
-    model::{Guard, ListenAddress, Mirror, ModeChoice, PortGuard, Settings, SourceLimits},
+    model::{
+        EdgeGuard, EdgeService, Guard, ListenAddress, Mirror, ModeChoice, PortGuard, Settings,
+        SourceLimits,
+    },
 };
 
 mod farm;
@@ -111,8 +114,18 @@ fn the_examples_samples_are_taken() {
         mode: GuardMode::Auto,
         ..PortGuard::default()
     };
+    let edge = EdgeGuard {
+        rule,
+        mss: Some(1440),
+        window_scale: Some(7),
+    };
+    let service = EdgeService {
+        vip: "198.51.100.0/24".parse().unwrap(),
+        port: 443,
+    };
     let expected = Guard {
         ports: [(443, rule)].into(),
+        edges: [(service, edge)].into(),
         ..Guard::default()
     };
     assert_eq!(*guard, expected);
