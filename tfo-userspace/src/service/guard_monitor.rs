@@ -135,11 +135,11 @@ impl GuardMonitor {
     fn watch(&mut self, namespace: &Namespace) -> Result<(), DatapathError> {
         let state = namespace.guard().state()?;
         let slot = state.as_ref().map(|state| state.slot);
-        let stale = state.as_ref().and_then(|state| state.stale);
-        if let Some(stale) = stale {
-            info!("guard: {stale}");
+        let change = state.as_ref().and_then(|state| state.stale);
+        if let Some(change) = change {
+            info!("guard: {change}");
         }
-        if stale.is_some() || slot.is_some() && slot != self.slot {
+        if change.is_some() || slot.is_some() && slot != self.slot {
             namespace.guard().refresh()?;
         }
         self.slot = slot;

@@ -115,6 +115,13 @@ fn an_edge_is_in_force_for_as_long_as_its_section_stands() -> Result<()> {
     );
     ensure!(status["guard"]["ports_on"] == json!([]), "{status}");
 
+    // What challenges state follows the sysctls.
+    let rmem = "4096 131072 134217728";
+    testbed.pair.server.set_sysctl("net.ipv4.tcp_rmem", rmem)?;
+    eventually("the new scale is stated", || {
+        Ok(shown(&testbed)?["window_scale"] != guard["window_scale"])
+    })?;
+
     // Without a secret, what is in force stays.
     secret.replace("no secret")?;
     running.reload()?;
