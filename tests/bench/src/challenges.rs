@@ -109,7 +109,10 @@ fn cases() -> Vec<Case> {
         of(
             "data and a valid cookie for a host behind, proven",
             Guarded::HostsBehind,
-            syn().options(&fast_open(&valid)).data(b"GET / HTTP/1.1"),
+            // A flow of its own: what is sent again of one that passed would pass.
+            between((v4.0, 50_001).into(), (v4.1, PORT).into())
+                .options(&fast_open(&valid))
+                .data(b"GET / HTTP/1.1"),
             PASS,
         ),
     ]
