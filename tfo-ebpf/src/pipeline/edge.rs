@@ -4,7 +4,7 @@ use aya_ebpf::EbpfContext;
 use tfo_common::{
     classify::{Classification, Outcome, socket::Socket},
     context::SynContext,
-    fastopen::{Key, own::OwnCookie},
+    fastopen::own::OwnCookie,
     guard::{GuardAction, GuardMode, edge::passed_tag},
     wire::{addresses::Address, options::fast_open::FastOpen},
 };
@@ -53,12 +53,7 @@ pub(super) fn edge(
         return Step::Continue;
     }
     classify(context);
-    let keys = keys::in_force();
-    // An own cookie takes no key of the kernel's.
-    let key = match (context.own_cookie, keys) {
-        (OwnCookie::None, keys) => keys.and_then(|keys| keys.first()),
-        _ => Some(&Key::ZERO),
-    };
+    let key = keys::in_force().and_then(|keys| keys.first());
     scratch.set_edge(tag, &edge.terms(), mtu, key);
     let step = guard::decide(context, scratch, edge.port());
     if step == Step::Transmit {

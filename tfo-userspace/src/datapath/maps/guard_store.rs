@@ -1,6 +1,6 @@
 //! The guard's rules and states by port and by service behind this host, and the secrets of its challenges.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use aya::{
     Ebpf,
@@ -10,17 +10,20 @@ use tfo_common::{
     abi::{GUARD, GUARD_EDGES, GUARD_PORTS, GUARD_SECRETS},
     fastopen::Key,
     guard::{
-        GuardHead, GuardMode, GuardPort, SECRETS, SLOT_SHIFT,
+        GuardHead, GuardMode, GuardPort, SECRETS,
         edge::{EdgeKey, EdgePort},
         secret_index,
     },
 };
 use zeroize::Zeroizing;
 
-use super::edge_entry::{edge_entry, edge_guard, edge_key, edge_service};
+use super::{
+    edge_entry::{edge_entry, edge_guard, edge_key, edge_service},
+    guard_clock::{Stale, clock_offset, nanoseconds, slot_shift},
+};
 use crate::{
     datapath::error::DatapathError,
-    kernel::{clock, routes, sysctl, window},
+    kernel::{routes, sysctl, window},
     model::{ChallengeSecret, EdgeService, Guard, PortGuard, PortState},
 };
 
@@ -287,83 +290,12 @@ impl GuardStore {
     }
 }
 
-/// The clock of the guard in the data path: `CLOCK_MONOTONIC` as of the last tick.
-pub(crate) fn nanoseconds() -> u64 {
-    u64::try_from(clock::monotonic_coarse().as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// [`GuardHead::armed`] of a guard.
 pub(crate) fn armed(guard: Option<&Guard>) -> u32 {
     let host = guard.is_some_and(Guard::is_for_host);
     let edge = guard.is_some_and(|guard| !guard.edges.is_empty());
     let bit = |set: bool, bit: u32| if set { bit } else { 0 };
     bit(host, GuardHead::HOST) | bit(edge, GuardHead::EDGE)
-}
-
-/// Nanoseconds from `CLOCK_MONOTONIC` to the wall clock, not 0.
-fn clock_offset() -> u64 {
-    let offset = clock::since_1970().saturating_sub(clock::monotonic());
-    let offset = u64::try_from(offset.as_nanos()).unwrap_or(u64::MAX);
-    offset.saturating_add_signed(ahead()).max(1)
-}
-
-#[cfg(not(feature = "test-hooks"))]
-const fn ahead() -> i64 {
-    0
-}
-
-/// `TFO_TEST_CLOCK_AHEAD`: nanoseconds by which the wall clock is ahead of the right time.
-#[cfg(feature = "test-hooks")]
-fn ahead() -> i64 {
-    let set = std::env::var("TFO_TEST_CLOCK_AHEAD").ok();
-    set.and_then(|ahead| ahead.parse().ok()).unwrap_or(0)
-}
-
-/// A change of the host that the guard has to follow at once, since challenges of one host are answered at another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stale {
-    /// The wall clock was set.
-    Clock,
-    /// The host advertises another window scale.
-    WindowScale,
-}
-
-impl fmt::Display for Stale {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Clock => "the wall clock was set: the time slots of challenges follow it",
-            Self::WindowScale => "net.ipv4.tcp_rmem changed: challenges state the new window scale",
-        })
-    }
-}
-
-impl Stale {
-    /// `None` where secrets are this host's own: slots are its own, too, and what challenges stated is kept.
-    fn of(head: &GuardHead) -> Option<Self> {
-        // More than passes between two readings of the clocks.
-        const MOST: u64 = 100_000_000;
-        if !head.is_shared() {
-            None
-        } else if head.clock_offset.abs_diff(clock_offset()) > MOST {
-            Some(Self::Clock)
-        } else {
-            (head.window_scale != u32::from(window::scale())).then_some(Self::WindowScale)
-        }
-    }
-}
-
-/// The length of a time slot is 2 to the power of this, in nanoseconds.
-#[cfg(not(feature = "test-hooks"))]
-const fn slot_shift() -> u32 {
-    SLOT_SHIFT
-}
-
-/// As above, but `TFO_TEST_GUARD_SLOT_SHIFT` has precedence.
-#[cfg(feature = "test-hooks")]
-fn slot_shift() -> u32 {
-    let set = std::env::var("TFO_TEST_GUARD_SLOT_SHIFT").ok();
-    set.and_then(|shift| shift.parse().ok())
-        .unwrap_or(SLOT_SHIFT)
 }
 
 /// A port's state once `rule` comes into force at `now`.
