@@ -6,11 +6,14 @@ use tfo_common::classify::socket::{NO_COOKIE, SERVER};
 use tokio::time::{Instant, sleep_until};
 
 use super::finding::Finding;
-use crate::kernel::{
-    netstat::TcpExt,
-    support,
-    sysctl::{
-        self, ALL_LISTENERS, Mode, TCP_FASTOPEN, TCP_FASTOPEN_BLACKHOLE_TIMEOUT, TCP_SYNCOOKIES,
+use crate::{
+    datapath::Namespace,
+    kernel::{
+        netstat::TcpExt,
+        support,
+        sysctl::{
+            self, ALL_LISTENERS, Mode, TCP_FASTOPEN, TCP_FASTOPEN_BLACKHOLE_TIMEOUT, TCP_SYNCOOKIES,
+        },
     },
 };
 
@@ -71,6 +74,8 @@ pub(super) struct FastOpenFacts {
     blackholes: u64,
     /// `tcp_fastopen_blackhole_timeout_sec`; 0 for no suspension.
     blackhole_timeout: u32,
+    /// The guard in force is for hosts behind this one alone: listeners here are not what `tfo` is for.
+    is_edge: bool,
 }
 
 impl FastOpenFacts {
@@ -96,6 +101,7 @@ impl FastOpenFacts {
             cookies_sent: cookies.end().await,
             blackholes: counter("TCPFastOpenBlackhole").unwrap_or(0),
             blackhole_timeout: TCP_FASTOPEN_BLACKHOLE_TIMEOUT.get().unwrap_or(0),
+            is_edge: is_edge(),
         }
     }
 
@@ -121,7 +127,16 @@ impl FastOpenFacts {
             )
         };
         let is = format!("net.ipv4.tcp_fastopen = {mode}");
-        let mut findings = vec![if mode & SERVER == 0 {
+        let off = mode & SERVER == 0;
+        let mut findings = vec![if off && self.is_edge {
+            let found = format!(
+                "{is}: Fast Open is off for listeners of this host, which the guard does not need"
+            );
+            Finding::note(CHECK, found).remedy(format!(
+                "nothing, unless listeners here are to have Fast Open: {}",
+                set(mode | SERVER)
+            ))
+        } else if off {
             let Mode(on) = Mode(mode).with_server();
             Finding::problem(
                 CHECK,
@@ -238,6 +253,12 @@ impl FastOpenFacts {
     }
 }
 
+fn is_edge() -> bool {
+    let guard = Namespace::current().ok();
+    let state = guard.and_then(|namespace| namespace.guard().state().ok()?);
+    state.is_some_and(|state| !state.guard.is_for_host())
+}
+
 fn counter(name: &str) -> Option<u64> {
     TcpExt::read().ok()?.get(name)
 }
@@ -259,6 +280,7 @@ mod tests {
             cookies_sent: (Some(0), COUNT_TIME),
             blackholes: 0,
             blackhole_timeout: 0,
+            is_edge: false,
         };
         change(&mut facts);
         facts.judge()
@@ -279,6 +301,8 @@ mod tests {
         expect(&off, "tcp_fastopen", Problem, "without bit 0x2");
         let remedy = off[0].remedy.as_deref().unwrap();
         assert!(remedy.contains("tcp_fastopen=3"), "{remedy}");
+        let edge = with(|facts| (facts.mode, facts.is_edge) = (Ok(0x1), true));
+        expect(&edge, "tcp_fastopen", Note, "does not need");
         let loud = with(|facts| facts.mode = Ok(0x203));
         expect(&loud, "tcp_fastopen", Fine, "on for listeners");
         expect(&loud, "no cookie", Warning, "spoofed");
