@@ -17,8 +17,8 @@ pub enum WrongAck {
 }
 
 impl WrongAck {
-    /// Decides, and takes a token of the port's. `shared`: other hosts challenge for the port. `overflowed`: the listener's SYN queue overflowed so recently that the
-    /// kernel checks SYN cookies (`tcp_synq_no_recent_overflow`).
+    /// Decides, and takes a token of the port's. `shared`: other hosts challenge for the port. `overflowed`: the listener's
+    /// SYN queue overflowed so recently that the kernel checks SYN cookies (`tcp_synq_no_recent_overflow`).
     #[inline(always)]
     pub fn decide(state: &PortState, shared: bool, overflowed: bool, now: u64) -> Self {
         // Also of those that pass in any case: guesses are to be noticed.

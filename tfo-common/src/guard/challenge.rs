@@ -2,7 +2,8 @@
 //!
 //! Challenges are stateless. ISN and `TSval` of the SYN-ACK encode the negotiated options and a SipHash-2-4 over them,
 //! both addresses, both ports, the client's sequence number, the host's window scale and the time slot, under a secret; the
-//! client's ACK brings all of it back, but for the scale: whoever takes the ACK has to have the one that was stated. Source: RFC 4987 section 3.6 for the idea.
+//! client's ACK brings all of it back, but for the scale: whoever takes the ACK has to have the one that was stated.
+//! Source: RFC 4987 section 3.6 for the idea.
 //!
 //! | | ISN | `TSval` |
 //! |---|---|---|

@@ -9,7 +9,7 @@ use tfo_common::{guard::GuardMode, rate::Rate};
 use tfo_userspace::{
     config::{Parsed, parse_interval},
     datapath::{GuardChange, GuardState, LeftOut, Namespace, OnUnfit},
-    guard::fitness::{self, Obstacle},
+    guard::{Obstacle, fitness},
     keys::Secret,
     model::{EdgeGuard, EdgeService, Guard, PortGuard, PortState, Prefix, format_rate},
 };
@@ -51,10 +51,10 @@ pub(super) struct SetArgs {
     vips: Vec<Prefix>,
     /// With --vip: greatest MSS on the way to those hosts, for tunnels and smaller MTUs, in bytes
     /// [default: unchanged, at first that of the route to the client]
-    #[arg(long, value_name = "BYTES", value_parser = number::number::<u16>(536..=65_535))]
+    #[arg(long, value_name = "BYTES", value_parser = number::number::<u16>(u64::from(EdgeGuard::MIN_MSS)..=65_535))]
     mss: Option<u16>,
     /// With --vip: window scale that those hosts advertise [default: unchanged, at first this host's]
-    #[arg(long, value_name = "SHIFT", value_parser = number::number::<u8>(0..=14))]
+    #[arg(long, value_name = "SHIFT", value_parser = number::number::<u8>(0..=u64::from(EdgeGuard::MAX_SCALE)))]
     window_scale: Option<u8>,
     /// Secret that other hosts' guards have, too, in a file of 64 hexadecimal digits that its owner alone may read: each
     /// takes the answers to the others' challenges [default: unchanged, at first this host's own secrets]

@@ -8,8 +8,8 @@ use super::finding::{Finding, judged};
 use crate::{
     datapath::{ControllerLock, GuardState, Namespace, NamespaceError, Snapshot, guard_obstacle},
     guard::{
-        Trouble,
-        fitness::{self, Obstacle, SYN_COOKIES, Weight},
+        Obstacle, Trouble, Weight,
+        fitness::{self, SYN_COOKIES},
     },
     kernel::sysctl,
     model::PortState,

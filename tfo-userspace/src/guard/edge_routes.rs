@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tfo_common::guard::GuardMode;
 
-use super::fitness::{Obstacle, Weight};
+use super::obstacle::{Obstacle, Weight};
 use crate::{
     kernel::{routes, sysctl},
     model::{EdgeService, Guard, Prefix},

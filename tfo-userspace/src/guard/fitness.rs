@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 
 use tfo_common::guard::GuardMode;
 
-use super::edge_routes;
+use super::{
+    edge_routes,
+    obstacle::{Obstacle, Weight},
+};
 use crate::{
     kernel::{
         netfilter::{
@@ -25,57 +28,6 @@ pub(crate) const SYN_COOKIES: &str = "guard and SYN cookies";
 const MAX_NAMED: usize = 3;
 /// Ports that rules name, and that are examined for the default rule.
 const MAX_PORTS: usize = 256;
-
-/// A setting of the host against a guard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Obstacle {
-    /// Its name.
-    pub check: &'static str,
-    /// What was found, and what it causes.
-    pub found: String,
-    /// What to do about it: text, or one shell command a line.
-    pub remedy: String,
-    /// What it means for the guard.
-    pub weight: Weight,
-}
-
-/// What an obstacle means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
-    /// The guard breaks connections to this port; 0 for the ports without a rule of their own.
-    Breaks(u16),
-    /// The guard breaks connections to this port of hosts behind this one.
-    BreaksBehind(u16),
-    /// The guard does nothing.
-    Idle,
-    /// What is there cannot be read.
-    Unknown,
-}
-
-impl Obstacle {
-    /// The guard must not be put in force.
-    pub const fn refuses(&self) -> bool {
-        matches!(self.weight, Weight::Breaks(_) | Weight::BreaksBehind(_))
-    }
-
-    /// Cause and remedy as a text for the terminal or the log. Commands stand on lines of their own.
-    pub fn text(&self) -> String {
-        if self.remedy.contains('\n') {
-            let commands = self.remedy.replace('\n', "\n  ");
-            format!(
-                "{}. These commands make it work (--force guards it nevertheless):\n  {commands}",
-                self.found
-            )
-        } else {
-            format!("{}: {}", self.found, self.remedy)
-        }
-    }
-
-    /// The remedy on one line.
-    pub fn short_remedy(&self) -> String {
-        self.remedy.replace('\n', " && ")
-    }
-}
 
 /// What the calling thread's namespace has against `guard`. Reads the rules of netfilter.
 pub fn obstacles(guard: &Guard) -> Vec<Obstacle> {

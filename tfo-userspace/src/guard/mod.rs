@@ -6,7 +6,9 @@
 mod answers;
 mod edge_routes;
 pub mod fitness;
+mod obstacle;
 mod switch;
 
 pub use answers::{Answers, Trouble};
+pub use obstacle::{Obstacle, Weight};
 pub use switch::{PortStates, Switch, changes};

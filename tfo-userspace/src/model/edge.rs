@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr};
 use tfo_common::fastopen::Key;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::{guard::PortGuard, key_pair::Fingerprint, prefix::Prefix};
+use super::{key_pair::Fingerprint, port_guard::PortGuard, prefix::Prefix};
 
 /// A port of addresses behind this host. Sorts by address, then by port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

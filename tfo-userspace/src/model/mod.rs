@@ -10,13 +10,14 @@ mod metrics;
 mod netns_pattern;
 mod own_cookies;
 mod policy;
+mod port_guard;
 mod prefix;
 mod rate;
 mod settings;
 mod summary;
 
 pub use edge::{ChallengeSecret, EdgeGuard, EdgeService};
-pub use guard::{Guard, PortGuard, PortState};
+pub use guard::{Guard, PortState};
 pub(crate) use key_pair::random_key;
 pub use key_pair::{Fingerprint, KeyPair, KeyTextError};
 pub(crate) use listener_name::listener_name;
@@ -26,6 +27,7 @@ pub use own_cookies::{
     CookieService, OwnCookieRing, OwnCookieRules, OwnRulesError, exact as exact_time,
 };
 pub use policy::{LimitedSources, Lists, OnceMemory, Policy, PortPolicy};
+pub use port_guard::PortGuard;
 pub use prefix::Prefix;
 pub use rate::{format_rate, parse_rate};
 pub use settings::{AttachMode, Mirror, ModeChoice, Settings, SourceLimits};

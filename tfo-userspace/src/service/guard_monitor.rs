@@ -12,10 +12,7 @@ use tracing::{error, info, warn};
 use crate::{
     config::NamespaceConfig,
     datapath::{DatapathError, GuardChange, GuardError, LeftOut, Namespace, OnUnfit, Snapshot},
-    guard::{
-        Answers, PortStates, Switch, changes,
-        fitness::{self, Obstacle},
-    },
+    guard::{Answers, Obstacle, PortStates, Switch, changes, fitness},
     kernel::clock,
     keys::Secret,
     model::{Guard, PortState, Prefix},

@@ -34,9 +34,13 @@ pub(super) fn edge_service(key: &Key<EdgeKey>) -> EdgeService {
     }
 }
 
-/// Rule and terms, with this state. What the rule does not say is this host's.
-pub(super) fn edge_entry(edge: &EdgeGuard, port: GuardPort) -> EdgePort {
-    let listener = ListenerFlags::new(window::receive_buffer(), sysctl::handshake_options());
+/// A listener without options of its own, as this host's sysctls have it. Reads them.
+pub(super) fn host_listener() -> ListenerFlags {
+    ListenerFlags::new(window::receive_buffer(), sysctl::handshake_options())
+}
+
+/// Rule and terms, with this state. What the rule does not say is this host's, of which `listener` is.
+pub(super) fn edge_entry(edge: &EdgeGuard, port: GuardPort, listener: ListenerFlags) -> EdgePort {
     let hop_limit = HeaderRules::OF_DEVICE;
     let headers = HeaderRules::new(edge.mss.unwrap_or(0), hop_limit, 0);
     EdgePort {
@@ -87,7 +91,7 @@ mod tests {
                 window_scale,
                 ..EdgeGuard::default()
             };
-            let entry = edge_entry(&edge, GuardPort::default());
+            let entry = edge_entry(&edge, GuardPort::default(), ListenerFlags::NONE);
             assert_eq!(edge_guard(&entry), edge);
         }
     }

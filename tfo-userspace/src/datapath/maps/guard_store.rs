@@ -18,7 +18,7 @@ use tfo_common::{
 use zeroize::Zeroizing;
 
 use super::{
-    edge_entry::{edge_entry, edge_guard, edge_key, edge_service},
+    edge_entry::{edge_entry, edge_guard, edge_key, edge_service, host_listener},
     guard_clock::{Stale, clock_offset, nanoseconds, slot_shift},
 };
 use crate::{
@@ -74,9 +74,11 @@ impl GuardStore {
         })
     }
 
-    /// [`GuardHead::armed`].
-    pub(crate) fn armed(&self) -> Result<u32, DatapathError> {
-        Ok(self.head()?.armed)
+    /// [`GuardHead::armed`] in the map `GUARD`, which is all that is read.
+    pub(crate) fn armed_in(head: Map) -> Result<u32, DatapathError> {
+        let head: Array<MapData, GuardHead> = head.try_into().map_err(DatapathError::map(GUARD))?;
+        let head = head.get(&0, 0).map_err(DatapathError::map(GUARD))?;
+        Ok(head.armed)
     }
 
     fn head(&self) -> Result<GuardHead, DatapathError> {
@@ -93,23 +95,34 @@ impl GuardStore {
         if head.armed == 0 {
             return Ok(None);
         }
+        let (ports, edges) = (self.states()?, self.edge_states()?);
+        self.guard(&head, &ports, &edges).map(Some)
+    }
+
+    /// The guard of these entries.
+    fn guard(
+        &self,
+        head: &GuardHead,
+        ports: &BTreeMap<u32, GuardPort>,
+        edges: &BTreeMap<EdgeService, EdgePort>,
+    ) -> Result<Guard, DatapathError> {
         let mut guard = Guard {
             replies: head.replies,
             proven: head.proven,
             ..Guard::default()
         };
-        for (port, state) in self.states()? {
-            guard.insert(port, PortGuard::of_rule(&state.rule));
+        for (port, state) in ports {
+            guard.insert(*port, PortGuard::of_rule(&state.rule));
         }
-        for (service, entry) in self.edge_states()? {
-            guard.edges.insert(service, edge_guard(&entry));
+        for (service, entry) in edges {
+            guard.edges.insert(*service, edge_guard(entry));
         }
         if head.is_shared() {
             let secret = self.secrets.get(&0, 0);
             let secret = secret.map_err(DatapathError::map(GUARD_SECRETS))?;
             guard.secret = Some(ChallengeSecret::new(secret));
         }
-        Ok(Some(guard))
+        Ok(guard)
     }
 
     /// The entries of `GUARD_PORTS`, by the map's key.
@@ -174,10 +187,10 @@ impl GuardStore {
     }
 
     fn set_edges(&mut self, guard: &Guard, now: u64) -> Result<(), DatapathError> {
-        let before = self.edge_states()?;
+        let (before, listener) = (self.edge_states()?, host_listener());
         for (service, edge) in &guard.edges {
             let port = before.get(service).map(|entry| &entry.port);
-            let entry = edge_entry(edge, next(port, &edge.rule, now));
+            let entry = edge_entry(edge, next(port, &edge.rule, now), listener);
             self.edges
                 .insert(&edge_key(service), entry, 0)
                 .map_err(DatapathError::map(GUARD_EDGES))?;
@@ -243,8 +256,9 @@ impl GuardStore {
 
     /// What challenges for services behind this host state follows this host's sysctls.
     fn refresh_terms(&mut self) -> Result<(), DatapathError> {
+        let listener = host_listener();
         for (service, before) in self.edge_states()? {
-            let entry = edge_entry(&edge_guard(&before), before.port);
+            let entry = edge_entry(&edge_guard(&before), before.port, listener);
             if entry.terms != before.terms {
                 self.edges
                     .insert(&edge_key(&service), entry, 0)
@@ -256,11 +270,12 @@ impl GuardStore {
 
     /// The guard in force and its state; `None` where no port has a rule.
     pub(crate) fn state(&self) -> Result<Option<GuardState>, DatapathError> {
-        let Some(guard) = self.get()? else {
-            return Ok(None);
-        };
         let (now, head) = (nanoseconds(), self.head()?);
+        if head.armed == 0 {
+            return Ok(None);
+        }
         let (ports, edges) = (self.states()?, self.edge_states()?);
+        let guard = self.guard(&head, &ports, &edges)?;
         let ports = ports
             .iter()
             .map(|(port, state)| PortState::of(*port, state, now));

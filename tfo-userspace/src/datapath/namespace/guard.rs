@@ -1,7 +1,7 @@
 //! The guard of a namespace, apart from its programs.
 
 use aya::programs::{SchedClassifier, TcAttachType};
-use tfo_common::guard::GuardHead;
+use tfo_common::{abi::GUARD, guard::GuardHead};
 
 use super::{current::Namespace, error::NamespaceError};
 use crate::{
@@ -39,7 +39,9 @@ impl NamespaceGuard<'_> {
     /// Which rules there are, as [`GuardHead::armed`](tfo_common::guard::GuardHead::armed) has it: interfaces that are
     /// attached need the programs for them.
     pub(crate) fn armed(&self) -> Result<u32, DatapathError> {
-        self.open()?.map_or(Ok(0), |store| store.armed())
+        let pin = self.0.pins().map(GUARD);
+        let head = found_maps(map_from_pin(&pin, GUARD))?;
+        head.map_or(Ok(0), GuardStore::armed_in)
     }
 
     /// The guard in force and its state; `None` where there is none, or nothing is attached.
@@ -92,9 +94,9 @@ impl NamespaceGuard<'_> {
     ///
     /// [`DatapathError`] where the kernel refuses it.
     pub fn refresh(&self) -> Result<(), DatapathError> {
-        match self.open()? {
-            Some(mut store) if store.armed()? != 0 => store.refresh(),
-            _ => Ok(()),
+        if self.armed()? == 0 {
+            return Ok(());
         }
+        self.open()?.map_or(Ok(()), |mut store| store.refresh())
     }
 }

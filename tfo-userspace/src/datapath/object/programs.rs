@@ -52,35 +52,30 @@ pub(super) fn load_ack(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, Datapath
     Ok(program)
 }
 
+/// Programs that are tail-called: the index in the program array, and the names of the one for XDP and of the one for TC.
+type Callee = (u32, [&'static str; 2]);
+const CHALLENGE: Callee = (CHALLENGE_INDEX, [XDP_CHALLENGE, TC_CHALLENGE]);
+const GUARD: Callee = (GUARD_INDEX, [XDP_GUARD, TC_GUARD]);
+const EDGE: Callee = (EDGE_INDEX, [XDP_EDGE, TC_EDGE]);
+const TRANSLATE: Callee = (TRANSLATE_INDEX, [XDP_TRANSLATE, TC_TRANSLATE]);
+
 /// Loads the guard's programs of `mode` and enters them in the program array.
 pub(super) fn load_guard(ebpf: &mut Ebpf, mode: AttachMode) -> Result<(), DatapathError> {
-    let [challenge, guard] = match mode {
-        AttachMode::Tc => [TC_CHALLENGE, TC_GUARD],
-        _ => [XDP_CHALLENGE, XDP_GUARD],
-    };
     // The challenge first: the guard tail-calls it.
-    load_callee(ebpf, mode, (CHALLENGE_INDEX, challenge))?;
-    load_callee(ebpf, mode, (GUARD_INDEX, guard))
+    load_callee(ebpf, mode, CHALLENGE)?;
+    load_callee(ebpf, mode, GUARD)
 }
 
 /// Loads the programs of `mode` that guard hosts behind this one and enters them in the program array.
 pub(super) fn load_edge(ebpf: &mut Ebpf, mode: AttachMode) -> Result<(), DatapathError> {
-    let [challenge, edge] = match mode {
-        AttachMode::Tc => [TC_CHALLENGE, TC_EDGE],
-        _ => [XDP_CHALLENGE, XDP_EDGE],
-    };
     // The challenge first: the edge tail-calls it.
-    load_callee(ebpf, mode, (CHALLENGE_INDEX, challenge))?;
-    load_callee(ebpf, mode, (EDGE_INDEX, edge))
+    load_callee(ebpf, mode, CHALLENGE)?;
+    load_callee(ebpf, mode, EDGE)
 }
 
 /// Loads the program of `mode` that translates own cookies and enters it in the program array.
 pub(super) fn load_translate(ebpf: &mut Ebpf, mode: AttachMode) -> Result<(), DatapathError> {
-    let name = match mode {
-        AttachMode::Tc => TC_TRANSLATE,
-        _ => XDP_TRANSLATE,
-    };
-    load_callee(ebpf, mode, (TRANSLATE_INDEX, name))
+    load_callee(ebpf, mode, TRANSLATE)
 }
 
 /// Loads the TC program that sees what the interface sends.
@@ -94,16 +89,16 @@ pub(super) fn load_egress(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, Datap
 fn load_callee(
     ebpf: &mut Ebpf,
     mode: AttachMode,
-    (index, name): (u32, &'static str),
+    (index, [xdp, tc]): Callee,
 ) -> Result<(), DatapathError> {
     let program = if mode == AttachMode::Tc {
-        let program = find::<SchedClassifier>(ebpf, name)?;
+        let program = find::<SchedClassifier>(ebpf, tc)?;
         if program.fd().is_err() {
             program.load()?;
         }
         clone_fd(program.fd()?)?
     } else {
-        let program = find::<Xdp>(ebpf, name)?;
+        let program = find::<Xdp>(ebpf, xdp)?;
         if program.fd().is_err() {
             program.load()?;
         }

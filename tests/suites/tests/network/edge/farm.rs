@@ -22,6 +22,8 @@ use tfo_testbed::{
 };
 
 pub(crate) const PORT: u16 = 8080;
+/// The farm's key.
+pub(crate) const KEY: &str = "00112233-44556677-8899aabb-ccddeeff";
 pub(crate) const SECRET: &str = "363ec6a05e76eedeb9eb73bc5c25ca5f13f7c1df70c9af3531db4c83d23a8f6b";
 const REQUEST: &[u8] = b"who answers?";
 
@@ -150,6 +152,15 @@ impl Farm {
             host.netns.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
             set_client(host)?;
         }
+        Ok(farm)
+    }
+
+    /// As [`Self::new`], with one key for all, hosts that take answers, and edges that challenge.
+    pub(crate) fn guarded(edges: usize, hosts: usize, mode: &str) -> Result<Self> {
+        let farm = Self::new(edges, hosts)?;
+        farm.share_key(KEY)?;
+        farm.guard_hosts()?;
+        farm.guard_edges(mode)?;
         Ok(farm)
     }
 

@@ -19,8 +19,6 @@ use tfo_testbed::{
 
 use self::farm::{Farm, Member, PORT, SECRET, say, service, vip};
 
-/// The farm's key.
-const KEY: &str = "00112233-44556677-8899aabb-ccddeeff";
 /// Connections of a kind: with as many, each of two edges and three hosts has some.
 const COUNT: usize = 40;
 
@@ -36,10 +34,7 @@ fn kernels(farm: &Farm, counter: Counter) -> Result<i64> {
 
 /// Plain clients are challenged by any edge and accepted by any host; cookies pass with their data.
 fn check(mode: &str) -> Result<()> {
-    let farm = Farm::new(2, 3)?;
-    farm.share_key(KEY)?;
-    farm.guard_hosts()?;
-    farm.guard_edges(mode)?;
+    let farm = Farm::guarded(2, 3, mode)?;
     let expect = |counter, members: &[Member], count: usize| {
         let found = sum(members, counter)?;
         let wanted = i64::try_from(count)?;
@@ -185,10 +180,7 @@ const VIPS: [&str; 4] = ["--vip", "198.51.100.7", "--vip", "2001:db8:100::7"];
 /// Connections go on when an edge goes, or stops guarding; new ones open by the other.
 #[test]
 fn an_edge_that_goes_takes_no_connection_along() -> Result<()> {
-    let farm = Farm::new(2, 3)?;
-    farm.share_key(KEY)?;
-    farm.guard_hosts()?;
-    farm.guard_edges("tc")?;
+    let farm = Farm::guarded(2, 3, "tc")?;
     farm.serving(|| {
         let mut open = Vec::new();
         for family in Family::BOTH {

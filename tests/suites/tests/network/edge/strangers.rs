@@ -42,10 +42,7 @@ fn stranger(number: u32) -> SocketAddr {
 /// A flood of SYNs of all kinds from forged addresses ends at the edge, and honest clients open all of their connections.
 #[test]
 fn a_flood_ends_at_the_edge() -> Result<()> {
-    let farm = Farm::new(1, 2)?;
-    farm.share_key("00112233-44556677-8899aabb-ccddeeff")?;
-    farm.guard_hosts()?;
-    farm.guard_edges("tc")?;
+    let farm = Farm::guarded(1, 2, "tc")?;
     let edge = &farm.edges[0];
     let mut random = rng()?;
     let frames = (0..20_000_u32).map(|number| {
@@ -98,10 +95,7 @@ fn a_flood_ends_at_the_edge() -> Result<()> {
 /// A SYN that passed is sent again without its cookie where no SYN-ACK comes: the host has a connection for it.
 #[test]
 fn what_is_sent_again_of_a_syn_that_passed_passes() -> Result<()> {
-    let farm = Farm::new(1, 1)?;
-    farm.share_key("00112233-44556677-8899aabb-ccddeeff")?;
-    farm.guard_hosts()?;
-    farm.guard_edges("tc")?;
+    let farm = Farm::guarded(1, 1, "tc")?;
     let (edge, host) = (&farm.edges[0], &farm.hosts[0]);
     farm.serving(|| {
         for family in Family::BOTH {

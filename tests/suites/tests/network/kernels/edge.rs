@@ -8,12 +8,12 @@ use tfo_testbed::{
     veth::Family,
 };
 
-use crate::edge::farm::Farm;
+use crate::edge::farm::{Farm, KEY};
 
 #[test]
 fn edges() -> Result<()> {
     let farm = Farm::new(1, 1)?;
-    farm.share_key("00112233-44556677-8899aabb-ccddeeff")?;
+    farm.share_key(KEY)?;
     let edge = &farm.edges[0];
     let takes_answers = !is_before(6, 9)?;
     if takes_answers {
