@@ -70,6 +70,11 @@ pub(crate) fn set_defer_accept(socket: &impl AsFd) -> io::Result<()> {
     set(socket, libc::TCP_DEFER_ACCEPT, 1)
 }
 
+/// `TCP_REPAIR`: the socket sends nothing, also when it is closed.
+pub(crate) fn set_repair(socket: &impl AsFd) -> io::Result<()> {
+    set(socket, libc::TCP_REPAIR, 1)
+}
+
 /// `TCP_MD5SIG`: the listener requires signatures from `peer`.
 pub(crate) fn set_signed(socket: &impl AsFd, peer: IpAddr) -> io::Result<()> {
     // `struct tcp_md5sig`: `sockaddr_storage` of the peer, key length at offset 130, key at offset 136.

@@ -117,6 +117,16 @@ pub struct SocketOffsets {
     pub rcv_nxt_of_socket: u32,
     /// `tcp_sock.bytes_received`, u64.
     pub bytes_received: u32,
+    /// `tcp_sock.snd_una`, u32.
+    pub snd_una: u32,
+    /// `tcp_sock.snd_nxt`, u32.
+    pub snd_nxt: u32,
+    /// `tcp_sock.bytes_acked`, u64.
+    pub bytes_acked: u32,
+    /// `tcp_sock.rx_opt.ts_recent`, u32.
+    pub ts_recent_of_socket: u32,
+    /// `tcp_request_sock.rcv_nxt`, u32.
+    pub rcv_nxt_of_request: u32,
     /// `net.net_cookie`, u64.
     pub net_cookie: u32,
 }
@@ -183,6 +193,11 @@ impl SocketOffsets {
         remote_ipv6: 0,
         rcv_nxt_of_socket: 0,
         bytes_received: 0,
+        snd_una: 0,
+        snd_nxt: 0,
+        bytes_acked: 0,
+        ts_recent_of_socket: 0,
+        rcv_nxt_of_request: 0,
         net_cookie: 0,
     };
 }

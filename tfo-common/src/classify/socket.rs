@@ -5,6 +5,7 @@ use crate::{
     wire::{
         options::signature::{SignatureFault, SignatureRules},
         syn::Syn,
+        tcp::after,
     },
 };
 
@@ -84,12 +85,6 @@ impl TimeWait {
             _ => ahead,
         }
     }
-}
-
-/// `true` if `number` follows `other` modulo 2^32. Linux: `after`.
-#[inline(always)]
-const fn after(number: u32, other: u32) -> bool {
-    other.wrapping_sub(number).cast_signed() < 0
 }
 
 impl Listener {

@@ -3,11 +3,12 @@
 //!
 //! A valid cookie proves that its sender receives at its address: the cookie was sent there before. Challenges are
 //! stateless ([`challenge`]). [`decision`] decides about a SYN, [`ack`] about the ACK that answers a challenge. An [`edge`]
-//! challenges for the hosts behind it.
+//! challenges for the hosts behind it, where [`earlier`] connections may be in the way.
 
 pub mod ack;
 pub mod challenge;
 pub mod decision;
+pub mod earlier;
 pub mod edge;
 mod listener;
 mod rule;

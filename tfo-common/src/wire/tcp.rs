@@ -13,7 +13,8 @@ pub const PROTOCOL: u8 = 6;
 pub const MIN_HEADER_LEN: usize = 20;
 /// Offset of the checksum in the header.
 pub const CHECKSUM: usize = 16;
-pub(super) const DATA_OFFSET: usize = 12;
+/// Offset of the byte whose upper half is the header's length in words; the one behind it has the flags.
+pub const DATA_OFFSET: usize = 12;
 pub(super) const FLAGS: usize = 13;
 
 /// Mask of a number of bytes of data.
@@ -21,8 +22,15 @@ const DATA_MASK: u64 = 0xffff;
 
 const FIN: u8 = 0x01;
 pub(super) const SYN: u8 = 0x02;
-pub(super) const RST: u8 = 0x04;
+/// The flag of a reset, in the header's byte of flags.
+pub const RST: u8 = 0x04;
 pub(super) const ACK: u8 = 0x10;
+
+/// `true` if `number` follows `other` modulo 2^32. RFC 9293 section 3.4; Linux: `after`.
+#[inline(always)]
+pub(crate) const fn after(number: u32, other: u32) -> bool {
+    other.wrapping_sub(number).cast_signed() < 0
+}
 
 /// A segment that opens a connection; its options are not read yet.
 pub(super) struct Segment {

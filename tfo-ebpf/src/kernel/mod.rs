@@ -3,6 +3,7 @@
 pub(crate) mod barrier;
 pub(crate) mod clock;
 pub(crate) mod device;
+mod earlier;
 pub(crate) mod established;
 mod iterator;
 pub(crate) mod kfunc;

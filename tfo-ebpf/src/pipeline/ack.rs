@@ -27,6 +27,7 @@ use crate::{
     packet::{
         checksum,
         read::{Packet as _, PacketFrame},
+        replace,
     },
 };
 
@@ -35,6 +36,8 @@ use crate::{
 enum Validation {
     /// The kernel opens the connection.
     Accepted,
+    /// The ACK is right, but an earlier connection is in its place.
+    MeetsEarlier,
     /// The ACK is right, but the accept queue is full: the client sends it again.
     QueueFull,
     /// The ACK is right, but the kernel does not open the connection.
@@ -70,10 +73,12 @@ pub(crate) fn ack(ctx: &TcContext) -> Step {
     if !state.accepts_answers(&head, now) {
         return Step::Pass;
     }
-    let Some(listener) = AckListener::look_up(ctx, &ack) else {
+    // A host that challenges itself sees such a connection when the SYN comes, and leaves the SYN to the kernel.
+    let replaces = head.is_shared() && !replace::is_second(ctx);
+    let Some(listener) = AckListener::look_up(ctx, &ack, replaces) else {
         return Step::Pass;
     };
-    let overflowed = listener.overflowed();
+    let (overflowed, reset_number) = (listener.overflowed(), listener.reset_number);
     let validation = if host::receives(ctx, &ack.addresses) {
         validate(ctx, &head, state, &ack, &listener, now)
     } else {
@@ -85,6 +90,10 @@ pub(crate) fn ack(ctx: &TcContext) -> Step {
         Validation::Accepted => {
             just_accepted::remember(&ack, now);
             finish::count(port, Counter::GuardAccepted, Step::Pass)
+        }
+        Validation::MeetsEarlier => {
+            replace::reset_and_repeat(ctx, &ack, reset_number);
+            Step::Pass
         }
         Validation::QueueFull => finish::count(port, Counter::GuardQueueFull, Step::Drop),
         Validation::Refused => finish::count(port, Counter::GuardRefused, Step::Pass),
@@ -128,7 +137,9 @@ fn validate(
         answers(ack, options, scale, slot) || answers(ack, options, scale, slot.wrapping_sub(1));
     // The verifier then goes on once, not once for each slot and form.
     if hide(answers.into()) == 0 {
-        return if known {
+        return if listener.meets_earlier() {
+            Validation::None
+        } else if known {
             Validation::QueueFull
         } else {
             Validation::Wrong
@@ -139,6 +150,9 @@ fn validate(
     }
     if listener.is_accept_queue_full() {
         return Validation::QueueFull;
+    }
+    if listener.meets_earlier() {
+        return Validation::MeetsEarlier;
     }
     let timestamps = ack.timestamps.unwrap_or_default();
     let attributes = RequestAttributes::new(options, timestamps, scale);

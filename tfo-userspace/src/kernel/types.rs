@@ -146,6 +146,11 @@ impl KernelTypes {
             remote_ipv6: self.byte("sock_common", "skc_v6_daddr")?,
             rcv_nxt_of_socket: self.byte("tcp_sock", "rcv_nxt")?,
             bytes_received: self.byte("tcp_sock", "bytes_received")?,
+            snd_una: self.byte("tcp_sock", "snd_una")?,
+            snd_nxt: self.byte("tcp_sock", "snd_nxt")?,
+            bytes_acked: self.byte("tcp_sock", "bytes_acked")?,
+            ts_recent_of_socket: self.byte("tcp_sock", "rx_opt.ts_recent")?,
+            rcv_nxt_of_request: self.byte("tcp_request_sock", "rcv_nxt")?,
             net_cookie: self.byte("net", "net_cookie")?,
         })
     }

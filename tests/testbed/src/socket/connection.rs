@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read as _},
-    net::{Shutdown, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr},
     time::Duration,
 };
 
@@ -61,6 +61,32 @@ impl Connection {
             connection.with_context(|| format!("cannot connect to {server} by {method:?}"))?;
         connection.send(&request[sent..])?;
         Ok(connection)
+    }
+
+    /// Connects from `port` of `netns` to `server`.
+    ///
+    /// # Errors
+    ///
+    /// As bind(2) and connect(2), or the handshake does not complete within the time limit.
+    pub fn open_from(netns: &Netns, port: u16, server: SocketAddr) -> Result<Self> {
+        let any = match server {
+            SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
+            SocketAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
+        };
+        let connection = netns.run(|| {
+            let socket = socket(server)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&any.into())?;
+            match socket.connect(&server.into()) {
+                Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+                _ => wait(&socket, PollFlags::OUT)?,
+            }
+            match socket.take_error()? {
+                Some(error) => Err(error),
+                None => Ok(Self { socket }),
+            }
+        });
+        connection.with_context(|| format!("cannot connect to {server} from port {port}"))
     }
 
     /// Sends a SYN with `request` to `server`, and does not wait for the SYN-ACK.
@@ -156,6 +182,15 @@ impl Connection {
     /// As setsockopt(2).
     pub fn reset(self) -> Result<()> {
         Ok(self.socket.set_linger(Some(Duration::ZERO))?)
+    }
+
+    /// Closes the connection without a word to the peer, as a machine does that loses its power.
+    ///
+    /// # Errors
+    ///
+    /// As setsockopt(2).
+    pub fn vanish(self) -> Result<()> {
+        Ok(sockopt::set_repair(&self.socket)?)
     }
 
     /// Shuts down the sending side.

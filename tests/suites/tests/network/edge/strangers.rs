@@ -28,13 +28,13 @@ use super::{
 use crate::guard::{Challenge, set_rules, type_in};
 
 /// The frame of `segment` for this member.
-fn frame(segment: &Segment, to: &Member) -> Result<Vec<u8>> {
+pub(super) fn frame(segment: &Segment, to: &Member) -> Result<Vec<u8>> {
     let mut frame = segment.frame().to_vec();
     frame[..6].copy_from_slice(&to.mac()?);
     Ok(frame)
 }
 
-fn stranger(number: u32) -> SocketAddr {
+pub(super) fn stranger(number: u32) -> SocketAddr {
     let [_, a, b, c] = number.to_be_bytes();
     (Ipv4Addr::new(11, a, b, c), 40_000).into()
 }
@@ -183,7 +183,7 @@ fn an_edge_answers_as_the_kernel_would_forward() -> Result<()> {
 }
 
 /// The challenge in a SYN-ACK of the service to this client.
-fn challenge(link: &LinkSocket, client: SocketAddr) -> Result<Challenge> {
+pub(super) fn challenge(link: &LinkSocket, client: SocketAddr) -> Result<Challenge> {
     while let Some(came) = link.receive(Duration::from_secs(5))? {
         let parsed = etherparse::SlicedPacket::from_ethernet(&came)?;
         let Some(etherparse::TransportSlice::Tcp(tcp)) = &parsed.transport else {
