@@ -14,6 +14,11 @@ use tfo_testbed::{
 
 use crate::{data_path::With, peers::PeerCounts, report::Sample};
 
+/// MSS, SACK permitted, timestamps and window scale in Linux's order.
+pub(crate) const USUAL_OPTIONS: [u8; 20] = [
+    2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7,
+];
+
 pub(crate) const PRIMARY: KeyBytes = *b"a primary key...";
 pub(crate) const BACKUP: KeyBytes = *b"a backup key....";
 const NO_KEY: KeyBytes = *b"not the server's";

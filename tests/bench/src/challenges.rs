@@ -17,8 +17,7 @@ use tfo_userspace::model::{
 
 use crate::{
     actions::MANY,
-    cases::{BACKUP, PORT, PRIMARY},
-    field::USUAL_OPTIONS,
+    cases::{BACKUP, PORT, PRIMARY, USUAL_OPTIONS},
     frames::text,
     measure::{Effort, on_first_cpu, progress, time_with},
     peers::Restore,

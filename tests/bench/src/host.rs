@@ -3,7 +3,6 @@
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -263,13 +262,7 @@ fn udp_flood(pair: &Pair, time: Duration) -> Result<f64> {
 
 /// Datagrams that reached UDP: `InDatagrams` plus `InErrors`.
 fn udp_arrived(netns: &Netns) -> Result<u64> {
-    let snmp = netns.read(Path::new("/proc/thread-self/net/snmp"))?;
-    let mut lines = snmp.lines().filter(|line| line.starts_with("Udp:"));
-    let names = lines.next().context("no UDP in /proc/net/snmp")?;
-    let values = lines.next().context("no UDP in /proc/net/snmp")?;
-    let counters = names.split(' ').zip(values.split(' '));
-    let counted = counters.filter(|(name, _)| ["InDatagrams", "InErrors"].contains(name));
-    counted.map(|(_, value)| Ok(value.parse::<u64>()?)).sum()
+    Ok(netns.snmp("Udp", "InDatagrams")? + netns.snmp("Udp", "InErrors")?)
 }
 
 /// Runs `work` on one accepted connection after another until `client` returns.

@@ -15,7 +15,6 @@ mod challenges;
 mod compare;
 mod controller;
 mod data_path;
-mod field;
 mod floods;
 mod frames;
 mod growth;
@@ -84,6 +83,8 @@ enum Part {
     Rotation,
     /// Legitimate clients during SYN floods
     Floods,
+    /// Legitimate clients of a host behind an edge during a SYN flood
+    Edge,
     /// Memory, CPU time and start-up time of the controller
     Controller,
 }
@@ -98,6 +99,7 @@ impl Part {
             Self::Saving => saving::section(effort),
             Self::Rotation => rotation::section(effort),
             Self::Floods => floods::section(&effort.of_long_rounds(), report),
+            Self::Edge => floods::section_of_edge(&effort.of_long_rounds(), report),
             Self::Controller => controller::section(&effort.of_long_rounds()),
         }
     }

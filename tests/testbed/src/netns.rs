@@ -176,6 +176,24 @@ impl Netns {
             .map(|text| text.trim_end().to_owned())
             .with_context(|| format!("cannot read {} in {}", path.display(), self.name))
     }
+
+    /// A counter of a protocol, as in `snmp("Tcp", "InSegs")`: RFC 1213, `/proc/net/snmp`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no such counter.
+    pub fn snmp(&self, protocol: &str, name: &str) -> Result<u64> {
+        let text = self.read(Path::new("/proc/thread-self/net/snmp"))?;
+        let rows = text.lines().filter_map(|line| line.split_once(": "));
+        let mut rows = rows.filter(|(of, _)| *of == protocol).map(|(_, row)| row);
+        let (names, values) = rows.next().zip(rows.next()).context("no such protocol")?;
+        let mut counters = names.split(' ').zip(values.split(' '));
+        let counter = counters.find(|(of, _)| *of == name);
+        Ok(counter
+            .with_context(|| format!("no {protocol} {name}"))?
+            .1
+            .parse()?)
+    }
 }
 
 /// Waits until a socket in `netns` listens on a TCP port.

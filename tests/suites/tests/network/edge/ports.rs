@@ -118,16 +118,7 @@ fn what_stays_in_time_wait_makes_no_packet_go_round() -> Result<()> {
     drop(client);
     ensure!(server.receive()?.is_empty());
     drop(server);
-    let segments = || -> Result<u64> {
-        let text = netns.done("cat", &["/proc/net/snmp"])?;
-        let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
-        let [names, values] = [(); 2].map(|()| lines.next().unwrap_or_default().split(' '));
-        let (_, value) = names
-            .zip(values)
-            .find(|(name, _)| *name == "InSegs")
-            .context("InSegs")?;
-        Ok(value.parse()?)
-    };
+    let segments = || netns.snmp("Tcp", "InSegs");
     let before = segments()?;
     let _waits = Connection::open_from(
         &service.farm.client.netns,

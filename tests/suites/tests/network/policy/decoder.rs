@@ -3,7 +3,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::Path,
     time::Duration,
 };
 
@@ -217,7 +216,7 @@ impl Lookout {
             }
             check(Link::Ethernet, &cases, frames).with_context(|| format!("offload {offload}"))?;
         }
-        let errors = checksum_errors(&self.testbed.pair.server)?;
+        let errors = self.testbed.pair.server.snmp("Tcp", "InCsumErrors")?;
         ensure!(errors == 0, "the kernel refused {errors} checksums");
         Ok(())
     }
@@ -269,16 +268,6 @@ fn check(link: Link, cases: &[Case], mut frames: Vec<Vec<u8>>) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Segments that the kernel dropped for their checksum (`InCsumErrors`).
-fn checksum_errors(netns: &Netns) -> Result<u64> {
-    let text = netns.read(Path::new("/proc/thread-self/net/snmp"))?;
-    let mut rows = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-    let (names, values) = rows.next().zip(rows.next()).context("no rows of TCP")?;
-    let mut rows = names.split(' ').zip(values.split(' '));
-    let row = rows.find(|(name, _)| *name == "InCsumErrors");
-    Ok(row.context("no InCsumErrors")?.1.parse()?)
 }
 
 /// An interface behind the server, and the addresses there.

@@ -1,5 +1,9 @@
 //! Legitimate clients during a SYN flood from random sources: plain SYNs, or SYNs with data and invalid cookies.
 
+mod defence;
+mod field;
+mod tables;
+
 use std::{
     panic::resume_unwind,
     path::Path,
@@ -16,11 +20,15 @@ use tfo_testbed::{
     veth::{Family, Pair, server_port},
 };
 
+use self::{
+    defence::Defence,
+    field::{Field, Flood},
+    tables::{of_host, plots, tables},
+};
 use crate::{
-    field::{Defence, Field, Flood},
     measure::{Effort, last_cpu, progress, stay_on},
     peers::Peer,
-    report::{Plot, Report, Row, Sample, Section, Table},
+    report::{Report, Section},
 };
 
 /// Frames per `BPF_PROG_TEST_RUN`.
@@ -42,6 +50,8 @@ struct Second {
     passive: f64,
     /// SYNs that the generator sent.
     flood: f64,
+    /// Segments that reached the service's TCP, for each legitimate connection.
+    segments: f64,
     /// Utilization of all CPUs, in percent.
     busy: f64,
 }
@@ -61,16 +71,42 @@ pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
         ..Section::default()
     };
     for flood in Flood::ALL {
-        let seconds = against(flood, &mut field, effort)?;
-        section.tables.extend(tables(flood, &seconds));
+        let defences = Defence::against(flood);
+        let seconds = against(flood, defences, &mut field, effort)?;
+        section.tables.extend(tables(flood, defences, &seconds));
     }
     section.plots = plots();
     Ok(section)
 }
 
+/// Measures the defences of an edge, and of the host behind it, against plain SYNs.
+pub(crate) fn section_of_edge(effort: &Effort, report: &mut Report) -> Result<Section> {
+    let mut field = match Field::with_host_behind() {
+        Ok(field) => field,
+        Err(error) => {
+            report.miss("the flood at an edge", &error);
+            return Ok(Section::default());
+        }
+    };
+    let flood = Flood::Plain;
+    let seconds = against(flood, Defence::BEHIND, &mut field, effort)?;
+    let mut tables = tables(flood, Defence::BEHIND, &seconds);
+    tables.push(of_host(flood, Defence::BEHIND, &seconds));
+    Ok(Section {
+        title: "A flood at an edge".into(),
+        about: vec![ABOUT_EDGE.into()],
+        tables,
+        ..Section::default()
+    })
+}
+
 /// Measures every defence against one flood, in turns.
-fn against(flood: Flood, field: &mut Field, effort: &Effort) -> Result<Vec<Vec<Second>>> {
-    let defences = flood.defences();
+fn against(
+    flood: Flood,
+    defences: &[Defence],
+    field: &mut Field,
+    effort: &Effort,
+) -> Result<Vec<Vec<Second>>> {
     let mut seconds = vec![Vec::new(); defences.len()];
     let rounds = Effort {
         rounds: effort.rounds.min(effort.floods),
@@ -81,10 +117,11 @@ fn against(flood: Flood, field: &mut Field, effort: &Effort) -> Result<Vec<Vec<S
         for index in 0..defences.len() {
             let index = (index + round) % defences.len();
             let defence = defences[index];
-            defence
-                .raise(field)
-                .with_context(|| format!("{defence:?}"))?;
-            let second = measure(field, flood, defence, effort.load);
+            // A new listener each time: SYNs left in the queues must not affect the next defence.
+            let listener = field.listen()?;
+            let raised = defence.raise(field, listener.port());
+            raised.with_context(|| format!("{defence:?}"))?;
+            let second = measure(field, &listener, flood, defence, effort.load);
             defence.lower(field)?;
             let second = second.with_context(|| format!("{defence:?}"))?;
             if round > 0 {
@@ -95,9 +132,13 @@ fn against(flood: Flood, field: &mut Field, effort: &Effort) -> Result<Vec<Vec<S
     Ok(seconds)
 }
 
-fn measure(field: &mut Field, flood: Flood, defence: Defence, time: Duration) -> Result<Second> {
-    // A new listener each time: SYNs left in the queues must not affect the next defence.
-    let listener = &field.testbed.listen(Family::V4)?;
+fn measure(
+    field: &mut Field,
+    listener: &Listener,
+    flood: Flood,
+    defence: Defence,
+    time: Duration,
+) -> Result<Second> {
     let frame = field.prepare(flood, listener.port())?;
     let (field, pair) = (&*field, &field.testbed.pair);
     let done = AtomicBool::new(false);
@@ -145,15 +186,17 @@ fn watch(field: &Field, port: u16, sent: &AtomicU64, time: Duration) -> Result<S
     let pair = &field.testbed.pair;
     // Skips the start of the flood.
     thread::sleep(time / 4);
-    let passive = || Ok::<_, anyhow::Error>(field.testbed.kernel()?.get("TCPFastOpenPassive"));
     let begun = Instant::now();
-    let (taken, flooded, used) = (passive()?, sent.load(Ordering::Relaxed), cpu(pair)?);
+    let (taken, flooded, used) = (field.passive()?, sent.load(Ordering::Relaxed), cpu(pair)?);
+    let arrived = field.segments()?;
     // One kind after the other, so that slow connections of one kind do not delay the other.
     let fast_open = Honest::come(pair, port, Method::SendTo, time / 2);
-    let passive = passive()? - taken;
+    let passive = field.passive()? - taken;
     let plain = Honest::come(pair, port, Method::Plain, time / 2);
     let seconds = begun.elapsed().as_secs_f64();
     let flood = sent.load(Ordering::Relaxed) - flooded;
+    let segments = field.segments()? - arrived;
+    let honest = (fast_open.served.len() + plain.served.len()).max(1);
     let (busy, all) = cpu(pair)?;
     let in_syn = fast_open.served.iter().filter(|served| served.in_syn);
     let connects = plain.served.iter();
@@ -166,6 +209,7 @@ fn watch(field: &Field, port: u16, sent: &AtomicU64, time: Duration) -> Result<S
         connects: [50, 99].map(|percent| percentile(&mut connects, percent)),
         passive: passive as f64 / fast_open.seconds,
         flood: flood as f64 / seconds,
+        segments: segments as f64 / honest as f64,
         busy: 100.0 * (busy - used.0) as f64 / (all - used.1).max(1) as f64,
     })
 }
@@ -273,111 +317,5 @@ const ABOUT: &str = "Three namespaces: a legitimate client, the server, and a ge
     second, or answers all SYNs itself (`synproxy`). `tfo` is attached to both interfaces, with the guard on, or with\n\
     a policy for invalid cookies: drop all, or turn 10 per second into cookie requests and drop the rest.";
 
-fn tables(flood: Flood, seconds: &[Vec<Second>]) -> Vec<Table> {
-    let names: Vec<_> = flood
-        .defences()
-        .iter()
-        .map(|defence| defence.name())
-        .collect();
-    let beside = |figure: fn(&Second) -> f64| {
-        let others = names.iter().zip(seconds).skip(1);
-        let rows = others.map(|(name, subject)| {
-            let rounds = seconds[0].iter().zip(subject);
-            let samples = rounds.map(|(yardstick, subject)| Sample {
-                yardstick: figure(yardstick),
-                subject: figure(subject),
-            });
-            Row::paired(*name, &samples.collect::<Vec<_>>())
-        });
-        rows.collect::<Vec<_>>()
-    };
-    let alone = |figure: fn(&Second) -> f64| {
-        let all = names.iter().zip(seconds);
-        let rows = all.map(|(name, seconds)| Row::single(*name, seconds.iter().map(figure)));
-        rows.collect::<Vec<_>>()
-    };
-    let table = |name: &str, unit: &str, rows| Table {
-        name: format!("{}: {name}", flood.name()),
-        of: "defence".into(),
-        unit: unit.into(),
-        subject: "with it".into(),
-        more_is_better: true,
-        rows,
-        ..Table::default()
-    };
-    let with_yardstick = |table: Table| Table {
-        yardstick: Some("no flood".into()),
-        subject: "flooded".into(),
-        ..table
-    };
-    let less_is_better = |table: Table| Table {
-        more_is_better: false,
-        ..table
-    };
-    vec![
-        with_yardstick(table(
-            "honest connections with data taken from the SYN",
-            "per second",
-            beside(|second| second.in_syn),
-        )),
-        with_yardstick(table(
-            "honest connections without Fast Open",
-            "per second",
-            beside(|second| second.plain),
-        )),
-        less_is_better(table(
-            "time to open a connection without Fast Open, median",
-            "milliseconds",
-            alone(|second| second.connects[0]),
-        )),
-        less_is_better(table(
-            "time to open a connection without Fast Open, 99th percentile",
-            "milliseconds",
-            alone(|second| second.connects[1]),
-        )),
-        table(
-            "TCPFastOpenPassive",
-            "per second",
-            alone(|second| second.passive),
-        ),
-        table(
-            "SYNs of the flood",
-            "per second",
-            alone(|second| second.flood),
-        ),
-        less_is_better(table(
-            "CPUs in use",
-            "percent of all CPU time",
-            alone(|second| second.busy),
-        )),
-    ]
-}
-
-/// Tables per flood.
-const TABLES: usize = 7;
-
-fn plots() -> Vec<Plot> {
-    let plot = |file: &str, what: &str, table| Plot {
-        file: file.into(),
-        caption: format!("{what}, relative to no flood (higher is better)"),
-        tables: vec![table],
-        over: None,
-    };
-    vec![
-        plot(
-            "flood-plain-in-syn.svg",
-            "Flood of plain SYNs: connections whose SYN data is accepted",
-            0,
-        ),
-        plot(
-            "flood-plain-plain.svg",
-            "Flood of plain SYNs: connections without Fast Open",
-            1,
-        ),
-        plot(
-            "flood-cookies-in-syn.svg",
-            "Flood of invalid cookies: connections whose SYN data is accepted",
-            TABLES,
-        ),
-    ]
-}
+const ABOUT_EDGE: &str = "As above, but the server is an edge that forwards to the host of the service, in a namespace of its own. Both have the\n\
+    same cookie key, and where the edge challenges, the same secret. All run on the same two CPUs.";
