@@ -2,13 +2,22 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write as _},
-    os::fd::AsRawFd as _,
+    io::{self, Read as _, Write as _},
+    os::fd::{AsFd as _, AsRawFd as _},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
+use rustix::event::PollFlags;
 
-use crate::netns::Netns;
+use crate::{
+    netns::Netns,
+    poll::{Deadline, any_ready},
+};
+
+/// Time between two looks whether to end.
+const TICK: Duration = Duration::from_millis(50);
 
 /// A TUN device, removed on drop.
 #[derive(Debug)]
@@ -50,5 +59,21 @@ impl Tun {
     /// As write(2).
     pub fn receive(&self, packet: &[u8]) -> io::Result<()> {
         (&self.0).write_all(packet)
+    }
+
+    /// Has `other` receive all that this device sends, as the far end of a tunnel, until `ended`.
+    ///
+    /// # Errors
+    ///
+    /// As read(2), poll(2) and write(2).
+    pub fn tunnel(&self, other: &Self, ended: &AtomicBool) -> Result<()> {
+        let mut packet = vec![0; usize::from(u16::MAX)];
+        while !ended.load(Ordering::Relaxed) {
+            if any_ready(&[self.0.as_fd()], PollFlags::IN, Deadline::after(TICK))? {
+                let len = (&self.0).read(&mut packet)?;
+                other.receive(&packet[..len])?;
+            }
+        }
+        Ok(())
     }
 }

@@ -58,6 +58,7 @@ pub(crate) fn back(ctx: &(impl EbpfContext + Answer), syn: &Syn, strict: bool) -
     ask(words, OUTPUT, syn, Way::Back);
     let flags = match ctx.link() {
         Link::Ethernet => 0,
+        // There is no neighbour, or the kernel looks for it when the answer leaves.
         Link::None => SKIP_NEIGH,
     };
     if look_up(ctx, words, flags) != SUCCESS {
@@ -116,17 +117,16 @@ fn look_up(ctx: &impl EbpfContext, words: *mut u32, flags: u32) -> i64 {
 #[inline(always)]
 fn may_leave_by<C: Answer>(ctx: &C, device: u32, vlan: u16, strict: bool) -> bool {
     let index = ctx.device_index();
-    let same = device == index && vlan == 0;
-    // An Ethernet header cannot be added.
-    if same || ctx.link() == Link::None {
-        return same;
+    if device == index && vlan == 0 {
+        return true;
     }
     let usual = answer_device(index, vlan);
     if C::REDIRECTS && !strict {
         // The kernel drops frames of a VLAN without a device.
         vlan == 0 || usual.is_some()
     } else {
-        usual == Some(device)
+        // XDP cannot add an Ethernet header.
+        usual == Some(device) && ctx.link() != Link::None
     }
 }
 

@@ -4,9 +4,9 @@ use core::{ffi::c_void, mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     helpers::{
-        bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_tail, bpf_skb_store_bytes,
-        bpf_skb_vlan_pop, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes,
-        bpf_xdp_store_bytes,
+        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head,
+        bpf_skb_change_tail, bpf_skb_store_bytes, bpf_skb_vlan_pop, bpf_xdp_adjust_head,
+        bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
     },
     programs::{TcContext, XdpContext},
 };
@@ -159,7 +159,17 @@ impl Answer for TcContext {
         if tcp - at != network_len || link != device_link() {
             return false;
         }
+        // Out of a tunnel, by a device that may have headers of its own: the kernel adds them in the place of an Ethernet header.
+        let headers = match link {
+            Link::None if route.device != self.device_index() => MIN_LINK,
+            _ => 0,
+        };
         // SAFETY: the context is the kernel's own, and nothing that was read of the packet is used after this.
+        if headers != 0 && unsafe { bpf_skb_change_head(skb, headers, 0) } != 0 {
+            return false;
+        }
+        let (at, tcp) = (at + headers, tcp + headers);
+        // SAFETY: as above.
         if unsafe { bpf_skb_change_tail(skb, at + u32::from(len), 0) } != 0 {
             return false;
         }
@@ -187,8 +197,13 @@ impl Answer for TcContext {
             // SAFETY: as above.
             unsafe { bpf_skb_vlan_pop(skb) };
         }
-        // SAFETY: a helper without pointers.
-        unsafe { bpf_redirect(route.device, 0) };
+        if headers != 0 {
+            // SAFETY: without a next hop, the kernel asks for the route.
+            unsafe { bpf_redirect_neigh(route.device, ptr::null_mut(), 0, 0) };
+        } else {
+            // SAFETY: a helper without pointers.
+            unsafe { bpf_redirect(route.device, 0) };
+        }
         true
     }
 }

@@ -265,7 +265,12 @@ fn other_name(property: Prop) -> Option<String> {
 fn link(layer: LinkLayerType) -> Result<Link, String> {
     match layer {
         LinkLayerType::Ether | LinkLayerType::Loopback => Ok(Link::Ethernet),
-        LinkLayerType::None | LinkLayerType::Rawip | LinkLayerType::Ppp => Ok(Link::None),
+        LinkLayerType::None
+        | LinkLayerType::Rawip
+        | LinkLayerType::Ppp
+        | LinkLayerType::Tunnel
+        | LinkLayerType::Tunnel6
+        | LinkLayerType::Sit => Ok(Link::None),
         other => Err(other.to_string()),
     }
 }

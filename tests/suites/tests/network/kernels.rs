@@ -4,6 +4,7 @@
 mod edge;
 mod policies;
 mod stacks;
+mod tunnels;
 mod xdp_tools;
 
 use std::net::SocketAddr;

@@ -3,6 +3,7 @@
 
 mod beside;
 mod conntrack;
+mod direct_return;
 mod fitness;
 mod gate;
 mod handshake;

@@ -14,9 +14,9 @@ use tfo_testbed::{
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE},
 };
 
-/// How to make the devices of one end: arguments of `ip`, or of `bridge`. `below` stands for the end's veth interface. The
-/// last is the device that gets the address.
-type Devices = (&'static [&'static str], &'static str);
+/// How to make the devices of one end: arguments of `ip`, or of `bridge`. `below` stands for the end's veth interface, `LOCAL`
+/// and `REMOTE` for the last part of its address and of the other's. The last is the device that gets the addresses.
+pub(super) type Devices = (&'static [&'static str], &'static str);
 
 const PLAIN: Devices = (&[], "below");
 const VLAN: Devices = (&["ip link add link below name top0 type vlan id 5"], "top0");
@@ -70,7 +70,7 @@ const IPVLAN: Devices = (
 
 /// What becomes of a client that connects to the address, with the data path attached somewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expected {
+pub(super) enum Expected {
     /// It is mirrored, and challenged under the guard.
     Guarded,
     /// It is mirrored. `tfo guard set` refuses the interface with this reason.
@@ -106,9 +106,13 @@ const SETTINGS: [Setting; 13] = [
     ("ipvlan", IPVLAN, PLAIN, "below", Guarded),
 ];
 
-/// Makes the devices of an end, with 10.79.0.`number`. `false` where this kernel has no such devices.
+/// Makes the devices of an end, with 10.79.0.`number` and fd79::`number`. `false` where this kernel has no such devices.
 fn make(netns: &Netns, below: &str, number: u8, (devices, top): Devices) -> Result<bool> {
-    let named = |text: &str| text.replace("below", below);
+    let [local, remote] = [number, 3 - number].map(|number| number.to_string());
+    let named = |text: &str| {
+        let text = text.replace("below", below).replace("LOCAL", &local);
+        text.replace("REMOTE", &remote)
+    };
     for command in devices {
         let command = named(command);
         let mut words = command.split(' ');
@@ -128,10 +132,17 @@ fn make(netns: &Netns, below: &str, number: u8, (devices, top): Devices) -> Resu
     netns.set_sysctl("net.ipv4.conf.all.arp_ignore", "1")?;
     netns.configure(&[
         format!("addr add 10.79.0.{number}/24 dev {top}"),
+        format!("addr add fd79::{number}/64 dev {top} nodad"),
         format!("link set {below} up"),
         format!("link set {top} up"),
     ])?;
     Ok(true)
+}
+
+/// Makes the devices of both ends. `false` where this kernel has no such devices.
+pub(super) fn join(pair: &Pair, server: Devices, client: Devices) -> Result<bool> {
+    Ok(make(&pair.client, CLIENT_INTERFACE, 2, client)?
+        && make(&pair.server, SERVER_INTERFACE, 1, server)?)
 }
 
 /// The guard's answers leave by the device that the kernel's own would, with its tags; and wherever the data path is, it
@@ -144,11 +155,10 @@ fn guard_on_stacked_devices() -> Result<()> {
     let mut forms = BTreeMap::new();
     for (row, server, client, attach, expected) in SETTINGS {
         let pair = Pair::new()?;
-        let made = make(&pair.client, CLIENT_INTERFACE, 2, client)?
-            && make(&pair.server, SERVER_INTERFACE, 1, server)?;
+        let made = join(&pair, server, client)?;
         if made {
             let attach = attach.replace("below", SERVER_INTERFACE);
-            check(pair, &attach, expected)
+            check(pair, &attach, Family::V4, expected)
                 .with_context(|| format!("{row}: attached to {attach} of {server:?}"))?;
         }
         let form = if made { "yes" } else { "no such devices" };
@@ -171,8 +181,7 @@ fn own_cookies_on_stacked_devices() -> Result<()> {
         ("bonds", BOND, PLAIN, "top0"),
     ] {
         let pair = Pair::new()?;
-        let made = make(&pair.client, CLIENT_INTERFACE, 2, client)?
-            && make(&pair.server, SERVER_INTERFACE, 1, server)?;
+        let made = join(&pair, server, client)?;
         if made {
             let attach = attach.replace("below", SERVER_INTERFACE);
             own_cookies_at(pair, &attach)
@@ -194,9 +203,9 @@ fn own_cookies_at(pair: Pair, interface: &str) -> Result<()> {
     testbed.tfo.done(&["attach", interface])?;
     testbed.restart()?;
     testbed.tfo.done(&["cookies", "set"])?;
-    visit(&testbed, &listener)?;
+    visit(&testbed, &listener, Family::V4)?;
     testbed.pair.server.set_sysctl(keys::SYSCTL, keys::OTHER)?;
-    visit(&testbed, &listener)?;
+    visit(&testbed, &listener, Family::V4)?;
     let counted = testbed.equal()?.counters;
     ensure!(
         counted["OwnIssued"] == 1 && counted["OwnYoung"] >= 2,
@@ -206,14 +215,18 @@ fn own_cookies_at(pair: Pair, interface: &str) -> Result<()> {
     Ok(())
 }
 
-/// The data path on `interface` mirrors what the kernel counts, and a client connects to 10.79.0.1 without the guard and
-/// under it.
-fn check(pair: Pair, interface: &str, expected: Expected) -> Result<()> {
+/// The data path on `interface` mirrors what the kernel counts, and a client connects to the server's address of this family
+/// without the guard and, where the kernel can have it, under it.
+pub(super) fn check(pair: Pair, interface: &str, family: Family, expected: Expected) -> Result<()> {
     let mut testbed = Testbed::idle(pair)?;
-    let listener = testbed.listen(Family::V4)?;
+    let listener = testbed.listen(family)?;
     testbed.tfo.done(&["attach", interface])?;
     testbed.restart()?;
-    visit(&testbed, &listener).context("without the guard")?;
+    visit(&testbed, &listener, family).context("without the guard")?;
+    if is_before(6, 9)? {
+        ensure!(testbed.equal()?.counters["TCPFastOpenPassive"] >= 1);
+        return Ok(());
+    }
     let said = testbed.tfo.run(&["guard", "set", "on"])?;
     if let Refused(reason) = expected {
         let refused = said.status.code() == Some(1) && said.stderr.contains(reason);
@@ -222,7 +235,7 @@ fn check(pair: Pair, interface: &str, expected: Expected) -> Result<()> {
         ensure!(said.status.success(), "{said:?}");
     }
     testbed.pair.forget_cookies()?;
-    visit(&testbed, &listener).context("under the guard")?;
+    visit(&testbed, &listener, family).context("under the guard")?;
     let counted = if expected == Elsewhere {
         testbed.tfo.stats()?.counters
     } else {
@@ -237,8 +250,12 @@ fn check(pair: Pair, interface: &str, expected: Expected) -> Result<()> {
 }
 
 /// A client connects until its cookie holds.
-fn visit(testbed: &Testbed, listener: &Listener) -> Result<()> {
-    let to = SocketAddr::new("10.79.0.1".parse()?, listener.port());
+fn visit(testbed: &Testbed, listener: &Listener, family: Family) -> Result<()> {
+    let address = match family {
+        Family::V4 => "10.79.0.1",
+        Family::V6 => "fd79::1",
+    };
+    let to = SocketAddr::new(address.parse()?, listener.port());
     let visit = || -> Result<bool> {
         let client = Connection::open(&testbed.pair.client, to, Method::SendTo, REQUEST)?;
         let accepted = listener.accept()?;

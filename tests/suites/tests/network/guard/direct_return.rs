@@ -1,0 +1,92 @@
+//! Packets that a load balancer sends through a tunnel, and answers that go to the client directly.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use anyhow::{Result, ensure};
+use tfo_testbed::{
+    netns::Netns,
+    socket::{Connection, Listener, Method},
+    testbed::{REQUEST, Testbed},
+    tun::Tun,
+    veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE},
+};
+
+const TUNNEL: &str = "tunnel0";
+
+const fn vip(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 7)),
+    }
+}
+
+fn tunnel(netns: &Netns) -> Result<Tun> {
+    let tunnel = Tun::new(netns, TUNNEL)?;
+    netns.configure(&[format!("link set {TUNNEL} up")])?;
+    for interface in ["all", TUNNEL, CLIENT_INTERFACE, SERVER_INTERFACE] {
+        // Each end has one of the veth interfaces.
+        let _ = netns.set_sysctl(&format!("net.ipv4.conf.{interface}.rp_filter"), "0");
+    }
+    Ok(tunnel)
+}
+
+/// The guard's answer gets the headers of the device by which it leaves, to a next hop that the kernel may have to look for.
+#[test]
+fn answers_to_what_came_by_a_tunnel_leave_directly() -> Result<()> {
+    let mut testbed = Testbed::idle(Pair::new()?)?;
+    let (client, server) = (&testbed.pair.client, &testbed.pair.server);
+    let (near, far) = (tunnel(client)?, tunnel(server)?);
+    for family in Family::BOTH {
+        let (vip, own) = (vip(family), family.client());
+        client.configure(&[format!("route add {vip} dev {TUNNEL} src {own}")])?;
+        server.configure(&[format!("addr add {vip} dev lo")])?;
+    }
+    // Of IPv6, the kernel would ask from an address of the link, which it has none here.
+    let own = Family::V4.client();
+    server.configure(&[format!("neigh del {own} dev {SERVER_INTERFACE}")])?;
+    testbed.tfo.done(&["attach", TUNNEL])?;
+    testbed.restart()?;
+    let listener = Listener::fast_open(
+        &testbed.pair.server,
+        SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+    )?;
+    let visit = |family, method| -> Result<bool> {
+        let to = SocketAddr::new(vip(family), listener.port());
+        let connection = Connection::open(&testbed.pair.client, to, method, REQUEST)?;
+        let accepted = listener.accept()?;
+        ensure!(accepted.receive()? == REQUEST);
+        accepted.send(REQUEST)?;
+        ensure!(connection.receive()? == REQUEST);
+        Ok(connection.info()?.syn_data_taken)
+    };
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let pump = scope.spawn(|| near.tunnel(&far, &ended));
+        let visits = || {
+            testbed.tfo.done(&["guard", "set", "on"])?;
+            for family in Family::BOTH {
+                ensure!(!visit(family, Method::Plain)?);
+                ensure!(!visit(family, Method::SendTo)?, "a cookie came");
+                ensure!(visit(family, Method::SendTo)?, "data was not taken");
+            }
+            testbed.tfo.done(&["guard", "clear"])?;
+            for family in Family::BOTH {
+                ensure!(visit(family, Method::SendTo)?, "data was not taken");
+            }
+            Ok(())
+        };
+        let done = visits();
+        ended.store(true, Ordering::Relaxed);
+        pump.join().expect("no panic")?;
+        done
+    })?;
+    let counted = testbed.equal()?.counters;
+    ensure!(counted["GuardChallenged"] == 4, "{counted:?}");
+    ensure!(counted["GuardAccepted"] == 4, "{counted:?}");
+    ensure!(counted["GuardUnanswered"] == 0, "{counted:?}");
+    Ok(())
+}
