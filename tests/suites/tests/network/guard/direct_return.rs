@@ -34,59 +34,105 @@ fn tunnel(netns: &Netns) -> Result<Tun> {
     Ok(tunnel)
 }
 
-/// The guard's answer gets the headers of the device by which it leaves, to a next hop that the kernel may have to look for.
-#[test]
-fn answers_to_what_came_by_a_tunnel_leave_directly() -> Result<()> {
-    let mut testbed = Testbed::idle(Pair::new()?)?;
-    let (client, server) = (&testbed.pair.client, &testbed.pair.server);
-    let (near, far) = (tunnel(client)?, tunnel(server)?);
-    for family in Family::BOTH {
-        let (vip, own) = (vip(family), family.client());
-        client.configure(&[format!("route add {vip} dev {TUNNEL} src {own}")])?;
-        server.configure(&[format!("addr add {vip} dev lo")])?;
+/// A client whose packets reach the server by the tunnel, and the server's packets it by veth.
+struct DirectReturn {
+    testbed: Testbed,
+    listener: Listener,
+    near: Tun,
+    far: Tun,
+}
+
+impl DirectReturn {
+    /// `tfo` on these interfaces of the server.
+    fn new(interfaces: &[&str]) -> Result<Self> {
+        let mut testbed = Testbed::idle(Pair::new()?)?;
+        let (client, server) = (&testbed.pair.client, &testbed.pair.server);
+        let (near, far) = (tunnel(client)?, tunnel(server)?);
+        for family in Family::BOTH {
+            let (vip, own) = (vip(family), family.client());
+            client.configure(&[format!("route add {vip} dev {TUNNEL} src {own}")])?;
+            server.configure(&[format!("addr add {vip} dev lo")])?;
+        }
+        // Of IPv6, the kernel would ask from an address of the link, which it has none here.
+        let own = Family::V4.client();
+        server.configure(&[format!("neigh del {own} dev {SERVER_INTERFACE}")])?;
+        testbed.tfo.done(&[&["attach"][..], interfaces].concat())?;
+        testbed.restart()?;
+        let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0);
+        let listener = Listener::fast_open(&testbed.pair.server, any)?;
+        Ok(Self {
+            testbed,
+            listener,
+            near,
+            far,
+        })
     }
-    // Of IPv6, the kernel would ask from an address of the link, which it has none here.
-    let own = Family::V4.client();
-    server.configure(&[format!("neigh del {own} dev {SERVER_INTERFACE}")])?;
-    testbed.tfo.done(&["attach", TUNNEL])?;
-    testbed.restart()?;
-    let listener = Listener::fast_open(
-        &testbed.pair.server,
-        SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
-    )?;
-    let visit = |family, method| -> Result<bool> {
-        let to = SocketAddr::new(vip(family), listener.port());
-        let connection = Connection::open(&testbed.pair.client, to, method, REQUEST)?;
-        let accepted = listener.accept()?;
+
+    /// Runs `work` while the tunnel carries packets.
+    fn joined(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let pump = scope.spawn(|| self.near.tunnel(&self.far, &ended));
+            let done = work();
+            ended.store(true, Ordering::Relaxed);
+            pump.join().expect("no panic")?;
+            done
+        })
+    }
+
+    /// A request and a reply. `true` if the request was taken from the SYN.
+    fn visit(&self, family: Family, method: Method) -> Result<bool> {
+        let to = SocketAddr::new(vip(family), self.listener.port());
+        let connection = Connection::open(&self.testbed.pair.client, to, method, REQUEST)?;
+        let accepted = self.listener.accept()?;
         ensure!(accepted.receive()? == REQUEST);
         accepted.send(REQUEST)?;
         ensure!(connection.receive()? == REQUEST);
         Ok(connection.info()?.syn_data_taken)
-    };
-    let ended = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let pump = scope.spawn(|| near.tunnel(&far, &ended));
-        let visits = || {
-            testbed.tfo.done(&["guard", "set", "on"])?;
-            for family in Family::BOTH {
-                ensure!(!visit(family, Method::Plain)?);
-                ensure!(!visit(family, Method::SendTo)?, "a cookie came");
-                ensure!(visit(family, Method::SendTo)?, "data was not taken");
-            }
-            testbed.tfo.done(&["guard", "clear"])?;
-            for family in Family::BOTH {
-                ensure!(visit(family, Method::SendTo)?, "data was not taken");
-            }
-            Ok(())
-        };
-        let done = visits();
-        ended.store(true, Ordering::Relaxed);
-        pump.join().expect("no panic")?;
-        done
+    }
+}
+
+/// The guard's answer gets the headers of the device by which it leaves, to a next hop that the kernel may have to look for.
+#[test]
+fn answers_to_what_came_by_a_tunnel_leave_directly() -> Result<()> {
+    let network = DirectReturn::new(&[TUNNEL])?;
+    let tfo = &network.testbed.tfo;
+    network.joined(|| {
+        tfo.done(&["guard", "set", "on"])?;
+        for family in Family::BOTH {
+            ensure!(!network.visit(family, Method::Plain)?);
+            ensure!(!network.visit(family, Method::SendTo)?, "a cookie came");
+            ensure!(network.visit(family, Method::SendTo)?, "data was not taken");
+        }
+        tfo.done(&["guard", "clear"])?;
+        for family in Family::BOTH {
+            ensure!(network.visit(family, Method::SendTo)?, "data was not taken");
+        }
+        Ok(())
     })?;
-    let counted = testbed.equal()?.counters;
+    let counted = network.testbed.equal()?.counters;
     ensure!(counted["GuardChallenged"] == 4, "{counted:?}");
     ensure!(counted["GuardAccepted"] == 4, "{counted:?}");
     ensure!(counted["GuardUnanswered"] == 0, "{counted:?}");
+    Ok(())
+}
+
+/// SYN-ACKs get own cookies where they leave, SYNs are translated where they arrive.
+#[test]
+fn own_cookies_are_issued_by_one_interface_and_taken_by_another() -> Result<()> {
+    let network = DirectReturn::new(&[TUNNEL, SERVER_INTERFACE])?;
+    network.testbed.tfo.done(&["cookies", "set"])?;
+    network.joined(|| {
+        for family in Family::BOTH {
+            ensure!(!network.visit(family, Method::SendTo)?, "a cookie came");
+            ensure!(network.visit(family, Method::SendTo)?, "data was not taken");
+        }
+        Ok(())
+    })?;
+    let counted = network.testbed.equal()?.counters;
+    ensure!(
+        counted["OwnIssued"] == 2 && counted["OwnYoung"] == 2,
+        "{counted:?}"
+    );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The data path on devices of tunnels, where the kernel has them: they have no Ethernet header.
+//! The data path on devices of tunnels, where the kernel has them. Most have no Ethernet header.
 
 use std::collections::BTreeMap;
 
@@ -10,40 +10,48 @@ use tfo_testbed::{
 
 use super::stacks::{Devices, Expected, check, join};
 
+const IPIP: Devices = (
+    &["ip link add top0 type ipip local 10.77.0.LOCAL remote 10.77.0.REMOTE"],
+    "top0",
+);
+const SIT: Devices = (
+    &["ip link add top0 type sit local 10.77.0.LOCAL remote 10.77.0.REMOTE"],
+    "top0",
+);
+const IPV4_IN_IPV6: Devices = (
+    &["ip link add top0 type ip6tnl mode ipip6 local fd77::LOCAL remote fd77::REMOTE"],
+    "top0",
+);
+const IPV6_IN_IPV6: Devices = (
+    &["ip link add top0 type ip6tnl mode ip6ip6 local fd77::LOCAL remote fd77::REMOTE"],
+    "top0",
+);
+const GUE: Devices = (
+    &[
+        "ip fou add port 6080 gue",
+        "ip link add top0 type ipip local 10.77.0.LOCAL remote 10.77.0.REMOTE encap gue encap-sport auto encap-dport 6080",
+    ],
+    "top0",
+);
+/// With an Ethernet header, as the next.
+const GRETAP: Devices = (
+    &["ip link add top0 type gretap local 10.77.0.LOCAL remote 10.77.0.REMOTE"],
+    "top0",
+);
+const VXLAN: Devices = (
+    &["ip link add top0 type vxlan id 7 dstport 4789 local 10.77.0.LOCAL remote 10.77.0.REMOTE"],
+    "top0",
+);
+
 /// A row of the table of features, the tunnel, and the version of the packets in it.
-const TUNNELS: [(&str, Devices, Family); 4] = [
-    (
-        "IPv4 in IPv4",
-        (
-            &["ip link add top0 type ipip local 10.77.0.LOCAL remote 10.77.0.REMOTE"],
-            "top0",
-        ),
-        Family::V4,
-    ),
-    (
-        "IPv6 in IPv4",
-        (
-            &["ip link add top0 type sit local 10.77.0.LOCAL remote 10.77.0.REMOTE"],
-            "top0",
-        ),
-        Family::V6,
-    ),
-    (
-        "IPv4 in IPv6",
-        (
-            &["ip link add top0 type ip6tnl mode ipip6 local fd77::LOCAL remote fd77::REMOTE"],
-            "top0",
-        ),
-        Family::V4,
-    ),
-    (
-        "IPv6 in IPv6",
-        (
-            &["ip link add top0 type ip6tnl mode ip6ip6 local fd77::LOCAL remote fd77::REMOTE"],
-            "top0",
-        ),
-        Family::V6,
-    ),
+const TUNNELS: [(&str, Devices, Family); 7] = [
+    ("IPv4 in IPv4", IPIP, Family::V4),
+    ("IPv6 in IPv4", SIT, Family::V6),
+    ("IPv4 in IPv6", IPV4_IN_IPV6, Family::V4),
+    ("IPv6 in IPv6", IPV6_IN_IPV6, Family::V6),
+    ("GUE", GUE, Family::V4),
+    ("Ethernet in GRE", GRETAP, Family::V4),
+    ("VXLAN", VXLAN, Family::V4),
 ];
 
 #[test]
