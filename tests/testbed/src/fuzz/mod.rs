@@ -4,6 +4,7 @@
 //! batch, its SYNs are sent again, one at a time. A difference that persists is shrunk to a minimal batch. A difference
 //! that disappears was a race: other SYNs arrived between the data path's read of a queue and the kernel's.
 
+mod foreign;
 mod frames;
 mod load;
 mod rules;
@@ -17,6 +18,7 @@ use std::fmt;
 use anyhow::Result;
 
 pub use self::{
+    foreign::Foreign,
     frames::{Frames, run_frames},
     load::{Load, load},
     step::{Batch, Host, Step},

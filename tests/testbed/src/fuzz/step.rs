@@ -2,9 +2,8 @@
 
 use tfo_userspace::model::Policy;
 
-use super::rules;
-use crate::own_cookies::LIFETIME;
-use crate::veth::Family;
+use super::{foreign::Foreign, rules};
+use crate::{own_cookies::LIFETIME, veth::Family};
 
 /// Maximum of option bytes in a TCP header.
 const OPTIONS_MAX: usize = 40;
@@ -57,6 +56,8 @@ pub struct Step {
     pub repeats: Option<usize>,
     /// Added to the sequence number.
     pub ahead: u32,
+    /// What keeps the kernel from delivering the SYN to a socket, if anything.
+    pub foreign: Option<Foreign>,
 }
 
 /// A part of the TCP options.
@@ -112,8 +113,8 @@ impl Batch {
 impl Step {
     fn random(random: &mut fastrand::Rng) -> Self {
         let mut chance = |percent: u8| random.u8(..100) < percent;
-        let [changes, bare, harmless, deciding, repeats, ahead] =
-            [20, 40, 10, 2, 12, 10].map(&mut chance);
+        let [changes, bare, harmless, deciding, repeats, ahead, foreign] =
+            [20, 40, 10, 2, 12, 10, 6].map(&mut chance);
         let changes = if changes { random.usize(1..3) } else { 0 };
         let mut flags = 0;
         if harmless {
@@ -122,9 +123,11 @@ impl Step {
         if deciding {
             flags |= random.u8(..) & DECIDING;
         }
+        let family = Family::BOTH[random.usize(..2)];
         Self {
             target: random.usize(..),
-            family: Family::BOTH[random.usize(..2)],
+            family,
+            foreign: foreign.then(|| Foreign::random(random, family)),
             pieces: pieces(random),
             changed: (0..changes)
                 .map(|_| (random.usize(..OPTIONS_MAX), random.u8(..)))
@@ -194,6 +197,9 @@ impl Step {
         }
         if self.repeats.is_some() {
             push(&|step| step.repeats = None);
+        }
+        if self.foreign.is_some() {
+            push(&|step| step.foreign = None);
         }
         simpler
     }

@@ -239,7 +239,7 @@ impl FuzzTestbed {
         let earlier = step
             .repeats
             .and_then(|back| sent.iter().rev().nth(back - 1));
-        let (client, server, sequence) = if let Some(earlier) = earlier {
+        let (mut client, mut server, sequence) = if let Some(earlier) = earlier {
             (earlier.client, earlier.server, earlier.sequence)
         } else {
             self.clients += 1;
@@ -251,6 +251,11 @@ impl FuzzTestbed {
                 self.clients << 8,
             )
         };
+        // What repeats may be of the other family.
+        let foreign = step.foreign.filter(|_| earlier.is_none());
+        if let Some(foreign) = foreign {
+            foreign.redirect(&mut client, &mut server);
+        }
         let own = |index: usize| OWN_KEYS.as_chunks().0[index];
         let options = step.options(|of| {
             let (key, client) = match of {
@@ -274,8 +279,11 @@ impl FuzzTestbed {
             options,
         };
         let data = vec![b'+'; step.data.into()];
-        self.link
-            .send(&frame(&syn, flag::SYN | step.flags, &data))?;
+        let mut frame = frame(&syn, flag::SYN | step.flags, &data).to_vec();
+        if let Some(foreign) = foreign {
+            foreign.spoil(&mut frame);
+        }
+        self.link.send(&frame)?;
         sent.push(syn);
         Ok(())
     }
@@ -346,7 +354,7 @@ impl FuzzTestbed {
             found.map_or(0, |(_, difference)| *difference)
         };
         Ok(Counted {
-            syns: drift.ours.total.get(Counter::Syns),
+            syns: drift.ours.total.get(Counter::Syns) + drift.ours.total.get(Counter::Elsewhere),
             drift: Tally::of(drift_of),
         })
     }

@@ -14,7 +14,7 @@ use tfo_testbed::{
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE},
 };
 
-/// How to make the devices of one end: arguments of `ip`, or of `bridge`. `below` stands for the end's veth interface, `LOCAL`
+/// How to make the devices of one end: commands of `ip` and others. `below` stands for the end's veth interface, `LOCAL`
 /// and `REMOTE` for the last part of its address and of the other's. The last is the device that gets the addresses.
 pub(super) type Devices = (&'static [&'static str], &'static str);
 
@@ -120,9 +120,9 @@ fn make(netns: &Netns, below: &str, number: u8, (devices, top): Devices) -> Resu
         let Err(error) = netns.done(program, &words.collect::<Vec<_>>()) else {
             continue;
         };
-        // What `ip` says of devices, and `bridge` of VLANs, that the kernel was built without.
+        // What `ip` says of devices, `bridge` of VLANs and `modprobe` of modules that the kernel was built without.
         let error = format!("{error:#}");
-        let absent = ["device type", "not supported"];
+        let absent = ["device type", "not supported", "not found in directory"];
         ensure!(absent.iter().any(|part| error.contains(part)), "{error}");
         ensure!(!is_stock(), "{error}");
         return Ok(false);

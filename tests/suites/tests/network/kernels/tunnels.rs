@@ -28,6 +28,8 @@ const IPV6_IN_IPV6: Devices = (
 );
 const GUE: Devices = (
     &[
+        // The kernel does not look for it.
+        "modprobe fou",
         "ip fou add port 6080 gue",
         "ip link add top0 type ipip local 10.77.0.LOCAL remote 10.77.0.REMOTE encap gue encap-sport auto encap-dport 6080",
     ],
