@@ -8,3 +8,5 @@ mod attacks;
 mod elsewhere;
 // Hosts behind the one on which `tfo` runs.
 mod networks;
+// A router that serves, forwards and translates while the guard comes and goes.
+mod soak;

@@ -18,7 +18,7 @@ const KEY: &str = "00112233-44556677-8899aabb-ccddeeff";
 
 /// How the server is reached through the host.
 #[derive(Clone, Copy, Debug)]
-enum Setting {
+pub(super) enum Setting {
     /// By the host's routing.
     Router,
     /// By a bridge, whose port the interface is.
@@ -28,15 +28,15 @@ enum Setting {
 }
 
 /// A client, the host with `tfo` on `host0`, and a server behind it.
-struct Net {
-    client: Netns,
-    host: Netns,
-    server: Netns,
+pub(super) struct Net {
+    pub(super) client: Netns,
+    pub(super) host: Netns,
+    pub(super) server: Netns,
     setting: Setting,
 }
 
 impl Net {
-    fn new(setting: Setting) -> Result<Self> {
+    pub(super) fn new(setting: Setting) -> Result<Self> {
         let net = Self {
             client: Netns::new("client")?,
             host: Netns::new("host")?,
