@@ -14,7 +14,7 @@ use super::{
 use crate::{
     kernel::{
         netfilter::{
-            ACK, Families, Hook, INVALID, Match, NEW, Netfilter, Packet, Port, SYN, UNTRACKED,
+            ACK, Families, Hook, INVALID, Match, NEW, Netfilter, Packet, Port, SYN, UNTRACKED, Way,
             is_drop,
         },
         sysctl,
@@ -83,7 +83,8 @@ fn judge(guard: &Guard, netfilter: &Netfilter, syn_cookies: Option<u32>) -> Vec<
             own: &own,
         };
         obstacles.extend(host.translates());
-        obstacles.extend(host.drops());
+        // The remedy of the one is that of the other.
+        obstacles.extend(host.drops().or_else(|| host.loses_sockets()));
     }
     obstacles.extend(netfilter.unread.iter().map(|unread| Obstacle {
         check: "guard and netfilter",
@@ -123,15 +124,7 @@ impl Host<'_> {
             0 => Port::NoneOf(self.own),
             port => Port::Is(port),
         };
-        let way = |family| {
-            self.netfilter.rules.way(Packet {
-                family,
-                port,
-                flags: SYN,
-                state: NEW,
-                hook: self.hook,
-            })
-        };
+        let way = |family| self.way(family, port, SYN, NEW);
         let rules: Vec<_> = [Families::V4, Families::V6]
             .into_iter()
             .flat_map(|family| way(family).translated)
@@ -183,17 +176,57 @@ impl Host<'_> {
         })
     }
 
+    /// NAT, of whatever port: observed on 6.18. At the input, the kernel compares a tracked packet's port with that of the socket
+    /// that the packet has (`nf_nat_inet_port_was_mangled`); a request by `bpf_sk_assign_tcp_reqsk` has none yet, and is taken
+    /// away.
+    fn loses_sockets(&self) -> Option<Obstacle> {
+        if self.hook != Hook::Input {
+            return None;
+        }
+        let mut chains = BTreeSet::new();
+        let mut dropped = BTreeSet::new();
+        for port in self.ports() {
+            for family in [Families::V4, Families::V6] {
+                let way = |flags, state| self.way(family, port, flags, state);
+                let chain = self.netfilter.rules.translating(family);
+                let Some(chain) = chain.filter(|_| !way(ACK, NEW).untracked) else {
+                    continue;
+                };
+                chains.insert(format!("`{chain}`"));
+                // What drops packets without a state, once the port is exempt.
+                let syn = way(SYN, NEW).dropped;
+                let exempt = [SYN, ACK].map(|flags| way(flags, UNTRACKED).dropped);
+                let exempt = exempt.into_iter().flatten();
+                dropped.extend(exempt.filter(|drop| !syn.contains(drop)));
+            }
+        }
+        let chains = named(&chains)?;
+        Some(Obstacle {
+            check: "guard and conntrack",
+            found: format!(
+                "{}: netfilter translates addresses on this host ({chains}), and the kernel then takes the new connection from each \
+                 ACK that answers the guard's challenge, if conntrack has seen the ACK: the client is reset",
+                self.name()
+            ),
+            remedy: self.untrack(dropped.into_iter().map(|(_, chain)| chain).collect()),
+            weight: self.weight(),
+        })
+    }
+
+    /// The way of a packet to the port.
+    fn way(&self, family: Families, port: Port<'_>, flags: u8, state: u8) -> Way {
+        self.netfilter.rules.way(Packet {
+            family,
+            port,
+            flags,
+            state,
+            hook: self.hook,
+        })
+    }
+
     /// The rules that drop the ACK and not the SYN, each with its base chain.
     fn dropped(&self, family: Families, port: Port<'_>) -> BTreeSet<(String, String)> {
-        let way = |flags, state| {
-            self.netfilter.rules.way(Packet {
-                family,
-                port,
-                flags,
-                state,
-                hook: self.hook,
-            })
-        };
+        let way = |flags, state| self.way(family, port, flags, state);
         let untracked = way(ACK, NEW).untracked;
         let states = match (untracked, self.netfilter.strict) {
             (true, _) => &[UNTRACKED][..],

@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, env, fs, io, process::Command};
 
 use rules::Ruleset;
 pub(crate) use rules::{
-    ACK, Families, Hook, INVALID, Match, NEW, Packet, Port, SYN, UNTRACKED, is_drop,
+    ACK, Families, Hook, INVALID, Match, NEW, Packet, Port, SYN, UNTRACKED, Way, is_drop,
 };
 
 const TCP_LOOSE: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_loose";

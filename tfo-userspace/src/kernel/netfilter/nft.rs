@@ -104,6 +104,7 @@ fn base(chain: &Value) -> Option<Base> {
         hook,
         priority: chain["prio"].as_i64().unwrap_or_default() as i32,
         drops: chain["policy"] == "drop",
+        translates: chain["type"] == "nat",
     })
 }
 

@@ -55,6 +55,8 @@ pub(crate) struct Base {
     pub(crate) priority: i32,
     /// The policy is to drop.
     pub(crate) drops: bool,
+    /// It translates addresses.
+    pub(crate) translates: bool,
 }
 
 /// A chain.
@@ -165,6 +167,33 @@ impl Ruleset {
             .map(|range| *range.start())
             .filter(|port| *port != 0)
             .collect()
+    }
+
+    /// A chain at prerouting or postrouting that translates packets of this family, where conntrack sees any.
+    pub(crate) fn translating(&self, family: Families) -> Option<&str> {
+        let chains = || {
+            self.chains
+                .values()
+                .filter(|chain| chain.families.see(family))
+        };
+        let by_state = |rule: &Rule| {
+            let mut matches = rule.matches.iter();
+            matches.any(|each| matches!(each, Match::State { .. }))
+        };
+        let local = [Hook::Input, Hook::Output];
+        let translates = |chain: &Chain| {
+            let base = chain.base.filter(|base| base.translates);
+            base.is_some_and(|base| !local.contains(&base.hook))
+        };
+        // An empty one alone has the kernel track nothing.
+        let tracks = |chain: &Chain| {
+            translates(chain) && !chain.rules.is_empty() || chain.rules.iter().any(by_state)
+        };
+        let mut found = self.chains.iter();
+        let found = found.find(|(_, chain)| translates(chain) && chain.families.see(family));
+        found
+            .filter(|_| chains().any(tracks))
+            .map(|(key, _)| key.as_str())
     }
 
     /// Follows a packet through the chains at prerouting and input.

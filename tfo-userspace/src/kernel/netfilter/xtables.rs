@@ -60,6 +60,7 @@ fn base(table: &str, chain: &str, drops: bool) -> Option<Base> {
         hook,
         priority,
         drops,
+        translates: table == "nat",
     })
 }
 

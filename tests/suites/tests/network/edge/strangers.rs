@@ -25,7 +25,7 @@ use super::{
     farm::{Farm, Member, PORT, send_to, service},
     sum,
 };
-use crate::guard::{Challenge, set_rules, type_in};
+use crate::guard::{Challenge, printed, set_rules, type_in};
 
 /// The frame of `segment` for this member.
 pub(super) fn frame(segment: &Segment, to: &Member) -> Result<Vec<u8>> {
@@ -261,13 +261,7 @@ fn a_stateful_firewall_of_an_edge_is_found() -> Result<()> {
     ensure!(refused.status.code() == Some(1), "{refused:?}");
     let parts = ["conntrack", "port 8080 of the hosts behind", "--force"];
     ensure_says(&refused.stderr, &parts)?;
-    let commands: Vec<_> = refused
-        .stderr
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.starts_with("nft "))
-        .collect();
-    type_in(&edge.netns, &commands)?;
+    type_in(&edge.netns, &printed(&refused))?;
     edge.tfo.done(&set)?;
     farm.serving(|| {
         farm.ask_often(Family::V4, Method::Plain, 5)?;

@@ -39,6 +39,18 @@ pub(crate) fn finding(tfo: &Tfo, check: &str) -> Result<Option<Value>> {
     Ok(findings.iter().find(|each| each["check"] == check).cloned())
 }
 
+/// The commands that a refusal prints.
+pub(crate) fn printed(refused: &process::Output) -> Vec<&str> {
+    let lines = refused.stderr.lines();
+    lines.filter_map(|line| line.strip_prefix("  ")).collect()
+}
+
+/// A refusal of which commands are a part, so that it has several lines.
+pub(crate) fn ensure_refuses(said: &process::Output, parts: &[&str]) -> Result<()> {
+    ensure!(said.status.code() == Some(1), "{said:?}");
+    ensure_says(&said.stderr, parts)
+}
+
 /// Fails unless the doctor calls this a problem with this text.
 fn ensure_problem(tfo: &Tfo, check: &str, says: &str) -> Result<()> {
     let found = finding(tfo, check)?.with_context(|| format!("no finding of {check}"))?;
@@ -86,15 +98,20 @@ fn nat_of_a_guarded_port_is_refused() -> Result<()> {
         set_rules(&pair.server, &table(rules)).context(rules)?;
         let said = set(tfo, &[])?;
         if concerned {
-            said.ensure_refused(&["port 443", "inet t ", "(", "--force"])
+            ensure_refuses(&said, &["port 443", "inet t ", "proxy", "(", "--force"])
                 .context(rules)?;
-        } else {
-            ensure!(
-                said.status.success() && said.stderr.is_empty(),
-                "{rules}: {said:?}"
-            );
-            tfo.done(&["guard", "set", "off", "--port", PORT])?;
+            continue;
         }
+        // The host has NAT, of other ports.
+        ensure_refuses(&said, &["port 443", "translates addresses"]).context(rules)?;
+        ensure!(!said.stderr.contains("proxy"), "{rules}: {said:?}");
+        type_in(&pair.server, &printed(&said))?;
+        let said = set(tfo, &[])?;
+        ensure!(
+            said.status.success() && said.stderr.is_empty(),
+            "{rules}: {said:?}"
+        );
+        tfo.done(&["guard", "set", "off", "--port", PORT])?;
     }
     // A transparent proxy; and the default rule, which is of all ports but 443.
     let tproxy = "table ip t { chain pre { type filter hook prerouting priority mangle; \
@@ -116,7 +133,7 @@ fn an_operator_can_insist() -> Result<()> {
     let rules = "table ip t { chain pre { type nat hook prerouting priority dstnat; \
                  tcp dport 443 redirect to :8443; }; }";
     set_rules(&pair.server, rules)?;
-    set(tfo, &[])?.ensure_refused(&["port 443", "(redirect)"])?;
+    ensure_refuses(&set(tfo, &[])?, &["port 443", "(redirect)"])?;
     ensure!(tfo.json(&["guard", "show"])?["in_force"] == false);
     let said = set(tfo, &["--force"])?;
     ensure!(said.status.success(), "{said:?}");

@@ -16,6 +16,6 @@ mod stranger;
 mod syn_ack;
 mod testbed;
 
-pub(crate) use fitness::{set_rules, type_in};
+pub(crate) use fitness::{printed, set_rules, type_in};
 pub(crate) use stranger::{Challenge, Stranger};
 pub(crate) use testbed::GuardTestbed;

@@ -24,6 +24,7 @@ fn base(hook: Hook, priority: i32, drops: bool, rules: Vec<Rule>) -> Chain {
             hook,
             priority,
             drops,
+            translates: false,
         }),
         rules,
     }
