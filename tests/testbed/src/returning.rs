@@ -79,7 +79,10 @@ pub fn while_clients_return(
     work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,
 ) -> Result<Visits> {
     // Each port rests for 60 seconds otherwise, and all of them are used up in less.
-    testbed.pair.client.set_sysctl("net.ipv4.tcp_tw_reuse", "1")?;
+    testbed
+        .pair
+        .client
+        .set_sysctl("net.ipv4.tcp_tw_reuse", "1")?;
     let clients = Clients::default();
     thread::scope(|scope| -> Result<()> {
         let threads = [0, 1].map(|index| {

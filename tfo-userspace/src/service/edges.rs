@@ -1,0 +1,154 @@
+//! The rules for services behind this host, as its farm has them: one whose answers no host takes is off, since every client
+//! that it challenges would be reset.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tfo_common::guard::GuardMode;
+use tracing::{info, warn};
+
+use crate::{
+    datapath::{GuardChange, GuardError, Namespace, OnUnfit},
+    farm::{GuardRecord, Guards, Membership, Quiet, Verdict, judge},
+    kernel::clock,
+    model::{EdgeGuard, EdgeService, Guard},
+};
+
+type Rules = BTreeMap<EdgeService, EdgeGuard>;
+
+/// Keeps the configured rules in line with what hosts take.
+#[derive(Default)]
+pub(super) struct EdgeKeeper {
+    verdicts: BTreeMap<EdgeService, Verdict>,
+    /// What they were judged by: this host's guard, and those of the farm's hosts.
+    judged: Option<(GuardRecord, Arc<Guards>)>,
+    /// The rules that were put in force last.
+    rules: Rules,
+    quiet: Quiet,
+}
+
+impl EdgeKeeper {
+    /// The configured rules as they are to be in force, and will be.
+    pub(super) fn begin(&mut self, configured: &Rules) -> &Rules {
+        self.rules = self.adjusted(configured);
+        &self.rules
+    }
+
+    fn adjusted(&self, configured: &Rules) -> Rules {
+        let own_scale = self.judged.as_ref().map(|(own, _)| own.window_scale);
+        let of = |(service, edge): (&EdgeService, &EdgeGuard)| {
+            let mut edge = *edge;
+            if let Some(verdict) = self.verdicts.get(service) {
+                if verdict.taken == Some(false) {
+                    edge.rule.mode = GuardMode::Off;
+                }
+                let scale = Some(verdict.window_scale).filter(|scale| own_scale != Some(*scale));
+                edge.window_scale = edge.window_scale.or(scale);
+            }
+            (*service, edge)
+        };
+        configured.iter().map(of).collect()
+    }
+
+    /// Judges by what the farm's hosts last told, and puts rules in force that this changes; those that somebody changed by
+    /// hand stay otherwise. `own` is the guard in force. Gives whether rules that answer SYNs were changed.
+    ///
+    /// # Errors
+    ///
+    /// [`GuardError`]; the next call tries again.
+    pub(super) async fn follow(
+        &mut self,
+        namespace: &Namespace,
+        configured: Option<&Guard>,
+        own: Option<&GuardRecord>,
+        farm: Option<&Membership>,
+    ) -> Result<bool, GuardError> {
+        let none = Rules::new();
+        let configured = configured.map_or(&none, |guard| &guard.edges);
+        self.judge(configured, own, farm);
+        let rules = self.adjusted(configured);
+        let differs =
+            |(service, edge): &(&EdgeService, &EdgeGuard)| self.rules.get(service) != Some(edge);
+        let changed: Vec<_> = rules.iter().filter(differs).collect();
+        if changed.is_empty() {
+            return Ok(false);
+        }
+        let change = GuardChange::begin(namespace)?;
+        let mut guard = change.before.clone().unwrap_or_default();
+        for (service, edge) in changed {
+            if let Some(in_force) = guard.edges.get_mut(service) {
+                *in_force = *edge;
+            }
+        }
+        let answers = guard.answers();
+        if !guard.is_empty() {
+            change.apply(Some(&guard), OnUnfit::Keep).await?;
+        }
+        self.rules = rules;
+        Ok(answers)
+    }
+
+    fn judge(&mut self, configured: &Rules, own: Option<&GuardRecord>, farm: Option<&Membership>) {
+        let Some(farm) = farm else {
+            (self.verdicts, self.judged) = (BTreeMap::new(), None);
+            return;
+        };
+        // Without a secret there is nothing in force; without etcd, what was judged stays.
+        let own = own.filter(|own| own.secret.is_some() || configured.is_empty());
+        let Some((own, hosts)) = own.zip(farm.guards()) else {
+            return;
+        };
+        let edges = configured.iter();
+        let own = GuardRecord {
+            edges: edges
+                .map(|(service, edge)| (*service, edge.window_scale))
+                .collect(),
+            ..own.clone()
+        };
+        let same = |(before, known): &(GuardRecord, Arc<Guards>)| {
+            *before == own && Arc::ptr_eq(known, &hosts)
+        };
+        if self.judged.as_ref().is_some_and(same) {
+            return;
+        }
+        let verdicts = judge(&farm.report().host, &own, &hosts);
+        for (service, verdict) in &verdicts {
+            self.log(service, verdict);
+        }
+        farm.report_edges(&verdicts);
+        (self.verdicts, self.judged) = (verdicts, Some((own, hosts)));
+    }
+
+    /// Logs what is new about a service.
+    fn log(&mut self, service: &EdgeService, verdict: &Verdict) {
+        let before = self.verdicts.get(service);
+        let was_taken = before.and_then(|before| before.taken);
+        let refused = before.map(|before| &before.refuses);
+        let refusals = verdict.refusals();
+        let remedy = format!(
+            "`tfo guard set off --port {} --secret-file FILE` there has a host take them",
+            service.port
+        );
+        let line = match verdict.taken {
+            Some(false) if refused == Some(&verdict.refuses) && was_taken == verdict.taken => {
+                return;
+            }
+            Some(false) => format!(
+                "{service}: no host takes the answers to its challenges, so it is not guarded: {refusals}: {remedy}"
+            ),
+            _ if was_taken == Some(false) => {
+                info!("guard: {service}: guarded as configured again");
+                return;
+            }
+            Some(true) if !verdict.refuses.is_empty() && refused != Some(&verdict.refuses) => {
+                format!(
+                    "{service}: not all hosts take the answers to its challenges (window scale {}): {refusals}: {remedy}",
+                    verdict.window_scale
+                )
+            }
+            _ => return,
+        };
+        if self.quiet.allows(&line, clock::since_boot()) {
+            warn!("guard: {line}");
+        }
+    }
+}
