@@ -121,32 +121,29 @@ impl EdgeKeeper {
     /// Logs what is new about a service.
     fn log(&mut self, service: &EdgeService, verdict: &Verdict) {
         let before = self.verdicts.get(service);
-        let was_taken = before.and_then(|before| before.taken);
+        let was_off = before.is_some_and(|before| before.taken == Some(false));
+        let is_off = verdict.taken == Some(false);
+        if was_off && !is_off {
+            info!("guard: {service}: guarded as configured again");
+        }
+        if was_off != is_off {
+            self.quiet.forget();
+        }
         let refused = before.map(|before| &before.refuses);
-        let refusals = verdict.refusals();
-        let remedy = format!(
-            "`tfo guard set off --port {} --secret-file FILE` there has a host take them",
-            service.port
-        );
-        let line = match verdict.taken {
-            Some(false) if refused == Some(&verdict.refuses) && was_taken == verdict.taken => {
-                return;
-            }
-            Some(false) => format!(
-                "{service}: no host takes the answers to its challenges, so it is not guarded: {refusals}: {remedy}"
-            ),
-            _ if was_taken == Some(false) => {
-                info!("guard: {service}: guarded as configured again");
-                return;
-            }
-            Some(true) if !verdict.refuses.is_empty() && refused != Some(&verdict.refuses) => {
-                format!(
-                    "{service}: not all hosts take the answers to its challenges (window scale {}): {refusals}: {remedy}",
-                    verdict.window_scale
-                )
-            }
-            _ => return,
+        let is_known = was_off == is_off && refused == Some(&verdict.refuses);
+        if verdict.refuses.is_empty() || is_known {
+            return;
+        }
+        let what = if is_off {
+            "no host takes the answers to its challenges, so it is not guarded".to_owned()
+        } else {
+            let scale = verdict.window_scale;
+            format!("not all hosts take the answers to its challenges (window scale {scale})")
         };
+        let (port, refusals) = (service.port, verdict.refusals());
+        let line = format!(
+            "{service}: {what}: {refusals}: `tfo guard set off --port {port} --secret-file FILE` there has a host take them"
+        );
         if self.quiet.allows(&line, clock::since_boot()) {
             warn!("guard: {line}");
         }
