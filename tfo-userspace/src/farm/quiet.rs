@@ -38,7 +38,7 @@ impl Quiet {
     }
 
     /// The next line is logged even if it is the same as the last one.
-    pub(crate) fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.last = None;
     }
 }

@@ -104,9 +104,9 @@ fn verdict<'a>(
     let distinct: BTreeSet<_> = scales.values().copied().collect();
     let agreed = distinct.first().filter(|_| distinct.len() == 1).copied();
     verdict.window_scale = stated.or(agreed).unwrap_or(edge.window_scale);
-    let scaled = edge.options.contains(&HandshakeOption::WindowScaling);
+    let states_scale = edge.options.contains(&HandshakeOption::WindowScaling);
     for (name, scale) in scales {
-        if scaled && scale != verdict.window_scale {
+        if states_scale && scale != verdict.window_scale {
             let cause = Cause::WindowScale(scale);
             verdict.refuses.insert(name.clone(), cause);
         } else {

@@ -111,28 +111,42 @@ impl EdgeKeeper {
             return;
         }
         let verdicts = judge(&farm.report().host, &own, &hosts);
-        for (service, verdict) in &verdicts {
-            self.log(service, verdict);
-        }
+        self.log(&verdicts);
         farm.report_edges(&verdicts);
         (self.verdicts, self.judged) = (verdicts, Some((own, hosts)));
     }
 
-    /// Logs what is new about a service.
-    fn log(&mut self, service: &EdgeService, verdict: &Verdict) {
+    /// Logs what is new, but not all of it where that goes to and fro.
+    fn log(&mut self, verdicts: &BTreeMap<EdgeService, Verdict>) {
+        let news = verdicts.iter();
+        let news = news.flat_map(|(service, verdict)| self.news(service, verdict));
+        let news: Vec<_> = news.collect();
+        let text: String = news.iter().map(|(_, line)| line.as_str()).collect();
+        if news.is_empty() || !self.quiet.allows(&text, clock::since_boot()) {
+            return;
+        }
+        for (is_well, line) in news {
+            if is_well {
+                info!("guard: {line}");
+            } else {
+                warn!("guard: {line}");
+            }
+        }
+    }
+
+    /// What is new about a service, and whether that is well.
+    fn news(&self, service: &EdgeService, verdict: &Verdict) -> Vec<(bool, String)> {
         let before = self.verdicts.get(service);
         let was_off = before.is_some_and(|before| before.taken == Some(false));
         let is_off = verdict.taken == Some(false);
+        let mut news = Vec::new();
         if was_off && !is_off {
-            info!("guard: {service}: guarded as configured again");
-        }
-        if was_off != is_off {
-            self.quiet.forget();
+            news.push((true, format!("{service}: guarded as configured again")));
         }
         let refused = before.map(|before| &before.refuses);
         let is_known = was_off == is_off && refused == Some(&verdict.refuses);
         if verdict.refuses.is_empty() || is_known {
-            return;
+            return news;
         }
         let what = if is_off {
             "no host takes the answers to its challenges, so it is not guarded".to_owned()
@@ -141,11 +155,12 @@ impl EdgeKeeper {
             format!("not all hosts take the answers to its challenges (window scale {scale})")
         };
         let (port, refusals) = (service.port, verdict.refusals());
-        let line = format!(
-            "{service}: {what}: {refusals}: `tfo guard set off --port {port} --secret-file FILE` there has a host take them"
-        );
-        if self.quiet.allows(&line, clock::since_boot()) {
-            warn!("guard: {line}");
-        }
+        news.push((
+            false,
+            format!(
+                "{service}: {what}: {refusals}: `tfo guard set off --port {port} --secret-file FILE` there has a host take them"
+            ),
+        ));
+        news
     }
 }

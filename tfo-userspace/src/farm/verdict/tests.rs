@@ -1,5 +1,8 @@
 use super::{HandshakeOption::*, *};
 
+/// A change of a host's guard, and why it takes no answers then.
+type Case = (fn(&mut GuardRecord), Option<Cause>);
+
 const NAME: &str = "edge-1";
 
 fn service(text: &str) -> EdgeService {
@@ -47,7 +50,7 @@ fn judged(stated: Option<u8>, hosts: &[GuardRecord]) -> Verdict {
 fn a_host_takes_answers_or_it_is_said_why_not() {
     use Cause::*;
     let as_is = |_: &mut GuardRecord| {};
-    let cases: [(fn(&mut GuardRecord), Option<Cause>); 11] = [
+    let cases: [Case; 11] = [
         (as_is, None),
         (|it| it.takes = [0].into(), None),
         (|it| it.takes = [0, 80].into(), None),
