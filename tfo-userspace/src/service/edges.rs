@@ -116,7 +116,7 @@ impl EdgeKeeper {
         (self.verdicts, self.judged) = (verdicts, Some((own, hosts)));
     }
 
-    /// Logs what is new, but not all of it where that goes to and fro.
+    /// Logs what is new, but not all of it where it goes back and forth.
     fn log(&mut self, verdicts: &BTreeMap<EdgeService, Verdict>) {
         let news = verdicts.iter();
         let news = news.flat_map(|(service, verdict)| self.news(service, verdict));

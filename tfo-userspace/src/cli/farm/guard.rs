@@ -11,11 +11,11 @@ use super::super::output::table;
 pub(super) fn describe(status: &FarmStatus) -> String {
     let heads = ["guard", "takes answers at", "edge of", "secret", "scale"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
-    let guarded = status.hosts.iter().filter(|host| has_part(host));
-    rows.extend(guarded.filter_map(|host| row(&host.name, host.record.guard.as_ref()?)));
-    if rows.len() == 1 {
+    if !status.hosts.iter().any(has_part) {
         return String::new();
     }
+    let hosts = status.hosts.iter();
+    rows.extend(hosts.filter_map(|host| Some(row(&host.name, host.record.guard.as_ref()?))));
     let edges = status.hosts.iter().flat_map(|edge| {
         let services = edge.edges.iter();
         services.map(|(service, verdict)| line(service, &edge.name, verdict))
@@ -35,8 +35,7 @@ pub(super) fn is_taken(host: &MemberStatus) -> bool {
     verdicts.all(|verdict| verdict.taken != Some(false))
 }
 
-fn row(name: &str, guard: &GuardRecord) -> Option<Vec<String>> {
-    let secret = guard.secret.clone()?;
+fn row(name: &str, guard: &GuardRecord) -> Vec<String> {
     let ports = guard.takes.iter().map(|port| match port {
         0 => "other ports".to_owned(),
         port => port.to_string(),
@@ -48,13 +47,13 @@ fn row(name: &str, guard: &GuardRecord) -> Option<Vec<String>> {
             all.join(", ")
         }
     };
-    Some(vec![
+    vec![
         name.to_owned(),
         list(ports.collect()),
         list(guard.edges.keys().map(ToString::to_string).collect()),
-        secret,
+        guard.secret.clone().unwrap_or("-".to_owned()),
         guard.window_scale.to_string(),
-    ])
+    ]
 }
 
 fn line(service: &EdgeService, edge: &str, verdict: &Verdict) -> String {
