@@ -1,5 +1,7 @@
 //! `tfo farm`.
 
+mod guard;
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -35,8 +37,9 @@ pub(super) struct FarmArgs {
 
 #[derive(Subcommand)]
 enum FarmCommand {
-    /// Show the farm's phase and keys, each host (alive, leader, acknowledged step, clock skew), and values in etcd that
-    /// no host of the farm wrote. Exits with status 3 if a host is not alive, was left behind or issues another key
+    /// Show the farm's phase and keys, each host (alive, leader, acknowledged step, clock skew), who takes the answers to
+    /// an edge's challenges, and values in etcd that no host of the farm wrote. Exits with status 3 if a host is not
+    /// alive, was left behind or issues another key, or if no host takes the answers for a service
     Status {
         /// Print one JSON object
         #[arg(long)]
@@ -102,7 +105,8 @@ async fn status(control: &mut FarmClient, json: bool) -> anyhow::Result<ExitCode
 
 fn is_well(host: &MemberStatus, status: &FarmStatus) -> bool {
     let other_key = host.differs && status.document.phase == Phase::Steady;
-    host.alive && !host.left_behind && !other_key && host.record.error.is_none()
+    let well = host.alive && !host.left_behind && !other_key && host.record.error.is_none();
+    well && guard::is_taken(host)
 }
 
 fn describe(status: &FarmStatus) -> String {
@@ -150,6 +154,9 @@ fn describe(status: &FarmStatus) -> String {
                 None => "takes no own cookies".to_owned(),
             });
         }
+        if host.clock_off && guard::has_part(host) {
+            remarks.push("its clock is too far off to take answers to challenges".to_owned());
+        }
         remarks.extend(record.error.clone());
         rows.push(vec![
             host.name.clone(),
@@ -165,6 +172,7 @@ fn describe(status: &FarmStatus) -> String {
         ]);
     }
     text += &table(&rows);
+    text += &guard::describe(status);
     if status.ignored_count > 0 {
         text += &format!(
             "ignored: {} values in etcd that no host of this farm wrote for this state of it; find out who did, and `etcdctl del` them:\n",

@@ -2,28 +2,38 @@
 //!
 //! The leader alone changes keys; a command leaves a request for it. Only [`FarmClient::init`] writes a document.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::Serialize;
+use tfo_common::guard::SLOT_SHIFT;
 
 use super::{
     config::FarmConfig,
     document::{Document, DocumentHead},
     error::FarmError,
     etcd::{FarmSnapshot, HostRecord, Store},
+    guard_record::Guards,
     phase::{FarmState, Phase},
     report::milliseconds,
     request::{Request, RequestKind, Timing},
     seal::ValueError,
     state_file::{StateFile, fresh_id, random_id},
+    verdict::{Verdict, judge},
 };
 use crate::{
     kernel::clock::Now,
-    model::{KeyPair, random_key},
+    model::{EdgeService, KeyPair, random_key},
 };
 
 /// The time within which a leader is elected and handles a request: the time of a lease, and some.
 pub const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Half a time slot of challenges, in seconds: clocks may differ by that.
+#[allow(clippy::cast_precision_loss, reason = "it is a power of two")]
+const HALF_SLOT: f64 = (1_u64 << SLOT_SHIFT) as f64 / 2e9;
 
 /// A host of the farm, as etcd shows it.
 #[allow(
@@ -46,6 +56,11 @@ pub struct MemberStatus {
     pub acknowledged: bool,
     /// Its kernel issues another key than the document's.
     pub differs: bool,
+    /// Its clock is off by more than half a time slot of challenges: it takes no answers, and none are taken to what it
+    /// challenges.
+    pub clock_off: bool,
+    /// Whether hosts take the answers to its challenges, where it is an edge.
+    pub edges: BTreeMap<EdgeService, Verdict>,
     /// Its own report.
     #[serde(flatten)]
     pub record: HostRecord,
@@ -257,8 +272,12 @@ fn members(snapshot: &mut FarmSnapshot, head: &DocumentHead) -> Vec<MemberStatus
     let step = Some(head.position().step());
     let asks = snapshot.hosts.iter();
     let asks = asks.filter(|(_, record)| record.seen == Some(head.serial));
-    let names = head.members.keys().chain(&head.left);
-    let names: BTreeSet<&String> = names.chain(asks.map(|(name, _)| name)).collect();
+    let names: BTreeSet<&String> = head.hosts().chain(asks.map(|(name, _)| name)).collect();
+    let guard = |name: &String| snapshot.hosts.get(name)?.guard.clone();
+    let guards = head.hosts();
+    let guards = guards.filter_map(|name| Some((name.clone(), guard(name)?)));
+    let guards: Guards = guards.collect();
+    let verdicts = |name: &String| guards.get(name).map(|guard| judge(name, guard, &guards));
     let member = |name: &String| {
         let record = snapshot.hosts.get(name).cloned().unwrap_or_default();
         let is_member = head.members.contains_key(name);
@@ -274,6 +293,8 @@ fn members(snapshot: &mut FarmSnapshot, head: &DocumentHead) -> Vec<MemberStatus
                 .primary
                 .as_ref()
                 .is_some_and(|primary| *primary != head.current),
+            clock_off: record.skew.is_some_and(|skew| skew.abs() > HALF_SLOT),
+            edges: verdicts(name).unwrap_or_default(),
             record,
         }
     };

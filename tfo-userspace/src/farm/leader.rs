@@ -87,16 +87,11 @@ impl Leader {
                 .next_message::<()>(Ok(None))
                 .expect_err("there is no message"));
         }
-        for event in message.events() {
-            let Some(pair) = event.kv() else { continue };
-            match event.event_type() {
-                EventType::Put => self.view.put(store.codec(), pair),
-                EventType::Delete => {
-                    self.deposed |= pair.key() == self.key;
-                    self.view.delete(store.codec(), pair);
-                }
-            }
-        }
+        self.deposed |= message.events().iter().any(|event| {
+            let pair = event.kv().filter(|pair| pair.key() == self.key);
+            event.event_type() == EventType::Delete && pair.is_some()
+        });
+        self.view.apply(store.codec(), &message);
         Ok(())
     }
 

@@ -1,30 +1,34 @@
 //! A host's membership in its farm: the task that talks to etcd, and the keys that it offers.
 
-use std::future::pending;
+use std::{collections::BTreeMap, future::pending, sync::Arc};
 
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 use tracing::error;
 
 use super::{
     agent::Agent,
     config::FarmConfig,
     error::FarmError,
+    guard_record::{GuardRecord, Guards},
+    peers::{KnownGuards, Peers},
     report::{FarmReport, SharedReport},
     source::{FarmSource, KeeperChannels, OwnCookiesTaken, channels},
     state_file::StateFile,
+    verdict::Verdict,
 };
-use crate::keys::GivenSecrets;
+use crate::{keys::GivenSecrets, model::EdgeService};
 
-/// A host's membership. Dropping it ends the task; the host stays a member for the farm.
+/// A host's membership. Dropping it ends the tasks; the host stays a member for the farm.
 pub(crate) struct Membership {
     channels: KeeperChannels,
     report: SharedReport,
-    task: AbortHandle,
+    guards: watch::Receiver<KnownGuards>,
+    tasks: [AbortHandle; 2],
 }
 
 impl Membership {
-    /// Starts from the stored document, with a task of `runtime` that connects to etcd. `own_cookies` is what the host takes
-    /// as far as is known.
+    /// Starts from the stored document, with tasks of `runtime` that connect to etcd. `own_cookies` is what the host takes
+    /// as far as is known, and `guard` what it has in force.
     ///
     /// # Errors
     ///
@@ -32,6 +36,7 @@ impl Membership {
     pub(crate) fn start(
         config: FarmConfig,
         own_cookies: OwnCookiesTaken,
+        guard: Option<GuardRecord>,
         runtime: &Handle,
     ) -> Result<Self, FarmError> {
         let seal = config.seal()?;
@@ -45,12 +50,18 @@ impl Membership {
             report.prefix.clone_from(&config.prefix);
             report.position = held.as_ref().map(|held| held.state.position);
         });
-        let (agent, keeper) = channels(held.as_ref(), own_cookies);
+        let (agent, keeper) = channels(held.as_ref(), own_cookies, guard);
+        let in_force = agent.in_force.clone();
+        let (peers, guards) = Peers::new(config.clone(), keeper.offered.clone(), in_force);
         let agent = Agent::new(config, seal, (state_file, held), agent, report.clone());
         Ok(Self {
             channels: keeper,
             report,
-            task: runtime.spawn(agent.run()).abort_handle(),
+            guards,
+            tasks: [
+                runtime.spawn(agent.run()).abort_handle(),
+                runtime.spawn(peers.run()).abort_handle(),
+            ],
         })
     }
 
@@ -74,6 +85,23 @@ impl Membership {
             .report(|in_force| in_force.own_cookies = taken);
     }
 
+    /// Tells the farm which guard this host has in force.
+    pub(crate) fn report_guard(&self, guard: GuardRecord) {
+        self.channels
+            .report(|in_force| in_force.guard = Some(guard));
+    }
+
+    /// The guards of the farm's hosts as they were last known; `None` before that, and where this host is no edge.
+    pub(crate) fn guards(&self) -> Option<Arc<Guards>> {
+        self.guards.borrow().clone()
+    }
+
+    /// Reports whether hosts take the answers to this edge's challenges.
+    pub(crate) fn report_edges(&self, verdicts: &BTreeMap<EdgeService, Verdict>) {
+        self.report
+            .change(|report| report.edges.clone_from(verdicts));
+    }
+
     /// The farm's state, as this host sees it.
     pub(crate) fn report(&self) -> FarmReport {
         self.report.get()
@@ -89,6 +117,6 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }

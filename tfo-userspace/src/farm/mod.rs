@@ -12,8 +12,10 @@ mod decision;
 mod document;
 mod error;
 mod etcd;
+mod guard_record;
 mod leader;
 mod membership;
+mod peers;
 mod phase;
 mod quiet;
 mod report;
@@ -21,6 +23,7 @@ mod request;
 mod seal;
 mod source;
 mod state_file;
+mod verdict;
 
 pub use admission::Refusal;
 pub use client::{
@@ -30,14 +33,17 @@ pub use config::FarmConfig;
 pub use document::{Document, DocumentError, DocumentHead};
 pub use error::FarmError;
 pub use etcd::HostRecord;
+pub use guard_record::{GuardRecord, Guards, HandshakeOption};
 pub(crate) use membership::Membership;
 pub use phase::{FarmState, OutOfSequence, Phase, Position};
+pub(crate) use quiet::Quiet;
 pub(crate) use report::PublishedReport;
 pub use report::{FarmReport, published};
 pub use request::RequestKind;
 pub use source::FarmSource;
 pub(crate) use source::OwnCookiesTaken;
 pub use state_file::StoreError;
+pub use verdict::{Cause, Verdict, judge};
 
 #[cfg(test)]
 mod simulation;

@@ -10,7 +10,7 @@ const REPEAT: Duration = Duration::from_secs(3600);
 
 /// Decides which lines are logged.
 #[derive(Debug, Default)]
-pub(super) struct Quiet {
+pub(crate) struct Quiet {
     last: Option<(String, Duration)>,
     used: u32,
     /// The time since which `used` counts, by [`crate::kernel::clock::Now::boot`].
@@ -19,7 +19,7 @@ pub(super) struct Quiet {
 
 impl Quiet {
     /// `true` if `line` is to be logged at the time `now`.
-    pub(super) fn allows(&mut self, line: &str, now: Duration) -> bool {
+    pub(crate) fn allows(&mut self, line: &str, now: Duration) -> bool {
         let repeats = |(last, at): &(String, Duration)| last == line && now < *at + REPEAT;
         if self.last.as_ref().is_some_and(repeats) {
             return false;

@@ -1,6 +1,7 @@
 //! The farm as one host sees it, for logs, `tfo status`, `/healthz` and metrics.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,7 +11,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing::debug;
 
-use super::phase::Position;
+use super::{phase::Position, verdict::Verdict};
+use crate::model::EdgeService;
 
 /// The farm as one of its hosts sees it. It holds no key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,9 @@ pub struct FarmReport {
     /// they are of an earlier state of the farm.
     #[serde(default)]
     pub ignored: u64,
+    /// On an edge: whether hosts take the answers to its challenges.
+    #[serde(default)]
+    pub edges: BTreeMap<EdgeService, Verdict>,
     /// The present error.
     pub error: Option<String>,
 }

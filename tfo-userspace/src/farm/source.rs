@@ -1,8 +1,10 @@
 //! The farm as a source of keys, and of secrets of own cookies. Their keepers have one end of two channels, the agent the other.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::watch;
 
-use super::{document::Document, phase::FarmState};
+use super::{document::Document, guard_record::GuardRecord, phase::FarmState};
 use crate::{
     kernel::clock::Now,
     keys::{KeyPlan, KeySource},
@@ -15,13 +17,20 @@ pub(super) struct Offer {
     pub(super) state: FarmState,
     /// The digest of the rules by which hosts issue own cookies.
     pub(super) own_cookies: Option<String>,
+    /// The farm.
+    pub(super) farm: String,
+    /// Its hosts, those left behind included.
+    pub(super) hosts: BTreeSet<String>,
 }
 
 impl Offer {
     pub(super) fn of(document: &Document) -> Self {
+        let head = &document.head;
         Self {
             state: document.state.clone(),
-            own_cookies: document.head.own_cookies.clone(),
+            own_cookies: head.own_cookies.clone(),
+            farm: head.farm.clone(),
+            hosts: head.hosts().cloned().collect(),
         }
     }
 }
@@ -50,11 +59,19 @@ pub(super) struct InForce {
     pub(super) own_cookies: OwnCookiesTaken,
     /// The key that the kernel issues.
     pub(super) primary: Option<Fingerprint>,
+    /// The guard; `None` where it could not be read.
+    pub(super) guard: Option<GuardRecord>,
     /// Why the farm's keys are not in force.
     pub(super) error: Option<String>,
 }
 
 impl InForce {
+    /// This host challenges for others.
+    pub(super) fn is_edge(&self) -> bool {
+        let guard = self.guard.as_ref();
+        guard.is_some_and(|guard| !guard.edges.is_empty())
+    }
+
     /// The step of which keys and secrets are in force.
     pub(super) fn step(&self) -> Option<u64> {
         match &self.own_cookies {
@@ -93,14 +110,17 @@ impl KeeperChannels {
     }
 }
 
-/// Makes both ends. `stored` is the document that the host has stored, and `own_cookies` what is known of them.
+/// Makes both ends. `stored` is the document that the host has stored, `own_cookies` what is known of them, and `guard` what
+/// is in force.
 pub(super) fn channels(
     stored: Option<&Document>,
     own_cookies: OwnCookiesTaken,
+    guard: Option<GuardRecord>,
 ) -> (AgentChannels, KeeperChannels) {
     let (offer, offered) = watch::channel(stored.map(Offer::of));
     let (sender, receiver) = watch::channel(InForce {
         own_cookies,
+        guard,
         ..InForce::default()
     });
     let agent = AgentChannels {

@@ -61,8 +61,17 @@ impl Families {
         self.push(metric, sample);
     }
 
+    /// Adds a metric without a sample: its name is known from the first scrape on.
+    pub(super) fn declare(&mut self, metric: &Metric) {
+        self.family(metric);
+    }
+
     fn push(&mut self, metric: &Metric, sample: Sample) {
-        let family = self.0.entry(metric.name).or_insert_with(|| {
+        self.family(metric).mut_metric().push(sample);
+    }
+
+    fn family(&mut self, metric: &Metric) -> &mut MetricFamily {
+        self.0.entry(metric.name).or_insert_with(|| {
             let mut family = MetricFamily::default();
             family.set_name(metric.name.to_owned());
             family.set_help(format!("{}.", metric.help));
@@ -72,8 +81,7 @@ impl Families {
                 Kind::Histogram => MetricType::HISTOGRAM,
             });
             family
-        });
-        family.mut_metric().push(sample);
+        })
     }
 
     /// Adds the samples of this process itself.
@@ -88,11 +96,22 @@ impl Families {
     }
 
     fn encode(families: &[MetricFamily]) -> String {
-        let mut text = Vec::new();
-        TextEncoder::new()
-            .encode(families, &mut text)
-            .expect("every family has a name and a sample, and memory takes what is written to it");
-        String::from_utf8_lossy(&text).into_owned()
+        let encode = |family: &MetricFamily| {
+            let mut text = Vec::new();
+            if family.get_metric().is_empty() {
+                // The encoder refuses it.
+                let (name, help) = (family.name(), family.help());
+                let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+                return format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+            }
+            TextEncoder::new()
+                .encode(std::slice::from_ref(family), &mut text)
+                .expect(
+                    "the family has a name and a sample, and memory takes what is written to it",
+                );
+            String::from_utf8_lossy(&text).into_owned()
+        };
+        families.iter().map(encode).collect()
     }
 }
 

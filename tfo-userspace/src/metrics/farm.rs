@@ -5,6 +5,7 @@ use super::{
     table::{
         FARM_ACKNOWLEDGED, FARM_EPOCH, FARM_ERROR, FARM_FAILURES, FARM_IGNORED, FARM_INFO,
         FARM_LATE, FARM_LEADER, FARM_LEFT, FARM_MEMBERS, FARM_PHASE, FARM_REACHABLE, FARM_SKEW,
+        GUARD_EDGE_TAKEN,
     },
 };
 use crate::farm::{FarmReport, Phase};
@@ -34,18 +35,36 @@ pub(super) fn add_farm(families: &mut Families, netns: &str, farm: &FarmReport) 
         families.add(&FARM_MEMBERS, &[netns], members);
         families.add(&FARM_LATE, &[netns], late);
     }
+    for (service, verdict) in &farm.edges {
+        if let Some(taken) = verdict.taken {
+            let labels = [netns, &service.vip.to_string(), &service.port.to_string()];
+            families.add(&GUARD_EDGE_TAKEN, &labels, taken);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        farm::Position,
+        farm::{Position, Verdict},
         metrics::{NamespaceFacts, health, render_namespaces},
     };
 
     #[test]
     fn a_farm_is_told() {
+        let edges = [
+            ("198.51.100.7:443", Some(true)),
+            ("[2001:db8::/32]:80", Some(false)),
+            ("192.0.2.1:80", None),
+        ];
+        let edges = edges.map(|(service, taken)| {
+            let verdict = Verdict {
+                taken,
+                ..Verdict::default()
+            };
+            (service.parse().unwrap(), verdict)
+        });
         let facts = NamespaceFacts {
             farm: Some(FarmReport {
                 host: "web-1".to_owned(),
@@ -60,6 +79,7 @@ mod tests {
                 members: Some([5, 2]),
                 failures: 3,
                 ignored: 9,
+                edges: edges.into(),
                 ..FarmReport::default()
             }),
             ..NamespaceFacts::default()
@@ -82,6 +102,21 @@ mod tests {
         ] {
             assert!(text.lines().any(|it| it == line), "{line}\n{text}");
         }
+        for line in [
+            "# TYPE tfo_guard_edge_taken gauge",
+            r#"tfo_guard_edge_taken{vip="198.51.100.7/32",port="443"} 1"#,
+            r#"tfo_guard_edge_taken{vip="2001:db8::/32",port="80"} 0"#,
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+        }
+        assert_eq!(text.matches("\ntfo_guard_edge_taken{").count(), 2);
+        // Without a service, the family is there still.
+        let text = render_namespaces(&[NamespaceFacts::default()]);
+        assert!(
+            text.contains("\n# TYPE tfo_guard_edge_taken gauge\n"),
+            "{text}"
+        );
+        assert!(!text.contains("\ntfo_guard_edge_taken"), "{text}");
         assert_eq!(health(std::slice::from_ref(&facts)), Ok(()));
         let mut facts = facts;
         if let Some(farm) = &mut facts.farm {

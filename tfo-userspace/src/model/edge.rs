@@ -1,14 +1,16 @@
 //! Services behind this host, for which it challenges, and the secret that it shares with their hosts.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
+use serde::{Deserialize, Serialize};
 use tfo_common::fastopen::Key;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{key_pair::Fingerprint, port_guard::PortGuard, prefix::Prefix};
 
 /// A port of addresses behind this host. Sorts by address, then by port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct EdgeService {
     /// The addresses.
     pub vip: Prefix,
@@ -29,6 +31,36 @@ impl fmt::Display for EdgeService {
             IpAddr::V4(_) => write!(f, "{text}:{port}"),
             IpAddr::V6(_) => write!(f, "[{text}]:{port}"),
         }
+    }
+}
+
+impl FromStr for EdgeService {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!("{text:?} is no service: write it as 198.51.100.7:443 or [2001:db8::/48]:443")
+        };
+        let (vip, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let bare = vip.strip_prefix('[').and_then(|vip| vip.strip_suffix(']'));
+        Ok(Self {
+            vip: bare.unwrap_or(vip).parse()?,
+            port: port.parse().map_err(|_| wrong())?,
+        })
+    }
+}
+
+impl From<EdgeService> for String {
+    fn from(service: EdgeService) -> Self {
+        service.to_string()
+    }
+}
+
+impl TryFrom<String> for EdgeService {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 
@@ -129,6 +161,16 @@ mod tests {
                 port: 443,
             };
             assert_eq!(service.to_string(), text);
+            assert_eq!(text.parse(), Ok(service));
+        }
+        for wrong in [
+            "",
+            "198.51.100.7",
+            "198.51.100.7:x",
+            "[2001:db8::1]",
+            "2001:db8:443",
+        ] {
+            assert!(wrong.parse::<EdgeService>().is_err(), "{wrong}");
         }
     }
 }

@@ -9,9 +9,13 @@ use std::{
 use tfo_common::counters::{Counter, Counters};
 use tracing::{error, info, warn};
 
+use super::edges::EdgeKeeper;
 use crate::{
     config::NamespaceConfig,
-    datapath::{DatapathError, GuardChange, GuardError, LeftOut, Namespace, OnUnfit, Snapshot},
+    datapath::{
+        DatapathError, GuardChange, GuardError, GuardState, LeftOut, Namespace, OnUnfit, Snapshot,
+    },
+    farm::{GuardRecord, Membership},
     guard::{Answers, Obstacle, PortStates, Switch, changes, fitness},
     kernel::clock,
     keys::Secret,
@@ -29,6 +33,12 @@ pub(super) struct GuardMonitor {
     obstacles: Vec<Obstacle>,
     /// Whether clients answer.
     answers: Answers,
+    /// The rules for services behind this host.
+    edges: EdgeKeeper,
+    /// The guard in force, as the farm is told.
+    record: Option<GuardRecord>,
+    /// Why the rules of services could not be changed last, which was logged.
+    edges_failed: Option<String>,
     /// The time slot in which a secret was last renewed.
     slot: Option<u64>,
     /// The states of all ports with a rule, at the last tick.
@@ -61,13 +71,16 @@ impl GuardMonitor {
                 return;
             }
         };
-        let guard = &guard;
-        let refused = self.check(guard, config.force_guard);
-        let left = if refused.is_some() {
-            fitness::without(guard, &self.obstacles)
+        let refused = self.check(&guard, config.force_guard);
+        let mut left = if refused.is_some() {
+            fitness::without(&guard, &self.obstacles)
         } else {
             guard.clone()
         };
+        let edges = self.edges.begin(&guard.edges);
+        for (service, edge) in &mut left.edges {
+            *edge = edges[service];
+        }
         let rules = left.rules().count() + left.edges.len();
         let left = (rules > 0).then_some(&left);
         self.refused = match change(namespace, left, OnUnfit::of(config.force_guard)).await {
@@ -108,8 +121,12 @@ impl GuardMonitor {
         (!found.is_empty()).then(|| found.join("; "))
     }
 
-    /// Clears the guard in force, after its section was removed from the configuration.
-    pub(super) async fn clear(&mut self, namespace: &Namespace) {
+    /// Clears the guard in force, after its section was removed from the configuration. The farm is told before: edges stop
+    /// to challenge for this host while it still takes answers.
+    pub(super) async fn clear(&mut self, namespace: &Namespace, farm: Option<&Membership>) {
+        if let Some((farm, record)) = farm.zip(self.record.as_ref()) {
+            farm.report_guard(record.without_answers());
+        }
         self.unguarded.clear();
         self.obstacles.clear();
         match change(namespace, None, OnUnfit::Skip).await {
@@ -119,18 +136,59 @@ impl GuardMonitor {
         }
     }
 
-    /// Renews a secret where a time slot began, and logs changes of ports, whoever set the guard. To be called about
-    /// twice a second.
-    pub(super) fn tick(&mut self, namespace: &Namespace) {
-        let error = self.watch(namespace).err().map(|error| error.to_string());
+    /// Renews a secret where a time slot began, logs changes of ports, whoever set the guard, and tells the farm. To be
+    /// called about twice a second.
+    pub(super) fn tick(&mut self, namespace: &Namespace, farm: Option<&Membership>) {
+        let watched = self.watch(namespace, farm);
+        let error = watched.err().map(|error| error.to_string());
         if let Some(text) = error.as_ref().filter(|_| error != self.last_error) {
             error!("guard: {text}");
         }
         self.last_error = error;
     }
 
-    fn watch(&mut self, namespace: &Namespace) -> Result<(), DatapathError> {
+    /// Has the rules of services behind this host follow what the farm's hosts take. Gives whether rules that answer SYNs
+    /// were changed.
+    pub(super) async fn follow_farm(
+        &mut self,
+        namespace: &Namespace,
+        configured: Option<&Guard>,
+        farm: Option<&Membership>,
+    ) -> bool {
+        let own = self.record.as_ref();
+        let followed = self.edges.follow(namespace, configured, own, farm).await;
+        let error = followed.as_ref().err().map(ToString::to_string);
+        if let Some(text) = error.as_ref().filter(|_| error != self.edges_failed) {
+            error!("guard: {text}");
+        }
+        self.edges_failed = error;
+        followed.unwrap_or(false)
+    }
+
+    /// Tells the farm which guard is in force.
+    fn report(
+        &mut self,
+        state: Option<&GuardState>,
+        farm: &Membership,
+    ) -> Result<(), DatapathError> {
+        let record = GuardRecord::read(state).map_err(|source| DatapathError::Io {
+            path: "rtnetlink".into(),
+            source,
+        })?;
+        farm.report_guard(record.clone());
+        self.record = Some(record);
+        Ok(())
+    }
+
+    fn watch(
+        &mut self,
+        namespace: &Namespace,
+        farm: Option<&Membership>,
+    ) -> Result<(), DatapathError> {
         let state = namespace.guard().state()?;
+        if let Some(farm) = farm {
+            self.report(state.as_ref(), farm)?;
+        }
         let slot = state.as_ref().map(|state| state.slot);
         let change = state.as_ref().and_then(|state| state.stale);
         if let Some(change) = change {

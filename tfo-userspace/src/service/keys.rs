@@ -9,7 +9,7 @@ use super::file_watch::FileWatch;
 use crate::{
     config::{KeySourceConfig, NamespaceConfig, OwnCookieConfig, OwnSecretsConfig},
     datapath::{Namespace, NamespaceError},
-    farm::{FarmReport, FarmSource, Membership, OwnCookiesTaken, PublishedReport},
+    farm::{FarmReport, FarmSource, GuardRecord, Membership, OwnCookiesTaken, PublishedReport},
     kernel::{clock::Now, sysctl},
     keys::{
         FileSource, InitialKeys, Keeper, KernelSource, KeyReport, KeySource, OnForeignChange,
@@ -33,11 +33,11 @@ pub(super) struct KeyService {
 
 impl KeyService {
     /// Starts the part in the farm, if any. The keeper starts with [`Self::start`].
-    pub(super) fn new(config: &NamespaceConfig, runtime: Handle) -> Self {
+    pub(super) fn new(config: &NamespaceConfig, namespace: &Namespace, runtime: Handle) -> Self {
         let mut file = FileWatch::default();
         file.set(config.source.path());
         Self {
-            farm: join_farm(config, &runtime),
+            farm: join_farm(config, namespace, &runtime),
             source: config.source.clone(),
             on_foreign_change: config.on_foreign_change,
             keeper: None,
@@ -133,14 +133,14 @@ impl KeyService {
     }
 
     /// Changes to the source of `config`. `false` where it is the present one.
-    pub(super) fn configure(&mut self, config: &NamespaceConfig) -> bool {
+    pub(super) fn configure(&mut self, namespace: &Namespace, config: &NamespaceConfig) -> bool {
         if (&self.source, self.on_foreign_change) == (&config.source, config.on_foreign_change) {
             return false;
         }
         self.source = config.source.clone();
         self.on_foreign_change = config.on_foreign_change;
         self.file.set(self.source.path());
-        self.farm = join_farm(config, &self.runtime);
+        self.farm = join_farm(config, namespace, &self.runtime);
         if let Some(keeper) = &mut self.keeper {
             let (source, farm) = (&self.source, self.farm.as_ref());
             keeper.configure(self.on_foreign_change, Now::read(), |start| {
@@ -171,7 +171,11 @@ fn open(
 }
 
 /// Starts the host's part in the farm that is the source, if any. An error is logged.
-fn join_farm(config: &NamespaceConfig, runtime: &Handle) -> Option<Membership> {
+fn join_farm(
+    config: &NamespaceConfig,
+    namespace: &Namespace,
+    runtime: &Handle,
+) -> Option<Membership> {
     let farm = config.source.farm()?.clone();
     let own_cookies = match &config.cookies {
         Some(OwnCookieConfig::On {
@@ -180,6 +184,9 @@ fn join_farm(config: &NamespaceConfig, runtime: &Handle) -> Option<Membership> {
         }) => OwnCookiesTaken::Pending,
         _ => OwnCookiesTaken::None,
     };
-    let membership = Membership::start(farm, own_cookies, runtime);
+    // Known from the first record on: a guard outlives its controller.
+    let guard = namespace.guard().state().ok();
+    let guard = guard.and_then(|state| GuardRecord::read(state.as_ref()).ok());
+    let membership = Membership::start(farm, own_cookies, guard, runtime);
     membership.map_err(|error| error!("farm: {error}")).ok()
 }

@@ -6,6 +6,7 @@
 
 mod attached;
 mod capabilities;
+mod edges;
 mod error;
 mod file_watch;
 mod guard_monitor;

@@ -61,6 +61,7 @@ impl Agent {
             OwnCookiesTaken::Taken { rules, .. } => new.own_cookies = Some(rules),
         }
         new.primary = in_force.primary.map(|primary| primary.to_string());
+        new.guard = in_force.guard;
         new.error = in_force.error.or(report.error);
         // The skew differs every time: it is written along with other changes, not on its own.
         if own.written.as_ref() != Some(&new) {

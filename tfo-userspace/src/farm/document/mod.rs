@@ -119,6 +119,11 @@ impl DocumentHead {
         }
     }
 
+    /// The farm's hosts, those left behind included.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &String> {
+        self.members.keys().chain(&self.left)
+    }
+
     /// `true` if the document says what became of a host that was a member.
     pub(super) fn accounts_for(&self, host: &String) -> bool {
         self.members.contains_key(host) || self.left.contains(host) || self.forgotten.contains(host)

@@ -65,6 +65,16 @@ impl Store {
         Ok(snapshot)
     }
 
+    /// Reads all keys whose names begin with `name`, which ends in a slash, at one revision.
+    pub(in crate::farm) async fn read_all(
+        &mut self,
+        name: &str,
+    ) -> Result<FarmSnapshot, FarmError> {
+        let mut snapshot = FarmSnapshot::default();
+        self.read_range(&mut snapshot, name).await?;
+        Ok(snapshot)
+    }
+
     async fn read_range(
         &mut self,
         snapshot: &mut FarmSnapshot,

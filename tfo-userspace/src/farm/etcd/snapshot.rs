@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use etcd_client::KeyValue;
+use etcd_client::{EventType, KeyValue, WatchResponse};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::farm::{
     document::MAX_HOSTS,
+    guard_record::{GuardRecord, readable},
     request::Request,
     seal::{Codec, ValueError},
 };
@@ -43,6 +44,9 @@ pub struct HostRecord {
     pub primary: Option<String>,
     /// Its clock minus the clock of the host that wrote the document, in seconds.
     pub skew: Option<f64>,
+    /// The guard that it has in force; `None` of a version that does not tell.
+    #[serde(deserialize_with = "readable")]
+    pub guard: Option<GuardRecord>,
     /// Why it does not follow the farm.
     pub error: Option<String>,
 }
@@ -76,6 +80,17 @@ pub(in crate::farm) struct FarmSnapshot {
 }
 
 impl FarmSnapshot {
+    /// Applies what a watch tells.
+    pub(in crate::farm) fn apply(&mut self, codec: &Codec, message: &WatchResponse) {
+        for event in message.events() {
+            match (event.event_type(), event.kv()) {
+                (EventType::Put, Some(pair)) => self.put(codec, pair),
+                (EventType::Delete, Some(pair)) => self.delete(codec, pair),
+                (_, None) => {}
+            }
+        }
+    }
+
     /// Applies the write of a key.
     pub(in crate::farm) fn put(&mut self, codec: &Codec, pair: &KeyValue) {
         let Some(name) = name(codec, pair) else {
@@ -126,7 +141,7 @@ impl FarmSnapshot {
     }
 
     /// Applies the removal of a key.
-    pub(in crate::farm) fn delete(&mut self, codec: &Codec, pair: &KeyValue) {
+    fn delete(&mut self, codec: &Codec, pair: &KeyValue) {
         if let Some(name) = name(codec, pair) {
             self.remove(name);
         }
@@ -155,4 +170,52 @@ pub(super) fn parse<T: DeserializeOwned>(
     pair: &KeyValue,
 ) -> Result<T, ValueError> {
     codec.read(name, pair.value())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Records of versions that tell of no guard, or in another way, are read.
+    #[test]
+    fn a_record_without_a_guard_is_a_record() {
+        let earlier = json!({
+            "farm": "f", "instance": "i", "version": "0.1.0", "lease": 7, "step": 6, "term": "t", "challenge": null,
+            "seen": null, "own_cookies": null, "primary": "5a5a5a5a", "skew": 0.5, "error": null,
+        });
+        let read = |guard: Option<Value>| {
+            let mut record = earlier.clone();
+            if let Some(guard) = guard {
+                record["guard"] = guard;
+            }
+            serde_json::from_value::<HostRecord>(record).unwrap()
+        };
+        let without = read(None);
+        assert!(without.step == Some(6) && without.guard.is_none());
+        for other in [
+            json!(null),
+            json!("on"),
+            json!({"takes": ["http"]}),
+            json!({"options": ["fast_open"]}),
+        ] {
+            assert_eq!(read(Some(other)), without);
+        }
+        let with = read(Some(json!({
+            "takes": [0, 443], "secret": "5a5a5a5a", "window_scale": 7, "options": ["sack", "ecn"],
+            "addresses": ["198.51.100.7/32"], "edges": {"[2001:db8::/48]:443": 9}, "later": 1,
+        })));
+        let guard = with.guard.clone().unwrap();
+        assert!(
+            guard.takes == [0, 443].into() && guard.window_scale == 7,
+            "{guard:?}"
+        );
+        assert_eq!(
+            guard.edges,
+            [("[2001:db8::/48]:443".parse().unwrap(), Some(9))].into()
+        );
+        let text = serde_json::to_vec(&with).unwrap();
+        assert_eq!(serde_json::from_slice::<HostRecord>(&text).unwrap(), with);
+    }
 }

@@ -96,7 +96,7 @@ impl Store {
         Ok((revision, document))
     }
 
-    /// Watches a key from `revision` on; all keys of the farm where `name` is empty.
+    /// Watches a key from `revision` on; all keys that begin with `name` where that is empty or ends in a slash.
     pub(in crate::farm) async fn watch(
         &mut self,
         name: &str,
@@ -106,7 +106,7 @@ impl Store {
         let mut options = WatchOptions::new()
             .with_start_revision(revision)
             .with_fragment();
-        if name.is_empty() {
+        if name.is_empty() || name.ends_with('/') {
             options = options.with_prefix();
         }
         let key = self.key(name);

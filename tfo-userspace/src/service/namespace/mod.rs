@@ -74,7 +74,7 @@ impl NamespaceService {
         helper: Option<ListenerHelper>,
     ) -> Self {
         Self {
-            keys: KeyService::new(&config, runtime),
+            keys: KeyService::new(&config, &namespace, runtime),
             namespace,
             config,
             attached: BTreeSet::new(),
@@ -267,10 +267,24 @@ impl NamespaceService {
     /// Does what is due. Gives the time until the next call.
     pub(super) async fn tick(&mut self) -> Duration {
         self.tick_secrets().await;
-        self.guard.tick(&self.namespace);
+        self.tick_guard().await;
         self.listeners.tick(&self.config);
         self.follow_routes();
         self.keys.until_next().map_or(TICK, |next| next.min(TICK))
+    }
+
+    async fn tick_guard(&mut self) {
+        let farm = self.keys.farm();
+        self.guard.tick(&self.namespace, farm);
+        let configured = self.config.guard.as_ref();
+        if !self.attached.is_empty()
+            && self
+                .guard
+                .follow_farm(&self.namespace, configured, farm)
+                .await
+        {
+            self.follow_job().await;
+        }
     }
 
     /// Puts other keys and secrets in force, where they are due.
@@ -319,7 +333,7 @@ impl NamespaceService {
         if old.listeners != new.listeners {
             self.listeners.apply();
         }
-        if self.keys.configure(&new) {
+        if self.keys.configure(&self.namespace, &new) {
             info!("keys: source {}", new.source.name());
         }
         // Interfaces with other settings are upgraded in place.
@@ -328,7 +342,7 @@ impl NamespaceService {
             policy::clear(&self.namespace);
         }
         if old.guard.is_some() && new.guard.is_none() && !self.attached.is_empty() {
-            self.guard.clear(&self.namespace).await;
+            self.guard.clear(&self.namespace, self.keys.farm()).await;
         }
         if old.cookies.is_some() && new.cookies.is_none() && !self.attached.is_empty() {
             let farm = self.keys.farm();

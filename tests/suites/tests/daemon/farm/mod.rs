@@ -2,6 +2,7 @@
 //! clients that reach any host.
 
 mod bad_input;
+mod edge;
 mod enemy;
 mod etcd;
 mod faults;
@@ -9,5 +10,6 @@ mod host;
 mod mixed;
 mod own_cookies;
 mod rotation;
+mod split;
 mod traffic;
 mod upgrade;
