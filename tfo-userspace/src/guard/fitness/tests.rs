@@ -98,7 +98,38 @@ fn only_ports_that_may_be_guarded_count() {
         (guard(true, &[(443, Off)]), vec![]),
         (guard(true, &[(80, Off)]), vec![Breaks(0)]),
     ] {
-        assert_eq!(weights(&guard, &host(NAT)), expected, "{guard:?}");
+        let obstacles = judge(&guard, &host(NAT), Some(1)).into_iter();
+        let of_ports = obstacles.filter(|each| each.check == "guard and NAT");
+        let found: Vec<_> = of_ports.map(|each| each.weight).collect();
+        assert_eq!(found, expected, "{guard:?}");
+    }
+}
+
+/// NAT of whatever port, where the packets of this one are tracked.
+#[test]
+fn nat_of_others_takes_the_connection_away() {
+    const EXEMPT: &str =
+        "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 443 -j CT --notrack\n";
+    const MASQUERADE: &str = "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -j MASQUERADE\n";
+    const LOCAL: &str = "*nat\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -p tcp -m tcp --dport 99 -j DNAT --to-destination 10.9.9.9\n";
+    const EMPTY: &str = "*nat\n:PREROUTING ACCEPT [0:0]\n";
+    const TRACKED: &str =
+        "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\n";
+    let on = guard(false, &[(443, GuardMode::On)]);
+    for (rules, breaks) in [
+        (MASQUERADE.to_owned(), true),
+        (format!("{EXEMPT}{MASQUERADE}"), false),
+        (LOCAL.to_owned(), false),
+        (EMPTY.to_owned(), false),
+        (format!("{EMPTY}{TRACKED}"), true),
+        (TRACKED.to_owned(), false),
+    ] {
+        let expected = if breaks {
+            vec![Weight::Breaks(443)]
+        } else {
+            vec![]
+        };
+        assert_eq!(weights(&on, &host(&rules)), expected, "{rules}");
     }
 }
 
