@@ -109,14 +109,14 @@ fn a_router_loses_no_connection_while_its_guard_comes_and_goes() -> Result<()> {
             .map(|listener| scope.spawn(|| serve(listener)));
         let (client, ended) = (&net.client, &ended);
         let clients = SERVICES.map(|service| scope.spawn(move || visit(client, service, ended)));
-        let changed = (0..changes).try_for_each(|_| change());
+        let done = (0..changes).try_for_each(|_| change());
         ended.store(true, Ordering::Relaxed);
         for (client, service) in clients.into_iter().zip(SERVICES) {
             let [number, in_syn] = client.join().expect("no panic")?;
             println!("{service:?}: {in_syn} of {number} in the SYN");
             ensure!(in_syn > 0, "{service:?}");
         }
-        changed?;
+        done?;
         // The IPv4 addresses, one of each listener.
         for (server, (address, port)) in servers.into_iter().zip(SERVICES.into_iter().step_by(2)) {
             let to = SocketAddr::new(address.parse()?, port);

@@ -106,7 +106,8 @@ const SETTINGS: [Setting; 13] = [
     ("ipvlan", IPVLAN, PLAIN, "below", Guarded),
 ];
 
-/// Makes the devices of an end, with 10.79.0.`number` and fd79::`number`. `false` where this kernel has no such devices.
+/// Makes the devices of an end, with the addresses `10.79.0.number` and `fd79::number`. `false` where this kernel has no such
+/// devices.
 fn make(netns: &Netns, below: &str, number: u8, (devices, top): Devices) -> Result<bool> {
     let [local, remote] = [number, 3 - number].map(|number| number.to_string());
     let named = |text: &str| {
