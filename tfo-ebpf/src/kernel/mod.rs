@@ -1,5 +1,6 @@
 //! The programs' view of the kernel: sockets, devices, routes, the clock, kfuncs.
 
+pub(crate) mod ack_listener;
 pub(crate) mod barrier;
 pub(crate) mod clock;
 pub(crate) mod device;

@@ -14,11 +14,11 @@ use tfo_common::{
 use super::{finish, host, step::Step};
 use crate::{
     kernel::{
+        ack_listener::AckListener,
         barrier::barrier_var,
         clock,
         kfunc::{RequestAttributes, assign},
         listener::window_scale,
-        socket::AckListener,
     },
     maps::{
         guard::{self, Armed, Port},
