@@ -127,6 +127,8 @@ pub struct SocketOffsets {
     pub ts_recent_of_socket: u32,
     /// `tcp_request_sock.rcv_nxt`, u32.
     pub rcv_nxt_of_request: u32,
+    /// `request_sock.ts_recent`, u32.
+    pub ts_recent_of_request: u32,
     /// `net.net_cookie`, u64.
     pub net_cookie: u32,
 }
@@ -198,6 +200,7 @@ impl SocketOffsets {
         bytes_acked: 0,
         ts_recent_of_socket: 0,
         rcv_nxt_of_request: 0,
+        ts_recent_of_request: 0,
         net_cookie: 0,
     };
 }

@@ -4,41 +4,58 @@
 
 use crate::wire::{ack::Ack, tcp::after};
 
-/// TCP's numbers of such a connection.
+/// Such a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Earlier {
+    /// What it sends; `None` in `TIME_WAIT`, and while it is a request.
+    pub sent: Option<Sent>,
+    /// `rcv_nxt`: the next number that is expected from the client.
+    pub rcv_nxt: u32,
+    /// `ts_recent`: the client's last `TSval`; 0 without timestamps.
+    pub ts_recent: u32,
+}
+
+/// The numbers of what a connection sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
     /// `snd_una`: the first number that the client has not acknowledged.
     pub snd_una: u32,
     /// `snd_nxt`: the next number to send.
     pub snd_nxt: u32,
     /// The low bits of `bytes_acked`.
     pub bytes_acked: u32,
-    /// `rcv_nxt`: the next number that is expected from the client.
-    pub rcv_nxt: u32,
-    /// `rx_opt.ts_recent`: the client's last `TSval`; 0 without timestamps.
-    pub ts_recent: u32,
 }
 
-/// An acknowledgement number so close behind the next number to send is taken for the connection's own, and costs no MAC.
+/// Numbers so close to those of a connection are taken for its own, and cost no MAC.
 const NEAR: u32 = 1 << 24;
 
 impl Earlier {
-    /// `true` if `ack`, provided that it answers a challenge, opens another connection than this one, and a later one: by its
-    /// timestamps, or by its sequence number.
+    /// `true` if `ack`, provided that it answers a challenge, opens another connection than this one, and a later one, as the kernel
+    /// has it of a SYN that meets `TIME_WAIT` (`tcp_timewait_state_process`, RFC 6191): what arrives twice or late of a
+    /// handshake removes nothing. An ACK without timestamps, which is easier to guess, removes no connection that has them.
     #[inline(always)]
     pub const fn gives_way_to(&self, ack: &Ack) -> bool {
-        if self.snd_nxt.wrapping_sub(ack.acknowledged) < NEAR {
+        if let Some(sent) = self.sent
+            && self.is_own(&sent, ack)
+        {
             return false;
         }
+        let ahead = after(ack.sequence, self.rcv_nxt);
+        match ack.timestamps {
+            Some(timestamps) if self.ts_recent != 0 => {
+                let newer = after(timestamps.tsval, self.ts_recent);
+                newer || ahead && timestamps.tsval == self.ts_recent
+            }
+            _ => ahead && self.ts_recent == 0,
+        }
+    }
+
+    #[inline(always)]
+    const fn is_own(&self, sent: &Sent, ack: &Ack) -> bool {
+        let near = sent.snd_nxt.wrapping_sub(ack.acknowledged) < NEAR
+            && ack.sequence.wrapping_sub(self.rcv_nxt).wrapping_add(NEAR) < 2 * NEAR;
         // What opened this connection, and arrives once more.
-        if ack.acknowledged == self.snd_una.wrapping_sub(self.bytes_acked) {
-            return false;
-        }
-        let later = match ack.timestamps {
-            Some(timestamps) if self.ts_recent != 0 => after(timestamps.tsval, self.ts_recent),
-            _ => false,
-        };
-        later || after(ack.sequence, self.rcv_nxt)
+        near || ack.acknowledged == sent.snd_una.wrapping_sub(sent.bytes_acked)
     }
 }
 
@@ -47,10 +64,13 @@ mod tests {
     use super::*;
     use crate::wire::{addresses::Addresses, options::negotiated::Timestamps};
 
-    const EARLIER: Earlier = Earlier {
+    const SENT: Sent = Sent {
         snd_una: 0x4000_1000,
         snd_nxt: 0x4000_1100,
         bytes_acked: 0x1000,
+    };
+    const EARLIER: Earlier = Earlier {
+        sent: Some(SENT),
         rcv_nxt: 0x8000_0000,
         ts_recent: 700,
     };
@@ -72,17 +92,21 @@ mod tests {
         let (next, other) = (EARLIER.rcv_nxt + 1000, 0xc000_0000);
         for (acknowledged, sequence, tsval, expected) in [
             // Its own segments, at the window's ends and far behind.
-            (EARLIER.snd_nxt, EARLIER.rcv_nxt, Some(701), false),
-            (EARLIER.snd_una, EARLIER.rcv_nxt, Some(701), false),
+            (SENT.snd_nxt, EARLIER.rcv_nxt, Some(701), false),
+            (SENT.snd_una, EARLIER.rcv_nxt, Some(701), false),
             (0x4000_0000, 0x7fff_f000, Some(1), false),
             (other, next, Some(701), true),
-            (other, next, None, true),
             // Its clock went on, and its sequence numbers began anew.
             (other, EARLIER.rcv_nxt - 1, Some(701), true),
-            // It was restarted, clock and all; or its ACK comes late.
-            (other, next, Some(1), true),
+            (SENT.snd_nxt, EARLIER.rcv_nxt + 2 * NEAR, Some(701), true),
+            // In the same tick of its clock.
+            (other, next, Some(700), true),
+            (other, EARLIER.rcv_nxt - 1, Some(700), false),
+            // Its ACK comes late; or it was restarted, clock and all.
+            (other, next, Some(1), false),
             (other, EARLIER.rcv_nxt - 1, Some(1), false),
-            (other, EARLIER.rcv_nxt - 1, None, false),
+            // A guess.
+            (other, next, None, false),
         ] {
             let found = EARLIER.gives_way_to(&ack(acknowledged, sequence, tsval));
             assert_eq!(found, expected, "{acknowledged:x} {sequence:x} {tsval:?}");
@@ -91,16 +115,42 @@ mod tests {
             ts_recent: 0,
             ..EARLIER
         };
-        assert!(!without.gives_way_to(&ack(other, EARLIER.rcv_nxt - 1, Some(701))));
+        for tsval in [None, Some(701)] {
+            assert!(without.gives_way_to(&ack(other, next, tsval)));
+            assert!(!without.gives_way_to(&ack(other, EARLIER.rcv_nxt - 1, tsval)));
+        }
+    }
+
+    /// The request of a client, sent again after the host closed the connection first.
+    #[test]
+    fn time_wait_outlives_what_is_sent_again() {
+        let time_wait = Earlier {
+            sent: None,
+            ..EARLIER
+        };
+        let again = time_wait.rcv_nxt - 100;
+        for (sequence, tsval, expected) in [
+            (again, 700, false),
+            (again, 699, false),
+            (time_wait.rcv_nxt, 700, false),
+            (time_wait.rcv_nxt + 1000, 701, true),
+            (again, 701, true),
+        ] {
+            let found = time_wait.gives_way_to(&ack(0xc000_0000, sequence, Some(tsval)));
+            assert_eq!(found, expected, "{sequence:x} {tsval}");
+        }
     }
 
     /// The ACK that opened a connection which has sent gigabytes since.
     #[test]
     fn no_connection_gives_way_to_what_opened_it() {
+        let more = 3 << 30;
         let long = Earlier {
-            snd_una: EARLIER.snd_una.wrapping_add(3 << 30),
-            snd_nxt: EARLIER.snd_nxt.wrapping_add(3 << 30),
-            bytes_acked: EARLIER.bytes_acked.wrapping_add(3 << 30),
+            sent: Some(Sent {
+                snd_una: SENT.snd_una.wrapping_add(more),
+                snd_nxt: SENT.snd_nxt.wrapping_add(more),
+                bytes_acked: SENT.bytes_acked.wrapping_add(more),
+            }),
             ..EARLIER
         };
         let next = EARLIER.rcv_nxt + 1000;

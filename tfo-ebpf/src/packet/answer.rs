@@ -5,8 +5,8 @@ use core::{ffi::c_void, mem::MaybeUninit, ptr};
 use aya_ebpf::{
     helpers::{
         bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head,
-        bpf_skb_change_tail, bpf_skb_store_bytes, bpf_skb_vlan_pop, bpf_xdp_adjust_head,
-        bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+        bpf_skb_change_tail, bpf_skb_get_tunnel_key, bpf_skb_store_bytes, bpf_skb_vlan_pop,
+        bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
     },
     programs::{TcContext, XdpContext},
 };
@@ -165,7 +165,9 @@ impl Answer for TcContext {
             _ => 0,
         };
         // SAFETY: the context is the kernel's own, and nothing that was read of the packet is used after this.
-        if headers != 0 && unsafe { bpf_skb_change_head(skb, headers, 0) } != 0 {
+        if headers != 0
+            && (has_tunnel_metadata(self) || unsafe { bpf_skb_change_head(skb, headers, 0) } != 0)
+        {
             return false;
         }
         let (at, tcp) = (at + headers, tcp + headers);
@@ -206,6 +208,17 @@ impl Answer for TcContext {
         }
         true
     }
+}
+
+/// `true` if the packet came by a tunnel device in `external` mode. Kernels without 23f3770e1a53 (6.18) lose the memory of its
+/// metadata in `bpf_redirect_neigh`.
+#[inline(always)]
+fn has_tunnel_metadata(ctx: &TcContext) -> bool {
+    const NONE: i64 = -22;
+    let mut key = 0_u64;
+    let len = size_of_val(&key) as u32;
+    // SAFETY: the context is the kernel's own, and the key's first fields have 8 bytes.
+    unsafe { bpf_skb_get_tunnel_key(ctx.skb.skb, (&raw mut key).cast(), len, 0) != NONE }
 }
 
 /// Writes `len` bytes to the packet at offset `at`.

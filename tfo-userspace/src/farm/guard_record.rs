@@ -112,6 +112,16 @@ impl GuardRecord {
         self.takes.contains(&port) || self.takes.contains(&DEFAULT)
     }
 
+    /// The same host, which takes no answers at these ports.
+    pub(crate) fn remove(&mut self, ports: &BTreeSet<u16>) {
+        let before = self.takes.len();
+        self.takes.retain(|port| !ports.contains(port));
+        // Else the default rule would seem to take them.
+        if self.takes.len() < before {
+            self.takes.remove(&DEFAULT);
+        }
+    }
+
     /// The same host once it takes no answers.
     #[must_use]
     pub(crate) fn without_answers(&self) -> Self {

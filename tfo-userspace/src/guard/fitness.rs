@@ -19,7 +19,7 @@ use crate::{
         },
         sysctl,
     },
-    model::{Guard, PortGuard},
+    model::{Guard, PortGuard, Prefix},
 };
 
 /// The check of `net.ipv4.tcp_syncookies`.
@@ -37,6 +37,15 @@ pub fn obstacles(guard: &Guard) -> Vec<Obstacle> {
     let mut obstacles = judge(guard, &Netfilter::read(), sysctl::syn_cookies().ok());
     obstacles.extend(edge_routes::obstacles(guard));
     obstacles
+}
+
+/// The ports of this host at which a guard breaks connections; 0 for those without a rule of their own.
+pub fn broken(obstacles: &[Obstacle]) -> BTreeSet<u16> {
+    let ports = obstacles.iter().filter_map(|each| match each.weight {
+        Weight::Breaks(port) => Some(port),
+        _ => None,
+    });
+    ports.collect()
 }
 
 /// `guard` without the ports at which it breaks connections.
@@ -76,11 +85,13 @@ fn judge(guard: &Guard, netfilter: &Netfilter, syn_cookies: Option<u32>) -> Vec<
     let mut obstacles = Vec::new();
     let own = guard.ports.keys().copied().collect();
     for (hook, port) in active(guard) {
+        let services = guard.edges.keys().filter(|service| service.port == port);
         let host = Host {
             netfilter,
             hook,
             port,
             own: &own,
+            vips: services.map(|service| service.vip).collect(),
         };
         obstacles.extend(host.translates());
         // The remedy of the one is that of the other.
@@ -115,6 +126,8 @@ struct Host<'a> {
     /// 0 for all that are not in `own`.
     port: u16,
     own: &'a BTreeSet<u16>,
+    /// The addresses of an edge's services at the port.
+    vips: Vec<Prefix>,
 }
 
 impl Host<'_> {
@@ -261,13 +274,35 @@ impl Host<'_> {
                     from conntrack"
                 .to_owned();
         }
-        let mut commands = vec!["nft add table inet tfo_guard".to_owned()];
-        // Answers of hosts behind this one come in.
-        let answers = match self.hook {
-            Hook::Forward => "prerouting",
-            _ => "output",
+        // What others have at the same port stays tracked: NAT of what this host forwards needs it.
+        let rules: Vec<_> = match self.hook {
+            // Answers of hosts behind this one come in.
+            Hook::Forward => {
+                let both = self.vips.iter().flat_map(|vip| {
+                    let family = if vip.address.is_ipv4() { "ip" } else { "ip6" };
+                    [
+                        (
+                            "prerouting",
+                            format!("{family} daddr {vip} tcp dport {port}"),
+                        ),
+                        (
+                            "prerouting",
+                            format!("{family} saddr {vip} tcp sport {port}"),
+                        ),
+                    ]
+                });
+                both.collect()
+            }
+            _ => vec![
+                (
+                    "prerouting",
+                    format!("fib daddr type local tcp dport {port}"),
+                ),
+                ("output", format!("tcp sport {port}")),
+            ],
         };
-        for (hook, direction) in [("prerouting", "dport"), (answers, "sport")] {
+        let mut commands = vec!["nft add table inet tfo_guard".to_owned()];
+        for (hook, packets) in rules {
             let chain = format!(
                 "nft add chain inet tfo_guard {hook} '{{ type filter hook {hook} priority raw; }}'"
             );
@@ -275,7 +310,7 @@ impl Host<'_> {
                 commands.push(chain);
             }
             commands.push(format!(
-                "nft add rule inet tfo_guard {hook} tcp {direction} {port} notrack"
+                "nft add rule inet tfo_guard {hook} {packets} notrack"
             ));
         }
         let accept = |chain: &String, direction: &str| match chain.split_once(" -t ") {

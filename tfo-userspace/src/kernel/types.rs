@@ -151,6 +151,7 @@ impl KernelTypes {
             bytes_acked: self.byte("tcp_sock", "bytes_acked")?,
             ts_recent_of_socket: self.byte("tcp_sock", "rx_opt.ts_recent")?,
             rcv_nxt_of_request: self.byte("tcp_request_sock", "rcv_nxt")?,
+            ts_recent_of_request: self.byte("request_sock", "ts_recent")?,
             net_cookie: self.byte("net", "net_cookie")?,
         })
     }

@@ -27,13 +27,13 @@ pub(super) struct EdgeKeeper {
 }
 
 impl EdgeKeeper {
-    /// The configured rules as they are to be in force, and will be.
-    pub(super) fn begin(&mut self, configured: &Rules) -> &Rules {
-        self.rules = self.adjusted(configured);
-        &self.rules
+    /// These rules are in force.
+    pub(super) fn set(&mut self, rules: Rules) {
+        self.rules = rules;
     }
 
-    fn adjusted(&self, configured: &Rules) -> Rules {
+    /// The configured rules as they are to be in force.
+    pub(super) fn adjusted(&self, configured: &Rules) -> Rules {
         let own_scale = self.judged.as_ref().map(|(own, _)| own.window_scale);
         let of = |(service, edge): (&EdgeService, &EdgeGuard)| {
             let mut edge = *edge;

@@ -77,7 +77,7 @@ impl GuardMonitor {
         } else {
             guard.clone()
         };
-        let edges = self.edges.begin(&guard.edges);
+        let edges = self.edges.adjusted(&guard.edges);
         for (service, edge) in &mut left.edges {
             *edge = edges[service];
         }
@@ -85,6 +85,7 @@ impl GuardMonitor {
         let left = (rules > 0).then_some(&left);
         self.refused = match change(namespace, left, OnUnfit::of(config.force_guard)).await {
             Ok((changed, unguarded)) => {
+                self.edges.set(edges);
                 if changed {
                     let noun = if rules == 1 { "rule" } else { "rules" };
                     info!("guard: {rules} {noun} in force");
@@ -171,10 +172,13 @@ impl GuardMonitor {
         state: Option<&GuardState>,
         farm: &Membership,
     ) -> Result<(), DatapathError> {
-        let record = GuardRecord::read(state).map_err(|source| DatapathError::Io {
+        let mut record = GuardRecord::read(state).map_err(|source| DatapathError::Io {
             path: "rtnetlink".into(),
             source,
         })?;
+        if self.refused.is_some() {
+            record.remove(&fitness::broken(&self.obstacles));
+        }
         farm.report_guard(record.clone());
         self.record = Some(record);
         Ok(())
@@ -186,9 +190,6 @@ impl GuardMonitor {
         farm: Option<&Membership>,
     ) -> Result<(), DatapathError> {
         let state = namespace.guard().state()?;
-        if let Some(farm) = farm {
-            self.report(state.as_ref(), farm)?;
-        }
         let slot = state.as_ref().map(|state| state.slot);
         let change = state.as_ref().and_then(|state| state.stale);
         if let Some(change) = change {
@@ -198,6 +199,9 @@ impl GuardMonitor {
             namespace.guard().refresh()?;
         }
         self.slot = slot;
+        if let Some(farm) = farm {
+            self.report(state.as_ref(), farm)?;
+        }
         let now = clock::since_boot();
         if slot.is_some() && self.answers.is_due(now) {
             for (port, trouble) in self.answers.observe(now, &namespace.counters()?) {

@@ -65,7 +65,7 @@ fn edges_meet_the_rules_for_what_is_forwarded() {
     assert!(without(&edges, &obstacles).edges.is_empty());
     let remedy = &obstacles[0].remedy;
     for part in [
-        "prerouting tcp sport 443 notrack",
+        "prerouting ip saddr 198.51.100.7/32 tcp sport 443 notrack",
         "-I FORWARD -p tcp --dport 443",
         "-I FORWARD -p tcp --sport 443",
     ] {
@@ -112,6 +112,7 @@ fn nat_of_others_takes_the_connection_away() {
         "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 443 -j CT --notrack\n";
     const MASQUERADE: &str = "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -j MASQUERADE\n";
     const LOCAL: &str = "*nat\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -p tcp -m tcp --dport 99 -j DNAT --to-destination 10.9.9.9\n";
+    const LEGACY: &str = "*nat\n:PREROUTING ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n";
     const EMPTY: &str = "*nat\n:PREROUTING ACCEPT [0:0]\n";
     const TRACKED: &str =
         "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\n";
@@ -119,7 +120,9 @@ fn nat_of_others_takes_the_connection_away() {
     for (rules, breaks) in [
         (MASQUERADE.to_owned(), true),
         (format!("{EXEMPT}{MASQUERADE}"), false),
+        // iptables has all chains as soon as it has one; nft has those that were made.
         (LOCAL.to_owned(), false),
+        (format!("{LEGACY}{LOCAL}"), true),
         (EMPTY.to_owned(), false),
         (format!("{EMPTY}{TRACKED}"), true),
         (TRACKED.to_owned(), false),

@@ -202,6 +202,9 @@ impl Reader<'_> {
                 _ => Match::Unknown,
             };
         }
+        if let Some(families) = address(left).filter(|_| operator != "!=") {
+            return Match::Address(families);
+        }
         let equal = operator != "!=";
         let set = self.elements(right);
         if let Some(elements) = set.filter(|_| equal && left.get("concat").is_some()) {
@@ -249,6 +252,16 @@ fn keys(key: &Value, elements: &[Value]) -> Match {
     match found.map(|ports| of_field(Field::Port, &ports, true)) {
         Some(Match::Ports { ranges, .. }) => Match::PortsAndMore { ranges },
         _ => Match::Unknown,
+    }
+}
+
+/// The families of packets of which it is an address, or the kind of one.
+fn address(left: &Value) -> Option<Families> {
+    let payload = &left["payload"];
+    match (word(&payload["protocol"]), word(&payload["field"])) {
+        ("ip", "saddr" | "daddr") => Some(Families::V4),
+        ("ip6", "saddr" | "daddr") => Some(Families::V6),
+        _ => (left["fib"]["result"] == "type").then_some(Families::Both),
     }
 }
 

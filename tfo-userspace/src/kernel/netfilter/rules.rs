@@ -90,6 +90,9 @@ pub(crate) enum Match {
     Flags { mask: u8, value: u8, equal: bool },
     /// The state is one of these, or none.
     State { states: u8, equal: bool },
+    /// An address of one of these families, which is not compared: the rule may apply or not. One that exempts packets from
+    /// conntrack is taken for one of the guarded addresses.
+    Address(Families),
     /// Not TCP, or not an arriving SYN or ACK.
     Never,
     /// Not modelled.
@@ -180,20 +183,23 @@ impl Ruleset {
             let mut matches = rule.matches.iter();
             matches.any(|each| matches!(each, Match::State { .. }))
         };
-        let local = [Hook::Input, Hook::Output];
-        let translates = |chain: &Chain| {
-            let base = chain.base.filter(|base| base.translates);
-            base.is_some_and(|base| !local.contains(&base.hook))
-        };
-        // An empty one alone has the kernel track nothing.
+        let translates = |chain: &Chain| chain.base.is_some_and(|base| base.translates);
+        // Without rules the kernel tracks nothing for it.
         let tracks = |chain: &Chain| {
             translates(chain) && !chain.rules.is_empty() || chain.rules.iter().any(by_state)
         };
-        let mut found = self.chains.iter();
-        let found = found.find(|(_, chain)| translates(chain) && chain.families.see(family));
-        found
-            .filter(|_| chains().any(tracks))
-            .map(|(key, _)| key.as_str())
+        if !chains().any(tracks) {
+            return None;
+        }
+        let at_routing = |chain: &Chain| {
+            let hook = chain.base.map(|base| base.hook);
+            hook.is_some_and(|hook| !matches!(hook, Hook::Input | Hook::Output))
+        };
+        let mut all = self.chains.iter();
+        let found = all.find(|(_, chain)| {
+            translates(chain) && at_routing(chain) && chain.families.see(family)
+        });
+        found.map(|(key, _)| key.as_str())
     }
 
     /// Follows a packet through the chains at prerouting and input.
@@ -254,7 +260,8 @@ impl Walk<'_> {
             }
             let here = matches == Some(true);
             for action in &rule.actions {
-                let end = self.act(action, rule, certain && here, depth);
+                let exempts = *action == Action::NoTrack && rule.exempts(self.packet);
+                let end = self.act(action, rule, certain && (here || exempts), depth);
                 if let Some(end) = end.filter(|_| here) {
                     return end;
                 }
@@ -308,6 +315,16 @@ impl Rule {
     }
 }
 
+impl Rule {
+    /// All matches hold, provided that addresses do.
+    fn exempts(&self, packet: Packet<'_>) -> bool {
+        self.matches.iter().all(|each| match each {
+            Match::Address(families) => families.see(packet.family),
+            other => other.holds(packet) == Some(true),
+        })
+    }
+}
+
 impl Match {
     fn holds(&self, packet: Packet<'_>) -> Option<bool> {
         match self {
@@ -318,7 +335,8 @@ impl Match {
             Self::State { states, equal } => Some((packet.state & states != 0) == *equal),
             Self::Never => Some(false),
             Self::PortsAndMore { ranges } => port_in(packet.port, ranges).filter(|within| !within),
-            Self::Unknown => None,
+            Self::Address(families) if !families.see(packet.family) => Some(false),
+            Self::Address(_) | Self::Unknown => None,
         }
     }
 }

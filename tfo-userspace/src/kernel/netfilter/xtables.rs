@@ -108,7 +108,11 @@ fn read(place: String, words: SplitWhitespace<'_>, key: impl Fn(&str) -> String)
                     .extend(words.next().map(|name| Action::Goto(key(name))));
                 break;
             }
-            // An option that is not read, such as -s; its values go by here, too.
+            "-s" | "-d" | "--dst-type" if equal => {
+                words.next();
+                rule.matches.push(Match::Address(Families::Both));
+            }
+            // An option that is not read, such as -i; its values go by here, too.
             option if option.starts_with('-') && option != "--comment" => {
                 rule.matches.push(Match::Unknown);
             }

@@ -88,16 +88,6 @@ impl Member {
         }
     }
 
-    /// Its address in the network in front.
-    pub(crate) fn address(&self, family: Family) -> IpAddr {
-        let network = match family {
-            Family::V4 => "10.81.0.",
-            Family::V6 => "fd81::",
-        };
-        let text = format!("{network}{}", self.number);
-        text.parse().expect("an address")
-    }
-
     /// Its MAC address in the network in front.
     pub(crate) fn mac(&self) -> Result<[u8; 6]> {
         let last = u8::from_str_radix(&self.number.to_string(), 16)?;

@@ -222,6 +222,26 @@ fn a_host_with_nat_has_to_exempt_the_port() -> Result<()> {
     Ok(())
 }
 
+/// Of what local processes send alone, the kernel translates nothing that comes in.
+#[test]
+fn nat_of_local_processes_is_no_obstacle() -> Result<()> {
+    let testbed = GuardTestbed::new(Mode::Tc)?;
+    let Testbed { tfo, pair, .. } = &testbed.base;
+    let listener = testbed.base.listen(Family::V6)?;
+    let port = listener.port().to_string();
+    let rules = "table inet nat { chain out { type nat hook output priority -100; \
+                 tcp dport 99 redirect to :98; }; }";
+    set_rules(&pair.server, rules)?;
+    let set = ["guard", "set", "on", "--port", &port];
+    let said = tfo.run(&[&set[..], &["--replies", PLENTY, "--proven", PLENTY]].concat())?;
+    ensure!(said.status.success() && said.stderr.is_empty(), "{said:?}");
+    for family in Family::BOTH {
+        let did = connect_all(&testbed, &listener, family)?;
+        ensure!(did == [2, 2, 1], "{family}: {did:?}");
+    }
+    Ok(())
+}
+
 /// Conntrack that is strict, but drops nothing, is no obstacle: neither to `guard set` nor to clients.
 #[test]
 fn strict_conntrack_alone_is_no_obstacle() -> Result<()> {
