@@ -138,8 +138,8 @@ impl Host<'_> {
             port => Port::Is(port),
         };
         let way = |family| self.way(family, port, SYN, NEW);
-        let rules: Vec<_> = [Families::V4, Families::V6]
-            .into_iter()
+        let rules: Vec<_> = self
+            .families()
             .flat_map(|family| way(family).translated)
             .map(|(place, kind)| format!("`{place}` ({kind})"))
             .collect();
@@ -162,7 +162,7 @@ impl Host<'_> {
     fn drops(&self) -> Option<Obstacle> {
         let mut dropped = BTreeSet::new();
         for port in self.ports() {
-            for family in [Families::V4, Families::V6] {
+            for family in self.families() {
                 dropped.extend(self.dropped(family, port));
             }
         }
@@ -199,7 +199,7 @@ impl Host<'_> {
         let mut chains = BTreeSet::new();
         let mut dropped = BTreeSet::new();
         for port in self.ports() {
-            for family in [Families::V4, Families::V6] {
+            for family in self.families() {
                 let way = |flags, state| self.way(family, port, flags, state);
                 let chain = self.netfilter.rules.translating(family);
                 let Some(chain) = chain.filter(|_| !way(ACK, NEW).untracked) else {
@@ -224,6 +224,14 @@ impl Host<'_> {
             remedy: self.untrack(dropped.into_iter().map(|(_, chain)| chain).collect()),
             weight: self.weight(),
         })
+    }
+
+    /// The families of the packets to the port.
+    fn families(&self) -> impl Iterator<Item = Families> {
+        let both = [(Families::V4, true), (Families::V6, false)].into_iter();
+        let here = self.hook == Hook::Input;
+        both.filter(move |(_, v4)| here || self.vips.iter().any(|vip| vip.address.is_ipv4() == *v4))
+            .map(|(family, _)| family)
     }
 
     /// The way of a packet to the port.

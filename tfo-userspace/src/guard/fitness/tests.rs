@@ -112,7 +112,6 @@ fn nat_of_others_takes_the_connection_away() {
         "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 443 -j CT --notrack\n";
     const MASQUERADE: &str = "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -j MASQUERADE\n";
     const LOCAL: &str = "*nat\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -p tcp -m tcp --dport 99 -j DNAT --to-destination 10.9.9.9\n";
-    const LEGACY: &str = "*nat\n:PREROUTING ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n";
     const EMPTY: &str = "*nat\n:PREROUTING ACCEPT [0:0]\n";
     const TRACKED: &str =
         "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\n";
@@ -120,9 +119,7 @@ fn nat_of_others_takes_the_connection_away() {
     for (rules, breaks) in [
         (MASQUERADE.to_owned(), true),
         (format!("{EXEMPT}{MASQUERADE}"), false),
-        // iptables has all chains as soon as it has one; nft has those that were made.
-        (LOCAL.to_owned(), false),
-        (format!("{LEGACY}{LOCAL}"), true),
+        (LOCAL.to_owned(), true),
         (EMPTY.to_owned(), false),
         (format!("{EMPTY}{TRACKED}"), true),
         (TRACKED.to_owned(), false),

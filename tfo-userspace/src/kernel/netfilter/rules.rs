@@ -172,7 +172,8 @@ impl Ruleset {
             .collect()
     }
 
-    /// A chain at prerouting or postrouting that translates packets of this family, where conntrack sees any.
+    /// A chain that translates packets of this family, at whatever hook, where conntrack sees any. One has the kernel look for
+    /// translations at each hook.
     pub(crate) fn translating(&self, family: Families) -> Option<&str> {
         let chains = || {
             self.chains
@@ -191,14 +192,8 @@ impl Ruleset {
         if !chains().any(tracks) {
             return None;
         }
-        let at_routing = |chain: &Chain| {
-            let hook = chain.base.map(|base| base.hook);
-            hook.is_some_and(|hook| !matches!(hook, Hook::Input | Hook::Output))
-        };
         let mut all = self.chains.iter();
-        let found = all.find(|(_, chain)| {
-            translates(chain) && at_routing(chain) && chain.families.see(family)
-        });
+        let found = all.find(|(_, chain)| translates(chain) && chain.families.see(family));
         found.map(|(key, _)| key.as_str())
     }
 
