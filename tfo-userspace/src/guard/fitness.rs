@@ -95,7 +95,7 @@ fn judge(guard: &Guard, netfilter: &Netfilter, syn_cookies: Option<u32>) -> Vec<
         };
         obstacles.extend(host.translates());
         // The remedy of the one is that of the other.
-        obstacles.extend(host.drops().or_else(|| host.loses_sockets()));
+        obstacles.extend(host.drops().or_else(|| host.translates_tracked()));
     }
     obstacles.extend(netfilter.unread.iter().map(|unread| Obstacle {
         check: "guard and netfilter",
@@ -189,13 +189,10 @@ impl Host<'_> {
         })
     }
 
-    /// NAT, of whatever port: observed on 6.18. At the input, the kernel compares a tracked packet's port with that of the socket
-    /// that the packet has (`nf_nat_inet_port_was_mangled`); a request by `bpf_sk_assign_tcp_reqsk` has none yet, and is taken
-    /// away.
-    fn loses_sockets(&self) -> Option<Obstacle> {
-        if self.hook != Hook::Input {
-            return None;
-        }
+    /// NAT, of whatever port. At the input, the kernel compares a tracked packet's port with that of the socket that the packet
+    /// has (`nf_nat_inet_port_was_mangled`); a request by `bpf_sk_assign_tcp_reqsk` has none yet, and is taken away: observed on
+    /// 6.18. An edge may translate the source, which the challenge covers.
+    fn translates_tracked(&self) -> Option<Obstacle> {
         let mut chains = BTreeSet::new();
         let mut dropped = BTreeSet::new();
         for port in self.ports() {
@@ -217,9 +214,15 @@ impl Host<'_> {
         Some(Obstacle {
             check: "guard and conntrack",
             found: format!(
-                "{}: netfilter translates addresses on this host ({chains}), and the kernel then takes the new connection from each \
-                 ACK that answers the guard's challenge, if conntrack has seen the ACK: the client is reset",
-                self.name()
+                "{}: netfilter translates addresses on this host ({chains}), {}: the client is reset",
+                self.name(),
+                match self.hook {
+                    Hook::Forward =>
+                        "and hosts take no answer to the guard's challenge from another address than the client's",
+                    _ =>
+                        "and the kernel then takes the new connection from each ACK that answers the guard's challenge, if conntrack \
+                          has seen the ACK",
+                }
             ),
             remedy: self.untrack(dropped.into_iter().map(|(_, chain)| chain).collect()),
             weight: self.weight(),

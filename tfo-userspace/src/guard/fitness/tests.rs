@@ -56,7 +56,10 @@ fn edges_meet_the_rules_for_what_is_forwarded() {
     let breaks = [Weight::BreaksBehind(443)];
     assert_eq!(weights(&edges, &host(STATEFUL)), []);
     assert_eq!(weights(&edges, &host(&forward)), breaks);
-    assert_eq!(weights(&edges, &host(NAT)), breaks);
+    // The port is translated, and whatever else may be.
+    assert_eq!(weights(&edges, &host(NAT)), [breaks, breaks].concat());
+    let masquerade = "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -j MASQUERADE\n";
+    assert_eq!(weights(&edges, &host(masquerade)), breaks);
     assert_eq!(
         weights(&guard(false, &[(443, GuardMode::On)]), &host(&forward)),
         []

@@ -28,9 +28,11 @@ fn set_rules(netns: &Netns, rules: &str) -> Result<()> {
 fn a_translated_port_is_left_out_unless_the_section_insists() -> Result<()> {
     let testbed = Testbed::idle(Pair::new()?)?;
     let server = &testbed.pair.server;
+    // The other port is exempt from NAT.
     set_rules(
         server,
-        "table ip t { chain pre { type nat hook prerouting priority dstnat; tcp dport 443 redirect to :8443; }; }",
+        "table ip t { chain pre { type nat hook prerouting priority dstnat; tcp dport 443 redirect to :8443; }; \
+         chain raw { type filter hook prerouting priority raw; tcp dport 80 notrack; }; }",
     )?;
     let text = |force: &str| {
         format!(

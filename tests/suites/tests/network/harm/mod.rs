@@ -8,5 +8,5 @@ mod attacks;
 mod elsewhere;
 // Hosts behind the one on which `tfo` runs.
 mod networks;
-// A router that serves, forwards and translates while the guard comes and goes.
+// A router that serves, forwards and translates while its guard comes and goes.
 mod soak;

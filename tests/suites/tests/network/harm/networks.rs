@@ -49,6 +49,10 @@ impl Net {
             server,
             ..
         } = &net;
+        // A router asks for neighbours from its own address of the link, which has to be there.
+        for netns in [client, host, server] {
+            netns.set_sysctl("net.ipv6.conf.default.accept_dad", "0")?;
+        }
         client.configure(&[
             format!(
                 "link add client0 type veth peer name host0 netns {}",
