@@ -164,11 +164,14 @@ impl Answer for TcContext {
             Link::None if route.device != self.device_index() => MIN_LINK,
             _ => 0,
         };
-        // SAFETY: the context is the kernel's own, and nothing that was read of the packet is used after this.
-        if headers != 0
-            && (has_tunnel_metadata(self) || unsafe { bpf_skb_change_head(skb, headers, 0) } != 0)
-        {
-            return false;
+        if headers != 0 {
+            if has_tunnel_metadata(self) {
+                return false;
+            }
+            // SAFETY: the context is the kernel's own, and nothing that was read of the packet is used after this.
+            if unsafe { bpf_skb_change_head(skb, headers, 0) } != 0 {
+                return false;
+            }
         }
         let (at, tcp) = (at + headers, tcp + headers);
         // SAFETY: as above.
