@@ -225,13 +225,8 @@ fn subjects(testbed: &Testbed, report: &mut Report) -> Result<Vec<(&'static str,
             subject.detach(testbed)?;
             Ok(subject)
         });
-        match usable {
-            Ok(subject) => subjects.push((name, subject)),
-            Err(error) => {
-                let why = format!("{error:#}").replace('\n', " ");
-                report.missing.push((format!("{name}, whole host"), why));
-            }
-        }
+        let usable = report.had(&format!("{name}, whole host"), usable);
+        subjects.extend(usable.map(|subject| (name, subject)));
     }
     Ok(subjects)
 }

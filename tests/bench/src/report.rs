@@ -86,6 +86,11 @@ pub(crate) struct Sample {
 }
 
 impl Report {
+    /// What a measurement needs; records that it failed where that cannot be had.
+    pub(crate) fn had<T>(&mut self, what: &str, needed: anyhow::Result<T>) -> Option<T> {
+        needed.map_err(|error| self.miss(what, &error)).ok()
+    }
+
     /// Records a measurement that failed.
     pub(crate) fn miss(&mut self, what: &str, error: &anyhow::Error) {
         let why = format!("{error:#}").replace('\n', " ");

@@ -1,6 +1,7 @@
 //! Testbed of the suites and the benchmark: network namespaces joined by veth, kernel sockets with TCP Fast Open, crafted
 //! and random SYNs, the kernel's counters, and the `tfo` command.
 
+pub mod answering;
 mod barrier;
 pub mod clients;
 pub mod delay;

@@ -7,7 +7,7 @@ use crate::wire::{ack::Ack, tcp::after};
 /// Such a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Earlier {
-    /// What it sends; `None` in `TIME_WAIT`, and while it is a request.
+    /// The numbers of what it sends; `None` in `TIME_WAIT`, and while it is a request.
     pub sent: Option<Sent>,
     /// `rcv_nxt`: the next number that is expected from the client.
     pub rcv_nxt: u32,

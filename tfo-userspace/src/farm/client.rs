@@ -59,7 +59,7 @@ pub struct MemberStatus {
     /// Its clock is off by more than half a time slot of challenges: it takes no answers, and none are taken to what it
     /// challenges.
     pub clock_off: bool,
-    /// Whether hosts take the answers to its challenges, where it is an edge.
+    /// The verdicts about its services, where it is an edge.
     pub edges: BTreeMap<EdgeService, Verdict>,
     /// Its own report.
     #[serde(flatten)]

@@ -15,6 +15,7 @@ mod etcd;
 mod guard_record;
 mod leader;
 mod membership;
+mod pause;
 mod peers;
 mod phase;
 mod quiet;

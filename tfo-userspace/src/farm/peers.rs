@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::sleep};
+use tokio::sync::watch;
 use tracing::warn;
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
     error::FarmError,
     etcd::{FarmSnapshot, Store},
     guard_record::Guards,
+    pause::pause,
     quiet::Quiet,
     source::{InForce, Offer},
 };
@@ -23,7 +24,7 @@ const HOSTS: &str = "hosts/";
 /// The longest pause before a new connection.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// What is known of the hosts; `None` before etcd was read.
+/// The guards of the hosts; `None` before etcd was read.
 pub(super) type KnownGuards = Option<Arc<Guards>>;
 
 /// The state of the task.
@@ -64,9 +65,7 @@ impl Peers {
                     warn!("farm: {line}; the rules of edges stay as they are");
                 }
             }
-            // Jitter, as the agent has it.
-            let share = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
-            sleep(RETRY.mul_f64(0.5 + 0.5 * share)).await;
+            pause(RETRY).await;
         }
     }
 

@@ -1,4 +1,4 @@
-//! Whether hosts take the answers to an edge's challenges, by their records. There is no clock, network or file here.
+//! The hosts that take the answers to an edge's challenges, by their records. There is no clock, network or file here.
 //!
 //! A host whose session ended counts as it was last known: its pinned programs go on without its controller. Hosts need not be
 //! members of the farm, so that nothing follows from a service without a known host.

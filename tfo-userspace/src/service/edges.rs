@@ -19,7 +19,7 @@ type Rules = BTreeMap<EdgeService, EdgeGuard>;
 #[derive(Default)]
 pub(super) struct EdgeKeeper {
     verdicts: BTreeMap<EdgeService, Verdict>,
-    /// What they were judged by: this host's guard, and those of the farm's hosts.
+    /// The guards that they were judged by: this host's, and those of the farm's hosts.
     judged: Option<(GuardRecord, Arc<Guards>)>,
     /// The rules that were put in force last.
     rules: Rules,
@@ -134,7 +134,7 @@ impl EdgeKeeper {
         }
     }
 
-    /// What is new about a service, and whether that is well.
+    /// The lines about a service that are new; `true` for good news.
     fn news(&self, service: &EdgeService, verdict: &Verdict) -> Vec<(bool, String)> {
         let before = self.verdicts.get(service);
         let was_off = before.is_some_and(|before| before.taken == Some(false));

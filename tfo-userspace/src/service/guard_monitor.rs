@@ -9,7 +9,7 @@ use std::{
 use tfo_common::counters::{Counter, Counters};
 use tracing::{error, info, warn};
 
-use super::edges::EdgeKeeper;
+use super::{edges::EdgeKeeper, repeated::log_new};
 use crate::{
     config::NamespaceConfig,
     datapath::{
@@ -142,10 +142,7 @@ impl GuardMonitor {
     pub(super) fn tick(&mut self, namespace: &Namespace, farm: Option<&Membership>) {
         let watched = self.watch(namespace, farm);
         let error = watched.err().map(|error| error.to_string());
-        if let Some(text) = error.as_ref().filter(|_| error != self.last_error) {
-            error!("guard: {text}");
-        }
-        self.last_error = error;
+        log_new(&mut self.last_error, "guard", error);
     }
 
     /// Has the rules of services behind this host follow what the farm's hosts take. Gives whether rules that answer SYNs
@@ -159,10 +156,7 @@ impl GuardMonitor {
         let own = self.record.as_ref();
         let followed = self.edges.follow(namespace, configured, own, farm).await;
         let error = followed.as_ref().err().map(ToString::to_string);
-        if let Some(text) = error.as_ref().filter(|_| error != self.edges_failed) {
-            error!("guard: {text}");
-        }
-        self.edges_failed = error;
+        log_new(&mut self.edges_failed, "guard", error);
         followed.unwrap_or(false)
     }
 

@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-use super::listener_helper::ListenerHelper;
+use super::{listener_helper::ListenerHelper, repeated::log_new};
 use crate::{
     config::NamespaceConfig,
     kernel::sysctl,
@@ -61,10 +61,7 @@ impl ListenerKeeper {
         }
         self.looked = Some(Instant::now());
         let failed = self.look(config).err();
-        if let Some(text) = failed.as_ref().filter(|_| failed != self.failed) {
-            error!("listeners: {text}");
-        }
-        self.failed = failed;
+        log_new(&mut self.failed, "listeners", failed);
     }
 
     fn look(&mut self, config: &NamespaceConfig) -> Result<(), String> {

@@ -22,6 +22,7 @@ mod netns;
 mod notify;
 mod own_cookies;
 mod policy;
+mod repeated;
 mod scraper;
 mod status;
 mod worker;

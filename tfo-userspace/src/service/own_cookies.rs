@@ -3,6 +3,7 @@
 use tfo_common::fastopen::own::{OwnCookies, OwnSecretSource};
 use tracing::{error, info, warn};
 
+use super::repeated::log_new;
 use crate::{
     config::{NamespaceConfig, OwnCookieConfig, OwnSecretsConfig},
     datapath::{LeftOut, Namespace, OwnCookieChange},
@@ -77,10 +78,7 @@ impl OwnCookieKeeper {
             None => None,
             Some(wanted) => self.change(namespace, wanted, farm).await.err(),
         };
-        if let Some(text) = error.as_ref().filter(|_| error != self.refused) {
-            error!("own cookies: {text}");
-        }
-        self.refused = error;
+        log_new(&mut self.refused, "own cookies", error);
         report(namespace, config, farm);
     }
 
@@ -169,11 +167,7 @@ impl OwnCookieKeeper {
         if farm_rules(config).is_some() {
             report(namespace, config, farm);
         }
-        let error = renewed.err();
-        if let Some(text) = error.as_ref().filter(|_| error != self.last_error) {
-            error!("own cookies: {text}");
-        }
-        self.last_error = error;
+        log_new(&mut self.last_error, "own cookies", renewed.err());
     }
 
     /// Secrets that are not random are renewed where the configuration has their source; others reach far ahead. Gives the rules

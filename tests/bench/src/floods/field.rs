@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use aya::programs::XdpMode;
 use tfo_testbed::{
     kernel::TcpExt,
+    keys,
     netns::{Netns, wait_until_up},
     packet::{Segment, fast_open},
     socket::Listener,
@@ -23,8 +24,6 @@ const FLOODED: &str = "server1";
 const GENERATOR_ADDRESS: &str = "10.78.0.2";
 /// The interface of a host behind the server.
 pub(crate) const HOST: &str = "host0";
-/// The key of cookies of both.
-const KEY: &str = "00112233-44556677-8899aabb-ccddeeff";
 /// The SYNs of a flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flood {
@@ -104,7 +103,7 @@ impl Behind {
         edge.set_sysctl("net.ipv4.ip_forward", "1")?;
         netns.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
         for netns in [edge, &netns] {
-            netns.set_sysctl("net.ipv4.tcp_fastopen_key", KEY)?;
+            netns.set_sysctl(keys::SYSCTL, keys::COUNTING)?;
         }
         wait_until_up(&netns, HOST)?;
         Ok(Self {

@@ -58,12 +58,8 @@ struct Second {
 
 /// Measures every defence against both floods.
 pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
-    let mut field = match Field::new() {
-        Ok(field) => field,
-        Err(error) => {
-            report.miss("floods", &error);
-            return Ok(Section::default());
-        }
+    let Some(mut field) = report.had("floods", Field::new()) else {
+        return Ok(Section::default());
     };
     let mut section = Section {
         title: "Floods".into(),
@@ -81,12 +77,8 @@ pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
 
 /// Measures the defences of an edge, and of the host behind it, against plain SYNs.
 pub(crate) fn section_of_edge(effort: &Effort, report: &mut Report) -> Result<Section> {
-    let mut field = match Field::with_host_behind() {
-        Ok(field) => field,
-        Err(error) => {
-            report.miss("the flood at an edge", &error);
-            return Ok(Section::default());
-        }
+    let Some(mut field) = report.had("the flood at an edge", Field::with_host_behind()) else {
+        return Ok(Section::default());
     };
     let flood = Flood::Plain;
     let seconds = against(flood, Defence::BEHIND, &mut field, effort)?;

@@ -5,44 +5,23 @@ use crate::report::{Plot, Row, Sample, Table};
 
 /// The host behind an edge sees nothing of a flood that the edge answers.
 pub(super) fn of_host(flood: Flood, defences: &[Defence], seconds: &[Vec<Second>]) -> Table {
-    let all = defences.iter().zip(seconds);
-    let rows = all.map(|(defence, seconds)| {
-        let figures = seconds.iter().map(|second| second.segments);
-        Row::single(defence.name(), figures)
-    });
-    Table {
-        name: format!(
-            "{}: segments that reach the host's TCP for each honest connection",
-            flood.name()
-        ),
-        of: "defence".into(),
-        unit: "segments".into(),
-        subject: "with it".into(),
-        rows: rows.collect(),
-        ..Table::default()
-    }
+    less_is_better(table(
+        flood,
+        "segments that reach the host's TCP for each honest connection",
+        "segments",
+        alone(defences, seconds, |second| second.segments),
+    ))
 }
 
-pub(super) fn tables(flood: Flood, defences: &[Defence], seconds: &[Vec<Second>]) -> Vec<Table> {
-    let names: Vec<_> = defences.iter().map(|defence| defence.name()).collect();
-    let beside = |figure: fn(&Second) -> f64| {
-        let others = names.iter().zip(seconds).skip(1);
-        let rows = others.map(|(name, subject)| {
-            let rounds = seconds[0].iter().zip(subject);
-            let samples = rounds.map(|(yardstick, subject)| Sample {
-                yardstick: figure(yardstick),
-                subject: figure(subject),
-            });
-            Row::paired(*name, &samples.collect::<Vec<_>>())
-        });
-        rows.collect::<Vec<_>>()
-    };
-    let alone = |figure: fn(&Second) -> f64| {
-        let all = names.iter().zip(seconds);
-        let rows = all.map(|(name, seconds)| Row::single(*name, seconds.iter().map(figure)));
-        rows.collect::<Vec<_>>()
-    };
-    let table = |name: &str, unit: &str, rows| Table {
+/// The figures of each defence.
+fn alone(defences: &[Defence], seconds: &[Vec<Second>], figure: fn(&Second) -> f64) -> Vec<Row> {
+    let all = defences.iter().zip(seconds);
+    all.map(|(defence, seconds)| Row::single(defence.name(), seconds.iter().map(figure)))
+        .collect()
+}
+
+fn table(flood: Flood, name: &str, unit: &str, rows: Vec<Row>) -> Table {
+    Table {
         name: format!("{}: {name}", flood.name()),
         of: "defence".into(),
         unit: unit.into(),
@@ -50,14 +29,34 @@ pub(super) fn tables(flood: Flood, defences: &[Defence], seconds: &[Vec<Second>]
         more_is_better: true,
         rows,
         ..Table::default()
+    }
+}
+
+fn less_is_better(table: Table) -> Table {
+    Table {
+        more_is_better: false,
+        ..table
+    }
+}
+
+pub(super) fn tables(flood: Flood, defences: &[Defence], seconds: &[Vec<Second>]) -> Vec<Table> {
+    let beside = |figure: fn(&Second) -> f64| {
+        let others = defences.iter().zip(seconds).skip(1);
+        let rows = others.map(|(defence, subject)| {
+            let rounds = seconds[0].iter().zip(subject);
+            let samples = rounds.map(|(yardstick, subject)| Sample {
+                yardstick: figure(yardstick),
+                subject: figure(subject),
+            });
+            Row::paired(defence.name(), &samples.collect::<Vec<_>>())
+        });
+        rows.collect::<Vec<_>>()
     };
+    let alone = |figure| alone(defences, seconds, figure);
+    let table = |name, unit, rows| table(flood, name, unit, rows);
     let with_yardstick = |table: Table| Table {
         yardstick: Some("no flood".into()),
         subject: "flooded".into(),
-        ..table
-    };
-    let less_is_better = |table: Table| Table {
-        more_is_better: false,
         ..table
     };
     vec![

@@ -56,7 +56,7 @@ pub struct Step {
     pub repeats: Option<usize>,
     /// Added to the sequence number.
     pub ahead: u32,
-    /// What keeps the kernel from delivering the SYN to a socket, if anything.
+    /// The reason for which the kernel delivers the SYN to no socket, if any.
     pub foreign: Option<Foreign>,
 }
 

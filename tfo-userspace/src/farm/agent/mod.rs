@@ -10,7 +10,7 @@ mod record;
 use std::{future::pending, pin::pin, time::Duration};
 
 use etcd_client::WatchStream;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use self::own_record::OwnRecord;
@@ -20,6 +20,7 @@ use super::{
     error::FarmError,
     etcd::{Candidate, LEASE_TIME, Store},
     leader::{HeldDocument, Leader},
+    pause::pause,
     quiet::Quiet,
     report::SharedReport,
     source::AgentChannels,
@@ -99,9 +100,7 @@ impl Agent {
                     logged = Some(text);
                 }
             }
-            // Jitter: the hosts of a farm must not reconnect all at once.
-            let share = getrandom::u32().unwrap_or(u32::MAX);
-            sleep(retry.mul_f64(0.5 + 0.5 * f64::from(share) / f64::from(u32::MAX))).await;
+            pause(retry).await;
             retry = LAST_RETRY.min(retry * 2);
         }
     }

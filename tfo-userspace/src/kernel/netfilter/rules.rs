@@ -175,25 +175,14 @@ impl Ruleset {
     /// A chain that translates packets of this family, at whatever hook, where conntrack sees any. One has the kernel look for
     /// translations at each hook.
     pub(crate) fn translating(&self, family: Families) -> Option<&str> {
-        let chains = || {
-            self.chains
-                .values()
-                .filter(|chain| chain.families.see(family))
+        let seen = || {
+            let all = self.chains.iter();
+            all.filter(|(_, chain)| chain.families.see(family))
         };
-        let by_state = |rule: &Rule| {
-            let mut matches = rule.matches.iter();
-            matches.any(|each| matches!(each, Match::State { .. }))
-        };
-        let translates = |chain: &Chain| chain.base.is_some_and(|base| base.translates);
-        // Without rules the kernel tracks nothing for it.
-        let tracks = |chain: &Chain| {
-            translates(chain) && !chain.rules.is_empty() || chain.rules.iter().any(by_state)
-        };
-        if !chains().any(tracks) {
+        if !seen().any(|(_, chain)| chain.tracks()) {
             return None;
         }
-        let mut all = self.chains.iter();
-        let found = all.find(|(_, chain)| translates(chain) && chain.families.see(family));
+        let found = seen().find(|(_, chain)| chain.translates());
         found.map(|(key, _)| key.as_str())
     }
 
@@ -225,6 +214,20 @@ impl Ruleset {
             }
         }
         walk.way
+    }
+}
+
+impl Chain {
+    /// A base chain that translates addresses.
+    fn translates(&self) -> bool {
+        self.base.is_some_and(|base| base.translates)
+    }
+
+    /// Its rules have conntrack see packets: those that translate, and those that ask for a state.
+    fn tracks(&self) -> bool {
+        let matches = self.rules.iter().flat_map(|rule| &rule.matches);
+        let by_state = |each: &Match| matches!(each, Match::State { .. });
+        self.translates() && !self.rules.is_empty() || matches.into_iter().any(by_state)
     }
 }
 
@@ -308,9 +311,7 @@ impl Rule {
         }
         all
     }
-}
 
-impl Rule {
     /// All matches hold, provided that addresses do.
     fn exempts(&self, packet: Packet<'_>) -> bool {
         self.matches.iter().all(|each| match each {

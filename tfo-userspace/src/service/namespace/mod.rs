@@ -23,6 +23,7 @@ use super::{
     memory,
     own_cookies::OwnCookieKeeper,
     policy,
+    repeated::log_new,
 };
 use crate::{
     config::NamespaceConfig,
@@ -301,18 +302,9 @@ impl NamespaceService {
 
     /// Logs a failure once.
     fn follow_routes(&mut self) {
-        let failed = self
-            .namespace
-            .follow_routes()
-            .err()
-            .map(|it| it.to_string());
-        if let Some(error) = failed
-            .as_ref()
-            .filter(|it| self.routes_failed.as_ref() != Some(it))
-        {
-            error!("cannot follow the routes: {error}");
-        }
-        self.routes_failed = failed;
+        let failed = self.namespace.follow_routes().err();
+        let failed = failed.map(|error| error.to_string());
+        log_new(&mut self.routes_failed, "cannot follow the routes", failed);
     }
 
     /// Changes to another configuration of the same namespace. What both have in common goes on undisturbed.

@@ -3,8 +3,6 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Read as _, Write as _},
-    net::TcpListener,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::Duration,
@@ -15,6 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tfo_common::counters::Counter;
 use tfo_testbed::{
+    answering::answering,
     keys::KeyFile,
     prometheus::METRICS,
     socket::{Connection, Listener, Method},
@@ -231,20 +230,10 @@ impl Split {
     pub(crate) fn serving<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let listen = |number: &usize| {
             let host = &self.farm.hosts[*number];
-            let listener = Listener::plain(&host.netns, FARM)?.blocking()?;
-            listener.set_nonblocking(true)?;
-            Ok((host.name.as_str(), listener))
+            Ok((host.name.clone(), Listener::plain(&host.netns, FARM)?))
         };
         let listeners: Vec<_> = HOSTS.iter().map(listen).collect::<Result<_>>()?;
-        let ended = AtomicBool::new(false);
-        thread::scope(|scope| {
-            for (name, listener) in &listeners {
-                scope.spawn(|| serve(listener, name, &ended));
-            }
-            let done = work();
-            ended.store(true, Ordering::Relaxed);
-            done
-        })
+        answering(listeners, work)
     }
 
     /// Runs `work` while a client connects again and again, each time with success. Gives the number of connections.
@@ -272,22 +261,5 @@ impl Split {
             client.join().expect("the client panicked")?;
             done.map(|_| count.load(Ordering::Relaxed))
         })
-    }
-}
-
-/// Answers each request of each connection.
-fn serve(listener: &TcpListener, name: &str, ended: &AtomicBool) {
-    let mut open = Vec::new();
-    while !ended.load(Ordering::Relaxed) {
-        match listener.accept() {
-            Ok((stream, _)) if stream.set_nonblocking(true).is_ok() => open.push(stream),
-            _ => thread::sleep(Duration::from_millis(1)),
-        }
-        let mut buffer = [0; 64];
-        open.retain_mut(|stream| match stream.read(&mut buffer) {
-            Ok(0) => false,
-            Ok(_) => stream.write_all(name.as_bytes()).is_ok(),
-            Err(error) => error.kind() == ErrorKind::WouldBlock,
-        });
     }
 }

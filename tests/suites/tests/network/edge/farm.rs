@@ -3,17 +3,14 @@
 
 use std::{
     collections::BTreeSet,
-    io::{ErrorKind, Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpListener},
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
+    net::{IpAddr, SocketAddr},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::counters::Counter;
 use tfo_testbed::{
-    keys::KeyFile,
+    answering::answering,
+    keys::{self, KeyFile},
     netns::Netns,
     process,
     socket::{Connection, Listener, Method},
@@ -22,8 +19,6 @@ use tfo_testbed::{
 };
 
 pub(crate) const PORT: u16 = 8080;
-/// The farm's key.
-pub(crate) const KEY: &str = "00112233-44556677-8899aabb-ccddeeff";
 pub(crate) const SECRET: &str = "363ec6a05e76eedeb9eb73bc5c25ca5f13f7c1df70c9af3531db4c83d23a8f6b";
 const REQUEST: &[u8] = b"who answers?";
 
@@ -158,7 +153,7 @@ impl Farm {
     /// As [`Self::new`], with one key for all, hosts that take answers, and edges that challenge.
     pub(crate) fn guarded(edges: usize, hosts: usize, mode: &str) -> Result<Self> {
         let farm = Self::new(edges, hosts)?;
-        farm.share_key(KEY)?;
+        farm.share_key(keys::COUNTING)?;
         farm.guard_hosts()?;
         farm.guard_edges(mode)?;
         Ok(farm)
@@ -256,24 +251,10 @@ impl Farm {
     pub(crate) fn serving<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let listeners = self.hosts.iter().map(|host| {
             let any = SocketAddr::new(IpAddr::V6(0.into()), PORT);
-            let listener = Listener::fast_open(&host.netns, any)?.blocking()?;
-            listener.set_nonblocking(true)?;
-            Ok((host.number, listener))
+            let listener = Listener::fast_open(&host.netns, any)?;
+            Ok((host.number.to_string(), listener))
         });
-        let listeners = listeners.collect::<Result<Vec<_>>>()?;
-        let ended = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let threads: Vec<_> = listeners
-                .iter()
-                .map(|(number, listener)| scope.spawn(|| serve(listener, *number, &ended)))
-                .collect();
-            let done = work();
-            ended.store(true, Ordering::Relaxed);
-            for thread in threads {
-                thread.join().expect("a server panicked")?;
-            }
-            done
-        })
+        answering(listeners.collect::<Result<Vec<_>>>()?, work)
     }
 
     /// Connects to the service. Gives the connection and the number of the host that answered.
@@ -327,28 +308,4 @@ pub(crate) fn say(connection: &Connection) -> Result<String> {
     let answer = connection.receive()?;
     ensure!(!answer.is_empty(), "the connection ended without an answer");
     Ok(String::from_utf8(answer)?)
-}
-
-/// Answers each request of each connection.
-fn serve(listener: &TcpListener, number: usize, ended: &AtomicBool) -> Result<()> {
-    let mut open = Vec::new();
-    while !ended.load(Ordering::Relaxed) {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(true)?;
-                open.push(stream);
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                thread::sleep(Duration::from_millis(1));
-            }
-            Err(error) => return Err(error.into()),
-        }
-        let mut buffer = [0; 256];
-        open.retain_mut(|stream| match stream.read(&mut buffer) {
-            Ok(0) => false,
-            Ok(_) => stream.write_all(number.to_string().as_bytes()).is_ok(),
-            Err(error) => error.kind() == ErrorKind::WouldBlock,
-        });
-    }
-    Ok(())
 }

@@ -77,6 +77,16 @@ impl Service {
     }
 }
 
+/// Closes the server's end, then the client's.
+fn close(client: Connection, server: Connection) -> Result<()> {
+    server.finish()?;
+    ensure!(client.receive()?.is_empty());
+    drop(client);
+    ensure!(server.receive()?.is_empty());
+    drop(server);
+    Ok(())
+}
+
 /// The host closed first, and has the connection in `TIME_WAIT`.
 #[test]
 fn a_port_in_time_wait_is_used_again_at_once() -> Result<()> {
@@ -89,11 +99,7 @@ fn a_port_in_time_wait_is_used_again_at_once() -> Result<()> {
                 for number in 0..5 {
                     let what = || format!("{family}, {first:?} first, {number}");
                     let (client, server) = service.open(family, first).with_context(what)?;
-                    server.finish()?;
-                    ensure!(client.receive()?.is_empty());
-                    drop(client);
-                    ensure!(server.receive()?.is_empty());
-                    drop(server);
+                    close(client, server)?;
                     let states = service.states()?;
                     ensure!(states.contains("TIME-WAIT"), "{states}");
                 }
@@ -113,11 +119,7 @@ fn what_stays_in_time_wait_makes_no_packet_go_round() -> Result<()> {
     let netns = &service.host().netns;
     netns.set_sysctl("net.ipv4.tcp_rfc1337", "1")?;
     let (client, server) = service.open(Family::V4, First::Server)?;
-    server.finish()?;
-    ensure!(client.receive()?.is_empty());
-    drop(client);
-    ensure!(server.receive()?.is_empty());
-    drop(server);
+    close(client, server)?;
     let segments = || netns.snmp("Tcp", "InSegs");
     let before = segments()?;
     let _waits = Connection::open_from(

@@ -147,8 +147,12 @@ fn through(firewall: &Firewall) -> Result<()> {
     let found = finding(tfo, "guard and conntrack")?.context("no finding")?;
     ensure!(found["verdict"] == "problem", "{found:#}");
 
-    ensure_says(&refused.stderr, &["notrack", "ct state untracked accept"])?;
-    type_in(&pair.server, &printed(&refused))?;
+    let commands = printed(&refused);
+    ensure_says(
+        &commands.join("\n"),
+        &["notrack", "ct state untracked accept"],
+    )?;
+    type_in(&pair.server, &commands)?;
     let allowed = tfo.run(&set)?;
     ensure!(
         allowed.status.success() && allowed.stderr.is_empty(),

@@ -1,7 +1,7 @@
 //! Packets that a load balancer sends through a tunnel, and answers that go to the client directly.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv6Addr, SocketAddr},
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -15,14 +15,9 @@ use tfo_testbed::{
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE},
 };
 
-const TUNNEL: &str = "tunnel0";
+use crate::edge::farm::vip;
 
-const fn vip(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)),
-        Family::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 7)),
-    }
-}
+const TUNNEL: &str = "tunnel0";
 
 fn tunnel(netns: &Netns) -> Result<Tun> {
     let tunnel = Tun::new(netns, TUNNEL)?;

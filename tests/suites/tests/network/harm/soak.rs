@@ -25,7 +25,7 @@ const END: &[u8] = b"end";
 const OWN: u16 = 8080;
 const FORWARDED: u16 = 8081;
 
-/// Where the clients connect to.
+/// The services of the clients.
 const SERVICES: [(&str, u16); 4] = [
     ("10.78.0.1", OWN),
     ("fd78::1", OWN),

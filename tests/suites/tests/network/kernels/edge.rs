@@ -4,16 +4,17 @@ use anyhow::{Context as _, Result, ensure};
 use tfo_common::counters::Counter::{GuardProven, GuardReferred};
 use tfo_testbed::{
     kernel::{feature, is_before},
+    keys,
     socket::Method,
     veth::Family,
 };
 
-use crate::edge::farm::{Farm, KEY};
+use crate::edge::farm::Farm;
 
 #[test]
 fn edges() -> Result<()> {
     let farm = Farm::new(1, 1)?;
-    farm.share_key(KEY)?;
+    farm.share_key(keys::COUNTING)?;
     let edge = &farm.edges[0];
     let takes_answers = !is_before(6, 9)?;
     if takes_answers {

@@ -14,7 +14,7 @@ use tfo_testbed::{
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE},
 };
 
-/// How to make the devices of one end: commands of `ip` and others. `below` stands for the end's veth interface, `LOCAL`
+/// The commands that make the devices of one end. `below` stands for the end's veth interface, `LOCAL`
 /// and `REMOTE` for the last part of its address and of the other's. The last is the device that gets the addresses.
 pub(super) type Devices = (&'static [&'static str], &'static str);
 
