@@ -5,6 +5,7 @@ use crate::{
     fastopen::own::OwnCookie,
     guard::{Decision, GuardAction},
     policy::Verdict,
+    switches::Switches,
     wire::syn::Syn,
 };
 
@@ -13,6 +14,8 @@ use crate::{
 /// It waits in a pinned map between two programs: whoever changes it raises [`crate::abi::LAYOUT_VERSION`].
 #[derive(Clone, Copy, Debug)]
 pub struct SynContext {
+    /// What was on when it came.
+    pub switches: Switches,
     /// The SYN as it came, but for an own cookie, which is the kernel's from its translation on.
     pub syn: Syn,
     /// Whether it came with an own cookie.
@@ -28,8 +31,9 @@ pub struct SynContext {
 impl SynContext {
     /// A SYN about which nothing was decided yet.
     #[inline(always)]
-    pub const fn new(syn: Syn) -> Self {
+    pub const fn new(syn: Syn, switches: Switches) -> Self {
         Self {
+            switches,
             syn,
             own_cookie: OwnCookie::None,
             classification: Classification::NONE,

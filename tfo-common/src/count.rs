@@ -163,6 +163,7 @@ mod tests {
         classify::{Classification, socket::Socket},
         fastopen::{Cookie, Key, KeySet},
         guard::{Decision, GuardAction},
+        switches::Switches,
         wire::{addresses::Addresses, options::fast_open::SynOptions, syn::Layout},
     };
 
@@ -190,7 +191,7 @@ mod tests {
         SynContext {
             classification,
             guard,
-            ..SynContext::new(syn)
+            ..SynContext::new(syn, Switches::OFF)
         }
     }
 

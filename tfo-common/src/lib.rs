@@ -9,7 +9,7 @@
 //! and [`count`] turns it into [`counters`]. [`abi`] names what the program and the controller share.
 //!
 //! Modules import only those before them: [`atomic`], [`rate`], [`counters`]; [`wire`]; [`fastopen`]; [`classify`];
-//! [`policy`], [`guard`]; [`context`]; [`count`], [`abi`].
+//! [`policy`], [`guard`]; [`switches`], [`context`]; [`count`], [`abi`].
 
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
@@ -28,4 +28,5 @@ pub mod guard;
 mod numbered;
 pub mod policy;
 pub mod rate;
+pub mod switches;
 pub mod wire;

@@ -249,6 +249,7 @@ mod tests {
     use crate::{
         classify::{Classification, socket::Socket},
         guard::Decision,
+        switches::Switches,
         wire::{
             addresses::Addresses,
             options::fast_open::{FastOpen, SynOptions},
@@ -260,17 +261,20 @@ mod tests {
 
     /// A SYN to port 443 with 7 bytes of data.
     fn context(fast_open: FastOpen) -> SynContext {
-        SynContext::new(Syn {
-            addresses: Addresses::v4([192, 0, 2, 1], [198, 51, 100, 2]),
-            sequence: 1,
-            ports: u32::from_le_bytes([0x12, 0x34, 0x01, 0xbb]),
-            data_len: 7,
-            options: SynOptions {
-                fast_open,
-                ..SynOptions::NONE
+        SynContext::new(
+            Syn {
+                addresses: Addresses::v4([192, 0, 2, 1], [198, 51, 100, 2]),
+                sequence: 1,
+                ports: u32::from_le_bytes([0x12, 0x34, 0x01, 0xbb]),
+                data_len: 7,
+                options: SynOptions {
+                    fast_open,
+                    ..SynOptions::NONE
+                },
+                layout: Layout::NONE,
             },
-            layout: Layout::NONE,
-        })
+            Switches::OFF,
+        )
     }
 
     fn classified(fast_open: FastOpen, socket: &Socket) -> SynContext {

@@ -17,7 +17,7 @@ pub use offsets::SocketOffsets;
 use crate::counters::Counters;
 
 /// The version of all layouts in this module.
-pub const LAYOUT_VERSION: u32 = 11;
+pub const LAYOUT_VERSION: u32 = 12;
 
 // Programs.
 
@@ -111,11 +111,11 @@ pub const OWN_COOKIES: &str = "OWN_COOKIES";
 /// Array by [`crate::fastopen::own::asked_index`]: the [`crate::wire::flow::flow_tag`] of a SYN that met the program which
 /// translates own cookies, and may be given one.
 pub const OWN_ASKED: &str = "OWN_ASKED";
-/// Array, 1 entry: the [`crate::policy::PolicyHead`] of the policy in force.
+/// Array, 1 entry: the [`crate::switches::Switches`].
 ///
-/// The controller fills the slot that is not in force, then switches the head: a packet sees the old policy or the new
+/// The controller fills the policy's slot that is not in force, then selects it here: a packet sees the old policy or the new
 /// one, never half of each.
-pub const POLICY: &str = "POLICY";
+pub const SWITCHES: &str = "SWITCHES";
 /// Array of maps by slot: a hash from a port as u32 to its [`crate::policy::PortRule`].
 pub const POLICY_RULES: &str = "POLICY_RULES";
 /// Array of maps by slot: a trie from a prefix of an [`crate::wire::addresses::Address`] to a
@@ -172,7 +172,7 @@ pub const OF_NAMESPACE: [&str; 18] = [
     OWN_ASKED,
     LOCAL_ROUTES,
     ANSWER_DEVICES,
-    POLICY,
+    SWITCHES,
     POLICY_RULES,
     POLICY_LISTS,
     POLICY_LIMITS,
@@ -222,13 +222,8 @@ pub const EVENT_GATE: &str = "EVENT_GATE";
 /// Per-CPU array, 1 entry: the [`events::EventBudget`].
 pub const EVENT_BUDGET: &str = "EVENT_BUDGET";
 
-/// Array, 1 entry: not 0, as a u32, while the data path moves from XDP to traffic control or back. The XDP program marks the
-/// packets that it meets then, and the TC program leaves marked ones alone.
-pub const MOVING: &str = "MOVING";
-
 /// Names of the maps that every interface has of its own.
-pub const OF_INTERFACE: [&str; 10] = [
-    MOVING,
+pub const OF_INTERFACE: [&str; 9] = [
     SYN_CONTEXT,
     COUNTERS,
     PORT_SLOTS,
@@ -266,7 +261,8 @@ mod tests {
             GuardHead, GuardPort,
             edge::{EdgeKey, EdgePort},
         },
-        policy::{LimitKey, PolicyHead, PortRule},
+        policy::{LimitKey, PortRule},
+        switches::Switches,
         wire::addresses::{Address, PrefixMask},
     };
 
@@ -279,7 +275,7 @@ mod tests {
     /// Another layout is another [`LAYOUT_VERSION`].
     #[test]
     fn layouts_are_pinned() {
-        assert_eq!(LAYOUT_VERSION, 11);
+        assert_eq!(LAYOUT_VERSION, 12);
         assert_eq!((size_of::<Key>(), align_of::<Key>()), (16, 8));
         assert_eq!((size_of::<KeySet>(), align_of::<KeySet>()), (72, 8));
         assert_eq!(
@@ -296,9 +292,9 @@ mod tests {
         assert_eq!(size_of::<EventBudget>(), 24);
         assert_eq!((size_of::<PortRule>(), align_of::<PortRule>()), (144, 8));
         assert_eq!(size_of::<LimitKey>(), 24);
-        assert_eq!((size_of::<PolicyHead>(), align_of::<PolicyHead>()), (8, 8));
-        assert_eq!(size_of::<SynContext>(), 112);
-        assert_eq!(size_of::<GuardHead>(), 48);
+        assert_eq!((size_of::<Switches>(), align_of::<Switches>()), (8, 8));
+        assert_eq!(size_of::<SynContext>(), 120);
+        assert_eq!(size_of::<GuardHead>(), 40);
         assert_eq!((size_of::<EdgePort>(), align_of::<EdgePort>()), (96, 8));
         assert_eq!((size_of::<EdgeKey>(), align_of::<EdgeKey>()), (24, 4));
         assert_eq!((size_of::<GuardPort>(), align_of::<GuardPort>()), (72, 8));

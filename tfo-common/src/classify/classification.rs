@@ -40,10 +40,11 @@ impl Classification {
         at_socket.with_cookie_outcome(Outcome::by_cookie(syn, || own_keys.or_else(keys)))
     }
 
-    /// As [`Self::of`], but the cookie is checked whatever the socket decides, and every bit passes through `barrier`
-    /// (see [`crate::wire::Frame::barrier_var`]).
+    /// As [`Self::of`], but every bit passes through `barrier` (see [`crate::wire::Frame::barrier_var`]). `in_full`: the cookie is
+    /// checked whatever the socket decides.
     #[inline(always)]
-    pub fn in_full<'a>(
+    pub fn to_extent<'a>(
+        in_full: bool,
         syn: &Syn,
         socket: &'a Socket,
         keys: impl FnOnce() -> Option<&'a KeySet>,
@@ -52,8 +53,22 @@ impl Classification {
         let (at_socket, own_keys) = Self::at_socket(syn, socket);
         // The check of a cookie is long: the verifier is to follow it once, not once for each outcome of the socket.
         let at_socket = at_socket.barrier_var(&barrier);
+        if !in_full && at_socket.socket_outcome().is_some() {
+            return at_socket;
+        }
         let cookie = Outcome::by_cookie(syn, || own_keys.or_else(keys));
         at_socket.with_cookie_outcome(cookie).barrier_var(&barrier)
+    }
+
+    /// As [`Self::to_extent`], in full.
+    #[inline(always)]
+    pub fn in_full<'a>(
+        syn: &Syn,
+        socket: &'a Socket,
+        keys: impl FnOnce() -> Option<&'a KeySet>,
+        barrier: impl Fn(u64) -> u64,
+    ) -> Self {
+        Self::to_extent(true, syn, socket, keys, barrier)
     }
 
     /// As [`Self::in_full`], of a SYN whose cookie is known to have `outcome`.

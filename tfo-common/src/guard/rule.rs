@@ -169,15 +169,14 @@ const _: () = {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct GuardHead {
-    /// [`Self::HOST`] where any port has a rule, [`Self::EDGE`] where any address behind this host has. A host without a
-    /// guard loads only this.
-    pub armed: u32,
     /// log2 of a time slot's nanoseconds: [`SLOT_SHIFT`], but in tests.
     pub slot_shift: u32,
     /// Window scale that the kernel advertises: `tcp_select_initial_window`.
     pub window_scale: u32,
     /// Greatest MSS of the host's, in bytes: the least that one of its routes advertises; 0 for no bound.
     pub mss: u32,
+    /// Not 0 where the kernel drops IPv4 packets whose source it would reach by another device (`rp_filter` 1).
+    pub strict: u32,
     /// Rate of challenges per source: an IPv4 address, or the first 64 bits of an IPv6 address. SYNs beyond go on to the
     /// kernel.
     pub replies: Rate,
@@ -186,11 +185,9 @@ pub struct GuardHead {
     /// Nanoseconds from `CLOCK_MONOTONIC` to the clock that counts time slots: to the wall clock where other hosts take
     /// challenges of this one, and this one theirs; else 0.
     pub clock_offset: u64,
-    /// Not 0 where the kernel drops IPv4 packets whose source it would reach by another device (`rp_filter` 1).
-    pub strict: u64,
 }
 
-// SAFETY: `repr(C)`, four u32, two pairs of them and two u64: no padding, and any bytes are a head.
+// SAFETY: `repr(C)`, four u32, two pairs of them and a u64: no padding, and any bytes are a head.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for GuardHead {}
 
@@ -201,25 +198,17 @@ pub const SLOT_SHIFT: u32 = 36;
 pub const SECRETS: usize = 4;
 
 impl GuardHead {
-    /// In [`Self::armed`]: a port of this host has a rule.
-    pub const HOST: u32 = 1;
-    /// In [`Self::armed`]: an address behind this host has a rule.
-    pub const EDGE: u32 = 2;
-
     /// From the words of the map's value.
     #[inline(always)]
-    pub const fn from_words(
-        [switches, scale, replies, proven, clock_offset, strict]: [u64; 6],
-    ) -> Self {
+    pub const fn from_words([scale, mss, replies, proven, clock_offset]: [u64; 5]) -> Self {
         Self {
-            clock_offset,
-            strict,
-            armed: switches as u32,
-            slot_shift: (switches >> 32) as u32,
-            window_scale: scale as u32,
-            mss: (scale >> 32) as u32,
+            slot_shift: scale as u32,
+            window_scale: (scale >> 32) as u32,
+            mss: mss as u32,
+            strict: (mss >> 32) as u32,
             replies: rate_from_word(replies),
             proven: rate_from_word(proven),
+            clock_offset,
         }
     }
 

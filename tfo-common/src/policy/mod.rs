@@ -13,5 +13,5 @@ pub mod withhold;
 pub use action::Action;
 pub use class::Class;
 pub use limit::{Limit, LimitKey, Scope};
-pub use rule::{ListEntry, PolicyHead, PortRule, Rule};
+pub use rule::{ListEntry, PortRule, Rule};
 pub use verdict::{Cause, PolicyState, Verdict};

@@ -78,40 +78,17 @@ impl Rule {
             port: Rate::UNLIMITED,
         }; Class::ALL.len()],
     };
-}
 
-/// The policy in force: the value of the map `POLICY`, read at every SYN with Fast Open or data.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C, align(8))]
-pub struct PolicyHead {
-    /// One more than the policy's index in the maps of maps; 0 for no policy.
-    pub slot: u32,
-    /// [`Self::LISTS`], [`Self::WITHHOLDS`].
-    pub flags: u32,
-}
-
-impl PolicyHead {
-    /// The policy has lists.
-    pub const LISTS: u32 = 1;
-    /// Some rule withholds cookies: [`Rule::withhold`].
-    pub const WITHHOLDS: u32 = 2;
-
-    /// From both halves, read at once.
-    #[inline(always)]
-    pub const fn of_word(word: u64) -> Self {
-        Self {
-            slot: word as u32,
-            flags: (word >> u32::BITS) as u32,
-        }
-    }
-
-    /// `true` if the policy has this flag.
-    #[inline(always)]
-    pub const fn has(self, flag: u32) -> bool {
-        self.flags & flag != 0
+    /// `true` if the rule may act on SYNs of this class.
+    pub fn acts_on(&self, class: Class) -> bool {
+        let is_limited = |class: Class| {
+            let Limit { source, port } = self.limits[class as usize];
+            !(source.is_unlimited() && port.is_unlimited())
+        };
+        self.actions[class as usize] != 0
+            || self.withhold != 0
+            || is_limited(class)
+            // Of all SYNs whose data is taken.
+            || is_limited(Class::Data)
     }
 }
-
-// SAFETY: `repr(C)` and u32 throughout: no padding, and any bytes are of its type.
-#[cfg(feature = "user")]
-unsafe impl aya::Pod for PolicyHead {}

@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791): what TCP needs of it. Linux: `ip_rcv_core`.
 
-use super::{Frame, Network, NotSyn, View as _, addresses::Addresses, checksum, tcp};
+use super::{Frame, Network, NotSyn, View, addresses::Addresses, checksum, tcp};
 
 /// Bytes of a header without options.
 pub const MIN_HEADER_LEN: usize = 20;
@@ -10,6 +10,8 @@ const FRAGMENT: usize = 6;
 const PROTOCOL: usize = 9;
 const SOURCE: usize = 12;
 
+/// Version 4, and a header of five words.
+const WITHOUT_OPTIONS: u8 = 0x45;
 /// The flag "more fragments" and the fragment offset: both 0 in a whole packet.
 const FRAGMENT_MASK: u16 = 0x3fff;
 
@@ -39,11 +41,18 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<Network, 
     })
 }
 
+/// `true` if TCP follows the header at `at` of `view`, which has no options, in a whole packet.
+#[inline(always)]
+pub(super) fn is_plain_tcp(view: &impl View, at: usize) -> bool {
+    view.byte(at + VERSION_IHL) == WITHOUT_OPTIONS
+        && view.byte(at + PROTOCOL) == tcp::PROTOCOL
+        && view.half(at + FRAGMENT) & FRAGMENT_MASK == 0
+}
+
 /// `false` if the checksum of the IPv4 header at `at` is wrong (`ip_rcv_core`). That of a header with options is not
 /// computed.
 #[inline(always)]
 pub fn is_intact<F: Frame + ?Sized>(frame: &F, at: usize) -> bool {
-    const WITHOUT_OPTIONS: u8 = 0x45;
     let Some(header) = frame.view::<MIN_HEADER_LEN>(at) else {
         return false;
     };

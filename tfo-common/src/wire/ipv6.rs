@@ -1,6 +1,6 @@
 //! IPv6 (RFC 8200): what TCP needs of it. Linux: `ip6_rcv_core`.
 
-use super::{Frame, Network, NotSyn, View as _, addresses::Addresses, extensions, tcp};
+use super::{Frame, Network, NotSyn, View, addresses::Addresses, extensions, tcp};
 
 /// Bytes of the header, without extension headers.
 pub const HEADER_LEN: usize = 40;
@@ -30,6 +30,12 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<Network, 
         transport,
         end: at + HEADER_LEN + usize::from(header.half(PAYLOAD_LEN)),
     })
+}
+
+/// `true` if TCP follows the header at `at` of `view`.
+#[inline(always)]
+pub(super) fn is_plain_tcp(view: &impl View, at: usize) -> bool {
+    view.byte(at + VERSION) >> 4 == 6 && view.byte(at + NEXT_HEADER) == tcp::PROTOCOL
 }
 
 /// Source and destination of the IPv6 header at `at`.

@@ -1,9 +1,9 @@
 //! A SYN, as a listener sees it.
 
 use super::{
-    Frame, Link, NotSyn,
+    Frame, Link, NotSyn, View as _,
     addresses::Addresses,
-    locate, network_addresses,
+    ethernet, ipv4, ipv6, locate, network_addresses,
     options::fast_open::{FastOpen, OptionPlace, SynOptions},
     tcp,
 };
@@ -71,6 +71,32 @@ impl Syn {
     #[inline(always)]
     pub const fn concerns_fast_open(&self) -> bool {
         self.has_fast_open() || self.data_len > 0
+    }
+}
+
+/// `true` if `frame`, which starts with an Ethernet header, is plainly no SYN: a TCP segment right behind IPv4 without options
+/// or IPv6 without extensions, with other flags. [`parse`] says the same of it, and of more; this is for most packets of a
+/// host.
+#[inline(always)]
+pub fn is_none_at_sight<F: Frame + ?Sized>(frame: &F) -> bool {
+    const TYPE: usize = ethernet::HEADER_LEN - 2;
+    const TCP_BEHIND_V4: usize = ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN;
+    const TCP_BEHIND_V6: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN;
+    let Some(headers) = frame.view::<{ TCP_BEHIND_V4 + tcp::MIN_HEADER_LEN }>(0) else {
+        return false;
+    };
+    match headers.half(TYPE) {
+        ethernet::IPV4 => {
+            ipv4::is_plain_tcp(&headers, ethernet::HEADER_LEN)
+                && !tcp::is_syn(headers.byte(TCP_BEHIND_V4 + tcp::FLAGS))
+        }
+        ethernet::IPV6 => {
+            ipv6::is_plain_tcp(&headers, ethernet::HEADER_LEN)
+                && frame
+                    .view::<{ tcp::MIN_HEADER_LEN }>(TCP_BEHIND_V6)
+                    .is_some_and(|header| !tcp::is_syn(header.byte(tcp::FLAGS)))
+        }
+        _ => false,
     }
 }
 

@@ -32,6 +32,12 @@ pub(crate) const fn after(number: u32, other: u32) -> bool {
     other.wrapping_sub(number).cast_signed() < 0
 }
 
+/// `true` if a segment with these flags opens a connection.
+#[inline(always)]
+pub(super) const fn is_syn(flags: u8) -> bool {
+    flags & (FIN | SYN | RST | ACK) == SYN
+}
+
 /// A segment that opens a connection; its options are not read yet.
 pub(super) struct Segment {
     pub(super) ports: u32,
@@ -55,7 +61,7 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<S
     let header = frame
         .view::<MIN_HEADER_LEN>(network.transport)
         .ok_or(NotSyn::Unparsed)?;
-    if header.byte(FLAGS) & (FIN | SYN | RST | ACK) != SYN {
+    if !is_syn(header.byte(FLAGS)) {
         return Err(NotSyn::Other);
     }
     // Only a SYN's lengths are checked: every other segment has returned by now.

@@ -6,6 +6,7 @@ use tfo_common::{
     context::SynContext,
     counters::{Counter, Counters},
     fastopen::{Cookie, Key, KeySet},
+    switches::Switches,
     wire::{
         addresses::Addresses,
         options::fast_open::{FastOpen, SynOptions},
@@ -90,7 +91,7 @@ proptest! {
         let set = key_set(&keys);
         let context = SynContext {
             classification: Classification::of(&syn, &Socket::Unknown, || Some(&set)),
-            ..SynContext::new(syn)
+            ..SynContext::new(syn, Switches::OFF)
         };
         let outcome = context.outcome();
         prop_assert_eq!(outcome, naive::outcome(&syn, &keys));

@@ -36,6 +36,27 @@ proptest! {
         prop_assert_eq!(wire::syn::parse_behind(spoiled, Link::None), naive::bare(spoiled));
     }
 
+    /// What is no SYN at sight is none to the parser.
+    #[test]
+    fn agree_at_sight(bytes in generate::spoiled_syn(), len: prop::sample::Index) {
+        let cut = &bytes[..len.index(bytes.len() + 1)];
+        if wire::syn::is_none_at_sight(cut) {
+            prop_assert_eq!(wire::syn::parse(cut), Err(NotSyn::Other));
+        }
+    }
+
+    /// A SYN is not passed over, and the same segment with other flags is, where its headers are plain.
+    #[test]
+    fn other_flags_are_seen_at_sight(frame in generate::syn()) {
+        prop_assert!(!wire::syn::is_none_at_sight(&frame.bytes[..]));
+        let layout = wire::syn::parse(&frame.bytes[..]).unwrap().layout;
+        let (network, tcp) = (usize::from(layout.network), usize::from(layout.tcp));
+        let is_plain = network == 14 && [20, 40].contains(&(tcp - network));
+        let mut ack = frame.bytes.clone();
+        ack[tcp + 13] = 0x10;
+        prop_assert_eq!(wire::syn::is_none_at_sight(&ack[..]), is_plain);
+    }
+
     #[test]
     fn agree_on_noise(bytes in generate::noise()) {
         prop_assert_eq!(wire::syn::parse(&bytes[..]), naive::frame(&bytes));

@@ -19,6 +19,7 @@ use tfo_common::{
         source::{BUCKETS, Bucket, bucket_index},
     },
     rate::Rate,
+    switches::Switches,
     wire::{
         addresses::{Address, Addresses},
         syn::Syn,
@@ -70,34 +71,6 @@ static GUARD_SECRETS: Array<Key, SECRETS> = Array::new();
 #[btf_map]
 static GUARD_BUCKETS: Array<AtomicWord, BUCKETS> = Array::new();
 
-/// Which rules there are.
-#[derive(Clone, Copy)]
-pub(crate) struct Armed(u32);
-
-impl Armed {
-    /// Without a guard, this load is its whole cost.
-    #[inline(always)]
-    pub(crate) fn load() -> Self {
-        Self(match GUARD.get_ptr(0) {
-            // SAFETY: the kernel gave the pointer; `armed` is the first field.
-            Some(head) => unsafe { ptr::read_volatile(head.cast::<u32>()) },
-            None => 0,
-        })
-    }
-
-    /// Some port of this host has a rule.
-    #[inline(always)]
-    pub(crate) const fn host(self) -> bool {
-        self.0 & GuardHead::HOST != 0
-    }
-
-    /// Some address behind this host has a rule.
-    #[inline(always)]
-    pub(crate) const fn edge(self) -> bool {
-        self.0 & GuardHead::EDGE != 0
-    }
-}
-
 /// Copies `N` words that the controller may replace meanwhile, each at once.
 ///
 /// # Safety
@@ -118,7 +91,7 @@ unsafe fn copy<const N: usize>(from: *const u64) -> [u64; N] {
 #[inline(always)]
 pub(crate) fn head() -> Option<GuardHead> {
     let head = GUARD.get_ptr(0)?;
-    // SAFETY: a value of the map is 6 words.
+    // SAFETY: a value of the map is 5 words.
     Some(GuardHead::from_words(unsafe { copy(head.cast()) }))
 }
 
@@ -136,12 +109,15 @@ pub(crate) fn secret(slot: u64) -> Option<Key> {
 pub(crate) struct Port(*mut GuardPort);
 
 impl Port {
-    /// The entry of a port: its own, or that of the default rule.
+    /// The entry of a port: its own, or that of the default rule, where these switches say that there is one.
     #[inline(always)]
-    pub(crate) fn of(port: u16) -> Option<Self> {
+    pub(crate) fn of(switches: Switches, port: u16) -> Option<Self> {
         match GUARD_PORTS.get_ptr_mut(u32::from(port)) {
             Some(found) => Some(Self(found)),
-            None => GUARD_PORTS.get_ptr_mut(DEFAULT_PORT).map(Self),
+            None if switches.has(Switches::GUARD_REST) => {
+                GUARD_PORTS.get_ptr_mut(DEFAULT_PORT).map(Self)
+            }
+            None => None,
         }
     }
 
@@ -310,11 +286,11 @@ impl GuardScratch {
 
     /// The port that the SYN is for.
     #[inline(always)]
-    pub(crate) fn port(self, syn: &Syn) -> Option<Port> {
+    pub(crate) fn port(self, switches: Switches, syn: &Syn) -> Option<Port> {
         if self.is_edge() {
             Edge::of(syn).map(Edge::port)
         } else {
-            Port::of(syn.destination_port())
+            Port::of(switches, syn.destination_port())
         }
     }
 

@@ -7,19 +7,19 @@ use aya_ebpf::{
         BPF_F_NO_PREALLOC, BPF_NOEXIST,
         bpf_map_type::{BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_LRU_HASH},
     },
-    btf_maps::Array,
     helpers::bpf_map_update_elem,
     macros::btf_map,
 };
 use tfo_common::{
     abi::{DEFAULT_PORT, POLICY_SLOTS},
     atomic::AtomicWord,
-    classify::Classification,
+    context::SynContext,
     policy::{
-        Class, LimitKey, ListEntry, PolicyHead, PolicyState, PortRule, Rule, Scope, Verdict,
-        once::OnceBy, withhold::Sent,
+        Class, LimitKey, ListEntry, PolicyState, PortRule, Rule, Scope, Verdict, once::OnceBy,
+        withhold::Sent,
     },
     rate::Rate,
+    switches::Switches,
     wire::{addresses::Address, syn::Syn},
 };
 
@@ -54,9 +54,6 @@ type Limits = InnerMap<
 >;
 
 #[btf_map]
-static POLICY: Array<PolicyHead, 1> = Array::new();
-
-#[btf_map]
 static POLICY_RULES: ArrayOfMaps<Rules, POLICY_SLOTS> = ArrayOfMaps::new();
 
 #[btf_map]
@@ -72,24 +69,16 @@ struct Prefix {
     address: [u32; 4],
 }
 
-/// The policy in force. Without one, this load is its whole cost.
+/// The rule of a port under the policy that these switches select; `None` where it has none.
 #[inline(always)]
-pub(crate) fn head() -> PolicyHead {
-    PolicyHead::of_word(match POLICY.get_ptr(0) {
-        // SAFETY: the kernel gave the pointer. Both halves are read at once, as the controller writes them.
-        Some(head) => unsafe { ptr::read_volatile(head.cast()) },
-        None => 0,
-    })
-}
-
-/// The rule of a port under the policy with this [`head`]; `None` where it has none.
-#[inline(always)]
-fn port_rule(head: PolicyHead, port: u16) -> Option<*mut PortRule> {
-    let rules = POLICY_RULES.get(head.slot.wrapping_sub(1));
-    // SAFETY: the map's keys and values are these.
-    let rule = unsafe { array_of_maps::look_up::<u32, PortRule>(rules, &port.into()) };
-    if !rule.is_null() {
-        return Some(rule);
+fn port_rule(switches: Switches, port: u16) -> Option<*mut PortRule> {
+    let rules = POLICY_RULES.get(switches.policy_slot()?);
+    if switches.has(Switches::PORTS) {
+        // SAFETY: the map's keys and values are these.
+        let rule = unsafe { array_of_maps::look_up::<u32, PortRule>(rules, &port.into()) };
+        if !rule.is_null() {
+            return Some(rule);
+        }
     }
     // SAFETY: as above.
     let default = unsafe { array_of_maps::look_up::<u32, PortRule>(rules, &DEFAULT_PORT) };
@@ -98,21 +87,17 @@ fn port_rule(head: PolicyHead, port: u16) -> Option<*mut PortRule> {
 
 /// As [`port_rule`], without its buckets.
 #[inline(always)]
-pub(crate) fn rule<'a>(head: PolicyHead, port: u16) -> Option<&'a Rule> {
+pub(crate) fn rule<'a>(switches: Switches, port: u16) -> Option<&'a Rule> {
     // SAFETY: a value of the map. The controller fills a slot before it is in force, and nobody writes this part after.
-    port_rule(head, port).map(|rule| unsafe { &(*rule).rule })
+    port_rule(switches, port).map(|rule| unsafe { &(*rule).rule })
 }
 
-/// The verdict of the policy with this [`head`] on `syn`.
+/// The verdict of the policy in force on the SYN of `context`.
 #[inline(always)]
-pub(crate) fn verdict(
-    frame: &impl WritePacket,
-    head: PolicyHead,
-    syn: &Syn,
-    classification: Classification,
-) -> Verdict {
-    let port = syn.destination_port();
-    let Some(rule) = port_rule(head, port) else {
+pub(crate) fn verdict(frame: &impl WritePacket, context: &SynContext) -> Verdict {
+    let (switches, syn) = (context.switches, &context.syn);
+    let (port, classification) = (syn.destination_port(), context.classification);
+    let (Some(slot), Some(rule)) = (switches.policy_slot(), port_rule(switches, port)) else {
         return Verdict::NONE;
     };
     // SAFETY: a value of the map.
@@ -121,8 +106,8 @@ pub(crate) fn verdict(
     let rule = unsafe { &(*rule).rule };
     let state = State {
         frame,
-        slot: head.slot.wrapping_sub(1),
-        lists: head.has(PolicyHead::LISTS),
+        slot,
+        lists: switches.has(Switches::LISTS),
         rule,
         buckets: buckets.cast(),
         syn,
@@ -131,7 +116,7 @@ pub(crate) fn verdict(
     // The verifier then goes on once, not once for each verdict.
     let verdict =
         Verdict::of(syn, classification, rule, &state).barrier_var(|word| state.barrier_var(word));
-    if head.has(PolicyHead::WITHHOLDS)
+    if switches.has(Switches::WITHHOLDS)
         && let Some(sent) = Sent::of(classification.outcome(syn), verdict.action())
     {
         remember(syn, sent, rule);

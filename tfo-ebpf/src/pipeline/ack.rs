@@ -5,6 +5,7 @@ use aya_ebpf::programs::TcContext;
 use tfo_common::{
     counters::Counter,
     guard::{GuardHead, PortState, ack::WrongAck, challenge::Challenge},
+    switches::Switches,
     wire::{
         ack::{self, Ack},
         options::negotiated::TcpOptions,
@@ -21,8 +22,8 @@ use crate::{
         listener::window_scale,
     },
     maps::{
-        guard::{self, Armed, Port},
-        just_accepted,
+        guard::{self, Port},
+        just_accepted, switches,
     },
     packet::{
         checksum,
@@ -51,7 +52,8 @@ enum Validation {
 /// Sees every packet. Only an ACK of no connection at a port that is or was guarded is looked at.
 #[inline(always)]
 pub(crate) fn ack(ctx: &TcContext) -> Step {
-    if !Armed::load().host() {
+    let switches = switches::load();
+    if !switches.has(Switches::GUARD_HOST) {
         return Step::Pass;
     }
     let Some(head) = guard::head() else {
@@ -60,7 +62,7 @@ pub(crate) fn ack(ctx: &TcContext) -> Step {
     ctx.pull();
     let mut port = None;
     let has_rule = |number| {
-        port = Port::of(number);
+        port = Port::of(switches, number);
         port.is_some()
     };
     let (Ok(ack), Some(port)) = (

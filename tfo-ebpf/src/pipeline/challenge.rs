@@ -106,7 +106,7 @@ fn write(
         .with_mss(headers.limited_mss(offered.mss()).max(min_mss))
         .limited(listener.host_options())
         .barrier_var(|word| barrier_var(word, syn.sequence.into()));
-    let port = scratch.port(syn)?;
+    let port = scratch.port(context.switches, syn)?;
     if !offered.timestamps() && port.state().is_guessed_at(now) {
         return None;
     }

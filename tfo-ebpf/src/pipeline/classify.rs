@@ -20,24 +20,17 @@ pub(crate) fn ordinary(syn: &Syn) -> Classification {
     Classification::of(syn, &Socket::Unknown, || None)
 }
 
-/// Classifies as far as the kernel would: the cookie is checked only where the socket does not decide.
+/// Classifies as far as the kernel would: the cookie is checked only where the socket does not decide, or `in_full`. `sink`
+/// takes what else is needed of the listener.
 #[inline(always)]
-pub(crate) fn classify(ctx: &impl EbpfContext, syn: &Syn) -> Classification {
-    let socket = socket::look_up(ctx, syn, ());
-    Classification::of(syn, &socket, keys::in_force)
-        .barrier_var(|word| barrier_var(word, syn.sequence.into()))
-}
-
-/// Classifies, and checks the cookie whatever the socket decides. `sink` takes what else
-/// is needed of the listener.
-#[inline(always)]
-pub(crate) fn classify_in_full(
+pub(crate) fn classify(
     ctx: &impl EbpfContext,
     syn: &Syn,
+    in_full: bool,
     sink: impl ListenerSink,
 ) -> Classification {
     let socket = socket::look_up(ctx, syn, sink);
-    Classification::in_full(syn, &socket, keys::in_force, |word| {
+    Classification::to_extent(in_full, syn, &socket, keys::in_force, |word| {
         barrier_var(word, syn.sequence.into())
     })
 }

@@ -6,6 +6,7 @@ use tfo_common::{
     context::SynContext,
     fastopen::own::OwnCookie,
     guard::{GuardAction, GuardMode, edge::passed_tag},
+    switches::Switches,
     wire::{addresses::Address, options::fast_open::FastOpen},
 };
 
@@ -13,7 +14,7 @@ use super::{guard, host, step::Step};
 use crate::{
     kernel::{barrier::barrier_var, clock, route},
     maps::{
-        guard::{Armed, Edge, GuardScratch, has_passed, note_passed, secret},
+        guard::{Edge, GuardScratch, has_passed, note_passed, secret},
         keys, own_cookies,
         routes::is_local,
     },
@@ -22,8 +23,8 @@ use crate::{
 
 /// `true` if the SYN's destination is behind this host and has a guard here.
 #[inline(always)]
-pub(super) fn applies(armed: Armed, context: &SynContext) -> bool {
-    armed.edge()
+pub(super) fn applies(context: &SynContext) -> bool {
+    context.switches.has(Switches::GUARD_EDGE)
         && Edge::of(&context.syn).is_some_and(|edge| !matches!(edge.port().mode(), GuardMode::Off))
         && !is_local(Address::destination(&context.syn.addresses))
 }

@@ -2,15 +2,13 @@
 
 use aya_ebpf::EbpfContext;
 use tfo_common::{
-    context::SynContext,
-    counters::Counter,
-    guard::GuardAction,
-    policy::{PolicyHead, withhold::Sent},
+    context::SynContext, counters::Counter, guard::GuardAction, policy::withhold::Sent,
+    switches::Switches,
 };
 
 use super::step::Step;
 use crate::{
-    maps::{counters, events, moving::is_moving, policy, sources, withhold},
+    maps::{counters, events, sources, withhold},
     packet::claim::Claim,
 };
 
@@ -28,35 +26,35 @@ pub(super) fn finish(ctx: &(impl EbpfContext + Claim), context: &SynContext, ste
         events::report(context);
         #[cfg(feature = "trace")]
         trace(ctx, context);
-    } else if policy::head().has(PolicyHead::WITHHOLDS) {
+    } else if context.switches.has(Switches::WITHHOLDS) {
         withhold::note(&context.syn, Sent::Plain);
     }
-    claim(ctx);
+    claim(ctx, context.switches);
     step
 }
 
 /// While the data path moves to another hook, has the program there leave this packet alone. Last, since what is known of the
 /// packet ends with it.
 #[inline(always)]
-fn claim(ctx: &impl Claim) {
-    if is_moving() {
+fn claim(ctx: &impl Claim, switches: Switches) {
+    if switches.has(Switches::MOVING) {
         ctx.claim();
     }
 }
 
 /// Counts a frame that may be a SYN and was not read.
 #[inline(always)]
-pub(super) fn unparsed(ctx: &impl Claim) -> Step {
+pub(super) fn unparsed(ctx: &impl Claim, switches: Switches) -> Step {
     counters::count_anywhere(Counter::Unparsed);
-    claim(ctx);
+    claim(ctx, switches);
     Step::Pass
 }
 
 /// Counts a SYN that is for no socket of this host.
 #[inline(always)]
-pub(super) fn elsewhere(ctx: &impl Claim) -> Step {
+pub(super) fn elsewhere(ctx: &impl Claim, switches: Switches) -> Step {
     counters::count_anywhere(Counter::Elsewhere);
-    claim(ctx);
+    claim(ctx, switches);
     Step::Pass
 }
 
@@ -67,7 +65,7 @@ pub(super) fn at_edge(ctx: &(impl EbpfContext + Claim), context: &SynContext, st
     if !matches!(context.guard.action(), GuardAction::None) {
         events::report(context);
     }
-    claim(ctx);
+    claim(ctx, context.switches);
     step
 }
 

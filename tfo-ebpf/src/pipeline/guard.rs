@@ -4,19 +4,20 @@ use aya_ebpf::EbpfContext;
 use tfo_common::{
     context::SynContext,
     guard::{GuardAction, GuardMode, decision::DecisionInput},
+    switches::Switches,
 };
 
-use super::{classify::classify_in_full, step::Step};
+use super::{classify::classify, step::Step};
 use crate::{
     kernel::{barrier::barrier_var, clock},
-    maps::guard::{self, Armed, GuardScratch, Port},
+    maps::guard::{self, GuardScratch, Port},
 };
 
 /// `true` if the SYN's port has a guard.
 #[inline(always)]
-pub(super) fn applies(armed: Armed, context: &SynContext) -> bool {
-    armed.host()
-        && Port::of(context.syn.destination_port())
+pub(super) fn applies(context: &SynContext) -> bool {
+    context.switches.has(Switches::GUARD_HOST)
+        && Port::of(context.switches, context.syn.destination_port())
             .is_some_and(|port| !matches!(port.mode(), GuardMode::Off))
 }
 
@@ -28,8 +29,8 @@ pub(super) fn guard(
     scratch: GuardScratch,
 ) -> Step {
     scratch.set_host();
-    context.classification = classify_in_full(ctx, &context.syn, scratch);
-    match Port::of(context.syn.destination_port()) {
+    context.classification = classify(ctx, &context.syn, true, scratch);
+    match Port::of(context.switches, context.syn.destination_port()) {
         Some(port) => decide(context, scratch, port),
         None => Step::Continue,
     }

@@ -1,24 +1,24 @@
 //! The end of a handshake, as the kernel tells: what it teaches of the source's cookies.
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::RawTracePointContext};
-use tfo_common::policy::{PolicyHead, withhold::Sent};
+use tfo_common::{policy::withhold::Sent, switches::Switches};
 
 use crate::{
     kernel::established::Established,
-    maps::{policy, withhold},
+    maps::{policy, switches, withhold},
 };
 
 /// The program at the tracepoint of socket states.
 #[inline(always)]
 pub(crate) fn handshake(ctx: &RawTracePointContext) {
-    let head = policy::head();
-    if !head.has(PolicyHead::WITHHOLDS) {
+    let switches = switches::load();
+    if !switches.has(Switches::WITHHOLDS) {
         return;
     }
     let Some(connection) = Established::of(ctx) else {
         return;
     };
-    let Some(rule) = policy::rule(head, connection.port()) else {
+    let Some(rule) = policy::rule(switches, connection.port()) else {
         return;
     };
     let sent = withhold::take_note(&connection);

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! ingress    parse -> for a host behind this one? -> tail call to edge
-//!            -> for this host? -> tail call to translate, to guard, to policy, or: classify -> finish
+//!            -> for this host? -> tail call to translate, to guard, or: classify
+//!            -> tail call to policy, where that acts on SYNs of the class, or: finish
 //! translate  an own cookie becomes the kernel's, and the SYN is classified -> as ingress goes on
 //! guard      classify -> decide -> tail call to challenge, to policy, or: finish
 //! edge       check the cookie -> decide -> tail call to challenge, or: finish
 //! challenge  the frame becomes a SYN-ACK -> finish
-//! policy     classify, if nobody did -> verdict, rewrite -> finish
+//! policy     verdict, rewrite -> finish
 //! ack        the answer to a challenge opens a connection, in traffic control
 //! egress     the cookie in a SYN-ACK becomes an own cookie, in traffic control
 //! handshake  a connection was opened: what the source does with its cookies, at a tracepoint
@@ -15,7 +16,7 @@
 //!
 //! A SYN is classified once and counted once, whatever programs it passes: [`SynContext`] carries the results, and
 //! [`mod@finish`] alone counts and reports. In one program the steps would be too much for the verifier and the stack, and
-//! every SYN with an option would cost 25 ns more; a host without guard and policy pays for one load each.
+//! every SYN with an option would cost 25 ns more; a host without guard and policy pays for one load.
 
 mod ack;
 mod challenge;
@@ -40,7 +41,8 @@ use aya_ebpf::EbpfContext;
 use tfo_common::{
     context::SynContext,
     guard::GuardAction,
-    wire::{NotSyn, syn},
+    switches::Switches,
+    wire::{Link, NotSyn, syn},
 };
 
 use self::{
@@ -48,11 +50,7 @@ use self::{
     tail_call::{Program, TailCall},
 };
 use crate::{
-    maps::{
-        guard::{Armed, GuardScratch},
-        moving::is_moving,
-        syn_context,
-    },
+    maps::{guard::GuardScratch, switches, syn_context},
     packet::{
         answer::Answer,
         claim::Claim,
@@ -64,30 +62,39 @@ use crate::{
 /// The first program. No failure here costs a frame.
 #[inline(always)]
 pub(crate) fn ingress<C: EbpfContext + Packet + Claim + TailCall>(ctx: &C) -> Step {
-    let claimed = ctx.pull_and_tell(is_moving);
-    let parsed = syn::parse_behind(&PacketFrame::new(ctx), ctx.link());
-    if matches!(parsed, Err(NotSyn::Other)) {
+    let claimed = ctx.pull_and_tell(switches::is_moving);
+    let frame = PacketFrame::new(ctx);
+    if ctx.link() == Link::Ethernet && syn::is_none_at_sight(&frame) {
         return Step::Pass;
     }
-    if is_moving() && (claimed || ctx.is_claimed()) {
-        return Step::Pass;
-    }
+    let parsed = syn::parse_behind(&frame, ctx.link());
+    // Loaded on each way, or LLVM would keep what an ordinary packet does not need.
     let Ok(syn) = parsed else {
-        return finish::unparsed(ctx);
+        if matches!(parsed, Err(NotSyn::Other)) {
+            return Step::Pass;
+        }
+        let switches = switches::load();
+        if switches.has(Switches::MOVING) && (claimed || ctx.is_claimed()) {
+            return Step::Pass;
+        }
+        return finish::unparsed(ctx, switches);
     };
-    let mut context = SynContext::new(syn);
-    let armed = Armed::load();
-    if edge::applies(armed, &context) && syn_context::save(&context) {
+    let switches = switches::load();
+    if switches.has(Switches::MOVING) && (claimed || ctx.is_claimed()) {
+        return Step::Pass;
+    }
+    let mut context = SynContext::new(syn, switches);
+    if edge::applies(&context) && syn_context::save(&context) {
         ctx.tail_call(Program::Edge); // returns only if that program is missing
     }
-    let guarded = guard::applies(armed, &context);
+    let guarded = guard::applies(&context);
     if !guarded && !context.syn.concerns_fast_open() {
         // A path of its own: an ordinary SYN pays for nothing that depends on an outcome.
         context.classification = classify::ordinary(&context.syn);
         return finish(ctx, &context, Step::Pass);
     }
     if !host::receives_syn(ctx, &context.syn) {
-        return finish::elsewhere(ctx);
+        return finish::elsewhere(ctx, switches);
     }
     if own_cookie::applies(&context) && syn_context::save(&context) {
         ctx.tail_call(Program::Translate); // returns only if that program is missing
@@ -95,10 +102,10 @@ pub(crate) fn ingress<C: EbpfContext + Packet + Claim + TailCall>(ctx: &C) -> St
     if guarded && syn_context::save(&context) {
         ctx.tail_call(Program::Guard); // returns only if that program is missing
     }
+    context.classification = classify::classify(ctx, &context.syn, switches.has_policy(), ());
     if policy::applies(&context) && syn_context::save(&context) {
         ctx.tail_call(Program::Policy); // returns only if that program is missing
     }
-    context.classification = classify::classify(ctx, &context.syn);
     finish(ctx, &context, Step::Pass)
 }
 
@@ -109,14 +116,15 @@ pub(crate) fn translate(ctx: &(impl EbpfContext + Claim + TailCall + WritePacket
         return Step::Pass;
     };
     own_cookie::translate(ctx, context);
-    if guard::applies(Armed::load(), context) {
+    if guard::applies(context) {
         ctx.tail_call(Program::Guard); // returns only if that program is missing
+    }
+    if !context.classification.is_done() {
+        let in_full = context.switches.has_policy();
+        context.classification = classify::classify(ctx, &context.syn, in_full, ());
     }
     if policy::applies(context) {
         ctx.tail_call(Program::Policy); // returns only if that program is missing
-    }
-    if !context.classification.is_done() {
-        context.classification = classify::classify(ctx, &context.syn);
     }
     finish(ctx, context, Step::Pass)
 }
@@ -179,9 +187,6 @@ pub(crate) fn policy(ctx: &(impl EbpfContext + Claim + WritePacket)) -> Step {
     let Some(context) = syn_context::saved() else {
         return Step::Pass;
     };
-    if !context.classification.is_done() {
-        context.classification = classify::classify_in_full(ctx, &context.syn, ());
-    }
     let step = policy::policy(ctx, context);
     finish(ctx, context, step)
 }

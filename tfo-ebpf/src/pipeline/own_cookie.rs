@@ -5,6 +5,7 @@ use tfo_common::{
     classify::{Classification, Outcome, socket::Socket},
     context::SynContext,
     fastopen::{Cookie, Key, own::OwnCookie},
+    switches::Switches,
     wire::options::fast_open::FastOpen,
 };
 
@@ -17,8 +18,8 @@ use crate::{
 /// `true` if the SYN may have an own cookie, or be given one.
 #[inline(always)]
 pub(super) fn applies(context: &SynContext) -> bool {
-    context.syn.has_fast_open()
-        && own_cookies::in_force().is_some()
+    context.switches.has(Switches::OWN_COOKIES)
+        && context.syn.has_fast_open()
         && !context.syn.options.signatures.cover_options()
 }
 

@@ -1,6 +1,9 @@
 //! Step: the policy's verdict on a SYN, and the rewrite of its option.
 
-use tfo_common::{context::SynContext, policy::Action};
+use tfo_common::{
+    context::SynContext,
+    policy::{Action, Class},
+};
 
 use super::step::Step;
 use crate::{
@@ -8,16 +11,17 @@ use crate::{
     packet::write::{WritePacket, rewrite},
 };
 
-/// `true` if a policy is in force that may act on the SYN.
+/// `true` if the policy in force may act on the SYN, which was classified in full where there is one.
 #[inline(always)]
 pub(super) fn applies(context: &SynContext) -> bool {
-    context.syn.concerns_fast_open() && policy::head().slot != 0
+    let cookie = context.classification.cookie_outcome();
+    Class::of(&context.syn, cookie).is_some_and(|class| context.switches.acts_on(class))
 }
 
 /// Applies the policy in force.
 #[inline(always)]
 pub(super) fn policy(ctx: &impl WritePacket, context: &mut SynContext) -> Step {
-    let mut verdict = policy::verdict(ctx, policy::head(), &context.syn, context.classification);
+    let mut verdict = policy::verdict(ctx, context);
     if let Some(change) = verdict.action().rewrite()
         && !rewrite(ctx, &context.syn, change)
     {

@@ -8,6 +8,7 @@ use tfo_common::{
     context::SynContext,
     counters::{Counter, Counters},
     fastopen::KeySet,
+    switches::Switches,
     wire::{NotSyn, syn},
 };
 
@@ -117,7 +118,7 @@ fn on_the_host(frame: &[u8], keys: &KeySet) -> Counters {
     match syn::parse(frame) {
         Ok(syn) => SynContext {
             classification: Classification::of(&syn, &Socket::Unknown, || Some(keys)),
-            ..SynContext::new(syn)
+            ..SynContext::new(syn, Switches::OFF)
         }
         .count(&mut counters),
         Err(NotSyn::Unparsed) => counters.add(Counter::Unparsed, 1),

@@ -21,7 +21,6 @@ use crate::{
 const SECOND: u64 = 1_000_000_000;
 const KEY: Key = Key::from_groups([1, 2, 3, 4]);
 const HEAD: GuardHead = GuardHead {
-    armed: 1,
     slot_shift: 36,
     window_scale: 7,
     mss: 0,

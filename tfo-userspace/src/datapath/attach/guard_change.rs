@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tfo_common::guard::{GuardHead, GuardMode};
+use tfo_common::{guard::GuardMode, switches::Switches};
 use tokio::time::sleep;
 
 use super::{
@@ -154,7 +154,7 @@ impl<'a> GuardChange<'a> {
         self.store.set(Some(guard))?;
         for interface in guarded {
             let pins = self.namespace.pins().interface(interface.index);
-            detach_guard(&pins, armed(Some(guard)))?;
+            detach_guard(&pins, armed(guard))?;
         }
         Ok(named)
     }
@@ -213,7 +213,7 @@ impl<'a> GuardChange<'a> {
                 return Ok(Ok(()));
             }
             // Attached again, it is before the others.
-            detach_guard(&pins, GuardHead::EDGE)?;
+            detach_guard(&pins, Switches::GUARD_EDGE)?;
         }
         match attach_guard(&place) {
             Ok(()) => Ok(Ok(())),

@@ -4,7 +4,7 @@
 use aya::programs::{LinkOrder, TcAttachType};
 use tfo_common::{
     abi::{CHALLENGE_INDEX, EDGE_INDEX, GUARD_INDEX},
-    guard::GuardHead,
+    switches::Switches,
 };
 
 use super::joined::{Place, attach_tcx, detach_tcx, remove_callees};
@@ -21,7 +21,7 @@ pub(super) fn attach_guard(place: &Place<'_>) -> Result<(), DatapathError> {
     attach_tcx(datapath.ack_mut()?, place.name, hook, &place.pins.guard())?;
     datapath.load_guard(place.mode).inspect_err(|_| {
         // Nothing is left of one that failed. The first error is the one to report.
-        let _ = detach_guard(place.pins, GuardHead::EDGE);
+        let _ = detach_guard(place.pins, Switches::GUARD_EDGE);
     })
 }
 
@@ -38,19 +38,22 @@ fn load(place: &Place<'_>, takes_acks: bool) -> Result<Datapath, DatapathError> 
     place.load(settings, takes_acks)
 }
 
-/// Detaches the programs that no rule takes any more. `armed`: the rules that remain, as [`GuardHead::armed`] has them.
+/// Detaches the programs that no rule takes any more. `armed`: the bits of [`Switches`] for the rules that remain.
 pub(super) fn detach_guard(pins: &InterfacePins, armed: u32) -> Result<(), DatapathError> {
     if !pins.tail_calls().exists() {
         return Ok(());
     }
-    let indexes: &[u32] = match (armed & GuardHead::HOST != 0, armed & GuardHead::EDGE != 0) {
+    let indexes: &[u32] = match (
+        armed & Switches::GUARD_HOST != 0,
+        armed & Switches::GUARD_EDGE != 0,
+    ) {
         (true, true) => &[],
         (true, false) => &[EDGE_INDEX],
         (false, true) => &[GUARD_INDEX],
         (false, false) => &[GUARD_INDEX, EDGE_INDEX, CHALLENGE_INDEX],
     };
     remove_callees(pins, indexes)?;
-    if armed & GuardHead::HOST == 0 && pins.guard().exists() {
+    if armed & Switches::GUARD_HOST == 0 && pins.guard().exists() {
         detach_tcx(&pins.guard())?;
     }
     Ok(())

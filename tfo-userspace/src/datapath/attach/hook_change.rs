@@ -9,7 +9,7 @@ use super::{
     error::AttachError,
     hook::{Job, Plan, plans},
     modes::{self, Running, swap_program},
-    moving::{remove_link, replace_link, set_moving, tidy_up},
+    moving::{mark, remove_link, replace_link, tidy_up, unmark},
     outcome::HookChange,
     transaction::{AttachTransaction, OnStray},
 };
@@ -108,7 +108,7 @@ impl AttachTransaction<'_> {
     /// Moves the program to the first of `modes` that the kernel takes. It stays where that is the present one.
     async fn step(&self, present: Placed, modes: &[AttachMode]) -> Result<Placed, AttachError> {
         let is_xdp = present.mode != AttachMode::Tc;
-        set_moving(&self.pins, true)?;
+        mark(self.namespace.pins())?;
         if is_xdp {
             sleep(IN_FLIGHT).await;
         }
@@ -119,13 +119,13 @@ impl AttachTransaction<'_> {
                     if is_xdp {
                         sleep(IN_FLIGHT).await;
                     }
-                    set_moving(&self.pins, false)?;
+                    unmark(self.namespace.pins())?;
                     return Ok(placed);
                 }
                 Err(error) => refused = Some(error),
             }
         }
-        tidy_up(&self.pins)?;
+        tidy_up(self.namespace.pins(), &self.pins)?;
         match refused {
             Some(error) if !modes.contains(&present.mode) => Err(error),
             _ => Ok(present),

@@ -6,27 +6,45 @@
 
 use std::path::Path;
 
-use tfo_common::abi::MOVING;
+use tfo_common::switches::Switches;
 
 use crate::{
     datapath::{
         error::DatapathError,
-        pins::{ClsactFilter, InterfacePins, remove_file, write_value},
+        maps::SwitchStore,
+        pins::{ClsactFilter, InterfacePins, NamespacePins, found_maps, remove_file},
     },
     kernel::bpf::OpenLink,
 };
 
-/// Switches the marks on or off.
-pub(super) fn set_moving(pins: &InterfacePins, moving: bool) -> Result<(), DatapathError> {
-    let path = pins.map(MOVING);
-    if path.exists() {
-        write_value(&path, MOVING, u32::from(moving))?;
+/// Switches the marks on, for all interfaces of the namespace: one that does not move loses nothing by them.
+pub(super) fn mark(namespace: &NamespacePins) -> Result<(), DatapathError> {
+    switch(namespace, Switches::MOVING)
+}
+
+/// Switches the marks off, unless a killed process left an interface between two hooks.
+pub(super) fn unmark(namespace: &NamespacePins) -> Result<(), DatapathError> {
+    let is_between = |pins: &InterfacePins| {
+        pins.next_link().exists() || pins.filter().exists() && pins.link().exists()
+    };
+    if namespace.interfaces()?.iter().any(is_between) {
+        return Ok(());
     }
-    Ok(())
+    switch(namespace, 0)
+}
+
+fn switch(namespace: &NamespacePins, moving: u32) -> Result<(), DatapathError> {
+    match found_maps(SwitchStore::open(namespace))? {
+        Some(mut store) => store.change(|switches| switches.replaced(Switches::MOVING, moving)),
+        None => Ok(()),
+    }
 }
 
 /// Ends a move that was interrupted: the caller holds the lock.
-pub(super) fn tidy_up(pins: &InterfacePins) -> Result<(), DatapathError> {
+pub(super) fn tidy_up(
+    namespace: &NamespacePins,
+    pins: &InterfacePins,
+) -> Result<(), DatapathError> {
     let next = pins.next_link();
     if next.exists() {
         let link = open(&next)?;
@@ -36,7 +54,7 @@ pub(super) fn tidy_up(pins: &InterfacePins) -> Result<(), DatapathError> {
     if pins.filter().exists() && pins.link().exists() {
         remove_link(pins)?;
     }
-    set_moving(pins, false)
+    unmark(namespace)
 }
 
 /// Detaches the program that the link holds, whose successor is the clsact filter.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use tfo_common::guard::GuardHead;
+use tfo_common::switches::Switches;
 
 use super::{
     error::{AttachError, ProgramOrigin},
@@ -107,7 +107,7 @@ impl<'a> AttachTransaction<'a> {
         attached.retain(|each| each.index == index);
         let ours = attached.pop().filter(|ours| ours.mode.is_some());
         if ours.is_some() {
-            tidy_up(&pins)?;
+            tidy_up(namespace.pins(), &pins)?;
         }
         if ours.is_none() && pins.exists() {
             // Pins of an interface that moved to another namespace and whose index was reused.
@@ -307,18 +307,18 @@ impl<'a> AttachTransaction<'a> {
 
     /// Attaches the guard's programs, if there is a guard, and the interface is fit for them or had them before.
     fn join_guard(&self, place: &Place<'_>) -> Result<(), AttachError> {
-        let armed = self.namespace.guard().armed()?;
-        if armed == 0 {
+        let switches = self.namespace.guard().switches()?;
+        if !switches.has(Switches::GUARD) {
             return Ok(());
         }
         let facts = DeviceFacts::read(self.interface.index, place.name).unwrap_or_default();
         if !place.pins.guard().exists() && unfit(place.name, place.mode, &facts).is_some() {
             return Ok(());
         }
-        if armed & GuardHead::HOST != 0 {
+        if switches.has(Switches::GUARD_HOST) {
             attach_guard(place)?;
         }
-        if armed & GuardHead::EDGE != 0 {
+        if switches.has(Switches::GUARD_EDGE) {
             attach_edge(place)?;
         }
         Ok(())

@@ -7,19 +7,21 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError},
 };
 use tfo_common::{
-    abi::{GUARD, GUARD_EDGES, GUARD_PORTS, GUARD_SECRETS},
+    abi::{GUARD, GUARD_EDGES, GUARD_PORTS, GUARD_SECRETS, SWITCHES},
     fastopen::Key,
     guard::{
         GuardHead, GuardMode, GuardPort, SECRETS,
         edge::{EdgeKey, EdgePort},
         secret_index,
     },
+    switches::Switches,
 };
 use zeroize::Zeroizing;
 
 use super::{
     edge_entry::{edge_entry, edge_guard, edge_key, edge_service, host_listener},
     guard_clock::{Stale, clock_offset, nanoseconds, slot_shift},
+    switch_store::SwitchStore,
 };
 use crate::{
     datapath::error::DatapathError,
@@ -43,8 +45,9 @@ pub struct GuardState {
     pub slot: u64,
 }
 
-/// The maps `GUARD`, `GUARD_PORTS`, `GUARD_EDGES` and `GUARD_SECRETS`.
+/// The maps `GUARD`, `GUARD_PORTS`, `GUARD_EDGES` and `GUARD_SECRETS`, and the guard's switches.
 pub(crate) struct GuardStore {
+    switches: SwitchStore,
     head: Array<MapData, GuardHead>,
     ports: HashMap<MapData, u32, GuardPort>,
     edges: LpmTrie<MapData, EdgeKey, EdgePort>,
@@ -54,13 +57,18 @@ pub(crate) struct GuardStore {
 impl GuardStore {
     /// Takes the maps of an object that is not pinned.
     pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
-        Self::of(|name| ebpf.take_map(name).ok_or(DatapathError::Missing(name)))
+        let switches = ebpf.map(SWITCHES).ok_or(DatapathError::Missing(SWITCHES))?;
+        Self::of(SwitchStore::of(switches)?, |name| {
+            ebpf.take_map(name).ok_or(DatapathError::Missing(name))
+        })
     }
 
     pub(crate) fn of(
+        switches: SwitchStore,
         mut map: impl FnMut(&'static str) -> Result<Map, DatapathError>,
     ) -> Result<Self, DatapathError> {
         Ok(Self {
+            switches,
             head: map(GUARD)?.try_into().map_err(DatapathError::map(GUARD))?,
             ports: map(GUARD_PORTS)?
                 .try_into()
@@ -74,11 +82,9 @@ impl GuardStore {
         })
     }
 
-    /// [`GuardHead::armed`] in the map `GUARD`, which is all that is read.
-    pub(crate) fn armed_in(head: Map) -> Result<u32, DatapathError> {
-        let head: Array<MapData, GuardHead> = head.try_into().map_err(DatapathError::map(GUARD))?;
-        let head = head.get(&0, 0).map_err(DatapathError::map(GUARD))?;
-        Ok(head.armed)
+    /// There is a rule.
+    fn is_armed(&self) -> Result<bool, DatapathError> {
+        Ok(self.switches.get()?.has(Switches::GUARD))
     }
 
     fn head(&self) -> Result<GuardHead, DatapathError> {
@@ -91,10 +97,10 @@ impl GuardStore {
     ///
     /// [`DatapathError`] where a map cannot be read.
     pub(crate) fn get(&self) -> Result<Option<Guard>, DatapathError> {
-        let head = self.head()?;
-        if head.armed == 0 {
+        if !self.is_armed()? {
             return Ok(None);
         }
+        let head = self.head()?;
         let (ports, edges) = (self.states()?, self.edge_states()?);
         self.guard(&head, &ports, &edges).map(Some)
     }
@@ -149,13 +155,16 @@ impl GuardStore {
     pub(crate) fn set(&mut self, guard: Option<&Guard>) -> Result<(), DatapathError> {
         let none = Guard::default();
         let guard = guard.unwrap_or(&none);
-        let before = self.head()?;
-        self.set_secrets(guard.secret.as_ref(), &before)?;
+        self.set_secrets(guard.secret.as_ref())?;
+        if self.is_armed()? {
+            // The rules before stay in sight until all of the new ones are.
+            self.switches
+                .change(|switches| switches.replaced(0, armed(guard)))?;
+        }
         let now = nanoseconds();
         self.set_ports(guard, now)?;
         self.set_edges(guard, now)?;
         let head = GuardHead {
-            armed: armed(Some(guard)),
             slot_shift: slot_shift(),
             window_scale: window::scale().into(),
             mss: routes::least_mss(),
@@ -164,22 +173,21 @@ impl GuardStore {
             clock_offset: guard.secret.as_ref().map_or(0, |_| clock_offset()),
             strict: sysctl::filters_sources().into(),
         };
-        self.head.set(0, head, 0).map_err(DatapathError::map(GUARD))
+        let set = self.head.set(0, head, 0);
+        set.map_err(DatapathError::map(GUARD))?;
+        self.switches
+            .change(|switches| switches.replaced(Switches::GUARD, armed(guard)))
     }
 
     /// Random secrets stay as long as there is a guard with such.
-    fn set_secrets(
-        &mut self,
-        shared: Option<&ChallengeSecret>,
-        before: &GuardHead,
-    ) -> Result<(), DatapathError> {
+    fn set_secrets(&mut self, shared: Option<&ChallengeSecret>) -> Result<(), DatapathError> {
         let all = 0..SECRETS as u32;
         match shared {
             Some(secret) => all.into_iter().try_for_each(|index| {
                 let set = self.secrets.set(index, secret.key(), 0);
                 set.map_err(DatapathError::map(GUARD_SECRETS))
             }),
-            None if before.armed == 0 || before.is_shared() => {
+            None if !self.is_armed()? || self.head()?.is_shared() => {
                 all.into_iter().try_for_each(|index| self.renew(index))
             }
             None => Ok(()),
@@ -270,10 +278,10 @@ impl GuardStore {
 
     /// The guard in force and its state; `None` where no port has a rule.
     pub(crate) fn state(&self) -> Result<Option<GuardState>, DatapathError> {
-        let (now, head) = (nanoseconds(), self.head()?);
-        if head.armed == 0 {
+        if !self.is_armed()? {
             return Ok(None);
         }
+        let (now, head) = (nanoseconds(), self.head()?);
         let (ports, edges) = (self.states()?, self.edge_states()?);
         let guard = self.guard(&head, &ports, &edges)?;
         let ports = ports
@@ -305,12 +313,12 @@ impl GuardStore {
     }
 }
 
-/// [`GuardHead::armed`] of a guard.
-pub(crate) fn armed(guard: Option<&Guard>) -> u32 {
-    let host = guard.is_some_and(Guard::is_for_host);
-    let edge = guard.is_some_and(|guard| !guard.edges.is_empty());
+/// The switches that are on with `guard`.
+pub(crate) fn armed(guard: &Guard) -> u32 {
     let bit = |set: bool, bit: u32| if set { bit } else { 0 };
-    bit(host, GuardHead::HOST) | bit(edge, GuardHead::EDGE)
+    bit(guard.is_for_host(), Switches::GUARD_HOST)
+        | bit(guard.default.is_some(), Switches::GUARD_REST)
+        | bit(!guard.edges.is_empty(), Switches::GUARD_EDGE)
 }
 
 /// A port's state once `rule` comes into force at `now`.

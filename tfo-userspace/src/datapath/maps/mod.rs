@@ -14,6 +14,7 @@ mod policy_slot;
 mod policy_store;
 mod route_store;
 mod sources;
+mod switch_store;
 mod withhold_store;
 
 pub use counters::Snapshot;
@@ -28,3 +29,4 @@ pub(super) use policy_store::PolicyStore;
 pub use policy_store::PolicySummary;
 pub(super) use route_store::RouteStore;
 pub use sources::Sources;
+pub(super) use switch_store::SwitchStore;

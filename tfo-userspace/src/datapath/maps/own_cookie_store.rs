@@ -3,9 +3,9 @@
 use std::fs;
 
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError};
-use tfo_common::{abi::OWN_COOKIES, fastopen::own::OwnCookies};
+use tfo_common::{abi::OWN_COOKIES, fastopen::own::OwnCookies, switches::Switches};
 
-use super::inner_map;
+use super::{inner_map, switch_store::SwitchStore};
 use crate::{
     datapath::{
         error::DatapathError,
@@ -16,8 +16,9 @@ use crate::{
 
 type Inner = Array<MapData, OwnCookies>;
 
-/// The map of maps `OWN_COOKIES`.
+/// The map of maps `OWN_COOKIES`, and its switch.
 pub(crate) struct OwnCookieStore {
+    switches: SwitchStore,
     outer: ArrayOfMaps<MapData, Inner>,
     /// Where the inner map is pinned, since reading it through the outer one takes `CAP_SYS_ADMIN`; `None` where nothing is.
     pins: Option<NamespacePins>,
@@ -25,8 +26,13 @@ pub(crate) struct OwnCookieStore {
 
 impl OwnCookieStore {
     /// Takes the outer map; `pinned` where it is pinned.
-    pub(crate) fn new(map: Map, pinned: Option<&NamespacePins>) -> Result<Self, DatapathError> {
+    pub(crate) fn new(
+        switches: SwitchStore,
+        map: Map,
+        pinned: Option<&NamespacePins>,
+    ) -> Result<Self, DatapathError> {
         Ok(Self {
+            switches,
             outer: map.try_into().map_err(DatapathError::map(OWN_COOKIES))?,
             pins: pinned.cloned(),
         })
@@ -50,6 +56,22 @@ impl OwnCookieStore {
 
     /// Puts rules and secrets, or none, in force as a whole. When this returns, no packet meets the previous ones any more.
     pub(crate) fn set(&mut self, cookies: Option<&OwnCookies>) -> Result<(), DatapathError> {
+        if cookies.is_none() {
+            self.switch(0)?;
+        }
+        self.put(cookies)?;
+        if cookies.is_some() {
+            self.switch(Switches::OWN_COOKIES)?;
+        }
+        Ok(())
+    }
+
+    fn switch(&mut self, bit: u32) -> Result<(), DatapathError> {
+        let change = |switches: Switches| switches.replaced(Switches::OWN_COOKIES, bit);
+        self.switches.change(change)
+    }
+
+    fn put(&mut self, cookies: Option<&OwnCookies>) -> Result<(), DatapathError> {
         let error = DatapathError::map(OWN_COOKIES);
         let mut inner = Inner::create(1, 0).map_err(&error)?;
         inner

@@ -7,20 +7,22 @@ use std::{collections::BTreeMap, fs};
 
 use aya::{
     Ebpf,
-    maps::{Array, ArrayOfMaps, Map, MapData, MapError},
+    maps::{ArrayOfMaps, Map, MapData, MapError},
 };
 use tfo_common::{
     abi::{
-        DEFAULT_PORT, ONCE, POLICY, POLICY_LIMITS, POLICY_LISTS, POLICY_RULES, POLICY_SLOTS,
-        SOURCE_MEMORY, SYN_NOTES,
+        DEFAULT_PORT, ONCE, POLICY_LIMITS, POLICY_LISTS, POLICY_RULES, POLICY_SLOTS, SOURCE_MEMORY,
+        SWITCHES, SYN_NOTES,
     },
-    policy::{ListEntry, PolicyHead, PortRule, withhold::SourceState},
+    policy::{Class, ListEntry, PortRule, withhold::SourceState},
+    switches::Switches,
     wire::addresses::Address,
 };
 
 use super::{
     once_store::OnceStore,
     policy_slot::{Rules, Slot, Trie},
+    switch_store::SwitchStore,
     withhold_store::WithholdStore,
 };
 use crate::{
@@ -48,9 +50,9 @@ pub struct PolicySummary {
     pub withholds: bool,
 }
 
-/// The maps `POLICY`, `POLICY_RULES`, `POLICY_LISTS` and `POLICY_LIMITS`.
+/// The maps `POLICY_RULES`, `POLICY_LISTS` and `POLICY_LIMITS`, and the switches that select a slot of theirs.
 pub(crate) struct PolicyStore {
-    head: Array<MapData, PolicyHead>,
+    switches: SwitchStore,
     rules: Outer,
     lists: Outer,
     limits: Outer,
@@ -64,12 +66,14 @@ pub(crate) struct PolicyStore {
 impl PolicyStore {
     /// Takes the maps of an object that is not pinned.
     pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
-        Self::of(None, |name| {
+        let switches = ebpf.map(SWITCHES).ok_or(DatapathError::Missing(SWITCHES))?;
+        Self::of(SwitchStore::of(switches)?, None, |name| {
             ebpf.take_map(name).ok_or(DatapathError::Missing(name))
         })
     }
 
     pub(crate) fn of(
+        switches: SwitchStore,
         pins: Option<NamespacePins>,
         mut map: impl FnMut(&'static str) -> Result<Map, DatapathError>,
     ) -> Result<Self, DatapathError> {
@@ -82,9 +86,7 @@ impl PolicyStore {
         let once = OnceStore::new(map(ONCE)?, pins.as_ref())?;
         let withhold = WithholdStore::new([map(SOURCE_MEMORY)?, map(SYN_NOTES)?], pins.as_ref())?;
         Ok(Self {
-            head: map(POLICY)?
-                .try_into()
-                .map_err(DatapathError::map(POLICY))?,
+            switches,
             rules,
             lists,
             limits,
@@ -100,8 +102,8 @@ impl PolicyStore {
     ///
     /// [`DatapathError`] where a map cannot be read.
     pub(crate) fn get(&self) -> Result<Option<Policy>, DatapathError> {
-        let head = self.head.get(&0, 0).map_err(DatapathError::map(POLICY))?;
-        let Some(pins) = self.pins.as_ref().filter(|_| head.slot != 0) else {
+        let switches = self.switches.get()?;
+        let Some(pins) = self.pins.as_ref().filter(|_| switches.has_policy()) else {
             return Ok(None);
         };
         let rules = rules_in_force(pins)?;
@@ -132,8 +134,8 @@ impl PolicyStore {
 
     /// As [`Self::get`], but does not read the lists.
     pub(crate) fn summary(&self) -> Result<Option<PolicySummary>, DatapathError> {
-        let head = self.head.get(&0, 0).map_err(DatapathError::map(POLICY))?;
-        let Some(pins) = self.pins.as_ref().filter(|_| head.slot != 0) else {
+        let switches = self.switches.get()?;
+        let Some(pins) = self.pins.as_ref().filter(|_| switches.has_policy()) else {
             return Ok(None);
         };
         let mut summary = PolicySummary::default();
@@ -145,7 +147,7 @@ impl PolicyStore {
             summary.withholds |= rule.withhold != 0;
         }
         // The trie is created for as many entries as the lists have.
-        if head.has(PolicyHead::LISTS) {
+        if switches.has(Switches::LISTS) {
             summary.prefixes = max_entries(pins, POLICY_LISTS)?;
         }
         Ok(Some(summary))
@@ -157,15 +159,15 @@ impl PolicyStore {
     ///
     /// [`DatapathError`] where the kernel refuses it; the previous policy then stays in force.
     pub(crate) fn set(&mut self, policy: Option<&Policy>) -> Result<(), DatapathError> {
-        let before = self.head.get(&0, 0).map_err(DatapathError::map(POLICY))?;
+        let before = self.switches.get()?.policy_slot();
         let Some(policy) = policy else {
-            self.select(PolicyHead::default())?;
+            self.select(None)?;
             self.clear(before)?;
             self.once.clear()?;
             self.withhold.clear()?;
             return self.unpin();
         };
-        let slot = before.slot as usize % POLICY_SLOTS;
+        let slot = before.map_or(0, |slot| (slot + 1) % POLICY_SLOTS as u32);
         let lengths_before = self.lengths_in_force()?;
         let made = Slot::of(policy)?;
         if let Some(pins) = &self.pins {
@@ -178,10 +180,7 @@ impl PolicyStore {
         if policy.withholds() {
             self.withhold.set(lengths(policy.sources), lengths_before)?;
         }
-        self.select(PolicyHead {
-            slot: slot as u32 + 1,
-            flags: flags(policy),
-        })?;
+        self.select(Some((slot, switches_of(policy))))?;
         // Returns once no program runs that may have read the other slot (`maybe_wait_bpf_programs`).
         self.put(slot, &made)?;
         self.clear(before)?;
@@ -217,8 +216,8 @@ impl PolicyStore {
 
     /// The prefix lengths of the policy in force: all its rules have the same.
     fn lengths_in_force(&self) -> Result<Option<(u8, u8)>, DatapathError> {
-        let head = self.head.get(&0, 0).map_err(DatapathError::map(POLICY))?;
-        let Some(pins) = self.pins.as_ref().filter(|_| head.slot != 0) else {
+        let switches = self.switches.get()?;
+        let Some(pins) = self.pins.as_ref().filter(|_| switches.has_policy()) else {
             return Ok(None);
         };
         let first = rules_in_force(pins)?.iter().next().transpose();
@@ -226,14 +225,13 @@ impl PolicyStore {
         Ok(first.map(|(_, PortRule { rule, .. })| (rule.sources.v4_len(), rule.sources.v6_len())))
     }
 
-    fn select(&mut self, head: PolicyHead) -> Result<(), DatapathError> {
-        self.head
-            .set(0, head, 0)
-            .map_err(DatapathError::map(POLICY))
+    /// Selects the policy of a slot, with its switches, or none.
+    fn select(&mut self, policy: Option<(u32, u32)>) -> Result<(), DatapathError> {
+        self.switches
+            .change(|switches| switches.with_policy(policy))
     }
 
-    fn put(&mut self, slot: usize, maps: &Slot) -> Result<(), DatapathError> {
-        let slot = slot as u32;
+    fn put(&mut self, slot: u32, maps: &Slot) -> Result<(), DatapathError> {
         for (outer, inner, name) in [
             (&mut self.rules, &maps.rules, POLICY_RULES),
             (&mut self.lists, &maps.lists, POLICY_LISTS),
@@ -246,9 +244,9 @@ impl PolicyStore {
         Ok(())
     }
 
-    /// Empties the slot that `head` selected, which is no longer in force.
-    fn clear(&mut self, head: PolicyHead) -> Result<(), DatapathError> {
-        match (head.slot as usize).checked_sub(1) {
+    /// Empties a slot that is no longer in force.
+    fn clear(&mut self, slot: Option<u32>) -> Result<(), DatapathError> {
+        match slot {
             Some(slot) => self.put(slot, &Slot::empty()?),
             None => Ok(()),
         }
@@ -269,11 +267,19 @@ const fn lengths(sources: LimitedSources) -> (u8, u8) {
     (sources.v4, sources.v6)
 }
 
-/// The flags of a head that selects `policy`.
-fn flags(policy: &Policy) -> u32 {
-    let flag = |set: bool, flag: u32| if set { flag } else { 0 };
-    flag(!policy.lists.is_empty(), PolicyHead::LISTS)
-        | flag(policy.withholds(), PolicyHead::WITHHOLDS)
+/// The switches of `policy`.
+fn switches_of(policy: &Policy) -> u32 {
+    let bit = |set: bool, bit: u32| if set { bit } else { 0 };
+    let lists = !policy.lists.is_empty();
+    // Lists are for all classes.
+    let acts = |class: &Class| lists || policy.rules().any(|(_, rule)| rule.acts_on(*class));
+    let classes = Class::ALL.into_iter().filter(acts);
+    classes
+        .map(Switches::of_class)
+        .fold(0, |all, bit| all | bit)
+        | bit(lists, Switches::LISTS)
+        | bit(policy.withholds(), Switches::WITHHOLDS)
+        | bit(!policy.ports.is_empty(), Switches::PORTS)
 }
 
 fn rules_in_force(pins: &NamespacePins) -> Result<Rules<MapData>, DatapathError> {

@@ -1,13 +1,13 @@
 //! The guard of a namespace, apart from its programs.
 
 use aya::programs::{SchedClassifier, TcAttachType};
-use tfo_common::{abi::GUARD, guard::GuardHead};
+use tfo_common::switches::Switches;
 
 use super::{current::Namespace, error::NamespaceError};
 use crate::{
     datapath::{
         error::DatapathError,
-        maps::{GuardState, GuardStore},
+        maps::{GuardState, GuardStore, SwitchStore},
         pins::{found_maps, map_from_pin},
     },
     kernel::bpf::LinkState,
@@ -33,15 +33,16 @@ impl NamespaceGuard<'_> {
 
     fn open(&self) -> Result<Option<GuardStore>, DatapathError> {
         let pins = self.0.pins();
-        found_maps(GuardStore::of(|name| map_from_pin(&pins.map(name), name)))
+        let store = SwitchStore::open(pins).and_then(|switches| {
+            GuardStore::of(switches, |name| map_from_pin(&pins.map(name), name))
+        });
+        found_maps(store)
     }
 
-    /// Which rules there are, as [`GuardHead::armed`](tfo_common::guard::GuardHead::armed) has it: interfaces that are
-    /// attached need the programs for them.
-    pub(crate) fn armed(&self) -> Result<u32, DatapathError> {
-        let pin = self.0.pins().map(GUARD);
-        let head = found_maps(map_from_pin(&pin, GUARD))?;
-        head.map_or(Ok(0), GuardStore::armed_in)
+    /// The switches that are on: interfaces that are attached need the programs for the guard's.
+    pub(crate) fn switches(&self) -> Result<Switches, DatapathError> {
+        let store = found_maps(SwitchStore::open(self.0.pins()))?;
+        store.map_or(Ok(Switches::OFF), |store| store.get())
     }
 
     /// The guard in force and its state; `None` where there is none, or nothing is attached.
@@ -60,7 +61,9 @@ impl NamespaceGuard<'_> {
     /// one has.
     pub fn is_on(&self, index: u32) -> bool {
         self.0.pins().interface(index).guard().exists()
-            || matches!(self.armed(), Ok(GuardHead::EDGE))
+            || self
+                .switches()
+                .is_ok_and(|switches| switches.guards_edges_alone())
     }
 
     /// The id of the program for ACKs on the interface of this index; `None` where it has none.
@@ -94,7 +97,7 @@ impl NamespaceGuard<'_> {
     ///
     /// [`DatapathError`] where the kernel refuses it.
     pub fn refresh(&self) -> Result<(), DatapathError> {
-        if self.armed()? == 0 {
+        if !self.switches()?.has(Switches::GUARD) {
             return Ok(());
         }
         self.open()?.map_or(Ok(()), |mut store| store.refresh())

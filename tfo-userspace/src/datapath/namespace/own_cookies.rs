@@ -6,7 +6,7 @@ use super::{current::Namespace, error::NamespaceError};
 use crate::{
     datapath::{
         error::DatapathError,
-        maps::OwnCookieStore,
+        maps::{OwnCookieStore, SwitchStore},
         pins::{found_maps, map_from_pin},
     },
     model::OwnCookieRing,
@@ -32,8 +32,11 @@ impl NamespaceOwnCookies<'_> {
 
     fn open(&self) -> Result<Option<OwnCookieStore>, DatapathError> {
         let pins = self.0.pins();
-        let map = map_from_pin(&pins.map(OWN_COOKIES), OWN_COOKIES);
-        found_maps(map.and_then(|map| OwnCookieStore::new(map, Some(pins))))
+        let store = SwitchStore::open(pins).and_then(|switches| {
+            let map = map_from_pin(&pins.map(OWN_COOKIES), OWN_COOKIES)?;
+            OwnCookieStore::new(switches, map, Some(pins))
+        });
+        found_maps(store)
     }
 
     /// Rules and secrets in force; `None` where there are none, or nothing is attached.

@@ -8,7 +8,7 @@ use super::{current::Namespace, error::NamespaceError};
 use crate::{
     datapath::{
         error::DatapathError,
-        maps::{PolicyStore, PolicySummary},
+        maps::{PolicyStore, PolicySummary, SwitchStore},
         object::{attach_handshakes, detach_handshakes},
         pins::{Lock, NamespacePins, found_maps, map_from_pin},
     },
@@ -30,7 +30,9 @@ impl NamespacePolicy<'_> {
     fn store(&self) -> Result<Option<PolicyStore>, DatapathError> {
         let pins = self.0.pins();
         let open = |name| map_from_pin(&pins.map(name), name);
-        found_maps(PolicyStore::of(Some(pins.clone()), open))
+        let store = SwitchStore::open(pins)
+            .and_then(|switches| PolicyStore::of(switches, Some(pins.clone()), open));
+        found_maps(store)
     }
 
     /// The policy in force; `None` where there is none, or nothing is attached.

@@ -1,5 +1,7 @@
 //! The data path's view of the namespace's routing.
 
+use tfo_common::switches::Switches;
+
 use super::current::Namespace;
 use crate::{
     datapath::{
@@ -23,7 +25,7 @@ impl Namespace {
             return Ok(());
         };
         store.sync()?;
-        if self.guard().armed()? != 0 {
+        if self.guard().switches()?.has(Switches::GUARD) {
             // An operator's `sysctl -w net.ipv4.ip_forward=0` resets it on all devices.
             sysctl::show_output_routes(true).map_err(|(path, source)| DatapathError::Io {
                 path: path.into(),

@@ -11,7 +11,7 @@ use tfo_common::{
     abi::{
         ASSIGN_PATCHED, BARE_PACKETS, COUNTERS, DEVICE, EVENT_BUDGET, EVENT_GATE, EVENTS, KEYS,
         OF_INTERFACE, OF_NAMESPACE, OWN_COOKIES, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_MASK,
-        SOURCES, XDP_PROGRAM, sizes::Sizes,
+        SOURCES, SWITCHES, XDP_PROGRAM, sizes::Sizes,
     },
     fastopen::{KeySet, own::OwnCookies},
     wire::Link,
@@ -23,7 +23,7 @@ use crate::{
         error::DatapathError,
         maps::{
             EventFilter, EventStream, GuardStore, KeyStore, OwnCookieStore, PolicyStore, Snapshot,
-            Sources, read_sizes,
+            Sources, SwitchStore, read_sizes,
         },
         pins::{InterfacePins, NamespacePins},
     },
@@ -296,8 +296,13 @@ impl Datapath {
         let mut store = if let Some(store) = self.own_cookies.take() {
             store
         } else {
+            let switches = SwitchStore::of(self.map(SWITCHES)?)?;
             let map = self.ebpf.take_map(OWN_COOKIES);
-            OwnCookieStore::new(map.ok_or(DatapathError::Missing(OWN_COOKIES))?, None)?
+            OwnCookieStore::new(
+                switches,
+                map.ok_or(DatapathError::Missing(OWN_COOKIES))?,
+                None,
+            )?
         };
         let set = store.set(cookies);
         self.own_cookies = Some(store);

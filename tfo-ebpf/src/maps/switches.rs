@@ -1,0 +1,25 @@
+//! What is on in the network namespace: one load for every SYN.
+
+use core::ptr;
+
+use aya_ebpf::{btf_maps::Array, macros::btf_map};
+use tfo_common::switches::Switches;
+
+#[btf_map]
+static SWITCHES: Array<Switches, 1> = Array::new();
+
+/// What is on at this moment.
+#[inline(always)]
+pub(crate) fn load() -> Switches {
+    Switches::from_word(match SWITCHES.get_ptr(0) {
+        // SAFETY: the kernel gave the pointer. Both halves are read at once, as the controller writes them.
+        Some(switches) => unsafe { ptr::read_volatile(switches.cast()) },
+        None => 0,
+    })
+}
+
+/// `true` while programs of two hooks may be attached to an interface.
+#[inline(always)]
+pub(crate) fn is_moving() -> bool {
+    load().has(Switches::MOVING)
+}
