@@ -14,24 +14,21 @@ use tfo_testbed::{
     packet::{Segment, cookie, fast_open},
     program::{PASS, Program},
 };
-use tfo_userspace::model::{Lists, Mirror, Policy, PortPolicy, Prefix, Settings};
+use tfo_userspace::model::{Lists, Mirror, Policy, PortPolicy, Prefix};
 
 use crate::{
     cases::{BACKUP, PORT, PRIMARY},
-    challenges,
-    measure::{Effort, on_first_cpu, progress, time_with},
+    challenges::{self, MANY},
+    data_path::{entry, settings},
+    measure::{Effort, Hook, in_turns, on_first_cpu, progress},
     own_cookies,
-    peers::Restore,
-    report::{Plot, Report, Row, Sample, Section, Table},
+    peer_files::PeerFile,
+    report::{Plot, Report, Row, Section, Table},
+    restore::Restore,
 };
 
 /// `XDP_DROP`.
 const DROP: u32 = 1;
-/// A limit that no run exceeds.
-pub(crate) const MANY: Rate = Rate {
-    per_second: 1_000_000_000,
-    burst: 1_000_000_000,
-};
 
 /// A policy for a SYN with data, and the expected XDP verdict.
 struct Case {
@@ -159,21 +156,19 @@ impl Case {
     }
 }
 
-/// Measures every action on a SYN with data and an invalid cookie, then the guard.
-pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
+/// Measures every action on a SYN with data and an invalid cookie, then the guard, beside `peers`.
+pub(crate) fn section(effort: &Effort, peers: &[PeerFile], report: &mut Report) -> Result<Section> {
     let mut section = on_first_cpu(|| policies(effort))?;
-    match challenges::table(effort) {
-        Ok(table) => {
+    match challenges::tables(effort, Hook::Xdp, peers) {
+        Ok(tables) => {
             section.plots.push(Plot {
                 file: "guard.svg".into(),
-                caption: format!(
-                    "{}, relative to an empty program (lower is better)",
-                    table.name
-                ),
+                caption: "A SYN and the guard, relative to an empty program (lower is better)"
+                    .into(),
                 tables: vec![section.tables.len()],
                 over: None,
             });
-            section.tables.push(table);
+            section.tables.extend(tables);
         }
         Err(error) => report.miss("cost of the guard", &error),
     }
@@ -185,9 +180,7 @@ pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
 }
 
 fn policies(effort: &Effort) -> Result<Section> {
-    let mut settings = Settings::from(Mirror::Packet);
-    settings.sources.max = 0;
-    let mut tfo = Program::with_settings(settings, &[PRIMARY, BACKUP])?;
+    let mut tfo = Program::with_settings(settings(Mirror::Packet), &[PRIMARY, BACKUP])?;
     let (client, server) = ([192, 0, 2, 7], [198, 51, 100, 2]);
     let valid = cookie(&PRIMARY, IpAddr::from(client), IpAddr::from(server));
     let mut tables = Vec::new();
@@ -233,23 +226,22 @@ fn time_cases(
     cases: &[Case],
     effort: &Effort,
 ) -> Result<Vec<Row>> {
-    let mut restore = Restore::new(frame)?;
-    let mut samples = vec![Vec::new(); cases.len()];
+    let empty = Restore::empty(Hook::Xdp, &[frame])?;
+    let before = Restore::before(entry(tfo, Hook::Xdp)?, &[frame])?;
+    let mut rounds = vec![Vec::new(); cases.len()];
     for round in 0..=effort.rounds {
         progress("actions", round, effort);
-        for (case, samples) in cases.iter().zip(&mut samples) {
+        for (case, rounds) in cases.iter().zip(&mut rounds) {
             tfo.datapath().set_policy(case.policy.as_ref())?;
-            restore.jump_to_empty()?;
-            let yardstick = time_with(restore.xdp()?, frame, effort.runs, PASS)?;
-            restore.jump_to(tfo.xdp()?)?;
-            let subject = time_with(restore.xdp()?, frame, effort.runs, case.verdict)?;
+            let measured = [empty.passing(frame)?, before.measured(frame, case.verdict)?];
+            let costs = in_turns(measured, effort.runs, round)?;
             if round > 0 {
-                samples.push(Sample { yardstick, subject });
+                rounds.push(costs);
             }
         }
     }
-    let rows = cases.iter().zip(&samples);
-    let rows = rows.map(|(case, samples)| Row::paired(case.name, samples));
+    let rows = cases.iter().zip(&rounds);
+    let rows = rows.map(|(case, rounds)| Row::beside_empty(case.name, rounds));
     Ok(rows.collect())
 }
 

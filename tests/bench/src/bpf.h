@@ -10,18 +10,28 @@ typedef unsigned long long u64;
 static void *(*const map_lookup)(const void *map, const void *key) = (void *)1;
 static u32 (*const random)(void) = (void *)7;
 static long (*const tail_call)(void *context, void *programs, u32 index) = (void *)12;
-static long (*const adjust_tail)(void *context, int delta) = (void *)65;
 static long (*const redirect)(u32 interface, u64 flags) = (void *)23;
+static long (*const change_tail)(void *context, u32 len, u64 flags) = (void *)38;
+static long (*const adjust_tail)(void *context, int delta) = (void *)65;
+static long (*const sk_release)(void *socket) = (void *)86;
+static void *(*const skc_lookup_tcp)(void *context, void *tuple, u32 size, u64 netns, u64 flags) = (void *)99;
 
-/* Kinds of maps, and verdicts. */
+/* Kinds of maps, and verdicts: the frame goes on, or the program could not do what it is for. */
 enum { ARRAY = 2, PROGRAMS = 3, PER_CPU_ARRAY = 6 };
+#ifdef TC
+enum { ABORTED = 2, PASS = -1 };
+#else
 enum { ABORTED = 0, PASS = 2 };
+#endif
 
 struct map {
 	u32 type, key_size, value_size, max_entries, flags;
 };
 
 struct context {
+#ifdef TC
+	u32 others[19];
+#endif
 	u32 data, data_end;
 };
 
@@ -45,22 +55,43 @@ struct frame {
 	u64 len, words, last, bytes[WORDS];
 };
 
-struct map SEC("maps") FRAME = { ARRAY, 4, sizeof(struct frame), 1, 0 };
+/* How many frames there are, and which is the next. */
+struct cursor {
+	u64 count, next;
+};
 
-/* Makes the frame what it was; 0 where that cannot be done. */
+/* As many frames as the loader says. */
+struct map SEC("maps") FRAMES = { ARRAY, 4, sizeof(struct frame), 1, 0 };
+struct map SEC("maps") CURSOR = { ARRAY, 4, sizeof(struct cursor), 1, 0 };
+
+/* Always, so that it is in all figures. */
+INLINE int resize(struct context *context, long len)
+{
+#ifdef TC
+	return change_tail(context, len, 0);
+#else
+	long present = end_of(context) - start_of(context);
+
+	/* The verifier lets no pointer be taken from a scalar. */
+	asm volatile("" : "+r"(present));
+	return adjust_tail(context, len - present);
+#endif
+}
+
+/* Makes the frame what it was, or the next one of several; 0 where that cannot be done. */
 INLINE int put_back(struct context *context)
 {
-	u32 first = 0;
-	struct frame *frame = map_lookup(&FRAME, &first);
-	long len = end_of(context) - start_of(context);
+	u32 first = 0, at;
+	struct cursor *cursor = map_lookup(&CURSOR, &first);
+	struct frame *frame;
 	u64 *word;
 
-	if (!frame)
+	if (!cursor)
 		return 0;
-	/* The verifier lets no pointer be taken from a scalar. */
-	asm volatile("" : "+r"(len));
-	/* Always, so that it is in all figures. */
-	if (adjust_tail(context, (long)frame->len - len))
+	at = cursor->next;
+	cursor->next = at + 1 < cursor->count ? at + 1 : 0;
+	frame = map_lookup(&FRAMES, &at);
+	if (!frame || resize(context, frame->len))
 		return 0;
 	word = (u64 *)start_of(context);
 	for (int i = 0; i < WORDS && i < frame->words; i++, word++) {

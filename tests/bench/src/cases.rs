@@ -12,7 +12,7 @@ use tfo_testbed::{
     program::{Counted, KeyBytes},
 };
 
-use crate::{data_path::With, peers::PeerCounts, report::Sample};
+use crate::{data_path::With, measure::Hook, net::Cost, peers::PeerCounts};
 
 /// MSS, SACK permitted, timestamps and window scale in Linux's order.
 pub(crate) const USUAL_OPTIONS: [u8; 20] = [
@@ -24,9 +24,10 @@ pub(crate) const BACKUP: KeyBytes = *b"a backup key....";
 const NO_KEY: KeyBytes = *b"not the server's";
 pub(crate) const PORT: u16 = 443;
 /// Data of a SYN with a cookie.
-const REQUEST: &[u8] = b"GET /index.html HTTP/1.1\r\nHost: www.example.com\r\nAccept: */*\r\n\r\n";
+pub(crate) const REQUEST: &[u8] =
+    b"GET /index.html HTTP/1.1\r\nHost: www.example.com\r\nAccept: */*\r\n\r\n";
 
-/// A frame, the program that runs on it, and its times.
+/// A frame, the program that runs on it, and its costs.
 pub(crate) struct Case {
     pub(crate) name: String,
     /// Configuration of the data path.
@@ -36,10 +37,10 @@ pub(crate) struct Case {
     pub(crate) counts: Counted,
     /// Expected counter changes in the C program.
     pub(crate) peer: PeerCounts,
-    /// Times of the empty program and of the data path.
-    pub(crate) samples: Vec<Sample>,
-    /// Times of the C program and of the data path.
-    pub(crate) peer_samples: Vec<Sample>,
+    /// Costs of the empty program and of the data path, of each round.
+    pub(crate) rounds: Vec<[Cost; 2]>,
+    /// Costs of the empty program, of the C program and of the data path, of each round.
+    pub(crate) rounds_in_c: Vec<[Cost; 3]>,
 }
 
 impl Case {
@@ -50,14 +51,19 @@ impl Case {
             frame: frame.into(),
             counts,
             peer: PeerCounts::default(),
-            samples: Vec::new(),
-            peer_samples: Vec::new(),
+            rounds: Vec::new(),
+            rounds_in_c: Vec::new(),
         }
     }
 
     /// `true` if the C program supports the frame: it has one configuration, and parses no extension headers.
     pub(crate) fn in_c(&self) -> bool {
         self.with == With::Bare && !self.name.contains("extension header")
+    }
+
+    /// `true` if the program of this hook sees such a frame: before traffic control the kernel takes the VLAN tag off.
+    pub(crate) fn reaches(&self, hook: Hook) -> bool {
+        hook == Hook::Xdp || !self.name.contains("VLAN")
     }
 
     /// The same frame with a listener lookup.

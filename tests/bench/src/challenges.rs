@@ -2,30 +2,31 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::Result;
-use tfo_common::{fastopen::Key, guard::GuardMode};
+use anyhow::{Context as _, Result};
+use tfo_common::{fastopen::Key, guard::GuardMode, rate::Rate};
 use tfo_testbed::{
-    keys,
-    netns::Netns,
     packet::{Segment, cookie, fast_open},
-    program::{PASS, Program},
-    socket::Listener,
+    program::Program,
 };
 use tfo_userspace::model::{
-    ChallengeSecret, EdgeGuard, EdgeService, Guard, Mirror, PortGuard, Prefix, Settings,
+    ChallengeSecret, EdgeGuard, EdgeService, Guard, Mirror, PortGuard, Prefix,
 };
 
 use crate::{
-    actions::MANY,
     cases::{BACKUP, PORT, PRIMARY, USUAL_OPTIONS},
-    frames::text,
-    measure::{Effort, on_first_cpu, progress, time_with},
-    peers::Restore,
-    report::{Row, Sample, Table},
+    data_path::{entry, listening, settings},
+    measure::{Effort, Hook, Measured, in_turns, on_first_cpu, progress},
+    net::Cost,
+    peer_files::{PeerFile, verdict_name},
+    report::{Row, Table},
+    restore::Restore,
 };
 
-/// `XDP_TX`.
-const BACK: u32 = 3;
+/// A limit that no run exceeds.
+pub(crate) const MANY: Rate = Rate {
+    per_second: 1_000_000_000,
+    burst: 1_000_000_000,
+};
 
 /// Whose SYNs are challenged.
 #[derive(Clone, Copy)]
@@ -37,13 +38,33 @@ enum Guarded {
     HostsBehind,
 }
 
-/// A frame, the guard, and the expected XDP verdict.
+/// What becomes of a SYN.
+#[derive(Clone, Copy)]
+enum Fate {
+    Passes,
+    /// Leaves as a SYN-ACK.
+    IsChallenged,
+}
+
+impl Fate {
+    const fn verdict(self, hook: Hook) -> u32 {
+        match self {
+            Self::Passes => hook.passes(),
+            Self::IsChallenged => hook.sends_back(),
+        }
+    }
+}
+
+/// A frame, the guard, and the expected verdict.
 struct Case {
     name: &'static str,
     guarded: Guarded,
     frame: Vec<u8>,
-    verdict: u32,
+    fate: Fate,
 }
+
+/// The plain SYN that the guard challenges, and peers with it.
+const CHALLENGED: &str = "plain SYN, challenged";
 
 fn cases() -> Vec<Case> {
     let v4 = (Ipv4Addr::new(192, 0, 2, 7), Ipv4Addr::new(198, 51, 100, 2));
@@ -51,33 +72,38 @@ fn cases() -> Vec<Case> {
     let between = |from: SocketAddr, to: SocketAddr| Segment::syn(from, to);
     let syn = || between((v4.0, 50_000).into(), (v4.1, PORT).into());
     let valid = cookie(&PRIMARY, v4.0.into(), v4.1.into());
-    let of = |name, guarded, segment: Segment, verdict| Case {
+    let of = |name, guarded, segment: Segment, fate| Case {
         name,
         guarded,
         frame: segment.frame().to_vec(),
-        verdict,
+        fate,
     };
     let plain = || syn().options(&USUAL_OPTIONS);
     vec![
-        of("plain SYN, no guard", Guarded::Nobodys, plain(), PASS),
+        of(
+            "plain SYN, no guard",
+            Guarded::Nobodys,
+            plain(),
+            Fate::Passes,
+        ),
         of(
             "plain SYN, guard of another port",
             Guarded::AnotherPorts,
             plain(),
-            PASS,
+            Fate::Passes,
         ),
-        of("plain SYN, challenged", Guarded::Listeners, plain(), BACK),
+        of(CHALLENGED, Guarded::Listeners, plain(), Fate::IsChallenged),
         of(
             "plain SYN of IPv6, challenged",
             Guarded::Listeners,
             between((v6(7), 50_000).into(), (v6(2), PORT).into()).options(&USUAL_OPTIONS),
-            BACK,
+            Fate::IsChallenged,
         ),
         of(
             "request, challenged and given a cookie",
             Guarded::Listeners,
             syn().options(&[&USUAL_OPTIONS[..], &fast_open(&[])].concat()),
-            BACK,
+            Fate::IsChallenged,
         ),
         of(
             "data and a bad cookie, challenged and given a cookie",
@@ -85,25 +111,25 @@ fn cases() -> Vec<Case> {
             syn()
                 .options(&fast_open(b"crumbles"))
                 .data(b"GET / HTTP/1.1"),
-            BACK,
+            Fate::IsChallenged,
         ),
         of(
             "data and a valid cookie, no guard",
             Guarded::Nobodys,
             syn().options(&fast_open(&valid)).data(b"GET / HTTP/1.1"),
-            PASS,
+            Fate::Passes,
         ),
         of(
             "data and a valid cookie, proven",
             Guarded::Listeners,
             syn().options(&fast_open(&valid)).data(b"GET / HTTP/1.1"),
-            PASS,
+            Fate::Passes,
         ),
         of(
             "plain SYN for a host behind, challenged",
             Guarded::HostsBehind,
             plain(),
-            BACK,
+            Fate::IsChallenged,
         ),
         of(
             "data and a valid cookie for a host behind, proven",
@@ -112,88 +138,153 @@ fn cases() -> Vec<Case> {
             between((v4.0, 50_001).into(), (v4.1, PORT).into())
                 .options(&fast_open(&valid))
                 .data(b"GET / HTTP/1.1"),
-            PASS,
+            Fate::Passes,
         ),
     ]
 }
 
-/// The guard of a case; `None` for none.
-fn guard(guarded: Guarded) -> Option<Guard> {
+/// A guard of these ports that is always on.
+pub(crate) fn guard_of(ports: impl IntoIterator<Item = u16>) -> Guard {
     let rule = PortGuard {
         mode: GuardMode::On,
         ..PortGuard::default()
     };
-    let all = Guard {
+    Guard {
         replies: MANY,
         proven: MANY,
+        ports: ports.into_iter().map(|port| (port, rule)).collect(),
         ..Guard::default()
-    };
-    let ports = |port| [(port, rule)].into();
+    }
+}
+
+/// The guard of a case; `None` for none.
+fn guard(guarded: Guarded) -> Option<Guard> {
     Some(match guarded {
         Guarded::Nobodys => return None,
-        Guarded::AnotherPorts => Guard {
-            ports: ports(PORT + 1),
-            ..all
-        },
-        Guarded::Listeners => Guard {
-            ports: ports(PORT),
-            ..all
-        },
+        Guarded::AnotherPorts => guard_of([PORT + 1]),
+        Guarded::Listeners => guard_of([PORT]),
         Guarded::HostsBehind => {
             let vip = Prefix {
                 address: Ipv4Addr::new(198, 51, 100, 2).into(),
                 len: 32,
             };
             let edge = EdgeGuard {
-                rule,
+                rule: PortGuard {
+                    mode: GuardMode::On,
+                    ..PortGuard::default()
+                },
                 ..EdgeGuard::default()
             };
             Guard {
                 edges: [(EdgeService { vip, port: PORT }, edge)].into(),
                 secret: Some(ChallengeSecret::new(Key::ZERO)),
-                ..all
+                ..guard_of([])
             }
         }
     })
 }
 
-/// Times of every case and of an empty program.
-pub(crate) fn table(effort: &Effort) -> Result<Table> {
+/// Costs of every case and of an empty program; and of the challenge beside `peers`, which get the same SYN.
+pub(crate) fn tables(effort: &Effort, hook: Hook, peers: &[PeerFile]) -> Result<Vec<Table>> {
     // The guard looks up the listener.
-    let netns = Netns::new("guarded")?;
-    netns.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
-    netns.set_sysctl(keys::SYSCTL, &[PRIMARY, BACKUP].map(text).join(","))?;
-    let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT);
-    let _listener = Listener::fast_open(&netns, any)?;
-    netns.run(|| on_first_cpu(|| run(effort)))
+    let (netns, _listener) = listening("guarded")?;
+    netns.run(|| on_first_cpu(|| run(effort, hook, peers)))
 }
 
-fn run(effort: &Effort) -> Result<Table> {
-    let mut settings = Settings::from(Mirror::Exact);
-    settings.sources.max = 0;
-    let mut tfo = Program::guarding(settings, &[PRIMARY, BACKUP])?;
+fn run(effort: &Effort, hook: Hook, peers: &[PeerFile]) -> Result<Vec<Table>> {
+    let mut tfo = Program::guarding(settings(Mirror::Exact), &[PRIMARY, BACKUP])?;
     let cases = cases();
-    let mut samples = vec![Vec::new(); cases.len()];
+    let plain = cases.iter().find(|case| case.name == CHALLENGED);
+    let plain = &plain.context("there is no plain SYN")?.frame;
+    let [mut empty, mut before] = [
+        Restore::empty(hook, &[plain])?,
+        Restore::before(entry(&tfo, hook)?, &[plain])?,
+    ];
+    let mut peers = peers
+        .iter()
+        .map(|peer| Beside::new(peer, plain))
+        .collect::<Result<Vec<_>>>()?;
+    let mut rounds = vec![Vec::new(); cases.len()];
     for round in 0..=effort.rounds {
         progress("the guard", round, effort);
-        for (case, samples) in cases.iter().zip(&mut samples) {
-            let guard = guard(case.guarded);
-            tfo.datapath().set_guard(guard.as_ref())?;
-            let mut restore = Restore::new(&case.frame)?;
-            restore.jump_to_empty()?;
-            let yardstick = time_with(restore.xdp()?, &case.frame, effort.runs, PASS)?;
-            restore.jump_to(tfo.xdp()?)?;
-            let subject = time_with(restore.xdp()?, &case.frame, effort.runs, case.verdict)?;
+        for (case, rounds) in cases.iter().zip(&mut rounds) {
+            tfo.datapath().set_guard(guard(case.guarded).as_ref())?;
+            for restore in [&mut empty, &mut before] {
+                restore.set_frames(&[&case.frame])?;
+            }
+            let subject = before.measured(&case.frame, case.fate.verdict(hook))?;
+            let measured = [empty.passing(&case.frame)?, subject];
+            let costs = in_turns(measured, effort.runs, round)?;
             if round > 0 {
-                samples.push(Sample { yardstick, subject });
+                rounds.push(costs);
+            }
+            if case.name == CHALLENGED {
+                for peer in &mut peers {
+                    let [yardstick, other] = peer.measured(plain)?;
+                    let costs = in_turns([yardstick, other, subject], effort.runs, round)?;
+                    if round > 0 {
+                        peer.rounds.push(costs);
+                    }
+                }
             }
         }
     }
-    let rows = cases.iter().zip(&samples);
-    let rows = rows.map(|(case, samples)| Row::paired(case.name, samples));
-    Ok(Table::beside_empty(
-        "A SYN and the guard",
-        "SYN",
-        rows.collect(),
-    ))
+    let rows = cases.iter().zip(&rounds);
+    let mut rows: Vec<_> = rows
+        .map(|(case, rounds)| Row::beside_empty(case.name, rounds))
+        .collect();
+    rows.extend(peers.iter().map(Beside::alone));
+    let mut tables = vec![Table::beside_empty("A SYN and the guard", "SYN", rows)];
+    if !peers.is_empty() {
+        let rows = peers.iter().map(Beside::row).collect();
+        tables.push(Table::beside(
+            "A challenge beside other programs",
+            "other program",
+            "it",
+            rows,
+        ));
+    }
+    Ok(tables)
+}
+
+/// A peer that is measured beside the challenge.
+struct Beside {
+    name: String,
+    /// In front of an empty program, and of the peer.
+    restore: [Restore; 2],
+    verdict: u32,
+    /// Costs of the empty program, of the peer and of the challenge.
+    rounds: Vec<[Cost; 3]>,
+}
+
+impl Beside {
+    fn new(peer: &PeerFile, frame: &[u8]) -> Result<Self> {
+        let restore = Restore::pair(peer.xdp()?, frame);
+        let restore = restore.with_context(|| format!("{} cannot be tail-called", peer.name()))?;
+        let verdict = restore[1].verdict(frame)?;
+        Ok(Self {
+            name: format!("{}: {}", peer.name(), verdict_name(verdict)),
+            restore,
+            verdict,
+            rounds: Vec::new(),
+        })
+    }
+
+    fn measured<'a>(&'a self, frame: &'a [u8]) -> Result<[Measured<'a>; 2]> {
+        let [empty, before] = &self.restore;
+        Ok([empty.passing(frame)?, before.measured(frame, self.verdict)?])
+    }
+
+    /// Its row beside the empty program.
+    fn alone(&self) -> Row {
+        let rounds = self.rounds.iter().map(|[empty, peer, _]| [*empty, *peer]);
+        Row::beside_empty(
+            format!("plain SYN, {}", self.name),
+            &rounds.collect::<Vec<_>>(),
+        )
+    }
+
+    fn row(&self) -> Row {
+        Row::beside(&self.name, &self.rounds)
+    }
 }

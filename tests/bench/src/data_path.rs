@@ -1,13 +1,24 @@
 //! Configurations of the data path.
 
-use anyhow::Result;
-use tfo_testbed::program::Program;
+use std::net::{Ipv6Addr, SocketAddr};
+
+use anyhow::{Result, ensure};
+use tfo_common::counters::Counter;
+use tfo_testbed::{
+    keys,
+    netns::Netns,
+    program::{Changes, KeyBytes, Program},
+    socket::Listener,
+};
 use tfo_userspace::{
     datapath::{EventFilter, EventStream},
     model::{Mirror, Settings},
 };
 
-use crate::cases::{BACKUP, PRIMARY};
+use crate::{
+    cases::{BACKUP, PORT, PRIMARY},
+    measure::{self, Hook},
+};
 
 /// A configuration. All but [`With::Exact`] use [`Mirror::Packet`].
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,20 +60,26 @@ impl With {
 
 /// A loaded and configured data path.
 pub(crate) struct Tfo {
-    pub(crate) program: Program,
+    program: Program,
+    hook: Hook,
     events: Option<EventStream>,
 }
 
 impl Tfo {
-    pub(crate) fn new(with: With) -> Result<Self> {
-        let mut settings = Settings::from(match with {
+    pub(crate) fn new(with: With, hook: Hook) -> Result<Self> {
+        let mut settings = settings(match with {
             With::Exact => Mirror::Exact,
             _ => Mirror::Packet,
         });
-        if with != With::Sources {
-            settings.sources.max = 0;
+        if with == With::Sources {
+            settings.sources = Settings::from(Mirror::Packet).sources;
         }
-        let mut program = Program::with_settings(settings, &[PRIMARY, BACKUP])?;
+        let keys = [PRIMARY, BACKUP];
+        let mut program = match hook {
+            Hook::Xdp => Program::with_settings(settings, &keys)?,
+            // The one that loads the TC programs too.
+            Hook::Tc => Program::translating(settings, &keys)?,
+        };
         let mut filter = EventFilter::default();
         let events = match with {
             With::Bare | With::Exact | With::Sources => None,
@@ -72,7 +89,31 @@ impl Tfo {
                 Some(program.datapath().take_events(filter)?)
             }
         };
-        Ok(Self { program, events })
+        Ok(Self {
+            program,
+            hook,
+            events,
+        })
+    }
+
+    pub(crate) fn program(&self) -> Result<measure::Program<'_>> {
+        entry(&self.program, self.hook)
+    }
+
+    /// Runs it once on a frame, which must pass. Returns the changes of all counters.
+    pub(crate) fn count(&self, frame: &[u8]) -> Result<Changes> {
+        let before = self.program.counters()?.total;
+        let verdict = self.program()?.verdict(frame)?;
+        ensure!(verdict == self.hook.passes(), "verdict {verdict}");
+        let after = self.program.counters()?.total;
+        let amounts = Counter::ALL.map(|counter| {
+            let amount = after.get(counter).wrapping_sub(before.get(counter));
+            (counter.name(), amount)
+        });
+        Ok(amounts
+            .into_iter()
+            .filter(|(_, amount)| *amount != 0)
+            .collect())
     }
 
     /// Subscribes again and drains the ring buffer.
@@ -83,4 +124,40 @@ impl Tfo {
         }
         Ok(())
     }
+}
+
+/// Settings without counters by source.
+pub(crate) fn settings(mirror: Mirror) -> Settings {
+    let mut settings = Settings::from(mirror);
+    settings.sources.max = 0;
+    settings
+}
+
+/// The entry program of a hook.
+pub(crate) fn entry(program: &Program, hook: Hook) -> Result<measure::Program<'_>> {
+    Ok(match hook {
+        Hook::Xdp => measure::Program::Xdp(program.xdp()?),
+        Hook::Tc => measure::Program::Tc(program.classifiers()?.0),
+    })
+}
+
+/// A network namespace with the keys of the data path, and a listener with Fast Open at [`PORT`].
+pub(crate) fn listening(name: &str) -> Result<(Netns, Listener)> {
+    let netns = Netns::new(name)?;
+    netns.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
+    // The listener's keys are the kernel's.
+    netns.set_sysctl(keys::SYSCTL, &[PRIMARY, BACKUP].map(text).join(","))?;
+    let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT);
+    let listener = Listener::fast_open(&netns, any)?;
+    Ok((netns, listener))
+}
+
+/// A key in the format of `net.ipv4.tcp_fastopen_key`: four little-endian words in hex, joined by `-`.
+fn text(key: KeyBytes) -> String {
+    let (words, _) = key.as_chunks::<4>();
+    let words = words.iter().map(|word| u32::from_le_bytes(*word));
+    words
+        .map(|word| format!("{word:08x}"))
+        .collect::<Vec<_>>()
+        .join("-")
 }

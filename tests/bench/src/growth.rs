@@ -11,20 +11,22 @@ use tfo_testbed::{
     program::{KeyBytes, Program},
     socket::Listener,
 };
-use tfo_userspace::model::{Lists, Mirror, Policy, PortPolicy, Prefix, Settings};
+use tfo_userspace::model::{Lists, Mirror, Policy, PortPolicy, Prefix};
 
 use crate::{
     cases::PORT,
-    measure::{Effort, on_first_cpu, pair, progress},
+    data_path::settings,
+    measure::{self, Effort, Measured, in_turns, on_first_cpu, progress},
+    net::Cost,
     peers::Peer,
-    report::{Plot, Row, Sample, Section, Spread, Table},
+    report::{Plot, Row, Section, Spread, Table},
 };
 
 /// Offsets of the IPv4 source address and of the destination port.
 const SOURCE_AT: usize = 14 + 12;
 const PORT_AT: usize = 14 + 20 + 2;
 
-/// Ratio of the largest size's cost to the smallest's up to which a curve counts as flat.
+/// Ratio of the largest size's net cost to the smallest's up to which a curve counts as flat.
 const FLAT: f64 = 1.1;
 
 /// One quantity, at several sizes.
@@ -42,7 +44,8 @@ struct Step {
     frame: Vec<u8>,
     /// Namespace and listeners of the socket lookup.
     netns: Option<(Netns, Vec<Listener>)>,
-    samples: Vec<Sample>,
+    /// Costs of the empty program and of the data path, of each round.
+    rounds: Vec<[Cost; 2]>,
 }
 
 /// Measures every quantity at every size.
@@ -60,9 +63,9 @@ pub(crate) fn section(effort: &Effort) -> Result<Section> {
     for round in 0..=effort.rounds {
         progress("growth", round, effort);
         for step in growths.iter_mut().flat_map(|growth| &mut growth.steps) {
-            let sample = step.measure(&empty, effort.runs, round)?;
+            let costs = step.measure(&empty, effort.runs, round)?;
             if round > 0 {
-                step.samples.push(sample);
+                step.rounds.push(costs);
             }
         }
     }
@@ -106,14 +109,15 @@ impl Step {
             program,
             frame,
             netns: None,
-            samples: Vec::new(),
+            rounds: Vec::new(),
         }
     }
 
-    fn measure(&self, empty: &Peer, runs: u32, round: usize) -> Result<Sample> {
+    fn measure(&self, empty: &Peer, runs: u32, round: usize) -> Result<[Cost; 2]> {
         let measure = || {
-            let programs = [empty.xdp()?, self.program.xdp()?];
-            pair(programs, &self.frame, runs, round)
+            let programs = [empty.xdp()?, self.program.xdp()?].map(measure::Program::Xdp);
+            let measured = programs.map(|program| Measured::passing(program, &self.frame));
+            in_turns(measured, runs, round)
         };
         match &self.netns {
             Some((netns, _)) => netns.run(|| on_first_cpu(measure)),
@@ -124,7 +128,7 @@ impl Step {
 
 impl Growth {
     fn table(&self) -> Table {
-        let row = |step: &Step| Row::paired(step.size.to_string(), &step.samples);
+        let row = |step: &Step| Row::beside_empty(step.size.to_string(), &step.rounds);
         Table::beside_empty(self.name, "entries", self.steps.iter().map(row).collect())
     }
 
@@ -133,9 +137,9 @@ impl Growth {
         let (Some(few), Some(many)) = (self.steps.first(), self.steps.last()) else {
             return String::new();
         };
-        let ratio = |sample: &Sample| sample.subject / sample.yardstick;
-        let rounds = few.samples.iter().zip(&many.samples);
-        let times = Spread::of(rounds.map(|(few, many)| ratio(many) / ratio(few)));
+        let net = |[empty, tfo]: &[Cost; 2]| tfo.nanoseconds - empty.nanoseconds;
+        let rounds = few.rounds.iter().zip(&many.rounds);
+        let times = Spread::of(rounds.map(|(few, many)| net(many) / net(few)));
         let Spread {
             median,
             least,
@@ -150,7 +154,7 @@ impl Growth {
         let because = self.because.map_or(String::new(), |why| format!(" {why}"));
         let (name, few, many) = (self.name, few.size, many.size);
         format!(
-            "{name}: {word}. With {many}, a SYN costs {median:.2} ({least:.2} to {most:.2}) times as much as with {few}.{because}"
+            "{name}: {word}. With {many}, a SYN costs {median:.2} ({least:.2} to {most:.2}) times as much, net, as with {few}.{because}"
         )
     }
 }
@@ -167,18 +171,11 @@ fn syn(option: &[u8]) -> Vec<u8> {
     segment.frame().to_vec()
 }
 
-/// [`Mirror::Packet`], no counters by source.
-fn bare() -> Settings {
-    let mut settings = Settings::from(Mirror::Packet);
-    settings.sources.max = 0;
-    settings
-}
-
 fn ports() -> Result<Growth> {
     let slots = COUNTER_SLOTS as u32 - 1;
     let mut steps = Vec::new();
     for size in [1, 16, 256, slots, 65_536] {
-        let program = Program::with_settings(bare(), &[])?;
+        let program = Program::with_settings(settings(Mirror::Packet), &[])?;
         let mut frame = request();
         program.pass(&frame)?;
         for port in (0..=u16::MAX)
@@ -200,7 +197,7 @@ fn ports() -> Result<Growth> {
 fn sources() -> Result<Growth> {
     let mut steps = Vec::new();
     for size in [1, 16, 256, 4096, 65_536] {
-        let mut settings = bare();
+        let mut settings = settings(Mirror::Packet);
         settings.sources.max = 65_536;
         let program = Program::with_settings(settings, &[])?;
         let mut frame = request();
@@ -228,9 +225,7 @@ fn listeners() -> Result<Growth> {
         let listeners = ports
             .map(|port| Listener::fast_open(&netns, (Ipv4Addr::UNSPECIFIED, port).into()))
             .collect::<Result<_>>()?;
-        let mut settings = bare();
-        settings.mirror = Mirror::Exact;
-        let program = Program::with_settings(settings, &[])?;
+        let program = Program::with_settings(settings(Mirror::Exact), &[])?;
         let mut step = Step::new(size, program, request());
         step.netns = Some((netns, listeners));
         steps.push(step);
@@ -280,7 +275,7 @@ fn rules() -> Result<Growth> {
 fn under(name: &'static str, policies: [(u32, Policy); 5]) -> Result<Growth> {
     let mut steps = Vec::new();
     for (size, policy) in policies {
-        let mut program = Program::with_settings(bare(), &[])?;
+        let mut program = Program::with_settings(settings(Mirror::Packet), &[])?;
         program.datapath().set_policy(Some(&policy))?;
         steps.push(Step::new(size, program, request()));
     }
@@ -297,7 +292,7 @@ fn keys() -> Result<Growth> {
         let keys: Vec<_> = (0..size)
             .map(|number| [number as u8; size_of::<KeyBytes>()])
             .collect();
-        let program = Program::with_settings(bare(), &keys)?;
+        let program = Program::with_settings(settings(Mirror::Packet), &keys)?;
         steps.push(Step::new(
             size as u32,
             program,

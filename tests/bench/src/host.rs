@@ -200,6 +200,7 @@ fn table(load: &Load, names: &[&str], figures: &[Vec<f64>]) -> Table {
         yardstick: Some("no program".into()),
         subject: "attached".into(),
         more_is_better: true,
+        net: None,
         rows: rows.collect(),
     }
 }

@@ -19,16 +19,23 @@ mod floods;
 mod frames;
 mod growth;
 mod host;
+mod instructions;
 mod markdown;
 mod measure;
+mod mixed;
+mod net;
 mod output;
 mod own_cookies;
+mod peer_files;
 mod peers;
 mod plot;
+mod quiet;
 mod report;
+mod restore;
 mod rotation;
 mod saving;
 mod sizes;
+mod within;
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -37,6 +44,7 @@ use clap::{Parser, ValueEnum};
 
 use crate::{
     measure::Effort,
+    peer_files::PeerFile,
     report::{Report, Section},
 };
 
@@ -46,7 +54,8 @@ struct Arguments {
     /// Run fewer and shorter rounds: two minutes in total
     #[arg(long)]
     quick: bool,
-    /// Compare with an earlier report; exit with status 3 if a ratio worsened by more than 10 %
+    /// Compare with an earlier report; exit with status 3 if a figure worsened by more than 10 %: a net one where both
+    /// reports have it, else a ratio
     #[arg(long, value_name = "OLD.json")]
     compare: Option<PathBuf>,
     /// Directory for the report
@@ -58,6 +67,10 @@ struct Arguments {
     /// Measured rounds, without warm-up; at most 5 for parts with long rounds
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
+    /// Measure this XDP program beside the challenge, with the same SYN: an object file and the program's name, or a pin
+    /// below /sys/fs/bpf
+    #[arg(long = "peer", value_name = "FILE:PROGRAM")]
+    peers: Vec<String>,
     /// Commit to name in the report
     #[arg(long, default_value = "unknown")]
     commit: String,
@@ -71,6 +84,12 @@ struct Arguments {
 enum Part {
     /// Cost per frame
     Frames,
+    /// Cost per packet in traffic control
+    Tc,
+    /// Cost per SYN of a feature, beside the same SYN without it
+    Features,
+    /// Cost per SYN from many sources to many ports and listeners in turn
+    Mixed,
     /// Cost of a policy's verdict and of the guard per SYN
     Actions,
     /// Cost per SYN with many ports, sources, listeners, prefixes, rules and keys
@@ -90,10 +109,13 @@ enum Part {
 }
 
 impl Part {
-    fn measure(self, effort: &Effort, report: &mut Report) -> Result<Section> {
+    fn measure(self, effort: &Effort, peers: &[PeerFile], report: &mut Report) -> Result<Section> {
         match self {
             Self::Frames => frames::section(effort, report),
-            Self::Actions => actions::section(effort, report),
+            Self::Tc => frames::section_of_tc(effort, report),
+            Self::Features => within::section(effort, report),
+            Self::Mixed => mixed::section(effort, report),
+            Self::Actions => actions::section(effort, peers, report),
             Self::Growth => growth::section(effort),
             Self::Host => host::section(&effort.of_long_rounds(), report),
             Self::Saving => saving::section(effort),
@@ -139,39 +161,58 @@ impl Arguments {
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     output::ensure_undisturbed()?;
-    // Read first: the new report may overwrite it.
+    // Read and loaded first: the new report may overwrite the old one, and a mistake is better told before an hour's work.
     let old = arguments.compare.as_ref().map(read).transpose()?;
-    let mut report = Report {
-        machine: output::machine(&arguments.commit, &arguments.date, arguments.quick)?,
-        ..Report::default()
-    };
-    let effort = arguments.effort();
-    let all = arguments.parts.is_empty();
-    for part in Part::value_variants() {
-        if all || arguments.parts.contains(part) {
-            let section = part.measure(&effort, &mut report);
-            let section = section.with_context(|| format!("cannot measure {part:?}"))?;
-            report.sections.push(section);
-        }
-    }
-    if all {
+    let peers = arguments.peers.iter().map(|peer| PeerFile::load(peer));
+    let peers = peers.collect::<Result<Vec<_>>>()?;
+    let report = measure(&arguments, &peers)?;
+    if arguments.parts.is_empty() {
         output::write(&report, &arguments.out)?;
         println!("wrote {}", arguments.out.join("report.md").display());
     } else {
         print!("{}", markdown::page(&report));
     }
-    let Some(old) = old else {
-        return Ok(ExitCode::SUCCESS);
+    Ok(old.map_or(ExitCode::SUCCESS, |old| compare(&old, &report)))
+}
+
+/// Measures all parts, or those that were asked for.
+fn measure(arguments: &Arguments, peers: &[PeerFile]) -> Result<Report> {
+    let before = quiet::Before::read()?;
+    let mut report = Report {
+        machine: output::machine(&arguments.commit, &arguments.date, arguments.quick)?,
+        ..Report::default()
     };
-    let slower = compare::slower(&old, &report);
+    report.had("instructions retired", instructions::can_be_counted());
+    let effort = arguments.effort();
+    for part in Part::value_variants() {
+        if arguments.parts.is_empty() || arguments.parts.contains(part) {
+            let section = part.measure(&effort, peers, &mut report);
+            let section = section.with_context(|| format!("cannot measure {part:?}"))?;
+            report.sections.push(section);
+        }
+    }
+    report.machine.quiet = Some(before.until_now()?);
+    Ok(report)
+}
+
+/// Prints what is slower than in `old`, and gives the exit status.
+fn compare(old: &Report, report: &Report) -> ExitCode {
+    let slower = compare::slower(old, report);
     if slower.is_empty() {
-        println!("no ratio worsened by more than 10 %");
-        return Ok(ExitCode::SUCCESS);
+        println!("no figure worsened by more than 10 %");
+        return ExitCode::SUCCESS;
     }
-    for compare::Slower { name, before, now } in slower {
-        println!("slower: {name}: {before:.2} before, {now:.2} now");
+    for compare::Slower {
+        name,
+        before,
+        now,
+        net,
+    } in slower
+    {
+        let net = if net { ", net" } else { "" };
+        println!("slower: {name}: {before:.2} before, {now:.2} now{net}");
     }
-    Ok(ExitCode::from(3))
+    ExitCode::from(3)
 }
 
 /// Reads an earlier `report.json`.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::report::{Plot, Report, Row, Section, Spread, Table};
+use crate::report::{Net, Plot, Quiet, Report, Row, Section, Spread, Table};
 
 /// All of `report.md`.
 pub(crate) fn page(report: &Report) -> String {
@@ -11,8 +11,9 @@ pub(crate) fn page(report: &Report) -> String {
         "# Benchmark of tfo: cost and savings\n\n\
          Written by `cargo xtask bench{}`: {} with {} cores, Linux {}, {}; commit {}, {}.\n\n\
          Every ratio compares two values of one round, measured one after the other. A value is the median of\n\
-         all rounds, with minimum and maximum in parentheses. Only the ratios carry over to other machines.\n\
-         `report.json` has the same values.\n",
+         all rounds, with minimum and maximum in parentheses. Only the ratios carry over to other machines. Net\n\
+         figures are without the cost of an empty program in the same round; `-` stands where the baseline costs\n\
+         hardly more than that. `report.json` has the same values.\n",
         if machine.quick { " --quick" } else { "" },
         machine.cpu,
         machine.cores,
@@ -25,6 +26,9 @@ pub(crate) fn page(report: &Report) -> String {
         machine.commit,
         machine.date,
     );
+    if let Some(quiet) = &machine.quiet {
+        page += &format!("\n{}\n", how_quiet(quiet));
+    }
     for part in &report.sections {
         page += &section(part);
     }
@@ -35,6 +39,17 @@ pub(crate) fn page(report: &Report) -> String {
         }
     }
     page
+}
+
+/// A sentence on what else ran.
+fn how_quiet(quiet: &Quiet) -> String {
+    let [before, after] = quiet.load;
+    format!(
+        "How quiet it was: load average {before:.2} before and {after:.2} after, of which the benchmark is about 1. Timed runs\n\
+         waited {:.1} % of their time for their CPU, and the hypervisor took {:.1} % of all CPUs' time.",
+        quiet.others * 100.0,
+        quiet.stolen * 100.0,
+    )
 }
 
 fn section(section: &Section) -> String {
@@ -52,7 +67,7 @@ fn section(section: &Section) -> String {
 }
 
 /// A table with its name as heading.
-pub(crate) fn table(table: &Table) -> String {
+pub(crate) fn table(part: &Table) -> String {
     let Table {
         name,
         of,
@@ -61,38 +76,79 @@ pub(crate) fn table(table: &Table) -> String {
         subject,
         rows,
         ..
-    } = table;
-    let better = if table.more_is_better {
+    } = part;
+    let better = if part.more_is_better {
         "; higher is better"
     } else {
         ""
     };
     let mut text = format!("\n### {name}\n\n");
+    let columns = net_columns(part);
     match yardstick {
         Some(yardstick) => {
             text += &format!("In {unit}{better}.\n\n");
-            text += &format!("| {of} | {yardstick} | {subject} | ratio |\n|---|---|---|---|\n");
+            text += &format!("| {of} | {yardstick} | {subject} | ratio |");
+            for (heading, _) in &columns {
+                text += &format!(" {heading} |");
+            }
+            text += &format!("\n|{}\n", "---|".repeat(4 + columns.len()));
         }
         None => text += &format!("| {of} | {unit}{better} |\n|---|---|\n"),
     }
     for row in rows {
-        text += &line(row);
+        text += &line(row, &columns);
     }
     text
 }
 
-fn line(row: &Row) -> String {
+/// Heading of a column, and its cell in a row.
+type Column = (&'static str, fn(&Row) -> Option<String>);
+
+/// Columns of net figures: of the time, and of instructions where they are counted.
+fn net_columns(table: &Table) -> Vec<Column> {
+    fn in_full(spread: Spread) -> String {
+        show(&spread, figure)
+    }
+    fn as_ratio(spread: Spread) -> String {
+        show(&spread, ratio)
+    }
+    let columns: [Column; 2] = match table.net {
+        None => return Vec::new(),
+        Some(Net::Difference) => [
+            ("net", |row| row.net.map(in_full)),
+            ("net instructions", |row| row.instructions.map(in_full)),
+        ],
+        Some(Net::Ratio) => [
+            ("net ratio", |row| row.net.map(as_ratio)),
+            ("net ratio of instructions", |row| {
+                row.instructions.map(as_ratio)
+            }),
+        ],
+    };
+    let counted = table.rows.iter().any(|row| row.instructions.is_some());
+    columns
+        .into_iter()
+        .take(if counted { 2 } else { 1 })
+        .collect()
+}
+
+fn line(row: &Row, columns: &[Column]) -> String {
     let mut line = format!("| {} |", row.name);
     let cells = [
         row.yardstick.map(|spread| show(&spread, figure)),
         Some(show(&row.subject, figure)),
-        row.ratio
-            .map(|spread| show(&spread, |value| format!("{value:.2}"))),
+        row.ratio.map(|spread| show(&spread, ratio)),
     ];
-    for cell in cells.into_iter().flatten() {
+    let net = columns.iter();
+    let net = net.map(|(_, cell)| cell(row).unwrap_or_else(|| "-".into()));
+    for cell in cells.into_iter().flatten().chain(net) {
         line += &format!(" {cell} |");
     }
     line + "\n"
+}
+
+fn ratio(value: f64) -> String {
+    format!("{value:.2}")
 }
 
 /// `median (min to max)`, or the median alone if all values are equal.
@@ -107,12 +163,12 @@ fn show(spread: &Spread, number: fn(f64) -> String) -> String {
 
 /// One decimal place below 1000; above, an integer with thousands separators.
 fn figure(value: f64) -> String {
-    if value < 1000.0 {
+    if value.abs() < 1000.0 {
         let text = format!("{value:.1}");
         return text.strip_suffix(".0").map_or(text.clone(), str::to_owned);
     }
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
+    let digits = format!("{:.0}", value.abs());
+    let mut text = String::from(if value < 0.0 { "-" } else { "" });
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
@@ -125,7 +181,7 @@ fn figure(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Sample;
+    use crate::{net::Cost, report::Sample};
 
     #[test]
     fn a_table_has_a_line_for_each_row_and_a_cell_for_each_column() {
@@ -137,8 +193,8 @@ mod tests {
             unit: "ns".into(),
             yardstick: Some("empty".into()),
             subject: "tfo".into(),
-            more_is_better: false,
             rows: vec![Row::paired("ARP", &samples)],
+            ..Table::default()
         };
         assert_eq!(
             table(&part),
@@ -156,9 +212,44 @@ mod tests {
     }
 
     #[test]
+    fn a_table_has_columns_for_net_figures_and_instructions_where_there_are_any() {
+        let cost = |nanoseconds, instructions| Cost {
+            nanoseconds,
+            instructions,
+        };
+        let rows = vec![
+            Row::beside_empty("ACK", &[[cost(30.0, Some(100.0)), cost(32.5, Some(120.0))]]),
+            Row::beside_empty("SYN", &[[cost(30.0, None), cost(60.0, None)]]),
+        ];
+        let text = table(&Table::beside_empty("T", "frame", rows));
+        assert!(
+            text.ends_with(
+                "| frame | empty program | tfo | ratio | net | net instructions |\n|---|---|---|---|---|---|\n\
+                 | ACK | 30 | 32.5 | 1.08 | 2.5 | 20 |\n| SYN | 30 | 60 | 2.00 | 30 | - |\n"
+            ),
+            "{text}"
+        );
+        let rows = [40.0, 30.5].map(|c| {
+            Row::beside(
+                "SYN",
+                &[[cost(30.0, None), cost(c, None), cost(45.0, None)]],
+            )
+        });
+        let text = table(&Table::beside("T", "frame", "C", rows.into()));
+        assert!(
+            text.ends_with(
+                "| frame | C | tfo | ratio | net ratio |\n|---|---|---|---|---|\n\
+                 | SYN | 40 | 45 | 1.12 | 1.50 |\n| SYN | 30.5 | 45 | 1.48 | - |\n"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn figures_are_short() {
         for (value, text) in [
             (0.25, "0.2"),
+            (-1234.0, "-1,234"),
             (30.0, "30"),
             (999.94, "999.9"),
             (1000.0, "1,000"),

@@ -42,6 +42,7 @@ pub(crate) fn machine(commit: &str, date: &str, quick: bool) -> Result<Machine> 
         commit: commit.into(),
         date: date.into(),
         quick,
+        quiet: None,
     })
 }
 

@@ -1,26 +1,24 @@
 //! Cost of own cookies per packet.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
-use anyhow::{Context as _, Result};
-use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use anyhow::Result;
 use tfo_common::wire::addresses::Addresses;
 use tfo_testbed::{
-    keys,
-    netns::Netns,
     own_cookies,
     packet::{Segment, cookie, fast_open, flag},
-    program::{PASS, Program},
-    socket::Listener,
+    program::Program,
 };
-use tfo_userspace::model::{Mirror, Settings};
+use tfo_userspace::model::Mirror;
 
 use crate::{
     cases::{BACKUP, PORT, PRIMARY},
-    frames::text,
-    measure::{Effort, cpu_time, on_first_cpu, progress, time_with},
-    peers::Restore,
-    report::{Row, Sample, Table},
+    data_path::{entry, listening, settings},
+    measure::{self, Effort, Hook, Measured, in_turns, on_first_cpu, progress},
+    net::Cost,
+    peers::EmptyTc,
+    report::{Row, Table},
+    restore::Restore,
 };
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
@@ -67,78 +65,64 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Times of every case and of an empty program, and of a packet that leaves beside one that comes.
+/// Costs of every case and of an empty program, and of a packet that leaves beside one that comes.
 pub(crate) fn tables(effort: &Effort) -> Result<Vec<Table>> {
     // The translation looks up the listener.
-    let netns = Netns::new("own")?;
-    netns.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
-    netns.set_sysctl(keys::SYSCTL, &[PRIMARY, BACKUP].map(text).join(","))?;
-    let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT);
-    let _listener = Listener::fast_open(&netns, any)?;
+    let (netns, _listener) = listening("own")?;
     netns.run(|| on_first_cpu(|| run(effort)))
 }
 
 fn run(effort: &Effort) -> Result<Vec<Table>> {
-    let mut settings = Settings::from(Mirror::Exact);
-    settings.sources.max = 0;
-    let mut tfo = Program::translating(settings, &[PRIMARY, BACKUP])?;
+    let mut tfo = Program::translating(settings(Mirror::Exact), &[PRIMARY, BACKUP])?;
     let (cases, rules) = (cases(), own_cookies::fixed());
-    let mut samples = vec![Vec::new(); cases.len()];
+    let empty_tc = EmptyTc::load()?;
+    let frame = &cases[0].frame;
+    let mut empty = Restore::empty(Hook::Xdp, &[frame])?;
+    let mut before = Restore::before(entry(&tfo, Hook::Xdp)?, &[frame])?;
+    let mut rounds = vec![Vec::new(); cases.len()];
     let mut leaving = Vec::new();
     for round in 0..=effort.rounds {
         progress("own cookies", round, effort);
-        for (case, samples) in cases.iter().zip(&mut samples) {
+        for (case, rounds) in cases.iter().zip(&mut rounds) {
             let rules = case.on.then_some(&rules);
             tfo.datapath().set_own_cookies(rules)?;
-            let mut restore = Restore::new(&case.frame)?;
-            restore.jump_to_empty()?;
-            let yardstick = time_with(restore.xdp()?, &case.frame, effort.runs, PASS)?;
-            restore.jump_to(tfo.xdp()?)?;
-            let subject = time_with(restore.xdp()?, &case.frame, effort.runs, PASS)?;
+            for restore in [&mut empty, &mut before] {
+                restore.set_frames(&[&case.frame])?;
+            }
+            let measured = [empty.passing(&case.frame)?, before.passing(&case.frame)?];
+            let costs = in_turns(measured, effort.runs, round)?;
             if round > 0 {
-                samples.push(Sample { yardstick, subject });
+                rounds.push(costs);
             }
         }
-        let sample = ack(&tfo, effort.runs)?;
+        let costs = ack(&tfo, empty_tc.program()?, effort.runs, round)?;
         if round > 0 {
-            leaving.push(sample);
+            leaving.push(costs);
         }
     }
-    let rows = cases.iter().zip(&samples);
-    let rows = rows.map(|(case, samples)| Row::paired(case.name, samples));
+    let rows = cases.iter().zip(&rounds);
+    let rows = rows.map(|(case, rounds)| Row::beside_empty(case.name, rounds));
     Ok(vec![
         Table::beside_empty("A SYN with data and own cookies", "SYN", rows.collect()),
-        Table {
-            yardstick: Some("the same on ingress".into()),
-            ..Table::beside_empty(
-                "A TCP ACK that leaves by the program that issues",
-                "packet",
-                vec![Row::paired("on egress", &leaving)],
-            )
-        },
+        Table::beside(
+            "A TCP ACK that leaves by the program that issues",
+            "packet",
+            "the same on ingress",
+            vec![Row::beside("on egress", &leaving)],
+        ),
     ])
 }
 
-/// Times of an ACK on ingress and on egress.
-fn ack(tfo: &Program, runs: u32) -> Result<Sample> {
+/// Costs of an ACK to an empty program, on ingress and on egress.
+fn ack(tfo: &Program, empty: measure::Program<'_>, runs: u32, round: usize) -> Result<[Cost; 3]> {
     let timestamps = b"\x01\x01\x08\x0a\x5c\x3f\x10\x9a\x10\x2b\x3c\x4d";
     let frame = segment(flag::ACK).options(timestamps).padded_frame();
     let (ingress, egress) = tfo.classifiers()?;
-    Ok(Sample {
-        yardstick: time_classifier(ingress, &frame, runs)?,
-        subject: time_classifier(egress, &frame, runs)?,
-    })
-}
-
-fn time_classifier(program: &SchedClassifier, frame: &[u8], runs: u32) -> Result<f64> {
-    let start = cpu_time()?;
-    program
-        .test_run(TestRunOptions {
-            data_in: Some(frame),
-            repeat: runs,
-            ..TestRunOptions::default()
-        })
-        .context("a TC program")?;
-    let took = cpu_time()?.saturating_sub(start);
-    Ok(took.as_secs_f64() * 1e9 / f64::from(runs))
+    let [ingress, egress] = [ingress, egress].map(measure::Program::Tc);
+    let programs = [empty, ingress, egress];
+    in_turns(
+        programs.map(|program| Measured::passing(program, &frame)),
+        runs,
+        round,
+    )
 }

@@ -185,7 +185,7 @@ INLINE void syn(u8 *tcp, u32 length, struct addresses *addresses, void *end)
 	classify(counters, &option, addresses);
 }
 
-SEC("xdp") int peer(struct context *context)
+SEC("xdp.frags") int peer(struct context *context)
 {
 	u8 *packet = (void *)(long)context->data;
 	void *end = (void *)(long)context->data_end;

@@ -1,12 +1,12 @@
-//! Baseline programs: an empty one, and an equivalent of the data path in C.
+//! Baseline programs: an empty one, an equivalent of the data path in C, and a socket look-up alone.
 
 use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    maps::{Array, PerCpuArray, ProgramArray},
-    programs::{TestRun as _, TestRunOptions, Xdp},
+    maps::{Array, PerCpuArray},
+    programs::{SchedClassifier, Xdp},
 };
 use object::{
     Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
@@ -15,11 +15,13 @@ use object::{
 use tfo_common::counters::Counter;
 use tfo_testbed::{process, program::KeyBytes, prometheus::Scratch};
 
+use crate::measure::{Hook, Program};
+
 /// Header that the C sources include.
 const HEADER: &str = include_str!("bpf.h");
 const PEER: &str = include_str!("peer.c");
 const FLOOD: &str = include_str!("flood.c");
-const RESTORE: &str = include_str!("restore.c");
+const LOOKUP: &str = include_str!("lookup.c");
 /// Timeout of the compiler.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -53,12 +55,12 @@ impl PeerCounts {
 impl Peer {
     /// `return XDP_PASS`.
     pub(crate) fn empty() -> Result<Self> {
-        Self::load(&empty_object()?, "empty")
+        Self::load(&empty_object(Hook::Xdp)?, "empty")
     }
 
     /// Compiles and loads `peer.c` with these keys.
     pub(crate) fn c(keys: &[KeyBytes]) -> Result<Self> {
-        let mut peer = Self::load(&compile(PEER)?, "peer")?;
+        let mut peer = Self::load(&compile(PEER, &[])?, "peer")?;
         let map = peer.ebpf.map_mut("KEYS").context("no KEYS in peer.c")?;
         let mut words = [0; 9];
         words[0] = keys.len() as u64;
@@ -69,14 +71,19 @@ impl Peer {
         Ok(peer)
     }
 
+    /// Compiles and loads `lookup.c`, which passes a frame if there is a socket for it.
+    pub(crate) fn lookup() -> Result<Self> {
+        Self::load(&compile(LOOKUP, &[])?, "lookup")
+    }
+
     /// Compiles and loads `flood.c`, the generator.
     pub(crate) fn flood() -> Result<Self> {
-        Self::load(&compile(FLOOD)?, "flood")
+        Self::load(&compile(FLOOD, &[])?, "flood")
     }
 
     /// Configures the generator: output interface by index, random `cookies`, template `frame`.
     pub(crate) fn send_from(&mut self, interface: u32, cookies: bool, frame: &[u8]) -> Result<()> {
-        self.put_back(frame)?;
+        set_frames(&mut self.ebpf, &[frame])?;
         let map = self.ebpf.map_mut("SETTINGS");
         let map = map.context("no SETTINGS in flood.c")?;
         let settings = [interface, cookies.into()];
@@ -103,34 +110,10 @@ impl Peer {
         Ok(program.try_into()?)
     }
 
-    /// Sets the frame that the program restores before each run.
-    fn put_back(&mut self, frame: &[u8]) -> Result<()> {
-        /// Maximum of restored words.
-        const WORDS: usize = 16;
-        /// Leading fields: length, number of words, last word.
-        const HEAD: usize = 3;
-        let mut words = [0; HEAD + WORDS];
-        let bytes = frame.as_chunks::<8>().0.iter().take(WORDS);
-        let last = frame.last_chunk().context("a frame of less than 8 bytes")?;
-        words[..HEAD].copy_from_slice(&[
-            frame.len() as u64,
-            bytes.len() as u64,
-            u64::from_ne_bytes(*last),
-        ]);
-        for (word, bytes) in words[HEAD..].iter_mut().zip(bytes) {
-            *word = u64::from_ne_bytes(*bytes);
-        }
-        let map = self.ebpf.map_mut("FRAME").context("no FRAME")?;
-        Ok(Array::<_, [u64; HEAD + WORDS]>::try_from(map)?.set(0, words, 0)?)
-    }
-
     /// Runs the C program once. Returns the counter changes at `port`.
     pub(crate) fn count(&self, frame: &[u8], port: u16) -> Result<PeerCounts> {
         let before = self.counts(port)?;
-        self.xdp()?.test_run(TestRunOptions {
-            data_in: Some(frame),
-            ..TestRunOptions::default()
-        })?;
+        Program::Xdp(self.xdp()?).verdict(frame)?;
         let after = self.counts(port)?;
         let difference = |index: usize| after.0[index] - before.0[index];
         Ok(PeerCounts(std::array::from_fn(difference)))
@@ -144,40 +127,53 @@ impl Peer {
     }
 }
 
-/// A program that restores the frame, then tail-calls the measured program.
-pub(crate) struct Restore(Peer);
+/// An empty TC program: `return TCX_NEXT`.
+pub(crate) struct EmptyTc(Ebpf);
 
-impl Restore {
-    /// Compiles and loads `restore.c` for `frame`.
-    pub(crate) fn new(frame: &[u8]) -> Result<Self> {
-        let mut peer = Peer::load(&compile(RESTORE)?, "restore")?;
-        peer.put_back(frame)?;
-        let empty: &mut Xdp = peer.ebpf.program_mut("empty").context("none")?.try_into()?;
-        empty.load()?;
-        Ok(Self(peer))
+impl EmptyTc {
+    pub(crate) fn load() -> Result<Self> {
+        let mut ebpf = Ebpf::load(&empty_object(Hook::Tc)?)?;
+        let program = ebpf.program_mut("empty").context("no program")?;
+        let program: &mut SchedClassifier = program.try_into()?;
+        program.load().context("cannot load the empty TC program")?;
+        Ok(Self(ebpf))
     }
 
-    pub(crate) fn xdp(&self) -> Result<&Xdp> {
-        self.0.xdp()
-    }
-
-    /// Sets the measured program.
-    pub(crate) fn jump_to(&mut self, program: &Xdp) -> Result<()> {
-        let map = self.0.ebpf.map_mut("MEASURED").context("no MEASURED")?;
-        Ok(ProgramArray::try_from(map)?.set(0, program.fd()?, 0)?)
-    }
-
-    /// Sets an empty program as the measured one.
-    pub(crate) fn jump_to_empty(&mut self) -> Result<()> {
-        let empty: &Xdp = self.0.ebpf.program("empty").context("none")?.try_into()?;
-        let empty = empty.fd()?.try_clone()?;
-        let map = self.0.ebpf.map_mut("MEASURED").context("no MEASURED")?;
-        Ok(ProgramArray::try_from(map)?.set(0, &empty, 0)?)
+    pub(crate) fn program(&self) -> Result<Program<'_>> {
+        let program = self.0.program("empty").context("no program")?;
+        Ok(Program::Tc(program.try_into()?))
     }
 }
 
-/// Compiles C source to a BPF object with clang.
-fn compile(text: &str) -> Result<Vec<u8>> {
+/// Sets the frames that a program puts back, one after the other; its map has room for as many.
+pub(crate) fn set_frames(ebpf: &mut Ebpf, frames: &[impl AsRef<[u8]>]) -> Result<()> {
+    /// Maximum of restored words.
+    const WORDS: usize = 16;
+    /// Leading fields: length, number of words, last word.
+    const HEAD: usize = 3;
+    let map = ebpf.map_mut("FRAMES").context("no FRAMES")?;
+    let mut map = Array::<_, [u64; HEAD + WORDS]>::try_from(map)?;
+    for (index, frame) in frames.iter().enumerate() {
+        let frame = frame.as_ref();
+        let mut words = [0; HEAD + WORDS];
+        let bytes = frame.as_chunks::<8>().0.iter().take(WORDS);
+        let last = frame.last_chunk().context("a frame of less than 8 bytes")?;
+        words[..HEAD].copy_from_slice(&[
+            frame.len() as u64,
+            bytes.len() as u64,
+            u64::from_ne_bytes(*last),
+        ]);
+        for (word, bytes) in words[HEAD..].iter_mut().zip(bytes) {
+            *word = u64::from_ne_bytes(*bytes);
+        }
+        map.set(index as u32, words, 0)?;
+    }
+    let cursor = ebpf.map_mut("CURSOR").context("no CURSOR")?;
+    Ok(Array::<_, [u64; 2]>::try_from(cursor)?.set(0, [frames.len() as u64, 0], 0)?)
+}
+
+/// Compiles C source to a BPF object with clang, with these definitions.
+pub(crate) fn compile(text: &str, definitions: &[&str]) -> Result<Vec<u8>> {
     let folder = Scratch::new()?;
     let [header, source, object] =
         ["bpf.h", "program.c", "program.o"].map(|name| folder.path().join(name));
@@ -186,6 +182,11 @@ fn compile(text: &str) -> Result<Vec<u8>> {
     let mut clang = Command::new("clang");
     clang
         .args(["-O2", "-target", "bpf", "-mcpu=v3", "-c"])
+        .args(
+            definitions
+                .iter()
+                .map(|definition| format!("-D{definition}")),
+        )
         .arg(&source)
         .arg("-o")
         .arg(&object);
@@ -193,11 +194,16 @@ fn compile(text: &str) -> Result<Vec<u8>> {
     Ok(fs::read(object)?)
 }
 
-/// A BPF object with `r0 = XDP_PASS; exit`.
-fn empty_object() -> Result<Vec<u8>> {
-    let code = [[0xb7, 0, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]].concat();
+/// A BPF object with a program that returns the verdict with which a frame goes on.
+fn empty_object(hook: Hook) -> Result<Vec<u8>> {
+    let [a, b, c, d] = hook.passes().to_le_bytes();
+    let code = [[0xb7, 0, 0, 0, a, b, c, d], [0x95, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let name = match hook {
+        Hook::Xdp => b"xdp".to_vec(),
+        Hook::Tc => b"classifier".to_vec(),
+    };
     let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
-    let section = object.add_section(Vec::new(), b"xdp".to_vec(), SectionKind::Text);
+    let section = object.add_section(Vec::new(), name, SectionKind::Text);
     object.append_section_data(section, &code, 8);
     object.add_symbol(Symbol {
         name: b"empty".to_vec(),

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::net::{self, Cost};
+
 /// The whole report.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Report {
@@ -23,6 +25,20 @@ pub(crate) struct Machine {
     pub(crate) date: String,
     /// Run with `--quick`.
     pub(crate) quick: bool,
+    /// Absent in reports of earlier versions.
+    #[serde(default)]
+    pub(crate) quiet: Option<Quiet>,
+}
+
+/// How much else ran during the measurements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Quiet {
+    /// Load average of one minute, before and after.
+    pub(crate) load: [f64; 2],
+    /// Share of the time of timed runs in which they did not run: others had the CPU, or somebody stopped the process.
+    pub(crate) others: f64,
+    /// Share of all CPUs' time that the hypervisor took (`steal`).
+    pub(crate) stolen: f64,
 }
 
 /// Tables and plots of one part.
@@ -57,7 +73,20 @@ pub(crate) struct Table {
     pub(crate) yardstick: Option<String>,
     pub(crate) subject: String,
     pub(crate) more_is_better: bool,
+    /// Meaning of [`Row::net`]; `None` without net figures.
+    #[serde(default)]
+    pub(crate) net: Option<Net>,
     pub(crate) rows: Vec<Row>,
+}
+
+/// A figure net of an empty program, which was measured in the same round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Net {
+    /// The baseline is the empty program: what the subject costs more.
+    Difference,
+    /// What the subject costs more than the empty program, divided by what the baseline costs more.
+    Ratio,
 }
 
 /// One measurement.
@@ -68,6 +97,12 @@ pub(crate) struct Row {
     pub(crate) subject: Spread,
     /// Subject divided by baseline, within each round.
     pub(crate) ratio: Option<Spread>,
+    /// As [`Table::net`] says, within each round; `None` where the baseline costs hardly more than the empty program.
+    #[serde(default)]
+    pub(crate) net: Option<Spread>,
+    /// The same of instructions retired, where the machine counts them.
+    #[serde(default)]
+    pub(crate) instructions: Option<Spread>,
 }
 
 /// Median, minimum and maximum over the rounds.
@@ -107,8 +142,18 @@ impl Table {
             unit: "nanoseconds per packet".into(),
             yardstick: Some("empty program".into()),
             subject: "tfo".into(),
+            net: Some(Net::Difference),
             rows,
             ..Self::default()
+        }
+    }
+
+    /// A table in nanoseconds with another program as baseline, and an empty one measured along.
+    pub(crate) fn beside(name: &str, of: &str, yardstick: &str, rows: Vec<Row>) -> Self {
+        Self {
+            yardstick: Some(yardstick.into()),
+            net: Some(Net::Ratio),
+            ..Self::beside_empty(name, of, rows)
         }
     }
 }
@@ -118,14 +163,20 @@ impl Spread {
     ///
     /// `figures` is empty.
     pub(crate) fn of(figures: impl IntoIterator<Item = f64>) -> Self {
+        Self::of_any(figures).expect("a measurement has a figure")
+    }
+
+    /// `None` without figures.
+    fn of_any(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut figures: Vec<f64> = figures.into_iter().collect();
         figures.sort_by(f64::total_cmp);
+        let (first, last) = (*figures.first()?, *figures.last()?);
         let [low, high] = [figures.len() - 1, figures.len()].map(|len| figures[len / 2]);
-        Self {
+        Some(Self {
             median: f64::midpoint(low, high),
-            least: figures[0],
-            most: figures[figures.len() - 1],
-        }
+            least: first,
+            most: last,
+        })
     }
 }
 
@@ -138,6 +189,8 @@ impl Row {
             yardstick: Some(spread(|sample| sample.yardstick)),
             subject: spread(|sample| sample.subject),
             ratio: Some(spread(|sample| sample.subject / sample.yardstick)),
+            net: None,
+            instructions: None,
         }
     }
 
@@ -148,6 +201,50 @@ impl Row {
             yardstick: None,
             subject: Spread::of(figures),
             ratio: None,
+            net: None,
+            instructions: None,
         }
+    }
+
+    /// A row of [`Table::beside_empty`]: an empty program and the subject, of each round.
+    pub(crate) fn beside_empty(name: impl Into<String>, rounds: &[[Cost; 2]]) -> Self {
+        let more = |of: fn(&Cost) -> Option<f64>| {
+            let more = rounds
+                .iter()
+                .map(|[empty, subject]| Some(of(subject)? - of(empty)?));
+            Spread::of_any(more.flatten())
+        };
+        Self {
+            net: more(|cost| Some(cost.nanoseconds)),
+            instructions: more(|cost| cost.instructions),
+            ..Self::of_costs(name, rounds)
+        }
+    }
+
+    /// A row of [`Table::beside`]: an empty program, the baseline and the subject, of each round.
+    pub(crate) fn beside(name: impl Into<String>, rounds: &[[Cost; 3]]) -> Self {
+        let ratio = |of: fn(&Cost) -> Option<f64>| {
+            let figures = rounds.iter().map(|[empty, yardstick, subject]| {
+                Some([of(empty)?, of(yardstick)?, of(subject)?])
+            });
+            Spread::of_any(net::ratios(&figures.flatten().collect::<Vec<_>>()))
+        };
+        let beside: Vec<_> = rounds
+            .iter()
+            .map(|[_, yardstick, subject]| [*yardstick, *subject])
+            .collect();
+        Self {
+            net: ratio(|cost| Some(cost.nanoseconds)),
+            instructions: ratio(|cost| cost.instructions),
+            ..Self::of_costs(name, &beside)
+        }
+    }
+
+    fn of_costs(name: impl Into<String>, rounds: &[[Cost; 2]]) -> Self {
+        let samples = rounds.iter().map(|[yardstick, subject]| Sample {
+            yardstick: yardstick.nanoseconds,
+            subject: subject.nanoseconds,
+        });
+        Self::paired(name, &samples.collect::<Vec<_>>())
     }
 }

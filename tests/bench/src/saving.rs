@@ -87,6 +87,7 @@ pub(crate) fn section(effort: &Effort) -> Result<Section> {
             yardstick: Some("one round trip: connect(2)".into()),
             subject: "connect to reply".into(),
             more_is_better: false,
+            net: None,
             rows,
         }],
         plots: vec![Plot {
