@@ -51,7 +51,8 @@ proptest! {
         prop_assert!(!wire::syn::is_none_at_sight(&frame.bytes[..]));
         let layout = wire::syn::parse(&frame.bytes[..]).unwrap().layout;
         let (network, tcp) = (usize::from(layout.network), usize::from(layout.tcp));
-        let is_plain = network == 14 && [20, 40].contains(&(tcp - network));
+        let version = frame.bytes[network] >> 4;
+        let is_plain = network == 14 && [(4, 20), (6, 40)].contains(&(version, tcp - network));
         let mut ack = frame.bytes.clone();
         ack[tcp + 13] = 0x10;
         prop_assert_eq!(wire::syn::is_none_at_sight(&ack[..]), is_plain);
