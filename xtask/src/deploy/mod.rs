@@ -6,7 +6,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -36,7 +36,7 @@ pub fn deploy() -> Result<()> {
         fs::remove_dir_all(&out)?;
     }
     fs::create_dir_all(&out)?;
-    let python = python()?;
+    let python = setup::python("deploy", REQUIREMENTS)?;
     // As it is shipped, with the files of dist in it.
     let chart = dist::chart(&target()?.join("tools"))?;
     let mut check = Command::new(&python);
@@ -75,30 +75,6 @@ fn forge(python: &Path) -> Result<()> {
     }
     println!("tfo: workflows and forms of issues are as the forge's schemas have them");
     Ok(())
-}
-
-/// A Python with what `check.py` imports, in an environment of its own.
-fn python() -> Result<PathBuf> {
-    let folder = target()?.join("tools/deploy");
-    fs::create_dir_all(&folder)?;
-    let python = folder.join("bin/python");
-    let stamp = folder.join("requirements.txt");
-    if fs::read_to_string(&stamp).is_ok_and(|text| text == REQUIREMENTS) {
-        return Ok(python);
-    }
-    setup::package("python3-venv")?;
-    let interpreter = "/usr/bin/python3";
-    succeed(
-        Command::new(interpreter)
-            .args(["-m", "venv", "--clear"])
-            .arg(&folder),
-    )?;
-    let list = repository().join("xtask/src/deploy/requirements.txt");
-    let mut install = Command::new(&python);
-    install.args(["-m", "pip", "install", "--quiet", "--requirement"]);
-    succeed(install.arg(list)).context("pip cannot install what the check of the chart needs")?;
-    fs::write(stamp, REQUIREMENTS)?;
-    Ok(python)
 }
 
 /// Has `tfo run` read each configuration, in a network namespace of its own. There it finds no interface and ends; a
