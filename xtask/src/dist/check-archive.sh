@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs the archive's program in a root of nothing but the archive's files: no shell, no library, no configuration.
+# Runs the archive's program in a root of nothing but the archive's files and the kernel's file systems: no shell, no library.
 set -euo pipefail
 archive=$1 place=$2 times=$3
 . "$(dirname "$0")/common.sh"
@@ -13,10 +13,11 @@ mount -t tmpfs -o mode=755 tmpfs "$root"
 
 begin
 tar -C "$root" --strip-components=1 -xzf "$archive"
-mkdir "$root/proc" "$root/sys"
+mkdir "$root/dev" "$root/proc" "$root/sys"
+mount -t devtmpfs devtmpfs "$root/dev"
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
-inside() { env -i chroot "$root" /usr/bin/tfo "$@"; }
+inside() { env -i "$(type -P chroot)" "$root" /usr/bin/tfo "$@"; }
 demo archive inside
 step "archive: doctor"
 status=0

@@ -42,10 +42,10 @@ enable = false
 pub fn site(pictures: bool) -> Result<()> {
     setup::ensure()?;
     setup::mdbook()?;
-    if pictures {
-        screenshots::top()?;
-    }
     let tfo = build::tfo(Profile::Dev)?;
+    if pictures {
+        screenshots::top(&tfo)?;
+    }
     let folder = target()?.join("site");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;

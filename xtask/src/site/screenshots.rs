@@ -9,7 +9,6 @@ use std::{
 use anyhow::{Result, ensure};
 
 use crate::{
-    build::{self, Profile},
     command::{as_root, repository, succeed},
     setup,
 };
@@ -27,10 +26,9 @@ const PAGES: [(&str, &str); 4] = [
 ];
 
 /// Draws `tfo top` for README.md.
-pub(super) fn top() -> Result<()> {
+pub(super) fn top(tfo: &Path) -> Result<()> {
     setup::programs(&TOOLS)?;
     let python = setup::python("site", REQUIREMENTS)?;
-    let tfo = build::tfo(Profile::Release)?;
     let picture = repository().join(TOP);
     println!("tfo: site: tfo top runs for a minute");
     // What it makes ends with its namespaces.
