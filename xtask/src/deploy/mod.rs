@@ -6,6 +6,7 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     path::Path,
     process::{Command, Stdio},
 };
@@ -77,8 +78,15 @@ fn forge(python: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Has `tfo run` read each configuration, in a network namespace of its own. There it finds no interface and ends; a
-/// mistake in the file is reported with file and line.
+/// What `tfo run` says where it has read a configuration, and finds no interface or no key.
+const READ: [&str; 3] = [
+    "no such interface here",
+    "no such interface yet",
+    "/etc/tfo/secrets/keys: No such file",
+];
+
+/// Has `tfo run` read each configuration, in a network namespace of its own. A mistake in the file is reported with file
+/// and line.
 fn configurations(folder: &Path) -> Result<()> {
     let tfo = build::tfo(Profile::Dev)?;
     let mut read = 0;
@@ -86,14 +94,21 @@ fn configurations(folder: &Path) -> Result<()> {
         let file = file?.path();
         let mut run = as_root("unshare")?;
         run.arg("--net").arg(&tfo).args(["run", "-c"]).arg(&file);
-        let said = run.stdin(Stdio::null()).output()?;
-        let said = String::from_utf8_lossy(&said.stderr);
-        let found = [
-            "no such interface here",
-            "/etc/tfo/secrets/keys: No such file",
-        ];
+        let mut run = run.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let mut said = String::new();
+        let stderr = run.stderr.take().context("no standard error")?;
+        let mut lines = BufReader::new(stderr).lines();
+        let is_read = |line: &str| READ.iter().any(|text| line.contains(text));
+        while !said.lines().any(is_read)
+            && let Some(line) = lines.next()
+        {
+            said += &(line? + "\n");
+        }
+        // With a pattern of namespaces it waits for these.
+        succeed(as_root("kill")?.arg(run.id().to_string()))?;
+        run.wait()?;
         ensure!(
-            found.iter().any(|text| said.contains(text)),
+            said.lines().any(is_read),
             "tfo run -c {}: {said}",
             file.display()
         );

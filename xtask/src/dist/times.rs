@@ -51,8 +51,10 @@ fn rows(times: &str, sizes: &[(&str, u64)]) -> Result<String> {
             .with_context(|| format!("the check of {name} noted no time"))?;
         let mut next = || line.next().unwrap_or_default();
         let (name, installed, answered) = (next(), next(), next());
-        let mebibytes = *size as f64 / f64::from(1 << 20);
-        table += &format!("| {name} | {mebibytes:.1} | {installed} | {answered} |\n");
+        // Rounded up.
+        let tenths = (size * 10).div_ceil(1 << 20);
+        let (mebibytes, tenth) = (tenths / 10, tenths % 10);
+        table += &format!("| {name} | {mebibytes}.{tenth} | {installed} | {answered} |\n");
     }
     Ok(table)
 }
