@@ -6,19 +6,27 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
-    path::Path,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail};
 use aya_build::{Package, Toolchain};
+use tfo_ebpf_sources::{COMMON, PROGRAM};
+use tfo_toolchain as toolchain;
 
-/// Inputs of the program outside its own folder, which aya-build watches.
-const SOURCES: [&str; 4] = [
-    "../tfo-common/src",
-    "../tfo-common/Cargo.toml",
-    "../Cargo.toml",
-    "../Cargo.lock",
-];
+/// What the workspace's manifest says of the program, for a build without the workspace.
+const PROFILE: &str = "
+[workspace]
+
+[profile.release]
+codegen-units = 1
+lto = \"thin\"
+
+[profile.release.package.tfo-ebpf]
+debug = 2
+";
 
 /// Variables that cargo, clippy, wrappers and users set for the outer build.
 const OUTER: [&str; 9] = [
@@ -45,11 +53,11 @@ fn main() {
 }
 
 fn build() -> Result<()> {
-    println!("cargo::rerun-if-env-changed={}", xtask::toolchain::OVERRIDE);
-    for source in SOURCES {
-        println!("cargo::rerun-if-changed={source}");
+    println!("cargo::rerun-if-env-changed={}", toolchain::OVERRIDE);
+    let toolchain = toolchain::find()?;
+    if !in_workspace()? {
+        env::set_current_dir(copy_of_program()?)?;
     }
-    let toolchain = xtask::toolchain::find()?;
     let features: &[&str] = if env::var_os("CARGO_FEATURE_TRACE").is_some() {
         &["trace"]
     } else {
@@ -59,7 +67,7 @@ fn build() -> Result<()> {
     aya_build::build_ebpf(
         [Package {
             name: "tfo-ebpf",
-            root_dir: "../tfo-ebpf",
+            root_dir: PROGRAM,
             no_default_features: false,
             features,
         }],
@@ -72,6 +80,52 @@ fn build() -> Result<()> {
             toolchain.name
         )
     })
+}
+
+/// `true` if the program is beside this package, in one workspace. It is not where cargo installs this package from a
+/// registry, or verifies it. Tells cargo the inputs of the program outside its own folder, which aya-build watches.
+fn in_workspace() -> Result<bool> {
+    println!("cargo::rerun-if-changed={COMMON}");
+    let own = env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR is not set")?;
+    let within = Path::new(&own).with_file_name("tfo-ebpf") == Path::new(PROGRAM);
+    if within {
+        println!("cargo::rerun-if-changed=../Cargo.toml");
+        println!("cargo::rerun-if-changed=../Cargo.lock");
+    }
+    Ok(within)
+}
+
+/// Copies the program's package to `$OUT_DIR/program`, where it becomes a workspace with the profile of ours, and takes
+/// `tfo-common` from where the outer build has it. Nothing is written to a registry's folder.
+fn copy_of_program() -> Result<PathBuf> {
+    let out = env::var_os("OUT_DIR").context("OUT_DIR is not set")?;
+    let to = Path::new(&out).join("program");
+    if to.exists() {
+        fs::remove_dir_all(&to)?;
+    }
+    copy(Path::new(PROGRAM), &to)?;
+    let mut manifest = fs::OpenOptions::new()
+        .append(true)
+        .open(to.join("Cargo.toml"))?;
+    write!(
+        manifest,
+        "{PROFILE}\n[patch.crates-io]\ntfo-common = {{ path = {COMMON:?} }}\n"
+    )?;
+    Ok(to)
+}
+
+/// Copies a folder with all below it.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let (from, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+        if from.is_dir() {
+            copy(&from, &to.join(name))?;
+        } else {
+            fs::copy(from, to.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// Keeps the outer build's environment from the inner build.

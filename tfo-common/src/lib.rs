@@ -30,3 +30,6 @@ pub mod policy;
 pub mod rate;
 pub mod switches;
 pub mod wire;
+
+/// The folder of this crate's sources, for the build script that compiles them for the kernel as well.
+pub const FOLDER: &str = env!("CARGO_MANIFEST_DIR");

@@ -1,7 +1,7 @@
 //! The tasks of this repository, one file or folder each: `cargo xtask --help` lists them.
 //!
-//! The controller's build script uses [`toolchain`] too, so that it names the same missing tools as the tasks do.
-//! Everything else here only starts other programs.
+//! [`toolchain`] is a crate of its own, which the controller's build script uses too, so that it names the same missing
+//! tools as the tasks do. Everything else here only starts other programs.
 
 pub mod bench;
 pub mod build;
@@ -18,5 +18,6 @@ pub mod setup;
 pub mod site;
 mod step;
 pub mod test;
-pub mod toolchain;
 pub mod vm;
+
+pub use tfo_toolchain as toolchain;

@@ -89,7 +89,11 @@ enum Task {
     /// Write docs/counters.md from the tables of the code
     Counters,
     /// Make the documentation as a site, in target/site/book
-    Site,
+    Site {
+        /// Draw `tfo top` anew for README.md, as root, and pages of the site, in target/site/screenshots
+        #[arg(long)]
+        screenshots: bool,
+    },
     /// Check the Helm chart and the compose file in deploy/, as root
     Deploy,
     /// Check format, spelling, dependencies, lints and docs
@@ -145,7 +149,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         }),
         Task::Dist { all, check } => dist::dist(dist::Plan { all, check }).map(done),
         Task::Counters => counters::counters().map(done),
-        Task::Site => site::site().map(done),
+        Task::Site { screenshots } => site::site(screenshots).map(done),
         Task::Deploy => deploy::deploy().map(done),
         Task::Lint => lint::lint().map(done),
         Task::Ci => ci::ci(),

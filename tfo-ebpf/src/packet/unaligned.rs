@@ -10,6 +10,7 @@
 #[inline(always)]
 pub(super) unsafe fn load_half(address: usize) -> u16 {
     #[cfg(all(
+        target_arch = "bpf",
         target_endian = "little",
         any(bpf_target_arch = "x86_64", bpf_target_arch = "aarch64")
     ))]
@@ -27,6 +28,7 @@ pub(super) unsafe fn load_half(address: usize) -> u16 {
         half as u16
     }
     #[cfg(not(all(
+        target_arch = "bpf",
         target_endian = "little",
         any(bpf_target_arch = "x86_64", bpf_target_arch = "aarch64")
     )))]
@@ -45,6 +47,7 @@ pub(super) unsafe fn load_half(address: usize) -> u16 {
 #[inline(always)]
 pub(super) unsafe fn load_word(address: usize) -> u64 {
     #[cfg(all(
+        target_arch = "bpf",
         target_endian = "little",
         any(bpf_target_arch = "x86_64", bpf_target_arch = "aarch64")
     ))]
@@ -62,6 +65,7 @@ pub(super) unsafe fn load_word(address: usize) -> u64 {
         word
     }
     #[cfg(not(all(
+        target_arch = "bpf",
         target_endian = "little",
         any(bpf_target_arch = "x86_64", bpf_target_arch = "aarch64")
     )))]

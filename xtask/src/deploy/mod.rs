@@ -6,7 +6,8 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    io::{BufRead as _, BufReader},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -36,7 +37,7 @@ pub fn deploy() -> Result<()> {
         fs::remove_dir_all(&out)?;
     }
     fs::create_dir_all(&out)?;
-    let python = python()?;
+    let python = setup::python("deploy", REQUIREMENTS)?;
     // As it is shipped, with the files of dist in it.
     let chart = dist::chart(&target()?.join("tools"))?;
     let mut check = Command::new(&python);
@@ -77,32 +78,15 @@ fn forge(python: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A Python with what `check.py` imports, in an environment of its own.
-fn python() -> Result<PathBuf> {
-    let folder = target()?.join("tools/deploy");
-    fs::create_dir_all(&folder)?;
-    let python = folder.join("bin/python");
-    let stamp = folder.join("requirements.txt");
-    if fs::read_to_string(&stamp).is_ok_and(|text| text == REQUIREMENTS) {
-        return Ok(python);
-    }
-    setup::package("python3-venv")?;
-    let interpreter = "/usr/bin/python3";
-    succeed(
-        Command::new(interpreter)
-            .args(["-m", "venv", "--clear"])
-            .arg(&folder),
-    )?;
-    let list = repository().join("xtask/src/deploy/requirements.txt");
-    let mut install = Command::new(&python);
-    install.args(["-m", "pip", "install", "--quiet", "--requirement"]);
-    succeed(install.arg(list)).context("pip cannot install what the check of the chart needs")?;
-    fs::write(stamp, REQUIREMENTS)?;
-    Ok(python)
-}
+/// What `tfo run` says where it has read a configuration, and finds no interface or no key.
+const READ: [&str; 3] = [
+    "no such interface here",
+    "no such interface yet",
+    "/etc/tfo/secrets/keys: No such file",
+];
 
-/// Has `tfo run` read each configuration, in a network namespace of its own. There it finds no interface and ends; a
-/// mistake in the file is reported with file and line.
+/// Has `tfo run` read each configuration, in a network namespace of its own. A mistake in the file is reported with file
+/// and line.
 fn configurations(folder: &Path) -> Result<()> {
     let tfo = build::tfo(Profile::Dev)?;
     let mut read = 0;
@@ -110,14 +94,21 @@ fn configurations(folder: &Path) -> Result<()> {
         let file = file?.path();
         let mut run = as_root("unshare")?;
         run.arg("--net").arg(&tfo).args(["run", "-c"]).arg(&file);
-        let said = run.stdin(Stdio::null()).output()?;
-        let said = String::from_utf8_lossy(&said.stderr);
-        let found = [
-            "no such interface here",
-            "/etc/tfo/secrets/keys: No such file",
-        ];
+        let mut run = run.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let mut said = String::new();
+        let stderr = run.stderr.take().context("no standard error")?;
+        let mut lines = BufReader::new(stderr).lines();
+        let is_read = |line: &str| READ.iter().any(|text| line.contains(text));
+        while !said.lines().any(is_read)
+            && let Some(line) = lines.next()
+        {
+            said += &(line? + "\n");
+        }
+        // With a pattern of namespaces it waits for these.
+        succeed(as_root("kill")?.arg(run.id().to_string()))?;
+        run.wait()?;
         ensure!(
-            found.iter().any(|text| said.contains(text)),
+            said.lines().any(is_read),
             "tfo run -c {}: {said}",
             file.display()
         );

@@ -149,6 +149,13 @@ mod tests {
     }
 
     #[test]
+    fn the_changelog_tells_of_this_version() {
+        let text = fs::read_to_string(repository().join("CHANGELOG.md")).unwrap();
+        let heading = format!("\n## {VERSION} - 2");
+        assert!(text.contains(&heading), "{heading:?}");
+    }
+
+    #[test]
     fn sums_are_what_sha256sum_checks() {
         let place = place("sums");
         let files = ["b", "a"].map(|name| place.join(name));

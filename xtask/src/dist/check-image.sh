@@ -2,13 +2,8 @@
 # Loads the image into a store of its own and runs it under podman, in namespaces of its own (mount, network, process),
 # with three capabilities, a read-only root and the mounts of the compose file.
 set -euo pipefail
-image=$1 place=$2/container compose=$3
-
-fail() {
-    echo "tfo: dist: $*" >&2
-    exit 1
-}
-step() { echo "tfo: dist: $*"; }
+image=$1 place=$2/container times=$3 compose=$4
+. "$(dirname "$0")/common.sh"
 
 mount --make-rprivate /
 mount -t proc proc /proc
@@ -32,12 +27,18 @@ by_podman() {
     podman --root "$place/store" --runroot "$place/runroot" --storage-driver vfs \
         --cgroup-manager cgroupfs --events-backend none "$@"
 }
+begin
 name=$(by_podman load --quiet --input "$image" | sed -n 's/^Loaded image[^:]*: *//p')
 [ -n "$name" ] || fail "podman loaded no image"
-container() {
+# In a network namespace of its own. It takes no mount and leaves nothing.
+demo image by_podman run --rm --network none --cgroups disabled --read-only --no-hosts --privileged "$name"
+
+confined() {
     by_podman run --rm --network host --cgroups disabled --read-only --no-hosts \
-        --cap-drop ALL --cap-add BPF --cap-add NET_ADMIN --cap-add PERFMON \
-        --security-opt no-new-privileges --security-opt seccomp="$compose/seccomp.json" \
+        --cap-drop ALL --cap-add BPF --cap-add NET_ADMIN --cap-add PERFMON --security-opt no-new-privileges "$@"
+}
+container() {
+    confined --security-opt seccomp="$compose/seccomp.json" \
         -v /sys/fs/bpf:/sys/fs/bpf -v /run/tfo:/run/tfo -v "$compose/tfo.toml:/etc/tfo/tfo.toml:ro" "$@"
 }
 tfo() { container "$name" "$@"; }
@@ -48,6 +49,13 @@ step "image: doctor"
 status=0
 tfo doctor eth0 || status=$?
 [ "$status" = 0 ] || [ "$status" = 3 ] || fail "tfo doctor ended with $status"
+
+step "image: podman's own filter"
+own() { confined -v /sys/fs/bpf:/sys/fs/bpf -v /run/tfo:/run/tfo "$@"; }
+said=$(own "$name" attach eth0 2>&1) && fail "podman's own filter lets CAP_BPF call bpf(2): say so in the docs"
+grep -q 'security-opt seccomp=' <<<"$said" || fail "no remedy: $said"
+own --cap-add SYS_ADMIN "$name" attach eth0
+tfo detach eth0
 
 step "image: attach, and the pins outlive the container"
 tfo attach eth0

@@ -2,7 +2,7 @@
 # Installs the .rpm by this machine's rpm in a clean system, runs it and removes it. The clean system is a Debian: it has
 # the shell that the package's scripts ask for, but not in rpm's database, so rpm checks no dependency.
 set -euo pipefail
-package=$1 place=$2 base=$3
+package=$1 place=$2 times=$3 base=$4
 . "$(dirname "$0")/clean.sh"
 
 # Debian's rpm keeps its database in the home folder, and warns of itself.
@@ -10,7 +10,9 @@ by_rpm() { rpm --root "$root" --nodeps --force-debian "$@"; }
 
 files >"$place/before"
 step "rpm: install"
+begin
 by_rpm --install "$package"
+demo rpm inside tfo
 by_rpm --verify tfo
 try
 

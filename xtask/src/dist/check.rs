@@ -1,4 +1,5 @@
-//! Checks of what was made: lintian, rpmlint, the unit's exposure, both packages in a clean system, the image under podman.
+//! Checks of what was made: lintian, rpmlint, the unit's exposure, both packages in a clean system, the archive in a root of
+//! its own, the image under podman. `tfo demo` runs in each.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,6 +13,8 @@ use crate::{
     command::{as_root, output, repository, succeed},
     setup,
 };
+
+use super::times;
 
 const TOOLS: [(&str, &str); 5] = [
     ("bpftool", "bpftool"),
@@ -42,7 +45,7 @@ pub(super) fn check(package: &Path, folder: &Path) -> Result<PathBuf> {
     let unit = repository().join("dist/tfo.service");
     exposure(&unit)?;
     let base = clean_system(folder)?;
-    script("check.sh", "the package", &[package, folder, &base, &unit])?;
+    script("check.sh", "the package", package, folder, &[&base, &unit])?;
     Ok(base)
 }
 
@@ -72,23 +75,35 @@ pub(super) fn rpm(package: &Path, folder: &Path, base: &Path) -> Result<()> {
         .arg(repository().join("dist/rpm/rpmlintrc"));
     succeed(lint.arg(package).stdout(Stdio::null())).context("`rpmlint` says what is wrong")?;
     println!("tfo: rpmlint found no error and no warning");
-    script("check-rpm.sh", "the .rpm", &[package, folder, base])
+    script("check-rpm.sh", "the .rpm", package, folder, &[base])
+}
+
+/// Runs the program of the archive where there is nothing else.
+pub(super) fn archive(archive: &Path, folder: &Path) -> Result<()> {
+    script("check-archive.sh", "the archive", archive, folder, &[])
 }
 
 /// Runs the image under podman.
 pub(super) fn image(image: &Path, folder: &Path) -> Result<()> {
     setup::programs(&[("podman", "podman"), ("crun", "crun")])?;
     let compose = repository().join("deploy/compose");
-    script("check-image.sh", "the image", &[image, folder, &compose])
+    script("check-image.sh", "the image", image, folder, &[&compose])
 }
 
-/// Runs a script beside this file as root. Mounts, processes and the network have namespaces of their own, which end
-/// with it.
-fn script(name: &str, what: &str, arguments: &[&Path]) -> Result<()> {
+/// Runs a script beside this file as root, with the artefact, the folder and the file of times before its arguments.
+/// Mounts, processes and the network have namespaces of their own, which end with it.
+fn script(
+    name: &str,
+    what: &str,
+    artefact: &Path,
+    folder: &Path,
+    arguments: &[&Path],
+) -> Result<()> {
     let start = Instant::now();
     let mut check = as_root("unshare")?;
     check.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--"]);
     check.arg(repository().join("xtask/src/dist").join(name));
+    check.args([artefact, folder, &times::file(folder)]);
     succeed(check.args(arguments))?;
     println!(
         "tfo: {what} was installed, ran and went again, in {:.0} s",

@@ -2,15 +2,19 @@
 //!
 //! [`tree`] lays out the files as they are installed, [`package`] packs them with Debian's tools, [`check`] installs,
 //! runs and purges the package in a clean system. With `--all` there are, from a static program: [`rpm`], [`archive`]
-//! and [`image`]; and the chart, a bill of materials ([`sbom`]) and checksums. All is reproducible: the same commit,
-//! toolchain and folder give the same bytes.
+//! and [`image`]; and the chart, a bill of materials ([`sbom`]) and checksums. The check has cargo install the [`crates`],
+//! too, and notes [`times`]. All is reproducible: the same commit, toolchain and folder give the same bytes, which
+//! [`again`] holds.
 
+mod again;
 mod archive;
 mod check;
+mod crates;
 mod image;
 mod package;
 mod rpm;
 mod sbom;
+mod times;
 mod tree;
 
 use std::{
@@ -19,7 +23,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 pub(crate) use self::archive::chart;
 use crate::{
@@ -60,6 +64,7 @@ pub fn dist(plan: Plan) -> Result<()> {
     fs::create_dir_all(&folder)?;
     let manpages = build::example("tfo-userspace", "manpages")?;
     let binary = shipped(build::tfo(Profile::Release)?)?;
+    let dynamic = fs::read(&binary)?;
     let make = |name: &str| -> Result<PathBuf> {
         let tree = folder.join(name);
         tree::lay_out(&tree, &binary, &manpages)?;
@@ -69,7 +74,7 @@ pub fn dist(plan: Plan) -> Result<()> {
     said(&package)?;
     if plan.check {
         let bytes = fs::read(&package)?;
-        same(&bytes, &make("again")?)?;
+        again::same(&bytes, &make("again")?)?;
     }
     // After the package: both builds have one path in the target folder.
     let rest = if plan.all {
@@ -78,13 +83,31 @@ pub fn dist(plan: Plan) -> Result<()> {
         None
     };
     if plan.check {
+        times::clear(&folder)?;
         let base = check::check(&package, &folder)?;
         if let Some(made) = rest {
-            check::static_program(&made.binary)?;
-            check::rpm(&made.rpm, &folder, &base)?;
-            check::image(&made.image, &folder)?;
+            check_all(&made, &package, &folder, &base)?;
+            again::build(&dynamic, &made.binary)?;
         }
     }
+    Ok(())
+}
+
+/// Checks what `--all` makes, and prints how long each artefact takes to the first answer.
+fn check_all(made: &Made, package: &Path, folder: &Path, base: &Path) -> Result<()> {
+    check::static_program(&made.binary)?;
+    check::rpm(&made.rpm, folder, base)?;
+    check::archive(&made.archive, folder)?;
+    check::image(&made.image, folder)?;
+    let installed = crates::check(folder)?;
+    let artefacts = [
+        ("deb", package),
+        ("rpm", &made.rpm),
+        ("archive", &made.archive),
+        ("image", &made.image),
+        ("crates", &installed),
+    ];
+    print!("{}", times::table(folder, &artefacts)?);
     Ok(())
 }
 
@@ -92,6 +115,7 @@ pub fn dist(plan: Plan) -> Result<()> {
 struct Made {
     binary: PathBuf,
     rpm: PathBuf,
+    archive: PathBuf,
     image: PathBuf,
 }
 
@@ -112,7 +136,7 @@ fn all(folder: &Path, package: &Path, manpages: &Path, check: bool) -> Result<Ma
     if check {
         let bytes = made.iter().map(fs::read).collect::<Result<Vec<_>, _>>()?;
         for (file, bytes) in pack()?.iter().zip(&bytes) {
-            same(bytes, file)?;
+            again::same(bytes, file)?;
         }
     }
     let mut files = vec![package.to_owned()];
@@ -122,25 +146,19 @@ fn all(folder: &Path, package: &Path, manpages: &Path, check: bool) -> Result<Ma
     for file in files.iter().skip(1).chain([&sums]) {
         said(file)?;
     }
-    let [rpm, _, image, _] = made;
-    Ok(Made { binary, rpm, image })
+    let [rpm, archive, image, _] = made;
+    Ok(Made {
+        binary,
+        rpm,
+        archive,
+        image,
+    })
 }
 
 fn said(file: &Path) -> Result<()> {
     let size = fs::metadata(file)?.len();
     println!("tfo: made {}, {} KiB", file.display(), size.div_ceil(1024));
     Ok(())
-}
-
-/// Fails if a file made again has other bytes.
-fn same(bytes: &[u8], again: &Path) -> Result<()> {
-    if fs::read(again)? == bytes {
-        return Ok(());
-    }
-    bail!(
-        "{} made again of the same files differs: it is not reproducible",
-        again.display()
-    );
 }
 
 /// The path of a built program, unless it is one for tests.

@@ -17,12 +17,13 @@ use crate::{
 use super::{archive::VERSION, epoch};
 
 /// The workspace's members.
-const MEMBERS: [&str; 7] = [
+const MEMBERS: [&str; 8] = [
     "tests/bench",
     "tests/suites",
     "tests/testbed",
     "tfo-common",
     "tfo-ebpf",
+    "tfo-toolchain",
     "tfo-userspace",
     "xtask",
 ];

@@ -16,7 +16,7 @@ use super::{date, maintainer, package::VERSION};
 const COPYRIGHT: &str = include_str!("../../../dist/debian/copyright");
 
 /// Files copied unchanged, as repository path and installed path.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("dist/tfo.service", "lib/systemd/system/tfo.service"),
     ("dist/tfo.toml", "etc/tfo/tfo.toml"),
     ("dist/grafana/tfo.json", "usr/share/tfo/grafana/tfo.json"),
@@ -24,6 +24,7 @@ const FILES: [(&str, &str); 4] = [
         "dist/prometheus/tfo.rules.yml",
         "usr/share/tfo/prometheus/tfo.rules.yml",
     ),
+    ("deploy/compose/seccomp.json", "usr/share/tfo/seccomp.json"),
 ];
 
 /// Pages of `docs/` in the package: those that its files point to, and those that these link to.

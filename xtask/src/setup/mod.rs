@@ -1,13 +1,14 @@
 //! `cargo xtask setup`: installs missing tools that the build and the tests need.
 //!
 //! [`survey`] finds missing tools and changes nothing. [`apt`] installs packages, [`ebpf`] the toolchain and the
-//! linker of the eBPF program, [`prometheus`] the server for the tests of the metrics, [`crates`] the tools of single
-//! tasks. A C compiler is needed earlier, to link this task itself.
+//! linker of the eBPF program, [`prometheus`] the server for the tests of the metrics, [`crates`] and [`python()`]
+//! the tools of single tasks. A C compiler is needed earlier, to link this task itself.
 
 mod apt;
 mod crates;
 mod ebpf;
 mod prometheus;
+mod python;
 mod survey;
 
 use std::{
@@ -20,6 +21,7 @@ use anyhow::Result;
 use crate::command::{output, which};
 
 pub use self::crates::{cargo_cyclonedx, cargo_deny, clippy, installed, mdbook};
+pub use self::python::python;
 use self::{apt::Apt, survey::Survey};
 
 /// Prints the tools found and missing, and installs the missing ones.

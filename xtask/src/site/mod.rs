@@ -2,11 +2,12 @@
 //!
 //! The sources mirror the repository, so that links between pages are the same in both. The contents are the table of
 //! `docs/README.md`; the page of the command line is made from `tfo --help`. [`links`] holds that each link leads
-//! somewhere: in the repository as a test, and in the site that was built.
+//! somewhere: in the repository as a test, and in the site that was built. [`screenshots`] draws pages, and `tfo top`.
 
 mod cli;
 mod links;
 mod pages;
+mod screenshots;
 
 use std::{fs, path::Path};
 
@@ -32,15 +33,19 @@ create-missing = false
 enable = false
 ";
 
-/// Makes the site.
+/// Makes the site; with `pictures`, the one of `tfo top` first, as root, then those of its pages, in
+/// `target/site/screenshots`.
 ///
 /// # Errors
 ///
 /// A tool is missing and cannot be installed, the build fails, or a link leads nowhere.
-pub fn site() -> Result<()> {
+pub fn site(pictures: bool) -> Result<()> {
     setup::ensure()?;
     setup::mdbook()?;
     let tfo = build::tfo(Profile::Dev)?;
+    if pictures {
+        screenshots::top(&tfo)?;
+    }
     let folder = target()?.join("site");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -58,6 +63,9 @@ pub fn site() -> Result<()> {
         "tfo: made {}, with {checked} links that lead somewhere",
         book.join("index.html").display()
     );
+    if pictures {
+        screenshots::pages(&book, &folder.join("screenshots"))?;
+    }
     Ok(())
 }
 

@@ -34,18 +34,20 @@ pub(super) fn contents() -> Result<Vec<String>> {
     Ok(pages)
 }
 
-/// Copies all pages, the files that they link to, and the plots.
+/// Copies all pages, the files that they link to, and the pictures.
 pub(super) fn copy(contents: &[String], sources: &Path) -> Result<()> {
     let own = ["README.md", "docs/README.md"];
     let pages = own.iter().chain(&PROJECT).chain(&FILES).copied();
     for file in pages.chain(contents.iter().map(String::as_str)) {
         copy_file(file, sources)?;
     }
-    for entry in fs::read_dir(repository().join("docs/bench"))? {
-        let name = entry?.file_name();
-        let name = name.to_string_lossy();
-        if name.ends_with(".svg") {
-            copy_file(&format!("docs/bench/{name}"), sources)?;
+    for folder in ["docs/bench", "docs/images"] {
+        for entry in fs::read_dir(repository().join(folder))? {
+            let name = entry?.file_name();
+            let name = name.to_string_lossy();
+            if name.ends_with(".svg") {
+                copy_file(&format!("{folder}/{name}"), sources)?;
+            }
         }
     }
     Ok(())

@@ -58,7 +58,7 @@ pub fn test(selection: &Selection) -> Result<Report> {
     }
     for suite in &run {
         println!("tfo: {suite}");
-        report.add(suite.run(&selection.args)?);
+        report.add(suite, suite.run(&selection.args)?);
     }
     report.took = start.elapsed();
     print!("{report}");

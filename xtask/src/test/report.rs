@@ -13,6 +13,8 @@ pub struct Report {
     pub skipped: u64,
     /// The tests that failed.
     pub failures: Vec<Failure>,
+    /// The binaries that ran.
+    pub ran: Vec<String>,
     /// The binaries that were left out because they need root.
     pub left_out: Vec<String>,
     /// Duration of the whole run, including the build.
@@ -39,7 +41,12 @@ impl Report {
     }
 
     /// Adds the results of another binary.
-    pub(super) fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, suite: &Selected, other: Self) {
+        self.ran.push(suite.to_string());
+        self.merge(other);
+    }
+
+    fn merge(&mut self, other: Self) {
         self.passed += other.passed;
         self.skipped += other.skipped;
         self.failures.extend(other.failures);
@@ -54,7 +61,7 @@ impl Report {
     }
 }
 
-/// A table of the tests that failed, the binaries left out, and the counts on the last line.
+/// A table of the tests that failed; where binaries were left out, these and those that ran; and the counts on the last line.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |of: fn(&Failure) -> &str, least: usize| {
@@ -80,8 +87,17 @@ impl fmt::Display for Report {
                 failure.error
             )?;
         }
-        for suite in &self.left_out {
-            writeln!(f, "tfo: left out, for there is no sudo: {suite}")?;
+        if !self.left_out.is_empty() {
+            for suite in &self.ran {
+                writeln!(f, "tfo: ran {suite}")?;
+            }
+            for suite in &self.left_out {
+                writeln!(f, "tfo: left out {suite}")?;
+            }
+            writeln!(
+                f,
+                "tfo: what was left out needs root, and there is no sudo: run this as root, or install sudo"
+            )?;
         }
         writeln!(f, "tfo: the tests took {} s", self.took.as_secs())?;
         let (passed, failed) = (self.passed, self.failures.len());
@@ -115,7 +131,7 @@ mod tests {
             report.to_string(),
             "tfo: the tests took 12 s\n3 passed, 0 failed, 0 skipped\n"
         );
-        report.add(Report {
+        report.merge(Report {
             skipped: 1,
             failures: vec![
                 failure("guard", "gate::slow", Some(12.51)),
@@ -132,6 +148,25 @@ mod tests {
              \u{20} tfo_common  all                  not within 5s\n\
              tfo: the tests took 12 s\n\
              3 passed, 2 failed, 1 skipped\n"
+        );
+    }
+
+    #[test]
+    fn without_root_it_says_what_ran_and_what_did_not() {
+        let report = Report {
+            passed: 2,
+            skipped: 3,
+            ran: vec!["tfo-common, tfo_common: 2 tests".into()],
+            left_out: vec!["suites, network: 3 tests, as root".into()],
+            ..Report::default()
+        };
+        assert_eq!(
+            report.to_string(),
+            "tfo: ran tfo-common, tfo_common: 2 tests\n\
+             tfo: left out suites, network: 3 tests, as root\n\
+             tfo: what was left out needs root, and there is no sudo: run this as root, or install sudo\n\
+             tfo: the tests took 0 s\n\
+             2 passed, 0 failed, 3 skipped\n"
         );
     }
 }

@@ -208,7 +208,7 @@ fn binary(message: &str) -> Option<Binary> {
 mod tests {
     use super::*;
 
-    const MESSAGE: &str = r#"{"reason":"compiler-artifact","package_id":"path+file:///tfo/tests/suites#tfo-suites@0.1.0","manifest_path":"/tfo/tests/suites/Cargo.toml","target":{"kind":["test"],"crate_types":["bin"],"name":"network","src_path":"/tfo/tests/suites/tests/network/main.rs","edition":"2024","doc":false,"doctest":false,"test":true},"profile":{"opt_level":"1","debuginfo":2,"debug_assertions":true,"overflow_checks":true,"test":true},"features":[],"filenames":["/tfo/target/debug/deps/network-5fe6"],"executable":"/tfo/target/debug/deps/network-5fe6","fresh":false}"#;
+    const MESSAGE: &str = r#"{"reason":"compiler-artifact","package_id":"path+file:///tfo/tests/suites#tfo-suites@0.2.0","manifest_path":"/tfo/tests/suites/Cargo.toml","target":{"kind":["test"],"crate_types":["bin"],"name":"network","src_path":"/tfo/tests/suites/tests/network/main.rs","edition":"2024","doc":false,"doctest":false,"test":true},"profile":{"opt_level":"1","debuginfo":2,"debug_assertions":true,"overflow_checks":true,"test":true},"features":[],"filenames":["/tfo/target/debug/deps/network-5fe6"],"executable":"/tfo/target/debug/deps/network-5fe6","fresh":false}"#;
 
     #[test]
     fn test_binaries_are_found_in_messages() {

@@ -62,7 +62,7 @@ fn a_refused_bpf_call_names_the_filter() -> Result<()> {
         with_bpf_errno(&mut command, libc::EPERM)?;
         process::output(&mut command, LIMIT)
     };
-    let parts = ["bpf(2) is refused", "seccomp", "--cap-add BPF"];
+    let parts = ["bpf(2) is refused", "seccomp", "--security-opt seccomp="];
     run(&["attach", "a0"])?.ensure_refused(&parts)?;
     let doctor = run(&["doctor", "a0"])?;
     ensure!(doctor.status.code() == Some(3), "{doctor:#?}");

@@ -12,7 +12,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::command::{output, which};
+mod command;
+
+pub use self::command::{output, which};
 
 /// The environment variable that names the toolchain to use.
 pub const OVERRIDE: &str = "TFO_EBPF_TOOLCHAIN";
@@ -23,8 +25,11 @@ pub const DEBIAN: &str = "debian-web";
 /// The source of `core`, relative to a toolchain's sysroot.
 pub const CORE_SOURCE: &str = "lib/rustlib/src/rust/library/core/src/lib.rs";
 
-/// The remedy in every error.
-const REMEDY: &str = "run `cargo xtask setup`";
+/// The remedies that work outside of the repository, too.
+const GET_CORE: &str = "`rustup toolchain install nightly --component rust-src` adds it; so does `cargo xtask setup` in \
+                        the repository";
+const GET_LINKER: &str = "`cargo install bpf-linker` installs it, with LLVM's development package; so does `cargo xtask \
+                          setup` in the repository";
 
 /// A toolchain as rustup knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,20 +107,34 @@ impl Linker {
 ///
 /// A tool is missing: one line names it and the remedy.
 pub fn find() -> Result<Toolchain> {
-    let candidates = candidates()?;
-    if !candidates.iter().any(|toolchain| toolchain.has_core) {
-        if let Some(name) = overridden() {
-            bail!("{OVERRIDE} names {name}, which has no source of core: {REMEDY}");
+    require(candidates()?, Linker::find(), overridden().as_deref())
+}
+
+/// [`choose`], with an error that names what is missing.
+fn require(
+    candidates: Vec<Toolchain>,
+    linker: Option<Linker>,
+    overridden: Option<&str>,
+) -> Result<Toolchain> {
+    let with_core = candidates.iter().find(|toolchain| toolchain.has_core);
+    let Some(with_core) = with_core.cloned() else {
+        if let Some(name) = overridden {
+            bail!("{OVERRIDE} names {name}, which has no source of core: {GET_CORE}");
         }
-        bail!("no Rust toolchain here has the source of core, to build the eBPF program: {REMEDY}");
-    }
-    let linker = Linker::find().with_context(|| {
-        format!("bpf-linker, which links the eBPF program, is missing: {REMEDY}")
+        bail!(
+            "no Rust toolchain here has the source of core, to build the eBPF program: {GET_CORE}"
+        );
+    };
+    let linker = linker.with_context(|| {
+        format!("bpf-linker, which links the eBPF program, is missing: {GET_LINKER}")
     })?;
     choose(candidates, &linker).with_context(|| {
         format!(
-            "the LLVM of {} is older than that of every toolchain with the source of core: {REMEDY}",
-            linker.path.display()
+            "{} has LLVM {}, too old for {}, which has LLVM {}: {GET_LINKER}; or name an older toolchain in {OVERRIDE}",
+            linker.path.display(),
+            linker.llvm.unwrap_or_default(),
+            with_core.name,
+            with_core.llvm
         )
     })
 }
@@ -163,7 +182,7 @@ pub fn active() -> Option<String> {
 }
 
 /// rustup, without prompts and without automatic installation of toolchains.
-pub(crate) fn rustup(args: &[&str]) -> Command {
+pub fn rustup(args: &[&str]) -> Command {
     let mut command = Command::new("rustup");
     command
         .args(args)
@@ -275,5 +294,30 @@ mod tests {
         assert_eq!(chosen(Some(22)).as_deref(), Some(DEBIAN));
         assert_eq!(chosen(Some(23)).as_deref(), Some("nightly"));
         assert_eq!(chosen(Some(21)), None);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_its_remedy() {
+        let told = |has_core, linker, overridden| {
+            let candidates = vec![toolchain("nightly", has_core, 23)];
+            require(candidates, linker, overridden).map_err(|error| error.to_string())
+        };
+        let no_core = told(false, Some(linker(None)), None).unwrap_err();
+        assert!(no_core.contains("source of core") && no_core.contains("--component rust-src"));
+        let named = told(false, None, Some("nightly")).unwrap_err();
+        assert!(
+            named.starts_with("TFO_EBPF_TOOLCHAIN names nightly"),
+            "{named}"
+        );
+        let no_linker = told(true, None, None).unwrap_err();
+        assert!(
+            no_linker.starts_with("bpf-linker, ") && no_linker.contains("cargo install bpf-linker")
+        );
+        let old = told(true, Some(linker(Some(21))), None).unwrap_err();
+        assert!(
+            old.starts_with("bpf-linker has LLVM 21, too old for nightly"),
+            "{old}"
+        );
+        assert!(told(true, Some(linker(Some(23))), None).is_ok());
     }
 }
