@@ -5,6 +5,7 @@ use std::{ffi::OsString, process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::{
+    architecture::Architecture,
     bench,
     build::{self, Profile},
     ci, counters, demo, deploy, dist, fuzz, lint, run, setup, site, test, vm,
@@ -31,6 +32,9 @@ enum Task {
         /// Build with optimisations
         #[arg(long)]
         release: bool,
+        /// Cross-build for another architecture, such as aarch64-unknown-linux-gnu
+        #[arg(long, value_name = "ARCHITECTURE")]
+        target: Option<Architecture>,
     },
     /// Build, then run `tfo ARGS` as root
     Run {
@@ -64,10 +68,13 @@ enum Task {
     },
     /// Run the kernel suites on Debian's kernels, in QEMU
     Vm {
-        /// Kernel series, such as 6.1 [default: 6.1 and 6.12]
+        /// Kernel series, such as 6.1, or 6.12-16k on arm64 [default: all of these]
         #[arg(value_name = "KERNEL")]
         series: Vec<String>,
-        /// Suite to run, as `cargo xtask test` names it [default: each feature once]
+        /// The guests' architecture: amd64, or arm64, emulated and with cross-built suites
+        #[arg(long, default_value = "amd64", value_name = "ARCHITECTURE")]
+        arch: Architecture,
+        /// Suite to run, as `cargo xtask test` names it, or SUITE/FILTER [default: each feature once]
         #[arg(long = "suite", value_name = "NAME")]
         suites: Vec<String>,
         /// Time limit for each kernel
@@ -110,7 +117,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup { check: true } => setup::check(),
         Task::Setup { check: false } => setup::setup().map(done),
-        Task::Build { release } => build::build(Profile::of(release)).map(done),
+        Task::Build { release, target } => build::build(Profile::of(release), target).map(done),
         Task::Run { args } => run::run(&args),
         Task::Demo => demo::demo(),
         Task::Test {
@@ -122,6 +129,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
                 suite,
                 filter,
                 args,
+                architecture: None,
             };
             let report = test::test(&selection)?;
             Ok(if report.is_success() {
@@ -134,10 +142,12 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Fuzz { args } => fuzz::fuzz(&args),
         Task::Vm {
             series,
+            arch,
             suites,
             limit,
             table,
         } => vm::vm(&vm::Plan {
+            architecture: arch,
             series,
             suites,
             limit: Duration::from_secs(limit * 60),

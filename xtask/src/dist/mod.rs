@@ -99,7 +99,7 @@ struct Made {
 fn all(folder: &Path, package: &Path, manpages: &Path, check: bool) -> Result<Made> {
     setup::programs(&ALL_TOOLS)?;
     let binary = folder.join("tfo-static");
-    fs::copy(shipped(build::static_tfo()?)?, &binary)?;
+    fs::copy(shipped(build::static_tfo(None)?)?, &binary)?;
     let pack = || -> Result<[PathBuf; 4]> {
         Ok([
             rpm::make(folder, &binary, manpages)?,
