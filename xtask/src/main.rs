@@ -89,6 +89,9 @@ enum Task {
         /// Make all that users install: also an .rpm, an archive, an OCI image, the chart, a bill of materials, checksums
         #[arg(long)]
         all: bool,
+        /// Cross-build for another architecture, arm64: the Debian package, and with --all the archive
+        #[arg(long, value_name = "ARCHITECTURE")]
+        arch: Option<Architecture>,
         /// Check what was made with lintian, rpmlint, systemd, clean systems and a container, as root
         #[arg(long)]
         check: bool,
@@ -153,7 +156,12 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             limit: Duration::from_secs(limit * 60),
             table,
         }),
-        Task::Dist { all, check } => dist::dist(dist::Plan { all, check }).map(done),
+        Task::Dist { all, arch, check } => dist::dist(dist::Plan {
+            architecture: arch,
+            all,
+            check,
+        })
+        .map(done),
         Task::Counters => counters::counters().map(done),
         Task::Site => site::site().map(done),
         Task::Deploy => deploy::deploy().map(done),

@@ -14,7 +14,8 @@ mod sbom;
 mod tree;
 
 use std::{
-    env, fs,
+    env::{self, consts::ARCH},
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -23,8 +24,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 pub(crate) use self::archive::chart;
 use crate::{
+    architecture::Architecture,
     build::{self, Profile},
-    command::{output, repository},
+    command::{output, repository, succeed},
     setup,
 };
 
@@ -42,6 +44,8 @@ const ALL_TOOLS: [(&str, &str); 2] = [("rpmbuild", "rpm"), ("tar", "tar")];
 /// What [`dist`] is to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
+    /// The architecture to build for; this machine's if `None`.
+    pub architecture: Option<Architecture>,
     /// Everything, not the Debian package alone.
     pub all: bool,
     /// Check what was made, as root.
@@ -49,27 +53,35 @@ pub struct Plan {
 }
 
 /// Builds the release profile and makes `target/dist/tfo_VERSION_ARCHITECTURE.deb`, or with `all` everything that users
-/// install. With `check`, checks it with lintian, rpmlint, systemd, clean systems and a container, as root.
+/// install; for another architecture in a folder of its own, and of `all` the archive alone. With `check`, checks it with lintian, rpmlint, systemd, clean systems and a container, as root.
 ///
 /// # Errors
 ///
 /// A tool is missing and cannot be installed, the build fails, or a check does.
 pub fn dist(plan: Plan) -> Result<()> {
     setup::programs(&TOOLS)?;
-    let folder = build::target()?.join("dist");
+    let foreign = plan.architecture.filter(|it| it.is_foreign());
+    let mut folder = build::target()?.join("dist");
+    if let Some(foreign) = foreign {
+        folder.push(foreign.debian());
+    }
     fs::create_dir_all(&folder)?;
     let manpages = build::example("tfo-userspace", "manpages")?;
-    let binary = shipped(build::tfo(Profile::Release)?)?;
+    let built = build::tfo_for(foreign, Profile::Release)?;
+    let binary = shipped(&built, foreign, folder.join("tfo"))?;
     let make = |name: &str| -> Result<PathBuf> {
         let tree = folder.join(name);
         tree::lay_out(&tree, &binary, &manpages)?;
-        package::make(&tree, &folder)
+        package::make(&tree, &folder, foreign)
     };
     let package = make("tree")?;
     said(&package)?;
     if plan.check {
         let bytes = fs::read(&package)?;
         same(&bytes, &make("again")?)?;
+    }
+    if let Some(foreign) = foreign {
+        return other(foreign, plan, &folder, &package, &manpages);
     }
     // After the package: both builds have one path in the target folder.
     let rest = if plan.all {
@@ -88,6 +100,31 @@ pub fn dist(plan: Plan) -> Result<()> {
     Ok(())
 }
 
+/// The rest for another architecture: with `--all` the archive and its checksum, with `--check` the package in a guest.
+fn other(
+    architecture: Architecture,
+    plan: Plan,
+    folder: &Path,
+    package: &Path,
+    manpages: &Path,
+) -> Result<()> {
+    if plan.all {
+        setup::programs(&ALL_TOOLS)?;
+        let foreign = Some(architecture);
+        let built = build::static_tfo(foreign)?;
+        let binary = shipped(&built, foreign, folder.join("tfo-static"))?;
+        let archive = archive::make(folder, &binary, manpages, architecture.name())?;
+        check::static_program(&binary)?;
+        let sums = archive::sums(folder, &[package.to_owned(), archive.clone()])?;
+        said(&archive)?;
+        said(&sums)?;
+    }
+    if plan.check {
+        check::guest(architecture, package, folder)?;
+    }
+    Ok(())
+}
+
 /// What is checked of that which `--all` makes.
 struct Made {
     binary: PathBuf,
@@ -98,12 +135,11 @@ struct Made {
 /// Makes all but the Debian package, and the checksums of all.
 fn all(folder: &Path, package: &Path, manpages: &Path, check: bool) -> Result<Made> {
     setup::programs(&ALL_TOOLS)?;
-    let binary = folder.join("tfo-static");
-    fs::copy(shipped(build::static_tfo(None)?)?, &binary)?;
+    let binary = shipped(&build::static_tfo(None)?, None, folder.join("tfo-static"))?;
     let pack = || -> Result<[PathBuf; 4]> {
         Ok([
             rpm::make(folder, &binary, manpages)?,
-            archive::make(folder, &binary, manpages)?,
+            archive::make(folder, &binary, manpages, ARCH)?,
             image::make(folder, &binary)?,
             archive::chart(folder)?,
         ])
@@ -143,14 +179,18 @@ fn same(bytes: &[u8], again: &Path) -> Result<()> {
     );
 }
 
-/// The path of a built program, unless it is one for tests.
-fn shipped(binary: PathBuf) -> Result<PathBuf> {
+/// Copies a built program to `to`, unless it is one for tests, and strips it. The eBPF object inside is data, which strip
+/// leaves whole.
+fn shipped(built: &Path, architecture: Option<Architecture>, to: PathBuf) -> Result<PathBuf> {
     ensure!(
-        !has_test_hooks(&fs::read(&binary)?),
+        !has_test_hooks(&fs::read(built)?),
         "{} heeds the environment variables of tests: it was built with the feature test-hooks",
-        binary.display()
+        built.display()
     );
-    Ok(binary)
+    fs::copy(built, &to)?;
+    let strip = architecture.map_or("strip".to_owned(), |it| it.tool("strip"));
+    succeed(Command::new(strip).arg("--strip-unneeded").arg(&to))?;
+    Ok(to)
 }
 
 /// `true` if a binary names an environment variable of the suites.
