@@ -77,9 +77,9 @@ enum Task {
         /// Suite to run, as `cargo xtask test` names it, or SUITE/FILTER [default: each feature once]
         #[arg(long = "suite", value_name = "NAME")]
         suites: Vec<String>,
-        /// Time limit for each kernel
-        #[arg(long, default_value_t = 30, value_name = "MINUTES")]
-        limit: u64,
+        /// Time limit for each kernel [default: 30, for another architecture 120]
+        #[arg(long, value_name = "MINUTES")]
+        limit: Option<u64>,
         /// Write the table of kernels in docs/reference.md, this machine's included
         #[arg(long, conflicts_with = "suites")]
         table: bool,
@@ -113,6 +113,10 @@ fn main() -> ExitCode {
         eprintln!("tfo: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+const fn minutes(number: u64) -> Duration {
+    Duration::from_secs(number * 60)
 }
 
 fn dispatch(task: Task) -> Result<ExitCode> {
@@ -153,7 +157,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             architecture: arch,
             series,
             suites,
-            limit: Duration::from_secs(limit * 60),
+            limit: minutes(limit.unwrap_or(if arch.is_foreign() { 120 } else { 30 })),
             table,
         }),
         Task::Dist { all, arch, check } => dist::dist(dist::Plan {

@@ -80,6 +80,8 @@ impl Packages {
             .and_then(|file| file.parent())
             .context("this system's packages are installed already")?
             .join("cache/archives");
+        // Of older lists.
+        succeed(self.apt("apt-get").arg("clean"))?;
         let mut apt = self.apt("apt-get");
         apt.args(["-qq", "install", "--yes", "--no-install-recommends"]);
         succeed(apt.arg("--download-only").args(names))?;
@@ -94,7 +96,9 @@ impl Packages {
             }
         }
         let dpkg = root.join("var/lib/dpkg");
-        fs::create_dir_all(dpkg.join("info"))?;
+        for each in ["info", "triggers", "updates"] {
+            fs::create_dir_all(dpkg.join(each))?;
+        }
         Ok(fs::write(dpkg.join("status"), installed)?)
     }
 }

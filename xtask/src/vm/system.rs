@@ -40,12 +40,15 @@ const COPIES: [(&str, &str); 3] = [
     ("usr/share/base-passwd/passwd.master", "etc/passwd"),
 ];
 
-/// The system, unpacked below `folder` unless it is there already.
+/// The system, unpacked below `folder` unless it is there already, of these packages.
 pub(super) fn make(packages: &Packages, folder: &Path) -> Result<PathBuf> {
     let root = folder.join("system");
-    if root.exists() {
+    let list = folder.join("system.packages");
+    let wanted = PACKAGES.join("\n");
+    if root.exists() && fs::read_to_string(&list).is_ok_and(|had| had == wanted) {
         return Ok(root);
     }
+    let _ = fs::remove_dir_all(&root);
     println!("tfo: vm: getting a Debian to run the suites in");
     // Renamed when complete.
     let fresh = folder.join("fresh");
@@ -60,5 +63,6 @@ pub(super) fn make(packages: &Packages, folder: &Path) -> Result<PathBuf> {
         "127.0.0.1 localhost\n::1 localhost\n",
     )?;
     fs::rename(&fresh, &root)?;
+    fs::write(&list, wanted)?;
     Ok(root)
 }
