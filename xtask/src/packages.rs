@@ -99,6 +99,16 @@ impl Packages {
         for each in ["info", "triggers", "updates"] {
             fs::create_dir_all(dpkg.join(each))?;
         }
+        // Files that dpkg makes when it runs for the first time.
+        fs::write(dpkg.join("info/format"), "1\n")?;
+        for each in [
+            "lock",
+            "lock-frontend",
+            "triggers/Lock",
+            "triggers/Unincorp",
+        ] {
+            fs::write(dpkg.join(each), "")?;
+        }
         Ok(fs::write(dpkg.join("status"), installed)?)
     }
 }

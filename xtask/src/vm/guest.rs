@@ -59,7 +59,7 @@ impl Machine {
                 hardware: &["-machine", "virt", "-cpu", "max,pauth-impdef=on"],
                 package: "qemu-system-arm",
                 // A CPU that is emulated on a busy machine stands still at times.
-                kernel: "console=ttyAMA0 nosoftlockup",
+                kernel: "console=ttyAMA0 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1",
             },
         }
     }

@@ -58,6 +58,8 @@ pub(super) fn make(packages: &Packages, folder: &Path) -> Result<PathBuf> {
     for (from, to) in COPIES {
         fs::copy(fresh.join(from), fresh.join(to))?;
     }
+    // A file, where the system runs without devices.
+    fs::write(fresh.join("dev/null"), "")?;
     fs::write(
         fresh.join("etc/hosts"),
         "127.0.0.1 localhost\n::1 localhost\n",
