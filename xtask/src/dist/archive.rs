@@ -21,13 +21,8 @@ pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 const LICENCES: [&str; 2] = ["LICENSE-MIT", "LICENSE-APACHE"];
 
 /// `tfo-VERSION-ARCHITECTURE-linux.tar.gz`: the files as the packages have them, below one folder.
-pub(super) fn make(
-    folder: &Path,
-    binary: &Path,
-    manpages: &Path,
-    architecture: &str,
-) -> Result<PathBuf> {
-    let name = format!("tfo-{VERSION}-{architecture}-linux");
+pub(super) fn make(folder: &Path, binary: &Path, manpages: &Path) -> Result<PathBuf> {
+    let name = format!("tfo-{VERSION}-{}-linux", std::env::consts::ARCH);
     let top = folder.join("archive");
     let tree = top.join(&name);
     tree::lay_out(&tree, binary, manpages)?;

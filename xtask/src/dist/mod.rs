@@ -14,8 +14,7 @@ mod sbom;
 mod tree;
 
 use std::{
-    env::{self, consts::ARCH},
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -53,7 +52,7 @@ pub struct Plan {
 }
 
 /// Builds the release profile and makes `target/dist/tfo_VERSION_ARCHITECTURE.deb`, or with `all` everything that users
-/// install; for another architecture in a folder of its own, and of `all` the archive alone. With `check`, checks it with lintian, rpmlint, systemd, clean systems and a container, as root.
+/// install; for another architecture the package alone, in a folder of its own. With `check`, checks it with lintian, rpmlint, systemd, clean systems and a container, as root.
 ///
 /// # Errors
 ///
@@ -81,7 +80,10 @@ pub fn dist(plan: Plan) -> Result<()> {
         same(&bytes, &make("again")?)?;
     }
     if let Some(foreign) = foreign {
-        return other(foreign, plan, &folder, &package, &manpages);
+        if plan.check {
+            check::guest(foreign, &package, &folder)?;
+        }
+        return Ok(());
     }
     // After the package: both builds have one path in the target folder.
     let rest = if plan.all {
@@ -100,31 +102,6 @@ pub fn dist(plan: Plan) -> Result<()> {
     Ok(())
 }
 
-/// The rest for another architecture: with `--all` the archive and its checksum, with `--check` the package in a guest.
-fn other(
-    architecture: Architecture,
-    plan: Plan,
-    folder: &Path,
-    package: &Path,
-    manpages: &Path,
-) -> Result<()> {
-    if plan.all {
-        setup::programs(&ALL_TOOLS)?;
-        let foreign = Some(architecture);
-        let built = build::static_tfo(foreign)?;
-        let binary = shipped(&built, foreign, folder.join("tfo-static"))?;
-        let archive = archive::make(folder, &binary, manpages, architecture.name())?;
-        check::static_program(&binary)?;
-        let sums = archive::sums(folder, &[package.to_owned(), archive.clone()])?;
-        said(&archive)?;
-        said(&sums)?;
-    }
-    if plan.check {
-        check::guest(architecture, package, folder)?;
-    }
-    Ok(())
-}
-
 /// What is checked of that which `--all` makes.
 struct Made {
     binary: PathBuf,
@@ -135,11 +112,11 @@ struct Made {
 /// Makes all but the Debian package, and the checksums of all.
 fn all(folder: &Path, package: &Path, manpages: &Path, check: bool) -> Result<Made> {
     setup::programs(&ALL_TOOLS)?;
-    let binary = shipped(&build::static_tfo(None)?, None, folder.join("tfo-static"))?;
+    let binary = shipped(&build::static_tfo()?, None, folder.join("tfo-static"))?;
     let pack = || -> Result<[PathBuf; 4]> {
         Ok([
             rpm::make(folder, &binary, manpages)?,
-            archive::make(folder, &binary, manpages, ARCH)?,
+            archive::make(folder, &binary, manpages)?,
             image::make(folder, &binary)?,
             archive::chart(folder)?,
         ])
