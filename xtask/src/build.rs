@@ -5,6 +5,7 @@ use std::{env, path::PathBuf, process::Command};
 use anyhow::{Context as _, Result};
 
 use crate::{
+    architecture::Architecture,
     command::{cargo, succeed},
     toolchain,
 };
@@ -41,13 +42,13 @@ impl Profile {
     }
 }
 
-/// Builds `tfo` and prints its path.
+/// Builds `tfo`, for this machine or another architecture, and prints its path.
 ///
 /// # Errors
 ///
 /// A tool is missing, or the build fails.
-pub fn build(profile: Profile) -> Result<()> {
-    let path = tfo(profile)?;
+pub fn build(profile: Profile, architecture: Option<Architecture>) -> Result<()> {
+    let path = tfo_for(architecture, profile)?;
     println!("tfo: built {}", path.display());
     Ok(())
 }
@@ -58,14 +59,23 @@ pub fn build(profile: Profile) -> Result<()> {
 ///
 /// As [`build`].
 pub fn tfo(profile: Profile) -> Result<PathBuf> {
+    tfo_for(None, profile)
+}
+
+/// As [`tfo`], for another architecture. Installs the cross tools that are missing.
+///
+/// # Errors
+///
+/// As [`build`].
+pub fn tfo_for(architecture: Option<Architecture>, profile: Profile) -> Result<PathBuf> {
     toolchain::find()?;
-    let mut cargo = cargo();
-    cargo.args(["build", "--package", "tfo-userspace", "--bin", "tfo"]);
+    let mut cargo = cargo_for(architecture, "build")?;
+    cargo.args(["--package", "tfo-userspace", "--bin", "tfo"]);
     if profile == Profile::Dev {
         cargo.args(["--features", TEST_HOOKS]);
     }
     cargo.args(profile.flag());
-    built(cargo, "tfo", profile)
+    built(cargo, architecture, "tfo", profile)
 }
 
 /// Builds the release profile of `tfo` with the C library inside, as a position-independent executable, and returns its
@@ -76,12 +86,12 @@ pub fn tfo(profile: Profile) -> Result<PathBuf> {
 /// As [`build`].
 pub fn static_tfo() -> Result<PathBuf> {
     toolchain::find()?;
-    let mut cargo = cargo();
-    cargo.args(["rustc", "--package", "tfo-userspace", "--bin", "tfo"]);
+    let mut cargo = cargo_for(None, "rustc")?;
+    cargo.args(["--package", "tfo-userspace", "--bin", "tfo"]);
     cargo.arg("--release");
     // Only the last step: the crates below are compiled the same for both.
     cargo.args(["--", "-C", "target-feature=+crt-static"]);
-    built(cargo, "tfo", Profile::Release)
+    built(cargo, None, "tfo", Profile::Release)
 }
 
 /// The feature of the suites' `tfo`. A released one is without it.
@@ -96,13 +106,36 @@ pub fn binary(package: &str, name: &str, profile: Profile) -> Result<PathBuf> {
     let mut cargo = cargo();
     cargo.args(["build", "--package", package, "--bin", name]);
     cargo.args(profile.flag());
-    built(cargo, name, profile)
+    built(cargo, None, name, profile)
+}
+
+/// A subcommand of cargo, for this machine or another architecture.
+///
+/// # Errors
+///
+/// A cross tool is missing and cannot be installed.
+pub fn cargo_for(architecture: Option<Architecture>, subcommand: &str) -> Result<Command> {
+    if let Some(architecture) = architecture {
+        return architecture.cargo(subcommand);
+    }
+    let mut cargo = cargo();
+    cargo.arg(subcommand);
+    Ok(cargo)
 }
 
 /// Runs the build, and returns the path of the binary.
-fn built(mut cargo: Command, name: &str, profile: Profile) -> Result<PathBuf> {
+fn built(
+    mut cargo: Command,
+    architecture: Option<Architecture>,
+    name: &str,
+    profile: Profile,
+) -> Result<PathBuf> {
     succeed(&mut cargo)?;
-    let path = target()?.join(profile.folder()).join(name);
+    let mut folder = target()?;
+    if let Some(foreign) = architecture.filter(|it| it.is_foreign()) {
+        folder.push(foreign.target());
+    }
+    let path = folder.join(profile.folder()).join(name);
     path.is_file()
         .then_some(path)
         .with_context(|| {

@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 
 use crate::{
+    architecture::Architecture,
     demo, lint, setup,
     step::step,
     test::{self, Report, Selection},
@@ -60,6 +61,7 @@ pub fn ci() -> Result<ExitCode> {
 /// Each feature once on the oldest kernel.
 fn oldest_kernel() -> Result<()> {
     let plan = Plan {
+        architecture: Architecture::Amd64,
         series: vec![OLDEST.into()],
         suites: vec![FEATURES.into()],
         limit: LIMIT,

@@ -3,6 +3,7 @@
 //! [`toolchain`] is a crate of its own, which the controller's build script uses too, so that it names the same missing
 //! tools as the tasks do. Everything else here only starts other programs.
 
+pub mod architecture;
 pub mod bench;
 pub mod build;
 pub mod ci;
@@ -13,6 +14,7 @@ pub mod deploy;
 pub mod dist;
 pub mod fuzz;
 pub mod lint;
+mod packages;
 pub mod run;
 pub mod setup;
 pub mod site;

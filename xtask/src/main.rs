@@ -5,6 +5,7 @@ use std::{ffi::OsString, process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::{
+    architecture::Architecture,
     bench,
     build::{self, Profile},
     ci, counters, demo, deploy, dist, fuzz, lint, run, setup, site, test, vm,
@@ -31,6 +32,9 @@ enum Task {
         /// Build with optimisations
         #[arg(long)]
         release: bool,
+        /// Cross-build for another architecture, such as aarch64-unknown-linux-gnu
+        #[arg(long, value_name = "ARCHITECTURE")]
+        target: Option<Architecture>,
     },
     /// Build, then run `tfo ARGS` as root
     Run {
@@ -64,15 +68,18 @@ enum Task {
     },
     /// Run the kernel suites on Debian's kernels, in QEMU
     Vm {
-        /// Kernel series, such as 6.1 [default: 6.1 and 6.12]
+        /// Kernel series, such as 6.1, or 6.12-16k on arm64 [default: all of these]
         #[arg(value_name = "KERNEL")]
         series: Vec<String>,
-        /// Suite to run, as `cargo xtask test` names it [default: each feature once]
+        /// The guests' architecture: amd64, or arm64, emulated and with cross-built suites
+        #[arg(long, default_value = "amd64", value_name = "ARCHITECTURE")]
+        arch: Architecture,
+        /// Suite to run, as `cargo xtask test` names it, or SUITE/FILTER [default: each feature once]
         #[arg(long = "suite", value_name = "NAME")]
         suites: Vec<String>,
-        /// Time limit for each kernel
-        #[arg(long, default_value_t = 30, value_name = "MINUTES")]
-        limit: u64,
+        /// Time limit for each kernel [default: 30, for another architecture 120]
+        #[arg(long, value_name = "MINUTES")]
+        limit: Option<u64>,
         /// Write the table of kernels in docs/reference.md, this machine's included
         #[arg(long, conflicts_with = "suites")]
         table: bool,
@@ -82,6 +89,9 @@ enum Task {
         /// Make all that users install: also an .rpm, an archive, an OCI image, the chart, a bill of materials, checksums
         #[arg(long)]
         all: bool,
+        /// Cross-build the Debian package for another architecture, arm64
+        #[arg(long, conflicts_with = "all", value_name = "ARCHITECTURE")]
+        arch: Option<Architecture>,
         /// Check what was made with lintian, rpmlint, systemd, clean systems and a container, as root
         #[arg(long)]
         check: bool,
@@ -109,12 +119,16 @@ fn main() -> ExitCode {
     })
 }
 
+const fn minutes(number: u64) -> Duration {
+    Duration::from_secs(number * 60)
+}
+
 fn dispatch(task: Task) -> Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match task {
         Task::Setup { check: true } => setup::check(),
         Task::Setup { check: false } => setup::setup().map(done),
-        Task::Build { release } => build::build(Profile::of(release)).map(done),
+        Task::Build { release, target } => build::build(Profile::of(release), target).map(done),
         Task::Run { args } => run::run(&args),
         Task::Demo => demo::demo(),
         Task::Test {
@@ -126,6 +140,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
                 suite,
                 filter,
                 args,
+                architecture: None,
             };
             let report = test::test(&selection)?;
             Ok(if report.is_success() {
@@ -138,16 +153,23 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Fuzz { args } => fuzz::fuzz(&args),
         Task::Vm {
             series,
+            arch,
             suites,
             limit,
             table,
         } => vm::vm(&vm::Plan {
+            architecture: arch,
             series,
             suites,
-            limit: Duration::from_secs(limit * 60),
+            limit: minutes(limit.unwrap_or(if arch.is_foreign() { 120 } else { 30 })),
             table,
         }),
-        Task::Dist { all, check } => dist::dist(dist::Plan { all, check }).map(done),
+        Task::Dist { all, arch, check } => dist::dist(dist::Plan {
+            architecture: arch,
+            all,
+            check,
+        })
+        .map(done),
         Task::Counters => counters::counters().map(done),
         Task::Site { screenshots } => site::site(screenshots).map(done),
         Task::Deploy => deploy::deploy().map(done),

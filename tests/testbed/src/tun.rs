@@ -38,7 +38,8 @@ impl Tun {
             // SAFETY: all zeros is a valid `ifreq`.
             let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
             for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-                *to = from.cast_signed();
+                // Signed or not, as the architecture has it.
+                *to = libc::c_char::from_ne_bytes([from]);
             }
             request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as i16;
             // SAFETY: `request` is a complete `ifreq` that outlives the call.

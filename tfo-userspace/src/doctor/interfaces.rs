@@ -10,7 +10,7 @@ use crate::{
     kernel::{
         ethtool,
         link::{AttachedXdp, Interface},
-        native_xdp::{NativeFacts, ONE_PAGE_MTU},
+        native_xdp::{NativeFacts, one_page_mtu},
         tc::{self, Direction},
     },
     model::AttachMode,
@@ -139,11 +139,12 @@ impl DeviceFacts {
         if !self.native.is_mtu_too_long() || self.is_ours(AttachMode::Native) {
             return None;
         }
+        let longest = one_page_mtu();
         let found = format!(
-            "MTU {}: this driver supports native XDP only where a frame fits into a page, up to about {ONE_PAGE_MTU}",
+            "MTU {}: this driver supports native XDP only where a frame fits into a page, up to about {longest}",
             self.native.mtu
         );
-        let remedy = format!("ip link set {} mtu {ONE_PAGE_MTU}, or --mode tc", self.name);
+        let remedy = format!("ip link set {} mtu {longest}, or --mode tc", self.name);
         Some(Finding::warning("MTU", found).remedy(remedy))
     }
 
@@ -293,11 +294,14 @@ mod tests {
                 facts.native.several_buffers = several;
             })
         };
-        expect(&of(9000, true, false), "MTU", Warning, "MTU 9000");
+        // On any page.
+        let long = one_page_mtu() + 1;
+        let text = format!("MTU {long}");
+        expect(&of(long, true, false), "MTU", Warning, &text);
         for findings in [
-            of(ONE_PAGE_MTU, true, false),
-            of(9000, true, true),
-            of(9000, false, false),
+            of(one_page_mtu(), true, false),
+            of(long, true, true),
+            of(long, false, false),
         ] {
             assert!(
                 findings.iter().all(|each| each.check != "MTU"),

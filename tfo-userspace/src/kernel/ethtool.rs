@@ -235,7 +235,8 @@ fn ask<T: Request>(interface: &str, request: &mut T) -> Option<()> {
         return None;
     }
     for (to, from) in name.iter_mut().zip(interface.bytes()) {
-        *to = from.cast_signed();
+        // Signed or not, as the architecture has it.
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     let ifreq = libc::ifreq {
         ifr_name: name,

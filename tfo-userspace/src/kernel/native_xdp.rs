@@ -5,10 +5,12 @@ use super::{
     xdp_features::{self, XdpFeatures},
 };
 
-/// The largest MTU at which a driver without multi-buffer support accepts XDP: a page of 4,096 bytes less
-/// `XDP_PACKET_HEADROOM` (256), `struct skb_shared_info` (320), and an Ethernet header with a VLAN tag (18). Some drivers
-/// reserve more.
-pub const ONE_PAGE_MTU: u32 = 4096 - 256 - 320 - 18;
+/// The largest MTU at which a driver without multi-buffer support accepts XDP: a page less `XDP_PACKET_HEADROOM` (256),
+/// `struct skb_shared_info` (320), and an Ethernet header with a VLAN tag (18). Some drivers reserve more. A page has
+/// 4,096 bytes on x86-64, and up to 65,536 on arm64.
+pub fn one_page_mtu() -> u32 {
+    rustix::param::page_size() as u32 - 256 - 320 - 18
+}
 
 /// What a driver does when an XDP program is attached.
 struct Driver {
@@ -107,8 +109,9 @@ impl NativeFacts {
         }
         if self.is_mtu_too_long() {
             return Some(format!(
-                "MTU {}: the driver ({driver}) takes native XDP up to about {ONE_PAGE_MTU}",
-                self.mtu
+                "MTU {}: the driver ({driver}) takes native XDP up to about {}",
+                self.mtu,
+                one_page_mtu()
             ));
         }
         None
@@ -116,7 +119,7 @@ impl NativeFacts {
 
     /// The driver supports native XDP only where a frame fits into a page, and it may not.
     pub fn is_mtu_too_long(&self) -> bool {
-        self.native == Some(true) && !self.several_buffers && self.mtu > ONE_PAGE_MTU
+        self.native == Some(true) && !self.several_buffers && self.mtu > one_page_mtu()
     }
 
     /// What native XDP would take from the interface's traffic.
@@ -178,10 +181,10 @@ mod tests {
         };
         expect(fixed.refusal(), "guest_tso4=off");
         let long = NativeFacts {
-            mtu: 9000,
+            mtu: one_page_mtu() + 1,
             ..of("ice")
         };
-        expect(long.refusal(), "MTU 9000");
+        expect(long.refusal(), &format!("MTU {}", one_page_mtu() + 1));
         let several = NativeFacts {
             several_buffers: true,
             ..long

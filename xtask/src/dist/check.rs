@@ -4,14 +4,15 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
+    architecture::Architecture,
     command::{as_root, output, repository, succeed},
-    setup,
+    setup, vm,
 };
 
 use super::times;
@@ -27,6 +28,9 @@ const TOOLS: [(&str, &str); 5] = [
 /// The Debian release that the package is installed in.
 const SUITE: &str = "bookworm";
 
+/// Time limit of a guest, for the checks of a package.
+const IN_GUEST: Duration = Duration::from_secs(15 * 60);
+
 /// The highest exposure in tenths that `systemd-analyze security` may give the unit. The unit needs root and
 /// `CAP_NET_ADMIN` (0.6), the host's network (0.8), `/proc/sys` (0.2) and bpf(2) (0.3).
 const EXPOSURE: u32 = 25;
@@ -34,6 +38,15 @@ const EXPOSURE: u32 = 25;
 /// Runs all checks of the Debian package. `folder` keeps the clean system, whose archive is returned.
 pub(super) fn check(package: &Path, folder: &Path) -> Result<PathBuf> {
     setup::programs(&TOOLS)?;
+    lint(package)?;
+    let unit = repository().join("dist/tfo.service");
+    exposure(&unit)?;
+    let base = clean_system(folder)?;
+    script("check.sh", "the package", package, folder, &[&base, &unit])?;
+    Ok(base)
+}
+
+fn lint(package: &Path) -> Result<()> {
     succeed(
         Command::new("lintian")
             .args(["--fail-on", "error,warning", "--allow-root"])
@@ -42,11 +55,24 @@ pub(super) fn check(package: &Path, folder: &Path) -> Result<PathBuf> {
             .arg(package),
     )?;
     println!("tfo: lintian found no error and no warning");
-    let unit = repository().join("dist/tfo.service");
-    exposure(&unit)?;
-    let base = clean_system(folder)?;
-    script("check.sh", "the package", package, folder, &[&base, &unit])?;
-    Ok(base)
+    Ok(())
+}
+
+/// Checks a Debian package of another architecture: with lintian here, and in a guest, as [`check`] does on this machine.
+pub(super) fn guest(architecture: Architecture, package: &Path, folder: &Path) -> Result<()> {
+    setup::programs(&[("lintian", "lintian"), ("tar", "tar")])?;
+    lint(package)?;
+    let base = vm::clean_system(architecture, &folder.join("system.tar"))?;
+    let [script, unit] = ["xtask/src/dist/check.sh", "dist/tfo.service"]
+        .map(|path| repository().join(path).display().to_string());
+    times::clear(folder)?;
+    let times = times::file(folder);
+    let [package, folder, times, base] =
+        [package, folder, &times, &base].map(|path| path.display().to_string());
+    let command = format!("{script} {package} {folder} {times} {base} {unit}\n");
+    vm::commands(architecture, &command, IN_GUEST)?;
+    println!("tfo: the package was installed, ran and went again, in a guest");
+    Ok(())
 }
 
 /// The static program needs no loader, and so no library.

@@ -67,7 +67,7 @@ pub(super) fn make(folder: &Path, binary: &Path) -> Result<PathBuf> {
 /// The image's files.
 fn files(root: &Path, binary: &Path) -> Result<()> {
     let tfo = root.join("usr/bin/tfo");
-    tree::program(binary, &tfo)?;
+    tree::copy(binary, &tfo)?;
     tree::copy(
         &repository().join("dist/tfo.toml"),
         &root.join("etc/tfo/tfo.toml"),

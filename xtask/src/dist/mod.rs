@@ -27,8 +27,9 @@ use anyhow::{Context as _, Result, ensure};
 
 pub(crate) use self::archive::chart;
 use crate::{
+    architecture::Architecture,
     build::{self, Profile},
-    command::{output, repository},
+    command::{output, repository, succeed},
     setup,
 };
 
@@ -46,6 +47,8 @@ const ALL_TOOLS: [(&str, &str); 2] = [("rpmbuild", "rpm"), ("tar", "tar")];
 /// What [`dist`] is to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
+    /// The architecture to build for; this machine's if `None`.
+    pub architecture: Option<Architecture>,
     /// Everything, not the Debian package alone.
     pub all: bool,
     /// Check what was made, as root.
@@ -53,28 +56,40 @@ pub struct Plan {
 }
 
 /// Builds the release profile and makes `target/dist/tfo_VERSION_ARCHITECTURE.deb`, or with `all` everything that users
-/// install. With `check`, checks it with lintian, rpmlint, systemd, clean systems and a container, as root.
+/// install; for another architecture the package alone, in a folder of its own. With `check`, checks it with lintian, rpmlint,
+/// systemd, clean systems and a container, as root.
 ///
 /// # Errors
 ///
 /// A tool is missing and cannot be installed, the build fails, or a check does.
 pub fn dist(plan: Plan) -> Result<()> {
     setup::programs(&TOOLS)?;
-    let folder = build::target()?.join("dist");
+    let foreign = plan.architecture.filter(|it| it.is_foreign());
+    let mut folder = build::target()?.join("dist");
+    if let Some(foreign) = foreign {
+        folder.push(foreign.debian());
+    }
     fs::create_dir_all(&folder)?;
     let manpages = build::example("tfo-userspace", "manpages")?;
-    let binary = shipped(build::tfo(Profile::Release)?)?;
-    let dynamic = fs::read(&binary)?;
+    let built = build::tfo_for(foreign, Profile::Release)?;
+    let dynamic = fs::read(&built)?;
+    let binary = shipped(&built, foreign, folder.join("tfo"))?;
     let make = |name: &str| -> Result<PathBuf> {
         let tree = folder.join(name);
         tree::lay_out(&tree, &binary, &manpages)?;
-        package::make(&tree, &folder)
+        package::make(&tree, &folder, foreign)
     };
     let package = make("tree")?;
     said(&package)?;
     if plan.check {
         let bytes = fs::read(&package)?;
         again::same(&bytes, &make("again")?)?;
+    }
+    if let Some(foreign) = foreign {
+        if plan.check {
+            check::guest(foreign, &package, &folder)?;
+        }
+        return Ok(());
     }
     // After the package: both builds have one path in the target folder.
     let rest = if plan.all {
@@ -87,7 +102,7 @@ pub fn dist(plan: Plan) -> Result<()> {
         let base = check::check(&package, &folder)?;
         if let Some(made) = rest {
             check_all(&made, &package, &folder, &base)?;
-            again::build(&dynamic, &made.binary)?;
+            again::build(&dynamic, &made.built)?;
         }
     }
     Ok(())
@@ -113,6 +128,8 @@ fn check_all(made: &Made, package: &Path, folder: &Path, base: &Path) -> Result<
 
 /// What is checked of that which `--all` makes.
 struct Made {
+    /// The static program as it was built.
+    built: Vec<u8>,
     binary: PathBuf,
     rpm: PathBuf,
     archive: PathBuf,
@@ -122,8 +139,9 @@ struct Made {
 /// Makes all but the Debian package, and the checksums of all.
 fn all(folder: &Path, package: &Path, manpages: &Path, check: bool) -> Result<Made> {
     setup::programs(&ALL_TOOLS)?;
-    let binary = folder.join("tfo-static");
-    fs::copy(shipped(build::static_tfo()?)?, &binary)?;
+    let program = build::static_tfo()?;
+    let built = fs::read(&program)?;
+    let binary = shipped(&program, None, folder.join("tfo-static"))?;
     let pack = || -> Result<[PathBuf; 4]> {
         Ok([
             rpm::make(folder, &binary, manpages)?,
@@ -148,6 +166,7 @@ fn all(folder: &Path, package: &Path, manpages: &Path, check: bool) -> Result<Ma
     }
     let [rpm, archive, image, _] = made;
     Ok(Made {
+        built,
         binary,
         rpm,
         archive,
@@ -161,14 +180,18 @@ fn said(file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The path of a built program, unless it is one for tests.
-fn shipped(binary: PathBuf) -> Result<PathBuf> {
+/// Copies a built program to `to`, unless it is one for tests, and strips it. The eBPF object inside is data, which strip
+/// leaves whole.
+fn shipped(built: &Path, architecture: Option<Architecture>, to: PathBuf) -> Result<PathBuf> {
     ensure!(
-        !has_test_hooks(&fs::read(&binary)?),
+        !has_test_hooks(&fs::read(built)?),
         "{} heeds the environment variables of tests: it was built with the feature test-hooks",
-        binary.display()
+        built.display()
     );
-    Ok(binary)
+    fs::copy(built, &to)?;
+    let strip = architecture.map_or("strip".to_owned(), |it| it.tool("strip"));
+    succeed(Command::new(strip).arg("--strip-unneeded").arg(&to))?;
+    Ok(to)
 }
 
 /// `true` if a binary names an environment variable of the suites.

@@ -9,7 +9,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::command::{output, repository, succeed};
+use crate::{
+    architecture::Architecture,
+    command::{output, repository, succeed},
+    packages::Packages,
+};
 
 use super::{epoch, tree};
 
@@ -18,12 +22,15 @@ pub(super) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
 /// Adds the control files to `tree` and packs it into `folder`.
-pub(super) fn make(tree: &Path, folder: &Path) -> Result<PathBuf> {
-    let mut architecture = Command::new("dpkg");
-    let architecture = output(architecture.arg("--print-architecture"))
-        .context("dpkg cannot print this machine's architecture")?;
-    control(tree, folder, &architecture)?;
-    let package = folder.join(format!("tfo_{VERSION}_{architecture}.deb"));
+pub(super) fn make(tree: &Path, folder: &Path, foreign: Option<Architecture>) -> Result<PathBuf> {
+    let name = if let Some(foreign) = foreign {
+        foreign.debian().to_owned()
+    } else {
+        output(Command::new("dpkg").arg("--print-architecture"))
+            .context("dpkg cannot print this machine's architecture")?
+    };
+    control(tree, folder, &name, foreign)?;
+    let package = folder.join(format!("tfo_{VERSION}_{name}.deb"));
     let mut pack = Command::new("dpkg-deb");
     pack.args(["--root-owner-group", "-Zxz", "--build"]);
     succeed(
@@ -35,7 +42,12 @@ pub(super) fn make(tree: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(package)
 }
 
-fn control(tree: &Path, folder: &Path, architecture: &str) -> Result<()> {
+fn control(
+    tree: &Path,
+    folder: &Path,
+    architecture: &str,
+    foreign: Option<Architecture>,
+) -> Result<()> {
     let files = tree::files(tree)?;
     let mut bytes = 0;
     let mut sums = String::new();
@@ -52,7 +64,7 @@ fn control(tree: &Path, folder: &Path, architecture: &str) -> Result<()> {
     }
     let metadata = tree.join("DEBIAN");
     fs::create_dir_all(&metadata)?;
-    let depends = depends(&tree.join("usr/bin/tfo"), folder)?;
+    let depends = depends(&tree.join("usr/bin/tfo"), folder, foreign)?;
     let text = fs::read_to_string(repository().join("dist/debian/control"))?
         .replace("@VERSION@", VERSION)
         .replace("@ARCHITECTURE@", architecture)
@@ -74,8 +86,12 @@ fn control(tree: &Path, folder: &Path, architecture: &str) -> Result<()> {
     Ok(())
 }
 
-/// The value of `Depends`: the packages of the libraries that a program loads.
-fn depends(program: &Path, folder: &Path) -> Result<String> {
+/// The packages of the libraries that a Rust program loads.
+const LIBRARIES: [&str; 2] = ["libc6", "libgcc-s1"];
+
+/// The value of `Depends`: the packages of the libraries that a program loads, with the versions that it needs. Those of
+/// a foreign architecture are unpacked for it.
+fn depends(program: &Path, folder: &Path, foreign: Option<Architecture>) -> Result<String> {
     // dpkg-shlibdeps runs in a source package only.
     let source = folder.join("shlibdeps/debian");
     fs::create_dir_all(&source)?;
@@ -88,6 +104,20 @@ fn depends(program: &Path, folder: &Path) -> Result<String> {
         .arg("-O")
         .arg(program)
         .current_dir(folder.join("shlibdeps"));
+    if let Some(foreign) = foreign {
+        shlibdeps.env("DEB_HOST_ARCH", foreign.debian());
+        let packages = Packages::of(foreign)?;
+        for name in LIBRARIES {
+            let library = folder.join("libraries").join(name);
+            let package = packages.download(name, &folder.join("download"))?;
+            let _ = fs::remove_dir_all(&library);
+            fs::create_dir_all(&library)?;
+            // With its list of symbols.
+            let mut unpack = Command::new("dpkg-deb");
+            succeed(unpack.arg("-R").arg(package).arg(&library))?;
+            shlibdeps.arg(format!("-S{}", library.display()));
+        }
+    }
     let said = output(&mut shlibdeps).context("dpkg-shlibdeps failed")?;
     let depends = said.strip_prefix("shlibs:Depends=");
     depends

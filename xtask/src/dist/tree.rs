@@ -54,7 +54,7 @@ pub(super) fn lay_out(tree: &Path, binary: &Path, manpages: &Path) -> Result<()>
     if tree.exists() {
         fs::remove_dir_all(tree)?;
     }
-    program(binary, &tree.join("usr/bin/tfo"))?;
+    copy(binary, &tree.join("usr/bin/tfo"))?;
     for (from, to) in FILES {
         copy(&repository().join(from), &tree.join(to))?;
     }
@@ -69,12 +69,6 @@ pub(super) fn lay_out(tree: &Path, binary: &Path, manpages: &Path) -> Result<()>
         compress(&page)?;
     }
     set_modes(tree)
-}
-
-/// Copies the program, and strips it. The eBPF object inside is data, which strip leaves whole.
-pub(super) fn program(binary: &Path, to: &Path) -> Result<()> {
-    copy(binary, to)?;
-    succeed(Command::new("strip").arg("--strip-unneeded").arg(to))
 }
 
 /// Sets the modes of all files, which then do not depend on the umask.

@@ -17,6 +17,7 @@ pub use self::{
     suite::{KERNEL_SUITES, Selected, select},
 };
 use crate::{
+    architecture::Architecture,
     build::{self, Profile},
     command::{can_be_root, is_root},
     setup,
@@ -31,6 +32,8 @@ pub struct Selection {
     pub filter: Option<String>,
     /// Arguments of the test binaries, such as `--nocapture` and `--ignored`.
     pub args: Vec<OsString>,
+    /// The architecture to build them for; this machine's if `None`.
+    pub architecture: Option<Architecture>,
 }
 
 /// Runs the tests and prints the report. A test that fails is in the report, not an error.

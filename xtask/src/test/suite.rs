@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Selection;
-use crate::command::cargo;
+use crate::{architecture::Architecture, build::cargo_for};
 
 /// The package of the kernel suites. Its binaries need root; a suite is a top-level module of one.
 pub const KERNEL_SUITES: &str = "tests/suites";
@@ -116,8 +116,11 @@ impl Binary {
     }
 
     /// All tests; with `--ignored` in the arguments, the ignored ones.
-    fn list(&self, args: &[OsString]) -> Result<Vec<String>> {
-        let mut command = Command::new(&self.executable);
+    fn list(&self, architecture: Option<Architecture>, args: &[OsString]) -> Result<Vec<String>> {
+        let mut command = match architecture {
+            Some(architecture) => architecture.program(&self.executable)?,
+            None => Command::new(&self.executable),
+        };
         command.args(["--list", "--format", "terse"]).args(args);
         let listed = command.output().with_context(|| self.name.clone())?;
         ensure!(
@@ -140,8 +143,8 @@ impl Binary {
 pub fn select(selection: &Selection) -> Result<Vec<Selected>> {
     let mut suites = BTreeSet::new();
     let mut selected = Vec::new();
-    for binary in build()? {
-        let all = binary.list(&selection.args)?;
+    for binary in build(selection.architecture)? {
+        let all = binary.list(selection.architecture, &selection.args)?;
         suites.extend(binary.suites(&all));
         let tests = match &selection.suite {
             Some(suite) => binary.select(suite, &all),
@@ -167,11 +170,10 @@ pub fn select(selection: &Selection) -> Result<Vec<Selected>> {
 }
 
 /// Builds all tests. Binaries that need no root come first.
-fn build() -> Result<Vec<Binary>> {
-    let mut command = cargo();
+fn build(architecture: Option<Architecture>) -> Result<Vec<Binary>> {
     // Always all packages, so that no dependency is built for two sets of features.
-    command.args(["test", "--no-run"]);
-    command.args(["--message-format", "json-render-diagnostics"]);
+    let mut command = cargo_for(architecture, "test")?;
+    command.args(["--no-run", "--message-format", "json-render-diagnostics"]);
     let built = command
         .stderr(Stdio::inherit())
         .output()

@@ -1,18 +1,46 @@
 //! Kernels of Debian's packages, unpacked and not installed.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result};
 
-use super::Kernel;
-use crate::command::{output, succeed};
+use crate::{
+    architecture::Architecture,
+    command::{output, succeed},
+    packages::Packages,
+};
 
-/// The newest kernel of a series in the package lists, unpacked below `folder` unless it is there already.
-pub(super) fn kernel(series: &str, folder: &Path) -> Result<Kernel> {
-    let package = package(series)?;
+/// A kernel, unpacked.
+pub(super) struct Kernel {
+    /// The output of `uname -r`.
+    pub(super) release: String,
+    pub(super) image: PathBuf,
+    /// The folder with `lib/modules`.
+    pub(super) root: PathBuf,
+}
+
+impl Kernel {
+    pub(super) fn modules(&self) -> PathBuf {
+        self.root.join("lib/modules").join(&self.release)
+    }
+}
+
+/// The newest kernel of a series in the package lists, unpacked below `folder` unless it is there already. A flavour
+/// may follow the series, as in `6.12-16k`.
+pub(super) fn kernel(
+    packages: &Packages,
+    architecture: Architecture,
+    series: &str,
+    folder: &Path,
+) -> Result<Kernel> {
+    let package = package(packages, architecture, series)?;
     let root = folder.join(&package);
     if !root.join("lib/modules").exists() {
-        unpack(&package, folder, &root)?;
+        unpack(packages, &package, folder, &root)?;
     }
     let modules = root.join("lib/modules");
     let release = fs::read_dir(&modules)?
@@ -27,18 +55,19 @@ pub(super) fn kernel(series: &str, folder: &Path) -> Result<Kernel> {
     })
 }
 
-/// The newest package of a series, without the cloud and real-time flavours.
-fn package(series: &str) -> Result<String> {
-    let mut search = Command::new("apt-cache");
+/// The newest package of a series and flavour.
+fn package(packages: &Packages, architecture: Architecture, series: &str) -> Result<String> {
+    let (number, flavour) = series.split_once('-').unwrap_or((series, ""));
+    let mut search = packages.apt("apt-cache");
     search.args([
         "search",
         "--names-only",
-        &format!("^linux-image-{}[.]", series.replace('.', "[.]")),
+        &format!("^linux-image-{}[.]", number.replace('.', "[.]")),
     ]);
     let found = output(&mut search).unwrap_or_default();
     let names = found.lines().filter_map(|line| line.split(' ').next());
     names
-        .filter(|name| is_ordinary(name))
+        .filter(|name| is_kernel(name, architecture.debian(), flavour))
         .max_by_key(|name| numbers(name))
         .map(str::to_owned)
         .with_context(|| {
@@ -46,11 +75,12 @@ fn package(series: &str) -> Result<String> {
         })
 }
 
-fn is_ordinary(package: &str) -> bool {
-    package.ends_with("-amd64")
-        && !["-cloud-", "-rt-"]
-            .iter()
-            .any(|part| package.contains(part))
+/// `true` for the kernels of an architecture and flavour, which is empty for the ordinary one.
+fn is_kernel(package: &str, architecture: &str, flavour: &str) -> bool {
+    let ending = format!("-{architecture}-{flavour}");
+    package
+        .strip_suffix(ending.trim_end_matches('-'))
+        .is_some_and(|rest| !["-cloud", "-rt"].iter().any(|part| rest.ends_with(part)))
 }
 
 /// The numbers in a package's name, to sort versions by.
@@ -61,21 +91,11 @@ fn numbers(package: &str) -> Vec<u32> {
         .collect()
 }
 
-fn unpack(package: &str, folder: &Path, root: &Path) -> Result<()> {
+fn unpack(packages: &Packages, package: &str, folder: &Path, root: &Path) -> Result<()> {
     println!("tfo: vm: getting {package}");
     // Renamed when complete, so that an interrupted run leaves no half of a kernel.
     let fresh = folder.join("fresh");
-    let _ = fs::remove_dir_all(&fresh);
-    fs::create_dir_all(&fresh)?;
-    succeed(
-        Command::new("apt-get")
-            .args(["-q", "download", package])
-            .current_dir(&fresh),
-    )?;
-    let archive = fs::read_dir(&fresh)?
-        .next()
-        .context("apt-get downloaded no package")??
-        .path();
+    let archive = packages.download(package, &fresh)?;
     let unpacked = fresh.join("root");
     succeed(
         Command::new("dpkg-deb")
@@ -101,16 +121,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_ordinary_kernel_is_taken() {
+    fn the_newest_kernel_of_a_flavour_is_taken() {
         let mut names = ["linux-image-6.1.0-9-amd64", "linux-image-6.1.0-50-amd64"];
         names.sort_by_key(|name| numbers(name));
         assert_eq!(names[1], "linux-image-6.1.0-50-amd64");
-        assert!(is_ordinary("linux-image-6.12.117+deb12-amd64"));
+        assert!(is_kernel("linux-image-6.12.117+deb12-amd64", "amd64", ""));
         for other in [
             "linux-image-6.1.0-50-cloud-amd64",
             "linux-image-6.1.0-50-amd64-dbg",
+            "linux-image-6.1.0-50-amd64-unsigned",
         ] {
-            assert!(!is_ordinary(other));
+            assert!(!is_kernel(other, "amd64", ""));
         }
+        let large = "linux-image-6.12.117+deb12-arm64-16k";
+        assert!(is_kernel(large, "arm64", "16k"));
+        assert!(!is_kernel(large, "arm64", ""));
     }
 }

@@ -12,19 +12,67 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::Kernel;
+use super::debian::Kernel;
+use crate::{architecture::Architecture, command::repository, setup};
 
 /// The lines that a guest prints before each suite, and after the last.
 pub(super) const SUITE: &str = "tfo: vm: suite";
 pub(super) const DONE: &str = "tfo: vm: done";
 
 const KVM: &str = "kvm";
-/// Emulation. The guest boots with `no_timer_check`, as the kernel's check of the timer fails at times.
 const EMULATION: &str = "tcg,thread=multi";
 
+/// A machine to boot.
 pub(super) struct Guest<'a> {
+    pub(super) machine: &'a Machine,
     pub(super) kernel: &'a Kernel,
     pub(super) initramfs: &'a Path,
+    /// The folder with the guest's files: `/`, or those of another architecture.
+    pub(super) system: &'a Path,
+}
+
+/// What differs between architectures.
+#[derive(Debug)]
+pub(super) struct Machine {
+    architecture: Architecture,
+    /// Machine and CPU, for QEMU.
+    hardware: &'static [&'static str],
+    /// The package with its QEMU.
+    package: &'static str,
+    /// The serial console, and what else the kernel is told.
+    kernel: &'static str,
+}
+
+impl Machine {
+    pub(super) const fn of(architecture: Architecture) -> &'static Self {
+        match architecture {
+            Architecture::Amd64 => &Self {
+                architecture: Architecture::Amd64,
+                hardware: &["-cpu", "max"],
+                package: "qemu-system-x86",
+                // The kernel's check of the timer fails at times where it is emulated.
+                kernel: "console=ttyS0 no_timer_check",
+            },
+            Architecture::Arm64 => &Self {
+                architecture: Architecture::Arm64,
+                // Pointer authentication by its own algorithm would take most of the time.
+                hardware: &["-machine", "virt", "-cpu", "max,pauth-impdef=on"],
+                package: "qemu-system-arm",
+                // A CPU that is emulated on a busy machine stands still at times.
+                kernel: "console=ttyAMA0 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1",
+            },
+        }
+    }
+
+    /// Installs QEMU for it.
+    pub(super) fn install(&self) -> Result<()> {
+        setup::programs(&[(&self.qemu(), self.package)])
+    }
+
+    /// QEMU's program.
+    fn qemu(&self) -> String {
+        format!("qemu-system-{}", self.architecture.name())
+    }
 }
 
 /// Time limit under KVM for a guest that only boots and shuts down.
@@ -36,7 +84,7 @@ pub(super) struct Verdict {
     passed: u64,
     failed: u64,
     /// All suites have ended.
-    done: bool,
+    pub(super) done: bool,
 }
 
 impl Verdict {
@@ -87,7 +135,9 @@ impl Guest<'_> {
         mut hear: impl FnMut(&str),
     ) -> Result<Verdict> {
         // The device may exist and not work, as in a virtual machine without nested virtualisation.
-        let kvm = fs::metadata("/dev/kvm").is_ok() && self.boot(KVM, trial, TRIAL, |_| {})?.done;
+        let kvm = !self.machine.architecture.is_foreign()
+            && fs::metadata("/dev/kvm").is_ok()
+            && self.boot(KVM, trial, TRIAL, |_| {})?.done;
         let accelerator = if kvm { KVM } else { EMULATION };
         self.boot(accelerator, script, limit, |line| {
             println!("{}: {line}", self.kernel.release);
@@ -104,7 +154,8 @@ impl Guest<'_> {
     ) -> Result<Verdict> {
         let end = Instant::now() + limit;
         let mut command = self.command(accelerator, script);
-        let mut qemu = command.spawn().context("cannot start qemu-system-x86_64")?;
+        let start = command.spawn();
+        let mut qemu = start.with_context(|| format!("cannot start {}", self.machine.qemu()))?;
         let (say, lines) = mpsc::channel();
         let stdout = qemu.stdout.take().context("QEMU has no output")?;
         let reader = thread::spawn(move || {
@@ -137,17 +188,22 @@ impl Guest<'_> {
     }
 
     fn command(&self, accelerator: &str, script: &Path) -> Command {
-        let mut command = Command::new("qemu-system-x86_64");
-        command.args(["-accel", accelerator, "-cpu", "max", "-smp", "2"]);
+        let mut command = Command::new(self.machine.qemu());
+        command.args(self.machine.hardware);
+        command.args(["-accel", accelerator, "-smp", "2"]);
         command.args(["-m", "4096", "-nographic", "-no-reboot", "-nic", "none"]);
-        command.args([
-            "-virtfs",
-            "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
-        ]);
+        for (path, tag) in [(self.system, "system"), (repository(), "repository")] {
+            let path = path.display();
+            command.arg("-virtfs").arg(format!(
+                "local,path={path},mount_tag={tag},security_model=none,readonly=on,multidevs=remap"
+            ));
+        }
         command.arg("-kernel").arg(&self.kernel.image);
         command.arg("-initrd").arg(self.initramfs);
         let line = format!(
-            "console=ttyS0 quiet no_timer_check panic=-1 tfo_script={}",
+            "{} quiet panic=-1 tfo_repository={} tfo_script={}",
+            self.machine.kernel,
+            repository().display(),
             script.display()
         );
         command.args(["-append", &line]);

@@ -1,4 +1,4 @@
-//! The initramfs of a guest, which mounts this machine's file system.
+//! The initramfs of a guest, which mounts files of this machine.
 
 use std::{
     fs::{self, File},
@@ -7,10 +7,10 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use super::Kernel;
-use crate::command::{output, succeed, which};
+use super::debian::Kernel;
+use crate::command::{output, succeed};
 
 /// The modules to mount it: bus, file system, transport and overlay.
 const MODULES: [&str; 4] = ["virtio_pci", "9p", "9pnet_virtio", "overlay"];
@@ -18,15 +18,12 @@ const MODULES: [&str; 4] = ["virtio_pci", "9p", "9pnet_virtio", "overlay"];
 const INIT: &str = include_str!("init.sh");
 
 /// Makes the archive below `folder`.
-pub(super) fn make(kernel: &Kernel, folder: &Path) -> Result<PathBuf> {
+pub(super) fn make(kernel: &Kernel, busybox: &Path, folder: &Path) -> Result<PathBuf> {
     let root = folder.join("initramfs");
     let _ = fs::remove_dir_all(&root);
-    for directory in [
-        "bin", "dev", "host", "memory", "modules", "proc", "root", "sys",
-    ] {
+    for directory in ["bin", "dev", "memory", "modules", "proc", "root", "sys"] {
         fs::create_dir_all(root.join(directory))?;
     }
-    let busybox = which("busybox").context("busybox is missing: install busybox-static")?;
     fs::copy(busybox, root.join("bin/busybox"))?;
     // In load order: a module comes after those that it needs.
     let mut order = Vec::new();

@@ -1,11 +1,14 @@
 //! `cargo xtask vm`: the kernel suites on Debian's kernels, under QEMU.
 //!
 //! A guest mounts this machine's file system read-only, with an overlay in memory: tests and tools are the same, only
-//! the kernel differs.
+//! the kernel differs. One of another architecture has a Debian of its own in place of this machine's, and tests that
+//! were cross-built.
 
 mod debian;
 mod guest;
+mod guests;
 mod initramfs;
+mod system;
 mod table;
 
 use std::{
@@ -17,16 +20,25 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::{guest::Guest, table::Features};
+use self::{guests::Guests, table::Features};
 use crate::{
+    architecture::Architecture,
     build::{self, Profile},
-    command::{as_root, output, repository},
+    command::{as_root, output, repository, succeed},
     setup,
     test::{self, Selection},
 };
 
-/// The default series: Debian 12's kernel and its backport.
-const SERIES: [&str; 2] = ["6.1", "6.12"];
+/// The default series: Debian 12's kernel and its backport, which for arm64 there is with pages of 16 KiB, too.
+const fn series(architecture: Architecture) -> &'static [&'static str] {
+    match architecture {
+        Architecture::Amd64 => &["6.1", "6.12"],
+        Architecture::Arm64 => &["6.1", "6.12", "6.12-16k"],
+    }
+}
+
+/// The newest of them, which has all features.
+const NEWEST: &str = "6.12";
 
 /// The default suites: each feature once, and differences between kernels. All suites would take hours without KVM.
 const CHOSEN: [(&str, Option<&str>); 3] = [
@@ -35,20 +47,13 @@ const CHOSEN: [(&str, Option<&str>); 3] = [
     ("conditions", Some("where_kernels_differ")),
 ];
 
-/// Programs that prepare and run a guest, and their Debian packages.
-const PROGRAMS: [(&str, &str); 5] = [
-    ("busybox", "busybox-static"),
-    ("cpio", "cpio"),
-    ("modprobe", "kmod"),
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("xz", "xz-utils"),
-];
-
 /// Kernels and suites of a run.
 pub struct Plan {
-    /// Series of kernels, such as `6.1`; [`SERIES`] if empty.
+    /// The guests' architecture.
+    pub architecture: Architecture,
+    /// Series of kernels, such as `6.1`; the default ones if empty.
     pub series: Vec<String>,
-    /// Suites by name; [`CHOSEN`] if empty.
+    /// Suites by name, or a suite and a part of its tests' names, as in `guard/proof`; [`CHOSEN`] if empty.
     pub suites: Vec<String>,
     /// Time limit of a guest.
     pub limit: Duration,
@@ -68,71 +73,37 @@ const ARGUMENTS: [&str; 4] = ["--exact", "--test-threads", "1", "--nocapture"];
 /// The file in a kernel's folder with the features that the suites have reported.
 const FEATURES: &str = "features";
 
-/// A kernel, unpacked.
-struct Kernel {
-    /// The output of `uname -r`.
-    release: String,
-    image: PathBuf,
-    /// The folder with `lib/modules`.
-    root: PathBuf,
-}
-
-impl Kernel {
-    fn modules(&self) -> PathBuf {
-        self.root.join("lib/modules").join(&self.release)
-    }
-}
-
 /// Runs the suites on each kernel, and prints the results last.
 ///
 /// # Errors
 ///
 /// A tool is missing and cannot be installed, or the build fails.
 pub fn vm(plan: &Plan) -> Result<ExitCode> {
-    ensure!(
-        cfg!(target_arch = "x86_64"),
-        "the guests are x86_64 machines, and the tests are built for this one"
-    );
     setup::ensure()?;
-    setup::programs(&PROGRAMS)?;
-    let tfo = build::tfo(Profile::Dev)?;
-    let suites = copies(
-        &tfo,
-        chosen(&plan.suites)?,
-        &repository().join("target/vm/bin"),
-    )?;
+    let architecture = plan.architecture;
+    let foreign = Some(architecture).filter(|it| it.is_foreign());
+    let tfo = build::tfo_for(foreign, Profile::Dev)?;
+    let guests = Guests::of(architecture)?;
+    let suites = chosen(&plan.suites, foreign)?;
+    let suites = copies(&tfo, suites, &guests.folder.join("bin"))?;
+    let commands = suites_commands(&suites);
     let series: Vec<&str> = match plan.series.as_slice() {
-        [] => SERIES.into(),
+        [] => series(architecture).into(),
         named => named.iter().map(String::as_str).collect(),
     };
     let mut verdicts = Vec::new();
     for series in series {
-        let folder = repository().join("target/vm").join(series);
-        let kernel = debian::kernel(series, &folder)?;
-        let initramfs = initramfs::make(&kernel, &folder)?;
-        println!("tfo: vm: booting Linux {}", kernel.release);
-        let guest = Guest {
-            kernel: &kernel,
-            initramfs: &initramfs,
-        };
-        let [script, trial] = [("suites.sh", &suites[..]), ("trial.sh", &[])]
-            .map(|(name, suites)| script(&kernel, suites, folder.join(name)));
+        let kernel = guests.kernel(series)?;
         let mut features = Features::of(&kernel.release);
-        let verdict = guest.run(&script?, &trial?, plan.limit, |line| features.read(line))?;
+        let hear = |line: &str| features.read(line);
+        let verdict = guests.run(&kernel, &commands, plan.limit, hear)?;
         if verdict.is_success() && plan.suites.is_empty() {
-            features.save(&folder.join(FEATURES))?;
+            features.save(&guests.folder.join(series).join(FEATURES))?;
         }
-        verdicts.push((kernel.release.clone(), verdict));
+        verdicts.push((kernel.release, verdict));
     }
     if plan.table {
-        let here = here(&suites)?;
-        let mut kernels = Vec::new();
-        for series in SERIES {
-            let folder = repository().join("target/vm").join(series);
-            kernels.push(Features::saved(&folder.join(FEATURES))?);
-        }
-        kernels.push(here);
-        table::write(&kernels, &repository().join("docs/reference.md"))?;
+        write_table(architecture, &suites, &guests.folder)?;
     }
     let mut code = ExitCode::SUCCESS;
     for (release, verdict) in &verdicts {
@@ -144,9 +115,29 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
     Ok(code)
 }
 
+/// Writes the table of an architecture's kernels, and of this machine's if it is of that architecture.
+fn write_table(architecture: Architecture, suites: &[Suite], folder: &Path) -> Result<()> {
+    let saved = |series| Features::saved(&folder.join(series).join(FEATURES));
+    let mut kernels = series(architecture)
+        .iter()
+        .map(saved)
+        .collect::<Result<Vec<_>>>()?;
+    if !architecture.is_foreign() {
+        kernels.push(here(suites)?);
+    }
+    let page = repository().join("docs/reference.md");
+    table::write(architecture.debian(), &kernels, &page)
+}
+
 /// The suites of these names, or those of [`CHOSEN`].
-fn chosen(names: &[String]) -> Result<Vec<Suite>> {
-    let selected: Vec<_> = names.iter().map(|name| (name.as_str(), None)).collect();
+fn chosen(names: &[String], architecture: Option<Architecture>) -> Result<Vec<Suite>> {
+    let selected: Vec<_> = names
+        .iter()
+        .map(|name| match name.split_once('/') {
+            Some((suite, filter)) => (suite, Some(filter)),
+            None => (name.as_str(), None),
+        })
+        .collect();
     let asked = if names.is_empty() {
         &CHOSEN
     } else {
@@ -157,6 +148,7 @@ fn chosen(names: &[String]) -> Result<Vec<Suite>> {
         let selected = test::select(&Selection {
             suite: Some((*suite).to_owned()),
             filter: filter.map(str::to_owned),
+            architecture,
             ..Selection::default()
         })?;
         suites.extend(selected.into_iter().map(|selected| Suite {
@@ -208,17 +200,11 @@ fn copies(tfo: &Path, mut suites: Vec<Suite>, into: &Path) -> Result<Vec<Suite>>
     Ok(suites)
 }
 
-/// The guest's script: every suite, one test at a time, since it is slow.
-fn script(kernel: &Kernel, suites: &[Suite], path: PathBuf) -> Result<PathBuf> {
+/// The commands that run every suite, one test at a time, since it is slow.
+fn suites_commands(suites: &[Suite]) -> String {
     let mut lines = format!(
-        "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TFO_PATIENCE=20 TFO_STOCK_KERNEL=1\n\
-         mount --bind {modules} /lib/modules/{release}\n\
-         mount -t bpf bpf /sys/fs/bpf\n\
-         ip link set lo up\n\
-         cd {tests}\n",
-        modules = kernel.modules().display(),
-        release = kernel.release,
-        tests = repository().join(test::KERNEL_SUITES).display(),
+        "export TFO_PATIENCE=20 TFO_STOCK_KERNEL=1\ncd {}\n",
+        repository().join(test::KERNEL_SUITES).display()
     );
     for suite in suites {
         let name = suite.executable.file_stem().unwrap_or_default().display();
@@ -229,7 +215,32 @@ fn script(kernel: &Kernel, suites: &[Suite], path: PathBuf) -> Result<PathBuf> {
             [&suite.tests.join(" "), &ARGUMENTS.join(" ")[..]].join(" ")
         );
     }
-    lines += &format!("echo '{}'\n", guest::DONE);
-    fs::write(&path, lines)?;
-    Ok(path)
+    lines
+}
+
+/// Packs the files of a guest of a foreign architecture into an archive, and returns its path.
+///
+/// # Errors
+///
+/// They cannot be had.
+pub(crate) fn clean_system(architecture: Architecture, archive: &Path) -> Result<PathBuf> {
+    let guests = Guests::of(architecture)?;
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(&guests.system).arg("-cf").arg(archive);
+    succeed(tar.args(["--owner=0", "--group=0", "."]))?;
+    Ok(archive.to_owned())
+}
+
+/// Runs commands of the shell in a guest with the newest kernel of an architecture. They succeed or the guest fails.
+///
+/// # Errors
+///
+/// A command fails, or they take longer than `limit`.
+pub(crate) fn commands(architecture: Architecture, commands: &str, limit: Duration) -> Result<()> {
+    let guests = Guests::of(architecture)?;
+    let kernel = guests.kernel(NEWEST)?;
+    let commands = format!("(\nset -e\n{commands}\n) &&\n");
+    let verdict = guests.run(&kernel, &commands, limit, |_| {})?;
+    ensure!(verdict.done, "what the guest ran failed: see above");
+    Ok(())
 }

@@ -1,12 +1,16 @@
-//! The table of kernels in docs/reference.md: features by kernel, as the suites report them.
+//! The tables of kernels in docs/reference.md, one for each architecture: features by kernel, as the suites report them.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// The lines around the table in docs/reference.md.
-const START: &str = "<!-- kernels: `cargo xtask vm --table` writes this -->\n";
+/// The line below a table in docs/reference.md.
 const END: &str = "<!-- kernels end -->\n";
+
+/// The line above the table of an architecture.
+fn start(architecture: &str) -> String {
+    format!("<!-- kernels: `cargo xtask vm --arch {architecture} --table` writes this -->\n")
+}
 
 /// The start of a line that reports a feature. `NAME: RESULT` follows.
 const FEATURE: &str = "tfo: feature: ";
@@ -89,8 +93,8 @@ fn table(kernels: &[Features]) -> String {
     lines
 }
 
-/// Replaces the table between the marks in a file. A later kernel without a feature of an earlier one is an error.
-pub(super) fn write(kernels: &[Features], path: &Path) -> Result<()> {
+/// Replaces the table between an architecture's marks in a file. A later kernel without a feature of an earlier one is an error.
+pub(super) fn write(architecture: &str, kernels: &[Features], path: &Path) -> Result<()> {
     for (old, new) in kernels.iter().zip(kernels.iter().skip(1)) {
         let missing = old.missing_in(new).join(", ");
         let (old, new) = (&old.release, &new.release);
@@ -100,16 +104,18 @@ pub(super) fn write(kernels: &[Features], path: &Path) -> Result<()> {
         );
     }
     let text = fs::read_to_string(path)?;
-    let text = replaced(&text, &table(kernels))
-        .with_context(|| format!("{} has no marks for the table of kernels", path.display()))?;
+    let text = replaced(&text, &start(architecture), &table(kernels)).with_context(|| {
+        let path = path.display();
+        format!("{path} has no marks for the table of {architecture} kernels")
+    })?;
     Ok(fs::write(path, text)?)
 }
 
 /// The text with `table` between the marks; `None` if it has no marks.
-fn replaced(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(START)?;
+fn replaced(text: &str, start: &str, table: &str) -> Option<String> {
+    let (before, rest) = text.split_once(start)?;
     let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{START}\n{table}\n{END}{after}"))
+    Some(format!("{before}{start}\n{table}\n{END}{after}"))
 }
 
 #[cfg(test)]
@@ -126,12 +132,13 @@ mod tests {
         new.read("test result: ok. 2 passed");
         assert!(old.missing_in(&new).is_empty());
         assert_eq!(new.missing_in(&old), ["rotation"]);
-        let text = format!("a\n{START}old\n{END}b\n");
+        let start = start("amd64");
+        let text = format!("a\n{start}old\n{END}b\n");
         let expected = format!(
-            "a\n{START}\n| feature | 6.1 | 6.12 |\n|---|---|---|\n\
+            "a\n{start}\n| feature | 6.1 | 6.12 |\n|---|---|---|\n\
              | traffic control | clsact filter | TCX link |\n| rotation |  | yes |\n\n{END}b\n"
         );
-        assert_eq!(replaced(&text, &table(&[old, new])), Some(expected));
-        assert_eq!(replaced("a\nb\n", ""), None);
+        assert_eq!(replaced(&text, &start, &table(&[old, new])), Some(expected));
+        assert_eq!(replaced("a\nb\n", &start, ""), None);
     }
 }

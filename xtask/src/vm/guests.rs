@@ -1,0 +1,110 @@
+//! What the guests of an architecture have in common: QEMU, packages, files.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{
+    debian::{self, Kernel},
+    guest::{DONE, Guest, Machine, Verdict},
+    initramfs, system,
+};
+use crate::{
+    architecture::Architecture,
+    command::{repository, which},
+    packages::Packages,
+    setup,
+};
+
+/// Programs that prepare a guest, and their Debian packages.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("busybox", "busybox-static"),
+    ("cpio", "cpio"),
+    ("modprobe", "kmod"),
+    ("xz", "xz-utils"),
+];
+
+pub(super) struct Guests {
+    architecture: Architecture,
+    packages: Packages,
+    /// The folder with the files of a guest.
+    pub(super) system: PathBuf,
+    busybox: PathBuf,
+    /// The folder for what belongs to guests of this architecture.
+    pub(super) folder: PathBuf,
+}
+
+impl Guests {
+    /// Installs and downloads what is missing, but for kernels.
+    pub(super) fn of(architecture: Architecture) -> Result<Self> {
+        ensure!(
+            cfg!(target_arch = "x86_64"),
+            "guests have been made on x86-64 machines only"
+        );
+        setup::programs(&PROGRAMS)?;
+        Machine::of(architecture).install()?;
+        let mut folder = repository().join("target/vm");
+        let packages = Packages::of(architecture)?;
+        let (system, busybox) = if architecture.is_foreign() {
+            folder.push(architecture.debian());
+            let system = system::make(&packages, &folder)?;
+            let busybox = system.join("bin/busybox");
+            (system, busybox)
+        } else {
+            let busybox = which("busybox").context("busybox is missing: install busybox-static")?;
+            ("/".into(), busybox)
+        };
+        Ok(Self {
+            architecture,
+            packages,
+            system,
+            busybox,
+            folder,
+        })
+    }
+
+    /// The newest kernel of a series.
+    pub(super) fn kernel(&self, series: &str) -> Result<Kernel> {
+        let folder = self.folder.join(series);
+        debian::kernel(&self.packages, self.architecture, series, &folder)
+    }
+
+    /// Runs commands of the shell in a guest with this kernel; `hear` is called with each line that it prints. The
+    /// guest is done when it has come behind them.
+    pub(super) fn run(
+        &self,
+        kernel: &Kernel,
+        commands: &str,
+        limit: Duration,
+        hear: impl FnMut(&str),
+    ) -> Result<Verdict> {
+        let folder = kernel.root.parent().context("the kernel has no folder")?;
+        let initramfs = initramfs::make(kernel, &self.busybox, folder)?;
+        println!("tfo: vm: booting Linux {}", kernel.release);
+        let guest = Guest {
+            machine: Machine::of(self.architecture),
+            kernel,
+            initramfs: &initramfs,
+            system: &self.system,
+        };
+        let script = script(kernel, commands, folder.join("commands.sh"))?;
+        let trial = self::script(kernel, "", folder.join("trial.sh"))?;
+        guest.run(&script, &trial, limit, hear)
+    }
+}
+
+/// The guest's script: what a shell needs, the commands, and the line that says that they are done.
+fn script(kernel: &Kernel, commands: &str, path: PathBuf) -> Result<PathBuf> {
+    let lines = format!(
+        "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root\n\
+         mount --bind {modules} /lib/modules/{release}\n\
+         mount -t bpf bpf /sys/fs/bpf\n\
+         ip link set lo up\n\
+         echo \"tfo: vm: $(uname -m), pages of $(getconf PAGESIZE) bytes, bpf_jit_enable $(cat /proc/sys/net/core/bpf_jit_enable)\"\n\
+         {commands}echo '{DONE}'\n",
+        modules = kernel.modules().display(),
+        release = kernel.release,
+    );
+    fs::write(&path, lines)?;
+    Ok(path)
+}
