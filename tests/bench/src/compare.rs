@@ -56,19 +56,16 @@ pub(crate) fn slower(old: &Report, new: &Report) -> Vec<Slower> {
     let before = judged(old);
     let worse = judged(new).into_iter().filter_map(|(name, now)| {
         let before = before.get(&name)?;
-        let (before, now, net) = match (before.net, now.net) {
-            (Some(before), Some(now)) => {
-                (is_worse_net(before, now)).then_some((before.median, now.median, true))
-            }
-            _ => {
-                let [old, new] = [before.ratio.median, now.ratio.median];
-                let change = if now.more_is_better {
-                    old / new
-                } else {
-                    new / old
-                };
-                (change > 1.0 + TOLERANCE).then_some((old, new, false))
-            }
+        let (before, now, net) = if let (Some(before), Some(now)) = (before.net, now.net) {
+            is_worse_net(before, now).then_some((before.median, now.median, true))
+        } else {
+            let [old, new] = [before.ratio.median, now.ratio.median];
+            let change = if now.more_is_better {
+                old / new
+            } else {
+                new / old
+            };
+            (change > 1.0 + TOLERANCE).then_some((old, new, false))
         }?;
         Some(Slower {
             name,

@@ -1,4 +1,4 @@
-//! Instructions retired, as the CPU counts them for perf_event_open(2).
+//! Instructions retired, as the CPU counts them for `perf_event_open`(2).
 
 use std::cell::RefCell;
 

@@ -21,7 +21,7 @@ pub(crate) struct PeerFile {
 enum Loaded {
     /// An object, and the program's name in it.
     Object(Ebpf, String),
-    Pin(Xdp),
+    Pin(Box<Xdp>),
 }
 
 impl PeerFile {
@@ -75,7 +75,7 @@ impl PeerFile {
         );
         Ok(Self {
             name: path.file_name().unwrap_or_default().display().to_string(),
-            program: Loaded::Pin(program),
+            program: Loaded::Pin(Box::new(program)),
         })
     }
 

@@ -61,9 +61,7 @@ impl NamespaceGuard<'_> {
     /// one has.
     pub fn is_on(&self, index: u32) -> bool {
         self.0.pins().interface(index).guard().exists()
-            || self
-                .switches()
-                .is_ok_and(|switches| switches.guards_edges_alone())
+            || self.switches().is_ok_and(Switches::guards_edges_alone)
     }
 
     /// The id of the program for ACKs on the interface of this index; `None` where it has none.
