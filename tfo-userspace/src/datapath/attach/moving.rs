@@ -17,7 +17,8 @@ use crate::{
     kernel::bpf::OpenLink,
 };
 
-/// Switches the marks on, for all interfaces of the namespace: one that does not move loses nothing by them.
+/// Switches the marks on, for all interfaces of the namespace. Only a device above one with an XDP program, such as its VLAN
+/// device, notices while another moves: it leaves those SYNs to the one below, which counted them.
 pub(super) fn mark(namespace: &NamespacePins) -> Result<(), DatapathError> {
     switch(namespace, Switches::MOVING)
 }
