@@ -286,9 +286,9 @@ fn check_ends_with_3_where_there_is_drift() -> Result<()> {
 #[rustfmt::skip]
 const MAPS: &[&str] = &[
     "accepted", "answer_devices", "counters", "edge_passed", "event_budget", "event_gate", "events", "guard", "guard_buckets", "guard_edges",
-    "guard_ports", "guard_secrets", "info", "keys", "local_routes", "moving", "once", "own_asked", "own_cookies", "policy",
+    "guard_ports", "guard_secrets", "info", "keys", "local_routes", "once", "own_asked", "own_cookies",
     "policy_limits", "policy_lists", "policy_rules", "port_slots", "primary_since", "sizes", "slots_taken", "source_memory", "sources", "state",
-    "syn_context", "syn_notes", "tail_calls",
+    "switches", "syn_context", "syn_notes", "tail_calls",
 ];
 
 #[test]
