@@ -27,8 +27,8 @@ const FILES: [(&str, &str); 5] = [
     ("deploy/compose/seccomp.json", "usr/share/tfo/seccomp.json"),
 ];
 
-/// Pages of `docs/` in the package: those that its files point to, and those that these link to.
-const DOCS: [&str; 18] = [
+/// Pages and pictures of `docs/` in the package: those that its files point to, and those that these link to.
+const DOCS: [&str; 21] = [
     "README.md",
     "cookies.md",
     "counters.md",
@@ -38,6 +38,9 @@ const DOCS: [&str; 18] = [
     "farm.md",
     "guard.md",
     "guide.md",
+    "images/role-edge.svg",
+    "images/role-farm.svg",
+    "images/role-host.svg",
     "install.md",
     "metrics.md",
     "once.md",
