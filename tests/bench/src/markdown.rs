@@ -45,9 +45,8 @@ pub(crate) fn page(report: &Report) -> String {
 fn how_quiet(quiet: &Quiet) -> String {
     let [before, after] = quiet.load;
     format!(
-        "How quiet it was: load average {before:.2} before and {after:.2} after, of which the benchmark is about 1. Timed runs\n\
-         waited {:.1} % of their time for their CPU, and the hypervisor took {:.1} % of all CPUs' time.",
-        quiet.others * 100.0,
+        "How quiet it was: load average {before:.2} before and {after:.2} after, of which the benchmark is about 1. The\n\
+         hypervisor took {:.1} % of all CPUs' time.",
         quiet.stolen * 100.0,
     )
 }

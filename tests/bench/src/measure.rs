@@ -3,12 +3,7 @@
 //! CPU time of the system call divided by its runs. The kernel's own `duration` is truncated to whole nanoseconds and
 //! includes preemption. The result includes the kernel's overhead per run, which is most of the empty program's time.
 
-use std::{
-    io::ErrorKind,
-    panic::resume_unwind,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{io::ErrorKind, panic::resume_unwind, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
@@ -21,7 +16,7 @@ use rustix::{
 };
 use tfo_testbed::program::PASS;
 
-use crate::{instructions, net::Cost, quiet};
+use crate::{instructions, net::Cost};
 
 /// Rounds, runs and durations.
 #[derive(Clone, Copy, Debug)]
@@ -146,10 +141,9 @@ impl<'a> Measured<'a> {
 
     fn uninterrupted(self, runs: u32) -> Result<Cost> {
         let retired = instructions::retired();
-        let (started, start) = (Instant::now(), cpu_time()?);
+        let start = cpu_time()?;
         let result = self.program.run(self.frame, runs)?;
         let took = cpu_time()?.saturating_sub(start);
-        quiet::ran(started.elapsed(), took);
         let retired = instructions::retired().zip(retired);
         let (verdict, expected) = (result.return_value, self.verdict);
         ensure!(

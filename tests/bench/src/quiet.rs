@@ -1,25 +1,10 @@
-//! How quiet the machine was: load average, time that others had on the measured CPU, time that the hypervisor took.
+//! How quiet the machine was: load average, and time that the hypervisor took.
 
-use std::{
-    fs,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::fs;
 
 use anyhow::{Context as _, Result};
 
 use crate::report::Quiet;
-
-/// Nanoseconds of timed runs: by the clock, and on the CPU.
-static ELAPSED: AtomicU64 = AtomicU64::new(0);
-static WORKED: AtomicU64 = AtomicU64::new(0);
-
-/// Adds a timed run: the difference of both times is what other processes had of the CPU.
-pub(crate) fn ran(elapsed: Duration, worked: Duration) {
-    for (sum, time) in [(&ELAPSED, elapsed), (&WORKED, worked)] {
-        sum.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
-    }
-}
 
 /// The machine before the measurements.
 pub(crate) struct Before {
@@ -37,11 +22,9 @@ impl Before {
 
     /// What it was until now.
     pub(crate) fn until_now(&self) -> Result<Quiet> {
-        let [elapsed, worked] = [&ELAPSED, &WORKED].map(|sum| sum.load(Ordering::Relaxed));
         let [stolen, all] = ticks()?;
         Ok(Quiet {
             load: [self.load, load()?],
-            others: share(elapsed.saturating_sub(worked), elapsed),
             stolen: share(
                 stolen.saturating_sub(self.ticks[0]),
                 all.saturating_sub(self.ticks[1]),

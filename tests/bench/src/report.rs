@@ -35,8 +35,6 @@ pub(crate) struct Machine {
 pub(crate) struct Quiet {
     /// Load average of one minute, before and after.
     pub(crate) load: [f64; 2],
-    /// Share of the time of timed runs in which they did not run: others had the CPU, or somebody stopped the process.
-    pub(crate) others: f64,
     /// Share of all CPUs' time that the hypervisor took (`steal`).
     pub(crate) stolen: f64,
 }
