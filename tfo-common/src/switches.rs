@@ -43,6 +43,11 @@ impl Switches {
         1 << (Self::CLASSES + class as u32)
     }
 
+    /// `bit` if it is to be set.
+    pub const fn bit_if(set: bool, bit: u32) -> u32 {
+        if set { bit } else { 0 }
+    }
+
     /// All bits that belong to a policy.
     const OF_POLICY: u32 = Self::LISTS
         | Self::WITHHOLDS

@@ -33,11 +33,7 @@ impl Classification {
         socket: &'a Socket,
         keys: impl FnOnce() -> Option<&'a KeySet>,
     ) -> Self {
-        let (at_socket, own_keys) = Self::at_socket(syn, socket);
-        if at_socket.socket_outcome().is_some() {
-            return at_socket;
-        }
-        at_socket.with_cookie_outcome(Outcome::by_cookie(syn, || own_keys.or_else(keys)))
+        Self::to_extent(false, syn, socket, keys, |word| word)
     }
 
     /// As [`Self::of`], but every bit passes through `barrier` (see [`crate::wire::Frame::barrier_var`]). `in_full`: the cookie is

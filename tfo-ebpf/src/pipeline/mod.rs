@@ -74,13 +74,13 @@ pub(crate) fn ingress<C: EbpfContext + Packet + Claim + TailCall>(ctx: &C) -> St
             return Step::Pass;
         }
         let switches = switches::load();
-        if switches.has(Switches::MOVING) && (claimed || ctx.is_claimed()) {
+        if is_anothers(ctx, claimed, switches) {
             return Step::Pass;
         }
         return finish::unparsed(ctx, switches);
     };
     let switches = switches::load();
-    if switches.has(Switches::MOVING) && (claimed || ctx.is_claimed()) {
+    if is_anothers(ctx, claimed, switches) {
         return Step::Pass;
     }
     let mut context = SynContext::new(syn, switches);
@@ -107,6 +107,12 @@ pub(crate) fn ingress<C: EbpfContext + Packet + Claim + TailCall>(ctx: &C) -> St
         ctx.tail_call(Program::Policy); // returns only if that program is missing
     }
     finish(ctx, &context, Step::Pass)
+}
+
+/// `true` if the program at another hook has claimed the packet, now or, as `claimed` says, before its headers were pulled.
+#[inline(always)]
+fn is_anothers(ctx: &impl Claim, claimed: bool, switches: Switches) -> bool {
+    switches.has(Switches::MOVING) && (claimed || ctx.is_claimed())
 }
 
 /// The program of a namespace with own cookies.

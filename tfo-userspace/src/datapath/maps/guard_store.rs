@@ -315,10 +315,9 @@ impl GuardStore {
 
 /// The switches that are on with `guard`.
 pub(crate) fn armed(guard: &Guard) -> u32 {
-    let bit = |set: bool, bit: u32| if set { bit } else { 0 };
-    bit(guard.is_for_host(), Switches::GUARD_HOST)
-        | bit(guard.default.is_some(), Switches::GUARD_REST)
-        | bit(!guard.edges.is_empty(), Switches::GUARD_EDGE)
+    Switches::bit_if(guard.is_for_host(), Switches::GUARD_HOST)
+        | Switches::bit_if(guard.default.is_some(), Switches::GUARD_REST)
+        | Switches::bit_if(!guard.edges.is_empty(), Switches::GUARD_EDGE)
 }
 
 /// A port's state once `rule` comes into force at `now`.

@@ -269,7 +269,6 @@ const fn lengths(sources: LimitedSources) -> (u8, u8) {
 
 /// The switches of `policy`.
 fn switches_of(policy: &Policy) -> u32 {
-    let bit = |set: bool, bit: u32| if set { bit } else { 0 };
     let lists = !policy.lists.is_empty();
     // Lists are for all classes.
     let acts = |class: &Class| lists || policy.rules().any(|(_, rule)| rule.acts_on(*class));
@@ -277,9 +276,9 @@ fn switches_of(policy: &Policy) -> u32 {
     classes
         .map(Switches::of_class)
         .fold(0, |all, bit| all | bit)
-        | bit(lists, Switches::LISTS)
-        | bit(policy.withholds(), Switches::WITHHOLDS)
-        | bit(!policy.ports.is_empty(), Switches::PORTS)
+        | Switches::bit_if(lists, Switches::LISTS)
+        | Switches::bit_if(policy.withholds(), Switches::WITHHOLDS)
+        | Switches::bit_if(!policy.ports.is_empty(), Switches::PORTS)
 }
 
 fn rules_in_force(pins: &NamespacePins) -> Result<Rules<MapData>, DatapathError> {
