@@ -14,11 +14,11 @@ use crate::{
 /// It waits in a pinned map between two programs: whoever changes it raises [`crate::abi::LAYOUT_VERSION`].
 #[derive(Clone, Copy, Debug)]
 pub struct SynContext {
-    /// What was on when it came.
+    /// The switches at the time when it came.
     pub switches: Switches,
     /// The SYN as it came, but for an own cookie, which is the kernel's from its translation on.
     pub syn: Syn,
-    /// Whether it came with an own cookie.
+    /// The kind of own cookie with which it came, if any.
     pub own_cookie: OwnCookie,
     /// Set by the first step that needs it; [`Classification::NONE`] before.
     pub classification: Classification,

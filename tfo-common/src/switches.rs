@@ -1,4 +1,4 @@
-//! What is on in a network namespace, in one word that the data path loads for every SYN.
+//! The switches of a network namespace, in one word that the data path loads for every SYN.
 
 use crate::policy::Class;
 

@@ -21,8 +21,9 @@ use crate::{
 pub const SECRETS: usize = 256;
 
 numbered! {
-    /// What is known of a SYN's cookie before the kernel's keys are asked. The usual one is not 0: with its neighbours in
-    /// [`crate::context::SynContext`], LLVM would zero it by a call.
+    /// The verdict on a SYN's cookie before the kernel's keys are asked. The usual one is not 0:
+    /// otherwise LLVM would zero it, with its neighbours in [`crate::context::SynContext`], by a
+    /// call.
     pub enum OwnCookie: u32 else None {
         /// An own cookie of this interval or the last one: translated to the kernel's primary key.
         Young = "young",
@@ -64,7 +65,7 @@ impl OwnCookie {
 }
 
 numbered! {
-    /// Where the secrets of own cookies are from; for the controller.
+    /// The source of the secrets of own cookies; for the controller.
     pub enum OwnSecretSource: u64 else Random {
         /// Made by this host, for itself alone.
         Random = "random",
@@ -83,7 +84,8 @@ numbered! {
 pub struct OwnCookies {
     /// A time slot.
     pub slot: u64,
-    /// When it began, in nanoseconds of `CLOCK_MONOTONIC`; [`Self::NO_CLOCK`] where no clock ends it.
+    /// The start of `slot`, in nanoseconds of `CLOCK_MONOTONIC`; [`Self::NO_CLOCK`] where no clock
+    /// ends it.
     pub since: u64,
     /// Nanoseconds of a slot, not 0.
     pub interval: u64,
@@ -100,7 +102,7 @@ pub struct OwnCookies {
     pub named: u64,
     /// Bytes of the service's name, padded with zeroes. For people; the program does not read it.
     pub name: [u8; Self::MAX_NAME],
-    /// Where the secrets are from: an [`OwnSecretSource`].
+    /// The source of the secrets: an [`OwnSecretSource`].
     pub source: u64,
     /// Not 0 where cookies are issued; else they are only taken.
     pub issues: u64,
@@ -179,7 +181,7 @@ impl OwnCookies {
         Some(self.cookie(addresses, slot as u8))
     }
 
-    /// What `cookie` is for these addresses.
+    /// Returns the age of `cookie` for these addresses; [`OwnCookie::Foreign`] if it is no own one.
     #[inline(always)]
     pub fn age(&self, cookie: Cookie, addresses: &Addresses, now: u64) -> OwnCookie {
         // A host of the same service whose clock is ahead issues by the next slot.

@@ -7,7 +7,7 @@ use crate::wire::{ack::Ack, addresses::Addresses};
 /// two ticks of the clock.
 pub const UNKNOWN_TO_TCP: u64 = 25_000_000;
 
-/// What becomes of an ACK that the guard does not know.
+/// The action on an ACK that the guard does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WrongAck {
     /// The kernel decides: it may answer one of its SYN cookies, and else gets a reset.

@@ -48,7 +48,8 @@ impl EdgeKey {
     }
 }
 
-/// What a challenge states in place of the listener. The hosts behind the edge have to keep it.
+/// The terms that a challenge states in place of the listener. The hosts behind the edge have to
+/// keep them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct EdgeTerms {

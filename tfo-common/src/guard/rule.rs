@@ -5,7 +5,7 @@ use core::mem::offset_of;
 use crate::{atomic::AtomicWord, numbered::numbered, rate::Rate};
 
 numbered! {
-    /// When a port is guarded.
+    /// The condition under which a port is guarded.
     #[derive(Default)]
     pub enum GuardMode: u32 else Off {
         /// Never. Answers to earlier challenges are still accepted.

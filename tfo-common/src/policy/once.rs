@@ -1,9 +1,10 @@
-//! Whether the data of a SYN came before: two Bloom filters that take turns, in one map that all CPUs share.
+//! Memory of the data of earlier SYNs: two Bloom filters that take turns, in one map that all CPUs
+//! share.
 //!
-//! A filter is written to for one epoch, the lifetime that the operator chose, and read for one more: data is remembered for
-//! one to two lifetimes. A SYN concerns one word of each filter, and both words are in one line of the map. A word carries
-//! the number of its epoch; one of another epoch is empty, so that nobody has to clear a filter, and none depends on the
-//! controller.
+//! A filter is written to for one epoch, the lifetime that the operator chose, and read for one
+//! more: data is remembered for one to two lifetimes. A SYN concerns one word of each filter, and
+//! both words are in one line of the map. A word carries the number of its epoch; one of another
+//! epoch is empty, so that no filter has to be cleared, and none depends on the controller.
 
 use crate::{
     atomic::AtomicWord,
@@ -16,7 +17,7 @@ use crate::{
 };
 
 numbered! {
-    /// What makes two SYNs with data the same.
+    /// The properties by which two SYNs with data are the same.
     #[derive(Default)]
     pub enum OnceBy: u8 else Duplicate {
         /// Addresses, ports, sequence number and the data's first 16 bytes: a copy of the segment.

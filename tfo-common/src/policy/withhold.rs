@@ -15,7 +15,7 @@ use crate::{
 };
 
 numbered! {
-    /// What a SYN showed of its source, as the kernel got it.
+    /// The evidence of a SYN about its source, as the kernel got the SYN.
     pub enum Sent: u8 else Nothing {
         /// Nothing of interest: a program changed it, or the listener decided.
         Nothing = "nothing",
@@ -86,7 +86,7 @@ impl Note {
         }
     }
 
-    /// What the SYN showed, if `word` is of it.
+    /// Returns the evidence of the SYN, if `word` is its note.
     #[inline(always)]
     pub const fn sent(self, word: u64) -> Option<Sent> {
         if word & !Self::SENT == self.word {
@@ -103,7 +103,8 @@ impl Note {
     }
 }
 
-/// What is remembered of a source: a value of the map [`crate::abi::SOURCE_MEMORY`], as the program changes it.
+/// The memory of a source: a value of the map [`crate::abi::SOURCE_MEMORY`], as the program changes
+/// it.
 #[repr(C)]
 #[derive(Default)]
 pub struct SourceMemory {
@@ -131,7 +132,7 @@ pub struct SourceState {
     pub plain: u64,
     /// SYNs with a valid cookie since then that opened no connection.
     pub waiting: u64,
-    /// When the first of these came.
+    /// The time at which the first of these came.
     pub waiting_since: u64,
     /// SYNs from which a cookie was withheld.
     pub withheld: u64,

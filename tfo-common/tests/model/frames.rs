@@ -36,7 +36,7 @@ proptest! {
         prop_assert_eq!(wire::syn::parse_behind(spoiled, Link::None), naive::bare(spoiled));
     }
 
-    /// What is no SYN at sight is none to the parser.
+    /// A frame that `is_none_at_sight` rules out is no SYN to the parser.
     #[test]
     fn agree_at_sight(bytes in generate::spoiled_syn(), len: prop::sample::Index) {
         let cut = &bytes[..len.index(bytes.len() + 1)];
