@@ -1,4 +1,4 @@
-//! Where the sources of the eBPF programs are, for the build script that compiles them.
+//! The folders of the eBPF programs' sources, for the build script that compiles them.
 
 #![no_std]
 

@@ -130,7 +130,7 @@ fn may_leave_by<C: Answer>(ctx: &C, device: u32, vlan: u16, strict: bool) -> boo
     }
 }
 
-/// Where destinations are not checked, the way that the frame came.
+/// Returns the way by which the frame came, for where destinations are not checked.
 #[inline(always)]
 fn returned(ctx: &(impl EbpfContext + Answer)) -> Option<Route> {
     let mut mtu = 0;

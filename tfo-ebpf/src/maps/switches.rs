@@ -1,4 +1,4 @@
-//! What is on in the network namespace: one load for every SYN.
+//! The switches of the network namespace: one load for every SYN.
 
 use core::ptr;
 
@@ -8,7 +8,7 @@ use tfo_common::switches::Switches;
 #[btf_map]
 static SWITCHES: Array<Switches, 1> = Array::new();
 
-/// What is on at this moment.
+/// Loads the present switches.
 #[inline(always)]
 pub(crate) fn load() -> Switches {
     Switches::from_word(match SWITCHES.get_ptr(0) {

@@ -1,4 +1,4 @@
-//! What is remembered of sources that may waste cookies, and the notes about SYNs whose handshakes are to teach it.
+//! Memory of sources that may waste cookies, and the notes about SYNs whose handshakes update it.
 
 use core::{ffi::c_void, mem::MaybeUninit, ptr};
 
@@ -42,7 +42,7 @@ pub(crate) fn note(syn: &Syn, sent: Sent) {
     }
 }
 
-/// What the SYN of a connection showed; `None` where its note was lost. It teaches once.
+/// Takes the evidence of a connection's SYN from its note, once; `None` where the note was lost.
 #[inline(always)]
 pub(crate) fn take_note(connection: &Established) -> Option<Sent> {
     let key = word(NOTES_KEY)?;
@@ -66,7 +66,7 @@ fn word<'a>(index: u32) -> Option<&'a AtomicWord> {
     SYN_NOTES.get_ptr(index).map(|word| unsafe { &*word })
 }
 
-/// What is remembered of the sources with this prefix.
+/// Returns the memory of the sources with this prefix.
 #[inline(always)]
 pub(crate) fn of_source<'a>(prefix: &Address) -> Option<&'a SourceMemory> {
     in_map(SOURCE_MEMORY.get(0), prefix)

@@ -1,5 +1,6 @@
-//! Which of two programs counts a packet, while the data path moves from XDP to traffic control or back and both are
-//! attached: the first that meets it, which then leaves a mark in front of it.
+//! The choice of the program that counts a packet, while the data path moves from XDP to traffic
+//! control or back and both are attached: the first program that sees the packet, which then leaves
+//! a mark in front of it.
 
 use core::ptr;
 
