@@ -16,7 +16,7 @@ use aya_build::{Package, Toolchain};
 use tfo_ebpf_sources::{COMMON, PROGRAM};
 use tfo_toolchain as toolchain;
 
-/// What the workspace's manifest says of the program, for a build without the workspace.
+/// The workspace manifest's profile of the program, for a build without the workspace.
 const PROFILE: &str = "
 [workspace]
 

@@ -58,7 +58,7 @@ fn line(first: &str, second: &str) -> String {
     format!("  {first:<WIDTH$}  {second}\n")
 }
 
-/// What a step did, and below it what tfo counted.
+/// Returns the text of a step: its result, and below it the counts of `tfo`.
 fn step_text(step: &DemoStep, done: &StepDone) -> String {
     let times = done
         .exchanges

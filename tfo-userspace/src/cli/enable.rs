@@ -15,7 +15,7 @@ use super::{
     output::{print, print_json, printable, table, warn, warn_if_off},
 };
 
-/// What Fast Open asks of an application that does not know of it.
+/// The demand of Fast Open on an application that was not written for it.
 const TWICE: &str = "TCP may deliver the data of a SYN twice (RFC 7413, sections 2.1 and 6.1): leave Fast Open off where the \
                      application cannot take the same request twice (`tfo disable` turns it off), or have a policy take it \
                      at most once (`tfo policy set --valid once`)";

@@ -192,7 +192,7 @@ fn any_takes_own(status: &FarmStatus) -> bool {
         .any(|host| host.record.own_cookies.is_some())
 }
 
-/// Whether hosts issue own cookies; nothing where none takes any.
+/// Returns the line about hosts' own cookies; empty where no host takes any.
 fn own_cookies(status: &FarmStatus) -> String {
     let document = &status.document;
     match (&document.own_cookies, &document.secret) {

@@ -44,7 +44,7 @@ pub struct Config {
     pub metrics: Option<ListenAddress>,
 }
 
-/// Where a configuration comes from: the file, if any, and the flags above it.
+/// The origin of a configuration: the file, if any, and the flags, which override its top level.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigSource {
     /// The file.

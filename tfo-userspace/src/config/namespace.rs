@@ -38,7 +38,7 @@ const MAX_NAME: usize = 15;
 pub struct NamespaceConfig {
     /// A name of `ip netns`, or a path, or a pattern of either; `None` for the service's own namespace.
     pub name: Option<String>,
-    /// What `name` matches, where it is a pattern.
+    /// The pattern in `name`, where it is one.
     pub pattern: Option<NetnsPattern>,
     /// The interfaces to attach to.
     pub interfaces: Vec<String>,

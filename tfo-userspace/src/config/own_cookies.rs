@@ -21,7 +21,7 @@ enum CookieMode {
     Kernel,
 }
 
-/// Where the secrets come from.
+/// The source of the secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum SecretsKind {
@@ -45,7 +45,7 @@ pub(super) struct CookiesSection {
     client_prefix_v6: Option<u8>,
     /// The name under which hosts and addresses share cookies.
     service: Option<String>,
-    /// Where the secrets come from.
+    /// The source of the secrets.
     source: Option<SecretsKind>,
     /// The file of the sources `secret` and `file`.
     path: Option<PathBuf>,
@@ -73,7 +73,7 @@ pub enum OwnCookieConfig {
     On {
         /// The rules.
         rules: OwnCookieRules,
-        /// Where their secrets come from.
+        /// The source of their secrets.
         secrets: OwnSecretsConfig,
     },
 }

@@ -79,9 +79,9 @@ pub struct PortPolicySection {
     pub denied: Option<Parsed<Action>>,
     /// Action in place of `reissue` and `fallback` where the listener accepts data without a cookie.
     pub no_cookie: Option<Parsed<Action>>,
-    /// What makes two SYNs the same to the action `once`.
+    /// The properties by which two SYNs are the same to the action `once`.
     pub once_by: Option<Parsed<OnceBy>>,
-    /// How long cookies are withheld from sources that waste them.
+    /// The time for which cookies are withheld from sources that waste them.
     pub withhold: Option<Parsed<Withhold>>,
     /// Count actions without carrying them out.
     pub dry_run: Option<bool>,

@@ -74,7 +74,7 @@ impl FromStr for Parsed<Duration> {
     }
 }
 
-/// How long cookies are withheld; zero for `off`.
+/// The time for which cookies are withheld; zero for `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Withhold(pub Duration);
 

@@ -66,9 +66,9 @@ pub enum DemoError {
         step: &'static str,
         /// The version of IP.
         family: Family,
-        /// Whether the request was to be in the SYN.
+        /// True if the request was to be in the SYN.
         expected: bool,
-        /// What happened.
+        /// The course of the connection.
         exchange: Exchange,
     },
 }

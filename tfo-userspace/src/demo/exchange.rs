@@ -29,7 +29,7 @@ const QUEUE: u32 = 16;
 /// Time that each call gets: longer than two retransmissions of a SYN.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// How a connection went.
+/// The course of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Exchange {
     /// The version of IP.
@@ -45,7 +45,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// What to do about a course that is not the one to expect.
+    /// Returns the remedy for an unexpected course.
     pub(super) const fn remedy(&self) -> &'static str {
         match self.client_fail {
             ClientFail::SynRetransmitted => {

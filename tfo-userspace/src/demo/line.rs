@@ -54,7 +54,8 @@ impl LineEnd {
     }
 }
 
-/// What a line does with a frame from the end of this index: it may change it; `false` drops it.
+/// A function on each frame of a line, with the index of the end that sent it: it may change the
+/// frame; `false` drops it.
 pub type Middlebox = Box<dyn FnMut(usize, &mut Vec<u8>) -> bool + Send>;
 
 impl DelayLine {

@@ -35,7 +35,7 @@ pub const ONE_WAY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Demo {
     namespace: Namespace,
-    /// How it was attached.
+    /// The attached program.
     pub attached: Attached,
     families: Vec<Family>,
     listener: TcpListener,
@@ -44,12 +44,12 @@ pub struct Demo {
     hosts: Hosts,
 }
 
-/// What a step did.
+/// The result of a step.
 #[derive(Clone, Debug)]
 pub struct StepDone {
     /// The connections, one for each version of IP; none where the step changed keys.
     pub exchanges: Vec<Exchange>,
-    /// What the data path counted meanwhile.
+    /// The counts of the data path meanwhile.
     pub counted: Counters,
 }
 

@@ -7,7 +7,7 @@ pub struct DemoStep {
     pub name: &'static str,
     /// The command that does the same on a host; `None` for connections.
     pub command: Option<&'static str>,
-    /// What it shows.
+    /// The point that it shows.
     pub shows: &'static str,
     pub(super) change: Change,
 }

@@ -22,7 +22,7 @@ pub(super) struct DataPathFacts {
     keys: Option<KeyFingerprints>,
     /// Counters with lasting drift, and the difference.
     drift: Vec<(Counter, i64)>,
-    /// What the sources say about pools of addresses.
+    /// The hint of the sources at a pool of addresses.
     pool: Option<String>,
     /// Why parts could not be read.
     unread: Vec<String>,

@@ -1,4 +1,5 @@
-//! What `tfo doctor --fix` does: sets the sysctls that findings ask for, and keeps them for the next boot. Nothing else.
+//! The changes of `tfo doctor --fix`: it sets the sysctls that findings ask for, and keeps them for
+//! the next boot. Nothing else.
 
 use std::{io, path::PathBuf};
 
@@ -88,7 +89,7 @@ impl SysctlFix {
     }
 }
 
-/// Where the calling thread's namespace has no file.
+/// Returns [`Unkept::OtherNamespace`] where the calling thread's namespace has no file.
 pub fn has_no_file() -> Option<Unkept> {
     let is_first = netns::is_that_of_init() == Some(true);
     (!is_first).then_some(Unkept::OtherNamespace)

@@ -27,7 +27,7 @@ struct GuardFacts {
     on: Vec<String>,
     /// `net.ipv4.tcp_syncookies`; `None` where it cannot be read.
     syn_cookies: Option<u32>,
-    /// What the host has against the guard: NAT, strict conntrack.
+    /// The host's obstacles to the guard: NAT, strict conntrack.
     obstacles: Vec<Obstacle>,
     interfaces: Vec<GuardedInterface>,
     /// Challenges without an answer, and capped sources, by port; 0 for ports that are not counted separately.

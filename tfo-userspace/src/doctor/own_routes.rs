@@ -37,7 +37,7 @@ pub(super) struct AnswerRoutes {
 }
 
 impl AnswerRoutes {
-    /// What cannot be read is left out.
+    /// Reads the routes, and leaves out what cannot be read.
     pub(super) fn read(namespace: &Namespace, interfaces: &[AttachedInterface]) -> Self {
         let stack = device::stack().unwrap_or_default();
         let attached = interfaces.iter().filter(|it| it.mode.is_some());

@@ -1,9 +1,11 @@
-//! Which documents a host takes. Whoever writes to etcd can put an earlier document back, so the authentication of a
-//! document does not say that it is the present one. There is no clock, network or file here.
+//! The check of documents by a host. Whoever writes to etcd can put an earlier document back, so
+//! the authentication of a document does not say that it is the present one. There is no clock,
+//! network or file here.
 //!
-//! A host that has stored a document takes later ones alone. One that has stored none publishes a random challenge,
-//! and takes a document that names the challenge: the leader wrote it after the challenge. Where no host has stored a
-//! document any more, the operator says which epoch is the least that may come into force.
+//! A host that has stored a document takes only later ones. One that has stored none publishes a
+//! random challenge, and takes a document that names the challenge: the leader wrote it after the
+//! challenge. Where no host has stored a document any more, the operator says which epoch is the
+//! least that may come into force.
 
 use super::{
     document::{Document, DocumentHead},
@@ -11,7 +13,7 @@ use super::{
     phase::{OutOfSequence, Position},
 };
 
-/// What a host knows beside the document that it has stored.
+/// The facts by which a host judges documents, besides the one that it has stored.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Applicant<'a> {
     /// Its name in the farm.
@@ -127,7 +129,7 @@ impl Applicant<'_> {
     }
 }
 
-/// What a host has, and what etcd has for it.
+/// The documents that a host has, and the one that etcd has for it.
 #[derive(Clone, Copy)]
 pub(super) struct Follows<'a> {
     /// The stored document.

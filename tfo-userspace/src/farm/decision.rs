@@ -1,9 +1,10 @@
-//! What the leader writes next. There is no clock, network or file here.
+//! The next change by the leader. There is no clock, network or file here.
 //!
-//! A leader believes no acknowledgement of an earlier term: its first document only opens its term. It admits hosts
-//! once more than half of the members have acknowledged it, so that a leader that was itself kept from later documents
-//! admits none. It changes keys once all members have acknowledged, but for a revocation. Hosts issue own cookies once all members
-//! take them by the same rules, and stop when one no longer does.
+//! A leader trusts no acknowledgement of an earlier term: its first document only opens its term.
+//! It admits hosts once more than half of the members have acknowledged it, so that a leader that
+//! was itself kept from later documents admits none. It changes keys once all members have
+//! acknowledged, except for a revocation. Hosts issue own cookies once all members take them by the
+//! same rules, and stop when one no longer does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +17,7 @@ use super::{
     request::{Request, RequestKind, Timing},
 };
 
-/// What a leader knows of its farm.
+/// A leader's knowledge of its farm.
 pub(super) struct View<'a> {
     /// The document, which is the one in etcd.
     pub(super) document: &'a Document,
@@ -123,8 +124,8 @@ impl View<'_> {
         members.filter(move |host| self.acknowledged(host) != here)
     }
 
-    /// Whether more than half of the members that have a document have acknowledged. One that has lost its own asks
-    /// like a host that is new.
+    /// Returns whether more than half of the members that have a document have acknowledged. A
+    /// member that has lost its document asks like a new host.
     fn is_confirmed(&self) -> bool {
         let head = &self.document.head;
         let has_none = |host: &String| {
@@ -193,7 +194,7 @@ impl View<'_> {
         next
     }
 
-    /// Whether `change` is what the request asked for, which is then removed.
+    /// Returns whether `change` is what the request asked for; the request is then removed.
     pub(super) fn fulfils(&self, change: &Change) -> bool {
         let Some(request) = self.request else {
             return false;
@@ -251,7 +252,7 @@ mod tests {
             record
         }
 
-        /// What the leader a decides in `term`, and the document after it.
+        /// Returns the document that follows the decision of the leader `a` in `term`.
         fn decide_in(&self, term: &str) -> Option<Document> {
             let view = View {
                 document: &self.document,

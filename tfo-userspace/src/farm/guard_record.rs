@@ -71,11 +71,12 @@ impl fmt::Display for HandshakeOption {
 }
 
 impl GuardRecord {
-    /// The record of the calling thread's namespace, which has this guard in force. Reads its addresses and sysctls.
+    /// Reads the record of the calling thread's namespace, which has this guard in force, with its
+    /// addresses and sysctls.
     ///
     /// # Errors
     ///
-    /// That of rtnetlink.
+    /// The error of rtnetlink.
     pub(crate) fn read(state: Option<&GuardState>) -> io::Result<Self> {
         let addresses = routes::local()?.into_iter();
         let addresses = addresses.filter(|(prefix, is_local)| *is_local && is_global(*prefix));

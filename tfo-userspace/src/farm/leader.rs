@@ -40,7 +40,7 @@ pub(super) struct HeldDocument<'a> {
 pub(super) struct Leader {
     /// The key in etcd that exists for as long as this host leads.
     key: Vec<u8>,
-    /// That key was removed.
+    /// True once that key was removed.
     deposed: bool,
     /// The term's random identifier, and whether a document has opened it.
     term: String,

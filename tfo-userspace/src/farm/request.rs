@@ -1,4 +1,4 @@
-//! What an operator asks the leader for.
+//! Requests of an operator to the leader.
 //!
 //! A request names the state of the farm that it is for, so that each is fulfilled once: a rotation and a revocation
 //! end their epoch, and one that is put back afterwards is for an epoch that is over. Revoking and forgetting take
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{document::DocumentHead, phase::Phase};
 
-/// What an operator asks for.
+/// The kind of an operator's request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RequestKind {
@@ -35,7 +35,7 @@ pub(super) struct Request {
     term: Option<String>,
 }
 
-/// When a request is due.
+/// The time at which a request is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timing {
     Now,
@@ -59,7 +59,7 @@ impl Request {
         }
     }
 
-    /// Whether the request is for the farm in the state of `document`.
+    /// Returns when the request is due for the farm in the state of `document`.
     pub(super) fn timing(&self, document: &DocumentHead) -> Timing {
         let for_term = self.term.as_ref().is_none_or(|term| *term == document.term);
         if self.farm != document.farm || !for_term {

@@ -185,7 +185,7 @@ impl Codec {
         value.ok_or(ValueError::Foreign)
     }
 
-    /// What a sealed value is bound to: the format and the whole key.
+    /// Returns the context to which a sealed value is bound: the format and the whole key.
     fn context(&self, name: &str) -> Vec<u8> {
         format!("tfo farm value {FORMAT}\0{}{name}", self.prefix).into_bytes()
     }

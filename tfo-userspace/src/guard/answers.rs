@@ -15,7 +15,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// Fewer challenges than this tell nothing: a port scan completes none.
 const FEWEST: u64 = 20;
 
-/// What is wrong with the answers at a port; 0 for ports that are not counted separately.
+/// A problem with the answers at a port; 0 for ports that are not counted separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// So many SYNs were challenged, and no client completed the handshake.
@@ -27,7 +27,7 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// What the counts of a port come to.
+    /// Returns the problems that the counts of a port show.
     pub fn of(counts: &Counters) -> Vec<Self> {
         Self::judge(figures(counts))
     }

@@ -1,4 +1,5 @@
-//! Whether the kernel forwards to the services for which this host challenges: for others an edge answers nothing.
+//! The check that the kernel forwards to the services for which this host challenges: for others an
+//! edge answers nothing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,7 +14,8 @@ use crate::{
 /// Most services that are examined.
 const MOST: usize = 64;
 
-/// What keeps SYNs to the services of `guard` from being forwarded, in the calling thread's namespace.
+/// Returns the obstacles to forwarding SYNs to the services of `guard`, in the calling thread's
+/// namespace.
 pub(super) fn obstacles(guard: &Guard) -> Vec<Obstacle> {
     let edges = guard.edges.iter();
     let active = edges.filter(|(_, edge)| edge.rule.mode != GuardMode::Off);

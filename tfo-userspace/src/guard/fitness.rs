@@ -1,4 +1,4 @@
-//! Whether a guard can work on this host: the settings of the host in which it breaks connections.
+//! Fitness of this host for a guard: the settings of the host in which it breaks connections.
 //!
 //! The guard answers a SYN before netfilter has seen it. So a port that netfilter translates is answered for the wrong
 //! socket, and a firewall that wants conntrack to have seen the SYN drops the ACK.
@@ -29,7 +29,8 @@ const MAX_NAMED: usize = 3;
 /// Ports that rules name, and that are examined for the default rule.
 const MAX_PORTS: usize = 256;
 
-/// What the calling thread's namespace has against `guard`. Reads the rules of netfilter.
+/// Returns the obstacles to `guard` in the calling thread's namespace. Reads the rules of
+/// netfilter.
 pub fn obstacles(guard: &Guard) -> Vec<Obstacle> {
     if active(guard).is_empty() {
         return Vec::new();

@@ -1,19 +1,19 @@
-//! What a host has against a guard, with the remedy.
+//! Obstacles to a guard on a host, with the remedy.
 
 /// A setting of the host against a guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
     /// Its name.
     pub check: &'static str,
-    /// What was found, and what it causes.
+    /// The setting that was found, and its effect.
     pub found: String,
-    /// What to do about it: text, or one shell command a line.
+    /// The remedy: text, or one shell command a line.
     pub remedy: String,
-    /// What it means for the guard.
+    /// The effect on the guard.
     pub weight: Weight,
 }
 
-/// What an obstacle means.
+/// The effect of an obstacle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
     /// The guard breaks connections to this port; 0 for the ports without a rule of their own.
@@ -22,7 +22,7 @@ pub enum Weight {
     BreaksBehind(u16),
     /// The guard does nothing.
     Idle,
-    /// What is there cannot be read.
+    /// The setting cannot be read.
     Unknown,
 }
 

@@ -39,7 +39,7 @@ pub enum ClientFail {
     SynRetransmitted,
 }
 
-/// What became of a connection.
+/// The result of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Connected {
     /// Time until the handshake was done, in microseconds.

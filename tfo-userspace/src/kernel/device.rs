@@ -1,5 +1,5 @@
-//! What is above and beside a network interface: its master, its VLAN devices, the other end of a veth pair; and how its
-//! driver is set. rtnetlink's `RTM_GETLINK`, and `SIOCETHTOOL`.
+//! Devices above and beside a network interface: its master, its VLAN devices, the other end of a
+//! veth pair; and the settings of its driver. rtnetlink's `RTM_GETLINK`, and `SIOCETHTOOL`.
 
 use std::{collections::BTreeMap, fs, io};
 
@@ -215,7 +215,7 @@ pub fn answer_devices() -> io::Result<BTreeMap<u64, u32>> {
     Ok(keys(&uppers(&links)))
 }
 
-/// How devices stand on each other.
+/// The relations between devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stack {
     /// Indices of a device and of one by which its frames leave: the one below a VLAN or macvlan device, a port of a bond, team

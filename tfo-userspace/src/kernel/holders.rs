@@ -1,4 +1,4 @@
-//! Which processes hold a socket: the links of `/proc/PID/fd`.
+//! The processes that hold a socket: the links of `/proc/PID/fd`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

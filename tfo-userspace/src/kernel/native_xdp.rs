@@ -1,4 +1,5 @@
-//! What native XDP takes from an interface, driver by driver, and where the kernel refuses it.
+//! The cost of native XDP to an interface, driver by driver, and the cases in which the kernel
+//! refuses it.
 
 use super::{
     ethtool::{self, Feature},
@@ -12,12 +13,12 @@ pub fn one_page_mtu() -> u32 {
     rustix::param::page_size() as u32 - 256 - 320 - 18
 }
 
-/// What a driver does when an XDP program is attached.
+/// The effects of attaching an XDP program, for a driver.
 struct Driver {
     name: &'static str,
-    /// What traffic loses for as long as a program is attached. Measured.
+    /// The measured loss for traffic as long as a program is attached.
     loses: Option<&'static str>,
-    /// What else happens. As users and maintainers report it.
+    /// Other effects, as users and maintainers report them.
     note: &'static str,
 }
 
@@ -122,7 +123,7 @@ impl NativeFacts {
         self.native == Some(true) && !self.several_buffers && self.mtu > one_page_mtu()
     }
 
-    /// What native XDP would take from the interface's traffic.
+    /// Returns the loss for the interface's traffic under native XDP.
     pub fn loss(&self) -> Option<String> {
         if let Some(driver) = self.driver()
             && let Some(loses) = driver.loses
@@ -140,7 +141,7 @@ impl NativeFacts {
         None
     }
 
-    /// What else is reported of the driver when XDP is attached.
+    /// Returns the other reported effects of attaching XDP with the driver.
     pub fn note(&self) -> Option<&'static str> {
         self.driver().map(|driver| driver.note)
     }

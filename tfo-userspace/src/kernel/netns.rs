@@ -83,7 +83,7 @@ impl NetnsId {
         }
     }
 
-    /// That of the calling thread's namespace.
+    /// Returns the id of the calling thread's namespace.
     ///
     /// # Errors
     ///
@@ -92,12 +92,14 @@ impl NetnsId {
         Ok(Self::of(&fs::metadata("/proc/thread-self/ns/net")?))
     }
 
-    /// That of the namespace whose file is at `path`; `None` if the file is no namespace, as `self` is. One of another kind is
-    /// taken for a network namespace: opening it tells. Opens nothing, and takes no capability, except below `/proc`.
+    /// Returns the id of the namespace whose file is at `path`; `None` if the file is no namespace:
+    /// its device is not that of `self`. A namespace of another kind is taken for a network
+    /// namespace: only opening it tells. Opens nothing, and needs no capability, except below
+    /// `/proc`.
     ///
     /// # Errors
     ///
-    /// Those of stat(2).
+    /// The errors of stat(2).
     pub fn at(self, path: &Path) -> io::Result<Option<Self>> {
         let id = Self::of(&fs::metadata(path)?);
         // All namespaces are files of one file system.
@@ -137,11 +139,11 @@ impl NetnsFile {
         Ok(Self { file, name, path })
     }
 
-    /// Which namespace it is.
+    /// Returns the id of the namespace.
     ///
     /// # Errors
     ///
-    /// Those of fstat(2).
+    /// The errors of fstat(2).
     pub fn id(&self) -> io::Result<NetnsId> {
         Ok(NetnsId::of(&self.file.metadata()?))
     }

@@ -18,11 +18,11 @@ impl<T> Once<T> {
         }
     }
 
-    /// The value, from `read` where nobody has read it yet. Who comes meanwhile waits.
+    /// Returns the value, calling `read` if nobody has read it yet. Others wait meanwhile.
     ///
     /// # Errors
     ///
-    /// That of `read`.
+    /// The error of `read`.
     pub(crate) fn get<E>(&self, read: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
         if let Some(value) = self.value.get() {
             return Ok(value);

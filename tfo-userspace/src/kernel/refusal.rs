@@ -8,7 +8,7 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 
-/// What this process is confined by.
+/// The confinement of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Confinement {
     /// In a user namespace other than the first.

@@ -109,7 +109,7 @@ const NEEDED: [(&str, CapabilitySet); 3] = [
     ("CAP_NET_ADMIN", CapabilitySet::NET_ADMIN),
     ("CAP_PERFMON", CapabilitySet::PERFMON),
 ];
-/// What [`own_bpffs`], network namespaces and packet sockets take beyond that.
+/// The further capabilities for [`own_bpffs`], network namespaces and packet sockets.
 const NEEDED_TO_ISOLATE: [(&str, CapabilitySet); 2] = [
     ("CAP_SYS_ADMIN", CapabilitySet::SYS_ADMIN),
     ("CAP_NET_RAW", CapabilitySet::NET_RAW),

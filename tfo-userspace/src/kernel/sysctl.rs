@@ -119,7 +119,7 @@ pub enum SysctlError {
     Key(#[from] KeyTextError),
 }
 
-/// What makes a sysctl writable.
+/// Returns the remedy for a sysctl that cannot be written.
 fn write_remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ReadOnlyFilesystem => {

@@ -26,7 +26,7 @@ pub enum TypesError {
 /// The kernel's BTF.
 pub struct KernelTypes(Btf);
 
-/// What the data path has to know of the kernel's types.
+/// The offsets that the data path needs from the kernel's types.
 #[derive(Debug)]
 pub struct Offsets {
     /// Those that lead to listeners and their settings.

@@ -13,7 +13,7 @@ use crate::{
     model::{OwnCookieRing, OwnCookieRules, random_key},
 };
 
-/// Where the secrets come from.
+/// The source of the secrets.
 #[derive(Clone, Copy)]
 pub enum OwnSecrets<'a> {
     /// Random ones, for this host alone. Those in force are kept as long as cookies of theirs are good.
@@ -112,8 +112,8 @@ pub fn ring_now(
     ring(rules, secrets, before, clocks, random_key).map(OwnCookieRing::new)
 }
 
-/// What is in force, of a source with a clock, is to be renewed: the clock has gone on to another slot since, or the data path
-/// counts another slot than the clock.
+/// Returns whether the secrets in force, of a source with a clock, are to be renewed: the clock has
+/// gone on to another slot since, or the data path counts another slot than the clock.
 pub fn is_due(in_force: &OwnCookies) -> bool {
     is_due_at(
         in_force,

@@ -31,14 +31,14 @@ pub struct Target {
     pub process: Option<String>,
 }
 
-/// What became of a listener.
+/// The result for a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// The listener.
     pub target: Target,
     /// The process by which it was reached, or one that holds it.
     pub process: Option<String>,
-    /// That process's id.
+    /// The id of that process.
     pub pid: Option<i32>,
     /// `TCP_FASTOPEN` before and after, or why it is as it was.
     pub result: Result<(u32, u32), Refusal>,

@@ -80,7 +80,7 @@ pub struct ServiceFacts {
     pub starting: Option<[usize; 2]>,
     /// One of each namespace that this process reads, or that nobody can read.
     pub namespaces: Vec<NamespaceFacts>,
-    /// What other processes read of theirs.
+    /// The facts that other processes read of their namespaces.
     pub others: Vec<OtherFacts>,
     /// The numbers of namespaces.
     pub counts: NamespaceCounts,
@@ -89,7 +89,7 @@ pub struct ServiceFacts {
 /// Facts of namespaces that another process has read.
 #[derive(Clone, Debug, Default)]
 pub struct OtherFacts {
-    /// What [`render_namespaces`](super::render_namespaces) made of them.
+    /// The output of [`render_namespaces`](super::render_namespaces) for them.
     pub metrics: String,
     /// The error of [`health`](super::health()).
     pub wrong: Option<String>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// What begins a metric family in Prometheus's text format, as the encoder writes it.
+/// The start of a metric family in Prometheus's text format, as the encoder writes it.
 const HELP: &str = "# HELP ";
 
 /// The families of `first`, with the samples of `others` that belong to them, then those that `first` lacks: a family may

@@ -67,7 +67,7 @@ impl TryFrom<String> for EdgeService {
 /// The rule of such a service, and what its challenges state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EdgeGuard {
-    /// When it is guarded.
+    /// The rule by which it is guarded.
     pub rule: PortGuard,
     /// The greatest MSS on the way to the hosts behind, in bytes; `None` for that of the route to the client.
     pub mss: Option<u16>,

@@ -117,7 +117,7 @@ impl PortState {
         }
     }
 
-    /// What tells it from the others.
+    /// Returns the key that distinguishes it from the others.
     pub const fn key(&self) -> (Option<Prefix>, u16) {
         (self.vip, self.port)
     }

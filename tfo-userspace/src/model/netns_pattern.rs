@@ -19,12 +19,12 @@ pub struct NetnsPattern {
 }
 
 impl NetnsPattern {
-    /// The pattern that `name` is: it has `?`, `*` or `[...]`. `None` for an exact name or path. `default` is the
-    /// directory of names without a slash.
+    /// Parses `name` as a pattern, which has `?`, `*` or `[...]`. Returns `None` for an exact name
+    /// or path. `default` is the directory of names without a slash.
     ///
     /// # Errors
     ///
-    /// What is wrong with the pattern.
+    /// The mistake in the pattern.
     pub fn parse(name: &str, default: &Path) -> Result<Option<Self>, String> {
         if !name.contains(['*', '?', '[']) {
             return Ok(None);

@@ -200,7 +200,7 @@ impl OwnCookieRules {
         u64::from_le_bytes(bytes) >> (u64::BITS - OwnCookies::SERVICE_BITS)
     }
 
-    /// What hosts that take each other's cookies have in common, in words that tell one from another.
+    /// Returns a digest of the rules that hosts must share to take each other's cookies.
     pub fn digest(&self) -> String {
         format!("{:014x}/{}", self.number(), self.lifetime_slots())
     }

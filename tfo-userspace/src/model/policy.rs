@@ -73,7 +73,7 @@ impl Default for LimitedSources {
     }
 }
 
-/// How long and how many SYNs the action `once` remembers.
+/// The lifetime and the capacity of the memory of the action `once`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OnceMemory {
     /// The least time for which a SYN is remembered, at most twice that.
@@ -122,9 +122,9 @@ pub struct PortPolicy {
     pub denied: Action,
     /// Replaces a rewriting action where the listener takes data without a cookie: pass or drop.
     pub no_cookie: Action,
-    /// What makes two SYNs the same to [`Action::Once`].
+    /// The properties by which two SYNs are the same to [`Action::Once`].
     pub once_by: OnceBy,
-    /// How long cookies are withheld from sources that waste them; zero for not at all.
+    /// The time for which cookies are withheld from sources that waste them; zero for not at all.
     pub withhold: Duration,
     /// Count the actions instead of taking them.
     pub dry_run: bool,

@@ -1,4 +1,4 @@
-//! When one port is guarded.
+//! The rule by which one port is guarded.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What the action `once` cannot see: copies of a SYN that come when it is forgotten, while their cookie is still good.
+//! Gaps of the action `once`: copies of a SYN that come after it is forgotten, while their cookie
+//! is still good.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use crate::{
     model::{Policy, exact_time},
 };
 
-/// How long cookies are good; `None` where that is not known.
+/// The time for which cookies are good; `None` where that is not known.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CookieLives {
     /// The time for which one of the kernel's keys is primary. Its cookies are good for twice that.

@@ -1,4 +1,4 @@
-//! What a probe's observations mean.
+//! The meaning of a probe's observations.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::kernel::client_socket::{ClientFail, Connected};
 
-/// How good or bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProbeVerdict {
@@ -29,13 +29,13 @@ pub enum ProbeVerdict {
 /// One result of a probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProbeFinding {
-    /// What was checked.
+    /// The name of the check.
     pub check: &'static str,
-    /// How it is.
+    /// The severity.
     pub verdict: ProbeVerdict,
-    /// What was found.
+    /// The observation.
     pub found: String,
-    /// What to do.
+    /// The remedy.
     pub remedy: Option<&'static str>,
 }
 
@@ -69,7 +69,7 @@ const TIME: &str = "time";
 
 const ASK_OPERATOR: &str = "ask whoever runs that part of the path to let TCP option 34 pass";
 
-/// What the probe says, in the order of a connection.
+/// Returns the findings of a probe, in the order of a connection.
 pub fn judge(probe: &Probe) -> Vec<ProbeFinding> {
     let mut findings = Vec::new();
     findings.extend(host(probe));
@@ -280,7 +280,7 @@ fn data(probe: &Probe) -> Option<ProbeFinding> {
     ))
 }
 
-/// What raw SYNs say of SYNs that were not answered.
+/// Explains SYNs without an answer by the answers to raw SYNs.
 fn why_lost(syns: Option<&Syns>) -> String {
     let Some(syns) = syns else {
         return String::new();

@@ -1,5 +1,5 @@
-//! Which hop a SYN reaches, and what is left of its option there: SYNs with a small TTL, and what routers quote of them, as
-//! tracebox does (Detal et al., 2013).
+//! The hop that a SYN reaches, and what is left of its option there: SYNs with a small TTL, and
+//! what routers quote of them, as tracebox does (Detal et al., 2013).
 
 use std::{
     io,
@@ -28,7 +28,7 @@ pub struct Hop {
     pub ttl: u8,
     /// The router that told of its end; `None` where nobody did.
     pub router: Option<IpAddr>,
-    /// What it quotes of the Fast Open option.
+    /// The Fast Open option in its quote.
     pub option: Option<Quoted>,
     /// The server answered, or what answers for it.
     pub server: bool,

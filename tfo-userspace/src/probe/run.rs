@@ -1,4 +1,4 @@
-//! What a probe does, and what it saw.
+//! The steps of a probe, and its observations.
 
 use std::{
     io,
@@ -19,12 +19,13 @@ use crate::kernel::{
 
 /// Bit 0x1 of `net.ipv4.tcp_fastopen`: clients may use Fast Open.
 pub(super) const CLIENT: u32 = 0x1;
-/// What a probe sends as data: an empty line, which HTTP servers skip (RFC 9112, section 2.2), and others refuse.
+/// The data of a probe: an empty line, which HTTP servers skip (RFC 9112, section 2.2), and others
+/// refuse.
 const DATA: &[u8] = b"\r\n";
 /// The time that a connection gets.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What a probe saw.
+/// The observations of a probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Probe {
     /// The server.
@@ -37,7 +38,7 @@ pub struct Probe {
     pub plain: Vec<Connected>,
     /// Connections with it, one after the other, each from another port.
     pub fast_open: Vec<Connected>,
-    /// What raw SYNs showed.
+    /// The results of raw SYNs.
     pub syns: Option<Syns>,
     /// Why raw SYNs showed nothing.
     pub not_seen: Option<String>,

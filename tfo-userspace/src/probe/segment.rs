@@ -127,7 +127,7 @@ pub(super) fn answer(segment: &[u8], from: u16, port: u16, sequence: u32) -> Opt
     })
 }
 
-/// What a router's quote shows of the Fast Open option.
+/// The Fast Open option in a router's quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Quoted {
@@ -141,7 +141,7 @@ pub enum Quoted {
     TooShort,
 }
 
-/// What the TCP header in an ICMP message shows of `syn`; `None` if it quotes another segment.
+/// Compares the TCP header in an ICMP message with `syn`; `None` if it quotes another segment.
 pub(super) fn quoted(
     header: &[u8],
     to: u16,

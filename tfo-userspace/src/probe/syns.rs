@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The pause before each SYN.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What came back for a SYN.
+/// The answer to a SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum Heard {
@@ -58,7 +58,7 @@ impl Heard {
     }
 }
 
-/// What raw SYNs showed.
+/// The results of raw SYNs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Syns {
     /// SYNs that were sent, with those to routers and those that were repeated.

@@ -29,9 +29,9 @@ pub(super) struct GuardMonitor {
     refused: Option<String>,
     /// The interfaces without the guard that were logged last.
     unguarded: Vec<LeftOut>,
-    /// What the host has against the configured guard, as it was logged last.
+    /// The host's obstacles to the configured guard, as they were logged last.
     obstacles: Vec<Obstacle>,
-    /// Whether clients answer.
+    /// The answers of clients to challenges.
     answers: Answers,
     /// The rules for services behind this host.
     edges: EdgeKeeper,

@@ -133,7 +133,8 @@ pub(super) async fn serve(
     Ok(list)
 }
 
-/// Where an IP address is: `--netns` has the service listen in another network namespace than the host's.
+/// Returns a note on the network namespace of an IP address: `--netns` has the service listen in
+/// another one than the host's.
 fn place(address: &ListenAddress) -> &'static str {
     let is_socket = matches!(address, ListenAddress::Unix(_));
     if is_socket || netns::is_that_of_init() != Some(false) {

@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct OwnCookieKeeper {
     /// Why the configured ones are not in force.
     refused: Option<String>,
-    /// That is because their secrets could not be read.
+    /// True if that is because their secrets could not be read.
     lacks_secrets: bool,
     /// The interfaces without them that were logged last.
     left_out: Vec<LeftOut>,

@@ -39,7 +39,7 @@ pub(super) fn apply(namespace: &Namespace, config: &NamespaceConfig) -> Option<S
     None
 }
 
-/// How long the configured cookies are good.
+/// Returns the time for which the configured cookies are good.
 fn lives(config: &NamespaceConfig) -> CookieLives {
     CookieLives {
         interval: config.source.interval(),

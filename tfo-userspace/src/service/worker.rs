@@ -35,7 +35,7 @@ type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 type Job = Box<dyn for<'a> FnOnce(&'a mut NamespaceService) -> LocalFuture<'a, Reply> + Send>;
 type Reply = Box<dyn FnOnce()>;
 
-/// What a thread does.
+/// The work of a thread.
 pub(super) type ThreadWork = Box<dyn FnOnce() + Send>;
 
 /// The pause before another attempt to take control of a namespace.

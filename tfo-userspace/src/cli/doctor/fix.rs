@@ -8,7 +8,7 @@ use tfo_userspace::{
 
 use crate::cli::output::counted;
 
-/// What was done, or would be.
+/// The changes that were made, or would be.
 pub(super) struct Fixing {
     /// The changes; with why one was not made.
     changes: Vec<(SysctlFix, Option<FixError>)>,
@@ -20,7 +20,7 @@ pub(super) struct Fixing {
 }
 
 impl Fixing {
-    /// What would be done.
+    /// Returns the changes that would be made.
     pub(super) fn plan(findings: &[Finding]) -> Self {
         let changes = doctor::fixes(findings).into_iter();
         Self {
@@ -54,7 +54,7 @@ impl Fixing {
         }
     }
 
-    /// What went wrong.
+    /// Returns the errors.
     pub(super) fn errors(self) -> Vec<FixError> {
         let errors = self.changes.into_iter().filter_map(|(_, error)| error);
         errors.chain(self.file).collect()

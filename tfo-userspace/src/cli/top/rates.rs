@@ -45,7 +45,7 @@ pub(super) struct PortRow {
 }
 
 impl PortRow {
-    /// What was counted between the two readings.
+    /// Returns the counts between the two readings.
     pub(super) fn grown(&self) -> Counters {
         growth(&self.before, &self.total)
     }

@@ -56,7 +56,7 @@ impl From<DatapathError> for GuardError {
     }
 }
 
-/// What becomes of interfaces on which the guard cannot work.
+/// The treatment of interfaces on which the guard cannot work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnUnfit {
     /// They do not have the guard.

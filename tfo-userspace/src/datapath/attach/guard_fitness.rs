@@ -1,5 +1,5 @@
-//! Whether an interface can have the guard: the SYN-ACKs that it sends have to reach the client, and the ACKs
-//! that answer them the listener.
+//! Fitness of an interface for the guard: the SYN-ACKs that it sends have to reach the client, and
+//! the ACKs that answer them have to reach the listener.
 
 use crate::{
     datapath::namespace::AttachedInterface,

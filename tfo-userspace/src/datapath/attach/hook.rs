@@ -13,7 +13,7 @@ use crate::{
     model::{AttachMode, ModeChoice},
 };
 
-/// What the data path of a namespace has to do.
+/// The task of a namespace's data path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Job {
     /// Count SYNs, or rewrite their options.
@@ -130,7 +130,7 @@ impl Plan {
     }
 }
 
-/// What is against native XDP on `interface`.
+/// Returns the reason against native XDP on `interface`, if there is one.
 fn against_native(job: Job, interface: &Interface, own: Option<u32>) -> Option<String> {
     let Interface {
         index, name, mtu, ..

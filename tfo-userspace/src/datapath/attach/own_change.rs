@@ -36,7 +36,7 @@ impl From<DatapathError> for OwnCookieError {
 
 /// A change of a namespace's own cookies, which holds the namespace's lock.
 pub struct OwnCookieChange<'a> {
-    /// What is in force; `None` where there are no own cookies.
+    /// The own cookies in force; `None` where there are none.
     pub before: Option<OwnCookieRing>,
     namespace: &'a Namespace,
     store: OwnCookieStore,

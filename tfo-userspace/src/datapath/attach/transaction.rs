@@ -44,7 +44,7 @@ pub(super) enum Found<'a> {
     Other(&'a OtherLayout, u32, AttachMode),
 }
 
-/// What to do about a program that came with the interface from another network namespace.
+/// The treatment of a program that came with the interface from another network namespace.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnStray {
     Refuse,

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Burst of a CPU's share of the rate.
 const BURST: Duration = Duration::from_millis(100);
 
-/// Which events a reader wants.
+/// The events that a reader wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventFilter {
     /// SYNs to this port alone; `None` for all.

@@ -38,7 +38,7 @@ pub struct GuardState {
     pub ports: Vec<PortState>,
     /// The window scale that the host advertised when the guard was last brought up to date.
     pub window_scale: u8,
-    /// What changed since: it has to be brought up to date.
+    /// The change since then for which the guard has to be brought up to date.
     pub stale: Option<Stale>,
     /// The number of the present time slot: a new secret is due in each, by
     /// [`NamespaceGuard::refresh`](crate::datapath::NamespaceGuard::refresh).
@@ -262,7 +262,8 @@ impl GuardStore {
         }
     }
 
-    /// What challenges for services behind this host state follows this host's sysctls.
+    /// Updates the terms that challenges for services behind this host state, after a change of
+    /// this host's sysctls.
     fn refresh_terms(&mut self) -> Result<(), DatapathError> {
         let listener = host_listener();
         for (service, before) in self.edge_states()? {

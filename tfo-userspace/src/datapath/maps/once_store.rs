@@ -23,7 +23,8 @@ type Inner = Array<MapData, OnceHead>;
 /// The map of maps `ONCE`.
 pub(super) struct OnceStore {
     outer: ArrayOfMaps<MapData, Inner>,
-    /// Where the inner map is pinned, since reading it through the outer one takes `CAP_SYS_ADMIN`; `None` where nothing is.
+    /// The pins of the inner map, since reading it through the outer one takes `CAP_SYS_ADMIN`;
+    /// `None` where nothing is pinned.
     pins: Option<NamespacePins>,
 }
 

@@ -20,7 +20,8 @@ type Inner = Array<MapData, OwnCookies>;
 pub(crate) struct OwnCookieStore {
     switches: SwitchStore,
     outer: ArrayOfMaps<MapData, Inner>,
-    /// Where the inner map is pinned, since reading it through the outer one takes `CAP_SYS_ADMIN`; `None` where nothing is.
+    /// The pins of the inner map, since reading it through the outer one takes `CAP_SYS_ADMIN`;
+    /// `None` where nothing is pinned.
     pins: Option<NamespacePins>,
 }
 
@@ -38,7 +39,7 @@ impl OwnCookieStore {
         })
     }
 
-    /// What is in force; `None` where there are no own cookies.
+    /// Returns the own cookies in force; `None` where there are none.
     pub(crate) fn get(&self) -> Result<Option<OwnCookieRing>, DatapathError> {
         let error = DatapathError::map(OWN_COOKIES);
         let path = self.pins.as_ref().map(|pins| pins.in_force(OWN_COOKIES));

@@ -201,7 +201,7 @@ impl PolicyStore {
         Ok(())
     }
 
-    /// What is remembered of sources, by prefix; none where no rule withholds cookies.
+    /// Returns the memory of sources, by prefix; empty where no rule withholds cookies.
     pub(crate) fn remembered(&self) -> Result<BTreeMap<Prefix, SourceState>, DatapathError> {
         match self.lengths_in_force()? {
             Some(lengths) => self.withhold.sources(lengths),

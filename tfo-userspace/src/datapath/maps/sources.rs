@@ -65,7 +65,7 @@ impl Sources {
         self.0.values().filter(once).count()
     }
 
-    /// What it means that nearly all sources asked once; `None` where they did not.
+    /// Returns an explanation where nearly all sources asked once; `None` where they did not.
     pub fn hint_of_pool(&self) -> Option<String> {
         let asked = self.0.values().filter(|counts| counts.weight() > 0).count();
         hint_of_pool(asked, self.asked_once())

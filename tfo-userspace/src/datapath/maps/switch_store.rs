@@ -1,4 +1,4 @@
-//! What is on in the namespace.
+//! The switches of the namespace.
 
 use std::os::fd::AsFd as _;
 

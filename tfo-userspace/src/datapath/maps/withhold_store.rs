@@ -1,4 +1,4 @@
-//! What is remembered of sources that may waste cookies.
+//! Memory of sources that may waste cookies.
 
 use std::{collections::BTreeMap, fs, io};
 
@@ -23,7 +23,8 @@ use crate::{
 pub(super) struct WithholdStore {
     outer: ArrayOfMaps<MapData, MapData>,
     notes: Array<MapData, u64>,
-    /// Where the inner map is pinned, since reading it through the outer one takes `CAP_SYS_ADMIN`; `None` where nothing is.
+    /// The pins of the inner map, since reading it through the outer one takes `CAP_SYS_ADMIN`;
+    /// `None` where nothing is pinned.
     pins: Option<NamespacePins>,
 }
 

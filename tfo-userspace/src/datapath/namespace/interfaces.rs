@@ -63,11 +63,11 @@ struct Located {
     /// The interface of this index that is here. It need not be the link's.
     name: Option<String>,
     place: Place,
-    /// That interface is not the one that was attached.
+    /// True if that interface is not the one that was attached.
     replaced: bool,
 }
 
-/// Where the program of a pinned link runs.
+/// The place where the program of a pinned link runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// On the interface of the pins' index.
@@ -205,7 +205,7 @@ fn place(link: Option<LinkState>, interface: Option<&Interface>) -> Place {
     mode.map_or(Place::Elsewhere, Place::Here)
 }
 
-/// What to take for true where the kernel does not list an interface's programs.
+/// The assumption where the kernel does not list an interface's programs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unknown {
     /// The link is on the interface of its index.

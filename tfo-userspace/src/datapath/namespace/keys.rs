@@ -77,7 +77,8 @@ impl NamespaceKeys<'_> {
         Ok((!since.is_zero()).then_some(age.min(clock::since_boot())))
     }
 
-    /// When the primary key changed, by `CLOCK_BOOTTIME`; `None` where unknown.
+    /// Returns the time at which the primary key changed, by `CLOCK_BOOTTIME`; `None` where
+    /// unknown.
     fn primary_since(&self) -> Result<Option<Duration>, DatapathError> {
         let path = self.0.pins().primary_since();
         if !path.exists() {

@@ -60,7 +60,8 @@ impl NamespacePolicy<'_> {
         }
     }
 
-    /// What is remembered of sources that may waste cookies, by prefix; none where no rule withholds them.
+    /// Returns the memory of sources that may waste cookies, by prefix; empty where no rule
+    /// withholds cookies.
     ///
     /// # Errors
     ///

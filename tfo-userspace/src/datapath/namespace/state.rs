@@ -17,7 +17,7 @@ const NAME: &str = "state";
 pub(super) struct State {
     /// The kernel's counters when the data path's stood at 0.
     pub(super) baseline: KernelCounters,
-    /// When the keys last changed, in seconds since 1970; 0 where unknown.
+    /// The time of the last change of the keys, in seconds since 1970; 0 where unknown.
     pub(super) keys_since: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Which interface was attached: a new one may get its index.
+//! The identity of the interface that was attached: a new one may get its index.
 
 use std::path::Path;
 

@@ -86,7 +86,7 @@ enum Attempt {
 /// A wait for a lock.
 struct Wait {
     holder: Option<LockHolder>,
-    /// When this holder was first seen.
+    /// The time at which this holder was first seen.
     since: Instant,
     next_look: Instant,
     logged: bool,

@@ -1,4 +1,4 @@
-//! What the doctor finds about a guard.
+//! The doctor's findings about a guard.
 
 use std::time::Duration;
 

@@ -103,7 +103,7 @@ impl Agent {
         Ok(())
     }
 
-    /// What decides which documents this host takes.
+    /// Returns the facts by which this host judges documents.
     pub(super) fn applicant(&self) -> Applicant<'_> {
         Applicant {
             host: &self.config.host,

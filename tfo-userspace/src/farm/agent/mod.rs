@@ -45,8 +45,8 @@ pub(super) struct Agent {
     since: Duration,
     /// The revision of the document in etcd, where that is `held`.
     revision: Option<i64>,
-    /// What the leader has to repeat in a document for a host that has stored none. New in each session: documents
-    /// of earlier sessions may have been replaced unseen.
+    /// The challenge that the leader has to repeat in a document for a host that has stored none.
+    /// New in each session: documents of earlier sessions may have been replaced unseen.
     challenge: Option<String>,
     /// The head of the document in etcd, where this host cannot take it before it is admitted.
     applied_to: Option<DocumentHead>,

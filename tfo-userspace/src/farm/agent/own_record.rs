@@ -1,4 +1,4 @@
-//! What a session knows of this host's record in etcd.
+//! The state of this host's record in etcd, as a session knows it.
 
 use etcd_client::WatchResponse;
 

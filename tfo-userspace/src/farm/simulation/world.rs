@@ -112,8 +112,8 @@ impl SimHost {
         (self.confirmed, self.read, self.answered) = (false, None, false);
     }
 
-    /// Whether it may ask to be admitted: it has nothing stored and no answer, or is not a member of the document that
-    /// it has in force.
+    /// Returns whether it may ask to be admitted: it has nothing stored and no answer, or is not a
+    /// member of the document that it has in force.
     pub(super) fn may_ask(&self, document: Id) -> bool {
         let empty = self.disk.is_none() && !(self.member && self.answered);
         let current = self.disk == Some(document) && self.in_force && self.confirmed;

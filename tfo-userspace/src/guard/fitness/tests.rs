@@ -34,7 +34,7 @@ fn weights(guard: &Guard, netfilter: &Netfilter) -> Vec<Weight> {
     obstacles.iter().map(|each| each.weight).collect()
 }
 
-/// What is forwarded meets other chains than what comes in.
+/// Forwarded packets meet other chains than incoming ones.
 #[test]
 fn edges_meet_the_rules_for_what_is_forwarded() {
     let edge = EdgeGuard {

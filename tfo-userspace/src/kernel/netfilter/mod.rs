@@ -15,15 +15,15 @@ pub(crate) use rules::{
 };
 
 const TCP_LOOSE: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_loose";
-/// Where distributions have the commands, if the caller's PATH does not say.
+/// The directories in which distributions have the commands, after those of the caller's PATH.
 const SYSTEM_PATHS: &str = "/usr/sbin:/sbin:/usr/local/sbin";
 
 /// Rules that are in the kernel and could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unread {
-    /// What is not known, and why.
+    /// The rules that are not known, and the reason.
     pub found: String,
-    /// How it can be read.
+    /// The way to read them.
     pub remedy: String,
 }
 
@@ -31,7 +31,7 @@ pub struct Unread {
 #[derive(Clone, Debug, Default)]
 pub struct Netfilter {
     pub(crate) rules: Ruleset,
-    /// What is not in `rules`.
+    /// The rules that `rules` lacks.
     pub unread: Vec<Unread>,
     /// `net.netfilter.nf_conntrack_tcp_loose` is 0: an ACK whose SYN conntrack has not seen is invalid.
     pub strict: bool,

@@ -29,7 +29,7 @@ const MAX_STEPS: usize = 1_000_000;
 /// The kernel's `NFT_JUMP_STACK_SIZE`.
 const MAX_DEPTH: usize = 16;
 
-/// Where a base chain is called.
+/// The hook that calls a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Hook {
     Prerouting,
@@ -48,7 +48,7 @@ pub(crate) enum Families {
     Both,
 }
 
-/// What makes a chain a base chain.
+/// The properties of a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Base {
     pub(crate) hook: Hook,
@@ -99,7 +99,7 @@ pub(crate) enum Match {
     Unknown,
 }
 
-/// What a rule does.
+/// The action of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Accept,
@@ -135,11 +135,11 @@ pub(crate) struct Packet<'a> {
     pub(crate) port: Port<'a>,
     pub(crate) flags: u8,
     pub(crate) state: u8,
-    /// Where it goes after prerouting: [`Hook::Input`] or [`Hook::Forward`].
+    /// The hook after prerouting: [`Hook::Input`] or [`Hook::Forward`].
     pub(crate) hook: Hook,
 }
 
-/// What rules may do to a packet on its way in, or through.
+/// The possible effects of rules on a packet on its way in, or through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Way {
     /// The rules that may translate its destination, with their kind.

@@ -1,4 +1,4 @@
-//! What observations come to.
+//! Findings from observations.
 
 use super::*;
 

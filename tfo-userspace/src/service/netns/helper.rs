@@ -88,8 +88,8 @@ impl Allowed {
         })
     }
 
-    /// What it takes to enter, and what is left to the processes inside. To follow a link below `/proc` takes to be allowed
-    /// to trace that process.
+    /// Returns the capabilities for entering, and those left to the processes inside. Following a
+    /// link below `/proc` takes the permission to trace that process.
     fn capabilities(&self) -> CapabilitySet {
         let in_proc = |named: &Named| match named {
             Named::Exact(path) => path.starts_with("/proc"),

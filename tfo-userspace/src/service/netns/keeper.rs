@@ -76,14 +76,14 @@ pub(in crate::service) struct Keeper {
     pub(super) sections: Vec<NamespaceConfig>,
     pub(super) running: BTreeMap<String, Running>,
     ending: Vec<Ending>,
-    /// When to try again to make a process.
+    /// The time of the next attempt to make a process.
     retries: BTreeMap<String, Instant>,
     pub(super) scan: Scan,
     told: Told,
     /// The failed first attempts, and missing namespaces, of exact names during the start.
     failed: Failures,
     is_starting: bool,
-    /// When to look again, at the earliest.
+    /// The earliest time of the next look.
     rest: Option<Instant>,
     sweep: Option<Instant>,
 }

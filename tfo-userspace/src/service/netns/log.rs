@@ -1,4 +1,4 @@
-//! What the log says of namespaces, each thing once.
+//! Log messages about namespaces, each written once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,12 +11,13 @@ use tracing::{error, info, warn};
 use super::scan::{MAX_MATCHED, Scan};
 use crate::config::NamespaceConfig;
 
-/// How long a file has been no namespace until that is told: `ip netns add` makes the file before it mounts the namespace.
+/// The time after which a file that is no namespace is reported: `ip netns add` makes the file
+/// before it mounts the namespace.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Names in a line, at most.
 const NAMED: usize = 3;
 
-/// What was told.
+/// The messages that were logged.
 #[derive(Default)]
 pub(super) struct Told {
     /// The last error of a namespace, by name.

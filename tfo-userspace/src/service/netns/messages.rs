@@ -1,4 +1,4 @@
-//! What the service and a namespace's process say to each other: one JSON object a line.
+//! Messages between the service and a namespace's process: one JSON object a line.
 
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,7 @@ impl SectionText {
     }
 }
 
-/// What a namespace's process writes.
+/// A message of a namespace's process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
     Status(Status),
@@ -93,7 +93,7 @@ pub(in crate::service) struct Scraped {
     pub(in crate::service) wrong: Option<String>,
 }
 
-/// What the status line says of a namespace.
+/// The state of a namespace for the status line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::service) struct Status {
     /// The attached interfaces.

@@ -39,10 +39,10 @@ const SCRAPE: Duration = Duration::from_secs(5);
 /// The longest wait for a process to detach and end, before its connection is cut.
 const STOP: Duration = Duration::from_secs(20);
 
-/// What a process reported, and who waits for its answers.
+/// The reports of a process, and the callers that wait for its answers.
 struct Shared {
     status: Mutex<Status>,
-    /// When it last reported.
+    /// The time of the last report.
     heard: Mutex<Instant>,
     /// `None` once the process ended.
     waiting: Mutex<Option<BTreeMap<u64, oneshot::Sender<Answer>>>>,
@@ -58,7 +58,7 @@ pub(in crate::service) struct RemoteHandle {
 
 /// A namespace's process. It ends with this.
 pub(in crate::service) struct Remote {
-    /// Which namespace it is in.
+    /// The namespace that it is in.
     pub(super) id: NetnsId,
     handle: RemoteHandle,
     reader: tokio::task::JoinHandle<()>,
@@ -111,7 +111,7 @@ impl Remote {
         self.handle.clone()
     }
 
-    /// What it last reported.
+    /// Returns its last report.
     pub(super) fn status(&self) -> Status {
         lock(&self.handle.shared.status).clone()
     }

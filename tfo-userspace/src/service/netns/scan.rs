@@ -1,4 +1,5 @@
-//! Which network namespaces there are of those that the configuration names, and which the service takes.
+//! The network namespaces that exist of those in the configuration, and those that the service
+//! takes.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -24,11 +25,11 @@ pub(super) struct Found {
     pub(super) path: PathBuf,
     /// The section's `name`.
     pub(super) section: String,
-    /// Which namespace it is; `None` where this process may not know (below `/proc`).
+    /// The id of the namespace; `None` where this process may not know it (below `/proc`).
     pub(super) id: Option<NetnsId>,
 }
 
-/// What one look found.
+/// The result of one look.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     /// Those to take: of exact names first, each namespace once.
@@ -115,7 +116,7 @@ impl Look {
         }
     }
 
-    /// Which namespace the exact name is of.
+    /// Returns the id of the namespace with this exact name.
     fn identify(&mut self, name: &str, path: &Path) -> Result<Option<NetnsId>, StartError> {
         let id = match self.id_at(path) {
             Ok(Some(id)) => id,
@@ -249,7 +250,7 @@ mod tests {
             path.to_string_lossy().into_owned()
         }
 
-        /// What is found: `FILE by SECTION`.
+        /// Returns the namespaces that were found: `FILE by SECTION`.
         fn found(&self, scan: &Scan) -> Vec<String> {
             let line = |found: &Found| {
                 let section = self.name(Path::new(&found.section));

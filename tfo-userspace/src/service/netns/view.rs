@@ -1,4 +1,4 @@
-//! What the keeper shows of its namespaces: to scrapes, and in the status line.
+//! The keeper's view of its namespaces, for scrapes and for the status line.
 
 use super::{
     keeper::{Keeper, Running},
@@ -16,7 +16,7 @@ pub(in crate::service) enum Place {
     Absent(ScrapeTarget, String),
 }
 
-/// What the status line says of a section.
+/// The state of a section for the status line.
 pub(in crate::service) enum SectionStatus {
     /// An exact name without a namespace.
     Absent,
@@ -75,7 +75,7 @@ impl Keeper {
         self.scan.left_out.len()
     }
 
-    /// What the status line says of each section.
+    /// Returns the state of each section for the status line.
     pub(in crate::service) fn statuses(&self) -> impl Iterator<Item = (&str, SectionStatus)> {
         self.sections.iter().filter_map(|section| {
             let name = section.name.as_deref()?;

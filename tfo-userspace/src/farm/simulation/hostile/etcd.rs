@@ -9,7 +9,7 @@ use crate::farm::seal::Codec;
 pub(super) struct Etcd {
     pub(super) codec: Codec,
     pub(super) values: BTreeMap<String, (Vec<u8>, i64)>,
-    /// What hosts and operators wrote. The enemy has watched it all.
+    /// The values that hosts and operators wrote. The enemy has watched them all.
     pub(super) history: Vec<(String, Vec<u8>)>,
     /// All values that the document had, as watches deliver them: none for a deletion.
     pub(super) documents: Vec<(Option<Vec<u8>>, i64)>,

@@ -30,7 +30,8 @@ const NOBODY: &BTreeSet<String> = &BTreeSet::new();
 /// A session with etcd.
 struct Session {
     challenge: Option<String>,
-    /// Where the farm was when the session began: a host without a document must not take an earlier state.
+    /// The farm's position when the session began: a host without a document must not take an
+    /// earlier state.
     floor: Position,
     /// The next document of the watch.
     next: usize,
@@ -62,7 +63,7 @@ pub(super) struct Host {
     session: Option<Session>,
     /// A record that has not arrived in etcd yet.
     sent: Option<HostRecord>,
-    /// What this host did wrong.
+    /// The violation that this host committed.
     pub(super) problem: Option<String>,
 }
 

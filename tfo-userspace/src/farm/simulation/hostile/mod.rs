@@ -179,7 +179,8 @@ impl Simulation {
         }
     }
 
-    /// Whether more than half of the members hold the latest document's position, leaving out one host.
+    /// Returns whether more than half of the members hold the latest document's position, not
+    /// counting one host.
     fn has_majority_without(&self, number: usize) -> bool {
         let here = self.latest.state.position;
         let holds = |host: &Host| {

@@ -1,4 +1,4 @@
-//! What must hold after each event.
+//! Properties that must hold after each event.
 
 use super::Simulation;
 use crate::farm::{
