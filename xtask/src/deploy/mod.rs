@@ -78,7 +78,7 @@ fn forge(python: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What `tfo run` says where it has read a configuration, and finds no interface or no key.
+/// The messages of `tfo run` once it has read a configuration, and finds no interface or no key.
 const READ: [&str; 3] = [
     "no such interface here",
     "no such interface yet",

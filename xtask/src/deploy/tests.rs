@@ -1,4 +1,4 @@
-//! What `deploy/` and `.github/` say, held against the unit, `dist/` and the workspace, without Helm.
+//! Checks of `deploy/` and `.github/` against the unit, `dist/` and the workspace, without Helm.
 
 use super::*;
 

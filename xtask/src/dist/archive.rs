@@ -1,4 +1,5 @@
-//! What needs no package manager: an archive with the static program, the chart's archive, checksums.
+//! Artefacts without a package manager: an archive with the static program, the chart's archive,
+//! checksums.
 
 use std::{
     fs,

@@ -17,7 +17,7 @@ use crate::{
 
 use super::{archive::VERSION, times};
 
-/// What `tfo` is published as, each after those that it needs.
+/// The crates of `tfo` that are published, each after those that it needs.
 const CRATES: [&str; 4] = ["tfo-common", "tfo-toolchain", "tfo-ebpf", "tfo-userspace"];
 /// The one with the command.
 const COMMAND: &str = CRATES[3];

@@ -44,7 +44,7 @@ const TOOLS: [(&str, &str); 4] = [
 /// The same of what `--all` makes in addition.
 const ALL_TOOLS: [(&str, &str); 2] = [("rpmbuild", "rpm"), ("tar", "tar")];
 
-/// What [`dist`] is to do.
+/// The options of [`dist`].
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// The architecture to build for; this machine's if `None`.
@@ -126,7 +126,7 @@ fn check_all(made: &Made, package: &Path, folder: &Path, base: &Path) -> Result<
     Ok(())
 }
 
-/// What is checked of that which `--all` makes.
+/// The artefacts of `--all` that are checked.
 struct Made {
     /// The static program as it was built.
     built: Vec<u8>,

@@ -106,7 +106,7 @@ fn own(folder: &Path) -> Option<String> {
         .then(|| format!("/{}", folder.display()))
 }
 
-/// What rpm is told about a file.
+/// Returns rpm's directive for a file.
 fn kind(name: &str) -> &'static str {
     let starts = |folder| name.starts_with(folder);
     if starts("/etc/") {
@@ -128,7 +128,8 @@ fn mode(name: &str) -> &'static str {
     }
 }
 
-/// What the package asks for, by rpm; the static program needs nothing but the shell of the scripts.
+/// Returns the package's requirements, by rpm; the static program needs nothing but the shell of
+/// the scripts.
 pub(super) fn requirements(package: &Path) -> Result<Vec<String>> {
     let mut query = Command::new("rpm");
     query

@@ -28,7 +28,7 @@ const MEMBERS: [&str; 8] = [
     "xtask",
 ];
 
-/// What cargo-cyclonedx names its file, beside the manifest of the package.
+/// The name that cargo-cyclonedx gives its file, beside the manifest of the package.
 const NAME: &str = "tfo-sbom";
 
 /// The members with a bill, and its name in a release.
@@ -61,7 +61,7 @@ pub(super) fn make(folder: &Path) -> Result<Vec<PathBuf>> {
     kept
 }
 
-/// Where the bill of a member is written.
+/// Returns the path at which the bill of a member is written.
 fn written(member: &str) -> PathBuf {
     repository().join(member).join(format!("{NAME}.json"))
 }

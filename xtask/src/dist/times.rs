@@ -1,4 +1,4 @@
-//! How long each artefact takes from its file to the first answer of `tfo demo`, as the checks note it.
+//! The time from each artefact's file to the first answer of `tfo demo`, as the checks note it.
 
 use std::{
     fs,

@@ -31,7 +31,7 @@ pub(super) struct Guest<'a> {
     pub(super) system: &'a Path,
 }
 
-/// What differs between architectures.
+/// The settings in which architectures differ.
 #[derive(Debug)]
 pub(super) struct Machine {
     architecture: Architecture,

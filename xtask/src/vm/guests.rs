@@ -1,4 +1,4 @@
-//! What the guests of an architecture have in common: QEMU, packages, files.
+//! The parts that the guests of an architecture share: QEMU, packages, files.
 
 use std::{fs, path::PathBuf, time::Duration};
 

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::packages::Packages;
 
-/// What the suites and the checks of a package start, and what belongs to every Debian.
+/// The packages of what the suites and the package checks start, and those of every Debian.
 const PACKAGES: [&str; 20] = [
     "?essential",
     "bpftool",
