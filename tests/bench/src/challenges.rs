@@ -38,7 +38,7 @@ enum Guarded {
     HostsBehind,
 }
 
-/// What becomes of a SYN.
+/// The outcome for a SYN.
 #[derive(Clone, Copy)]
 enum Fate {
     Passes,

@@ -20,7 +20,7 @@ pub(crate) struct Slower {
     pub(crate) net: bool,
 }
 
-/// What is judged of a row.
+/// The figures of a row that are compared.
 #[derive(Clone, Copy)]
 struct Judged {
     ratio: Spread,
@@ -84,7 +84,7 @@ fn is_worse_net(before: Spread, now: Spread) -> bool {
     now.median - before.median > bound && now.least > before.median
 }
 
-/// What is judged, by name.
+/// The figures that are compared, by name.
 fn judged(report: &Report) -> BTreeMap<String, Judged> {
     let mut all = BTreeMap::new();
     for section in &report.sections {

@@ -47,7 +47,7 @@ impl Effort {
     }
 }
 
-/// Where a program sees a frame.
+/// The hook at which a program sees a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hook {
     Xdp,
@@ -107,7 +107,7 @@ impl Program<'_> {
     }
 }
 
-/// What is measured: a program, its frame, and the verdict that shows that it did what it is measured for.
+/// A program to measure, its frame, and the verdict that shows that the program did its work.
 #[derive(Clone, Copy)]
 pub(crate) struct Measured<'a> {
     program: Program<'a>,

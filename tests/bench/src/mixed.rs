@@ -41,7 +41,7 @@ struct Case {
     verdict: u32,
     rounds: Vec<[Cost; 2]>,
     rounds_in_c: Vec<[Cost; 3]>,
-    /// What the tail call leads to: its program is gone when this is dropped.
+    /// The target of the tail call, which is unloaded when this is dropped.
     _program: Program,
 }
 

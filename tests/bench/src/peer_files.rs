@@ -9,7 +9,7 @@ use aya::{
 };
 use aya_obj::{generated::bpf_prog_type, programs::XdpAttachType};
 
-/// Where pins are.
+/// The BPF file system, in which pins are.
 const BPF_FILES: &str = "/sys/fs/bpf/";
 
 /// A loaded program.

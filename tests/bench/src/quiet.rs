@@ -1,4 +1,4 @@
-//! How quiet the machine was: load average, and time that the hypervisor took.
+//! The load of the machine: load average, and time that the hypervisor took.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ impl Before {
         })
     }
 
-    /// What it was until now.
+    /// Returns the figures from the reading until now.
     pub(crate) fn until_now(&self) -> Result<Quiet> {
         let [stolen, all] = ticks()?;
         Ok(Quiet {

@@ -30,7 +30,7 @@ pub(crate) struct Machine {
     pub(crate) quiet: Option<Quiet>,
 }
 
-/// How much else ran during the measurements.
+/// The other load on the machine during the measurements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Quiet {
     /// Load average of one minute, before and after.
@@ -83,7 +83,7 @@ pub(crate) struct Table {
 pub(crate) enum Net {
     /// The baseline is the empty program: what the subject costs more.
     Difference,
-    /// What the subject costs more than the empty program, divided by what the baseline costs more.
+    /// The subject's cost beyond the empty program's, divided by the baseline's cost beyond it.
     Ratio,
 }
 
@@ -119,7 +119,7 @@ pub(crate) struct Sample {
 }
 
 impl Report {
-    /// What a measurement needs; records that it failed where that cannot be had.
+    /// Returns `needed`, on which a measurement depends; on an error, records that it failed.
     pub(crate) fn had<T>(&mut self, what: &str, needed: anyhow::Result<T>) -> Option<T> {
         needed.map_err(|error| self.miss(what, &error)).ok()
     }

@@ -1,4 +1,5 @@
-//! What a feature costs beside the same SYN without it, and the listener beside the kernel's look-up alone.
+//! The cost of a feature against the same SYN without it, and of the mirror `exact` against the
+//! kernel's look-up of the listener alone.
 
 use std::net::IpAddr;
 

@@ -16,7 +16,7 @@ use crate::{netns::Netns, sockopt::netns_cookie};
 /// Directory of pinned objects.
 const PINS: &str = "/sys/fs/bpf/tfo";
 
-/// Where the data path runs.
+/// The hook at which the data path runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// XDP in the driver, `XDP_ATTACHED_DRV`.

@@ -1,4 +1,4 @@
-//! What other users of the host can do: to pins, locks, memory and the configuration.
+//! Access of the host's other users: to pins, locks, memory and the configuration.
 
 use std::{
     fs,

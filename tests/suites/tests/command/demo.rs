@@ -14,7 +14,8 @@ use tfo_testbed::{
 
 use super::bad_input::with_bpf_errno;
 
-/// What it says where a SYN was not answered for a second, which a busy machine may bring about.
+/// The message of `tfo demo` where a SYN was not answered for a second, as may happen on a busy
+/// machine.
 const STALLED: &str = "this machine stalled";
 const TRIES: usize = 5;
 

@@ -1,4 +1,5 @@
-//! What `tfo` reads and where it writes: lists of interfaces, files, flags that depend on each other, standard output.
+//! Inputs and outputs of `tfo`: lists of interfaces, files, flags that depend on each other,
+//! standard output.
 
 use std::{fs, process::Command};
 

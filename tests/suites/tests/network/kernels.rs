@@ -223,7 +223,7 @@ fn own_cookies() -> Result<()> {
     Ok(())
 }
 
-/// Whether the kernel has what the guard needs.
+/// Returns whether the kernel has what the guard needs.
 fn guard_in(mode: Mode) -> Result<bool> {
     let pair = Pair::new()?;
     // With native XDP, veth delivers `XDP_TX` frames only if the peer has an XDP program, too.

@@ -127,7 +127,7 @@ fn every_sort_of_listener_is_shown_as_it_is() -> Result<()> {
     Ok(())
 }
 
-/// What the guard cannot do at a listener with MPTCP, and where those come from.
+/// `tfo doctor` names listeners with MPTCP, where the guard is limited, and the remedy.
 #[test]
 fn doctor_names_listeners_with_mptcp() -> Result<()> {
     let pair = Pair::new()?;

@@ -125,7 +125,7 @@ impl Road {
     }
 }
 
-/// What the probe found of `check`, with its verdict in front.
+/// Returns the probe's finding for `check`, with its verdict in front.
 fn found(value: &Value, check: &str) -> Result<String> {
     let findings = value["findings"].as_array().context("no findings")?;
     let found = findings.iter().find(|each| each["check"] == check);

@@ -18,7 +18,8 @@ use crate::policy::Case;
 /// source and the destination port.
 type Owner = (Option<u16>, usize, Option<(u128, bool, u16)>);
 
-/// What makes a SYN the same as another: the client, for copies of segments the port, and bytes of data, which are alike.
+/// The key that equal SYNs share: the client; for copies of segments, the port; and the number of
+/// bytes of data, which are all alike.
 type Sameness = (IpAddr, Option<u16>, usize);
 
 /// The model's state: the policy, the SYNs that each bucket has passed, and the data that came.

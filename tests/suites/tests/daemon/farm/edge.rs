@@ -143,7 +143,7 @@ fn what_was_judged_stays_without_etcd() -> Result<()> {
     split.until_mode("off").map(drop)
 }
 
-/// Where the rule does not say: the window scale of the hosts, if they agree.
+/// An edge whose rule sets no window scale states the scale of its hosts, if they agree.
 #[test]
 fn an_edge_states_the_scale_of_its_hosts() -> Result<()> {
     let mut split = Split::new()?;

@@ -12,7 +12,7 @@ use super::{
     traffic::{Traffic, ask},
 };
 
-/// What is added to the hosts' configuration.
+/// The section that is added to the hosts' configuration.
 pub(crate) const SECTION: &str = "[cookies]\nsource = \"etcd\"\nservice = \"web\"\n";
 const HOSTS: usize = 3;
 /// A client that rests while others connect.

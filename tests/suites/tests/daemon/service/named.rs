@@ -72,7 +72,8 @@ pub(crate) fn section(name: &str, more: &str) -> String {
     format!("[[namespace]]\nname = '{name}'\ninterfaces = ['{INTERFACE}']\n{more}\n")
 }
 
-/// Whether the namespace of this cookie has pins of its loopback device, whose index is 1 everywhere.
+/// Returns whether the namespace of this cookie has pins of its loopback device, whose index is 1
+/// everywhere.
 pub(crate) fn is_pinned(cookie: u64) -> bool {
     let version = tfo_common::abi::LAYOUT_VERSION;
     Path::new(&format!("/sys/fs/bpf/tfo/v{version}/net{cookie}/if1")).exists()

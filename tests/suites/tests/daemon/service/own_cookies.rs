@@ -63,7 +63,7 @@ fn a_section_is_in_force_for_as_long_as_it_stands() -> Result<()> {
     ])
 }
 
-/// What cannot be put in force is told, and is once it can be.
+/// A secret that cannot be read is reported, and is in force once it can be read.
 #[test]
 fn a_secret_that_cannot_be_read_is_told() -> Result<()> {
     let testbed = Testbed::idle(Pair::new()?)?;

@@ -124,7 +124,7 @@ fn one_that_went_while_no_service_ran_is_swept() -> Result<()> {
     service.running.end().map(drop)
 }
 
-/// Which section a namespace belongs to is seen by its keys.
+/// Each namespace belongs to one section, as its keys show.
 #[test]
 fn one_section_has_each_namespace() -> Result<()> {
     let test = "which";

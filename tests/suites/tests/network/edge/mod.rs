@@ -27,7 +27,7 @@ fn sum(members: &[Member], counter: Counter) -> Result<i64> {
     members.iter().map(|member| member.count(counter)).sum()
 }
 
-/// What the kernels of the hosts counted.
+/// Returns the sum of what the hosts' kernels counted.
 fn kernels(farm: &Farm, counter: Counter) -> Result<i64> {
     let of = |host: &Member| Ok::<_, anyhow::Error>(host.tfo.stats()?.kernel[counter.name()]);
     farm.hosts.iter().map(of).sum()

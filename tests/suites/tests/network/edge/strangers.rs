@@ -124,7 +124,8 @@ fn what_is_sent_again_of_a_syn_that_passed_passes() -> Result<()> {
     })
 }
 
-/// What the kernel would not forward is not answered, and the MTU behind the edge bounds the MSS.
+/// An edge answers no SYN that the kernel would not forward, and the MTU behind the edge bounds the
+/// MSS.
 #[test]
 fn an_edge_answers_as_the_kernel_would_forward() -> Result<()> {
     let farm = Farm::new(1, 1)?;

@@ -126,7 +126,7 @@ fn fragments(frame: &[u8], number: u32) -> Vec<Vec<u8>> {
     ]
 }
 
-/// How many of the clients connected: plain ones, and ones with a valid cookie.
+/// The numbers of clients that connected: plain ones, and ones with a valid cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 struct Connected {
     plain: usize,

@@ -16,7 +16,7 @@ const REQUEST: &[u8] = b"who answers?";
 /// The server's Fast Open key is not the host's.
 const KEY: &str = "00112233-44556677-8899aabb-ccddeeff";
 
-/// How the server is reached through the host.
+/// The way through the host to the server.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Setting {
     /// By the host's routing.
@@ -209,7 +209,7 @@ fn check(setting: Setting, mode: &str) -> Result<()> {
     Ok(())
 }
 
-/// What an operator may put in force on the host.
+/// Commands that an operator may run on the host.
 const RULES: [&[&str]; 4] = [
     &["status"],
     &[

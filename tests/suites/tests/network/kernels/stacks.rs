@@ -68,7 +68,7 @@ const IPVLAN: Devices = (
     "top0",
 );
 
-/// What becomes of a client that connects to the address, with the data path attached somewhere.
+/// The outcome for a client that connects to the address while the data path is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
     /// It is mirrored, and challenged under the guard.

@@ -41,7 +41,7 @@ fn switching_loses_no_connection() -> Result<()> {
     Ok(())
 }
 
-/// What is in force moves along with the data path, and an upgrade in place keeps it.
+/// Own cookies move along with the data path, and an upgrade in place keeps them.
 #[test]
 fn moves_and_upgrades_keep_own_cookies() -> Result<()> {
     let testbed = testbed(Mode::Tc, &[])?;

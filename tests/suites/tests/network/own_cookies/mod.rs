@@ -40,7 +40,7 @@ fn testbed(mode: Mode, rules: &[&str]) -> Result<Testbed> {
     Ok(testbed)
 }
 
-/// What is in force in the server's namespace.
+/// Returns the own cookies in force in the server's namespace.
 fn in_force(testbed: &Testbed) -> Result<OwnCookies> {
     testbed.pair.server.run(|| {
         let cookies = Namespace::current()?.own_cookies().get()?;

@@ -29,7 +29,7 @@ const BACKENDS: u8 = 3;
 const POOL: usize = 16;
 const SECRET: &str = "363ec6a05e76eedeb9eb73bc5c25ca5f13f7c1df70c9af3531db4c83d23a8f6b";
 
-/// Which addresses the network between client and backends translates.
+/// The addresses that the network between client and backends translates.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Nat {
     /// The client's, to one of the pool.
@@ -139,7 +139,8 @@ impl Net {
         })
     }
 
-    /// What the backends' kernels count while curl, which has no cookie yet, fetches a page three times.
+    /// Returns the counts of the backends' kernels while curl, which has no cookie yet, fetches a
+    /// page three times.
     fn curl(&self) -> Result<Tally> {
         let kernels = || -> Result<Vec<_>> {
             let backends = self.backends.iter();

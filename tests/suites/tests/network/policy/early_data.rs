@@ -65,7 +65,7 @@ fn nginx(testbed: &Testbed, directory: &Directory) -> Result<Background> {
     Ok(server)
 }
 
-/// What a client sends at first: whole TLS records, up to the first one of the type `last`.
+/// Reads the client's first data: whole TLS records, up to the first one of the type `last`.
 fn first_records(local: &mut TcpStream, last: u8) -> Result<Vec<u8>> {
     let mut all = Vec::new();
     loop {
@@ -113,7 +113,7 @@ fn relay(testbed: &Testbed, relay: &TcpListener, last: u8) -> Result<(Vec<u8>, b
     })
 }
 
-/// What a TLS client sent and got.
+/// A TLS client's first data, and its output.
 struct Visit {
     /// The client's output: the page, and what became of early data.
     said: String,

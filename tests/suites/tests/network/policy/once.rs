@@ -301,7 +301,7 @@ fn an_application_reads_each_request_once() -> Result<()> {
     Ok(())
 }
 
-/// What the filters forget by design, and what makes them forget.
+/// The filters forget after two lifetimes, with a new memory, and when the policy is removed.
 #[test]
 fn memory_has_an_end() -> Result<()> {
     let mut replay = Replay::new("tc", Family::V4)?;

@@ -31,7 +31,7 @@ use tfo_userspace::{demo::Middlebox, model::PortPolicy};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// What the path does. 0 is at first.
+/// The behaviour of the path; 0 at first.
 #[derive(Clone, Copy)]
 enum Path {
     /// Nothing.
@@ -44,7 +44,7 @@ enum Path {
     DropsTaken,
 }
 
-/// What the middlebox does now, as a number, and how many SYNs with data it has dropped.
+/// The middlebox's [`Path`] as a number, and how many SYNs with data it has dropped.
 #[derive(Default)]
 struct Switch {
     path: AtomicU8,
