@@ -6,7 +6,7 @@ use tfo_common::wire::ack::Ack;
 use super::{
     barrier::barrier_var,
     earlier,
-    listener::{is_accept_queue_full, is_unfit, overflowed},
+    listener::ListenSocket,
     offsets::offset,
     socket::{Found, LISTEN, SOURCE_PORT, tcp_sock},
 };
@@ -31,9 +31,10 @@ impl AckListener {
     #[inline(always)]
     fn flags(tcp: usize, ack: &Ack, meets_earlier: bool) -> u64 {
         let flag = |set: bool, flag: u64| if set { flag } else { 0 };
-        let flags = flag(is_unfit(tcp), Self::UNFIT)
-            | flag(is_accept_queue_full(tcp), Self::ACCEPT_QUEUE_FULL)
-            | flag(overflowed(tcp), Self::OVERFLOWED)
+        let listener = ListenSocket::read(tcp);
+        let flags = flag(listener.is_unfit(), Self::UNFIT)
+            | flag(listener.is_accept_queue_full(), Self::ACCEPT_QUEUE_FULL)
+            | flag(listener.overflowed(), Self::OVERFLOWED)
             | flag(meets_earlier, Self::MEETS_EARLIER);
         barrier_var(flags, ack.sequence.into())
     }

@@ -9,7 +9,7 @@ use aya_ebpf::{bindings::seq_file, helpers::bpf_seq_write};
 use tfo_common::abi::ListenerRecord;
 
 use super::{
-    listener::{is_mptcp, keys_at, own_keys, read_listener},
+    listener::{ListenSocket, is_mptcp, keys_at, own_keys},
     offsets::{load, offset},
     socket::{LISTEN, tcp_sock},
 };
@@ -52,7 +52,7 @@ extern "C" fn tfo_listeners(context: *const Context) -> i32 {
 
 #[inline(always)]
 fn record(tcp: usize, uid: u32) -> ListenerRecord {
-    let listener = read_listener(tcp, false);
+    let listener = ListenSocket::read(tcp).fast_open(false);
     let family = load(tcp + offset!(family));
     let words: [u32; 4] = if family == AF_INET {
         [load(tcp + offset!(ipv4)), 0, 0, 0]

@@ -17,7 +17,7 @@ use tfo_common::{
 };
 
 use super::{
-    listener::{read_flags, read_header_rules, read_listener},
+    listener::ListenSocket,
     offsets::{load, offset},
 };
 
@@ -102,7 +102,7 @@ pub(crate) fn is_connection(ctx: &impl EbpfContext, addresses: &Addresses, ports
     !listens
 }
 
-/// Looks up the socket that the SYN will meet. With an sink, nothing else is read for an ordinary SYN, the most
+/// Looks up the socket that the SYN will meet. With a sink, nothing else is read for an ordinary SYN, the most
 /// frequent one in a flood.
 #[inline(always)]
 pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn, sink: impl ListenerSink) -> Socket {
@@ -144,15 +144,16 @@ pub(crate) fn look_up(ctx: &impl EbpfContext, syn: &Syn, sink: impl ListenerSink
 /// Reads the listener `tcp`, which gets `syn`.
 #[inline(always)]
 fn read<O: ListenerSink>(tcp: usize, syn: &Syn, reopens: bool, sink: O) -> Socket {
+    let listener = ListenSocket::read(tcp);
     if O::WANTED && !reopens {
         let v4 = matches!(syn.addresses, Addresses::V4(_));
-        sink.set_listener(read_flags(tcp), read_header_rules(tcp, v4));
+        sink.set_listener(listener.flags(), listener.header_rules(v4));
     }
     if O::WANTED && !syn.concerns_fast_open() {
         return Socket::Unknown;
     }
     let exempt = reopens && offset!(checks_reopened) == 0;
-    let listener = read_listener(tcp, exempt);
+    let listener = listener.fast_open(exempt);
     if O::WANTED && listener.issues_cookies() {
         sink.set_key(listener.keys.first());
     }
