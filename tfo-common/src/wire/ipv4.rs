@@ -37,8 +37,14 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<Network, 
     }
     Ok(Network {
         transport: at + header_len,
-        end: at + usize::from(header.half(TOTAL_LEN)),
+        end: at + total_len(&header, 0),
     })
+}
+
+/// Bytes of the packet with the header at `at` of `view`.
+#[inline(always)]
+pub(super) fn total_len(view: &impl View, at: usize) -> usize {
+    view.half(at + TOTAL_LEN).into()
 }
 
 /// `true` if TCP follows the header at `at` of `view`, which has no options, in a whole packet.

@@ -28,8 +28,14 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<Network, 
     }
     Ok(Network {
         transport,
-        end: at + HEADER_LEN + usize::from(header.half(PAYLOAD_LEN)),
+        end: at + total_len(&header, 0),
     })
+}
+
+/// Bytes of the packet with the header at `at` of `view`.
+#[inline(always)]
+pub(super) fn total_len(view: &impl View, at: usize) -> usize {
+    HEADER_LEN + usize::from(view.half(at + PAYLOAD_LEN))
 }
 
 /// `true` if TCP follows the header at `at` of `view`.

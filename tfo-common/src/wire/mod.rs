@@ -129,9 +129,36 @@ struct Network {
 }
 
 /// The version of IP.
+#[derive(Clone, Copy)]
 enum Version {
     V4,
     V6,
+}
+
+/// A packet with TCP right behind the fixed IP header, behind an Ethernet header without VLAN tags.
+#[derive(Clone, Copy)]
+pub struct Plain {
+    version: Version,
+    /// Bytes of the packet.
+    len: usize,
+}
+
+impl Plain {
+    /// As [`locate`], with what is known already.
+    #[inline(always)]
+    fn locate<F: Frame + ?Sized>(self, frame: &F) -> (usize, Version, Network) {
+        // As unknown to the verifier as from `locate`, so that it goes on once.
+        let at = (frame.barrier_var(ethernet::HEADER_LEN as u64) & ethernet::LEN_MASK) as usize;
+        let header_len = match self.version {
+            Version::V4 => ipv4::MIN_HEADER_LEN,
+            Version::V6 => ipv6::HEADER_LEN,
+        };
+        let network = Network {
+            transport: at + header_len,
+            end: at + self.len,
+        };
+        (at, self.version, network)
+    }
 }
 
 /// Offset and version of the network header, and the packet's bounds.

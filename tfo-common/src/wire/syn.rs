@@ -1,7 +1,7 @@
 //! A SYN, as a listener sees it.
 
 use super::{
-    Frame, Link, NotSyn, View as _,
+    Frame, Link, NotSyn, Plain, Version, View as _,
     addresses::Addresses,
     ethernet, ipv4, ipv6, locate, network_addresses,
     options::fast_open::{FastOpen, OptionPlace, SynOptions},
@@ -74,29 +74,52 @@ impl Syn {
     }
 }
 
-/// `true` if `frame`, which starts with an Ethernet header, is plainly no SYN: a TCP segment right behind IPv4 without options
-/// or IPv6 without extensions, with other flags. [`parse`] says the same of it, and of more; this is for most packets of a
-/// host.
+/// The headers of a frame at first sight, which is enough for most packets of a host: TCP right behind IPv4 without options
+/// or IPv6 without extensions, behind an Ethernet header.
+#[derive(Clone, Copy)]
+pub enum Sight {
+    /// It is no SYN.
+    NotSyn,
+    /// It has the flags of a SYN.
+    Syn(Plain),
+    /// The headers are others, or the frame ends in them.
+    Unclear,
+}
+
+/// Looks at `frame`, which starts with an Ethernet header. [`parse`] says the same of it, and of more.
 #[inline(always)]
-pub fn is_none_at_sight<F: Frame + ?Sized>(frame: &F) -> bool {
-    const TYPE: usize = ethernet::HEADER_LEN - 2;
-    const TCP_BEHIND_V4: usize = ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN;
-    const TCP_BEHIND_V6: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN;
+pub fn at_sight<F: Frame + ?Sized>(frame: &F) -> Sight {
+    const AT: usize = ethernet::HEADER_LEN;
+    const TCP_BEHIND_V4: usize = AT + ipv4::MIN_HEADER_LEN;
+    const TCP_BEHIND_V6: usize = AT + ipv6::HEADER_LEN;
     let Some(headers) = frame.view::<{ TCP_BEHIND_V4 + tcp::MIN_HEADER_LEN }>(0) else {
-        return false;
+        return Sight::Unclear;
     };
-    match headers.half(TYPE) {
-        ethernet::IPV4 => {
-            ipv4::is_plain_tcp(&headers, ethernet::HEADER_LEN)
-                && !tcp::is_syn(headers.byte(TCP_BEHIND_V4 + tcp::FLAGS))
+    match headers.half(AT - 2) {
+        ethernet::IPV4 if ipv4::is_plain_tcp(&headers, AT) => {
+            if !tcp::is_syn(headers.byte(TCP_BEHIND_V4 + tcp::FLAGS)) {
+                return Sight::NotSyn;
+            }
+            let len = ipv4::total_len(&headers, AT);
+            Sight::Syn(Plain {
+                version: Version::V4,
+                len,
+            })
         }
-        ethernet::IPV6 => {
-            ipv6::is_plain_tcp(&headers, ethernet::HEADER_LEN)
-                && frame
-                    .view::<{ tcp::MIN_HEADER_LEN }>(TCP_BEHIND_V6)
-                    .is_some_and(|header| !tcp::is_syn(header.byte(tcp::FLAGS)))
+        ethernet::IPV6 if ipv6::is_plain_tcp(&headers, AT) => {
+            let Some(header) = frame.view::<{ tcp::MIN_HEADER_LEN }>(TCP_BEHIND_V6) else {
+                return Sight::Unclear;
+            };
+            if !tcp::is_syn(header.byte(tcp::FLAGS)) {
+                return Sight::NotSyn;
+            }
+            let len = ipv6::total_len(&headers, AT);
+            Sight::Syn(Plain {
+                version: Version::V6,
+                len,
+            })
         }
-        _ => false,
+        _ => Sight::Unclear,
     }
 }
 
@@ -107,17 +130,21 @@ pub fn is_none_at_sight<F: Frame + ?Sized>(frame: &F) -> bool {
 /// [`NotSyn`] for every other frame.
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Syn, NotSyn> {
-    parse_behind(frame, Link::Ethernet)
+    parse_behind(frame, Link::Ethernet, Sight::Unclear)
 }
 
-/// Reads `frame`, which starts with the header that `link` names, down to its TCP options, if it is a SYN.
+/// Reads `frame`, which starts with the header that `link` names and has been seen so, down to its TCP options, if it is a
+/// SYN.
 ///
 /// # Errors
 ///
 /// [`NotSyn`] for every other frame.
 #[inline(always)]
-pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Syn, NotSyn> {
-    let (at, version, network) = locate(frame, link)?;
+pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link, sight: Sight) -> Result<Syn, NotSyn> {
+    let (at, version, network) = match sight {
+        Sight::Syn(plain) => plain.locate(frame),
+        Sight::NotSyn | Sight::Unclear => locate(frame, link)?,
+    };
     let segment = tcp::parse(frame, &network)?;
     // The verifier then goes on once, not once for each sum of header lengths.
     let header_len = segment.header_len() as u64;

@@ -1,7 +1,10 @@
 //! Frames: the parser against the second implementation.
 
 use proptest::prelude::*;
-use tfo_common::wire::{self, Link, NotSyn};
+use tfo_common::wire::{
+    self, Link, NotSyn,
+    syn::{Sight, at_sight},
+};
 
 use crate::{generate, naive};
 
@@ -24,7 +27,7 @@ proptest! {
     #[test]
     fn agree_on_bare_packets(frame in generate::syn(), spoiled in generate::spoiled_syn()) {
         let packet = &frame.bytes[frame.packet..];
-        let read = wire::syn::parse_behind(packet, Link::None);
+        let read = wire::syn::parse_behind(packet, Link::None, Sight::Unclear);
         let shifted = read.map(|mut syn| {
             syn.layout.network += frame.packet as u8;
             syn.layout.tcp += frame.packet as u16;
@@ -33,29 +36,36 @@ proptest! {
         prop_assert_eq!(shifted, wire::syn::parse(&frame.bytes[..]));
         prop_assert_eq!(read, naive::bare(packet));
         let spoiled = spoiled.get(14..).unwrap_or_default();
-        prop_assert_eq!(wire::syn::parse_behind(spoiled, Link::None), naive::bare(spoiled));
+        let read = wire::syn::parse_behind(spoiled, Link::None, Sight::Unclear);
+        prop_assert_eq!(read, naive::bare(spoiled));
     }
 
-    /// A frame that `is_none_at_sight` rules out is no SYN to the parser.
+    /// The parser says of a frame what it says of the same frame after a first sight.
     #[test]
     fn agree_at_sight(bytes in generate::spoiled_syn(), len: prop::sample::Index) {
         let cut = &bytes[..len.index(bytes.len() + 1)];
-        if wire::syn::is_none_at_sight(cut) {
-            prop_assert_eq!(wire::syn::parse(cut), Err(NotSyn::Other));
+        let (sight, parsed) = (at_sight(cut), wire::syn::parse(cut));
+        if matches!(sight, Sight::NotSyn) {
+            prop_assert_eq!(parsed, Err(NotSyn::Other));
+        } else {
+            prop_assert_eq!(wire::syn::parse_behind(cut, Link::Ethernet, sight), parsed);
         }
     }
 
-    /// A SYN is not passed over, and the same segment with other flags is, where its headers are plain.
+    /// A SYN and the same segment with other flags are told apart at sight, where their headers are plain.
     #[test]
-    fn other_flags_are_seen_at_sight(frame in generate::syn()) {
-        prop_assert!(!wire::syn::is_none_at_sight(&frame.bytes[..]));
-        let layout = wire::syn::parse(&frame.bytes[..]).unwrap().layout;
+    fn flags_are_seen_at_sight(frame in generate::syn()) {
+        let sight = at_sight(&frame.bytes[..]);
+        let parsed = wire::syn::parse_behind(&frame.bytes[..], Link::Ethernet, sight);
+        prop_assert_eq!(parsed, wire::syn::parse(&frame.bytes[..]));
+        let layout = parsed.unwrap().layout;
         let (network, tcp) = (usize::from(layout.network), usize::from(layout.tcp));
         let version = frame.bytes[network] >> 4;
         let is_plain = network == 14 && [(4, 20), (6, 40)].contains(&(version, tcp - network));
         let mut ack = frame.bytes.clone();
         ack[tcp + 13] = 0x10;
-        prop_assert_eq!(wire::syn::is_none_at_sight(&ack[..]), is_plain);
+        prop_assert_eq!(matches!(sight, Sight::Syn(_)), is_plain);
+        prop_assert_eq!(matches!(at_sight(&ack[..]), Sight::NotSyn), is_plain);
     }
 
     #[test]

@@ -42,7 +42,10 @@ use tfo_common::{
     context::SynContext,
     guard::GuardAction,
     switches::Switches,
-    wire::{Link, NotSyn, syn},
+    wire::{
+        Link, NotSyn,
+        syn::{self, Sight},
+    },
 };
 
 use self::{
@@ -64,10 +67,14 @@ use crate::{
 pub(crate) fn ingress<C: EbpfContext + Packet + Claim + TailCall>(ctx: &C) -> Step {
     let claimed = ctx.pull_and_tell(switches::is_moving);
     let frame = PacketFrame::new(ctx);
-    if ctx.link() == Link::Ethernet && syn::is_none_at_sight(&frame) {
+    let sight = match ctx.link() {
+        Link::Ethernet => syn::at_sight(&frame),
+        Link::None => Sight::Unclear,
+    };
+    if matches!(sight, Sight::NotSyn) {
         return Step::Pass;
     }
-    let parsed = syn::parse_behind(&frame, ctx.link());
+    let parsed = syn::parse_behind(&frame, ctx.link(), sight);
     // Loaded on each way, or LLVM would keep what an ordinary packet does not need.
     let Ok(syn) = parsed else {
         if matches!(parsed, Err(NotSyn::Other)) {

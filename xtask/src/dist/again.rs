@@ -1,8 +1,8 @@
 //! A second build, from nothing, which has to give the same bytes.
 
-use std::{fs, path::Path, time::Instant};
+use std::{fs, io::ErrorKind, path::Path, time::Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::build::{self, Profile, target};
 
@@ -11,7 +11,13 @@ use crate::build::{self, Profile, target};
 pub(super) fn build(dynamic: &[u8], fixed: &[u8]) -> Result<()> {
     let start = Instant::now();
     for folder in ["release", "ebpf"] {
-        fs::remove_dir_all(target()?.join(folder))?;
+        let folder = target()?.join(folder);
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", folder.display()));
+            }
+            _ => {}
+        }
     }
     same(dynamic, &build::tfo(Profile::Release)?)?;
     same(fixed, &build::static_tfo()?)?;
