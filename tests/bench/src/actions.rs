@@ -17,9 +17,8 @@ use tfo_testbed::{
 use tfo_userspace::model::{Lists, Mirror, Policy, PortPolicy, Prefix};
 
 use crate::{
-    cases::{BACKUP, PORT, PRIMARY},
     challenges::{self, MANY},
-    data_path::{entry, settings},
+    data_path::{BACKUP, PORT, PRIMARY, entry, settings},
     measure::{Effort, Hook, in_turns, on_first_cpu, progress},
     own_cookies,
     peer_files::PeerFile,

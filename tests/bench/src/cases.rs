@@ -12,17 +12,19 @@ use tfo_testbed::{
     program::{Counted, KeyBytes},
 };
 
-use crate::{data_path::With, measure::Hook, net::Cost, peers::PeerCounts};
+use crate::{
+    data_path::{BACKUP, PORT, PRIMARY, With},
+    measure::Hook,
+    net::Cost,
+    peers::PeerCounts,
+};
 
 /// MSS, SACK permitted, timestamps and window scale in Linux's order.
 pub(crate) const USUAL_OPTIONS: [u8; 20] = [
     2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7,
 ];
 
-pub(crate) const PRIMARY: KeyBytes = *b"a primary key...";
-pub(crate) const BACKUP: KeyBytes = *b"a backup key....";
 const NO_KEY: KeyBytes = *b"not the server's";
-pub(crate) const PORT: u16 = 443;
 /// Data of a SYN with a cookie.
 pub(crate) const REQUEST: &[u8] =
     b"GET /index.html HTTP/1.1\r\nHost: www.example.com\r\nAccept: */*\r\n\r\n";

@@ -13,8 +13,8 @@ use tfo_userspace::model::{
 };
 
 use crate::{
-    cases::{BACKUP, PORT, PRIMARY, USUAL_OPTIONS},
-    data_path::{entry, listening, settings},
+    cases::USUAL_OPTIONS,
+    data_path::{BACKUP, PORT, PRIMARY, entry, listening, settings},
     measure::{Effort, Hook, Measured, in_turns, on_first_cpu, progress},
     net::Cost,
     peer_files::{PeerFile, verdict_name},

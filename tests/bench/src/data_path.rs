@@ -15,10 +15,12 @@ use tfo_userspace::{
     model::{Mirror, Settings},
 };
 
-use crate::{
-    cases::{BACKUP, PORT, PRIMARY},
-    measure::{self, Hook},
-};
+use crate::measure::{self, Hook};
+
+/// The keys in force, and the port of the listener.
+pub(crate) const PRIMARY: KeyBytes = *b"a primary key...";
+pub(crate) const BACKUP: KeyBytes = *b"a backup key....";
+pub(crate) const PORT: u16 = 443;
 
 /// A configuration. All but [`With::Exact`] use [`Mirror::Packet`].
 #[derive(Clone, Copy, PartialEq, Eq)]

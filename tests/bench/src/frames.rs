@@ -3,9 +3,9 @@
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    cases::{BACKUP, Case, PORT, PRIMARY, cases},
+    cases::{Case, cases},
     challenges,
-    data_path::{Tfo, With, listening},
+    data_path::{BACKUP, PORT, PRIMARY, Tfo, With, listening},
     measure::{Effort, Hook, Measured, Program, in_turns, on_first_cpu, progress},
     net::Cost,
     peers::{EmptyTc, Peer},

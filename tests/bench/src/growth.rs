@@ -14,8 +14,7 @@ use tfo_testbed::{
 use tfo_userspace::model::{Lists, Mirror, Policy, PortPolicy, Prefix};
 
 use crate::{
-    cases::PORT,
-    data_path::settings,
+    data_path::{PORT, settings},
     measure::{self, Effort, Measured, in_turns, on_first_cpu, progress},
     net::Cost,
     peers::Peer,

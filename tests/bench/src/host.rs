@@ -18,7 +18,7 @@ use tfo_testbed::{
 };
 
 use crate::{
-    cases::{BACKUP, PRIMARY},
+    data_path::{BACKUP, PRIMARY},
     measure::{Effort, progress, stay_on},
     peers::Peer,
     report::{Plot, Report, Row, Sample, Section, Table},

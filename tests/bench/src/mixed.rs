@@ -12,9 +12,9 @@ use tfo_testbed::{
 use tfo_userspace::model::{Mirror, Policy, Settings};
 
 use crate::{
-    cases::{BACKUP, PORT, PRIMARY, REQUEST},
+    cases::REQUEST,
     challenges::guard_of,
-    data_path::{entry, listening, settings},
+    data_path::{BACKUP, PORT, PRIMARY, entry, listening, settings},
     measure::{self, Effort, Hook, in_turns, on_first_cpu, progress},
     net::Cost,
     peers::Peer,

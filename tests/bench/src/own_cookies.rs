@@ -12,8 +12,7 @@ use tfo_testbed::{
 use tfo_userspace::model::Mirror;
 
 use crate::{
-    cases::{BACKUP, PORT, PRIMARY},
-    data_path::{entry, listening, settings},
+    data_path::{BACKUP, PORT, PRIMARY, entry, listening, settings},
     measure::{self, Effort, Hook, Measured, in_turns, on_first_cpu, progress},
     net::Cost,
     peers::EmptyTc,

@@ -11,9 +11,9 @@ use tfo_testbed::{
 use tfo_userspace::model::{Mirror, Policy};
 
 use crate::{
-    cases::{BACKUP, PORT, PRIMARY, REQUEST},
+    cases::REQUEST,
     challenges::guard_of,
-    data_path::{listening, settings},
+    data_path::{BACKUP, PORT, PRIMARY, listening, settings},
     measure::{self, Effort, Measured, in_turns, on_first_cpu, progress},
     net::Cost,
     peers::Peer,
