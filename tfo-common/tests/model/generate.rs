@@ -36,10 +36,16 @@ fn any_option() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Linux's usual first options, for which the parser has a fast path, or nearly those.
+/// Linux's usual first options, or all of a Linux client that uses Fast Open, for which the parser has fast paths, or nearly
+/// those.
 fn linux() -> impl Strategy<Value = Vec<u8>> {
     let spoiled = prop::option::of((any::<Index>(), any::<u8>()));
-    (any::<[u8; 11]>(), spoiled).prop_map(|(v, spoiled)| {
+    let fast_open = prop_oneof![
+        Just(Vec::new()),
+        Just([option(34, &[]), vec![1, 1]].concat()),
+        any::<[u8; 8]>().prop_map(|cookie| [option(34, &cookie), vec![1, 1]].concat()),
+    ];
+    (any::<[u8; 11]>(), fast_open, spoiled).prop_map(|(v, fast_open, spoiled)| {
         let (segment, clock, scale) = (&v[..2], &v[2..10], &v[10..]);
         let mut list = [
             option(2, segment),
@@ -47,6 +53,7 @@ fn linux() -> impl Strategy<Value = Vec<u8>> {
             option(8, clock),
             vec![1],
             option(3, scale),
+            fast_open,
         ]
         .concat();
         if let Some((at, byte)) = spoiled {
@@ -61,6 +68,7 @@ fn linux() -> impl Strategy<Value = Vec<u8>> {
 pub(crate) fn options() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         9 => vec(any_option(), 0..8).prop_map(|list| list.concat()),
+        2 => linux(),
         2 => (linux(), vec(any_option(), 0..4)).prop_map(|(first, list)| [first, list.concat()].concat()),
         1 => vec(any::<u8>(), 0..=MAX_OPTIONS),
     ]

@@ -251,6 +251,11 @@ impl Visitor for Found {
     }
 
     #[inline(always)]
+    fn linux_fast_open(&mut self, cookie_len: usize) {
+        self.set(linux_list::LEN + HEADER_LEN, cookie_len, false);
+    }
+
+    #[inline(always)]
     fn option<F: Frame + ?Sized>(&mut self, frame: &F, option: RawOption) {
         let header = match option.kind {
             FAST_OPEN => HEADER_LEN,

@@ -34,9 +34,13 @@ const OFFSET_MASK: u64 = 0x3f;
 /// Mask of the offset of the options in a frame.
 const START_MASK: u64 = 0x7fff;
 
-/// The list that a Linux client sends: MSS, SACK permitted, timestamps, a no-operation, window scale.
+/// The list that a Linux client sends: MSS, SACK permitted, timestamps, a no-operation, window scale; and behind it, where
+/// the client uses Fast Open, that option and two no-operations.
 mod linux_list {
-    use super::{NO_OPERATION, TIMESTAMPS, TIMESTAMPS_SIZE, View};
+    use super::{
+        FAST_OPEN, Frame, HEADER_LEN, NO_OPERATION, TIMESTAMPS, TIMESTAMPS_SIZE, View,
+        fast_open::Cookie,
+    };
 
     /// Bytes of the list.
     pub(super) const LEN: usize = 20;
@@ -56,6 +60,28 @@ mod linux_list {
         const FIRST_MASK: u64 = 0xffff_ffff_0000_ffff;
         const LAST_MASK: u64 = 0x00ff_ffff_0000_0000;
         list.word(0) & FIRST_MASK == FIRST && list.word(LEN - 8) & LAST_MASK == LAST
+    }
+
+    /// Bytes of the cookie, if the `len` bytes from offset `at` of `frame` are Fast Open's option and its padding.
+    #[inline(always)]
+    pub(super) fn cookie_len<F: Frame + ?Sized>(frame: &F, at: usize, len: usize) -> Option<usize> {
+        const PADDING: u16 = u16::from_be_bytes([NO_OPERATION; 2]);
+        const REQUEST: usize = HEADER_LEN + 2;
+        const COOKIE: usize = REQUEST + Cookie::LEN;
+        let header =
+            |cookie_len: usize| u16::from_be_bytes([FAST_OPEN, (HEADER_LEN + cookie_len) as u8]);
+        let (cookie_len, [first, last]) = match len {
+            REQUEST => {
+                let option = frame.view::<REQUEST>(at)?;
+                (0, [option.half(0), option.half(REQUEST - 2)])
+            }
+            COOKIE => {
+                let option = frame.view::<COOKIE>(at)?;
+                (Cookie::LEN, [option.half(0), option.half(COOKIE - 2)])
+            }
+            _ => return None,
+        };
+        (first == header(cookie_len) && last == PADDING).then_some(cookie_len)
     }
 }
 
@@ -78,6 +104,9 @@ trait Visitor {
     /// Reads the first [`linux_list::LEN`] bytes at once. `false`: they have to be walked.
     fn linux_list(&mut self, list: &impl View, start: usize) -> bool;
 
+    /// Reads a Fast Open option behind that list, with a cookie of this many bytes.
+    fn linux_fast_open(&mut self, cookie_len: usize);
+
     /// Reads one option.
     fn option<F: Frame + ?Sized>(&mut self, frame: &F, option: RawOption);
 
@@ -99,6 +128,11 @@ fn walk<F: Frame + ?Sized>(frame: &F, start: usize, len: usize, visitor: &mut im
         && visitor.linux_list(&list, start)
     {
         at = linux_list::LEN as u64;
+        let tail = len - linux_list::LEN;
+        if let Some(cookie_len) = linux_list::cookie_len(frame, start + linux_list::LEN, tail) {
+            visitor.linux_fast_open(cookie_len);
+            at = len as u64;
+        }
     }
     // The verifier then follows the loop once, not once for each path that leads here.
     let start = (frame.barrier_var(start as u64) & START_MASK) as usize;

@@ -252,6 +252,9 @@ impl Visitor for Offered {
     }
 
     #[inline(always)]
+    fn linux_fast_open(&mut self, _: usize) {}
+
+    #[inline(always)]
     fn option<F: Frame + ?Sized>(&mut self, frame: &F, option: RawOption) {
         let mut options = TcpOptions(self.options as u32);
         match (option.kind, option.size) {
