@@ -14,6 +14,7 @@ pub mod link;
 pub mod netns;
 pub mod own_cookies;
 pub mod packet;
+pub mod pins;
 pub mod policy;
 pub mod poll;
 pub mod process;

@@ -15,6 +15,8 @@ use super::{
     MirrorArg, Mode,
     number::number,
     output::{print, tell, warn_if_off},
+    run::NO_SOURCES,
+    usage,
 };
 
 #[derive(Args)]
@@ -28,12 +30,12 @@ pub(super) struct AttachArgs {
     /// Lookup of a SYN's outcome: exact, as the kernel decides, or faster, by the packet alone
     #[arg(long, value_enum, default_value_t = MirrorArg::Exact)]
     mirror: MirrorArg,
-    /// Count IPv4 sources by prefixes of this many bits, 0 to 32
-    #[arg(long, default_value_t = 32, value_name = "BITS", value_parser = number::<u8>(0..=32))]
-    source_prefix_v4: u8,
-    /// Count IPv6 sources by prefixes of this many bits, 0 to 128
-    #[arg(long, default_value_t = 64, value_name = "BITS", value_parser = number::<u8>(0..=128))]
-    source_prefix_v6: u8,
+    /// Count IPv4 sources by prefixes of this many bits, 0 to 32 [default: 32]
+    #[arg(long, value_name = "BITS", value_parser = number::<u8>(0..=32))]
+    source_prefix_v4: Option<u8>,
+    /// Count IPv6 sources by prefixes of this many bits, 0 to 128 [default: 64]
+    #[arg(long, value_name = "BITS", value_parser = number::<u8>(0..=128))]
+    source_prefix_v6: Option<u8>,
     /// Count at most this many source prefixes; the least recently seen are dropped first. 0 counts none
     #[arg(long, default_value_t = DEFAULT_SOURCES, value_name = "N", value_parser = number::<u32>(0..=16_777_216))]
     max_sources: u32,
@@ -44,13 +46,22 @@ pub(super) struct AttachArgs {
 }
 
 impl AttachArgs {
+    /// Ends the process where a flag would have no effect.
+    fn check(&self) {
+        let by_source = self.source_prefix_v4.is_some() || self.source_prefix_v6.is_some();
+        if self.max_sources == 0 && by_source {
+            usage("attach", NO_SOURCES);
+        }
+    }
+
     fn settings(&self) -> Settings {
+        let default = SourceLimits::default();
         Settings {
             mirror: self.mirror.into(),
             sources: SourceLimits {
                 max: self.max_sources,
-                v4: self.source_prefix_v4,
-                v6: self.source_prefix_v6,
+                v4: self.source_prefix_v4.unwrap_or(default.v4),
+                v6: self.source_prefix_v6.unwrap_or(default.v6),
             },
         }
     }
@@ -58,6 +69,7 @@ impl AttachArgs {
 
 /// Tries each interface; a failure of one does not keep the others from being attached.
 pub(super) async fn run(args: &AttachArgs, verbose: u8) -> anyhow::Result<ExitCode> {
+    args.check();
     let namespace = Namespace::current()?;
     let (mut attached, mut failed) = (false, false);
     for interface in &args.interfaces {

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// The mistake of source prefixes where no source is counted.
-const NO_SOURCES: &str = "--source-prefix-v4 and --source-prefix-v6 do not go with --max-sources 0, which counts no source";
+pub(super) const NO_SOURCES: &str = "--source-prefix-v4 and --source-prefix-v6 do not go with --max-sources 0, which counts no source";
 
 #[derive(Args)]
 pub(super) struct RunArgs {

@@ -20,9 +20,9 @@ pub use self::object::{
 };
 pub use attach::{
     AttachError, Attached, Change, Ensured, Follower, GuardChange, GuardError, HookChange,
-    HookReason, LeftOut, OnUnfit, OwnCookieChange, OwnCookieError, ProgramOrigin, Upgraded, Wanted,
-    attach, detach, detach_gone, detach_strays, ensure, follow_job, guard_obstacle, hook_reasons,
-    sweep_ended,
+    HookReason, Kept, LeftOut, OnUnfit, OwnCookieChange, OwnCookieError, ProgramOrigin, Upgraded,
+    Wanted, attach, detach, detach_gone, detach_strays, ensure, follow_job, guard_obstacle,
+    hook_reasons, sweep_ended,
 };
 pub use error::DatapathError;
 pub use maps::{

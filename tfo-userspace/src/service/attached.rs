@@ -1,7 +1,7 @@
 //! The result of attaching, as lines for people.
 
 use crate::{
-    datapath::{Attached, Ensured, HookChange, HookReason, ProgramOrigin, Upgraded},
+    datapath::{Attached, Ensured, HookChange, HookReason, Kept, ProgramOrigin, Upgraded},
     model::Fingerprint,
 };
 
@@ -9,12 +9,16 @@ use crate::{
 pub fn describe_attached(interface: &str, ensured: &Ensured) -> String {
     let upgraded = match ensured {
         Ensured::Attached(it) => return attached(interface, it),
-        Ensured::Kept(kept) => {
-            let mode = kept
+        Ensured::Kept(Kept {
+            program,
+            kept_sources,
+        }) => {
+            let mode = program
                 .mode
                 .map_or_else(String::new, |mode| format!(", {mode} mode"));
-            let program = kept.program_id;
-            return format!("{interface}: taken over as it is: program {program}{mode}\n");
+            let id = program.program_id;
+            let text = format!("{interface}: taken over as it is: program {id}{mode}\n");
+            return text + &describe_sources(interface, *kept_sources);
         }
         Ensured::Moved(change) => return describe_hook_change(change) + "\n",
         Ensured::Upgraded(upgraded) => upgraded,
@@ -37,12 +41,16 @@ pub fn describe_attached(interface: &str, ensured: &Ensured) -> String {
     if let Some(reason) = not_exact {
         text += &format!("{interface}: packet-level mirror: {reason}\n");
     }
-    if let Some(kept) = kept_sources {
-        text += &format!(
+    text + &describe_sources(interface, *kept_sources)
+}
+
+/// A line about the capacity for sources, where another was asked for.
+fn describe_sources(interface: &str, kept: Option<u32>) -> String {
+    kept.map_or_else(String::new, |kept| {
+        format!(
             "{interface}: keeps at most {kept} sources, as an upgrade keeps their map: `tfo detach {interface}`, then attach, for another number\n"
-        );
-    }
-    text
+        )
+    })
 }
 
 /// A line about a data path that was moved to another hook.

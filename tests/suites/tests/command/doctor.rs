@@ -5,7 +5,9 @@ use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Comm
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tfo_testbed::{
-    kernel, keys, process,
+    kernel, keys,
+    pins::PinsLock,
+    process,
     socket::Method,
     testbed::Testbed,
     tfo::{self, LIMIT, Tfo},
@@ -206,6 +208,8 @@ fn a_new_interface_with_the_index_of_the_attached_one_is_named() -> Result<()> {
     let testbed = Testbed::new()?;
     let (tfo, server) = (&testbed.tfo, &testbed.pair.server);
     let index = &tfo.json(&["status"])?["interfaces"][0]["index"];
+    // Otherwise an attach in another namespace may remove what is left of the old one.
+    let lock = PinsLock::take(server)?;
     server.configure(&[
         format!("link del {SERVER_INTERFACE}"),
         format!("link add {SERVER_INTERFACE} index {index} type veth peer name peer0"),
@@ -219,6 +223,7 @@ fn a_new_interface_with_the_index_of_the_attached_one_is_named() -> Result<()> {
     let text = tfo.done(&["status"])?;
     ensure!(text.contains("a new interface"), "{text}");
     ensure_found(tfo, "attached", "problem", "this is a new interface")?;
+    drop(lock);
     // The remedy.
     tfo.done(&["attach", SERVER_INTERFACE])?;
     ensure_found(tfo, "attached", "ok", "tc mode")
@@ -227,10 +232,10 @@ fn a_new_interface_with_the_index_of_the_attached_one_is_named() -> Result<()> {
 #[test]
 fn pins_of_an_interface_that_is_gone_are_named() -> Result<()> {
     let testbed = Testbed::new()?;
-    testbed
-        .pair
-        .server
-        .configure(&[format!("link del {SERVER_INTERFACE}")])?;
+    let server = &testbed.pair.server;
+    // Otherwise an attach in another namespace may remove them.
+    let lock = PinsLock::take(server)?;
+    server.configure(&[format!("link del {SERVER_INTERFACE}")])?;
     let output = testbed.tfo.run(&["doctor", "--json"])?;
     let found: Value = serde_json::from_str(&output.stdout)?;
     let finding = finding(&found, "stale pins")?;
@@ -238,8 +243,9 @@ fn pins_of_an_interface_that_is_gone_are_named() -> Result<()> {
         output.status.code() == Some(3) && finding["verdict"] == "warning",
         "{finding:#}"
     );
+    drop(lock);
     testbed.tfo.done(&["detach", "--all"])?;
-    xdp::ensure_pinned(&testbed.pair.server, false)?;
+    xdp::ensure_pinned(server, false)?;
     Ok(())
 }
 

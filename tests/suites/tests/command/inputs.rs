@@ -176,6 +176,17 @@ fn flags_without_effect_are_refused() -> Result<()> {
         (&["stats", "--by", "size", "--top", "5"], "--top goes with"),
         (&["stats", "--by", "source", "--top", "0"], "--top"),
         (&["guard", "set", "--above", "0/s"], "both are at least 1"),
+        (
+            &[
+                "attach",
+                "a0",
+                "--max-sources",
+                "0",
+                "--source-prefix-v6",
+                "8",
+            ],
+            "--max-sources 0",
+        ),
     ] {
         ensure_usage(&tfo.run(arguments)?, &[part])?;
     }

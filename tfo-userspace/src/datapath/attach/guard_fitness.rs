@@ -75,8 +75,8 @@ pub(super) fn unfit_in_native(name: &str, facts: &DeviceFacts) -> Option<String>
     if facts.strips_vlan && !facts.vlans.is_empty() {
         let plural = if facts.vlans.len() == 1 { "" } else { "s" };
         return Some(format!(
-            "native XDP on a device that strips VLAN tags (rxvlan on), with the VLAN device{plural} {}: the SYN-ACKs would \
-             leave without a tag. `ethtool -K {name} rxvlan off`, or use traffic control ({tc})",
+            "native XDP on a device that strips VLAN tags (rxvlan on), with the VLAN device{plural} {}: SYNs come \
+             without their tag there, and are not challenged. `ethtool -K {name} rxvlan off`, or use traffic control ({tc})",
             facts.vlans.join(", "),
         ));
     }

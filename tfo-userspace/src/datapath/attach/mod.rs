@@ -30,6 +30,6 @@ pub use hook::{HookReason, hook_reasons};
 pub use hook_change::follow_job;
 pub use joined::LeftOut;
 pub use moved::detach_strays;
-pub use outcome::{Attached, Ensured, HookChange, Upgraded};
+pub use outcome::{Attached, Ensured, HookChange, Kept, Upgraded};
 pub use own_change::{OwnCookieChange, OwnCookieError};
 pub use sweep::sweep_ended;

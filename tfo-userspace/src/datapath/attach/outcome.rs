@@ -59,6 +59,15 @@ pub struct Upgraded {
     pub kept_sources: Option<u32>,
 }
 
+/// A program was left as it is.
+#[derive(Debug)]
+pub struct Kept {
+    /// The program.
+    pub program: AttachedInterface,
+    /// As [`Upgraded::kept_sources`].
+    pub kept_sources: Option<u32>,
+}
+
 /// The result of [`ensure`](super::ensure()).
 #[derive(Debug)]
 pub enum Ensured {
@@ -69,5 +78,5 @@ pub enum Ensured {
     /// This build's program was attached with these settings before, in another mode.
     Moved(HookChange),
     /// This build's program was attached with these settings before.
-    Kept(AttachedInterface),
+    Kept(Kept),
 }

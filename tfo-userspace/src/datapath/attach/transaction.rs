@@ -14,7 +14,7 @@ use super::{
     modes::{self, Running},
     moved::{remove_departed, remove_stray},
     moving::tidy_up,
-    outcome::{Attached, Ensured, Upgraded},
+    outcome::{Attached, Ensured, Kept, Upgraded},
     own_programs::{attach_own, detach_own},
     sweep::{sweep, sweep_others},
 };
@@ -343,13 +343,20 @@ impl<'a> AttachTransaction<'a> {
     ) -> Result<Ensured, AttachError> {
         let present = read_settings(&self.pins.info())?;
         let asked_for = std::mem::replace(&mut settings.sources.max, present.sources.max);
+        let kept_sources = (asked_for != settings.sources.max).then_some(settings.sources.max);
+        let kept = || {
+            Ensured::Kept(Kept {
+                program: ours.clone(),
+                kept_sources,
+            })
+        };
         if origin(ours) == ProgramOrigin::Own && present == settings {
-            return Ok(Ensured::Kept(ours.clone()));
+            return Ok(kept());
         }
         let mut datapath = self.load(settings, &self.pins)?;
         if origin(ours) == ProgramOrigin::Own && present == datapath.settings() {
             // The mirror cannot be exact, and was not before.
-            return Ok(Ensured::Kept(ours.clone()));
+            return Ok(kept());
         }
         let (tail_calls, next) = (self.pins.tail_calls(), self.pins.next_tail_calls());
         // Left by a killed process.
@@ -373,7 +380,7 @@ impl<'a> AttachTransaction<'a> {
             not_exact: datapath.not_exact().map(str::to_owned),
             program_id: running.program_id,
             before: origin(ours),
-            kept_sources: (asked_for != settings.sources.max).then_some(settings.sources.max),
+            kept_sources,
         }))
     }
 }

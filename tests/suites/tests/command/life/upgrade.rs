@@ -177,6 +177,11 @@ fn the_number_of_sources_stays_and_is_said() -> Result<()> {
     let testbed = Testbed::attach(Pair::new()?, &["--max-sources", "100"])?;
     let before = program(&testbed)?;
     let replace = ["attach", "--replace", SERVER_INTERFACE, "--max-sources"];
+    let said = testbed.tfo.done(&[&replace[..], &["200"]].concat())?;
+    ensure!(
+        said.contains("taken over") && said.contains("at most 100 sources"),
+        "{said}"
+    );
     let said = testbed
         .tfo
         .done(&[&replace[..], &["200", "--mirror", "packet"]].concat())?;

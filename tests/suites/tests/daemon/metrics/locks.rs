@@ -1,11 +1,11 @@
 //! A lock that another process does not release.
 
-use std::{fs, process::Command};
+use std::process::Command;
 
 use anyhow::{Result, ensure};
-use rustix::fs::{FlockOperation, flock};
 use tfo_testbed::{
     keys,
+    pins::PinsLock,
     poll::eventually,
     process::Background,
     prometheus::{METRICS, get},
@@ -27,10 +27,7 @@ fn no_answer_waits_for_a_lock() -> Result<()> {
         .env("TFO_TEST_LOCK_WAIT", "3600");
     let mut running = Background::start(&mut command)?;
     running.wait_for_text("capabilities left", LIMIT)?;
-    let cookie = server.run(tfo_userspace::kernel::netns::cookie)?;
-    let version = tfo_common::abi::LAYOUT_VERSION;
-    let pins = fs::File::open(format!("/sys/fs/bpf/tfo/v{version}/net{cookie}"))?;
-    flock(&pins, FlockOperation::LockExclusive)?;
+    let lock = PinsLock::take(server)?;
     // A rotation is due, and waits.
     let holder = format!("waiting for process {} (", std::process::id());
     running.wait_for_text(&holder, LIMIT)?;
@@ -51,7 +48,7 @@ fn no_answer_waits_for_a_lock() -> Result<()> {
         std::thread::sleep(std::time::Duration::from_millis(1100));
     }
     ensure!(server.sysctl(keys::SYSCTL)? == key, "a key changed");
-    flock(&pins, FlockOperation::Unlock)?;
+    drop(lock);
     eventually("a rotation", LIMIT, || {
         Ok(server.sysctl(keys::SYSCTL)? != key)
     })?;

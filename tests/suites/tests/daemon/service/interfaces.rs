@@ -1,13 +1,11 @@
 //! Interfaces that appear, disappear or change name under a running service; reloads; scrapes of all namespaces.
 
-use std::fs;
-
 use anyhow::{Result, ensure};
-use rustix::fs::{FlockOperation, flock};
 use tfo_testbed::{
     http,
     keys::KeyFile,
     netns::Netns,
+    pins::PinsLock,
     process,
     testbed::Testbed,
     tfo::{self, LIMIT, Tfo},
@@ -92,20 +90,17 @@ fn a_new_interface_with_an_old_ones_index_is_another() -> Result<()> {
 fn an_interface_that_took_the_name_meanwhile_is_followed() -> Result<()> {
     let netns = Netns::new("taken")?;
     netns.configure(&["link set lo up"])?;
-    let cookie = netns.run(tfo_userspace::kernel::netns::cookie)?;
     let mut command = std::process::Command::new(tfo::binary());
     command.env("TFO_TEST_LOCK_WAIT", "3600");
     let mut running = Running::launch(command, Some(&netns), &["-i", "lo", "-i", "nic0"])?;
     running.wait_for("READY=1")?;
 
-    let version = tfo_common::abi::LAYOUT_VERSION;
-    let pins = fs::File::open(format!("/sys/fs/bpf/tfo/v{version}/net{cookie}"))?;
-    flock(&pins, FlockOperation::LockExclusive)?;
+    let lock = PinsLock::take(&netns)?;
     let make = "link add nic0 type veth peer name nic1";
     netns.configure(&[make])?;
     running.wait_for_log("waiting for")?;
     netns.configure(&["link del nic0", make])?;
-    flock(&pins, FlockOperation::Unlock)?;
+    drop(lock);
     running.wait_for_log("nic0: attached")?;
     netns.configure(&["link set nic0 name nic9"])?;
     running.wait_for_log("nic0: renamed to nic9")?;

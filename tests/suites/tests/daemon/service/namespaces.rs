@@ -3,10 +3,10 @@
 use std::{env, fs, os::unix::fs::symlink, process};
 
 use anyhow::{Result, ensure};
-use rustix::fs::{FlockOperation, flock};
 use tfo_testbed::{
     http,
     keys::{self, KeyFile},
+    pins::PinsLock,
     process as programs,
     testbed::Testbed,
     tfo::{self, LIMIT},
@@ -96,13 +96,7 @@ fn the_start_is_told_while_namespaces_attach() -> Result<()> {
     ];
     let file = KeyFile::new(&text.concat())?;
     // The second namespace is not attached before this lock is released.
-    let cookie = other
-        .pair
-        .server
-        .run(tfo_userspace::kernel::netns::cookie)?;
-    let version = tfo_common::abi::LAYOUT_VERSION;
-    let pins = fs::File::open(format!("/sys/fs/bpf/tfo/v{version}/net{cookie}"))?;
-    flock(&pins, FlockOperation::LockExclusive)?;
+    let lock = PinsLock::take(&other.pair.server)?;
     let mut command = process::Command::new(tfo::binary());
     // Longer than the test.
     command.env("TFO_TEST_LOCK_WAIT", "3600");
@@ -115,7 +109,7 @@ fn the_start_is_told_while_namespaces_attach() -> Result<()> {
         answer.status == 503 && answer.body == "starting: 1 of 2\n",
         "{answer:?}"
     );
-    flock(&pins, FlockOperation::Unlock)?;
+    drop(lock);
     running.wait_for("READY=1")?;
     eventually("all is well", || Ok(health()?.status == 200))?;
     running.end()?;

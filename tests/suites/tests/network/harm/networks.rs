@@ -201,7 +201,13 @@ fn check(setting: Setting, mode: &str) -> Result<()> {
         ensure!(accepted.receive()? == REQUEST, "an open connection hangs");
     }
     let stats = tfo.stats()?;
-    for counter in [Counter::Passive, Counter::CookieReqd, Counter::PassiveFail] {
+    for counter in [
+        Counter::Passive,
+        Counter::CookieReqd,
+        Counter::PassiveFail,
+        Counter::GuardChallenged,
+        Counter::GuardAccepted,
+    ] {
         let seen = stats.counters[counter.name()];
         ensure!(seen == 0, "{} {seen}", counter.name());
     }
