@@ -12,11 +12,9 @@ use tfo_userspace::{
 };
 
 use super::{
-    MirrorArg, Mode,
+    MirrorArg, Mode, check_sources,
     number::number,
     output::{print, tell, warn_if_off},
-    run::NO_SOURCES,
-    usage,
 };
 
 #[derive(Args)]
@@ -46,14 +44,6 @@ pub(super) struct AttachArgs {
 }
 
 impl AttachArgs {
-    /// Ends the process where a flag would have no effect.
-    fn check(&self) {
-        let by_source = self.source_prefix_v4.is_some() || self.source_prefix_v6.is_some();
-        if self.max_sources == 0 && by_source {
-            usage("attach", NO_SOURCES);
-        }
-    }
-
     fn settings(&self) -> Settings {
         let default = SourceLimits::default();
         Settings {
@@ -69,7 +59,8 @@ impl AttachArgs {
 
 /// Tries each interface; a failure of one does not keep the others from being attached.
 pub(super) async fn run(args: &AttachArgs, verbose: u8) -> anyhow::Result<ExitCode> {
-    args.check();
+    let prefixes = [args.source_prefix_v4, args.source_prefix_v6];
+    check_sources("attach", Some(args.max_sources), prefixes);
     let namespace = Namespace::current()?;
     let (mut attached, mut failed) = (false, false);
     for interface in &args.interfaces {

@@ -210,6 +210,16 @@ fn not_utf8(arguments: &[OsString]) -> Option<String> {
     Some(format!("{place}'{text}' is not UTF-8: write it in UTF-8"))
 }
 
+/// Ends the process where the subcommand `of` was given prefixes of sources and counts no source.
+fn check_sources(of: &str, max: Option<u32>, prefixes: [Option<u8>; 2]) {
+    if max == Some(0) && prefixes.iter().any(Option::is_some) {
+        usage(
+            of,
+            "--source-prefix-v4 and --source-prefix-v6 do not go with --max-sources 0, which counts no source",
+        );
+    }
+}
+
 /// Ends the process as clap does for a command line that it refuses: the message, the usage of the subcommand `of`, and
 /// status 2.
 fn usage(of: &str, message: &str) -> ! {

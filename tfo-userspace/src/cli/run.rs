@@ -12,13 +12,10 @@ use tfo_userspace::{
 };
 
 use super::{
-    MirrorArg, Mode,
+    MirrorArg, Mode, check_sources,
     number::{self, number},
     usage,
 };
-
-/// The mistake of source prefixes where no source is counted.
-pub(super) const NO_SOURCES: &str = "--source-prefix-v4 and --source-prefix-v6 do not go with --max-sources 0, which counts no source";
 
 #[derive(Args)]
 pub(super) struct RunArgs {
@@ -139,10 +136,11 @@ impl RunArgs {
                 "--on-foreign-change does not go with --key-source kernel: all keys are of others there",
             );
         }
-        let by_source = self.source_prefix_v4.is_some() || self.source_prefix_v6.is_some();
-        if self.max_sources == Some(0) && by_source {
-            usage("run", NO_SOURCES);
-        }
+        check_sources(
+            "run",
+            self.max_sources,
+            [self.source_prefix_v4, self.source_prefix_v6],
+        );
     }
 
     fn flags(&self) -> Flags {

@@ -3,7 +3,6 @@
 use std::{
     fs,
     os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
-    path::PathBuf,
     process::Command,
 };
 
@@ -15,6 +14,7 @@ use rustix::{
 use tfo_testbed::{
     keys::KeyFile,
     netns::Netns,
+    pins,
     poll::eventually,
     process::{self, Background, ensure_says},
     testbed::Testbed,
@@ -142,17 +142,10 @@ fn the_bpf_file_system_is_mounted_closed() -> Result<()> {
     )
 }
 
-/// The namespace's directory of pins.
-fn pins(netns: &Netns) -> Result<PathBuf> {
-    let cookie = netns.run(tfo_userspace::kernel::netns::cookie)?;
-    let version = tfo_common::abi::LAYOUT_VERSION;
-    Ok(format!("/sys/fs/bpf/tfo/v{version}/net{cookie}").into())
-}
-
 #[test]
 fn a_wait_for_a_lock_ends_and_names_the_holder() -> Result<()> {
     let testbed = Testbed::new()?;
-    let file = fs::File::open(pins(&testbed.pair.server)?)?;
+    let file = fs::File::open(pins::directory_of(&testbed.pair.server)?)?;
     let this = format!("process {} (", std::process::id());
     let rotate = |limit: &str| {
         let mut command = Command::new(tfo::binary());

@@ -1,11 +1,12 @@
 //! `tfo policy set --withhold`, `tfo policy withheld`: what they show, and what comes and goes with the rule.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tfo_common::{abi::LAYOUT_VERSION, policy::withhold::SourceMemory};
+use tfo_common::policy::withhold::SourceMemory;
 use tfo_testbed::{
+    pins,
     poll::eventually,
     process::{self, ensure_says},
     socket::Method,
@@ -13,17 +14,16 @@ use tfo_testbed::{
     tfo::LIMIT,
     veth::{Family, SERVER_INTERFACE},
 };
-use tfo_userspace::kernel::netns;
 
 /// The pin of the namespace's program at the tracepoint of socket states, and the program's number; `None` where none is
 /// attached.
 fn learner(testbed: &Testbed) -> Result<Option<u64>> {
-    let cookie = testbed.pair.server.run(netns::cookie)?;
-    let pin = format!("/sys/fs/bpf/tfo/v{LAYOUT_VERSION}/net{cookie}/handshakes");
-    if !Path::new(&pin).exists() {
+    let pin = pins::directory_of(&testbed.pair.server)?.join("handshakes");
+    if !pin.exists() {
         return Ok(None);
     }
-    let link = bpftool(&["link", "show", "pinned", &pin])?;
+    let pin = pin.to_str().context("the path is no text")?;
+    let link = bpftool(&["link", "show", "pinned", pin])?;
     Ok(link["prog_id"].as_u64())
 }
 
@@ -173,8 +173,7 @@ fn times_that_are_none_are_refused() -> Result<()> {
 fn a_policy_whose_pins_have_no_names_yet_is_read_and_replaced() -> Result<()> {
     let testbed = Testbed::new()?;
     let set = ["policy", "set", "--port", "443", "--withhold", "1h"];
-    let cookie = testbed.pair.server.run(netns::cookie)?;
-    let directory = format!("/sys/fs/bpf/tfo/v{LAYOUT_VERSION}/net{cookie}");
+    let directory = pins::directory_of(&testbed.pair.server)?;
     let ends: [&[&str]; 2] = [&["policy", "clear"], &set];
     for end in ends {
         testbed.tfo.done(&set)?;
@@ -184,8 +183,8 @@ fn a_policy_whose_pins_have_no_names_yet_is_read_and_replaced() -> Result<()> {
             "policy_limits",
             "source_memory",
         ] {
-            let path = format!("{directory}/{map}");
-            fs::rename(format!("{path}_in_force"), format!("{path}_next"))?;
+            let pin = |end: &str| directory.join(format!("{map}_{end}"));
+            fs::rename(pin("in_force"), pin("next"))?;
         }
         let shown = testbed.tfo.json(&["policy", "show"])?;
         ensure!(shown["ports"]["443"]["withhold_seconds"] == 3600, "{shown}");

@@ -8,10 +8,10 @@ mod locks;
 mod moved;
 mod upgrade;
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
-use tfo_testbed::{netns::Netns, poll, tfo};
+use tfo_testbed::{netns::Netns, pins, poll, tfo};
 
 /// Time limit of every wait.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -33,11 +33,7 @@ fn shell(netns: &Netns, script: &str) -> Command {
 
 /// `true` if the namespace with this cookie has pins.
 fn is_pinned(cookie: u64) -> bool {
-    let pins = format!(
-        "/sys/fs/bpf/tfo/v{}/net{cookie}",
-        tfo_common::abi::LAYOUT_VERSION
-    );
-    Path::new(&pins).exists()
+    pins::directory(cookie).exists()
 }
 
 /// The namespace's cookie (`SO_NETNS_COOKIE`), which names its pins.

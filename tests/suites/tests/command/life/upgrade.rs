@@ -9,14 +9,14 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, Map, MapData};
 use tfo_common::abi::LAYOUT_VERSION;
 use tfo_testbed::{
-    keys, process,
+    keys, pins, process,
     socket::Method,
     testbed::{Tally, Testbed},
     veth::{Family, Pair, SERVER_INTERFACE},
     xdp,
 };
 
-use super::{LIMIT, cookie, shell};
+use super::{LIMIT, shell};
 
 /// Upgrades in one round.
 const UPGRADES: usize = 10;
@@ -96,7 +96,7 @@ fn program(testbed: &Testbed) -> Result<u64> {
     if let Some((_, attached)) = xdp::attached(&testbed.pair.server, SERVER_INTERFACE)? {
         ensure!(attached == id, "{attached} is attached: {status}");
     }
-    let path = pins(testbed)?.join("program");
+    let path = pins_of_interface(testbed)?.join("program");
     // A TC filter has no link pin.
     if path.exists() {
         let pinned = aya::programs::ProgramInfo::from_pin(path)?.id();
@@ -105,13 +105,12 @@ fn program(testbed: &Testbed) -> Result<u64> {
     Ok(id)
 }
 
-fn pins(testbed: &Testbed) -> Result<std::path::PathBuf> {
+fn pins_of_interface(testbed: &Testbed) -> Result<std::path::PathBuf> {
     let status = testbed.tfo.json(&["status"])?;
     let index = status["interfaces"][0]["index"]
         .as_u64()
         .context("no index")?;
-    let cookie = cookie(&testbed.pair.server)?;
-    Ok(format!("/sys/fs/bpf/tfo/v{LAYOUT_VERSION}/net{cookie}/if{index}").into())
+    Ok(pins::directory_of(&testbed.pair.server)?.join(format!("if{index}")))
 }
 
 #[test]
@@ -144,7 +143,9 @@ fn another_build_is_upgraded_and_the_same_is_kept() -> Result<()> {
     );
 
     // Another build's pin: its first word is the digest of the object.
-    let map = Map::from_map_data(MapData::from_pin(pins(&testbed)?.join("build"))?)?;
+    let map = Map::from_map_data(MapData::from_pin(
+        pins_of_interface(&testbed)?.join("build"),
+    )?)?;
     let mut map: Array<MapData, [u64; 4]> = map.try_into()?;
     let mut stored = map.get(&0, 0)?;
     stored[0] ^= 1;
@@ -162,7 +163,7 @@ fn another_build_is_upgraded_and_the_same_is_kept() -> Result<()> {
     ensure!(build(&testbed)? == own);
 
     // A data path without the pin `build`.
-    std::fs::remove_file(pins(&testbed)?.join("build"))?;
+    std::fs::remove_file(pins_of_interface(&testbed)?.join("build"))?;
     let said = testbed.tfo.done(&replace)?;
     ensure!(
         said.contains("upgraded") && said.contains("an older build"),

@@ -1,10 +1,11 @@
 //! Values of a scrape.
 
-use std::{collections::BTreeSet, path::Path};
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::counters::Counter;
 use tfo_testbed::{
+    pins,
     poll::eventually,
     prometheus::{Samples, Served, get, promtool, scrape},
     raw::{RawClient, RawSyn},
@@ -296,7 +297,7 @@ fn what_is_wrong_is_told() -> Result<()> {
     let part = |name: &str| format!("tfo_scrape_error{{part=\"{name}\"}}");
     let (_, samples) = scrape(&testbed)?;
     same(find(&samples, &part("drift"))?, 0, "drift")?;
-    std::fs::remove_file(pins(&testbed)?.join("state"))?;
+    std::fs::remove_file(pins::directory_of(&testbed.pair.server)?.join("state"))?;
     let (_, samples) = scrape(&testbed)?;
     same(find(&samples, &part("drift"))?, 1, "drift")?;
     same(find(&samples, &part("keys"))?, 0, "keys")?;
@@ -307,16 +308,4 @@ fn what_is_wrong_is_told() -> Result<()> {
         "{health:?}"
     );
     Ok(())
-}
-
-/// The server namespace's pin directory.
-fn pins(testbed: &Testbed) -> Result<std::path::PathBuf> {
-    let cookie = testbed
-        .pair
-        .server
-        .run(tfo_userspace::kernel::netns::cookie)?;
-    let layout = tfo_common::abi::LAYOUT_VERSION;
-    let pins = format!("/sys/fs/bpf/tfo/v{layout}/net{cookie}");
-    ensure!(Path::new(&pins).is_dir(), "no {pins}");
-    Ok(pins.into())
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tfo_testbed::{http, keys::KeyFile, process as programs, tfo::LIMIT};
+use tfo_testbed::{http, keys::KeyFile, pins, process as programs, tfo::LIMIT};
 
 use super::running::{Running, eventually};
 
@@ -75,8 +75,7 @@ pub(crate) fn section(name: &str, more: &str) -> String {
 /// Returns whether the namespace of this cookie has pins of its loopback device, whose index is 1
 /// everywhere.
 pub(crate) fn is_pinned(cookie: u64) -> bool {
-    let version = tfo_common::abi::LAYOUT_VERSION;
-    Path::new(&format!("/sys/fs/bpf/tfo/v{version}/net{cookie}/if1")).exists()
+    pins::directory(cookie).join("if1").exists()
 }
 
 /// A service with metrics.
