@@ -13,7 +13,7 @@ pub mod link;
 pub mod locks;
 pub mod native_xdp;
 pub mod netfilter;
-mod netlink;
+pub mod netlink;
 pub mod netns;
 pub mod netstat;
 pub(crate) mod once;

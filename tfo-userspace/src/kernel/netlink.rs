@@ -1,12 +1,54 @@
-//! One request to rtnetlink at a time, for messages that the rtnetlink crate has no call for.
+//! rtnetlink: one request at a time, for messages that the rtnetlink crate has no call for, and notices of changes.
 
 use std::io;
 
 use rtnetlink::{
+    constants::{RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE, RTMGRP_LINK},
     packet_core::{NLM_F_DUMP_INTR, NetlinkMessage, NetlinkPayload},
     packet_route::RouteNetlinkMessage,
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
+
+/// Notices that one call reads.
+const MAX_NOTICES: u32 = 1024;
+
+/// The kernel's notices of changed routes and devices in the namespace of the thread that made it.
+pub struct RouteNotices(Socket);
+
+impl RouteNotices {
+    /// Notices of what changes from now on.
+    ///
+    /// # Errors
+    ///
+    /// Those of socket(2) or bind(2).
+    pub fn new() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.set_non_blocking(true)?;
+        let groups = RTMGRP_LINK | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE;
+        socket.bind(&SocketAddr::new(0, groups))?;
+        Ok(Self(socket))
+    }
+
+    /// Whether there were any since the last call. Also where the kernel had to drop some (`ENOBUFS`).
+    ///
+    /// # Errors
+    ///
+    /// Those of recv(2).
+    pub fn take(&self) -> io::Result<bool> {
+        // Bounded: a router's routes may change faster than they are read here.
+        for notice in 0..MAX_NOTICES {
+            // Only that it came counts, so what does not fit is left.
+            let mut start = [0; 1];
+            match self.0.recv(&mut start.as_mut_slice(), 0) {
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(notice > 0),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
 
 /// Sends a request and collects the replies up to `NLMSG_DONE` or an acknowledgement.
 ///

@@ -23,6 +23,7 @@ mod notify;
 mod own_cookies;
 mod policy;
 mod repeated;
+mod route_watch;
 mod scraper;
 mod status;
 mod worker;

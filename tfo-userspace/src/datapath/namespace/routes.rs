@@ -25,13 +25,22 @@ impl Namespace {
             return Ok(());
         };
         store.sync()?;
-        if self.guard().switches()?.has(Switches::GUARD) {
-            // An operator's `sysctl -w net.ipv4.ip_forward=0` resets it on all devices.
-            sysctl::show_output_routes(true).map_err(|(path, source)| DatapathError::Io {
-                path: path.into(),
-                source,
-            })?;
+        self.show_output_routes()
+    }
+
+    /// Has the kernel go on to show the guard the routes of answers. Does nothing without a guard.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where a map or the sysctl fails.
+    pub fn show_output_routes(&self) -> Result<(), DatapathError> {
+        if !self.guard().switches()?.has(Switches::GUARD) {
+            return Ok(());
         }
-        Ok(())
+        // An operator's `sysctl -w net.ipv4.ip_forward=0` resets it on all devices.
+        sysctl::show_output_routes(true).map_err(|(path, source)| DatapathError::Io {
+            path: path.into(),
+            source,
+        })
     }
 }

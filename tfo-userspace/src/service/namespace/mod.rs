@@ -24,6 +24,7 @@ use super::{
     own_cookies::OwnCookieKeeper,
     policy,
     repeated::log_new,
+    route_watch::RouteWatch,
 };
 use crate::{
     config::NamespaceConfig,
@@ -62,6 +63,7 @@ pub(super) struct NamespaceService {
     guard: GuardMonitor,
     own_cookies: OwnCookieKeeper,
     listeners: ListenerKeeper,
+    routes: RouteWatch,
     /// Why the routes could not be followed last.
     routes_failed: Option<String>,
 }
@@ -86,6 +88,7 @@ impl NamespaceService {
             guard: GuardMonitor::default(),
             own_cookies: OwnCookieKeeper::default(),
             listeners: ListenerKeeper::new(helper),
+            routes: RouteWatch::new(),
             routes_failed: None,
         }
     }
@@ -302,7 +305,14 @@ impl NamespaceService {
 
     /// Logs a failure once.
     fn follow_routes(&mut self) {
-        let failed = self.namespace.follow_routes().err();
+        let followed = if self.routes.changed() {
+            let followed = self.namespace.follow_routes();
+            self.routes.record(followed.is_ok());
+            followed
+        } else {
+            self.namespace.show_output_routes()
+        };
+        let failed = followed.err();
         let failed = failed.map(|error| error.to_string());
         log_new(&mut self.routes_failed, "cannot follow the routes", failed);
     }
