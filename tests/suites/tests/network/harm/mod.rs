@@ -2,10 +2,14 @@
 //!
 //! Each test compares the same connections with and without `tfo`. A new setting or attack is one line of a table.
 
-// Attacks on a guarded listener, and the clients that connect meanwhile.
+// A full accept queue, and where answers go.
+mod answers;
+// Attacks on a listener.
 mod attacks;
 // Frames that are for no socket of this host.
 mod elsewhere;
+// Each attack by rules, hook and family, and the clients that connect meanwhile.
+mod matrix;
 // Hosts behind the one on which `tfo` runs.
 mod networks;
 // A router that serves, forwards and translates while its guard comes and goes.
