@@ -163,7 +163,8 @@ pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {
 
 const ABOUT: &str = "Two namespaces joined by veth; what is compared is on the receiving interface. Sender and receiver share one\n\
     CPU, so that throughput is the inverse of the CPU time that a packet takes in the whole stack.\n\
-    `tfo` is as `tfo attach` has it: it observes, in traffic control. With any native XDP program, veth gives up GRO\n\
+    `no program again` shows the noise of the run. `tfo` is as `tfo attach` has it: it observes, in traffic control, as\n\
+    the row `tfo, traffic control` does that names it. With any native XDP program, veth gives up GRO\n\
     and large segments, and converts every packet to an XDP frame: that is the cost of the empty program. `nftables`\n\
     has no program: it matches `tcp option fastopen` in a prerouting chain and does not verify cookies. `xdp-filter`\n\
     has no rules and passes everything. The UDP flood is counted at the UDP socket, received or dropped. TCP\n\
@@ -210,7 +211,9 @@ fn subjects(testbed: &Testbed, report: &mut Report) -> Result<Vec<(&'static str,
     let xdp = |peer| OnInterface::Xdp(Box::new(peer), None);
     let mut subjects = vec![
         ("no program", OnInterface::Nothing),
+        ("no program again", OnInterface::Nothing),
         ("tfo", OnInterface::Tfo("auto")),
+        ("tfo, traffic control", OnInterface::Tfo("tc")),
         ("tfo, native XDP", OnInterface::Tfo("native")),
         ("tfo, generic XDP", OnInterface::Tfo("generic")),
         ("empty program, native XDP", xdp(Peer::empty()?)),

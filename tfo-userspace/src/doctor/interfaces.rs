@@ -202,6 +202,7 @@ mod tests {
         Verdict::{self, Note, Ok as Fine, Problem, Unknown, Warning},
         finding::testing::{expect, find},
     };
+    use crate::kernel::ethtool::Feature;
 
     fn with(change: impl FnOnce(&mut DeviceFacts)) -> Vec<Finding> {
         let mut facts = DeviceFacts {
@@ -283,6 +284,20 @@ mod tests {
         expect(&native, "XDP", Warning, "would give up GRO");
         let remedy = find(&native, "XDP").remedy.as_deref();
         assert_eq!(remedy, Some("tfo attach --replace eth0 --mode auto"));
+    }
+
+    #[test]
+    fn offloads_that_native_mode_ends_are_told() {
+        let lro = with(|facts| facts.native.lro = true);
+        expect(&lro, "XDP", Note, "large receive offload (LRO)");
+        let gro_hw = |fixed| {
+            let gro_hw = Feature { on: true, fixed };
+            with(|facts| facts.native.gro_hw = gro_hw)
+        };
+        expect(&gro_hw(false), "XDP", Note, "rx-gro-hw");
+        // Linux refuses native mode there.
+        let fixed = gro_hw(true);
+        expect(&fixed, "XDP", Note, "cannot be switched off from here");
     }
 
     #[test]

@@ -95,9 +95,6 @@ fn send_all(testbed: &Testbed) -> Result<i64> {
 fn nobody_answers_and_nobody_counts() -> Result<()> {
     for mode in ["native", "generic", "tc"] {
         for guarded in [false, true] {
-            if guarded && mode == "tc" {
-                continue;
-            }
             let testbed = Testbed::attach(pair()?, &["--mode", mode])?;
             let _client = (mode == "native")
                 .then(|| Other::attach(&testbed.pair.client, CLIENT_INTERFACE))
