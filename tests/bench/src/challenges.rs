@@ -9,7 +9,7 @@ use tfo_testbed::{
     program::Program,
 };
 use tfo_userspace::model::{
-    ChallengeSecret, EdgeGuard, EdgeService, Guard, Mirror, PortGuard, Prefix,
+    ChallengeSecret, EdgeGuard, EdgeService, Guard, Mirror, Policy, PortGuard, Prefix,
 };
 
 use crate::{
@@ -59,6 +59,8 @@ impl Fate {
 struct Case {
     name: &'static str,
     guarded: Guarded,
+    /// A policy that passes everything is in force.
+    policy: bool,
     frame: Vec<u8>,
     fate: Fate,
 }
@@ -75,6 +77,7 @@ fn cases() -> Vec<Case> {
     let of = |name, guarded, segment: Segment, fate| Case {
         name,
         guarded,
+        policy: false,
         frame: segment.frame().to_vec(),
         fate,
     };
@@ -125,6 +128,15 @@ fn cases() -> Vec<Case> {
             syn().options(&fast_open(&valid)).data(b"GET / HTTP/1.1"),
             Fate::Passes,
         ),
+        Case {
+            policy: true,
+            ..of(
+                "data and a valid cookie, proven, with a policy",
+                Guarded::Listeners,
+                syn().options(&fast_open(&valid)).data(b"GET / HTTP/1.1"),
+                Fate::Passes,
+            )
+        },
         of(
             "plain SYN for a host behind, challenged",
             Guarded::HostsBehind,
@@ -208,6 +220,8 @@ fn run(effort: &Effort, hook: Hook, peers: &[PeerFile]) -> Result<Vec<Table>> {
     for round in 0..=effort.rounds {
         progress("the guard", round, effort);
         for (case, rounds) in cases.iter().zip(&mut rounds) {
+            let policy = case.policy.then(Policy::default);
+            tfo.datapath().set_policy(policy.as_ref())?;
             tfo.datapath().set_guard(guard(case.guarded).as_ref())?;
             for restore in [&mut empty, &mut before] {
                 restore.set_frames(&[&case.frame])?;
