@@ -333,7 +333,7 @@ fn nothing_stays_of_it() -> Result<()> {
         let Testbed { tfo, pair, .. } = &testbed.base;
         let query = || SchedClassifier::query_tcx(SERVER_INTERFACE, TcAttachType::Ingress);
         let programs = || Ok::<_, anyhow::Error>(pair.server.run(query)?.1.len());
-        let entry = usize::from(mode == Mode::Tc);
+        let entry = usize::from(testbed.mode == Mode::Tc);
         ensure!(programs()? == entry);
         tfo.done(&["guard", "set", "on"])?;
         ensure!(programs()? == entry + 1);

@@ -1,6 +1,6 @@
 //! A guarded server and its client.
 
-use std::process::Command;
+use std::{env, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::counters::{Counter, Counters};
@@ -26,6 +26,7 @@ const SPARES: u8 = 200;
 /// A testbed with `tfo` as an XDP program on the server's interface.
 pub(crate) struct GuardTestbed {
     pub(crate) base: Testbed,
+    pub(crate) mode: Mode,
     /// With native XDP, veth delivers `XDP_TX` frames only if the peer has an XDP program, too.
     _client: Option<Other>,
 }
@@ -35,7 +36,15 @@ impl GuardTestbed {
         Self::on(Pair::new()?, mode)
     }
 
+    /// `TFO_MODE` has every test run in another mode than its own.
     pub(crate) fn on(pair: Pair, mode: Mode) -> Result<Self> {
+        let mode = match env::var("TFO_MODE") {
+            Ok(name) => *Mode::ALL
+                .iter()
+                .find(|mode| mode.to_string() == name)
+                .with_context(|| format!("TFO_MODE: no mode {name}"))?,
+            Err(_) => mode,
+        };
         // The guard answers where the kernel could: at neighbours that it knows.
         for family in Family::BOTH {
             let spares = (0..SPARES).map(|number| family.spare(number));
@@ -46,6 +55,7 @@ impl GuardTestbed {
         let base = Testbed::attach(pair, &["--mode", &mode.to_string()])?;
         Ok(Self {
             base,
+            mode,
             _client: client.transpose()?,
         })
     }
