@@ -88,6 +88,18 @@ pub fn succeed(command: &mut Command, limit: Duration) -> Result<String> {
     Ok(output.stdout)
 }
 
+/// A command that runs `command` with its standard output in a pipe to the shell command `reader`, and ends with the status of
+/// `command`. `:` reads nothing.
+pub fn piped(command: &Command, reader: &str) -> Command {
+    let mut shell = Command::new("bash");
+    let script = format!("\"$@\" | {reader}; exit ${{PIPESTATUS[0]}}");
+    shell
+        .args(["-c", &script, "bash"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell
+}
+
 /// A program in the background. Killed on drop.
 #[derive(Debug)]
 pub struct Background {

@@ -80,6 +80,15 @@ pub const fn is_to_loopback(addresses: &Addresses) -> bool {
     }
 }
 
+/// `true` if an IPv6 packet's destination is IPv4-mapped. [`Address`] would have it as the IPv4 address, for which it is not.
+#[inline(always)]
+pub const fn is_to_mapped(addresses: &Addresses) -> bool {
+    match addresses {
+        Addresses::V4(_) => false,
+        Addresses::V6([_, _, c, d]) => *c == 0 && *d as u32 as u64 == Address::MAPPED,
+    }
+}
+
 /// One address in the form of IPv6, the wire's bytes in little-endian words; IPv4 as `::ffff:a.b.c.d`. Linux drops
 /// IPv6 packets with such a source (`ip6_rcv_core`), so the two families do not mix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -281,5 +290,10 @@ mod tests {
             assert!(!is_martian(&Addresses::v6(v6(source), to)), "{source}");
         }
         assert!(!is_martian(&Addresses::v6(v6("::1"), v6("::1"))));
+        for (destination, expected) in [("::ffff:10.0.0.1", true), ("::10.0.0.1", false)] {
+            let addresses = Addresses::v6(to, v6(destination));
+            assert_eq!(is_to_mapped(&addresses), expected, "{destination}");
+        }
+        assert!(!is_to_mapped(&v4([10, 0, 0, 2])));
     }
 }

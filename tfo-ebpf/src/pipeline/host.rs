@@ -2,7 +2,7 @@
 
 use tfo_common::wire::{
     Frame as _, View as _,
-    addresses::{Address, Addresses, is_martian, is_to_loopback},
+    addresses::{Address, Addresses, is_martian, is_to_loopback, is_to_mapped},
     ipv4, ipv6,
     syn::Syn,
 };
@@ -50,6 +50,7 @@ pub(super) fn forwards(ctx: &impl Packet, syn: &Syn) -> bool {
     let forwards = at_home
         && !is_martian(&syn.addresses)
         && !is_to_loopback(&syn.addresses)
+        && !is_to_mapped(&syn.addresses)
         && !is_local(Address::source(&syn.addresses))
         && is_intact(ctx, syn)
         && is_plain(ctx, syn);
@@ -99,6 +100,7 @@ fn is_delivered(ctx: &impl Packet, addresses: &Addresses) -> bool {
     let own_source = matches!(addresses, Addresses::V4(_)) && is_local(Address::source(addresses));
     !is_martian(addresses)
         && !is_to_loopback(addresses)
+        && !is_to_mapped(addresses)
         && is_local(Address::destination(addresses))
         && !own_source
 }

@@ -54,6 +54,8 @@ fn pages(command: &clap::Command, name: &str, place: &Path) -> anyhow::Result<()
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -107,5 +109,74 @@ mod tests {
                 assert!(text.contains(name), "{shell}: {name}");
             }
         }
+    }
+
+    /// What bash offers for the last of `words`, after the shell commands `before`.
+    fn offered(before: &str, words: &[&str]) -> Option<Vec<String>> {
+        let script = format!(
+            "{before}
+            source /dev/stdin <<< \"$script\"
+            COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1))
+            _tfo_of_host tfo \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD-1]}}\"
+            printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        let output = Command::new("bash")
+            .args(["--norc", "-c", &script, "bash"])
+            .args(words)
+            .env("script", completions::text(clap_complete::Shell::Bash))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let offered = text.lines().map(str::to_owned).collect();
+        output.status.success().then_some(offered)
+    }
+
+    #[test]
+    fn bash_completes_names_of_the_host_and_of_tfo() {
+        for (words, expected) in [
+            (&["tfo", "atta"][..], "attach"),
+            (&["tfo", "attach", "l"], "lo"),
+            (&["tfo", "detach", "--json", "l"], "lo"),
+            (&["tfo", "doctor", ""], "lo"),
+            (&["tfo", "run", "-i", "l"], "lo"),
+            (&["tfo", "run", "--interface", ""], "lo"),
+            (&["tfo", "attach", "--mode", "gen"], "generic"),
+            (&["tfo", "stats", "--by", ""], "source"),
+            (&["tfo", "events", "--reason", "bad"], "bad-cookie"),
+            (&["tfo", "policy", "set", "--bad", "re"], "reissue"),
+            (&["tfo", "guard", "set", "a"], "auto"),
+        ] {
+            let offered = offered("", words).unwrap();
+            assert!(
+                offered.contains(&expected.to_owned()),
+                "{words:?}: {offered:?}"
+            );
+        }
+    }
+
+    /// A directory of namespaces of its own needs a mount namespace.
+    #[test]
+    fn bash_completes_namespaces() {
+        const INSIDE: &str = "TFO_TEST_INSIDE";
+        if env::var_os(INSIDE).is_none() {
+            let this = env::current_exe().unwrap();
+            let mut again = Command::new("unshare");
+            again.args(["--user", "--map-root-user", "--mount"]);
+            again
+                .arg(this)
+                .args(["bash_completes_namespaces", "--nocapture"]);
+            let output = again.env(INSIDE, "1").output();
+            match output {
+                Ok(output) if output.status.success() => {}
+                Ok(output) if String::from_utf8_lossy(&output.stderr).starts_with("unshare:") => {
+                    println!("not tried: no user namespaces here");
+                }
+                other => panic!("{other:#?}"),
+            }
+            return;
+        }
+        let make = "mount -t tmpfs none /run; mkdir /run/netns; touch /run/netns/{blue,black,red}";
+        let offered = offered(make, &["tfo", "stats", "--netns", "bl"]).unwrap();
+        assert_eq!(offered, ["black", "blue"]);
     }
 }

@@ -119,14 +119,16 @@ fn show(json: bool) -> anyhow::Result<()> {
 async fn set(args: &SetArgs) -> anyhow::Result<()> {
     args.check();
     let namespace = Namespace::current()?;
-    let change = GuardChange::begin(&namespace)?;
+    let change = GuardChange::begin(&namespace);
     // Without options, what is in force is checked and attached again.
-    if args.sets_nothing() && change.before.is_none() {
+    let in_force = change.as_ref().is_ok_and(|it| it.before.is_some());
+    if args.sets_nothing() && !in_force {
         usage(
             "guard set",
             "nothing to set: give on, off or auto, or a rate",
         );
     }
+    let change = change?;
     let mut guard = args.over(change.before.clone().unwrap_or_default());
     if let Some(path) = &args.secret_file {
         guard.secret = Some(Secret::read(path)?.challenge_secret());

@@ -154,6 +154,24 @@ impl Layer {
         }
     }
 
+    /// Refuses an interval of keys that another program changes.
+    pub(super) fn check_interval(&self) -> Result<(), (KeyField, String)> {
+        let source = match self.key_source {
+            Some(SourceKind::File) => "file",
+            Some(SourceKind::Kernel) => "kernel",
+            _ => return Ok(()),
+        };
+        if self.interval.is_none() {
+            return Ok(());
+        }
+        Err((
+            KeyField::Interval,
+            format!(
+                "nothing uses this interval: with key source {source:?}, whoever writes the keys sets it: remove the interval, or choose another source"
+            ),
+        ))
+    }
+
     /// Refuses a path that the source does not read.
     pub(super) fn check_path(&self) -> Result<(), (KeyField, String)> {
         let reads = matches!(

@@ -160,7 +160,10 @@ pub(super) fn namespaces(
     interface_flags: &[String],
     flags: &Layer,
 ) -> Result<Vec<NamespaceConfig>, ConfigError> {
-    let mut top = flags.clone().over(&file.layer());
+    let own = file.layer();
+    let mut top = flags.clone().over(&own);
+    check_interval(flags, &own, &top)
+        .map_err(|(field, message)| text.error(file.span(field), message))?;
     top.farm = farm(text, file)?;
     let mut namespaces = Vec::new();
     namespaces.extend(own_namespace(text, file, interface_flags, &top)?);
@@ -181,6 +184,16 @@ pub(super) fn namespaces(
         return Err(text.error(None, message.to_owned()));
     }
     Ok(namespaces)
+}
+
+/// Refuses an interval that nothing uses, in the file's top level `own` or in the flags. One in the file is left alone where a
+/// flag names another source.
+fn check_interval(flags: &Layer, own: &Layer, top: &Layer) -> Result<(), (KeyField, String)> {
+    own.check_interval()?;
+    match flags.interval {
+        Some(_) => top.check_interval(),
+        None => Ok(()),
+    }
 }
 
 /// The service's own namespace, where it has interfaces.
@@ -233,10 +246,13 @@ fn other_namespace(
     }
     let at = |(field, message): (KeyField, _)| text.error(Some(section.span(field)), message);
     let own = section.layer();
-    let has_path = own.key_path.is_some();
+    let (has_path, has_interval) = (own.key_path.is_some(), own.interval.is_some());
     let layer = own.over(top);
     if has_path {
         layer.check_path().map_err(at)?;
+    }
+    if has_interval {
+        layer.check_interval().map_err(at)?;
     }
     let namespace = NamespaceConfig::new(Some(name), pattern, interfaces, &layer).map_err(at)?;
     if namespace.pattern.is_some() && namespace.source.farm().is_some() {

@@ -1,6 +1,9 @@
 //! Errors of loading, reading and writing the data path.
 
-use std::path::{Path, PathBuf};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+};
 
 use rustix::io::Errno;
 use tfo_common::abi::TC_ACK;
@@ -12,7 +15,7 @@ use crate::kernel::{refusal, support::BPFFS};
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
     /// The kernel refused the object.
-    #[error("the kernel refused the data path (-v shows why)")]
+    #[error("the kernel refused the data path{}", why(.0))]
     Load(#[source] Box<aya::EbpfError>),
     /// The kernel lacks the kfunc by which the guard opens connections.
     #[error("this kernel cannot open connections for the guard: {0}")]
@@ -26,10 +29,10 @@ pub enum DatapathError {
     )]
     Placeholder(usize),
     /// The kernel's verifier refused the program, or it could not be attached.
-    #[error("the kernel refused the program (-v shows why)")]
+    #[error("the kernel refused the program{}", why(.0))]
     Program(#[source] Box<aya::programs::ProgramError>),
     /// A map could not be read or written.
-    #[error("map {name}: {source}")]
+    #[error("map {name}: {source}{}", of_bpf(source).unwrap_or_default())]
     Map {
         /// The map's name.
         name: &'static str,
@@ -57,6 +60,14 @@ pub enum DatapathError {
         /// The kernel's error.
         source: std::io::Error,
     },
+    /// flock(2) on a directory of pins is refused.
+    #[error("{path}: cannot lock it: {source}: {}", refusal::of_flock(source, BPFFS), path = path.display())]
+    Lock {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's error.
+        source: std::io::Error,
+    },
     /// The kernel gave no random bytes.
     #[error("getrandom(2): {0}")]
     Random(getrandom::Error),
@@ -76,6 +87,27 @@ pub enum DatapathError {
         /// Time for which it was waited for.
         seconds: u64,
     },
+}
+
+/// Cause and remedy where an error comes from a refusal of bpf(2).
+fn of_bpf(error: &(dyn Error + 'static)) -> Option<String> {
+    // Not EACCES, which is the verifier's.
+    let refused = [Errno::PERM, Errno::NOSYS, Errno::NOMEM].map(Errno::raw_os_error);
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<std::io::Error>()
+            && error.raw_os_error().is_some_and(|it| refused.contains(&it))
+        {
+            return Some(format!(": {}", refusal::of_bpf(error)));
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// As [`of_bpf`]; else where to read more.
+fn why(error: &(dyn Error + 'static)) -> String {
+    of_bpf(error).unwrap_or_else(|| " (-v shows why)".to_owned())
 }
 
 /// The remedy of an error of the BPF file system, by its text; empty where there is none.
@@ -137,6 +169,25 @@ impl From<aya::programs::ProgramError> for DatapathError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_of_bpf_is_told_with_its_cause() {
+        let load = |errno: Errno| {
+            let io_error = errno.into();
+            let error = aya::maps::MapError::CreateError {
+                name: "keys".into(),
+                io_error,
+            };
+            DatapathError::Load(Box::new(aya::EbpfError::MapError(error))).to_string()
+        };
+        let refused = load(Errno::PERM);
+        assert!(
+            refused.starts_with("the kernel refused the data path: bpf(2) is refused"),
+            "{refused}"
+        );
+        let other = load(Errno::ACCESS);
+        assert_eq!(other, "the kernel refused the data path (-v shows why)");
+    }
 
     #[test]
     fn errors_of_the_file_system_have_remedies() {

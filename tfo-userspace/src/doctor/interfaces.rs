@@ -9,7 +9,7 @@ use super::finding::Finding;
 use crate::{
     kernel::{
         ethtool,
-        link::{AttachedXdp, Interface},
+        link::{AttachedXdp, Interface, remedy_of_layer},
         native_xdp::{NativeFacts, one_page_mtu},
         tc::{self, Direction},
     },
@@ -97,8 +97,7 @@ impl DeviceFacts {
             let found = found(&format!(
                 "its link layer is {layer}, which tfo does not parse"
             ));
-            let remedy = "attach to another interface that its packets pass";
-            return Finding::problem(CHECK, found).remedy(remedy);
+            return Finding::problem(CHECK, found).remedy(remedy_of_layer(layer));
         }
         if self.link == Ok(Link::None) {
             return Finding::ok(CHECK, found("no Ethernet header: generic and tc"));

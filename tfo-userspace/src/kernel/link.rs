@@ -262,6 +262,17 @@ fn other_name(property: Prop) -> Option<String> {
     }
 }
 
+/// The remedy for an interface with a link layer that [`Interface::link`] does not have.
+pub fn remedy_of_layer(layer: &str) -> &'static str {
+    let gre = [LinkLayerType::Ipgre, LinkLayerType::Ip6gre];
+    if gre.iter().any(|it| it.to_string() == layer) {
+        "its packets have the outer header here, and the interface below is not read behind tunnels' headers: make the tunnel \
+         with a device whose packets tfo reads (gretap, ipip, ip6tnl)"
+    } else {
+        "attach to another interface that its packets pass"
+    }
+}
+
 fn link(layer: LinkLayerType) -> Result<Link, String> {
     match layer {
         LinkLayerType::Ether | LinkLayerType::Loopback => Ok(Link::Ethernet),
@@ -287,4 +298,24 @@ pub(super) fn attached(attributes: &[LinkXdp]) -> Option<AttachedXdp> {
         _ => None,
     })?;
     Some(AttachedXdp { program_id, mode })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gre_devices_without_ethernet_have_a_remedy_of_their_own() {
+        for (layer, part) in [
+            (LinkLayerType::Ipgre, "gretap, ipip, ip6tnl"),
+            (LinkLayerType::Ip6gre, "gretap, ipip, ip6tnl"),
+            (LinkLayerType::Can, "another interface"),
+        ] {
+            let layer = link(layer).unwrap_err();
+            let remedy = remedy_of_layer(&layer);
+            assert!(remedy.contains(part), "{layer}: {remedy}");
+        }
+        assert_eq!(link(LinkLayerType::Tunnel), Ok(Link::None));
+        assert_eq!(link(LinkLayerType::Ether), Ok(Link::Ethernet));
+    }
 }

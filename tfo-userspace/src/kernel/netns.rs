@@ -187,6 +187,18 @@ pub fn is_that_of_init() -> Option<bool> {
     Some(of("1")? == of("thread-self")?)
 }
 
+/// Returns the `ip netns` name of the calling thread's namespace, where it has one and is not that of process 1.
+pub fn name() -> Option<String> {
+    if is_that_of_init() == Some(true) {
+        return None;
+    }
+    let own = NetnsId::current().ok()?;
+    let is_own = |path: &Path| matches!(own.at(path), Ok(Some(id)) if id == own);
+    let mut files = fs::read_dir(NAMED).ok()?.flatten();
+    let file = files.find(|file| is_own(&file.path()))?;
+    file.file_name().into_string().ok()
+}
+
 /// `SO_NETNS_COOKIE` of the calling thread's namespace: unique until the next boot.
 ///
 /// # Errors

@@ -85,6 +85,18 @@ pub fn of_bpf(error: &io::Error) -> String {
     }
 }
 
+/// Cause and remedy of flock(2) that fails; `directory` has the file.
+pub fn of_flock(error: &io::Error, directory: &str) -> String {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::PERM | Errno::ACCESS) => {
+            "a seccomp filter or a security module forbids flock(2): allow it in the unit's SystemCallFilter=, or give the \
+             container a profile that allows it, such as tfo's (`--security-opt seccomp=seccomp.json`)"
+                .to_owned()
+        }
+        _ => format!("mount a file system at {directory} that has flock(2)"),
+    }
+}
+
 /// Cause and remedy where a process has too many open files.
 pub fn of_files() -> String {
     let limit = getrlimit(Resource::Nofile).current;
@@ -111,6 +123,16 @@ mod tests {
         let filtered = told(whole, "Seccomp:\t2\n", "");
         assert!(filtered.contains("--security-opt seccomp=") && filtered.contains("SYS_ADMIN"));
         assert!(told(whole, "", "none integrity [confidentiality]").contains("lockdown=integrity"));
+    }
+
+    #[test]
+    fn errors_of_flock_differ() {
+        let told = |errno: Errno| of_flock(&errno.into(), "/run/tfo");
+        assert!(told(Errno::PERM).contains("seccomp=seccomp.json"));
+        assert_eq!(
+            told(Errno::NOLCK),
+            "mount a file system at /run/tfo that has flock(2)"
+        );
     }
 
     #[test]

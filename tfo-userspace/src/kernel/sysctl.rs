@@ -91,7 +91,7 @@ impl Sysctl {
 #[derive(Debug, thiserror::Error)]
 pub enum SysctlError {
     /// Not readable.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {source}{remedy}", remedy = read_remedy(source))]
     Read {
         /// The file.
         path: &'static str,
@@ -117,6 +117,16 @@ pub enum SysctlError {
     /// Not a key pair.
     #[error("{KEY}: {0}")]
     Key(#[from] KeyTextError),
+}
+
+/// Returns the remedy for a sysctl that cannot be read; empty where there is none.
+fn read_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            ": mount /proc (`mount -t proc proc /proc`), or use a kernel with TCP Fast Open"
+        }
+        _ => "",
+    }
 }
 
 /// Returns the remedy for a sysctl that cannot be written.

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::facts::{NamespaceFacts, ServiceFacts};
+use crate::kernel::netns;
 
 /// As [`health`], of all namespaces of a service.
 pub(super) fn health_of_service(service: &ServiceFacts) -> Result<(), String> {
@@ -26,10 +27,11 @@ pub(super) fn health_of_service(service: &ServiceFacts) -> Result<(), String> {
 pub fn health(namespaces: &[NamespaceFacts]) -> Result<(), String> {
     let mut errors = String::new();
     for facts in namespaces {
-        let place = match facts.target.netns.as_str() {
-            "" => String::new(),
-            name => format!("netns {name}: "),
+        let (place, there) = match facts.target.netns.as_str() {
+            "" => (String::new(), netns::name()),
+            name => (format!("netns {name}: "), Some(name.to_owned())),
         };
+        let there = there.map_or_else(String::new, |name| format!(" --netns {name}"));
         let mut line = |text: fmt::Arguments<'_>| {
             // Writing to a String cannot fail.
             let _ = writeln!(errors, "{place}{text}");
@@ -42,10 +44,12 @@ pub fn health(namespaces: &[NamespaceFacts]) -> Result<(), String> {
             if let Some(reason) = facts.not_attached.get(name) {
                 line(format_args!("{reason}"));
             } else if facts.target.interfaces.contains(name) {
-                line(format_args!("{name}: not attached: `tfo attach {name}`"));
+                line(format_args!(
+                    "{name}: not attached: `tfo attach {name}{there}`"
+                ));
             } else {
                 line(format_args!(
-                    "{name}: its pins are left: `tfo detach --all` removes all pins, then attach again to the interfaces to keep"
+                    "{name}: its pins are left: `tfo detach --all{there}` removes all pins, then attach again to the interfaces to keep"
                 ));
             }
         }
@@ -102,7 +106,7 @@ mod tests {
         assert_eq!(
             health(&[well, ill]).unwrap_err(),
             "netns blue: memory: no\n\
-             netns blue: eth0: not attached: `tfo attach eth0`\n\
+             netns blue: eth0: not attached: `tfo attach eth0 --netns blue`\n\
              netns blue: eth1: renamed to eth9: put eth9 into the configuration\n\
              netns blue: keys: sysctl is read-only\n\
              netns blue: policy not in force: no\n\

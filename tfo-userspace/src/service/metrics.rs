@@ -135,11 +135,16 @@ pub(super) async fn serve(
 
 /// Returns a note on the network namespace of an IP address: `--netns` has the service listen in
 /// another one than the host's.
-fn place(address: &ListenAddress) -> &'static str {
-    let is_socket = matches!(address, ListenAddress::Unix(_));
-    if is_socket || netns::is_that_of_init() != Some(false) {
-        ""
-    } else {
-        ", in the network namespace that the service was started in and not in that of process 1"
+fn place(address: &ListenAddress) -> String {
+    if matches!(address, ListenAddress::Unix(_)) {
+        return String::new();
+    }
+    // Whether it is that of process 1, a service with few capabilities may not know.
+    match netns::name() {
+        Some(name) => format!(", in the network namespace {name}"),
+        None if netns::is_that_of_init() == Some(false) => {
+            ", in a network namespace that is not that of process 1".to_owned()
+        }
+        None => String::new(),
     }
 }

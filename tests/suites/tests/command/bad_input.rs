@@ -13,13 +13,14 @@ use aya::{
 use tfo_common::abi::XDP_PROGRAM;
 use tfo_testbed::{
     keys::{self, KeyFile},
-    netns::Netns,
     process::{self, Output},
     tfo::{self, LIMIT, Tfo},
     veth::{Pair, SERVER_INTERFACE},
     xdp,
 };
 use tfo_userspace::datapath::OBJECT;
+
+use super::confinement::{READ_ONLY_SYSCTLS, run_after, with_errno};
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
@@ -37,18 +38,6 @@ fn server() -> Result<(Pair, Tfo)> {
     let pair = Pair::new()?;
     let tfo = Tfo::new(&pair.server);
     Ok((pair, tfo))
-}
-
-/// Runs `tfo` in a new mount namespace, after the shell command `before`.
-pub(super) fn run_after(before: &str, netns: &Netns, arguments: &[&str]) -> Result<Output> {
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "sh", "-ec"])
-        .arg(format!("{before}\nexec \"$0\" \"$@\""))
-        .arg(tfo::binary())
-        .args(arguments)
-        .args(["--netns", netns.name()]);
-    process::output(&mut command, LIMIT)
 }
 
 #[test]
@@ -109,29 +98,9 @@ fn a_kernel_without_bpf_is_told_from_one_without_rights() -> Result<()> {
     let mut command = Command::new(tfo::binary());
     command.args(["attach", SERVER_INTERFACE, "--netns", pair.server.name()]);
     // As on a kernel without it.
-    with_bpf_errno(&mut command, libc::ENOSYS)?;
+    with_errno(&mut command, libc::SYS_bpf, libc::ENOSYS)?;
     let output = process::output(&mut command, LIMIT)?;
     ensure_refused(&output, &["no BPF", "CONFIG_BPF_SYSCALL"])
-}
-
-/// Makes bpf(2) fail with this error.
-pub(super) fn with_bpf_errno(command: &mut Command, errno: i32) -> Result<()> {
-    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
-
-    let filter = SeccompFilter::new(
-        [(libc::SYS_bpf, Vec::new())].into_iter().collect(),
-        SeccompAction::Allow,
-        SeccompAction::Errno(errno.cast_unsigned()),
-        std::env::consts::ARCH.try_into()?,
-    )?;
-    let filter: BpfProgram = filter.try_into()?;
-    // SAFETY: between fork and exec, the closure makes two system calls and allocates no memory.
-    unsafe {
-        command.pre_exec(move || {
-            seccompiler::apply_filter(&filter).map_err(|_| std::io::ErrorKind::Other.into())
-        });
-    }
-    Ok(())
 }
 
 #[test]
@@ -320,8 +289,7 @@ fn a_sysctl_that_cannot_be_written_leaves_both_sides_as_they_were() -> Result<()
     let (pair, tfo) = server()?;
     tfo.done(&["attach", SERVER_INTERFACE])?;
     let before = keys::of_kernel(&pair.server)?;
-    let read_only = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys";
-    let output = run_after(read_only, &pair.server, &["keys", "rotate"])?;
+    let output = run_after(READ_ONLY_SYSCTLS, &pair.server, &["keys", "rotate"])?;
     ensure_refused(
         &output,
         &["keys not changed", "tcp_fastopen_key", "Read-only"],

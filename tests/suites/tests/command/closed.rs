@@ -101,6 +101,16 @@ fn a_directory_that_another_user_made_is_refused_with_the_remedy() -> Result<()>
             "rm -r tfo/*".to_owned(),
         ),
         (
+            "ln -s /tmp tfo".to_owned(),
+            ["/sys/fs/bpf/tfo: not a directory", "rm /sys/fs/bpf/tfo"],
+            "rm tfo".to_owned(),
+        ),
+        (
+            "chown 65534 .".to_owned(),
+            ["/sys/fs/bpf: user 65534 owns it", "chown root /sys/fs/bpf"],
+            "chown root .".to_owned(),
+        ),
+        (
             "chmod 0777 .".to_owned(),
             ["/sys/fs/bpf: mode 0777", "chmod 0700 /sys/fs/bpf"],
             "chmod 0700 .".to_owned(),

@@ -2,15 +2,15 @@
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, process::Command};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tfo_testbed::{
     netns::Netns,
-    process::{self, Output, ensure_says},
+    process::{self, Background, Output, ensure_says},
     tfo::{self, LIMIT, Tfo},
     xdp,
 };
 
-use super::bad_input::{run_after, with_bpf_errno};
+use super::confinement::{READ_ONLY_SYSCTLS, after, run_after, with_errno};
 
 /// A namespace with the interfaces a0 and a1.
 fn host() -> Result<(Netns, Tfo)> {
@@ -23,7 +23,7 @@ fn host() -> Result<(Netns, Tfo)> {
 #[test]
 fn few_open_files_are_told_and_no_panic() -> Result<()> {
     let (netns, _tfo) = host()?;
-    for limit in [4, 5, 6, 7, 8, 10, 12, 16, 20] {
+    for limit in 3..=30 {
         for command in ["attach a0", "run -i a0", "listeners", "status", "doctor a0"] {
             let tfo = tfo::binary().display().to_string();
             let script = format!(
@@ -54,12 +54,26 @@ fn few_open_files_are_told_and_no_panic() -> Result<()> {
 }
 
 #[test]
+fn more_open_files_are_enough() -> Result<()> {
+    let (netns, tfo) = host()?;
+    let attach = format!(
+        "{} attach a0 --netns {}",
+        tfo::binary().display(),
+        netns.name()
+    );
+    let script = format!("if (ulimit -n 8; {attach}); then exit 9; fi\nulimit -n 1024\n{attach}");
+    let said = process::succeed(Command::new("sh").args(["-ec", &script]), LIMIT)?;
+    ensure_says(&said, &["a0: attached"])?;
+    tfo.done(&["detach", "a0"]).map(drop)
+}
+
+#[test]
 fn a_refused_bpf_call_names_the_filter() -> Result<()> {
     let (netns, _tfo) = host()?;
     let run = |arguments: &[&str]| -> Result<Output> {
         let mut command = Command::new(tfo::binary());
         command.args(arguments).args(["--netns", netns.name()]);
-        with_bpf_errno(&mut command, libc::EPERM)?;
+        with_errno(&mut command, libc::SYS_bpf, libc::EPERM)?;
         process::output(&mut command, LIMIT)
     };
     let parts = ["bpf(2) is refused", "seccomp", "--security-opt seccomp="];
@@ -74,11 +88,27 @@ fn file_systems_that_are_absent_or_read_only_are_told() -> Result<()> {
     let (netns, _tfo) = host()?;
     let attach = ["attach", "a0"];
     let output = run_after("mount -t tmpfs none /sys", &netns, &attach)?;
-    output.ensure_refused(&["/sys is not mounted", "mount -t sysfs"])?;
+    let remedy = "mount -t sysfs sysfs /sys";
+    output.ensure_refused(&["/sys is not mounted", remedy])?;
+    let mended =
+        format!("mount -t tmpfs none /sys\n{remedy}\nmount -t bpf -o mode=0700 bpf /sys/fs/bpf");
+    let output = run_after(&mended, &netns, &attach)?;
+    ensure!(output.status.success(), "{output:#?}");
+    let absent = "mount -t tmpfs none /proc";
+    let remedy = "mount -t proc proc /proc";
+    for (before, status) in [(absent.to_owned(), 1), (format!("{absent}\n{remedy}"), 0)] {
+        let output = run_after(&before, &netns, &["status"])?;
+        ensure!(output.status.code() == Some(status), "{output:#?}");
+        ensure!(status == 0 || output.stderr.contains(remedy), "{output:#?}");
+    }
     let read_only =
         "mount -t bpf -o mode=0700 bpf /sys/fs/bpf; mount -o remount,bind,ro /sys/fs/bpf";
     let output = run_after(read_only, &netns, &attach)?;
-    output.ensure_refused(&["/sys/fs/bpf is mounted read-only", "remount,rw"])?;
+    let parts = ["tfo: /sys/fs/bpf is mounted read-only", "remount,rw"];
+    output.ensure_refused(&parts)?;
+    let output = run_after(read_only, &netns, &["run", "-i", "a0"])?;
+    ensure!(output.status.code() == Some(1), "{output:#?}");
+    ensure_says(&output.stderr, &parts)?;
     let doctor = run_after(read_only, &netns, &["doctor", "a0"])?;
     ensure_says(
         &doctor.stdout,
@@ -90,7 +120,7 @@ fn file_systems_that_are_absent_or_read_only_are_told() -> Result<()> {
 #[test]
 fn attaching_writes_no_sysctl() -> Result<()> {
     let (netns, tfo) = host()?;
-    let read_only = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys";
+    let read_only = READ_ONLY_SYSCTLS;
     let output = run_after(read_only, &netns, &["attach", "a0"])?;
     ensure!(output.status.success(), "{output:#?}");
     let keys = tfo.json(&["keys", "show"])?;
@@ -105,6 +135,143 @@ fn attaching_writes_no_sysctl() -> Result<()> {
         &doctor.stdout,
         &["cannot be written here", "make /proc/sys writable"],
     )
+}
+
+/// It attaches, and says why no key changes; the key source in the remedy needs no such change.
+#[test]
+fn a_service_that_can_write_no_sysctl_says_so() -> Result<()> {
+    let (netns, _tfo) = host()?;
+    let start = |more: &[&str]| {
+        let run = ["run", "-i", "a0", "--detach-on-exit"];
+        Background::start(&mut after(
+            READ_ONLY_SYSCTLS,
+            &netns,
+            &[&run[..], more].concat(),
+        ))
+    };
+    let mut service = start(&["--interval", "1s"])?;
+    service.wait_for_text("keys not changed", LIMIT)?;
+    let output = service.terminate(LIMIT)?;
+    let parts = [
+        "a0: attached",
+        "/proc/sys is mounted read-only",
+        "--key-source kernel",
+    ];
+    ensure_says(&output.stderr, &parts)?;
+    let mut service = start(&["--key-source", "kernel"])?;
+    service.wait_for_text("capabilities left", LIMIT)?;
+    let output = service.terminate(LIMIT)?;
+    ensure!(
+        output.status.success() && !output.stderr.contains("ERROR"),
+        "{output:#?}"
+    );
+    Ok(())
+}
+
+/// The lock file of a service needs `/run/tfo`; a command needs none.
+#[test]
+fn a_run_directory_that_is_full_or_read_only_is_told() -> Result<()> {
+    let (netns, tfo) = host()?;
+    for (options, then, parts) in [
+        ("nr_inodes=1", "", ["No space left", "free space or inodes"]),
+        ("ro", "", ["Read-only file system", "that can be written"]),
+        (
+            "rw",
+            "touch /run/tfo",
+            ["File exists", "make /run/tfo a directory"],
+        ),
+    ] {
+        // The namespace's own file is below /run.
+        let script = format!(
+            "exec 9<\"/run/netns/$net\"; mount -t tmpfs -o {options} none /run
+            {then}
+            $tfo attach a0 --netns /proc/self/fd/9 >&2
+            $tfo detach a0 --netns /proc/self/fd/9 >&2
+            exec $tfo run -i a0 --netns /proc/self/fd/9"
+        );
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-ec", &script])
+            .env("tfo", tfo::binary())
+            .env("net", netns.name());
+        let output = process::output(&mut command, LIMIT)?;
+        ensure!(output.status.code() == Some(1), "{output:#?}");
+        let told = output.stderr.lines().next_back().unwrap_or_default();
+        ensure_says(told, &["tfo: /run/tfo/net", "the lock file against"])?;
+        ensure_says(told, &parts)?;
+    }
+    ensure!(tfo.run(&["status"])?.status.success());
+    Ok(())
+}
+
+#[test]
+fn a_refused_lock_names_the_filter() -> Result<()> {
+    let (netns, tfo) = host()?;
+    tfo.done(&["attach", "a0"])?;
+    for (arguments, file) in [
+        (&["keys", "rotate"][..], "/sys/fs/bpf/tfo/"),
+        (&["attach", "a1"], "/sys/fs/bpf/tfo/"),
+        (&["run", "-i", "a0"], "/run/tfo/net"),
+    ] {
+        let mut command = Command::new(tfo::binary());
+        command.args(arguments).args(["--netns", netns.name()]);
+        with_errno(&mut command, libc::SYS_flock, libc::EPERM)?;
+        let output = process::output(&mut command, LIMIT)?;
+        ensure!(output.status.code() == Some(1), "{output:#?}");
+        let told = output.stderr.lines().next_back().unwrap_or_default();
+        let parts = [
+            file,
+            "not permitted",
+            "forbids flock(2)",
+            "--security-opt seccomp=",
+        ];
+        ensure_says(told, &parts)?;
+    }
+    Ok(())
+}
+
+/// Root there has all capabilities, which do not count for bpf(2).
+#[test]
+fn root_of_a_user_namespace_is_told_the_cause() -> Result<()> {
+    let (netns, tfo) = host()?;
+    tfo.done(&["attach", "a0"])?;
+    let run = |arguments: &[&str]| {
+        let mut command = netns.command("unshare");
+        command.args(["--user", "--map-root-user"]);
+        process::output(command.arg(tfo::binary()).args(arguments), LIMIT)
+    };
+    let parts = [
+        "bpf(2) is refused",
+        "in a user namespace",
+        "run tfo in the host's",
+    ];
+    for arguments in [
+        &["attach", "a1"][..],
+        &["attach", "--replace", "a0"],
+        &["listeners"],
+        &["keys", "rotate"],
+        &["policy", "set", "--bad", "drop"],
+    ] {
+        let output = run(arguments)?;
+        ensure!(output.status.code() == Some(1), "{output:#?}");
+        let told = output.stderr.lines().next_back().unwrap_or_default();
+        ensure_says(told, &parts).with_context(|| format!("{arguments:?}"))?;
+    }
+    let doctor = run(&["doctor", "a0"])?;
+    ensure!(doctor.status.code() == Some(3), "{doctor:#?}");
+    ensure_says(&doctor.stdout, &parts)?;
+    // What is pinned can be read by who owns it.
+    let stats = run(&["stats"])?;
+    ensure!(
+        stats.status.success() || stats.stderr.contains(parts[1]),
+        "{stats:#?}"
+    );
+    let mut service = netns.command("unshare");
+    service.args(["--user", "--map-root-user"]);
+    service.arg(tfo::binary()).args(["run", "-i", "a0"]);
+    let output = process::output(&mut service, LIMIT)?;
+    ensure!(output.status.code() == Some(1), "{output:#?}");
+    ensure_says(&output.stderr, &parts)
 }
 
 #[test]

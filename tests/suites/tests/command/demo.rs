@@ -12,7 +12,7 @@ use tfo_testbed::{
     tfo::{self, LIMIT},
 };
 
-use super::bad_input::with_bpf_errno;
+use super::confinement::with_errno;
 
 /// The message of `tfo demo` where a SYN was not answered for a second, as may happen on a busy
 /// machine.
@@ -166,6 +166,17 @@ fn its_text_is_for_people() -> Result<()> {
             "round trips of 40 ms",
         ],
     )?;
+    // What did not occur is not shown.
+    let table = text.split_once("\ncounter ").context("no table")?.1;
+    let rows = table.lines().skip(1).take_while(|line| !line.is_empty());
+    let mut counters = 0;
+    for row in rows {
+        let numbers = row.split_whitespace().skip(1).take(2);
+        ensure!(numbers.clone().any(|it| it != "0"), "{row:?} in {text}");
+        counters += 1;
+    }
+    ensure!((4..20).contains(&counters), "{counters} rows: {text}");
+    ensure!(!text.contains("+0"), "{text}");
     wait_until_gone(program(&text)?)
 }
 
@@ -226,7 +237,7 @@ fn what_it_cannot_have_is_told_with_a_remedy() -> Result<()> {
         "run it as root",
     ])?;
     let mut command = Command::new(tfo::binary());
-    with_bpf_errno(command.arg("demo"), libc::EPERM)?;
+    with_errno(command.arg("demo"), libc::SYS_bpf, libc::EPERM)?;
     process::output(&mut command, LIMIT)?.ensure_refused(&["bpf(2) is refused", "seccomp"])?;
     let output = process::output(
         Command::new(tfo::binary()).args(["demo", "--netns", "blue"]),
@@ -251,10 +262,12 @@ fn what_a_user_namespace_lacks_is_told() -> Result<()> {
     let output = run(format!(
         "echo 0 > /proc/sys/user/max_net_namespaces && exec {tfo} demo"
     ))?;
-    output.ensure_refused(&[
-        "no network namespace",
-        "sysctl -w user.max_net_namespaces=1024",
-    ])?;
+    let remedy = "sysctl -w user.max_net_namespaces=1024";
+    output.ensure_refused(&["no network namespace", remedy])?;
+    let output = run(format!(
+        "echo 0 > /proc/sys/user/max_net_namespaces && {remedy} >/dev/null && exec {tfo} demo"
+    ))?;
+    output.ensure_refused(&["in a user namespace"])?;
     let output = run(format!("exec {tfo} demo"))?;
     output.ensure_refused(&["in a user namespace", "run it in the host's"])
 }

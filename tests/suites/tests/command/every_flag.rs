@@ -1,7 +1,9 @@
 //! Every flag and argument that `tfo ... -h` shows, at the edges of its values: the command ends in time, with a status
-//! that is documented and an error of the documented form. Nothing is attached, so that a valid value ends it, too.
+//! that is documented and an error of the documented form. First where nothing is attached, so that a valid value ends it, too;
+//! then, of the commands that read or change what is attached, where something is.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs,
     os::unix::ffi::OsStringExt as _,
@@ -15,11 +17,28 @@ use rustix::fs::{CWD, Mode, mkfifoat};
 use tfo_testbed::{
     netns::Netns,
     process::{self, Output},
-    tfo::{self, LIMIT},
+    tfo::{self, LIMIT, Tfo},
+    xdp,
 };
 
 /// An interface that does not exist.
 const NOWHERE: &str = "nosuch0";
+
+/// The interface to which tfo is attached, where it is.
+const ATTACHED: &str = "a0";
+/// Commands that read or change what is attached.
+const OF_ATTACHED: [&str; 10] = [
+    "attach",
+    "cookies",
+    "doctor",
+    "events",
+    "guard",
+    "keys",
+    "listeners",
+    "policy",
+    "stats",
+    "top",
+];
 
 /// A flag with a value, or a positional argument.
 #[derive(Clone, Debug)]
@@ -38,11 +57,27 @@ impl Parameter {
         self.flag.as_deref().unwrap_or("'")
     }
 
+    /// Also where something is attached.
+    fn is_of_attached(&self) -> bool {
+        let first = self.command.first();
+        first.is_some_and(|first| OF_ATTACHED.contains(&first.as_str()))
+    }
+
+    /// With a valid value, the command goes on until nobody reads its output.
+    fn is_endless(&self) -> bool {
+        match self.command.first().map_or("", String::as_str) {
+            "events" | "top" => true,
+            "stats" => self.flag.as_deref() == Some("--watch"),
+            _ => false,
+        }
+    }
+
     /// Arguments without which the value is not reached.
-    fn others(&self) -> &'static [&'static str] {
+    fn others(&self, is_attached: bool) -> &'static [&'static str] {
         let flag = self.flag.as_deref().unwrap_or_default();
         let words: Vec<_> = self.command.iter().map(String::as_str).collect();
         match (words.as_slice(), flag) {
+            (["attach"], flag) if !flag.is_empty() && is_attached => &["--replace", ATTACHED],
             (["attach"], flag) if !flag.is_empty() => &[NOWHERE],
             (["run"], "--key-file") => &["-i", NOWHERE, "--key-source", "file"],
             (["run"], flag) if flag != "--interface" && flag != "--config" => &["-i", NOWHERE],
@@ -61,7 +96,7 @@ impl Parameter {
         }
     }
 
-    fn arguments(&self, value: &OsString) -> Vec<OsString> {
+    fn arguments(&self, value: &OsString, is_attached: bool) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = self.command.iter().map(OsString::from).collect();
         match &self.flag {
             Some(flag) if self.equals => {
@@ -72,7 +107,7 @@ impl Parameter {
             Some(flag) => arguments.extend([OsString::from(flag), value.clone()]),
             None => arguments.push(value.clone()),
         }
-        arguments.extend(self.others().iter().map(OsString::from));
+        arguments.extend(self.others(is_attached).iter().map(OsString::from));
         arguments
     }
 }
@@ -186,17 +221,14 @@ fn judge(parameter: &Parameter, output: &Output) -> Result<()> {
     }
 }
 
-#[test]
-fn every_value_is_done_or_refused() -> Result<()> {
-    let netns = Netns::new("flags")?;
-    let fifo = std::env::temp_dir().join(format!("tfo-t{}.fifo", std::process::id()));
-    mkfifoat(CWD, &fifo, Mode::RUSR)?;
-    let values = values(&fifo.display().to_string());
-    let mut all = Vec::new();
-    parameters(&[], &mut all)?;
-    // As many as there are at least: the help is read whole.
-    ensure!(all.len() > 50, "{all:?}");
-    let cases: Vec<_> = all
+/// Tries each parameter with each value, and returns what went wrong.
+fn try_all(
+    netns: &Netns,
+    parameters: &[&Parameter],
+    values: &[OsString],
+    is_attached: bool,
+) -> Vec<String> {
+    let cases: Vec<_> = parameters
         .iter()
         .flat_map(|parameter| values.iter().map(move |value| (parameter, value)))
         .collect();
@@ -205,8 +237,11 @@ fn every_value_is_done_or_refused() -> Result<()> {
         let mut wrong = Vec::new();
         while let Some((parameter, value)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
             let mut command = netns.command(&tfo::binary().display().to_string());
-            let output = process::output(command.args(parameter.arguments(value)), LIMIT);
-            let judged = output.and_then(|output| {
+            command.args(parameter.arguments(value, is_attached));
+            if is_attached && parameter.is_endless() {
+                command = process::piped(&command, ":");
+            }
+            let judged = process::output(&mut command, LIMIT).and_then(|output| {
                 judge(parameter, &output).with_context(|| format!("{output:?}"))
             });
             if let Err(error) = judged {
@@ -215,18 +250,51 @@ fn every_value_is_done_or_refused() -> Result<()> {
         }
         wrong
     };
-    let wrong: Vec<_> = thread::scope(|scope| {
+    thread::scope(|scope| {
         let threads = [(); 4].map(|()| scope.spawn(work));
         let all = threads.map(|thread| thread.join().unwrap_or_else(|_| vec!["a panic".into()]));
         all.concat()
-    });
+    })
+}
+
+#[test]
+fn every_value_is_done_or_refused() -> Result<()> {
+    let netns = Netns::new("flags")?;
+    netns.configure(&["link add a0 type veth peer name a1"])?;
+    let tfo = Tfo::new(&netns);
+    let fifo = std::env::temp_dir().join(format!("tfo-t{}.fifo", std::process::id()));
+    mkfifoat(CWD, &fifo, Mode::RUSR)?;
+    let values = values(&fifo.display().to_string());
+    let mut all = Vec::new();
+    parameters(&[], &mut all)?;
+    // As many as there are at least: the help is read whole.
+    ensure!(all.len() > 50, "{all:?}");
+    let (mut wrong, mut tried) = (Vec::new(), 0);
+    for is_attached in [false, true] {
+        if is_attached {
+            tfo.done(&["attach", ATTACHED])?;
+        }
+        let some = all.iter().filter(|it| !is_attached || it.is_of_attached());
+        let some: Vec<_> = some.collect();
+        let commands: BTreeSet<_> = some.iter().map(|it| &it.command).collect();
+        let flags = some.iter().filter(|it| it.flag.is_some()).count();
+        println!(
+            "attached: {is_attached}: {} commands, {flags} flags with a value, {} arguments, {} inputs",
+            commands.len(),
+            some.len() - flags,
+            some.len() * values.len()
+        );
+        tried += some.len() * values.len();
+        wrong.extend(try_all(&netns, &some, &values, is_attached));
+    }
     fs::remove_file(&fifo)?;
     ensure!(
         wrong.is_empty(),
-        "{} of {}:\n{}",
+        "{} of {tried}:\n{}",
         wrong.len(),
-        cases.len(),
         wrong.join("\n")
     );
+    // No value detached it.
+    ensure!(xdp::attached(&netns, ATTACHED)?.is_some());
     Ok(())
 }

@@ -172,6 +172,10 @@ fn flags_without_effect_are_refused() -> Result<()> {
         (&["policy", "set", "--port", "1"], "--port goes with"),
         (&["policy", "set", "--data", "reissue"], "--data"),
         (&["guard", "set", "--port", "1"], "--port goes with"),
+        (
+            &["guard", "set"],
+            "nothing to set: give on, off or auto, or a rate",
+        ),
         (&["stats", "--top", "5"], "--top goes with"),
         (&["stats", "--by", "size", "--top", "5"], "--top goes with"),
         (&["stats", "--by", "source", "--top", "0"], "--top"),

@@ -7,6 +7,8 @@ mod bad_input;
 mod bpftool;
 // Other users of the host: pins, locks, memory, the configuration.
 mod closed;
+// For the suites: mount namespaces and seccomp filters.
+mod confinement;
 // Containers and limits: seccomp, read-only and absent file systems, few open files; names of interfaces.
 mod confined;
 // `tfo demo`: the steps, the counters, and that nothing is left.
@@ -21,6 +23,8 @@ mod events;
 mod every_flag;
 // Files, lists of interfaces, standard output, flags that depend on each other.
 mod inputs;
+// Closed pipes and JSON, of every command that lists.
+mod listings;
 // Attach, detach, upgrade, killed processes, deleted and moved interfaces, locks.
 mod life;
 // `tfo policy`: set, show, errors.
@@ -29,6 +33,8 @@ mod policy_cli;
 mod privileges;
 // Remedies that `tfo doctor` prints, run as they are printed.
 mod remedies;
+// Each command that `tfo` prints, and the test that runs it.
+mod remedy_list;
 // `tfo stats` and `tfo status`.
 mod stats;
 // `tfo policy withheld`: sources, and the program that learns of them.

@@ -7,16 +7,19 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use aya::{Ebpf, programs::Xdp};
 use serde_json::Value;
+use tfo_common::abi::XDP_PROGRAM;
 use tfo_testbed::{
     netns::Netns,
     poll::eventually,
     process,
     socket::{Connection, Method},
     testbed::{REQUEST, Testbed},
-    tfo::{self, LIMIT},
+    tfo::{self, LIMIT, Tfo},
     veth::{Family, Pair, SERVER_INTERFACE},
 };
+use tfo_userspace::datapath::OBJECT;
 
 /// Separates the outputs of the doctor.
 const THEN: &str = "=====";
@@ -197,6 +200,36 @@ fn drift_ends_where_clients_arrive_and_the_comparison_starts_anew() -> Result<()
     let left = drift()?;
     ensure!(left.is_empty(), "{left:?}");
     Ok(())
+}
+
+/// `xdp off` would leave a generic program where the driver has native XDP.
+#[test]
+fn a_foreign_program_is_removed_as_the_error_says() -> Result<()> {
+    let pair = Pair::new()?;
+    let tfo = Tfo::new(&pair.server);
+    let mut object = Ebpf::load(OBJECT)?;
+    let program: &mut Xdp = object
+        .program_mut(XDP_PROGRAM)
+        .context("no program")?
+        .try_into()?;
+    program.load()?;
+    let pin = format!("/sys/fs/bpf/tfo-t{}-foreign", std::process::id());
+    program.pin(&pin)?;
+    let attached = [("xdpgeneric", "generic"), ("xdpdrv", "native")].map(|(flag, mode)| {
+        let link = ["link", "set", "dev", SERVER_INTERFACE, flag, "pinned", &pin];
+        pair.server.done("ip", &link)?;
+        let attach = ["attach", SERVER_INTERFACE, "--mode", mode];
+        let refused = tfo.run(&attach)?;
+        refused.ensure_refused(&["another XDP program", mode])?;
+        let command = refused.stderr.split('`').nth(1).context("no command")?;
+        println!("{mode}: {command}");
+        ensure!(command.contains("xdpgeneric off") == (mode == "generic"));
+        pair.server.done("sh", &["-c", command])?;
+        tfo.done(&attach)?;
+        tfo.done(&["detach", SERVER_INTERFACE])
+    });
+    std::fs::remove_file(&pin)?;
+    attached.into_iter().try_for_each(|done| done.map(drop))
 }
 
 #[test]

@@ -20,10 +20,11 @@ use rustix::{
 use serde_json::Value;
 use tfo_testbed::{
     poll::{eventually, wait_for},
+    raw::{RawClient, RawSyn},
     socket::Method,
     testbed::Testbed,
     tfo,
-    veth::{Family, Pair, SERVER_INTERFACE},
+    veth::{Family, Pair, SERVER_INTERFACE, server_port},
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -139,6 +140,11 @@ fn it_shows_what_happens_until_q() -> Result<()> {
     ensure!(!top.is_cooked()?);
     // A port gets its row with the first count.
     top.wait_for(&listener.port().to_string())?;
+    // And so does a reason.
+    let closed = server_port(Family::V4, 1);
+    RawClient::new(&testbed.pair, Family::V4, 0)?
+        .send(closed, &RawSyn::fast_open(34, &[], b"abc"))?;
+    top.wait_for("NoListener")?;
     // ESC [ 3 starts a foreground colour.
     ensure!(top.text().contains("\x1b[38;5;"), "{:?}", top.text());
     top.master.write_all(b"q")?;

@@ -194,7 +194,10 @@ pub(super) fn remarks(asks: usize, pool: Option<String>, events_lost: u64) -> St
     format!("\n{text}")
 }
 
-/// A line for each counter that drifts.
+/// Where the causes of drift are listed.
+const CAUSES: &str = "docs/reference.md#drift lists what cannot be known";
+
+/// A line for each counter that drifts, and the likely causes.
 pub(super) fn drifting(drift: &Drift, found: &[Counter]) -> String {
     let mut text = String::new();
     for (at, counter) in Counter::MIRRORED.into_iter().enumerate() {
@@ -208,7 +211,20 @@ pub(super) fn drifting(drift: &Drift, found: &[Counter]) -> String {
             );
         }
     }
-    text
+    let by = drift.drift();
+    let drifts = |is: fn(i64) -> bool| {
+        let mut counters = Counter::MIRRORED.into_iter().zip(by);
+        counters.any(|(counter, by)| found.contains(&counter) && is(by))
+    };
+    if drifts(i64::is_positive) {
+        text += "more than the kernel: something behind tfo drops or translates SYNs (a firewall, DNAT, rp_filter, \
+                 IP_MINTTL, no route back), or the mirror is packet\n";
+    }
+    if drifts(i64::is_negative) {
+        text += "less than the kernel: SYNs come in by an interface without tfo, loopback included, in a tunnel or as \
+                 fragments\n";
+    }
+    text + CAUSES + "\n"
 }
 
 #[cfg(test)]
@@ -340,6 +356,29 @@ mod tests {
             text.contains("TCPFastOpenPassive       93  1.5/s      93      0\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn drift_is_told_with_its_likely_causes() {
+        let now = counters(&USED);
+        let drift = drift(&now, [41, 90, 8, 0, 0]);
+        let text = drifting(&drift, &[Counter::CookieReqd]);
+        assert!(
+            text.starts_with(
+                "TCPFastOpenCookieReqd: tfo 42, kernel 41, drift 1\nmore than the kernel: "
+            ) && !text.contains("less than")
+                && text.ends_with(&format!("\n{CAUSES}\n")),
+            "{text}"
+        );
+        let text = drifting(&drift, &[Counter::PassiveFail]);
+        assert!(
+            text.starts_with(
+                "TCPFastOpenPassiveFail: tfo 7, kernel 8, drift -1\nless than the kernel: "
+            ) && !text.contains("more than"),
+            "{text}"
+        );
+        let both = drifting(&drift, &[Counter::CookieReqd, Counter::PassiveFail]);
+        assert_eq!(both.lines().count(), 5, "{both}");
     }
 
     #[test]

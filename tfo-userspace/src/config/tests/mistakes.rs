@@ -1,6 +1,8 @@
 //! Invalid files and their errors.
 
-use super::ensure_refused;
+use std::{path::Path, time::Duration};
+
+use super::{Config, Flags, Layer, SourceKind, ensure_refused};
 
 /// Invalid files, and parts of their error.
 const MISTAKES: &[(&str, &[&str])] = &[
@@ -57,6 +59,23 @@ const MISTAKES: &[(&str, &[&str])] = &[
     (
         "interfaces = ['a']\n[keys]\npath = '/x'",
         &["tfo.toml:3: ", "nothing reads this path", "source ="],
+    ),
+    (
+        "interfaces = ['a']\n[keys]\nsource = 'kernel'\ninterval = '1h'",
+        &[
+            "tfo.toml:4: ",
+            "nothing uses this interval",
+            "\"kernel\"",
+            "remove",
+        ],
+    ),
+    (
+        "interfaces = ['a']\n[keys]\ninterval = '1h'\nsource = 'file'\npath = '/x'",
+        &["tfo.toml:3: ", "nothing uses this interval", "\"file\""],
+    ),
+    (
+        "[keys]\nsource = 'kernel'\n[[namespace]]\nname = 'b'\ninterfaces = ['a']\nkeys = { interval = '1h' }",
+        &["tfo.toml:6: ", "nothing uses this interval"],
     ),
     (
         "interfaces = ['a']\n[keys]\ninterval = '1 day'",
@@ -225,4 +244,31 @@ fn mistakes_are_told_with_their_line() {
     let ports: Vec<String> = (1..=65).map(|port| port.to_string()).collect();
     let ports = format!("interfaces = ['a']\nports = [{}]", ports.join(","));
     ensure_refused(&ports, &["tfo.toml:2: ", "65 ports", "at most 64"]);
+}
+
+#[test]
+fn an_interval_of_the_flags_is_used_or_refused() {
+    let parse = |source: Option<SourceKind>, interval: Option<u64>| {
+        let layer = Layer {
+            key_source: source,
+            interval: interval.map(Duration::from_secs),
+            ..Layer::default()
+        };
+        let flags = Flags {
+            layer,
+            ..Flags::default()
+        };
+        let own = "interfaces = ['a']\n[keys]\n";
+        ["source = 'kernel'", "interval = '1h'"].map(|line| {
+            let text = format!("{own}{line}");
+            let parsed = Config::parse(&text, Some(Path::new("tfo.toml")), &flags);
+            parsed.map(drop).map_err(|error| error.to_string())
+        })
+    };
+    let [kernel, random] = parse(None, Some(60));
+    let error = kernel.unwrap_err();
+    assert!(error.starts_with("tfo.toml:3: nothing uses"), "{error}");
+    assert_eq!(random, Ok(()));
+    // The file's own is left alone where a flag names another source.
+    assert_eq!(parse(Some(SourceKind::Kernel), None), [const { Ok(()) }; 2]);
 }

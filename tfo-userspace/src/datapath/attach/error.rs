@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     datapath::{error::DatapathError, namespace::NamespaceError, object::Build},
-    kernel::support::SupportError,
+    kernel::{link::remedy_of_layer, support::SupportError},
     model::AttachMode,
 };
 
@@ -59,7 +59,8 @@ pub enum AttachError {
     },
     /// The link layer is neither Ethernet nor none.
     #[error(
-        "{interface}: its frames start with neither Ethernet nor IP (link layer {layer}), and tfo reads no others: attach to an interface that this one's packets go through"
+        "{interface}: its link layer is {layer}, which tfo does not parse: {}",
+        remedy_of_layer(layer)
     )]
     LinkLayer {
         /// The interface's name.

@@ -22,6 +22,7 @@ use rustix::{
 };
 
 use super::current::Namespace;
+use crate::kernel::refusal;
 
 /// Directory of the lock files. A BPF file system takes no ordinary files.
 const DIRECTORY: &str = "/run/tfo";
@@ -137,6 +138,14 @@ fn cookie(name: &str) -> Option<u64> {
 }
 
 fn remedy(error: &io::Error) -> String {
+    // To open the file takes no right that root lacks: EPERM is of flock(2).
+    let of_flock = [Errno::PERM, Errno::NOLCK, Errno::NOSYS].map(Errno::raw_os_error);
+    if error
+        .raw_os_error()
+        .is_some_and(|it| of_flock.contains(&it))
+    {
+        return refusal::of_flock(error, DIRECTORY);
+    }
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             format!("free space or inodes on the file system of {DIRECTORY} (`df -hi {DIRECTORY}`)")
@@ -148,11 +157,6 @@ fn remedy(error: &io::Error) -> String {
         }
         io::ErrorKind::PermissionDenied => {
             format!("have {DIRECTORY} belong to the user that runs tfo, with mode 0755")
-        }
-        _ if error.raw_os_error() == Some(Errno::NOLCK.raw_os_error())
-            || error.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) =>
-        {
-            format!("mount a file system at {DIRECTORY} that has flock(2)")
         }
         _ => format!("make {DIRECTORY} a directory that tfo may write to"),
     }
@@ -227,7 +231,8 @@ mod tests {
             (Errno::NOSPC, "free space or inodes"),
             (Errno::ROFS, "tmpfs"),
             (Errno::ACCESS, "mode 0755"),
-            (Errno::NOLCK, "flock(2)"),
+            (Errno::PERM, "seccomp"),
+            (Errno::NOLCK, "that has flock(2)"),
             (Errno::NOTDIR, "make /run/tfo a directory"),
         ] {
             let told = remedy(&errno.into());

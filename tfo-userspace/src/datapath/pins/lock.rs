@@ -64,7 +64,12 @@ impl Lock {
             match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => return Ok(Attempt::Held(file)),
-                Err(error) => return Err(DatapathError::io(dir)(error.into())),
+                Err(error) => {
+                    return Err(DatapathError::Lock {
+                        path: dir.to_owned(),
+                        source: error.into(),
+                    });
+                }
             }
             let lock = Self(file);
             if !lock.is_gone() {

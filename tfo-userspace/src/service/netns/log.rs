@@ -8,7 +8,7 @@ use std::{
 
 use tracing::{error, info, warn};
 
-use super::scan::{MAX_MATCHED, Scan};
+use super::scan::{Scan, max_matched};
 use crate::config::NamespaceConfig;
 
 /// The time after which a file that is no namespace is reported: `ip netns add` makes the file
@@ -67,7 +67,8 @@ impl Told {
             let some = &scan.left_out[..all.min(NAMED)];
             let more = if all > NAMED { " and others" } else { "" };
             warn!(
-                "{all} network namespaces are left out, as patterns take {MAX_MATCHED} at most: {}{more}: use narrower patterns",
+                "{all} network namespaces are left out, as patterns take {} at most: {}{more}: use narrower patterns",
+                max_matched(),
                 some.join(", ")
             );
         }

@@ -15,7 +15,20 @@ use crate::{
 };
 
 /// Namespaces by patterns that the service takes: each has a process, and maps of some megabytes.
-pub(in crate::service) const MAX_MATCHED: usize = 256;
+const MAX_MATCHED: usize = 256;
+
+/// [`MAX_MATCHED`].
+#[cfg(not(feature = "test-hooks"))]
+pub(super) const fn max_matched() -> usize {
+    MAX_MATCHED
+}
+
+/// [`MAX_MATCHED`], or `TFO_TEST_MAX_MATCHED`.
+#[cfg(feature = "test-hooks")]
+pub(super) fn max_matched() -> usize {
+    let set = std::env::var("TFO_TEST_MAX_MATCHED").ok();
+    set.and_then(|max| max.parse().ok()).unwrap_or(MAX_MATCHED)
+}
 
 /// A namespace that is to have a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +60,7 @@ pub(super) struct Scan {
 /// Looks for the namespaces of `sections`. `is_running` tells of a name whether it has a process: those stay where there are too
 /// many.
 pub(super) fn scan(sections: &[NamespaceConfig], is_running: impl Fn(&str) -> bool) -> Scan {
-    scan_for(sections, MAX_MATCHED, is_running)
+    scan_for(sections, max_matched(), is_running)
 }
 
 fn scan_for(sections: &[NamespaceConfig], max: usize, is_running: impl Fn(&str) -> bool) -> Scan {

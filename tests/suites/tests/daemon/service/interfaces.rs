@@ -186,6 +186,32 @@ fn one_scrape_tells_of_every_namespace() -> Result<()> {
     Ok(())
 }
 
+/// `--netns` has a service listen there, and not where the operator is.
+#[test]
+fn metrics_name_the_namespace_in_which_they_listen() -> Result<()> {
+    let netns = Netns::new("metrics")?;
+    netns.configure(&["link add nic0 type veth peer name nic1"])?;
+    let inside = ["-i", "nic0", "--metrics", "127.0.0.1:0", "--detach-on-exit"];
+    let mut running = Running::start(Some(&netns), &inside)?;
+    let place = format!(", in the network namespace {}\n", netns.name());
+    running.wait_for_log(&place)?;
+    running.end()?;
+    // One for other namespaces listens in its own.
+    let section = format!(
+        "[metrics]\nlisten = '127.0.0.1:0'\n[[namespace]]\nname = '{}'\ninterfaces = ['nic0']\n",
+        netns.name()
+    );
+    let file = KeyFile::new(&section)?;
+    let running = Running::start(None, &["-c", file.path()])?;
+    let log = running.end()?.stderr;
+    let line = log.lines().find(|line| line.contains("metrics: serving"));
+    ensure!(
+        line.is_some_and(|line| !line.contains("network namespace")),
+        "{log}"
+    );
+    Tfo::new(&netns).done(&["detach", "--all"]).map(drop)
+}
+
 #[test]
 fn health_says_why_an_interface_is_not_attached() -> Result<()> {
     let netns = Netns::new("health")?;

@@ -8,7 +8,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tfo_testbed::{http, keys::KeyFile, pins, process as programs, tfo::LIMIT};
+use tfo_testbed::{
+    http,
+    keys::KeyFile,
+    pins, process as programs,
+    tfo::{self, LIMIT},
+};
 
 use super::running::{Running, eventually};
 
@@ -87,9 +92,15 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn start(test: &str, sections: &str) -> Result<Self> {
+        Self::start_by(Command::new(tfo::binary()), test, sections)
+    }
+
+    /// As [`Self::start`], by a command with an environment of its own.
+    pub(crate) fn start_by(command: Command, test: &str, sections: &str) -> Result<Self> {
         let socket = env::temp_dir().join(format!("tfo-t{}-{test}.sock", process::id()));
         let file = KeyFile::new(&Self::text(&socket, sections))?;
-        let running = Running::start(None, &["-c", file.path()])?;
+        let mut running = Running::launch(command, None, &["-c", file.path()])?;
+        running.wait_for("READY=1")?;
         Ok(Self {
             running,
             socket,

@@ -266,6 +266,31 @@ fn fifty_by_one_pattern_and_one_process_may_enter_them() -> Result<()> {
     service.running.end().map(drop)
 }
 
+/// The bound is 256; this service has a smaller one.
+#[test]
+fn more_than_the_bound_wait_until_one_goes() -> Result<()> {
+    let test = "bound";
+    let [first, second, third] = ["1", "2", "3"].map(|name| Named::new(test, name));
+    let (first, second, third) = (first?, second?, third?);
+    let mut command = Command::new(tfo::binary());
+    command.env("TFO_TEST_MAX_MATCHED", "2");
+    let mut service = Service::start_by(command, test, &section(&pattern(test), ""))?;
+    service.becomes(&[&first, &second])?;
+    let left_out = |number: u32| {
+        let line = format!("tfo_namespaces{{state=\"left_out\"}} {number}\n");
+        eventually(&line, || Ok(service.metrics()?.contains(&line)))
+    };
+    left_out(1)?;
+    ensure!(!is_pinned(third.cookie()?));
+    first.delete()?;
+    service.becomes(&[&second, &third])?;
+    left_out(0)?;
+    service.is_well()?;
+    let told = "1 network namespaces are left out, as patterns take 2 at most: ";
+    service.running.wait_for_log(told)?;
+    service.running.end().map(drop)
+}
+
 #[test]
 fn the_helper_opens_what_was_configured_alone_and_is_needed() -> Result<()> {
     let pod = Named::new("helper", "1")?;

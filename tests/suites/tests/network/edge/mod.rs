@@ -339,7 +339,9 @@ fn what_no_edge_can_do_is_refused() -> Result<()> {
         &doctor,
         &["guard and forwarding", "sysctl -w net.ipv4.ip_forward=1"],
     )?;
-    edge.set_sysctl("net.ipv4.ip_forward", "1")?;
+    edge.done("sysctl", &["-w", "net.ipv4.ip_forward=1"])?;
+    let doctor = tfo.run(&["doctor"])?.stdout;
+    ensure!(!doctor.contains("net.ipv4.ip_forward"), "{doctor}");
 
     let shown = tfo.json(&["guard", "show"])?;
     let vips: Vec<_> = shown["edges"].as_array().context("edges")?.iter().collect();

@@ -42,7 +42,7 @@ const BROADCAST: Mac = [0xff; 6];
 const MULTICAST: Mac = [1, 0, 0x5e, 0, 0, 1];
 
 /// MAC address, source, destination: none of them is for a socket of this host.
-const FRAMES: [(Mac, &str, &str); 14] = [
+const FRAMES: [(Mac, &str, &str); 25] = [
     (NOBODYS_MAC, "10.77.0.60", "10.77.0.1"),
     (BROADCAST, "10.77.0.60", "10.77.0.1"),
     (MULTICAST, "10.77.0.60", "10.77.0.1"),
@@ -57,6 +57,18 @@ const FRAMES: [(Mac, &str, &str); 14] = [
     (SERVER_MAC, "224.0.0.1", "10.77.0.1"),
     (SERVER_MAC, "fd77::60", "fd77::77"),
     (SERVER_MAC, "fd77::60", "ff02::1"),
+    (SERVER_MAC, "0.0.0.0", "10.77.0.1"),
+    (SERVER_MAC, "255.255.255.255", "10.77.0.1"),
+    (SERVER_MAC, "127.0.0.1", "10.77.0.1"),
+    (SERVER_MAC, "10.77.0.60", "0.0.0.0"),
+    (SERVER_MAC, "::", "fd77::1"),
+    (SERVER_MAC, "::1", "fd77::1"),
+    (SERVER_MAC, "ff02::1", "fd77::1"),
+    (SERVER_MAC, "fd77::60", "::"),
+    // IPv4-mapped addresses.
+    (SERVER_MAC, "::ffff:10.77.0.60", "fd77::1"),
+    (SERVER_MAC, "fd77::60", "::ffff:10.77.0.1"),
+    (SERVER_MAC, "::ffff:10.77.0.60", "::ffff:10.77.0.1"),
 ];
 
 fn pair() -> Result<Pair> {

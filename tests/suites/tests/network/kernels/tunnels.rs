@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use tfo_testbed::{
     kernel::feature,
+    netns::Netns,
+    tfo::Tfo,
     veth::{Family, Pair},
 };
 
@@ -69,6 +71,27 @@ fn tunnels() -> Result<()> {
     }
     for (row, form) in forms {
         feature(&format!("tunnels, {row}"), form);
+    }
+    Ok(())
+}
+
+/// Their packets have the outer header, which tfo does not read; nor does it look behind it on the interface below.
+#[test]
+fn gre_devices_without_ethernet_are_refused_with_those_that_work() -> Result<()> {
+    for (kind, local, remote) in [
+        ("gre", "10.77.0.1", "10.77.0.2"),
+        ("ip6gre", "fd77::1", "fd77::2"),
+    ] {
+        let netns = Netns::new("gre")?;
+        let add = [
+            "link", "add", "top0", "type", kind, "local", local, "remote", remote,
+        ];
+        if let Err(error) = netns.ip(&add) {
+            println!("{kind}: no such devices: {error}");
+            continue;
+        }
+        let refused = Tfo::new(&netns).run(&["attach", "top0"])?;
+        refused.ensure_refused(&["top0: its link layer is", "gretap, ipip, ip6tnl"])?;
     }
     Ok(())
 }

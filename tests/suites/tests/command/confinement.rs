@@ -1,0 +1,50 @@
+//! `tfo` in a mount namespace of its own, and behind a seccomp filter.
+
+use std::{os::unix::process::CommandExt as _, process::Command};
+
+use anyhow::Result;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use tfo_testbed::{
+    netns::Netns,
+    process::{self, Output},
+    tfo::{self, LIMIT},
+};
+
+/// In a mount namespace of its own: no sysctl can be written.
+pub(super) const READ_ONLY_SYSCTLS: &str =
+    "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys";
+
+/// Runs `tfo` in a new mount namespace, after the shell command `before`.
+pub(super) fn run_after(before: &str, netns: &Netns, arguments: &[&str]) -> Result<Output> {
+    process::output(&mut after(before, netns, arguments), LIMIT)
+}
+
+/// The command that [`run_after`] runs.
+pub(super) fn after(before: &str, netns: &Netns, arguments: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-ec"])
+        .arg(format!("{before}\nexec \"$0\" \"$@\""))
+        .arg(tfo::binary())
+        .args(arguments)
+        .args(["--netns", netns.name()]);
+    command
+}
+
+/// Makes a system call fail with this error.
+pub(super) fn with_errno(command: &mut Command, call: i64, errno: i32) -> Result<()> {
+    let filter = SeccompFilter::new(
+        [(call, Vec::new())].into_iter().collect(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno.cast_unsigned()),
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    let filter: BpfProgram = filter.try_into()?;
+    // SAFETY: between fork and exec, the closure makes two system calls and allocates no memory.
+    unsafe {
+        command.pre_exec(move || {
+            seccompiler::apply_filter(&filter).map_err(|_| std::io::ErrorKind::Other.into())
+        });
+    }
+    Ok(())
+}
