@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use tfo_common::abi::TC_ACK;
 
-use super::pins::UnsafePins;
 use crate::kernel::{refusal, support::BPFFS};
 
 /// The data path could not be loaded, read or written.
@@ -76,6 +75,18 @@ pub enum DatapathError {
         /// Time for which it was waited for.
         seconds: u64,
     },
+}
+
+/// Another user can change what is pinned in a directory.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {cause}: {remedy}", path = path.display())]
+pub struct UnsafePins {
+    /// The directory.
+    pub path: PathBuf,
+    /// Why it is not safe.
+    pub cause: String,
+    /// Commands that make it so.
+    pub remedy: String,
 }
 
 /// The remedy of an error of the BPF file system, by its text; empty where there is none.
