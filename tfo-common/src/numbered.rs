@@ -47,20 +47,3 @@ macro_rules! numbered {
 }
 
 pub(crate) use numbered;
-
-#[cfg(test)]
-mod tests {
-    use crate::{classify::Outcome, policy::Action};
-
-    #[test]
-    fn numbers_lead_back_to_their_variants() {
-        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
-            assert_eq!(outcome as usize, index);
-            assert_eq!(Outcome::from_number(index as u8), outcome);
-        }
-        assert_eq!(Action::from_number(5), Action::Pass);
-        assert_eq!(Action::Fallback.name(), "fallback");
-        assert_eq!(Action::from_name("fallback"), Some(Action::Fallback));
-        assert_eq!(Action::from_name("Fallback"), None);
-    }
-}

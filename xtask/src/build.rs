@@ -1,12 +1,12 @@
 //! `cargo xtask build`: the `tfo` command, which holds the eBPF program.
 
-use std::{env, path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 
 use crate::{
     architecture::Architecture,
-    command::{cargo, succeed},
+    command::{cargo, succeed, target},
     toolchain,
 };
 
@@ -151,18 +151,4 @@ fn built(
 pub fn example(package: &str, name: &str) -> Result<PathBuf> {
     succeed(cargo().args(["build", "--package", package, "--example", name]))?;
     Ok(target()?.join("debug/examples").join(name))
-}
-
-/// Cargo's target folder, as configured: this executable is in it.
-///
-/// # Errors
-///
-/// The path of this executable is unknown.
-pub fn target() -> Result<PathBuf> {
-    let own = env::current_exe().context("cannot find the path of this executable")?;
-    let target = own
-        .ancestors()
-        .nth(2)
-        .context("this executable is not in a target folder")?;
-    Ok(target.to_owned())
 }

@@ -1,11 +1,11 @@
-//! Starts other programs: cargo as the calling user, others as root where they need it.
+//! Starts other programs, cargo as the calling user, others as root where they need it; and the folders that they work in.
 
 use std::{
     env,
     ffi::OsStr,
     fs,
     os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, ExitStatus},
     thread,
     time::{Duration, Instant},
@@ -19,6 +19,20 @@ pub use crate::toolchain::{output, which};
 pub fn repository() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own)
+}
+
+/// Cargo's target folder, as configured: this executable is in it.
+///
+/// # Errors
+///
+/// The path of this executable is unknown.
+pub fn target() -> Result<PathBuf> {
+    let own = env::current_exe().context("cannot find the path of this executable")?;
+    let target = own
+        .ancestors()
+        .nth(2)
+        .context("this executable is not in a target folder")?;
+    Ok(target.to_owned())
 }
 
 /// The cargo that runs this task, with the repository as its working directory.

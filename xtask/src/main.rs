@@ -106,7 +106,7 @@ enum Task {
     },
     /// Check the Helm chart and the compose file in deploy/, as root
     Deploy,
-    /// Check format, spelling, dependencies, lints and docs
+    /// Check format, spelling, imports, dependencies, lints and docs
     Lint,
     /// Run all that a change has to pass: lint, test, demo, and each feature on Linux 6.1
     Ci,

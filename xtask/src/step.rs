@@ -1,4 +1,4 @@
-//! The steps of a long task, with the time of each.
+//! What a long task does at present, and the time of each of its steps.
 
 use std::{fs, time::Instant};
 
@@ -23,6 +23,11 @@ pub(crate) fn step(name: &'static str, step: impl FnOnce() -> Result<()>) -> Res
         cpu_seconds() - cpu
     );
     Ok(())
+}
+
+/// Prints the present action.
+pub(crate) fn progress(what: &str) {
+    println!("tfo: {what}");
 }
 
 /// CPU seconds of this process and of its children that have ended.

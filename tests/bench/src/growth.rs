@@ -113,14 +113,14 @@ impl Step {
     }
 
     fn measure(&self, empty: &Peer, runs: u32, round: usize) -> Result<[Cost; 2]> {
-        let measure = || {
+        let costs = || {
             let programs = [empty.xdp()?, self.program.xdp()?].map(measure::Program::Xdp);
             let measured = programs.map(|program| Measured::passing(program, &self.frame));
             in_turns(measured, runs, round)
         };
         match &self.netns {
-            Some((netns, _)) => netns.run(|| on_first_cpu(measure)),
-            None => on_first_cpu(measure),
+            Some((netns, _)) => netns.run(|| on_first_cpu(costs)),
+            None => on_first_cpu(costs),
         }
     }
 }

@@ -63,6 +63,14 @@ impl Family {
         self.host(50 + number)
     }
 
+    /// A service's virtual address, in no network of the pair.
+    pub const fn vip(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)),
+            Self::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 7)),
+        }
+    }
+
     /// 0.0.0.0 or `::`.
     pub const fn unspecified(self) -> IpAddr {
         match self {

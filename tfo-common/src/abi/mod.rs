@@ -255,13 +255,14 @@ mod tests {
 
     use super::*;
     use crate::{
+        classify::Outcome,
         context::SynContext,
         fastopen::{Key, KeySet},
         guard::{
             GuardHead, GuardPort,
             edge::{EdgeKey, EdgePort},
         },
-        policy::{LimitKey, PortRule},
+        policy::{Action, LimitKey, PortRule},
         switches::Switches,
         wire::addresses::{Address, PrefixMask},
     };
@@ -299,5 +300,18 @@ mod tests {
         assert_eq!((size_of::<EdgeKey>(), align_of::<EdgeKey>()), (24, 4));
         assert_eq!((size_of::<GuardPort>(), align_of::<GuardPort>()), (72, 8));
         assert_eq!(size_of::<DeviceOffsets>(), 48);
+    }
+
+    /// Of enums that are numbers in maps.
+    #[test]
+    fn numbers_lead_back_to_their_variants() {
+        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, index);
+            assert_eq!(Outcome::from_number(index as u8), outcome);
+        }
+        assert_eq!(Action::from_number(5), Action::Pass);
+        assert_eq!(Action::Fallback.name(), "fallback");
+        assert_eq!(Action::from_name("fallback"), Some(Action::Fallback));
+        assert_eq!(Action::from_name("Fallback"), None);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A tag is passed over whatever its VLAN: it is for the kernel's VLAN devices to take the frame or not.
 
-use super::{Frame, NotSyn, Version, View as _};
+use super::frame::{Frame, NotSyn, Version, View as _};
 
 /// Bytes of an Ethernet header without VLAN tags.
 pub const HEADER_LEN: usize = 14;

@@ -6,7 +6,10 @@
 //! address option (RFC 6275). Options themselves are not read: one that makes the kernel drop the
 //! packet does not show here.
 
-use super::{Frame, NotSyn, tcp};
+use super::{
+    frame::{Frame, NotSyn},
+    tcp,
+};
 
 /// Most extension headers that are passed over.
 pub const MAX: usize = 6;

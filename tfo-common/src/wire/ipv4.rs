@@ -1,6 +1,11 @@
 //! IPv4 (RFC 791): what TCP needs of it. Linux: `ip_rcv_core`.
 
-use super::{Frame, Network, NotSyn, View, addresses::Addresses, checksum, tcp};
+use super::{
+    addresses::Addresses,
+    checksum,
+    frame::{Frame, Network, NotSyn, View},
+    tcp,
+};
 
 /// Bytes of a header without options.
 pub const MIN_HEADER_LEN: usize = 20;

@@ -1,6 +1,11 @@
 //! IPv6 (RFC 8200): what TCP needs of it. Linux: `ip6_rcv_core`.
 
-use super::{Frame, Network, NotSyn, View, addresses::Addresses, extensions, tcp};
+use super::{
+    addresses::Addresses,
+    extensions,
+    frame::{Frame, Network, NotSyn, View},
+    tcp,
+};
 
 /// Bytes of the header, without extension headers.
 pub const HEADER_LEN: usize = 40;

@@ -4,7 +4,7 @@ use super::{
     Frame, Link, NotSyn, Plain, Version, View as _,
     addresses::Addresses,
     ethernet, ipv4, ipv6, locate, network_addresses,
-    options::fast_open::{FastOpen, OptionPlace, SynOptions},
+    options::fast_open::{self, FastOpen, OptionPlace, SynOptions},
     tcp,
 };
 
@@ -149,7 +149,12 @@ pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link, sight: Sight) -> R
     // The verifier then goes on once, not once for each sum of header lengths.
     let header_len = segment.header_len() as u64;
     let layout = frame.barrier_var(network.transport as u64 | header_len << u16::BITS);
-    let (options, option) = segment.options(frame);
+    let (options, option) = fast_open::parse(
+        frame,
+        segment.options,
+        segment.options_len,
+        segment.data_len > 0,
+    );
     // The addresses come last, so that they take no registers meanwhile.
     let addresses = network_addresses(frame, at, &version)?;
     Ok(Syn {

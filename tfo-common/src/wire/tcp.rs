@@ -1,10 +1,7 @@
 //! TCP (RFC 9293): the fixed header of a segment that opens a connection. Linux: `tcp_v4_rcv`,
 //! `tcp_rcv_state_process`.
 
-use super::{
-    Frame, Network, NotSyn, View as _,
-    options::fast_open::{self, OptionPlace, SynOptions},
-};
+use super::frame::{Frame, Network, NotSyn, View as _};
 
 /// TCP's protocol number.
 pub const PROTOCOL: u8 = 6;
@@ -45,8 +42,8 @@ pub(super) struct Segment {
     /// Bytes of data behind the header.
     pub(super) data_len: usize,
     /// Offset of the options from the frame's first byte.
-    options: usize,
-    options_len: usize,
+    pub(super) options: usize,
+    pub(super) options_len: usize,
 }
 
 /// The SYN behind `network`. PSH, URG, ECE and CWR do not matter; a listener ignores SYN+FIN and
@@ -90,11 +87,5 @@ impl Segment {
     #[inline(always)]
     pub(super) const fn header_len(&self) -> usize {
         MIN_HEADER_LEN + self.options_len
-    }
-
-    /// The content of the options, and the place of the Fast Open option that counts.
-    #[inline(always)]
-    pub(super) fn options<F: Frame + ?Sized>(&self, frame: &F) -> (SynOptions, OptionPlace) {
-        fast_open::parse(frame, self.options, self.options_len, self.data_len > 0)
     }
 }

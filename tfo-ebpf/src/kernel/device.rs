@@ -1,11 +1,10 @@
 //! The device that a packet came in by, as the kernel has it now: address, flags and network namespace.
 
-use core::ptr;
+use core::{ffi::c_void, ptr};
 
 use tfo_common::{abi::DeviceOffsets, wire::ethernet};
 
 use super::{kfunc::cast, offsets::load};
-use crate::packet::read::Packet;
 
 /// Set by the controller before the program is loaded.
 #[unsafe(no_mangle)]
@@ -40,14 +39,14 @@ pub(crate) fn namespace() -> u64 {
 }
 
 impl Device {
-    /// The device of `ctx`; `None` where the kernel does not tell.
+    /// The device of a packet by its context, which is a socket buffer or an XDP frame; `None` where the kernel does not tell.
     #[inline(always)]
-    pub(crate) fn of(ctx: &impl Packet) -> Option<Self> {
+    pub(crate) fn of(context: *mut c_void, is_skb: bool) -> Option<Self> {
         if fact!(known) == 0 {
             return None;
         }
-        let context = cast(ctx.context());
-        let device = if ctx.is_skb() {
+        let context = cast(context);
+        let device = if is_skb {
             load::<usize>(context + fact!(skb_device) as usize)
         } else {
             let rxq = load::<usize>(context + fact!(rxq) as usize);
@@ -75,11 +74,11 @@ impl Device {
     }
 }
 
-/// The hop limit of IPv6 packets that leave by the device of `ctx`, where no route and no socket says otherwise.
+/// The hop limit of IPv6 packets that leave by `device`, where no route and no socket says otherwise.
 #[inline(always)]
-pub(crate) fn hop_limit(ctx: &impl Packet) -> u8 {
+pub(crate) fn hop_limit(device: Option<Device>) -> u8 {
     const LINUX: u8 = 64;
-    let Some(Device(device)) = Device::of(ctx) else {
+    let Some(Device(device)) = device else {
         return LINUX;
     };
     match load::<usize>(device + fact!(ipv6) as usize) {

@@ -1,4 +1,4 @@
-//! The programs' view of the kernel: sockets, devices, routes, the clock, kfuncs.
+//! The programs' view of the kernel: sockets, devices, the clock, kfuncs.
 
 pub(crate) mod ack_listener;
 pub(crate) mod barrier;
@@ -10,5 +10,4 @@ mod iterator;
 pub(crate) mod kfunc;
 pub(crate) mod listener;
 mod offsets;
-pub(crate) mod route;
 pub(crate) mod socket;

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use tfo_common::wire::{Frame, Link, View, ethernet};
 
 use super::unaligned::{load_half, load_word};
-use crate::kernel::barrier::barrier_var;
+use crate::kernel::{barrier::barrier_var, device::Device};
 
 /// Set by the controller before the program is loaded: not 0 where the interface carries bare packets. Without a section
 /// of its own, LLVM merges it with other constants 0, such as a map's key, which would then change with it.
@@ -48,6 +48,12 @@ pub(crate) trait Packet {
 
     /// The context is a socket buffer, not an XDP frame.
     fn is_skb(&self) -> bool;
+
+    /// The device that the frame came by; `None` where the kernel does not tell.
+    #[inline(always)]
+    fn device(&self) -> Option<Device> {
+        Device::of(self.context(), self.is_skb())
+    }
 
     /// The frame was sent to `mac`, its device's address, or to whoever is on a link without addresses.
     fn is_sent_to(&self, mac: u64) -> bool;

@@ -20,9 +20,9 @@ use tfo_common::{
     },
 };
 
-use super::step::Step;
+use super::{route, step::Step};
 use crate::{
-    kernel::{barrier::barrier_var, clock, device, route},
+    kernel::{barrier::barrier_var, clock, device},
     maps::{
         guard::{self, GuardScratch},
         own_cookies, syn_ack,
@@ -143,7 +143,7 @@ fn write(
             None => Cookie::from_word(0),
         },
         experimental: syn.options.experimental,
-        hop_limit: headers.hop_limit(device::hop_limit(ctx)),
+        hop_limit: headers.hop_limit(device::hop_limit(ctx.device())),
         traffic_class: headers.traffic_class(traffic_class(ctx, syn)),
     };
     let tcp_len = syn_ack.write(syn, &fields) as u64;

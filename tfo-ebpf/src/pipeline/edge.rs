@@ -10,9 +10,9 @@ use tfo_common::{
     wire::{addresses::Address, options::fast_open::FastOpen},
 };
 
-use super::{guard, host, step::Step};
+use super::{guard, host, route, step::Step};
 use crate::{
-    kernel::{barrier::barrier_var, clock, route},
+    kernel::{barrier::barrier_var, clock},
     maps::{
         guard::{Edge, GuardScratch, has_passed, note_passed, secret},
         keys, own_cookies,

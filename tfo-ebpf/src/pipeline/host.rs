@@ -8,10 +8,7 @@ use tfo_common::wire::{
 };
 
 use crate::{
-    kernel::{
-        barrier::barrier_var,
-        device::{self, Device},
-    },
+    kernel::{barrier::barrier_var, device},
     maps::routes::is_local,
     packet::read::{Packet, PacketFrame},
 };
@@ -44,7 +41,7 @@ pub(super) fn forwards(ctx: &impl Packet, syn: &Syn) -> bool {
     if !device::is_bound() {
         return true;
     }
-    let at_home = Device::of(ctx).is_none_or(|device| {
+    let at_home = ctx.device().is_none_or(|device| {
         device.is_at_home() && !device.is_loopback() && ctx.is_sent_to(device.mac())
     });
     let forwards = at_home
@@ -85,7 +82,7 @@ fn is_intact(ctx: &impl Packet, syn: &Syn) -> bool {
 
 #[inline(always)]
 fn is_delivered(ctx: &impl Packet, addresses: &Addresses) -> bool {
-    if let Some(device) = Device::of(ctx) {
+    if let Some(device) = ctx.device() {
         if !device.is_at_home() {
             return false;
         }

@@ -29,6 +29,7 @@ mod handshake;
 mod host;
 mod own_cookie;
 mod policy;
+mod route;
 mod step;
 mod tail_call;
 

@@ -12,7 +12,8 @@ use tfo_userspace::{
 };
 
 use super::{
-    MirrorArg, Mode, check_sources,
+    arguments::{MirrorArg, Mode},
+    exit::Misuse,
     number::number,
     output::{print, tell, warn_if_off},
 };
@@ -60,7 +61,7 @@ impl AttachArgs {
 /// Tries each interface; a failure of one does not keep the others from being attached.
 pub(super) async fn run(args: &AttachArgs, verbose: u8) -> anyhow::Result<ExitCode> {
     let prefixes = [args.source_prefix_v4, args.source_prefix_v6];
-    check_sources("attach", Some(args.max_sources), prefixes);
+    Misuse::check_sources("attach", Some(args.max_sources), prefixes)?;
     let namespace = Namespace::current()?;
     let (mut attached, mut failed) = (false, false);
     for interface in &args.interfaces {

@@ -14,7 +14,8 @@ use tfo_userspace::{
 };
 
 use super::{
-    JsonArgs, number,
+    arguments::JsonArgs,
+    number,
     output::{print, print_json, warn},
     time,
 };

@@ -10,7 +10,7 @@ use tfo_userspace::{
 };
 
 use super::{
-    FOUND,
+    exit::FOUND,
     output::{occurred_json, print, print_json, table},
 };
 

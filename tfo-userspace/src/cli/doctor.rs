@@ -14,7 +14,7 @@ use tfo_userspace::doctor::{self, Finding, Verdict};
 
 use self::fix::Fixing;
 use super::{
-    FOUND,
+    exit::FOUND,
     output::{print_json, printable, tell, write_raw},
 };
 

@@ -29,7 +29,7 @@ use self::switches::Watch;
 use super::{
     number::{self, number},
     output::{reader_gone, write},
-    time::rfc3339,
+    time::of_event,
 };
 
 /// Time between two readings of the rings. At the default rate, a ring holds eight times as much.
@@ -155,7 +155,7 @@ fn clock_at_boot() -> Duration {
 fn line(event: &Event, since_boot: Duration) -> String {
     let mut text = format!(
         "{}  {} > {}  {} bytes  {}",
-        time(event.time, since_boot),
+        of_event(event.time, since_boot),
         end(event.source.ip(), event.source_port()),
         end(event.destination.ip(), event.destination_port()),
         event.data_len,
@@ -190,7 +190,7 @@ fn end(address: std::net::IpAddr, port: u16) -> std::net::SocketAddr {
 fn to_json(event: &Event, since_boot: Duration) -> serde_json::Value {
     json!({
         "event": "syn",
-        "time": time(event.time, since_boot),
+        "time": of_event(event.time, since_boot),
         "source": event.source.ip(),
         "source_port": event.source_port(),
         "destination": event.destination.ip(),
@@ -241,11 +241,6 @@ fn own_cookies() -> impl TypedValueParser<Value = OwnCookie> {
     PossibleValuesParser::new(kinds.map(OwnCookie::name)).try_map(|text| {
         OwnCookie::from_name(&text).ok_or_else(|| format!("{text} is no kind of own cookie"))
     })
-}
-
-/// RFC 3339, in UTC, to the microsecond.
-fn time(nanoseconds: u64, since_boot: Duration) -> String {
-    rfc3339(since_boot + Duration::from_nanos(nanoseconds), 6)
 }
 
 #[cfg(test)]

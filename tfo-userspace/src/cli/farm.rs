@@ -17,7 +17,7 @@ use tfo_userspace::{
 };
 
 use super::{
-    FOUND,
+    exit::FOUND,
     output::{print, print_json, table, warn},
 };
 

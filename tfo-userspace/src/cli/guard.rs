@@ -15,9 +15,10 @@ use tfo_userspace::{
 };
 
 use super::{
-    JsonArgs, number,
+    arguments::JsonArgs,
+    exit::Misuse,
+    number,
     output::{self, follow_job, print_json, rate_json, table, warn},
-    usage,
 };
 
 #[derive(Subcommand)]
@@ -117,16 +118,16 @@ fn show(json: bool) -> anyhow::Result<()> {
 }
 
 async fn set(args: &SetArgs) -> anyhow::Result<()> {
-    args.check();
+    args.check()?;
     let namespace = Namespace::current()?;
     let change = GuardChange::begin(&namespace);
     // Without options, what is in force is checked and attached again.
     let in_force = change.as_ref().is_ok_and(|it| it.before.is_some());
     if args.sets_nothing() && !in_force {
-        usage(
+        bail!(Misuse::new(
             "guard set",
             "nothing to set: give on, off or auto, or a rate",
-        );
+        ));
     }
     let change = change?;
     let mut guard = args.over(change.before.clone().unwrap_or_default());
@@ -228,20 +229,24 @@ impl SetArgs {
         !self.is_of_port() && !of_all && !of_secrets && !self.force
     }
 
-    /// Ends the process where `--port` has nothing to go with.
-    fn check(&self) {
+    /// Refuses a `--port` that has nothing to go with.
+    fn check(&self) -> anyhow::Result<()> {
         if !self.is_of_port() && !self.ports.is_empty() {
-            usage(
+            bail!(Misuse::new(
                 "guard set",
                 "--port goes with on, off, auto, --above or --quiet",
-            );
+            ));
         }
         if !self.vips.is_empty() && self.ports.is_empty() {
-            usage("guard set", "--vip goes with --port");
+            bail!(Misuse::new("guard set", "--vip goes with --port"));
         }
         if self.vips.is_empty() && self.has_terms() {
-            usage("guard set", "--mss and --window-scale go with --vip");
+            bail!(Misuse::new(
+                "guard set",
+                "--mss and --window-scale go with --vip"
+            ));
         }
+        Ok(())
     }
 
     /// `before`, changed as the options say.

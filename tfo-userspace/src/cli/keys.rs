@@ -8,7 +8,7 @@ use tfo_common::fastopen::Key;
 use tfo_userspace::{datapath::Namespace, kernel::sysctl, keys, model::Fingerprint};
 
 use super::{
-    JsonArgs,
+    arguments::JsonArgs,
     output::{print, print_json},
     time,
 };

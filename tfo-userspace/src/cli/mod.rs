@@ -1,5 +1,6 @@
 //! The command line: a file per subcommand, with its options and its output.
 
+mod arguments;
 mod attach;
 mod cookies;
 mod demo;
@@ -7,6 +8,7 @@ mod detach;
 mod doctor;
 mod enable;
 mod events;
+mod exit;
 mod farm;
 mod guard;
 mod keys;
@@ -22,8 +24,6 @@ mod status;
 mod time;
 mod top;
 
-use output::print;
-
 use std::{
     env,
     ffi::OsString,
@@ -32,21 +32,17 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use clap::{
-    Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, error::ErrorKind,
-};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
 use tfo_userspace::{
     datapath::{Build, Namespace},
     kernel::{netns, refusal, support},
-    model::{Mirror, ModeChoice},
     service,
 };
 
+use self::{arguments::JsonArgs, exit::Misuse, output::print};
+
 /// Pairs of file descriptors that the runtime needs.
 const PAIRS: usize = 4;
-
-/// The exit status of a check that found something.
-const FOUND: u8 = 3;
 
 /// Validate, count and protect TCP Fast Open on a server's network interfaces, in XDP.
 ///
@@ -115,55 +111,6 @@ enum Command {
     ListenerHelper,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum MirrorArg {
-    /// Look up the socket of every SYN that has a Fast Open option or data
-    Exact,
-    /// Judge by the packet and the keys alone
-    Packet,
-}
-
-impl From<MirrorArg> for Mirror {
-    fn from(mirror: MirrorArg) -> Self {
-        match mirror {
-            MirrorArg::Exact => Self::Exact,
-            MirrorArg::Packet => Self::Packet,
-        }
-    }
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Mode {
-    /// TC while tfo only counts; native XDP while a guard or a policy answers or drops SYNs, where the driver gives up
-    /// nothing for it. Moves by itself
-    Auto,
-    /// Native XDP: in the driver
-    Native,
-    /// Generic XDP: in the network stack; works on any interface, but is slower
-    Generic,
-    /// Traffic control: TCX, or a clsact filter before Linux 6.6; works on any interface, beside other XDP and TC
-    /// programs
-    Tc,
-}
-
-impl From<Mode> for ModeChoice {
-    fn from(mode: Mode) -> Self {
-        match mode {
-            Mode::Auto => Self::Auto,
-            Mode::Native => Self::Native,
-            Mode::Generic => Self::Generic,
-            Mode::Tc => Self::Tc,
-        }
-    }
-}
-
-#[derive(Args)]
-struct JsonArgs {
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
 /// The command line of this process. Ends the process where it is wrong, with status 2.
 pub(crate) fn parse() -> Cli {
     let parsed = command().try_get_matches();
@@ -174,7 +121,7 @@ pub(crate) fn parse() -> Cli {
             process::exit(0);
         }
         ErrorKind::InvalidUtf8 => match not_utf8(&env::args_os().collect::<Vec<_>>()) {
-            Some(message) => usage("", &message),
+            Some(message) => refuse("", &message),
             None => error.exit(),
         },
         _ => error.exit(),
@@ -210,19 +157,9 @@ fn not_utf8(arguments: &[OsString]) -> Option<String> {
     Some(format!("{place}'{text}' is not UTF-8: write it in UTF-8"))
 }
 
-/// Ends the process where the subcommand `of` was given prefixes of sources and counts no source.
-fn check_sources(of: &str, max: Option<u32>, prefixes: [Option<u8>; 2]) {
-    if max == Some(0) && prefixes.iter().any(Option::is_some) {
-        usage(
-            of,
-            "--source-prefix-v4 and --source-prefix-v6 do not go with --max-sources 0, which counts no source",
-        );
-    }
-}
-
 /// Ends the process as clap does for a command line that it refuses: the message, the usage of the subcommand `of`, and
 /// status 2.
-fn usage(of: &str, message: &str) -> ! {
+fn refuse(of: &str, message: &str) -> ! {
     let mut whole = command();
     whole.build();
     let words = of.split_whitespace();
@@ -235,8 +172,15 @@ fn usage(of: &str, message: &str) -> ! {
         .exit()
 }
 
-/// Executes the command line.
+/// Executes the command line. Ends the process where it is wrong, with status 2.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    execute(cli).map_err(|error| match error.downcast() {
+        Ok(Misuse { of, message }) => refuse(of, &message),
+        Err(error) => error,
+    })
+}
+
+fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     // Checked here, the error names the cause; the first file that cannot be opened would not. `doctor`, `probe` and `demo`
     // report missing privileges themselves, a farm needs none, and listeners of the same user need none either.
     let needs_none = matches!(
@@ -253,10 +197,10 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         support::privileges()?;
     }
     if cli.netns.is_some() && matches!(cli.command, Command::Demo(_)) {
-        usage(
+        bail!(Misuse::new(
             "demo",
             "demo makes network namespaces of its own: leave out --netns",
-        );
+        ));
     }
     // Before the runtime starts: its threads inherit the namespace.
     if let Some(name) = &cli.netns {

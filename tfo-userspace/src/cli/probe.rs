@@ -12,7 +12,8 @@ use serde_json::json;
 use tfo_userspace::probe::{self, Probe, ProbeFinding, ProbeVerdict};
 
 use super::{
-    FOUND, number,
+    exit::FOUND,
+    number,
     output::{list, print, print_json},
 };
 

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use tfo_userspace::{
     config::{self, ConfigError, ConfigSource, Flags, Layer, SourceKind},
@@ -12,9 +12,9 @@ use tfo_userspace::{
 };
 
 use super::{
-    MirrorArg, Mode, check_sources,
+    arguments::{MirrorArg, Mode},
+    exit::Misuse,
     number::{self, number},
-    usage,
 };
 
 #[derive(Args)]
@@ -97,50 +97,47 @@ enum ForeignChange {
 }
 
 impl RunArgs {
-    /// Ends the process where a flag would have no effect, or nothing is to be attached.
-    fn check(&self) {
+    /// Refuses a flag that would have no effect, and a service with nothing to attach to.
+    fn check(&self) -> anyhow::Result<()> {
         if self.config.is_some() {
-            return;
+            return Ok(());
         }
         if self.interfaces.is_empty() {
-            usage(
+            bail!(Misuse::new(
                 "run",
                 "nothing to attach to: give an interface with -i, or a configuration file with -c",
-            );
+            ));
         }
         let reads = matches!(
             self.key_source,
             Some(KeySourceArg::Secret | KeySourceArg::File)
         );
         if self.key_file.is_some() && !reads {
-            usage(
+            bail!(Misuse::new(
                 "run",
                 "--key-file is read with --key-source secret and --key-source file alone",
-            );
+            ));
         }
         if self.interval.is_some()
             && let Some(source @ (KeySourceArg::File | KeySourceArg::Kernel)) = self.key_source
         {
-            usage(
+            bail!(Misuse::new(
                 "run",
-                &format!(
+                format!(
                     "--interval does not go with --key-source {}: whoever writes the keys sets the interval",
                     source.name()
                 ),
-            );
+            ));
         }
         if self.on_foreign_change.is_some() && matches!(self.key_source, Some(KeySourceArg::Kernel))
         {
-            usage(
+            bail!(Misuse::new(
                 "run",
                 "--on-foreign-change does not go with --key-source kernel: all keys are of others there",
-            );
+            ));
         }
-        check_sources(
-            "run",
-            self.max_sources,
-            [self.source_prefix_v4, self.source_prefix_v6],
-        );
+        let prefixes = [self.source_prefix_v4, self.source_prefix_v6];
+        Ok(Misuse::check_sources("run", self.max_sources, prefixes)?)
     }
 
     fn flags(&self) -> Flags {
@@ -180,7 +177,7 @@ impl RunArgs {
 }
 
 pub(super) fn run(args: &RunArgs, verbose: u8) -> anyhow::Result<()> {
-    args.check();
+    args.check()?;
     let source = ConfigSource {
         flags: args.flags(),
         path: args.config.clone(),
@@ -188,13 +185,13 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> anyhow::Result<()> {
     let loaded = source.read().and_then(|text| source.parse(&text));
     match &loaded {
         Err(error @ ConfigError::Invalid { .. }) if args.config.is_none() => {
-            usage("run", &error.to_string());
+            bail!(Misuse::new("run", error.to_string()));
         }
         Ok(config) if !args.ports.is_empty() && config.metrics.is_none() => {
-            usage(
+            bail!(Misuse::new(
                 "run",
                 "--port is for metrics: add --metrics, or [metrics] to the file",
-            );
+            ));
         }
         // The service reports other errors.
         _ => {}

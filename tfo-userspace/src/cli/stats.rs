@@ -5,6 +5,7 @@ mod text;
 
 use std::{process::ExitCode, time::Duration};
 
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 use tfo_common::{
@@ -20,11 +21,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::text::Rates;
 use super::{
-    FOUND, JsonArgs,
+    arguments::JsonArgs,
+    exit::{FOUND, Misuse},
     number::number,
     output::{counters_json, occurred_json, print, print_json, reader_gone, write},
     time::rfc3339,
-    usage,
 };
 
 /// Sources and ports that `--by` shows by default.
@@ -93,7 +94,10 @@ impl Reading {
 pub(super) async fn run(args: &StatsArgs) -> anyhow::Result<ExitCode> {
     let has_rows = matches!(args.by, Some(Breakdown::Port | Breakdown::Source));
     if args.top.is_some() && !has_rows {
-        usage("stats", "--top goes with --by port or --by source");
+        bail!(Misuse::new(
+            "stats",
+            "--top goes with --by port or --by source"
+        ));
     }
     let namespace = Namespace::current()?;
     if args.check {

@@ -20,6 +20,11 @@ pub(super) fn rfc3339(since_1970: Duration, digits: usize) -> String {
     text + "Z"
 }
 
+/// A moment of the clock of events, which stood at 0 so long after 1970: RFC 3339, in UTC, to the microsecond.
+pub(super) fn of_event(nanoseconds: u64, since_boot: Duration) -> String {
+    rfc3339(since_boot + Duration::from_nanos(nanoseconds), 6)
+}
+
 /// An age in the largest unit of which there are two or more.
 pub(super) fn age(time: Duration) -> String {
     match time.as_secs() {

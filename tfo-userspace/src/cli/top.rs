@@ -2,6 +2,7 @@
 
 mod json;
 mod rates;
+mod settings;
 mod view;
 
 use std::{
@@ -24,7 +25,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use self::{rates::Rates, view::View};
+use self::{rates::Rates, settings::View};
 use super::{
     number::number,
     output::{reader_gone, write_raw},

@@ -8,7 +8,6 @@ use std::{
 use rustix::io::Errno;
 use tfo_common::abi::TC_ACK;
 
-use super::pins::UnsafePins;
 use crate::kernel::{refusal, support::BPFFS};
 
 /// The data path could not be loaded, read or written.
@@ -108,6 +107,18 @@ fn of_bpf(error: &(dyn Error + 'static)) -> Option<String> {
 /// As [`of_bpf`]; else where to read more.
 fn why(error: &(dyn Error + 'static)) -> String {
     of_bpf(error).unwrap_or_else(|| " (-v shows why)".to_owned())
+}
+
+/// Another user can change what is pinned in a directory.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {cause}: {remedy}", path = path.display())]
+pub struct UnsafePins {
+    /// The directory.
+    pub path: PathBuf,
+    /// Why it is not safe.
+    pub cause: String,
+    /// Commands that make it so.
+    pub remedy: String,
 }
 
 /// The remedy of an error of the BPF file system, by its text; empty where there is none.

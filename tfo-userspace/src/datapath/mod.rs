@@ -24,7 +24,7 @@ pub use attach::{
     Wanted, attach, detach, detach_gone, detach_strays, ensure, follow_job, guard_obstacle,
     hook_reasons, sweep_ended,
 };
-pub use error::DatapathError;
+pub use error::{DatapathError, UnsafePins};
 pub use maps::{
     DEFAULT_RATE, EventFilter, EventStream, GuardState, Lost, PolicySummary, Snapshot, Sources,
     Stale, slug,
@@ -34,4 +34,4 @@ pub use namespace::{
     Namespace, NamespaceError, NamespaceGuard, NamespaceKeys, NamespaceOwnCookies, NamespacePolicy,
     PolicyChange, Stray, key_change, sweep_controllers,
 };
-pub use pins::{UnsafePins, check_pins};
+pub use pins::check_pins;

@@ -9,7 +9,7 @@
 
 use super::{
     document::{Document, DocumentHead},
-    etcd::HostRecord,
+    host_record::HostRecord,
     phase::{OutOfSequence, Position},
 };
 

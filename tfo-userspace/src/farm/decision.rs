@@ -12,7 +12,7 @@ use tfo_common::fastopen::Key;
 
 use super::{
     document::{Document, MAX_HOSTS},
-    etcd::HostRecord,
+    host_record::HostRecord,
     phase::{FarmState, Phase},
     request::{Request, RequestKind, Timing},
 };

@@ -13,6 +13,7 @@ mod document;
 mod error;
 mod etcd;
 mod guard_record;
+mod host_record;
 mod leader;
 mod membership;
 mod pause;
@@ -33,8 +34,8 @@ pub use client::{
 pub use config::FarmConfig;
 pub use document::{Document, DocumentError, DocumentHead};
 pub use error::FarmError;
-pub use etcd::HostRecord;
 pub use guard_record::{GuardRecord, Guards, HandshakeOption};
+pub use host_record::HostRecord;
 pub(crate) use membership::Membership;
 pub use phase::{FarmState, OutOfSequence, Phase, Position};
 pub(crate) use quiet::Quiet;

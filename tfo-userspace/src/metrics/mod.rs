@@ -24,3 +24,6 @@ pub use listener::ListenError;
 pub use render::{render, render_namespaces};
 pub use server::Server;
 pub use table::{Kind, METRICS, Metric};
+
+#[cfg(test)]
+mod tests;

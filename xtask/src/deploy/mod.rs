@@ -14,16 +14,14 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    build::{self, Profile, target},
-    command::{as_root, output, repository, succeed},
+    build::{self, Profile},
+    command::{as_root, output, repository, succeed, target},
     dist, setup,
 };
 
 const REQUIREMENTS: &str = include_str!("requirements.txt");
 /// Reads a compose file and holds it against its schema; it asks no daemon for that.
 const COMPOSE: [(&str, &str); 1] = [("docker-compose", "docker-compose")];
-/// The chart, in the repository.
-pub(crate) const CHART: &str = "deploy/kubernetes/tfo";
 
 /// Checks the chart and the compose file.
 ///

@@ -43,7 +43,7 @@ fn rules_and_dashboard_are_those_of_dist() {
         ("tfo.rules.yml", "dist/prometheus/tfo.rules.yml"),
         ("tfo.json", "dist/grafana/tfo.json"),
     ] {
-        let link = repository().join(CHART).join("files").join(name);
+        let link = repository().join(dist::CHART).join("files").join(name);
         assert!(link.is_symlink(), "{} is a copy", link.display());
         let real = fs::canonicalize(&link).unwrap();
         assert_eq!(real, fs::canonicalize(repository().join(original)).unwrap());

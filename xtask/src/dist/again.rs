@@ -4,7 +4,10 @@ use std::{fs, io::ErrorKind, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::build::{self, Profile, target};
+use crate::{
+    build::{self, Profile},
+    command::target,
+};
 
 /// Builds both programs anew, the eBPF object included, and compares them with the first ones. The first build is removed:
 /// its folder's path is in the programs.

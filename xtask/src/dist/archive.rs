@@ -9,15 +9,15 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{
-    command::{output, repository, succeed},
-    deploy::CHART,
+use crate::command::{output, repository, succeed};
+
+use super::{
+    origin::{VERSION, epoch},
+    tree,
 };
 
-use super::{epoch, tree};
-
-/// The project's version.
-pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The chart, in the repository.
+pub(crate) const CHART: &str = "deploy/kubernetes/tfo";
 
 const LICENCES: [&str; 2] = ["LICENSE-MIT", "LICENSE-APACHE"];
 

@@ -10,12 +10,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{
-    build,
-    command::{as_root, cargo, succeed},
-};
+use crate::command::{as_root, cargo, succeed, target};
 
-use super::{archive::VERSION, times};
+use super::{origin::VERSION, times};
 
 /// The crates of `tfo` that are published, each after those that it needs.
 const CRATES: [&str; 4] = ["tfo-common", "tfo-toolchain", "tfo-ebpf", "tfo-userspace"];
@@ -45,7 +42,7 @@ pub(super) fn check(folder: &Path) -> Result<PathBuf> {
 
 /// Unpacks the packages in `outside`, and installs below `folder`.
 fn install(outside: &Path, folder: &Path) -> Result<PathBuf> {
-    let target = build::target()?;
+    let target = target()?;
     fs::create_dir_all(outside)?;
     let mut install = cargo();
     install.current_dir(outside);

@@ -13,8 +13,9 @@ use anyhow::{Context as _, Result};
 use crate::command::repository;
 
 use super::{
-    archive::{VERSION, documents, sha256, tar},
-    date, tree,
+    archive::{documents, sha256, tar},
+    origin::{VERSION, date},
+    tree,
 };
 
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";

@@ -11,6 +11,7 @@ mod archive;
 mod check;
 mod crates;
 mod image;
+mod origin;
 mod package;
 mod rpm;
 mod sbom;
@@ -18,18 +19,20 @@ mod times;
 mod tree;
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
+#[cfg(test)]
+pub(crate) use self::archive::CHART;
 pub(crate) use self::archive::chart;
 use crate::{
     architecture::Architecture,
     build::{self, Profile},
-    command::{output, repository, succeed},
+    command::{succeed, target},
     setup,
 };
 
@@ -65,7 +68,7 @@ pub struct Plan {
 pub fn dist(plan: Plan) -> Result<()> {
     setup::programs(&TOOLS)?;
     let foreign = plan.architecture.filter(|it| it.is_foreign());
-    let mut folder = build::target()?.join("dist");
+    let mut folder = target()?.join("dist");
     if let Some(foreign) = foreign {
         folder.push(foreign.debian());
     }
@@ -198,33 +201,4 @@ fn shipped(built: &Path, architecture: Option<Architecture>, to: PathBuf) -> Res
 fn has_test_hooks(binary: &[u8]) -> bool {
     let prefix = b"TFO_TEST_";
     binary.windows(prefix.len()).any(|bytes| bytes == prefix)
-}
-
-/// The modification time of the package's files, in seconds since 1970: `SOURCE_DATE_EPOCH`, else the commit's time.
-fn epoch() -> Result<String> {
-    if let Ok(epoch) = env::var("SOURCE_DATE_EPOCH") {
-        return Ok(epoch);
-    }
-    let mut git = Command::new("git");
-    git.args(["log", "-1", "--format=%ct"])
-        .current_dir(repository());
-    output(&mut git).context("git cannot show the commit's time: set SOURCE_DATE_EPOCH")
-}
-
-/// The commit's time, as `date` prints it in this format.
-fn date(format: &str) -> Result<String> {
-    let at = format!("@{}", epoch()?);
-    let mut date = Command::new("date");
-    date.args(["--utc", format, "--date", &at])
-        .env("LC_ALL", "C");
-    output(&mut date).with_context(|| format!("SOURCE_DATE_EPOCH: {at} is not a time"))
-}
-
-/// The maintainer, by name and address.
-fn maintainer() -> Result<&'static str> {
-    const CONTROL: &str = include_str!("../../../dist/debian/control");
-    CONTROL
-        .lines()
-        .find_map(|line| line.strip_prefix("Maintainer: "))
-        .context("no Maintainer in dist/debian/control")
 }

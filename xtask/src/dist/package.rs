@@ -15,10 +15,11 @@ use crate::{
     packages::Packages,
 };
 
-use super::{epoch, tree};
+use super::{
+    origin::{PACKAGE_VERSION, epoch},
+    tree,
+};
 
-/// The project's version and the package's revision.
-pub(super) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
 /// Adds the control files to `tree` and packs it into `folder`.
@@ -30,7 +31,7 @@ pub(super) fn make(tree: &Path, folder: &Path, foreign: Option<Architecture>) ->
             .context("dpkg cannot print this machine's architecture")?
     };
     control(tree, folder, &name, foreign)?;
-    let package = folder.join(format!("tfo_{VERSION}_{name}.deb"));
+    let package = folder.join(format!("tfo_{PACKAGE_VERSION}_{name}.deb"));
     let mut pack = Command::new("dpkg-deb");
     pack.args(["--root-owner-group", "-Zxz", "--build"]);
     succeed(
@@ -66,7 +67,7 @@ fn control(
     fs::create_dir_all(&metadata)?;
     let depends = depends(&tree.join("usr/bin/tfo"), folder, foreign)?;
     let text = fs::read_to_string(repository().join("dist/debian/control"))?
-        .replace("@VERSION@", VERSION)
+        .replace("@VERSION@", PACKAGE_VERSION)
         .replace("@ARCHITECTURE@", architecture)
         .replace("@SIZE@", &bytes.div_ceil(1024).to_string())
         .replace("@DEPENDS@", &depends);

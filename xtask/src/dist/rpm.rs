@@ -13,8 +13,9 @@ use anyhow::{Context as _, Result};
 use crate::command::{output, succeed};
 
 use super::{
-    archive::{VERSION, documents},
-    date, epoch, maintainer, tree,
+    archive::documents,
+    origin::{VERSION, date, epoch, maintainer},
+    tree,
 };
 
 const SPEC: &str = include_str!("../../../dist/rpm/tfo.spec");

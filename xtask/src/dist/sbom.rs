@@ -14,7 +14,7 @@ use crate::{
     setup,
 };
 
-use super::{archive::VERSION, epoch};
+use super::origin::{VERSION, epoch};
 
 /// The workspace's members.
 const MEMBERS: [&str; 8] = [

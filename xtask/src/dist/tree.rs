@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 
 use crate::command::{repository, succeed};
 
-use super::{date, maintainer, package::VERSION};
+use super::origin::{PACKAGE_VERSION, date, maintainer};
 
 const COPYRIGHT: &str = include_str!("../../../dist/debian/copyright");
 
@@ -118,7 +118,7 @@ fn documents(doc: &Path) -> Result<()> {
     let date = date("--rfc-email")?;
     let debian = doc.join("changelog.Debian");
     let text = format!(
-        "tfo ({VERSION}) unstable; urgency=medium\n\n  * What is new is in changelog.gz.\n\n -- {maintainer}  {date}\n"
+        "tfo ({PACKAGE_VERSION}) unstable; urgency=medium\n\n  * What is new is in changelog.gz.\n\n -- {maintainer}  {date}\n"
     );
     fs::write(&debian, text)?;
     compress(&debian)

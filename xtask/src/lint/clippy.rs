@@ -5,8 +5,7 @@ use std::{fs, process::Command};
 use anyhow::{Context as _, Result};
 
 use crate::{
-    build::target,
-    command::{cargo, repository, succeed},
+    command::{cargo, repository, succeed, target},
     setup,
     toolchain::{self, Toolchain, rustup},
 };

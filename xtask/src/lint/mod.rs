@@ -2,6 +2,7 @@
 
 mod clippy;
 mod dependencies;
+mod imports;
 
 use std::process::Command;
 
@@ -13,7 +14,7 @@ use crate::{
     step::step,
 };
 
-/// Checks format, spelling, dependencies, lints and docs.
+/// Checks format, spelling, imports, dependencies, lints and docs.
 ///
 /// # Errors
 ///
@@ -24,6 +25,7 @@ pub fn lint() -> Result<()> {
         succeed(cargo().args(["fmt", "--all", "--check"]))
     })?;
     step("spelling", spelling)?;
+    step("imports", imports::check)?;
     step("dependencies", dependencies::check)?;
     step("lints", clippy::workspace)?;
     step("lints of each feature", clippy::features)?;

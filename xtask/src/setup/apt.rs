@@ -8,9 +8,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::command::{as_root, output, succeed, which};
-
-use super::progress;
+use crate::{
+    command::{as_root, output, succeed, which},
+    step::progress,
+};
 
 /// apt-get. Its package lists are updated at most once, before the first use.
 pub(super) struct Apt {

@@ -6,10 +6,11 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     command::{cargo, output, succeed, which},
+    step::progress,
     toolchain::{DEBIAN, OVERRIDE, Toolchain, rustup},
 };
 
-use super::{apt::Apt, progress};
+use super::apt::Apt;
 
 /// cargo-deny, of which Debian 12 has no package.
 const CARGO_DENY_VERSION: &str = "0.20.2";

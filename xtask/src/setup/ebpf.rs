@@ -11,10 +11,11 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     command::{cargo, output, succeed, succeeds_within},
+    step::progress,
     toolchain::{self, CORE_SOURCE, DEBIAN, Linker, Toolchain, rustup},
 };
 
-use super::{apt::Apt, progress};
+use super::apt::Apt;
 
 /// The survey's text for [`toolchain()`].
 pub(super) const TOOLCHAIN_PLAN: &str =

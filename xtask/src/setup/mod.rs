@@ -112,8 +112,3 @@ fn install(survey: &Survey) -> Result<()> {
     println!("tfo: setup is done");
     Ok(())
 }
-
-/// Prints the present action.
-fn progress(what: &str) {
-    println!("tfo: {what}");
-}

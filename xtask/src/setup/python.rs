@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use crate::{build::target, command::succeed};
+use crate::command::{succeed, target};
 
 use super::package;
 

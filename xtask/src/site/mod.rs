@@ -14,8 +14,8 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result};
 
 use crate::{
-    build::{self, Profile, target},
-    command::succeed,
+    build::{self, Profile},
+    command::{succeed, target},
     setup,
 };
 

@@ -8,33 +8,19 @@ mod report;
 mod run;
 mod suite;
 
-use std::{ffi::OsString, time::Instant};
+use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
 pub use self::{
     report::{Failure, Report},
-    suite::{KERNEL_SUITES, Selected, select},
+    suite::{KERNEL_SUITES, Selected, Selection, select},
 };
 use crate::{
-    architecture::Architecture,
     build::{self, Profile},
     command::{can_be_root, is_root},
     setup,
 };
-
-/// The tests to run.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
-    /// A package, a test binary, or a top-level module of a kernel suite's binary; all if `None`.
-    pub suite: Option<String>,
-    /// A part of the tests' names.
-    pub filter: Option<String>,
-    /// Arguments of the test binaries, such as `--nocapture` and `--ignored`.
-    pub args: Vec<OsString>,
-    /// The architecture to build them for; this machine's if `None`.
-    pub architecture: Option<Architecture>,
-}
 
 /// Runs the tests and prints the report. A test that fails is in the report, not an error.
 ///

@@ -10,11 +10,23 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::Selection;
 use crate::{architecture::Architecture, build::cargo_for};
 
 /// The package of the kernel suites. Its binaries need root; a suite is a top-level module of one.
 pub const KERNEL_SUITES: &str = "tests/suites";
+
+/// The tests to run.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// A package, a test binary, or a top-level module of a kernel suite's binary; all if `None`.
+    pub suite: Option<String>,
+    /// A part of the tests' names.
+    pub filter: Option<String>,
+    /// Arguments of the test binaries, such as `--nocapture` and `--ignored`.
+    pub args: Vec<OsString>,
+    /// The architecture to build them for; this machine's if `None`.
+    pub architecture: Option<Architecture>,
+}
 
 /// A test binary with the selected tests.
 #[derive(Clone, Debug)]

@@ -121,6 +121,7 @@ fn replaced(text: &str, start: &str, table: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::repository;
 
     #[test]
     fn features_become_columns() {
@@ -140,5 +141,31 @@ mod tests {
         );
         assert_eq!(replaced(&text, &start, &table(&[old, new])), Some(expected));
         assert_eq!(replaced("a\nb\n", &start, ""), None);
+    }
+
+    /// A feature that a kernel brought, and a later one does not report, is a mistake of the run: nothing is written.
+    #[test]
+    fn a_later_kernel_has_what_an_earlier_one_has() {
+        let kernel = |release: &str, features: &[&str]| {
+            let mut kernel = Features::of(release);
+            for name in features {
+                kernel.read(&format!("tfo: feature: {name}: yes"));
+            }
+            kernel
+        };
+        let path = repository().join("target/xtask-tests/kernels.md");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let marks = format!("{}{END}", start("amd64"));
+        fs::write(&path, &marks).unwrap();
+        let old = || kernel("6.1", &["rotation"]);
+        let middle = || kernel("6.6", &["rotation", "TCX"]);
+        let lacking = [old(), middle(), kernel("6.12", &["rotation"])];
+        let refused = write("amd64", &lacking, &path).unwrap_err();
+        let expected = "Linux 6.12 does not report what Linux 6.6 does: TCX";
+        assert_eq!(refused.to_string(), expected);
+        assert_eq!(fs::read_to_string(&path).unwrap(), marks);
+        write("amd64", &[old(), middle()], &path).unwrap();
+        let written = fs::read_to_string(&path).unwrap();
+        assert!(written.contains("| TCX |  | yes |"), "{written}");
     }
 }

@@ -2,6 +2,7 @@
 
 mod defence;
 mod field;
+mod second;
 mod tables;
 
 use std::{
@@ -23,6 +24,7 @@ use tfo_testbed::{
 use self::{
     defence::Defence,
     field::{Field, Flood},
+    second::Second,
     tables::{of_host, plots, tables},
 };
 use crate::{
@@ -35,26 +37,6 @@ use crate::{
 const BURST: u32 = 16_384;
 /// Frames per batch (`batch_size`).
 const BATCH: u32 = 64;
-
-/// Rates and latencies of one measurement; rates are per second.
-#[derive(Clone, Debug)]
-struct Second {
-    /// Legitimate connections whose SYN data was accepted.
-    in_syn: f64,
-    /// Legitimate connections without Fast Open.
-    plain: f64,
-    /// Median and 99th percentile of connect(2) without Fast Open, in milliseconds. Failed connections are not
-    /// included.
-    connects: [f64; 2],
-    /// `TCPFastOpenPassive` of the kernel.
-    passive: f64,
-    /// SYNs that the generator sent.
-    flood: f64,
-    /// Segments that reached the service's TCP, for each legitimate connection.
-    segments: f64,
-    /// Utilization of all CPUs, in percent.
-    busy: f64,
-}
 
 /// Measures every defence against both floods.
 pub(crate) fn section(effort: &Effort, report: &mut Report) -> Result<Section> {

@@ -1,6 +1,6 @@
 //! Tables and plots of the flood benchmark.
 
-use super::{Second, defence::Defence, field::Flood};
+use super::{defence::Defence, field::Flood, second::Second};
 use crate::report::{Plot, Row, Sample, Table};
 
 /// The host behind an edge sees nothing of a flood that the edge answers.

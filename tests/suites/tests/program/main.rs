@@ -21,6 +21,8 @@ mod once;
 mod own_cookies;
 // Random policies and SYNs, compared with `policy_model`.
 mod policy;
+// The SYNs of `policy`.
+mod policy_case;
 // The model of policies for `policy`.
 mod policy_model;
 // Counters by port.

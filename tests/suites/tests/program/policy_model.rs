@@ -12,7 +12,7 @@ use tfo_common::{
 };
 use tfo_userspace::model::{LimitedSources, Policy, PortPolicy, Prefix};
 
-use crate::policy::Case;
+use crate::policy_case::Case;
 
 /// The owner of a token bucket: the rule's port, `None` for the default rule; the class; for limits by source, the
 /// source and the destination port.

@@ -13,14 +13,13 @@ mod shrink;
 mod step;
 mod testbed;
 
-use std::fmt;
-
 use anyhow::Result;
 
 pub use self::{
     foreign::Foreign,
     frames::{Frames, run_frames},
     load::{Load, load},
+    shrink::Difference,
     step::{Batch, Host, Step},
 };
 use self::{shrink::shrink, testbed::FuzzTestbed};
@@ -39,30 +38,6 @@ pub struct Report {
     pub kernel: Tally,
     /// The first batch that differs one SYN at a time, shrunk.
     pub difference: Option<Difference>,
-}
-
-/// A minimal batch for which the counters of `tfo` and of the kernel differ.
-#[derive(Clone, Debug)]
-pub struct Difference {
-    /// Seed that reproduces the whole batch as the first one of [`run`].
-    pub seed: u64,
-    /// The shrunk batch.
-    pub batch: Batch,
-    /// TCP options of each SYN, as sent.
-    pub options: Vec<Vec<u8>>,
-    /// Counters of `tfo` minus the kernel's.
-    pub drift: Tally,
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {}: tfo minus kernel: {}", self.seed, self.drift)?;
-        writeln!(f, "{:?}", self.batch.host)?;
-        for (step, options) in self.batch.steps.iter().zip(&self.options) {
-            writeln!(f, "{step:?}, options {options:02x?}")?;
-        }
-        Ok(())
-    }
 }
 
 /// Sends at least `syns` SYNs, in batches with the seeds `seed`, `seed + 1` and so on. Stops at the first difference.

@@ -1,9 +1,35 @@
 //! Shrinking of a batch to the fewest and shortest SYNs that still differ.
 
+use std::fmt;
+
 use anyhow::Result;
 
-use super::{Batch, Difference, testbed::FuzzTestbed};
+use super::{step::Batch, testbed::FuzzTestbed};
 use crate::testbed::Tally;
+
+/// A minimal batch for which the counters of `tfo` and of the kernel differ.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// Seed that reproduces the whole batch as the first one of [`super::run`].
+    pub seed: u64,
+    /// The shrunk batch.
+    pub batch: Batch,
+    /// TCP options of each SYN, as sent.
+    pub options: Vec<Vec<u8>>,
+    /// Counters of `tfo` minus the kernel's.
+    pub drift: Tally,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}: tfo minus kernel: {}", self.seed, self.drift)?;
+        writeln!(f, "{:?}", self.batch.host)?;
+        for (step, options) in self.batch.steps.iter().zip(&self.options) {
+            writeln!(f, "{step:?}, options {options:02x?}")?;
+        }
+        Ok(())
+    }
+}
 
 /// Shrinks `batch`. `None` if it does not differ when its SYNs are sent one at a time.
 pub(super) fn shrink(

@@ -11,6 +11,7 @@
 //! The same visitor notes what the kernel's other readers of the list go by: signatures ([`super::signature`]) and
 //! the timestamp.
 
+pub use super::cookie::Cookie;
 use super::{
     AO, EXPERIMENTAL, FAST_OPEN, HEADER_LEN, MD5, OFFSET_MASK, RawOption, TIMESTAMPS,
     TIMESTAMPS_SIZE, Visitor, linux_list,
@@ -26,37 +27,6 @@ pub(in crate::wire) const EXPERIMENTAL_HEADER_LEN: usize = 4;
 /// Lengths that Linux takes for a cookie's: `TCP_FASTOPEN_COOKIE_MIN` and `_MAX`.
 const COOKIE_MIN: usize = 4;
 pub(in crate::wire) const COOKIE_MAX: usize = 16;
-
-/// A cookie of the length that Linux issues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cookie(u64);
-
-impl Cookie {
-    /// Bytes of a cookie: `TCP_FASTOPEN_COOKIE_SIZE`.
-    pub const LEN: usize = 8;
-
-    /// The cookie that stands in an option as these bytes.
-    pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
-        Self(u64::from_le_bytes(bytes))
-    }
-
-    /// The cookie that stands in an option as this little-endian word.
-    #[inline(always)]
-    pub const fn from_word(word: u64) -> Self {
-        Self(word)
-    }
-
-    /// The little-endian word that stands in an option.
-    #[inline(always)]
-    pub const fn word(self) -> u64 {
-        self.0
-    }
-
-    /// The cookie as it stands in an option.
-    pub const fn to_bytes(self) -> [u8; Self::LEN] {
-        self.0.to_le_bytes()
-    }
-}
 
 /// Content of the Fast Open option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! the rest of the handshake. The walk itself follows Linux' `tcp_parse_options`: an end-of-list, a size below 2 or
 //! past the header's end, or a kind without a size ends the list; what was read so far stays.
 
+mod cookie;
 pub mod fast_open;
 pub mod negotiated;
 pub mod signature;
@@ -39,7 +40,7 @@ const START_MASK: u64 = 0x7fff;
 mod linux_list {
     use super::{
         FAST_OPEN, Frame, HEADER_LEN, NO_OPERATION, TIMESTAMPS, TIMESTAMPS_SIZE, View,
-        fast_open::Cookie,
+        cookie::Cookie,
     };
 
     /// Bytes of the list.

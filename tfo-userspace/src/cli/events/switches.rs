@@ -10,7 +10,7 @@ use tfo_userspace::{
     model::PortState,
 };
 
-use super::time;
+use crate::cli::time::of_event;
 
 /// Compares the guard's state with that of the last reading.
 pub(super) struct Watch<'a> {
@@ -42,7 +42,7 @@ impl<'a> Watch<'a> {
             if port.port != 0 && self.only.is_some_and(|only| only != port.port) {
                 continue;
             }
-            let time = time(moment(switch, &port), since_boot);
+            let time = of_event(moment(switch, &port), since_boot);
             text += &if json {
                 format!("{}\n", to_json(switch, &port, &time))
             } else {

@@ -23,10 +23,10 @@ use tfo_userspace::{
 };
 
 use super::{
-    JsonArgs,
+    arguments::JsonArgs,
+    exit::Misuse,
     number::{self, number},
     output::{follow_job, warn},
-    usage,
 };
 
 #[derive(Subcommand)]
@@ -180,7 +180,7 @@ fn show(json: bool) -> anyhow::Result<()> {
 }
 
 async fn set(args: &SetArgs) -> anyhow::Result<()> {
-    args.check();
+    args.check()?;
     let namespace = Namespace::current()?;
     let change = namespace.policy().change()?;
     let policy = match &args.file {
@@ -248,25 +248,26 @@ fn check_listeners(policy: &Policy) -> Result<(), NoCookieError> {
 }
 
 impl SetArgs {
-    /// Ends the process where the options set nothing.
-    fn check(&self) {
+    /// Refuses options that set nothing.
+    fn check(&self) -> anyhow::Result<()> {
         if self.file.is_some() {
-            return;
+            return Ok(());
         }
         let rule = self.rule.section();
         let sets_rule = rule != PortPolicySection::default();
         if !sets_rule && !self.ports.is_empty() {
-            usage(
+            bail!(Misuse::new(
                 "policy set",
                 "--port goes with a part of its rule, such as --bad drop",
-            );
+            ));
         }
         if !sets_rule && self.policy == PolicyArgs::default() {
-            usage(
+            bail!(Misuse::new(
                 "policy set",
                 "nothing to set: give a part of a rule, a list or a file",
-            );
+            ));
         }
+        Ok(())
     }
 
     /// `before`, changed as the options say.

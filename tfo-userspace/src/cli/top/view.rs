@@ -6,28 +6,14 @@ mod chart;
 mod lines;
 mod tables;
 
-use std::{env, time::Duration};
-
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
-    style::{Color, Modifier, Style},
 };
 
-use self::tables::Grid;
-use super::rates::Rates;
+use self::tables::{Grid, INTERFACES};
+use super::{rates::Rates, settings::View};
 
-/// The settings of the screen.
-pub(super) struct View {
-    pub(super) colour: bool,
-    /// Draws charts of ASCII characters alone.
-    pub(super) ascii: bool,
-    /// The time between two readings.
-    pub(super) interval: Duration,
-}
-
-/// Interfaces that are shown.
-const INTERFACES: usize = 3;
 /// The width of the table of counters: beside it is room for the reasons on 80 columns.
 const COUNTERS_WIDTH: u16 = 50;
 /// The width of the table of reasons.
@@ -36,20 +22,6 @@ const REASONS_WIDTH: u16 = 28;
 const SPACING: u16 = 2;
 
 impl View {
-    /// Draws for this process's environment.
-    pub(super) fn of_environment(interval: Duration) -> Self {
-        // The first that is set decides: locale(7).
-        let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
-            .into_iter()
-            .find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()));
-        Self {
-            // https://no-color.org
-            colour: env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-            ascii: !locale.is_some_and(|locale| is_utf8(&locale)),
-            interval,
-        }
-    }
-
     /// Draws everything that there is room for.
     pub(super) fn draw(&self, frame: &mut Frame<'_>, rates: &Rates) {
         let Some(facts) = &rates.now else { return };
@@ -88,28 +60,6 @@ impl View {
         frame.render_widget(self.sources(facts), asks);
         tables.draw(frame, rest);
         frame.render_widget(self.foot(facts), foot);
-    }
-
-    fn style(&self, colour: Color) -> Style {
-        if self.colour {
-            Style::new().fg(colour)
-        } else {
-            Style::new()
-        }
-    }
-
-    /// A warning stands out without colour, too.
-    fn warning(&self) -> Style {
-        self.style(Color::Red).add_modifier(Modifier::BOLD)
-    }
-
-    /// The style of a rate: it stands out while it is not 0.
-    fn alive(&self, rate: f64, colour: Color) -> Style {
-        if rate > 0.0 {
-            self.style(colour).add_modifier(Modifier::BOLD)
-        } else {
-            Style::new()
-        }
     }
 }
 
@@ -169,12 +119,6 @@ impl Tables {
         self.reasons.draw(frame, right);
         self.ports.draw(frame, lower);
     }
-}
-
-/// True for the name of a locale with the encoding UTF-8, such as en_GB.UTF-8.
-fn is_utf8(locale: &str) -> bool {
-    let locale = locale.to_ascii_lowercase();
-    locale.contains("utf-8") || locale.contains("utf8")
 }
 
 #[cfg(test)]

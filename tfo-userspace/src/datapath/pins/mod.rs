@@ -46,5 +46,5 @@ pub(super) use interface::InterfacePins;
 pub(super) use lock::Lock;
 pub(super) use namespace::NamespacePins;
 pub(super) use other_layout::OtherLayout;
-pub use private::{UnsafePins, check_pins};
+pub use private::check_pins;
 pub(super) use value::{map_from_pin, read_value, write_value};

@@ -4,13 +4,16 @@
 use std::{
     fs::{self, Metadata},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use rustix::process::geteuid;
 
 use super::files::{found, root, version_name};
-use crate::{datapath::error::DatapathError, kernel::support::BPFFS};
+use crate::{
+    datapath::error::{DatapathError, UnsafePins},
+    kernel::support::BPFFS,
+};
 
 const PRIVATE: u32 = 0o700;
 /// Permission bits of group and others, and those of them to write.
@@ -18,18 +21,6 @@ const GROUP_AND_OTHERS: u32 = 0o077;
 const OTHERS_WRITE: u32 = 0o022;
 /// Of a directory whose files only their owners may rename and remove.
 const STICKY: u32 = 0o1000;
-
-/// Another user can change what is pinned in a directory.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {cause}: {remedy}", path = path.display())]
-pub struct UnsafePins {
-    /// The directory.
-    pub path: PathBuf,
-    /// Why it is not safe.
-    pub cause: String,
-    /// Commands that make it so.
-    pub remedy: String,
-}
 
 /// Refuses the BPF file system, and tfo's directories in it, where another user can change them. What does not exist is
 /// safe.

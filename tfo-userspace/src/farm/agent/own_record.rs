@@ -2,7 +2,7 @@
 
 use etcd_client::WatchResponse;
 
-use crate::farm::etcd::HostRecord;
+use crate::farm::host_record::HostRecord;
 
 /// The record as this session wrote it.
 pub(super) struct OwnRecord {

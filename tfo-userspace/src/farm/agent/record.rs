@@ -5,9 +5,7 @@ use tracing::warn;
 use super::{Agent, own_record::OwnRecord};
 use crate::{
     farm::{
-        admission::Follows,
-        error::FarmError,
-        etcd::{HostRecord, Store},
+        admission::Follows, error::FarmError, etcd::Store, host_record::HostRecord,
         source::OwnCookiesTaken,
     },
     kernel::clock::Now,

@@ -17,6 +17,5 @@ mod snapshot;
 mod store;
 
 pub(super) use lease::LEASE_TIME;
-pub use snapshot::HostRecord;
 pub(super) use snapshot::{Candidate, FarmSnapshot, Versioned};
 pub(super) use store::{Preconditions, Store};

@@ -10,11 +10,12 @@ use etcd_client::{
 use super::{
     error::{TIMEOUT, explain, limited, text},
     lease::{LEASE_TIME, Lease},
-    snapshot::{Candidate, HostRecord, Versioned, parse},
+    snapshot::{Candidate, Versioned, parse},
 };
 use crate::farm::{
     config::{FarmConfig, read_pem},
     error::FarmError,
+    host_record::HostRecord,
     request::Request,
     seal::Codec,
 };

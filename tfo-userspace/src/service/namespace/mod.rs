@@ -1,34 +1,22 @@
 //! The service of one network namespace: what is attached there, its rules and its keys. It runs in the namespace's own
 //! thread.
 
-mod changes;
+mod interfaces;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::pending,
-    time::Duration,
-};
+use std::{collections::BTreeMap, future::pending, time::Duration};
 
 use tokio::runtime::Handle;
 use tracing::{error, info};
 
-use self::changes::{log, no_interface, resolve};
+use self::interfaces::{Interfaces, log, resolve};
 use super::{
-    attached::{describe_attached, describe_hook_change},
-    error::{StartError, is_missing_interface},
-    guard_monitor::GuardMonitor,
-    keys::KeyService,
-    listener_helper::ListenerHelper,
-    listeners::ListenerKeeper,
-    memory,
-    own_cookies::OwnCookieKeeper,
-    policy,
-    repeated::log_new,
-    route_watch::RouteWatch,
+    attached::describe_hook_change, error::StartError, guard_monitor::GuardMonitor,
+    keys::KeyService, listener_helper::ListenerHelper, listeners::ListenerKeeper,
+    own_cookies::OwnCookieKeeper, policy, repeated::log_new, route_watch::RouteWatch,
 };
 use crate::{
     config::NamespaceConfig,
-    datapath::{self, AttachError, Ensured, Follower, Namespace, NamespaceError, Wanted},
+    datapath::{self, AttachError, Change, Follower, Namespace, NamespaceError, Wanted},
     farm::FarmReport,
     kernel::link,
     keys::KeyReport,
@@ -50,13 +38,9 @@ pub(super) enum Event {
 pub(super) struct NamespaceService {
     namespace: Namespace,
     config: NamespaceConfig,
-    attached: BTreeSet<String>,
-    /// Configured interfaces that are not attached, and why, with the remedy.
-    missing: BTreeMap<String, String>,
+    interfaces: Interfaces,
     /// Follows interfaces; `None` before [`Self::begin`].
     follower: Option<Follower>,
-    /// An interface was attached before the service started.
-    taken_over: bool,
     keys: KeyService,
     /// Why the configured policy is not in force.
     policy_refused: Option<String>,
@@ -80,10 +64,8 @@ impl NamespaceService {
             keys: KeyService::new(&config, &namespace, runtime),
             namespace,
             config,
-            attached: BTreeSet::new(),
-            missing: BTreeMap::new(),
+            interfaces: Interfaces::default(),
             follower: None,
-            taken_over: false,
             policy_refused: None,
             guard: GuardMonitor::default(),
             own_cookies: OwnCookieKeeper::default(),
@@ -132,12 +114,12 @@ impl NamespaceService {
 
     /// The attached interfaces.
     pub(super) fn attached(&self) -> impl Iterator<Item = &str> {
-        self.attached.iter().map(String::as_str)
+        self.interfaces.attached.iter().map(String::as_str)
     }
 
     /// The configured interfaces that are not attached, and why.
     pub(super) const fn missing(&self) -> &BTreeMap<String, String> {
-        &self.missing
+        &self.interfaces.missing
     }
 
     /// Attaches to the interfaces that exist, and follows those that appear. Failures are tried again.
@@ -148,7 +130,8 @@ impl NamespaceService {
     pub(super) async fn begin(&mut self) -> Result<(), StartError> {
         resolve(&mut self.config.interfaces).await;
         let mut failed = self.attach_all().await;
-        let first = (self.attached.is_empty() && !failed.is_empty()).then(|| failed.remove(0));
+        let first =
+            (self.interfaces.attached.is_empty() && !failed.is_empty()).then(|| failed.remove(0));
         log(&failed);
         self.start_keys()?;
         self.apply_rules().await;
@@ -162,15 +145,9 @@ impl NamespaceService {
         for wanted in self.wanted() {
             let (choice, settings) = (wanted.choice, wanted.settings);
             match datapath::ensure(&self.namespace, &wanted.name, choice, settings).await {
-                Ok(ensured) => self.record_attached(wanted.name, &ensured),
+                Ok(ensured) => self.interfaces.record_attached(wanted.name, &ensured),
                 Err(error) => {
-                    self.attached.remove(&wanted.name);
-                    let reason = if is_missing_interface(&error) {
-                        no_interface(&wanted.name)
-                    } else {
-                        error.to_string()
-                    };
-                    self.missing.insert(wanted.name, reason);
+                    self.interfaces.record_failed(wanted.name, &error);
                     failed.push(error);
                 }
             }
@@ -186,19 +163,6 @@ impl NamespaceService {
             settings,
         };
         self.config.interfaces.iter().map(wanted).collect()
-    }
-
-    fn record_attached(&mut self, name: String, ensured: &Ensured) {
-        if self.attached.contains(&name) && matches!(ensured, Ensured::Kept(_)) {
-            return;
-        }
-        self.taken_over |= !matches!(ensured, Ensured::Attached(_));
-        for line in describe_attached(&name, ensured).lines() {
-            info!("{line}");
-        }
-        self.missing.remove(&name);
-        self.attached.insert(name);
-        memory::release_unused();
     }
 
     /// Waits for an event. Cancel safe.
@@ -236,9 +200,21 @@ impl NamespaceService {
         }
     }
 
+    async fn handle_change(&mut self, change: Change) {
+        let attached = matches!(change, Change::Attached { .. });
+        self.interfaces.take(change, &self.config.interfaces);
+        if attached {
+            // Policy and guard are lost with the last attached interface.
+            self.apply_rules().await;
+        }
+        if let Err(error) = self.start_keys() {
+            error!("{error}");
+        }
+    }
+
     /// Puts the configured policy and guard in force, where an interface is attached.
     async fn apply_rules(&mut self) {
-        if !self.attached.is_empty() {
+        if !self.interfaces.attached.is_empty() {
             self.policy_refused = policy::apply(&self.namespace, &self.config);
             self.guard.apply(&self.namespace, &self.config).await;
             let farm = self.keys.farm();
@@ -262,10 +238,11 @@ impl NamespaceService {
     }
 
     fn start_keys(&mut self) -> Result<(), NamespaceError> {
-        if self.attached.is_empty() {
+        if self.interfaces.attached.is_empty() {
             return Ok(());
         }
-        self.keys.start(&mut self.namespace, self.taken_over)
+        self.keys
+            .start(&mut self.namespace, self.interfaces.taken_over)
     }
 
     /// Does what is due. Gives the time until the next call.
@@ -281,7 +258,7 @@ impl NamespaceService {
         let farm = self.keys.farm();
         self.guard.tick(&self.namespace, farm);
         let configured = self.config.guard.as_ref();
-        if !self.attached.is_empty()
+        if !self.interfaces.attached.is_empty()
             && self
                 .guard
                 .follow_farm(&self.namespace, configured, farm)
@@ -296,7 +273,7 @@ impl NamespaceService {
         self.keys.tick(&mut self.namespace);
         let farm = self.keys.farm();
         self.own_cookies.tick(&self.namespace, &self.config, farm);
-        if !self.attached.is_empty() {
+        if !self.interfaces.attached.is_empty() {
             self.own_cookies
                 .retry(&self.namespace, &self.config, farm)
                 .await;
@@ -324,7 +301,7 @@ impl NamespaceService {
         let new = self.config.clone();
         for name in &old.interfaces {
             if !new.interfaces.contains(name) {
-                self.missing.remove(name);
+                self.interfaces.missing.remove(name);
                 self.detach(name).await;
             }
         }
@@ -340,13 +317,13 @@ impl NamespaceService {
         }
         // Interfaces with other settings are upgraded in place.
         log(&self.attach_all().await);
-        if old.policy.is_some() && new.policy.is_none() && !self.attached.is_empty() {
+        if old.policy.is_some() && new.policy.is_none() && !self.interfaces.attached.is_empty() {
             policy::clear(&self.namespace);
         }
-        if old.guard.is_some() && new.guard.is_none() && !self.attached.is_empty() {
+        if old.guard.is_some() && new.guard.is_none() && !self.interfaces.attached.is_empty() {
             self.guard.clear(&self.namespace, self.keys.farm()).await;
         }
-        if old.cookies.is_some() && new.cookies.is_none() && !self.attached.is_empty() {
+        if old.cookies.is_some() && new.cookies.is_none() && !self.interfaces.attached.is_empty() {
             let farm = self.keys.farm();
             self.own_cookies
                 .clear(&self.namespace, &self.config, farm)
@@ -364,13 +341,13 @@ impl NamespaceService {
     pub(super) async fn detach_all(&mut self) {
         // It would attach again what it finds detached, before the thread sees that it is to end.
         self.follower = None;
-        for name in self.attached.clone() {
+        for name in self.interfaces.attached.clone() {
             self.detach(&name).await;
         }
     }
 
     async fn detach(&mut self, name: &str) {
-        if !self.attached.remove(name) {
+        if !self.interfaces.attached.remove(name) {
             return;
         }
         let detached = match link::find(name).await {

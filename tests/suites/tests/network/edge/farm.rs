@@ -22,16 +22,8 @@ pub(crate) const PORT: u16 = 8080;
 pub(crate) const SECRET: &str = "363ec6a05e76eedeb9eb73bc5c25ca5f13f7c1df70c9af3531db4c83d23a8f6b";
 const REQUEST: &[u8] = b"who answers?";
 
-/// The service's address.
-pub(crate) const fn vip(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7)),
-        Family::V6 => IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 7)),
-    }
-}
-
 pub(crate) const fn service(family: Family) -> SocketAddr {
-    SocketAddr::new(vip(family), PORT)
+    SocketAddr::new(family.vip(), PORT)
 }
 
 /// A member of both networks, or of the one in front alone.
@@ -141,8 +133,8 @@ impl Farm {
         }
         for host in &farm.hosts {
             host.netns.configure(&[
-                format!("addr add {} dev lo", vip(Family::V4)),
-                format!("addr add {} dev lo nodad", vip(Family::V6)),
+                format!("addr add {} dev lo", Family::V4.vip()),
+                format!("addr add {} dev lo nodad", Family::V6.vip()),
             ])?;
             host.netns.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
             set_client(host)?;
@@ -163,7 +155,7 @@ impl Farm {
     pub(crate) fn route(&self, edges: &[&Member]) -> Result<()> {
         for family in Family::BOTH {
             let hops: Vec<_> = edges.iter().map(|edge| edge.hop(1, family)).collect();
-            let route = format!("route replace {} {}", vip(family), hops.join(" "));
+            let route = format!("route replace {} {}", family.vip(), hops.join(" "));
             self.client.netns.configure(&[route])?;
         }
         Ok(())
@@ -179,7 +171,7 @@ impl Farm {
         }
         for family in Family::BOTH {
             let hops: Vec<_> = self.hosts.iter().map(|host| host.hop(2, family)).collect();
-            let route = format!("route add {} {}", vip(family), hops.join(" "));
+            let route = format!("route add {} {}", family.vip(), hops.join(" "));
             edge.netns.configure(&[route])?;
         }
         // An edge challenges only for hosts whose addresses it knows: with these, from the first SYN on.
@@ -236,7 +228,7 @@ impl Farm {
     }
 
     pub(crate) fn guard_edge(&self, edge: &Member, terms: &[&str]) -> Result<()> {
-        let [v4, v6] = Family::BOTH.map(|family| vip(family).to_string());
+        let [v4, v6] = Family::BOTH.map(|family| family.vip().to_string());
         let port = PORT.to_string();
         let set = [
             "guard", "set", "on", "--port", &port, "--vip", &v4, "--vip", &v6,
@@ -287,7 +279,7 @@ impl Farm {
 /// Has an edge send all flows to one host.
 pub(crate) fn send_to(edge: &Member, host: &Member) -> Result<()> {
     for family in Family::BOTH {
-        let route = format!("route replace {} {}", vip(family), host.hop(2, family));
+        let route = format!("route replace {} {}", family.vip(), host.hop(2, family));
         edge.netns.configure(&[route])?;
     }
     Ok(())

@@ -18,7 +18,7 @@ use tfo_testbed::{
     veth::Family,
 };
 
-use self::farm::{Farm, Member, PORT, SECRET, say, service, vip};
+use self::farm::{Farm, Member, PORT, SECRET, say, service};
 
 /// Connections of a kind: with as many, each of two edges and three hosts has some.
 const COUNT: usize = 40;
@@ -287,7 +287,7 @@ fn an_edge_answers_only_for_whom_it_forwards_to() -> Result<()> {
     let _ = open();
     ensure!(edge.count(GuardReferred)? == 1);
     // Not at another port, nor for another address.
-    let other = (vip(Family::V4), PORT + 1).into();
+    let other = (Family::V4.vip(), PORT + 1).into();
     let refused = farm
         .client
         .netns

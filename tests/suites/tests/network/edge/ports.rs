@@ -19,7 +19,7 @@ use tfo_testbed::{
 
 use super::{
     VIPS,
-    farm::{Farm, Member, PORT, service, vip},
+    farm::{Farm, Member, PORT, service},
     strangers::{challenge, frame, stranger},
 };
 use crate::guard::set_rules;
@@ -206,7 +206,7 @@ fn an_ack_that_arrives_late_resets_nothing() -> Result<()> {
     let farm = Farm::guarded(1, 1, "tc")?;
     let (edge, host) = (&farm.edges[0], &farm.hosts[0]);
     let link = LinkSocket::open(&farm.client.netns, "front", Frames::All)?;
-    let listener = Listener::fast_open(&host.netns, SocketAddr::new(vip(Family::V4), PORT))?;
+    let listener = Listener::fast_open(&host.netns, SocketAddr::new(Family::V4.vip(), PORT))?;
     // Opens a connection with this first sequence number and clock; gives the ACK and the host's end.
     let open = |client: SocketAddr, sequence: u32, clock: u32| -> Result<Opened> {
         let clock = clock.to_be_bytes();

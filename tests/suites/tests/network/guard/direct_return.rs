@@ -15,8 +15,6 @@ use tfo_testbed::{
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE},
 };
 
-use crate::edge::farm::vip;
-
 const TUNNEL: &str = "tunnel0";
 
 fn tunnel(netns: &Netns) -> Result<Tun> {
@@ -44,7 +42,7 @@ impl DirectReturn {
         let (client, server) = (&testbed.pair.client, &testbed.pair.server);
         let (near, far) = (tunnel(client)?, tunnel(server)?);
         for family in Family::BOTH {
-            let (vip, own) = (vip(family), family.client());
+            let (vip, own) = (family.vip(), family.client());
             client.configure(&[format!("route add {vip} dev {TUNNEL} src {own}")])?;
             server.configure(&[format!("addr add {vip} dev lo")])?;
         }
@@ -77,7 +75,7 @@ impl DirectReturn {
 
     /// A request and a reply. `true` if the request was taken from the SYN.
     fn visit(&self, family: Family, method: Method) -> Result<bool> {
-        let to = SocketAddr::new(vip(family), self.listener.port());
+        let to = SocketAddr::new(family.vip(), self.listener.port());
         let connection = Connection::open(&self.testbed.pair.client, to, method, REQUEST)?;
         let accepted = self.listener.accept()?;
         ensure!(accepted.receive()? == REQUEST);

@@ -10,6 +10,7 @@ mod routes;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use fastrand::Rng;
 use tfo_common::fastopen::{
     Key,
     own::{OwnCookies, SECRETS},
@@ -17,6 +18,7 @@ use tfo_common::fastopen::{
 use tfo_testbed::{
     link::{Frames, LinkSocket},
     raw::{Answer, RawClient, RawSyn},
+    seed::seed,
     socket::{Connection, Listener, Method, Settings},
     testbed::{REQUEST, Tally, Testbed},
     tfo::LIMIT,
@@ -51,6 +53,7 @@ fn in_force(testbed: &Testbed) -> Result<OwnCookies> {
 /// Has `slots` intervals go by, for the data path; each gives it one more secret, as the controller does: but for the first ones
 /// after a boot, when there are no old ones to give up.
 fn pass_slots(testbed: &Testbed, slots: u64) -> Result<()> {
+    let seed = seed(fastrand::u64(..))?;
     testbed.pair.server.run(|| {
         let namespace = Namespace::current()?;
         let change = OwnCookieChange::begin(&namespace)?;
@@ -63,7 +66,9 @@ fn pass_slots(testbed: &Testbed, slots: u64) -> Result<()> {
             }
             cookies.last = last;
             let index = cookies.last as usize % SECRETS;
-            cookies.secrets[index] = Key::from_words(fastrand::u64(..), fastrand::u64(..));
+            // Each slot has a secret of its own, whatever the seed is.
+            let mut random = Rng::with_seed(seed.wrapping_add(last));
+            cookies.secrets[index] = Key::from_words(random.u64(..), random.u64(..));
         }
         Ok(change.renew(&cookies)?)
     })

@@ -9,8 +9,10 @@ use ratatui::{
     widgets::{Paragraph, RenderDirection, Sparkline, SparklineBar},
 };
 
-use super::View;
-use crate::cli::{rate, top::rates::Rates};
+use crate::cli::{
+    rate,
+    top::{rates::Rates, settings::View},
+};
 
 /// Bars of ASCII characters.
 const ASCII: bar::Set<'_> = bar::Set {

@@ -7,8 +7,11 @@ use ratatui::{
 use tfo_common::counters::Counter;
 use tfo_userspace::{datapath::GuardState, metrics::NamespaceFacts, model::FastOpenSummary};
 
-use super::View;
-use crate::cli::{rate, time::age, top::rates::Rates};
+use crate::cli::{
+    rate,
+    time::age,
+    top::{rates::Rates, settings::View},
+};
 
 /// Guarded ports that are named.
 const GUARDED: usize = 3;

@@ -14,8 +14,13 @@ use tfo_userspace::{
     model::{FastOpenSummary, Share},
 };
 
-use super::{INTERFACES, View};
-use crate::cli::{rate, top::rates::Rates};
+use crate::cli::{
+    rate,
+    top::{rates::Rates, settings::View},
+};
+
+/// Interfaces that are shown.
+pub(super) const INTERFACES: usize = 3;
 
 /// A table that leaves out the columns and rows for which there is no room.
 pub(super) struct Grid {

@@ -1,10 +1,10 @@
 //! Who may write anything below the farm's prefix, and knows all that was ever there but not the seal.
 
-use super::{HOSTS, dice::Dice, etcd::Etcd};
+use super::{dice::Dice, etcd::Etcd, host::HOSTS};
 use crate::{
     farm::{
         document::Document,
-        etcd::HostRecord,
+        host_record::HostRecord,
         request::{Request, RequestKind},
         seal::Codec,
     },

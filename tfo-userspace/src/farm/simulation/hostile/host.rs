@@ -7,13 +7,13 @@ use std::{
 
 use tfo_common::fastopen::Key;
 
-use super::{Weakness, etcd::Etcd};
+use super::etcd::Etcd;
 use crate::{
     farm::{
         admission::{Applicant, Follows, Refusal},
         decision::{Change, View},
         document::{Document, DocumentHead},
-        etcd::HostRecord,
+        host_record::HostRecord,
         leader::{HeldDocument, is_due},
         phase::{FarmState, Position},
         request::Request,
@@ -22,6 +22,23 @@ use crate::{
     kernel::clock::Now,
     keys::Secret,
 };
+
+/// Hosts. Three are members at the beginning, and the last one joins.
+pub(super) const HOSTS: usize = 4;
+
+/// A deliberate weakness, which the simulation must detect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weakness {
+    None,
+    /// Nothing is sealed.
+    NoSeal,
+    /// A host that has stored nothing takes any authentic document.
+    NoChallenge,
+    /// A host takes any authentic document of its farm.
+    NoOrder,
+    /// The leader has hosts issue own cookies, whoever takes them.
+    NoConsent,
+}
 
 const INTERVAL: Duration = Duration::from_secs(200);
 /// Late hosts are left behind by operators alone here: waiting for longer than the farm's patience is allowed to do harm.

@@ -22,7 +22,7 @@ use self::{
     dice::Dice,
     enemy::Enemy,
     etcd::Etcd,
-    host::{Commit, Host},
+    host::{Commit, HOSTS, Host, Weakness},
 };
 use crate::{
     farm::{
@@ -35,25 +35,9 @@ use crate::{
     model::testing::{key, pair},
 };
 
-/// Hosts. Three are members at the beginning, and the last one joins.
-const HOSTS: usize = 4;
 /// Histories, and events in each.
 const HISTORIES: u64 = 150;
 const EVENTS: usize = 1400;
-
-/// A deliberate weakness, which the simulation must detect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Weakness {
-    None,
-    /// Nothing is sealed.
-    NoSeal,
-    /// A host that has stored nothing takes any authentic document.
-    NoChallenge,
-    /// A host takes any authentic document of its farm.
-    NoOrder,
-    /// The leader has hosts issue own cookies, whoever takes them.
-    NoConsent,
-}
 
 struct Simulation {
     dice: Dice,

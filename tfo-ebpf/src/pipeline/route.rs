@@ -10,8 +10,8 @@ use aya_ebpf::{
 };
 use tfo_common::wire::{Frame as _, Link, View as _, addresses::Addresses, ethernet, syn::Syn};
 
-use super::device;
 use crate::{
+    kernel::device,
     maps::routes::answer_device,
     packet::{
         answer::{Answer, Route, SHORTEST},
@@ -50,7 +50,7 @@ const ETHERNET_MTU: u32 = 1500;
 /// or does not know the next hop's address yet. `strict`: the kernel drops IPv4 packets that came by another device than the
 /// one that leads back.
 #[inline(always)]
-pub(crate) fn back(ctx: &(impl EbpfContext + Answer), syn: &Syn, strict: bool) -> Option<Route> {
+pub(super) fn back(ctx: &(impl EbpfContext + Answer), syn: &Syn, strict: bool) -> Option<Route> {
     if !device::is_bound() {
         return returned(ctx);
     }
@@ -89,7 +89,7 @@ pub(crate) fn back(ctx: &(impl EbpfContext + Answer), syn: &Syn, strict: bool) -
 /// The MTU of the way onward, if the kernel forwards `syn`: there is a route, the device that it came by may forward, and
 /// the next hop is resolved, so that it is alive.
 #[inline(always)]
-pub(crate) fn onward(ctx: &(impl EbpfContext + Answer), syn: &Syn) -> Option<u16> {
+pub(super) fn onward(ctx: &(impl EbpfContext + Answer), syn: &Syn) -> Option<u16> {
     if !device::is_bound() {
         return Some(ETHERNET_MTU as u16);
     }

@@ -1,32 +1,61 @@
-//! Interfaces that come, go, move and are renamed.
+//! The interfaces of one network namespace: what is attached, what is not and why, as they come, go, move and are
+//! renamed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{error, info, warn};
 
-use super::NamespaceService;
 use crate::{
-    datapath::{AttachError, Change},
+    datapath::{AttachError, Change, Ensured},
     kernel::link,
-    service::error::is_missing_interface,
+    service::{attached::describe_attached, error::is_missing_interface, memory},
 };
 
-impl NamespaceService {
+/// The interfaces of a namespace.
+#[derive(Default)]
+pub(super) struct Interfaces {
+    pub(super) attached: BTreeSet<String>,
+    /// Configured interfaces that are not attached, and why, with the remedy.
+    pub(super) missing: BTreeMap<String, String>,
+    /// An interface was attached before the service started.
+    pub(super) taken_over: bool,
+}
+
+impl Interfaces {
+    pub(super) fn record_attached(&mut self, name: String, ensured: &Ensured) {
+        if self.attached.contains(&name) && matches!(ensured, Ensured::Kept(_)) {
+            return;
+        }
+        self.taken_over |= !matches!(ensured, Ensured::Attached(_));
+        for line in describe_attached(&name, ensured).lines() {
+            info!("{line}");
+        }
+        self.missing.remove(&name);
+        self.attached.insert(name);
+        memory::release_unused();
+    }
+
+    pub(super) fn record_failed(&mut self, name: String, error: &AttachError) {
+        self.attached.remove(&name);
+        let reason = if is_missing_interface(error) {
+            no_interface(&name)
+        } else {
+            error.to_string()
+        };
+        self.missing.insert(name, reason);
+    }
+
     /// Takes in what the follower of interfaces did or saw.
-    pub(super) async fn handle_change(&mut self, change: Change) {
+    pub(super) fn take(&mut self, change: Change, configured: &[String]) {
         match change {
-            Change::Attached { name, ensured } => {
-                self.record_attached(name, &ensured);
-                // Policy and guard are lost with the last attached interface.
-                self.apply_rules().await;
-            }
+            Change::Attached { name, ensured } => self.record_attached(name, &ensured),
             Change::Renamed { ref from, ref to } => {
                 info!("{change}");
                 if self.attached.remove(from) {
                     self.attached.insert(to.clone());
                 }
                 self.missing.remove(to);
-                if self.config.interfaces.contains(from) {
+                if configured.contains(from) {
                     let reason = format!(
                         "{from}: renamed to {to}, and attached under that name: put {to} into the configuration"
                     );
@@ -49,9 +78,6 @@ impl NamespaceService {
                 self.attached.remove(name);
                 self.missing.insert(name.clone(), no_interface(name));
             }
-        }
-        if let Err(error) = self.start_keys() {
-            error!("{error}");
         }
     }
 }
@@ -76,7 +102,7 @@ pub(super) fn log(failed: &[AttachError]) {
     }
 }
 
-pub(super) fn no_interface(name: &str) -> String {
+fn no_interface(name: &str) -> String {
     format!(
         "{name}: no interface of this name exists: it is attached once one does; `ip link` shows those that exist"
     )

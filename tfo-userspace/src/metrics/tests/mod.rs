@@ -1,0 +1,4 @@
+//! Facts as text.
+
+mod farm;
+mod guard;
