@@ -245,7 +245,7 @@ fn try_all(
                 judge(parameter, &output).with_context(|| format!("{output:?}"))
             });
             if let Err(error) = judged {
-                wrong.push(format!("{parameter:?} {value:?}: {error:#}"));
+                wrong.push(format!("{parameter:?} {}: {error:#}", value.display()));
             }
         }
         wrong
