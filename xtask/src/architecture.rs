@@ -47,6 +47,11 @@ impl Architecture {
         }
     }
 
+    /// The name of `foreign`, or of this machine's architecture, that Linux and Rust have for it.
+    pub fn name_of(foreign: Option<Self>) -> &'static str {
+        foreign.map_or(ARCH, Self::name)
+    }
+
     /// Rust's target.
     pub const fn target(self) -> &'static str {
         match self {

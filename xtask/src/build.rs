@@ -84,14 +84,14 @@ pub fn tfo_for(architecture: Option<Architecture>, profile: Profile) -> Result<P
 /// # Errors
 ///
 /// As [`build`].
-pub fn static_tfo() -> Result<PathBuf> {
+pub fn static_tfo(architecture: Option<Architecture>) -> Result<PathBuf> {
     toolchain::find()?;
-    let mut cargo = cargo_for(None, "rustc")?;
+    let mut cargo = cargo_for(architecture, "rustc")?;
     cargo.args(["--package", "tfo-userspace", "--bin", "tfo"]);
     cargo.arg("--release");
     // Only the last step: the crates below are compiled the same for both.
     cargo.args(["--", "-C", "target-feature=+crt-static"]);
-    built(cargo, None, "tfo", Profile::Release)
+    built(cargo, architecture, "tfo", Profile::Release)
 }
 
 /// The feature of the suites' `tfo`. A released one is without it.

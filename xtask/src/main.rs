@@ -89,8 +89,8 @@ enum Task {
         /// Make all that users install: also an .rpm, an archive, an OCI image, the chart, a bill of materials, checksums
         #[arg(long)]
         all: bool,
-        /// Cross-build the Debian package for another architecture, arm64
-        #[arg(long, conflicts_with = "all", value_name = "ARCHITECTURE")]
+        /// Cross-build for another architecture, arm64
+        #[arg(long, value_name = "ARCHITECTURE")]
         arch: Option<Architecture>,
         /// Check what was made with lintian, rpmlint, systemd, clean systems and a container, as root
         #[arg(long)]

@@ -23,7 +23,7 @@ pub(super) fn build(dynamic: &[u8], fixed: &[u8]) -> Result<()> {
         }
     }
     same(dynamic, &build::tfo(Profile::Release)?)?;
-    same(fixed, &build::static_tfo()?)?;
+    same(fixed, &build::static_tfo(None)?)?;
     println!(
         "tfo: a second build gave the same bytes, in {:.0} s",
         start.elapsed().as_secs_f32()

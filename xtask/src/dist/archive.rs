@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::command::{output, repository, succeed};
+use crate::{
+    architecture::Architecture,
+    command::{output, repository, succeed},
+};
 
 use super::{
     origin::{VERSION, epoch},
@@ -22,8 +25,13 @@ pub(crate) const CHART: &str = "deploy/kubernetes/tfo";
 const LICENCES: [&str; 2] = ["LICENSE-MIT", "LICENSE-APACHE"];
 
 /// `tfo-VERSION-ARCHITECTURE-linux.tar.gz`: the files as the packages have them, below one folder.
-pub(super) fn make(folder: &Path, binary: &Path, manpages: &Path) -> Result<PathBuf> {
-    let name = format!("tfo-{VERSION}-{}-linux", std::env::consts::ARCH);
+pub(super) fn make(
+    folder: &Path,
+    binary: &Path,
+    manpages: &Path,
+    architecture: &str,
+) -> Result<PathBuf> {
+    let name = format!("tfo-{VERSION}-{architecture}-linux");
     let top = folder.join("archive");
     let tree = top.join(&name);
     tree::lay_out(&tree, binary, manpages)?;
@@ -88,8 +96,12 @@ pub(super) fn tar(folder: &Path, names: &[&str], archive: &Path) -> Result<()> {
     succeed(tar.arg("--").args(names))
 }
 
-/// `SHA256SUMS` of files that are in `folder`, for `sha256sum --check`.
-pub(super) fn sums(folder: &Path, files: &[PathBuf]) -> Result<PathBuf> {
+/// `SHA256SUMS` of files that are in `folder`, for `sha256sum --check`; with the name of a foreign architecture behind it.
+pub(super) fn sums(
+    folder: &Path,
+    files: &[PathBuf],
+    foreign: Option<Architecture>,
+) -> Result<PathBuf> {
     let mut lines: Vec<_> = files
         .iter()
         .map(|file| {
@@ -98,7 +110,8 @@ pub(super) fn sums(folder: &Path, files: &[PathBuf]) -> Result<PathBuf> {
         })
         .collect::<Result<_>>()?;
     lines.sort_by_key(|line| line.split("  ").nth(1).map(str::to_owned));
-    let sums = folder.join("SHA256SUMS");
+    let suffix = foreign.map_or(String::new(), |it| format!("-{}", it.name()));
+    let sums = folder.join(format!("SHA256SUMS{suffix}"));
     fs::write(&sums, lines.concat())?;
     Ok(sums)
 }
@@ -163,7 +176,7 @@ mod tests {
         for file in &files {
             fs::write(file, "x").unwrap();
         }
-        sums(&place, &files).unwrap();
+        sums(&place, &files, None).unwrap();
         let check = || {
             let mut check = Command::new("sha256sum");
             check.args(["--check", "--strict", "SHA256SUMS"]);

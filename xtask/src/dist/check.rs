@@ -58,20 +58,27 @@ fn lint(package: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Checks a Debian package of another architecture: with lintian here, and in a guest, as [`check`] does on this machine.
-pub(super) fn guest(architecture: Architecture, package: &Path, folder: &Path) -> Result<()> {
+/// Checks a Debian package of another architecture, with lintian here, and in a guest, as [`check`] does on this machine; and
+/// the archive, if there is one.
+pub(super) fn guest(
+    architecture: Architecture,
+    package: &Path,
+    archive: Option<&Path>,
+    folder: &Path,
+) -> Result<()> {
     setup::programs(&[("lintian", "lintian"), ("tar", "tar")])?;
     lint(package)?;
     let base = vm::clean_system(architecture, &folder.join("system.tar"))?;
-    let [script, unit] = ["xtask/src/dist/check.sh", "dist/tfo.service"]
-        .map(|path| repository().join(path).display().to_string());
-    times::clear(folder)?;
-    let times = times::file(folder);
-    let [package, folder, times, base] =
-        [package, folder, &times, &base].map(|path| path.display().to_string());
-    let command = format!("{script} {package} {folder} {times} {base} {unit}\n");
-    vm::commands(architecture, &command, IN_GUEST)?;
-    println!("tfo: the package was installed, ran and went again, in a guest");
+    let scripts = repository().join("xtask/src/dist").display().to_string();
+    let unit = repository().join("dist/tfo.service");
+    let place = format!("{} {}", folder.display(), times::file(folder).display());
+    let [package, base, unit] = [package, &base, &unit].map(Path::display);
+    let mut commands = format!("{scripts}/check.sh {package} {place} {base} {unit}\n");
+    if let Some(archive) = archive.map(Path::display) {
+        commands += &format!("{scripts}/check-archive.sh {archive} {place}\n");
+    }
+    vm::commands(architecture, &commands, IN_GUEST)?;
+    println!("tfo: what was made was installed, ran and went again, in a guest");
     Ok(())
 }
 
@@ -93,6 +100,12 @@ pub(super) fn static_program(program: &Path) -> Result<()> {
 
 /// Checks the .rpm with rpmlint and in the clean system of `base`.
 pub(super) fn rpm(package: &Path, folder: &Path, base: &Path) -> Result<()> {
+    lint_rpm(package)?;
+    script("check-rpm.sh", "the .rpm", package, folder, &[base])
+}
+
+/// Checks the .rpm with rpmlint, and that it asks for no library.
+pub(super) fn lint_rpm(package: &Path) -> Result<()> {
     setup::programs(&[("rpmlint", "rpmlint")])?;
     let wanted = super::rpm::requirements(package)?;
     ensure!(wanted == ["/bin/sh"], "the .rpm asks for {wanted:?}");
@@ -101,7 +114,7 @@ pub(super) fn rpm(package: &Path, folder: &Path, base: &Path) -> Result<()> {
         .arg(repository().join("dist/rpm/rpmlintrc"));
     succeed(lint.arg(package).stdout(Stdio::null())).context("`rpmlint` says what is wrong")?;
     println!("tfo: rpmlint found no error and no warning");
-    script("check-rpm.sh", "the .rpm", package, folder, &[base])
+    Ok(())
 }
 
 /// Runs the program of the archive where there is nothing else.

@@ -23,8 +23,8 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// `tfo-VERSION-oci.tar`, in `folder`.
-pub(super) fn make(folder: &Path, binary: &Path) -> Result<PathBuf> {
+/// `tfo-VERSION-ARCHITECTURE-oci.tar`, in `folder`.
+pub(super) fn make(folder: &Path, binary: &Path, architecture: &str) -> Result<PathBuf> {
     let root = folder.join("image/root");
     let layout = folder.join("image/layout");
     for old in [&root, &layout] {
@@ -40,7 +40,7 @@ pub(super) fn make(folder: &Path, binary: &Path) -> Result<PathBuf> {
     // Uncompressed, the layer's digest is its diff ID, too.
     let (layer, layer_size) = store(&layer)?;
     let created = date("+%Y-%m-%dT%H:%M:%SZ")?;
-    let text = config(&layer, &created);
+    let text = config(&layer, &created, architecture);
     let (config, config_size) = write(&blobs, &text)?;
     let text = format!(
         r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{},"layers":[{}]}}"#,
@@ -60,7 +60,7 @@ pub(super) fn make(folder: &Path, binary: &Path) -> Result<PathBuf> {
         layout.join("oci-layout"),
         r#"{"imageLayoutVersion":"1.0.0"}"#,
     )?;
-    let archive = folder.join(format!("tfo-{VERSION}-oci.tar"));
+    let archive = folder.join(format!("tfo-{VERSION}-{architecture}-oci.tar"));
     tar(&layout, &["blobs", "index.json", "oci-layout"], &archive)?;
     Ok(archive)
 }
@@ -83,16 +83,16 @@ fn files(root: &Path, binary: &Path) -> Result<()> {
 }
 
 /// The image's configuration. tfo runs as root, with the capabilities that the runtime gives it.
-fn config(layer: &str, created: &str) -> String {
+fn config(layer: &str, created: &str, architecture: &str) -> String {
     format!(
         r#"{{"created":"{created}","architecture":"{}","os":"linux","config":{{"Env":["PATH=/usr/bin"],"Entrypoint":["/usr/bin/tfo"],"Cmd":["run","-c","/etc/tfo/tfo.toml"],"StopSignal":"SIGTERM","Labels":{{"org.opencontainers.image.title":"tfo","org.opencontainers.image.version":"{VERSION}","org.opencontainers.image.licenses":"MIT OR Apache-2.0"}}}},"rootfs":{{"type":"layers","diff_ids":["sha256:{layer}"]}},"history":[{{"created":"{created}","created_by":"cargo xtask dist"}}]}}"#,
-        architecture()
+        of_oci(architecture)
     )
 }
 
-/// This machine's architecture, as OCI names it.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
+/// An architecture, as OCI names it.
+fn of_oci(name: &str) -> &str {
+    match name {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,

@@ -59,8 +59,8 @@ pub struct Plan {
 }
 
 /// Builds the release profile and makes `target/dist/tfo_VERSION_ARCHITECTURE.deb`, or with `all` everything that users
-/// install; for another architecture the package alone, in a folder of its own. With `check`, checks it with lintian, rpmlint,
-/// systemd, clean systems and a container, as root.
+/// install; for another architecture in a folder of its own. With `check`, checks it with lintian, rpmlint, systemd, clean
+/// systems and a container, as root; what is for another architecture in an emulated guest, but for the .rpm and the image.
 ///
 /// # Errors
 ///
@@ -88,25 +88,28 @@ pub fn dist(plan: Plan) -> Result<()> {
         let bytes = fs::read(&package)?;
         again::same(&bytes, &make("again")?)?;
     }
-    if let Some(foreign) = foreign {
-        if plan.check {
-            check::guest(foreign, &package, &folder)?;
-        }
-        return Ok(());
-    }
     // After the package: both builds have one path in the target folder.
     let rest = if plan.all {
-        Some(all(&folder, &package, &manpages, plan.check)?)
+        Some(all(&folder, &package, &manpages, foreign, plan.check)?)
     } else {
         None
     };
-    if plan.check {
-        times::clear(&folder)?;
-        let base = check::check(&package, &folder)?;
-        if let Some(made) = rest {
-            check_all(&made, &package, &folder, &base)?;
-            again::build(&dynamic, &made.built)?;
+    if !plan.check {
+        return Ok(());
+    }
+    times::clear(&folder)?;
+    if let Some(foreign) = foreign {
+        if let Some(made) = &rest {
+            check::static_program(&made.binary)?;
+            check::lint_rpm(&made.rpm)?;
         }
+        let archive = rest.as_ref().map(|made| made.archive.as_path());
+        return check::guest(foreign, &package, archive, &folder);
+    }
+    let base = check::check(&package, &folder)?;
+    if let Some(made) = rest {
+        check_all(&made, &package, &folder, &base)?;
+        again::build(&dynamic, &made.built)?;
     }
     Ok(())
 }
@@ -140,34 +143,48 @@ struct Made {
 }
 
 /// Makes all but the Debian package, and the checksums of all.
-fn all(folder: &Path, package: &Path, manpages: &Path, check: bool) -> Result<Made> {
+fn all(
+    folder: &Path,
+    package: &Path,
+    manpages: &Path,
+    foreign: Option<Architecture>,
+    check: bool,
+) -> Result<Made> {
     setup::programs(&ALL_TOOLS)?;
-    let program = build::static_tfo()?;
+    let program = build::static_tfo(foreign)?;
     let built = fs::read(&program)?;
-    let binary = shipped(&program, None, folder.join("tfo-static"))?;
-    let pack = || -> Result<[PathBuf; 4]> {
+    let binary = shipped(&program, foreign, folder.join("tfo-static"))?;
+    let architecture = Architecture::name_of(foreign);
+    let pack = || -> Result<[PathBuf; 3]> {
         Ok([
-            rpm::make(folder, &binary, manpages)?,
-            archive::make(folder, &binary, manpages)?,
-            image::make(folder, &binary)?,
-            archive::chart(folder)?,
+            rpm::make(folder, &binary, manpages, architecture)?,
+            archive::make(folder, &binary, manpages, architecture)?,
+            image::make(folder, &binary, architecture)?,
         ])
     };
     let made = pack()?;
+    let mut files = vec![package.to_owned()];
+    files.extend_from_slice(&made);
+    // One for all architectures.
+    if foreign.is_none() {
+        files.push(archive::chart(folder)?);
+        files.extend(sbom::make(folder)?);
+    }
+    let sums = archive::sums(folder, &files, foreign)?;
     if check {
-        let bytes = made.iter().map(fs::read).collect::<Result<Vec<_>, _>>()?;
-        for (file, bytes) in pack()?.iter().zip(&bytes) {
+        let bytes = files.iter().map(fs::read).collect::<Result<Vec<_>, _>>()?;
+        pack()?;
+        if foreign.is_none() {
+            archive::chart(folder)?;
+        }
+        for (file, bytes) in files.iter().zip(&bytes) {
             again::same(bytes, file)?;
         }
     }
-    let mut files = vec![package.to_owned()];
-    files.extend_from_slice(&made);
-    files.extend(sbom::make(folder)?);
-    let sums = archive::sums(folder, &files)?;
     for file in files.iter().skip(1).chain([&sums]) {
         said(file)?;
     }
-    let [rpm, archive, image, _] = made;
+    let [rpm, archive, image] = made;
     Ok(Made {
         built,
         binary,

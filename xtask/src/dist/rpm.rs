@@ -29,7 +29,12 @@ const MOVED: [(&str, &str); 2] = [
 ];
 
 /// Lays out the files below `folder` and packs them into `folder`.
-pub(super) fn make(folder: &Path, binary: &Path, manpages: &Path) -> Result<PathBuf> {
+pub(super) fn make(
+    folder: &Path,
+    binary: &Path,
+    manpages: &Path,
+    architecture: &str,
+) -> Result<PathBuf> {
     let tree = folder.join("rpm/tree");
     tree::lay_out(&tree, binary, manpages)?;
     for (from, to) in MOVED {
@@ -53,7 +58,7 @@ pub(super) fn make(folder: &Path, binary: &Path, manpages: &Path) -> Result<Path
     let spec = top.join("tfo.spec");
     fs::write(&spec, text(&tree)?)?;
     let mut build = Command::new("rpmbuild");
-    build.args(["-bb", "--quiet", "--define"]);
+    build.args(["-bb", "--quiet", "--target", architecture, "--define"]);
     build.arg(format!("_topdir {}", top.display()));
     // Debian's rpm has no architecture of its own choice in its path of dependencies.
     build.args([
@@ -62,7 +67,7 @@ pub(super) fn make(folder: &Path, binary: &Path, manpages: &Path) -> Result<Path
     ]);
     build.arg(&spec).env("SOURCE_DATE_EPOCH", epoch()?);
     succeed(build.stdout(Stdio::null()).stderr(Stdio::null()))?;
-    let name = format!("tfo-{VERSION}-1.{}.rpm", std::env::consts::ARCH);
+    let name = format!("tfo-{VERSION}-1.{architecture}.rpm");
     let package = folder.join(&name);
     fs::rename(top.join("RPMS").join(&name), &package)
         .with_context(|| format!("rpmbuild made no {name}"))?;
