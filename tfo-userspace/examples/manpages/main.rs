@@ -175,7 +175,8 @@ mod tests {
             }
             return;
         }
-        let make = "mount -t tmpfs none /run; mkdir /run/netns; touch /run/netns/{blue,black,red}";
+        let make = "mount -t tmpfs none /run && mkdir /run/netns && \
+            touch /run/netns/{blue,black,red} || exit 1";
         let offered = offered(make, &["tfo", "stats", "--netns", "bl"]).unwrap();
         assert_eq!(offered, ["black", "blue"]);
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tfo_common::{guard::GuardMode, rate::Rate};
 use tfo_userspace::{
     config::{Parsed, parse_interval},
-    datapath::{GuardChange, GuardState, LeftOut, Namespace, OnUnfit},
+    datapath::{GuardChange, GuardError, GuardState, LeftOut, Namespace, NamespaceError, OnUnfit},
     guard::{Obstacle, fitness},
     keys::Secret,
     model::{EdgeGuard, EdgeService, Guard, PortGuard, PortState, Prefix, format_rate},
@@ -122,8 +122,14 @@ async fn set(args: &SetArgs) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     let change = GuardChange::begin(&namespace);
     // Without options, what is in force is checked and attached again.
-    let in_force = change.as_ref().is_ok_and(|it| it.before.is_some());
-    if args.sets_nothing() && !in_force {
+    let nothing = match &change {
+        Ok(change) => change.before.is_none(),
+        Err(error) => matches!(
+            error,
+            GuardError::Namespace(NamespaceError::NothingAttached)
+        ),
+    };
+    if args.sets_nothing() && nothing {
         bail!(Misuse::new(
             "guard set",
             "nothing to set: give on, off or auto, or a rate",

@@ -162,8 +162,6 @@ pub(super) fn namespaces(
 ) -> Result<Vec<NamespaceConfig>, ConfigError> {
     let own = file.layer();
     let mut top = flags.clone().over(&own);
-    check_interval(flags, &own, &top)
-        .map_err(|(field, message)| text.error(file.span(field), message))?;
     top.farm = farm(text, file)?;
     let mut namespaces = Vec::new();
     namespaces.extend(own_namespace(text, file, interface_flags, &top)?);
@@ -177,6 +175,11 @@ pub(super) fn namespaces(
             return Err(text.error(Some(section.name.span()), message));
         }
         namespaces.push(other_namespace(text, file, section, &top)?);
+    }
+    let is_used = |it: &NamespaceConfig| it.source.interval().is_some();
+    if !namespaces.iter().any(is_used) {
+        check_interval(flags, &own, &top)
+            .map_err(|(field, message)| text.error(file.span(field), message))?;
     }
     if namespaces.is_empty() {
         let message =

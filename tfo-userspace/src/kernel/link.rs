@@ -266,8 +266,8 @@ fn other_name(property: Prop) -> Option<String> {
 pub fn remedy_of_layer(layer: &str) -> &'static str {
     let gre = [LinkLayerType::Ipgre, LinkLayerType::Ip6gre];
     if gre.iter().any(|it| it.to_string() == layer) {
-        "its packets have the outer header here, and the interface below is not read behind tunnels' headers: make the tunnel \
-         with a device whose packets tfo reads (gretap, ipip, ip6tnl)"
+        "its packets have the outer header here, and tfo does not look into tunnels: make the tunnel with a device whose \
+         packets tfo reads (gretap, ip6gretap, ipip, ip6tnl)"
     } else {
         "attach to another interface that its packets pass"
     }

@@ -27,11 +27,15 @@ pub(super) fn health_of_service(service: &ServiceFacts) -> Result<(), String> {
 pub fn health(namespaces: &[NamespaceFacts]) -> Result<(), String> {
     let mut errors = String::new();
     for facts in namespaces {
-        let (place, there) = match facts.target.netns.as_str() {
-            "" => (String::new(), netns::name()),
+        let (place, named) = match facts.target.netns.as_str() {
+            "" => (String::new(), None),
             name => (format!("netns {name}: "), Some(name.to_owned())),
         };
-        let there = there.map_or_else(String::new, |name| format!(" --netns {name}"));
+        // The name of the service's own is looked for where a command needs it.
+        let there = || {
+            let name = named.clone().or_else(netns::name);
+            name.map_or_else(String::new, |name| format!(" --netns {name}"))
+        };
         let mut line = |text: fmt::Arguments<'_>| {
             // Writing to a String cannot fail.
             let _ = writeln!(errors, "{place}{text}");
@@ -45,11 +49,13 @@ pub fn health(namespaces: &[NamespaceFacts]) -> Result<(), String> {
                 line(format_args!("{reason}"));
             } else if facts.target.interfaces.contains(name) {
                 line(format_args!(
-                    "{name}: not attached: `tfo attach {name}{there}`"
+                    "{name}: not attached: `tfo attach {name}{}`",
+                    there()
                 ));
             } else {
                 line(format_args!(
-                    "{name}: its pins are left: `tfo detach --all{there}` removes all pins, then attach again to the interfaces to keep"
+                    "{name}: its pins are left: `tfo detach --all{}` removes all pins, then attach again to the interfaces to keep",
+                    there()
                 ));
             }
         }

@@ -73,9 +73,11 @@ pub(super) fn guest(
     let unit = repository().join("dist/tfo.service");
     let place = format!("{} {}", folder.display(), times::file(folder).display());
     let [package, base, unit] = [package, &base, &unit].map(Path::display);
-    let mut commands = format!("{scripts}/check.sh {package} {place} {base} {unit}\n");
+    let mut commands = vec![format!(
+        "{scripts}/check.sh {package} {place} {base} {unit}"
+    )];
     if let Some(archive) = archive.map(Path::display) {
-        commands += &format!("{scripts}/check-archive.sh {archive} {place}\n");
+        commands.push(format!("{scripts}/check-archive.sh {archive} {place}"));
     }
     vm::commands(architecture, &commands, IN_GUEST)?;
     println!("tfo: what was made was installed, ran and went again, in a guest");

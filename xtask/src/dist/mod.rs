@@ -100,23 +100,21 @@ pub fn dist(plan: Plan) -> Result<()> {
     times::clear(&folder)?;
     if let Some(foreign) = foreign {
         if let Some(made) = &rest {
-            check::static_program(&made.binary)?;
-            check::lint_rpm(&made.rpm)?;
+            check::lint_rpm(&made.packed.rpm)?;
         }
-        let archive = rest.as_ref().map(|made| made.archive.as_path());
+        let archive = rest.as_ref().map(|made| made.packed.archive.as_path());
         return check::guest(foreign, &package, archive, &folder);
     }
     let base = check::check(&package, &folder)?;
     if let Some(made) = rest {
-        check_all(&made, &package, &folder, &base)?;
+        check_all(&made.packed, &package, &folder, &base)?;
         again::build(&dynamic, &made.built)?;
     }
     Ok(())
 }
 
 /// Checks what `--all` makes, and prints how long each artefact takes to the first answer.
-fn check_all(made: &Made, package: &Path, folder: &Path, base: &Path) -> Result<()> {
-    check::static_program(&made.binary)?;
+fn check_all(made: &Packed, package: &Path, folder: &Path, base: &Path) -> Result<()> {
     check::rpm(&made.rpm, folder, base)?;
     check::archive(&made.archive, folder)?;
     check::image(&made.image, folder)?;
@@ -132,14 +130,27 @@ fn check_all(made: &Made, package: &Path, folder: &Path, base: &Path) -> Result<
     Ok(())
 }
 
-/// The artefacts of `--all` that are checked.
+/// What `--all` makes.
 struct Made {
     /// The static program as it was built.
     built: Vec<u8>,
-    binary: PathBuf,
+    packed: Packed,
+}
+
+/// The artefacts with the static program, and those without.
+struct Packed {
     rpm: PathBuf,
     archive: PathBuf,
     image: PathBuf,
+    /// The chart and the bills of materials, which are not made for a foreign architecture.
+    rest: Vec<PathBuf>,
+}
+
+impl Packed {
+    fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let programs = [&self.rpm, &self.archive, &self.image];
+        programs.into_iter().chain(&self.rest)
+    }
 }
 
 /// Makes all but the Debian package, and the checksums of all.
@@ -154,44 +165,39 @@ fn all(
     let program = build::static_tfo(foreign)?;
     let built = fs::read(&program)?;
     let binary = shipped(&program, foreign, folder.join("tfo-static"))?;
+    check::static_program(&binary)?;
     let architecture = Architecture::name_of(foreign);
-    let pack = || -> Result<[PathBuf; 3]> {
-        Ok([
-            rpm::make(folder, &binary, manpages, architecture)?,
-            archive::make(folder, &binary, manpages, architecture)?,
-            image::make(folder, &binary, architecture)?,
-        ])
+    let pack = || -> Result<Packed> {
+        Ok(Packed {
+            rpm: rpm::make(folder, &binary, manpages, architecture)?,
+            archive: archive::make(folder, &binary, manpages, architecture)?,
+            image: image::make(folder, &binary, architecture)?,
+            rest: if foreign.is_none() {
+                let chart = archive::chart(folder)?;
+                [chart].into_iter().chain(sbom::make(folder)?).collect()
+            } else {
+                Vec::new()
+            },
+        })
     };
-    let made = pack()?;
-    let mut files = vec![package.to_owned()];
-    files.extend_from_slice(&made);
-    // One for all architectures.
-    if foreign.is_none() {
-        files.push(archive::chart(folder)?);
-        files.extend(sbom::make(folder)?);
-    }
-    let sums = archive::sums(folder, &files, foreign)?;
+    let packed = pack()?;
     if check {
+        let files: Vec<_> = packed.files().collect();
         let bytes = files.iter().map(fs::read).collect::<Result<Vec<_>, _>>()?;
         pack()?;
-        if foreign.is_none() {
-            archive::chart(folder)?;
-        }
         for (file, bytes) in files.iter().zip(&bytes) {
             again::same(bytes, file)?;
         }
     }
+    let files: Vec<_> = [package.to_owned()]
+        .into_iter()
+        .chain(packed.files().cloned())
+        .collect();
+    let sums = archive::sums(folder, &files, foreign)?;
     for file in files.iter().skip(1).chain([&sums]) {
         said(file)?;
     }
-    let [rpm, archive, image] = made;
-    Ok(Made {
-        built,
-        binary,
-        rpm,
-        archive,
-        image,
-    })
+    Ok(Made { built, packed })
 }
 
 fn said(file: &Path) -> Result<()> {

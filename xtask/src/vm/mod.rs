@@ -231,15 +231,19 @@ pub(crate) fn clean_system(architecture: Architecture, archive: &Path) -> Result
     Ok(archive.to_owned())
 }
 
-/// Runs commands of the shell in a guest with the newest kernel of an architecture. They succeed or the guest fails.
+/// Runs commands of the shell in a guest with the newest kernel of an architecture, until one fails.
 ///
 /// # Errors
 ///
 /// A command fails, or they take longer than `limit`.
-pub(crate) fn commands(architecture: Architecture, commands: &str, limit: Duration) -> Result<()> {
+pub(crate) fn commands(
+    architecture: Architecture,
+    commands: &[String],
+    limit: Duration,
+) -> Result<()> {
     let guests = Guests::of(architecture)?;
     let kernel = guests.kernel(NEWEST)?;
-    let commands = format!("(\nset -e\n{commands}\n) &&\n");
+    let commands = commands.join(" &&\n") + " &&\n";
     let verdict = guests.run(&kernel, &commands, limit, |_| {})?;
     ensure!(verdict.done, "what the guest ran failed: see above");
     Ok(())

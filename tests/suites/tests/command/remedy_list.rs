@@ -1,4 +1,5 @@
-//! Every command in a finding of `tfo doctor`, an error or a note of `tfo`: a test runs it, or this list says why none does.
+//! Every command in a finding of `tfo doctor`, an error or a note of `tfo`: this list names the test
+//! that runs it, or says why none does.
 
 use std::{
     collections::BTreeSet,
@@ -172,7 +173,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ),
     (
         "ethtool -L {} combined {}",
-        "virtio_net with too few queues panics where it is not followed",
+        "Linux panics on virtio_net with too few queues, so no test sends by XDP there",
     ),
     (
         "ip link add type veth",
@@ -182,7 +183,7 @@ const NOT_RUN: &[(&str, &str)] = &[
         "ip link set {} mtu {}",
         "veth has native XDP with frames of any length",
     ),
-    ("modprobe af_packet", "as for veth"),
+    ("modprobe af_packet", "the module is there or built in"),
     ("modprobe veth", "the module is there or built in"),
     (
         "sysctl -w net.core.bpf_jit_enable=1",

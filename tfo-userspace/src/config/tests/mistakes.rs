@@ -269,6 +269,13 @@ fn an_interval_of_the_flags_is_used_or_refused() {
     let error = kernel.unwrap_err();
     assert!(error.starts_with("tfo.toml:3: nothing uses"), "{error}");
     assert_eq!(random, Ok(()));
+    // A section may use it.
+    let section =
+        "[[namespace]]\nname = 'blue'\ninterfaces = ['a']\nkeys = { source = 'random' }\n";
+    let text = format!("[keys]\nsource = 'kernel'\ninterval = '1h'\n{section}");
+    let parsed = Config::parse(&text, None, &Flags::default()).unwrap();
+    let interval = parsed.namespaces[0].source.interval();
+    assert_eq!(interval, Some(Duration::from_hours(1)));
     // The file's own is left alone where a flag names another source.
     assert_eq!(parse(Some(SourceKind::Kernel), None), [const { Ok(()) }; 2]);
 }

@@ -22,9 +22,10 @@ pub(super) struct Interfaces {
 }
 
 impl Interfaces {
-    pub(super) fn record_attached(&mut self, name: String, ensured: &Ensured) {
+    /// `true` where that is news: a reload has every interface looked at again.
+    pub(super) fn record_attached(&mut self, name: String, ensured: &Ensured) -> bool {
         if self.attached.contains(&name) && matches!(ensured, Ensured::Kept(_)) {
-            return;
+            return false;
         }
         self.taken_over |= !matches!(ensured, Ensured::Attached(_));
         for line in describe_attached(&name, ensured).lines() {
@@ -33,6 +34,7 @@ impl Interfaces {
         self.missing.remove(&name);
         self.attached.insert(name);
         memory::release_unused();
+        true
     }
 
     pub(super) fn record_failed(&mut self, name: String, error: &AttachError) {
@@ -45,10 +47,10 @@ impl Interfaces {
         self.missing.insert(name, reason);
     }
 
-    /// Takes in what the follower of interfaces did or saw.
-    pub(super) fn take(&mut self, change: Change, configured: &[String]) {
+    /// Takes in what the follower of interfaces did or saw. `true` where one is attached that was not, or by another program.
+    pub(super) fn take(&mut self, change: Change, configured: &[String]) -> bool {
         match change {
-            Change::Attached { name, ensured } => self.record_attached(name, &ensured),
+            Change::Attached { name, ensured } => return self.record_attached(name, &ensured),
             Change::Renamed { ref from, ref to } => {
                 info!("{change}");
                 if self.attached.remove(from) {
@@ -79,6 +81,7 @@ impl Interfaces {
                 self.missing.insert(name.clone(), no_interface(name));
             }
         }
+        false
     }
 }
 

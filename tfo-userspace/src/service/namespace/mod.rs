@@ -145,7 +145,9 @@ impl NamespaceService {
         for wanted in self.wanted() {
             let (choice, settings) = (wanted.choice, wanted.settings);
             match datapath::ensure(&self.namespace, &wanted.name, choice, settings).await {
-                Ok(ensured) => self.interfaces.record_attached(wanted.name, &ensured),
+                Ok(ensured) => {
+                    self.interfaces.record_attached(wanted.name, &ensured);
+                }
                 Err(error) => {
                     self.interfaces.record_failed(wanted.name, &error);
                     failed.push(error);
@@ -201,10 +203,9 @@ impl NamespaceService {
     }
 
     async fn handle_change(&mut self, change: Change) {
-        let attached = matches!(change, Change::Attached { .. });
-        self.interfaces.take(change, &self.config.interfaces);
-        if attached {
-            // Policy and guard are lost with the last attached interface.
+        if self.interfaces.take(change, &self.config.interfaces) {
+            // Policy and guard are lost with the last attached interface. Not where nothing is new: what an operator changed
+            // meanwhile would be undone.
             self.apply_rules().await;
         }
         if let Err(error) = self.start_keys() {
