@@ -135,7 +135,7 @@ fn the_pressure_on_one_listener_guards_no_other() -> Result<()> {
     let _small = Listener::with(server, any(SMALL), &settings)?;
     testbed.tfo.done(&["guard", "set", "auto"])?;
     let link = LinkSocket::open(&testbed.pair.client, CLIENT_INTERFACE, Frames::None)?;
-    for number in 0..20 {
+    for number in 0..100 {
         let source = SocketAddr::new(Family::V4.spare(number), 1024);
         let to = SocketAddr::new(Family::V4.server(), SMALL);
         let spoofed = Segment::syn(source, to).options(&linux_options(b""));
@@ -143,6 +143,7 @@ fn the_pressure_on_one_listener_guards_no_other() -> Result<()> {
     }
     testbed.pair.barrier()?;
     let before = testbed.tfo.stats()?.counters["GuardChallenged"];
+    ensure!(before > 0, "the small listener is not guarded");
     for _ in 0..VISITS {
         visit(&testbed, &listener)?;
     }
