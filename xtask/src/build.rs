@@ -78,7 +78,7 @@ pub fn tfo_for(architecture: Option<Architecture>, profile: Profile) -> Result<P
     built(cargo, architecture, "tfo", profile)
 }
 
-/// Builds the release profile of `tfo` with the C library inside, as a position-independent executable, and returns its
+/// Builds the release profile of `tfo` with the C library inside, position-independent where Rust can (not for arm64), and returns its
 /// path, which is that of the other release build.
 ///
 /// # Errors
