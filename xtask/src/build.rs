@@ -78,8 +78,8 @@ pub fn tfo_for(architecture: Option<Architecture>, profile: Profile) -> Result<P
     built(cargo, architecture, "tfo", profile)
 }
 
-/// Builds the release profile of `tfo` with the C library inside, position-independent where Rust can (not for arm64), and returns its
-/// path, which is that of the other release build.
+/// Builds the release profile of `tfo` with the C library inside, position-independent where Rust can (not for arm64), and
+/// returns its path, which is that of the other release build.
 ///
 /// # Errors
 ///
