@@ -18,8 +18,8 @@ use crate::{
 /// The oldest supported kernel, and the suite with each feature once.
 const OLDEST: &str = "6.1";
 const FEATURES: &str = "kernels";
-/// Time limit of a guest: about 5 minutes without KVM on an idle machine.
-const LIMIT: Duration = Duration::from_secs(12 * 60);
+/// Time limit of a guest: about 7 minutes without KVM on an idle machine.
+const LIMIT: Duration = Duration::from_secs(25 * 60);
 
 /// Lints, tests, the demonstration and the oldest kernel.
 ///
