@@ -34,16 +34,21 @@ pub(super) fn make(
     let name = format!("tfo-{VERSION}-{architecture}-linux");
     let top = folder.join("archive");
     let tree = top.join(&name);
-    tree::lay_out(&tree, binary, manpages)?;
-    let doc = tree.join("usr/share/doc/tfo");
-    for debian in ["copyright", "changelog.gz", "changelog.Debian.gz"] {
-        fs::remove_file(doc.join(debian))?;
-    }
-    documents(&doc, &doc)?;
+    lay_out(&tree, binary, manpages, "usr/share/doc/tfo")?;
     tree::set_modes(&tree)?;
     let archive = folder.join(format!("{name}.tar.gz"));
     pack(&top, &name, &archive)?;
     Ok(archive)
+}
+
+/// As [`tree::lay_out`], with the changelog, and the licences in the folder `licences`, instead of Debian's files.
+pub(super) fn lay_out(tree: &Path, binary: &Path, manpages: &Path, licences: &str) -> Result<()> {
+    tree::lay_out(tree, binary, manpages)?;
+    let doc = tree.join("usr/share/doc/tfo");
+    for debian in ["copyright", "changelog.gz", "changelog.Debian.gz"] {
+        fs::remove_file(doc.join(debian))?;
+    }
+    documents(&doc, &tree.join(licences))
 }
 
 /// Copies the changelog into `doc` and the licences into `licences`.

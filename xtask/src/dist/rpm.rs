@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use crate::command::{output, succeed};
 
 use super::{
-    archive::documents,
+    archive::lay_out,
     origin::{VERSION, date, epoch, maintainer},
     tree,
 };
@@ -36,18 +36,13 @@ pub(super) fn make(
     architecture: &str,
 ) -> Result<PathBuf> {
     let tree = folder.join("rpm/tree");
-    tree::lay_out(&tree, binary, manpages)?;
+    lay_out(&tree, binary, manpages, "usr/share/licenses/tfo")?;
     for (from, to) in MOVED {
         let to = tree.join(to);
         fs::create_dir_all(to.parent().unwrap_or(&tree))?;
         fs::rename(tree.join(from), to)?;
     }
     fs::remove_dir(tree.join("lib"))?;
-    let doc = tree.join("usr/share/doc/tfo");
-    for debian in ["copyright", "changelog.gz", "changelog.Debian.gz"] {
-        fs::remove_file(doc.join(debian))?;
-    }
-    documents(&doc, &tree.join("usr/share/licenses/tfo"))?;
     tree::set_modes(&tree)?;
 
     let top = folder.join("rpm/build");

@@ -1,10 +1,16 @@
 //! Attacks on a listener.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use tfo_testbed::{
     keys,
+    link::LinkSocket,
     packet::{Segment, checksum, cookie, fast_open, flag, linux_options},
     veth::{Family, NOBODYS_MAC, Pair},
 };
@@ -19,6 +25,24 @@ pub(super) struct Attack {
     pub(super) name: &'static str,
     pub(super) per_second: u32,
     pub(super) frames: fn(Family, u32) -> Vec<Vec<u8>>,
+}
+
+impl Attack {
+    /// Sends the frames until `ended`.
+    pub(super) fn send(&self, family: Family, link: &LinkSocket, ended: &AtomicBool) {
+        let start = Instant::now();
+        let mut sent = 0;
+        while !ended.load(Ordering::Relaxed) {
+            let due = start.elapsed().as_millis() as u32 * self.per_second / 1000;
+            while sent < due {
+                for frame in (self.frames)(family, sent) {
+                    let _ = link.send(&frame);
+                }
+                sent += 1;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 /// Every attack. The clients' address is [`Family::client`].
@@ -154,15 +178,16 @@ fn with_cookie(source: IpAddr, port: u16) -> Segment {
         .data(b"take this")
 }
 
-fn spoofed(family: Family, number: u32) -> IpAddr {
+/// One of the spoofer's addresses.
+pub(super) fn spoofed(family: Family, number: u32) -> IpAddr {
     family.spare((number % u32::from(SPARES)) as u8)
 }
 
-fn port(number: u32) -> u16 {
+pub(super) fn port(number: u32) -> u16 {
     1024 + (number % 60_000) as u16
 }
 
-fn frame(segment: &Segment) -> Vec<Vec<u8>> {
+pub(super) fn frame(segment: &Segment) -> Vec<Vec<u8>> {
     vec![segment.frame().to_vec()]
 }
 

@@ -4,7 +4,6 @@ use std::{
     net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
 };
 
 use anyhow::{Result, ensure};
@@ -17,7 +16,7 @@ use tfo_testbed::{
     veth::{CLIENT_INTERFACE, Family},
 };
 
-use super::attacks::{PORT, pair, syn};
+use super::attacks::{Attack, PORT, frame, pair, port, spoofed, syn};
 
 const REQUEST: &[u8] = b"hello";
 /// Visits of an honest client, and how many of them a stall of the machine may spoil.
@@ -28,27 +27,32 @@ fn any(port: u16) -> SocketAddr {
     SocketAddr::new(Family::V6.unspecified(), port)
 }
 
-/// Sends a SYN with these options and data from one address after another, 500 a second, until `work` is done.
-fn beside<T>(
-    testbed: &Testbed,
-    options: &[u8],
-    data: &[u8],
-    work: impl FnOnce() -> Result<T>,
-) -> Result<T> {
+/// SYNs with a cookie that is nobody's.
+const BAD: Attack = Attack {
+    name: "bad cookies",
+    per_second: 500,
+    frames: |family, n| {
+        let options = linux_options(&fast_open(&[7; 8]));
+        let bad = syn(spoofed(family, n), port(n)).options(&options);
+        frame(&bad.data(b"take this"))
+    },
+};
+/// SYNs with data and no Fast Open option.
+const DATA: Attack = Attack {
+    name: "data without a cookie",
+    per_second: 500,
+    frames: |family, n| {
+        let plain = syn(spoofed(family, n), port(n)).options(&linux_options(b""));
+        frame(&plain.data(b"1"))
+    },
+};
+
+/// Sends the attack until `work` is done.
+fn beside<T>(testbed: &Testbed, attack: &Attack, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let link = LinkSocket::open(&testbed.pair.client, CLIENT_INTERFACE, Frames::None)?;
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            for number in (0..199).cycle() {
-                let source = Family::V4.spare(number);
-                let spoofed = syn(source, 1024 + u16::from(number)).options(options);
-                let _ = link.send(&spoofed.data(data).frame());
-                thread::sleep(Duration::from_millis(2));
-                if ended.load(Ordering::Relaxed) {
-                    break;
-                }
-            }
-        });
+        scope.spawn(|| attack.send(Family::V4, &link, &ended));
         let result = work();
         ended.store(true, Ordering::Relaxed);
         result
@@ -78,8 +82,7 @@ fn bad_cookies_of_others_delay_no_client_with_a_stale_one() -> Result<()> {
         .tfo
         .done(&[&["policy", "set"], &limit[..]].concat())?;
     let before = TcpExt::read(&testbed.pair.client)?;
-    let bad = linux_options(&fast_open(&[7; 8]));
-    beside(&testbed, &bad, b"take this", || {
+    beside(&testbed, &BAD, || {
         for _ in 0..VISITS {
             // Twice: the kernel and tfo take the cookies of the key before.
             testbed.tfo.done(&["keys", "rotate"])?;
@@ -112,7 +115,7 @@ fn data_without_a_cookie_uses_up_no_limit_of_data() -> Result<()> {
     testbed
         .tfo
         .done(&["policy", "set", "--data-per-port", "100/s"])?;
-    let taken = beside(&testbed, &linux_options(b""), b"1", || {
+    let taken = beside(&testbed, &DATA, || {
         let visits = (0..VISITS).map(|_| visit(&testbed, &listener));
         visits.collect::<Result<Vec<_>>>()
     })?;

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},
     thread::{self, ScopedJoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -138,7 +138,7 @@ fn connected(pair: &Pair, attack: &Attack, family: Family) -> Result<Connected> 
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| serve(&listener, &ended));
-        scope.spawn(|| send(attack, family, &link, &ended));
+        scope.spawn(|| attack.send(family, &link, &ended));
         // Until the queues are as full as they get.
         thread::sleep(Duration::from_millis(700));
         let start = |method| {
@@ -166,21 +166,6 @@ fn serve(listener: &Listener, ended: &AtomicBool) {
         {
             let _ = connection.send(&request);
         }
-    }
-}
-
-fn send(attack: &Attack, family: Family, link: &LinkSocket, ended: &AtomicBool) {
-    let start = Instant::now();
-    let mut sent = 0;
-    while !ended.load(Ordering::Relaxed) {
-        let due = start.elapsed().as_millis() as u32 * attack.per_second / 1000;
-        while sent < due {
-            for frame in (attack.frames)(family, sent) {
-                let _ = link.send(&frame);
-            }
-            sent += 1;
-        }
-        thread::sleep(Duration::from_millis(5));
     }
 }
 
