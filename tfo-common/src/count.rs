@@ -21,7 +21,7 @@ impl SynContext {
         self.count_guard(counters);
         if self.guard.action().blocks() {
             // The kernel sees nothing of it, and counts nothing.
-            let request = matches!(self.syn.options.fast_open, FastOpen::Request);
+            let request = matches!(self.syn.options.fast_open(), FastOpen::Request);
             match self.outcome().reason() {
                 Some(reason) => count_reason(reason, &self.syn, counters),
                 // It asked for a cookie, and gets one.
@@ -103,10 +103,10 @@ fn count_seen(syn: &Syn, counters: &mut Counters) {
         counters.add(Counter::SynsWithData, 1);
         counters.add(Counter::SynDataBytes, u64::from(syn.data_len));
     }
-    if syn.options.malformed {
+    if syn.options.is_malformed() {
         counters.add(Counter::OptionsMalformed, 1);
     }
-    if syn.options.experimental {
+    if syn.options.is_experimental() {
         counters.add(Counter::OptionsExperimental, 1);
     }
 }
@@ -142,7 +142,7 @@ const fn count_kernel(outcome: Outcome, syn: &Syn, counters: &mut Counters) {
         _ => {}
     }
     // The kernel counts a request before it decides whether to answer it.
-    if matches!(syn.options.fast_open, FastOpen::Request)
+    if matches!(syn.options.fast_open(), FastOpen::Request)
         && matches!(
             outcome,
             Outcome::Request
@@ -164,7 +164,7 @@ mod tests {
         fastopen::{Cookie, Key, KeySet},
         guard::{Decision, GuardAction},
         switches::Switches,
-        wire::{addresses::Addresses, options::fast_open::SynOptions, syn::Layout},
+        wire::{addresses::Addresses, syn::Layout},
     };
 
     const KEY: Key = Key::from_groups([1, 2, 3, 4]);
@@ -180,10 +180,7 @@ mod tests {
             ports: 0,
             sequence: 1,
             data_len: 9,
-            options: SynOptions {
-                fast_open,
-                ..SynOptions::NONE
-            },
+            options: fast_open.into(),
             layout: Layout::NONE,
         };
         let keys = KeySet::new([KEY]);

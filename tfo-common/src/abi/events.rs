@@ -252,7 +252,7 @@ mod tests {
         switches::Switches,
         wire::{
             addresses::Addresses,
-            options::fast_open::{FastOpen, SynOptions},
+            options::fast_open::FastOpen,
             syn::{Layout, Syn},
         },
     };
@@ -267,10 +267,7 @@ mod tests {
                 sequence: 1,
                 ports: u32::from_le_bytes([0x12, 0x34, 0x01, 0xbb]),
                 data_len: 7,
-                options: SynOptions {
-                    fast_open,
-                    ..SynOptions::NONE
-                },
+                options: fast_open.into(),
                 layout: Layout::NONE,
             },
             Switches::OFF,

@@ -3,11 +3,7 @@
 use super::{Outcome, socket::Socket};
 use crate::{
     fastopen::KeySet,
-    wire::{
-        options::{fast_open::FastOpen, signature::SignatureFault},
-        rewrite::Rewrite,
-        syn::Syn,
-    },
+    wire::{options::signature::SignatureFault, rewrite::Rewrite, syn::Syn},
 };
 
 /// The outcome by the socket and the outcome by the cookie of a SYN: enough to tell its outcome, and the one after a
@@ -206,11 +202,17 @@ impl Classification {
     #[inline(always)]
     #[must_use]
     pub const fn rewritten(self, syn: &mut Syn, rewrite: Rewrite) -> Self {
-        let (outcome, fast_open) = match rewrite {
-            Rewrite::Request => (Outcome::Request, FastOpen::Request),
-            Rewrite::Absent => (Outcome::without_option(syn), FastOpen::Absent),
+        let outcome = match rewrite {
+            Rewrite::Request => {
+                syn.options.set_request();
+                Outcome::Request
+            }
+            Rewrite::Absent => {
+                let outcome = Outcome::without_option(syn);
+                syn.options.set_absent();
+                outcome
+            }
         };
-        syn.options.fast_open = fast_open;
         self.with_cookie_outcome(outcome)
     }
 }

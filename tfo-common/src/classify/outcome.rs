@@ -103,7 +103,7 @@ impl Outcome {
     /// The outcome by the cookie.
     #[inline(always)]
     pub(crate) fn by_cookie<'a>(syn: &Syn, keys: impl FnOnce() -> Option<&'a KeySet>) -> Self {
-        match syn.options.fast_open {
+        match syn.options.fast_open() {
             FastOpen::Absent => Self::without_option(syn),
             FastOpen::Request => Self::Request,
             FastOpen::BadLength => Self::BadLength,
@@ -116,7 +116,7 @@ impl Outcome {
 
     #[inline(always)]
     pub(crate) const fn without_option(syn: &Syn) -> Self {
-        if syn.options.malformed {
+        if syn.options.is_malformed() {
             Self::Malformed
         } else {
             Self::NoOption

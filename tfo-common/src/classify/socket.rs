@@ -77,7 +77,7 @@ impl TimeWait {
             return false;
         }
         let ahead = after(syn.sequence, self.rcv_nxt);
-        match (self.ts_recent, syn.options.tsval) {
+        match (self.ts_recent, syn.options.tsval()) {
             (Some(recent), Some(tsval)) => {
                 let old = after(recent, tsval) && recent != 0;
                 !old && (ahead || after(tsval, recent))
@@ -100,7 +100,7 @@ impl Listener {
     /// Why the kernel drops `syn` before it looks at anything else; `None` where it does not.
     #[inline(always)]
     pub(crate) const fn signature_fault(&self, syn: &Syn) -> Option<SignatureFault> {
-        syn.options.signatures.check(&self.signatures)
+        syn.options.signatures().check(&self.signatures)
     }
 
     /// The server bit of the sysctl is set.

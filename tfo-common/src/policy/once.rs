@@ -201,7 +201,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::{options::fast_open::SynOptions, syn::Layout};
+    use crate::wire::{options::fast_open::PackedOptions, syn::Layout};
 
     const LIFETIME: u64 = 1000;
 
@@ -241,7 +241,7 @@ mod tests {
             ports,
             sequence,
             data_len: 100,
-            options: SynOptions::NONE,
+            options: PackedOptions::NONE,
             layout: Layout::NONE,
         }
     }

@@ -287,7 +287,7 @@ fn fit(
             _ => Verdict::UNFIT,
         };
     }
-    let as_it_is = match syn.options.fast_open {
+    let as_it_is = match syn.options.fast_open() {
         FastOpen::Absent => true,
         FastOpen::Request => matches!(action, Action::Reissue),
         _ => false,
@@ -296,7 +296,7 @@ fn fit(
         return Verdict::NONE;
     }
     // No client sends two. Without the last, the first would count.
-    if !syn.layout.option.sole {
+    if !syn.options.place().sole {
         return drop;
     }
     Verdict::act(action, cause, dry_run)

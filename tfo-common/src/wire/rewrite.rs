@@ -3,8 +3,8 @@
 use super::{
     checksum::Change,
     options::{
-        EXPERIMENTAL, HEADER_LEN, NO_OPERATION,
-        fast_open::{COOKIE_MAX, EXPERIMENTAL_HEADER_LEN, OptionPlace},
+        COOKIE_MAX, EXPERIMENTAL, EXPERIMENTAL_HEADER_LEN, HEADER_LEN, NO_OPERATION,
+        fast_open::OptionPlace,
     },
 };
 

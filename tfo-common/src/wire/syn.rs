@@ -4,7 +4,7 @@ use super::{
     Frame, Link, NotSyn, Plain, Version, View as _,
     addresses::Addresses,
     ethernet, ipv4, ipv6, locate, network_addresses,
-    options::fast_open::{self, FastOpen, OptionPlace, SynOptions},
+    options::fast_open::{self, PackedOptions},
     tcp,
 };
 
@@ -20,12 +20,12 @@ pub struct Syn {
     /// Bytes of data behind the TCP header, without the padding of a short frame.
     pub data_len: u32,
     /// The options, as far as Fast Open depends on them.
-    pub options: SynOptions,
+    pub options: PackedOptions,
     /// Offsets in the frame.
     pub layout: Layout,
 }
 
-/// Offsets in a frame that a change of its Fast Open option touches.
+/// Offsets of the headers in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Offset of the network header from the frame's first byte.
@@ -34,8 +34,6 @@ pub struct Layout {
     pub tcp: u16,
     /// Bytes of the TCP header, with its options.
     pub header_len: u8,
-    /// Place of the Fast Open option that counts, within the options.
-    pub option: OptionPlace,
 }
 
 impl Layout {
@@ -44,7 +42,6 @@ impl Layout {
         network: 0,
         tcp: 0,
         header_len: 20,
-        option: OptionPlace::NONE,
     };
 }
 
@@ -58,13 +55,13 @@ impl Syn {
     /// `true` if a Fast Open option counts.
     #[inline(always)]
     pub const fn has_fast_open(&self) -> bool {
-        !matches!(self.options.fast_open, FastOpen::Absent)
+        self.options.has_fast_open()
     }
 
     /// `true` if the SYN asked for Fast Open, even with an option that the kernel ignores.
     #[inline(always)]
     pub const fn asks_for_fast_open(&self) -> bool {
-        self.options.malformed || self.has_fast_open()
+        self.options.is_malformed() || self.has_fast_open()
     }
 
     /// `true` if the outcome depends on the socket that the SYN meets. Others are looked up for the guard alone.
@@ -149,7 +146,7 @@ pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link, sight: Sight) -> R
     // The verifier then goes on once, not once for each sum of header lengths.
     let header_len = segment.header_len() as u64;
     let layout = frame.barrier_var(network.transport as u64 | header_len << u16::BITS);
-    let (options, option) = fast_open::parse(
+    let options = fast_open::parse_packed(
         frame,
         segment.options,
         segment.options_len,
@@ -167,7 +164,6 @@ pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link, sight: Sight) -> R
             network: at as u8,
             tcp: layout as u16,
             header_len: (layout >> u16::BITS) as u8,
-            option,
         },
     })
 }

@@ -216,7 +216,7 @@ mod tests {
     use super::*;
     use crate::wire::{
         options::{
-            fast_open::{self, FastOpen, SynOptions},
+            fast_open::{self, FastOpen, PackedOptions},
             negotiated,
         },
         syn::Layout,
@@ -243,7 +243,7 @@ mod tests {
         ) {
             let addresses = if v4 { Addresses::V4(words[0]) } else { Addresses::V6(words) };
             let syn = Syn {
-                addresses, ports, sequence, data_len: 0, options: SynOptions::NONE, layout: Layout::NONE,
+                addresses, ports, sequence, data_len: 0, options: PackedOptions::NONE, layout: Layout::NONE,
             };
             let agreed = TcpOptions::from_bits(bits, timestamps);
             let cookie = Cookie::from_bytes(cookie);

@@ -9,7 +9,7 @@ use tfo_common::{
     switches::Switches,
     wire::{
         addresses::Addresses,
-        options::fast_open::{FastOpen, SynOptions},
+        options::fast_open::{FastOpen, OptionPlace, PackedOptions, SynOptions},
         syn::{Layout, Syn},
     },
 };
@@ -57,12 +57,15 @@ fn syn(keys: &[[u8; 16]], addresses: Addresses, draw: Draw, flags: (bool, bool))
         ports: 443_u32.swap_bytes(),
         sequence: 1,
         data_len: 0,
-        options: SynOptions {
-            fast_open,
-            experimental: flags.0 && fast_open != FastOpen::Absent,
-            malformed: flags.1,
-            ..SynOptions::NONE
-        },
+        options: PackedOptions::pack(
+            &SynOptions {
+                fast_open,
+                experimental: flags.0 && fast_open != FastOpen::Absent,
+                malformed: flags.1,
+                ..SynOptions::NONE
+            },
+            OptionPlace::NONE,
+        ),
         layout: Layout::NONE,
     }
 }

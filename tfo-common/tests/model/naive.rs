@@ -12,7 +12,7 @@ use tfo_common::{
         NotSyn::{self, Other, Unparsed},
         addresses::Addresses,
         options::{
-            fast_open::{FastOpen, OptionPlace, SynOptions},
+            fast_open::{FastOpen, OptionPlace, PackedOptions, SynOptions},
             signature::Signatures,
         },
         syn::{Layout, Syn},
@@ -260,13 +260,15 @@ fn tcp(bytes: &[u8], length: Option<usize>, addresses: Addresses) -> Result<Syn,
         ports: u32::from_le_bytes(fixed[..4].try_into().unwrap()),
         sequence: big_endian(&fixed[4..8]) as u32,
         data_len,
-        options: options(&bytes[20..header], data_len > 0),
+        options: PackedOptions::pack(
+            &options(&bytes[20..header], data_len > 0),
+            place(&bytes[20..header]),
+        ),
         layout: Layout {
             // Set by the caller, which has the whole frame.
             network: 0,
             tcp: 0,
             header_len: header as u8,
-            option: place(&bytes[20..header]),
         },
     })
 }
@@ -287,7 +289,7 @@ pub(crate) fn outcome(syn: &Syn, keys: &[[u8; 16]]) -> Outcome {
         fast_open,
         malformed,
         ..
-    } = syn.options;
+    } = syn.options.unpack();
     let issuer = |cookie: Cookie| {
         keys.iter()
             .position(|key| issue(key, &syn.addresses) == cookie.to_bytes())
@@ -315,8 +317,8 @@ pub(crate) fn counts(counter: Counter, syn: &Syn, outcome: Outcome) -> u64 {
         Counter::Syns => 1,
         Counter::SynsWithData => (syn.data_len != 0).into(),
         Counter::SynDataBytes => syn.data_len.into(),
-        Counter::OptionsMalformed => syn.options.malformed.into(),
-        Counter::OptionsExperimental => syn.options.experimental.into(),
+        Counter::OptionsMalformed => syn.options.is_malformed().into(),
+        Counter::OptionsExperimental => syn.options.is_experimental().into(),
         Counter::ReasonMalformed => (outcome == Outcome::Malformed).into(),
         Counter::ReasonBadCookie => (outcome == Outcome::BadCookie).into(),
         Counter::ReasonBadLength => (outcome == Outcome::BadLength).into(),

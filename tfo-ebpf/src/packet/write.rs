@@ -18,6 +18,8 @@ use tfo_common::wire::{
     tcp::{CHECKSUM, MIN_HEADER_LEN},
 };
 
+use crate::kernel::barrier::barrier_var;
+
 /// A frame whose options can be rewritten.
 pub(crate) trait WritePacket {
     /// Reads `len` bytes from offset `at` to `to`; `false` on failure.
@@ -41,12 +43,14 @@ pub(crate) trait WritePacket {
 /// then.
 #[inline(always)]
 pub(crate) fn rewrite(frame: &impl WritePacket, syn: &Syn, rewrite: Rewrite) -> bool {
-    let place = syn.layout.option;
-    let len = u32::from(place.len);
-    // The verifier does not know the bounds of an option; before Linux 6.8 it learns nothing from `len != 0`.
-    if len < HEADER_LEN as u32 || len > MAX_LEN as u32 {
+    let place = syn.options.place();
+    // The verifier does not know the bounds of an option, and has to see both in one register; before Linux 6.8 it learns
+    // nothing from `len != 0`.
+    let len = barrier_var(place.len.into(), syn.sequence.into());
+    if len < HEADER_LEN as u64 || len > MAX_LEN as u64 {
         return false;
     }
+    let len = len as u32;
     let tcp = u32::from(syn.layout.tcp);
     let at = tcp + MIN_HEADER_LEN as u32 + u32::from(place.at);
     let mut option = MaybeUninit::uninit();
@@ -74,7 +78,7 @@ pub(crate) fn replace_cookie(
     new: Cookie,
 ) -> bool {
     let tcp = u32::from(syn.layout.tcp);
-    let at = MIN_HEADER_LEN as u32 + u32::from(syn.layout.option.cookie());
+    let at = MIN_HEADER_LEN as u32 + u32::from(syn.options.place().cookie());
     if !frame.store_word(tcp + at, new.word()) {
         return false;
     }

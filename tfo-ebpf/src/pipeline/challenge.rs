@@ -142,7 +142,7 @@ fn write(
             Some(key) => cookie(key, context, now),
             None => Cookie::from_word(0),
         },
-        experimental: syn.options.experimental,
+        experimental: syn.options.is_experimental(),
         hop_limit: headers.hop_limit(device::hop_limit(ctx.device())),
         traffic_class: headers.traffic_class(traffic_class(ctx, syn)),
     };

@@ -70,7 +70,7 @@ pub(super) fn edge(
 fn classify(context: &mut SynContext) {
     let syn = &context.syn;
     let hide = |word| barrier_var(word, syn.sequence.into());
-    let own = match (syn.options.fast_open, own_cookies::in_force()) {
+    let own = match (syn.options.fast_open(), own_cookies::in_force()) {
         (FastOpen::Cookie(own), Some(rules)) => rules.age(own, &syn.addresses, clock::now()) as u64,
         (_, Some(_)) => OwnCookie::Foreign as u64,
         _ => OwnCookie::None as u64,

@@ -18,7 +18,7 @@ pub(super) fn finish(ctx: &(impl EbpfContext + Claim), context: &SynContext, ste
     counters::count(context);
     let blocked = context.guard.action().blocks();
     // An ordinary SYN that goes on costs nothing more.
-    if blocked || context.syn.concerns_fast_open() || context.syn.options.malformed {
+    if blocked || context.syn.concerns_fast_open() || context.syn.options.is_malformed() {
         if !blocked {
             // Nobody proved the source of a blocked SYN.
             sources::count(&context.syn, context.outcome());

@@ -20,7 +20,7 @@ use crate::{
 pub(super) fn applies(context: &SynContext) -> bool {
     context.switches.has(Switches::OWN_COOKIES)
         && context.syn.has_fast_open()
-        && !context.syn.options.signatures.cover_options()
+        && !context.syn.options.signatures().cover_options()
 }
 
 /// Translates the cookie, if it is an own one; the SYN is classified then. Notes a SYN that may be given one.
@@ -28,7 +28,7 @@ pub(super) fn applies(context: &SynContext) -> bool {
 pub(super) fn translate(ctx: &(impl EbpfContext + WritePacket), context: &mut SynContext) {
     let syn = &mut context.syn;
     let hide = |word| barrier_var(word, syn.sequence.into());
-    let (own, age) = match (syn.options.fast_open, own_cookies::in_force()) {
+    let (own, age) = match (syn.options.fast_open(), own_cookies::in_force()) {
         (FastOpen::Cookie(own), Some(rules)) => {
             (own, rules.age(own, &syn.addresses, clock::now()) as u64)
         }
@@ -63,7 +63,7 @@ pub(super) fn translate(ctx: &(impl EbpfContext + WritePacket), context: &mut Sy
         context.own_cookie = OwnCookie::Untranslated;
         return;
     }
-    syn.options.fast_open = FastOpen::Cookie(cookie);
+    syn.options.set_cookie(cookie);
     context.classification = Classification::with_known_cookie(syn, &socket, outcome, |word| {
         barrier_var(word, syn.sequence.into())
     });

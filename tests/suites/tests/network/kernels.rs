@@ -10,6 +10,7 @@ mod xdp_tools;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
+use aya::programs::loaded_programs;
 use tfo_common::fastopen::Key;
 use tfo_testbed::{
     kernel::{feature, feature_since, is_before},
@@ -82,6 +83,35 @@ fn traffic_control() -> Result<()> {
     ensure!(!left.contains("clsact"), "{left}");
     let forms = ["TCX link", "clsact filter"];
     feature_since("traffic control", (6, 6), tcx, forms)
+}
+
+/// The kernel follows a million instructions of a program at most, and each release follows some programs further than others.
+#[test]
+fn the_verifier_has_room() -> Result<()> {
+    const MOST: u32 = 400_000;
+    for mode in ["native", "tc"] {
+        let mut testbed = Testbed::idle(Pair::new()?)?;
+        attach(&mut testbed, &["--mode", mode])?;
+        testbed
+            .tfo
+            .done(&["guard", "set", "--port", "80", "--force", "on"])?;
+        let mut programs = 0;
+        for program in loaded_programs() {
+            let program = program?;
+            let name = program.name_as_str().unwrap_or_default().to_owned();
+            // Before Linux 5.16 the kernel does not tell.
+            let Some(followed) = program.verified_instruction_count() else {
+                continue;
+            };
+            if name.starts_with("tfo_") {
+                println!("{mode}: {name}: {followed}");
+                ensure!(followed <= MOST, "{name}: {followed} instructions");
+                programs += 1;
+            }
+        }
+        ensure!(programs > 3, "{programs} programs");
+    }
+    Ok(())
 }
 
 #[test]

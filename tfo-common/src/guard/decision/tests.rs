@@ -9,11 +9,7 @@ use crate::{
     fastopen::{Key, KeySet},
     wire::{
         addresses::Addresses,
-        options::{
-            fast_open::{FastOpen, SynOptions},
-            negotiated::HostOptions,
-            signature::SignatureRules,
-        },
+        options::{fast_open::FastOpen, negotiated::HostOptions, signature::SignatureRules},
         syn::{Layout, Syn},
     },
 };
@@ -56,10 +52,7 @@ fn syn(fast_open: FastOpen) -> Syn {
         ports: 0,
         sequence: 1,
         data_len: 0,
-        options: SynOptions {
-            fast_open,
-            ..SynOptions::NONE
-        },
+        options: fast_open.into(),
         layout: Layout::NONE,
     }
 }

@@ -4,9 +4,11 @@
 //! the rest of the handshake. The walk itself follows Linux' `tcp_parse_options`: an end-of-list, a size below 2 or
 //! past the header's end, or a kind without a size ends the list; what was read so far stays.
 
+mod content;
 mod cookie;
 pub mod fast_open;
 pub mod negotiated;
+mod packed;
 pub mod signature;
 
 use super::{Frame, View};
@@ -29,6 +31,11 @@ pub(super) const EXPERIMENTAL: u8 = 254;
 pub(super) const TIMESTAMPS_SIZE: usize = 10;
 /// Bytes of an option before its value: kind and size.
 pub const HEADER_LEN: usize = 2;
+/// Bytes before the cookie in the experimental form: kind, size and magic.
+pub(super) const EXPERIMENTAL_HEADER_LEN: usize = 4;
+/// Lengths that Linux takes for a cookie's: `TCP_FASTOPEN_COOKIE_MIN` and `_MAX`.
+const COOKIE_MIN: usize = 4;
+pub(super) const COOKIE_MAX: usize = 16;
 
 /// Mask of an offset within the options.
 const OFFSET_MASK: u64 = 0x3f;

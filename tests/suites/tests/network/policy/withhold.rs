@@ -64,9 +64,9 @@ fn middlebox(switch: Arc<Switch>) -> Middlebox {
             && from == CLIENT
         {
             sequences.insert((syn.ports as u16).swap_bytes(), syn.sequence);
-            let asks = syn.options.fast_open != FastOpen::Absent;
+            let asks = syn.options.fast_open() != FastOpen::Absent;
             if path == Path::StripsOption as u8 && asks {
-                let place = usize::from(syn.layout.tcp) + 20 + usize::from(syn.layout.option.at);
+                let place = usize::from(syn.layout.tcp) + 20 + usize::from(syn.options.place().at);
                 frame[place] = UNKNOWN;
             }
             let drops = path == Path::DropsData as u8 && syn.data_len > 0;
