@@ -1,8 +1,10 @@
-//! Offsets of the running kernel's structure fields, from its BTF (`/sys/kernel/btf/vmlinux`).
+//! Offsets of the running kernel's structure fields and numbers of its kfuncs, from its BTF (`/sys/kernel/btf/vmlinux`).
+
+use std::{collections::HashMap, sync::Arc};
 
 use aya::util::KernelVersion;
 use btf::{Btf, FlattenedType, StructMember, Type};
-use tfo_common::abi::{DeviceOffsets, SocketOffsets};
+use tfo_common::abi::{ASSIGN_KFUNC, CAST_KFUNC, DeviceOffsets, SocketOffsets};
 
 use super::{clock, once::Once, support::BTF};
 
@@ -13,18 +15,22 @@ const MD5_SIZE: u32 = 18;
 const AUTHENTICATION_MIN: u32 = 5;
 
 /// A field's offset is not known.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum TypesError {
     /// The BTF is not readable.
     #[error("cannot read the kernel's types from {BTF}: {0}")]
-    Read(#[source] btf::Error),
+    Read(#[source] Arc<btf::Error>),
     /// The kernel has no such field.
     #[error("this kernel has no {0}")]
     Missing(String),
 }
 
 /// The kernel's BTF.
-pub struct KernelTypes(Btf);
+pub struct KernelTypes {
+    types: Btf,
+    /// IDs of structures and unions by name. Each field would else search the list of all types.
+    structures: HashMap<String, u32>,
+}
 
 /// The offsets that the data path needs from the kernel's types.
 #[derive(Debug)]
@@ -35,20 +41,46 @@ pub struct Offsets {
     pub devices: Result<DeviceOffsets, TypesError>,
 }
 
-/// The running kernel's offsets. BTF is parsed once in a process: each interface and each namespace needs the same.
+/// All that the data path needs of the kernel's types.
+struct Facts {
+    offsets: Result<Offsets, TypesError>,
+    /// BTF IDs by name.
+    kfuncs: [(&'static str, Option<u32>); 2],
+}
+
+/// Parses BTF once in a process: each interface and each namespace needs the same.
+fn facts() -> Result<&'static Facts, TypesError> {
+    static FACTS: Once<Facts> = Once::new();
+    FACTS.get(|| {
+        let types = KernelTypes::read()?;
+        Ok(Facts {
+            offsets: types.socket_offsets().map(|sockets| Offsets {
+                sockets,
+                devices: types.device_offsets(),
+            }),
+            kfuncs: [ASSIGN_KFUNC, CAST_KFUNC].map(|name| (name, types.function(name))),
+        })
+    })
+}
+
+/// The running kernel's offsets.
 ///
 /// # Errors
 ///
 /// [`TypesError`] of [`KernelTypes::read`] and [`KernelTypes::socket_offsets`].
 pub fn offsets() -> Result<&'static Offsets, TypesError> {
-    static OFFSETS: Once<Offsets> = Once::new();
-    OFFSETS.get(|| {
-        let types = KernelTypes::read()?;
-        Ok(Offsets {
-            sockets: types.socket_offsets()?,
-            devices: types.device_offsets(),
-        })
-    })
+    facts()?.offsets.as_ref().map_err(TypesError::clone)
+}
+
+/// The BTF ID of one of the data path's kfuncs; `None` where the kernel lacks it.
+///
+/// # Errors
+///
+/// [`TypesError`] of [`KernelTypes::read`].
+pub(crate) fn kfunc(name: &str) -> Result<Option<u32>, TypesError> {
+    let kfuncs = &facts()?.kfuncs;
+    let found = kfuncs.iter().find(|(known, _)| *known == name);
+    Ok(found.and_then(|(_, id)| *id))
 }
 
 /// A field of a structure.
@@ -67,7 +99,16 @@ impl KernelTypes {
     ///
     /// [`TypesError::Read`].
     pub fn read() -> Result<Self, TypesError> {
-        Ok(Self(Btf::from_file(BTF).map_err(TypesError::Read)?))
+        let types = Btf::from_file(BTF).map_err(|error| TypesError::Read(Arc::new(error)))?;
+        let mut structures = HashMap::new();
+        for each in types.get_types() {
+            if let Some(name) = &each.name
+                && members(each).is_some()
+            {
+                structures.entry(name.clone()).or_insert(each.type_id);
+            }
+        }
+        Ok(Self { types, structures })
     }
 
     /// Offsets of the fields that decide on Fast Open and on the guard's SYN-ACKs.
@@ -179,9 +220,14 @@ impl KernelTypes {
 
     /// The kernel has a structure or a function of this name.
     pub fn has(&self, name: &str) -> bool {
-        let named = |each: &&FlattenedType| each.name.as_deref() == Some(name);
-        let mut types = self.0.get_types().iter().filter(named);
-        types.any(|each| each.is_function || members(each).is_some())
+        self.structures.contains_key(name) || self.function(name).is_some()
+    }
+
+    /// The BTF ID of a function.
+    fn function(&self, name: &str) -> Option<u32> {
+        let named = |each: &&FlattenedType| each.is_function && each.name.as_deref() == Some(name);
+        let found = self.types.get_types().iter().find(named);
+        found.map(|each| each.type_id)
     }
 
     /// A field's offset in bytes.
@@ -193,16 +239,8 @@ impl KernelTypes {
     /// in C.
     fn field(&self, structure: &str, path: &str) -> Result<Field, TypesError> {
         let missing = || TypesError::Missing(format!("struct {structure}, field {path}"));
-        let found = self
-            .0
-            .get_types()
-            .iter()
-            .find(|each| each.name.as_deref() == Some(structure) && members(each).is_some())
-            .ok_or_else(missing)?;
-        let mut field = Field {
-            bits: 0,
-            type_id: found.type_id,
-        };
+        let type_id = *self.structures.get(structure).ok_or_else(missing)?;
+        let mut field = Field { bits: 0, type_id };
         for name in path.split('.') {
             let inner = self.member(field.type_id, name).ok_or_else(missing)?;
             field = Field {
@@ -214,7 +252,7 @@ impl KernelTypes {
     }
 
     fn member(&self, type_id: u32, name: &str) -> Option<Field> {
-        let members = members(self.0.get_type_by_id(type_id).ok()?)?;
+        let members = members(self.types.get_type_by_id(type_id).ok()?)?;
         members.iter().find_map(|member| match &member.name {
             Some(own) if !own.is_empty() => (own == name).then_some(Field {
                 bits: member.offset,

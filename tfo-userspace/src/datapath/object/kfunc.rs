@@ -1,83 +1,51 @@
 //! The kfunc calls. aya 0.14 cannot relocate one: the object has placeholder calls, into which this writes the
 //! kfunc's BTF ID.
 
-use std::{borrow::Cow, fs};
+use std::fs;
 
-use aya::Btf;
-use aya_obj::btf::BtfKind;
 use object::{File, Object as _, ObjectSection as _, SectionKind};
 use tfo_common::abi::{ASSIGN_CALL, ASSIGN_KFUNC, CAST_CALL, CAST_KFUNC, TC_ACK};
 
-use crate::{datapath::error::DatapathError, kernel::once::Once};
+use crate::{datapath::error::DatapathError, kernel::types};
 
 /// `src_reg` of a kfunc call.
 const BPF_PSEUDO_KFUNC_CALL: u8 = 2;
 /// 0 where programs are interpreted: those cannot call kfuncs.
 const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
 
-/// BTF IDs of the kfuncs, or why there is none.
-#[derive(Clone)]
-pub(super) struct Kfuncs {
-    assign: Result<u32, String>,
-    cast: Result<u32, String>,
-}
-
-impl Kfuncs {
-    /// Reads them from the kernel's BTF, once in a process.
-    pub(super) fn read() -> Cow<'static, Self> {
-        static KFUNCS: Once<Kfuncs> = Once::new();
-        let found = KFUNCS.get(|| {
-            let types = Btf::from_sys_fs().map_err(|error| error.to_string())?;
-            Ok(Self::of(|kfunc| find(&types, kfunc)))
-        });
-        match found {
-            Ok(kfuncs) => Cow::Borrowed(kfuncs),
-            Err(error) => Cow::Owned(Self::of(|_| Err(String::clone(&error)))),
-        }
-    }
-
-    fn of(find: impl Fn(&str) -> Result<u32, String>) -> Self {
-        Self {
-            assign: find(ASSIGN_KFUNC),
-            cast: find(CAST_KFUNC),
-        }
-    }
-
-    /// `object`, with its one placeholder of [`ASSIGN_KFUNC`] replaced by a call.
-    ///
-    /// # Errors
-    ///
-    /// [`DatapathError::NoKfunc`] where the kernel lacks the kfunc; [`DatapathError::Placeholder`] where the object
-    /// does not have exactly one placeholder.
-    pub(super) fn patch_assign(&self, object: &[u8]) -> Result<Vec<u8>, DatapathError> {
-        let id = self.assign.as_ref().map_err(|cause| {
-            DatapathError::NoKfunc(format!("{cause}, which Linux has since 6.9"))
-        })?;
-        match placeholders(object, ASSIGN_CALL)?[..] {
-            [offset] => Ok(patch(object, &[offset], *id)),
-            ref found => Err(DatapathError::Placeholder(found.len())),
-        }
-    }
-
-    /// `object`, with all placeholders of [`CAST_KFUNC`] replaced by calls; `None` where the kernel lacks it (before
-    /// Linux 6.2) or has no JIT.
-    ///
-    /// # Errors
-    ///
-    /// [`DatapathError::Missing`] where this is no object.
-    pub(super) fn patch_casts(&self, object: &[u8]) -> Result<Option<Vec<u8>>, DatapathError> {
-        let interpreted = fs::read_to_string(JIT).is_ok_and(|value| value.trim() == "0");
-        let Some(id) = self.cast.as_ref().ok().filter(|_| !interpreted) else {
-            return Ok(None);
-        };
-        Ok(Some(patch(object, &placeholders(object, CAST_CALL)?, *id)))
+/// `object`, with its one placeholder of [`ASSIGN_KFUNC`] replaced by a call.
+///
+/// # Errors
+///
+/// [`DatapathError::NoKfunc`] where the kernel lacks the kfunc; [`DatapathError::Placeholder`] where the object
+/// does not have exactly one placeholder.
+pub(super) fn patch_assign(object: &[u8]) -> Result<Vec<u8>, DatapathError> {
+    let id = types::kfunc(ASSIGN_KFUNC)
+        .map_err(|error| error.to_string())
+        .and_then(|id| id.ok_or_else(|| format!("it has no {ASSIGN_KFUNC}")))
+        .map_err(|cause| DatapathError::NoKfunc(format!("{cause}, which Linux has since 6.9")))?;
+    match placeholders(object, ASSIGN_CALL)?[..] {
+        [offset] => Ok(patch(object, &[offset], id)),
+        ref found => Err(DatapathError::Placeholder(found.len())),
     }
 }
 
-/// The BTF ID of a kfunc, or why there is none.
-fn find(types: &Btf, kfunc: &str) -> Result<u32, String> {
-    let id = types.id_by_type_name_kind(kfunc, BtfKind::Func);
-    id.map_err(|_| format!("it has no {kfunc}"))
+/// `object`, with all placeholders of [`CAST_KFUNC`] replaced by calls; `None` where the kernel lacks it (before
+/// Linux 6.2) or has no JIT.
+///
+/// # Errors
+///
+/// [`DatapathError::Missing`] where this is no object.
+pub(super) fn patch_casts(object: &[u8]) -> Result<Option<Vec<u8>>, DatapathError> {
+    let interpreted = fs::read_to_string(JIT).is_ok_and(|value| value.trim() == "0");
+    let Some(id) = types::kfunc(CAST_KFUNC)
+        .ok()
+        .flatten()
+        .filter(|_| !interpreted)
+    else {
+        return Ok(None);
+    };
+    Ok(Some(patch(object, &placeholders(object, CAST_CALL)?, id)))
 }
 
 fn patch(object: &[u8], offsets: &[usize], id: u32) -> Vec<u8> {

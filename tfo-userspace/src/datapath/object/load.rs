@@ -17,7 +17,7 @@ use tfo_common::{
     wire::Link,
 };
 
-use super::{constants::Constants, image::OBJECT, kfunc::Kfuncs, programs};
+use super::{constants::Constants, image::OBJECT, kfunc, programs};
 use crate::{
     datapath::{
         error::DatapathError,
@@ -134,12 +134,11 @@ impl Datapath {
         pinned: Option<PinnedMaps<'_>>,
         guarded: bool,
     ) -> Result<Self, DatapathError> {
-        let kfuncs = Kfuncs::read();
         let mut object: Cow<'_, [u8]> = OBJECT.into();
         if guarded {
-            object = kfuncs.patch_assign(&object)?.into();
+            object = kfunc::patch_assign(&object)?.into();
         }
-        let casts = kfuncs.patch_casts(&object)?;
+        let casts = kfunc::patch_casts(&object)?;
         let namespace = pinned.map_or(0, |pins| pins.namespace.cookie());
         let constants = Constants::new(settings, namespace, casts.is_some());
         if let Some(casts) = casts {
