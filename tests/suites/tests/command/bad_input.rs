@@ -20,7 +20,7 @@ use tfo_testbed::{
 };
 use tfo_userspace::datapath::OBJECT;
 
-use super::confinement::{READ_ONLY_SYSCTLS, run_after, with_errno};
+use super::confinement::{READ_ONLY_SYSCTLS, Refused, run_after, with_errno};
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
@@ -98,7 +98,7 @@ fn a_kernel_without_bpf_is_told_from_one_without_rights() -> Result<()> {
     let mut command = Command::new(tfo::binary());
     command.args(["attach", SERVER_INTERFACE, "--netns", pair.server.name()]);
     // As on a kernel without it.
-    with_errno(&mut command, libc::SYS_bpf, libc::ENOSYS)?;
+    with_errno(&mut command, &[Refused::Call(libc::SYS_bpf)], libc::ENOSYS)?;
     let output = process::output(&mut command, LIMIT)?;
     ensure_refused(&output, &["no BPF", "CONFIG_BPF_SYSCALL"])
 }

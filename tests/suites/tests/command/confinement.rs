@@ -3,7 +3,10 @@
 use std::{os::unix::process::CommandExt as _, process::Command};
 
 use anyhow::Result;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 use tfo_testbed::{
     netns::Netns,
     process::{self, Output},
@@ -31,10 +34,32 @@ pub(super) fn after(before: &str, netns: &Netns, arguments: &[&str]) -> Command 
     command
 }
 
-/// Makes a system call fail with this error.
-pub(super) fn with_errno(command: &mut Command, call: i64, errno: i32) -> Result<()> {
+/// A system call that a filter refuses.
+#[derive(Clone, Copy)]
+pub(super) enum Refused {
+    Call(i64),
+    /// Where its first argument is this number.
+    Command(i64, u64),
+}
+
+impl Refused {
+    fn rules(self) -> Result<(i64, Vec<SeccompRule>)> {
+        Ok(match self {
+            Self::Call(call) => (call, Vec::new()),
+            Self::Command(call, number) => {
+                let (len, is) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq);
+                let first = SeccompCondition::new(0, len, is, number)?;
+                (call, vec![SeccompRule::new(vec![first])?])
+            }
+        })
+    }
+}
+
+/// Makes these system calls fail with this error.
+pub(super) fn with_errno(command: &mut Command, refused: &[Refused], errno: i32) -> Result<()> {
+    let rules = refused.iter().map(|refused| refused.rules());
     let filter = SeccompFilter::new(
-        [(call, Vec::new())].into_iter().collect(),
+        rules.collect::<Result<_>>()?,
         SeccompAction::Allow,
         SeccompAction::Errno(errno.cast_unsigned()),
         std::env::consts::ARCH.try_into()?,
