@@ -339,9 +339,12 @@ fn first_failure(
     }
     let mut names = sections.iter().filter_map(|section| section.name.as_ref());
     let first = names.find_map(|name| Some((name, absent.remove(name)?)));
-    let first = first.map(|(name, Failure { text, .. })| match text.contains(name) {
-        true => text,
-        false => format!("network namespace {name}: {text}"),
+    let first = first.map(|(name, Failure { text, .. })| {
+        if text.contains(name) {
+            text
+        } else {
+            format!("network namespace {name}: {text}")
+        }
     });
     ServiceError::Namespace(first.unwrap_or_default())
 }

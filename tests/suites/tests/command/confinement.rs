@@ -17,6 +17,9 @@ use tfo_testbed::{
 pub(super) const READ_ONLY_SYSCTLS: &str =
     "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys";
 
+/// Has a mount namespace of its own pass for the host's: the mounts of process 1 are those of this shell.
+pub(super) const AS_THE_HOSTS: &str = "mount --bind /proc/$$/mountinfo /proc/1/mountinfo";
+
 /// Runs `tfo` in a new mount namespace, after the shell command `before`.
 pub(super) fn run_after(before: &str, netns: &Netns, arguments: &[&str]) -> Result<Output> {
     process::output(&mut after(before, netns, arguments), LIMIT)
