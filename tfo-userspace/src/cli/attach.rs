@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Args;
 use tfo_common::abi::DEFAULT_SOURCES;
 use tfo_userspace::{
     datapath::{self, Ensured, Namespace},
-    kernel::link,
+    kernel::{link, mounts::ShortLived, support},
     model::{ModeChoice, Settings, SourceLimits},
     service::describe_attached,
 };
@@ -15,7 +16,7 @@ use super::{
     arguments::{MirrorArg, Mode},
     exit::Misuse,
     number::number,
-    output::{print, tell, warn_if_off},
+    output::{print, tell, warn, warn_if_off},
 };
 
 #[derive(Args)]
@@ -62,6 +63,8 @@ impl AttachArgs {
 pub(super) async fn run(args: &AttachArgs, verbose: u8) -> anyhow::Result<ExitCode> {
     let prefixes = [args.source_prefix_v4, args.source_prefix_v6];
     Misuse::check_sources("attach", Some(args.max_sources), prefixes)?;
+    support::check_kernel()?;
+    check_stays(&args.interfaces.join(" "))?;
     let namespace = Namespace::current()?;
     let (mut attached, mut failed) = (false, false);
     for interface in &args.interfaces {
@@ -81,6 +84,19 @@ pub(super) async fn run(args: &AttachArgs, verbose: u8) -> anyhow::Result<ExitCo
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Refuses to attach what would be detached when this process ends.
+fn check_stays(interfaces: &str) -> anyhow::Result<()> {
+    let Some(short_lived) = ShortLived::find() else {
+        return Ok(());
+    };
+    let remedy = short_lived.remedy(&format!("attach {interfaces}"));
+    if short_lived.ends_with_process() {
+        bail!("not attached: {short_lived}, and with it this program: {remedy}");
+    }
+    warn(&format!("{short_lived}: {remedy}"));
+    Ok(())
 }
 
 async fn attach(namespace: &Namespace, name: &str, args: &AttachArgs) -> anyhow::Result<()> {

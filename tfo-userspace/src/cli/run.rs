@@ -81,13 +81,6 @@ enum KeySourceArg {
     Kernel,
 }
 
-impl KeySourceArg {
-    fn name(self) -> String {
-        let value = self.to_possible_value();
-        value.map_or_else(String::new, |value| value.get_name().to_owned())
-    }
-}
-
 #[derive(Clone, Copy, ValueEnum)]
 enum ForeignChange {
     /// Put the keys of tfo back
@@ -116,17 +109,6 @@ impl RunArgs {
             bail!(Misuse::new(
                 "run",
                 "--key-file is read with --key-source secret and --key-source file alone",
-            ));
-        }
-        if self.interval.is_some()
-            && let Some(source @ (KeySourceArg::File | KeySourceArg::Kernel)) = self.key_source
-        {
-            bail!(Misuse::new(
-                "run",
-                format!(
-                    "--interval does not go with --key-source {}: whoever writes the keys sets the interval",
-                    source.name()
-                ),
             ));
         }
         if self.on_foreign_change.is_some() && matches!(self.key_source, Some(KeySourceArg::Kernel))

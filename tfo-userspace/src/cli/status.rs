@@ -12,6 +12,7 @@ use tfo_userspace::{
     farm::{self, FarmReport},
     kernel::{
         link,
+        mounts::ShortLived,
         sysctl::{self, Mode},
     },
     model::{Fingerprint, OwnCookieRules, PortState},
@@ -48,6 +49,14 @@ struct Status {
     controller: Option<u32>,
     farm: Option<FarmReport>,
     mode: Mode,
+}
+
+fn nothing_attached() -> String {
+    let nothing = "not attached to any interface here\n".to_owned();
+    let Some(found) = ShortLived::find() else {
+        return nothing;
+    };
+    format!("{nothing}{found}: {}\n", found.remedy("status"))
 }
 
 impl Status {
@@ -141,7 +150,7 @@ impl Status {
 
     fn text(&self, verbose: bool) -> String {
         let mut text = if self.interfaces.is_empty() {
-            "not attached to any interface here\n".to_owned()
+            nothing_attached()
         } else {
             self.attached()
         };

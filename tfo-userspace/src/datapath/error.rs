@@ -44,7 +44,7 @@ pub enum DatapathError {
     )]
     Missing(&'static str),
     /// Something could not be pinned.
-    #[error("cannot pin {path}: {source}{}", remedy(&source.to_string()), path = path.display())]
+    #[error("cannot pin {path}: {source}{}", of_pin(source), path = path.display())]
     Pin {
         /// The pin.
         path: PathBuf,
@@ -91,7 +91,14 @@ pub enum DatapathError {
 /// Cause and remedy where an error comes from a refusal of bpf(2).
 fn of_bpf(error: &(dyn Error + 'static)) -> Option<String> {
     // Not EACCES, which is the verifier's.
-    let refused = [Errno::PERM, Errno::NOSYS, Errno::NOMEM].map(Errno::raw_os_error);
+    let refused = [
+        Errno::PERM,
+        Errno::NOSYS,
+        Errno::NOMEM,
+        Errno::MFILE,
+        Errno::NFILE,
+    ];
+    let refused = refused.map(Errno::raw_os_error);
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<std::io::Error>()
@@ -107,6 +114,14 @@ fn of_bpf(error: &(dyn Error + 'static)) -> Option<String> {
 /// As [`of_bpf`]; else where to read more.
 fn why(error: &(dyn Error + 'static)) -> String {
     of_bpf(error).unwrap_or_else(|| " (-v shows why)".to_owned())
+}
+
+/// As [`of_bpf`]; else the kernel's error, which aya does not show, with its remedy.
+fn of_pin(error: &(dyn Error + 'static)) -> String {
+    of_bpf(error).unwrap_or_else(|| {
+        let root = error.source().map(ToString::to_string);
+        root.map_or_else(String::new, |root| format!(": {root}{}", remedy(&root)))
+    })
 }
 
 /// Another user can change what is pinned in a directory.

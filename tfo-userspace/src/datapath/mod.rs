@@ -30,8 +30,8 @@ pub use maps::{
     Stale, slug,
 };
 pub use namespace::{
-    AttachedInterface, ControllerError, ControllerLock, Drift, InterfaceCounters, Memory,
-    Namespace, NamespaceError, NamespaceGuard, NamespaceKeys, NamespaceOwnCookies, NamespacePolicy,
-    PolicyChange, Stray, key_change, sweep_controllers,
+    AttachedInterface, ControllerError, ControllerLock, Drift, InterfaceCounters, LockFailure,
+    Memory, Namespace, NamespaceError, NamespaceGuard, NamespaceKeys, NamespaceOwnCookies,
+    NamespacePolicy, PolicyChange, Stray, key_change, sweep_controllers,
 };
-pub use pins::check_pins;
+pub use pins::{check_pins, try_mount, try_pins};

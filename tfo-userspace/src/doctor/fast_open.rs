@@ -183,9 +183,9 @@ impl FastOpenFacts {
     fn keys(&self) -> Finding {
         const CHECK: &str = "keys";
         match &self.keys {
-            KernelKeyState::Set if self.read_only => Finding::warning(
+            KernelKeyState::Set | KernelKeyState::None if self.read_only => Finding::warning(
                 CHECK,
-                "the kernel has a cookie key, but net.ipv4.tcp_fastopen_key cannot be written here: keys do not rotate",
+                "net.ipv4.tcp_fastopen_key cannot be written here: keys do not rotate",
             )
             .remedy(
                 "in a container or a unit, make /proc/sys writable; or tfo run --key-source kernel, which writes none",
@@ -339,6 +339,8 @@ mod tests {
         );
         let fixed = with(|facts| facts.read_only = true);
         expect(&fixed, "keys", Warning, "cannot be written");
+        let none = with(|facts| (facts.keys, facts.read_only) = (KernelKeyState::None, true));
+        expect(&none, "keys", Warning, "cannot be written");
         let broken = with(|facts| facts.keys = KernelKeyState::Unreadable("read-only".into()));
         expect(&broken, "keys", Problem, "read-only");
     }

@@ -108,6 +108,11 @@ impl Finding {
     }
 }
 
+/// The finding and the remedy of an error that ends with its remedy.
+pub(super) fn parts(error: &str) -> (&str, &str) {
+    error.rsplit_once(": ").unwrap_or((error, ""))
+}
+
 /// The findings of a check that reads facts about what is attached; none where there are no such facts.
 pub(super) fn judged<T>(
     check: &'static str,

@@ -1,22 +1,19 @@
 //! The kernel's features, and the privileges of this process.
 
-use std::{fs, os::unix::fs::MetadataExt as _};
-
-use aya::{maps::MapType, sys::is_map_supported};
 use rustix::{
     process::{Resource, getrlimit},
     system::uname,
 };
 
-use super::finding::Finding;
-use crate::{
-    datapath::{DatapathError, UnsafePins, check_pins},
-    kernel::{
-        refusal,
-        support::{self, BPFFS, BTF},
-        sysctl::BPF_JIT_ENABLE,
-        types::KernelTypes,
-    },
+use super::{
+    file_system::FileSystemFacts,
+    finding::{Finding, parts},
+};
+use crate::kernel::{
+    refusal,
+    support::{self, BTF},
+    sysctl::BPF_JIT_ENABLE,
+    types::KernelTypes,
 };
 
 /// Facts about the host.
@@ -30,16 +27,8 @@ pub(super) struct HostFacts {
     btf: Result<BtfFacts, String>,
     /// Capabilities that this process lacks.
     missing: Vec<&'static str>,
-    /// This process may mount file systems.
-    may_mount: bool,
-    /// The BPF file system is mounted.
-    bpffs: bool,
-    /// It is mounted read-only.
-    read_only: bool,
-    /// Its permission bits.
-    bpffs_mode: Option<u32>,
-    /// Another user can change what is pinned.
-    unsafe_pins: Option<UnsafePins>,
+    /// The BPF file system.
+    file_system: FileSystemFacts,
     /// `net.core.bpf_jit_enable`; only the initial network namespace has it.
     jit: Option<u32>,
     /// `RLIMIT_MEMLOCK` in bytes; `None` for unlimited.
@@ -72,29 +61,22 @@ impl BtfFacts {
 impl HostFacts {
     pub(super) fn read() -> Self {
         let missing = support::missing_capabilities();
-        let bpf = match is_map_supported(MapType::Array) {
-            Ok(works) => Ok(works),
+        let bpf = match support::try_bpf() {
+            Ok(()) => Ok(true),
             Err(error)
-                if error.io_error.kind() == std::io::ErrorKind::PermissionDenied
-                    && !missing.is_empty() =>
+                if error.kind() == std::io::ErrorKind::PermissionDenied && !missing.is_empty() =>
             {
                 Ok(false)
             }
-            Err(error) => Err(refusal::of_bpf(&error.io_error)),
+            Err(error) => Err(refusal::of_bpf(&error)),
         };
+        let can_try = missing.is_empty() && bpf == Ok(true);
         Self {
             release: uname().release().to_string_lossy().into_owned(),
             bpf,
             btf: BtfFacts::read(),
             missing,
-            may_mount: support::may_mount(),
-            bpffs: support::is_bpffs(),
-            read_only: support::is_read_only(),
-            bpffs_mode: fs::metadata(BPFFS).ok().map(|dir| dir.mode() & 0o7777),
-            unsafe_pins: match check_pins() {
-                Err(DatapathError::Unsafe(pins)) => Some(pins),
-                _ => None,
-            },
+            file_system: FileSystemFacts::read(can_try),
             jit: BPF_JIT_ENABLE.get().ok(),
             memlock: getrlimit(Resource::Memlock).current,
         }
@@ -108,15 +90,7 @@ impl HostFacts {
                 "use a kernel with CONFIG_DEBUG_INFO_BTF, which provides {BTF}: kernels of distributions have it"
             ))),
         }
-        findings.push(self.file_system());
-        findings.extend(self.unsafe_pins.as_ref().map(|pins| {
-            let found = format!(
-                "{}: {}: tfo refuses to use it",
-                pins.path.display(),
-                pins.cause
-            );
-            Finding::problem("pins", found).remedy(&pins.remedy)
-        }));
+        findings.extend(self.file_system.judge());
         findings.extend(self.jit());
         findings.extend(self.memlock());
         findings
@@ -154,38 +128,9 @@ impl HostFacts {
             Ok(true) => Finding::ok(CHECK, "bpf(2) works"),
             Ok(false) => Finding::unknown(CHECK, "checking bpf(2) takes privileges"),
             Err(error) => {
-                let (found, remedy) = error.rsplit_once(": ").unwrap_or((error, ""));
+                let (found, remedy) = parts(error);
                 Finding::problem(CHECK, found).remedy(remedy)
             }
-        }
-    }
-
-    fn file_system(&self) -> Finding {
-        const CHECK: &str = "bpffs";
-        let mount = format!("mount -t bpf -o mode=0700 bpf {BPFFS}");
-        if self.bpffs && self.read_only {
-            let found = format!("{BPFFS} is mounted read-only: tfo cannot pin its maps");
-            return Finding::problem(CHECK, found).remedy(format!(
-                "mount -o remount,rw {BPFFS}; in a container, mount the host's writable"
-            ));
-        }
-        if let Some(mode) = self
-            .bpffs_mode
-            .filter(|mode| self.bpffs && mode & 0o002 != 0)
-        {
-            let found = format!(
-                "{BPFFS} is mounted with mode {mode:04o}: whoever makes {BPFFS}/tfo before tfo does keeps it from attaching"
-            );
-            Finding::note(CHECK, found).remedy(format!("chmod 0700 {BPFFS}"))
-        } else if self.bpffs {
-            Finding::ok(CHECK, format!("{BPFFS} is mounted"))
-        } else if self.may_mount {
-            let found = format!("{BPFFS} is not mounted: `tfo attach` will mount it");
-            Finding::note(CHECK, found).remedy(mount)
-        } else {
-            let found = format!("{BPFFS} is not mounted, and this process may not mount it");
-            Finding::warning(CHECK, found)
-                .remedy(format!("{mount}, as root; systemd mounts it at boot"))
         }
     }
 
@@ -266,11 +211,7 @@ mod tests {
                 syn_cookies: true,
             }),
             missing: Vec::new(),
-            may_mount: true,
-            bpffs: true,
-            read_only: false,
-            bpffs_mode: Some(0o700),
-            unsafe_pins: None,
+            file_system: FileSystemFacts::healthy(),
             jit: Some(1),
             memlock: Some(65_536),
         }
@@ -294,7 +235,7 @@ mod tests {
 
     #[test]
     fn each_lack_is_named() {
-        use Verdict::{Note, Problem, Unknown, Warning};
+        use Verdict::{Problem, Unknown, Warning};
         let old = with(|host| host.release = "5.10.0-30-amd64".into());
         expect(&old, "kernel", Problem, "5.10");
         expect(&old, "memlock", Warning, "65536 bytes");
@@ -314,26 +255,6 @@ mod tests {
         expect(&none, "BPF", Problem, "not implemented");
         let no_types = with(|host| host.btf = Err("no such file".into()));
         expect(&no_types, "BTF", Problem, "no such file");
-        expect(
-            &with(|host| host.bpffs = false),
-            "bpffs",
-            Note,
-            "will mount it",
-        );
-        let read_only = with(|host| host.read_only = true);
-        expect(&read_only, "bpffs", Problem, "read-only");
-        let open = with(|host| host.bpffs_mode = Some(0o1777));
-        expect(&open, "bpffs", Note, "mode 1777");
-        let taken = with(|host| {
-            host.unsafe_pins = Some(UnsafePins {
-                path: "/sys/fs/bpf/tfo".into(),
-                cause: "user 65534 owns it".into(),
-                remedy: "rm -r /sys/fs/bpf/tfo".into(),
-            });
-        });
-        expect(&taken, "pins", Problem, "user 65534");
-        let no_mount = with(|host| (host.bpffs, host.may_mount) = (false, false));
-        expect(&no_mount, "bpffs", Warning, "may not");
         expect(
             &with(|host| host.jit = Some(0)),
             "JIT",

@@ -5,12 +5,14 @@
 
 mod data_path;
 mod fast_open;
+mod file_system;
 mod finding;
 mod fix;
 mod guard;
 mod host;
 mod interfaces;
 mod listeners;
+mod locks;
 mod own_cookies;
 mod own_routes;
 mod policy;
@@ -18,10 +20,14 @@ mod policy;
 pub use finding::{Finding, SysctlFix, Verdict};
 pub use fix::{FixError, Unkept, fixes, has_no_file, keep};
 
-use crate::kernel::link::{self, Interface, LinkError};
+use crate::{
+    datapath::Namespace,
+    kernel::link::{self, Interface, LinkError},
+};
 
 /// Runs all checks in the calling thread's namespace, of the interfaces `names`, or of all that are up where `names` is
-/// empty. Takes about a second and changes nothing.
+/// empty. Takes about a second. What it makes to try
+/// whether that can be made, it removes.
 ///
 /// # Errors
 ///
@@ -42,7 +48,15 @@ pub async fn examine(names: &[String]) -> Result<Vec<Finding>, LinkError> {
     findings.extend(data_path.judge());
     // Else the check of what is attached reports that it cannot be read.
     if privileged {
-        findings.extend(policy::read_and_judge().await);
+        let locks = Namespace::current()
+            .map(|it| locks::LockFacts::read(&it))
+            .ok();
+        findings.extend(locks.iter().flat_map(locks::LockFacts::judge));
+        if locks.is_some_and(|locks| locks.is_held()) {
+            findings.push(policy::unread());
+        } else {
+            findings.extend(policy::read_and_judge().await);
+        }
         findings.extend(guard::read_and_judge().await);
         findings.extend(own_cookies::read_and_judge().await);
     }

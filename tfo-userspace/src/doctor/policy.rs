@@ -28,6 +28,11 @@ pub(super) async fn read_and_judge() -> Vec<Finding> {
     judged(CHECK, read().await, PolicyFacts::judge)
 }
 
+/// The finding where another process has the lock under which the policy is read.
+pub(super) fn unread() -> Finding {
+    Finding::unknown(CHECK, "not read: another process holds the lock")
+}
+
 async fn read() -> Result<Option<PolicyFacts>, NamespaceError> {
     let namespace = Namespace::current()?;
     let Some(policy) = namespace.policy().get()? else {

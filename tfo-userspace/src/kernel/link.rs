@@ -18,7 +18,10 @@ use rtnetlink::{
 use rustix::net::{AddressFamily, SocketType, netdevice::index_to_name, socket};
 use tfo_common::wire::Link;
 
-use super::netlink::{ask, refusal};
+use super::{
+    netlink::{ask, refusal},
+    refusal::with_limit,
+};
 use crate::model::AttachMode;
 
 /// `linux/if_link.h`.
@@ -30,10 +33,10 @@ const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// No netlink socket.
-    #[error("cannot ask the kernel for its interfaces: {0}")]
+    #[error("cannot ask the kernel for its interfaces: {}", with_limit(.0.to_string()))]
     Socket(#[from] io::Error),
     /// The kernel's error.
-    #[error("cannot ask the kernel for its interfaces: {0}")]
+    #[error("cannot ask the kernel for its interfaces: {}", with_limit(.0.to_string()))]
     Netlink(#[from] rtnetlink::Error),
     /// No interface has this name.
     #[error("interface {name}: no such interface here: there are {have}", have = have.join(", "))]

@@ -11,6 +11,7 @@ pub mod fast_open;
 pub mod holders;
 pub mod link;
 pub mod locks;
+pub mod mounts;
 pub mod native_xdp;
 pub mod netfilter;
 pub mod netlink;

@@ -15,6 +15,8 @@ use std::{
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use serde::{Deserialize, Serialize};
 
+use super::refusal;
+
 /// Directory of the namespaces that `ip netns add` makes.
 pub const NAMED: &str = "/run/netns";
 
@@ -38,12 +40,14 @@ pub enum NetnsError {
         path: PathBuf,
     },
     /// Entering takes a capability.
-    #[error("network namespace {name}: not permitted to enter {path}: that takes CAP_SYS_ADMIN: run tfo as root", path = path.display())]
+    #[error("network namespace {name}: not permitted to enter {path}: {remedy}", path = path.display())]
     Denied {
         /// As the user gave it.
         name: String,
         /// The file.
         path: PathBuf,
+        /// The cause, as far as it shows, and the remedy.
+        remedy: &'static str,
     },
     /// Exists, but cannot be entered.
     #[error("network namespace {name}: cannot enter {path}: {source}", path = path.display())]
@@ -165,7 +169,12 @@ impl NetnsError {
         match source.kind() {
             // A component of the path may be a file.
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Missing { name, path },
-            io::ErrorKind::PermissionDenied => Self::Denied { name, path },
+            io::ErrorKind::PermissionDenied => Self::Denied {
+                name,
+                path,
+                // Not when it is shown: the thread may have dropped its capabilities by then.
+                remedy: refusal::of_setns(),
+            },
             _ => Self::Enter { name, path, source },
         }
     }

@@ -12,11 +12,18 @@ const GROUP: &str = "TcpExt:";
 #[derive(Debug, thiserror::Error)]
 pub enum NetstatError {
     /// The file is not readable.
-    #[error("cannot read the kernel's counters from {PATH}: {0}")]
+    #[error("cannot read the kernel's counters from {PATH}: {0}{remedy}", remedy = remedy(.0))]
     Read(#[from] io::Error),
     /// No such counter, or not a number.
     #[error("{PATH} has no counter {0}: this kernel has no TCP Fast Open")]
     Missing(&'static str),
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => ": mount /proc (`mount -t proc proc /proc`)",
+        _ => "",
+    }
 }
 
 /// The kernel's values of the counters in [`Counter::MIRRORED`], in that order.

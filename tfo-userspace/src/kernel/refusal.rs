@@ -6,6 +6,7 @@ use std::{fs, io};
 use rustix::{
     io::Errno,
     process::{Resource, getrlimit},
+    thread::{CapabilitySet, capabilities},
 };
 
 /// The confinement of this process.
@@ -97,6 +98,29 @@ pub fn of_flock(error: &io::Error, directory: &str) -> String {
     }
 }
 
+/// Cause and remedy of setns(2) that fails with EPERM.
+pub fn of_setns() -> &'static str {
+    let sets = capabilities(None);
+    if sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+        && Confinement::read().seccomp
+    {
+        "a seccomp filter is in force, and probably forbids setns(2): allow it in the unit's SystemCallFilter=, or give the \
+         container a profile that allows it, such as tfo's (`--security-opt seccomp=seccomp.json`)"
+    } else {
+        "that takes CAP_SYS_ADMIN: run tfo as root"
+    }
+}
+
+/// The text of an error, with cause and remedy where it says that a process has too many open files.
+pub fn with_limit(text: String) -> String {
+    let of_limit = Errno::MFILE.raw_os_error();
+    if text.contains(&format!("(os error {of_limit})")) && !text.contains("ulimit") {
+        format!("{text}: {}", of_files())
+    } else {
+        text
+    }
+}
+
 /// Cause and remedy where a process has too many open files.
 pub fn of_files() -> String {
     let limit = getrlimit(Resource::Nofile).current;
@@ -133,6 +157,14 @@ mod tests {
             told(Errno::NOLCK),
             "mount a file system at /run/tfo that has flock(2)"
         );
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_told_once() {
+        let told = with_limit(format!("netlink: {}", io::Error::from(Errno::MFILE)));
+        assert!(told.starts_with("netlink: ") && told.contains("ulimit -n"));
+        assert_eq!(with_limit(told.clone()), told);
+        assert_eq!(with_limit("netlink".to_owned()), "netlink");
     }
 
     #[test]

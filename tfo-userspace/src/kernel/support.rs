@@ -2,7 +2,11 @@
 
 use std::{io, path::Path};
 
-use aya::{maps::MapType, sys::is_map_supported};
+use aya::{
+    maps::MapType,
+    programs::{ProgramError, ProgramType},
+    sys::{is_map_supported, is_program_supported},
+};
 use rustix::{
     fs::{StatVfsMountFlags, statfs, statvfs},
     io::Errno,
@@ -58,10 +62,22 @@ pub enum SupportError {
 ///
 /// [`SupportError`] for the first one that is missing.
 pub fn check() -> Result<(), SupportError> {
-    privileges()?;
-    if let Err(error) = is_map_supported(MapType::Array) {
-        return Err(SupportError::Bpf(error.io_error));
+    check_kernel()?;
+    bpffs()?;
+    if is_read_only() {
+        return Err(SupportError::ReadOnly);
     }
+    Ok(())
+}
+
+/// As [`check`], without the BPF file system: mounts nothing.
+///
+/// # Errors
+///
+/// [`SupportError`] for the first prerequisite that is missing.
+pub fn check_kernel() -> Result<(), SupportError> {
+    privileges()?;
+    try_bpf().map_err(SupportError::Bpf)?;
     if !Path::new(BTF).exists() {
         return Err(if is_sysfs() {
             SupportError::Btf
@@ -69,11 +85,22 @@ pub fn check() -> Result<(), SupportError> {
             SupportError::Sysfs
         });
     }
-    bpffs()?;
-    if is_read_only() {
-        return Err(SupportError::ReadOnly);
-    }
     Ok(())
+}
+
+/// Makes a map of one entry and loads a program of two instructions, which nobody holds.
+///
+/// # Errors
+///
+/// Those of bpf(2).
+pub fn try_bpf() -> io::Result<()> {
+    is_map_supported(MapType::Array).map_err(|error| error.io_error)?;
+    match is_program_supported(ProgramType::Xdp) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Errno::INVAL.into()),
+        Err(ProgramError::SyscallError(error)) => Err(error.io_error),
+        Err(error) => Err(io::Error::other(error)),
+    }
 }
 
 fn mount_remedy(error: &io::Error) -> String {

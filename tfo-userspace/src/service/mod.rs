@@ -44,10 +44,13 @@ use tracing::{error, info, warn};
 use self::{
     listener_helper::ListenerHelper,
     metrics::ScrapeList,
-    netns::{Failures, HelperEnded, Keeper},
+    netns::{Failure, Failures, HelperEnded, Keeper},
     worker::{OWN_NAMESPACE, Worker},
 };
-use crate::config::{Config, ConfigError, ConfigSource, NamespaceConfig};
+use crate::{
+    config::{Config, ConfigError, ConfigSource, NamespaceConfig},
+    kernel::mounts::ShortLived,
+};
 
 /// The longest interval between notifications to systemd.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -115,6 +118,9 @@ impl Service {
         netns_helper: Option<NetnsHelper>,
     ) -> Result<Self, ServiceError> {
         let (text, config) = load(source)?;
+        if let Some(short_lived) = ShortLived::find() {
+            warn!("{short_lived}: {}", short_lived.remedy("run"));
+        }
         let exact = config.namespaces.iter().filter(|it| it.pattern.is_none());
         let exact = exact.count();
         // Before attaching: nothing is attached where the address is taken.
@@ -160,9 +166,7 @@ impl Service {
         for error in failed.iter().filter(|error| !error.is_missing_interface()) {
             error!("{error}");
         }
-        for text in absent.values().filter(|text| !text.logged) {
-            error!("{}", text.text);
-        }
+        netns::log_failures(&absent);
         service.update_scrape_list();
         service.status = service.describe();
         Ok(service)
@@ -334,6 +338,13 @@ fn first_failure(
         return error.into();
     }
     let mut names = sections.iter().filter_map(|section| section.name.as_ref());
-    let first = names.find_map(|name| absent.remove(name));
-    ServiceError::Namespace(first.map_or_else(String::new, |failure| failure.text))
+    let first = names.find_map(|name| Some((name, absent.remove(name)?)));
+    let first = first.map(|(name, Failure { text, .. })| {
+        if text.contains(name) {
+            text
+        } else {
+            format!("network namespace {name}: {text}")
+        }
+    });
+    ServiceError::Namespace(first.unwrap_or_default())
 }

@@ -31,9 +31,10 @@ pub(super) fn top(tfo: &Path) -> Result<()> {
     let python = setup::python("site", REQUIREMENTS)?;
     let picture = repository().join(TOP);
     println!("tfo: site: tfo top runs for a minute");
-    // What it makes ends with its namespaces.
+    // What it makes ends with its namespaces. tfo attaches where process 1 has the same BPF file system.
     let mut draw = as_root("unshare")?;
-    draw.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--"]);
+    draw.args(["--mount", "--mount-proc", "--net", "--pid", "--fork"]);
+    draw.args(["--kill-child", "--"]);
     draw.arg(python)
         .arg(repository().join("xtask/src/site/top.py"));
     succeed(draw.arg(tfo).arg(&picture))?;

@@ -20,7 +20,7 @@ use tfo_testbed::{
 };
 use tfo_userspace::datapath::OBJECT;
 
-use super::confinement::{READ_ONLY_SYSCTLS, run_after, with_errno};
+use super::confinement::{AS_THE_HOSTS, READ_ONLY_SYSCTLS, Refused, run_after, with_errno};
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
@@ -98,7 +98,7 @@ fn a_kernel_without_bpf_is_told_from_one_without_rights() -> Result<()> {
     let mut command = Command::new(tfo::binary());
     command.args(["attach", SERVER_INTERFACE, "--netns", pair.server.name()]);
     // As on a kernel without it.
-    with_errno(&mut command, libc::SYS_bpf, libc::ENOSYS)?;
+    with_errno(&mut command, &[Refused::Call(libc::SYS_bpf)], libc::ENOSYS)?;
     let output = process::output(&mut command, LIMIT)?;
     ensure_refused(&output, &["no BPF", "CONFIG_BPF_SYSCALL"])
 }
@@ -118,11 +118,11 @@ fn a_kernel_without_btf_is_told() -> Result<()> {
 fn the_bpf_file_system_is_mounted_where_it_can_be() -> Result<()> {
     let (pair, _tfo) = server()?;
     // Mounts and pins made here end with the mount namespace.
-    let fresh = "umount /sys/fs/bpf 2>/dev/null || true";
-    let output = run_after(fresh, &pair.server, &["attach", SERVER_INTERFACE])?;
+    let fresh = format!("{AS_THE_HOSTS}; while umount /sys/fs/bpf 2>/dev/null; do :; done");
+    let output = run_after(&fresh, &pair.server, &["attach", SERVER_INTERFACE])?;
     ensure!(output.status.success(), "{output:#?}");
-    let hidden = "mount -t tmpfs none /sys/fs";
-    let output = run_after(hidden, &pair.server, &["attach", SERVER_INTERFACE])?;
+    let hidden = format!("{AS_THE_HOSTS}; mount -t tmpfs none /sys/fs");
+    let output = run_after(&hidden, &pair.server, &["attach", SERVER_INTERFACE])?;
     ensure_refused(&output, &["/sys/fs/bpf", "mount -t bpf"])
 }
 

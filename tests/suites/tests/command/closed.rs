@@ -22,10 +22,14 @@ use tfo_testbed::{
     veth::{Pair, SERVER_INTERFACE},
 };
 
+use super::confinement::AS_THE_HOSTS;
+
 /// Runs `script` as root in a new mount namespace with a BPF file system that anyone may write to, as `mount -t bpf`
 /// leaves it. `$tfo` and `$net` are the command and its namespace; `$nobody` begins a command of another user.
 fn in_open_bpffs(netns: &Netns, script: &str) -> Result<process::Output> {
-    let script = format!("mount -t bpf -o mode=1777 bpf /sys/fs/bpf\ncd /sys/fs/bpf\n{script}");
+    let script = format!(
+        "{AS_THE_HOSTS}\nmount -t bpf -o mode=1777 bpf /sys/fs/bpf\ncd /sys/fs/bpf\n{script}"
+    );
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "sh", "-ec", &script])
@@ -148,7 +152,7 @@ fn the_bpf_file_system_is_mounted_closed() -> Result<()> {
     ensure!(output.status.success(), "{output:#?}");
     ensure_says(
         &output.stdout,
-        &["bpf_fs\n1700\n", "/sys/fs/bpf is mounted\n"],
+        &["bpf_fs\n1700\n", "/sys/fs/bpf is mounted, and takes pins\n"],
     )
 }
 

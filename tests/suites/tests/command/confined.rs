@@ -4,13 +4,14 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_testbed::{
+    keys::KeyFile,
     netns::Netns,
     process::{self, Background, Output, ensure_says},
     tfo::{self, LIMIT, Tfo},
     xdp,
 };
 
-use super::confinement::{READ_ONLY_SYSCTLS, after, run_after, with_errno};
+use super::confinement::{READ_ONLY_SYSCTLS, Refused, after, run_after, with_errno};
 
 /// A namespace with the interfaces a0 and a1.
 fn host() -> Result<(Netns, Tfo)> {
@@ -67,20 +68,58 @@ fn more_open_files_are_enough() -> Result<()> {
     tfo.done(&["detach", "a0"]).map(drop)
 }
 
+/// Calls that container runtimes refuse by default, whatever the capabilities.
+const BY_DEFAULT: [i64; 14] = [
+    libc::SYS_bpf,
+    libc::SYS_fsopen,
+    libc::SYS_init_module,
+    libc::SYS_kexec_load,
+    libc::SYS_keyctl,
+    libc::SYS_mount,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_perf_event_open,
+    libc::SYS_quotactl,
+    libc::SYS_setns,
+    libc::SYS_swapon,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+];
+
 #[test]
-fn a_refused_bpf_call_names_the_filter() -> Result<()> {
+fn a_container_runtimes_default_filter_is_named() -> Result<()> {
     let (netns, _tfo) = host()?;
     let run = |arguments: &[&str]| -> Result<Output> {
         let mut command = Command::new(tfo::binary());
-        command.args(arguments).args(["--netns", netns.name()]);
-        with_errno(&mut command, libc::SYS_bpf, libc::EPERM)?;
-        process::output(&mut command, LIMIT)
+        let refused = BY_DEFAULT.map(Refused::Call);
+        with_errno(command.args(arguments), &refused, libc::EPERM)?;
+        // As the process of a container is: inside already.
+        netns.run(|| process::output(&mut command, LIMIT))
     };
-    let parts = ["bpf(2) is refused", "seccomp", "--security-opt seccomp="];
+    let filter = ["seccomp", "--security-opt seccomp="];
+    let parts = ["bpf(2) is refused", filter[0], filter[1]];
     run(&["attach", "a0"])?.ensure_refused(&parts)?;
+    let service = run(&["run", "-i", "a0"])?;
+    ensure!(service.status.code() == Some(1), "{service:#?}");
+    ensure_says(&service.stderr, &parts)?;
     let doctor = run(&["doctor", "a0"])?;
     ensure!(doctor.status.code() == Some(3), "{doctor:#?}");
-    ensure_says(&doctor.stdout, &parts)
+    ensure_says(&doctor.stdout, &parts)?;
+    // Another namespace cannot be entered from there.
+    let section = format!(
+        "[[namespace]]\nname = '{}'\ninterfaces = ['a0']\n",
+        netns.name()
+    );
+    let file = KeyFile::new(&section)?;
+    for arguments in [
+        &["attach", "a0", "--netns", netns.name()][..],
+        &["run", "-c", file.path()],
+    ] {
+        let output = run(arguments)?;
+        ensure!(output.status.code() == Some(1), "{output:#?}");
+        ensure_says(&output.stderr, &["forbids setns(2)", filter[0], filter[1]])?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -90,8 +129,10 @@ fn file_systems_that_are_absent_or_read_only_are_told() -> Result<()> {
     let output = run_after("mount -t tmpfs none /sys", &netns, &attach)?;
     let remedy = "mount -t sysfs sysfs /sys";
     output.ensure_refused(&["/sys is not mounted", remedy])?;
-    let mended =
-        format!("mount -t tmpfs none /sys\n{remedy}\nmount -t bpf -o mode=0700 bpf /sys/fs/bpf");
+    // What was mounted below is kept beside.
+    let mended = format!(
+        "mount --bind /sys/fs/bpf /mnt\nmount -t tmpfs none /sys\n{remedy}\nmount --bind /mnt /sys/fs/bpf"
+    );
     let output = run_after(&mended, &netns, &attach)?;
     ensure!(output.status.success(), "{output:#?}");
     let absent = "mount -t tmpfs none /proc";
@@ -101,8 +142,7 @@ fn file_systems_that_are_absent_or_read_only_are_told() -> Result<()> {
         ensure!(output.status.code() == Some(status), "{output:#?}");
         ensure!(status == 0 || output.stderr.contains(remedy), "{output:#?}");
     }
-    let read_only =
-        "mount -t bpf -o mode=0700 bpf /sys/fs/bpf; mount -o remount,bind,ro /sys/fs/bpf";
+    let read_only = "mount --bind /sys/fs/bpf /sys/fs/bpf; mount -o remount,bind,ro /sys/fs/bpf";
     let output = run_after(read_only, &netns, &attach)?;
     let parts = ["tfo: /sys/fs/bpf is mounted read-only", "remount,rw"];
     output.ensure_refused(&parts)?;
@@ -204,6 +244,30 @@ fn a_run_directory_that_is_full_or_read_only_is_told() -> Result<()> {
     Ok(())
 }
 
+/// Not flock(2) is refused, but the file.
+#[test]
+fn an_immutable_run_directory_is_told_and_the_remedy_helps() -> Result<()> {
+    let (netns, _tfo) = host()?;
+    let script = format!(
+        "mkdir -p /run/tfo
+        mount -t tmpfs none /run/tfo
+        chattr +i /run/tfo
+        if $tfo run -i a0 --netns {name}; then exit 9; fi
+        chattr -i /run/tfo
+        exec $tfo run -i a0 --netns {name} --detach-on-exit",
+        name = netns.name()
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-ec", &script]);
+    let mut service = Background::start(command.env("tfo", tfo::binary()))?;
+    service.wait_for_text("capabilities left", LIMIT)?;
+    let output = service.terminate(LIMIT)?;
+    let parts = ["not permitted", "`chattr -i /run/tfo`", "a0: detached"];
+    ensure_says(&output.stderr, &parts)?;
+    ensure!(!output.stderr.contains("flock"), "{output:#?}");
+    Ok(())
+}
+
 #[test]
 fn a_refused_lock_names_the_filter() -> Result<()> {
     let (netns, tfo) = host()?;
@@ -215,7 +279,7 @@ fn a_refused_lock_names_the_filter() -> Result<()> {
     ] {
         let mut command = Command::new(tfo::binary());
         command.args(arguments).args(["--netns", netns.name()]);
-        with_errno(&mut command, libc::SYS_flock, libc::EPERM)?;
+        with_errno(&mut command, &[Refused::Call(libc::SYS_flock)], libc::EPERM)?;
         let output = process::output(&mut command, LIMIT)?;
         ensure!(output.status.code() == Some(1), "{output:#?}");
         let told = output.stderr.lines().next_back().unwrap_or_default();

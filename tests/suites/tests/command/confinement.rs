@@ -3,7 +3,10 @@
 use std::{os::unix::process::CommandExt as _, process::Command};
 
 use anyhow::Result;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 use tfo_testbed::{
     netns::Netns,
     process::{self, Output},
@@ -13,6 +16,9 @@ use tfo_testbed::{
 /// In a mount namespace of its own: no sysctl can be written.
 pub(super) const READ_ONLY_SYSCTLS: &str =
     "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys";
+
+/// Has a mount namespace of its own pass for the host's: the mounts of process 1 are those of this shell.
+pub(super) const AS_THE_HOSTS: &str = "mount --bind /proc/$$/mountinfo /proc/1/mountinfo";
 
 /// Runs `tfo` in a new mount namespace, after the shell command `before`.
 pub(super) fn run_after(before: &str, netns: &Netns, arguments: &[&str]) -> Result<Output> {
@@ -31,10 +37,32 @@ pub(super) fn after(before: &str, netns: &Netns, arguments: &[&str]) -> Command 
     command
 }
 
-/// Makes a system call fail with this error.
-pub(super) fn with_errno(command: &mut Command, call: i64, errno: i32) -> Result<()> {
+/// A system call that a filter refuses.
+#[derive(Clone, Copy)]
+pub(super) enum Refused {
+    Call(i64),
+    /// Where its first argument is this number.
+    Command(i64, u64),
+}
+
+impl Refused {
+    fn rules(self) -> Result<(i64, Vec<SeccompRule>)> {
+        Ok(match self {
+            Self::Call(call) => (call, Vec::new()),
+            Self::Command(call, number) => {
+                let (len, is) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq);
+                let first = SeccompCondition::new(0, len, is, number)?;
+                (call, vec![SeccompRule::new(vec![first])?])
+            }
+        })
+    }
+}
+
+/// Makes these system calls fail with this error.
+pub(super) fn with_errno(command: &mut Command, refused: &[Refused], errno: i32) -> Result<()> {
+    let rules = refused.iter().map(|refused| refused.rules());
     let filter = SeccompFilter::new(
-        [(call, Vec::new())].into_iter().collect(),
+        rules.collect::<Result<_>>()?,
         SeccompAction::Allow,
         SeccompAction::Errno(errno.cast_unsigned()),
         std::env::consts::ARCH.try_into()?,

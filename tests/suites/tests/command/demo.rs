@@ -12,7 +12,7 @@ use tfo_testbed::{
     tfo::{self, LIMIT},
 };
 
-use super::confinement::with_errno;
+use super::confinement::{Refused, with_errno};
 
 /// The message of `tfo demo` where a SYN was not answered for a second, as may happen on a busy
 /// machine.
@@ -237,7 +237,11 @@ fn what_it_cannot_have_is_told_with_a_remedy() -> Result<()> {
         "run it as root",
     ])?;
     let mut command = Command::new(tfo::binary());
-    with_errno(command.arg("demo"), libc::SYS_bpf, libc::EPERM)?;
+    with_errno(
+        command.arg("demo"),
+        &[Refused::Call(libc::SYS_bpf)],
+        libc::EPERM,
+    )?;
     process::output(&mut command, LIMIT)?.ensure_refused(&["bpf(2) is refused", "seccomp"])?;
     let output = process::output(
         Command::new(tfo::binary()).args(["demo", "--netns", "blue"]),

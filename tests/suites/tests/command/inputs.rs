@@ -162,7 +162,9 @@ fn flags_without_effect_are_refused() -> Result<()> {
     ensure_usage(&run(&["--key-source", "file"])?, &["give its path"])?;
     let kernel = ["--key-source", "kernel"];
     let interval = run(&[&kernel[..], &["--interval", "1h"]].concat())?;
-    ensure_usage(&interval, &["--interval", "--key-source kernel"])?;
+    // As of the file.
+    let unused = "nothing uses this interval: with key source \"kernel\"";
+    ensure_usage(&interval, &[unused, "remove the interval"])?;
     let foreign = run(&[&kernel[..], &["--on-foreign-change", "follow"]].concat())?;
     ensure_usage(&foreign, &["--on-foreign-change"])?;
     let prefix = run(&["--max-sources", "0", "--source-prefix-v4", "8"])?;

@@ -15,6 +15,8 @@ mod confined;
 mod demo;
 // `tfo doctor` on misconfigured hosts.
 mod doctor;
+// What `tfo doctor` tries: bpf(2), pins, locks.
+mod doctor_trials;
 // `tfo doctor --fix`: sysctls, the file in /etc/sysctl.d, and nothing else.
 mod doctor_fix;
 // `tfo events`.
@@ -35,6 +37,8 @@ mod privileges;
 mod remedies;
 // Each command that `tfo` prints, and the test that runs it.
 mod remedy_list;
+// `ip netns exec` and containers without the host's BPF file system.
+mod short_lived;
 // `tfo stats` and `tfo status`.
 mod stats;
 // `tfo policy withheld`: sources, and the program that learns of them.

@@ -21,6 +21,8 @@ use tfo_testbed::{
 };
 use tfo_userspace::datapath::OBJECT;
 
+use super::confinement::AS_THE_HOSTS;
+
 /// Separates the outputs of the doctor.
 const THEN: &str = "=====";
 
@@ -136,7 +138,7 @@ fn remedy(netns: &Netns, [fault, check, remedy]: [&str; 3]) -> Result<()> {
         .replace("IFACE", SERVER_INTERFACE)
         .replace("[--port PORT] ", "");
     let doctor = format!("tfo doctor {SERVER_INTERFACE} --json || test $? = 3; echo {THEN}");
-    let script = format!("{{ {fault}; }} >&2\n{doctor}\n{command} >&2\n{doctor}");
+    let script = format!("{AS_THE_HOSTS}\n{{ {fault}; }} >&2\n{doctor}\n{command} >&2\n{doctor}");
     let mut shell = netns.command("unshare");
     shell.args(["--mount", "sh", "-ec", &script]);
     let binary = tfo::binary();

@@ -10,8 +10,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 /// First words of commands.
-const PROGRAMS: [&str; 19] = [
+const PROGRAMS: [&str; 20] = [
     "ausearch",
+    "chattr",
     "chmod",
     "chown",
     "df",
@@ -34,6 +35,10 @@ const PROGRAMS: [&str; 19] = [
 
 /// Commands that change something, and the test that runs them. `{}` stands for a value.
 const RUN: &[(&str, &str)] = &[
+    (
+        "chattr -i {}",
+        "an_immutable_run_directory_is_told_and_the_remedy_helps",
+    ),
     ("chmod 0700 {}", OF_MOUNTS),
     ("chown root {}", OF_PINS),
     ("etcdctl del", OF_JUNK),
@@ -70,6 +75,10 @@ const RUN: &[(&str, &str)] = &[
         "what_a_user_namespace_lacks_is_told",
     ),
     ("sysctl -w {}=1", "what_no_edge_can_do_is_refused"),
+    (
+        "tfo --netns {} {}",
+        "ip_netns_exec_attaches_nothing_and_its_remedy_does",
+    ),
     ("tfo attach", OF_DRIFT),
     ("tfo attach --replace {}", OF_HOST),
     ("tfo attach --replace {} --mode auto", OF_HOST),
@@ -136,6 +145,7 @@ const SHOWS: &[&str] = &[
     "dmesg",
     "ip link",
     "ip netns",
+    "ip netns exec",
     "ip netns list",
     "ip route",
     "ip route get {}",
@@ -212,6 +222,10 @@ const NOT_RUN: &[(&str, &str)] = &[
     (
         "tfo policy set --valid once",
         "a policy to choose, and no remedy",
+    ),
+    (
+        "tfo {}",
+        "it is for the host's own network namespace, which no test changes",
     ),
     ("ulimit -l unlimited", "before Linux 5.11 alone"),
 ];

@@ -12,7 +12,7 @@ use std::{
         unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
-    thread,
+    process, thread,
     time::Duration,
 };
 
@@ -45,18 +45,28 @@ pub enum ControllerError {
         /// The interfaces that this controller was to attach.
         interfaces: String,
     },
-    /// The lock file cannot be opened or written.
-    #[error(
-        "{path}: {source}: the lock file against a second controller: {remedy}",
-        path = path.display(),
-        remedy = remedy(source)
-    )]
+    /// The lock file cannot be made, locked or written.
+    #[error("{path}: {failure}", path = path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// The kernel's error.
-        source: io::Error,
+        /// What failed.
+        failure: LockFailure,
     },
+}
+
+/// What failed of a lock file.
+#[derive(Debug, thiserror::Error)]
+pub enum LockFailure {
+    /// The file cannot be opened or written.
+    #[error("{0}: the lock file against a second controller: {remedy}", remedy = remedy(.0))]
+    File(#[from] io::Error),
+    /// flock(2) is refused.
+    #[error(
+        "{0}: the lock file against a second controller: {remedy}",
+        remedy = refusal::of_flock(.0, DIRECTORY)
+    )]
+    Flock(io::Error),
 }
 
 /// Locks other controllers out of a namespace until it is dropped.
@@ -80,11 +90,7 @@ impl ControllerLock {
         pid: u32,
     ) -> Result<Self, ControllerError> {
         let path = path(namespace.cookie());
-        let lock = || {
-            fs::create_dir_all(DIRECTORY)?;
-            lock(&path, pid)
-        };
-        match lock() {
+        match make_directory().and_then(|()| lock(&path, pid)) {
             Ok(Some(file)) => {
                 sweep_controllers();
                 Ok(Self { _file: file, path })
@@ -93,8 +99,26 @@ impl ControllerLock {
                 pid: wait_for_pid(&path),
                 interfaces: interfaces.join(", "),
             }),
-            Err(source) => Err(ControllerError::Io { path, source }),
+            Err(failure) => Err(ControllerError::Io { path, failure }),
         }
+    }
+
+    /// Makes a file beside those of controllers, locks and writes it, and removes it.
+    ///
+    /// # Errors
+    ///
+    /// [`ControllerError::Io`] where one of these is refused.
+    pub fn try_file() -> Result<(), ControllerError> {
+        let path = Path::new(DIRECTORY).join(format!("trial{}", process::id()));
+        let made = !Path::new(DIRECTORY).exists();
+        let tried = make_directory().and_then(|()| lock(&path, process::id()));
+        let _ = fs::remove_file(&path);
+        if made {
+            // Another process may have files there by now.
+            let _ = fs::remove_dir(DIRECTORY);
+        }
+        let failed = |failure| ControllerError::Io { path, failure };
+        tried.map(drop).map_err(failed)
     }
 
     /// The process id of the namespace's controller; `None` where none runs or its id is not known.
@@ -137,14 +161,16 @@ fn cookie(name: &str) -> Option<u64> {
     ours.then(|| cookie.parse().ok()).flatten()
 }
 
+fn make_directory() -> Result<(), LockFailure> {
+    Ok(fs::create_dir_all(DIRECTORY)?)
+}
+
 fn remedy(error: &io::Error) -> String {
-    // To open the file takes no right that root lacks: EPERM is of flock(2).
-    let of_flock = [Errno::PERM, Errno::NOLCK, Errno::NOSYS].map(Errno::raw_os_error);
-    if error
-        .raw_os_error()
-        .is_some_and(|it| of_flock.contains(&it))
-    {
-        return refusal::of_flock(error, DIRECTORY);
+    // EACCES has the same kind.
+    if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) {
+        return format!(
+            "{DIRECTORY} is immutable (`chattr -i {DIRECTORY}`), or a seccomp filter or a security module forbids it"
+        );
     }
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -172,7 +198,7 @@ fn path(cookie: u64) -> PathBuf {
 }
 
 /// Locks the file and writes the controller's process id to it; `None` where another process has the lock.
-fn lock(path: &Path, pid: u32) -> io::Result<Option<File>> {
+fn lock(path: &Path, pid: u32) -> Result<Option<File>, LockFailure> {
     for _ in 0..TRIES {
         if let Some(mut file) = try_lock(path)? {
             file.set_len(0)?;
@@ -185,7 +211,7 @@ fn lock(path: &Path, pid: u32) -> io::Result<Option<File>> {
 }
 
 /// Makes the file and locks it; `None` where another process has the lock, or removed the file meanwhile.
-fn try_lock(path: &Path) -> io::Result<Option<File>> {
+fn try_lock(path: &Path) -> Result<Option<File>, LockFailure> {
     // Closed to other users: to open the file is enough to lock it.
     let file = OpenOptions::new()
         .read(true)
@@ -197,7 +223,7 @@ fn try_lock(path: &Path) -> io::Result<Option<File>> {
     match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok((file.metadata()?.nlink() > 0).then_some(file)),
         Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(LockFailure::Flock(error.into())),
     }
 }
 
@@ -231,13 +257,14 @@ mod tests {
             (Errno::NOSPC, "free space or inodes"),
             (Errno::ROFS, "tmpfs"),
             (Errno::ACCESS, "mode 0755"),
-            (Errno::PERM, "seccomp"),
-            (Errno::NOLCK, "that has flock(2)"),
+            (Errno::PERM, "chattr -i /run/tfo"),
             (Errno::NOTDIR, "make /run/tfo a directory"),
         ] {
             let told = remedy(&errno.into());
             assert!(told.contains(says), "{errno}: {told}");
         }
+        let flock = LockFailure::Flock(Errno::PERM.into()).to_string();
+        assert!(flock.contains("forbids flock(2)"), "{flock}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The namespace itself: its cookie, its pins, its lock.
 
+use std::time::Duration;
+
 use crate::{
     datapath::{
         error::DatapathError,
@@ -45,5 +47,14 @@ impl Namespace {
     /// Locks out other processes; `None` where nothing is attached.
     pub(crate) fn lock(&self) -> Result<Option<Lock>, DatapathError> {
         self.pins.lock()
+    }
+
+    /// Takes the lock where something is attached, and releases it at once.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError::Locked`] where one process has it for longer than `limit`, or it cannot be taken.
+    pub fn try_lock(&self, limit: Duration) -> Result<(), DatapathError> {
+        self.pins.lock_within(limit).map(drop)
     }
 }

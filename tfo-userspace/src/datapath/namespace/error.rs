@@ -3,7 +3,10 @@
 use super::key_change::InstallError;
 use crate::{
     datapath::error::DatapathError,
-    kernel::{link::LinkError, netns::NetnsError, netstat::NetstatError, sysctl::SysctlError},
+    kernel::{
+        link::LinkError, mounts::ShortLived, netns::NetnsError, netstat::NetstatError,
+        sysctl::SysctlError,
+    },
 };
 
 /// The state of a namespace could not be read or changed.
@@ -29,7 +32,8 @@ pub enum NamespaceError {
     Sysctl(#[from] SysctlError),
     /// Nothing is attached.
     #[error(
-        "nothing is attached here: `tfo attach IFACE` first (and --netns NAME for another network namespace)"
+        "nothing is attached here: `tfo attach IFACE` first (and --netns NAME for another network namespace){}",
+        hint_of_mounts()
     )]
     NothingAttached,
     /// Another process reads the events.
@@ -37,4 +41,12 @@ pub enum NamespaceError {
         "another `tfo events` is reading here, and each event goes to one reader: end it first"
     )]
     EventsTaken,
+}
+
+/// Where what is pinned elsewhere is not seen.
+fn hint_of_mounts() -> String {
+    let found = ShortLived::find();
+    found.map_or_else(String::new, |found| {
+        format!("; {found}: {}", found.remedy("COMMAND"))
+    })
 }

@@ -18,7 +18,7 @@ mod state;
 mod strays;
 
 pub(super) use controller::is_controlled;
-pub use controller::{ControllerError, ControllerLock, sweep_controllers};
+pub use controller::{ControllerError, ControllerLock, LockFailure, sweep_controllers};
 pub use counters::InterfaceCounters;
 pub use current::Namespace;
 pub use drift::Drift;

@@ -32,7 +32,12 @@ impl Lock {
     /// Locks a directory that exists when it is locked, and waits for another holder, within bounds; `None` where
     /// there is no such directory.
     pub(crate) fn take(dir: &Path) -> Result<Option<Self>, DatapathError> {
-        let mut wait = Wait::default();
+        Self::take_within(dir, limit())
+    }
+
+    /// As [`Self::take`], but waits for one holder no longer than `limit`.
+    pub(crate) fn take_within(dir: &Path, limit: Duration) -> Result<Option<Self>, DatapathError> {
+        let mut wait = Wait::new(limit);
         loop {
             match Self::attempt(dir)? {
                 Attempt::Taken(lock) => return Ok(Some(lock)),
@@ -90,6 +95,7 @@ enum Attempt {
 
 /// A wait for a lock.
 struct Wait {
+    limit: Duration,
     holder: Option<LockHolder>,
     /// The time at which this holder was first seen.
     since: Instant,
@@ -97,19 +103,18 @@ struct Wait {
     logged: bool,
 }
 
-impl Default for Wait {
-    fn default() -> Self {
+impl Wait {
+    fn new(limit: Duration) -> Self {
         let now = Instant::now();
         Self {
+            limit,
             holder: None,
             since: now,
             next_look: now,
             logged: false,
         }
     }
-}
 
-impl Wait {
     /// Waits until the next try; an error where one process has held the lock on `file` for too long.
     fn go_on(&mut self, dir: &Path, file: &fs::File) -> Result<(), DatapathError> {
         let now = Instant::now();
@@ -120,7 +125,7 @@ impl Wait {
                 self.since = now;
             }
             let waited = self.since.elapsed();
-            if waited >= limit() {
+            if waited >= self.limit {
                 return Err(DatapathError::Locked {
                     path: dir.to_owned(),
                     holder: holder.to_string(),

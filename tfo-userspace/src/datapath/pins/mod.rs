@@ -35,6 +35,7 @@ mod lock;
 mod namespace;
 mod other_layout;
 mod private;
+mod trial;
 mod value;
 
 pub(super) use clsact_filter::{CLSACT_HANDLE, ClsactFilter};
@@ -47,4 +48,5 @@ pub(super) use lock::Lock;
 pub(super) use namespace::NamespacePins;
 pub(super) use other_layout::OtherLayout;
 pub use private::check_pins;
+pub use trial::{try_mount, try_pins};
 pub(super) use value::{map_from_pin, read_value, write_value};

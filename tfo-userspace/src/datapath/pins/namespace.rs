@@ -1,6 +1,6 @@
 //! The pins of a network namespace.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, io, path::PathBuf, time::Duration};
 
 use tfo_common::abi::{OF_INTERFACE, OF_NAMESPACE};
 
@@ -102,6 +102,12 @@ impl NamespacePins {
         check(&self.0)?;
         close(&self.0)?;
         Lock::take(&self.0)
+    }
+
+    /// As [`Self::lock`], but waits for one holder no longer than `limit`.
+    pub(crate) fn lock_within(&self, limit: Duration) -> Result<Option<Lock>, DatapathError> {
+        check(&self.0)?;
+        Lock::take_within(&self.0, limit)
     }
 
     /// As [`Self::lock`], but creates the directory where there is none.

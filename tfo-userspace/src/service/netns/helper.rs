@@ -17,19 +17,23 @@ use std::{
 
 use rustix::{
     net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg,
-        socketpair,
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv,
+        recvmsg, send, sendmsg, socketpair,
         sockopt::{Timeout, set_socket_timeout},
     },
     thread::{CapabilitySet, set_name},
 };
 use serde::{Deserialize, Serialize};
+use tracing::error;
 
 use super::{parent::die_with, process as inside};
 use crate::{
     config::{Config, ConfigSource},
-    kernel::netns::{self, NetnsError, NetnsFile, NetnsId},
+    kernel::{
+        netns::{self, NetnsError, NetnsFile, NetnsId},
+        refusal::{of_files, with_limit},
+    },
     model::NetnsPattern,
     service::capabilities,
 };
@@ -55,6 +59,13 @@ pub(in crate::service) enum Refusal {
     /// The namespace cannot be opened, or no process made.
     #[error("{0}")]
     Failed(String),
+}
+
+impl Refusal {
+    /// The service has no socket for a process in the namespace at `path`.
+    pub(super) fn no_socket(path: &Path, error: &io::Error) -> Self {
+        Self::Failed(no_process(&path.display().to_string(), error))
+    }
 }
 
 /// A namespace that the configuration names.
@@ -224,6 +235,10 @@ fn serve(
         });
         let sockets = sockets.flatten().collect();
         let answer = match std::str::from_utf8(&buffer[..received.bytes]) {
+            // The kernel leaves out sockets for which there is no descriptor.
+            Ok(path) if received.flags.contains(ReturnFlags::CTRUNC) => Err(Refusal::Failed(
+                format!("network namespace {path}: {}", of_files()),
+            )),
             Ok(path) => open(allowed, path, sockets, source, socket, service),
             Err(error) => Err(Refusal::Failed(error.to_string())),
         };
@@ -248,19 +263,28 @@ fn open(
     }
     let file = NetnsFile::open(path).map_err(|error| match error {
         NetnsError::Missing { .. } => Refusal::Gone(error.to_string()),
-        _ => Refusal::Failed(error.to_string()),
+        _ => Refusal::Failed(with_limit(error.to_string())),
     })?;
-    let failed = |error: io::Error| {
-        Refusal::Failed(format!(
-            "network namespace {path}: no process can be started in it: {error}: allow the service more (TasksMax, MemoryMax)"
-        ))
-    };
+    let failed = |error: io::Error| Refusal::Failed(no_process(path, &error));
     let id = file.id().map_err(failed)?;
     let parent = process::id();
     fork(|| {
         helper.take();
-        inside::run(file, sockets, source, parent, service)
+        let ended = inside::run(file, sockets, source, parent, service);
+        if let Err(error) = &ended {
+            error!("{}", no_process(path, error));
+        }
+        ended
     })
     .map_err(failed)?;
     Ok(id)
+}
+
+fn no_process(path: &str, error: &io::Error) -> String {
+    let text = format!("network namespace {path}: no process can be started in it: {error}");
+    if error.raw_os_error() == Some(libc::EMFILE) {
+        with_limit(text)
+    } else {
+        format!("{text}: allow the service more (TasksMax, MemoryMax)")
+    }
 }

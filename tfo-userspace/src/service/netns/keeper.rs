@@ -11,20 +11,20 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::time::sleep;
 use tracing::{error, info, info_span};
 
 use super::{
     helper::{NetnsHelper, Refusal},
-    log::Told,
+    log::{Told, log_failures},
     messages::{Failure, SectionText},
     remote::Remote,
+    running::{Ending, Running},
     scan::{Found, Scan, scan},
 };
 use crate::{
     config::NamespaceConfig,
     datapath,
-    kernel::netns::NetnsId,
     service::{error::StartError, listener_helper::ListenerHelper},
 };
 
@@ -51,20 +51,6 @@ pub(in crate::service) type Failures = BTreeMap<String, Failure>;
 /// The helper ended, and with it the processes in all namespaces.
 #[derive(Debug)]
 pub(in crate::service) struct HelperEnded;
-
-/// A namespace's process, from when it was made.
-pub(super) struct Running {
-    pub(super) found: Found,
-    pub(super) remote: Remote,
-    /// The first attempt to attach.
-    starting: Option<JoinHandle<Option<Result<(), Failure>>>>,
-}
-
-/// A process that was told to end.
-struct Ending {
-    id: NetnsId,
-    task: JoinHandle<()>,
-}
 
 /// Keeps the processes.
 pub(in crate::service) struct Keeper {
@@ -167,9 +153,7 @@ impl Keeper {
         join_all(configured).await;
         let (text, sections) = (self.text.clone(), self.sections.clone());
         let failed = self.start(text, &sections, |_, _| {}).await?;
-        for failure in failed.values().filter(|failure| !failure.logged) {
-            error!("{}", failure.text);
-        }
+        log_failures(&failed);
         Ok(())
     }
 
@@ -227,7 +211,7 @@ impl Keeper {
     /// Those that were not tried yet.
     fn waiting(&self) -> usize {
         let waits = |found: &&Found| match self.running.get(&found.name) {
-            Some(running) => running.starting.is_some(),
+            Some(running) => running.is_starting(),
             None => !self.retries.contains_key(&found.name),
         };
         self.scan.found.iter().filter(waits).count()
@@ -236,19 +220,7 @@ impl Keeper {
     /// Takes the results of first attempts.
     fn take_results(&mut self) {
         for (name, running) in &mut self.running {
-            if !running
-                .starting
-                .as_ref()
-                .is_some_and(JoinHandle::is_finished)
-            {
-                continue;
-            }
-            let result = running
-                .starting
-                .take()
-                .map(futures_util::FutureExt::now_or_never);
-            let Some(Some(Ok(Some(result)))) = result else {
-                // The process ended.
+            let Some(result) = running.take_result() else {
                 continue;
             };
             match result {
@@ -281,7 +253,7 @@ impl Keeper {
                     && found.id.is_none_or(|id| id == running.remote.id)
             };
             let unknown = scan.unlisted.contains(&running.found.section);
-            if running.remote.has_ended() {
+            if running.has_ended() {
                 gone.push((name.clone(), Some("ended")));
             } else if running.remote.silent() > SILENCE {
                 gone.push((name.clone(), Some("hangs, and is replaced")));
@@ -297,7 +269,9 @@ impl Keeper {
             if let Some(failed) = failed {
                 self.retries.insert(name.clone(), Instant::now() + RETRY);
                 let text = format!("network namespace {name}: its process {failed}");
-                self.told.error(name, &text, false);
+                if !running.has_told() {
+                    self.told.error(name, &text, false);
+                }
                 continue;
             }
             self.told.forget(name);
@@ -322,7 +296,7 @@ impl Keeper {
         let is_due = |each: &&Found| self.retries.get(&each.name).is_none_or(|at| *at <= now);
         let is_free = |each: &&Found| !self.ending.iter().any(|it| Some(it.id) == each.id);
         let new = found.iter().filter(is_new).filter(is_due).filter(is_free);
-        let starting = running.values().filter(|each| each.starting.is_some());
+        let starting = running.values().filter(|each| each.is_starting());
         let room = max_starting().saturating_sub(starting.count());
         let new: Vec<_> = new.take(room).cloned().collect();
         let any = !new.is_empty();
@@ -344,8 +318,17 @@ impl Keeper {
                 Err(HelperEnded)
             }
             Ok(Err(refusal)) => {
-                let quiet = matches!(refusal, Refusal::Gone(_));
-                self.told.error(&name, &refusal.to_string(), quiet);
+                let (is_gone, text) = (matches!(refusal, Refusal::Gone(_)), refusal.to_string());
+                // As in `take_results`.
+                let is_first = self.is_starting && !is_gone && name == found.section;
+                self.told.error(&name, &text, is_gone || is_first);
+                if is_first {
+                    let failure = Failure {
+                        text,
+                        logged: false,
+                    };
+                    self.failed.insert(name.clone(), failure);
+                }
                 self.retries.insert(name, Instant::now() + RETRY);
                 Ok(())
             }
@@ -361,11 +344,7 @@ impl Keeper {
                 }
                 self.retries.remove(&name);
                 let starting = tokio::spawn(remote.configure(self.section(&found)));
-                let running = Running {
-                    found,
-                    remote,
-                    starting: Some(starting),
-                };
+                let running = Running::new(found, remote, starting);
                 self.running.insert(name, running);
                 Ok(())
             }

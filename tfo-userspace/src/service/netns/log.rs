@@ -6,9 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{error, info, warn};
+use tracing::{error, info, info_span, warn};
 
-use super::scan::{Scan, max_matched};
+use super::{
+    messages::Failure,
+    scan::{Scan, max_matched},
+};
 use crate::config::NamespaceConfig;
 
 /// The time after which a file that is no namespace is reported: `ip netns add` makes the file
@@ -83,5 +86,13 @@ impl Told {
                 );
             }
         }
+    }
+}
+
+/// Logs failures, each with its namespace.
+pub(in crate::service) fn log_failures(failures: &BTreeMap<String, Failure>) {
+    for (name, failure) in failures.iter().filter(|(_, failure)| !failure.logged) {
+        let _netns = info_span!("netns", name).entered();
+        error!("{}", failure.text);
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{Config, NamespaceConfig},
+    kernel::refusal::with_limit,
     service::{error::StartError, worker::WorkerState},
 };
 
@@ -79,7 +80,7 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         Self {
             logged: error.is_missing_interface(),
-            text: error.to_string(),
+            text: with_limit(error.to_string()),
         }
     }
 }

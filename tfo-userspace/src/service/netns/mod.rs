@@ -8,10 +8,12 @@ mod messages;
 mod parent;
 mod process;
 mod remote;
+mod running;
 mod scan;
 mod view;
 
 pub use helper::NetnsHelper;
 pub(super) use keeper::{Failures, HelperEnded, Keeper, LOOK};
-pub(super) use messages::Status;
+pub(super) use log::log_failures;
+pub(super) use messages::{Failure, Status};
 pub(super) use view::{Place, SectionStatus};

@@ -21,7 +21,7 @@ use tokio::{
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::{
-        mpsc::{self, UnboundedReceiver, UnboundedSender},
+        mpsc::{self, UnboundedReceiver, UnboundedSender, WeakUnboundedSender},
         oneshot,
     },
     time::{MissedTickBehavior, interval},
@@ -34,7 +34,10 @@ use super::{
 };
 use crate::{
     config::{ConfigSource, NamespaceConfig},
-    kernel::netns::{NetnsError, NetnsFile},
+    kernel::{
+        netns::{NetnsError, NetnsFile},
+        refusal::with_limit,
+    },
     metrics,
     service::{
         capabilities,
@@ -119,7 +122,8 @@ pub(super) fn run(
         tokio::spawn(read_requests(
             read,
             commands,
-            reports.clone(),
+            // The writer ends with the last sender, and with it the process.
+            reports.downgrade(),
             Arc::clone(&handle),
         ));
         let process = Process {
@@ -140,12 +144,10 @@ pub(super) fn run(
 async fn read_requests(
     read: OwnedReadHalf,
     commands: UnboundedSender<Request>,
-    reports: UnboundedSender<Report>,
+    reports: WeakUnboundedSender<Report>,
     handle: Arc<OnceLock<WorkerHandle>>,
 ) {
     let mut lines = BufReader::new(read).lines();
-    // Not kept beyond the connection: the writer ends with the last of them.
-    let reports = reports.downgrade();
     while let Ok(Some(line)) = lines.next_line().await {
         let Ok(request) = serde_json::from_str::<Request>(&line) else {
             break;
@@ -263,7 +265,7 @@ impl Process {
             inside.run(work)
         });
         started.map_err(|error| Failure {
-            text: format!("cannot start a thread: {error}"),
+            text: with_limit(format!("cannot start a thread: {error}")),
             logged: false,
         })
     }

@@ -65,19 +65,42 @@ pub(in crate::service) struct Remote {
     writer: tokio::task::JoinHandle<()>,
 }
 
+/// The sockets to a process that is to be made.
+struct Sockets {
+    ours: UnixStream,
+    its: StdUnixStream,
+    /// Those of the process to the helper for listeners.
+    relayed: Option<(StdUnixStream, StdUnixStream)>,
+}
+
+impl Sockets {
+    fn make(is_relayed: bool) -> io::Result<Self> {
+        let (ours, its) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        Ok(Self {
+            ours: UnixStream::from_std(ours)?,
+            its,
+            relayed: is_relayed.then(StdUnixStream::pair).transpose()?,
+        })
+    }
+}
+
 impl Remote {
     /// Has `helper` make a process in the namespace at `path`.
     ///
     /// # Errors
     ///
-    /// The helper ended, or no socket can be made.
+    /// The helper ended.
     pub(super) fn start(
         helper: &NetnsHelper,
         path: &Path,
         listeners: Option<&ListenerHelper>,
     ) -> io::Result<Result<Self, Refusal>> {
-        let (ours, its) = StdUnixStream::pair()?;
-        let relayed = listeners.map(|_| StdUnixStream::pair()).transpose()?;
+        let made = Sockets::make(listeners.is_some());
+        let Sockets { ours, its, relayed } = match made {
+            Ok(made) => made,
+            Err(error) => return Ok(Err(Refusal::no_socket(path, &error))),
+        };
         let mut sockets = vec![its.as_fd()];
         sockets.extend(relayed.as_ref().map(|(_, its)| its.as_fd()));
         let id = match helper.open(path, &sockets as &[BorrowedFd<'_>])? {
@@ -87,8 +110,7 @@ impl Remote {
         if let Some((listeners, (ours, _))) = listeners.zip(relayed) {
             listeners.relay(ours)?;
         }
-        ours.set_nonblocking(true)?;
-        let (read, write) = UnixStream::from_std(ours)?.into_split();
+        let (read, write) = ours.into_split();
         let (requests, to_write) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             status: Mutex::new(Status::default()),

@@ -1,10 +1,6 @@
 //! The keeper's view of its namespaces, for scrapes and for the status line.
 
-use super::{
-    keeper::{Keeper, Running},
-    messages::Status,
-    remote::RemoteHandle,
-};
+use super::{keeper::Keeper, messages::Status, remote::RemoteHandle, running::Running};
 use crate::metrics::ScrapeTarget;
 
 /// A configured namespace, for scrapes.

@@ -17,6 +17,7 @@ use tfo_testbed::{
 };
 
 use super::{LIMIT, shell};
+use crate::confinement::AS_THE_HOSTS;
 
 /// Upgrades in one round.
 const UPGRADES: usize = 10;
@@ -202,7 +203,8 @@ fn another_layout_is_replaced_without_a_gap_and_its_counts_start_anew() -> Resul
     let pair = Pair::new()?;
     for (mode, attached) in [("native", true), ("tc", false)] {
         let script = format!(
-            "mount -t bpf bpf /sys/fs/bpf
+            "{AS_THE_HOSTS}
+            mount -t bpf bpf /sys/fs/bpf
             cd /sys/fs/bpf
             $tfo attach {SERVER_INTERFACE} --mode {mode} $net
             mkdir tfo/v0; mv tfo/v{LAYOUT_VERSION}/net* tfo/v0/

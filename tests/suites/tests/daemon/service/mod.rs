@@ -6,6 +6,7 @@ mod guard;
 mod guard_fitness;
 mod interfaces;
 mod kills;
+mod limits;
 mod listeners;
 mod moved;
 mod named;

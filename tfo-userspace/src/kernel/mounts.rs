@@ -1,0 +1,165 @@
+//! What outlives what is pinned: a BPF file system ends with the last mount namespace that has it, and what is pinned there
+//! with it.
+
+use std::{
+    collections::BTreeSet,
+    fmt, fs,
+    os::unix::{fs::MetadataExt as _, process::parent_id},
+    path::Path,
+    process,
+};
+
+use rustix::fs::{major, minor};
+
+use super::{
+    netns::{self, NetnsId},
+    support::{BPFFS, is_bpffs},
+};
+
+/// The inode of the first PID namespace: `PID_NS_INIT_INO` of `<linux/nsfs.h>`.
+const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
+
+/// What is pinned by this process does not stay on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShortLived {
+    /// The name or the file of the network namespace, where it is not the host's.
+    netns: Option<String>,
+    ends_with: EndsWith,
+}
+
+/// What the BPF file system ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndsWith {
+    /// This mount namespace, which process 1 is not in.
+    MountNamespace,
+    /// This container, whose process 1 this process is.
+    Process,
+    /// This container.
+    Container,
+}
+
+impl ShortLived {
+    /// Compares the BPF file system with the mounts of process 1. `None` where it stays, or that cannot be known.
+    pub fn find() -> Option<Self> {
+        let ends_with = ends_with()?;
+        Some(Self {
+            netns: netns::name().or_else(netns_of_parent),
+            ends_with,
+        })
+    }
+
+    /// It may be gone as soon as this process ends.
+    pub fn ends_with_process(&self) -> bool {
+        self.ends_with != EndsWith::Container
+    }
+
+    /// How to run `tfo` with the arguments `words`, so that what it pins stays, and what others pinned is seen.
+    pub fn remedy(&self, words: &str) -> String {
+        match (&self.netns, self.ends_with) {
+            (_, EndsWith::Process | EndsWith::Container) => {
+                format!("give the container the host's with -v {BPFFS}:{BPFFS}")
+            }
+            (Some(netns), EndsWith::MountNamespace) => {
+                format!("`tfo --netns {netns} {words}`, outside of it")
+            }
+            (None, EndsWith::MountNamespace) => format!("`tfo {words}`, outside of it"),
+        }
+    }
+}
+
+impl fmt::Display for ShortLived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.ends_with {
+            EndsWith::MountNamespace => {
+                "this process does not have the host's BPF file system, but is in a mount namespace of its own, as `ip netns exec` \
+                 makes one: what is pinned in it ends with it"
+            }
+            EndsWith::Process | EndsWith::Container => {
+                "this container does not have the host's BPF file system: what is pinned in it ends with it"
+            }
+        })
+    }
+}
+
+fn ends_with() -> Option<EndsWith> {
+    if is_bpffs() {
+        // A process 1 that is this one has the same mounts.
+        let dev = fs::metadata(BPFFS).ok()?.dev();
+        let mounts = fs::read_to_string("/proc/1/mountinfo").ok()?;
+        let is_shared = has_device(&mounts, &format!("{}:{}", major(dev), minor(dev)));
+        return (!is_shared).then_some(EndsWith::MountNamespace);
+    }
+    // To be mounted by this process, in its mount namespace.
+    if process::id() == 1 {
+        return Some(EndsWith::Process);
+    }
+    let of = |process| fs::read_to_string(format!("/proc/{process}/mountinfo")).ok();
+    if !has_same_mount(&of("self")?, &of("1")?) {
+        return Some(EndsWith::MountNamespace);
+    }
+    let pids = fs::metadata("/proc/self/ns/pid").ok()?.ino();
+    (pids != FIRST_PID_NAMESPACE).then_some(EndsWith::Container)
+}
+
+/// The file of the network namespace, by the process that started this one.
+fn netns_of_parent() -> Option<String> {
+    if netns::is_that_of_init() == Some(true) {
+        return None;
+    }
+    let path = format!("/proc/{}/ns/net", parent_id());
+    let own = NetnsId::current().ok()?;
+    (own.at(Path::new(&path)).ok()? == Some(own)).then_some(path)
+}
+
+/// Two namespaces have no mount in common: the kernel numbers those of all.
+fn has_same_mount(mounts: &str, others: &str) -> bool {
+    let ids = |mounts: &'_ str| -> BTreeSet<String> {
+        let ids = mounts.lines().filter_map(|line| line.split(' ').next());
+        ids.map(str::to_owned).collect()
+    };
+    !ids(mounts).is_disjoint(&ids(others))
+}
+
+/// A line of mountinfo, `proc_pid_mountinfo(5)`, has the device in its third field.
+fn has_device(mounts: &str, device: &str) -> bool {
+    let mut lines = mounts.lines();
+    lines.any(|line| line.split(' ').nth(2) == Some(device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_known_by_its_device() {
+        let mounts = "\
+            71 23 0:39 / /sys/fs/bpf rw,relatime shared:9 - bpf bpf rw,mode=700\n\
+            72 23 0:4 / /proc rw,nosuid - proc proc rw\n";
+        assert!(has_device(mounts, "0:39"));
+        assert!(!has_device(mounts, "0:3"));
+        assert!(!has_device("", "0:39"));
+        assert!(has_same_mount(mounts, "72 1 0:4 / /proc rw - proc proc rw"));
+        assert!(!has_same_mount(
+            mounts,
+            "2 71 0:39 / /sys/fs/bpf rw - bpf bpf rw"
+        ));
+    }
+
+    #[test]
+    fn each_end_has_a_remedy_of_its_own() {
+        let told = |netns: Option<&str>, ends_with| {
+            let found = ShortLived {
+                netns: netns.map(str::to_owned),
+                ends_with,
+            };
+            (found.remedy("attach eth0"), found.ends_with_process())
+        };
+        let (named, ends) = told(Some("blue"), EndsWith::MountNamespace);
+        assert!(named.starts_with("`tfo --netns blue attach eth0`") && ends);
+        let (unnamed, _) = told(None, EndsWith::MountNamespace);
+        assert!(unnamed.starts_with("`tfo attach eth0`"), "{unnamed}");
+        let (container, ends) = told(Some("blue"), EndsWith::Container);
+        assert!(container.contains("-v /sys/fs/bpf") && !ends);
+        assert!(told(None, EndsWith::Process).1);
+    }
+}
