@@ -127,13 +127,13 @@ impl EdgeKeeper {
         let mut terms = meet(&name, &own, &hosts);
         // Those that were set by hand state what they state.
         terms.retain(|service, _| configured.contains_key(service));
-        let mut stated = own.clone();
+        let mut with_terms = own.clone();
         for (service, terms) in &terms {
-            stated.edges.insert(*service, terms.window_scale);
+            with_terms.edges.insert(*service, terms.window_scale);
             states.insert(*service, terms.options.clone());
         }
-        stated.set_states(&states);
-        let verdicts = judge(&name, &stated, &hosts);
+        with_terms.set_states(&states);
+        let verdicts = judge(&name, &with_terms, &hosts);
         self.log(configured, &verdicts, &terms);
         farm.report_edges(&verdicts);
         self.judged = Some((own, hosts));

@@ -240,14 +240,14 @@ fn window(split: &Split) -> Result<u16> {
 fn an_edge_states_the_least_of_its_hosts() -> Result<()> {
     let split = begun()?;
     let netns = &split.farm.hosts[HOSTS[1]].netns;
-    let states = |what: &str, value: &Value| {
+    let shows = |what: &str, value: &Value| {
         eventually(&format!("{what} is {value}"), || {
             let shown = split.edge_host().tfo.json(&["guard", "show"])?;
             Ok(shown["edges"][0].pointer(what) == Some(value))
         })
     };
-    states("/mss", &json!(1460))?;
-    states("/receive_buffer", &Value::Null)?;
+    shows("/mss", &json!(1460))?;
+    shows("/receive_buffer", &Value::Null)?;
     split.serving(|| {
         let terms = || split.ask()?.0.terms();
         let before = (terms()?, window(&split)?);
@@ -256,9 +256,9 @@ fn an_edge_states_the_least_of_its_hosts() -> Result<()> {
         netns.configure(&["link set back mtu 1280"])?;
         netns.set_sysctl("net.ipv4.tcp_rmem", "4096 16384 6291456")?;
         netns.set_sysctl("net.ipv4.tcp_sack", "0")?;
-        states("/mss", &json!(1240))?;
-        states("/receive_buffer", &json!(16_384))?;
-        states("/options/sack", &json!(false))?;
+        shows("/mss", &json!(1240))?;
+        shows("/receive_buffer", &json!(16_384))?;
+        shows("/options/sack", &json!(false))?;
         let status = split.until_verdict("both take it", |verdict| {
             verdict["takes"] == json!(["web-2", "web-3"])
         })?;
@@ -284,12 +284,12 @@ fn an_edge_states_the_least_of_its_hosts() -> Result<()> {
         // A route of the host counts, too, and no host that takes nothing.
         netns.configure(&["route add 10.88.77.0/24 via 10.88.3.254 advmss 1000"])?;
         split.configure(HOSTS[1], CLEARED)?;
-        states("/mss", &json!(1460))?;
+        shows("/mss", &json!(1460))?;
         split.configure(HOSTS[1], &split.host(0))?;
-        states("/mss", &json!(1000))?;
+        shows("/mss", &json!(1000))?;
         split.configure(HOSTS[1], CLEARED)?;
-        states("/mss", &json!(1460))?;
-        states("/receive_buffer", &Value::Null)?;
+        shows("/mss", &json!(1460))?;
+        shows("/receive_buffer", &Value::Null)?;
         split.route_to(HOSTS[0])?;
         let after = (terms()?, window(&split)?);
         ensure!(after == before, "{after:?}, not {before:?}");
@@ -327,9 +327,10 @@ fn what_is_set_by_hand_is_judged() -> Result<()> {
     let line = "\ntfo_guard_edge_hosts{vip=\"10.88.0.1/32\",port=\"8081\",verdict=\"no_rule\"} 2\n";
     let netns = &split.edge_host().netns;
     eventually(line, || Ok(get(netns, "/metrics")?.body.contains(line)))?;
-    let doctor = tfo.run(&["doctor"])?.stdout;
     let found = "10.88.0.1:8081: no host takes the answers to challenges, and each client is reset: web-2 has no rule";
-    ensure_says(&doctor, &["guard and hosts", found])?;
+    let doctor_says =
+        |found: &str| eventually(found, || Ok(tfo.run(&["doctor"])?.stdout.contains(found)));
+    doctor_says(found)?;
     let parts = [
         "10.88.0.1:8081: no host of the farm takes the answers",
         "web-3 has no rule",
@@ -351,9 +352,7 @@ fn what_is_set_by_hand_is_judged() -> Result<()> {
     }
     split.until_mode("off")?;
     let found = "10.88.0.1:8080: no host takes the answers to challenges, so every SYN passes: web-2 has another secret; web-3";
-    eventually("it is told", || {
-        Ok(tfo.run(&["doctor"])?.stdout.contains(found))
-    })?;
+    doctor_says(found)?;
     let parts = ["web-2 has another secret; web-3 has another secret"];
     set("8080", &[])?.ensure_refused(&parts)?;
     ensure!(split.mode()? == "off");
