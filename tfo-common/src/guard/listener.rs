@@ -21,6 +21,8 @@ impl ListenerFlags {
     const SACK: u64 = 1 << 36;
     const ECN: u64 = 1 << 37;
     const TIMESTAMPS: u64 = 1 << 38;
+    /// Shift of bits that are the controller's alone.
+    const CONTROLLERS: u32 = 48;
 
     /// A listener with a receive buffer of `receive_buffer` bytes (`sk_rcvbuf`), under these sysctls.
     #[inline(always)]
@@ -67,6 +69,18 @@ impl ListenerFlags {
     #[must_use]
     pub const fn unfit(self, yes: bool) -> Self {
         self.with(yes, Self::UNFIT)
+    }
+
+    /// The same with 16 bits for the controller, which the program does not read.
+    #[must_use]
+    pub const fn with_controllers(self, bits: u16) -> Self {
+        let others = self.0 & ((1 << Self::CONTROLLERS) - 1);
+        Self(others | (bits as u64) << Self::CONTROLLERS)
+    }
+
+    /// Those bits.
+    pub const fn controllers(self) -> u16 {
+        (self.0 >> Self::CONTROLLERS) as u16
     }
 
     #[inline(always)]

@@ -121,6 +121,7 @@ fn served() -> String {
     render_namespaces(&[NamespaceFacts {
         guard: Some(GuardState {
             window_scale: 7,
+            mss: 0,
             stale: None,
             guard: Guard::default(),
             ports: vec![rule],

@@ -1,24 +1,29 @@
 //! `tfo guard`.
 
-use std::{fmt::Write as _, path::PathBuf, time::Duration};
+mod show;
+
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Value, json};
 use tfo_common::{guard::GuardMode, rate::Rate};
 use tfo_userspace::{
     config::{Parsed, parse_interval},
-    datapath::{GuardChange, GuardError, GuardState, LeftOut, Namespace, NamespaceError, OnUnfit},
+    datapath::{
+        ControllerLock, GuardChange, GuardError, LeftOut, Namespace, NamespaceError, OnUnfit,
+    },
+    farm,
     guard::{Obstacle, fitness},
     keys::Secret,
-    model::{EdgeGuard, EdgeService, Guard, PortGuard, PortState, Prefix, format_rate},
+    model::{EdgeGuard, EdgeService, Guard, PortGuard, Prefix},
 };
 
+use self::show::print;
 use super::{
     arguments::JsonArgs,
     exit::Misuse,
     number,
-    output::{self, follow_job, print_json, rate_json, table, warn},
+    output::{follow_job, warn},
 };
 
 #[derive(Subcommand)]
@@ -141,6 +146,11 @@ async fn set(args: &SetArgs) -> anyhow::Result<()> {
         guard.secret = Some(Secret::read(path)?.challenge_secret());
     }
     check_edges(&guard)?;
+    let secret_before = change.before.as_ref().and_then(|it| it.secret.as_ref());
+    // What is known is known of hosts with that one.
+    if guard.secret.as_ref() == secret_before {
+        check_hosts(args, &namespace, &guard)?;
+    }
     check(&guard, args.force)?;
     warn_of(&change.apply(Some(&guard), OnUnfit::of(args.force)).await?);
     follow_job(&namespace).await?;
@@ -175,6 +185,28 @@ fn check_edges(guard: &Guard) -> anyhow::Result<()> {
          (openssl rand -hex 32), run `tfo guard set off --port PORT --secret-file FILE` on each, then give --secret-file \
          FILE here, too"
     )
+}
+
+/// Refuses to challenge for hosts none of which takes the answers, as the controller knows from its farm.
+fn check_hosts(args: &SetArgs, namespace: &Namespace, guard: &Guard) -> anyhow::Result<()> {
+    let report = ControllerLock::of(namespace).and_then(|_| farm::published(namespace.cookie()));
+    let Some(report) = report.filter(|_| !args.force) else {
+        return Ok(());
+    };
+    for (service, edge) in &guard.edges {
+        let named = args.vips.contains(&service.vip) && args.ports.contains(&service.port);
+        let verdict = report.edges.get(service);
+        let verdict = verdict.filter(|it| named && it.taken == Some(false));
+        if let Some(verdict) = verdict.filter(|_| edge.rule.mode != GuardMode::Off) {
+            bail!(
+                "{service}: no host of the farm takes the answers to its challenges, so each client would be reset: {}: \
+                 `tfo guard set off --port {} --secret-file FILE` there has a host take them; --force guards it nevertheless",
+                verdict.refusals(),
+                service.port
+            );
+        }
+    }
+    Ok(())
 }
 
 async fn clear(ports: &[u16], vips: &[Prefix]) -> anyhow::Result<()> {
@@ -287,6 +319,7 @@ impl SetArgs {
                     rule: over(Some(below.rule)),
                     mss: self.mss.or(below.mss),
                     window_scale: self.window_scale.or(below.window_scale),
+                    ..below
                 };
                 before.edges.insert(service, edge);
             }
@@ -300,108 +333,4 @@ impl SetArgs {
         }
         before
     }
-}
-
-fn print(state: Option<&GuardState>, json: bool) -> anyhow::Result<()> {
-    match (state, json) {
-        (Some(state), true) => print_json(&to_json(state)),
-        (None, true) => print_json(&json!({ "in_force": false })),
-        (Some(state), false) => output::print(&text(state)),
-        (None, false) => output::print("no guard: every SYN goes to the kernel\n"),
-    }
-}
-
-fn text(state: &GuardState) -> String {
-    let heads = [
-        "port",
-        "mode",
-        "guarded",
-        "for",
-        "switched on",
-        "above",
-        "quiet",
-    ];
-    let mut rows = vec![heads.map(str::to_owned).to_vec()];
-    rows.extend(state.ports.iter().map(|port| {
-        let PortState {
-            rule,
-            on,
-            since,
-            switches,
-            ..
-        } = port;
-        let auto = rule.mode == GuardMode::Auto;
-        let of_auto = |text: String| if auto { text } else { "-".to_owned() };
-        vec![
-            port.name(),
-            rule.mode.name().to_owned(),
-            if *on { "yes" } else { "no" }.to_owned(),
-            match since {
-                Some(since) if *on => format!("{} s", since.as_secs()),
-                _ => "-".to_owned(),
-            },
-            switches.to_string(),
-            of_auto(format_rate(rule.above)),
-            of_auto(format!("{} s", rule.quiet.as_secs_f64())),
-        ]
-    }));
-    let mut text = table(&rows);
-    let Guard {
-        replies, proven, ..
-    } = &state.guard;
-    text.push('\n');
-    for (service, edge) in &state.guard.edges {
-        let mss = edge.mss.map(|mss| format!("MSS at most {mss}, "));
-        let scale = edge.window_scale.unwrap_or(state.window_scale);
-        let mss = mss.unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "{service}: behind this host; {mss}window scale {scale}"
-        );
-    }
-    if let Some(secret) = &state.guard.secret {
-        let secret = secret.fingerprint();
-        let scale = state.window_scale;
-        let _ = writeln!(text, "shared secret {secret}; window scale {scale} here");
-    }
-    let _ = writeln!(
-        text,
-        "one source: {} SYN-ACKs, {} SYNs with a valid cookie",
-        format_rate(*replies),
-        format_rate(*proven)
-    );
-    text
-}
-
-fn to_json(state: &GuardState) -> Value {
-    let ports = state.ports.iter().map(|port| {
-        json!({
-            "vip": port.vip.map(|vip| vip.to_string()),
-            "port": (port.port != 0).then_some(port.port),
-            "mode": port.rule.mode.name(),
-            "on": port.on,
-            "since_seconds": port.since.map(|since| since.as_secs_f64()),
-            "switched_on": port.switches,
-            "above": rate_json(port.rule.above),
-            "quiet_seconds": port.rule.quiet.as_secs_f64(),
-        })
-    });
-    let edges = state.guard.edges.iter().map(|(service, edge)| {
-        json!({
-            "vip": service.vip.to_string(),
-            "port": service.port,
-            "mss": edge.mss,
-            "window_scale": edge.window_scale,
-        })
-    });
-    let secret = state.guard.secret.as_ref();
-    json!({
-        "in_force": true,
-        "window_scale": state.window_scale,
-        "secret": secret.map(|secret| secret.fingerprint().to_string()),
-        "edges": edges.collect::<Vec<_>>(),
-        "replies": rate_json(state.guard.replies),
-        "proven": rate_json(state.guard.proven),
-        "ports": ports.collect::<Vec<_>>(),
-    })
 }

@@ -78,6 +78,7 @@ impl EdgeSection {
             rule: rule.rule()?,
             mss: self.mss,
             window_scale: self.window_scale,
+            ..EdgeGuard::default()
         };
         guard.check(&service)?;
         Ok((service, guard))

@@ -4,6 +4,7 @@
 //! functions that read nothing, so that each fault is a unit test.
 
 mod data_path;
+mod edge;
 mod fast_open;
 mod file_system;
 mod finding;
@@ -58,6 +59,7 @@ pub async fn examine(names: &[String]) -> Result<Vec<Finding>, LinkError> {
             findings.extend(policy::read_and_judge().await);
         }
         findings.extend(guard::read_and_judge().await);
+        findings.extend(edge::read_and_judge());
         findings.extend(own_cookies::read_and_judge().await);
     }
     Ok(findings)

@@ -8,7 +8,6 @@ use std::{
 };
 
 use serde::Serialize;
-use tfo_common::guard::SLOT_SHIFT;
 
 use super::{
     config::FarmConfig,
@@ -22,7 +21,7 @@ use super::{
     request::{Request, RequestKind, Timing},
     seal::ValueError,
     state_file::{StateFile, fresh_id, random_id},
-    verdict::{Verdict, judge},
+    verdict::{Verdict, clock_is_off, judge},
 };
 use crate::{
     kernel::clock::Now,
@@ -31,10 +30,6 @@ use crate::{
 
 /// The time within which a leader is elected and handles a request: the time of a lease, and some.
 pub const LEADER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Half a time slot of challenges, in seconds: clocks may differ by that.
-#[allow(clippy::cast_precision_loss, reason = "it is a power of two")]
-const HALF_SLOT: f64 = (1_u64 << SLOT_SHIFT) as f64 / 2e9;
 
 /// A host of the farm, as etcd shows it.
 #[allow(
@@ -294,7 +289,7 @@ fn members(snapshot: &mut FarmSnapshot, head: &DocumentHead) -> Vec<MemberStatus
                 .primary
                 .as_ref()
                 .is_some_and(|primary| *primary != head.current),
-            clock_off: record.skew.is_some_and(|skew| skew.abs() > HALF_SLOT),
+            clock_off: record.skew.is_some_and(clock_is_off),
             edges: verdicts(name).unwrap_or_default(),
             record,
         }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, io,
+    fmt, io, iter,
 };
 
 use serde::{Deserialize, Serialize};
@@ -20,8 +20,14 @@ const MAX_PORTS: usize = 64;
 const MAX_ADDRESSES: usize = 64;
 const MAX_EDGES: usize = 32;
 
+/// Bytes of the shortest IPv4 and TCP headers.
+const HEADERS: u32 = 40;
+
 /// Stands for all ports without a rule of their own.
 pub(super) const DEFAULT: u16 = 0;
+
+/// The options that challenges for services state.
+pub(crate) type StatedOptions = BTreeMap<EdgeService, BTreeSet<HandshakeOption>>;
 
 /// The guards of hosts, by name.
 pub type Guards = BTreeMap<String, GuardRecord>;
@@ -35,10 +41,18 @@ pub struct GuardRecord {
     pub takes: BTreeSet<u16>,
     /// The services that it challenges for, with the window scale that their rule states, where that is not the host's.
     pub edges: BTreeMap<EdgeService, Option<u8>>,
+    /// The options that it states for each of them, in their order, as bits of [`HandshakeOption::ALL`]; empty where these are
+    /// all of its own.
+    pub states: Vec<u8>,
     /// The fingerprint of the shared secret.
     pub secret: Option<String>,
     /// The window scale that it advertises.
     pub window_scale: u8,
+    /// The receive buffer of its listeners, in bytes; 0 of a version that does not tell.
+    pub receive_buffer: u32,
+    /// The longest packet that it takes by every interface at which answers arrive, in bytes, as its routes have it, too; 0
+    /// where it takes none.
+    pub mtu: u32,
     /// The options that its sysctls switch on.
     pub options: BTreeSet<HandshakeOption>,
     /// Its addresses, but those of the link or the host alone.
@@ -59,6 +73,11 @@ pub enum HandshakeOption {
     Ecn,
 }
 
+impl HandshakeOption {
+    /// All, the lowest bit first.
+    pub const ALL: [Self; 4] = [Self::WindowScaling, Self::Timestamps, Self::Sack, Self::Ecn];
+}
+
 impl fmt::Display for HandshakeOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -72,17 +91,18 @@ impl fmt::Display for HandshakeOption {
 
 impl GuardRecord {
     /// Reads the record of the calling thread's namespace, which has this guard in force, with its
-    /// addresses and sysctls.
+    /// addresses and sysctls. `mtu` is the least of the interfaces at which answers arrive, or 0.
     ///
     /// # Errors
     ///
     /// The error of rtnetlink.
-    pub(crate) fn read(state: Option<&GuardState>) -> io::Result<Self> {
+    pub(crate) fn read(state: Option<&GuardState>, mtu: u32) -> io::Result<Self> {
         let addresses = routes::local()?.into_iter();
         let addresses = addresses.filter(|(prefix, is_local)| *is_local && is_global(*prefix));
         let addresses = addresses.map(|(prefix, _)| prefix).take(MAX_ADDRESSES);
         let mut record = Self {
             window_scale: window::scale(),
+            receive_buffer: window::receive_buffer(),
             options: options(sysctl::handshake_options()),
             addresses: addresses.collect(),
             ..Self::default()
@@ -94,6 +114,8 @@ impl GuardRecord {
         let guard = &state.guard;
         record.secret = Some(secret.fingerprint().to_string());
         record.window_scale = state.window_scale;
+        let of_routes = (state.mss > 0).then_some(state.mss + HEADERS);
+        record.mtu = of_routes.map_or(mtu, |of_routes| of_routes.min(mtu));
         let default = guard.default.is_some() || guard.ports.len() > MAX_PORTS;
         let ports = guard.ports.keys().copied().take(MAX_PORTS);
         record.takes = default
@@ -101,11 +123,46 @@ impl GuardRecord {
             .into_iter()
             .chain(ports)
             .collect();
-        let edges = guard.edges.iter().take(MAX_EDGES);
-        record.edges = edges
-            .map(|(service, edge)| (*service, edge.window_scale))
-            .collect();
+        let mut states = StatedOptions::new();
+        for (service, edge) in guard.edges.iter().take(MAX_EDGES) {
+            record.edges.insert(*service, edge.window_scale);
+            states.insert(*service, &record.options & &options(edge.options));
+        }
+        record.set_states(&states);
         Ok(record)
+    }
+
+    /// The options that it states for each service.
+    pub(crate) fn states(&self) -> StatedOptions {
+        let bits = self
+            .states
+            .iter()
+            .copied()
+            .map(Some)
+            .chain(iter::repeat(None));
+        let services = self.edges.keys().zip(bits);
+        services
+            .map(|(service, bits)| {
+                let stated = |(at, _): &(usize, HandshakeOption)| {
+                    bits.is_some_and(|bits| bits & 1 << at != 0)
+                };
+                let all = HandshakeOption::ALL.into_iter().enumerate();
+                let all = all.filter(stated).map(|(_, option)| option).collect();
+                let own = || self.options.clone();
+                (*service, bits.map_or_else(own, |_| all))
+            })
+            .collect()
+    }
+
+    /// Sets the options that it states for its services; all of its own for others.
+    pub(crate) fn set_states(&mut self, states: &StatedOptions) {
+        let own = &self.options;
+        let of = |service| states.get(service).unwrap_or(own);
+        self.states = if self.edges.keys().all(|service| of(service) == own) {
+            Vec::new()
+        } else {
+            self.edges.keys().map(|service| bits(of(service))).collect()
+        };
     }
 
     /// It takes answers at this port, under whatever secret.
@@ -149,6 +206,23 @@ fn is_global(prefix: Prefix) -> bool {
     !of_link && !prefix.address.is_loopback()
 }
 
+fn bits(options: &BTreeSet<HandshakeOption>) -> u8 {
+    let all = HandshakeOption::ALL.iter().enumerate();
+    let set = all.filter(|(_, option)| options.contains(option));
+    set.map(|(at, _)| 1 << at).sum()
+}
+
+/// The options of this set, for a rule.
+pub(crate) fn host_options(options: &BTreeSet<HandshakeOption>) -> HostOptions {
+    let has = |option| options.contains(&option);
+    HostOptions {
+        window_scaling: has(HandshakeOption::WindowScaling),
+        sack: has(HandshakeOption::Sack),
+        ecn: has(HandshakeOption::Ecn),
+        timestamps: has(HandshakeOption::Timestamps),
+    }
+}
+
 fn options(of_host: HostOptions) -> BTreeSet<HandshakeOption> {
     let all = [
         (of_host.window_scaling, HandshakeOption::WindowScaling),
@@ -173,27 +247,20 @@ mod tests {
     fn the_longest_record_fits() {
         let address = |number: usize| format!("2001:db8:1111:2222:3333:4444:5555:{number:x}");
         let number = |it: usize| 40_000 + it as u16;
+        let service = |it| {
+            let text = format!("[{}]:{}", address(it + 0x8000), number(it));
+            text.parse::<EdgeService>().unwrap()
+        };
+        let services = || (0..MAX_EDGES).map(service);
         let record = GuardRecord {
             takes: (0..=MAX_PORTS).map(number).collect(),
-            edges: (0..MAX_EDGES)
-                .map(|it| {
-                    (
-                        format!("[{}]:{}", address(it + 0x8000), number(it))
-                            .parse()
-                            .unwrap(),
-                        Some(14),
-                    )
-                })
-                .collect(),
+            edges: services().map(|it| (it, Some(14))).collect(),
+            states: vec![15; MAX_EDGES],
             secret: Some("5a5a5a5a".to_owned()),
             window_scale: 14,
-            options: [
-                HandshakeOption::WindowScaling,
-                HandshakeOption::Timestamps,
-                HandshakeOption::Sack,
-                HandshakeOption::Ecn,
-            ]
-            .into(),
+            receive_buffer: u32::MAX,
+            mtu: u32::MAX,
+            options: HandshakeOption::ALL.into(),
             addresses: (0..MAX_ADDRESSES)
                 .map(|it| address(it + 0x8000).parse().unwrap())
                 .collect(),
@@ -208,6 +275,26 @@ mod tests {
             .read::<(GuardRecord, String)>("hosts/a", &text)
             .unwrap();
         assert_eq!(read, record);
+    }
+
+    #[test]
+    fn options_that_are_stated_are_told() {
+        let [first, second] = ["198.51.100.7:443", "198.51.100.8:443"];
+        let [first, second] = [first, second].map(|it| it.parse::<EdgeService>().unwrap());
+        let own: BTreeSet<_> = HandshakeOption::ALL.into();
+        let mut record = GuardRecord {
+            edges: [(first, None), (second, Some(7))].into(),
+            options: own.clone(),
+            ..GuardRecord::default()
+        };
+        let all = [(first, own.clone()), (second, own.clone())].into();
+        assert_eq!(record.states(), all);
+        record.set_states(&all);
+        assert_eq!(record.states, Vec::<u8>::new());
+        let some: BTreeSet<_> = [HandshakeOption::Timestamps, HandshakeOption::Ecn].into();
+        record.set_states(&[(second, some.clone())].into());
+        assert_eq!(record.states, [15, 10]);
+        assert_eq!(record.states(), [(first, own), (second, some)].into());
     }
 
     #[test]

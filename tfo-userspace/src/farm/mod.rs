@@ -25,6 +25,7 @@ mod request;
 mod seal;
 mod source;
 mod state_file;
+mod terms;
 mod verdict;
 
 pub use admission::Refusal;
@@ -34,6 +35,7 @@ pub use client::{
 pub use config::FarmConfig;
 pub use document::{Document, DocumentError, DocumentHead};
 pub use error::FarmError;
+pub(crate) use guard_record::host_options;
 pub use guard_record::{GuardRecord, Guards, HandshakeOption};
 pub use host_record::HostRecord;
 pub(crate) use membership::Membership;
@@ -45,6 +47,8 @@ pub use request::RequestKind;
 pub use source::FarmSource;
 pub(crate) use source::OwnCookiesTaken;
 pub use state_file::StoreError;
+pub(crate) use terms::{Terms, meet};
+pub(crate) use verdict::clock_is_off;
 pub use verdict::{Cause, Verdict, judge};
 
 #[cfg(test)]

@@ -6,9 +6,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
+use tfo_common::guard::SLOT_SHIFT;
 
 use super::guard_record::{GuardRecord, Guards, HandshakeOption};
 use crate::model::{EdgeService, Prefix};
@@ -18,8 +20,8 @@ use crate::model::{EdgeService, Prefix};
 pub struct Verdict {
     /// At least one host takes them; `None` where no host of the farm has such an address.
     pub taken: Option<bool>,
-    /// The window scale for the edge to state: that of its rule, else that of all hosts, else its own.
-    pub window_scale: u8,
+    /// The window scale that the edge states; `None` where it states none.
+    pub window_scale: Option<u8>,
     /// The hosts that take them.
     pub takes: BTreeSet<String>,
     /// The hosts that do not, and why.
@@ -54,6 +56,28 @@ impl fmt::Display for Cause {
     }
 }
 
+impl Cause {
+    /// The causes as metrics name them.
+    pub const NAMES: [&str; 4] = ["no_rule", "other_secret", "options", "window_scale"];
+
+    /// Its name among them.
+    pub const fn name(&self) -> &'static str {
+        Self::NAMES[match self {
+            Self::NoRule => 0,
+            Self::OtherSecret => 1,
+            Self::Options(_) => 2,
+            Self::WindowScale(_) => 3,
+        }]
+    }
+}
+
+/// A clock off by this from that of the farm's leader is off by more than half a time slot of challenges: this host takes no
+/// answers, and none are taken to what it challenges.
+pub(crate) fn clock_is_off(skew: f64) -> bool {
+    const HALF_SLOT: Duration = Duration::from_nanos(1 << (SLOT_SHIFT - 1));
+    skew.abs() > HALF_SLOT.as_secs_f64()
+}
+
 impl Verdict {
     /// The hosts that do not take the answers, each with its cause.
     pub fn refusals(&self) -> String {
@@ -63,18 +87,20 @@ impl Verdict {
     }
 }
 
-/// The verdict for each service of the edge with this name.
+/// The verdict for each service of the edge with this name, by what its challenges state.
 pub fn judge(name: &str, edge: &GuardRecord, hosts: &Guards) -> BTreeMap<EdgeService, Verdict> {
-    let others = || hosts.iter().filter(|(host, _)| *host != name);
-    let of = |(service, stated): (&EdgeService, &Option<u8>)| {
-        let behind = others().filter(|(_, host)| is_behind(edge, service, host));
-        (*service, verdict(edge, *service, *stated, behind))
-    };
-    edge.edges.iter().map(of).collect()
+    let states = edge.states().into_iter();
+    let of = |(service, options)| (service, verdict(name, edge, (&service, &options), hosts));
+    states.map(of).collect()
 }
 
-/// The host has an address of the service, and does not challenge for it: another edge may be in the same network.
-fn is_behind(edge: &GuardRecord, service: &EdgeService, host: &GuardRecord) -> bool {
+/// The hosts that have an address of the service, and do not challenge for it: another edge may be in the same network.
+pub(super) fn behind<'a>(
+    name: &'a str,
+    edge: &'a GuardRecord,
+    service: &'a EdgeService,
+    hosts: &'a Guards,
+) -> impl Iterator<Item = (&'a String, &'a GuardRecord)> {
     let overlap = |vip: Prefix, own: Prefix| vip.contains(own) || own.contains(vip);
     // The longest prefix decides.
     let longer = |own: Prefix| {
@@ -83,51 +109,55 @@ fn is_behind(edge: &GuardRecord, service: &EdgeService, host: &GuardRecord) -> b
             it.port == service.port && it.vip.len > service.vip.len && it.vip.contains(own)
         })
     };
-    let mut own = host.addresses.iter().copied();
-    !host.edges.contains_key(service) && own.any(|own| overlap(service.vip, own) && !longer(own))
+    hosts.iter().filter(move |(host, record)| {
+        let mut own = record.addresses.iter().copied();
+        let is_edge = record.edges.contains_key(service);
+        *host != name && !is_edge && own.any(|own| overlap(service.vip, own) && !longer(own))
+    })
 }
 
-fn verdict<'a>(
-    edge: &GuardRecord,
-    service: EdgeService,
-    stated: Option<u8>,
-    hosts: impl Iterator<Item = (&'a String, &'a GuardRecord)>,
-) -> Verdict {
-    let mut verdict = Verdict::default();
-    let mut scales = BTreeMap::new();
-    for (name, host) in hosts {
-        match refusal(edge, service.port, host) {
-            Some(cause) => drop(verdict.refuses.insert(name.clone(), cause)),
-            None => drop(scales.insert(name, host.window_scale)),
-        }
-    }
-    let distinct: BTreeSet<_> = scales.values().copied().collect();
-    let agreed = distinct.first().filter(|_| distinct.len() == 1).copied();
-    verdict.window_scale = stated.or(agreed).unwrap_or(edge.window_scale);
-    let states_scale = edge.options.contains(&HandshakeOption::WindowScaling);
-    for (name, scale) in scales {
-        if states_scale && scale != verdict.window_scale {
-            let cause = Cause::WindowScale(scale);
-            verdict.refuses.insert(name.clone(), cause);
-        } else {
-            verdict.takes.insert(name.clone());
-        }
-    }
-    let known = !verdict.takes.is_empty() || !verdict.refuses.is_empty();
-    verdict.taken = known.then_some(!verdict.takes.is_empty());
-    verdict
-}
-
-/// Why the host takes no answers at the port, whatever window scale the edge states.
-fn refusal(edge: &GuardRecord, port: u16, host: &GuardRecord) -> Option<Cause> {
+/// Why the host takes no answers at the port, whatever the edge states.
+pub(super) fn lacks(edge: &GuardRecord, port: u16, host: &GuardRecord) -> Option<Cause> {
     if !host.takes_at(port) {
         return Some(Cause::NoRule);
     }
-    if host.secret != edge.secret {
-        return Some(Cause::OtherSecret);
+    (host.secret != edge.secret).then_some(Cause::OtherSecret)
+}
+
+fn verdict(
+    name: &str,
+    edge: &GuardRecord,
+    (service, options): (&EdgeService, &BTreeSet<HandshakeOption>),
+    hosts: &Guards,
+) -> Verdict {
+    let of_rule = edge.edges.get(service).copied().flatten();
+    let scales = options.contains(&HandshakeOption::WindowScaling);
+    let mut verdict = Verdict {
+        window_scale: scales.then_some(of_rule.unwrap_or(edge.window_scale)),
+        ..Verdict::default()
+    };
+    let cannot_keep = |host: &GuardRecord| {
+        let off: BTreeSet<_> = options - &host.options;
+        if !off.is_empty() {
+            return Some(Cause::Options(off));
+        }
+        let stated = verdict.window_scale?;
+        (stated != host.window_scale).then_some(Cause::WindowScale(host.window_scale))
+    };
+    let (mut takes, mut refuses) = (BTreeSet::new(), BTreeMap::new());
+    for (name, host) in behind(name, edge, service, hosts) {
+        match lacks(edge, service.port, host).or_else(|| cannot_keep(host)) {
+            Some(cause) => drop(refuses.insert(name.clone(), cause)),
+            None => drop(takes.insert(name.clone())),
+        }
     }
-    let off: BTreeSet<_> = edge.options.difference(&host.options).copied().collect();
-    (!off.is_empty()).then_some(Cause::Options(off))
+    let known = !takes.is_empty() || !refuses.is_empty();
+    verdict.taken = known.then_some(!takes.is_empty());
+    Verdict {
+        takes,
+        refuses,
+        ..verdict
+    }
 }
 
 #[cfg(test)]

@@ -105,6 +105,18 @@ pub fn name_of(index: u32) -> Option<String> {
     index_to_name(socket, index).ok()
 }
 
+/// The MTU of an interface of the calling thread's namespace, in bytes; `None` where there is none of this index.
+pub fn mtu(index: u32) -> Option<u32> {
+    let mut request = LinkMessage::default();
+    request.header.index = index;
+    let request = RouteNetlinkMessage::GetLink(request);
+    let replies = ask(request, NLM_F_REQUEST | NLM_F_ACK).ok()?;
+    replies.into_iter().find_map(|reply| match reply {
+        RouteNetlinkMessage::NewLink(link) => interface(link).map(|it| it.mtu),
+        _ => None,
+    })
+}
+
 /// Detaches an XDP program that no link holds.
 ///
 /// # Errors

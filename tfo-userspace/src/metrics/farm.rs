@@ -5,10 +5,13 @@ use super::{
     table::{
         FARM_ACKNOWLEDGED, FARM_EPOCH, FARM_ERROR, FARM_FAILURES, FARM_IGNORED, FARM_INFO,
         FARM_LATE, FARM_LEADER, FARM_LEFT, FARM_MEMBERS, FARM_PHASE, FARM_REACHABLE, FARM_SKEW,
-        GUARD_EDGE_TAKEN,
+        GUARD_EDGE_HOSTS, GUARD_EDGE_TAKEN,
     },
 };
-use crate::farm::{FarmReport, Phase};
+use crate::{
+    farm::{Cause, FarmReport, Phase, Verdict},
+    model::EdgeService,
+};
 
 const PHASES: [Phase; 3] = [Phase::Activate, Phase::Steady, Phase::Stage];
 
@@ -36,9 +39,20 @@ pub(super) fn add_farm(families: &mut Families, netns: &str, farm: &FarmReport) 
         families.add(&FARM_LATE, &[netns], late);
     }
     for (service, verdict) in &farm.edges {
-        if let Some(taken) = verdict.taken {
-            let labels = [netns, &service.vip.to_string(), &service.port.to_string()];
-            families.add(&GUARD_EDGE_TAKEN, &labels, taken);
-        }
+        add_edge(families, netns, service, verdict);
+    }
+}
+
+fn add_edge(families: &mut Families, netns: &str, service: &EdgeService, verdict: &Verdict) {
+    let Some(taken) = verdict.taken else { return };
+    let (vip, port) = (service.vip.to_string(), service.port.to_string());
+    families.add(&GUARD_EDGE_TAKEN, &[netns, &vip, &port], taken);
+    let mut add = |name: &str, hosts: usize| {
+        families.add(&GUARD_EDGE_HOSTS, &[netns, &vip, &port, name], hosts);
+    };
+    add("takes", verdict.takes.len());
+    for name in Cause::NAMES {
+        let causes = verdict.refuses.values();
+        add(name, causes.filter(|cause| cause.name() == name).count());
     }
 }

@@ -92,7 +92,9 @@ metrics! {
     GUARD_INTERFACE Gauge "tfo_guard_interface" ["netns" "interface"]
         "With a guard in force: 1 if it is attached to the interface, 0 if no SYN is challenged there",
     GUARD_EDGE_TAKEN Gauge "tfo_guard_edge_taken" ["netns" "vip" "port"]
-        "On an edge in a farm, by configured service: 1 if a host takes the answers to challenges, 0 if none does and the rule is off; no sample where no host of the farm has such an address",
+        "On an edge in a farm, by service: 1 if a host takes the answers to challenges, 0 if none does: a rule of the configuration is off then; no sample where no host of the farm has such an address",
+    GUARD_EDGE_HOSTS Gauge "tfo_guard_edge_hosts" ["netns" "vip" "port" "verdict"]
+        "On an edge in a farm, by service: hosts that take the answers to challenges (takes), and those that do not, by cause: no_rule, other_secret, options, window_scale",
     GUARD_REFUSED Gauge "tfo_guard_refused" ["netns"]
         "1 if the configured guard could not be put in force; /healthz has the reason",
     OWN_COOKIES_REFUSED Gauge "tfo_own_cookies_refused" ["netns"]

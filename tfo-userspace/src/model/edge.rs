@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
-use tfo_common::fastopen::Key;
+use tfo_common::{fastopen::Key, wire::options::negotiated::HostOptions};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{key_pair::Fingerprint, port_guard::PortGuard, prefix::Prefix};
@@ -65,7 +65,7 @@ impl TryFrom<String> for EdgeService {
 }
 
 /// The rule of such a service, and what its challenges state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EdgeGuard {
     /// The rule by which it is guarded.
     pub rule: PortGuard,
@@ -73,6 +73,23 @@ pub struct EdgeGuard {
     pub mss: Option<u16>,
     /// The window scale that the hosts behind advertise; `None` for this host's.
     pub window_scale: Option<u8>,
+    /// The receive buffer of which the first window is, in bytes, where hosts behind have less than this host; `None` for this
+    /// host's.
+    pub receive_buffer: Option<u32>,
+    /// The options that all hosts behind have: others are not stated.
+    pub options: HostOptions,
+}
+
+impl Default for EdgeGuard {
+    fn default() -> Self {
+        Self {
+            rule: PortGuard::default(),
+            mss: None,
+            window_scale: None,
+            receive_buffer: None,
+            options: Self::ALL_OPTIONS,
+        }
+    }
 }
 
 impl EdgeGuard {
@@ -80,6 +97,13 @@ impl EdgeGuard {
     pub const MIN_MSS: u16 = 536;
     /// Greatest window scale: RFC 7323 section 2.3.
     pub const MAX_SCALE: u8 = 14;
+    /// Hosts behind that have every option.
+    pub const ALL_OPTIONS: HostOptions = HostOptions {
+        window_scaling: true,
+        sack: true,
+        ecn: true,
+        timestamps: true,
+    };
 
     /// Refuses what no host can keep.
     ///

@@ -164,9 +164,10 @@ impl GuardMonitor {
     fn report(
         &mut self,
         state: Option<&GuardState>,
+        mtu: u32,
         farm: &Membership,
     ) -> Result<(), DatapathError> {
-        let mut record = GuardRecord::read(state).map_err(|source| DatapathError::Io {
+        let mut record = GuardRecord::read(state, mtu).map_err(|source| DatapathError::Io {
             path: "rtnetlink".into(),
             source,
         })?;
@@ -194,7 +195,7 @@ impl GuardMonitor {
         }
         self.slot = slot;
         if let Some(farm) = farm {
-            self.report(state.as_ref(), farm)?;
+            self.report(state.as_ref(), namespace.guard().least_mtu(), farm)?;
         }
         let now = clock::since_boot();
         if slot.is_some() && self.answers.is_due(now) {

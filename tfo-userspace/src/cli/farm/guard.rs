@@ -9,7 +9,15 @@ use super::super::output::table;
 
 /// Nothing where no host takes part.
 pub(super) fn describe(status: &FarmStatus) -> String {
-    let heads = ["guard", "takes answers at", "edge of", "secret", "scale"];
+    let heads = [
+        "guard",
+        "takes answers at",
+        "edge of",
+        "secret",
+        "scale",
+        "buffer",
+        "mtu",
+    ];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     if !status.hosts.iter().any(has_part) {
         return String::new();
@@ -53,7 +61,17 @@ fn row(name: &str, guard: &GuardRecord) -> Vec<String> {
         list(guard.edges.keys().map(ToString::to_string).collect()),
         guard.secret.clone().unwrap_or("-".to_owned()),
         guard.window_scale.to_string(),
+        told(guard.receive_buffer),
+        told(guard.mtu),
     ]
+}
+
+/// A number of bytes, or that there is none.
+fn told(bytes: u32) -> String {
+    match bytes {
+        0 => "-".to_owned(),
+        bytes => bytes.to_string(),
+    }
 }
 
 fn line(service: &EdgeService, edge: &str, verdict: &Verdict) -> String {
@@ -65,5 +83,11 @@ fn line(service: &EdgeService, edge: &str, verdict: &Verdict) -> String {
         (Some(true), false) => format!("answers are taken by {takers}; {}", verdict.refusals()),
         (Some(false), _) => format!("no host takes answers: {}", verdict.refusals()),
     };
-    format!("{service} at {edge}: {text}\n")
+    let unscaled = verdict.taken == Some(true) && verdict.window_scale.is_none();
+    let scale = if unscaled {
+        "; it states no window scale"
+    } else {
+        ""
+    };
+    format!("{service} at {edge}: {text}{scale}\n")
 }

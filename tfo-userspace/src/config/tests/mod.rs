@@ -118,6 +118,7 @@ fn the_examples_samples_are_taken() {
         rule,
         mss: Some(1440),
         window_scale: Some(7),
+        ..EdgeGuard::default()
     };
     let service = EdgeService {
         vip: "198.51.100.0/24".parse().unwrap(),

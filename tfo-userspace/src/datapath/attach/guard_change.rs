@@ -24,7 +24,7 @@ use crate::{
     model::Guard,
 };
 
-/// Time that challenged clients have to answer when the guard is cleared.
+/// Time that challenged clients have to answer when the guard is cleared, or its secret replaced.
 const DRAIN: Duration = Duration::from_secs(3);
 
 const INSIST: &str = ". --force (force = true in [guard]) guards it nevertheless";
@@ -150,6 +150,12 @@ impl<'a> GuardChange<'a> {
         for (interface, _) in unguarded {
             detach_guard(&self.namespace.pins().interface(interface.index), 0)?;
         }
+        // Under another secret nobody takes the answers to what this host challenged.
+        let secret = self.before.as_ref().map(|before| &before.secret);
+        let replaced = secret.is_some_and(|secret| *secret != guard.secret);
+        if replaced && self.store.has_challenged(drain_time())? {
+            self.drain().await?;
+        }
         // Also where nothing changed: the host's window scale and MSS may have.
         self.store.set(Some(guard))?;
         for interface in guarded {
@@ -159,8 +165,8 @@ impl<'a> GuardChange<'a> {
         Ok(named)
     }
 
-    /// Stops challenging, waits for the answers to challenges, then detaches the programs.
-    async fn clear(&mut self, interfaces: &[AttachedInterface]) -> Result<(), GuardError> {
+    /// Stops challenging, and waits for the answers to challenges.
+    async fn drain(&mut self) -> Result<(), GuardError> {
         if let Some(mut guard) = self.store.get()? {
             let rules = guard.default.iter_mut().chain(guard.ports.values_mut());
             let edges = guard.edges.values_mut().map(|edge| &mut edge.rule);
@@ -168,8 +174,14 @@ impl<'a> GuardChange<'a> {
                 .chain(edges)
                 .for_each(|rule| rule.mode = GuardMode::Off);
             self.store.set(Some(&guard))?;
-            sleep(DRAIN).await;
+            sleep(drain_time()).await;
         }
+        Ok(())
+    }
+
+    /// As [`Self::drain`], then detaches the programs.
+    async fn clear(&mut self, interfaces: &[AttachedInterface]) -> Result<(), GuardError> {
+        self.drain().await?;
         self.store.set(None)?;
         sysctl::show_output_routes(false)
             .map_err(|(path, source)| GuardError::Routes { path, source })?;
@@ -223,4 +235,17 @@ impl<'a> GuardChange<'a> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+#[cfg(not(feature = "test-hooks"))]
+const fn drain_time() -> Duration {
+    DRAIN
+}
+
+/// [`DRAIN`], or `TFO_TEST_GUARD_DRAIN` seconds.
+#[cfg(feature = "test-hooks")]
+fn drain_time() -> Duration {
+    let set = std::env::var("TFO_TEST_GUARD_DRAIN").ok();
+    let seconds = set.and_then(|seconds| seconds.parse().ok());
+    seconds.map_or(DRAIN, Duration::from_secs)
 }

@@ -1,6 +1,6 @@
 //! The guard's rules and states by port and by service behind this host, and the secrets of its challenges.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use aya::{
     Ebpf,
@@ -38,6 +38,8 @@ pub struct GuardState {
     pub ports: Vec<PortState>,
     /// The window scale that the host advertised when the guard was last brought up to date.
     pub window_scale: u8,
+    /// The least MSS that a route advertised then, in bytes; 0 where none has one of its own.
+    pub mss: u32,
     /// The change since then for which the guard has to be brought up to date.
     pub stale: Option<Stale>,
     /// The number of the present time slot: a new secret is due in each, by
@@ -179,6 +181,17 @@ impl GuardStore {
             .change(|switches| switches.replaced(Switches::GUARD, armed(guard)))
     }
 
+    /// A port of this host was challenged at within the last `time`.
+    pub(crate) fn has_challenged(&self, time: Duration) -> Result<bool, DatapathError> {
+        // More than the steps in which the data path notes the time.
+        const STEP: Duration = Duration::from_millis(100);
+        let time = u64::try_from((time + STEP).as_nanos()).unwrap_or(u64::MAX);
+        let since = nanoseconds().saturating_sub(time);
+        let states = self.states()?;
+        let last = states.values().map(|state| state.challenged).max();
+        Ok(last.is_some_and(|last| last > since))
+    }
+
     /// Random secrets stay as long as there is a guard with such.
     fn set_secrets(&mut self, shared: Option<&ChallengeSecret>) -> Result<(), DatapathError> {
         let all = 0..SECRETS as u32;
@@ -296,6 +309,7 @@ impl GuardStore {
             guard,
             ports: ports.chain(edges).collect(),
             window_scale: head.window_scale as u8,
+            mss: head.mss,
             stale: Stale::of(&head),
             slot: head.slot(now),
         }))
@@ -347,8 +361,6 @@ fn next(before: Option<&GuardPort>, rule: &PortGuard, now: u64) -> GuardPort {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const NOW: u64 = 1_000_000_000_000;

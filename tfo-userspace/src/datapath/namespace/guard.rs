@@ -10,7 +10,7 @@ use crate::{
         maps::{GuardState, GuardStore, SwitchStore},
         pins::{found_maps, map_from_pin},
     },
-    kernel::bpf::LinkState,
+    kernel::{bpf::LinkState, link},
 };
 
 /// The guard of a namespace; from [`Namespace::guard`].
@@ -68,6 +68,14 @@ impl NamespaceGuard<'_> {
     pub fn program(&self, index: u32) -> Option<u32> {
         let link = LinkState::read(&self.0.pins().interface(index).guard()).ok()?;
         (link.index == index).then_some(link.program_id)
+    }
+
+    /// The least MTU of the interfaces by which answers to challenges arrive, in bytes; 0 where there is none.
+    pub(crate) fn least_mtu(&self) -> u32 {
+        let interfaces = self.0.pins().interfaces().unwrap_or_default();
+        let guarded = interfaces.iter().filter(|pins| pins.guard().exists());
+        let mtus = guarded.filter_map(|pins| link::mtu(pins.index));
+        mtus.min().unwrap_or(0)
     }
 
     /// The TCX programs of others that run before the one for ACKs on an interface, and may end the chain: name and id.

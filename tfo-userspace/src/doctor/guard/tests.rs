@@ -25,6 +25,7 @@ fn judge(on: bool, change: impl FnOnce(&mut GuardFacts)) -> Vec<Finding> {
             switches: 1,
         }],
         window_scale: 7,
+        mss: 0,
         stale: None,
         slot: 0,
     };
@@ -141,6 +142,7 @@ fn counters_say_what_could_not_be_challenged() {
         guard: Guard::default(),
         ports: Vec::new(),
         window_scale: 7,
+        mss: 0,
         stale: None,
         slot: 0,
     };

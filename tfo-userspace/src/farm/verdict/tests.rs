@@ -148,35 +148,27 @@ fn the_longest_prefix_decides() {
     }
 }
 
+/// What is stated is judged, whether it is all that the edge has or not.
 #[test]
-fn the_edge_states_what_its_hosts_have() {
-    let scaled = |scale| taker(move |it| it.window_scale = scale);
-    let unable = taker(|it| {
-        it.window_scale = 4;
-        it.takes.clear();
-    });
-    // The rule's, the hosts', what is stated, how many take it.
-    for (stated, scales, window_scale, takes) in [
-        (None, &[7, 7][..], 7, 2),
-        (None, &[9, 9], 9, 2),
-        (None, &[7, 9], 7, 1),
-        (None, &[8, 9], 7, 0),
-        (Some(9), &[7, 9], 9, 1),
-        (Some(9), &[7, 7], 9, 0),
-        (None, &[], 7, 0),
-    ] {
-        let mut hosts: Vec<_> = scales.iter().map(|scale| scaled(*scale)).collect();
-        hosts.push(unable.clone());
-        let verdict = judged(stated, &hosts);
-        let found = (verdict.window_scale, verdict.takes.len());
-        assert_eq!(found, (window_scale, takes), "{stated:?} {scales:?}");
-        assert_eq!(verdict.taken, Some(takes > 0));
-    }
-    // An edge that scales no window states none.
-    let mut edge = edge(&[("198.51.100.7:443", None)]);
-    edge.options.remove(&WindowScaling);
-    let hosts = [("a", scaled(8)), ("b", scaled(9))];
+fn hosts_are_judged_by_what_is_stated() {
+    let mut edge = edge(&[("198.51.100.7:443", Some(9))]);
+    let hosts = [
+        ("a", taker(|it| it.window_scale = 9)),
+        ("b", taker(|it| it.options = [Timestamps, Ecn].into())),
+    ];
     let hosts = hosts.map(|(name, record)| (name.to_owned(), record)).into();
-    let verdicts = judge(NAME, &edge, &hosts);
-    assert_eq!(verdicts[&service("198.51.100.7:443")].takes.len(), 2);
+    let judged = |edge: &GuardRecord| {
+        let mut verdicts = judge(NAME, edge, &hosts);
+        verdicts.remove(&service("198.51.100.7:443")).unwrap()
+    };
+    let verdict = judged(&edge);
+    assert_eq!(verdict.takes, ["a".to_owned()].into());
+    assert_eq!(verdict.window_scale, Some(9));
+    assert_eq!(
+        verdict.refuses["b"],
+        Cause::Options([WindowScaling, Sack].into())
+    );
+    edge.set_states(&[(service("198.51.100.7:443"), [Timestamps].into())].into());
+    let verdict = judged(&edge);
+    assert_eq!((verdict.takes.len(), verdict.window_scale), (2, None));
 }

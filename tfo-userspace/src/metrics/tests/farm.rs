@@ -1,7 +1,7 @@
 //! The metrics of the farm, as text.
 
 use crate::{
-    farm::{FarmReport, Phase, Position, Verdict},
+    farm::{Cause, FarmReport, Phase, Position, Verdict},
     metrics::{NamespaceFacts, health, render_namespaces},
 };
 
@@ -15,6 +15,8 @@ fn a_farm_is_told() {
     let edges = edges.map(|(service, taken)| {
         let verdict = Verdict {
             taken,
+            takes: ["web-1".to_owned()].into(),
+            refuses: [("web-2".to_owned(), Cause::OtherSecret)].into(),
             ..Verdict::default()
         };
         (service.parse().unwrap(), verdict)
@@ -60,6 +62,9 @@ fn a_farm_is_told() {
         "# TYPE tfo_guard_edge_taken gauge",
         r#"tfo_guard_edge_taken{vip="198.51.100.7/32",port="443"} 1"#,
         r#"tfo_guard_edge_taken{vip="2001:db8::/32",port="80"} 0"#,
+        r#"tfo_guard_edge_hosts{vip="2001:db8::/32",port="80",verdict="takes"} 1"#,
+        r#"tfo_guard_edge_hosts{vip="2001:db8::/32",port="80",verdict="other_secret"} 1"#,
+        r#"tfo_guard_edge_hosts{vip="2001:db8::/32",port="80",verdict="no_rule"} 0"#,
     ] {
         assert!(text.lines().any(|it| it == line), "{line}\n{text}");
     }

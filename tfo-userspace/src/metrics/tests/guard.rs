@@ -14,6 +14,7 @@ fn facts(ports: Vec<PortState>) -> NamespaceFacts {
             guard: Guard::default(),
             ports,
             window_scale: 7,
+            mss: 0,
             stale: None,
             slot: 7,
         }),

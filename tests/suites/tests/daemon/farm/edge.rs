@@ -1,11 +1,16 @@
 //! An edge that is a member of its hosts' farm: it challenges for as long as a host takes the answers.
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use tfo_testbed::{process::ensure_says, prometheus::get};
+use tfo_testbed::{
+    link::{Frames, LinkSocket},
+    process::ensure_says,
+    prometheus::get,
+};
 
 use super::{
-    host::eventually,
+    host::{PATIENCE, eventually},
     split::{EDGE, HOSTS, Split, service},
 };
 
@@ -188,15 +193,187 @@ fn an_edge_states_the_scale_of_its_hosts() -> Result<()> {
         &["its clock is too far off to take answers"],
     )?;
 
-    // They no longer agree: the edge's own, which neither has.
+    // They no longer agree: none, which both take.
     let netns = &split.farm.hosts[HOSTS[1]].netns;
     netns.set_sysctl("net.ipv4.tcp_rmem", "4096 131072 67108864")?;
-    split.until_mode("off")?;
-    split.until_verdict("their scales are named", |verdict| {
-        verdict["refuses"] == json!({"web-2": {"window_scale": 10}, "web-3": {"window_scale": 11}})
+    split.until_verdict("no scale is stated", |verdict| {
+        verdict["takes"] == json!(["web-2", "web-3"]) && verdict["window_scale"].is_null()
     })?;
     stated(&Value::Null)?;
+    ensure!(split.mode()? == "on");
+    ensure_says(
+        &split.farm.control(&["status"])?,
+        &["answers are taken by web-2, web-3; it states no window scale"],
+    )?;
+    split.until_logged("its hosts have the window scales 10, 11, so its challenges state none")?;
+    split.serving(|| {
+        for host in HOSTS {
+            split.route_to(host)?;
+            ensure!(split.challenged(COUNT)? == i64::try_from(COUNT)?);
+            let (connection, _) = split.ask()?;
+            ensure!(connection.terms()?.scales.is_none());
+        }
+        Ok(())
+    })?;
     netns.set_sysctl("net.ipv4.tcp_rmem", wide)?;
-    split.until_mode("on")?;
     stated(&json!(10)).map(drop)
+}
+
+/// The window of the next SYN-ACK of the service at its clients, in bytes.
+fn window(split: &Split) -> Result<u16> {
+    let link = LinkSocket::open(&split.farm.clients, "h1", Frames::All)?;
+    split.ask()?;
+    while let Some(came) = link.receive(PATIENCE)? {
+        let parsed = etherparse::SlicedPacket::from_ethernet(&came)?;
+        if let Some(etherparse::TransportSlice::Tcp(tcp)) = &parsed.transport
+            && tcp.syn()
+            && tcp.ack()
+        {
+            return Ok(tcp.window_size());
+        }
+    }
+    anyhow::bail!("no SYN-ACK")
+}
+
+/// An edge promises what the least of its hosts keeps: its MTU, its receive buffer, its options.
+#[test]
+fn an_edge_states_the_least_of_its_hosts() -> Result<()> {
+    let split = begun()?;
+    let netns = &split.farm.hosts[HOSTS[1]].netns;
+    let shows = |what: &str, value: &Value| {
+        eventually(&format!("{what} is {value}"), || {
+            let shown = split.edge_host().tfo.json(&["guard", "show"])?;
+            Ok(shown["edges"][0].pointer(what) == Some(value))
+        })
+    };
+    shows("/mss", &json!(1460))?;
+    shows("/receive_buffer", &Value::Null)?;
+    split.serving(|| {
+        let terms = || split.ask()?.0.terms();
+        let before = (terms()?, window(&split)?);
+        ensure!(before.0.segment_size == 1448 && before.0.sack, "{before:?}");
+
+        netns.configure(&["link set back mtu 1280"])?;
+        netns.set_sysctl("net.ipv4.tcp_rmem", "4096 16384 6291456")?;
+        netns.set_sysctl("net.ipv4.tcp_sack", "0")?;
+        shows("/mss", &json!(1240))?;
+        shows("/receive_buffer", &json!(16_384))?;
+        shows("/options/sack", &json!(false))?;
+        let status = split.until_verdict("both take it", |verdict| {
+            verdict["takes"] == json!(["web-2", "web-3"])
+        })?;
+        let record = &status["hosts"][HOSTS[1]]["guard"];
+        ensure!(
+            (&record["mtu"], &record["receive_buffer"]) == (&json!(1280), &json!(16_384)),
+            "{record}"
+        );
+        ensure_says(
+            &split.edge_host().tfo.done(&["guard", "show"])?,
+            &["MSS at most 1240, window scale 7, receive buffer 16384, no SACK"],
+        )?;
+        for host in HOSTS {
+            split.route_to(host)?;
+            let least = terms()?;
+            ensure!(least.segment_size == 1228 && !least.sack, "{least:?}");
+            // Half of the buffer, in whole segments.
+            let window = window(&split)?;
+            ensure!(window == 8192 - 8192 % 1228, "{window}");
+            ensure!(split.challenged(COUNT)? == i64::try_from(COUNT)?);
+        }
+
+        // A route of the host counts, too, and no host that takes nothing.
+        netns.configure(&["route add 10.88.77.0/24 via 10.88.3.254 advmss 1000"])?;
+        split.configure(HOSTS[1], CLEARED)?;
+        shows("/mss", &json!(1460))?;
+        split.configure(HOSTS[1], &split.host(0))?;
+        shows("/mss", &json!(1000))?;
+        split.configure(HOSTS[1], CLEARED)?;
+        shows("/mss", &json!(1460))?;
+        shows("/receive_buffer", &Value::Null)?;
+        split.route_to(HOSTS[0])?;
+        let after = (terms()?, window(&split)?);
+        ensure!(after == before, "{after:?}, not {before:?}");
+        Ok(())
+    })
+}
+
+/// A rule that is set by hand lasts until the next reload, as elsewhere; where no host takes the answers it is refused, and told.
+#[test]
+fn what_is_set_by_hand_is_judged() -> Result<()> {
+    let split = begun()?;
+    let tfo = &split.edge_host().tfo;
+    let set = |port: &'static str, more: &[&str]| {
+        let set = ["guard", "set", "on", "--port", port, "--vip", "10.88.0.1"];
+        tfo.run(&[&set[..], more].concat())
+    };
+    let reload = || split.edge_host().signal(Signal::HUP);
+    tfo.done(&[
+        "guard",
+        "set",
+        "off",
+        "--port",
+        "8080",
+        "--vip",
+        "10.88.0.1",
+    ])?;
+    ensure!(split.mode()? == "off");
+    reload()?;
+    split.until_mode("on")?;
+
+    // A port at which no host has a rule: known once there is a rule for it here.
+    ensure!(set("8081", &[])?.status.success());
+    let told = "10.88.0.1:8081: no host takes the answers to its challenges, and its rule, set by hand, stays: web-2 has no rule";
+    split.until_logged(told)?;
+    let line = "\ntfo_guard_edge_hosts{vip=\"10.88.0.1/32\",port=\"8081\",verdict=\"no_rule\"} 2\n";
+    let netns = &split.edge_host().netns;
+    eventually(line, || Ok(get(netns, "/metrics")?.body.contains(line)))?;
+    let found = "10.88.0.1:8081: no host takes the answers to challenges, and each client is reset: web-2 has no rule";
+    let doctor_says =
+        |found: &str| eventually(found, || Ok(tfo.run(&["doctor"])?.stdout.contains(found)));
+    doctor_says(found)?;
+    let parts = [
+        "10.88.0.1:8081: no host of the farm takes the answers",
+        "web-3 has no rule",
+        "`tfo guard set off --port 8081 --secret-file FILE`",
+        "--force",
+    ];
+    set("8081", &[])?.ensure_refused(&parts)?;
+    ensure!(set("8081", &["--force"])?.status.success());
+    reload()?;
+    eventually("the configured rule alone is left", || {
+        Ok(tfo.json(&["guard", "show"])?["edges"]
+            .as_array()
+            .map(Vec::len)
+            == Some(1))
+    })?;
+
+    for host in HOSTS {
+        split.configure(host, &split.host(1))?;
+    }
+    split.until_mode("off")?;
+    let found = "10.88.0.1:8080: no host takes the answers to challenges, so every SYN passes: web-2 has another secret; web-3";
+    doctor_says(found)?;
+    let parts = ["web-2 has another secret; web-3 has another secret"];
+    set("8080", &[])?.ensure_refused(&parts)?;
+    ensure!(split.mode()? == "off");
+    ensure!(set("8080", &["--force"])?.status.success());
+    ensure!(split.mode()? == "on");
+    reload()?;
+    split.until_mode("off").map(drop)
+}
+
+/// `tfo doctor` of a host whose clock is another one's.
+#[test]
+fn a_clock_that_is_off_is_told_on_the_host() -> Result<()> {
+    let mut split = Split::new()?;
+    split.farm.hosts[HOSTS[1]].offset_is(40);
+    split.farm.begin()?;
+    let doctor =
+        |host: usize| Ok::<_, anyhow::Error>(split.farm.hosts[host].tfo.run(&["doctor"])?.stdout);
+    eventually("the clock of the host is told", || {
+        Ok(doctor(HOSTS[1])?.contains("guard and clock"))
+    })?;
+    ensure_says(&doctor(HOSTS[1])?, &["s off from the farm's", "NTP"])?;
+    ensure!(!doctor(HOSTS[0])?.contains("guard and clock"));
+    Ok(())
 }

@@ -110,7 +110,7 @@ fn prometheus_scrapes_and_answers() -> Result<()> {
 
     let data = prometheus.api("/api/v1/rules")?;
     let rules = data["groups"][0]["rules"].as_array().context("no rules")?;
-    ensure!(rules.len() == 31, "{data}");
+    ensure!(rules.len() == 32, "{data}");
     for rule in rules {
         let quiet = rule["health"] == "ok" && rule["state"] == "inactive";
         ensure!(quiet, "{rule}");

@@ -98,8 +98,11 @@ fn an_edge_is_in_force_for_as_long_as_its_section_stands() -> Result<()> {
     let file = KeyFile::new(&text(edge))?;
     let mut running = Running::start(Some(&testbed.pair.server), &["-c", file.path()])?;
     let guard = shown(&testbed)?;
-    let expected =
-        json!([{ "vip": "198.51.100.0/24", "port": 443, "mss": 1400, "window_scale": null }]);
+    let options = json!({ "window_scaling": true, "timestamps": true, "sack": true, "ecn": true });
+    let expected = json!([{
+        "vip": "198.51.100.0/24", "port": 443, "mss": 1400, "window_scale": null, "receive_buffer": null,
+        "options": options,
+    }]);
     ensure!(
         guard["edges"] == expected && guard["ports"][0]["on"] == true,
         "{guard}"

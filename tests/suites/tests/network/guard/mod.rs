@@ -11,6 +11,7 @@ mod limits;
 mod listeners;
 mod proof;
 mod random;
+mod secret;
 mod servers;
 mod stranger;
 mod syn_ack;

@@ -262,6 +262,7 @@ fn a_guard_has_a_line_that_stands_out_while_it_is_on() {
             guard: Guard::default(),
             ports: on.iter().map(port).collect(),
             window_scale: 7,
+            mss: 0,
             stale: None,
             slot: 0,
         });
