@@ -93,7 +93,7 @@ fn check_stays(interfaces: &str) -> anyhow::Result<()> {
     };
     let remedy = short_lived.remedy(&format!("attach {interfaces}"));
     if short_lived.ends_with_process() {
-        bail!("not attached: {short_lived}, and with it this program: {remedy}");
+        bail!("not attached, since it would not last: {short_lived}: {remedy}");
     }
     warn(&format!("{short_lived}: {remedy}"));
     Ok(())

@@ -17,6 +17,7 @@ use tfo_userspace::{
     keys::Secret,
     model::{EdgeGuard, EdgeService, Guard, PortGuard, Prefix},
 };
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::show::print;
 use super::{
@@ -85,7 +86,8 @@ pub(super) struct SetArgs {
     /// [default: unchanged, at first 10000/s]
     #[arg(long, value_name = "RATE")]
     proven: Option<Parsed<Rate>>,
-    /// Guard also ports and interfaces on which the guard is known to break connections
+    /// Guard also ports and interfaces on which the guard is known to break connections, and services of which no host takes
+    /// the answers to challenges
     #[arg(long)]
     force: bool,
 }
@@ -152,9 +154,21 @@ async fn set(args: &SetArgs) -> anyhow::Result<()> {
         check_hosts(args, &namespace, &guard)?;
     }
     check(&guard, args.force)?;
+    let _held = hold_signals()?;
     warn_of(&change.apply(Some(&guard), OnUnfit::of(args.force)).await?);
     follow_job(&namespace).await?;
     print(namespace.guard().state()?.as_ref(), false)
+}
+
+/// From now on what ends this process waits for it: half a change would leave the guard off.
+fn hold_signals() -> anyhow::Result<[Signal; 3]> {
+    let kinds = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ];
+    let [interrupt, terminate, hangup] = kinds.map(signal);
+    Ok([interrupt?, terminate?, hangup?])
 }
 
 /// Refuses a guard that would break connections here, and warns of what else is against it.
@@ -187,10 +201,11 @@ fn check_edges(guard: &Guard) -> anyhow::Result<()> {
     )
 }
 
-/// Refuses to challenge for hosts none of which takes the answers, as the controller knows from its farm.
+/// Refuses to challenge for hosts none of which takes the answers, as the controller knows from its farm. What it knows is of
+/// the window scale in force: another one is tried.
 fn check_hosts(args: &SetArgs, namespace: &Namespace, guard: &Guard) -> anyhow::Result<()> {
     let report = ControllerLock::of(namespace).and_then(|_| farm::published(namespace.cookie()));
-    let Some(report) = report.filter(|_| !args.force) else {
+    let Some(report) = report.filter(|_| !args.force && args.window_scale.is_none()) else {
         return Ok(());
     };
     for (service, edge) in &guard.edges {
@@ -199,10 +214,10 @@ fn check_hosts(args: &SetArgs, namespace: &Namespace, guard: &Guard) -> anyhow::
         let verdict = verdict.filter(|it| named && it.taken == Some(false));
         if let Some(verdict) = verdict.filter(|_| edge.rule.mode != GuardMode::Off) {
             bail!(
-                "{service}: no host of the farm takes the answers to its challenges, so each client would be reset: {}: \
-                 `tfo guard set off --port {} --secret-file FILE` there has a host take them; --force guards it nevertheless",
+                "{service}: no host of the farm takes the answers to its challenges, so each client would be reset: {}: {}; \
+                 --force guards it nevertheless",
                 verdict.refusals(),
-                service.port
+                verdict.remedy(service.port)
             );
         }
     }
@@ -213,6 +228,7 @@ async fn clear(ports: &[u16], vips: &[Prefix]) -> anyhow::Result<()> {
     let namespace = Namespace::current()?;
     let change = GuardChange::begin(&namespace)?;
     let guard = without(change.before.clone(), ports, vips)?;
+    let _held = hold_signals()?;
     warn_of(&change.apply(guard.as_ref(), OnUnfit::Keep).await?);
     follow_job(&namespace).await?;
     print(namespace.guard().state()?.as_ref(), false)

@@ -93,9 +93,9 @@ fn judge_service(
             Finding::warning(CHECK, found)
         }
     };
-    let port = service.port;
     Some(finding.remedy(format!(
-        "`tfo guard set off --port {port} --secret-file FILE` there has a host take them; docs/edge.md has the terms"
+        "{}; docs/edge.md has the terms",
+        verdict.remedy(service.port)
     )))
 }
 

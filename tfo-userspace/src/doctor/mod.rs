@@ -27,8 +27,7 @@ use crate::{
 };
 
 /// Runs all checks in the calling thread's namespace, of the interfaces `names`, or of all that are up where `names` is
-/// empty. Takes about a second. What it makes to try
-/// whether that can be made, it removes.
+/// empty. Takes about a second, and changes nothing: what it makes to try whether that can be made, it removes.
 ///
 /// # Errors
 ///

@@ -91,12 +91,15 @@ impl fmt::Display for HandshakeOption {
 
 impl GuardRecord {
     /// Reads the record of the calling thread's namespace, which has this guard in force, with its
-    /// addresses and sysctls. `mtu` is the least of the interfaces at which answers arrive, or 0.
+    /// addresses and sysctls. `mtu` gives the least of the interfaces at which answers arrive, or 0.
     ///
     /// # Errors
     ///
     /// The error of rtnetlink.
-    pub(crate) fn read(state: Option<&GuardState>, mtu: u32) -> io::Result<Self> {
+    pub(crate) fn read(
+        state: Option<&GuardState>,
+        mtu: impl FnOnce() -> io::Result<u32>,
+    ) -> io::Result<Self> {
         let addresses = routes::local()?.into_iter();
         let addresses = addresses.filter(|(prefix, is_local)| *is_local && is_global(*prefix));
         let addresses = addresses.map(|(prefix, _)| prefix).take(MAX_ADDRESSES);
@@ -115,7 +118,12 @@ impl GuardRecord {
         record.secret = Some(secret.fingerprint().to_string());
         record.window_scale = state.window_scale;
         let of_routes = (state.mss > 0).then_some(state.mss + HEADERS);
-        record.mtu = of_routes.map_or(mtu, |of_routes| of_routes.min(mtu));
+        let of_interfaces = Some(mtu()?).filter(|mtu| *mtu > 0);
+        record.mtu = of_routes
+            .into_iter()
+            .chain(of_interfaces)
+            .min()
+            .unwrap_or(0);
         let default = guard.default.is_some() || guard.ports.len() > MAX_PORTS;
         let ports = guard.ports.keys().copied().take(MAX_PORTS);
         record.takes = default

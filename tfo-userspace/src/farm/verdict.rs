@@ -69,6 +69,20 @@ impl Cause {
             Self::WindowScale(_) => 3,
         }]
     }
+
+    /// What has the host take the answers at `port`.
+    fn remedy(&self, port: u16) -> String {
+        match self {
+            Self::NoRule | Self::OtherSecret => format!(
+                "`tfo guard set off --port {port} --secret-file FILE` there has a host take them"
+            ),
+            Self::Options(_) => "switch those sysctls on there".to_owned(),
+            Self::WindowScale(_) => {
+                "give all hosts the same net.ipv4.tcp_rmem, and the edge their window scale"
+                    .to_owned()
+            }
+        }
+    }
 }
 
 /// A clock off by this from that of the farm's leader is off by more than half a time slot of challenges: this host takes no
@@ -84,6 +98,12 @@ impl Verdict {
         let all = self.refuses.iter();
         let all: Vec<_> = all.map(|(host, cause)| format!("{host} {cause}")).collect();
         all.join("; ")
+    }
+
+    /// What has them take the answers at `port`.
+    pub fn remedy(&self, port: u16) -> String {
+        let each: BTreeSet<_> = self.refuses.values().map(|it| it.remedy(port)).collect();
+        each.into_iter().collect::<Vec<_>>().join("; ")
     }
 }
 

@@ -106,15 +106,22 @@ pub fn name_of(index: u32) -> Option<String> {
 }
 
 /// The MTU of an interface of the calling thread's namespace, in bytes; `None` where there is none of this index.
-pub fn mtu(index: u32) -> Option<u32> {
+///
+/// # Errors
+///
+/// rtnetlink fails.
+pub fn mtu(index: u32) -> io::Result<Option<u32>> {
     let mut request = LinkMessage::default();
     request.header.index = index;
     let request = RouteNetlinkMessage::GetLink(request);
-    let replies = ask(request, NLM_F_REQUEST | NLM_F_ACK).ok()?;
-    replies.into_iter().find_map(|reply| match reply {
+    let replies = match ask(request, NLM_F_REQUEST | NLM_F_ACK) {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+        replies => replies?,
+    };
+    Ok(replies.into_iter().find_map(|reply| match reply {
         RouteNetlinkMessage::NewLink(link) => interface(link).map(|it| it.mtu),
         _ => None,
-    })
+    }))
 }
 
 /// Detaches an XDP program that no link holds.

@@ -16,6 +16,8 @@ use super::{
     support::{BPFFS, is_bpffs},
 };
 
+/// Programs that run another one as somebody else, and end with it.
+const WRAPPERS: [&str; 3] = ["sudo", "doas", "su"];
 /// The inode of the first PID namespace: `PID_NS_INIT_INO` of `<linux/nsfs.h>`.
 const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
@@ -30,6 +32,8 @@ pub struct ShortLived {
 /// What the BPF file system ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EndsWith {
+    /// This mount namespace, which neither process 1 nor the process that started this one is in.
+    OwnMountNamespace,
     /// This mount namespace, which process 1 is not in.
     MountNamespace,
     /// This container, whose process 1 this process is.
@@ -48,21 +52,26 @@ impl ShortLived {
         })
     }
 
-    /// It may be gone as soon as this process ends.
+    /// It is gone as soon as this process ends.
     pub fn ends_with_process(&self) -> bool {
-        self.ends_with != EndsWith::Container
+        matches!(
+            self.ends_with,
+            EndsWith::OwnMountNamespace | EndsWith::Process
+        )
     }
 
     /// How to run `tfo` with the arguments `words`, so that what it pins stays, and what others pinned is seen.
     pub fn remedy(&self, words: &str) -> String {
         match (&self.netns, self.ends_with) {
             (_, EndsWith::Process | EndsWith::Container) => {
-                format!("give the container the host's with -v {BPFFS}:{BPFFS}")
+                format!("mount the host's {BPFFS} into the container (docker: -v {BPFFS}:{BPFFS})")
             }
-            (Some(netns), EndsWith::MountNamespace) => {
+            (Some(netns), EndsWith::OwnMountNamespace | EndsWith::MountNamespace) => {
                 format!("`tfo --netns {netns} {words}`, outside of it")
             }
-            (None, EndsWith::MountNamespace) => format!("`tfo {words}`, outside of it"),
+            (None, EndsWith::OwnMountNamespace | EndsWith::MountNamespace) => {
+                format!("`tfo {words}`, outside of it")
+            }
         }
     }
 }
@@ -70,7 +79,7 @@ impl ShortLived {
 impl fmt::Display for ShortLived {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.ends_with {
-            EndsWith::MountNamespace => {
+            EndsWith::OwnMountNamespace | EndsWith::MountNamespace => {
                 "this process does not have the host's BPF file system, but is in a mount namespace of its own, as `ip netns exec` \
                  makes one: what is pinned in it ends with it"
             }
@@ -82,23 +91,58 @@ impl fmt::Display for ShortLived {
 }
 
 fn ends_with() -> Option<EndsWith> {
+    let mounts_of = |process: u32| fs::read_to_string(format!("/proc/{process}/mountinfo")).ok();
+    let private = |is_shared: &dyn Fn(&str) -> bool| {
+        let is_of_starter = mounts_of(starter()).is_some_and(|mounts| is_shared(&mounts));
+        Some(match is_of_starter {
+            true => EndsWith::MountNamespace,
+            false => EndsWith::OwnMountNamespace,
+        })
+    };
     if is_bpffs() {
         // A process 1 that is this one has the same mounts.
         let dev = fs::metadata(BPFFS).ok()?.dev();
-        let mounts = fs::read_to_string("/proc/1/mountinfo").ok()?;
-        let is_shared = has_device(&mounts, &format!("{}:{}", major(dev), minor(dev)));
-        return (!is_shared).then_some(EndsWith::MountNamespace);
+        let device = format!("{}:{}", major(dev), minor(dev));
+        let is_shared = |mounts: &str| has_device(mounts, &device);
+        if is_shared(&mounts_of(1)?) {
+            return None;
+        }
+        return private(&is_shared);
     }
     // To be mounted by this process, in its mount namespace.
     if process::id() == 1 {
         return Some(EndsWith::Process);
     }
-    let of = |process| fs::read_to_string(format!("/proc/{process}/mountinfo")).ok();
-    if !has_same_mount(&of("self")?, &of("1")?) {
-        return Some(EndsWith::MountNamespace);
+    let own = mounts_of(process::id())?;
+    let is_shared = |mounts: &str| has_same_mount(&own, mounts);
+    if !is_shared(&mounts_of(1)?) {
+        return private(&is_shared);
     }
     let pids = fs::metadata("/proc/self/ns/pid").ok()?.ino();
     (pids != FIRST_PID_NAMESPACE).then_some(EndsWith::Container)
+}
+
+/// The process that started this one, and outlives it.
+fn starter() -> u32 {
+    let mut process = parent_id();
+    while let Ok(comm) = fs::read_to_string(format!("/proc/{process}/comm"))
+        && WRAPPERS.contains(&comm.trim_end())
+        && let Some(parent) = parent_of(process)
+    {
+        process = parent;
+    }
+    process
+}
+
+/// `proc_pid_stat(5)`: the second field behind the command's name, which may have spaces and parentheses.
+fn parent_of(process: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
 }
 
 /// The file of the network namespace, by the process that started this one.
@@ -106,7 +150,7 @@ fn netns_of_parent() -> Option<String> {
     if netns::is_that_of_init() == Some(true) {
         return None;
     }
-    let path = format!("/proc/{}/ns/net", parent_id());
+    let path = format!("/proc/{}/ns/net", starter());
     let own = NetnsId::current().ok()?;
     (own.at(Path::new(&path)).ok()? == Some(own)).then_some(path)
 }
@@ -146,6 +190,12 @@ mod tests {
     }
 
     #[test]
+    fn the_process_that_started_this_one_is_found() {
+        assert_eq!(parent_of(process::id()), Some(parent_id()));
+        assert_eq!(parent_of(u32::MAX), None);
+    }
+
+    #[test]
     fn each_end_has_a_remedy_of_its_own() {
         let told = |netns: Option<&str>, ends_with| {
             let found = ShortLived {
@@ -154,8 +204,14 @@ mod tests {
             };
             (found.remedy("attach eth0"), found.ends_with_process())
         };
-        let (named, ends) = told(Some("blue"), EndsWith::MountNamespace);
-        assert!(named.starts_with("`tfo --netns blue attach eth0`") && ends);
+        for (ends_with, with_process) in [
+            (EndsWith::OwnMountNamespace, true),
+            (EndsWith::MountNamespace, false),
+        ] {
+            let (named, ends) = told(Some("blue"), ends_with);
+            assert!(named.starts_with("`tfo --netns blue attach eth0`"));
+            assert_eq!(ends, with_process);
+        }
         let (unnamed, _) = told(None, EndsWith::MountNamespace);
         assert!(unnamed.starts_with("`tfo attach eth0`"), "{unnamed}");
         let (container, ends) = told(Some("blue"), EndsWith::Container);

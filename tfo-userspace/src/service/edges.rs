@@ -209,13 +209,8 @@ impl EdgeKeeper {
                 format!("not all hosts take the answers to its challenges (window scale {scale})")
             }
         };
-        let (port, refusals) = (service.port, verdict.refusals());
-        news.push((
-            false,
-            format!(
-                "{service}: {what}: {refusals}: `tfo guard set off --port {port} --secret-file FILE` there has a host take them"
-            ),
-        ));
+        let (refusals, remedy) = (verdict.refusals(), verdict.remedy(service.port));
+        news.push((false, format!("{service}: {what}: {refusals}: {remedy}")));
         news
     }
 }

@@ -164,10 +164,11 @@ impl GuardMonitor {
     fn report(
         &mut self,
         state: Option<&GuardState>,
-        mtu: u32,
+        namespace: &Namespace,
         farm: &Membership,
     ) -> Result<(), DatapathError> {
-        let mut record = GuardRecord::read(state, mtu).map_err(|source| DatapathError::Io {
+        let record = GuardRecord::read(state, || namespace.guard().least_mtu());
+        let mut record = record.map_err(|source| DatapathError::Io {
             path: "rtnetlink".into(),
             source,
         })?;
@@ -195,7 +196,7 @@ impl GuardMonitor {
         }
         self.slot = slot;
         if let Some(farm) = farm {
-            self.report(state.as_ref(), namespace.guard().least_mtu(), farm)?;
+            self.report(state.as_ref(), namespace, farm)?;
         }
         let now = clock::since_boot();
         if slot.is_some() && self.answers.is_due(now) {

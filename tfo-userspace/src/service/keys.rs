@@ -187,7 +187,7 @@ fn join_farm(
     // Known from the first record on: a guard outlives its controller.
     let guard = namespace.guard().state().ok();
     let guard = guard
-        .and_then(|state| GuardRecord::read(state.as_ref(), namespace.guard().least_mtu()).ok());
+        .and_then(|state| GuardRecord::read(state.as_ref(), || namespace.guard().least_mtu()).ok());
     let membership = Membership::start(farm, own_cookies, guard, runtime);
     membership.map_err(|error| error!("farm: {error}")).ok()
 }

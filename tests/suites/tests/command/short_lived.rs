@@ -47,7 +47,11 @@ fn ip_netns_exec_attaches_nothing_and_its_remedy_does() -> Result<()> {
     let run = |arguments: &[&str]| process::output(&mut exec(&netns, arguments), LIMIT);
     let attach = format!("tfo --netns {} attach a0", netns.name());
     let refused = run(&["attach", "a0"])?;
-    refused.ensure_refused(&["tfo: not attached: ", CAUSE, &format!("`{attach}`")])?;
+    refused.ensure_refused(&[
+        "tfo: not attached, since it would not last: ",
+        CAUSE,
+        &format!("`{attach}`"),
+    ])?;
     xdp::ensure_detached(&netns, "a0")?;
     xdp::ensure_pinned(&netns, false)?;
     let doctor = run(&["doctor", "a0"])?;
@@ -101,13 +105,12 @@ fn unshared(namespaces: &[&str], script: &str) -> Result<Output> {
 #[test]
 fn a_namespace_without_a_name_is_given_by_its_file() -> Result<()> {
     for private in ["umount -l /sys/fs/bpf", "mount -t bpf bpf /sys/fs/bpf"] {
-        let script = format!("{private}\nif $tfo attach a0; then exit 9; fi");
+        // It lasts as long as the shell.
+        let script = format!("{private}\n$tfo attach a0\n$tfo status");
         let output = unshared(&[], &script)?;
         ensure!(output.status.success(), "{output:#?}");
-        ensure_says(
-            &output.stderr,
-            &["not attached: ", CAUSE, "`tfo --netns /proc/"],
-        )?;
+        ensure_says(&output.stdout, &["a0: attached", "a0 "])?;
+        ensure_says(&output.stderr, &["warning: ", CAUSE, "`tfo --netns /proc/"])?;
     }
     Ok(())
 }
@@ -117,7 +120,9 @@ fn a_file_of_a_namespace_is_as_good_as_its_name() -> Result<()> {
     let mut shell = Command::new("unshare");
     let script = "ip link add a0 type veth peer name a1
         umount -l /sys/fs/bpf
-        $tfo attach a0 || echo ready
+        $tfo attach a0
+        $tfo detach a0
+        echo ready
         exec sleep 1000";
     shell.args(["--mount", "--net", "sh", "-c", script]);
     let mut shell = Background::start(shell.env("tfo", tfo::binary()))?;
@@ -138,10 +143,14 @@ fn a_file_of_a_namespace_is_as_good_as_its_name() -> Result<()> {
 #[test]
 fn a_container_is_told_to_take_the_hosts() -> Result<()> {
     const CONTAINER: [&str; 3] = ["--pid", "--fork", "--mount-proc"];
-    let remedy = "-v /sys/fs/bpf:/sys/fs/bpf";
+    let remedy = "-v /sys/fs/bpf:/sys/fs/bpf)";
     // As process 1, whose end is the container's.
     let output = unshared(&CONTAINER, "umount -l /sys/fs/bpf; exec $tfo attach a0")?;
-    output.ensure_refused(&["not attached: this container ", CAUSE, remedy])?;
+    output.ensure_refused(&[
+        "not attached, since it would not last: this container ",
+        CAUSE,
+        remedy,
+    ])?;
     let beside = "umount -l /sys/fs/bpf
         if $tfo doctor a0; then exit 9; fi
         $tfo attach a0";

@@ -97,7 +97,8 @@ fn the_verifier_has_room() -> Result<()> {
             .done(&["guard", "set", "--port", "80", "--force", "on"])?;
         let mut programs = 0;
         for program in loaded_programs() {
-            let program = program?;
+            // Other tests' programs come and go.
+            let Ok(program) = program else { continue };
             let name = program.name_as_str().unwrap_or_default().to_owned();
             // Before Linux 5.16 the kernel does not tell.
             let Some(followed) = program.verified_instruction_count() else {

@@ -3,7 +3,7 @@
 //! each combination of them to the end.
 
 use super::{
-    EXPERIMENTAL_HEADER_LEN, HEADER_LEN, OFFSET_MASK,
+    COOKIE_MIN, EXPERIMENTAL_HEADER_LEN, HEADER_LEN, OFFSET_MASK,
     content::{FastOpen, OptionPlace, SynOptions},
     cookie::Cookie,
     signature::Signatures,
@@ -16,6 +16,8 @@ pub(super) struct Found(pub(super) u64);
 
 impl Found {
     pub(super) const NONE: Self = Self(0);
+    /// Bytes of the cookie; the offset of its first byte is in the 8 bits above.
+    const LEN: u64 = 0xff;
     pub(super) const PRESENT: u64 = 1 << 16;
     const EXPERIMENTAL: u64 = 1 << 17;
     /// Bits of the option that counts; all others concern the whole list.
@@ -78,7 +80,7 @@ impl Found {
     /// Bytes of the cookie.
     #[inline(always)]
     pub(super) const fn len(self) -> usize {
-        (self.0 & 0xff) as usize
+        (self.0 & Self::LEN) as usize
     }
 
     /// Offset of the cookie from the first byte of the options.
@@ -127,7 +129,7 @@ impl PackedOptions {
         if found.is(Found::PRESENT) && found.len() == Cookie::LEN {
             match frame.words(start + found.at()) {
                 Some([word]) => cookie = Cookie::from_word(word),
-                None => found.0 |= 0xff, // no length of a cookie
+                None => found.0 |= Found::LEN, // no length of a cookie
             }
         }
         let mut tsval = 0;
@@ -222,7 +224,7 @@ impl PackedOptions {
     /// The option that counts is a request from now on.
     #[inline(always)]
     pub const fn set_request(&mut self) {
-        self.found.0 &= !0xff;
+        self.found.0 &= !Found::LEN;
     }
 
     /// No option counts any more.
@@ -260,7 +262,11 @@ impl PackedOptions {
                 cookie = value;
                 Some(Cookie::LEN)
             }
-            FastOpen::BadLength => Some(usize::from(place.len).saturating_sub(header_len).max(4)),
+            FastOpen::BadLength => Some(
+                usize::from(place.len)
+                    .saturating_sub(header_len)
+                    .max(COOKIE_MIN),
+            ),
         };
         if let Some(len) = len {
             let at = usize::from(place.at) + header_len;

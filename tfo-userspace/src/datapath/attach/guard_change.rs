@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tfo_common::{guard::GuardMode, switches::Switches};
+use tfo_common::switches::Switches;
 use tokio::time::sleep;
 
 use super::{
@@ -154,10 +154,11 @@ impl<'a> GuardChange<'a> {
         let secret = self.before.as_ref().map(|before| &before.secret);
         let replaced = secret.is_some_and(|secret| *secret != guard.secret);
         if replaced && self.store.has_challenged(drain_time())? {
-            self.drain().await?;
+            self.set_after_drain(guard).await?;
+        } else {
+            // Also where nothing changed: the host's window scale and MSS may have.
+            self.store.set(Some(guard))?;
         }
-        // Also where nothing changed: the host's window scale and MSS may have.
-        self.store.set(Some(guard))?;
         for interface in guarded {
             let pins = self.namespace.pins().interface(interface.index);
             detach_guard(&pins, armed(guard))?;
@@ -165,23 +166,28 @@ impl<'a> GuardChange<'a> {
         Ok(named)
     }
 
-    /// Stops challenging, and waits for the answers to challenges.
-    async fn drain(&mut self) -> Result<(), GuardError> {
-        if let Some(mut guard) = self.store.get()? {
-            let rules = guard.default.iter_mut().chain(guard.ports.values_mut());
-            let edges = guard.edges.values_mut().map(|edge| &mut edge.rule);
-            rules
-                .chain(edges)
-                .for_each(|rule| rule.mode = GuardMode::Off);
-            self.store.set(Some(&guard))?;
-            sleep(drain_time()).await;
+    /// Stops challenging, waits for the answers to challenges, and puts `guard` in force, or on failure the guard before.
+    async fn set_after_drain(&mut self, guard: &Guard) -> Result<(), GuardError> {
+        let before = self.store.entries()?;
+        let set = match self.store.pause(&before) {
+            Ok(()) => {
+                sleep(drain_time()).await;
+                self.store.set_after(&before, Some(guard))
+            }
+            Err(error) => Err(error),
+        };
+        if set.is_err() {
+            // The first error is the one to report.
+            let _ = self.store.resume(&before);
         }
-        Ok(())
+        Ok(set?)
     }
 
-    /// As [`Self::drain`], then detaches the programs.
+    /// Stops challenging, waits for the answers to challenges, and detaches the programs.
     async fn clear(&mut self, interfaces: &[AttachedInterface]) -> Result<(), GuardError> {
-        self.drain().await?;
+        let rules = self.store.entries()?;
+        self.store.pause(&rules)?;
+        sleep(drain_time()).await;
         self.store.set(None)?;
         sysctl::show_output_routes(false)
             .map_err(|(path, source)| GuardError::Routes { path, source })?;

@@ -10,7 +10,7 @@ use tfo_common::{
     abi::{GUARD, GUARD_EDGES, GUARD_PORTS, GUARD_SECRETS, SWITCHES},
     fastopen::Key,
     guard::{
-        GuardHead, GuardMode, GuardPort, SECRETS,
+        GuardHead, GuardPort, SECRETS,
         edge::{EdgeKey, EdgePort},
         secret_index,
     },
@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 use super::{
     edge_entry::{edge_entry, edge_guard, edge_key, edge_service, host_listener},
     guard_clock::{Stale, clock_offset, nanoseconds, slot_shift},
+    port_state::{next, paused},
     switch_store::SwitchStore,
 };
 use crate::{
@@ -45,6 +46,12 @@ pub struct GuardState {
     /// The number of the present time slot: a new secret is due in each, by
     /// [`NamespaceGuard::refresh`](crate::datapath::NamespaceGuard::refresh).
     pub slot: u64,
+}
+
+/// The entries of `GUARD_PORTS` and `GUARD_EDGES`.
+pub(crate) struct GuardEntries {
+    ports: BTreeMap<u32, GuardPort>,
+    edges: BTreeMap<EdgeService, EdgePort>,
 }
 
 /// The maps `GUARD`, `GUARD_PORTS`, `GUARD_EDGES` and `GUARD_SECRETS`, and the guard's switches.
@@ -155,17 +162,37 @@ impl GuardStore {
     ///
     /// [`DatapathError`] where the kernel refuses it.
     pub(crate) fn set(&mut self, guard: Option<&Guard>) -> Result<(), DatapathError> {
+        let before = self.entries()?;
+        self.set_after(&before, guard)
+    }
+
+    /// As [`Self::set`], after [`Self::pause`]; `before` are the entries from before that.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError`] where the kernel refuses it.
+    pub(crate) fn set_after(
+        &mut self,
+        before: &GuardEntries,
+        guard: Option<&Guard>,
+    ) -> Result<(), DatapathError> {
         let none = Guard::default();
         let guard = guard.unwrap_or(&none);
         self.set_secrets(guard.secret.as_ref())?;
+        self.set_head(guard)?;
         if self.is_armed()? {
             // The rules before stay in sight until all of the new ones are.
             self.switches
                 .change(|switches| switches.replaced(0, armed(guard)))?;
         }
         let now = nanoseconds();
-        self.set_ports(guard, now)?;
-        self.set_edges(guard, now)?;
+        self.set_ports(guard, &before.ports, now)?;
+        self.set_edges(guard, &before.edges, now)?;
+        self.switches
+            .change(|switches| switches.replaced(Switches::GUARD, armed(guard)))
+    }
+
+    fn set_head(&mut self, guard: &Guard) -> Result<(), DatapathError> {
         let head = GuardHead {
             slot_shift: slot_shift(),
             window_scale: window::scale().into(),
@@ -176,9 +203,47 @@ impl GuardStore {
             strict: sysctl::filters_sources().into(),
         };
         let set = self.head.set(0, head, 0);
-        set.map_err(DatapathError::map(GUARD))?;
-        self.switches
-            .change(|switches| switches.replaced(Switches::GUARD, armed(guard)))
+        set.map_err(DatapathError::map(GUARD))
+    }
+
+    /// All entries as they are.
+    pub(crate) fn entries(&self) -> Result<GuardEntries, DatapathError> {
+        Ok(GuardEntries {
+            ports: self.states()?,
+            edges: self.edge_states()?,
+        })
+    }
+
+    /// Has none of these challenge until they are set again or resumed.
+    pub(crate) fn pause(&mut self, entries: &GuardEntries) -> Result<(), DatapathError> {
+        self.put(entries, paused)
+    }
+
+    /// Has them challenge as before.
+    pub(crate) fn resume(&mut self, entries: &GuardEntries) -> Result<(), DatapathError> {
+        self.put(entries, |port| *port)
+    }
+
+    fn put(
+        &mut self,
+        entries: &GuardEntries,
+        state: fn(&GuardPort) -> GuardPort,
+    ) -> Result<(), DatapathError> {
+        for (port, before) in &entries.ports {
+            self.ports
+                .insert(port, state(before), 0)
+                .map_err(DatapathError::map(GUARD_PORTS))?;
+        }
+        for (service, before) in &entries.edges {
+            let entry = EdgePort {
+                port: state(&before.port),
+                ..*before
+            };
+            self.edges
+                .insert(&edge_key(service), entry, 0)
+                .map_err(DatapathError::map(GUARD_EDGES))?;
+        }
+        Ok(())
     }
 
     /// A port of this host was challenged at within the last `time`.
@@ -207,8 +272,13 @@ impl GuardStore {
         }
     }
 
-    fn set_edges(&mut self, guard: &Guard, now: u64) -> Result<(), DatapathError> {
-        let (before, listener) = (self.edge_states()?, host_listener());
+    fn set_edges(
+        &mut self,
+        guard: &Guard,
+        before: &BTreeMap<EdgeService, EdgePort>,
+        now: u64,
+    ) -> Result<(), DatapathError> {
+        let listener = host_listener();
         for (service, edge) in &guard.edges {
             let port = before.get(service).map(|entry| &entry.port);
             let entry = edge_entry(edge, next(port, &edge.rule, now), listener);
@@ -224,11 +294,15 @@ impl GuardStore {
         Ok(())
     }
 
-    fn set_ports(&mut self, guard: &Guard, now: u64) -> Result<(), DatapathError> {
+    fn set_ports(
+        &mut self,
+        guard: &Guard,
+        before: &BTreeMap<u32, GuardPort>,
+        now: u64,
+    ) -> Result<(), DatapathError> {
         let rules: BTreeMap<_, _> = guard.rules().collect();
-        let before = self.states()?;
         // Clients that were challenged under a rule that comes or goes may answer under the one that holds then.
-        let challenged = before.values().map(|port| port.challenged).max();
+        let challenged = self.states()?.values().map(|port| port.challenged).max();
         for (port, rule) in &rules {
             let state = GuardPort {
                 challenged: challenged.unwrap_or_default(),
@@ -333,57 +407,4 @@ pub(crate) fn armed(guard: &Guard) -> u32 {
     Switches::bit_if(guard.is_for_host(), Switches::GUARD_HOST)
         | Switches::bit_if(guard.default.is_some(), Switches::GUARD_REST)
         | Switches::bit_if(!guard.edges.is_empty(), Switches::GUARD_EDGE)
-}
-
-/// A port's state once `rule` comes into force at `now`.
-fn next(before: Option<&GuardPort>, rule: &PortGuard, now: u64) -> GuardPort {
-    let before = before.copied().unwrap_or_default();
-    let on = before.is_on(now);
-    let rule_before = GuardMode::from_number(before.rule.mode);
-    let quiet = now.saturating_add(rule.rule().quiet);
-    let until = match rule.mode {
-        GuardMode::On => u64::MAX,
-        GuardMode::Off => before.until.min(now),
-        // The data path ends it where the port is not flooded.
-        GuardMode::Auto if rule_before == GuardMode::On => quiet,
-        GuardMode::Auto => before.until,
-    };
-    let switches_on = rule.mode == GuardMode::On && !on;
-    GuardPort {
-        rule: rule.rule(),
-        until,
-        since: if switches_on { now } else { before.since },
-        bucket: before.bucket,
-        switches: before.switches + u64::from(switches_on),
-        ..before
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: u64 = 1_000_000_000_000;
-
-    fn rule(mode: GuardMode) -> PortGuard {
-        PortGuard {
-            mode,
-            quiet: Duration::from_secs(10),
-            ..PortGuard::default()
-        }
-    }
-
-    #[test]
-    fn a_port_that_is_guarded_stays_so() {
-        let on = next(None, &rule(GuardMode::On), NOW);
-        assert!(on.is_on(u64::MAX - 1) && on.since == NOW && on.switches == 1);
-        let again = next(Some(&on), &rule(GuardMode::On), NOW + 5);
-        assert!(again == on);
-        let auto = next(Some(&on), &rule(GuardMode::Auto), NOW + 5);
-        assert!(auto.is_on(NOW + 9_000_000_000) && !auto.is_on(NOW + 11_000_000_000));
-        let off = next(Some(&on), &rule(GuardMode::Off), NOW + 5);
-        assert!(!off.is_on(NOW + 5) && off.until == NOW + 5, "{off:?}");
-        assert_eq!(next(None, &rule(GuardMode::Off), NOW).until, 0);
-        assert_eq!(next(None, &rule(GuardMode::Auto), NOW).until, 0);
-    }
 }

@@ -12,6 +12,7 @@ mod once_store;
 mod own_cookie_store;
 mod policy_slot;
 mod policy_store;
+mod port_state;
 mod route_store;
 mod sources;
 mod switch_store;

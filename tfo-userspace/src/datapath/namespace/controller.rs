@@ -90,7 +90,7 @@ impl ControllerLock {
         pid: u32,
     ) -> Result<Self, ControllerError> {
         let path = path(namespace.cookie());
-        match make_directory().and_then(|()| lock(&path, pid)) {
+        match make_and_lock(&path, pid) {
             Ok(Some(file)) => {
                 sweep_controllers();
                 Ok(Self { _file: file, path })
@@ -111,7 +111,7 @@ impl ControllerLock {
     pub fn try_file() -> Result<(), ControllerError> {
         let path = Path::new(DIRECTORY).join(format!("trial{}", process::id()));
         let made = !Path::new(DIRECTORY).exists();
-        let tried = make_directory().and_then(|()| lock(&path, process::id()));
+        let tried = make_and_lock(&path, process::id());
         let _ = fs::remove_file(&path);
         if made {
             // Another process may have files there by now.
@@ -161,8 +161,16 @@ fn cookie(name: &str) -> Option<u64> {
     ours.then(|| cookie.parse().ok()).flatten()
 }
 
-fn make_directory() -> Result<(), LockFailure> {
-    Ok(fs::create_dir_all(DIRECTORY)?)
+/// Makes the directory and locks a file in it. Once more if a trial, which removes the directory that it made, came between.
+fn make_and_lock(path: &Path, pid: u32) -> Result<Option<File>, LockFailure> {
+    let once = || {
+        fs::create_dir_all(DIRECTORY)?;
+        lock(path, pid)
+    };
+    match once() {
+        Err(LockFailure::File(error)) if error.kind() == io::ErrorKind::NotFound => once(),
+        locked => locked,
+    }
 }
 
 fn remedy(error: &io::Error) -> String {

@@ -1,5 +1,7 @@
 //! The guard of a namespace, apart from its programs.
 
+use std::io;
+
 use aya::programs::{SchedClassifier, TcAttachType};
 use tfo_common::switches::Switches;
 
@@ -71,11 +73,18 @@ impl NamespaceGuard<'_> {
     }
 
     /// The least MTU of the interfaces by which answers to challenges arrive, in bytes; 0 where there is none.
-    pub(crate) fn least_mtu(&self) -> u32 {
+    ///
+    /// # Errors
+    ///
+    /// rtnetlink fails.
+    pub(crate) fn least_mtu(&self) -> io::Result<u32> {
         let interfaces = self.0.pins().interfaces().unwrap_or_default();
-        let guarded = interfaces.iter().filter(|pins| pins.guard().exists());
-        let mtus = guarded.filter_map(|pins| link::mtu(pins.index));
-        mtus.min().unwrap_or(0)
+        let mut least = None;
+        for pins in interfaces.iter().filter(|pins| pins.guard().exists()) {
+            let mtu = link::mtu(pins.index)?;
+            least = least.into_iter().chain(mtu).min();
+        }
+        Ok(least.unwrap_or(0))
     }
 
     /// The TCX programs of others that run before the one for ACKs on an interface, and may end the chain: name and id.

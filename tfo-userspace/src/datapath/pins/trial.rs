@@ -1,11 +1,11 @@
 //! A trial of what attaching does with pins: a directory, a lock on it, a pin.
 
-use std::{io, path::Path, process, thread};
+use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::Path, process, thread};
 
 use super::{
     files::{remove_dir_all, remove_file},
     lock::Lock,
-    private::create_dir_all,
+    private::check,
     value::write_value,
 };
 use crate::{
@@ -19,8 +19,15 @@ use crate::{
 ///
 /// [`DatapathError`] for the first of these that is refused.
 pub fn try_pins() -> Result<(), DatapathError> {
-    let dir = Path::new(BPFFS).join(format!("tfo-trial{}", process::id()));
-    create_dir_all(&dir).map_err(DatapathError::io(&dir))?;
+    // Process ids are not unique: containers may share the file system.
+    let mut number = [0; 8];
+    getrandom::fill(&mut number)
+        .map_err(|error| DatapathError::io(Path::new("getrandom(2)"))(error.into()))?;
+    let dir = Path::new(BPFFS).join(format!("tfo-trial{:016x}", u64::from_ne_bytes(number)));
+    // Not one that another user made.
+    let made = DirBuilder::new().mode(0o700).create(&dir);
+    made.map_err(DatapathError::io(&dir))?;
+    check(&dir)?;
     let pin = dir.join("trial");
     let tried = Lock::try_take(&dir).and_then(|_lock| {
         write_value(&pin, "trial", process::id())?;

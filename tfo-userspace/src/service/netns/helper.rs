@@ -282,7 +282,7 @@ fn open(
 
 fn no_process(path: &str, error: &io::Error) -> String {
     let text = format!("network namespace {path}: no process can be started in it: {error}");
-    if error.raw_os_error() == Some(libc::EMFILE) {
+    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
         with_limit(text)
     } else {
         format!("{text}: allow the service more (TasksMax, MemoryMax)")

@@ -82,7 +82,7 @@ fn connections_open_while_a_secret_is_replaced() -> Result<()> {
     let pair = &testbed.base.pair;
     testbed.guard(port, "on", &[])?;
     for secret in &secrets()? {
-        let mut command = set(&testbed, port, secret, "1");
+        let mut command = set(&testbed, port, secret, "5");
         thread::scope(|scope| {
             let replaces = scope.spawn(move || process::succeed(&mut command, LIMIT));
             let mut count = 0;
