@@ -214,6 +214,16 @@ impl GuardStore {
         })
     }
 
+    fn put_port(&mut self, port: u32, state: GuardPort) -> Result<(), DatapathError> {
+        let put = self.ports.insert(port, state, 0);
+        put.map_err(DatapathError::map(GUARD_PORTS))
+    }
+
+    fn put_edge(&mut self, service: &EdgeService, entry: EdgePort) -> Result<(), DatapathError> {
+        let put = self.edges.insert(&edge_key(service), entry, 0);
+        put.map_err(DatapathError::map(GUARD_EDGES))
+    }
+
     /// Has none of these challenge until they are set again or resumed.
     pub(crate) fn pause(&mut self, entries: &GuardEntries) -> Result<(), DatapathError> {
         self.put(entries, paused)
@@ -230,18 +240,14 @@ impl GuardStore {
         state: fn(&GuardPort) -> GuardPort,
     ) -> Result<(), DatapathError> {
         for (port, before) in &entries.ports {
-            self.ports
-                .insert(port, state(before), 0)
-                .map_err(DatapathError::map(GUARD_PORTS))?;
+            self.put_port(*port, state(before))?;
         }
         for (service, before) in &entries.edges {
             let entry = EdgePort {
                 port: state(&before.port),
                 ..*before
             };
-            self.edges
-                .insert(&edge_key(service), entry, 0)
-                .map_err(DatapathError::map(GUARD_EDGES))?;
+            self.put_edge(service, entry)?;
         }
         Ok(())
     }
@@ -282,9 +288,7 @@ impl GuardStore {
         for (service, edge) in &guard.edges {
             let port = before.get(service).map(|entry| &entry.port);
             let entry = edge_entry(edge, next(port, &edge.rule, now), listener);
-            self.edges
-                .insert(&edge_key(service), entry, 0)
-                .map_err(DatapathError::map(GUARD_EDGES))?;
+            self.put_edge(service, entry)?;
         }
         for service in before.keys().filter(|key| !guard.edges.contains_key(key)) {
             self.edges
@@ -308,9 +312,7 @@ impl GuardStore {
                 challenged: challenged.unwrap_or_default(),
                 ..next(before.get(port), rule, now)
             };
-            self.ports
-                .insert(port, state, 0)
-                .map_err(DatapathError::map(GUARD_PORTS))?;
+            self.put_port(*port, state)?;
         }
         for port in before.keys().filter(|port| !rules.contains_key(port)) {
             self.ports
@@ -356,9 +358,7 @@ impl GuardStore {
         for (service, before) in self.edge_states()? {
             let entry = edge_entry(&edge_guard(&before), before.port, listener);
             if entry.terms != before.terms {
-                self.edges
-                    .insert(&edge_key(&service), entry, 0)
-                    .map_err(DatapathError::map(GUARD_EDGES))?;
+                self.put_edge(&service, entry)?;
             }
         }
         Ok(())
