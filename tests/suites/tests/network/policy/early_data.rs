@@ -101,14 +101,14 @@ fn relay(testbed: &Testbed, relay: &TcpListener, last: u8) -> Result<(Vec<u8>, b
                 }
             }
         });
-        loop {
-            let bytes = remote.receive()?;
-            if bytes.is_empty() {
-                break;
-            }
+        // The client's last record may come when the server has closed: its reset ends the connection, too.
+        while let Ok(bytes) = remote.receive()
+            && !bytes.is_empty()
+        {
             local.write_all(&bytes)?;
         }
-        local.shutdown(Shutdown::Both)?;
+        // The client may have closed.
+        let _ = local.shutdown(Shutdown::Both);
         Ok((first, taken))
     })
 }
