@@ -94,9 +94,10 @@ fn ends_with() -> Option<EndsWith> {
     let mounts_of = |process: u32| fs::read_to_string(format!("/proc/{process}/mountinfo")).ok();
     let private = |is_shared: &dyn Fn(&str) -> bool| {
         let is_of_starter = mounts_of(starter()).is_some_and(|mounts| is_shared(&mounts));
-        Some(match is_of_starter {
-            true => EndsWith::MountNamespace,
-            false => EndsWith::OwnMountNamespace,
+        Some(if is_of_starter {
+            EndsWith::MountNamespace
+        } else {
+            EndsWith::OwnMountNamespace
         })
     };
     if is_bpffs() {
