@@ -208,9 +208,8 @@ impl Classification {
                 Outcome::Request
             }
             Rewrite::Absent => {
-                let outcome = Outcome::without_option(syn);
                 syn.options.set_absent();
-                outcome
+                Outcome::without_option(syn)
             }
         };
         self.with_cookie_outcome(outcome)

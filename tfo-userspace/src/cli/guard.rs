@@ -9,9 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use tfo_common::{guard::GuardMode, rate::Rate};
 use tfo_userspace::{
     config::{Parsed, parse_interval},
-    datapath::{
-        ControllerLock, GuardChange, GuardError, LeftOut, Namespace, NamespaceError, OnUnfit,
-    },
+    datapath::{GuardChange, GuardError, LeftOut, Namespace, NamespaceError, OnUnfit},
     farm,
     guard::{Obstacle, fitness},
     keys::Secret,
@@ -204,7 +202,7 @@ fn check_edges(guard: &Guard) -> anyhow::Result<()> {
 /// Refuses to challenge for hosts none of which takes the answers, as the controller knows from its farm. What it knows is of
 /// the window scale in force: another one is tried.
 fn check_hosts(args: &SetArgs, namespace: &Namespace, guard: &Guard) -> anyhow::Result<()> {
-    let report = ControllerLock::of(namespace).and_then(|_| farm::published(namespace.cookie()));
+    let report = farm::published(namespace);
     let Some(report) = report.filter(|_| !args.force && args.window_scale.is_none()) else {
         return Ok(());
     };

@@ -94,7 +94,7 @@ impl Status {
             memory: namespace.memory()?,
             policy: namespace.policy().summary()?,
             controller,
-            farm: controller.and_then(|_| farm::published(namespace.cookie())),
+            farm: farm::published(&namespace),
             mode: sysctl::mode()?,
         })
     }

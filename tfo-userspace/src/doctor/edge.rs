@@ -6,7 +6,7 @@ use tfo_common::guard::GuardMode;
 
 use super::finding::{Finding, judged};
 use crate::{
-    datapath::{ControllerLock, Namespace, NamespaceError},
+    datapath::{Namespace, NamespaceError},
     farm::{self, Verdict, clock_is_off},
     model::EdgeService,
 };
@@ -32,7 +32,7 @@ fn read() -> Result<Option<EdgeFacts>, NamespaceError> {
     let state = namespace.guard().state()?;
     let guard = state.map(|state| state.guard);
     let guard = guard.filter(|guard| guard.secret.is_some());
-    let report = ControllerLock::of(&namespace).and_then(|_| farm::published(namespace.cookie()));
+    let report = farm::published(&namespace);
     Ok(guard.zip(report).map(|(guard, report)| {
         let services = report.edges.into_iter().filter_map(|(service, verdict)| {
             let edge = guard.edges.get(&service)?;

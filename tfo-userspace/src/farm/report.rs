@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use tracing::debug;
 
 use super::{phase::Position, verdict::Verdict};
-use crate::model::EdgeService;
+use crate::{
+    datapath::{ControllerLock, Namespace},
+    model::EdgeService,
+};
 
 /// The farm as one of its hosts sees it. It holds no key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -109,9 +112,10 @@ impl Drop for PublishedReport {
     }
 }
 
-/// The report of the controller of the namespace with this cookie; `None` where it has no farm.
-pub fn published(cookie: u64) -> Option<FarmReport> {
-    serde_json::from_slice(&fs::read(path(cookie)).ok()?).ok()
+/// The report of the namespace's controller; `None` where none runs, or it has no farm.
+pub fn published(namespace: &Namespace) -> Option<FarmReport> {
+    ControllerLock::of(namespace)?;
+    serde_json::from_slice(&fs::read(path(namespace.cookie())).ok()?).ok()
 }
 
 fn path(cookie: u64) -> PathBuf {

@@ -8,7 +8,7 @@ use std::{
 
 use tfo_common::counters::{Counter, Counters};
 
-use crate::datapath::Snapshot;
+use crate::{datapath::Snapshot, kernel::test_hook::test_hook};
 
 /// The time between two readings that are compared.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -143,17 +143,9 @@ impl Answers {
     }
 }
 
-#[cfg(not(feature = "test-hooks"))]
-const fn window() -> Duration {
-    WINDOW
-}
-
-/// `TFO_TEST_GUARD_WINDOW` in milliseconds.
-#[cfg(feature = "test-hooks")]
+/// [`WINDOW`], or what a test sets, in milliseconds.
 fn window() -> Duration {
-    let set = std::env::var("TFO_TEST_GUARD_WINDOW").ok();
-    let millis = set.and_then(|text| text.parse().ok());
-    millis.map_or(WINDOW, Duration::from_millis)
+    test_hook!("TFO_TEST_GUARD_WINDOW").map_or(WINDOW, Duration::from_millis)
 }
 
 #[cfg(test)]

@@ -52,8 +52,7 @@ const fn shift(wall: Duration) -> Duration {
 #[cfg(feature = "test-hooks")]
 fn shift(wall: Duration) -> Duration {
     static OFFSET: std::sync::LazyLock<i64> = std::sync::LazyLock::new(|| {
-        let set = std::env::var("TFO_TEST_CLOCK_OFFSET").ok();
-        set.and_then(|seconds| seconds.parse().ok()).unwrap_or(0)
+        super::test_hook::test_hook!("TFO_TEST_CLOCK_OFFSET").unwrap_or(0)
     });
     let offset = Duration::from_secs(OFFSET.unsigned_abs());
     if *OFFSET < 0 {

@@ -28,6 +28,7 @@ pub mod support;
 pub mod sysctl;
 pub mod sysctl_file;
 pub mod tc;
+pub(crate) mod test_hook;
 pub mod types;
 pub mod veth;
 pub mod window;

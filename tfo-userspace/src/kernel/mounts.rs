@@ -91,36 +91,31 @@ impl fmt::Display for ShortLived {
 }
 
 fn ends_with() -> Option<EndsWith> {
-    let mounts_of = |process: u32| fs::read_to_string(format!("/proc/{process}/mountinfo")).ok();
-    let private = |is_shared: &dyn Fn(&str) -> bool| {
-        let is_of_starter = mounts_of(starter()).is_some_and(|mounts| is_shared(&mounts));
-        Some(if is_of_starter {
-            EndsWith::MountNamespace
-        } else {
-            EndsWith::OwnMountNamespace
-        })
-    };
-    if is_bpffs() {
-        // A process 1 that is this one has the same mounts.
-        let dev = fs::metadata(BPFFS).ok()?.dev();
-        let device = format!("{}:{}", major(dev), minor(dev));
-        let is_shared = |mounts: &str| has_device(mounts, &device);
-        if is_shared(&mounts_of(1)?) {
-            return None;
-        }
-        return private(&is_shared);
-    }
-    // To be mounted by this process, in its mount namespace.
-    if process::id() == 1 {
+    let is_mounted = is_bpffs();
+    // Else it is to be mounted by this process, in its mount namespace.
+    if !is_mounted && process::id() == 1 {
         return Some(EndsWith::Process);
     }
+    let mounts_of = |process: u32| fs::read_to_string(format!("/proc/{process}/mountinfo")).ok();
+    let dev = fs::metadata(BPFFS).ok().map(|dir| dir.dev());
+    let device = dev.map(|dev| format!("{}:{}", major(dev), minor(dev)));
     let own = mounts_of(process::id())?;
-    let is_shared = |mounts: &str| has_same_mount(&own, mounts);
-    if !is_shared(&mounts_of(1)?) {
-        return private(&is_shared);
+    let is_shared_with = |process| {
+        let mounts = mounts_of(process)?;
+        Some(if is_mounted {
+            has_device(&mounts, device.as_deref()?)
+        } else {
+            has_same_mount(&own, &mounts)
+        })
+    };
+    if !is_shared_with(1)? {
+        return Some(match is_shared_with(starter()) {
+            Some(true) => EndsWith::MountNamespace,
+            _ => EndsWith::OwnMountNamespace,
+        });
     }
     let pids = fs::metadata("/proc/self/ns/pid").ok()?.ino();
-    (pids != FIRST_PID_NAMESPACE).then_some(EndsWith::Container)
+    (!is_mounted && pids != FIRST_PID_NAMESPACE).then_some(EndsWith::Container)
 }
 
 /// The process that started this one, and outlives it.

@@ -20,6 +20,7 @@ use crate::{
     kernel::{
         link::{self, Interface},
         sysctl,
+        test_hook::test_hook,
     },
     model::Guard,
 };
@@ -154,7 +155,7 @@ impl<'a> GuardChange<'a> {
         let secret = self.before.as_ref().map(|before| &before.secret);
         let replaced = secret.is_some_and(|secret| *secret != guard.secret);
         if replaced && self.store.has_challenged(drain_time())? {
-            self.set_after_drain(guard).await?;
+            self.set_after_drain(Some(guard)).await?;
         } else {
             // Also where nothing changed: the host's window scale and MSS may have.
             self.store.set(Some(guard))?;
@@ -166,13 +167,13 @@ impl<'a> GuardChange<'a> {
         Ok(named)
     }
 
-    /// Stops challenging, waits for the answers to challenges, and puts `guard` in force, or on failure the guard before.
-    async fn set_after_drain(&mut self, guard: &Guard) -> Result<(), GuardError> {
+    /// Stops challenging, waits for the answers to challenges, and puts `guard` in force, or none; on failure the one before.
+    async fn set_after_drain(&mut self, guard: Option<&Guard>) -> Result<(), GuardError> {
         let before = self.store.entries()?;
         let set = match self.store.pause(&before) {
             Ok(()) => {
                 sleep(drain_time()).await;
-                self.store.set_after(&before, Some(guard))
+                self.store.set_after(&before, guard)
             }
             Err(error) => Err(error),
         };
@@ -183,12 +184,9 @@ impl<'a> GuardChange<'a> {
         Ok(set?)
     }
 
-    /// Stops challenging, waits for the answers to challenges, and detaches the programs.
+    /// Puts no guard in force, and detaches the programs.
     async fn clear(&mut self, interfaces: &[AttachedInterface]) -> Result<(), GuardError> {
-        let rules = self.store.entries()?;
-        self.store.pause(&rules)?;
-        sleep(drain_time()).await;
-        self.store.set(None)?;
+        self.set_after_drain(None).await?;
         sysctl::show_output_routes(false)
             .map_err(|(path, source)| GuardError::Routes { path, source })?;
         for interface in interfaces {
@@ -243,15 +241,7 @@ impl<'a> GuardChange<'a> {
     }
 }
 
-#[cfg(not(feature = "test-hooks"))]
-const fn drain_time() -> Duration {
-    DRAIN
-}
-
-/// [`DRAIN`], or `TFO_TEST_GUARD_DRAIN` seconds.
-#[cfg(feature = "test-hooks")]
+/// [`DRAIN`], or what a test sets, in seconds.
 fn drain_time() -> Duration {
-    let set = std::env::var("TFO_TEST_GUARD_DRAIN").ok();
-    let seconds = set.and_then(|seconds| seconds.parse().ok());
-    seconds.map_or(DRAIN, Duration::from_secs)
+    test_hook!("TFO_TEST_GUARD_DRAIN").map_or(DRAIN, Duration::from_secs)
 }

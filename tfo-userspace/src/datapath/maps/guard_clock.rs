@@ -4,7 +4,7 @@ use std::fmt;
 
 use tfo_common::guard::{GuardHead, SLOT_SHIFT};
 
-use crate::kernel::{clock, window};
+use crate::kernel::{clock, test_hook::test_hook, window};
 
 /// The clock of the guard in the data path: `CLOCK_MONOTONIC` as of the last tick.
 pub(crate) fn nanoseconds() -> u64 {
@@ -18,16 +18,9 @@ pub(super) fn clock_offset() -> u64 {
     offset.saturating_add_signed(ahead()).max(1)
 }
 
-#[cfg(not(feature = "test-hooks"))]
-const fn ahead() -> i64 {
-    0
-}
-
-/// `TFO_TEST_CLOCK_AHEAD`: nanoseconds by which the wall clock is ahead of the right time.
-#[cfg(feature = "test-hooks")]
+/// Nanoseconds by which a test has the wall clock ahead of the right time.
 fn ahead() -> i64 {
-    let set = std::env::var("TFO_TEST_CLOCK_AHEAD").ok();
-    set.and_then(|ahead| ahead.parse().ok()).unwrap_or(0)
+    test_hook!("TFO_TEST_CLOCK_AHEAD").unwrap_or(0)
 }
 
 /// A change of the host that the guard has to follow at once, since challenges of one host are answered at another.
@@ -64,15 +57,6 @@ impl Stale {
 }
 
 /// The length of a time slot is 2 to the power of this, in nanoseconds.
-#[cfg(not(feature = "test-hooks"))]
-pub(super) const fn slot_shift() -> u32 {
-    SLOT_SHIFT
-}
-
-/// As above, but `TFO_TEST_GUARD_SLOT_SHIFT` has precedence.
-#[cfg(feature = "test-hooks")]
 pub(super) fn slot_shift() -> u32 {
-    let set = std::env::var("TFO_TEST_GUARD_SLOT_SHIFT").ok();
-    set.and_then(|shift| shift.parse().ok())
-        .unwrap_or(SLOT_SHIFT)
+    test_hook!("TFO_TEST_GUARD_SLOT_SHIFT").unwrap_or(SLOT_SHIFT)
 }

@@ -306,7 +306,7 @@ impl GuardStore {
     ) -> Result<(), DatapathError> {
         let rules: BTreeMap<_, _> = guard.rules().collect();
         // Clients that were challenged under a rule that comes or goes may answer under the one that holds then.
-        let challenged = self.states()?.values().map(|port| port.challenged).max();
+        let challenged = before.values().map(|port| port.challenged).max();
         for (port, rule) in &rules {
             let state = GuardPort {
                 challenged: challenged.unwrap_or_default(),

@@ -15,7 +15,10 @@ use rustix::{
 use tracing::warn;
 
 use super::files::found;
-use crate::{datapath::error::DatapathError, kernel::locks::LockHolder};
+use crate::{
+    datapath::error::DatapathError,
+    kernel::{locks::LockHolder, test_hook::test_hook},
+};
 
 /// The longest wait for one holder. It starts anew with the next holder: the others then do make progress.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -143,15 +146,7 @@ impl Wait {
     }
 }
 
-#[cfg(not(feature = "test-hooks"))]
-const fn limit() -> Duration {
-    LIMIT
-}
-
-/// [`LIMIT`], or `TFO_TEST_LOCK_WAIT` seconds.
-#[cfg(feature = "test-hooks")]
+/// [`LIMIT`], or what a test sets, in seconds.
 fn limit() -> Duration {
-    let set = std::env::var("TFO_TEST_LOCK_WAIT").ok();
-    let seconds = set.and_then(|seconds| seconds.parse().ok());
-    seconds.map_or(LIMIT, Duration::from_secs)
+    test_hook!("TFO_TEST_LOCK_WAIT").map_or(LIMIT, Duration::from_secs)
 }

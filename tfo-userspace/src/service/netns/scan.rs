@@ -9,7 +9,10 @@ use std::{
 
 use crate::{
     config::NamespaceConfig,
-    kernel::netns::{self, NetnsError, NetnsId},
+    kernel::{
+        netns::{self, NetnsError, NetnsId},
+        test_hook::test_hook,
+    },
     model::NetnsPattern,
     service::{error::StartError, worker::OWN_NAMESPACE},
 };
@@ -17,17 +20,9 @@ use crate::{
 /// Namespaces by patterns that the service takes: each has a process, and maps of some megabytes.
 const MAX_MATCHED: usize = 256;
 
-/// [`MAX_MATCHED`].
-#[cfg(not(feature = "test-hooks"))]
-pub(super) const fn max_matched() -> usize {
-    MAX_MATCHED
-}
-
-/// [`MAX_MATCHED`], or `TFO_TEST_MAX_MATCHED`.
-#[cfg(feature = "test-hooks")]
+/// [`MAX_MATCHED`], or what a test sets.
 pub(super) fn max_matched() -> usize {
-    let set = std::env::var("TFO_TEST_MAX_MATCHED").ok();
-    set.and_then(|max| max.parse().ok()).unwrap_or(MAX_MATCHED)
+    test_hook!("TFO_TEST_MAX_MATCHED").unwrap_or(MAX_MATCHED)
 }
 
 /// A namespace that is to have a process.
