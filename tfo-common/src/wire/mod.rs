@@ -69,6 +69,26 @@ fn locate<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<(usize, Version, N
     Ok((at, version, network))
 }
 
+/// The version and the offset of the transport header, as they are, hidden from the verifier: it then goes on once, not once
+/// for each version and each sum of header lengths.
+#[inline(always)]
+fn hidden<F: Frame + ?Sized>(frame: &F, version: Version, transport: usize) -> (Version, usize) {
+    /// Mask of the offset.
+    const TRANSPORT: u64 = 0x3fff;
+    const IS_V6: u64 = TRANSPORT + 1;
+    let version = match version {
+        Version::V4 => 0,
+        Version::V6 => IS_V6,
+    };
+    let both = frame.barrier_var(transport as u64 | version);
+    let version = if both & IS_V6 == 0 {
+        Version::V4
+    } else {
+        Version::V6
+    };
+    (version, (both & TRANSPORT) as usize)
+}
+
 /// The addresses in the network header at an offset.
 #[inline(always)]
 fn network_addresses<F: Frame + ?Sized>(

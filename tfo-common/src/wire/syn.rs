@@ -3,7 +3,7 @@
 use super::{
     Frame, Link, NotSyn, Plain, Version, View as _,
     addresses::Addresses,
-    ethernet, ipv4, ipv6, locate, network_addresses,
+    ethernet, hidden, ipv4, ipv6, locate, network_addresses,
     options::fast_open::{self, PackedOptions},
     tcp,
 };
@@ -143,12 +143,10 @@ pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link, sight: Sight) -> R
         Sight::NotSyn | Sight::Unclear => locate(frame, link)?,
     };
     let segment = tcp::parse(frame, &network)?;
-    // The verifier then goes on once, not once for each sum of header lengths.
-    let header_len = segment.header_len() as u64;
-    let layout = frame.barrier_var(network.transport as u64 | header_len << u16::BITS);
+    let (version, tcp) = hidden(frame, version, network.transport);
     let options = fast_open::parse_packed(
         frame,
-        segment.options,
+        tcp + tcp::MIN_HEADER_LEN,
         segment.options_len,
         segment.data_len > 0,
     );
@@ -162,8 +160,8 @@ pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link, sight: Sight) -> R
         options,
         layout: Layout {
             network: at as u8,
-            tcp: layout as u16,
-            header_len: (layout >> u16::BITS) as u8,
+            tcp: tcp as u16,
+            header_len: segment.header_len() as u8,
         },
     })
 }

@@ -41,8 +41,6 @@ pub(super) struct Segment {
     pub(super) sequence: u32,
     /// Bytes of data behind the header.
     pub(super) data_len: usize,
-    /// Offset of the options from the frame's first byte.
-    pub(super) options: usize,
     pub(super) options_len: usize,
 }
 
@@ -75,7 +73,6 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, network: &Network) -> Result<S
     Ok(Segment {
         ports: word as u32,
         sequence: ((word >> 32) as u32).swap_bytes(),
-        options: network.transport + MIN_HEADER_LEN,
         options_len: header_len - MIN_HEADER_LEN,
         // The verifier then goes on once for all lengths.
         data_len: (frame.barrier_var((network.end - data) as u64) & DATA_MASK) as usize,

@@ -17,9 +17,3 @@ pub(crate) fn load() -> Switches {
         None => 0,
     })
 }
-
-/// `true` while programs of two hooks may be attached to an interface.
-#[inline(always)]
-pub(crate) fn is_moving() -> bool {
-    load().has(Switches::MOVING)
-}

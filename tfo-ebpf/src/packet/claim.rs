@@ -21,8 +21,8 @@ pub(crate) trait Claim {
     /// Another program has claimed the packet.
     fn is_claimed(&self) -> bool;
 
-    /// Makes the headers readable, which loses the mark. `true` if another program has claimed the packet, and `is_moving`.
-    fn pull_and_tell(&self, is_moving: fn() -> bool) -> bool;
+    /// Makes the headers readable, which loses the mark. `true` if it is lost now.
+    fn pull_and_tell(&self) -> bool;
 
     /// Claims the packet for this program.
     fn claim(&self);
@@ -36,7 +36,7 @@ impl Claim for XdpContext {
     }
 
     #[inline(always)]
-    fn pull_and_tell(&self, _: fn() -> bool) -> bool {
+    fn pull_and_tell(&self) -> bool {
         false
     }
 
@@ -72,10 +72,10 @@ impl Claim for TcContext {
     }
 
     #[inline(always)]
-    fn pull_and_tell(&self, is_moving: fn() -> bool) -> bool {
+    fn pull_and_tell(&self) -> bool {
         let mut claimed = false;
         if self.is_scattered() {
-            claimed = is_moving() && self.is_claimed();
+            claimed = self.is_claimed();
             self.pull();
         }
         // The verifier then follows the rest once, not once for each answer.

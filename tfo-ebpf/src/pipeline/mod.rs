@@ -66,7 +66,7 @@ use crate::{
 /// The first program. No failure here costs a frame.
 #[inline(always)]
 pub(crate) fn ingress<C: EbpfContext + Packet + Claim + TailCall>(ctx: &C) -> Step {
-    let claimed = ctx.pull_and_tell(switches::is_moving);
+    let claimed = ctx.pull_and_tell();
     let frame = PacketFrame::new(ctx);
     let sight = match ctx.link() {
         Link::Ethernet => syn::at_sight(&frame),
