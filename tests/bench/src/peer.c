@@ -1,8 +1,10 @@
 /* The benchmark's peer: what the data path does with `--mirror packet`, in C.
  *
  * It parses Ethernet with up to 2 VLAN tags, IPv4, IPv6, TCP and its options, holds a cookie against up to 4 keys
- * with SipHash-2-4, and counts by port and by the size of the data. It has no extension headers of IPv6, no
- * sources and no events. Written for this comparison.
+ * with SipHash-2-4, and counts by port, by reason and by the size of the data. It has the same tricks: a Linux
+ * client's options are read at once, a port has a slot of counters, a word of switches says what else is on, and
+ * a reader of events is asked for. It has no extension headers of IPv6, no signatures, no sources, and neither guard nor
+ * policies behind its switches. Written for this comparison.
  */
 #include "bpf.h"
 
@@ -13,13 +15,24 @@ struct keys {
 	u64 key[4][2];
 };
 
-/* The order of the benchmark's `PeerCounts`. */
+/* Why a SYN that asked for Fast Open does not get it. */
+enum { BAD_COOKIE, BAD_LENGTH, MALFORMED };
+
+/* Begins in the order of the benchmark's `PeerCounts`. */
 struct counters {
-	u64 syns, with_data, data_bytes, requests, passive, alt_key, failed, unused;
+	u64 syns, with_data, data_bytes, requests, passive, alt_key, failed, malformed, reasons[4], port;
 };
 
+/* Slots of counters; the first is that of ports for which none is left. */
+enum { SLOTS = 1024 };
+
 struct map SEC("maps") KEYS = { ARRAY, 4, sizeof(struct keys), 1, 0 };
-struct map SEC("maps") COUNTERS = { PER_CPU_ARRAY, 4, sizeof(struct counters), 65536, 0 };
+struct map SEC("maps") SWITCHES = { ARRAY, 4, sizeof(u64), 1, 0 };
+struct map SEC("maps") EVENT_GATE = { ARRAY, 4, sizeof(u64), 1, 0 };
+struct map SEC("maps") OTHER_PROGRAMS = { PROGRAMS, 4, 4, 1, 0 };
+struct map SEC("maps") PORT_SLOTS = { ARRAY, 4, sizeof(u64), 65536, 0 };
+struct map SEC("maps") SLOTS_TAKEN = { ARRAY, 4, sizeof(u64), 1, 0 };
+struct map SEC("maps") COUNTERS = { PER_CPU_ARRAY, 4, sizeof(struct counters), SLOTS, 0 };
 struct map SEC("maps") SIZES = { PER_CPU_ARRAY, 4, 16 * sizeof(u64), 1, 0 };
 
 struct addresses {
@@ -28,8 +41,7 @@ struct addresses {
 };
 
 struct option {
-	int present, length;
-	u64 cookie;
+	u64 present, length, malformed, cookie;
 };
 
 /* The verifier forgets what it knew of the value: every round of a loop then looks alike to it. */
@@ -85,14 +97,50 @@ INLINE void take(struct option *found, u8 *cookie, int length, void *end)
 		found->cookie = *(u64 *)cookie;
 }
 
-INLINE struct option options(u8 *tcp, u32 length, void *end)
-{
-	struct option found = { 0, 0, 0 };
-	u64 unknown = *(u32 *)(tcp + 4);
-	u64 at = 20;
+/* The list of a Linux client, but for its values: MSS, SACK permitted, timestamps, a no-operation, window scale. */
+#define LINUX_FIRST 0x0a08020400000402ull
+#define LINUX_FIRST_MASK 0xffffffff0000ffffull
+#define LINUX_LAST 0x0003030100000000ull
+#define LINUX_LAST_MASK 0x00ffffff00000000ull
+enum { LINUX_LEN = 20, REQUEST_LEN = 4, COOKIE_LEN = 12, PADDING = 0x0101 };
 
+/* Reads that list, and Fast Open's option and its padding behind it; how many bytes of the options were read. */
+INLINE u64 linux_options(u8 *list, u32 length, void *end, struct option *found)
+{
+	u32 rest = length - LINUX_LEN;
+	u8 *tail = list + LINUX_LEN;
+
+	if (length < LINUX_LEN || (void *)tail > end ||
+	    (*(u64 *)list & LINUX_FIRST_MASK) != LINUX_FIRST ||
+	    (*(u64 *)(tail - 8) & LINUX_LAST_MASK) != LINUX_LAST)
+		return 0;
+	if (rest == REQUEST_LEN && (void *)(tail + REQUEST_LEN) <= end &&
+	    *(u16 *)tail == SWAP16(34 << 8 | 2) && *(u16 *)(tail + REQUEST_LEN - 2) == PADDING) {
+		found->present = 1;
+		return length;
+	}
+	if (rest == COOKIE_LEN && (void *)(tail + COOKIE_LEN) <= end &&
+	    *(u16 *)tail == SWAP16(34 << 8 | 10) && *(u16 *)(tail + COOKIE_LEN - 2) == PADDING) {
+		found->present = 1;
+		found->length = 8;
+		found->cookie = *(u64 *)(tail + 2);
+		return length;
+	}
+	return LINUX_LEN;
+}
+
+INLINE struct option options(u8 *tcp, u64 length, void *end)
+{
+	struct option found = { 0, 0, 0, 0 };
+	u64 unknown = *(u32 *)(tcp + 4);
+	u64 at = 20 + linux_options(tcp + 20, length - 20, end, &found);
+
+	FORGET(length, unknown);
+	length &= 63;
 	for (int round = 0; round < 40; round++) {
 		FORGET(at, unknown);
+		FORGET(found.present, unknown);
+		FORGET(found.length, unknown);
 		at &= 63;
 		u8 *option = tcp + at;
 		if (at + 1 >= length || (void *)(option + 2) > end)
@@ -101,11 +149,13 @@ INLINE struct option options(u8 *tcp, u32 length, void *end)
 		if (kind == 0)
 			break;
 		if (kind == 1) {
-			at++;
+			at += size == 1 ? 2 : 1;
 			continue;
 		}
-		if (size < 2 || at + size > length)
+		if (size < 2 || at + size > length) {
+			found.malformed = 1;
 			break;
+		}
 		if (kind == 34)
 			take(&found, option + 2, size - 2, end);
 		else if (kind == 254 && size >= 4 && (void *)(option + 4) <= end &&
@@ -113,6 +163,9 @@ INLINE struct option options(u8 *tcp, u32 length, void *end)
 			take(&found, option + 4, size - 4, end);
 		at += size;
 	}
+	FORGET(found.present, unknown);
+	FORGET(found.length, unknown);
+	FORGET(found.malformed, unknown);
 	return found;
 }
 
@@ -122,6 +175,10 @@ INLINE void classify(struct counters *counters, const struct option *option,
 	u32 zero = 0;
 	struct keys *keys;
 
+	if (option->malformed) {
+		counters->malformed++;
+		counters->reasons[MALFORMED]++;
+	}
 	if (!option->present)
 		return;
 	if (option->length == 0) {
@@ -145,6 +202,7 @@ INLINE void classify(struct counters *counters, const struct option *option,
 		}
 	}
 	counters->failed++;
+	counters->reasons[option->length == 8 ? BAD_COOKIE : BAD_LENGTH]++;
 }
 
 INLINE void size(u32 bytes)
@@ -159,11 +217,41 @@ INLINE void size(u32 bytes)
 	sizes[bucket & 15]++;
 }
 
-INLINE void syn(u8 *tcp, u32 length, struct addresses *addresses, void *end)
+/* The slot of a port, taken with its first SYN. */
+INLINE u32 slot_of(u32 port)
 {
-	u32 header, data, port;
+	u32 zero = 0;
+	u64 taken, *slot = map_lookup(&PORT_SLOTS, &port), *count;
+
+	if (!slot)
+		return 0;
+	taken = *(volatile u64 *)slot;
+	if (taken || !port)
+		return taken;
+	count = map_lookup(&SLOTS_TAKEN, &zero);
+	if (!count || *(volatile u64 *)count >= SLOTS - 1)
+		return 0;
+	taken = __sync_fetch_and_add(count, 1) + 1;
+	if (taken > SLOTS - 1)
+		return 0;
+	return __sync_val_compare_and_swap(slot, 0, taken) ?: taken;
+}
+
+/* A reader of events waits for them, of which this program has none. */
+INLINE int reports(void)
+{
+	u32 zero = 0;
+	u64 *until = map_lookup(&EVENT_GATE, &zero);
+
+	return until && *(volatile u64 *)until;
+}
+
+INLINE void syn(struct context *context, u8 *tcp, u32 length, struct addresses *addresses, void *end)
+{
+	u32 header, data, port, slot, zero = 0;
 	struct counters *counters;
 	struct option option;
+	u64 *switches;
 
 	if ((void *)(tcp + 20) > end || (tcp[13] & 0x17) != 0x02)
 		return;
@@ -171,18 +259,26 @@ INLINE void syn(u8 *tcp, u32 length, struct addresses *addresses, void *end)
 	if (header < 20 || header > length)
 		return;
 	data = length - header;
+	option = options(tcp, header, end);
+	switches = map_lookup(&SWITCHES, &zero);
 	port = SWAP16(*(u16 *)(tcp + 2));
-	counters = map_lookup(&COUNTERS, &port);
+	if (switches && *(volatile u64 *)switches)
+		tail_call(context, &OTHER_PROGRAMS, 0);
+	slot = slot_of(port);
+	counters = map_lookup(&COUNTERS, &slot);
 	if (!counters)
 		return;
+	if (slot)
+		counters->port = port;
 	counters->syns++;
 	if (data) {
 		counters->with_data++;
 		counters->data_bytes += data;
 		size(data);
 	}
-	option = options(tcp, header, end);
 	classify(counters, &option, addresses);
+	if ((data || option.present || option.malformed) && reports())
+		tail_call(context, &OTHER_PROGRAMS, 0);
 }
 
 SEC("xdp.frags") int peer(struct context *context)
@@ -214,7 +310,7 @@ SEC("xdp.frags") int peer(struct context *context)
 			return PASS;
 		addresses.word[0] = *(u64 *)(packet + 12);
 		addresses.words = 1;
-		syn(packet + header, total - header, &addresses, end);
+		syn(context, packet + header, total - header, &addresses, end);
 	} else if (type == SWAP16(0x86dd)) {
 		if ((void *)(packet + 40) > end || packet[6] != 6)
 			return PASS;
@@ -223,7 +319,7 @@ SEC("xdp.frags") int peer(struct context *context)
 		addresses.word[2] = *(u64 *)(packet + 24);
 		addresses.word[3] = *(u64 *)(packet + 32);
 		addresses.words = 4;
-		syn(packet + 40, SWAP16(*(u16 *)(packet + 4)), &addresses, end);
+		syn(context, packet + 40, SWAP16(*(u16 *)(packet + 4)), &addresses, end);
 	}
 	return PASS;
 }

@@ -120,8 +120,11 @@ impl Peer {
     }
 
     fn counts(&self, port: u16) -> Result<PeerCounts> {
-        let map = self.ebpf.map("COUNTERS").context("no COUNTERS in peer.c")?;
-        let counters = PerCpuArray::<_, [u64; 8]>::try_from(map)?.get(&port.into(), 0)?;
+        let map = |name| self.ebpf.map(name).context(name).context("not in peer.c");
+        let slots = Array::<_, u64>::try_from(map("PORT_SLOTS")?)?;
+        let slot = slots.get(&port.into(), 0)?;
+        let counters = PerCpuArray::<_, [u64; 13]>::try_from(map("COUNTERS")?)?;
+        let counters = counters.get(&(slot as u32), 0)?;
         let sum = |index: usize| counters.iter().map(|of_cpu| of_cpu[index]).sum();
         Ok(PeerCounts(std::array::from_fn(sum)))
     }

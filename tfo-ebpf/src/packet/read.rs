@@ -43,6 +43,9 @@ pub(crate) trait Packet {
     /// Bytes of the frame, in all of its buffers.
     fn whole_len(&self) -> usize;
 
+    /// A number that the verifier does not know. Not volatile: LLVM keeps it for the next barrier.
+    fn noise(&self) -> u64;
+
     /// The context's address.
     fn context(&self) -> *mut c_void;
 
@@ -100,6 +103,13 @@ impl Packet for XdpContext {
     }
 
     #[inline(always)]
+    fn noise(&self) -> u64 {
+        // SAFETY: the context is the kernel's own.
+        let context = unsafe { &*self.ctx };
+        u64::from(context.data_end) - u64::from(context.data)
+    }
+
+    #[inline(always)]
     fn context(&self) -> *mut c_void {
         self.ctx.cast()
     }
@@ -136,6 +146,13 @@ impl Packet for TcContext {
     #[inline(always)]
     fn whole_len(&self) -> usize {
         self.len() as usize
+    }
+
+    #[inline(always)]
+    fn noise(&self) -> u64 {
+        // SAFETY: the context is the kernel's own.
+        let context = unsafe { &*self.skb.skb };
+        u64::from(context.data_end) - u64::from(context.data)
     }
 
     #[inline(always)]
@@ -261,8 +278,7 @@ impl<P: Packet> Frame for PacketFrame<'_, P> {
 
     #[inline(always)]
     fn barrier_var(&self, value: u64) -> u64 {
-        // The verifier does not know the frame's length.
-        barrier_var(value, self.len() as u64)
+        barrier_var(value, self.packet.noise())
     }
 }
 

@@ -137,9 +137,11 @@ fn walk<F: Frame + ?Sized>(frame: &F, start: usize, len: usize, visitor: &mut im
     {
         at = linux_list::LEN as u64;
         let tail = len - linux_list::LEN;
+        if tail == 0 {
+            return;
+        }
         if let Some(cookie_len) = linux_list::cookie_len(frame, start + linux_list::LEN, tail) {
-            visitor.linux_fast_open(cookie_len);
-            at = len as u64;
+            return visitor.linux_fast_open(cookie_len);
         }
     }
     // The verifier then follows the loop once, not once for each path that leads here.
