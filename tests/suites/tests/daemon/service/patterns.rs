@@ -251,6 +251,16 @@ fn fifty_by_one_pattern_and_one_process_may_enter_them() -> Result<()> {
         status(pid, "RssAnon:")?,
         status(all[all.len() - 1], "RssAnon:")?
     );
+    // The kernel's types are parsed by the service alone, which takes more memory than all else.
+    let peak =
+        |pid: u32| -> Result<u64> { Ok(status(pid, "VmHWM:")?.trim_end_matches(" kB").parse()?) };
+    let most = all
+        .iter()
+        .map(|pid| peak(*pid))
+        .collect::<Result<Vec<_>>>()?;
+    let most = most.into_iter().max().context("no process")?;
+    println!("peak memory: service {}, one namespace {most}", peak(pid)?);
+    ensure!(4 * most < 3 * peak(pid)?);
     // Whatever ends the service, nothing of it is left that holds a namespace.
     service.running.kill()?;
     eventually("no process is left", || {
