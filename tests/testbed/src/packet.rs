@@ -125,6 +125,13 @@ impl Segment {
         self.extension(0, &[1, 4, 0, 0, 0, 0])
     }
 
+    /// Sets the IPv4 options: at most ten words.
+    #[must_use]
+    pub fn ipv4_options(mut self, options: &[u8]) -> Self {
+        self.ip_options = Bytes::copy_from_slice(options);
+        self
+    }
+
     /// Adds an inner IPv6 extension header: protocol number, and content after next header and length.
     #[must_use]
     pub fn extension(mut self, kind: u8, value: &[u8]) -> Self {

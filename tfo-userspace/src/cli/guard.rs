@@ -131,7 +131,7 @@ async fn set(args: &SetArgs) -> anyhow::Result<()> {
         Ok(change) => change.before.is_none(),
         Err(error) => matches!(
             error,
-            GuardError::Namespace(NamespaceError::NothingAttached)
+            GuardError::Namespace(NamespaceError::NothingAttached(_))
         ),
     };
     if args.sets_nothing() && nothing {

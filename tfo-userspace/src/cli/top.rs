@@ -79,7 +79,7 @@ fn target(netns: Option<&str>) -> ScrapeTarget {
 async fn print_lines(args: &TopArgs, netns: Option<&str>) -> anyhow::Result<()> {
     let (namespace, watch) = (Namespace::current()?, target(netns));
     if namespace.interfaces().await?.is_empty() {
-        bail!(NamespaceError::NothingAttached);
+        bail!(NamespaceError::nothing_attached());
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -16,7 +16,8 @@ mod object;
 mod pins;
 
 pub use self::object::{
-    BoundDevice, Build, Datapath, FastOpenState, ListenersError, ListeningSocket, OBJECT, listeners,
+    BoundDevice, Build, Datapath, FastOpenState, ListenersError, ListeningSocket, OBJECT,
+    listeners, prepare,
 };
 pub use attach::{
     AttachError, Attached, Change, Ensured, Follower, GuardChange, GuardError, HookChange,

@@ -121,7 +121,7 @@ pub(super) fn judged<T>(
 ) -> Vec<Finding> {
     match facts {
         Ok(Some(facts)) => judge(&facts),
-        Ok(None) | Err(NamespaceError::NothingAttached) => Vec::new(),
+        Ok(None) | Err(NamespaceError::NothingAttached(_)) => Vec::new(),
         Err(error) => vec![Finding::unknown(check, error.to_string())],
     }
 }

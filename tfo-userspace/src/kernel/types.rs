@@ -63,6 +63,11 @@ fn facts() -> Result<&'static Facts, TypesError> {
     })
 }
 
+/// Parses BTF, if that was not done. Where it fails, who needs it tries again, and is told.
+pub(crate) fn find() {
+    let _ = facts();
+}
+
 /// The running kernel's offsets.
 ///
 /// # Errors

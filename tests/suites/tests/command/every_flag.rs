@@ -279,9 +279,10 @@ fn every_value_is_done_or_refused() -> Result<()> {
         let commands: BTreeSet<_> = some.iter().map(|it| &it.command).collect();
         let flags = some.iter().filter(|it| it.flag.is_some()).count();
         println!(
-            "attached: {is_attached}: {} commands, {flags} flags with a value, {} arguments, {} inputs",
+            "attached: {is_attached}: {} commands, {flags} flags with a value, {} arguments, {} values, {} inputs",
             commands.len(),
             some.len() - flags,
+            values.len(),
             some.len() * values.len()
         );
         tried += some.len() * values.len();

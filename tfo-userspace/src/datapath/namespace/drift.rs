@@ -51,7 +51,7 @@ impl Namespace {
     /// [`NamespaceError::NothingAttached`], or where a counter cannot be read.
     pub fn drift(&self) -> Result<Drift, NamespaceError> {
         if self.pins().interfaces()?.is_empty() {
-            return Err(NamespaceError::NothingAttached);
+            return Err(NamespaceError::nothing_attached());
         }
         let ours = self.counters()?;
         Ok(self.compare(ours, netstat::read()?)?)

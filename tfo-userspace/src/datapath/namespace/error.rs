@@ -30,12 +30,12 @@ pub enum NamespaceError {
     /// The kernel's keys.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
-    /// Nothing is attached.
+    /// Nothing is attached, and why what is pinned elsewhere is not seen, where that is so.
     #[error(
         "nothing is attached here: `tfo attach IFACE` first (and --netns NAME for another network namespace){}",
-        hint_of_mounts()
+        hint_of_mounts(.0.as_ref())
     )]
-    NothingAttached,
+    NothingAttached(Option<ShortLived>),
     /// Another process reads the events.
     #[error(
         "another `tfo events` is reading here, and each event goes to one reader: end it first"
@@ -43,9 +43,14 @@ pub enum NamespaceError {
     EventsTaken,
 }
 
-/// Where what is pinned elsewhere is not seen.
-fn hint_of_mounts() -> String {
-    let found = ShortLived::find();
+impl NamespaceError {
+    /// [`Self::NothingAttached`]; reads the mounts.
+    pub fn nothing_attached() -> Self {
+        Self::NothingAttached(ShortLived::find())
+    }
+}
+
+fn hint_of_mounts(found: Option<&ShortLived>) -> String {
     found.map_or_else(String::new, |found| {
         format!("; {found}: {}", found.remedy("COMMAND"))
     })

@@ -18,7 +18,7 @@ impl Namespace {
     pub fn events(&self, filter: EventFilter) -> Result<Vec<EventStream>, NamespaceError> {
         let interfaces = self.pins().interfaces()?;
         if interfaces.is_empty() {
-            return Err(NamespaceError::NothingAttached);
+            return Err(NamespaceError::nothing_attached());
         }
         let mut streams = Vec::new();
         for pins in &interfaces {

@@ -30,7 +30,7 @@ impl Namespace {
 impl NamespaceGuard<'_> {
     /// The guard's maps; [`NamespaceError::NothingAttached`] where nothing is attached.
     pub(crate) fn store(&self) -> Result<GuardStore, NamespaceError> {
-        self.open()?.ok_or(NamespaceError::NothingAttached)
+        self.open()?.ok_or_else(NamespaceError::nothing_attached)
     }
 
     fn open(&self) -> Result<Option<GuardStore>, DatapathError> {

@@ -140,7 +140,7 @@ impl NamespaceKeys<'_> {
         change: impl FnOnce(&mut KeyStore, &mut KernelKeys) -> Result<T, InstallError<DatapathError>>,
     ) -> Result<T, NamespaceError> {
         let _lock = self.0.lock()?;
-        let mut store = self.store()?.ok_or(NamespaceError::NothingAttached)?;
+        let mut store = self.store()?.ok_or_else(NamespaceError::nothing_attached)?;
         self.recording_change(|| change(&mut store, &mut KernelKeys))
     }
 

@@ -27,7 +27,7 @@ impl Namespace {
 impl NamespaceOwnCookies<'_> {
     /// The map; [`NamespaceError::NothingAttached`] where nothing is attached.
     pub(crate) fn store(&self) -> Result<OwnCookieStore, NamespaceError> {
-        self.open()?.ok_or(NamespaceError::NothingAttached)
+        self.open()?.ok_or_else(NamespaceError::nothing_attached)
     }
 
     fn open(&self) -> Result<Option<OwnCookieStore>, DatapathError> {

@@ -102,7 +102,7 @@ impl NamespacePolicy<'_> {
     /// [`NamespaceError::NothingAttached`], or where a map cannot be read.
     pub fn change(&self) -> Result<PolicyChange, NamespaceError> {
         let lock = self.0.lock()?;
-        let store = self.store()?.ok_or(NamespaceError::NothingAttached)?;
+        let store = self.store()?.ok_or_else(NamespaceError::nothing_attached)?;
         Ok(PolicyChange {
             before: store.get()?,
             store,

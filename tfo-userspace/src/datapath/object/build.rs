@@ -25,8 +25,7 @@ pub struct Build {
 impl Build {
     /// The running build.
     pub fn own() -> Self {
-        static OWN: LazyLock<Build> = LazyLock::new(|| Build::from(Stored::own()));
-        OWN.clone()
+        Stored::own().into()
     }
 }
 
@@ -49,7 +48,13 @@ struct Stored {
 unsafe impl aya::Pod for Stored {}
 
 impl Stored {
+    /// The running build's. Hashing the object takes milliseconds.
     fn own() -> Self {
+        static OWN: LazyLock<Stored> = LazyLock::new(Stored::of_object);
+        *OWN
+    }
+
+    fn of_object() -> Self {
         let digest = Blake2s256::digest(OBJECT);
         let mut version = [0; 24];
         for (to, from) in version.iter_mut().zip(env!("CARGO_PKG_VERSION").bytes()) {

@@ -15,3 +15,12 @@ pub(super) use handshakes::{attach_handshakes, detach_handshakes};
 pub use image::OBJECT;
 pub use listeners::{BoundDevice, FastOpenState, ListenersError, ListeningSocket, listeners};
 pub use load::Datapath;
+
+use crate::kernel::types;
+
+/// Finds what is the same for all interfaces, the kernel's types and the running build: for this process, and for those that it
+/// forks from now on.
+pub fn prepare() {
+    types::find();
+    Build::own();
+}

@@ -30,12 +30,13 @@ use tracing::error;
 use super::{parent::die_with, process as inside};
 use crate::{
     config::{Config, ConfigSource},
+    datapath,
     kernel::{
         netns::{self, NetnsError, NetnsFile, NetnsId},
         refusal::{of_files, with_limit},
     },
     model::NetnsPattern,
-    service::capabilities,
+    service::{capabilities, memory},
 };
 
 /// The longest wait for an answer: an open(2) and a fork(2).
@@ -131,6 +132,9 @@ impl NetnsHelper {
         if allowed.0.is_empty() {
             return Ok(None);
         }
+        // Once for the service, the helper and all processes that the helper makes.
+        datapath::prepare();
+        memory::release_unused();
         let (ours, its) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,

@@ -6,12 +6,13 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
-use tokio::time::sleep;
+use tokio::{sync::Notify, time::timeout};
 use tracing::{error, info, info_span};
 
 use super::{
@@ -40,10 +41,10 @@ const SILENCE: Duration = Duration::from_secs(60);
 const SWEEP: Duration = Duration::from_secs(2);
 /// The time between two sweeps in any case: the kernel may still be removing one that went before the start.
 const SWEEP_AGAIN: Duration = Duration::from_secs(10);
-/// The time between two steps of the start.
+/// The longest time between two steps of the start.
 const STEP: Duration = Duration::from_millis(20);
-/// Loading takes tens of megabytes for a moment, so not all processes load at once.
-const MAX_STARTING: usize = 4;
+/// Loading takes 25 MB for a moment, so not all processes load at once.
+const MAX_STARTING: usize = 8;
 
 /// Why exact names are not attached.
 pub(in crate::service) type Failures = BTreeMap<String, Failure>;
@@ -61,6 +62,8 @@ pub(in crate::service) struct Keeper {
     text: String,
     pub(super) sections: Vec<NamespaceConfig>,
     pub(super) running: BTreeMap<String, Running>,
+    /// The first attempt of one of them has a result.
+    tried: Arc<Notify>,
     ending: Vec<Ending>,
     /// The time of the next attempt to make a process.
     retries: BTreeMap<String, Instant>,
@@ -87,6 +90,7 @@ impl Keeper {
             text: String::new(),
             sections: Vec::new(),
             running: BTreeMap::new(),
+            tried: Arc::default(),
             ending: Vec::new(),
             retries: BTreeMap::new(),
             scan: Scan::default(),
@@ -123,7 +127,8 @@ impl Keeper {
             if waits == 0 {
                 break;
             }
-            sleep(STEP).await;
+            // The next one starts at once.
+            let _ = timeout(STEP, self.tried.notified()).await;
         }
         self.is_starting = false;
         Ok(std::mem::take(&mut self.failed))
@@ -343,7 +348,13 @@ impl Keeper {
                     return Ok(());
                 }
                 self.retries.remove(&name);
-                let starting = tokio::spawn(remote.configure(self.section(&found)));
+                let answer = remote.configure(self.section(&found));
+                let tried = Arc::clone(&self.tried);
+                let starting = tokio::spawn(async move {
+                    let result = answer.await;
+                    tried.notify_one();
+                    result
+                });
                 let running = Running::new(found, remote, starting);
                 self.running.insert(name, running);
                 Ok(())

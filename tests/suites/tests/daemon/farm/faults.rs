@@ -168,6 +168,11 @@ fn without_etcd_nothing_rotates_and_a_restart_loses_nothing() -> Result<()> {
     farm.begin()?;
     farm.control(&["rotate", "--now"])?;
     farm.etcd.kill()?;
+    eventually("the host misses etcd", || {
+        let shown = farm.hosts[1].tfo.done(&["status"])?;
+        Ok(shown.contains("without etcd for"))
+    })?;
+    // What it had read before may come into force still, of which nothing tells.
     thread::sleep(Duration::from_millis(500));
     let keys = farm.hosts[1].keys()?;
     thread::sleep(Duration::from_secs(5));

@@ -133,6 +133,7 @@ fn it_is_small_and_sleeps() -> Result<()> {
     let running = Running::start(Some(&testbed.pair.server), &["-i", SERVER_INTERFACE])?;
     let pid = running.process.id();
     let (before, began) = (sleeps(pid)?, Instant::now());
+    // Nothing to wait for: this is the time in which wakeups are counted.
     thread::sleep(Duration::from_secs(10));
     let wakeups = sleeps(pid)?.saturating_sub(before);
     let seconds = began.elapsed().as_secs();

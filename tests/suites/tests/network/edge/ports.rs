@@ -127,9 +127,13 @@ fn what_stays_in_time_wait_makes_no_packet_go_round() -> Result<()> {
         CLIENT_PORT,
         self::service(Family::V4),
     )?;
+    eventually("the ACK arrives a second time", LIMIT, || {
+        Ok(segments()? >= before + 2)
+    })?;
+    // No event tells that a packet goes round no more. One that does arrives thousands of times meanwhile.
     thread::sleep(Duration::from_millis(500));
     let arrived = segments()? - before;
-    ensure!((2..100).contains(&arrived), "{arrived} segments");
+    ensure!(arrived < 100, "{arrived} segments");
     Ok(())
 }
 

@@ -17,26 +17,39 @@ use tfo_testbed::{
 use tfo_userspace::kernel::netlink::RouteNotices;
 
 const PORT: u16 = 9000;
+/// The IPv4 option without effect (RFC 791).
+const NOP: u8 = 1;
+/// Offset of an IPv4 header's checksum.
+const CHECKSUM: usize = 10;
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
 
-/// A SYN with a valid cookie and data, to this MAC address.
-fn frame(to: Mac, source: &str, destination: &str) -> Result<Vec<u8>> {
-    let source = SocketAddr::new(source.parse()?, 40_000);
+/// A SYN with a valid cookie and data.
+fn segment(source: &str, destination: &str, port: u16) -> Result<Segment> {
+    let source = SocketAddr::new(source.parse()?, port);
     let destination = SocketAddr::new(destination.parse()?, PORT);
     let key = keys::parse(keys::COUNTING)?[0].to_bytes();
     let valid = cookie(&key, source.ip(), destination.ip());
-    let syn = Segment::syn(source, destination)
+    Ok(Segment::syn(source, destination)
         .options(&linux_options(&fast_open(&valid)))
-        .data(b"take this");
-    let mut frame = syn.frame().to_vec();
+        .data(b"take this"))
+}
+
+/// It, to this MAC address.
+fn frame(to: Mac, source: &str, destination: &str) -> Result<Vec<u8>> {
+    let mut frame = segment(source, destination, 40_000)?.frame().to_vec();
     frame[..6].copy_from_slice(&to);
     Ok(frame)
 }
 
-/// A SYN whose IPv4 header has a wrong checksum.
-fn corrupt() -> Result<Vec<u8>> {
-    let mut frame = frame(SERVER_MAC, "10.77.0.60", "10.77.0.1")?;
-    frame[24] ^= 1;
+/// It, with so many words of options without effect in its IPv4 header, and a bit of the header's byte `wrong` the other way.
+fn corrupt(words: u16, wrong: Option<usize>) -> Result<Vec<u8>> {
+    // A connection of its own.
+    let segment = segment("10.77.0.60", "10.77.0.1", 40_000 + words)?;
+    let segment = segment.ipv4_options(&vec![NOP; 4 * usize::from(words)]);
+    let mut frame = segment.frame().to_vec();
+    if let Some(at) = wrong {
+        frame[14 + at] ^= 1;
+    }
     Ok(frame)
 }
 
@@ -87,7 +100,16 @@ fn send_all(testbed: &Testbed) -> Result<i64> {
     let pair = &testbed.pair;
     let link = LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::All)?;
     let frames = FRAMES.iter().map(|(mac, from, to)| frame(*mac, from, to));
-    let frames: Vec<_> = frames.chain([corrupt()]).collect::<Result<_>>()?;
+    // Without options, and with them: the checksum is wrong, or the first option's byte, or the last one's.
+    let wrong = [
+        (0, CHECKSUM),
+        (1, CHECKSUM),
+        (2, 20),
+        (7, CHECKSUM),
+        (10, 59),
+    ];
+    let corrupt = wrong.map(|(words, at)| corrupt(words, Some(at)));
+    let frames: Vec<_> = frames.chain(corrupt).collect::<Result<_>>()?;
     for (index, frame) in frames.iter().enumerate() {
         link.send(frame)?;
         pair.barrier()?;
@@ -126,6 +148,31 @@ fn nobody_answers_and_nobody_counts() -> Result<()> {
                 elsewhere == sent,
                 "{mode}, {guarded}: {elsewhere} of {sent}"
             );
+        }
+    }
+    Ok(())
+}
+
+/// Each length of an IPv4 header, whole and with a wrong bit: the kernel drops the latter alone, and `tfo` knows.
+#[test]
+fn headers_of_each_length_are_checked() -> Result<()> {
+    for mode in ["native", "generic", "tc"] {
+        let testbed = Testbed::attach(pair()?, &["--mode", mode])?;
+        let pair = &testbed.pair;
+        let link = LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::All)?;
+        let any = SocketAddr::new(Family::V6.unspecified(), PORT);
+        let _listener = Listener::fast_open(&pair.server, any)?;
+        let mut tally = Tally::default();
+        for words in 0..=10 {
+            let last = 20 + 4 * usize::from(words) - 1;
+            for wrong in [Some(CHECKSUM), Some(last), None] {
+                link.send(&corrupt(words, wrong)?)?;
+                pair.barrier()?;
+                tally.passive += i64::from(wrong.is_none());
+                testbed
+                    .expect(tally)
+                    .with_context(|| format!("{mode}, {words} words, {wrong:?}"))?;
+            }
         }
     }
     Ok(())
