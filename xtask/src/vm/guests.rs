@@ -115,7 +115,7 @@ impl Guests {
 
 /// The commands that run a shell on the guest's virtio port, until that ends.
 const SHELL: &str = "modprobe virtio_console\n\
-                     until ls /dev/vport*; do sleep 0.1; done\n\
+                     until ls /dev/vport* >/run/shell 2>&1; do sleep 0.1; done\n\
                      exec 3<>\"$(echo /dev/vport*)\"\n\
                      sh <&3 >&3\n";
 

@@ -55,13 +55,13 @@ pub fn other(other: Other, named: &[String], table: bool) -> Result<ExitCode> {
     let guests = Guests::of(architecture)?;
     let suites = suites::chosen(&[other.tests().to_owned()], None)?;
     let suites = suites::copies(&tfo, suites, &guests.folder.join("bin"))?;
-    let mut names: Vec<&str> = named.iter().map(String::as_str).collect();
-    if names.is_empty() {
-        names = series(architecture).into();
-    }
+    let chosen: Vec<&str> = match named {
+        [] => series(architecture).into(),
+        named => named.iter().map(String::as_str).collect(),
+    };
     let saved = |series: &str| guests.folder.join(series).join(FEATURES);
     let mut code = ExitCode::SUCCESS;
-    for series in names {
+    for series in chosen {
         let kernel = guests.kernel(series)?;
         let boots = guests.boots(&kernel)?;
         let mut features = Features::of(&kernel.release);

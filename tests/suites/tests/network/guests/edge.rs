@@ -1,7 +1,7 @@
 //! A split guard whose edge runs on another kernel than the hosts: a router with two network devices, by which the answers
 //! leave, too.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::{
@@ -18,8 +18,8 @@ use tfo_testbed::{
 use super::{doctor, ensure_counted, until_in_syn};
 use crate::edge::farm::{FIRST_EDGE, FORWARDING, Farm, PORT, SECRET};
 
-/// Half of a slot of challenges, in seconds.
-const HALF_A_SLOT: f64 = (1_u64 << (SLOT_SHIFT - 1)) as f64 / 1e9;
+/// Half of a slot of challenges.
+const HALF_A_SLOT: Duration = Duration::from_nanos(1 << (SLOT_SHIFT - 1));
 
 const fn nic(name: &'static str, mac: &'static str) -> Nic<'static> {
     Nic {
@@ -193,13 +193,14 @@ fn an_edge_needs_the_hosts_clock() -> Result<()> {
     let split = Split::new()?;
     let ahead = split.ahead()?;
     println!("the edge's clock is {ahead:.3} s ahead");
-    ensure!(ahead.abs() < HALF_A_SLOT, "{ahead} s");
+    let half_a_slot = HALF_A_SLOT.as_secs_f64();
+    ensure!(ahead.abs() < half_a_slot, "{ahead} s");
     // The other way to the same window scale.
     let buffers = split.farm.hosts[0].netns.sysctl("net.ipv4.tcp_rmem")?;
     split.edge.set_sysctl("net.ipv4.tcp_rmem", &buffers)?;
     split.edge.tfo_done("attach front --mode tc")?;
     split.farm.serving(|| {
-        for wrong in [-6.0, 6.0].map(|slots| slots * HALF_A_SLOT) {
+        for wrong in [-6.0, 6.0].map(|slots| slots * half_a_slot) {
             let wrong_acks = split.host(GuardWrongAcks)?;
             split.set_clock(wrong)?;
             split.guard("")?;

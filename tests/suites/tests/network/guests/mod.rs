@@ -1,5 +1,6 @@
 //! A guest with network devices and another kernel, as another machine: the edge of a split guard, or a server.
 
+mod drivers;
 mod edge;
 
 use anyhow::{Context as _, Result, ensure};
@@ -31,6 +32,6 @@ fn doctor(guest: &Guest, interface: &str) -> Result<String> {
 }
 
 /// Connects until data is taken in the SYN: one that is sent again, where a machine is slow, has none.
-fn until_in_syn(mut ask: impl FnMut() -> Result<bool>) -> Result<()> {
-    eventually("data is taken in the SYN", LIMIT, || ask()).map(drop)
+fn until_in_syn(ask: impl FnMut() -> Result<bool>) -> Result<()> {
+    eventually("data is taken in the SYN", LIMIT, ask).map(drop)
 }
