@@ -1,8 +1,8 @@
 //! A guest under QEMU with another kernel than this machine's, whose network devices end at taps in a namespace of this
 //! machine. `cargo xtask vm --edge` and `--drivers` prepare it: kernel, files, and the script that boots it.
 //!
-//! The guest's shell is QEMU's standard input and output, and runs one command at a time. The guest powers off when the
-//! shell's input ends, so also when this process is killed. Its console is this process's standard error.
+//! The guest's shell is QEMU's standard input and output, and runs one command at a time. QEMU is killed with the thread
+//! that started it. The guest's console is this process's standard error.
 
 use std::{
     env,
@@ -67,7 +67,8 @@ impl Guest {
     pub fn boot(netns: &Netns, nics: &[Nic<'_>]) -> Result<Self> {
         let script = env::var(SCRIPT);
         let script = script.context("there is no guest: run this test by `cargo xtask vm`")?;
-        let mut qemu = netns.command(&script);
+        let mut qemu = netns.command("setpriv");
+        qemu.args(["--pdeathsig", "KILL", &script]);
         for nic in nics {
             let Nic { name, queues, .. } = nic;
             let tap = nic.tap();

@@ -85,7 +85,7 @@ impl Guests {
     ) -> Result<Verdict> {
         let initramfs = initramfs::make(kernel, &self.busybox, kernel.folder()?)?;
         println!("tfo: vm: booting Linux {}", kernel.release);
-        let [script, trial] = scripts(kernel, commands)?;
+        let [script, trial] = scripts(kernel, commands, "commands.sh")?;
         self.guest(kernel, &initramfs)
             .run(&script, &trial, limit, hear)
     }
@@ -95,7 +95,7 @@ impl Guests {
     pub(super) fn boots(&self, kernel: &Kernel) -> Result<PathBuf> {
         let folder = kernel.folder()?;
         let initramfs = initramfs::make(kernel, &self.busybox, folder)?;
-        let [script, trial] = scripts(kernel, SHELL)?;
+        let [script, trial] = scripts(kernel, SHELL, "shell.sh")?;
         let boots = folder.join("boot.sh");
         let lines = self.guest(kernel, &initramfs).boots(&script, &trial)?;
         fs::write(&boots, lines)?;
@@ -119,11 +119,11 @@ const SHELL: &str = "modprobe virtio_console\n\
                      exec 3<>\"$(echo /dev/vport*)\"\n\
                      sh <&3 >&3\n";
 
-/// The guest's script with these commands, and one without any.
-fn scripts(kernel: &Kernel, commands: &str) -> Result<[PathBuf; 2]> {
+/// The guest's script of this name with these commands, and one without any.
+fn scripts(kernel: &Kernel, commands: &str, name: &str) -> Result<[PathBuf; 2]> {
     let folder = kernel.folder()?;
     Ok([
-        script(kernel, commands, folder.join("commands.sh"))?,
+        script(kernel, commands, folder.join(name))?,
         script(kernel, "", folder.join("trial.sh"))?,
     ])
 }
