@@ -8,7 +8,11 @@ use xtask::{
     architecture::Architecture,
     bench,
     build::{self, Profile},
-    ci, counters, demo, deploy, dist, fuzz, lint, run, setup, site, test, vm,
+    ci, counters, demo, deploy, dist, fuzz, lint, run, setup, site, test,
+    vm::{
+        self,
+        network::{self, Other},
+    },
 };
 
 /// Sets up, builds, runs, tests and packages tfo.
@@ -77,10 +81,16 @@ enum Task {
         /// Suite to run, as `cargo xtask test` names it, or SUITE/FILTER [default: each feature once]
         #[arg(long = "suite", value_name = "NAME")]
         suites: Vec<String>,
+        /// Test a split guard: its edge is a guest with two network devices, its hosts are on this machine
+        #[arg(long, conflicts_with_all = ["arch", "suites", "limit", "table"])]
+        edge: bool,
+        /// Test each driver of a network device that QEMU has, in a guest that serves clients on this machine
+        #[arg(long, conflicts_with_all = ["arch", "suites", "limit", "edge"])]
+        drivers: bool,
         /// Time limit for each kernel [default: 30, for another architecture 120]
         #[arg(long, value_name = "MINUTES")]
         limit: Option<u64>,
-        /// Write the table of kernels in docs/reference.md, this machine's included
+        /// Write the table of kernels in docs/reference.md, this machine's included; with --drivers, that of drivers
         #[arg(long, conflicts_with = "suites")]
         table: bool,
     },
@@ -155,15 +165,21 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             series,
             arch,
             suites,
+            edge,
+            drivers,
             limit,
             table,
-        } => vm::vm(&vm::Plan {
-            architecture: arch,
-            series,
-            suites,
-            limit: minutes(limit.unwrap_or(if arch.is_foreign() { 120 } else { 30 })),
-            table,
-        }),
+        } => match (edge, drivers) {
+            (true, _) => network::other(Other::Edge, &series, false),
+            (_, true) => network::other(Other::Drivers, &series, table),
+            _ => vm::vm(&vm::Plan {
+                architecture: arch,
+                series,
+                suites,
+                limit: minutes(limit.unwrap_or(if arch.is_foreign() { 120 } else { 30 })),
+                table,
+            }),
+        },
         Task::Dist { all, arch, check } => dist::dist(dist::Plan {
             architecture: arch,
             all,

@@ -7,6 +7,7 @@ pub mod clients;
 pub mod delay;
 pub mod directory;
 pub mod fuzz;
+pub mod guest;
 pub mod http;
 pub mod kernel;
 pub mod keys;

@@ -14,6 +14,17 @@ use crate::{
     packages::Packages,
 };
 
+/// The default series: Debian 12's kernel and its backport, which for arm64 there is with pages of 16 KiB, too.
+pub(super) const fn series(architecture: Architecture) -> &'static [&'static str] {
+    match architecture {
+        Architecture::Amd64 => &["6.1", "6.12"],
+        Architecture::Arm64 => &["6.1", "6.12", "6.12-16k"],
+    }
+}
+
+/// The newest of them, which has all features.
+pub(super) const NEWEST: &str = "6.12";
+
 /// A kernel, unpacked.
 pub(super) struct Kernel {
     /// The output of `uname -r`.
@@ -26,6 +37,11 @@ pub(super) struct Kernel {
 impl Kernel {
     pub(super) fn modules(&self) -> PathBuf {
         self.root.join("lib/modules").join(&self.release)
+    }
+
+    /// The folder of its series.
+    pub(super) fn folder(&self) -> Result<&Path> {
+        self.root.parent().context("the kernel has no folder")
     }
 }
 

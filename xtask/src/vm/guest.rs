@@ -134,15 +134,39 @@ impl Guest<'_> {
         limit: Duration,
         mut hear: impl FnMut(&str),
     ) -> Result<Verdict> {
-        // The device may exist and not work, as in a virtual machine without nested virtualisation.
-        let kvm = !self.machine.architecture.is_foreign()
-            && fs::metadata("/dev/kvm").is_ok()
-            && self.boot(KVM, trial, TRIAL, |_| {})?.done;
-        let accelerator = if kvm { KVM } else { EMULATION };
+        let accelerator = self.accelerator(trial)?;
         self.boot(accelerator, script, limit, |line| {
             println!("{}: {line}", self.kernel.release);
             hear(line);
         })
+    }
+
+    /// A script that boots the guest with `script`, and with its own arguments as more of QEMU's. The chardev `shell` is
+    /// its standard input and output.
+    pub(super) fn boots(&self, script: &Path, trial: &Path) -> Result<String> {
+        let mut command = self.command(self.accelerator(trial)?, script);
+        command.args(["-display", "none", "-vga", "none", "-monitor", "none"]);
+        command.args(["-chardev", "file,id=console,path=/dev/stderr,append=on"]);
+        command.args(["-serial", "chardev:console"]);
+        command.args(["-chardev", "stdio,id=shell,signal=off"]);
+        command.args(["-device", "virtio-serial-pci"]);
+        command.args(["-device", "virtserialport,chardev=shell"]);
+        let arguments = command
+            .get_args()
+            .map(|argument| format!(" '{}'", argument.display()));
+        Ok(format!(
+            "#!/bin/sh\nexec {}{} \"$@\"\n",
+            self.machine.qemu(),
+            arguments.collect::<String>()
+        ))
+    }
+
+    fn accelerator(&self, trial: &Path) -> Result<&'static str> {
+        // The device may exist and not work, as in a virtual machine without nested virtualisation.
+        let kvm = !self.machine.architecture.is_foreign()
+            && fs::metadata("/dev/kvm").is_ok()
+            && self.boot(KVM, trial, TRIAL, |_| {})?.done;
+        Ok(if kvm { KVM } else { EMULATION })
     }
 
     fn boot(
@@ -154,6 +178,7 @@ impl Guest<'_> {
     ) -> Result<Verdict> {
         let end = Instant::now() + limit;
         let mut command = self.command(accelerator, script);
+        command.arg("-nographic");
         let start = command.spawn();
         let mut qemu = start.with_context(|| format!("cannot start {}", self.machine.qemu()))?;
         let (say, lines) = mpsc::channel();
@@ -191,7 +216,7 @@ impl Guest<'_> {
         let mut command = Command::new(self.machine.qemu());
         command.args(self.machine.hardware);
         command.args(["-accel", accelerator, "-smp", "2"]);
-        command.args(["-m", "4096", "-nographic", "-no-reboot", "-nic", "none"]);
+        command.args(["-m", "4096", "-no-reboot", "-nic", "none"]);
         for (path, tag) in [(self.system, "system"), (repository(), "repository")] {
             let path = path.display();
             command.arg("-virtfs").arg(format!(

@@ -1,6 +1,11 @@
 //! The parts that the guests of an architecture share: QEMU, packages, files.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -78,19 +83,49 @@ impl Guests {
         limit: Duration,
         hear: impl FnMut(&str),
     ) -> Result<Verdict> {
-        let folder = kernel.root.parent().context("the kernel has no folder")?;
-        let initramfs = initramfs::make(kernel, &self.busybox, folder)?;
+        let initramfs = initramfs::make(kernel, &self.busybox, kernel.folder()?)?;
         println!("tfo: vm: booting Linux {}", kernel.release);
-        let guest = Guest {
+        let [script, trial] = scripts(kernel, commands, "commands.sh")?;
+        self.guest(kernel, &initramfs)
+            .run(&script, &trial, limit, hear)
+    }
+
+    /// Prepares a guest with this kernel, and returns the script that boots it, with a shell on standard input and
+    /// output.
+    pub(super) fn boots(&self, kernel: &Kernel) -> Result<PathBuf> {
+        let folder = kernel.folder()?;
+        let initramfs = initramfs::make(kernel, &self.busybox, folder)?;
+        let [script, trial] = scripts(kernel, SHELL, "shell.sh")?;
+        let boots = folder.join("boot.sh");
+        let lines = self.guest(kernel, &initramfs).boots(&script, &trial)?;
+        fs::write(&boots, lines)?;
+        fs::set_permissions(&boots, fs::Permissions::from_mode(0o755))?;
+        Ok(boots)
+    }
+
+    fn guest<'a>(&'a self, kernel: &'a Kernel, initramfs: &'a Path) -> Guest<'a> {
+        Guest {
             machine: Machine::of(self.architecture),
             kernel,
-            initramfs: &initramfs,
+            initramfs,
             system: &self.system,
-        };
-        let script = script(kernel, commands, folder.join("commands.sh"))?;
-        let trial = self::script(kernel, "", folder.join("trial.sh"))?;
-        guest.run(&script, &trial, limit, hear)
+        }
     }
+}
+
+/// The commands that run a shell on the guest's virtio port, until that ends.
+const SHELL: &str = "modprobe virtio_console\n\
+                     until ls /dev/vport* >/run/shell 2>&1; do sleep 0.1; done\n\
+                     exec 3<>\"$(echo /dev/vport*)\"\n\
+                     sh <&3 >&3\n";
+
+/// The guest's script of this name with these commands, and one without any.
+fn scripts(kernel: &Kernel, commands: &str, name: &str) -> Result<[PathBuf; 2]> {
+    let folder = kernel.folder()?;
+    Ok([
+        script(kernel, commands, folder.join(name))?,
+        script(kernel, "", folder.join("trial.sh"))?,
+    ])
 }
 
 /// The guest's script: what a shell needs, the commands, and the line that says that they are done.

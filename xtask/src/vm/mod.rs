@@ -3,49 +3,38 @@
 //! A guest mounts this machine's file system read-only, with an overlay in memory: tests and tools are the same, only
 //! the kernel differs. One of another architecture has a Debian of its own in place of this machine's, and tests that
 //! were cross-built.
+//!
+//! [`network`] turns it round: tests run on this machine, and a guest with network devices is another machine for them.
 
 mod debian;
 mod guest;
 mod guests;
 mod initramfs;
+pub mod network;
+mod suites;
 mod system;
 mod table;
 
 use std::{
-    fs,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::{guests::Guests, table::Features};
+use self::{
+    debian::{NEWEST, series},
+    guests::Guests,
+    suites::Suite,
+    table::Features,
+};
 use crate::{
     architecture::Architecture,
     build::{self, Profile},
-    command::{as_root, output, repository, succeed},
+    command::{output, repository, succeed},
     setup,
-    test::{self, Selection},
 };
-
-/// The default series: Debian 12's kernel and its backport, which for arm64 there is with pages of 16 KiB, too.
-const fn series(architecture: Architecture) -> &'static [&'static str] {
-    match architecture {
-        Architecture::Amd64 => &["6.1", "6.12"],
-        Architecture::Arm64 => &["6.1", "6.12", "6.12-16k"],
-    }
-}
-
-/// The newest of them, which has all features.
-const NEWEST: &str = "6.12";
-
-/// The default suites: each feature once, and differences between kernels. All suites would take hours without KVM.
-const CHOSEN: [(&str, Option<&str>); 3] = [
-    ("kernels", None),
-    ("conditions", Some("dropped_before_the_listener")),
-    ("conditions", Some("where_kernels_differ")),
-];
 
 /// Kernels and suites of a run.
 pub struct Plan {
@@ -53,22 +42,13 @@ pub struct Plan {
     pub architecture: Architecture,
     /// Series of kernels, such as `6.1`; the default ones if empty.
     pub series: Vec<String>,
-    /// Suites by name, or a suite and a part of its tests' names, as in `guard/proof`; [`CHOSEN`] if empty.
+    /// Suites by name, or a suite and a part of its tests' names, as in `guard/proof`; those of [`suites`] if empty.
     pub suites: Vec<String>,
     /// Time limit of a guest.
     pub limit: Duration,
     /// Write the table in docs/reference.md, including this machine's kernel.
     pub table: bool,
 }
-
-/// An executable and the tests to run.
-struct Suite {
-    executable: PathBuf,
-    tests: Vec<String>,
-}
-
-/// Arguments of each executable: failures are printed at once, since the guest may not complete.
-const ARGUMENTS: [&str; 4] = ["--exact", "--test-threads", "1", "--nocapture"];
 
 /// The file in a kernel's folder with the features that the suites have reported.
 const FEATURES: &str = "features";
@@ -84,9 +64,9 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
     let foreign = Some(architecture).filter(|it| it.is_foreign());
     let tfo = build::tfo_for(foreign, Profile::Dev)?;
     let guests = Guests::of(architecture)?;
-    let suites = chosen(&plan.suites, foreign)?;
-    let suites = copies(&tfo, suites, &guests.folder.join("bin"))?;
-    let commands = suites_commands(&suites);
+    let suites = suites::chosen(&plan.suites, foreign)?;
+    let suites = suites::copies(&tfo, suites, &guests.folder.join("bin"))?;
+    let commands = suites::commands(&suites);
     let series: Vec<&str> = match plan.series.as_slice() {
         [] => series(architecture).into(),
         named => named.iter().map(String::as_str).collect(),
@@ -126,37 +106,8 @@ fn write_table(architecture: Architecture, suites: &[Suite], folder: &Path) -> R
         kernels.push(here(suites)?);
     }
     let page = repository().join("docs/reference.md");
-    table::write(architecture.debian(), &kernels, &page)
-}
-
-/// The suites of these names, or those of [`CHOSEN`].
-fn chosen(names: &[String], architecture: Option<Architecture>) -> Result<Vec<Suite>> {
-    let selected: Vec<_> = names
-        .iter()
-        .map(|name| match name.split_once('/') {
-            Some((suite, filter)) => (suite, Some(filter)),
-            None => (name.as_str(), None),
-        })
-        .collect();
-    let asked = if names.is_empty() {
-        &CHOSEN
-    } else {
-        &selected[..]
-    };
-    let mut suites = Vec::new();
-    for (suite, filter) in asked {
-        let selected = test::select(&Selection {
-            suite: Some((*suite).to_owned()),
-            filter: filter.map(str::to_owned),
-            architecture,
-            ..Selection::default()
-        })?;
-        suites.extend(selected.into_iter().map(|selected| Suite {
-            executable: selected.executable().to_owned(),
-            tests: selected.tests().to_vec(),
-        }));
-    }
-    Ok(suites)
+    let arguments = format!("--arch {}", architecture.debian());
+    table::write(&arguments, &kernels, &page)
 }
 
 /// The features of this machine's own kernel.
@@ -165,57 +116,10 @@ fn here(suites: &[Suite]) -> Result<Features> {
     println!("tfo: vm: this machine's Linux {release}");
     let mut features = Features::of(&release);
     for suite in suites {
-        let mut command = as_root(&suite.executable)?;
-        command
-            .args(&suite.tests)
-            .args(ARGUMENTS)
-            .current_dir(repository().join(test::KERNEL_SUITES))
-            .stderr(Stdio::inherit());
-        let ran = command.output().context("cannot start a suite")?;
-        let said = String::from_utf8_lossy(&ran.stdout);
-        print!("{said}");
-        ensure!(
-            ran.status.success(),
-            "a suite fails on this machine's kernel"
-        );
-        said.lines().for_each(|line| features.read(line));
+        let passed = suite.run(|_| (), |line| features.read(line))?;
+        ensure!(passed, "a suite fails on this machine's kernel");
     }
     Ok(features)
-}
-
-/// Copies of the executables, so that a build does not change them while a guest runs.
-fn copies(tfo: &Path, mut suites: Vec<Suite>, into: &Path) -> Result<Vec<Suite>> {
-    let _ = fs::remove_dir_all(into);
-    fs::create_dir_all(into)?;
-    let copy = |from: &Path| -> Result<PathBuf> {
-        let to = into.join(from.file_name().unwrap_or_default());
-        fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
-        Ok(to)
-    };
-    // The suites look for `tfo` in their own folder.
-    copy(tfo)?;
-    for suite in &mut suites {
-        suite.executable = copy(&suite.executable)?;
-    }
-    Ok(suites)
-}
-
-/// The commands that run every suite, one test at a time, since it is slow.
-fn suites_commands(suites: &[Suite]) -> String {
-    let mut lines = format!(
-        "export TFO_PATIENCE=20 TFO_STOCK_KERNEL=1\ncd {}\n",
-        repository().join(test::KERNEL_SUITES).display()
-    );
-    for suite in suites {
-        let name = suite.executable.file_stem().unwrap_or_default().display();
-        lines += &format!(
-            "echo '{} {name}'\n{} {}\n",
-            guest::SUITE,
-            suite.executable.display(),
-            [&suite.tests.join(" "), &ARGUMENTS.join(" ")[..]].join(" ")
-        );
-    }
-    lines
 }
 
 /// Packs the files of a guest of a foreign architecture into an archive, and returns its path.

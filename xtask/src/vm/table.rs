@@ -1,4 +1,5 @@
-//! The tables of kernels in docs/reference.md, one for each architecture: features by kernel, as the suites report them.
+//! The tables of kernels in docs/reference.md, one for each architecture and one of drivers: features by kernel, as the
+//! suites report them.
 
 use std::{fs, path::Path};
 
@@ -7,9 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 /// The line below a table in docs/reference.md.
 const END: &str = "<!-- kernels end -->\n";
 
-/// The line above the table of an architecture.
-fn start(architecture: &str) -> String {
-    format!("<!-- kernels: `cargo xtask vm --arch {architecture} --table` writes this -->\n")
+/// The line above the table that these arguments of the task write.
+fn start(arguments: &str) -> String {
+    format!("<!-- kernels: `cargo xtask vm {arguments} --table` writes this -->\n")
 }
 
 /// The start of a line that reports a feature. `NAME: RESULT` follows.
@@ -93,8 +94,9 @@ fn table(kernels: &[Features]) -> String {
     lines
 }
 
-/// Replaces the table between an architecture's marks in a file. A later kernel without a feature of an earlier one is an error.
-pub(super) fn write(architecture: &str, kernels: &[Features], path: &Path) -> Result<()> {
+/// Replaces the table in a file that these arguments of the task write. A later kernel without a feature of an earlier one
+/// is an error.
+pub(super) fn write(arguments: &str, kernels: &[Features], path: &Path) -> Result<()> {
     for (old, new) in kernels.iter().zip(kernels.iter().skip(1)) {
         let missing = old.missing_in(new).join(", ");
         let (old, new) = (&old.release, &new.release);
@@ -104,9 +106,9 @@ pub(super) fn write(architecture: &str, kernels: &[Features], path: &Path) -> Re
         );
     }
     let text = fs::read_to_string(path)?;
-    let text = replaced(&text, &start(architecture), &table(kernels)).with_context(|| {
+    let text = replaced(&text, &start(arguments), &table(kernels)).with_context(|| {
         let path = path.display();
-        format!("{path} has no marks for the table of {architecture} kernels")
+        format!("{path} has no marks for the table of `cargo xtask vm {arguments}`")
     })?;
     Ok(fs::write(path, text)?)
 }
@@ -133,7 +135,7 @@ mod tests {
         new.read("test result: ok. 2 passed");
         assert!(old.missing_in(&new).is_empty());
         assert_eq!(new.missing_in(&old), ["rotation"]);
-        let start = start("amd64");
+        let start = start("--arch amd64");
         let text = format!("a\n{start}old\n{END}b\n");
         let expected = format!(
             "a\n{start}\n| feature | 6.1 | 6.12 |\n|---|---|---|\n\
@@ -155,16 +157,16 @@ mod tests {
         };
         let path = repository().join("target/xtask-tests/kernels.md");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let marks = format!("{}{END}", start("amd64"));
+        let marks = format!("{}{END}", start("--arch amd64"));
         fs::write(&path, &marks).unwrap();
         let old = || kernel("6.1", &["rotation"]);
         let middle = || kernel("6.6", &["rotation", "TCX"]);
         let lacking = [old(), middle(), kernel("6.12", &["rotation"])];
-        let refused = write("amd64", &lacking, &path).unwrap_err();
+        let refused = write("--arch amd64", &lacking, &path).unwrap_err();
         let expected = "Linux 6.12 does not report what Linux 6.6 does: TCX";
         assert_eq!(refused.to_string(), expected);
         assert_eq!(fs::read_to_string(&path).unwrap(), marks);
-        write("amd64", &[old(), middle()], &path).unwrap();
+        write("--arch amd64", &[old(), middle()], &path).unwrap();
         let written = fs::read_to_string(&path).unwrap();
         assert!(written.contains("| TCX |  | yes |"), "{written}");
     }

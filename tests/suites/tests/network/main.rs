@@ -13,6 +13,8 @@ mod edge;
 mod enable;
 // Random SYNs, half of them under random policies.
 mod fuzz;
+// Tests with a guest of another kernel as another machine; `cargo xtask vm --edge` and `--drivers` run them.
+mod guests;
 // The guard: challenges, proofs, limits.
 mod guard;
 // Other networks, and attacks: nobody is worse off than with the bare kernel.

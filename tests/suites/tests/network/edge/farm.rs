@@ -67,12 +67,8 @@ impl Member {
         })
     }
 
-    /// The options of a route by this member, in the network `subnet`.
     fn hop(&self, subnet: usize, family: Family) -> String {
-        match family {
-            Family::V4 => format!("nexthop via 10.8{subnet}.0.{}", self.number),
-            Family::V6 => format!("nexthop via fd8{subnet}::{}", self.number),
-        }
+        hop(self.number, subnet, family)
     }
 
     /// Its MAC address in the network in front.
@@ -92,12 +88,14 @@ pub(crate) struct Farm {
     pub(crate) edges: Vec<Member>,
     pub(crate) hosts: Vec<Member>,
     pub(crate) secret: KeyFile,
-    _switch: Netns,
+    /// The bridges `front` and `back`.
+    pub(crate) switch: Netns,
 }
 
 const CLIENT: usize = 2;
-const FIRST_EDGE: usize = 11;
+pub(crate) const FIRST_EDGE: usize = 11;
 const FIRST_HOST: usize = 21;
+pub(crate) const FORWARDING: [&str; 2] = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"];
 /// Addresses behind the client.
 const STRANGERS: &str = "11.0.0.0/8";
 
@@ -118,7 +116,7 @@ impl Farm {
             edges: (0..edges).map(edge).collect::<Result<_>>()?,
             hosts: (0..hosts).map(host).collect::<Result<_>>()?,
             secret: KeyFile::new(SECRET)?,
-            _switch: switch,
+            switch,
         };
         farm.client
             .netns
@@ -127,7 +125,9 @@ impl Farm {
             .netns
             .set_sysctl("net.ipv6.fib_multipath_hash_policy", "1")?;
         let all: Vec<_> = farm.edges.iter().collect();
-        farm.route(&all)?;
+        if !all.is_empty() {
+            farm.route(&all)?;
+        }
         for edge in &farm.edges {
             farm.set_up_edge(edge)?;
         }
@@ -137,7 +137,7 @@ impl Farm {
                 format!("addr add {} dev lo nodad", Family::V6.vip()),
             ])?;
             host.netns.set_sysctl("net.ipv4.tcp_fastopen", "3")?;
-            set_client(host)?;
+            host.netns.configure(&way_to_client())?;
         }
         Ok(farm)
     }
@@ -153,8 +153,14 @@ impl Farm {
 
     /// Has the client reach the service by these edges.
     pub(crate) fn route(&self, edges: &[&Member]) -> Result<()> {
+        let numbers: Vec<_> = edges.iter().map(|edge| edge.number).collect();
+        self.route_by(&numbers)
+    }
+
+    /// As [`Self::route`], by edges of these numbers.
+    pub(crate) fn route_by(&self, edges: &[usize]) -> Result<()> {
         for family in Family::BOTH {
-            let hops: Vec<_> = edges.iter().map(|edge| edge.hop(1, family)).collect();
+            let hops: Vec<_> = edges.iter().map(|edge| hop(*edge, 1, family)).collect();
             let route = format!("route replace {} {}", family.vip(), hops.join(" "));
             self.client.netns.configure(&[route])?;
         }
@@ -162,28 +168,36 @@ impl Farm {
     }
 
     fn set_up_edge(&self, edge: &Member) -> Result<()> {
-        for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+        for key in FORWARDING {
             edge.netns.set_sysctl(key, "1")?;
         }
         for version in ["ipv4", "ipv6"] {
             let key = format!("net.{version}.fib_multipath_hash_policy");
             edge.netns.set_sysctl(&key, "1")?;
         }
-        for family in Family::BOTH {
+        edge.netns.configure(&self.routes_of_edge())
+    }
+
+    /// Commands for an edge: the routes to the hosts, and the next hops, to the client, too. An edge challenges only for
+    /// hosts whose addresses it knows: with these, from the first SYN on.
+    pub(crate) fn routes_of_edge(&self) -> Vec<String> {
+        let routes = Family::BOTH.map(|family| {
             let hops: Vec<_> = self.hosts.iter().map(|host| host.hop(2, family)).collect();
-            let route = format!("route add {} {}", family.vip(), hops.join(" "));
-            edge.netns.configure(&[route])?;
-        }
-        // An edge challenges only for hosts whose addresses it knows: with these, from the first SYN on.
-        for host in &self.hosts {
+            format!("route add {} {}", family.vip(), hops.join(" "))
+        });
+        let hosts = self.hosts.iter().flat_map(|host| {
             let number = host.number;
             let mac = format!("lladdr 02:00:00:00:02:{number:02} dev back nud permanent");
-            edge.netns.configure(&[
+            [
                 format!("neigh replace 10.82.0.{number} {mac}"),
                 format!("neigh replace fd82::{number} {mac}"),
-            ])?;
-        }
-        set_client(edge)
+            ]
+        });
+        routes
+            .into_iter()
+            .chain(hosts)
+            .chain(way_to_client())
+            .collect()
     }
 
     /// Gives all edges and hosts this key, as a farm has one.
@@ -285,14 +299,22 @@ pub(crate) fn send_to(edge: &Member, host: &Member) -> Result<()> {
     Ok(())
 }
 
-/// The way to the client, and to the strangers behind it: the guard answers by next hops that the kernel knows.
-fn set_client(member: &Member) -> Result<()> {
+/// Commands for the way to the client, and to the strangers behind it: the guard answers by next hops that the kernel knows.
+fn way_to_client() -> [String; 3] {
     let mac = format!("lladdr 02:00:00:00:01:{CLIENT:02} dev front nud permanent");
-    member.netns.configure(&[
+    [
         format!("neigh replace 10.81.0.{CLIENT} {mac}"),
         format!("neigh replace fd81::{CLIENT} {mac}"),
         format!("route add {STRANGERS} via 10.81.0.{CLIENT}"),
-    ])
+    ]
+}
+
+/// The options of a route by the member of this number, in the network `subnet`.
+fn hop(number: usize, subnet: usize, family: Family) -> String {
+    match family {
+        Family::V4 => format!("nexthop via 10.8{subnet}.0.{number}"),
+        Family::V6 => format!("nexthop via fd8{subnet}::{number}"),
+    }
 }
 
 /// The answer to a request that was sent.
