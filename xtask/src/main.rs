@@ -11,7 +11,7 @@ use xtask::{
     ci, counters, demo, deploy, dist, fuzz, lint, run, setup, site, test,
     vm::{
         self,
-        network::{self, Other},
+        network::{self, Role},
     },
 };
 
@@ -170,8 +170,8 @@ fn dispatch(task: Task) -> Result<ExitCode> {
             limit,
             table,
         } => match (edge, drivers) {
-            (true, _) => network::other(Other::Edge, &series, false),
-            (_, true) => network::other(Other::Drivers, &series, table),
+            (true, _) => network::test(Role::Edge, &series, false),
+            (_, true) => network::test(Role::Drivers, &series, table),
             _ => vm::vm(&vm::Plan {
                 architecture: arch,
                 series,

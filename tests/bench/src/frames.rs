@@ -153,7 +153,7 @@ fn beside_empty(cases: &[Case]) -> Table {
     Table::beside_empty("Beside an empty program", "frame", rows.collect())
 }
 
-/// Cost relative to C: `peer.c` does the same work, and has no other features.
+/// Cost relative to C: `peer.c` says what of the same work it does not do.
 fn beside_c(cases: &[Case]) -> Table {
     let rows = cases.iter().filter(|case| case.in_c());
     let rows = rows.map(|case| Row::beside(&case.name, &case.rounds_in_c));

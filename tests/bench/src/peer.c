@@ -23,7 +23,7 @@ struct counters {
 	u64 syns, with_data, data_bytes, requests, passive, alt_key, failed, malformed, reasons[4], port;
 };
 
-/* Slots of counters; the first is that of ports for which none is left. */
+/* Slots of counters; slot 0 counts the ports that got none. */
 enum { SLOTS = 1024 };
 
 struct map SEC("maps") KEYS = { ARRAY, 4, sizeof(struct keys), 1, 0 };
@@ -89,9 +89,12 @@ INLINE u64 siphash(const u64 key[2], const struct addresses *addresses)
 /* Linux's rules: the last option of even length wins, one of an impossible even length erases it. */
 INLINE void take(struct option *found, u8 *cookie, int length, void *end)
 {
-	if (length & 1)
+	if (length & 1) {
+		found->malformed = 1;
 		return;
+	}
 	found->present = length == 0 || (length >= 4 && length <= 16);
+	found->malformed |= !found->present;
 	found->length = length;
 	if (length == 8 && (void *)(cookie + 8) <= end)
 		found->cookie = *(u64 *)cookie;
@@ -135,12 +138,15 @@ INLINE struct option options(u8 *tcp, u64 length, void *end)
 	u64 unknown = *(u32 *)(tcp + 4);
 	u64 at = 20 + linux_options(tcp + 20, length - 20, end, &found);
 
+	if (at >= length)
+		goto done;
 	FORGET(length, unknown);
 	length &= 63;
 	for (int round = 0; round < 40; round++) {
 		FORGET(at, unknown);
 		FORGET(found.present, unknown);
 		FORGET(found.length, unknown);
+		FORGET(found.malformed, unknown);
 		at &= 63;
 		u8 *option = tcp + at;
 		if (at + 1 >= length || (void *)(option + 2) > end)
@@ -163,6 +169,7 @@ INLINE struct option options(u8 *tcp, u64 length, void *end)
 			take(&found, option + 4, size - 4, end);
 		at += size;
 	}
+done:
 	FORGET(found.present, unknown);
 	FORGET(found.length, unknown);
 	FORGET(found.malformed, unknown);
@@ -205,14 +212,14 @@ INLINE void classify(struct counters *counters, const struct option *option,
 	counters->reasons[option->length == 8 ? BAD_COOKIE : BAD_LENGTH]++;
 }
 
-INLINE void size(u32 bytes)
+INLINE void size(u64 bytes)
 {
 	u32 zero = 0, bucket = 0;
 	u64 *sizes = map_lookup(&SIZES, &zero);
 
 	if (!sizes)
 		return;
-	for (u32 left = bytes; left && bucket < 15; left >>= 1)
+	for (u64 left = bytes; left && bucket < 15; left >>= 1)
 		bucket++;
 	sizes[bucket & 15]++;
 }
@@ -237,7 +244,7 @@ INLINE u32 slot_of(u32 port)
 	return __sync_val_compare_and_swap(slot, 0, taken) ?: taken;
 }
 
-/* A reader of events waits for them, of which this program has none. */
+/* Nonzero while a reader of events is there. What the caller then calls does not exist: nobody reads here. */
 INLINE int reports(void)
 {
 	u32 zero = 0;
@@ -248,10 +255,10 @@ INLINE int reports(void)
 
 INLINE void syn(struct context *context, u8 *tcp, u32 length, struct addresses *addresses, void *end)
 {
-	u32 header, data, port, slot, zero = 0;
+	u32 header, port, slot, zero = 0;
 	struct counters *counters;
 	struct option option;
-	u64 *switches;
+	u64 *switches, data, unknown;
 
 	if ((void *)(tcp + 20) > end || (tcp[13] & 0x17) != 0x02)
 		return;
@@ -259,6 +266,8 @@ INLINE void syn(struct context *context, u8 *tcp, u32 length, struct addresses *
 	if (header < 20 || header > length)
 		return;
 	data = length - header;
+	unknown = *(u32 *)(tcp + 4);
+	FORGET(data, unknown);
 	option = options(tcp, header, end);
 	switches = map_lookup(&SWITCHES, &zero);
 	port = SWAP16(*(u16 *)(tcp + 2));

@@ -31,7 +31,7 @@ pub(crate) struct Peer {
     name: &'static str,
 }
 
-/// Counters of the C program at one port, in the order of its `struct counters`.
+/// Counters of the C program at one port: the first of its `struct counters`, in their order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PeerCounts([u64; 8]);
 
@@ -120,10 +120,12 @@ impl Peer {
     }
 
     fn counts(&self, port: u16) -> Result<PeerCounts> {
+        /// Words of that structure.
+        const WORDS: usize = 13;
         let map = |name| self.ebpf.map(name).context(name).context("not in peer.c");
         let slots = Array::<_, u64>::try_from(map("PORT_SLOTS")?)?;
         let slot = slots.get(&port.into(), 0)?;
-        let counters = PerCpuArray::<_, [u64; 13]>::try_from(map("COUNTERS")?)?;
+        let counters = PerCpuArray::<_, [u64; WORDS]>::try_from(map("COUNTERS")?)?;
         let counters = counters.get(&(slot as u32), 0)?;
         let sum = |index: usize| counters.iter().map(|of_cpu| of_cpu[index]).sum();
         Ok(PeerCounts(std::array::from_fn(sum)))

@@ -66,7 +66,9 @@ impl Guest {
     /// `cargo xtask vm` has not prepared a guest, or it does not come up.
     pub fn boot(netns: &Netns, nics: &[Nic<'_>]) -> Result<Self> {
         let script = env::var(SCRIPT);
-        let script = script.context("there is no guest: run this test by `cargo xtask vm`")?;
+        let script = script.context(
+            "there is no guest: run this test by `cargo xtask vm --edge` or `--drivers`",
+        )?;
         let mut qemu = netns.command("setpriv");
         qemu.args(["--pdeathsig", "KILL", &script]);
         for nic in nics {
@@ -128,6 +130,7 @@ impl Guest {
         });
         let mut head = String::new();
         answer.read_line(&mut head)?;
+        ensure!(!head.is_empty(), "it has ended; its console is above");
         let numbers = head.split_whitespace().map(str::parse);
         let [status, stdout, stderr] = numbers.collect::<Result<Vec<usize>, _>>()?[..] else {
             bail!("it says {head:?}");

@@ -30,7 +30,7 @@ const HOME_ADDRESS_LEN: u64 = 24;
 const FRAGMENT_MASK: u64 = 0xf9ff_0000;
 
 /// The offsets that [`MAX`] headers behind an IPv6 header can lead to have no other bits.
-const OFFSET_MASK: u64 = 0x3fff;
+pub(super) const OFFSET_MASK: u64 = 0x3fff;
 
 /// Offset of the TCP header behind the extension headers at `at`, of which the first is a `first`.
 ///

@@ -69,12 +69,12 @@ fn locate<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<(usize, Version, N
     Ok((at, version, network))
 }
 
-/// The version and the offset of the transport header, as they are, hidden from the verifier: it then goes on once, not once
-/// for each version and each sum of header lengths.
+/// Hides the version and the offset of the transport header from the verifier, which then goes on once, not once for each version
+/// and each sum of header lengths.
 #[inline(always)]
 fn hidden<F: Frame + ?Sized>(frame: &F, version: Version, transport: usize) -> (Version, usize) {
-    /// Mask of the offset.
-    const TRANSPORT: u64 = 0x3fff;
+    /// Mask of the offset: IPv6's extension headers lead furthest.
+    const TRANSPORT: u64 = extensions::OFFSET_MASK;
     const IS_V6: u64 = TRANSPORT + 1;
     let version = match version {
         Version::V4 => 0,

@@ -21,7 +21,8 @@ pub(crate) trait Claim {
     /// Another program has claimed the packet.
     fn is_claimed(&self) -> bool;
 
-    /// Makes the headers readable, which loses the mark. `true` if it is lost now.
+    /// Makes the headers readable. `true` if another program had claimed the packet: its mark is lost then, and
+    /// [`Self::is_claimed`] does not tell any more.
     fn pull_and_tell(&self) -> bool;
 
     /// Claims the packet for this program.

@@ -43,7 +43,8 @@ pub(crate) trait Packet {
     /// Bytes of the frame, in all of its buffers.
     fn whole_len(&self) -> usize;
 
-    /// A number that the verifier does not know. Not volatile: LLVM keeps it for the next barrier.
+    /// The frame's readable length, which the verifier does not know. By plain loads: LLVM makes them once for several barriers,
+    /// where it would repeat those of [`bound`] for each.
     fn noise(&self) -> u64;
 
     /// The context's address.

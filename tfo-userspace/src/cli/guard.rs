@@ -58,7 +58,8 @@ pub(super) struct SetArgs {
     /// [default: unchanged, at first that of the route to the client]
     #[arg(long, value_name = "BYTES", value_parser = number::number::<u16>(u64::from(EdgeGuard::MIN_MSS)..=65_535))]
     mss: Option<u16>,
-    /// With --vip: window scale that those hosts advertise [default: unchanged, at first this host's]
+    /// With --vip: window scale that those hosts advertise, as `tfo guard show` has it there [default: unchanged, at first this
+    /// host's]
     #[arg(long, value_name = "SHIFT", value_parser = number::number::<u8>(0..=u64::from(EdgeGuard::MAX_SCALE)))]
     window_scale: Option<u8>,
     /// Secret that other hosts' guards have, too, in a file of 64 hexadecimal digits that its owner alone may read: each

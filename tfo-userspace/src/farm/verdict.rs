@@ -78,7 +78,7 @@ impl Cause {
             ),
             Self::Options(_) => "switch those sysctls on there".to_owned(),
             Self::WindowScale(_) => {
-                "give all hosts the same net.ipv4.tcp_rmem, and the edge their window scale"
+                "give all hosts the same net.ipv4.tcp_rmem and net.core.rmem_max, and the edge their window scale"
                     .to_owned()
             }
         }

@@ -20,16 +20,16 @@ use crate::{
     setup,
 };
 
-/// The other machine.
+/// What the guest is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Other {
+pub enum Role {
     /// A router, which challenges for hosts on this machine.
     Edge,
     /// A server with several network devices, whose clients are on this machine.
     Drivers,
 }
 
-impl Other {
+impl Role {
     /// The suite, and a part of its tests' names.
     const fn tests(self) -> &'static str {
         match self {
@@ -48,12 +48,12 @@ const FEATURES: &str = "drivers";
 /// # Errors
 ///
 /// A tool is missing and cannot be installed, or the build fails.
-pub fn other(other: Other, named: &[String], table: bool) -> Result<ExitCode> {
+pub fn test(role: Role, named: &[String], table: bool) -> Result<ExitCode> {
     setup::ensure()?;
     let architecture = Architecture::Amd64;
     let tfo = build::tfo_for(None, Profile::Dev)?;
     let guests = Guests::of(architecture)?;
-    let suites = suites::chosen(&[other.tests().to_owned()], None)?;
+    let suites = suites::chosen(&[role.tests().to_owned()], None)?;
     let suites = suites::copies(&tfo, suites, &guests.folder.join("bin"))?;
     let chosen: Vec<&str> = match named {
         [] => series(architecture).into(),
@@ -77,12 +77,12 @@ pub fn other(other: Other, named: &[String], table: bool) -> Result<ExitCode> {
             println!("tfo: vm: Linux {}: {said} in {seconds} s", kernel.release);
             if !passed {
                 code = ExitCode::FAILURE;
-            } else if other == Other::Drivers {
+            } else if role == Role::Drivers {
                 features.save(&saved(series))?;
             }
         }
     }
-    if table {
+    if table && code == ExitCode::SUCCESS {
         let kernels = series(architecture)
             .iter()
             .map(|it| Features::saved(&saved(it)));

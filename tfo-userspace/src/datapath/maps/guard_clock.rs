@@ -36,7 +36,7 @@ impl fmt::Display for Stale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Clock => "the wall clock was set: the time slots of challenges follow it",
-            Self::WindowScale => "net.ipv4.tcp_rmem changed: challenges state the new window scale",
+            Self::WindowScale => "net.ipv4.tcp_rmem or net.core.rmem_max changed: challenges state the new window scale",
         })
     }
 }

@@ -21,6 +21,9 @@ use crate::edge::farm::{FIRST_EDGE, FORWARDING, Farm, PORT, SECRET};
 /// Half of a slot of challenges.
 const HALF_A_SLOT: Duration = Duration::from_nanos(1 << (SLOT_SHIFT - 1));
 
+/// Decides about the window scale.
+const BUFFERS: &str = "net.ipv4.tcp_rmem";
+
 const fn nic(name: &'static str, mac: &'static str) -> Nic<'static> {
     Nic {
         name,
@@ -41,6 +44,10 @@ impl Split {
     fn new() -> Result<Self> {
         let farm = Farm::new(0, 1)?;
         farm.share_key(keys::COUNTING)?;
+        // Another window scale than a guest has by default.
+        farm.hosts[0]
+            .netns
+            .set_sysctl(BUFFERS, "4096 131072 33554432")?;
         farm.guard_hosts()?;
         let nics = [
             nic("front", "02:00:00:00:01:11"),
@@ -79,8 +86,7 @@ impl Split {
             .map(drop)
     }
 
-    /// The window scale of the hosts, for the edge. Kernels differ in what they have by default (`tcp_rmem`); with its own,
-    /// the edge's clients are reset.
+    /// The window scale of the hosts, for the edge. With its own, which is another one, the edge's clients are reset.
     fn scale(&self) -> Result<String> {
         let host = &self.farm.hosts[0].tfo;
         let ours = host.json(&["guard", "show"])?["window_scale"].clone();
@@ -88,11 +94,11 @@ impl Split {
         self.guard("")?;
         let theirs = self.edge.tfo_json("guard show")?["window_scale"].clone();
         println!("window scales: {theirs} on the edge, {ours} on the host");
-        if theirs != ours {
-            let wrong_acks = self.host(GuardWrongAcks)?;
-            ensure!(self.farm.ask(Family::V4, Method::Plain).is_err());
-            ensure!(self.host(GuardWrongAcks)? > wrong_acks);
-        }
+        ensure!(theirs != ours, "both sides have the window scale {ours}");
+        let wrong_acks = self.host(GuardWrongAcks)?;
+        let refused = self.farm.ask(Family::V4, Method::Plain);
+        ensure!(refused.is_err(), "a connection in spite of the scale");
+        ensure!(self.host(GuardWrongAcks)? > wrong_acks, "not counted");
         self.edge.tfo_done("detach --all")?;
         Ok(format!("--window-scale {ours}"))
     }
@@ -196,8 +202,8 @@ fn an_edge_needs_the_hosts_clock() -> Result<()> {
     let half_a_slot = HALF_A_SLOT.as_secs_f64();
     ensure!(ahead.abs() < half_a_slot, "{ahead} s");
     // The other way to the same window scale.
-    let buffers = split.farm.hosts[0].netns.sysctl("net.ipv4.tcp_rmem")?;
-    split.edge.set_sysctl("net.ipv4.tcp_rmem", &buffers)?;
+    let buffers = split.farm.hosts[0].netns.sysctl(BUFFERS)?;
+    split.edge.set_sysctl(BUFFERS, &buffers)?;
     split.edge.tfo_done("attach front --mode tc")?;
     split.farm.serving(|| {
         for wrong in [-6.0, 6.0].map(|slots| slots * half_a_slot) {

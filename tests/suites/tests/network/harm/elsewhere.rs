@@ -34,20 +34,21 @@ fn segment(source: &str, destination: &str, port: u16) -> Result<Segment> {
         .data(b"take this"))
 }
 
-/// It, to this MAC address.
+/// The frame of [`segment`], to this MAC address.
 fn frame(to: Mac, source: &str, destination: &str) -> Result<Vec<u8>> {
     let mut frame = segment(source, destination, 40_000)?.frame().to_vec();
     frame[..6].copy_from_slice(&to);
     Ok(frame)
 }
 
-/// It, with so many words of options without effect in its IPv4 header, and a bit of the header's byte `wrong` the other way.
-fn corrupt(words: u16, wrong: Option<usize>) -> Result<Vec<u8>> {
+/// A SYN with `words` words of no-operations as options of its IPv4 header; the lowest bit of the header's byte `flipped` is
+/// inverted.
+fn with_options(words: u16, flipped: Option<usize>) -> Result<Vec<u8>> {
     // A connection of its own.
     let segment = segment("10.77.0.60", "10.77.0.1", 40_000 + words)?;
     let segment = segment.ipv4_options(&vec![NOP; 4 * usize::from(words)]);
     let mut frame = segment.frame().to_vec();
-    if let Some(at) = wrong {
+    if let Some(at) = flipped {
         frame[14 + at] ^= 1;
     }
     Ok(frame)
@@ -108,7 +109,7 @@ fn send_all(testbed: &Testbed) -> Result<i64> {
         (7, CHECKSUM),
         (10, 59),
     ];
-    let corrupt = wrong.map(|(words, at)| corrupt(words, Some(at)));
+    let corrupt = wrong.map(|(words, at)| with_options(words, Some(at)));
     let frames: Vec<_> = frames.chain(corrupt).collect::<Result<_>>()?;
     for (index, frame) in frames.iter().enumerate() {
         link.send(frame)?;
@@ -166,7 +167,7 @@ fn headers_of_each_length_are_checked() -> Result<()> {
         for words in 0..=10 {
             let last = 20 + 4 * usize::from(words) - 1;
             for wrong in [Some(CHECKSUM), Some(last), None] {
-                link.send(&corrupt(words, wrong)?)?;
+                link.send(&with_options(words, wrong)?)?;
                 pair.barrier()?;
                 tally.passive += i64::from(wrong.is_none());
                 testbed
