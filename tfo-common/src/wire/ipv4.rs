@@ -124,7 +124,7 @@ mod tests {
         0x10, 0x0a, 0x0c,
     ];
 
-    /// With so many words of options; the checksum of RFC 1071 is made anew.
+    /// With so many words of options, and the checksum (RFC 1071) of the whole.
     fn with_options(words: u8) -> Vec<u8> {
         let mut header = HEADER.to_vec();
         header[0] += words;
@@ -147,7 +147,7 @@ mod tests {
             for bit in 0..8 * header.len() {
                 let mut wrong = header.clone();
                 wrong[bit / 8] ^= 1 << (bit % 8);
-                // Where it says that it is longer, the frame ends in it, or has what is no part of it.
+                // A wrong length takes in zeros, which add nothing, or leaves words out.
                 wrong.resize(MAX_HEADER_LEN, 0);
                 assert!(!is_intact(&wrong[..], 0), "{words}: {bit}");
             }

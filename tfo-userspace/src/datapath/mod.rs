@@ -15,9 +15,9 @@ mod namespace;
 mod object;
 mod pins;
 
+pub(crate) use self::object::prepare;
 pub use self::object::{
-    BoundDevice, Build, Datapath, FastOpenState, ListenersError, ListeningSocket, OBJECT,
-    listeners, prepare,
+    BoundDevice, Build, Datapath, FastOpenState, ListenersError, ListeningSocket, OBJECT, listeners,
 };
 pub use attach::{
     AttachError, Attached, Change, Ensured, Follower, GuardChange, GuardError, HookChange,

@@ -112,7 +112,8 @@ trait Visitor {
     /// Reads the first [`linux_list::LEN`] bytes at once. `false`: they have to be walked.
     fn linux_list(&mut self, list: &impl View, start: usize) -> bool;
 
-    /// Reads a Fast Open option behind that list, with a cookie of this many bytes.
+    /// Reads a Fast Open option behind that list, with a cookie of this many bytes. The list ends with it: nothing is walked
+    /// after this call.
     fn linux_fast_open(&mut self, cookie_len: usize);
 
     /// Reads one option.

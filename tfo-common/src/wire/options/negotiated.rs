@@ -313,6 +313,24 @@ mod tests {
     }
 
     #[test]
+    fn fast_open_behind_what_linux_offers_changes_nothing() {
+        let usual = [
+            2, 4, 5, 180, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 9, 1, 3, 3, 10,
+        ];
+        let request = [34, 2, 1, 1];
+        let cookie = [34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1];
+        for tail in [&request[..], &cookie] {
+            let (options, timestamps) = read(2, &[&usual[..], tail].concat());
+            let (alone, same) = read(2, &usual);
+            assert_eq!(options, alone);
+            assert_eq!(timestamps.tsval, same.tsval);
+        }
+        // Not the padding that Linux adds: the walk reads on.
+        let (options, _) = read(2, &[&usual[..], &[34, 2, 3, 3, 7, 0, 0, 0]].concat());
+        assert_eq!(options.window_scale(), Some(7));
+    }
+
+    #[test]
     fn reads_what_linux_offers() {
         let (options, timestamps) = read(
             0xc2,

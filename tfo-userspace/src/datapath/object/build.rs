@@ -36,6 +36,11 @@ impl fmt::Display for Build {
     }
 }
 
+/// Hashes the object, if that was not done yet.
+pub(super) fn find() {
+    Stored::own();
+}
+
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Stored {

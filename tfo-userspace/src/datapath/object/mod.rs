@@ -20,7 +20,7 @@ use crate::kernel::types;
 
 /// Finds what is the same for all interfaces, the kernel's types and the running build: for this process, and for those that it
 /// forks from now on.
-pub fn prepare() {
+pub(crate) fn prepare() {
     types::find();
-    Build::own();
+    build::find();
 }

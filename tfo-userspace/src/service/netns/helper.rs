@@ -133,6 +133,7 @@ impl NetnsHelper {
             return Ok(None);
         }
         // Once for the service, the helper and all processes that the helper makes.
+        memory::bound_unused();
         datapath::prepare();
         memory::release_unused();
         let (ours, its) = socketpair(

@@ -172,9 +172,16 @@ fn without_etcd_nothing_rotates_and_a_restart_loses_nothing() -> Result<()> {
         let shown = farm.hosts[1].tfo.done(&["status"])?;
         Ok(shown.contains("without etcd for"))
     })?;
-    // What it had read before may come into force still, of which nothing tells.
-    thread::sleep(Duration::from_millis(500));
-    let keys = farm.hosts[1].keys()?;
+    // What it had read before may come into force still, of which nothing tells: until they stand still for an interval.
+    let mut last = (farm.hosts[1].keys()?, Instant::now());
+    eventually("what it had read is in force", || {
+        let now = farm.hosts[1].keys()?;
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        Ok(last.1.elapsed() > Duration::from_secs(2))
+    })?;
+    let keys = last.0;
     thread::sleep(Duration::from_secs(5));
     ensure!(
         farm.hosts[1].keys()? == keys,

@@ -20,7 +20,7 @@ use tfo_testbed::{
 
 pub(crate) const PORT: u16 = 8080;
 pub(crate) const SECRET: &str = "363ec6a05e76eedeb9eb73bc5c25ca5f13f7c1df70c9af3531db4c83d23a8f6b";
-const REQUEST: &[u8] = b"who answers?";
+pub(crate) const REQUEST: &[u8] = b"who answers?";
 
 pub(crate) const fn service(family: Family) -> SocketAddr {
     SocketAddr::new(family.vip(), PORT)

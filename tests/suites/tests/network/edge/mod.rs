@@ -1,6 +1,7 @@
 //! The split guard: edges challenge for the hosts behind them, which open the connections of clients that answer.
 
 pub(crate) mod farm;
+mod handshake;
 mod killed;
 mod ports;
 mod strangers;

@@ -199,6 +199,19 @@ pub(super) fn challenge(link: &LinkSocket, client: SocketAddr) -> Result<Challen
     anyhow::bail!("no SYN-ACK")
 }
 
+/// The ACK that answers `challenge` to a SYN with the number 1000.
+pub(super) fn answer(
+    client: SocketAddr,
+    server: SocketAddr,
+    challenge: &Challenge,
+) -> Result<Segment> {
+    let mut options = b"\x01\x01\x08\x0a\0\0\0\x01".to_vec();
+    options.extend(challenge.clock.context("no timestamps")?.to_be_bytes());
+    Ok(Segment::new(client, server, flag::ACK)
+        .numbers(1001, challenge.sequence.wrapping_add(1))
+        .options(&options))
+}
+
 /// Hosts that guard themselves under one secret: the network may send a SYN to one and the ACK to another.
 #[test]
 fn a_challenge_of_one_host_is_answered_at_another() -> Result<()> {
@@ -218,12 +231,7 @@ fn a_challenge_of_one_host_is_answered_at_another() -> Result<()> {
         link.send(&frame(&syn.numbers(1000, 0), edge)?)?;
         let challenge = challenge(&link, client)?;
         send_to(edge, &farm.hosts[1])?;
-        let mut options = b"\x01\x01\x08\x0a\0\0\0\x01".to_vec();
-        options.extend(challenge.clock.context("no timestamps")?.to_be_bytes());
-        let ack = Segment::new(client, server, flag::ACK)
-            .numbers(1001, challenge.sequence.wrapping_add(1))
-            .options(&options);
-        link.send(&frame(&ack, edge)?)?;
+        link.send(&frame(&answer(client, server, &challenge)?, edge)?)?;
         eventually("the other host opens it", LIMIT, || {
             Ok(farm.hosts[1].count(GuardAccepted)? == 1)
         })?;

@@ -48,3 +48,45 @@ fn edges() -> Result<()> {
     feature("edge of a split guard", "yes");
     Ok(())
 }
+
+/// The hosts of a load balancer that tunnels: the edge forwards by IPIP, and the hosts answer the client directly.
+#[test]
+fn an_edge_before_hosts_at_the_end_of_a_tunnel() -> Result<()> {
+    /// The MTU of the tunnel, without the headers of IP and TCP and the timestamps.
+    const SEGMENT: u32 = 1480 - 20 - 20 - 12;
+    if is_before(6, 9)? {
+        println!("skipped: this kernel takes no answers");
+        return Ok(());
+    }
+    let farm = Farm::new(1, 1)?;
+    let (edge, host) = (&farm.edges[0], &farm.hosts[0]);
+    farm.share_key(keys::COUNTING)?;
+    let ends = ["10.82.0.11", "10.82.0.21"];
+    for (member, [local, remote]) in [(edge, ends), (host, [ends[1], ends[0]])] {
+        let add = format!("link add tunnel type ipip local {local} remote {remote}");
+        if let Err(error) = member.netns.configure(&[add]) {
+            println!("skipped: no such devices: {error}");
+            return Ok(());
+        }
+        member
+            .netns
+            .set_sysctl("net.ipv4.conf.tunnel.rp_filter", "0")?;
+        member.netns.configure(&["link set tunnel up"])?;
+    }
+    edge.netns
+        .configure(&[format!("route replace {} dev tunnel", Family::V4.vip())])?;
+    host.tfo.done(&["attach", "tunnel", "--mode", "tc"])?;
+    farm.guard_host(host, None)?;
+    farm.guard_edges("tc")?;
+    farm.serving(|| {
+        farm.ask(Family::V4, Method::SendTo)?;
+        let (connection, _) = farm.ask(Family::V4, Method::SendTo)?;
+        ensure!(connection.info()?.syn_data_taken, "not in the SYN");
+        let terms = farm.ask(Family::V4, Method::Plain)?.0.terms()?;
+        ensure!(terms.segment_size == SEGMENT, "{terms:?}");
+        ensure!(edge.count(GuardReferred)? == 2, "not by the edge");
+        let drift = host.tfo.stats()?.drift;
+        ensure!(drift.values().all(|drift| *drift == 0), "{drift:?}");
+        Ok(())
+    })
+}
