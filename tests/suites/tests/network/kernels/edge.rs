@@ -1,7 +1,7 @@
 //! The edge of a split guard, which needs no kfunc. The hosts behind it take answers since Linux 6.9.
 
 use anyhow::{Context as _, Result, ensure};
-use tfo_common::counters::Counter::{GuardProven, GuardReferred};
+use tfo_common::counters::Counter::{GuardAccepted, GuardProven, GuardReferred};
 use tfo_testbed::{
     kernel::{feature, is_before},
     keys,
@@ -79,12 +79,20 @@ fn an_edge_before_hosts_at_the_end_of_a_tunnel() -> Result<()> {
     farm.guard_host(host, None)?;
     farm.guard_edges("tc")?;
     farm.serving(|| {
+        // Without a packet before, the kernel has no next hop of the tunnel, and the first SYN passes.
+        farm.ask(Family::V4, Method::Plain)?;
         farm.ask(Family::V4, Method::SendTo)?;
         let (connection, _) = farm.ask(Family::V4, Method::SendTo)?;
         ensure!(connection.info()?.syn_data_taken, "not in the SYN");
         let terms = farm.ask(Family::V4, Method::Plain)?.0.terms()?;
         ensure!(terms.segment_size == SEGMENT, "{terms:?}");
-        ensure!(edge.count(GuardReferred)? == 2, "not by the edge");
+        // On a slow machine a SYN may be sent again, which the edge answers again.
+        let (accepted, referred) = (host.count(GuardAccepted)?, edge.count(GuardReferred)?);
+        ensure!(
+            accepted == 2 && referred >= 2,
+            "{accepted} of 2 opened, {referred} SYNs challenged: {:?}",
+            edge.tfo.stats()?
+        );
         let drift = host.tfo.stats()?.drift;
         ensure!(drift.values().all(|drift| *drift == 0), "{drift:?}");
         Ok(())
