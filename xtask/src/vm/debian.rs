@@ -22,7 +22,15 @@ pub(super) const fn series(architecture: Architecture) -> &'static [&'static str
     }
 }
 
-/// The newest of them, which has all features.
+/// The series of these names; [`series`] where none is named.
+pub(super) fn chosen(architecture: Architecture, named: &[String]) -> Vec<&str> {
+    match named {
+        [] => series(architecture).into(),
+        named => named.iter().map(String::as_str).collect(),
+    }
+}
+
+/// The newest of the default series, which has all features.
 pub(super) const NEWEST: &str = "6.12";
 
 /// A kernel, unpacked.

@@ -23,12 +23,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::{
-    debian::{NEWEST, series},
-    guests::Guests,
-    suites::Suite,
-    table::Features,
-};
+use self::{debian::NEWEST, guests::Guests, suites::Suite, table::Features};
 use crate::{
     architecture::Architecture,
     build::{self, Profile},
@@ -67,12 +62,8 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
     let suites = suites::chosen(&plan.suites, foreign)?;
     let suites = suites::copies(&tfo, suites, &guests.folder.join("bin"))?;
     let commands = suites::commands(&suites);
-    let series: Vec<&str> = match plan.series.as_slice() {
-        [] => series(architecture).into(),
-        named => named.iter().map(String::as_str).collect(),
-    };
     let mut verdicts = Vec::new();
-    for series in series {
+    for series in debian::chosen(architecture, &plan.series) {
         let kernel = guests.kernel(series)?;
         let mut features = Features::of(&kernel.release);
         let hear = |line: &str| features.read(line);
@@ -97,11 +88,7 @@ pub fn vm(plan: &Plan) -> Result<ExitCode> {
 
 /// Writes the table of an architecture's kernels, and of this machine's if it is of that architecture.
 fn write_table(architecture: Architecture, suites: &[Suite], folder: &Path) -> Result<()> {
-    let saved = |series| Features::saved(&folder.join(series).join(FEATURES));
-    let mut kernels = series(architecture)
-        .iter()
-        .map(saved)
-        .collect::<Result<Vec<_>>>()?;
+    let mut kernels = Features::all_saved(architecture, folder, FEATURES)?;
     if !architecture.is_foreign() {
         kernels.push(here(suites)?);
     }

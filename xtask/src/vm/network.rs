@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 
 use super::{
-    debian::series,
+    debian,
     guests::Guests,
     suites,
     table::{self, Features},
@@ -55,13 +55,8 @@ pub fn test(role: Role, named: &[String], table: bool) -> Result<ExitCode> {
     let guests = Guests::of(architecture)?;
     let suites = suites::chosen(&[role.tests().to_owned()], None)?;
     let suites = suites::copies(&tfo, suites, &guests.folder.join("bin"))?;
-    let chosen: Vec<&str> = match named {
-        [] => series(architecture).into(),
-        named => named.iter().map(String::as_str).collect(),
-    };
-    let saved = |series: &str| guests.folder.join(series).join(FEATURES);
     let mut code = ExitCode::SUCCESS;
-    for series in chosen {
+    for series in debian::chosen(architecture, named) {
         let kernel = guests.kernel(series)?;
         let boots = guests.boots(&kernel)?;
         let mut features = Features::of(&kernel.release);
@@ -78,15 +73,12 @@ pub fn test(role: Role, named: &[String], table: bool) -> Result<ExitCode> {
             if !passed {
                 code = ExitCode::FAILURE;
             } else if role == Role::Drivers {
-                features.save(&saved(series))?;
+                features.save(&guests.folder.join(series).join(FEATURES))?;
             }
         }
     }
     if table && code == ExitCode::SUCCESS {
-        let kernels = series(architecture)
-            .iter()
-            .map(|it| Features::saved(&saved(it)));
-        let kernels = kernels.collect::<Result<Vec<_>>>()?;
+        let kernels = Features::all_saved(architecture, &guests.folder, FEATURES)?;
         table::write(TABLE, &kernels, &repository().join("docs/reference.md"))?;
     }
     Ok(code)

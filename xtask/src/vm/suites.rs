@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The default suites: each feature once, and differences between kernels. All suites would take hours without KVM.
-pub(super) const CHOSEN: [(&str, Option<&str>); 3] = [
+const CHOSEN: [(&str, Option<&str>); 3] = [
     ("kernels", None),
     ("conditions", Some("dropped_before_the_listener")),
     ("conditions", Some("where_kernels_differ")),

@@ -5,6 +5,9 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::debian::series;
+use crate::architecture::Architecture;
+
 /// The line below a table in docs/reference.md.
 const END: &str = "<!-- kernels end -->\n";
 
@@ -52,7 +55,7 @@ impl Features {
     }
 
     /// Reads a file of [`Features::save`].
-    pub(super) fn saved(path: &Path) -> Result<Self> {
+    fn saved(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| {
             let path = path.display();
             format!("{path} is missing: run `cargo xtask vm`, which writes it")
@@ -61,6 +64,18 @@ impl Features {
         let mut features = Self::of(lines.next().unwrap_or_default());
         lines.for_each(|line| features.read(line));
         Ok(features)
+    }
+
+    /// Reads the files of this name of each of the default series.
+    pub(super) fn all_saved(
+        architecture: Architecture,
+        folder: &Path,
+        name: &str,
+    ) -> Result<Vec<Self>> {
+        let series = series(architecture).iter();
+        series
+            .map(|series| Self::saved(&folder.join(series).join(name)))
+            .collect()
     }
 
     /// The names of the features that this kernel has and `newer` does not report.
