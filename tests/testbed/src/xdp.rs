@@ -150,6 +150,23 @@ impl Other {
         Ok(other)
     }
 
+    /// Loads it and attaches it as programs were before there were links (Linux 5.9): by a netlink message, and so until
+    /// the interface goes.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses it; the error contains what it says.
+    pub fn attach_by_netlink(netns: &Netns, interface: &str) -> Result<Self> {
+        let mut other = Self {
+            object: Ebpf::load(OBJECT)?,
+        };
+        other.program()?.load()?;
+        let id = other.id()?.to_string();
+        let attach = ["net", "attach", "xdpdrv", "id", &id, "dev", interface];
+        netns.done("bpftool", &attach)?;
+        Ok(other)
+    }
+
     /// Program id.
     ///
     /// # Errors

@@ -8,9 +8,10 @@ use tfo_common::wire::Link;
 use super::finding::Finding;
 use crate::{
     kernel::{
+        device::{DeviceFacts, Queues},
         ethtool,
         link::{AttachedXdp, Interface, remedy_of_layer},
-        native_xdp::{NativeFacts, one_page_mtu},
+        native_xdp::{NativeFacts, QueueShortage, one_page_mtu},
         tc::{self, Direction},
     },
     model::AttachMode,
@@ -28,13 +29,14 @@ pub(super) struct OurProgram {
 
 /// Facts about an interface.
 #[derive(Clone, Debug)]
-pub(super) struct DeviceFacts {
+pub(super) struct InterfaceFacts {
     name: String,
     up: bool,
     link: Result<Link, String>,
     xdp: Option<AttachedXdp>,
     ours: Option<OurProgram>,
     native: NativeFacts,
+    device: DeviceFacts,
     rx_checksum: Option<bool>,
     /// The ids of TCX programs at ingress, where this process may list them.
     tcx: Vec<u32>,
@@ -42,7 +44,7 @@ pub(super) struct DeviceFacts {
     filters: Vec<String>,
 }
 
-impl DeviceFacts {
+impl InterfaceFacts {
     pub(super) fn read(interface: &Interface, ours: Option<OurProgram>) -> Self {
         let Interface { name, index, .. } = interface;
         let tcx = SchedClassifier::query_tcx(name, TcAttachType::Ingress);
@@ -54,6 +56,7 @@ impl DeviceFacts {
             filters: others(*index, ours.as_ref()),
             ours,
             native: NativeFacts::read(*index, name, interface.mtu),
+            device: DeviceFacts::read(*index, name).unwrap_or_default(),
             rx_checksum: ethtool::rx_checksum(name),
             tcx: tcx.map_or(Vec::new(), |(_, programs)| {
                 programs
@@ -67,6 +70,12 @@ impl DeviceFacts {
     pub(super) fn judge(&self) -> Vec<Finding> {
         let mut findings = vec![self.mode()];
         findings.extend(self.mtu());
+        // The guard's own checks tell these where it runs in native XDP.
+        if !self.is_ours(AttachMode::Native) {
+            findings.extend(self.queues());
+            findings.extend(self.vlan_tags());
+        }
+        findings.extend(self.bond());
         findings.extend(self.others());
         if !self.up {
             let remedy = format!("ip link set {} up", self.name);
@@ -147,6 +156,58 @@ impl DeviceFacts {
         Some(Finding::warning("MTU", found).remedy(remedy))
     }
 
+    /// More queues than native XDP can be had with.
+    fn queues(&self) -> Option<Finding> {
+        let driver = self.device.driver.as_deref()?;
+        let queues = self.device.queues?;
+        let QueueShortage { effect, combined } = QueueShortage::of(driver, queues)?;
+        let Queues { channels, cpus, .. } = queues;
+        let found = format!(
+            "native XDP on {driver} with {} of {} queue pairs in use and {cpus} CPUs {effect}",
+            channels.combined, channels.max
+        );
+        let remedy = format!(
+            "nothing in traffic control; for native XDP, `ethtool -L {} combined {combined}` before it is attached",
+            self.name
+        );
+        Some(Finding::note("queues", found).remedy(remedy))
+    }
+
+    /// Tags that XDP does not see.
+    fn vlan_tags(&self) -> Option<Finding> {
+        let vlans = &self.device.vlans;
+        if !self.device.strips_vlan || vlans.is_empty() {
+            return None;
+        }
+        let found = format!(
+            "it strips VLAN tags (rxvlan on), and has VLAN devices ({}): their SYNs come to XDP without a tag, so that a guard \
+             does not challenge them there",
+            vlans.join(", ")
+        );
+        let remedy = format!(
+            "nothing in traffic control, which `--mode auto` takes; for XDP, `ethtool -K {} rxvlan off`",
+            self.name
+        );
+        Some(Finding::note("VLAN tags", found).remedy(remedy))
+    }
+
+    /// A bond, or a slave of one.
+    fn bond(&self) -> Option<Finding> {
+        const CHECK: &str = "bond";
+        let DeviceFacts { master, slaves, .. } = &self.device;
+        if let Some((bond, _)) = master.as_ref().filter(|(_, kind)| kind == "bond") {
+            let found = format!("it is a slave of {bond}, by whose other slaves packets come, too");
+            let remedy =
+                format!("`tfo attach {bond}`, or attach to all of its slaves, not to both");
+            return Some(Finding::note(CHECK, found).remedy(remedy));
+        }
+        let slaves = (!slaves.is_empty()).then(|| slaves.join(", "))?;
+        Some(Finding::ok(
+            CHECK,
+            format!("a bond of {slaves}: tfo attaches to it, or to all of these, not to both"),
+        ))
+    }
+
     /// Programs of others on the interface.
     fn others(&self) -> Option<Finding> {
         let ours = self.ours.map(|ours| ours.program_id);
@@ -195,183 +256,4 @@ fn others(index: u32, ours: Option<&OurProgram>) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::doctor::{
-        Verdict::{self, Note, Ok as Fine, Problem, Unknown, Warning},
-        finding::testing::{expect, find},
-    };
-    use crate::kernel::ethtool::Feature;
-
-    fn with(change: impl FnOnce(&mut DeviceFacts)) -> Vec<Finding> {
-        let mut facts = DeviceFacts {
-            name: "eth0".into(),
-            up: true,
-            link: Ok(Link::Ethernet),
-            xdp: None,
-            ours: None,
-            native: NativeFacts {
-                driver: Some("igb".into()),
-                native: Some(true),
-                mtu: 1500,
-                ..NativeFacts::default()
-            },
-            rx_checksum: Some(true),
-            tcx: Vec::new(),
-            filters: Vec::new(),
-        };
-        change(&mut facts);
-        facts.judge()
-    }
-
-    fn ours(mode: AttachMode) -> OurProgram {
-        OurProgram {
-            program_id: 7,
-            guard_id: Some(6),
-            mode: Some(mode),
-        }
-    }
-
-    #[test]
-    fn an_ordinary_interface_is_fine() {
-        let findings = with(|_| ());
-        expect(
-            &findings,
-            "XDP",
-            Fine,
-            "driver igb, MTU 1500: supports native",
-        );
-        assert_eq!(findings.len(), 1);
-        assert_eq!(findings[0].interface.as_deref(), Some("eth0"));
-    }
-
-    #[test]
-    fn the_modes_that_it_takes_are_told() {
-        let of = |native| with(|facts| facts.native.native = native);
-        expect(&of(Some(false)), "XDP", Note, "no native XDP");
-        expect(&of(None), "XDP", Unknown, "when it attaches");
-        expect(
-            &with(|facts| facts.link = Ok(Link::None)),
-            "XDP",
-            Fine,
-            "generic and tc",
-        );
-        let strange = with(|facts| facts.link = Err("Infiniband".into()));
-        expect(&strange, "XDP", Problem, "Infiniband");
-        let slow = with(|facts| facts.ours = Some(ours(AttachMode::Generic)));
-        expect(&slow, "XDP", Note, "runs in generic mode");
-        expect(
-            &with(|facts| facts.ours = Some(ours(AttachMode::Native))),
-            "XDP",
-            Fine,
-            "native",
-        );
-        let reported = with(|facts| facts.native.driver = Some("mlx5_core".into()));
-        expect(&reported, "XDP", Fine, "reported: the link goes down");
-    }
-
-    #[test]
-    fn what_native_mode_costs_is_told() {
-        let veth = |mode| {
-            with(|facts| {
-                facts.native.driver = Some("veth".into());
-                facts.ours = mode;
-            })
-        };
-        expect(&veth(None), "XDP", Note, "would give up GRO");
-        let native = veth(Some(ours(AttachMode::Native)));
-        expect(&native, "XDP", Warning, "would give up GRO");
-        let remedy = find(&native, "XDP").remedy.as_deref();
-        assert_eq!(remedy, Some("tfo attach --replace eth0 --mode auto"));
-    }
-
-    #[test]
-    fn offloads_that_native_mode_ends_are_told() {
-        let lro = with(|facts| facts.native.lro = true);
-        expect(&lro, "XDP", Note, "large receive offload (LRO)");
-        let gro_hw = |fixed| {
-            let gro_hw = Feature { on: true, fixed };
-            with(|facts| facts.native.gro_hw = gro_hw)
-        };
-        expect(&gro_hw(false), "XDP", Note, "rx-gro-hw");
-        // Linux refuses native mode there.
-        let fixed = gro_hw(true);
-        expect(&fixed, "XDP", Note, "cannot be switched off from here");
-    }
-
-    #[test]
-    fn a_long_mtu_needs_a_driver_that_scatters() {
-        let of = |mtu, native, several| {
-            with(|facts| {
-                facts.native.mtu = mtu;
-                facts.native.native = Some(native);
-                facts.native.several_buffers = several;
-            })
-        };
-        // On any page.
-        let long = one_page_mtu() + 1;
-        let text = format!("MTU {long}");
-        expect(&of(long, true, false), "MTU", Warning, &text);
-        for findings in [
-            of(one_page_mtu(), true, false),
-            of(long, true, true),
-            of(long, false, false),
-        ] {
-            assert!(
-                findings.iter().all(|each| each.check != "MTU"),
-                "{findings:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn others_are_named_and_we_are_not() {
-        let other = AttachedXdp {
-            program_id: 9,
-            mode: AttachMode::Native,
-        };
-        let xdp = with(|facts| facts.xdp = Some(other));
-        expect(&xdp, "other programs", Note, "XDP program 9 (native)");
-        assert!(
-            find(&xdp, "other programs")
-                .remedy
-                .as_deref()
-                .unwrap()
-                .contains("--mode tc")
-        );
-        let tc = with(|facts| {
-            facts.ours = Some(ours(AttachMode::Tc));
-            facts.tcx = vec![7, 8];
-            facts.filters = vec!["flower".into()];
-        });
-        expect(
-            &tc,
-            "other programs",
-            Note,
-            "TCX program 8, classifiers (flower)",
-        );
-        let alone = with(|facts| {
-            facts.ours = Some(ours(AttachMode::Native));
-            facts.tcx = vec![6];
-            facts.xdp = Some(AttachedXdp {
-                program_id: 7,
-                mode: AttachMode::Native,
-            });
-        });
-        assert!(
-            alone.iter().all(|each| each.verdict == Verdict::Ok),
-            "{alone:?}"
-        );
-    }
-
-    #[test]
-    fn a_device_that_is_down_or_checks_nothing_is_told() {
-        expect(&with(|facts| facts.up = false), "state", Note, "down");
-        expect(
-            &with(|facts| facts.rx_checksum = Some(false)),
-            "checksums",
-            Note,
-            "off",
-        );
-    }
-}
+mod tests;

@@ -40,7 +40,7 @@ pub async fn examine(names: &[String]) -> Result<Vec<Finding>, LinkError> {
     let data_path = data_path::DataPathFacts::read(privileged).await;
     let mut findings = host::HostFacts::read().judge();
     for interface in chosen {
-        let facts = interfaces::DeviceFacts::read(interface, data_path.on(interface.index));
+        let facts = interfaces::InterfaceFacts::read(interface, data_path.on(interface.index));
         findings.extend(facts.judge());
     }
     findings.extend(fast_open::FastOpenFacts::read(syn_cookies).await.judge());

@@ -50,6 +50,8 @@ pub struct Queues {
 pub struct DeviceFacts {
     /// The name of its master, and the kind: `bridge`, `bond`, `team`.
     pub master: Option<(String, String)>,
+    /// The names of its slaves, of a bond.
+    pub slaves: Vec<String>,
     /// A macvlan in passthru mode, which takes all of its frames.
     pub passthru: Option<String>,
     /// Its VLAN devices.
@@ -94,6 +96,9 @@ impl DeviceFacts {
                     (name.unwrap_or("unknown").to_owned(), kind.to_owned())
                 });
                 facts.peer = (of_link.kind == Some(&InfoKind::Veth)).then(|| of_link.peer());
+            } else if of_link.master == Some(index) && of_link.port_kind == Some("bond") {
+                let name = of_link.name.unwrap_or("unknown");
+                facts.slaves.push(name.to_owned());
             } else if of_link.lower == Some(index) && of_link.namespace.is_none() {
                 let name = of_link.name.unwrap_or("unknown").to_owned();
                 match of_link.kind {

@@ -2,7 +2,8 @@
 //! refuses it.
 
 use super::{
-    ethtool::{self, Feature},
+    device::Queues,
+    ethtool::{self, Channels, Feature},
     xdp_features::{self, XdpFeatures},
 };
 
@@ -57,6 +58,50 @@ const DRIVERS: [Driver; 12] = [
     reported("mlx5_core", "the link goes down for up to seconds"),
     reported("mana", "LRO has to be off"),
 ];
+
+/// More queue pairs in use than native XDP can be had with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueShortage {
+    /// What follows from it.
+    pub effect: &'static str,
+    /// Queue pairs with which there is none.
+    pub combined: u32,
+}
+
+impl QueueShortage {
+    /// That of a driver; `None` where nothing is known against these queues.
+    pub fn of(driver: &str, queues: Queues) -> Option<Self> {
+        let Queues { channels, cpus, .. } = queues;
+        match driver {
+            "virtio_net" if lacks_queues(queues) => Some(Self {
+                effect: "leaves no queues to send from XDP: sending has been seen to panic Linux 6.12",
+                combined: cpus.min(channels.max),
+            }),
+            "ena" | "gve" if 2 * channels.combined > channels.max => Some(Self {
+                effect: "is reported to be refused: half of the queues have to be left to XDP",
+                combined: channels.max / 2,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// `virtnet_xdp_get_sq` takes for granted, where there are more queue pairs than CPUs, that each CPU has a spare one
+/// behind those of the network stack.
+fn lacks_queues(queues: Queues) -> bool {
+    let Queues {
+        channels: Channels { combined, max },
+        stack,
+        cpus,
+    } = queues;
+    if combined <= cpus {
+        return false;
+    }
+    match stack {
+        Some(stack) => combined < stack + cpus,
+        None => combined + cpus > max,
+    }
+}
 
 /// Facts about an interface that decide about native XDP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -211,6 +256,49 @@ mod tests {
         expect(gro_hw.loss(), "rx-gro-hw");
         assert_eq!(of("mlx5_core").loss(), None);
         assert!(of("mlx5_core").note().is_some() && of("e1000e").note().is_none());
+    }
+
+    #[test]
+    fn virtio_net_needs_spare_queues_or_no_more_than_cpus() {
+        let queues = |combined, max, stack, cpus| Queues {
+            channels: Channels { combined, max },
+            stack,
+            cpus,
+        };
+        for (queues, lacks) in [
+            // No spare queue, and more pairs than CPUs.
+            (queues(4, 4, Some(4), 2), true),
+            (queues(4, 4, None, 2), true),
+            (queues(4, 5, Some(4), 2), true),
+            // Two of the stack, two spare ones.
+            (queues(4, 4, Some(2), 2), false),
+            // With a lock.
+            (queues(2, 2, Some(2), 2), false),
+            (queues(1, 1, None, 8), false),
+            (queues(6, 8, Some(4), 2), false),
+            (queues(4, 8, None, 2), false),
+        ] {
+            let shortage = QueueShortage::of("virtio_net", queues);
+            assert_eq!(shortage.is_some(), lacks, "{queues:?}");
+            assert!(shortage.is_none_or(|it| it.combined == 2));
+            assert_eq!(QueueShortage::of("mlx5_core", queues), None);
+        }
+    }
+
+    #[test]
+    fn half_of_the_queues_are_for_xdp() {
+        let of = |driver, combined| {
+            let channels = Channels { combined, max: 8 };
+            let queues = Queues {
+                channels,
+                stack: None,
+                cpus: 8,
+            };
+            QueueShortage::of(driver, queues).map(|shortage| shortage.combined)
+        };
+        for driver in ["ena", "gve"] {
+            assert_eq!((of(driver, 5), of(driver, 4)), (Some(4), None));
+        }
     }
 
     /// The loopback device has index 1.

@@ -90,20 +90,56 @@ fn tc_runs_beside_another_tc_program() -> Result<()> {
 
 #[test]
 fn auto_goes_beside_another_xdp_program() -> Result<()> {
-    let pair = Pair::new()?;
-    let _other = xdp::Other::attach(&pair.server, SERVER_INTERFACE)?;
-    let testbed = Testbed::idle(pair)?;
-    testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
-    two_of_each(&testbed)?;
-    // Also where XDP would be the hook for the job.
-    testbed.tfo.done(&["policy", "set", "--bad", "drop"])?;
-    let status = testbed.tfo.json(&["status"])?;
-    let reason = status["interfaces"][0]["mode_reason"].as_str();
-    ensure!(
-        reason.is_some_and(|it| it.contains("another XDP")),
-        "{status}"
-    );
-    ensure_mode(&testbed.tfo, "tc")
+    for attach in [xdp::Other::attach, xdp::Other::attach_by_netlink] {
+        let pair = Pair::new()?;
+        let _other = attach(&pair.server, SERVER_INTERFACE)?;
+        let testbed = Testbed::idle(pair)?;
+        for mode in ["native", "generic"] {
+            let said = testbed
+                .tfo
+                .run(&["attach", SERVER_INTERFACE, "--mode", mode])?;
+            said.ensure_refused(&["another XDP program is attached", "--mode tc"])
+                .context(mode)?;
+        }
+        testbed.tfo.done(&["attach", SERVER_INTERFACE])?;
+        two_of_each(&testbed)?;
+        // Also where XDP would be the hook for the job.
+        testbed.tfo.done(&["policy", "set", "--bad", "drop"])?;
+        let status = testbed.tfo.json(&["status"])?;
+        let reason = status["interfaces"][0]["mode_reason"].as_str();
+        ensure!(
+            reason.is_some_and(|it| it.contains("another XDP")),
+            "{status}"
+        );
+        ensure_mode(&testbed.tfo, "tc")?;
+        testbed.tfo.done(&["policy", "clear"])?;
+        testbed.tfo.done(&["guard", "set", "on"])?;
+        testbed.pair.forget_cookies()?;
+        let listener = testbed.listen(Family::V6)?;
+        for family in Family::BOTH {
+            testbed.request_cookie(&listener, family)?;
+            testbed.in_syn(&listener, family, Method::SendTo)?;
+        }
+        let counted = testbed.equal()?.counters;
+        ensure!(counted["GuardAccepted"] == 2, "{counted:?}");
+        // The other program is still there.
+        testbed.tfo.done(&["detach", "--all"])?;
+        ensure!(xdp::xdp_attached(&testbed.pair.server, SERVER_INTERFACE)?.is_some());
+    }
+    Ok(())
+}
+
+/// The kernel keeps a program that has a link from being replaced by one without.
+#[test]
+fn a_program_by_netlink_does_not_replace_ours() -> Result<()> {
+    for mode in ["native", "generic"] {
+        let testbed = Testbed::attach(Pair::new()?, &["--mode", mode])?;
+        let other = xdp::Other::attach_by_netlink(&testbed.pair.server, SERVER_INTERFACE);
+        ensure!(other.is_err(), "{mode}: the other program is attached");
+        ensure_mode(&testbed.tfo, mode)?;
+        two_of_each(&testbed)?;
+    }
+    Ok(())
 }
 
 /// The kernel accepts SYNs with a tag of VLAN 0 or an extension header as it does others.

@@ -6,6 +6,7 @@ use crate::{
     kernel::{
         device::{DeviceFacts, Peer, Queues},
         link::AttachedXdp,
+        native_xdp::QueueShortage,
     },
     model::AttachMode,
 };
@@ -59,17 +60,14 @@ pub(super) fn unfit_in_native(name: &str, facts: &DeviceFacts) -> Option<String>
         }
         None => {}
     }
-    if facts.driver.as_deref() == Some("virtio_net")
-        && let Some(queues) = facts.queues.filter(|queues| lacks_queues(*queues))
+    if let (Some(driver), Some(queues)) = (&facts.driver, facts.queues)
+        && let Some(QueueShortage { effect, combined }) = QueueShortage::of(driver, queues)
     {
         let Queues { channels, cpus, .. } = queues;
         return Some(format!(
-            "native XDP on virtio_net with {} of {} queue pairs in use and {cpus} CPUs leaves no queues to send from XDP: \
-             sending has been seen to panic Linux 6.12. Detach, `ethtool -L {name} combined {}`, and attach again; or use \
-             traffic control ({tc})",
-            channels.combined,
-            channels.max,
-            cpus.min(channels.max),
+            "native XDP on {driver} with {} of {} queue pairs in use and {cpus} CPUs {effect}. Detach, \
+             `ethtool -L {name} combined {combined}`, and attach again; or use traffic control ({tc})",
+            channels.combined, channels.max,
         ));
     }
     if facts.strips_vlan && !facts.vlans.is_empty() {
@@ -81,23 +79,6 @@ pub(super) fn unfit_in_native(name: &str, facts: &DeviceFacts) -> Option<String>
         ));
     }
     None
-}
-
-/// `virtnet_xdp_get_sq` takes for granted, where there are more queue pairs than CPUs, that each CPU has a spare one
-/// behind those of the network stack.
-fn lacks_queues(queues: Queues) -> bool {
-    let Queues {
-        channels,
-        stack,
-        cpus,
-    } = queues;
-    if channels.combined <= cpus {
-        return false;
-    }
-    match stack {
-        Some(stack) => channels.combined < stack + cpus,
-        None => channels.combined + cpus > channels.max,
-    }
 }
 
 #[cfg(test)]
@@ -164,44 +145,24 @@ mod tests {
     }
 
     #[test]
-    fn virtio_net_needs_spare_queues_or_no_more_than_cpus() {
-        let queues = |combined, max, stack, cpus| Queues {
-            channels: Channels { combined, max },
-            stack,
-            cpus,
+    fn a_lack_of_queues_has_its_remedy() {
+        let queues = Queues {
+            channels: Channels {
+                combined: 4,
+                max: 4,
+            },
+            stack: Some(4),
+            cpus: 2,
         };
-        for (queues, lacks) in [
-            // No spare queue, and more pairs than CPUs.
-            (queues(4, 4, Some(4), 2), true),
-            (queues(4, 4, None, 2), true),
-            (queues(4, 5, Some(4), 2), true),
-            // Two of the stack, two spare ones.
-            (queues(4, 4, Some(2), 2), false),
-            // With a lock.
-            (queues(2, 2, Some(2), 2), false),
-            (queues(1, 1, None, 8), false),
-            (queues(6, 8, Some(4), 2), false),
-            (queues(4, 8, None, 2), false),
-        ] {
-            assert_eq!(lacks_queues(queues), lacks, "{queues:?}");
-            let said = judge(AttachMode::Native, |facts| {
-                facts.driver = Some("virtio_net".into());
-                facts.queues = Some(queues);
-            });
-            assert_eq!(said.is_some(), lacks);
-            let other = judge(AttachMode::Native, |facts| {
-                facts.driver = Some("mlx5_core".into());
-                facts.queues = Some(queues);
-            });
-            assert_eq!(other, None);
-        }
+        let set = |facts: &mut DeviceFacts| {
+            facts.driver = Some("virtio_net".into());
+            facts.queues = Some(queues);
+        };
+        assert_eq!(judge(AttachMode::Generic, set), None);
         expect(
             AttachMode::Native,
             &["4 of 4 queue pairs", "ethtool -L eth0 combined 2"],
-            |facts| {
-                facts.driver = Some("virtio_net".into());
-                facts.queues = Some(queues(4, 4, Some(4), 2));
-            },
+            set,
         );
     }
 

@@ -16,7 +16,7 @@ use tfo_testbed::{
 
 use super::{
     fitness::{ensure_refuses, finding, printed, set_rules, type_in},
-    testbed::{GuardTestbed, PLENTY},
+    testbed::{GuardTestbed, PLENTY, in_each_mode},
 };
 
 const LOOSE: &str = "net.netfilter.nf_conntrack_tcp_loose";
@@ -115,8 +115,8 @@ fn ensure_nobody_connects(testbed: &GuardTestbed, listener: &Listener) -> Result
 
 /// With exactly the rules that `tfo guard set` prints, every client connects through the guard; without them none
 /// does that has no cookie.
-fn through(firewall: &Firewall) -> Result<()> {
-    let testbed = GuardTestbed::new(Mode::Generic)?;
+fn through(mode: Mode, firewall: &Firewall) -> Result<()> {
+    let testbed = GuardTestbed::new(mode)?;
     let Testbed { tfo, pair, .. } = &testbed.base;
     let listener = testbed.base.listen(Family::V6)?;
     let port = listener.port().to_string();
@@ -166,20 +166,20 @@ fn through(firewall: &Firewall) -> Result<()> {
     Ok(())
 }
 
-macro_rules! firewalls {
-    ($($name:ident: $number:literal;)*) => { $(
-        #[test]
-        fn $name() -> Result<()> {
-            through(&FIREWALLS[$number])
-        }
-    )* };
+fn what_is_invalid_is_dropped(mode: Mode) -> Result<()> {
+    through(mode, &FIREWALLS[0])
 }
 
-firewalls! {
-    what_is_invalid_is_dropped: 0;
-    both_ways_pass_only_what_is_known: 1;
-    new_connections_begin_with_a_syn: 2;
-    services_are_a_chain_of_their_own: 3;
+fn both_ways_pass_only_what_is_known(mode: Mode) -> Result<()> {
+    through(mode, &FIREWALLS[1])
+}
+
+fn new_connections_begin_with_a_syn(mode: Mode) -> Result<()> {
+    through(mode, &FIREWALLS[2])
+}
+
+fn services_are_a_chain_of_their_own(mode: Mode) -> Result<()> {
+    through(mode, &FIREWALLS[3])
 }
 
 /// Translations of other ports, and a firewall that does not expect packets without a state.
@@ -193,10 +193,9 @@ const OTHERS: [&str; 4] = [
 
 /// NAT, of whatever port, has the kernel reset clients that were challenged: with exactly the rules that `tfo guard set` prints
 /// they connect.
-#[test]
-fn a_host_with_nat_has_to_exempt_the_port() -> Result<()> {
+fn a_host_with_nat_has_to_exempt_the_port(mode: Mode) -> Result<()> {
     for rules in OTHERS {
-        let testbed = GuardTestbed::new(Mode::Tc)?;
+        let testbed = GuardTestbed::new(mode)?;
         let Testbed { tfo, pair, .. } = &testbed.base;
         let listener = testbed.base.listen(Family::V6)?;
         let port = listener.port().to_string();
@@ -228,9 +227,8 @@ fn a_host_with_nat_has_to_exempt_the_port() -> Result<()> {
 }
 
 /// Conntrack that is strict, but drops nothing, is no obstacle: neither to `guard set` nor to clients.
-#[test]
-fn strict_conntrack_alone_is_no_obstacle() -> Result<()> {
-    let testbed = GuardTestbed::new(Mode::Generic)?;
+fn strict_conntrack_alone_is_no_obstacle(mode: Mode) -> Result<()> {
+    let testbed = GuardTestbed::new(mode)?;
     let Testbed { tfo, pair, .. } = &testbed.base;
     let listener = testbed.base.listen(Family::V6)?;
     pair.server.set_sysctl(LOOSE, "0")?;
@@ -245,4 +243,13 @@ fn strict_conntrack_alone_is_no_obstacle() -> Result<()> {
         ensure!(did == [2, 2, 1], "{family}: {did:?}");
     }
     Ok(())
+}
+
+in_each_mode! {
+    what_is_invalid_is_dropped;
+    both_ways_pass_only_what_is_known;
+    new_connections_begin_with_a_syn;
+    services_are_a_chain_of_their_own;
+    a_host_with_nat_has_to_exempt_the_port;
+    strict_conntrack_alone_is_no_obstacle;
 }

@@ -1,4 +1,5 @@
-//! Packets that a load balancer sends through a tunnel, and answers that go to the client directly.
+//! Packets that a load balancer sends through a tunnel, and answers that go to the client directly: in traffic control, since
+//! XDP answers by the device that a SYN came by.
 
 use std::{
     net::{Ipv6Addr, SocketAddr},

@@ -1,4 +1,5 @@
-//! Settings of the host in which the guard cannot work: what `tfo guard set` refuses, and what helps.
+//! Settings of the host in which the guard cannot work: what `tfo guard set` refuses, and what helps. But for native XDP on
+//! veth, the mode plays no part in it.
 
 use std::process::Command;
 

@@ -25,7 +25,7 @@ use tfo_testbed::{
     xdp::{self, Mode},
 };
 
-use super::testbed::{Ends, GuardTestbed};
+use super::testbed::{Ends, GuardTestbed, in_each_mode};
 
 /// Rate of a port's SYNs that switches the guard on, and the quiet time that switches it off.
 const ABOVE: [&str; 4] = ["--above", "1000/s burst 200", "--quiet", "2s"];
@@ -80,10 +80,9 @@ fn until_off(testbed: &GuardTestbed, port: u16) -> Result<Duration> {
     eventually("the port is not guarded", QUIET + PATIENCE, is_off)
 }
 
-#[test]
-fn a_flood_switches_it_on_and_quiet_switches_it_off() -> Result<()> {
+fn a_flood_switches_it_on_and_quiet_switches_it_off(mode: Mode) -> Result<()> {
     for family in Family::BOTH {
-        let testbed = GuardTestbed::new(Mode::Native)?;
+        let testbed = GuardTestbed::new(mode)?;
         let listener = testbed.base.listen(family)?;
         let port = listener.port();
         testbed.guard(port, "auto", &ABOVE)?;
@@ -144,8 +143,7 @@ fn told(lines: &str, port: u16) -> Result<Vec<bool>> {
 }
 
 /// Below the rate the guard stays off; once on, it stays on for the quiet time.
-#[test]
-fn it_does_not_go_on_and_off_at_the_edge() -> Result<()> {
+fn it_does_not_go_on_and_off_at_the_edge(mode: Mode) -> Result<()> {
     const SYNS: usize = 400;
     let pair = Pair::new()?;
     // A backlog so large that the SYNs do not fill half of it.
@@ -157,7 +155,7 @@ fn it_does_not_go_on_and_off_at_the_edge() -> Result<()> {
     let address = SocketAddr::new(Family::V4.unspecified(), 0);
     let listener = Listener::with(&pair.server, address, &settings)?;
     let port = listener.port();
-    let testbed = GuardTestbed::on(pair, Mode::Native)?;
+    let testbed = GuardTestbed::on(pair, mode)?;
     let mut flood = Flood::new(&testbed.base.pair, Family::V4, port)?;
     let guard = |above| testbed.guard(port, "auto", &["--above", above, "--quiet", "10m"]);
     // A rate above that of any machine.
@@ -184,11 +182,10 @@ fn it_does_not_go_on_and_off_at_the_edge() -> Result<()> {
 }
 
 /// Handshakes that never complete fill the queue at a low rate: its listener alone is guarded, and no rule is switched.
-#[test]
-fn a_syn_queue_half_full_is_guarded() -> Result<()> {
+fn a_syn_queue_half_full_is_guarded(mode: Mode) -> Result<()> {
     const BACKLOG: u32 = 16;
     for family in Family::BOTH {
-        let testbed = GuardTestbed::new(Mode::Generic)?;
+        let testbed = GuardTestbed::new(mode)?;
         let settings = Settings {
             backlog: BACKLOG,
             ..Settings::FAST_OPEN
@@ -282,9 +279,8 @@ fn under_load(
 }
 
 /// Clients that connect during a switch or an upgrade are not affected.
-#[test]
-fn changes_cost_no_connection() -> Result<()> {
-    let testbed = GuardTestbed::new(Mode::Native)?;
+fn changes_cost_no_connection(mode: Mode) -> Result<()> {
+    let testbed = GuardTestbed::new(mode)?;
     let tfo = &testbed.base.tfo;
     under_load(&testbed, |wait| {
         for _ in 0..2 {
@@ -301,9 +297,8 @@ fn changes_cost_no_connection() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn an_upgrade_keeps_it() -> Result<()> {
-    let testbed = GuardTestbed::new(Mode::Native)?;
+fn an_upgrade_keeps_it(mode: Mode) -> Result<()> {
+    let testbed = GuardTestbed::new(mode)?;
     let tfo = &testbed.base.tfo;
     tfo.done(&["guard", "set", "on", "--replies", "unlimited"])?;
     let before = testbed.state(0)?;
@@ -326,26 +321,32 @@ fn an_upgrade_keeps_it() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn nothing_stays_of_it() -> Result<()> {
-    for mode in Mode::ALL {
-        let testbed = GuardTestbed::new(mode)?;
-        let Testbed { tfo, pair, .. } = &testbed.base;
-        let query = || SchedClassifier::query_tcx(SERVER_INTERFACE, TcAttachType::Ingress);
-        let programs = || Ok::<_, anyhow::Error>(pair.server.run(query)?.1.len());
-        let entry = usize::from(testbed.mode == Mode::Tc);
-        ensure!(programs()? == entry);
-        tfo.done(&["guard", "set", "on"])?;
-        ensure!(programs()? == entry + 1);
-        tfo.done(&["guard", "clear"])?;
-        ensure!(programs()? == entry);
-        xdp::ensure_pinned(&pair.server, true)?;
-        tfo.done(&["guard", "set", "auto"])?;
-        ensure!(programs()? == entry + 1);
-        tfo.done(&["detach", "--all"])?;
-        ensure!(programs()? == 0);
-        xdp::ensure_pinned(&pair.server, false)?;
-        xdp::ensure_detached(&pair.server, SERVER_INTERFACE)?;
-    }
+fn nothing_stays_of_it(mode: Mode) -> Result<()> {
+    let testbed = GuardTestbed::new(mode)?;
+    let Testbed { tfo, pair, .. } = &testbed.base;
+    let query = || SchedClassifier::query_tcx(SERVER_INTERFACE, TcAttachType::Ingress);
+    let programs = || Ok::<_, anyhow::Error>(pair.server.run(query)?.1.len());
+    let entry = usize::from(testbed.mode == Mode::Tc);
+    ensure!(programs()? == entry);
+    tfo.done(&["guard", "set", "on"])?;
+    ensure!(programs()? == entry + 1);
+    tfo.done(&["guard", "clear"])?;
+    ensure!(programs()? == entry);
+    xdp::ensure_pinned(&pair.server, true)?;
+    tfo.done(&["guard", "set", "auto"])?;
+    ensure!(programs()? == entry + 1);
+    tfo.done(&["detach", "--all"])?;
+    ensure!(programs()? == 0);
+    xdp::ensure_pinned(&pair.server, false)?;
+    xdp::ensure_detached(&pair.server, SERVER_INTERFACE)?;
     Ok(())
+}
+
+in_each_mode! {
+    a_flood_switches_it_on_and_quiet_switches_it_off;
+    it_does_not_go_on_and_off_at_the_edge;
+    a_syn_queue_half_full_is_guarded;
+    changes_cost_no_connection;
+    an_upgrade_keeps_it;
+    nothing_stays_of_it;
 }

@@ -12,7 +12,7 @@ use tfo_testbed::{
     xdp::Mode,
 };
 
-use super::testbed::{Ends, GuardTestbed, grown};
+use super::testbed::{Ends, GuardTestbed, grown, in_each_mode};
 
 /// Sysctls for timestamps, SACK, window scaling and ECN.
 const SETTINGS: [&str; 4] = [
@@ -91,21 +91,23 @@ fn rounded(size: u32, family: Family) -> u32 {
 }
 
 /// All combinations of timestamps, SACK, window scaling and ECN at both ends.
-fn options(mode: Mode, family: Family) -> Result<()> {
-    const ALL: u8 = 0xf;
-    let comparison = Comparison::new(mode, family)?;
-    for settings in 0..=ALL {
-        for server in [false, true] {
-            comparison.configure(server, settings)?;
-            comparison.configure(!server, ALL)?;
-            let ends = comparison.compare(Method::Plain).with_context(|| {
-                let end = if server { "server" } else { "client" };
-                format!("{mode}, {family}: {settings:04b} at the {end}")
-            })?;
-            for end in ends {
-                let of_end = [end.timestamps, end.sack, end.scales.is_some(), end.ecn];
-                let expected = [1, 2, 4, 8].map(|bit| settings & bit != 0);
-                ensure!(of_end == expected, "{settings:04b}: {end:?}");
+fn options(mode: Mode) -> Result<()> {
+    for family in Family::BOTH {
+        const ALL: u8 = 0xf;
+        let comparison = Comparison::new(mode, family)?;
+        for settings in 0..=ALL {
+            for server in [false, true] {
+                comparison.configure(server, settings)?;
+                comparison.configure(!server, ALL)?;
+                let ends = comparison.compare(Method::Plain).with_context(|| {
+                    let end = if server { "server" } else { "client" };
+                    format!("{family}: {settings:04b} at the {end}")
+                })?;
+                for end in ends {
+                    let of_end = [end.timestamps, end.sack, end.scales.is_some(), end.ecn];
+                    let expected = [1, 2, 4, 8].map(|bit| settings & bit != 0);
+                    ensure!(of_end == expected, "{settings:04b}: {end:?}");
+                }
             }
         }
     }
@@ -113,108 +115,94 @@ fn options(mode: Mode, family: Family) -> Result<()> {
 }
 
 /// MTUs from the family's minimum to jumbo frames, equal and different at the two ends.
-fn segment_sizes(mode: Mode, family: Family) -> Result<()> {
-    let comparison = Comparison::new(mode, family)?;
-    let pair = &comparison.testbed.base.pair;
-    let (smallest, headers) = match family {
-        // The MTU of the smallest segment size, 536, for which the guard's kfunc opens a connection.
-        Family::V4 => (576, 40),
-        Family::V6 => (1280, 60),
-    };
-    // In descending order first: an MTU below 1280 removes IPv6 from the interface for good.
-    for (client, server) in [
-        (9000, 9000),
-        (1500, 9000),
-        (9000, 1500),
-        (1500, 1500),
-        (1492, 1500),
-        (1400, 1500),
-        (1280, 1280),
-        (smallest, smallest),
-    ] {
-        for (netns, interface, mtu) in [
-            (&pair.client, CLIENT_INTERFACE, client),
-            (&pair.server, SERVER_INTERFACE, server),
+fn segment_sizes(mode: Mode) -> Result<()> {
+    for family in Family::BOTH {
+        let comparison = Comparison::new(mode, family)?;
+        let pair = &comparison.testbed.base.pair;
+        let (smallest, headers) = match family {
+            // The MTU of the smallest segment size, 536, for which the guard's kfunc opens a connection.
+            Family::V4 => (576, 40),
+            Family::V6 => (1280, 60),
+        };
+        // In descending order first: an MTU below 1280 removes IPv6 from the interface for good.
+        for (client, server) in [
+            (9000, 9000),
+            (1500, 9000),
+            (9000, 1500),
+            (1500, 1500),
+            (1492, 1500),
+            (1400, 1500),
+            (1280, 1280),
+            (smallest, smallest),
         ] {
-            netns.configure(&[format!("link set {interface} mtu {mtu}")])?;
-        }
-        pair.forget_cookies()?;
-        for timestamps in ["1", "0"] {
-            pair.client.set_sysctl(SETTINGS[0], timestamps)?;
-            let [_, end] = comparison
-                .compare(Method::Plain)
-                .with_context(|| format!("{mode}, {family}: MTU {client}, {server}"))?;
-            let clocks = if end.timestamps { 12 } else { 0 };
-            ensure!(end.advertised_size == server - headers - clocks, "{end:?}");
+            for (netns, interface, mtu) in [
+                (&pair.client, CLIENT_INTERFACE, client),
+                (&pair.server, SERVER_INTERFACE, server),
+            ] {
+                netns.configure(&[format!("link set {interface} mtu {mtu}")])?;
+            }
+            pair.forget_cookies()?;
+            for timestamps in ["1", "0"] {
+                pair.client.set_sysctl(SETTINGS[0], timestamps)?;
+                let [_, end] = comparison
+                    .compare(Method::Plain)
+                    .with_context(|| format!("{family}: MTU {client}, {server}"))?;
+                let clocks = if end.timestamps { 12 } else { 0 };
+                ensure!(end.advertised_size == server - headers - clocks, "{end:?}");
+            }
         }
     }
     Ok(())
 }
 
 /// The ACK that answers the challenge carries data.
-fn data_on_the_ack(mode: Mode, family: Family) -> Result<()> {
-    let comparison = Comparison::new(mode, family)?;
-    for _ in 0..10 {
-        comparison.compare(Method::DataOnAck)?;
+fn data_on_the_ack(mode: Mode) -> Result<()> {
+    for family in Family::BOTH {
+        let comparison = Comparison::new(mode, family)?;
+        for _ in 0..10 {
+            comparison.compare(Method::DataOnAck)?;
+        }
     }
     Ok(())
 }
 
 /// A client that requests a cookie gets it with the challenge. The next SYN's data is accepted.
-fn cookies(mode: Mode, family: Family) -> Result<()> {
-    let comparison = Comparison::new(mode, family)?;
-    let Comparison {
-        testbed, guarded, ..
-    } = &comparison;
-    let pair = &testbed.base.pair;
-    let before = (testbed.counters()?, testbed.base.kernel()?);
-    testbed
-        .base
-        .request_cookie(guarded, family)
-        .context("the request")?;
-    keys::ensure_cached(pair, family, &keys::parse(keys::COUNTING)?[0])?;
-    testbed
-        .base
-        .in_syn(guarded, family, Method::SendTo)
-        .context("the cookie")?;
-    let grown = grown(&before.0, &testbed.counters()?);
-    let expected: &[(Counter, u64)] = &[
-        (GuardProven, 1),
-        (GuardChallenged, 1),
-        (GuardCookies, 1),
-        (GuardAccepted, 1),
-    ];
-    ensure!(grown == expected, "{grown:?}");
-    let kernel = testbed.base.kernel()?.since(&before.1);
-    // The kernel did not see the cookie request.
-    let counted = [CookieReqd, Passive].map(|counter| kernel.get(counter.name()));
-    ensure!(counted == [0, 1], "{kernel:?}");
+fn cookies(mode: Mode) -> Result<()> {
+    for family in Family::BOTH {
+        let comparison = Comparison::new(mode, family)?;
+        let Comparison {
+            testbed, guarded, ..
+        } = &comparison;
+        let pair = &testbed.base.pair;
+        let before = (testbed.counters()?, testbed.base.kernel()?);
+        testbed
+            .base
+            .request_cookie(guarded, family)
+            .context("the request")?;
+        keys::ensure_cached(pair, family, &keys::parse(keys::COUNTING)?[0])?;
+        testbed
+            .base
+            .in_syn(guarded, family, Method::SendTo)
+            .context("the cookie")?;
+        let grown = grown(&before.0, &testbed.counters()?);
+        let expected: &[(Counter, u64)] = &[
+            (GuardProven, 1),
+            (GuardChallenged, 1),
+            (GuardCookies, 1),
+            (GuardAccepted, 1),
+        ];
+        ensure!(grown == expected, "{grown:?}");
+        let kernel = testbed.base.kernel()?.since(&before.1);
+        // The kernel did not see the cookie request.
+        let counted = [CookieReqd, Passive].map(|counter| kernel.get(counter.name()));
+        ensure!(counted == [0, 1], "{kernel:?}");
+    }
     Ok(())
 }
 
-/// Generates a test for each mode.
-macro_rules! in_all_modes {
-    ($($test:ident => $native:ident, $generic:ident, $tc:ident;)*) => {$(
-        #[test]
-        fn $native() -> Result<()> {
-            Family::BOTH.into_iter().try_for_each(|family| $test(Mode::Native, family))
-        }
-
-        #[test]
-        fn $generic() -> Result<()> {
-            Family::BOTH.into_iter().try_for_each(|family| $test(Mode::Generic, family))
-        }
-
-        #[test]
-        fn $tc() -> Result<()> {
-            Family::BOTH.into_iter().try_for_each(|family| $test(Mode::Tc, family))
-        }
-    )*};
-}
-
-in_all_modes! {
-    options => options_native, options_generic, options_tc;
-    segment_sizes => segment_sizes_native, segment_sizes_generic, segment_sizes_tc;
-    data_on_the_ack => data_on_the_ack_native, data_on_the_ack_generic, data_on_the_ack_tc;
-    cookies => cookies_native, cookies_generic, cookies_tc;
+in_each_mode! {
+    options;
+    segment_sizes;
+    data_on_the_ack;
+    cookies;
 }

@@ -21,7 +21,7 @@ use tfo_testbed::{
     xdp::Mode,
 };
 
-use super::testbed::{GuardTestbed, grown};
+use super::testbed::{GuardTestbed, grown, in_each_mode};
 
 /// Sends these SYNs. Returns the lengths in bytes of the SYN-ACKs that answer them.
 fn answers(pair: &Pair, syns: &[Segment]) -> Result<Vec<usize>> {
@@ -61,17 +61,9 @@ fn syn(source: IpAddr, port: u16, family: Family, to: u16) -> Segment {
 }
 
 /// A source gets challenges within its rate, no longer than its SYNs. The kernel answers the others.
-#[test]
-fn one_source_gets_no_more_challenges_than_its_rate() -> Result<()> {
+fn one_source_gets_no_more_challenges_than_its_rate(mode: Mode) -> Result<()> {
     const SYNS: u16 = 500;
-    for (family, mode) in [
-        (Family::V4, Mode::Native),
-        (Family::V4, Mode::Generic),
-        (Family::V4, Mode::Tc),
-        (Family::V6, Mode::Native),
-        (Family::V6, Mode::Generic),
-        (Family::V6, Mode::Tc),
-    ] {
+    for family in Family::BOTH {
         let testbed = GuardTestbed::new(mode)?;
         let pair = &testbed.base.pair;
         let listener = testbed.base.listen(family)?;
@@ -104,15 +96,14 @@ fn one_source_gets_no_more_challenges_than_its_rate() -> Result<()> {
         if family == Family::V4 {
             let other = syn(family.spare(1), 20_000, family, port);
             let came = answers(pair, &[other])?;
-            ensure!(came.len() == 1, "{mode}: another source: {came:?}");
+            ensure!(came.len() == 1, "another source: {came:?}");
         }
     }
     Ok(())
 }
 
-#[test]
-fn nobody_answers_where_nobody_can_be() -> Result<()> {
-    let testbed = GuardTestbed::new(Mode::Generic)?;
+fn nobody_answers_where_nobody_can_be(mode: Mode) -> Result<()> {
+    let testbed = GuardTestbed::new(mode)?;
     let pair = &testbed.base.pair;
     for (family, sources) in [
         (
@@ -167,11 +158,10 @@ fn with_cookie(testbed: &GuardTestbed, family: Family) -> Result<Listener> {
     Ok(listener)
 }
 
-#[test]
-fn cookies_beyond_their_rate_are_challenged() -> Result<()> {
+fn cookies_beyond_their_rate_are_challenged(mode: Mode) -> Result<()> {
     const CONNECTIONS: u64 = 10;
     for family in Family::BOTH {
-        let testbed = GuardTestbed::new(Mode::Native)?;
+        let testbed = GuardTestbed::new(mode)?;
         let listener = with_cookie(&testbed, family)?;
         testbed.guard(listener.port(), "on", &["--proven", "1/s burst 3"])?;
         let before = testbed.counters()?;
@@ -199,10 +189,9 @@ fn cookies_beyond_their_rate_are_challenged() -> Result<()> {
 }
 
 /// The event of a SYN has the guard's action and the policy's, whichever program wrote it.
-#[test]
-fn an_event_has_both_actions() -> Result<()> {
+fn an_event_has_both_actions(mode: Mode) -> Result<()> {
     const LIMIT: Duration = Duration::from_secs(20);
-    let testbed = GuardTestbed::new(Mode::Generic)?;
+    let testbed = GuardTestbed::new(mode)?;
     let listener = with_cookie(&testbed, Family::V4)?;
     testbed.guard(listener.port(), "on", &[])?;
     for (policy, action) in [
@@ -235,38 +224,43 @@ fn an_event_has_both_actions() -> Result<()> {
 }
 
 /// The policy applies to SYNs with a proof, not to SYNs that are challenged.
-#[test]
-fn a_policy_acts_behind_it() -> Result<()> {
-    for mode in Mode::ALL {
-        for family in Family::BOTH {
-            let testbed = GuardTestbed::new(mode)?;
-            let listener = with_cookie(&testbed, family)?;
-            testbed.guard(listener.port(), "on", &[])?;
-            let policy = everywhere(rule(Class::Valid, Action::Fallback));
-            testbed.base.set_policy(Some(policy))?;
-            let before = testbed.counters()?;
-            testbed
-                .base
-                .after_handshake(&listener, family, Method::SendTo)?;
-            testbed.base.pair.barrier()?;
-            let after = testbed.counters()?;
-            let grown = grown(&before, &after);
-            let fallbacks = after.get(PolicyFallback) - before.get(PolicyFallback);
-            ensure!(
-                grown == [(GuardProven, 1)] && fallbacks == 1,
-                "{mode}, {family}: {fallbacks}, {grown:?}"
-            );
-            testbed.base.pair.forget_cookies()?;
-            testbed.base.request_cookie(&listener, family)?;
-            let asked = testbed.counters()?;
-            ensure!(
-                asked.get(GuardCookies) == after.get(GuardCookies) + 1
-                    && asked.get(PolicyFallback) == after.get(PolicyFallback),
-                "{mode}, {family}: {asked:?}"
-            );
-            testbed.base.set_policy(None)?;
-            testbed.base.in_syn(&listener, family, Method::SendTo)?;
-        }
+fn a_policy_acts_behind_it(mode: Mode) -> Result<()> {
+    for family in Family::BOTH {
+        let testbed = GuardTestbed::new(mode)?;
+        let listener = with_cookie(&testbed, family)?;
+        testbed.guard(listener.port(), "on", &[])?;
+        let policy = everywhere(rule(Class::Valid, Action::Fallback));
+        testbed.base.set_policy(Some(policy))?;
+        let before = testbed.counters()?;
+        testbed
+            .base
+            .after_handshake(&listener, family, Method::SendTo)?;
+        testbed.base.pair.barrier()?;
+        let after = testbed.counters()?;
+        let grown = grown(&before, &after);
+        let fallbacks = after.get(PolicyFallback) - before.get(PolicyFallback);
+        ensure!(
+            grown == [(GuardProven, 1)] && fallbacks == 1,
+            "{family}: {fallbacks}, {grown:?}"
+        );
+        testbed.base.pair.forget_cookies()?;
+        testbed.base.request_cookie(&listener, family)?;
+        let asked = testbed.counters()?;
+        ensure!(
+            asked.get(GuardCookies) == after.get(GuardCookies) + 1
+                && asked.get(PolicyFallback) == after.get(PolicyFallback),
+            "{family}: {asked:?}"
+        );
+        testbed.base.set_policy(None)?;
+        testbed.base.in_syn(&listener, family, Method::SendTo)?;
     }
     Ok(())
+}
+
+in_each_mode! {
+    one_source_gets_no_more_challenges_than_its_rate;
+    nobody_answers_where_nobody_can_be;
+    cookies_beyond_their_rate_are_challenged;
+    an_event_has_both_actions;
+    a_policy_acts_behind_it;
 }

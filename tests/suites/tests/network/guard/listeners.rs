@@ -15,7 +15,7 @@ use tfo_testbed::{
 
 use super::{
     stranger::Stranger,
-    testbed::{Ends, GuardTestbed, grown},
+    testbed::{Ends, GuardTestbed, grown, in_each_mode},
 };
 
 const CHALLENGED: [(Counter, u64); 2] = [(GuardChallenged, 1), (GuardAccepted, 1)];
@@ -81,21 +81,16 @@ impl Yard {
     }
 }
 
-fn each(check: impl Fn(&Yard) -> Result<()>) -> Result<()> {
-    for (mode, family) in [
-        (Mode::Native, Family::V4),
-        (Mode::Generic, Family::V6),
-        (Mode::Tc, Family::V4),
-    ] {
+fn each(mode: Mode, check: impl Fn(&Yard) -> Result<()>) -> Result<()> {
+    for family in Family::BOTH {
         let yard = Yard::new(mode, family)?;
-        check(&yard).with_context(|| format!("{mode}, {family}"))?;
+        check(&yard).with_context(|| family.to_string())?;
     }
     Ok(())
 }
 
-#[test]
-fn who_takes_no_proof_is_left_alone() -> Result<()> {
-    each(|yard| {
+fn who_takes_no_proof_is_left_alone(mode: Mode) -> Result<()> {
+    each(mode, |yard| {
         let unfit = [(GuardUnfit, 1)];
         let mptcp = yard.listen(yard.any(), Protocol::MPTCP, |_| Ok(()))?;
         yard.visit(&mptcp, &unfit).context("MPTCP")?;
@@ -113,9 +108,8 @@ fn who_takes_no_proof_is_left_alone() -> Result<()> {
     })
 }
 
-#[test]
-fn a_listener_is_found_wherever_it_is_bound() -> Result<()> {
-    each(|yard| {
+fn a_listener_is_found_wherever_it_is_bound(mode: Mode) -> Result<()> {
+    each(mode, |yard| {
         let tcp = Protocol::TCP;
         let device =
             |name: &'static str| move |socket: &Socket| socket.bind_device(Some(name.as_bytes()));
@@ -143,11 +137,10 @@ fn a_listener_is_found_wherever_it_is_bound() -> Result<()> {
     })
 }
 
-#[test]
-fn a_group_shares_its_connections() -> Result<()> {
+fn a_group_shares_its_connections(mode: Mode) -> Result<()> {
     const MEMBERS: usize = 4;
     const CONNECTIONS: usize = 60;
-    each(|yard| {
+    each(mode, |yard| {
         let reuse = |socket: &Socket| socket.set_reuse_port(true);
         let first = yard.listen(yard.any(), Protocol::TCP, reuse)?;
         let address = SocketAddr::new(yard.family.unspecified(), first.port());
@@ -181,9 +174,8 @@ fn ensure_unread(connection: &Connection) -> Result<()> {
 }
 
 /// The guard leaves connections alone that existed before it, and segments that end connections.
-#[test]
-fn connections_go_on_and_end_as_ever() -> Result<()> {
-    each(|yard| {
+fn connections_go_on_and_end_as_ever(mode: Mode) -> Result<()> {
+    each(mode, |yard| {
         let tfo = &yard.testbed.base.tfo;
         let listener = yard.listen(yard.any(), Protocol::TCP, |_| Ok(()))?;
         tfo.done(&["guard", "clear"])?;
@@ -215,9 +207,8 @@ fn connections_go_on_and_end_as_ever() -> Result<()> {
 }
 
 /// A client reuses a port whose last connection is in `TIME_WAIT` at the server.
-#[test]
-fn a_port_comes_again_out_of_time_wait() -> Result<()> {
-    each(|yard| {
+fn a_port_comes_again_out_of_time_wait(mode: Mode) -> Result<()> {
+    each(mode, |yard| {
         let listener = yard.listen(yard.any(), Protocol::TCP, |_| Ok(()))?;
         let server = server_port(yard.family, listener.port());
         let mut stranger = Stranger::new(yard.pair(), yard.family, 0, listener.port())?;
@@ -235,9 +226,8 @@ fn a_port_comes_again_out_of_time_wait() -> Result<()> {
 }
 
 /// The second interface is attached after the guard was set.
-#[test]
-fn each_of_two_interfaces_is_guarded() -> Result<()> {
-    let yard = Yard::new(Mode::Generic, Family::V4)?;
+fn each_of_two_interfaces_is_guarded(mode: Mode) -> Result<()> {
+    let yard = Yard::new(mode, Family::V4)?;
     let pair = yard.pair();
     pair.client.configure(&[
         format!(
@@ -266,9 +256,8 @@ fn each_of_two_interfaces_is_guarded() -> Result<()> {
 }
 
 /// Rust's `TcpListener` sets no special option.
-#[test]
-fn rusts_listener() -> Result<()> {
-    let yard = Yard::new(Mode::Native, Family::V4)?;
+fn rusts_listener(mode: Mode) -> Result<()> {
+    let yard = Yard::new(mode, Family::V4)?;
     let any = yard.any();
     let listener = yard.pair().server.run(|| TcpListener::bind(any))?;
     let listener = Listener::of(listener.into())?;
@@ -276,4 +265,14 @@ fn rusts_listener() -> Result<()> {
         yard.visit(&listener, &CHALLENGED)?;
     }
     Ok(())
+}
+
+in_each_mode! {
+    who_takes_no_proof_is_left_alone;
+    a_listener_is_found_wherever_it_is_bound;
+    a_group_shares_its_connections;
+    connections_go_on_and_end_as_ever;
+    a_port_comes_again_out_of_time_wait;
+    each_of_two_interfaces_is_guarded;
+    rusts_listener;
 }

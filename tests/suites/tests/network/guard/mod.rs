@@ -16,6 +16,7 @@ mod servers;
 mod stranger;
 mod syn_ack;
 mod testbed;
+mod vlan;
 
 pub(crate) use fitness::{printed, set_rules, type_in};
 pub(crate) use stranger::{Challenge, Stranger};

@@ -21,7 +21,7 @@ use tfo_userspace::{datapath::Namespace, kernel::clock::monotonic_coarse};
 
 use super::{
     stranger::{Challenge, Stranger},
-    testbed::{Ends, GuardTestbed, grown},
+    testbed::{Ends, GuardTestbed, grown, in_each_mode},
 };
 
 const DATA: &[u8] = b"it is I";
@@ -34,13 +34,13 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(family: Family) -> Result<Self> {
-        Self::with_slots(family, None)
+    fn new(mode: Mode, family: Family) -> Result<Self> {
+        Self::with_slots(mode, family, None)
     }
 
     /// Sets time slots of 2^`shift` ns.
-    fn with_slots(family: Family, shift: Option<u32>) -> Result<Self> {
-        let testbed = GuardTestbed::new(Mode::Generic)?;
+    fn with_slots(mode: Mode, family: Family, shift: Option<u32>) -> Result<Self> {
+        let testbed = GuardTestbed::new(mode)?;
         let listener = testbed.base.listen(family)?;
         testbed.guard_with_slots(listener.port(), shift)?;
         Ends::connect(&testbed.base.pair, &listener, family, Method::Plain)?;
@@ -90,9 +90,9 @@ impl Gate {
 }
 
 /// Runs `check` for both families, with and without timestamps.
-fn each(check: impl Fn(&Gate, Stranger) -> Result<()> + Sync) -> Result<()> {
+fn each(mode: Mode, check: impl Fn(&Gate, Stranger) -> Result<()> + Sync) -> Result<()> {
     in_each_family(|family| {
-        let gate = Gate::new(family)?;
+        let gate = Gate::new(mode, family)?;
         check(&gate, gate.stranger(0)?).context("timestamps")?;
         let bare = gate.stranger(1)?.without_timestamps();
         check(&gate, bare).context("no timestamps")
@@ -110,9 +110,8 @@ fn in_each_family(check: impl Fn(Family) -> Result<()> + Sync) -> Result<()> {
     })
 }
 
-#[test]
-fn a_syn_that_is_sent_again_has_the_same_answer() -> Result<()> {
-    each(|gate, mut stranger| {
+fn a_syn_that_is_sent_again_has_the_same_answer(mode: Mode) -> Result<()> {
+    each(mode, |gate, mut stranger| {
         // A time slot may end between the two SYNs, but not twice in a row.
         let same = |stranger: &mut Stranger| -> Result<_> {
             let first = stranger.knock()?;
@@ -129,9 +128,8 @@ fn a_syn_that_is_sent_again_has_the_same_answer() -> Result<()> {
 }
 
 /// The first SYN-ACK or the first ACK is lost, and a retransmission replaces it.
-#[test]
-fn what_is_lost_is_made_up_for() -> Result<()> {
-    each(|gate, mut stranger| {
+fn what_is_lost_is_made_up_for(mode: Mode) -> Result<()> {
+    each(mode, |gate, mut stranger| {
         stranger.raw.next_port();
         stranger.syn()?;
         let again = stranger.knock_again()?;
@@ -141,9 +139,8 @@ fn what_is_lost_is_made_up_for() -> Result<()> {
     })
 }
 
-#[test]
-fn an_ack_that_comes_again_opens_nothing_more() -> Result<()> {
-    each(|gate, mut stranger| {
+fn an_ack_that_comes_again_opens_nothing_more(mode: Mode) -> Result<()> {
+    each(mode, |gate, mut stranger| {
         let challenge = stranger.knock()?;
         let again = || -> Result<()> {
             for _ in 0..5 {
@@ -159,9 +156,8 @@ fn an_ack_that_comes_again_opens_nothing_more() -> Result<()> {
 }
 
 /// Proofs are stateless, as with the kernel's SYN cookies.
-#[test]
-fn after_the_end_it_opens_another_connection() -> Result<()> {
-    each(|gate, mut stranger| {
+fn after_the_end_it_opens_another_connection(mode: Mode) -> Result<()> {
+    each(mode, |gate, mut stranger| {
         let challenge = stranger.knock()?;
         for _ in 0..2 {
             gate.counting(|| stranger.prove(&challenge, DATA), &[(GuardAccepted, 1)])?;
@@ -173,9 +169,8 @@ fn after_the_end_it_opens_another_connection() -> Result<()> {
 }
 
 /// A challenge does not prove another client, and any changed number invalidates it.
-#[test]
-fn a_challenge_is_good_for_its_own_handshake_alone() -> Result<()> {
-    each(|gate, mut stranger| {
+fn a_challenge_is_good_for_its_own_handshake_alone(mode: Mode) -> Result<()> {
+    each(mode, |gate, mut stranger| {
         let challenge = stranger.knock()?;
         let Challenge { sequence, clock } = challenge;
         let wrong = [
@@ -210,9 +205,8 @@ fn a_challenge_is_good_for_its_own_handshake_alone() -> Result<()> {
 }
 
 /// The kernel drops a segment with a wrong checksum: no SYN is answered, and no proof is counted as accepted.
-#[test]
-fn a_wrong_checksum_proves_nothing() -> Result<()> {
-    each(|gate, mut stranger| {
+fn a_wrong_checksum_proves_nothing(mode: Mode) -> Result<()> {
+    each(mode, |gate, mut stranger| {
         let tcp = match gate.family {
             Family::V4 => 34,
             Family::V6 => 54,
@@ -252,10 +246,9 @@ fn wait_for_slot(wanted: u64, shift: u32) {
 }
 
 /// A challenge is valid in its time slot and the next one, also if secrets change.
-#[test]
-fn a_challenge_expires() -> Result<()> {
+fn a_challenge_expires(mode: Mode) -> Result<()> {
     in_each_family(|family| {
-        let gate = Gate::with_slots(family, Some(EXPIRY_SHIFT))?;
+        let gate = Gate::with_slots(mode, family, Some(EXPIRY_SHIFT))?;
         let mut stranger = gate.stranger(0)?;
         for (later, good) in [(0, true), (1, true), (2, false), (4, false)] {
             let mut tries = 0;
@@ -310,10 +303,9 @@ fn expires(gate: &Gate, stranger: &mut Stranger, later: u64, good: bool) -> Resu
 }
 
 /// Connections succeed while time slots and secrets change.
-#[test]
-fn renewed_secrets_cost_no_connection() -> Result<()> {
+fn renewed_secrets_cost_no_connection(mode: Mode) -> Result<()> {
     const SLOTS: u64 = 4;
-    let gate = Gate::with_slots(Family::V4, Some(EXPIRY_SHIFT))?;
+    let gate = Gate::with_slots(mode, Family::V4, Some(EXPIRY_SHIFT))?;
     let pair = &gate.testbed.base.pair;
     let start = slot(EXPIRY_SHIFT);
     let mut renewed = start;
@@ -332,11 +324,10 @@ fn renewed_secrets_cost_no_connection() -> Result<()> {
 }
 
 /// As many forged ACKs as valid ones, from the same network: every client connects.
-#[test]
-fn forged_acks_are_in_nobodys_way() -> Result<()> {
+fn forged_acks_are_in_nobodys_way(mode: Mode) -> Result<()> {
     const CONNECTIONS: u64 = 200;
     in_each_family(|family| {
-        let gate = Gate::new(family)?;
+        let gate = Gate::new(mode, family)?;
         let pair = &gate.testbed.base.pair;
         let link = LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::None)?;
         let mut random = rng()?;
@@ -369,7 +360,7 @@ fn forged(random: &mut fastrand::Rng, family: Family, port: u16) -> Segment {
 }
 
 /// Concurrent clients, so that an ACK and its data arrive in one batch: each client opens one connection.
-fn at_once(mode: Mode) -> Result<()> {
+fn many_at_once(mode: Mode) -> Result<()> {
     const CLIENTS: u64 = 16;
     const EACH: u64 = 60;
     let testbed = GuardTestbed::new(mode)?;
@@ -408,7 +399,7 @@ fn at_once(mode: Mode) -> Result<()> {
     ];
     let of = of.map(|name| (name, sent_again.get(name)));
     println!(
-        "{mode}: {} connections in {:?}, {of:?}",
+        "{} connections in {:?}, {of:?}",
         CLIENTS * EACH,
         start.elapsed()
     );
@@ -420,17 +411,15 @@ fn at_once(mode: Mode) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn many_at_once_native() -> Result<()> {
-    at_once(Mode::Native)
-}
-
-#[test]
-fn many_at_once_generic() -> Result<()> {
-    at_once(Mode::Generic)
-}
-
-#[test]
-fn many_at_once_tc() -> Result<()> {
-    at_once(Mode::Tc)
+in_each_mode! {
+    a_syn_that_is_sent_again_has_the_same_answer;
+    what_is_lost_is_made_up_for;
+    an_ack_that_comes_again_opens_nothing_more;
+    after_the_end_it_opens_another_connection;
+    a_challenge_is_good_for_its_own_handshake_alone;
+    a_wrong_checksum_proves_nothing;
+    a_challenge_expires;
+    renewed_secrets_cost_no_connection;
+    forged_acks_are_in_nobodys_way;
+    many_at_once;
 }

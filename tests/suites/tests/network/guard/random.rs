@@ -23,7 +23,7 @@ const ACKS: u64 = 1_000_000;
 /// `TCX_DROP`.
 const DROP: u32 = 2;
 
-/// The TC program that checks proofs, run on one frame at a time.
+/// The TC program that checks proofs, the same in every mode, run on one frame at a time.
 struct Program(SchedClassifier);
 
 impl Program {

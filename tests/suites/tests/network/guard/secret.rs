@@ -16,7 +16,7 @@ use tfo_testbed::{
 
 use super::{
     stranger::Stranger,
-    testbed::{Ends, GuardTestbed},
+    testbed::{Ends, GuardTestbed, in_each_mode},
 };
 
 /// Seconds for which a test has the host wait for answers.
@@ -39,9 +39,8 @@ fn secrets() -> Result<[KeyFile; 2]> {
 
 /// From secrets of its own to one that other hosts have, and from that to another: who was challenged before is accepted,
 /// who comes meanwhile meets the kernel, and who comes then is challenged again.
-#[test]
-fn handshakes_in_flight_outlive_their_secret() -> Result<()> {
-    let testbed = GuardTestbed::new(Mode::Tc)?;
+fn handshakes_in_flight_outlive_their_secret(mode: Mode) -> Result<()> {
+    let testbed = GuardTestbed::new(mode)?;
     let listener = testbed.base.listen(Family::V4)?;
     let port = listener.port();
     let pair = &testbed.base.pair;
@@ -74,9 +73,8 @@ fn handshakes_in_flight_outlive_their_secret() -> Result<()> {
 }
 
 /// A client that connects again and again notices nothing.
-#[test]
-fn connections_open_while_a_secret_is_replaced() -> Result<()> {
-    let testbed = GuardTestbed::new(Mode::Tc)?;
+fn connections_open_while_a_secret_is_replaced(mode: Mode) -> Result<()> {
+    let testbed = GuardTestbed::new(mode)?;
     let listener = testbed.base.listen(Family::V6)?;
     let port = listener.port();
     let pair = &testbed.base.pair;
@@ -100,10 +98,9 @@ fn connections_open_while_a_secret_is_replaced() -> Result<()> {
 }
 
 /// Where nobody was challenged, there is nobody to wait for.
-#[test]
-fn a_guard_that_challenged_nobody_has_its_secret_at_once() -> Result<()> {
+fn a_guard_that_challenged_nobody_has_its_secret_at_once(mode: Mode) -> Result<()> {
     const FOREVER: &str = "1000000";
-    let testbed = GuardTestbed::new(Mode::Tc)?;
+    let testbed = GuardTestbed::new(mode)?;
     let listener = testbed.base.listen(Family::V4)?;
     let port = listener.port();
     testbed.guard(port, "on", &[])?;
@@ -116,4 +113,10 @@ fn a_guard_that_challenged_nobody_has_its_secret_at_once() -> Result<()> {
     Ends::connect(&testbed.base.pair, &listener, Family::V4, Method::Plain)?;
     let mut command = set(&testbed, port, &secrets[1], FOREVER);
     process::succeed(&mut command, LIMIT).map(drop)
+}
+
+in_each_mode! {
+    handshakes_in_flight_outlive_their_secret;
+    connections_open_while_a_secret_is_replaced;
+    a_guard_that_challenged_nobody_has_its_secret_at_once;
 }

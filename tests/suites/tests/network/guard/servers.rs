@@ -19,7 +19,7 @@ use tfo_testbed::{
     xdp::Mode,
 };
 
-use super::testbed::{GuardTestbed, grown};
+use super::testbed::{GuardTestbed, grown, in_each_mode};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const PORT: u16 = 8080;
@@ -60,8 +60,8 @@ fn ask(testbed: &GuardTestbed) -> Result<()> {
     Ok(())
 }
 
-fn serve(program: &str, arguments: &[&str]) -> Result<()> {
-    let testbed = GuardTestbed::new(Mode::Native)?;
+fn serve(mode: Mode, program: &str, arguments: &[&str]) -> Result<()> {
+    let testbed = GuardTestbed::new(mode)?;
     testbed.guard(PORT, "on", &[])?;
     let mut server = testbed.base.pair.server.command(program);
     let _server = Background::start(server.args(arguments))?;
@@ -69,9 +69,8 @@ fn serve(program: &str, arguments: &[&str]) -> Result<()> {
     ask(&testbed)
 }
 
-#[test]
-fn nginx() -> Result<()> {
-    let directory = Directory::new("guard-nginx")?;
+fn nginx(mode: Mode) -> Result<()> {
+    let directory = Directory::new(&format!("guard-nginx-{mode}"))?;
     let at = directory.path("");
     directory.file("page", PAGE)?;
     let config = directory.file(
@@ -89,16 +88,15 @@ fn nginx() -> Result<()> {
              }}"
         ),
     )?;
-    serve("nginx", &["-c", &config])
+    serve(mode, "nginx", &["-c", &config])
 }
 
-#[test]
-fn pythons_http_server() -> Result<()> {
-    let directory = Directory::new("python")?;
+fn pythons_http_server(mode: Mode) -> Result<()> {
+    let directory = Directory::new(&format!("python-{mode}"))?;
     directory.file("page", PAGE)?;
     let (port, at) = (PORT.to_string(), directory.path(""));
     let module = ["-m", "http.server", "--bind", "::", "--directory"];
-    serve("python3", &[&module[..], &[&at, &port]].concat())
+    serve(mode, "python3", &[&module[..], &[&at, &port]].concat())
 }
 
 /// Sends 64 MiB to `listener`. Returns the number of bytes received.
@@ -130,10 +128,9 @@ fn pour(testbed: &GuardTestbed, family: Family, listener: &TcpListener, port: u1
 const POURED: u64 = 64 << 20;
 
 /// Bulk data over connections that the guard has accepted. Prints the throughput, which depends on the machine.
-#[test]
-fn much_data_goes_through_it() -> Result<()> {
+fn much_data_goes_through_it(mode: Mode) -> Result<()> {
     const ROUNDS: u64 = 3;
-    let testbed = GuardTestbed::new(Mode::Generic)?;
+    let testbed = GuardTestbed::new(mode)?;
     for family in Family::BOTH {
         let listeners = [testbed.base.listen(family)?, testbed.base.listen(family)?];
         let ports = listeners.each_ref().map(Listener::port);
@@ -155,4 +152,10 @@ fn much_data_goes_through_it() -> Result<()> {
         ensure!(accepted == ROUNDS, "{accepted} through the guard");
     }
     Ok(())
+}
+
+in_each_mode! {
+    nginx;
+    pythons_http_server;
+    much_data_goes_through_it;
 }

@@ -16,7 +16,7 @@ use tfo_testbed::{
     xdp::Mode,
 };
 
-use super::testbed::GuardTestbed;
+use super::testbed::{GuardTestbed, in_each_mode};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const ROUNDS: usize = 40;
@@ -219,7 +219,7 @@ fn clear_clock(frame: &mut [u8], mut at: usize) {
     }
 }
 
-fn compare(mode: Mode) -> Result<()> {
+fn it_is_the_kernels_own(mode: Mode) -> Result<()> {
     let mut random = rng()?;
     for family in Family::BOTH {
         let testbed = GuardTestbed::new(mode)?;
@@ -246,7 +246,7 @@ fn compare(mode: Mode) -> Result<()> {
             let guard = of(guarded.port()).context("the guard's")?;
             ensure!(
                 kernel == guard,
-                "{mode}, {family}, round {round}, {options:?}\nkernel {kernel:02x?}\nguard  {guard:02x?}\nSYN {frame:02x?}"
+                "{family}, round {round}, {options:?}\nkernel {kernel:02x?}\nguard  {guard:02x?}\nSYN {frame:02x?}"
             );
             listeners.push([own, guarded]);
         }
@@ -258,17 +258,6 @@ fn compare(mode: Mode) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn it_is_the_kernels_own_native() -> Result<()> {
-    compare(Mode::Native)
-}
-
-#[test]
-fn it_is_the_kernels_own_generic() -> Result<()> {
-    compare(Mode::Generic)
-}
-
-#[test]
-fn it_is_the_kernels_own_tc() -> Result<()> {
-    compare(Mode::Tc)
+in_each_mode! {
+    it_is_the_kernels_own;
 }

@@ -1,6 +1,6 @@
 //! A guarded server and its client.
 
-use std::{env, process::Command};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use tfo_common::counters::{Counter, Counters};
@@ -16,6 +16,32 @@ use tfo_userspace::{
     datapath::{Namespace, NamespaceError},
     model::PortState,
 };
+
+/// Generates a test for each mode, in a module of the function's name.
+macro_rules! in_each_mode {
+    ($($check:ident;)*) => {$(
+        mod $check {
+            use tfo_testbed::xdp::Mode;
+
+            #[test]
+            fn native() -> anyhow::Result<()> {
+                super::$check(Mode::Native)
+            }
+
+            #[test]
+            fn generic() -> anyhow::Result<()> {
+                super::$check(Mode::Generic)
+            }
+
+            #[test]
+            fn tc() -> anyhow::Result<()> {
+                super::$check(Mode::Tc)
+            }
+        }
+    )*};
+}
+
+pub(super) use in_each_mode;
 
 /// A rate above that of any test.
 pub(crate) const PLENTY: &str = "1000000/s";
@@ -36,15 +62,7 @@ impl GuardTestbed {
         Self::on(Pair::new()?, mode)
     }
 
-    /// `TFO_MODE` has every test run in another mode than its own.
     pub(crate) fn on(pair: Pair, mode: Mode) -> Result<Self> {
-        let mode = match env::var("TFO_MODE") {
-            Ok(name) => *Mode::ALL
-                .iter()
-                .find(|mode| mode.to_string() == name)
-                .with_context(|| format!("TFO_MODE: no mode {name}"))?,
-            Err(_) => mode,
-        };
         // The guard answers where the kernel could: at neighbours that it knows.
         for family in Family::BOTH {
             let spares = (0..SPARES).map(|number| family.spare(number));
