@@ -34,9 +34,11 @@ pub(super) fn unfit(name: &str, mode: AttachMode, facts: &DeviceFacts) -> Option
             "the macvlan {child} in passthru mode takes its frames: attach to {child} instead"
         ));
     }
-    (mode == AttachMode::Native)
-        .then(|| unfit_in_native(name, facts))
-        .flatten()
+    match mode {
+        AttachMode::Native => unfit_in_native(name, facts),
+        AttachMode::Generic => without_tags(name, facts),
+        AttachMode::Offloaded | AttachMode::Tc => None,
+    }
 }
 
 /// As [`unfit`], in native XDP alone.
@@ -70,15 +72,21 @@ pub(super) fn unfit_in_native(name: &str, facts: &DeviceFacts) -> Option<String>
             channels.combined, channels.max,
         ));
     }
-    if facts.strips_vlan && !facts.vlans.is_empty() {
-        let plural = if facts.vlans.len() == 1 { "" } else { "s" };
-        return Some(format!(
-            "native XDP on a device that strips VLAN tags (rxvlan on), with the VLAN device{plural} {}: SYNs come \
-             without their tag there, and are not challenged. `ethtool -K {name} rxvlan off`, or use traffic control ({tc})",
-            facts.vlans.join(", "),
-        ));
+    without_tags(name, facts)
+}
+
+/// As [`unfit`], in XDP of both kinds: the kernel keeps a stripped tag beside the frame, and XDP sees the frame alone.
+fn without_tags(name: &str, facts: &DeviceFacts) -> Option<String> {
+    if !facts.strips_vlan || facts.vlans.is_empty() {
+        return None;
     }
-    None
+    let plural = if facts.vlans.len() == 1 { "" } else { "s" };
+    Some(format!(
+        "XDP on a device that strips VLAN tags (rxvlan on), with the VLAN device{plural} {}: SYNs come \
+         without their tag there, and are not challenged. `ethtool -K {name} rxvlan off`, or use traffic control \
+         (`tfo attach --replace {name} --mode tc`)",
+        facts.vlans.join(", "),
+    ))
 }
 
 #[cfg(test)]
@@ -174,13 +182,15 @@ mod tests {
                 facts.vlans = vlans.iter().map(|name| (*name).to_owned()).collect();
             })
         };
-        let said = with(AttachMode::Native, true, &["eth0.5", "eth0.100"]).expect("unfit");
-        assert!(
-            said.contains("eth0.5, eth0.100") && said.contains("ethtool -K eth0 rxvlan off"),
-            "{said}"
-        );
+        for mode in [AttachMode::Native, AttachMode::Generic] {
+            let said = with(mode, true, &["eth0.5", "eth0.100"]).expect("unfit");
+            assert!(
+                said.contains("eth0.5, eth0.100") && said.contains("ethtool -K eth0 rxvlan off"),
+                "{said}"
+            );
+        }
         assert_eq!(with(AttachMode::Native, true, &[]), None);
         assert_eq!(with(AttachMode::Native, false, &["eth0.5"]), None);
-        assert_eq!(with(AttachMode::Generic, true, &["eth0.5"]), None);
+        assert_eq!(with(AttachMode::Tc, true, &["eth0.5"]), None);
     }
 }
