@@ -1,9 +1,6 @@
 //! Topology of the flood benchmark.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    path::Path,
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result};
 use aya::programs::XdpMode;
@@ -145,19 +142,6 @@ impl Field {
     /// Segments that reached the service's TCP.
     pub(crate) fn segments(&self) -> Result<u64> {
         self.service().snmp("Tcp", "InSegs")
-    }
-
-    /// Frames of the flood that the server's interface has received.
-    pub(crate) fn arrived(&self) -> Result<u64> {
-        let server = &self.testbed.pair.server;
-        let devices = server.read(Path::new("/proc/thread-self/net/dev"))?;
-        let of_device = |line: &'_ str| {
-            let counts = line.trim().strip_prefix(FLOODED)?.strip_prefix(':')?;
-            // Bytes come first.
-            counts.split_whitespace().nth(1)?.parse().ok()
-        };
-        let frames = devices.lines().find_map(of_device);
-        frames.with_context(|| format!("no counters of {FLOODED}"))
     }
 
     pub(crate) fn new() -> Result<Self> {

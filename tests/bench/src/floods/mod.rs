@@ -162,16 +162,14 @@ fn watch(field: &Field, port: u16, sent: &AtomicU64, time: Duration) -> Result<S
     thread::sleep(time / 4);
     let begun = Instant::now();
     let (taken, flooded, used) = (field.passive()?, sent.load(Ordering::Relaxed), cpu(pair)?);
-    let (came, arrived, softirq) = (field.segments()?, field.arrived()?, softirq_of(pair)?);
+    let arrived = field.segments()?;
     // One kind after the other, so that slow connections of one kind do not delay the other.
     let fast_open = Honest::come(pair, port, Method::SendTo, time / 2);
     let passive = field.passive()? - taken;
     let plain = Honest::come(pair, port, Method::Plain, time / 2);
     let seconds = begun.elapsed().as_secs_f64();
     let flood = sent.load(Ordering::Relaxed) - flooded;
-    let segments = field.segments()? - came;
-    let arrived = field.arrived()? - arrived;
-    let softirq = softirq_of(pair)? - softirq;
+    let segments = field.segments()? - arrived;
     let honest = (fast_open.served.len() + plain.served.len()).max(1);
     let (busy, all) = cpu(pair)?;
     let in_syn = fast_open.served.iter().filter(|served| served.in_syn);
@@ -186,7 +184,6 @@ fn watch(field: &Field, port: u16, sent: &AtomicU64, time: Duration) -> Result<S
         passive: passive as f64 / fast_open.seconds,
         flood: flood as f64 / seconds,
         segments: segments as f64 / honest as f64,
-        softirq: softirq.as_nanos() as f64 / arrived.max(1) as f64,
         busy: 100.0 * (busy - used.0) as f64 / (all - used.1).max(1) as f64,
     })
 }
@@ -283,16 +280,6 @@ fn cpu(pair: &Pair) -> Result<(u64, u64)> {
     // idle and iowait.
     let idle: u64 = ticks.iter().skip(3).take(2).sum();
     Ok((all - idle, all))
-}
-
-/// Time of the first CPU, which is flooded, in softirqs.
-fn softirq_of(pair: &Pair) -> Result<Duration> {
-    let stat = pair.server.read(Path::new("/proc/stat"))?;
-    let mut lines = stat.lines();
-    let counts = lines.find_map(|line| line.strip_prefix("cpu0 "));
-    let ticks = counts.and_then(|counts| counts.split_whitespace().nth(6));
-    let ticks: u32 = ticks.context("/proc/stat has no softirqs")?.parse()?;
-    Ok(ticks * Duration::from_secs(1) / rustix::param::clock_ticks_per_second() as u32)
 }
 
 const ABOUT: &str = "Three namespaces: a legitimate client, the server, and a generator on a second interface of the server. A flood\n\

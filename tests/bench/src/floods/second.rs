@@ -16,8 +16,6 @@ pub(super) struct Second {
     pub(super) flood: f64,
     /// Segments that reached the service's TCP, for each legitimate connection.
     pub(super) segments: f64,
-    /// Time that the flooded CPU spent in softirqs for each SYN that arrived: to receive and to answer it. Nanoseconds.
-    pub(super) softirq: f64,
     /// Utilization of all CPUs, in percent.
     pub(super) busy: f64,
 }

@@ -95,16 +95,11 @@ pub(super) fn tables(flood: Flood, defences: &[Defence], seconds: &[Vec<Second>]
             "percent of all CPU time",
             alone(|second| second.busy),
         )),
-        less_is_better(table(
-            "time of the flooded CPU in softirqs for each SYN",
-            "nanoseconds",
-            alone(|second| second.softirq).split_off(1),
-        )),
     ]
 }
 
 /// Tables per flood.
-const TABLES: usize = 8;
+const TABLES: usize = 7;
 
 pub(super) fn plots() -> Vec<Plot> {
     let plot = |file: &str, what: &str, table| Plot {

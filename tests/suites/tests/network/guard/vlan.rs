@@ -1,5 +1,5 @@
 //! SYNs whose VLAN tag the NIC has taken off: XDP sees frames without a tag, and the way back to their sender leads by another
-//! device than the one that they came by. A second veth stands for the VLAN device; those of `kernels::stacks` are real.
+//! device than the one that they came by. A second veth stands for the VLAN device.
 
 use std::{net::SocketAddr, time::Duration};
 

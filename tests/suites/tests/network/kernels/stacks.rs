@@ -12,7 +12,6 @@ use tfo_testbed::{
     testbed::{REQUEST, Testbed},
     tfo::LIMIT,
     veth::{CLIENT_INTERFACE, Family, Pair, SERVER_INTERFACE},
-    xdp::{Mode, Other},
 };
 
 /// The commands that make the devices of one end. `below` stands for the end's veth interface, `LOCAL`
@@ -33,15 +32,6 @@ const TWO_TAGS: Devices = (
 const BOND: Devices = (
     &[
         "ip link add top0 type bond mode active-backup miimon 100",
-        "ip link set below down",
-        "ip link set below master top0",
-    ],
-    "top0",
-);
-/// Links of one port each, which the two ends negotiate by LACP.
-const LACP: Devices = (
-    &[
-        "ip link add top0 type bond mode 802.3ad miimon 100 lacp_rate fast",
         "ip link set below down",
         "ip link set below master top0",
     ],
@@ -94,14 +84,12 @@ use Expected::{Elsewhere, Guarded, Refused};
 /// A row of the table of features, the devices of server and client, where the data path is attached, and what is expected.
 type Setting = (&'static str, Devices, Devices, &'static str, Expected);
 
-const SETTINGS: [Setting; 15] = [
+const SETTINGS: [Setting; 13] = [
     ("VLAN devices", VLAN, VLAN, "below", Guarded),
     ("VLAN devices", TWO_TAGS, TWO_TAGS, "mid0", Guarded),
     ("VLAN devices", VLAN, VLAN, "top0", Guarded),
     ("bonds", BOND, PLAIN, "below", Guarded),
     ("bonds", BOND, PLAIN, "top0", Guarded),
-    ("bonds", LACP, LACP, "below", Guarded),
-    ("bonds", LACP, LACP, "top0", Guarded),
     ("bridges with VLANs", TAGGED_PORT, VLAN, "top0", Guarded),
     ("bridges with VLANs", TAGGED_PORT, VLAN, "mid0", Guarded),
     (
@@ -183,107 +171,6 @@ fn guard_on_stacked_devices() -> Result<()> {
     Ok(())
 }
 
-/// Generic XDP on the same devices: on one that hands the frame on, or by which it leaves again.
-#[test]
-fn guard_on_stacked_devices_in_generic_mode() -> Result<()> {
-    if is_before(6, 9)? {
-        return Ok(());
-    }
-    for (server, client, attach) in [
-        (VLAN, VLAN, "top0"),
-        (BOND, PLAIN, "below"),
-        (BOND, PLAIN, "top0"),
-        (TAGGED_PORT, VLAN, "top0"),
-        (MACVLAN, PLAIN, "top0"),
-        (IPVLAN, PLAIN, "top0"),
-    ] {
-        let pair = Pair::new()?;
-        if join(&pair, server, client)? {
-            let attach = attach.replace("below", SERVER_INTERFACE);
-            check_in(pair, &attach, "generic", Family::V4, Guarded)
-                .with_context(|| format!("attached to {attach} of {server:?}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// Offloads on and off at both ends.
-#[test]
-fn guard_with_offloads_and_without() -> Result<()> {
-    const OFFLOADS: [&str; 6] = ["rx", "tx", "tso", "gso", "gro", "txvlan"];
-    if is_before(6, 9)? {
-        return Ok(());
-    }
-    for devices in [PLAIN, VLAN] {
-        for (at_server, at_client) in [("on", "off"), ("off", "on"), ("off", "off")] {
-            let pair = Pair::new()?;
-            if !join(&pair, devices, devices)? {
-                continue;
-            }
-            for (netns, interface, set) in [
-                (&pair.server, SERVER_INTERFACE, at_server),
-                (&pair.client, CLIENT_INTERFACE, at_client),
-            ] {
-                for offload in OFFLOADS {
-                    netns.done("ethtool", &["-K", interface, offload, set])?;
-                }
-            }
-            check(pair, SERVER_INTERFACE, Family::V4, Guarded)
-                .with_context(|| format!("{devices:?}, server {at_server}, client {at_client}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// veth hands a tag over beside the frame, as a NIC does that strips it: XDP sees none, and leaves such a SYN to the kernel.
-/// Traffic control answers it with its tag; so does XDP, where the tag is in the frame.
-#[test]
-fn stripped_tags_are_answered_in_traffic_control_alone() -> Result<()> {
-    if is_before(6, 9)? {
-        return Ok(());
-    }
-    for mode in Mode::ALL {
-        for strips in [true, false] {
-            let pair = Pair::new()?;
-            if !join(&pair, VLAN, VLAN)? {
-                return Ok(());
-            }
-            let offload = if strips { "on" } else { "off" };
-            let set = ["-K", CLIENT_INTERFACE, "txvlan", offload];
-            pair.client.done("ethtool", &set)?;
-            stripped(pair, mode, strips).with_context(|| format!("{mode}, txvlan {offload}"))?;
-        }
-    }
-    feature("guard, VLAN tags that the NIC strips", "in traffic control");
-    Ok(())
-}
-
-fn stripped(pair: Pair, mode: Mode, strips: bool) -> Result<()> {
-    let _client = (mode == Mode::Native)
-        .then(|| Other::attach(&pair.client, CLIENT_INTERFACE))
-        .transpose()?;
-    let mut testbed = Testbed::idle(pair)?;
-    let listener = testbed.listen(Family::V4)?;
-    let mode_name = mode.to_string();
-    testbed
-        .tfo
-        .done(&["attach", SERVER_INTERFACE, "--mode", &mode_name])?;
-    testbed.restart()?;
-    let said = testbed.tfo.run(&["guard", "set", "on"])?;
-    if mode == Mode::Tc {
-        ensure!(said.status.success(), "{said:?}");
-    } else {
-        said.ensure_refused(&["strips VLAN tags", "top0", "--mode tc"])?;
-        testbed.tfo.done(&["guard", "set", "on", "--force"])?;
-    }
-    visit(&testbed, &listener, Family::V4)?;
-    let counted = testbed.equal()?.counters;
-    let guarded =
-        ["GuardChallenged", "GuardAccepted", "GuardProven"].map(|counter| counted[counter] >= 1);
-    ensure!(guarded == [mode == Mode::Tc || !strips; 3], "{counted:?}");
-    Ok(())
-}
-
 /// Own cookies are issued and taken wherever the data path has the packets of the address, with their tags.
 #[test]
 fn own_cookies_on_stacked_devices() -> Result<()> {
@@ -332,19 +219,9 @@ fn own_cookies_at(pair: Pair, interface: &str) -> Result<()> {
 /// The data path on `interface` mirrors what the kernel counts, and a client connects to the server's address of this family
 /// without the guard and, where the kernel can have it, under it.
 pub(super) fn check(pair: Pair, interface: &str, family: Family, expected: Expected) -> Result<()> {
-    check_in(pair, interface, "auto", family, expected)
-}
-
-fn check_in(
-    pair: Pair,
-    interface: &str,
-    mode: &str,
-    family: Family,
-    expected: Expected,
-) -> Result<()> {
     let mut testbed = Testbed::idle(pair)?;
     let listener = testbed.listen(family)?;
-    testbed.tfo.done(&["attach", interface, "--mode", mode])?;
+    testbed.tfo.done(&["attach", interface])?;
     testbed.restart()?;
     visit(&testbed, &listener, family).context("without the guard")?;
     if is_before(6, 9)? {
