@@ -135,23 +135,12 @@ fn tsval(list: &[Raw]) -> Option<u32> {
 
 /// Parses a frame from its first byte to its last.
 pub(crate) fn frame(frame: &[u8]) -> Result<Syn, NotSyn> {
-    let (is_v6, packet) = network(frame)?;
-    ip(is_v6, packet).map(|syn| in_frame(syn, frame, packet))
-}
-
-/// Parses an IPv6 or an IPv4 packet.
-pub(crate) fn ip(is_v6: bool, packet: &[u8]) -> Result<Syn, NotSyn> {
-    if is_v6 { ipv6(packet) } else { ipv4(packet) }
-}
-
-/// The packet behind the Ethernet header of a frame, and whether it is an IPv6 one.
-pub(crate) fn network(frame: &[u8]) -> Result<(bool, &[u8]), NotSyn> {
     let mut rest = frame.get(12..).ok_or(Unparsed)?;
     for tags in 0.. {
         let (ether_type, behind) = rest.split_at_checked(2).ok_or(Unparsed)?;
         match (ether_type, tags) {
-            ([0x08, 0x00], _) => return Ok((false, behind)),
-            ([0x86, 0xdd], _) => return Ok((true, behind)),
+            ([0x08, 0x00], _) => return ipv4(behind).map(|syn| in_frame(syn, frame, behind)),
+            ([0x86, 0xdd], _) => return ipv6(behind).map(|syn| in_frame(syn, frame, behind)),
             ([0x81, 0x00] | [0x88, 0xa8], 0 | 1) => rest = behind.get(2..).ok_or(Unparsed)?,
             ([0x81, 0x00] | [0x88, 0xa8], _) => return Err(Unparsed),
             _ => return Err(Other),

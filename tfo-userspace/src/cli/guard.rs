@@ -10,8 +10,7 @@ use tfo_common::{guard::GuardMode, rate::Rate};
 use tfo_userspace::{
     config::{Parsed, parse_interval},
     datapath::{
-        GuardChange, GuardError, LeftOut, Namespace, NamespaceError, OnUnfit,
-        unchallenged_tunnels,
+        GuardChange, GuardError, LeftOut, Namespace, NamespaceError, OnUnfit, unchallenged_tunnels,
     },
     farm,
     guard::{Obstacle, fitness},

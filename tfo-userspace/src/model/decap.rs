@@ -170,7 +170,8 @@ impl Decap {
                 Tunnel::Gue(_) => tunnel::Decap::GUE,
                 _ => 0,
             };
-            if let Some((place, port)) = tunnel.port().and_then(|port| Some((ports.next()?, port))) {
+            if let Some((place, port)) = tunnel.port().and_then(|port| Some((ports.next()?, port)))
+            {
                 *place = u32::from(port) | gue;
             }
         }
@@ -354,7 +355,10 @@ mod tests {
     #[test]
     fn mistakes_are_named_with_their_remedy() {
         for (text, parts) in [
-            ("vxlan", &["\"vxlan\"", "write ipip, gre, fou:PORT or gue:PORT"][..]),
+            (
+                "vxlan",
+                &["\"vxlan\"", "write ipip, gre, fou:PORT or gue:PORT"][..],
+            ),
             ("IPIP", &["\"IPIP\"", "write ipip"]),
             ("", &["\"\"", "write ipip"]),
             ("gue", &["gue comes to a UDP port", "gue:6080"]),
@@ -373,19 +377,40 @@ mod tests {
             ("", "192.0.2.0/24", &["nothing is read", "192.0.2.0/24"]),
             ("gre gre", "::/0", &["gre is named twice"]),
             ("fou:7 gue:7", "::/0", &["fou:7 and gue:7 have one port"]),
-            ("fou:1 fou:2 fou:3 gue:4 gue:5", "::/0", &["5 UDP ports", "at most 4"]),
-            ("gre", "10.0.0.0/8 10.1.0.0/16", &["10.1.0.0/16 is within 10.0.0.0/8"]),
-            ("gre", "10.1.0.0/16 10.0.0.0/8", &["10.1.0.0/16 is within 10.0.0.0/8"]),
+            (
+                "fou:1 fou:2 fou:3 gue:4 gue:5",
+                "::/0",
+                &["5 UDP ports", "at most 4"],
+            ),
+            (
+                "gre",
+                "10.0.0.0/8 10.1.0.0/16",
+                &["10.1.0.0/16 is within 10.0.0.0/8"],
+            ),
+            (
+                "gre",
+                "10.1.0.0/16 10.0.0.0/8",
+                &["10.1.0.0/16 is within 10.0.0.0/8"],
+            ),
             ("gre", "::1 ::1", &["::1/128 is within ::1/128"]),
-            ("gre", "::ffff:192.0.2.1", &["in the form of IPv6", "write it as IPv4"]),
+            (
+                "gre",
+                "::ffff:192.0.2.1",
+                &["in the form of IPv6", "write it as IPv4"],
+            ),
         ] {
             let error = decap(tunnels, sources).unwrap_err();
             for part in parts {
                 assert!(error.contains(part), "{tunnels}, {sources}: {error}");
             }
         }
-        let many: Vec<_> = (0..=MAX_SOURCES).map(|n| format!("10.0.{n}.0/24")).collect();
+        let many: Vec<_> = (0..=MAX_SOURCES)
+            .map(|n| format!("10.0.{n}.0/24"))
+            .collect();
         let error = decap("ipip", &many.join(" ")).unwrap_err();
-        assert!(error.contains("17 prefixes") && error.contains("at most 16"), "{error}");
+        assert!(
+            error.contains("17 prefixes") && error.contains("at most 16"),
+            "{error}"
+        );
     }
 }

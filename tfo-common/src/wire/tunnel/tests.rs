@@ -45,7 +45,14 @@ fn packet(v6: bool, protocol: u8, payload: &[u8]) -> Vec<u8> {
 /// `payload` in a UDP datagram to `port`.
 fn udp(port: u16, payload: &[u8]) -> Vec<u8> {
     let len = (8 + payload.len() as u16).to_be_bytes();
-    [&[0x99, 0x99], &port.to_be_bytes()[..], &len, &[0, 0], payload].concat()
+    [
+        &[0x99, 0x99],
+        &port.to_be_bytes()[..],
+        &len,
+        &[0, 0],
+        payload,
+    ]
+    .concat()
 }
 
 fn parse(packet: &[u8], tunnels: impl Tunnels) -> Result<Arrived, NotSyn> {
@@ -59,12 +66,8 @@ fn kinds(v6: bool) -> Vec<(u8, Vec<u8>)> {
     } else {
         ([0x08, 0x00], IPIP)
     };
-    let gre = |flags: u8, more: usize| {
-        (
-            GRE,
-            [&[flags, 0], &ether_type[..], &vec![7; more]].concat(),
-        )
-    };
+    let gre =
+        |flags: u8, more: usize| (GRE, [&[flags, 0], &ether_type[..], &vec![7; more]].concat());
     let gue = |words: u8| {
         let optional = vec![9; usize::from(words) * 4];
         let header = [&[words, protocol, 0, 0], &optional[..]].concat();
@@ -119,10 +122,7 @@ fn a_syn_in_each_tunnel_is_that_without_it() {
 
 #[test]
 fn each_kind_is_on_by_itself() {
-    let only = |protocols| Decap {
-        protocols,
-        ..all()
-    };
+    let only = |protocols| Decap { protocols, ..all() };
     each(|tunnelled, at, v6| {
         let protocol = if tunnelled[0] >> 4 == 6 {
             tunnelled[6]
@@ -267,7 +267,10 @@ fn what_the_kernel_refuses_is_no_tunnel() {
         assert_eq!(gue(header), Err(expected), "{header:?}");
     }
     // FOU has no header of its own.
-    let read = parse(&in_tunnel(false, &(UDP, udp(FOU, &[0, 4, 0, 0])), &syn(false)), &all());
+    let read = parse(
+        &in_tunnel(false, &(UDP, udp(FOU, &[0, 4, 0, 0])), &syn(false)),
+        &all(),
+    );
     assert_eq!(read, Err(NotSyn::Other));
 }
 
@@ -294,7 +297,10 @@ fn sources_are_those_of_a_prefix() {
     ] {
         let source = OuterSource::new(address(prefix), bits);
         assert!(source.holds(&address(inside)), "{prefix}/{bits}");
-        assert!(outside.is_empty() || !source.holds(&address(outside)), "{prefix}");
+        assert!(
+            outside.is_empty() || !source.holds(&address(outside)),
+            "{prefix}"
+        );
     }
     for any in ["::", "0.0.0.0", "255.255.255.255"] {
         assert!(!OuterSource::NONE.holds(&address(any)), "{any}");
