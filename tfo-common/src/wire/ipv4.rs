@@ -19,7 +19,8 @@ const TOTAL_LEN: usize = 2;
 pub(super) const FRAGMENT: usize = 6;
 /// Offset of the payload's protocol.
 pub const PROTOCOL: usize = 9;
-const SOURCE: usize = 12;
+/// Offset of the source, behind which the destination follows.
+pub(super) const SOURCE: usize = 12;
 
 /// Version 4, and a header of five words.
 const WITHOUT_OPTIONS: u8 = 0x45;

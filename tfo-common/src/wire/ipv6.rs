@@ -13,7 +13,8 @@ const VERSION: usize = 0;
 const PAYLOAD_LEN: usize = 4;
 /// Offset of the number of the header that follows.
 pub const NEXT_HEADER: usize = 6;
-const SOURCE: usize = 8;
+/// Offset of the source, behind which the destination follows.
+pub(super) const SOURCE: usize = 8;
 
 /// The packet behind the IPv6 header at `at`.
 ///

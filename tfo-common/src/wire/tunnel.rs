@@ -220,13 +220,20 @@ pub(super) fn hidden<F: Frame + ?Sized>(
 #[inline(always)]
 pub fn outer_addresses<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<Addresses> {
     let [first]: [u8; 1] = frame.bytes(at)?;
-    if first >> 4 == 6 {
-        ipv6::addresses(frame, at).ok()
+    // All words are set for either version: the verifier does not follow which are used.
+    let (is_v6, words) = if first >> 4 == 6 {
+        (1, frame.words::<4>(at + ipv6::SOURCE)?)
     } else if ipv4::is_intact(frame, at) {
-        ipv4::addresses(frame, at).ok()
+        let [both] = frame.words::<1>(at + ipv4::SOURCE)?;
+        (0, [both, 0, 0, 0])
     } else {
-        None
-    }
+        return None;
+    };
+    Some(if frame.barrier_var(is_v6) == 0 {
+        Addresses::V4(words[0])
+    } else {
+        Addresses::V6(words)
+    })
 }
 
 /// The outer header at `at`, if its payload may be a tunnel.
