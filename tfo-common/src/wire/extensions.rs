@@ -3,8 +3,9 @@
 //!
 //! Only what leaves the addresses as they are is passed over, for a cookie is made of them: the kernel
 //! takes the destination from a routing header that still names a hop, and the source from a home
-//! address option (RFC 6275). Options themselves are not read: one that makes the kernel drop the
-//! packet does not show here.
+//! address option (RFC 6275). The [`options`] in the headers of a SYN are read when it is known to be one.
+
+pub mod options;
 
 use super::{
     frame::{Frame, NotSyn},

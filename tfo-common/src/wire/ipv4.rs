@@ -1,5 +1,7 @@
 //! IPv4 (RFC 791): what TCP needs of it. Linux: `ip_rcv_core`.
 
+pub(super) mod options;
+
 use super::{
     addresses::Addresses,
     checksum,

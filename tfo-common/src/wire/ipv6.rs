@@ -39,6 +39,19 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<Network, 
     })
 }
 
+/// The kind of the header behind the IPv6 header at `at`.
+///
+/// # Errors
+///
+/// [`NotSyn::Unparsed`] where the frame ends before it is told.
+#[inline(always)]
+pub(super) fn next_header<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<u8, NotSyn> {
+    let header = frame.view::<{ NEXT_HEADER + 1 }>(at);
+    header
+        .map(|header| header.byte(NEXT_HEADER))
+        .ok_or(NotSyn::Unparsed)
+}
+
 /// Bytes of the packet with the header at `at` of `view`.
 #[inline(always)]
 pub(super) fn total_len(view: &impl View, at: usize) -> usize {

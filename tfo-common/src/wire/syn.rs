@@ -3,7 +3,7 @@
 use super::{
     Frame, Link, Located, NotSyn, Plain, Version, View as _,
     addresses::Addresses,
-    ethernet, hidden, ipv4, ipv6, locate, network_addresses,
+    ethernet, extensions, hidden, ipv4, ipv6, locate, network_addresses,
     options::fast_open::{self, PackedOptions},
     tcp,
     tunnel::{NoTunnels, Tunnels},
@@ -184,6 +184,9 @@ pub fn parse_through<F: Frame + ?Sized>(
         Sight::NotSyn | Sight::Unclear => locate(frame, link, tunnels)?,
     };
     let segment = tcp::parse(frame, &network)?;
+    if !matches!(sight, Sight::Syn(_)) {
+        check_options(frame, at, &version, network.transport)?;
+    }
     let (version, tcp) = hidden(frame, version, network.transport);
     let options = fast_open::parse_packed(
         frame,
@@ -209,4 +212,34 @@ pub fn parse_through<F: Frame + ?Sized>(
         syn,
         outer: outer as u8,
     })
+}
+
+/// Reads the options of the network header at offset `at`, up to the TCP header at `transport`.
+///
+/// # Errors
+///
+/// [`NotSyn::Unparsed`] where Linux drops a packet with them.
+#[inline(always)]
+fn check_options<F: Frame + ?Sized>(
+    frame: &F,
+    at: usize,
+    version: &Version,
+    transport: usize,
+) -> Result<(), NotSyn> {
+    match version {
+        Version::V4 => {
+            let start = at + ipv4::MIN_HEADER_LEN;
+            if start == transport {
+                return Ok(());
+            }
+            ipv4::options::check(frame, start, transport)
+        }
+        Version::V6 => {
+            let start = at + ipv6::HEADER_LEN;
+            if start == transport {
+                return Ok(());
+            }
+            extensions::options::check(frame, start, transport, ipv6::next_header(frame, at)?)
+        }
+    }
 }

@@ -19,6 +19,11 @@ proptest! {
     }
 
     #[test]
+    fn agree_on_any_options_of_ip(frame in generate::syn_with_any_options()) {
+        prop_assert_eq!(wire::syn::parse(&frame.bytes[..]), naive::frame(&frame.bytes));
+    }
+
+    #[test]
     fn agree_on_a_spoiled_syn(bytes in generate::spoiled_syn()) {
         prop_assert_eq!(wire::syn::parse(&bytes[..]), naive::frame(&bytes));
     }

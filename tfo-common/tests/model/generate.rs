@@ -12,6 +12,11 @@ fn option(kind: u8, value: &[u8]) -> Vec<u8> {
     [&[kind, size], value].concat()
 }
 
+/// An option of IPv6, whose length is its value's.
+fn ipv6_option(kind: u8, value: &[u8]) -> Vec<u8> {
+    [&[kind, value.len() as u8], value].concat()
+}
+
 /// An option as a client may send it, or nearly.
 fn any_option() -> impl Strategy<Value = Vec<u8>> {
     let value = |lengths: Range<usize>| vec(any::<u8>(), lengths);
@@ -88,13 +93,37 @@ pub(crate) struct Frame {
     pub(crate) end: usize,
 }
 
+/// Of a SYN that the kernel takes.
 pub(crate) fn syn() -> impl Strategy<Value = Frame> {
+    let noop = (0..=10_usize).prop_map(|words| vec![1; words * 4]);
+    let unknown = (0..5_usize).prop_flat_map(|units| vec(any::<u8>(), units * 8 + 4));
+    syn_with(
+        noop.boxed(),
+        unknown.prop_map(|value| ipv6_option(0x1e, &value)).boxed(),
+    )
+}
+
+/// With any options in its IP header or behind it, malformed ones among them.
+pub(crate) fn syn_with_any_options() -> impl Strategy<Value = Frame> {
+    let noise = |units: usize, more| {
+        (0..=units).prop_flat_map(move |units| vec(any::<u8>(), units * 8 + more))
+    };
+    let v4 = prop_oneof![4 => ipv4_options(), 1 => noise(5, 0)];
+    let v6 = prop_oneof![9 => ipv6_options(), 1 => noise(5, 6)];
+    syn_with(v4.boxed(), v6.boxed())
+}
+
+/// With these options in an IPv4 header, and these behind kind and length of an extension header.
+fn syn_with(
+    v4: BoxedStrategy<Vec<u8>>,
+    v6: BoxedStrategy<Vec<u8>>,
+) -> impl Strategy<Value = Frame> {
     let data = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..80)];
     let padding = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..20)];
     let flags = prop_oneof![3 => Just(0x02), 1 => any::<u8>().prop_map(|bits| bits & 0xe8 | 0x02)];
     (
         tags(),
-        network(),
+        network(v4, v6),
         any::<[u8; 24]>(),
         flags,
         options(),
@@ -129,8 +158,62 @@ fn tags() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![3 => Just(Vec::new()), 1 => tags]
 }
 
+/// IPv4 options as a host may send them, or nearly.
+fn ipv4_options() -> impl Strategy<Value = Vec<u8>> {
+    let value = |lengths: Range<usize>| vec(any::<u8>(), lengths);
+    // Pointers, and flags behind them, that may fit.
+    let entries = (
+        prop_oneof![Just(7_u8), Just(68)],
+        0..24_u8,
+        any::<u8>(),
+        value(0..18),
+    );
+    let entries = entries.prop_map(|(kind, pointer, flags, rest)| {
+        option(kind, &[&[pointer, flags], &rest[..]].concat())
+    });
+    let one = prop_oneof![
+        4 => Just(vec![1]),
+        1 => Just(vec![0]),
+        4 => entries,
+        1 => prop_oneof![Just(131_u8), Just(137)].prop_map(|kind| option(kind, &[4, 10, 0, 0, 1])),
+        1 => value(0..4).prop_map(|v| option(148, &v)),
+        2 => (any::<u8>(), value(0..12)).prop_map(|(kind, v)| option(kind, &v)),
+        1 => any::<[u8; 2]>().prop_map(Vec::from),
+    ];
+    vec(one, 0..6).prop_map(|list| {
+        let mut list = list.concat();
+        list.resize(list.len().next_multiple_of(4).min(MAX_OPTIONS), 0);
+        list
+    })
+}
+
+/// IPv6 options in whole units behind kind and length of their header.
+fn ipv6_options() -> impl Strategy<Value = Vec<u8>> {
+    let value = |lengths: Range<usize>| vec(any::<u8>(), lengths);
+    let one = prop_oneof![
+        2 => Just(vec![0]),
+        3 => (0..7_usize).prop_map(|len| ipv6_option(1, &vec![0; len])),
+        1 => value(0..7).prop_map(|v| ipv6_option(1, &v)),
+        1 => value(1..4).prop_map(|v| ipv6_option(5, &v)),
+        1 => value(2..6).prop_map(|v| ipv6_option(49, &v)),
+        3 => (0..0x40_u8, value(0..12)).prop_map(|(kind, v)| ipv6_option(kind, &v)),
+        1 => (any::<u8>(), value(0..12)).prop_map(|(kind, v)| ipv6_option(kind, &v)),
+        1 => any::<[u8; 2]>().prop_map(Vec::from),
+    ];
+    vec(one, 0..10).prop_map(|list| {
+        let mut list = list.concat();
+        match list.len() % 8 {
+            6 => {}
+            // Padding to the end, of one kind or the other.
+            5 => list.push(0),
+            len => list.extend(ipv6_option(1, &vec![0; (12 - len) % 8])),
+        }
+        list
+    })
+}
+
 /// IPv6 extension headers that the parser skips: kind, and the bytes behind kind and length.
-fn extensions() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
+fn extensions(options: BoxedStrategy<Vec<u8>>) -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
     let filled = |units: Range<usize>| units.prop_flat_map(|units| vec(any::<u8>(), units * 8 + 6));
     let routing = (filled(0..4), prop_oneof![Just(0), Just(1), 5..=255_u8]);
     let routing = routing.prop_map(|(mut value, kind)| {
@@ -138,8 +221,12 @@ fn extensions() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
         (43, value)
     });
     let fragment = any::<[u8; 4]>().prop_map(|id| (44, [&[0, 6], &id[..]].concat()));
-    let destination = filled(0..2).prop_map(|value| (60, value));
-    let first = prop::option::of(filled(0..5).prop_map(|value| (0, value)));
+    let destination = options.clone().prop_map(|value| match value.len() {
+        0..=14 => (60, value),
+        // It may have a home address.
+        _ => (60, ipv6_option(1, &[0; 4])),
+    });
+    let first = prop::option::of(options.prop_map(|value| (0, value)));
     let others = vec(prop_oneof![routing, fragment, destination], 0..=5);
     (first, others).prop_map(|(first, others)| first.into_iter().chain(others).collect())
 }
@@ -198,16 +285,17 @@ impl Network {
     }
 }
 
-fn network() -> impl Strategy<Value = Network> {
-    let options = (0..=10_usize).prop_flat_map(|words| vec(any::<u8>(), words * 4));
-    let extensions = prop_oneof![Just(Vec::new()), extensions()];
+fn network(
+    v4: BoxedStrategy<Vec<u8>>,
+    v6: BoxedStrategy<Vec<u8>>,
+) -> impl Strategy<Value = Network> {
+    let extensions = prop_oneof![Just(Vec::new()), extensions(v6)];
     prop_oneof![
         any::<[u8; 8]>().prop_map(|addresses| Network::V4 {
             addresses,
             options: Vec::new()
         }),
-        (any::<[u8; 8]>(), options)
-            .prop_map(|(addresses, options)| Network::V4 { addresses, options }),
+        (any::<[u8; 8]>(), v4).prop_map(|(addresses, options)| Network::V4 { addresses, options }),
         (any::<[u8; 32]>(), extensions).prop_map(|(addresses, extensions)| Network::V6 {
             addresses,
             extensions

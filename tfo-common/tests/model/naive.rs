@@ -11,6 +11,7 @@ use tfo_common::{
     wire::{
         NotSyn::{self, Other, Unparsed},
         addresses::Addresses,
+        extensions::options::MAX_READ,
         options::{
             fast_open::{FastOpen, OptionPlace, PackedOptions, SynOptions},
             signature::Signatures,
@@ -195,13 +196,42 @@ fn ipv4(packet: &[u8]) -> Result<Syn, NotSyn> {
     let addresses = Addresses::v4(source, destination);
     let segment = packet.get(header..).ok_or(Unparsed)?;
     let syn = tcp(segment, length.checked_sub(header), addresses)?;
+    if !takes_ipv4_options(&packet[20..header]) {
+        return Err(Unparsed);
+    }
     Ok(at(syn, packet, segment))
+}
+
+/// `__ip_options_compile`, and `ip_rcv_options` without `accept_source_route`.
+fn takes_ipv4_options(bytes: &[u8]) -> bool {
+    let (list, broken) = split(bytes);
+    let once = |kind| list.iter().filter(|option| option.kind == kind).count() <= 1;
+    // Numbers count from the option's first byte, at 1.
+    let fits = |option: &Raw, entry: usize| {
+        let pointer = usize::from(option.value[0]);
+        let size = option.value.len() + 2;
+        pointer > size || pointer + entry - 1 <= size
+    };
+    let takes = |option: &Raw| match (option.kind, &option.value[..]) {
+        (131 | 137, _) => false,
+        (7, [pointer, ..]) => *pointer >= 4 && fits(option, 4),
+        (68, [pointer, _, ..]) if *pointer < 5 => false,
+        (68, [pointer, flags, rest @ ..]) if usize::from(*pointer) <= rest.len() + 4 => {
+            fits(option, if matches!(flags % 16, 1 | 3) { 8 } else { 4 })
+        }
+        (68, [_, flags, ..]) => flags % 16 == 3 || flags / 16 < 15,
+        (148, [_, _, ..]) => true,
+        (7 | 68 | 148, _) => false,
+        _ => true,
+    };
+    broken.is_none() && once(7) && once(68) && list.iter().all(takes)
 }
 
 fn ipv6(packet: &[u8]) -> Result<Syn, NotSyn> {
     let (header, mut rest) = packet.split_at_checked(40).ok_or(Unparsed)?;
     let mut length = Some(big_endian(&header[4..6]));
     let mut kinds = vec![header[6]];
+    let (mut options, mut read) = (Vec::new(), 0);
     while let Some(kind) = kinds.last().filter(|kind| **kind != 6) {
         if !leads_on(*kind) {
             return Err(Other);
@@ -220,6 +250,10 @@ fn ipv6(packet: &[u8]) -> Result<Syn, NotSyn> {
             60 if size <= 16 => size,
             _ => return Err(Unparsed),
         };
+        if [0, 60].contains(kind) {
+            options.push((kinds.len() == 1 && *kind == 0, rest.get(2..size)));
+        }
+        read += 1;
         rest = rest.get(size..).unwrap_or_default();
         length = length.and_then(|length| length.checked_sub(size));
         kinds.push(next);
@@ -230,7 +264,49 @@ fn ipv6(packet: &[u8]) -> Result<Syn, NotSyn> {
     let source = header[8..24].try_into().unwrap();
     let destination = header[24..40].try_into().unwrap();
     let syn = tcp(rest, length, Addresses::v6(source, destination))?;
+    for (hop_by_hop, list) in options {
+        let list = list.ok_or(Unparsed)?;
+        read += ipv6_options(list, hop_by_hop).ok_or(Unparsed)?;
+    }
+    if read > MAX_READ {
+        return Err(Unparsed);
+    }
     Ok(at(syn, packet, rest))
+}
+
+/// `ip6_parse_tlv`. Gives the number of options, padding among them; `None` where it drops the packet.
+fn ipv6_options(mut rest: &[u8], hop_by_hop: bool) -> Option<usize> {
+    let len = rest.len();
+    let (mut read, mut padding, mut others) = (0, 0, 0);
+    while let Some(kind) = rest.first() {
+        let at = len - rest.len();
+        let size = match kind {
+            0 => 1,
+            _ => 2 + usize::from(*rest.get(1)?),
+        };
+        let (option, behind) = rest.split_at_checked(size)?;
+        read += 1;
+        if *kind < 2 {
+            padding += size;
+            if padding > 7 || option.iter().skip(2).any(|byte| *byte != 0) {
+                return None;
+            }
+        } else {
+            padding = 0;
+            others += 1;
+            let takes = match kind {
+                5 if hop_by_hop => size == 4,
+                // Its header starts 2 bytes before, at a multiple of 8.
+                49 if hop_by_hop => (at + 2) % 4 == 0,
+                _ => kind / 64 == 0,
+            };
+            if !takes || others > 8 {
+                return None;
+            }
+        }
+        rest = behind;
+    }
+    Some(read)
 }
 
 /// TCP, or hop-by-hop options, routing, fragment, AH, destination options, mobility.

@@ -1,8 +1,9 @@
 //! The only reader of packet memory.
 
-use core::{ffi::c_void, ptr};
+use core::{ffi::c_void, mem::offset_of, ptr};
 
 use aya_ebpf::{
+    bindings::{__sk_buff, xdp_md},
     helpers::{bpf_skb_pull_data, bpf_xdp_get_buff_len},
     programs::{TcContext, XdpContext},
 };
@@ -48,8 +49,8 @@ pub(crate) trait Packet {
     /// Bytes of the frame, in all of its buffers.
     fn whole_len(&self) -> usize;
 
-    /// The frame's readable length, which the verifier does not know. By plain loads: LLVM makes them once for several barriers,
-    /// where it would repeat those of [`bound`] for each.
+    /// The frame's readable length, which the verifier does not know. LLVM reads it once for several barriers, where it would
+    /// repeat what [`bound`] does for each.
     fn noise(&self) -> u64;
 
     /// The context's address.
@@ -89,6 +90,35 @@ fn bound(field: &u32) -> usize {
     unsafe { ptr::read_volatile(field) as usize }
 }
 
+/// The difference of two bounds of the packet, at these offsets of the context.
+#[inline(always)]
+fn readable_len<C, const START: usize, const END: usize>(context: &C) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let len: u64;
+        // In 64-bit registers: LLVM would extend one that it keeps for later, which the verifier forbids with a pointer.
+        // SAFETY: two loads from the kernel's own context.
+        unsafe {
+            core::arch::asm!(
+                "{len} = *(u32 *)({context} + {END})",
+                "{start} = *(u32 *)({context} + {START})",
+                "{len} -= {start}",
+                len = out(reg) len,
+                start = out(reg) _,
+                context = in(reg) core::ptr::from_ref(context),
+                START = const START,
+                END = const END,
+                options(pure, readonly, nostack),
+            );
+        }
+        len
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        core::ptr::from_ref(context).addr() as u64 + (END - START) as u64
+    }
+}
+
 impl Packet for XdpContext {
     #[inline(always)]
     fn start(&self) -> usize {
@@ -111,8 +141,9 @@ impl Packet for XdpContext {
     #[inline(always)]
     fn noise(&self) -> u64 {
         // SAFETY: the context is the kernel's own.
-        let context = unsafe { &*self.ctx };
-        u64::from(context.data_end) - u64::from(context.data)
+        readable_len::<_, { offset_of!(xdp_md, data) }, { offset_of!(xdp_md, data_end) }>(unsafe {
+            &*self.ctx
+        })
     }
 
     #[inline(always)]
@@ -157,8 +188,9 @@ impl Packet for TcContext {
     #[inline(always)]
     fn noise(&self) -> u64 {
         // SAFETY: the context is the kernel's own.
-        let context = unsafe { &*self.skb.skb };
-        u64::from(context.data_end) - u64::from(context.data)
+        readable_len::<_, { offset_of!(__sk_buff, data) }, { offset_of!(__sk_buff, data_end) }>(
+            unsafe { &*self.skb.skb },
+        )
     }
 
     #[inline(always)]

@@ -31,9 +31,9 @@ pub enum SupportError {
         "not permitted: tfo needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: run it as root, with sudo"
     )]
     Privilege,
-    /// bpf(2) does not work.
-    #[error("{}", refusal::of_bpf(.0))]
-    Bpf(io::Error),
+    /// bpf(2) does not work: cause and remedy.
+    #[error("{0}")]
+    Bpf(String),
     /// The kernel has no BTF.
     #[error("this kernel has no BTF ({BTF} is missing): it needs CONFIG_DEBUG_INFO_BTF")]
     Btf,
@@ -77,7 +77,7 @@ pub fn check() -> Result<(), SupportError> {
 /// [`SupportError`] for the first prerequisite that is missing.
 pub fn check_kernel() -> Result<(), SupportError> {
     privileges()?;
-    try_bpf().map_err(SupportError::Bpf)?;
+    try_bpf().map_err(|error| SupportError::Bpf(refusal::of_bpf(&error)))?;
     if !Path::new(BTF).exists() {
         return Err(if is_sysfs() {
             SupportError::Btf

@@ -8,6 +8,8 @@ mod answers;
 mod attacks;
 // Frames that are for no socket of this host.
 mod elsewhere;
+// Options of IP that make the kernel drop a SYN.
+mod headers;
 // Limits that others use up, the pressure on one listener, a busy proxy.
 mod limits;
 // Each attack by rules, hook and family, and the clients that connect meanwhile.
