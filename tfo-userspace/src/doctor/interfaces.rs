@@ -208,7 +208,6 @@ mod tests {
             name: "eth0".into(),
             up: true,
             link: Ok(Link::Ethernet),
-            ends_ip_tunnels: false,
             xdp: None,
             ours: None,
             native: NativeFacts {
