@@ -184,10 +184,11 @@ pub fn parse_through<F: Frame + ?Sized>(
         Sight::NotSyn | Sight::Unclear => locate(frame, link, tunnels)?,
     };
     let segment = tcp::parse(frame, &network)?;
+    let (mut version, mut tcp) = hidden(frame, version, network.transport);
     if !matches!(sight, Sight::Syn(_)) {
-        check_options(frame, at, &version, network.transport)?;
+        check_options(frame, at, &version, tcp)?;
+        (version, tcp) = hidden(frame, version, tcp);
     }
-    let (version, tcp) = hidden(frame, version, network.transport);
     let options = fast_open::parse_packed(
         frame,
         tcp + tcp::MIN_HEADER_LEN,
