@@ -74,7 +74,7 @@ fn is_closed() -> bool {
 /// Moves interfaces to the hooks that the changed policy or guard calls for, and tells of it on standard error.
 pub(super) async fn follow_job(namespace: &Namespace) -> anyhow::Result<()> {
     for change in datapath::follow_job(namespace).await? {
-        eprintln!("tfo: {}", describe_hook_change(&change));
+        eprintln!("tfo: {}", printable(&describe_hook_change(&change)));
     }
     Ok(())
 }

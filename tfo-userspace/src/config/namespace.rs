@@ -30,8 +30,8 @@ use crate::{
     policy::ListError,
 };
 
-/// Bytes of an interface's name, at most: `IFNAMSIZ` less the terminating zero.
-const MAX_NAME: usize = 15;
+/// Bytes of an interface's name, at most: `ALTIFNAMSIZ`, the limit of alternative names, less the terminating zero.
+const MAX_NAME: usize = 127;
 
 /// The configuration of one network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -75,7 +75,8 @@ fn general(sockets: &[ListeningSocket]) -> Finding {
                    fastopen=256`, HAProxy `bind :443 tfo`, Go `ListenConfig.Control`; while it runs, `tfo enable --port PORT` does so"
             .to_owned();
     if off.iter().any(|each| each.mptcp) {
-        how += "; MPTCP listeners take it since Linux 6.2";
+        how += "; that leaves listeners with MPTCP alone: set it in their application (Linux 6.2 or later), or have them \
+                listen without MPTCP first (Go: GODEBUG=multipathtcp=0)";
     }
     if off.len() == sockets.len() {
         let found = format!("none of {} has Fast Open: {}", sockets.len(), names(&off));
@@ -179,7 +180,7 @@ mod tests {
         expect(&findings, CHECK, Warning, both);
         expect(&findings, "MPTCP", Note, "0.0.0.0%eth0:80: the guard");
         let how = findings[0].remedy.as_deref().unwrap_or_default();
-        assert!(how.contains("since Linux 6.2"), "{how}");
+        assert!(how.contains("leaves listeners with MPTCP alone"), "{how}");
     }
 
     #[test]

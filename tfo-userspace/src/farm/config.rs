@@ -7,10 +7,15 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::keys::{KeyFileError, Secret, read_private_file};
+use crate::{
+    kernel::regular_file,
+    keys::{KeyFileError, Secret, read_private_file},
+};
 
 /// Most bytes of a private key or a password.
 const MAX_LEN: u64 = 1 << 16;
+/// Most bytes of certificates: a distribution's bundle of authorities has some 200 KiB.
+const MAX_CERTIFICATES: u64 = 1 << 22;
 
 /// The farm of a host. All files but certificates must be readable by their owner alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,8 +85,10 @@ impl FarmConfig {
 
 /// Reads a certificate file, which any user may read.
 pub(super) fn read_pem(path: &Path) -> Result<Vec<u8>, KeyFileError> {
-    std::fs::read(path).map_err(|source| KeyFileError::Read {
-        path: path.to_owned(),
-        source,
-    })
+    let bytes =
+        regular_file::read(path, MAX_CERTIFICATES).map_err(|source| KeyFileError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(bytes.to_vec())
 }

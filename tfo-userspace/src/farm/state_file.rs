@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{config::FarmConfig, document::Document};
-use crate::keys::Secret;
+use crate::{kernel::regular_file, keys::Secret};
+
+/// Most bytes that are read: a document of 1 MiB, as text within text, and an identifier.
+const MAX_LEN: u64 = 1 << 22;
 
 /// Why a document could not be stored. The host then does not put it in force.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +54,7 @@ impl StateFile {
                 path.display()
             ));
         };
-        let text = match fs::read(&path).map(Zeroizing::new) {
+        let text = match regular_file::read(&path, MAX_LEN) {
             Ok(bytes) => serde_json::from_slice::<StateText>(&bytes)
                 .map_err(|error| note(&error))
                 .ok(),

@@ -350,13 +350,16 @@ fn alternative_names_are_understood() -> Result<()> {
     ensure_says(&doctor.stdout, &["a0 attached", "a0 XDP"])?;
     tfo.done(&["detach", name])?;
     ensure!(!attached()?);
-    let mut service = tfo.start(&["run", "-i", name, "--detach-on-exit"])?;
-    service.wait_for_text("a0: attached", LIMIT)?;
-    let output = service.terminate(LIMIT)?;
-    ensure!(
-        output.status.success() && !output.stderr.contains("no such"),
-        "{output:#?}"
-    );
+    let config = KeyFile::new(&format!("interfaces = [\"{name}\"]\n"))?;
+    for source in [["-i", name], ["-c", config.path()]] {
+        let mut service = tfo.start(&[&["run", "--detach-on-exit"][..], &source].concat())?;
+        service.wait_for_text("a0: attached", LIMIT)?;
+        let output = service.terminate(LIMIT)?;
+        ensure!(
+            output.status.success() && !output.stderr.contains("no such"),
+            "{output:#?}"
+        );
+    }
     Ok(())
 }
 

@@ -68,12 +68,17 @@ fn endless_and_blocking_files_are_refused() -> Result<()> {
     ]
     .into_iter()
     .try_for_each(|(path, kind)| {
+        let authorities = KeyFile::new(&format!(
+            "interfaces = [\"a0\"]\n[farm]\nendpoints = [\"https://127.0.0.1:2379\"]\nca = \"{path}\"\n"
+        ))?;
         for arguments in [
             &["policy", "set", "--deny", path][..],
             &["policy", "set", "--file", path],
             &["keys", "set", "--file", path],
             &["run", "-c", path],
             &["farm", "-c", path, "status"],
+            &["farm", "-c", authorities.path(), "status"],
+            &["run", "-c", authorities.path()],
             &[
                 "run",
                 "-i",

@@ -115,7 +115,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["tfo.toml:1: ", "cannot be an interface's name"],
     ),
     (
-        "interfaces = ['sixteencharsname']",
+        "interfaces = ['aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa']",
         &["tfo.toml:1: ", "cannot be an interface's name"],
     ),
     (
