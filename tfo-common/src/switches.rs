@@ -93,6 +93,7 @@ impl Switches {
     }
 
     /// The same with `bits` in place of those of `mask`.
+    #[inline(always)]
     #[must_use]
     pub const fn replaced(self, mask: u32, bits: u32) -> Self {
         Self {

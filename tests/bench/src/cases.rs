@@ -10,10 +10,11 @@ use tfo_common::counters::Counter::{
 use tfo_testbed::{
     packet::{self, Segment, fast_open, flag, linux_options},
     program::{Counted, KeyBytes},
+    tunnel::Tunnel,
 };
 
 use crate::{
-    data_path::{BACKUP, PORT, PRIMARY, With},
+    data_path::{BACKUP, GUE_PORT, PORT, PRIMARY, With},
     measure::Hook,
     net::Cost,
     peers::PeerCounts,
@@ -25,6 +26,11 @@ pub(crate) const USUAL_OPTIONS: [u8; 20] = [
 ];
 
 const NO_KEY: KeyBytes = *b"not the server's";
+/// The ends of a tunnel.
+const BALANCER: [u8; 4] = [203, 0, 113, 9];
+const HOST: [u8; 4] = [198, 51, 100, 2];
+/// Bytes of the header in front of a packet.
+const ETHERNET: usize = 14;
 /// Data of a SYN with a cookie.
 pub(crate) const REQUEST: &[u8] =
     b"GET /index.html HTTP/1.1\r\nHost: www.example.com\r\nAccept: */*\r\n\r\n";
@@ -146,6 +152,28 @@ fn family(family: &str, [client, server]: [IpAddr; 2]) -> Vec<Case> {
         valid().with(With::OverRate, "events over rate"),
         valid().with(With::Told, "events told"),
     ];
+    cases.extend([
+        Case::new(format!("{family} TCP ACK"), ack.padded_frame(), nothing())
+            .with(With::Tunnels, "tunnels"),
+        syn("SYN, no Fast Open", none, none, &[]).with(With::Tunnels, "tunnels"),
+        valid().with(With::Tunnels, "tunnels"),
+    ]);
+    for (kind, tunnel) in [("IPIP", Tunnel::Ipip), ("GUE", Tunnel::Gue(GUE_PORT, 0))] {
+        let inside = |case: Case| {
+            let packet = &case.frame[ETHERNET..];
+            let frame = tunnel.frame(BALANCER.into(), HOST.into(), packet).into();
+            Case { frame, ..case }.with(With::Tunnels, &format!("in {kind}"))
+        };
+        cases.extend([
+            inside(Case::new(
+                format!("{family} TCP ACK"),
+                ack.frame(),
+                nothing(),
+            )),
+            inside(syn("SYN, no Fast Open", none, none, &[])),
+            inside(valid()),
+        ]);
+    }
     if client.is_ipv6() {
         // Destination options header with six bytes of padding.
         let behind = |segment: Segment| segment.extension(60, &[1, 4, 0, 0, 0, 0]);

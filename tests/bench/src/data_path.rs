@@ -12,7 +12,7 @@ use tfo_testbed::{
 };
 use tfo_userspace::{
     datapath::{EventFilter, EventStream},
-    model::{Mirror, Settings},
+    model::{Decap, Mirror, Settings, Tunnel},
 };
 
 use crate::measure::{self, Hook};
@@ -21,6 +21,9 @@ use crate::measure::{self, Hook};
 pub(crate) const PRIMARY: KeyBytes = *b"a primary key...";
 pub(crate) const BACKUP: KeyBytes = *b"a backup key....";
 pub(crate) const PORT: u16 = 443;
+/// The last tunnel that is looked for.
+const GUE: Tunnel = Tunnel::Gue(GUE_PORT);
+pub(crate) const GUE_PORT: u16 = 6080;
 
 /// A configuration. All but [`With::Exact`] use [`Mirror::Packet`].
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub(crate) enum With {
     Exact,
     /// Counts by source prefix.
     Sources,
+    /// Reads through tunnels of every kind, from any source.
+    Tunnels,
     /// A reader of events at the default rate limit: almost all events exceed it.
     OverRate,
     /// A reader of events without a rate limit. Both this and the empty program run in small chunks, so system calls
@@ -39,10 +44,11 @@ pub(crate) enum With {
 }
 
 impl With {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Bare,
         Self::Exact,
         Self::Sources,
+        Self::Tunnels,
         Self::OverRate,
         Self::Told,
     ];
@@ -76,6 +82,9 @@ impl Tfo {
         if with == With::Sources {
             settings.sources = Settings::from(Mirror::Packet).sources;
         }
+        if with == With::Tunnels {
+            settings.decap = tunnels()?;
+        }
         let keys = [PRIMARY, BACKUP];
         let mut program = match hook {
             Hook::Xdp => Program::with_settings(settings, &keys)?,
@@ -84,7 +93,7 @@ impl Tfo {
         };
         let mut filter = EventFilter::default();
         let events = match with {
-            With::Bare | With::Exact | With::Sources => None,
+            With::Bare | With::Exact | With::Sources | With::Tunnels => None,
             With::OverRate => Some(program.datapath().take_events(filter)?),
             With::Told => {
                 filter.rate = u32::MAX;
@@ -126,6 +135,14 @@ impl Tfo {
         }
         Ok(())
     }
+}
+
+/// Each kind of tunnel, from any source.
+fn tunnels() -> Result<Decap> {
+    let tunnels = [Tunnel::Ipip, Tunnel::Gre, Tunnel::Fou(5555), GUE];
+    let sources = ["0.0.0.0/0", "::/0"].map(str::parse);
+    let [v4, v6] = sources.map(|it| it.map_err(anyhow::Error::msg));
+    Decap::new(&tunnels, &[v4?, v6?]).map_err(anyhow::Error::msg)
 }
 
 /// Settings without counters by source.

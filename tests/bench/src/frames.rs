@@ -105,7 +105,8 @@ const ABOUT: &str = "One frame at a time with `BPF_PROG_TEST_RUN`, in one proces
     program's time. In a round the programs run in five turns, and the least of them counts. All runs use the\n\
     same frame, so caches are warm. TCP options are those of a Linux client.";
 const SETTINGS: &str = "Counters by port and by size are always on. `exact` looks up the listener, the default of `tfo attach`; other\n\
-    rows use `--mirror packet`. `by source` also counts by source prefix. `events over rate` and `events told`\n\
+    rows use `--mirror packet`. `by source` also counts by source prefix. `tunnels` reads through tunnels of every kind\n\
+    (`--decap`), also with the frame in one. `events over rate` and `events told`\n\
     have a reader of events, at the default rate limit and without a limit. `events told` and its empty program\n\
     run in chunks that fit in the ring buffer.";
 const ABOUT_TC: &str = "The same frames, measured in the same way, with the program that runs in traffic control; without those with a\n\

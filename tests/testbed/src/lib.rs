@@ -31,5 +31,6 @@ pub mod testbed;
 pub mod tfo;
 pub mod tshark;
 pub mod tun;
+pub mod tunnel;
 pub mod veth;
 pub mod xdp;

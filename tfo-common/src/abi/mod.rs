@@ -17,7 +17,7 @@ pub use offsets::SocketOffsets;
 use crate::counters::Counters;
 
 /// The version of all layouts in this module.
-pub const LAYOUT_VERSION: u32 = 13;
+pub const LAYOUT_VERSION: u32 = 14;
 
 // Programs.
 
@@ -92,6 +92,8 @@ pub const ASSIGN_CALL: u32 = 1_952_870_241;
 pub const ASSIGN_PATCHED: &str = "ASSIGN_PATCHED";
 /// Not 0, as a u32, where the interface's packets have no Ethernet header.
 pub const BARE_PACKETS: &str = "BARE_PACKETS";
+/// The [`crate::wire::tunnel::Decap`]: tunnels that the interface reads through.
+pub const DECAP: &str = "DECAP";
 /// The [`DeviceOffsets`] of the interface.
 pub const DEVICE: &str = "DEVICE";
 /// The [`SocketOffsets`] of the running kernel.
@@ -264,7 +266,10 @@ mod tests {
         },
         policy::{Action, LimitKey, PortRule},
         switches::Switches,
-        wire::addresses::{Address, PrefixMask},
+        wire::{
+            addresses::{Address, PrefixMask},
+            tunnel::Decap,
+        },
     };
 
     use super::{
@@ -276,7 +281,7 @@ mod tests {
     /// Another layout is another [`LAYOUT_VERSION`].
     #[test]
     fn layouts_are_pinned() {
-        assert_eq!(LAYOUT_VERSION, 13);
+        assert_eq!(LAYOUT_VERSION, 14);
         assert_eq!((size_of::<Key>(), align_of::<Key>()), (16, 8));
         assert_eq!((size_of::<KeySet>(), align_of::<KeySet>()), (72, 8));
         assert_eq!(
@@ -300,6 +305,7 @@ mod tests {
         assert_eq!((size_of::<EdgeKey>(), align_of::<EdgeKey>()), (24, 4));
         assert_eq!((size_of::<GuardPort>(), align_of::<GuardPort>()), (72, 8));
         assert_eq!(size_of::<DeviceOffsets>(), 48);
+        assert_eq!((size_of::<Decap>(), align_of::<Decap>()), (536, 8));
     }
 
     /// Of enums that are numbers in maps.

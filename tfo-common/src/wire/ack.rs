@@ -1,11 +1,12 @@
 //! A segment with ACK and without SYN and RST, as the last one of a handshake. Linux: `cookie_v4_check`.
 
 use super::{
-    Frame, Link, NotSyn, View as _,
+    Frame, Link, Located, NotSyn, View as _,
     addresses::Addresses,
     locate, network_addresses,
     options::negotiated::{self, Timestamps},
     tcp::{ACK, DATA_OFFSET, FLAGS, MIN_HEADER_LEN, RST, SYN},
+    tunnel::NoTunnels,
 };
 
 /// A segment with ACK and without SYN and RST.
@@ -46,7 +47,12 @@ pub fn parse<F: Frame + ?Sized>(
     link: Link,
     wanted: impl FnOnce(u16) -> bool,
 ) -> Result<Ack, NotSyn> {
-    let (at, version, network) = locate(frame, link)?;
+    let Located {
+        at,
+        version,
+        network,
+        ..
+    } = locate(frame, link, NoTunnels)?;
     let header = frame
         .view::<MIN_HEADER_LEN>(network.transport)
         .ok_or(NotSyn::Unparsed)?;

@@ -17,9 +17,9 @@ pub const MAX: usize = 6;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+pub(super) const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
-const DESTINATION: u8 = 60;
+pub(super) const DESTINATION: u8 = 60;
 const MOBILITY: u8 = 135;
 
 /// Bytes of the shortest header, and the unit of their lengths.

@@ -14,15 +14,20 @@ pub const MIN_HEADER_LEN: usize = 20;
 /// Bytes of the longest header.
 const MAX_HEADER_LEN: usize = 60;
 const VERSION_IHL: usize = 0;
+/// Offset of the type of service, with the ECN field.
+pub(super) const TOS: usize = 1;
 const TOTAL_LEN: usize = 2;
-const FRAGMENT: usize = 6;
-const PROTOCOL: usize = 9;
-const SOURCE: usize = 12;
+/// Offset of the flags and the fragment offset.
+pub(super) const FRAGMENT: usize = 6;
+/// Offset of the payload's protocol.
+pub const PROTOCOL: usize = 9;
+/// Offset of the source, behind which the destination follows.
+pub(super) const SOURCE: usize = 12;
 
 /// Version 4, and a header of five words.
 const WITHOUT_OPTIONS: u8 = 0x45;
 /// The flag "more fragments" and the fragment offset: both 0 in a whole packet.
-const FRAGMENT_MASK: u16 = 0x3fff;
+pub(super) const FRAGMENT_MASK: u16 = 0x3fff;
 
 /// The packet behind the IPv4 header at `at`.
 ///
@@ -36,18 +41,22 @@ pub(super) fn parse<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<Network, 
     if header.byte(PROTOCOL) != tcp::PROTOCOL {
         return Err(NotSyn::Other);
     }
-    let version_ihl = header.byte(VERSION_IHL);
-    let header_len = usize::from(version_ihl & 0xf) * 4;
-    if version_ihl >> 4 != 4
-        || header_len < MIN_HEADER_LEN
-        || header.half(FRAGMENT) & FRAGMENT_MASK != 0
-    {
+    let header_len = header_len(&header).ok_or(NotSyn::Unparsed)?;
+    if header.half(FRAGMENT) & FRAGMENT_MASK != 0 {
         return Err(NotSyn::Unparsed);
     }
     Ok(Network {
         transport: at + header_len,
         end: at + total_len(&header, 0),
     })
+}
+
+/// Bytes of the header at the start of `view`; `None` where it is no IPv4 header.
+#[inline(always)]
+pub(super) fn header_len(view: &impl View) -> Option<usize> {
+    let version_ihl = view.byte(VERSION_IHL);
+    let len = usize::from(version_ihl & 0xf) * 4;
+    (version_ihl >> 4 == 4 && len >= MIN_HEADER_LEN).then_some(len)
 }
 
 /// Bytes of the packet with the header at `at` of `view`.

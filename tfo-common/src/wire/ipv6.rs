@@ -11,8 +11,10 @@ use super::{
 pub const HEADER_LEN: usize = 40;
 const VERSION: usize = 0;
 const PAYLOAD_LEN: usize = 4;
-const NEXT_HEADER: usize = 6;
-const SOURCE: usize = 8;
+/// Offset of the number of the header that follows.
+pub const NEXT_HEADER: usize = 6;
+/// Offset of the source, behind which the destination follows.
+pub(super) const SOURCE: usize = 8;
 
 /// The packet behind the IPv6 header at `at`.
 ///

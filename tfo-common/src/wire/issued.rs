@@ -1,11 +1,12 @@
 //! A SYN-ACK that hands out a Fast Open cookie.
 
 use super::{
-    Frame, Link, NotSyn, View as _,
+    Frame, Link, Located, NotSyn, View as _,
     addresses::Addresses,
     locate, network_addresses,
     options::fast_open::{self, Cookie, FastOpen},
     tcp::{ACK, DATA_OFFSET, FLAGS, MIN_HEADER_LEN, RST, SYN},
+    tunnel::NoTunnels,
 };
 
 /// A SYN-ACK with a cookie of [`Cookie::LEN`] bytes, seen from the SYN that it answers.
@@ -38,7 +39,12 @@ impl Issued {
 /// [`NotSyn`] for every other frame.
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<Issued, NotSyn> {
-    let (at, version, network) = locate(frame, link)?;
+    let Located {
+        at,
+        version,
+        network,
+        ..
+    } = locate(frame, link, NoTunnels)?;
     let header = frame
         .view::<MIN_HEADER_LEN>(network.transport)
         .ok_or(NotSyn::Unparsed)?;

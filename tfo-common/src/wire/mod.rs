@@ -19,12 +19,14 @@ pub mod rewrite;
 pub mod syn;
 pub mod syn_ack;
 pub mod tcp;
+pub mod tunnel;
 
 pub use frame::{Frame, Link, NotSyn, View};
 
 use self::{
     addresses::Addresses,
     frame::{Network, Version},
+    tunnel::Tunnels,
 };
 
 /// A packet with TCP right behind the fixed IP header, behind an Ethernet header without VLAN tags.
@@ -35,13 +37,24 @@ pub struct Plain {
     len: usize,
 }
 
+/// Where the packet of a frame is.
+struct Located {
+    /// Offset of the first network header: that of the outer one, where the packet came in a tunnel.
+    outer: usize,
+    /// Offset of the packet's network header.
+    at: usize,
+    version: Version,
+    network: Network,
+}
+
 impl Plain {
     /// As [`locate`], with what is known already.
     #[inline(always)]
-    fn locate<F: Frame + ?Sized>(self, frame: &F) -> (usize, Version, Network) {
+    fn locate<F: Frame + ?Sized>(self, frame: &F, tunnels: impl Tunnels) -> Located {
         // As unknown to the verifier as from `locate`, so that it goes on once.
-        let at = (frame.barrier_var(ethernet::HEADER_LEN as u64) & ethernet::LEN_MASK) as usize;
-        let header_len = match self.version {
+        let outer = (frame.barrier_var(ethernet::HEADER_LEN as u64) & ethernet::LEN_MASK) as usize;
+        let (at, version) = through(frame, outer, self.version, tunnels);
+        let header_len = match version {
             Version::V4 => ipv4::MIN_HEADER_LEN,
             Version::V6 => ipv6::HEADER_LEN,
         };
@@ -49,24 +62,62 @@ impl Plain {
             transport: at + header_len,
             end: at + self.len,
         };
-        (at, self.version, network)
+        Located {
+            outer,
+            at,
+            version,
+            network,
+        }
     }
 }
 
-/// Offset and version of the network header, and the packet's bounds.
+/// The packet of `frame`: the inner one, where it came in one of `tunnels`.
 #[inline(always)]
-fn locate<F: Frame + ?Sized>(frame: &F, link: Link) -> Result<(usize, Version, Network), NotSyn> {
+fn locate<F: Frame + ?Sized>(
+    frame: &F,
+    link: Link,
+    tunnels: impl Tunnels,
+) -> Result<Located, NotSyn> {
     let (at, version) = match link {
         Link::Ethernet => ethernet::network(frame)?,
         Link::None => (0, bare(frame)?),
     };
     // The verifier then goes on once, not once for each link header.
-    let at = (frame.barrier_var(at as u64) & ethernet::LEN_MASK) as usize;
+    let outer = (frame.barrier_var(at as u64) & ethernet::LEN_MASK) as usize;
+    let inner = if tunnels.protocols() == 0 {
+        None
+    } else {
+        tunnel::inner(frame, outer, &version, tunnels)?
+    };
+    let (at, version) = match inner {
+        Some((at, version)) => through(frame, at, version, tunnels),
+        None => through(frame, outer, version, tunnels),
+    };
     let network = match version {
         Version::V4 => ipv4::parse(frame, at)?,
         Version::V6 => ipv6::parse(frame, at)?,
     };
-    Ok((at, version, network))
+    Ok(Located {
+        outer,
+        at,
+        version,
+        network,
+    })
+}
+
+/// Has the verifier go on once, whether the packet came in a tunnel or not.
+#[inline(always)]
+fn through<F: Frame + ?Sized>(
+    frame: &F,
+    at: usize,
+    version: Version,
+    tunnels: impl Tunnels,
+) -> (usize, Version) {
+    if tunnels.protocols() == 0 {
+        (at, version)
+    } else {
+        tunnel::hidden(frame, at, version)
+    }
 }
 
 /// Hides the version and the offset of the transport header from the verifier, which then goes on once, not once for each version

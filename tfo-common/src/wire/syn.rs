@@ -1,11 +1,12 @@
 //! A SYN, as a listener sees it.
 
 use super::{
-    Frame, Link, NotSyn, Plain, Version, View as _,
+    Frame, Link, Located, NotSyn, Plain, Version, View as _,
     addresses::Addresses,
     ethernet, extensions, hidden, ipv4, ipv6, locate, network_addresses,
     options::fast_open::{self, PackedOptions},
     tcp,
+    tunnel::{NoTunnels, Tunnels},
 };
 
 /// A TCP segment that opens a connection.
@@ -28,7 +29,7 @@ pub struct Syn {
 /// Offsets of the headers in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Offset of the network header from the frame's first byte.
+    /// Offset of the SYN's network header from the frame's first byte.
     pub network: u8,
     /// Offset of the TCP header from the frame's first byte.
     pub tcp: u16,
@@ -138,9 +139,49 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Syn, NotSyn> {
 /// [`NotSyn`] for every other frame.
 #[inline(always)]
 pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link, sight: Sight) -> Result<Syn, NotSyn> {
-    let (at, version, network) = match sight {
-        Sight::Syn(plain) => plain.locate(frame),
-        Sight::NotSyn | Sight::Unclear => locate(frame, link)?,
+    match parse_through(frame, link, sight, NoTunnels) {
+        Ok(arrived) => Ok(arrived.syn),
+        Err(error) => Err(error),
+    }
+}
+
+/// A SYN, and the packet in which it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// The SYN; offsets are from the frame's first byte.
+    pub syn: Syn,
+    /// Offset of the first network header from the frame's first byte: that of the outer one, where the SYN came in a tunnel.
+    pub outer: u8,
+}
+
+impl Arrived {
+    /// `true` if the SYN came in a tunnel.
+    #[inline(always)]
+    pub const fn is_tunnelled(&self) -> bool {
+        self.outer != self.syn.layout.network
+    }
+}
+
+/// As [`parse_behind`], also of a SYN in one of `tunnels`.
+///
+/// # Errors
+///
+/// [`NotSyn`] for every other frame.
+#[inline(always)]
+pub fn parse_through<F: Frame + ?Sized>(
+    frame: &F,
+    link: Link,
+    sight: Sight,
+    tunnels: impl Tunnels,
+) -> Result<Arrived, NotSyn> {
+    let Located {
+        outer,
+        at,
+        version,
+        network,
+    } = match sight {
+        Sight::Syn(plain) => plain.locate(frame, tunnels),
+        Sight::NotSyn | Sight::Unclear => locate(frame, link, tunnels)?,
     };
     let segment = tcp::parse(frame, &network)?;
     let (mut version, mut tcp) = hidden(frame, version, network.transport);
@@ -156,7 +197,7 @@ pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link, sight: Sight) -> R
     );
     // The addresses come last, so that they take no registers meanwhile.
     let addresses = network_addresses(frame, at, &version)?;
-    Ok(Syn {
+    let syn = Syn {
         addresses,
         ports: segment.ports,
         sequence: segment.sequence,
@@ -167,6 +208,10 @@ pub fn parse_behind<F: Frame + ?Sized>(frame: &F, link: Link, sight: Sight) -> R
             tcp: tcp as u16,
             header_len: segment.header_len() as u8,
         },
+    };
+    Ok(Arrived {
+        syn,
+        outer: outer as u8,
     })
 }
 

@@ -6,3 +6,4 @@ mod frames;
 mod generate;
 mod naive;
 mod options;
+mod tunnels;

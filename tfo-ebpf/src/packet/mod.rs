@@ -4,6 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod checksum;
 pub(crate) mod claim;
 pub(crate) mod data;
+pub(crate) mod decap;
 pub(crate) mod read;
 pub(crate) mod replace;
 mod unaligned;

@@ -7,9 +7,12 @@ use aya_ebpf::{
     helpers::{bpf_skb_pull_data, bpf_xdp_get_buff_len},
     programs::{TcContext, XdpContext},
 };
-use tfo_common::wire::{Frame, Link, View, ethernet};
+use tfo_common::wire::{Frame, Link, View, ethernet, ipv4, ipv6, tcp};
 
-use super::unaligned::{load_half, load_word};
+use super::{
+    decap,
+    unaligned::{load_half, load_word},
+};
 use crate::kernel::{barrier::barrier_var, device::Device};
 
 /// Set by the controller before the program is loaded: not 0 where the interface carries bare packets. Without a section
@@ -32,6 +35,8 @@ pub(super) fn device_link() -> Link {
 /// Bytes of a socket buffer that are made readable, as TCP itself does a little later: Ethernet, IPv6 and TCP take at most
 /// 118 without extension headers.
 const HEADERS: u32 = 128;
+/// The same of what may be a tunnel: an outer header takes at most 206 before the inner one, but with few options 106.
+const TUNNEL_HEADERS: u32 = 256;
 
 /// A program's context: a frame, of which some first part can be read directly.
 pub(crate) trait Packet {
@@ -226,19 +231,43 @@ impl Packet for TcContext {
 
     #[inline(always)]
     fn is_scattered(&self) -> bool {
-        let headers = self.len().min(HEADERS);
-        self.end() - self.start() < headers as usize
+        self.end() - self.start() < headers(self) as usize
     }
 
     #[inline(always)]
     fn pull(&self) {
         if self.is_scattered() {
-            let headers = self.len().min(HEADERS);
+            let headers = headers(self);
             // SAFETY: the context is the kernel's own, and nothing of the packet has been read yet. If it fails, less can
             // be read.
             let _ = unsafe { bpf_skb_pull_data(self.skb.skb, headers) };
         }
     }
+}
+
+/// Bytes of a socket buffer that have to be readable.
+#[inline(always)]
+fn headers(ctx: &TcContext) -> u32 {
+    let headers = if decap::is_on() && !is_tcp(ctx) {
+        TUNNEL_HEADERS
+    } else {
+        HEADERS
+    };
+    ctx.len().min(headers)
+}
+
+/// TCP follows the network header, as far as that can be told before headers are readable.
+#[inline(always)]
+fn is_tcp(ctx: &TcContext) -> bool {
+    const NETWORK: usize = ethernet::HEADER_LEN;
+    let protocol = PacketFrame::new(ctx)
+        .view::<{ NETWORK + ipv4::PROTOCOL + 1 }>(0)
+        .map_or(0, |header| match header.half(NETWORK - 2) {
+            ethernet::IPV4 => header.byte(NETWORK + ipv4::PROTOCOL),
+            ethernet::IPV6 => header.byte(NETWORK + ipv6::NEXT_HEADER),
+            _ => 0,
+        });
+    protocol == tcp::PROTOCOL
 }
 
 /// The frame of one run of a program.

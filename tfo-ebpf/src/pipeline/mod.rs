@@ -1,7 +1,8 @@
 //! The path of a SYN, on one page. Each program is a function here; each step is a file.
 //!
 //! ```text
-//! ingress    parse -> for a host behind this one? -> tail call to edge
+//! ingress    parse, also through a tunnel -> is that tunnel for this host?
+//!            -> for a host behind this one? -> tail call to edge
 //!            -> for this host? -> tail call to translate, to guard, or: classify
 //!            -> tail call to policy, where that acts on SYNs of the class, or: finish
 //! translate  an own cookie becomes the kernel's, and the SYN is classified -> as ingress goes on
@@ -32,6 +33,7 @@ mod policy;
 mod route;
 mod step;
 mod tail_call;
+mod tunnel;
 
 pub(crate) use ack::ack;
 pub(crate) use egress::egress;
@@ -58,6 +60,7 @@ use crate::{
     packet::{
         answer::Answer,
         claim::Claim,
+        decap,
         read::{Packet, PacketFrame},
         write::WritePacket,
     },
@@ -75,9 +78,9 @@ pub(crate) fn ingress<C: EbpfContext + Packet + Claim + TailCall>(ctx: &C) -> St
     if matches!(sight, Sight::NotSyn) {
         return Step::Pass;
     }
-    let parsed = syn::parse_behind(&frame, ctx.link(), sight);
+    let parsed = syn::parse_through(&frame, ctx.link(), sight, decap::OfInterface);
     // Loaded on each way, or LLVM would keep what an ordinary packet does not need.
-    let Ok(syn) = parsed else {
+    let Ok(arrived) = parsed else {
         if matches!(parsed, Err(NotSyn::Other)) {
             return Step::Pass;
         }
@@ -87,11 +90,17 @@ pub(crate) fn ingress<C: EbpfContext + Packet + Claim + TailCall>(ctx: &C) -> St
         }
         return finish::unparsed(ctx, switches);
     };
-    let switches = switches::load();
+    let mut switches = switches::load();
     if is_anothers(ctx, claimed, switches) {
         return Step::Pass;
     }
-    let mut context = SynContext::new(syn, switches);
+    if tunnel::was_read(&arrived) {
+        if !tunnel::is_accepted(ctx, &arrived) {
+            return finish::elsewhere(ctx, switches);
+        }
+        switches = tunnel::switches(switches);
+    }
+    let mut context = SynContext::new(arrived.syn, switches);
     if edge::applies(&context) && syn_context::save(&context) {
         ctx.tail_call(Program::Edge); // returns only if that program is missing
     }

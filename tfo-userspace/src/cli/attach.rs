@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use clap::Args;
+use clap::{ArgAction, Args};
 use tfo_common::abi::DEFAULT_SOURCES;
 use tfo_userspace::{
     datapath::{self, Ensured, Namespace},
     kernel::{link, mounts::ShortLived, support},
-    model::{ModeChoice, Settings, SourceLimits},
+    model::{Decap, ModeChoice, Prefix, Settings, SourceLimits, Tunnel},
     service::describe_attached,
 };
 
@@ -39,6 +39,13 @@ pub(super) struct AttachArgs {
     /// Count at most this many source prefixes; the least recently seen are dropped first. 0 counts none
     #[arg(long, default_value_t = DEFAULT_SOURCES, value_name = "N", value_parser = number::<u32>(0..=16_777_216))]
     max_sources: u32,
+    /// Read through tunnels to this host, to the SYNs in them: ipip (IP in IP, of either version in either), gre, fou:PORT,
+    /// gue:PORT. It takes --decap-from, and no tfo on the device at which the tunnels end
+    #[arg(long, value_name = "TUNNEL", value_delimiter = ',', action = ArgAction::Append)]
+    decap: Vec<Tunnel>,
+    /// Prefixes from which the outer packets of such tunnels come: those of the load balancers
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',', action = ArgAction::Append)]
+    decap_from: Vec<Prefix>,
     /// If tfo is attached already, replace its program by this build's, with these options. No packet goes
     /// uncounted; counters and keys stay. Use it after an upgrade of tfo, or with --mode to move it
     #[arg(long)]
@@ -46,16 +53,19 @@ pub(super) struct AttachArgs {
 }
 
 impl AttachArgs {
-    fn settings(&self) -> Settings {
+    fn settings(&self) -> Result<Settings, Misuse> {
         let default = SourceLimits::default();
-        Settings {
+        let decap = Decap::new(&self.decap, &self.decap_from)
+            .map_err(|error| Misuse::decap("attach", &error))?;
+        Ok(Settings {
             mirror: self.mirror.into(),
             sources: SourceLimits {
                 max: self.max_sources,
                 v4: self.source_prefix_v4.unwrap_or(default.v4),
                 v6: self.source_prefix_v6.unwrap_or(default.v6),
             },
-        }
+            decap,
+        })
     }
 }
 
@@ -63,12 +73,13 @@ impl AttachArgs {
 pub(super) async fn run(args: &AttachArgs, verbose: u8) -> anyhow::Result<ExitCode> {
     let prefixes = [args.source_prefix_v4, args.source_prefix_v6];
     Misuse::check_sources("attach", Some(args.max_sources), prefixes)?;
+    let settings = args.settings()?;
     support::check_kernel()?;
     check_stays(&args.interfaces.join(" "))?;
     let namespace = Namespace::current()?;
     let (mut attached, mut failed) = (false, false);
     for interface in &args.interfaces {
-        match attach(&namespace, interface, args).await {
+        match attach(&namespace, interface, args, settings).await {
             Ok(()) => attached = true,
             Err(error) => {
                 tell(&error, verbose);
@@ -77,6 +88,9 @@ pub(super) async fn run(args: &AttachArgs, verbose: u8) -> anyhow::Result<ExitCo
         }
     }
     if attached {
+        for each in datapath::unchallenged_tunnels(&namespace).await? {
+            warn(&each.to_string());
+        }
         warn_if_off()?;
     }
     Ok(if failed {
@@ -99,11 +113,16 @@ fn check_stays(interfaces: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn attach(namespace: &Namespace, name: &str, args: &AttachArgs) -> anyhow::Result<()> {
+async fn attach(
+    namespace: &Namespace,
+    name: &str,
+    args: &AttachArgs,
+    settings: Settings,
+) -> anyhow::Result<()> {
     // The name may be an alternative one.
     let interface = link::find(name).await?.name;
     let interface = interface.as_str();
-    let (mode, settings) = (args.mode.map(ModeChoice::from), args.settings());
+    let mode = args.mode.map(ModeChoice::from);
     let ensured = if args.replace {
         datapath::ensure(namespace, interface, mode, settings).await?
     } else {

@@ -20,6 +20,11 @@ impl Misuse {
         }
     }
 
+    /// Tunnels and outer sources of the subcommand `of` that do not go together.
+    pub(super) fn decap(of: &'static str, error: &str) -> Self {
+        Self::new(of, format!("--decap and --decap-from: {error}"))
+    }
+
     /// Prefixes of sources for the subcommand `of`, which is to count no source.
     pub(super) fn check_sources(
         of: &'static str,

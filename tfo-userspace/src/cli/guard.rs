@@ -9,7 +9,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use tfo_common::{guard::GuardMode, rate::Rate};
 use tfo_userspace::{
     config::{Parsed, parse_interval},
-    datapath::{GuardChange, GuardError, LeftOut, Namespace, NamespaceError, OnUnfit},
+    datapath::{
+        GuardChange, GuardError, LeftOut, Namespace, NamespaceError, OnUnfit, unchallenged_tunnels,
+    },
     farm,
     guard::{Obstacle, fitness},
     keys::Secret,
@@ -156,6 +158,9 @@ async fn set(args: &SetArgs) -> anyhow::Result<()> {
     let _held = hold_signals()?;
     warn_of(&change.apply(Some(&guard), OnUnfit::of(args.force)).await?);
     follow_job(&namespace).await?;
+    for each in unchallenged_tunnels(&namespace).await? {
+        warn(&each.to_string());
+    }
     print(namespace.guard().state()?.as_ref(), false)
 }
 

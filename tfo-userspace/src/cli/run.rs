@@ -3,11 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use tfo_userspace::{
     config::{self, ConfigError, ConfigSource, Flags, Layer, SourceKind},
     keys::OnForeignChange,
-    model::{ListenAddress, MAX_METRIC_PORTS},
+    model::{Decap, ListenAddress, MAX_METRIC_PORTS, Prefix, Tunnel},
     service::{self, NetnsHelper},
 };
 
@@ -42,6 +42,13 @@ pub(super) struct RunArgs {
     /// [default: 16384]
     #[arg(long, value_name = "N", value_parser = number::<u32>(0..=16_777_216))]
     max_sources: Option<u32>,
+    /// Read through tunnels to this host, to the SYNs in them: ipip, gre, fou:PORT, gue:PORT; as for tfo attach
+    /// [default: none]
+    #[arg(long, value_name = "TUNNEL", value_delimiter = ',', action = ArgAction::Append)]
+    decap: Vec<Tunnel>,
+    /// Prefixes from which the outer packets of such tunnels come: those of the load balancers
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',', action = ArgAction::Append)]
+    decap_from: Vec<Prefix>,
     /// Destination port with metrics of its own; may be given several times [default: none]
     #[arg(long = "port", value_name = "PORT", value_parser = number::port)]
     ports: Vec<u16>,
@@ -122,8 +129,18 @@ impl RunArgs {
         Ok(Misuse::check_sources("run", self.max_sources, prefixes)?)
     }
 
-    fn flags(&self) -> Flags {
-        Flags {
+    /// The tunnels to read through; `None` where no flag names any.
+    fn decap(&self) -> Result<Option<Decap>, Misuse> {
+        if self.decap.is_empty() && self.decap_from.is_empty() {
+            return Ok(None);
+        }
+        Decap::new(&self.decap, &self.decap_from)
+            .map(Some)
+            .map_err(|error| Misuse::decap("run", &error))
+    }
+
+    fn flags(&self) -> Result<Flags, Misuse> {
+        Ok(Flags {
             interfaces: self.interfaces.clone(),
             layer: Layer {
                 mode: self.mode.map(Into::into),
@@ -131,6 +148,7 @@ impl RunArgs {
                 max_sources: self.max_sources,
                 source_prefix_v4: self.source_prefix_v4,
                 source_prefix_v6: self.source_prefix_v6,
+                decap: self.decap()?,
                 key_source: self.key_source.map(|source| match source {
                     KeySourceArg::Random => SourceKind::Random,
                     KeySourceArg::Secret => SourceKind::Secret,
@@ -154,14 +172,14 @@ impl RunArgs {
                 .collect(),
             metrics: self.metrics.clone(),
             detach_on_exit: self.detach_on_exit,
-        }
+        })
     }
 }
 
 pub(super) fn run(args: &RunArgs, verbose: u8) -> anyhow::Result<()> {
     args.check()?;
     let source = ConfigSource {
-        flags: args.flags(),
+        flags: args.flags()?,
         path: args.config.clone(),
     };
     let loaded = source.read().and_then(|text| source.parse(&text));

@@ -117,6 +117,8 @@ impl Status {
                 "moved": interface.moved,
                 "replaced": interface.replaced,
                 "mirror": interface.mirror,
+                "decap": interface.decap.tunnels().collect::<Vec<_>>(),
+                "decap_from": interface.decap.sources().collect::<Vec<_>>(),
                 "build": interface.build,
                 "attached_seconds": interface.attached.map(|age| age.as_secs()),
             })
@@ -158,6 +160,9 @@ impl Status {
             if let (Some(mode), Some(reason)) = (interface.mode, self.reason(interface)) {
                 text += &format!("{}: {mode} mode: {reason}\n", interface.label());
             }
+        }
+        for interface in self.interfaces.iter().filter(|it| it.decap.is_on()) {
+            text += &format!("{}: reads through {}\n", interface.label(), interface.decap);
         }
         for (version, index) in &self.older {
             text += &match self.names.get(index) {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     keys::OnForeignChange,
-    model::{ListenAddress, Mirror, ModeChoice},
+    model::{Decap, ListenAddress, Mirror, ModeChoice, Prefix, Tunnel},
 };
 
 /// The whole file.
@@ -26,6 +26,8 @@ pub(super) struct File {
     pub(super) interfaces: Vec<Spanned<String>>,
     mode: Option<ModeChoice>,
     mirror: Option<Mirror>,
+    decap: Option<Spanned<Vec<Tunnel>>>,
+    decap_from: Option<Spanned<Vec<Prefix>>>,
     pub(super) detach_on_exit: Option<bool>,
     pub(super) ports: Vec<Spanned<i64>>,
     sources: SourcesSection,
@@ -47,6 +49,8 @@ pub(super) struct NamespaceSection {
     pub(super) interfaces: Vec<Spanned<String>>,
     mode: Option<ModeChoice>,
     mirror: Option<Mirror>,
+    decap: Option<Spanned<Vec<Tunnel>>>,
+    decap_from: Option<Spanned<Vec<Prefix>>>,
     #[serde(default)]
     sources: SourcesSection,
     #[serde(default)]
@@ -100,8 +104,16 @@ pub(super) struct PolicyFile {
 }
 
 impl File {
-    pub(super) fn layer(&self) -> Layer {
-        layer(self.mode, self.mirror, &self.sources, &self.keys)
+    /// The settings at this place.
+    ///
+    /// # Errors
+    ///
+    /// The bytes of a mistake, and a message with its remedy.
+    pub(super) fn layer(&self) -> Result<Layer, (Range<usize>, String)> {
+        Ok(Layer {
+            decap: decap(self.decap.as_ref(), self.decap_from.as_ref())?,
+            ..layer(self.mode, self.mirror, &self.sources, &self.keys)
+        })
     }
 
     /// The bytes of a field at the top level.
@@ -111,8 +123,16 @@ impl File {
 }
 
 impl NamespaceSection {
-    pub(super) fn layer(&self) -> Layer {
-        layer(self.mode, self.mirror, &self.sources, &self.keys)
+    /// The settings at this place.
+    ///
+    /// # Errors
+    ///
+    /// The bytes of a mistake, and a message with its remedy.
+    pub(super) fn layer(&self) -> Result<Layer, (Range<usize>, String)> {
+        Ok(Layer {
+            decap: decap(self.decap.as_ref(), self.decap_from.as_ref())?,
+            ..layer(self.mode, self.mirror, &self.sources, &self.keys)
+        })
     }
 
     /// The bytes of a field in the section, or those of the section's name.
@@ -132,6 +152,24 @@ impl KeysSection {
     }
 }
 
+/// Tunnels and sources that stand at one place of the file.
+fn decap(
+    tunnels: Option<&Spanned<Vec<Tunnel>>>,
+    sources: Option<&Spanned<Vec<Prefix>>>,
+) -> Result<Option<Decap>, (Range<usize>, String)> {
+    let Some(at) = tunnels
+        .map(Spanned::span)
+        .or_else(|| sources.map(Spanned::span))
+    else {
+        return Ok(None);
+    };
+    let tunnels = tunnels.map_or(&[][..], |tunnels| tunnels.get_ref());
+    let sources = sources.map_or(&[][..], |sources| sources.get_ref());
+    Decap::new(tunnels, sources)
+        .map(Some)
+        .map_err(|error| (at, format!("decap and decap-from: {error}")))
+}
+
 fn layer(
     mode: Option<ModeChoice>,
     mirror: Option<Mirror>,
@@ -148,6 +186,8 @@ fn layer(
         interval: keys.interval.as_ref().map(|interval| interval.get_ref().0),
         key_path: keys.path.as_ref().map(|path| path.get_ref().clone()),
         on_foreign_change: keys.on_foreign_change,
+        // Set by the callers.
+        decap: None,
         // The section is one for the whole file.
         farm: None,
     }

@@ -7,7 +7,7 @@ use super::key_source::KeySourceConfig;
 use crate::{
     farm::FarmConfig,
     keys::OnForeignChange,
-    model::{Mirror, ModeChoice, Settings, SourceLimits},
+    model::{Decap, Mirror, ModeChoice, Settings, SourceLimits},
 };
 
 /// The default time for which a key is primary.
@@ -46,6 +46,8 @@ pub struct Layer {
     pub source_prefix_v4: Option<u8>,
     /// Prefix length by which IPv6 sources are counted.
     pub source_prefix_v6: Option<u8>,
+    /// The tunnels that are read through.
+    pub decap: Option<Decap>,
     /// The source of keys.
     pub key_source: Option<SourceKind>,
     /// The time for which a key is primary.
@@ -76,6 +78,7 @@ impl Layer {
             max_sources: self.max_sources.or(below.max_sources),
             source_prefix_v4: self.source_prefix_v4.or(below.source_prefix_v4),
             source_prefix_v6: self.source_prefix_v6.or(below.source_prefix_v6),
+            decap: self.decap.or(below.decap),
             key_source: self.key_source.or(below.key_source),
             interval: self.interval.or(below.interval),
             key_path: self.key_path.or_else(|| below.key_path.clone()),
@@ -93,6 +96,7 @@ impl Layer {
                 v4: self.source_prefix_v4.unwrap_or(default.v4),
                 v6: self.source_prefix_v6.unwrap_or(default.v6),
             },
+            decap: self.decap.unwrap_or_default(),
         }
     }
 

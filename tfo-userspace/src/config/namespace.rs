@@ -160,7 +160,8 @@ pub(super) fn namespaces(
     interface_flags: &[String],
     flags: &Layer,
 ) -> Result<Vec<NamespaceConfig>, ConfigError> {
-    let own = file.layer();
+    let wrong = |(at, message)| text.error(Some(at), message);
+    let own = file.layer().map_err(wrong)?;
     let mut top = flags.clone().over(&own);
     top.farm = farm(text, file)?;
     let mut namespaces = Vec::new();
@@ -248,7 +249,9 @@ fn other_namespace(
         ));
     }
     let at = |(field, message): (KeyField, _)| text.error(Some(section.span(field)), message);
-    let own = section.layer();
+    let own = section
+        .layer()
+        .map_err(|(at, message)| text.error(Some(at), message))?;
     let (has_path, has_interval) = (own.key_path.is_some(), own.interval.is_some());
     let layer = own.over(top);
     if has_path {

@@ -23,7 +23,7 @@ pub use attach::{
     AttachError, Attached, Change, Ensured, Follower, GuardChange, GuardError, HookChange,
     HookReason, Kept, LeftOut, OnUnfit, OwnCookieChange, OwnCookieError, ProgramOrigin, Upgraded,
     Wanted, attach, detach, detach_gone, detach_strays, ensure, follow_job, guard_obstacle,
-    hook_reasons, sweep_ended,
+    hook_reasons, sweep_ended, unchallenged_tunnels,
 };
 pub use error::{DatapathError, UnsafePins};
 pub use maps::{

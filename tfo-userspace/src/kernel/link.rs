@@ -76,6 +76,8 @@ pub struct Interface {
     pub xdp: Option<AttachedXdp>,
     /// The link layer; `Err` with its name where the data path cannot parse it.
     pub link: Result<Link, String>,
+    /// It ends tunnels of IP in IP (ipip, sit, ip6tnl): packets come out of it.
+    pub ends_ip_tunnels: bool,
 }
 
 impl Interface {
@@ -274,6 +276,10 @@ fn interface(message: LinkMessage) -> Option<Interface> {
         mtu,
         xdp,
         link: link(message.header.link_layer_type),
+        ends_ip_tunnels: matches!(
+            message.header.link_layer_type,
+            LinkLayerType::Tunnel | LinkLayerType::Tunnel6 | LinkLayerType::Sit
+        ),
     })
 }
 
@@ -288,7 +294,7 @@ fn other_name(property: Prop) -> Option<String> {
 pub fn remedy_of_layer(layer: &str) -> &'static str {
     let gre = [LinkLayerType::Ipgre, LinkLayerType::Ip6gre];
     if gre.iter().any(|it| it.to_string() == layer) {
-        "its packets have the outer header here, and tfo does not look into tunnels: make the tunnel with a device whose \
+        "its packets have the outer header here, and tfo does not look into tunnels there: read through it at the NIC (--decap gre), or make the tunnel with a device whose \
          packets tfo reads (gretap, ip6gretap, ipip, ip6tnl)"
     } else {
         "attach to another interface that its packets pass"

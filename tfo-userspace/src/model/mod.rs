@@ -2,6 +2,7 @@
 //!
 //! Imports `tfo_common` and other crates alone; every other folder may import it.
 
+mod decap;
 mod edge;
 mod guard;
 mod key_pair;
@@ -16,6 +17,8 @@ mod rate;
 mod settings;
 mod summary;
 
+pub(crate) use decap::DecapWords;
+pub use decap::{Decap, Tunnel};
 pub use edge::{ChallengeSecret, EdgeGuard, EdgeService};
 pub use guard::{Guard, PortState};
 pub(crate) use key_pair::random_key;

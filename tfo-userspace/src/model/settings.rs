@@ -1,8 +1,10 @@
-//! Settings of an attached interface: mode, mirror, counting by source.
+//! Settings of an attached interface: mode, mirror, counting by source, tunnels.
 
 use std::fmt;
 
 use tfo_common::{abi::DEFAULT_SOURCES, wire::addresses::PrefixMask};
+
+use super::decap::Decap;
 
 /// The source of a SYN's outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -63,6 +65,8 @@ pub struct Settings {
     pub mirror: Mirror,
     /// Counting by source prefix.
     pub sources: SourceLimits,
+    /// The tunnels that are read through.
+    pub decap: Decap,
 }
 
 impl From<Mirror> for Settings {

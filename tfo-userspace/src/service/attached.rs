@@ -2,7 +2,7 @@
 
 use crate::{
     datapath::{Attached, Ensured, HookChange, HookReason, Kept, ProgramOrigin, Upgraded},
-    model::Fingerprint,
+    model::{Decap, Fingerprint},
 };
 
 /// A line with the result, and one for each thing that is less than it could be.
@@ -18,7 +18,9 @@ pub fn describe_attached(interface: &str, ensured: &Ensured) -> String {
                 .map_or_else(String::new, |mode| format!(", {mode} mode"));
             let id = program.program_id;
             let text = format!("{interface}: taken over as it is: program {id}{mode}\n");
-            return text + &describe_sources(interface, *kept_sources);
+            return text
+                + &describe_decap(interface, &program.decap)
+                + &describe_sources(interface, *kept_sources);
         }
         Ensured::Moved(change) => return describe_hook_change(change) + "\n",
         Ensured::Upgraded(upgraded) => upgraded,
@@ -26,6 +28,7 @@ pub fn describe_attached(interface: &str, ensured: &Ensured) -> String {
     let Upgraded {
         mode,
         mirror,
+        decap,
         not_exact,
         program_id,
         before,
@@ -41,7 +44,16 @@ pub fn describe_attached(interface: &str, ensured: &Ensured) -> String {
     if let Some(reason) = not_exact {
         text += &format!("{interface}: packet-level mirror: {reason}\n");
     }
-    text + &describe_sources(interface, *kept_sources)
+    text + &describe_decap(interface, decap) + &describe_sources(interface, *kept_sources)
+}
+
+/// A line about the tunnels that an interface reads through.
+fn describe_decap(interface: &str, decap: &Decap) -> String {
+    if decap.is_on() {
+        format!("{interface}: reads through {decap}\n")
+    } else {
+        String::new()
+    }
 }
 
 /// A line about the capacity for sources, where another was asked for.
@@ -71,6 +83,7 @@ fn attached(interface: &str, attached: &Attached) -> String {
         reason,
         not_tcx,
         mirror,
+        decap,
         not_exact,
         program_id,
         keys,
@@ -88,6 +101,7 @@ fn attached(interface: &str, attached: &Attached) -> String {
     if let Some(reason) = not_exact {
         text += &format!("{interface}: packet-level mirror: {reason}\n");
     }
+    text += &describe_decap(interface, decap);
     if let Some(reason) = not_tcx {
         text += &format!("{interface}: a clsact filter, as the kernel has no TCX: {reason}\n");
     }

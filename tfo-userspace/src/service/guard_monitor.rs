@@ -14,6 +14,7 @@ use crate::{
     config::NamespaceConfig,
     datapath::{
         DatapathError, GuardChange, GuardError, GuardState, LeftOut, Namespace, OnUnfit, Snapshot,
+        unchallenged_tunnels,
     },
     farm::{GuardRecord, Membership},
     guard::{Answers, Obstacle, PortStates, Switch, changes, fitness},
@@ -283,7 +284,9 @@ async fn change(
 ) -> Result<(bool, Vec<LeftOut>), GuardError> {
     let change = GuardChange::begin(namespace)?;
     let differs = change.before.as_ref() != guard;
-    Ok((differs, change.apply(guard, on_unfit).await?))
+    let mut left_out = change.apply(guard, on_unfit).await?;
+    left_out.extend(unchallenged_tunnels(namespace).await?);
+    Ok((differs, left_out))
 }
 
 #[cfg(test)]

@@ -78,7 +78,6 @@ fn endless_and_blocking_files_are_refused() -> Result<()> {
             &["run", "-c", path],
             &["farm", "-c", path, "status"],
             &["farm", "-c", authorities.path(), "status"],
-            &["run", "-c", authorities.path()],
             &[
                 "run",
                 "-i",

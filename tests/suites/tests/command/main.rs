@@ -11,6 +11,8 @@ mod closed;
 mod confinement;
 // Containers and limits: seccomp, read-only and absent file systems, few open files; names of interfaces.
 mod confined;
+// `--decap`: mistakes, what is shown and kept, outer packets of others.
+mod decap;
 // `tfo demo`: the steps, the counters, and that nothing is left.
 mod demo;
 // `tfo doctor` on misconfigured hosts.

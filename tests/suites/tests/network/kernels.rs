@@ -1,6 +1,7 @@
 //! Each feature once on the running kernel. `cargo xtask vm` runs this suite on other kernels and makes its table of
 //! it. Expectations depend on the release where kernels differ.
 
+mod decap;
 mod edge;
 mod policies;
 mod stacks;

@@ -127,7 +127,7 @@ fn vlan_tags_are_passed_over() -> Result<()> {
 const HOP_BY_HOP: (u8, &[u8]) = (0, &[1, 4, 0, 0, 0, 0]);
 const ROUTING: (u8, &[u8]) = (43, &[0; 6]);
 const ATOMIC: (u8, &[u8]) = (44, &[0, 6, 1, 2, 3, 4]);
-const DESTINATION: (u8, &[u8]) = (60, &[1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+const DESTINATION: (u8, &[u8]) = (60, &[0x1e, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 
 fn extended(headers: &[(u8, &[u8])]) -> Segment {
     let add = |segment: Segment, (kind, value): &(u8, &[u8])| segment.extension(*kind, value);
@@ -137,7 +137,9 @@ fn extended(headers: &[(u8, &[u8])]) -> Segment {
 #[test]
 fn extension_headers_are_passed_over() -> Result<()> {
     let program = program()?;
-    let longest = [1; 255 * 8 + 6];
+    // The most options that the kernel takes: it does not know them, and passes over them.
+    let unknown = [&[0x1e, 253][..], &[0xff; 253]].concat();
+    let longest = [&unknown.repeat(8)[..], &[1, 4, 0, 0, 0, 0]].concat();
     for headers in [
         &[HOP_BY_HOP][..],
         &[ROUTING],

@@ -33,3 +33,5 @@ mod rows;
 mod sizes;
 // Counters by source.
 mod sources;
+// SYNs in tunnels that are read through.
+mod tunnels;

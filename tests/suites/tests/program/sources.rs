@@ -17,6 +17,7 @@ fn program(max: u32, v4: u8, v6: u8) -> Result<Program> {
     let settings = Settings {
         mirror: Mirror::Packet,
         sources: SourceLimits { max, v4, v6 },
+        ..Settings::default()
     };
     Program::with_settings(settings, &[KEY])
 }

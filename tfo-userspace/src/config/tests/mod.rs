@@ -18,6 +18,7 @@ use crate::{
     },
 };
 
+mod decap;
 mod farm;
 mod guard;
 mod listeners;

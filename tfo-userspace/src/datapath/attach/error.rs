@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     datapath::{error::DatapathError, namespace::NamespaceError, object::Build},
     kernel::{link::remedy_of_layer, support::SupportError},
-    model::AttachMode,
+    model::{AttachMode, Decap},
 };
 
 /// An interface was not attached or detached.
@@ -67,6 +67,38 @@ pub enum AttachError {
         interface: String,
         /// The kernel's name of the link layer.
         layer: String,
+    },
+    /// Another interface reads through the tunnels that end here.
+    #[error(
+        "{interface}: {reader} reads through tunnels already ({decap}), and would count the SYNs that come out of this device: `tfo detach {reader}` first, or leave this device alone"
+    )]
+    ReadBefore {
+        /// The interface's name.
+        interface: String,
+        /// The name of the other.
+        reader: String,
+        /// What that reads through.
+        decap: Decap,
+    },
+    /// The tunnels end at a device that is attached.
+    #[error(
+        "{interface}: --decap would count the SYNs in {decap} a second time: tfo is attached to {device}, at which tunnels of IP in IP end: `tfo detach {device}` first, or attach {interface} without --decap"
+    )]
+    CountedBehind {
+        /// The interface's name.
+        interface: String,
+        /// The name of the device.
+        device: String,
+        /// What was to be read through.
+        decap: Decap,
+    },
+    /// The interface's packets have no Ethernet header.
+    #[error(
+        "{interface}: --decap is for a NIC, whose packets have an Ethernet header; here they have none: attach without --decap, as packets that come out of a tunnel are read anyway"
+    )]
+    DecapInside {
+        /// The interface's name.
+        interface: String,
     },
     /// The kernel refused every mode that was tried.
     #[error("{interface}: the kernel refused to attach in {mode} mode: {reason}{remedy}")]

@@ -19,6 +19,7 @@ mod own_change;
 mod own_programs;
 mod sweep;
 mod transaction;
+mod tunnels;
 
 pub use detach::{detach, detach_gone};
 pub use ensure::{attach, ensure};
@@ -33,3 +34,4 @@ pub use moved::detach_strays;
 pub use outcome::{Attached, Ensured, HookChange, Kept, Upgraded};
 pub use own_change::{OwnCookieChange, OwnCookieError};
 pub use sweep::sweep_ended;
+pub use tunnels::unchallenged_tunnels;

@@ -3,7 +3,7 @@
 use super::{error::ProgramOrigin, hook::HookReason};
 use crate::{
     datapath::namespace::AttachedInterface,
-    model::{AttachMode, KeyPair, Mirror},
+    model::{AttachMode, Decap, KeyPair, Mirror},
 };
 
 /// A program was attached where none was.
@@ -17,6 +17,8 @@ pub struct Attached {
     pub not_tcx: Option<String>,
     /// The mirror in effect.
     pub mirror: Mirror,
+    /// The tunnels that are read through.
+    pub decap: Decap,
     /// Why the mirror is not exact, where it was to be.
     pub not_exact: Option<String>,
     /// The entry program's id.
@@ -49,6 +51,8 @@ pub struct Upgraded {
     pub mode: AttachMode,
     /// The mirror in effect.
     pub mirror: Mirror,
+    /// The tunnels that are read through.
+    pub decap: Decap,
     /// Why the mirror is not exact, where it was to be.
     pub not_exact: Option<String>,
     /// The entry program's id.

@@ -17,6 +17,7 @@ use super::{
     outcome::{Attached, Ensured, Kept, Upgraded},
     own_programs::{attach_own, detach_own},
     sweep::{sweep, sweep_others},
+    tunnels::Others,
 };
 use crate::{
     datapath::{
@@ -59,6 +60,7 @@ pub(super) struct AttachTransaction<'a> {
     pub(super) pins: InterfacePins,
     ours: Option<AttachedInterface>,
     other: Option<OtherLayout>,
+    others: Others,
     /// The id of a stray program that was removed.
     removed: Option<u32>,
 }
@@ -104,6 +106,8 @@ impl<'a> AttachTransaction<'a> {
         let index = interface.index;
         let pins = namespace.pins().interface(index);
         let mut attached = namespace.interfaces().await?;
+        let present = link::list().await.map_err(NamespaceError::from)?;
+        let others_here = Others::of(&attached, &present, index);
         attached.retain(|each| each.index == index);
         let ours = attached.pop().filter(|ours| ours.mode.is_some());
         if ours.is_some() {
@@ -125,6 +129,7 @@ impl<'a> AttachTransaction<'a> {
             pins,
             ours,
             other: others.pop(),
+            others: others_here,
             removed: None,
         })
     }
@@ -209,6 +214,7 @@ impl<'a> AttachTransaction<'a> {
         Ok(Upgraded {
             mode,
             mirror: attached.mirror,
+            decap: attached.decap,
             not_exact: attached.not_exact,
             program_id: attached.program_id,
             before: ProgramOrigin::OtherLayout(other.version.clone()),
@@ -245,6 +251,7 @@ impl<'a> AttachTransaction<'a> {
             reason: running.reason,
             not_tcx: running.not_tcx,
             mirror: datapath.settings().mirror,
+            decap: datapath.settings().decap,
             not_exact: datapath.not_exact().map(str::to_owned),
             program_id,
             keys,
@@ -263,6 +270,7 @@ impl<'a> AttachTransaction<'a> {
             interface: self.interface.name.clone(),
             layer,
         })?;
+        self.others.check(&self.interface, &settings)?;
         let namespace = self.namespace.pins();
         #[cfg_attr(not(feature = "trace"), expect(unused_mut, reason = "for its log"))]
         let mut datapath = Datapath::load_pinned(settings, link, namespace, pins)?;
@@ -377,6 +385,7 @@ impl<'a> AttachTransaction<'a> {
         Ok(Ensured::Upgraded(Upgraded {
             mode,
             mirror: datapath.settings().mirror,
+            decap: datapath.settings().decap,
             not_exact: datapath.not_exact().map(str::to_owned),
             program_id: running.program_id,
             before: origin(ours),

@@ -14,7 +14,7 @@ use crate::{
         clock,
         link::{self, Interface},
     },
-    model::{AttachMode, Mirror, ModeChoice},
+    model::{AttachMode, Decap, Mirror, ModeChoice},
 };
 
 /// Tries to read links and interfaces while neither changes.
@@ -39,6 +39,8 @@ pub struct AttachedInterface {
     pub replaced: bool,
     /// The mirror in effect.
     pub mirror: Mirror,
+    /// The tunnels that are read through.
+    pub decap: Decap,
     /// The build that attached it; `None` where an older build did, which pinned none.
     pub build: Option<Build>,
     /// Time since it was attached; an upgrade in place does not reset it. `None` if the pin's time cannot be read.
@@ -109,6 +111,7 @@ impl Namespace {
                 moved,
                 replaced: located.replaced,
                 mirror: settings.mirror,
+                decap: settings.decap,
                 build,
                 attached: age_of_pin(&pins.info()),
             });

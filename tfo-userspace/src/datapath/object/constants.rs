@@ -2,7 +2,7 @@
 
 use tfo_common::{
     abi::{DeviceOffsets, SocketOffsets},
-    wire::addresses::PrefixMask,
+    wire::{addresses::PrefixMask, tunnel::Decap},
 };
 
 use crate::{
@@ -16,6 +16,7 @@ pub(super) struct Constants {
     pub(super) offsets: SocketOffsets,
     pub(super) device: DeviceOffsets,
     pub(super) sources: PrefixMask,
+    pub(super) decap: Decap,
     /// The settings in effect: [`Mirror::Packet`] where the kernel's types lack a field.
     pub(super) settings: Settings,
     /// Why the mirror is not exact, where it was to be.
@@ -59,6 +60,7 @@ impl Constants {
             offsets,
             device,
             sources: settings.sources.constant(),
+            decap: settings.decap.constant(),
             settings,
             not_exact,
         }

@@ -9,9 +9,9 @@ use aya::{
 };
 use tfo_common::{
     abi::{
-        ASSIGN_PATCHED, BARE_PACKETS, COUNTERS, DEVICE, EVENT_BUDGET, EVENT_GATE, EVENTS, KEYS,
-        OF_INTERFACE, OF_NAMESPACE, OWN_COOKIES, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS, SOURCE_MASK,
-        SOURCES, SWITCHES, XDP_PROGRAM, sizes::Sizes,
+        ASSIGN_PATCHED, BARE_PACKETS, COUNTERS, DECAP, DEVICE, EVENT_BUDGET, EVENT_GATE, EVENTS,
+        KEYS, OF_INTERFACE, OF_NAMESPACE, OWN_COOKIES, SIZES, SLOTS_TAKEN, SOCKET_OFFSETS,
+        SOURCE_MASK, SOURCES, SWITCHES, XDP_PROGRAM, sizes::Sizes,
     },
     fastopen::{KeySet, own::OwnCookies},
     wire::Link,
@@ -160,6 +160,7 @@ impl Datapath {
         loader.map_max_entries(SOURCES, settings.sources.max.max(1));
         let mut ebpf = loader
             .override_global(SOCKET_OFFSETS, &constants.offsets, true)
+            .override_global(DECAP, &constants.decap, true)
             .override_global(DEVICE, &constants.device, true)
             .override_global(SOURCE_MASK, &constants.sources, true)
             .override_global(BARE_PACKETS, &u32::from(link == Link::None), true)

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::value::{read_value, write_value};
 use crate::{
     datapath::error::DatapathError,
-    model::{Mirror, ModeChoice, Settings, SourceLimits},
+    model::{Decap, DecapWords, Mirror, ModeChoice, Settings, SourceLimits},
 };
 
 const NAME: &str = "info";
@@ -21,6 +21,8 @@ struct Info {
     source_v6: u64,
     /// Index of the [`ModeChoice`] in [`CHOICES`].
     choice: u64,
+    /// [`Decap`].
+    decap: DecapWords,
 }
 
 const CHOICES: [ModeChoice; 4] = [
@@ -39,7 +41,11 @@ pub(crate) fn write_settings(
     settings: Settings,
     choice: ModeChoice,
 ) -> Result<(), DatapathError> {
-    let Settings { mirror, sources } = settings;
+    let Settings {
+        mirror,
+        sources,
+        decap,
+    } = settings;
     let index = CHOICES.iter().position(|each| *each == choice);
     let info = Info {
         exact: u64::from(mirror == Mirror::Exact),
@@ -47,6 +53,7 @@ pub(crate) fn write_settings(
         source_v4: sources.v4.into(),
         source_v6: sources.v6.into(),
         choice: index.unwrap_or_default() as u64,
+        decap: decap.words(),
     };
     write_value(path, NAME, info)
 }
@@ -70,6 +77,7 @@ pub(crate) fn read_info(path: &Path) -> Result<(Settings, ModeChoice), DatapathE
             v4: info.source_v4 as u8,
             v6: info.source_v6 as u8,
         },
+        decap: Decap::of_words(&info.decap),
     };
     Ok((settings, choice.unwrap_or_default()))
 }

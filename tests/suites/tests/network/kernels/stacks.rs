@@ -251,7 +251,7 @@ pub(super) fn check(pair: Pair, interface: &str, family: Family, expected: Expec
 }
 
 /// A client connects until its cookie holds.
-fn visit(testbed: &Testbed, listener: &Listener, family: Family) -> Result<()> {
+pub(super) fn visit(testbed: &Testbed, listener: &Listener, family: Family) -> Result<()> {
     let address = match family {
         Family::V4 => "10.79.0.1",
         Family::V6 => "fd79::1",

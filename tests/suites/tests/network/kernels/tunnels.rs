@@ -12,23 +12,23 @@ use tfo_testbed::{
 
 use super::stacks::{Devices, Expected, check, join};
 
-const IPIP: Devices = (
+pub(super) const IPIP: Devices = (
     &["ip link add top0 type ipip local 10.77.0.LOCAL remote 10.77.0.REMOTE"],
     "top0",
 );
-const SIT: Devices = (
+pub(super) const SIT: Devices = (
     &["ip link add top0 type sit local 10.77.0.LOCAL remote 10.77.0.REMOTE"],
     "top0",
 );
-const IPV4_IN_IPV6: Devices = (
+pub(super) const IPV4_IN_IPV6: Devices = (
     &["ip link add top0 type ip6tnl mode ipip6 local fd77::LOCAL remote fd77::REMOTE"],
     "top0",
 );
-const IPV6_IN_IPV6: Devices = (
+pub(super) const IPV6_IN_IPV6: Devices = (
     &["ip link add top0 type ip6tnl mode ip6ip6 local fd77::LOCAL remote fd77::REMOTE"],
     "top0",
 );
-const GUE: Devices = (
+pub(super) const GUE: Devices = (
     &[
         // The kernel does not look for it.
         "modprobe fou",
@@ -75,7 +75,7 @@ fn tunnels() -> Result<()> {
     Ok(())
 }
 
-/// Their packets have the outer header, which tfo does not read; nor does it look behind it on the interface below.
+/// Their packets have the outer header, which tfo reads on the interface below alone.
 #[test]
 fn gre_devices_without_ethernet_are_refused_with_those_that_work() -> Result<()> {
     for (kind, local, remote) in [
