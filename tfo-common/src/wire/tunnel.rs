@@ -494,6 +494,3 @@ fn check_inner<F: Frame + ?Sized>(
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -251,7 +251,7 @@ fn congestion_marks_are_respected() -> Result<()> {
             frame[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&sum.to_be_bytes());
         }
         expect(&program.count(&frame)?, &Counted::nothing())?;
-        // ECT(0) in the inner header, whose checksum an interface without a namespace does not check.
+        // The inner header tells of ECN (RFC 3168); an interface without a namespace does not check its checksum.
         frame[at + 1] |= 2;
         expect(&program.count(&frame)?, &syn_counts(&[Passive], DATA))
     })

@@ -1,6 +1,6 @@
 //! SYNs with random options in the IPv4 header or in IPv6 extension headers: what the kernel drops, `tfo` does not count.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use tfo_testbed::{
     kernel::TcpExt,
     link::{Frames, LinkSocket},
     packet::{Segment, fast_open, linux_options},
+    poll::eventually,
     seed::rng,
     socket::Listener,
     testbed::Testbed,
@@ -18,6 +19,7 @@ use tfo_testbed::{
 };
 
 const PORT: u16 = 9000;
+const LIMIT: Duration = Duration::from_secs(20);
 /// SYNs with each hook and IP version.
 const SYNS: u16 = 1500;
 /// SYNs that a listener's queue has room for.
@@ -72,7 +74,13 @@ fn send(testbed: &Testbed, family: Family, random: &mut Rng) -> Result<u64> {
 /// Sends these to a new listener. Gives how many requests `tfo` counts, and the kernel.
 fn count(testbed: &Testbed, family: Family, frames: &[Bytes]) -> Result<[u64; 2]> {
     let pair = &testbed.pair;
-    let _listener = Listener::fast_open(&pair.server, SocketAddr::new(family.unspecified(), PORT))?;
+    let address = SocketAddr::new(family.unspecified(), PORT);
+    let mut listener = None;
+    // A process that another test starts has the last listener's file until it runs its program.
+    eventually("the port is free", LIMIT, || {
+        listener = Listener::fast_open(&pair.server, address).ok();
+        Ok(listener.is_some())
+    })?;
     let link = LinkSocket::open(&pair.client, CLIENT_INTERFACE, Frames::All)?;
     let counters = || {
         let ours = testbed.drift()?.ours.total.get(Counter::CookieReqd);

@@ -1,10 +1,19 @@
-use std::{vec, vec::Vec};
+//! SYNs in tunnels: which are read, and which are not.
 
-use super::*;
-use crate::wire::{
-    Link,
+use tfo_common::wire::{
+    Link, NotSyn,
+    addresses::Address,
     syn::{Arrived, Sight, parse_through},
+    tunnel::{Decap, MAX_PORTS, NoTunnels, OuterSource, Tunnels},
 };
+
+/// Numbers of protocols (IANA).
+const IPIP: u8 = 4;
+const UDP: u8 = 17;
+const IPV6: u8 = 41;
+const GRE: u8 = 47;
+const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
 
 const FOU: u16 = 5555;
 const GUE_PORT: u16 = 6080;
