@@ -283,7 +283,7 @@ fn what_the_kernel_refuses_is_no_tunnel() {
     assert_eq!(read, Err(NotSyn::Other));
 }
 
-/// Linux' ip6_tunnel sends a limit of encapsulations with each packet.
+/// Linux' `ip6_tunnel` sends a limit of encapsulations with each packet.
 #[test]
 fn one_short_destination_header_is_passed_over() {
     let limit = [IPIP, 0, 4, 1, 4, 1, 0, 0];

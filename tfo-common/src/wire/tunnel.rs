@@ -24,7 +24,7 @@ const GRE: u8 = 47;
 /// Most rules with a UDP port.
 pub const MAX_PORTS: usize = 4;
 /// Most prefixes of outer sources.
-pub const MAX_SOURCES: usize = 16;
+pub const MAX_SOURCES: usize = 8;
 
 /// No header in front of an inner packet that is read leads further.
 const OFFSET_MASK: u64 = 0xff;

@@ -213,15 +213,16 @@ fn takes_ipv4_options(bytes: &[u8]) -> bool {
         pointer > size || pointer + entry - 1 <= size
     };
     let takes = |option: &Raw| match (option.kind, &option.value[..]) {
-        (131 | 137, _) => false,
         (7, [pointer, ..]) => *pointer >= 4 && fits(option, 4),
-        (68, [pointer, _, ..]) if *pointer < 5 => false,
-        (68, [pointer, flags, rest @ ..]) if usize::from(*pointer) <= rest.len() + 4 => {
-            fits(option, if matches!(flags % 16, 1 | 3) { 8 } else { 4 })
+        (68, [pointer, flags, rest @ ..]) if *pointer >= 5 => {
+            if usize::from(*pointer) <= rest.len() + 4 {
+                fits(option, if matches!(flags % 16, 1 | 3) { 8 } else { 4 })
+            } else {
+                flags % 16 == 3 || flags / 16 < 15
+            }
         }
-        (68, [_, flags, ..]) => flags % 16 == 3 || flags / 16 < 15,
         (148, [_, _, ..]) => true,
-        (7 | 68 | 148, _) => false,
+        (7 | 68 | 131 | 137 | 148, _) => false,
         _ => true,
     };
     broken.is_none() && once(7) && once(68) && list.iter().all(takes)
@@ -297,7 +298,7 @@ fn ipv6_options(mut rest: &[u8], hop_by_hop: bool) -> Option<usize> {
             let takes = match kind {
                 5 if hop_by_hop => size == 4,
                 // Its header starts 2 bytes before, at a multiple of 8.
-                49 if hop_by_hop => (at + 2) % 4 == 0,
+                49 if hop_by_hop => (at + 2).is_multiple_of(4),
                 _ => kind / 64 == 0,
             };
             if !takes || others > 8 {

@@ -343,7 +343,7 @@ mod tests {
             .unwrap()
             .constant();
         assert_eq!(constant.protocols, tunnel::Decap::IPIP | tunnel::Decap::UDP);
-        assert_eq!(constant.ports, [6080 | tunnel::Decap::GUE, 5555, 0, 0]);
+        assert_eq!(constant.ports, [0x17c0 | tunnel::Decap::GUE, 5555, 0, 0]);
         let address = |text: &str| Address::of_ip(text.parse().unwrap());
         let [v4, v6, rest @ ..] = constant.sources;
         assert!(v4.holds(&address("192.0.2.9")) && !v4.holds(&address("192.0.3.9")));

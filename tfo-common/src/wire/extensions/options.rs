@@ -71,7 +71,7 @@ pub(in super::super) fn check<F: Frame + ?Sized>(
             kind = word & 0xff;
             len
         } else {
-            let aligned = (at - start as u64) % 4 == 0;
+            let aligned = (at - start as u64).is_multiple_of(4);
             options.read(word, aligned).ok_or(NotSyn::Unparsed)?
         };
     }

@@ -78,7 +78,7 @@ pub enum AttachError {
         /// The name of the other.
         reader: String,
         /// What that reads through.
-        decap: Decap,
+        decap: Box<Decap>,
     },
     /// The tunnels end at a device that is attached.
     #[error(
@@ -90,7 +90,7 @@ pub enum AttachError {
         /// The name of the device.
         device: String,
         /// What was to be read through.
-        decap: Decap,
+        decap: Box<Decap>,
     },
     /// The interface's packets have no Ethernet header.
     #[error(

@@ -47,7 +47,7 @@ impl Others {
             return Err(AttachError::ReadBefore {
                 interface: name(),
                 reader: reader.clone(),
-                decap: *decap,
+                decap: Box::new(*decap),
             });
         }
         if !settings.decap.is_on() {
@@ -60,7 +60,7 @@ impl Others {
             Some(device) if settings.decap.meets_ip_devices() => Err(AttachError::CountedBehind {
                 interface: name(),
                 device: device.clone(),
-                decap: settings.decap,
+                decap: Box::new(settings.decap),
             }),
             _ => Ok(()),
         }
