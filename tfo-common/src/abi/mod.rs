@@ -305,7 +305,7 @@ mod tests {
         assert_eq!((size_of::<EdgeKey>(), align_of::<EdgeKey>()), (24, 4));
         assert_eq!((size_of::<GuardPort>(), align_of::<GuardPort>()), (72, 8));
         assert_eq!(size_of::<DeviceOffsets>(), 48);
-        assert_eq!((size_of::<Decap>(), align_of::<Decap>()), (536, 8));
+        assert_eq!((size_of::<Decap>(), align_of::<Decap>()), (280, 8));
     }
 
     /// Of enums that are numbers in maps.
