@@ -409,7 +409,7 @@ mod tests {
             .collect();
         let error = decap("ipip", &many.join(" ")).unwrap_err();
         assert!(
-            error.contains("17 prefixes") && error.contains("at most 16"),
+            error.contains("9 prefixes") && error.contains("at most 8"),
             "{error}"
         );
     }
