@@ -81,7 +81,7 @@ const fn may_lead_to_tcp(kind: u8) -> bool {
 /// Bytes of a header of that kind which begins with `header`, as a little-endian word.
 #[inline(always)]
 fn length(kind: u8, header: u64) -> Result<u64, NotSyn> {
-    let len = ((header >> 8 & 0xff) + 1) * UNIT;
+    let len = told_length(header);
     let (third, fourth) = (header >> 16 & 0xff, header >> 24 & 0xff);
     let passed = match kind {
         HOP_BY_HOP => true,
@@ -97,4 +97,10 @@ fn length(kind: u8, header: u64) -> Result<u64, NotSyn> {
     } else {
         Err(NotSyn::Unparsed)
     }
+}
+
+/// Bytes of a header that begins with `header`, as it tells itself. Fragment headers do not.
+#[inline(always)]
+const fn told_length(header: u64) -> u64 {
+    ((header >> 8 & 0xff) + 1) * UNIT
 }

@@ -113,3 +113,25 @@ pub(super) enum Version {
     V4,
     V6,
 }
+
+/// Hides the offset of a header, which has the bits of `MASK` alone, and a version from the verifier, which then goes on once, not
+/// once for each version and each sum of header lengths.
+#[inline(always)]
+pub(super) fn hidden<F: Frame + ?Sized, const MASK: u64>(
+    frame: &F,
+    at: usize,
+    version: Version,
+) -> (usize, Version) {
+    let is_v6 = MASK + 1;
+    let version = match version {
+        Version::V4 => 0,
+        Version::V6 => is_v6,
+    };
+    let both = frame.barrier_var(at as u64 | version);
+    let version = if both & is_v6 == 0 {
+        Version::V4
+    } else {
+        Version::V6
+    };
+    ((both & MASK) as usize, version)
+}

@@ -25,7 +25,7 @@ pub use frame::{Frame, Link, NotSyn, View};
 
 use self::{
     addresses::Addresses,
-    frame::{Network, Version},
+    frame::{Network, Version, hidden},
     tunnel::Tunnels,
 };
 
@@ -116,28 +116,8 @@ fn through<F: Frame + ?Sized>(
     if tunnels.protocols() == 0 {
         (at, version)
     } else {
-        tunnel::hidden(frame, at, version)
+        hidden::<_, { tunnel::OFFSET_MASK }>(frame, at, version)
     }
-}
-
-/// Hides the version and the offset of the transport header from the verifier, which then goes on once, not once for each version
-/// and each sum of header lengths.
-#[inline(always)]
-fn hidden<F: Frame + ?Sized>(frame: &F, version: Version, transport: usize) -> (Version, usize) {
-    /// Mask of the offset: IPv6's extension headers lead furthest.
-    const TRANSPORT: u64 = extensions::OFFSET_MASK;
-    const IS_V6: u64 = TRANSPORT + 1;
-    let version = match version {
-        Version::V4 => 0,
-        Version::V6 => IS_V6,
-    };
-    let both = frame.barrier_var(transport as u64 | version);
-    let version = if both & IS_V6 == 0 {
-        Version::V4
-    } else {
-        Version::V6
-    };
-    (version, (both & TRANSPORT) as usize)
 }
 
 /// The addresses in the network header at an offset.

@@ -3,11 +3,16 @@
 use super::{
     Frame, Link, Located, NotSyn, Plain, Version, View as _,
     addresses::Addresses,
-    ethernet, extensions, hidden, ipv4, ipv6, locate, network_addresses,
+    ethernet, extensions,
+    frame::hidden,
+    ipv4, ipv6, locate, network_addresses,
     options::fast_open::{self, PackedOptions},
     tcp,
     tunnel::{NoTunnels, Tunnels},
 };
+
+/// Mask of the offset of the transport header: IPv6's extension headers lead furthest.
+const TRANSPORT_MASK: u64 = extensions::OFFSET_MASK;
 
 /// A TCP segment that opens a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,10 +189,10 @@ pub fn parse_through<F: Frame + ?Sized>(
         Sight::NotSyn | Sight::Unclear => locate(frame, link, tunnels)?,
     };
     let segment = tcp::parse(frame, &network)?;
-    let (mut version, mut tcp) = hidden(frame, version, network.transport);
+    let (mut tcp, mut version) = hidden::<_, TRANSPORT_MASK>(frame, network.transport, version);
     if !matches!(sight, Sight::Syn(_)) {
         check_options(frame, at, &version, tcp)?;
-        (version, tcp) = hidden(frame, version, tcp);
+        (tcp, version) = hidden::<_, TRANSPORT_MASK>(frame, tcp, version);
     }
     let options = fast_open::parse_packed(
         frame,

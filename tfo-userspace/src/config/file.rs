@@ -110,10 +110,14 @@ impl File {
     ///
     /// The bytes of a mistake, and a message with its remedy.
     pub(super) fn layer(&self) -> Result<Layer, (Range<usize>, String)> {
-        Ok(Layer {
-            decap: decap(self.decap.as_ref(), self.decap_from.as_ref())?,
-            ..layer(self.mode, self.mirror, &self.sources, &self.keys)
-        })
+        let decap = decap(self.decap.as_ref(), self.decap_from.as_ref())?;
+        Ok(layer(
+            self.mode,
+            self.mirror,
+            decap,
+            &self.sources,
+            &self.keys,
+        ))
     }
 
     /// The bytes of a field at the top level.
@@ -129,10 +133,14 @@ impl NamespaceSection {
     ///
     /// The bytes of a mistake, and a message with its remedy.
     pub(super) fn layer(&self) -> Result<Layer, (Range<usize>, String)> {
-        Ok(Layer {
-            decap: decap(self.decap.as_ref(), self.decap_from.as_ref())?,
-            ..layer(self.mode, self.mirror, &self.sources, &self.keys)
-        })
+        let decap = decap(self.decap.as_ref(), self.decap_from.as_ref())?;
+        Ok(layer(
+            self.mode,
+            self.mirror,
+            decap,
+            &self.sources,
+            &self.keys,
+        ))
     }
 
     /// The bytes of a field in the section, or those of the section's name.
@@ -173,12 +181,14 @@ fn decap(
 fn layer(
     mode: Option<ModeChoice>,
     mirror: Option<Mirror>,
+    decap: Option<Decap>,
     sources: &SourcesSection,
     keys: &KeysSection,
 ) -> Layer {
     Layer {
         mode,
         mirror,
+        decap,
         max_sources: sources.max.map(Bounded::get),
         source_prefix_v4: sources.prefix_v4.map(Bounded::get),
         source_prefix_v6: sources.prefix_v6.map(Bounded::get),
@@ -186,8 +196,6 @@ fn layer(
         interval: keys.interval.as_ref().map(|interval| interval.get_ref().0),
         key_path: keys.path.as_ref().map(|path| path.get_ref().clone()),
         on_foreign_change: keys.on_foreign_change,
-        // Set by the callers.
-        decap: None,
         // The section is one for the whole file.
         farm: None,
     }

@@ -3,7 +3,7 @@
 //!
 //! Not judged: CALIPSO, which the kernel holds against labels of its own.
 
-use super::{DESTINATION, FRAGMENT, Frame, HOP_BY_HOP, NotSyn, OFFSET_MASK, UNIT};
+use super::{DESTINATION, FRAGMENT, Frame, HOP_BY_HOP, NotSyn, OFFSET_MASK, UNIT, told_length};
 
 const PAD_1: u8 = 0;
 const PAD_N: u8 = 1;
@@ -90,7 +90,7 @@ impl Options {
     /// Begins a header of this kind. Gives the bytes until its first option, or those of a header without options.
     #[inline(always)]
     fn begin(&mut self, kind: u8, header: u64) -> u64 {
-        let len = ((header >> 8 & 0xff) + 1) * UNIT;
+        let len = told_length(header);
         match kind {
             HOP_BY_HOP | DESTINATION => {
                 *self = Self {
